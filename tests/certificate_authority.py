@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = ["Authority", "Pair"]
 
@@ -75,6 +75,22 @@ class Authority:
         hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
         pair.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
         return pair
+
+    def sign_host(
+        self,
+        csr_pem: str,
+        host: str,
+        *,
+        ends_in: timedelta = timedelta(days=30),
+        begins_in: timedelta = timedelta(seconds=0),
+    ) -> bytes:
+        """Return the certificate of a host for its signing request, PEM, as the kernel's own authority makes it."""
+        csr = x509.load_pem_x509_csr(csr_pem.encode())
+        built = _builder(_name(host), self._name, csr.public_key(), ends_in, begins_in)
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"nomaflow:host:{host}")])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        signed = built.add_extension(names, critical=False).add_extension(usage, critical=False)
+        return signed.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _builder(

@@ -12,7 +12,15 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
-from nomaflow_api.v1 import event_pb2, kernel_service_pb2, kernel_service_pb2_grpc, log_pb2, run_pb2
+from nomaflow_api.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
+    event_pb2,
+    kernel_service_pb2,
+    kernel_service_pb2_grpc,
+    log_pb2,
+    run_pb2,
+)
 
 __all__ = ["FakeKernel", "Refusal", "make_run"]
 
@@ -61,6 +69,29 @@ def make_run(run_id: str = "run_1", state: str = "RUNNING", **rest: Any) -> run_
     return run_pb2.Run(run_id=run_id, job_id=rest.pop("job_id", "nightly"), state=number, **rest)
 
 
+class FakeAudit(access_service_pb2_grpc.AccessServiceServicer):
+    """An audit that a test writes."""
+
+    def __init__(self) -> None:
+        self.rows: list[access_service_pb2.AuditRow] = []
+        self.before_hash = ""
+        self.verdict = access_service_pb2.VerifyAuditResponse()
+        self.requests: list[Any] = []
+        self.break_after: int | None = None
+
+    async def ReadAudit(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        self.requests.append(access_service_pb2.ReadAuditRequest.FromString(request.SerializeToString()))
+        wanted = [row for row in self.rows if row.seq > request.after_seq]
+        for number, row in enumerate(wanted[-request.tail :]):
+            if number == self.break_after:
+                self.break_after = None
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "broken by the test")
+            yield access_service_pb2.ReadAuditResponse(rows=[row], before_hash=self.before_hash)
+
+    async def VerifyAudit(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.verdict
+
+
 class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
     """Answers from what the test put in; remembers every request by method."""
 
@@ -78,13 +109,21 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         self.break_stream_after: int | None = None
         self.changed = asyncio.Condition()
         self.version = 0
+        self.audit = FakeAudit()
         self._server: grpc.aio.Server | None = None
 
-    async def start(self) -> None:
-        """Serve; a stopped fake may be started again, with all it remembers."""
+    async def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Serve; a stopped fake may be started again, with all it remembers.
+
+        :param credentials: for a free TCP port, which becomes its address
+        """
         self._server = grpc.aio.server()
         kernel_service_pb2_grpc.add_KernelServiceServicer_to_server(self, self._server)
-        self._server.add_insecure_port(self.address)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(self.audit, self._server)
+        if credentials is not None:
+            self.address = f"tls://127.0.0.1:{self._server.add_secure_port('127.0.0.1:0', credentials)}"
+        else:
+            self._server.add_insecure_port(self.address)
         await self._server.start()
 
     async def stop(self) -> None:

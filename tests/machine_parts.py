@@ -21,9 +21,11 @@ PACKAGES = {
     "ip": "iproute2",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "setpriv": "util-linux",
     "systemctl": "systemd",
     "systemd-analyze": "systemd",
     "unshare": "util-linux",
+    "useradd": "passwd",
 }
 """The commands that tests call, and the Debian packages that have them; ``.ci/run`` installs these."""
 _SWITCH = "NOMAFLOW_TESTS_COMPLETE"

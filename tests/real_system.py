@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,15 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
 import psutil
 
 from nomaflow.client import ProjectAddress, SyncKernelClient
 from nomaflow.client.values import HostView, InstanceView, RunView
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from processes import is_alive, pids_below
 
 __all__ = [
-    "CLOCKS", "PATIENCE", "Answer", "Running", "System", "address_of", "eventually", "launch", "launch_kernel",
-    "launch_up", "nothing_left", "run_command",
+    "CLOCKS", "PATIENCE", "Answer", "Running", "System", "address_of", "eventually", "free_ports", "launch",
+    "launch_kernel", "launch_up", "nothing_left", "run_command",
 ]  # fmt: skip
 
 PATIENCE = 30.0
@@ -39,6 +43,17 @@ def eventually(question: Callable[[], T], *, seconds: float = PATIENCE) -> T:
         time.sleep(pause)
         pause = min(pause * 1.25, 0.1)
     return answer
+
+
+def free_ports(count: int) -> int:
+    """Return the first of so many ports of 127.0.0.1 in a row that nobody listens on."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                for port in range(first + 1, first + count):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                return int(first)
 
 
 @dataclass(kw_only=True)
@@ -205,6 +220,22 @@ class System:
             module=self.kernel_module,
         )
         return self.parts["kernel"]
+
+    def join_file(self, host: str, *, uses: int = 1, seconds: int = 600) -> Path:
+        """Return a new file with a join string for a host, made by the owner.
+
+        :param uses: how often it can be used
+        :param seconds: how long it can be used
+        """
+        with grpc.insecure_channel(self.kernel_address) as channel:
+            request = access.CreateTokenRequest(
+                kind=access.TOKEN_KIND_HOST, name=host, joins=True, uses=uses, lifetime_seconds=seconds
+            )
+            made = AccessServiceStub(channel).CreateToken(request, timeout=PATIENCE)
+        file = self.root / f"join-{host}-{len(list(self.root.glob('join-*')))}"
+        file.touch(mode=0o600)
+        file.write_text(made.secret + "\n")
+        return file
 
     @property
     def kernel(self) -> Running:

@@ -6,7 +6,12 @@ import os
 import signal
 import sys
 
+from nomaflow_api.private_memory import keep_memory_private
+from nomaflow_project.reading.store_password import hide_store_password
+
 if __name__ == "__main__":
+    keep_memory_private()
+    hide_store_password("nomaflow kernel")
     # Read when gRPC is loaded: otherwise its C core writes log lines of its own among ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # A reload or dump request during the start must not end the process. Not SIG_IGN: child processes would inherit it.

@@ -9,9 +9,9 @@ import os
 import sys
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nomaflow_api import event_loop
-from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
@@ -22,12 +22,12 @@ from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
 from nomaflow_kernel.leadership.signals import EX_TEMPFAIL, Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
+from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
+from nomaflow_kernel.network.door_certificates import door_certificates
 from nomaflow_kernel.network.listening import (
     AddressInUse,
     AddressRefused,
     AddressUntold,
-    addresses_of,
-    certificate_of,
     claim_socket,
     private_directory,
     refuse_answered,
@@ -76,23 +76,41 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     :raises StoreError: if the store cannot be used, or another kernel holds it
     """
     private_directory(settings.state_dir)
-    addresses = addresses_of(settings, os.environ)
-    certificate = certificate_of(settings, addresses)
-    observation = Observation(metrics_address=settings.metrics, environ=os.environ)
+    addresses = door_addresses(settings, os.environ)
+    certificates = door_certificates(settings, addresses)
+    _tell_of_old_tokens(settings.state_dir)
+    observation = Observation(
+        metrics_address=settings.metrics, metrics_token=settings.metrics_token_file, environ=os.environ
+    )
     _refuse_neighbours(settings.store, addresses)
     requests = Requests(dump=observation.dump)
     requests.install()
     address_file = settings.state_dir / "address"
-    sentry = Sentry(addresses=addresses, endpoints=_standby(), address_file=address_file, certificate=certificate)
+    sentry = Sentry(addresses=addresses, endpoints=_standby(), address_file=address_file, certificates=certificates)
     process = _Process(settings=settings, sentry=sentry, requests=requests, manager=manager, observation=observation)
-    async with observation.served():
-        exit_code = await _one_term(process, patient=False)
-        while exit_code is None:
-            exit_code = await _one_term(process, patient=True)
+    renewing = None if certificates is None else asyncio.create_task(certificates.keep_fresh(), name="certificates")
+    try:
+        async with observation.served():
+            exit_code = await _one_term(process, patient=False)
+            while exit_code is None:
+                exit_code = await _one_term(process, patient=True)
+    finally:
+        if renewing is not None:
+            renewing.cancel()
     return exit_code
 
 
-def _refuse_neighbours(store: str, addresses: Sequence[str]) -> None:
+def _tell_of_old_tokens(state_dir: Path) -> None:
+    """Say what has replaced the two tokens that all callers shared, where their files are still there."""
+    for name, instead in (("token", "--user NAME or --service NAME"), ("host-token", "--host NAME")):
+        if (state_dir / name).exists():
+            _LOG.warning(
+                "%s gives access to nothing any more: callers have credentials of their own, from "
+                "`nomaflow token create %s`; remove the file", state_dir / name, instead,
+            )  # fmt: skip
+
+
+def _refuse_neighbours(store: str, addresses: DoorAddresses) -> None:
     """Check that no other kernel uses an SQLite store, even if that kernel's lock file was removed.
 
     Taking the store over would end the other kernel; this one would then fail on the address the other listens on.
@@ -106,9 +124,8 @@ def _refuse_neighbours(store: str, addresses: Sequence[str]) -> None:
     lock = FileLock(file)
     lock.acquire()
     try:
-        for address in addresses:
-            if not is_tcp(address):
-                refuse_answered(address)
+        for address in addresses.owner:
+            refuse_answered(address)
     finally:
         lock.release()
 
@@ -129,8 +146,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     settings, sentry, requests = process.settings, process.sentry, process.requests
     lease = LeasePolicy(
         ttl_seconds=settings.leader_ttl_seconds,
-        # A port chosen by the system is known only once the kernel listens on it; the next renewal publishes it.
-        addresses=lambda: settings.advertised or [each for each in sentry.addresses if not each.endswith(":0")],
+        addresses=lambda: _reported(sentry.addresses, settings),
         on_lost=requests.lead_lost,
     )
     store = open_store(settings.store, lease=lease, observer=process.observation)
@@ -161,16 +177,15 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
 async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_term: bool) -> None:
     sentry, requests, manager = process.sentry, process.requests, process.manager
     # After the store is taken: only its holder may remove a dead kernel's socket.
-    for address in sentry.addresses:
-        if not is_tcp(address):
-            claim_socket(address)
+    for address in sentry.addresses.owner:
+        claim_socket(address)
     kernel = Kernel(
         settings=process.settings,
         addresses=sentry.addresses,
         store=store,
         info=info,
         clock=SystemClock(),
-        certificate=sentry.certificate,
+        certificates=sentry.certificates,
         on_engine_end=requests.engine_ended,
         observation=process.observation,
         first_term=first_term,
@@ -182,7 +197,7 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
         process.observation.begin(kernel.view)
         sentry.addresses = await kernel.start()
         _calm_collector()
-        serving = f"serving on {', '.join(sentry.addresses)}, epoch {info.epoch}"
+        serving = f"serving on {sentry.addresses}, epoch {info.epoch}"
         manager.ready(serving)
         while not await requests.next():
             manager.reloading()
@@ -197,18 +212,25 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
     _LOG.info("stopped" if requests.why else "standing by again")
 
 
+def _reported(addresses: DoorAddresses, settings: KernelSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the addresses that standby kernels tell clients, and hosts.
+
+    A port chosen by the system is known only once the kernel listens on it: the next renewal of the lease reports it.
+    """
+    if any(each.endswith(":0") for each in addresses.on_tcp):
+        return (), ()
+    reached = addresses.reached(settings.advertised)
+    return (*reached.owner, *reached.clients), (*reached.owner, *reached.hosts)
+
+
 def _standby() -> Endpoints:
     """Return the endpoints of a kernel that stands by: it tells everybody who leads, and nothing else."""
     return Endpoints(
         identify=owners_door,
-        guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
+        guard=Guard.blind(),
         audit=AuditLog(store=None, clock=SystemClock()),
         on_error=lambda _: None,
     )
-
-
-async def _no_run(_run_id: str) -> None:
-    return None
 
 
 async def _within(seconds: float, work: Awaitable[None], what: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from nomaflow_api import event_loop
+from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
@@ -18,14 +19,23 @@ __all__ = ["main"]
 
 _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
+_GONE = ("--token-file", "--ca")
+_INSTEAD = (
+    "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
+)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a host and return its exit code."""
+    keep_memory_private()
     # A request for a reload or a dump during the start must not end the host. Child processes would inherit SIG_IGN.
     for number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
     parser = _parser()
     options = parser.parse_args(arguments)
+    for flag in _GONE:
+        if vars(options).pop(flag[2:].replace("-", "_")) is not None:
+            parser.error(f"{flag} is gone: a host proves itself with a certificate. {_INSTEAD}")
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:
@@ -67,13 +77,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kernel", default="", metavar="ADDRESS", help="unix:PATH, HOST:PORT or tls://HOST:PORT, several with commas"
     )
-    parser.add_argument("--token-file", default="", metavar="FILE", help="the token to show on TCP")
-    parser.add_argument("--ca", default="", metavar="FILE", help="the authorities that vouch for the kernel, PEM")
+    parser.add_argument(
+        "--join",
+        default=os.environ.get("NOMAFLOW_HOST_JOIN", ""),
+        metavar="FILE",
+        help="join a kernel on TCP with the string in this file, once; - is standard input [NOMAFLOW_HOST_JOIN]",
+    )
+    for flag in _GONE:
+        parser.add_argument(flag, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="the host's name")
     for flag, text in (
         ("--log-level", "lowest level of the host's own log"),
         ("--log-format", "text or json"),
-        ("--metrics", "127.0.0.1:PORT to serve metrics on"),
+        ("--metrics", "127.0.0.1:PORT or unix:PATH to serve metrics on"),
     ):
         variable = "NOMAFLOW_HOST_" + flag[2:].replace("-", "_").upper()
         parser.add_argument(flag, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")

@@ -17,13 +17,13 @@ from typing import Any
 
 from nomaflow.client import has_known_form
 from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.identity import Identity, IdentityFolder, join_kernel, read_join_string
 from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.process.errors import HostError, ProjectError
+from nomaflow_host.process.errors import HostError, NotJoined, ProjectError
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.process.token_file import TokenFile
 from nomaflow_host.project import (
     INCARNATION_VARIABLE,
     Instance,
@@ -31,9 +31,10 @@ from nomaflow_host.project import (
     Project,
     make_state_dir,
     put_mark,
+    user_of,
 )
 from nomaflow_host.reaper.proc import ProcessIdentity
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession, is_unix
 from nomaflow_host.supervisor import Supervisor, SupervisorSettings
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -50,9 +51,9 @@ _VANISHED_SECONDS = 2.0  # under --watch: editors and git replace a file by dele
 class HostOptions:
     """The options of the command line.
 
-    :param kernel: addresses, separated by commas; empty means [host] kernel, then the project's own kernel
-    :param token_file: empty means [host] token_file, then the project's ``.nomaflow/host-token``
-    :param ca: empty means [host] kernel_ca, then NOMAFLOW_CA, then the system's authorities
+    :param kernel: addresses, separated by commas; empty means [host] kernel, then the kernel that the host has joined,
+        then the project's own kernel
+    :param join: file of a join string, ``-`` for standard input; empty for none
     :param watch: reload whenever a file of the project is saved
     :param log_level: of the host's own log
     :param log_format: ``text`` or ``json``
@@ -61,8 +62,7 @@ class HostOptions:
 
     project: Path
     kernel: str = ""
-    token_file: str = ""
-    ca: str = ""
+    join: str = ""
     name: str = ""
     watch: bool = False
     log_level: str = "INFO"
@@ -112,22 +112,28 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
+    limits = _limits(options, project)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
+    join = read_join_string(options.join) if options.join else None
     make_state_dir(project.state_dir)
     lock = InstanceLock(state_dir=project.state_dir)
     me = Instance.new()
     me = replace(me, ended=lock.acquire(me))
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
+        folder = IdentityFolder(project.root / ".nomaflow" / "identity")
+        if join is not None:
+            await join_kernel(join, host=project.host, folder=folder)
+        addresses = _addresses(options, project, folder)
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
-        limits = supervisor_settings(
-            project, state_dir=str(project.state_dir), vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0
-        )
         observation = HostObservation(
-            sink=outbox, metrics_address=options.metrics or project.settings.metrics, environ=environ
+            sink=outbox,
+            metrics_address=_metrics_place(options, project),
+            metrics_token=_metrics_token(project),
+            environ=environ,
         )
         supervisor = Supervisor(
             settings=limits,
@@ -147,7 +153,9 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             watch=observation.orders,
         )
         identity = _identity(me, project, limits, watching=options.watch)
-        session = _session(options, project, environ, identity, runner, outbox, state)
+        session = HostSession(
+            identity=identity, addresses=addresses, folder=folder, runner=runner, outbox=outbox, tell=state.session
+        )
         view = HostView(identity=identity, supervisor=supervisor, session=session, outbox=outbox)
         await stack.enter_async_context(observation.of(view))
         life = HostLife(
@@ -163,30 +171,25 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     return 0
 
 
-def _session(
-    options: HostOptions,
-    project: Project,
-    environ: Mapping[str, str],
-    identity: HostIdentity,
-    runner: SupervisedRunner,
-    outbox: Outbox,
-    state: ServiceState,
-) -> HostSession:
-    return HostSession(
-        identity=identity,
-        addresses=_addresses(options, project),
-        token=_token_file(options, project, environ).read,
-        ca=_named(options.ca, project.settings.kernel_ca or environ.get("NOMAFLOW_CA", ""), project),
-        runner=runner,
-        outbox=outbox,
-        tell=state.session,
+def _limits(options: HostOptions, project: Project) -> SupervisorSettings:
+    """Return the supervisor's settings of a host that serves.
+
+    :raises ProjectError: if the project's code cannot run as the user that it names
+    """
+    return supervisor_settings(
+        project,
+        state_dir=str(project.state_dir),
+        vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
+        user=user_of(project),
     )
 
 
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
     """Load the project once, print its manifest on stdout and return the exit code. No kernel is needed."""
     reader = ProjectReader(options=options, environ=environ)
-    settings = replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0)
+    # Who has no rights to give up reads the manifest as themselves.
+    user = user_of(reader.current) if os.geteuid() == 0 else None
+    settings = replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0, user=user)
     supervisor = Supervisor(settings=settings, project=reader, sink=_NoAttempts(), environ=environ)
     try:
         await supervisor.start()
@@ -212,6 +215,17 @@ class _NoAttempts:
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: nothing is ever held back."""
         return True
+
+
+def _metrics_place(options: HostOptions, project: Project) -> str:
+    """Return the address of the metrics, with the relative path of a Unix socket resolved against the project."""
+    address = options.metrics or project.settings.metrics
+    return f"unix:{project.root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
+
+
+def _metrics_token(project: Project) -> Path | None:
+    file = project.settings.metrics_token_file
+    return project.root / file if file else None
 
 
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
@@ -240,40 +254,42 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
     )
 
 
-def _addresses(options: HostOptions, project: Project) -> AddressSource:
+def _addresses(options: HostOptions, project: Project, folder: IdentityFolder) -> AddressSource:
     """Return the source of the kernel's addresses.
 
     :raises ProjectError: if the text given is not an address
+    :raises NotJoined: if all addresses are on TCP, and the host has no identity to show there
     """
     given = options.kernel or project.settings.kernel
-    source = AddressSource(given=given, file=project.root / ".nomaflow" / "address")
-    for address in source.current() if source.given else ():
+    identity = _identity_of(folder, project.host) if folder.exists else None
+    joined = ",".join(identity.addresses) if identity else ""
+    source = AddressSource(given=given or joined, file=project.root / ".nomaflow" / "address")
+    addresses = source.current() if source.given else ()
+    for address in addresses:
         if not has_known_form(address):
             raise ProjectError(
                 f"the kernel's address {address!r} has no known form",
                 file="--kernel" if options.kernel else str(project.root / "nomaflow.toml"),
                 fix="write unix:/path/kernel.sock, host:port or tls://host:port",
             )
+    if identity is None and addresses and not any(map(is_unix, addresses)):
+        raise NotJoined(f"the kernel at {addresses[0]} is reached over TCP, and this host has not joined it")
     return source
 
 
-def _token_file(options: HostOptions, project: Project, environ: Mapping[str, str]) -> TokenFile:
-    """Return the file of the token.
+def _identity_of(folder: IdentityFolder, host: str) -> Identity:
+    """Return the host's identity.
 
-    :raises ProjectError: if one was named and cannot be used
+    :raises NotJoined: if it cannot be used, or is another host's
     """
-    found = _named(options.token_file, project.settings.token_file or environ.get("NOMAFLOW_TOKEN_FILE", ""), project)
-    file = TokenFile(found or project.root / ".nomaflow" / "host-token")
-    if found is not None:
-        file.check()
-    return file
-
-
-def _named(by_flag: str, otherwise: str, project: Project) -> Path | None:
-    """Return the path of a file: a flag is relative to the working directory, anything else to the project."""
-    if by_flag:
-        return Path(by_flag).absolute()
-    return project.root / otherwise if otherwise else None
+    identity = folder.read()
+    if identity.host != host:
+        raise NotJoined(
+            f"the certificate in {str(folder.folder)!r} is for host {identity.host!r}, and this one is called {host!r}",
+            fix=f"start it with --name {identity.host}, or join again as {host!r}: "
+            f"`nomaflow token create --host {host}` on the kernel's machine, then: nomaflow host DIR --join FILE",
+        )
+    return identity
 
 
 def _raise_file_limit() -> None:

@@ -1,16 +1,16 @@
-"""Addresses of kernels: ``unix:/path/kernel.sock``, ``host:port`` and ``tls://host:port``."""
+"""Addresses of kernels: ``unix:/path/kernel.sock`` and ``tls://host:port``, which ``host:port`` is short for."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
-__all__ = ["TLS_SCHEME", "has_known_form", "host_and_port", "is_loopback", "is_tcp", "split_addresses", "uses_tls"]
+__all__ = ["TLS_SCHEME", "has_known_form", "host_and_port", "is_tcp", "split_addresses", "with_scheme"]
 
 TLS_SCHEME = "tls://"
 _UNIX = ("unix:", "unix-abstract:")
 _COMMA = re.compile(r",\s*(?=unix:|tls://|[^/,]+:\d+\s*(?:,|$))")
 """A comma before an address; one within a path is part of it."""
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s/:\[\]@?#]+):([0-9]{1,5})")
 
 
 def split_addresses(text: str) -> tuple[str, ...]:
@@ -19,14 +19,14 @@ def split_addresses(text: str) -> tuple[str, ...]:
 
 
 def is_tcp(address: str) -> bool:
-    """Return whether an address is a TCP address."""
+    """Return whether an address is a TCP address. Connections to it always use TLS."""
     return not address.startswith(_UNIX)
 
 
 def host_and_port(address: str) -> tuple[str, str] | None:
     """Return the host and the port of a TCP address, with or without its scheme; None if it is malformed."""
-    host, _, port = address.removeprefix(TLS_SCHEME).rpartition(":")
-    return (host, port) if host and port.isascii() and port.isdigit() and int(port) < 65536 else None
+    found = _HOST_AND_PORT.fullmatch(address.removeprefix(TLS_SCHEME))
+    return (found[1], found[2]) if found and int(found[2]) < 65536 else None
 
 
 def has_known_form(address: str) -> bool:
@@ -34,22 +34,6 @@ def has_known_form(address: str) -> bool:
     return host_and_port(address) is not None if is_tcp(address) else address.partition(":")[2] != ""
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether a host, by name or number, is this machine and reachable from this machine only."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def uses_tls(address: str, *, with_ca: bool = False) -> bool:
-    """Return True if connections to an address use TLS.
-
-    ``tls://host:port`` does, and so does any address that other machines can reach, so that no token travels in
-    plaintext.
-
-    :param with_ca: True if the caller has authorities; on loopback too they ask for TLS
-    """
-    if not is_tcp(address):
-        return False
-    return with_ca or address.startswith(TLS_SCHEME) or not is_loopback(address.rpartition(":")[0])
+def with_scheme(address: str) -> str:
+    """Return an address as it is written and published: ``tls://`` in front of a TCP one."""
+    return f"{TLS_SCHEME}{address.removeprefix(TLS_SCHEME)}" if is_tcp(address) else address

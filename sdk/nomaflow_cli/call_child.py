@@ -20,7 +20,10 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.project import read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nomaflow.testing import CallableOutcome
+    from nomaflow_project.reading.worker_environment import WorkerVariables
 
 __all__ = ["main"]
 
@@ -42,12 +45,16 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     from nomaflow.testing import connectors_from, run_callable
     from nomaflow.testing.host_machinery import host_machinery
     from nomaflow_project.reading.env_files import project_variables
+    from nomaflow_project.reading.worker_environment import withheld_hint
 
     tree = _settings(project)
     variables = project_variables(project, tree, os.environ)
     for problem in variables.problems:
         print(problem, file=sys.stderr)
-    os.environ.update(variables.environ)
+    known = _worker_variables(tree, variables.given)
+    for name in known.withheld:
+        del os.environ[name]
+    os.environ.update(known.inherited)
     config = tree["connectors"]["config_path"]
     connectors = None
     if os.path.exists(config):  # noqa: ASYNC240  # nothing else runs on this loop
@@ -62,6 +69,7 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
             op_kwargs=order["op_kwargs"],
             connectors=connectors,
             settings=Settings(tree),
+            environ=known.references,
             plugins=host_machinery().import_plugins(str(project / "plugins")),
         )
     finally:
@@ -69,13 +77,36 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
         if closing is not None:
             await closing()
     _print_traceback(outcome)
+    said = outcome.error
+    if said and outcome.exception is not None:
+        said += withheld_hint(outcome.exception, known.withheld)
     return {
         "state": outcome.state,
         "rows_affected": outcome.rows_affected,
         "extras": dict(outcome.extras),
-        "error": outcome.error or None,
+        "error": said or None,
         "reason": outcome.reason_code or None,
     }
+
+
+def _worker_variables(tree: dict[str, Any], given: Mapping[str, str]) -> WorkerVariables:
+    """Return the variables that a worker of the project's host would have.
+
+    :param given: those of ``[host] env_file``
+    """
+    from nomaflow_project.connectors.reading import read_connectors
+    from nomaflow_project.reading.environment import names_in
+    from nomaflow_project.reading.worker_environment import worker_variables
+
+    host = tree.get("host")
+    passed = host.get("pass_env") if isinstance(host, dict) else None
+    return worker_variables(
+        os.environ,
+        declared=given,
+        secret=read_connectors(Path(tree["connectors"]["config_path"]), {**given, **os.environ}).variables,
+        pass_env=[name for name in passed if isinstance(name, str)] if isinstance(passed, list) else [],
+        wanted=names_in(tree.get("app")),
+    )
 
 
 def _settings(project: Path) -> dict[str, Any]:

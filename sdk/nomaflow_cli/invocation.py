@@ -19,11 +19,12 @@ from nomaflow_cli.errors import CliError
 __all__ = [
     "APP",
     "EXTRAS",
-    "CaOption",
     "Directory",
     "Invocation",
     "Output",
+    "ProfileOption",
     "ProjectOption",
+    "TrustOption",
     "local_command",
     "missing_modules",
     "remote_command",
@@ -55,6 +56,26 @@ CaOption = Annotated[
     ),
 ]
 
+TrustOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust",
+        envvar="NOMAFLOW_TRUST",
+        metavar="DIRECTORY",
+        help="A project that belongs to another user, whose code and settings you trust.",
+        show_default=False,
+    ),
+]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        envvar="NOMAFLOW_PROFILE",
+        help="Use the kernel and the token of this login; see nomaflow login.",
+        show_default=False,
+    ),
+]
+
 Command = Callable[..., None]
 
 
@@ -67,33 +88,42 @@ class Output(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
-    """The shared options and their values. Commands that talk to no kernel have only the first two.
+    """The shared options and their values. Commands that talk to no kernel have only the first three.
 
-    :param token: given token; None means none or the project's
-    :param ca: file of the authorities that must vouch for the kernel; None means the system's
+    :param trust: a project that may belong to another user
+    :param token: given token; None means that of a profile
+    :param ca: file of the authorities that must vouch for a kernel on TCP; None means a profile's, else the system's
+    :param profile: name of a login; empty means the one of the kernel that is asked
     """
 
     output: Annotated[Output, typer.Option("--output", "-o", envvar="NOMAFLOW_OUTPUT", help="Output format.")] = (
         Output.TEXT
     )
     project: ProjectOption = None
+    trust: TrustOption = None
     address: Annotated[
         list[str] | None,
         typer.Option(
             "--address",
             show_envvar=False,
-            help="Kernel address: unix:/path, host:port or tls://host:port; separate several with commas. "
-            "Default: NOMAFLOW_ADDRESS, else the project's own kernel, else \\[host] kernel of nomaflow.toml.",
+            help="Kernel address: unix:/path or tls://host:port; separate several with commas. "
+            "Default: NOMAFLOW_ADDRESS, else the profile's, else the project's own kernel, else that of its host.",
         ),
     ] = None
     token: Annotated[
         str | None,
-        typer.Option("--token", envvar="NOMAFLOW_TOKEN", help="Token for a kernel on TCP.", show_default=False),
+        typer.Option(
+            "--token",
+            envvar="NOMAFLOW_TOKEN",
+            help="Token for a kernel on TCP; other users of this machine see it unless it comes from the variable.",
+            show_default=False,
+        ),
     ] = None
     token_file: Annotated[
         Path | None, typer.Option("--token-file", envvar="NOMAFLOW_TOKEN_FILE", help="File that contains the token.")
     ] = None
     ca: CaOption = None
+    profile: ProfileOption = ""
 
     @property
     def as_json(self) -> bool:
@@ -112,11 +142,11 @@ _OPTIONS = inspect.signature(Invocation, eval_str=True).parameters
 
 
 def local_command(name: str, *, group: typer.Typer = APP, needs: Iterable[str] = ()) -> Callable[[Command], Command]:
-    """Add a command with ``--output`` and ``--project``; its parameter ``invocation`` gets their values.
+    """Add a command with ``--output``, ``--project`` and ``--trust``; its parameter ``invocation`` gets their values.
 
     :param needs: the extras that must be installed
     """
-    return lambda function: group.command(name)(_with_options(function, ("output", "project"), needs))
+    return lambda function: group.command(name)(_with_options(function, ("output", "project", "trust"), needs))
 
 
 def remote_command(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,13 +19,16 @@ from nomaflow.client import (
     FixedAddress,
     KernelFailed,
     KernelUnreachable,
+    Profile,
+    ProfileFolder,
     ProjectAddress,
     has_known_form,
     read_token,
     split_addresses,
 )
+from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.project import host_table, project_around, require_project
+from nomaflow_cli.project import host_table, require_project
 from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_telemetry.tracing import trace_globally
 
@@ -31,7 +36,9 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.invocation import Invocation
 
-__all__ = ["first", "kernel_client", "talk"]
+__all__ = ["client_failure", "first", "joined_kernel", "kernel_client", "quiet_grpc", "talk"]
+
+_LOGIN = "log in: `nomaflow token create --user NAME` on the kernel's machine, then here: nomaflow login FILE"
 
 R = TypeVar("R")
 
@@ -51,10 +58,10 @@ def talk(
 
     async def connected() -> R:
         trace_globally("nomaflow-cli", os.environ)
-        source, ca = _kernel(invocation)
+        kernel = _kernel(invocation)
         client = kernel_client(
-            source,
-            ca=ca,
+            kernel.source,
+            ca=kernel.ca,
             by=_caller_name(),
             connect_seconds=0.5,
             retry_seconds=retry_seconds,
@@ -66,13 +73,14 @@ def talk(
     try:
         return asyncio.run(connected())
     except ClientError as error:
-        away = isinstance(error, KernelUnreachable | KernelFailed)
-        raise CliError(
-            error.message,
-            reason=error.reason,
-            fix=error.fix,
-            exit_code=ExitCode.UNREACHABLE if away else ExitCode.USAGE,
-        ) from None
+        raise client_failure(error) from None
+
+
+def client_failure(error: ClientError) -> CliError:
+    """Return the command's error for one of the client's."""
+    away = isinstance(error, KernelUnreachable | KernelFailed)
+    exit_code = ExitCode.UNREACHABLE if away else ExitCode.USAGE
+    return CliError(error.message, reason=error.reason, fix=error.fix, exit_code=exit_code)
 
 
 def kernel_client(source: AddressSource, **options: Any) -> KernelClient:
@@ -80,14 +88,21 @@ def kernel_client(source: AddressSource, **options: Any) -> KernelClient:
 
     :param options: those of :class:`nomaflow.client.KernelClient`
     """
+    with quiet_grpc():
+        from nomaflow.client import KernelClient
+    return KernelClient(source, **options)
+
+
+@contextlib.contextmanager
+def quiet_grpc() -> Iterator[None]:
+    """Import gRPC below this, so that it writes nothing to the terminal."""
     given = os.environ.get("GRPC_VERBOSITY")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC reads it on import
     try:
-        from nomaflow.client import KernelClient
+        yield
     finally:
         if given is None:
             del os.environ["GRPC_VERBOSITY"]  # child processes do not need it
-    return KernelClient(source, **options)
 
 
 def _caller_name() -> str:
@@ -98,40 +113,120 @@ def _caller_name() -> str:
         return f"uid {os.getuid()}"
 
 
-def _kernel(invocation: Invocation) -> tuple[AddressSource, Path | None]:
-    """Return the source of the kernel's address, and the file of the authorities that must vouch for it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kernel:
+    """How to reach a kernel.
 
-    The address is that of the options, else of the project's own kernel, else of the kernel that its host dials.
-
-    :raises CliError: if there is no address, its form is unknown, or a token is missing
+    :param ca: the authorities that must vouch for it, or a file of them; None means the system's
     """
-    token = invocation.token or ""
-    if not token and invocation.token_file is not None:
-        token = read_token(invocation.token_file)
+
+    source: AddressSource
+    ca: Path | bytes | None = None
+
+
+def _kernel(invocation: Invocation) -> _Kernel:
+    """Return how to reach the kernel that a command is for.
+
+    The address is that of the options, else of the named profile, else of the project's own kernel, else of the kernel
+    that its host dials; outside any project, of the only profile.
+
+    :raises CliError: if there is no address, its form is unknown, or no credential for it is known
+    """
+    profiles = ProfileFolder.of(os.environ)
     if invocation.addresses:
-        around = invocation.project or project_around()
-        return _fixed(",".join(invocation.addresses), token, project=around), invocation.ca
-    project = require_project(invocation.project)
-    own = ProjectAddress(project=project, secret=token)
+        return _at(",".join(invocation.addresses), invocation, profiles)
+    if invocation.profile:
+        return _with(profiles.read(invocation.profile), invocation)
+    try:
+        project = require_project(invocation.project, invocation.trust)
+    except CliError as error:
+        only = profiles.all()
+        if error.reason == "NO_PROJECT" and invocation.project is None and len(only) == 1:
+            return _with(only[0], invocation)
+        raise
+    own = ProjectAddress(project=project, secret=_token(invocation))
     if own.file.exists() and not _is_left_over(own):
-        return own, invocation.ca
-    host = _dialled(project)
-    if not host.get("kernel"):
-        return own, invocation.ca
-    source = _fixed(host["kernel"], token, project=project)
-    if not source.secret and not all(each.startswith("unix:") for each in source.addresses()):
+        return _Kernel(source=own, ca=invocation.ca)
+    dialled = _dialled(project)
+    if dialled and not any(map(is_tcp, split_addresses(dialled))):
+        return _at(dialled, invocation, profiles)
+    joined = joined_kernel(project)
+    if joined is None and not dialled:
+        return _Kernel(source=own, ca=invocation.ca)
+    return _with(_login_at(joined, project, profiles), invocation)
+
+
+def _token(invocation: Invocation) -> str:
+    """Return the token that the options give, empty for none."""
+    if invocation.token or invocation.token_file is None:
+        return invocation.token or ""
+    return read_token(invocation.token_file)
+
+
+def _with(profile: Profile, invocation: Invocation) -> _Kernel:
+    source = FixedAddress.of(profile.addresses, token=_token(invocation) or profile.token)
+    return _Kernel(source=source, ca=invocation.ca or profile.ca)
+
+
+def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Kernel:
+    """Return how to reach the kernel at given addresses: on TCP with a token, that of a login if none is given."""
+    addresses = split_addresses(given)
+    for address in addresses:
+        if not has_known_form(address):
+            raise CliError(
+                f"the address {address!r} has no known form",
+                fix="write unix:/path/kernel.sock or tls://host:port, as in --address tls://kernel.example.org:7433",
+            )
+    token = _token(invocation)
+    if not any(map(is_tcp, addresses)):
+        return _Kernel(source=FixedAddress.of(addresses))
+    wanted = {each.removeprefix(TLS_SCHEME) for each in addresses}
+    found = profiles.read(invocation.profile) if invocation.profile else None
+    for each in profiles.all() if found is None else ():
+        if wanted & {address.removeprefix(TLS_SCHEME) for address in each.addresses}:
+            found = each
+    if not token and found is None:
         raise CliError(
-            f"the kernel {host['kernel']!r} ([host] kernel of nomaflow.toml) requires a token; "
-            "the token of [host] token_file is only for the host and is not sent by commands",
+            f"a token is needed for the kernel at {', '.join(addresses)}, and there is no login for that address",
             reason="UNAUTHENTICATED",
-            fix="give the clients' token of that kernel (its .nomaflow/token) with --token-file or NOMAFLOW_TOKEN_FILE",
+            fix=f"{_LOGIN}; a script gives a token with --token-file or NOMAFLOW_TOKEN",
         )
-    ca = project / host["kernel_ca"] if host.get("kernel_ca") else None
-    return source, invocation.ca or ca
+    source = FixedAddress.of(addresses, token=token or (found.token if found else ""))
+    return _Kernel(source=source, ca=invocation.ca or (found.ca if found else None))
 
 
-def _dialled(project: Path) -> dict[str, str]:
-    """Return the texts of ``[host]`` in the project's nomaflow.toml.
+def _login_at(kernel_id: str | None, project: Path, profiles: ProfileFolder) -> Profile:
+    """Return the login at the kernel that a project's host has joined.
+
+    :raises CliError: if there is none, or there are several
+    """
+    found = [each for each in profiles.all() if each.kernel_id == kernel_id]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(each.name for each in found)
+        raise CliError(
+            f"there are several logins at the kernel of {str(project)!r}: {names}", fix="name one: --profile"
+        )
+    raise CliError(
+        f"no kernel runs in {str(project)!r}, and there is no login at the one that its host dials; "
+        "the host's certificate is for the host only",
+        reason="UNAUTHENTICATED",
+        fix=_LOGIN,
+    )
+
+
+def joined_kernel(project: Path) -> str | None:
+    """Return the id of the kernel that a project's host has joined, None for none."""
+    try:
+        facts = json.loads((project / ".nomaflow" / "identity" / "identity.json").read_bytes())
+        return str(facts["kernel_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _dialled(project: Path) -> str:
+    """Return ``[host] kernel`` of the project's nomaflow.toml, empty for none.
 
     :raises CliError: if the file cannot be read, so that the kernel's address is unknown
     """
@@ -142,7 +237,8 @@ def _dialled(project: Path) -> dict[str, str]:
             f"no kernel runs in {str(project)!r}, and {error}, so that another is unknown",
             fix="correct the file, or name the kernel with --address",
         ) from None
-    return {name: value for name, value in table.items() if isinstance(value, str)}
+    given = table.get("kernel")
+    return given if isinstance(given, str) else ""
 
 
 def _is_left_over(own: ProjectAddress) -> bool:
@@ -161,21 +257,6 @@ def _is_left_over(own: ProjectAddress) -> bool:
         except OSError:
             return False  # it may exist, but this user may not use it
     return False
-
-
-def _fixed(given: str, token: str, *, project: Path | None) -> FixedAddress:
-    """Return the given addresses with the token, by default the project's if one of them is on TCP."""
-    addresses = split_addresses(given)
-    for address in addresses:
-        if not has_known_form(address):
-            raise CliError(
-                f"the address {address!r} has no known form",
-                fix="write unix:/path/kernel.sock, host:port or tls://host:port, as in --address 127.0.0.1:7070",
-            )
-    path = project / ".nomaflow" / "token" if project else None
-    if not token and path is not None and path.exists() and not all(each.startswith("unix:") for each in addresses):
-        token = read_token(path)
-    return FixedAddress.of(addresses, token=token)
 
 
 async def first(count: int, items: AsyncIterator[R]) -> list[R]:

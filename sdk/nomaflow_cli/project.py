@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import pwd
 import re
 import shlex
 from collections.abc import Iterable
@@ -31,6 +34,9 @@ __all__ = [
 
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
+
+_OWNED = (*MARKERS, "connectors.toml", "plugins", ".env")
+"""What a command follows in a project: to plant one of them in a directory that others can write to is enough."""
 
 _JOB_PATH = re.compile(r"jobs\[(\d+)\]")
 
@@ -66,27 +72,50 @@ def working_directory() -> Path:
         ) from None
 
 
-def project_around() -> Path | None:
-    """Return the project around the working directory, or None if there is none or the directory no longer exists."""
+def project_around(trusted: Path | None = None) -> Path | None:
+    """Return the project around the working directory.
+
+    :param trusted: a project that may belong to another user
+    :return: None if there is none, it belongs to another user, or the directory no longer exists
+    """
     try:
-        return find_project(Path.cwd())
+        found = find_project(Path.cwd())
     except OSError:
         return None
+    return found if found is None or _stranger_in(found, trusted) is None else None
 
 
-def require_project(given: Path | None) -> Path:
+def require_project(given: Path | None, trusted: Path | None = None, *, runs_code: bool = False) -> Path:
     """Return the named project, or the one around the working directory.
 
-    :raises CliError: if there is none
+    A project of another user is refused if it was found and not named, or if its code is to run: others may have
+    planted it, in a directory that this user happens to be in.
+
+    :param trusted: a project that may belong to another user
+    :raises CliError: if there is none, or it is refused
     """
-    if given is not None:
-        if not given.is_dir():
-            raise CliError(
-                f"no such directory: {str(given)!r}",
-                reason="NO_PROJECT",
-                fix=f"name a project's directory, or create one with: nomaflow init {shlex.quote(str(given))}",
-            )
-        return given.absolute()
+    found = _named(given) if given is not None else _around()
+    stranger = _stranger_in(found, trusted) if given is None or runs_code else None
+    if stranger is None:
+        return found
+    raise CliError(
+        f"{str(stranger)!r} belongs to {_user(stranger.lstat().st_uid)}, not to you: what it says would be done as you",
+        reason="NOT_YOURS",
+        fix=f"if you trust that user with it: --trust {shlex.quote(str(found))}, or NOMAFLOW_TRUST",
+    )
+
+
+def _named(given: Path) -> Path:
+    if not given.is_dir():
+        raise CliError(
+            f"no such directory: {str(given)!r}",
+            reason="NO_PROJECT",
+            fix=f"name a project's directory, or create one with: nomaflow init {shlex.quote(str(given))}",
+        )
+    return given.absolute()
+
+
+def _around() -> Path:
     here = working_directory()
     found = find_project(here)
     if found is None:
@@ -96,6 +125,27 @@ def require_project(given: Path | None) -> Path:
             fix="change to a project's directory, name one with --project, or create one with: nomaflow init DIR",
         )
     return found
+
+
+def _stranger_in(project: Path, trusted: Path | None) -> Path | None:
+    """Return what of a project belongs neither to this user nor to root; None if nothing does."""
+    if trusted is not None and trusted.resolve() == project.resolve():
+        return None
+    mine = {0, os.geteuid()}
+    if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdecimal():
+        mine.add(int(os.environ["SUDO_UID"]))
+    for path in (project.resolve(), *(project / name for name in _OWNED)):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid not in mine:
+                return path
+    return None
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name!r}"
+    except KeyError:
+        return f"uid {number}"
 
 
 def read_settings(project: Path) -> dict[str, Any]:

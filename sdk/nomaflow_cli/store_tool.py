@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.wording import exit_words
+from nomaflow_project.reading.store_password import STORE_VARIABLE
 
 __all__ = ["run_store_tool"]
 
@@ -27,10 +29,10 @@ def run_store_tool(
     :param shows_progress: let it write to the terminal
     :raises CliError: if it refuses, with its reason, or fails
     """
-    given = ["--store", store] if store else []
     command = [sys.executable, "-P", "-m", "nomaflow_kernel.upkeep", work, *arguments]
     tool = subprocess.Popen(
-        [*command, "--project", str(project), *given],
+        [*command, "--project", str(project)],
+        env={**os.environ, STORE_VARIABLE: store} if store else None,  # it may have a password
         stdout=subprocess.PIPE,
         stderr=None if shows_progress else subprocess.PIPE,
     )

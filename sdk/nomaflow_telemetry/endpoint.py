@@ -1,4 +1,4 @@
-"""Serves metrics over HTTP to Prometheus, on loopback, from a thread of its own, with prometheus_client's application.
+"""Serves metrics over HTTP on this machine, from a thread of its own, with prometheus_client's application.
 
 A scrape asks the event loop for one reading, which is cheap; all other work is done in the scrape's own thread.
 """
@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import ipaddress
+import contextlib
 import logging
+import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from socketserver import ThreadingMixIn
+from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from nomaflow_telemetry.metrics import Histogram, Metric, Reading
+from nomaflow_telemetry.metrics_address import (
+    MetricsAddress,
+    MetricsAddressRefused,
+    MetricsToken,
+    read_metrics_address,
+)
 
-__all__ = ["LOOP_LAG", "MetricsAddressRefused", "MetricsAddressTaken", "MetricsEndpoint", "read_metrics_address"]
+__all__ = ["LOOP_LAG", "MetricsAddressRefused", "MetricsAddressTaken", "MetricsEndpoint"]
 
 _LOG = logging.getLogger(__name__)
 _READ_SECONDS = 5.0
@@ -35,47 +44,24 @@ LOOP_LAG = Metric(
 )
 
 
-class MetricsAddressRefused(Exception):
-    """Raised when metrics must not, or cannot, be served at all; the text gives the reason and the way out."""
-
-
 class MetricsAddressTaken(Exception):
     """Raised when the address cannot be listened on now."""
-
-
-def read_metrics_address(address: str) -> tuple[str, int]:
-    """Return host and port of an address on loopback.
-
-    :raises MetricsAddressRefused: if it is malformed, or can be reached from other machines
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise MetricsAddressRefused(
-            f"the metrics address {address!r} is not HOST:PORT on loopback; write 127.0.0.1:9464, say"
-        )
-    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    try:
-        on_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        on_loopback = False
-    if not on_loopback:
-        raise MetricsAddressRefused(
-            f"the metrics address {address!r} can be reached from other machines, and metrics have no token, no TLS; "
-            f"serve them on 127.0.0.1:{port}, and have an agent or a TLS proxy on this machine scrape them"
-        )
-    return host, int(port)
 
 
 class MetricsEndpoint:
     """The metrics endpoint of a process, and the collector of its metrics for prometheus_client.
 
     :param metrics: its metrics, without ``LOOP_LAG``
+    :param token_file: file of the bearer token that a scrape has to show; None for none
     :param read: returns their values; called on the event loop
-    :raises MetricsAddressRefused: if the address must not be used, or the library is not installed
+    :raises MetricsAddressRefused: if the address or the file must not be used, or the library is not installed
     """
 
-    def __init__(self, *, address: str, metrics: Sequence[Metric], read: Callable[[], Reading]) -> None:
+    def __init__(
+        self, *, address: str, metrics: Sequence[Metric], read: Callable[[], Reading], token_file: Path | None = None
+    ) -> None:
         self._address = read_metrics_address(address)
+        self._token = None if token_file is None else MetricsToken(token_file)
         self._metrics = metrics
         self._read = read
         self._server: _Server | None = None
@@ -96,16 +82,16 @@ class MetricsEndpoint:
         :raises MetricsAddressTaken: if the address cannot be listened on
         """
         self._loop = asyncio.get_running_loop()
-        host, port = self._address
         try:
-            self._server = _Server(host, port)
+            self._server = _UnixServer(self._address.path) if self._address.path else _Server(self._address)
         except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise MetricsAddressTaken(f"cannot serve metrics on {host}:{port}: {reason}") from None
+            reason = (error.strerror or str(error)).lower()
+            raise MetricsAddressTaken(f"cannot serve metrics on {self._address}: {reason}") from None
         self._server.set_app(self._answer)
         threading.Thread(target=self._server.serve_forever, name="nomaflow-metrics", daemon=True).start()
+        host = self._address.host
         shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{self._server.server_port}/metrics"
+        url = f"{self._address}" if self._address.path else f"http://{shown}:{self._server.server_port}/metrics"
         _LOG.info("metrics on %s", url)
         return url
 
@@ -141,14 +127,19 @@ class MetricsEndpoint:
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request for ``/metrics`` with the library's application."""
-        status, text = "404 Not Found", "metrics are at /metrics"
-        if environ["PATH_INFO"] == "/metrics":
+        status, text, more = "404 Not Found", "metrics are at /metrics", []
+        if not self._address.is_meant_by(environ.get("HTTP_HOST")):
+            status, text = "421 Misdirected Request", "the Host header names another machine; ask for 127.0.0.1"
+        elif self._token is not None and not self._token.is_shown_by(environ.get("HTTP_AUTHORIZATION", "")):
+            status, text = "401 Unauthorized", "show the token of metrics_token_file: Authorization: Bearer TOKEN"
+            more = [("WWW-Authenticate", "Bearer")]
+        elif environ["PATH_INFO"] == "/metrics":
             try:
                 answer: Iterable[bytes] = self._application(environ, start_response)
                 return answer
             except (TimeoutError, RuntimeError) as error:  # RuntimeError: the loop is closed
                 status, text = "503 Service Unavailable", str(error)
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8"), *more])
         return [f"{text}\n".encode()]
 
     def _reading(self) -> tuple[Reading, float]:
@@ -181,10 +172,11 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    def __init__(self, address: MetricsAddress) -> None:
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
-        super().__init__((host, port), _Handler)
+        if address.host:
+            self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        super().__init__((address.host, address.port), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, or close the connection if there are enough."""
@@ -203,6 +195,46 @@ class _Server(ThreadingMixIn, WSGIServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore a scraper that went away; the library would print a traceback."""
         _LOG.debug("a scrape by %s failed", client_address, exc_info=True)
+
+
+class _UnixServer(_Server):
+    """Serves them on a Unix socket, for its owner and group; a folder may let fewer in."""
+
+    address_family = socket.AF_UNIX
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._bound = False
+        super().__init__(MetricsAddress(path=path))
+
+    def server_bind(self) -> None:
+        """Take the path, also from a process that has ended without removing it."""
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(self._path).st_mode) and not _listens(self._path):
+                os.unlink(self._path)
+        self.server_address = self._path  # type: ignore[assignment]  # that of a Unix socket
+        TCPServer.server_bind(self)
+        self._bound = True
+        os.chmod(self._path, 0o660)  # nobody can connect before it listens
+        self.server_name, self.server_port = "localhost", 0
+        self.setup_environ()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; its other end has no address."""
+        connection, _ = self.socket.accept()
+        return connection, ("", 0)
+
+    def server_close(self) -> None:
+        """Close it, and remove its path if that is this one's."""
+        super().server_close()
+        if self._bound:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 def _cumulative(histogram: Histogram) -> list[tuple[str, float]]:

@@ -50,7 +50,9 @@ def test_names_follow_the_conventions_of_prometheus() -> None:
         assert metric.name.endswith("_total") is (metric.kind == "counter")
         assert metric.name.removesuffix("_total").endswith(metric.unit)
         assert metric.help.endswith(".")
-        assert set(metric.labels) <= {"state", "kind", "host", "trigger", "version", "python"}, "bounded ones only"
+        assert set(metric.labels) <= {"state", "kind", "host", "trigger", "reason", "version", "python"}, (
+            "bounded ones only"
+        )
 
 
 def test_the_dashboard_shows_every_metric_and_no_other() -> None:

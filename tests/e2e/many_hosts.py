@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
+from nomaflow_host.identity import IdentityFolder
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused
@@ -63,7 +64,7 @@ def session(name: str, address: Path, folder: Path) -> HostSession:
     return HostSession(
         identity=identity,
         addresses=AddressSource(given="", file=address),
-        token=str,
+        folder=IdentityFolder(folder / "identity"),
         runner=IdleRunner(),
         outbox=Outbox(store=SpillStore(directory=folder / name)),
     )

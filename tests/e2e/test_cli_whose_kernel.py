@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from project_system import ProjectSystem, open_system
 
-from real_system import eventually
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
+from real_system import eventually, launch
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -26,7 +29,7 @@ def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]
     for opened in open_system(tmp_path_factory.mktemp("central")):
         opened.write(JOBS)
         (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
-        opened.start_kernel("--address", "unix:,127.0.0.1:0")
+        opened.start_kernel("--address", "unix:,tls://127.0.0.1:0")
         opened.start_host()
         eventually(opened.jobs)
         yield opened
@@ -40,10 +43,10 @@ def _project(folder: Path, *lines: str) -> ProjectSystem:
 
 
 def _addresses(central: ProjectSystem) -> tuple[str, str]:
-    """Return the socket and the port that the kernel listens on."""
+    """Return the socket and the hosts' door that the kernel listens on."""
     [line] = [line for line in central.log("kernel").splitlines() if "serving on" in line]
-    unix, _, tcp = line.partition("serving on ")[2].partition(", store")[0].partition(", ")
-    return unix, tcp
+    said = line.partition("serving on ")[2]
+    return said.partition(", ")[0], said.partition(" for hosts")[0].rpartition(" ")[2]
 
 
 def test_a_command_asks_the_kernel_that_the_host_dials(central: ProjectSystem, tmp_path: Path) -> None:
@@ -58,16 +61,32 @@ def test_a_command_asks_the_kernel_that_the_host_dials(central: ProjectSystem, t
     assert "cannot be read" in _project(tmp_path / "b", "kernel = ").cli("jobs", code=2).err
 
 
-def test_the_host_s_token_is_not_a_client_s(central: ProjectSystem, tmp_path: Path) -> None:
-    """The command says on TCP that the clients' token is missing, and works with it."""
-    _, tcp = _addresses(central)
-    tokens = central.project / ".nomaflow"
-    team = _project(tmp_path / "t", f'kernel = "{tcp}"', f'token_file = "{tokens / "host-token"}"')
-    error = team.cli("jobs", code=2).err
-    assert "[host] token_file is only for the host" in " ".join(error.split())
-    assert "--token-file" in error
-    found = team.ask("jobs", "--token-file", str(tokens / "token"))
-    assert [job["job_id"] for job in found["jobs"]] == ["tagged"]
+def test_the_host_s_certificate_is_not_a_client_s(
+    central: ProjectSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command in the project of a joined host uses the person's login at that kernel, and says so if there is none."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    unix, hosts = _addresses(central)
+    team = _project(tmp_path / "t", f'kernel = "{hosts}"', 'name = "t"')
+    strings = {}
+    with grpc.insecure_channel(unix) as channel:
+        for kind, name in ((access.TOKEN_KIND_HOST, "t"), (access.TOKEN_KIND_USER, "ann")):
+            request = access.CreateTokenRequest(
+                kind=kind, name=name, joins=True, roles=[] if name == "t" else ["viewer"]
+            )
+            strings[name] = AccessServiceStub(channel).CreateToken(request, timeout=20).secret
+            (tmp_path / name).with_suffix(".join").write_text(strings[name])
+    host = launch("nomaflow_host", team.project, "--join", str(tmp_path / "t.join"), log_file=tmp_path / "t.log")
+    try:
+        eventually(lambda: "attached to the kernel" in host.log)
+        error = team.cli("jobs", code=2).err
+        assert "the host's certificate is for the host only" in " ".join(error.split())
+        assert "nomaflow login FILE" in error
+        team.cli("login", str(tmp_path / "ann.join"))
+        assert [job["job_id"] for job in team.ask("jobs")["jobs"]] == ["tagged"]
+        assert "ann may not call TriggerRun" in " ".join(team.cli("run", "tagged", code=2).err.split())
+    finally:
+        host.stop()
 
 
 def test_a_tag_that_no_job_has(central: ProjectSystem) -> None:

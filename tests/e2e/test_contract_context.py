@@ -21,7 +21,7 @@ def test_the_whole_surface(stage: Stage) -> None:
         "job_id": "looked-at",
         "trigger": "api",
         "is_api": True,
-        "by": "auditor",
+        "by": "owner (for auditor)",
         "at_age": True,
         "prev_rows_affected": None,
         "parent_chain": [],

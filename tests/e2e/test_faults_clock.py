@@ -104,7 +104,8 @@ def system(tmp_path: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch) -> I
         opened.write(
             JOBS.replace("@HERE@", str(tmp_path)).replace("@HOURLY@", f"{minute} * * * *"), code=CODE + STUMBLE
         )
-        (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 0.2\n')
+        settings = '[host]\nname = "team"\ndrain_seconds = 0.2\npass_env = ["CLOCK_SHIFT_FILE"]\n'
+        (tmp_path / "nomaflow.toml").write_text(settings)
         monkeypatch.setenv("CLOCK_SHIFT_FILE", str(clocks.kernel))
         opened.start_kernel()
         monkeypatch.setenv("CLOCK_SHIFT_FILE", str(clocks.host))

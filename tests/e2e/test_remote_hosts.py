@@ -1,7 +1,8 @@
-"""A host on another machine: TLS, a token, a cable that is cut in the middle of a step and put back."""
+"""A host on another machine: it joins, and a cable is cut in the middle of a step and put back."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import pytest
 from faults_system import FaultSystem
 from two_networks import Cable, Loopback, Namespaces
 
-from certificate_authority import Authority
 from processes import is_alive
 from real_system import CLOCKS, eventually
 
@@ -30,22 +30,18 @@ for one in psutil.Process(int(sys.argv[1])).net_connections("tcp"):
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A kernel that listens with TLS at one end of a cable, and the settings of a host at the other end.
+    """A kernel that listens at one end of a cable, and where a host at the other end finds it.
 
-    :param dialed: where the host finds the kernel
-    :param token: file with the token of hosts, brought to the other machine
+    :param dialed: its door for hosts
     """
 
     system: FaultSystem
     cable: Cable
-    authority: Authority
     dialed: str
-    token: Path
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """The host's options."""
-        return ("--kernel", self.dialed, "--token-file", str(self.token), "--ca", str(self.authority.file))
+    def joining(self, host: str) -> tuple[str, ...]:
+        """Return the options of a host that joins first."""
+        return ("--kernel", self.dialed, "--join", str(self.system.join_file(host)))
 
 
 @pytest.fixture(scope="module", params=[Loopback, Namespaces], ids=lambda kind: kind.__name__.lower())
@@ -54,18 +50,12 @@ def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     root = Path(tempfile.mkdtemp(prefix="nf-"))
     cable: Cable = request.param()
     with cable:
-        authority = Authority(root)
-        pair = authority.issue("kernel", *cable.names)
-        flags = (*CLOCKS, "--address", f"unix:,{cable.listen}", *pair.flags)
+        flags = (*CLOCKS, "--address", f"unix:,{cable.listen}")
         system = FaultSystem(root=root, kernel_flags=flags, kernel_side=cable.kernel_side)
         try:
             system.start_kernel()
             system.client()
-            token = root / "token-of-hosts"
-            token.touch(mode=0o600)
-            token.write_text((system.kernel_project / ".nomaflow" / "host-token").read_text())
-            dialed = cable.dial(lambda: served(system))
-            yield Remote(system=system, cable=cable, authority=authority, dialed=dialed, token=token)
+            yield Remote(system=system, cable=cable, dialed=cable.dial(lambda: served(system)["hosts"]))
         finally:
             system.close()
     shutil.rmtree(root)
@@ -78,18 +68,18 @@ def healed(remote: Remote) -> Iterator[None]:
     remote.cable.heal()
 
 
-def served(system: FaultSystem) -> str:
-    """Return the address with TLS at which the kernel says that it listens."""
+def served(system: FaultSystem) -> dict[str, str]:
+    """Return the addresses of the doors on TCP as the kernel's log has them."""
     eventually(lambda: "serving on" in system.log("kernel"))
     line = next(one for one in system.log("kernel").splitlines() if "serving on" in one)
-    return next(word.strip(",") for word in line.split() if word.startswith("tls://"))
+    return {door: address for address, door in re.findall(r"(tls://\S+) for (\w+)", line)}
 
 
 def test_the_cable_is_cut_in_the_middle_of_a_step(remote: Remote) -> None:
     """UNREACHABLE within the lease while the step runs on; then the same worker's result and each of its lines, once."""
     system = remote.system
     system.counting_project("team")
-    host = system.start_host("team", *remote.flags, side=remote.cable.host_side)
+    host = system.start_host("team", *remote.joining("team"), dials=False, side=remote.cable.host_side)
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     pids = [work.ledger.pid() for work in works]
     remote.cable.cut()
@@ -109,54 +99,28 @@ def test_the_cable_is_cut_in_the_middle_of_a_step(remote: Remote) -> None:
     host.stop()
 
 
-def test_a_host_says_whom_it_does_not_trust_and_goes_on_trying(remote: Remote) -> None:
-    """A stranger's authority keeps it out, with the cause in its log; it attaches once the file holds the right one."""
-    system = remote.system
-    system.counting_project("wary", prefix="wary_")
-    trusted = system.root / "trusted.pem"
-    (system.root / "stranger").mkdir(exist_ok=True)
-    trusted.write_bytes(Authority(system.root / "stranger", "stranger").file.read_bytes())
-    flags = (*remote.flags[:-1], str(trusted))
-    host = system.start_host("wary", *flags, side=remote.cable.host_side, serves=False)
-    eventually(lambda: "nobody trusted has signed the certificate" in host.log)
-    trusted.write_text("no certificate")
-    eventually(lambda: "holds no certificate" in host.log)
-    trusted.write_bytes(remote.authority.file.read_bytes())
-    eventually(lambda: system.instance("wary", pid=host.pid))
-    host.stop()
-
-
 def test_a_host_goes_by_the_settings_of_its_project(remote: Remote) -> None:
-    """`[host]` names kernels, of which the first is not there, the token and the authority, relative to the project."""
+    """It joins once; then `[host]` may name doors, of which the first is not there; without, it dials the joined one."""
     system = remote.system
     system.counting_project("settled", prefix="settled_")
-    shutil.copy(remote.token, system.root / "settled" / "token")
-    shutil.copy(remote.authority.file, system.root / "settled" / "ca.pem")
     nobody = remote.dialed.rpartition(":")[0] + ":9"
-    settings = (f'kernel = "{nobody},{remote.dialed}"', 'token_file = "token"', 'kernel_ca = "ca.pem"')
-    host = system.start_host("settled", settings=settings, side=remote.cable.host_side, dials=False)
+    settings = (f'kernel = "{nobody},{remote.dialed}"',)
+    side = remote.cable.host_side
+    flags = ("--join", str(system.join_file("settled")))
+    host = system.start_host("settled", *flags, settings=settings, side=side, dials=False)
     assert "nothing answers there" in host.log
+    assert host.stop() == 0
+    host = system.start_host("settled", side=side, dials=False)
+    assert f"attached to the kernel at {served(system)['hosts']}" in host.log
     host.stop()
-
-
-def test_a_token_that_others_can_read_is_not_shown(remote: Remote) -> None:
-    """The host exits 78 naming the file and the rule, never the token."""
-    system = remote.system
-    system.counting_project("careless", prefix="careless_")
-    shown = system.root / "open-token"
-    shutil.copy(remote.token, shown)
-    shown.chmod(0o644)
-    flags = ("--kernel", remote.dialed, "--token-file", str(shown))
-    host = system.start_host("careless", *flags, side=remote.cable.host_side, serves=False)
-    assert host.process.wait(30) == 78
-    assert f"chmod 600 {shown}" in host.log
-    assert remote.token.read_text().strip() not in host.log
 
 
 def test_nothing_else_is_open(remote: Remote) -> None:
-    """The kernel listens on its socket and on the one port that was asked for, and no other address of TCP."""
+    """The kernel listens on its socket and on the ports of its three doors, and no other address of TCP."""
     assert remote.system.kernel is not None
     # Asked on the kernel's side: the system shows a process the ports of its own network.
     command = [*remote.cable.kernel_side, sys.executable, "-c", LISTENING, str(remote.system.kernel.pid)]
     asked = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert asked.stdout.split() == [served(remote.system).removeprefix("tls://")]
+    assert sorted(asked.stdout.split()) == sorted(
+        each.removeprefix("tls://") for each in served(remote.system).values()
+    )

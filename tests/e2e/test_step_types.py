@@ -31,10 +31,11 @@ _WHOLE = (TOKEN, PHRASE, PLAIN, EARLY, *PEM.splitlines()[1:3])
 
 
 def _forms(secret: str) -> set[bytes]:
-    """Return what a secret is recognised by: the whole of it in its usual forms, and a piece of its beginning."""
+    """Return what a secret is recognised by: the whole of it in its usual forms, and a piece of its beginning and end."""
     raw = secret.encode()
     encoded = base64.b64encode(b"user:" + raw)[8 : (5 + len(raw)) * 8 // 6 - 1]
-    return {raw, quote(secret, safe="").encode(), repr(secret)[1:-1].encode(), encoded, raw[:9]}
+    coded = {raw.hex().encode(), raw.hex().upper().encode(), base64.b32encode(raw).rstrip(b"=")[:-1]}
+    return {raw, quote(secret, safe="").encode(), repr(secret)[1:-1].encode(), encoded, raw[:9], raw[-9:], *coded}
 
 
 STEPS = ("contributed", "plain", "async")
@@ -121,7 +122,8 @@ def test_no_secret_leaves_the_host(stage: Stage) -> None:
     for each in runs.values():
         told = "\n".join(each.messages)
         for way in ("log ***", "library {", "printed ***", "printed to stderr ***", "warned ***", "written ***",
-                    "written to 2 ***", "thread ***", "base64 ", "RuntimeError: ***"):  # fmt: skip
+                    "written to 2 ***", "thread ***", "base64 ", "RuntimeError: ***", "hex *** *** base32 ***",
+                    "two writes ***", "two lines ***", "*** is the rest", "pieces ***"):  # fmt: skip
             assert way in told, way
     leaks = {name: found for name, told in _answers(stage, run_ids) if (found := found_in(told))}
     assert leaks == {}

@@ -147,7 +147,7 @@ def test_cancelling_a_parent_cancels_its_children_and_waits(system: TeamSystem) 
     for each, caller in ((middle, top), (child, middle.run_id)):
         assert (each.state, reason_of(each)) == ("CANCELED", "canceled_by_parent")
         assert each.cancel is not None
-        assert each.cancel.by == "bob"
+        assert each.cancel.by == "owner (for bob)"
         assert caller in each.cancel.why
     assert middle.steps[1].last.state == "SKIPPED"
     assert ledger.entries("then") == []

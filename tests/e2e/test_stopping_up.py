@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import sqlite3
 import subprocess
@@ -138,23 +137,6 @@ def test_a_reload_while_all_is_stopped_hurries_nobody(up: subprocess.Popen[str],
     assert '"hurried":true' not in said.replace(" ", "")
     assert up.returncode == 0
     assert stored(tmp_path) == {"may_finish": ("SUCCEEDED", "")}
-
-
-@pytest.mark.parametrize("flags", [["--address", "127.0.0.1:0"]])
-def test_a_token_that_is_replaced_ends_nothing(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """The kernel ends streams opened with the old token; that is reported once, and the new one continues them."""
-    state = tmp_path / ".nomaflow"
-    ledger = Ledger(file=tmp_path / "ledger")
-    Path(f"{ledger.file}.go").touch()
-    with closing(SyncKernelClient(ProjectAddress(project=tmp_path))) as client:
-        client.trigger(TriggerOrder(job_id="may_finish", params={"ledger": str(ledger.file)}))
-    _lines_until(up, type="event", kind="run.finished")  # with the old token: what begins later begins with the new
-    for name in ("token", "host-token"):
-        (state / name).write_text(secrets.token_hex(32))
-    up.send_signal(signal.SIGHUP)
-    assert _lines_until(up, type="events_withheld")[-1]["message"].startswith("a valid token is needed")
-    again = _lines_until(up, type="event", kind="host.attached")
-    assert not [line for line in again if line["type"] in ("events_withheld", "part")]
 
 
 class Orphaned:

@@ -18,13 +18,11 @@ __all__ = ["Cable", "Loopback", "Namespaces"]
 class Cable(Protocol):
     """The connection between a kernel and a host.
 
-    :ivar names: what the kernel is called, for its certificate
     :ivar listen: what to tell the kernel
     :ivar kernel_side: command that runs another where the kernel is
     :ivar host_side: the same for the host
     """
 
-    names: Sequence[str]
     listen: str
     kernel_side: Sequence[str]
     host_side: Sequence[str]
@@ -38,9 +36,9 @@ class Cable(Protocol):
         """Take it away."""
 
     def dial(self, served: Callable[[], str]) -> str:
-        """Return where the host finds the kernel.
+        """Return where the host finds the kernel's door for hosts.
 
-        :param served: returns the address with TLS at which the kernel says that it listens
+        :param served: returns the address of that door as the kernel's log has it
         """
 
     def cut(self) -> None:
@@ -51,9 +49,8 @@ class Cable(Protocol):
 
 
 class Loopback:
-    """A proxy between 127.0.0.2, where the host dials, and 127.0.0.1, where the kernel listens."""
+    """A proxy between two ports of 127.0.0.1: the host dials one, the kernel's door for hosts is at the other."""
 
-    names = ("127.0.0.2",)
     listen = "tls://127.0.0.1:0"
     kernel_side = host_side = ()
 
@@ -71,7 +68,7 @@ class Loopback:
 
     def dial(self, served: Callable[[], str]) -> str:
         """Start the proxy and return its address."""
-        self._proxy = TcpProxy(lambda: served().removeprefix("tls://"), listen="127.0.0.2:0").__enter__()
+        self._proxy = TcpProxy(lambda: served().removeprefix("tls://"), listen="127.0.0.1:0").__enter__()
         return f"tls://{self._proxy.address}"
 
     def cut(self) -> None:
@@ -88,7 +85,6 @@ class Loopback:
 class Namespaces:
     """Two namespaces of the kernel of this machine, with nothing in them but a virtual cable."""
 
-    names = ("10.203.7.1",)
     listen = "tls://10.203.7.1:7433"
 
     def __init__(self) -> None:

@@ -2,56 +2,145 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nomaflow_kernel.access.policy import Rule
+from nomaflow_kernel.access.audit_texts import target_of
+from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
+from nomaflow_kernel.access.policy import RULES, Rule
 from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.access.refusals import Refusals
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["AuditLog"]
 
 _LOG = logging.getLogger(__name__)
+_DAY_SECONDS = 86_400.0
+_ALWAYS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "QUOTA", "INTERNAL"})
+"""Reasons that are told of every call; others only of calls that would change something."""
+_PASSING = frozenset({"KERNEL_STOPPING", "NOT_LEADER", "HOST_LOADING"})
+"""Reasons that say nothing of the caller: the call is sent again."""
 
 
 class AuditLog:
     """Writes the audit.
 
-    :param store: None for a kernel that does not lead: it changes nothing, and has nowhere to write
+    :param store: None for a kernel that does not lead, or keeps no audit: refusals are in its log only
+    :param fold_seconds: how long like refusals are counted before their number is written
     """
 
-    def __init__(self, *, store: Store | None, clock: Clock) -> None:
+    def __init__(self, *, store: Store | None, clock: Clock, fold_seconds: float = 60.0) -> None:
         self._store = store
         self._clock = clock
+        self._writing: set[asyncio.Future[None]] = set()
+        self._refusals = Refusals(self._write, seconds=fold_seconds)
+        self._anchoring: asyncio.Task[None] | None = None
 
-    async def changed(self, method: str, rule: Rule, request: Any, response: Any, caller: Caller) -> None:
-        """Write down a call that changed something; durable when this returns."""
-        if self._store is not None and rule.changes:
-            await self._store.append_audit((self._row(method, request, "ok", caller),))
+    @property
+    def refused_total(self) -> Mapping[str, int]:
+        """Outcome → the number of refused calls since the start."""
+        return self._refusals.total
 
-    def refused(self, method: str, request: Any, error: KernelError, caller: Caller) -> None:
-        """Note a call that was refused; like ones soon after each other become one row.
+    async def start(self) -> None:
+        """Tell the newest hash in the log, now and once a day."""
+        if self._store is not None:
+            self._anchoring = asyncio.create_task(self._tell_anchor(self._store), name="audit-anchor")
+
+    async def stop(self) -> None:
+        """Write what is counted, and wait until all is written. Stopping twice is allowed."""
+        if self._anchoring is not None:
+            self._anchoring.cancel()
+            await asyncio.wait((self._anchoring,))
+        self._refusals.flush()
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    async def _tell_anchor(self, store: Store) -> None:
+        while True:
+            try:
+                ends = await store.audit_ends()
+            except StoreError as error:
+                _LOG.warning("the newest hash of the audit cannot be read: %s", error.message)
+            else:
+                if ends.seq:
+                    _LOG.info("audit anchor %d:%s", ends.seq, ends.hash)
+            await asyncio.sleep(_DAY_SECONDS)
+
+    # Calls.
+
+    def begin(self, method: str, rule: Rule, request: Any, caller: Caller) -> AuditedCall | None:
+        """Return the call that begins in this task if it is one that changes something, for the engine and `done`."""
+        if not rule.changes or self._store is None:
+            return None
+        call = AuditedCall(action=_action(method), request=request, caller=caller, clock=self._clock)
+        CALL.set(call)
+        return call
+
+    async def done(self, call: AuditedCall, response: Any, caller: Caller) -> None:
+        """Write the row of a call that is about to be answered, unless it is written; durable when this returns.
+
+        :raises StoreError: if it cannot be written; then the call is not acknowledged
+        """
+        if call.row_is_due and self._store is not None:
+            await self._store.append_audit((call.row(response),))
+        elif call.action == "TriggerRuns":
+            self._refused_items(response, caller)
+
+    def refused(self, method: str, request: Any, reason: str, caller: Caller, *, error_id: str = "") -> None:
+        """Note a call that was refused, or ended without an answer; like ones within a minute are counted.
 
         :param request: None if it was refused before it was read
+        :param reason: a key of ``REASONS``, or ``CANCELLED`` if the caller left: the change may have been made
+        :param error_id: the one in the answer, for INTERNAL
         """
+        rule = RULES.get(method)
+        changes = rule is not None and rule.changes and reason not in _PASSING and not reason.startswith("STORE_")
+        if reason in _ALWAYS or changes:
+            self._refuse(_action(method), target_of(request), reason, caller, correlation=error_id)
 
-    def _row(self, method: str, request: Any, outcome: str, caller: Caller) -> AuditRecord:
-        return AuditRecord(
-            at_us=self._clock.now_us(),
-            principal=str(caller.principal),
-            address=caller.peer,
-            action=method.rpartition("/")[2],
-            target=_target(request),
-            outcome=outcome,
+    def _refused_items(self, response: Any, caller: Caller) -> None:
+        for item in response.items:
+            if item.HasField("error") and item.error.reason in _ALWAYS:
+                self._refuse("TriggerRuns", "", item.error.reason, caller)
+
+    def _refuse(self, action: str, target: str, reason: str, caller: Caller, *, correlation: str = "") -> None:
+        self._refusals.add(
+            audit_row(self._clock, caller, action=action, target=target, outcome=reason, correlation=correlation)
         )
 
+    # Changes that are no calls.
 
-def _target(request: Any) -> str:
-    for field, prefix in (("job_id", "job:"), ("run_id", ""), ("host", "host:")):
-        name = getattr(request, field, "")
-        if name:
-            return f"{prefix}{name}"
-    return ""
+    def happened(
+        self, action: str, caller: Caller, *, target: str, outcome: str = "ok", note: str = "", correlation: str = ""
+    ) -> None:
+        """Write that something happened that is not a call by itself, such as the begin of a host's session."""
+        row = audit_row(
+            self._clock, caller, action=action, target=target, outcome=outcome, note=note, correlation=correlation
+        )
+        self._write((row,))
+
+    def _write(self, rows: Sequence[AuditRecord]) -> None:
+        """Submit rows; if they cannot be written, the log has them."""
+        if self._store is None:
+            return
+        writing: asyncio.Future[None] = asyncio.ensure_future(self._store.append_audit(rows))
+        self._writing.add(writing)
+        writing.add_done_callback(lambda done: self._written(rows, done))
+
+    def _written(self, rows: Sequence[AuditRecord], done: asyncio.Future[None]) -> None:
+        self._writing.discard(done)
+        error = None if done.cancelled() else done.exception()
+        for row in rows if error is not None else ():
+            _LOG.error(
+                "the audit cannot be written (%s): %s %r %s by %s from %s, %d times",
+                error, row.action, row.target, row.outcome, row.principal, row.address, row.count,
+            )  # fmt: skip
+
+
+def _action(method: str) -> str:
+    return method.rpartition("/")[2]

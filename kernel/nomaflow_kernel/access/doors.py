@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nomaflow_kernel.access.principals import OWNER, Principal
+from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.principals import ANYONE, OWNER, Principal
 
-__all__ = ["Identify", "Shown", "owners_door"]
+__all__ = ["Identify", "Shown", "clients_door", "hosts_door", "joining_door", "owners_door"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,3 +32,25 @@ Identify = Callable[[Shown], Principal]
 def owners_door(_shown: Shown) -> Principal:
     """Return the owner: whoever reaches the Unix socket has entered its directory."""
     return OWNER
+
+
+def clients_door(credentials: Credentials) -> Identify:
+    """Return the proof of the clients' door: a token."""
+    return lambda shown: credentials.of_token(shown.authorization)
+
+
+def hosts_door(credentials: Credentials) -> Identify:
+    """Return the proof of the hosts' door: a certificate that names a host and was not withdrawn."""
+    # Imported here: only a kernel with TCP has this door, and cryptography takes a while to load.
+    from nomaflow_kernel.network.authority import host_of
+
+    def identify(shown: Shown) -> Principal:
+        found = host_of(shown.certificate)
+        return ANYONE if found is None else credentials.of_certificate(host=found[0], serial=found[1])
+
+    return identify
+
+
+def joining_door(_shown: Shown) -> Principal:
+    """Return nobody: who joins has a secret, which the service checks, and no credential yet."""
+    return ANYONE

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["EVERYTHING", "ROLES", "Grant", "GrantError", "Scope", "Target", "Verb", "grants_of_role"]
+from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant, split_scope
 
-_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_TAG_LENGTH = 128
+__all__ = ["EVERYTHING", "ROLES", "Grant", "GrantError", "Scope", "Target", "Verb", "grants_of_role"]
 
 
 class Verb(enum.StrEnum):
@@ -71,16 +68,16 @@ class Scope:
 
         :raises GrantError: if it is none of them
         """
-        if text == "*":
-            return cls("*")
-        kind, _, name = text.partition(":")
-        if kind == "job" and name.endswith("*") and _JOB.fullmatch(name[:-1]):
-            return cls("prefix", name[:-1])
-        if (kind == "job" and _JOB.fullmatch(name)) or (kind == "host" and _HOST.fullmatch(name)):
-            return cls(kind, name)
-        if kind == "tag" and 1 <= len(name) <= _TAG_LENGTH and name.isprintable():
-            return cls(kind, name)
-        raise GrantError(f"{text[:80]!r} is no scope; expected *, job:ID, job:PREFIX*, host:NAME or tag:TAG")
+        try:
+            return cls(*split_scope(text))
+        except ValueError as error:
+            raise GrantError(str(error)) from None
+
+    def contains(self, other: Scope) -> bool:
+        """Return whether this scope covers whatever the other one covers."""
+        if self.kind == "*" or self == other:
+            return True
+        return self.kind == "prefix" and other.kind in ("job", "prefix") and other.name.startswith(self.name)
 
     def covers(self, target: Target) -> bool:
         """Return whether a target lies in this scope."""
@@ -111,27 +108,17 @@ class Grant:
 
         :raises GrantError: if it is malformed
         """
-        verb, _, scope = text.strip().partition(" ")
         try:
-            return cls(Verb(verb), Scope.parse(scope.strip()))
+            verb, scope = split_grant(text)
         except ValueError as error:
-            if isinstance(error, GrantError):
-                raise
-            raise GrantError(f"{text[:80]!r} begins with no verb; expected one of {', '.join(Verb)}") from None
+            raise GrantError(str(error)) from None
+        return cls(Verb(verb), Scope(*scope))
 
     def __str__(self) -> str:
         return f"{self.verb} {self.scope}"
 
 
-_OPERATOR = (Verb.READ, Verb.LOGS, Verb.TRIGGER, Verb.CANCEL, Verb.OPERATE)
-
-ROLES: Mapping[str, tuple[Verb, ...]] = {
-    "viewer": (Verb.READ,),
-    "reader": (Verb.READ, Verb.LOGS),
-    "operator": _OPERATOR,
-    "launcher": (Verb.READ, Verb.OPERATE),
-    "admin": tuple(Verb),
-}
+ROLES: Mapping[str, tuple[Verb, ...]] = {name: tuple(map(Verb, verbs)) for name, verbs in BUILT_IN_ROLES.items()}
 """The roles that need no configuration. A host's certificate gives no verb: it proves a name."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nomaflow_kernel.access.grants import Grant, Target, Verb
 from nomaflow_kernel.domain.errors import KernelError
 
-__all__ = ["ANYONE", "OWNER", "Caller", "NotAuthenticated", "NotPermitted", "Principal", "PrincipalKind"]
+__all__ = ["ANYONE", "KERNEL", "OWNER", "Caller", "NotAuthenticated", "NotPermitted", "Principal", "PrincipalKind"]
 
 
 class PrincipalKind(enum.StrEnum):
@@ -24,6 +24,8 @@ class PrincipalKind(enum.StrEnum):
     """By a certificate that names a host: may attach as that host, and nothing else."""
     ANYONE = "anyone"
     """By nothing."""
+    KERNEL = "kernel"
+    """Not at all: it is the kernel itself, which calls nobody."""
 
 
 class NotAuthenticated(KernelError):
@@ -81,6 +83,12 @@ class Principal:
         """Return whether it may do something to anything at all."""
         return self.kind is PrincipalKind.OWNER or any(grant.verb is verb for grant in self.grants)
 
+    def holds(self, grant: Grant) -> bool:
+        """Return whether it may do all that a grant allows."""
+        if self.kind is PrincipalKind.OWNER:
+            return True
+        return any(each.verb is grant.verb and each.scope.contains(grant.scope) for each in self.grants)
+
     def __str__(self) -> str:
         return f"host:{self.name}" if self.kind is PrincipalKind.HOST else self.name
 
@@ -114,3 +122,7 @@ class Caller:
         """
         if not self.principal.may(verb, target):
             raise NotPermitted(self.principal, verb, str(target))
+
+
+KERNEL = Caller(principal=Principal(kind=PrincipalKind.KERNEL, name="kernel"), peer="")
+"""The kernel itself, for what it does without a call."""

@@ -23,8 +23,16 @@ from files, encrypted values and vaults: [secrets](secrets.md).
   comments as in a shell; nothing is expanded in them. The environment of the process wins over the files, and a later
   file over an earlier one. A reload reads them again. `up --watch` reloads when one whose name ends in `.env` is saved.
   The kernel does not read them, so they have no effect in `[kernel]`.
-- Workers see the variables of the environment and of these files, except secret `NOMAFLOW_*` variables and those that
-  connectors.toml names (and their `_FILE`), unless `[host] pass_env` lists them.
+- The environment of a worker, which code reads with `os.environ`, has the variables of these files, those that `[app]`
+  refers to, and of the host's own environment only what interpreters and libraries need: `PATH`, `HOME`, `USER`,
+  `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_*`, `TZ`, `TZDIR`, `TMPDIR`, `VIRTUAL_ENV`, `PYTHON*`, `LD_LIBRARY_PATH`,
+  `CUDA_VISIBLE_DEVICES`, `*_NUM_THREADS`, `SLURM_*`, `OTEL_*`, `SSL_CERT_FILE`, `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`,
+  `CURL_CA_BUNDLE`, the variables of proxies and `NOMAFLOW_TRACE_HOOKS`. A name with a `*` leaves out variables that
+  look like credentials, such as `SLURM_JWT` and `OTEL_EXPORTER_OTLP_HEADERS`. `[host] pass_env` adds others, and
+  `nomaflow doctor` lists what is withheld.
+- Variables that connectors.toml names (and their `_FILE`) and secret `NOMAFLOW_*` variables are withheld wherever they
+  come from, and `${NAME}` in the values of steps does not find them either, unless `[host] pass_env` has their exact
+  names. A `NAME*` there does not pass them on.
 
 A malformed job is disabled, and says so; other jobs are not affected. A job that was valid before keeps its last good
 definition: a job goes off the schedule only if it is absent from a readable file or says `enabled = false`
@@ -57,9 +65,11 @@ PROBLEM_CODES = {
     "bad_callable": "A callable is not written as `package.module:function`.",
     "bad_choice": "A value is not one of those allowed.",
     "bad_exception_name": "A name in `retry_on` or `no_retry_on` is not that of a class.",
+    "bad_grant": "A grant is not of the form `VERB SCOPE`.",
     "bad_host_name": "A host name has characters other than lower-case letters, digits, `-` and `_`.",
     "bad_job_id": "A job id has characters other than letters, digits, `-`, `_` and `.`.",
     "bad_name": "The name of a step, preset, pool or connector is empty, too long or has invalid characters.",
+    "bad_role_name": "The name of a role has characters other than lower-case letters, digits, `-` and `_`.",
     "bad_schedule": "A cron expression is not valid, or never matches.",
     "bad_toml": "A file is not TOML; the message has line and column.",
     "bad_url": "A URL does not have the expected form.",
@@ -77,6 +87,8 @@ PROBLEM_CODES = {
     "id_of_another_host": "The job's id belongs to another host.",
     "emptied_file": "A file that had jobs is empty; to remove its jobs, write `jobs = []`.",
     "ignored_op_kwarg": "Warning: a key of `op_kwargs` lands in a `**_`, which the callable ignores.",
+    "job_for_another_host": "Warning: a job names another host; it runs only if that host accepts it.",
+    "job_not_accepted": "The host that a job names does not accept jobs of the host that brings it.",
     "missing_file": "A file that is named or needed does not exist.",
     "missing_key": "A required key is missing.",
     "not_overridable": "A preset sets a field that the step's type does not open to presets and runs.",
@@ -89,6 +101,7 @@ PROBLEM_CODES = {
     "plugin_type": "Warning: a connector's type is not built in; a plugin must contribute it.",
     "positional_only": "A callable takes a required parameter by position only.",
     "preset_still_fires": "Warning: the job is disabled, but one of its presets still fires.",
+    "reserved_role": "A role has the name of a built-in one.",
     "second_retention": "Warning: two files have a `[meta.retention]`; the first one applies.",
     "unknown_callable": "The host does not offer the callable.",
     "unknown_key": "A key is unknown; the message names the near match.",

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["Catalogue", "CatalogueChange", "HostCatalogue", "Job", "why_kept"]
+__all__ = ["REFUSALS", "Catalogue", "CatalogueChange", "HostCatalogue", "Job", "why_kept"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,13 +21,17 @@ class Job:
     """A job of the catalogue.
 
     :param loaded: the job as its file and its host's code make it
+    :param owner: the host that its id belongs to; empty for the kernel's own jobs file
     :param removed: True if the host no longer brings the job: it does not fire and keeps its history
     :param foreign: True for a job whose id belongs to another host; it never runs
+    :param unaccepted: True if another host would run it and does not accept jobs of the one that brought it
     """
 
     loaded: LoadedJob
+    owner: str = ""
     removed: bool = False
     foreign: bool = False
+    unaccepted: bool = False
 
     @property
     def job_id(self) -> str:
@@ -40,14 +45,19 @@ class Job:
         return (definition.host if definition is not None else "") or self.loaded.host
 
     @property
+    def of_other_host(self) -> bool:
+        """True if another host than the one that runs it brought it. The kernel's own file is no host's."""
+        return self.loaded.host not in ("", self.host)
+
+    @property
     def definition(self) -> JobDefinition | None:
         """The job's definition, None if it is malformed."""
         return self.loaded.definition
 
     @property
     def valid(self) -> bool:
-        """True if it has a usable definition, and its host owns the id."""
-        return self.loaded.valid and not self.foreign
+        """True if it has a usable definition, its host owns the id, and the host that would run it accepts it."""
+        return self.loaded.valid and not self.foreign and not self.unaccepted
 
     @property
     def runnable(self) -> bool:
@@ -82,12 +92,14 @@ class CatalogueChange:
 
     :param changed: jobs whose definition or problems changed, and removed jobs that are back
     :param disabled: introduced jobs that cannot run, including held and foreign ones
+    :param refused: jobs that are another host's from now on: their ids, or the host that would run them
     """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
+    refused: tuple[Job, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
@@ -101,6 +113,7 @@ class Catalogue:
         self._jobs: dict[str, Job] = {}
         self._foreign: dict[tuple[str, str], Job] = {}
         self._hosts: dict[str, HostCatalogue] = {}
+        self._served = ServedManifests()
 
     def job(self, job_id: str) -> Job | None:
         """Return the job that owns the id, even a malformed or removed one; None if the id is unknown."""
@@ -110,6 +123,10 @@ class Catalogue:
         """Return all jobs by id, foreign ones after the job that owns the id."""
         jobs = [*self._jobs.values(), *self._foreign.values()]
         return sorted(jobs, key=lambda job: (job.job_id, job.foreign, job.loaded.host))
+
+    def foreign_ids(self, host: str) -> list[str]:
+        """Return the ids that a host brings although they belong to another one, sorted."""
+        return sorted(job_id for job_id, brought_by in self._foreign if brought_by == host)
 
     def near(self, job_id: str) -> Sequence[str]:
         """Return up to three ids that look like an unknown one."""
@@ -163,34 +180,42 @@ class Catalogue:
         """Replace all jobs of a host with the given ones; jobs whose ids belong to other hosts come in disabled."""
         host, load = catalogue.host, catalogue.load
         self._hosts[host] = catalogue
-        before = {job_id: entry for job_id, entry in self._jobs.items() if entry.loaded.host == host}
+        known, known_refused = dict(self._jobs), self._refused()
+        before = {job_id: entry for job_id, entry in known.items() if entry.loaded.host == host}
         after: dict[str, Job] = {}
         self._foreign = {at: entry for at, entry in self._foreign.items() if at[1] != host}
         for job in load.jobs:
             owner = self._owners.get(job.job_id, host)
             if owner != host:
-                self._foreign[job.job_id, host] = Job(loaded=job, foreign=True)
+                self._foreign[job.job_id, host] = Job(loaded=job, owner=owner, foreign=True)
             elif job.job_id not in after:
-                after[job.job_id] = Job(loaded=job)
+                after[job.job_id] = Job(loaded=job, owner=host)
         removed = {job_id: entry for job_id, entry in before.items() if job_id not in after}
         self._owners.update(dict.fromkeys(after, host))
         self._jobs.update(after)
         self._jobs.update({job_id: replace(entry, removed=True) for job_id, entry in removed.items()})
         self._explain_foreign()
+        self._judge_aims()
+        left = {job_id: entry for job_id, entry in self._jobs.items() if job_id not in removed}
         return CatalogueChange(
             added=tuple(job_id for job_id in after if job_id not in before),
-            changed=tuple(job_id for job_id, entry in after.items() if before.get(job_id, entry) != entry),
+            changed=tuple(job_id for job_id, entry in left.items() if known.get(job_id, entry) != entry),
             removed=tuple(job_id for job_id, entry in removed.items() if not entry.removed),
             disabled=tuple(
                 dict.fromkeys(
-                    job.job_id for job in load.jobs if not job.valid or job.held or self._owners[job.job_id] != host
+                    job.job_id
+                    for job in load.jobs
+                    if job.held or not job.valid or self._owners[job.job_id] != host or not self._jobs[job.job_id].valid
                 )
             ),
+            refused=tuple(job for at, job in self._refused().items() if at not in known_refused),
         )
 
     def drop(self, host: str) -> CatalogueChange:
         """Drop a host's jobs and release its ids; a job of another host that claimed such an id takes it."""
+        known, known_refused = dict(self._jobs), self._refused()
         self._hosts.pop(host, None)
+        self._served.forget(host)
         gone = tuple(job_id for job_id, entry in self._jobs.items() if entry.loaded.host == host)
         self._owners = {job_id: owner for job_id, owner in self._owners.items() if owner != host}
         self._jobs = {job_id: entry for job_id, entry in self._jobs.items() if entry.loaded.host != host}
@@ -199,38 +224,111 @@ class Catalogue:
         for (job_id, waiting), entry in list(self._foreign.items()):
             if job_id not in self._owners:
                 self._owners[job_id] = waiting
-                self._jobs[job_id] = Job(loaded=_without_owner_problem(entry.loaded))
+                self._jobs[job_id] = Job(loaded=_without(entry.loaded, _OWNED), owner=waiting)
                 del self._foreign[job_id, waiting]
                 taken.append(job_id)
         self._explain_foreign()
+        self._judge_aims()
         return CatalogueChange(
             added=tuple(job_id for job_id in taken if job_id not in gone),
-            changed=tuple(job_id for job_id in taken if job_id in gone),
+            changed=tuple(job_id for job_id, entry in self._jobs.items() if known.get(job_id, entry) != entry),
             removed=tuple(job_id for job_id in gone if job_id not in taken),
+            refused=tuple(job for at, job in self._refused().items() if at not in known_refused),
         )
+
+    def unaccepted(self) -> list[Job]:
+        """Return the jobs that the host that would run them does not accept."""
+        return [entry for entry in self._jobs.values() if entry.unaccepted]
+
+    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+        """Return whether a host says in its nomaflow.toml that it runs jobs of another host.
+
+        :param calls: whether it is enough that jobs of the other may call its own
+        """
+        manifest = self._manifest(host)
+        return other in names_in_manifest(manifest, "accept_jobs_from") or (
+            calls and other in names_in_manifest(manifest, "accept_calls_from")
+        )
+
+    def knows_code(self, host: str, digest: str) -> bool:
+        """Return whether a manifest is the host's catalogue, or remembered as one that its instances serve."""
+        known = self._hosts.get(host)
+        return (known is not None and known.digest == digest) or self._served.get(host, digest) is not None
+
+    def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
+        """Return whether an instance that serves a manifest may run a definition of a job.
+
+        One that serves the host's catalogue runs all that its host may run. Any other runs what its own manifest brings
+        or accepts: nobody can have a process run a job of a manifest that it does not have. Jobs of the kernel's own
+        file are in no manifest.
+        """
+        known = self._hosts.get(host)
+        if known is None or known.digest == digest:
+            return True
+        job, served = self._jobs.get(job_id), self._served.get(host, digest)
+        if job is not None and not job.loaded.host:
+            return True
+        if served is None:
+            return False
+        if job is not None and job.of_other_host:
+            return job.loaded.host in served.accepts
+        return (job_id, definition_digest) in served.definitions
+
+    def _judge_aims(self) -> None:
+        """Refuse each job that aims at a host that does not accept it, and let each job run that is accepted again."""
+        for job_id, entry in self._jobs.items():
+            if not entry.of_other_host and not entry.unaccepted:
+                continue
+            target, own = entry.host, entry.loaded.host
+            job = _without(entry.loaded, _UNACCEPTED)
+            unaccepted = entry.of_other_host and not self.accepts(target, own)
+            if unaccepted:
+                message = f"host {target!r} does not accept jobs of host {own!r}"
+                if target not in self._hosts:
+                    message = f"there is no host {target!r} that accepts jobs of host {own!r}"
+                fix = (
+                    f'to run it there: [host] accept_jobs_from = ["{own}"] in the nomaflow.toml of {target!r}, then '
+                    f"`nomaflow reload {target}`; to run it on its own host, leave out the key 'host'"
+                )
+                # First, so that it is the reason: whatever else is wrong, the host's owner has not allowed it.
+                job = replace(job, problems=((job.place / "host").error(_UNACCEPTED, message, fix=fix), *job.problems))
+            self._jobs[job_id] = replace(entry, loaded=job, unaccepted=unaccepted)
+
+    def _refused(self) -> dict[tuple[str, str], Job]:
+        """Return the jobs that are refused for the sake of another host, by id and the host that brought them."""
+        return {**self._foreign, **{(job.job_id, job.loaded.host): job for job in self.unaccepted()}}
 
     def _explain_foreign(self) -> None:
         """Give every foreign job the problem that names the present owner of its id."""
         for at, entry in self._foreign.items():
-            owner, job = self._owners[at[0]], _without_owner_problem(entry.loaded)
+            owner, job = self._owners[at[0]], _without(entry.loaded, _OWNED)
             problem = (job.place / "id").error(
-                _OWNED, f"the id {job.job_id!r} belongs to the host {owner!r}", fix=_release(owner)
+                _OWNED, f"the id {job.job_id!r} belongs to {_called(owner)}", fix=_release(owner)
             )
-            self._foreign[at] = replace(entry, loaded=job.with_problem(problem))
+            self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner)
 
 
 _OWNED = "id_of_another_host"
+_UNACCEPTED = "job_not_accepted"
+REFUSALS = (_OWNED, _UNACCEPTED)
+"""Codes of the problems of jobs that are refused for the sake of another host."""
+
+
+def _called(owner: str) -> str:
+    return f"the host {owner!r}" if owner else "the kernel's own jobs file"
 
 
 def _release(owner: str) -> str:
+    if not owner:
+        return "rename the job here, or take it out of that file"
     return (
         f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
         f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"
     )
 
 
-def _without_owner_problem(job: LoadedJob) -> LoadedJob:
-    return replace(job, problems=tuple(problem for problem in job.problems if problem.code != _OWNED))
+def _without(job: LoadedJob, code: str) -> LoadedJob:
+    return replace(job, problems=tuple(problem for problem in job.problems if problem.code != code))
 
 
 def why_kept(job: LoadedJob) -> str:

@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nomaflow_kernel.catalogue.registry import Catalogue, CatalogueChange, HostCatalogue, why_kept
+from nomaflow_kernel.catalogue.registry import REFUSALS, Catalogue, CatalogueChange, HostCatalogue, Job, why_kept
+from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
 from nomaflow_kernel.domain.clock import Clock, from_us
 from nomaflow_kernel.history.feed import EventFeed
@@ -164,13 +165,22 @@ class CatalogueService(Catalogue):
         if not explicit and known is not None and known.digest == digest:
             return True, _invalid(known)
         async with self._changing:
+            before = self._hosts.get(host)
             known = await self._loaded(host, digest, manifest)
             if not await self._keep(known, explicit=explicit):
+                await self._remember(known)
                 return False, _invalid(known)
+            if before is not None:
+                await self._remember(before)
             _tell_kept(known.load)
             change = self.take_in(known)
             await self._changed(host, change, digest=digest)
         return True, change.disabled
+
+    async def _remember(self, known: HostCatalogue) -> None:
+        """Remember a manifest that is not the catalogue: there may be instances that serve it."""
+        served = await asyncio.to_thread(ServedManifest.of, known.load, known.manifest)
+        self._served.keep(known.host, known.digest, served)
 
     async def forget(self, host: str) -> Sequence[str]:
         """Drop a host and return the job ids that this frees."""
@@ -188,6 +198,12 @@ class CatalogueService(Catalogue):
             for kind, job_ids in (("added", change.added), ("changed", change.changed), ("removed", change.removed))
             for job_id in job_ids
         ]
+        notices += [
+            Notice(kind="job.refused", at_us=now, job_id=job.job_id, host=job.loaded.host, data={"why": _refusal(job)})
+            for job in change.refused
+        ]
+        for job in change.refused:
+            _LOG.warning("job %s of host %s is disabled: %s", job.job_id, job.loaded.host, _refusal(job))
         if digest:
             data = {"digest": digest, "disabled_job_ids": list(change.disabled)}
             notices.append(Notice(kind="host.manifest", at_us=now, host=host, data=data))
@@ -219,6 +235,12 @@ def _fires(expression: str, timezone: str, preset: str, after: datetime) -> Iter
             yield at, preset
     except CronError as error:  # an older version's snapshot, or a zone that the machine no longer has
         _LOG.debug("no next fire of %r: %s", expression, error)
+
+
+def _refusal(job: Job) -> str:
+    """Return why a job is refused for the sake of another host."""
+    problem = next(each for each in job.loaded.problems if each.code in REFUSALS)
+    return f"{problem.message}; {problem.fix}"
 
 
 def _invalid(known: HostCatalogue) -> list[str]:

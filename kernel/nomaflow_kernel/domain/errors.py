@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 __all__ = [
     "BadRequest",
     "CursorAhead",
+    "InstanceOfAnotherHost",
     "JobUnavailable",
     "KernelError",
     "KernelStopping",
@@ -29,6 +30,8 @@ class KernelError(Exception):
     """
 
     reason = "INTERNAL"
+    retry_seconds: float | None = None
+    """Seconds after which another try may succeed; None for those of the reason, if it has any."""
 
     def __init__(self, message: str, *, metadata: Mapping[str, str] | None = None) -> None:
         self.message = message
@@ -147,9 +150,27 @@ class RunNotTerminal(KernelError):
 
 
 class QuotaExceeded(KernelError):
-    """Raised when a limit of the kernel is reached; a later try may succeed."""
+    """Raised when a limit of the kernel is reached; a later try may succeed.
+
+    :param retry_seconds: when; None if that depends on others
+    """
 
     reason = "QUOTA"
+
+    def __init__(self, message: str, *, retry_seconds: float | None = None) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__(message)
+
+
+class InstanceOfAnotherHost(KernelError):
+    """Raised when a host speaks for an instance that attached under another host's name. The text does not name it."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, incarnation: str, host: str) -> None:
+        super().__init__(
+            f"instance {incarnation[:64]!r} is not one of host {host!r}; each process of a host needs an id of its own"
+        )
 
 
 class StaleSession(KernelError):

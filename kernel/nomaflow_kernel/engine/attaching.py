@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
+from nomaflow_kernel.domain.errors import InstanceOfAnotherHost
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceLink, LoadInfo, RefusedLoad
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.reporting import find_attempt
-from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import Notice
@@ -20,18 +21,23 @@ from nomaflow_kernel.history.transitions import Notice
 __all__ = ["attach", "await_instance", "check_clocks", "detach", "take_load"]
 
 
-def attach(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
-    """Attach an instance and return a verdict on each attempt it holds.
+def attach(
+    state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink
+) -> Sequence[Verdict] | InstanceOfAnotherHost:
+    """Attach an instance and return a verdict on each attempt it holds, or the error that refuses it.
 
     Attempts that are assigned to it and that it does not hold never started: they are sent again with the same key.
     Attempts of earlier instances that are thereby proved dead have failed.
     """
+    if state.fleet.host_of(hello.incarnation) not in ("", hello.host):
+        return InstanceOfAnotherHost(hello.incarnation, hello.host)
     instance = _introduce(state, batch, hello, link)
     for incarnation in hello.ended_incarnations:
-        if incarnation != hello.incarnation:
-            _settle_ended(state, batch, incarnation)
+        ended = state.fleet.get(incarnation)
+        if ended is not None and _may_tell_of(hello, ended.hello):
+            _settle_ended(state, batch, ended)
     held = {item.attempt_key for item in hello.inventory}
-    verdicts = [_judge(state, hello.incarnation, item) for item in hello.inventory]
+    verdicts = [_judge(state, hello, item) for item in hello.inventory]
     for key in list(instance.attempts):
         found = find_attempt(state, key)
         if key not in held and found is not None:
@@ -41,6 +47,16 @@ def attach(state: EngineState, batch: Batch, hello: InstanceHello, link: Instanc
                 batch.send(hello.incarnation, cancel_order(key, run.cancel))
     state.dirty_hosts.add(hello.host)
     return verdicts
+
+
+def _may_tell_of(hello: InstanceHello, ended: InstanceHello) -> bool:
+    """Return whether an instance is believed that another one has ended: only of its own host, and its own machine.
+
+    Of an instance that attached to an earlier kernel only the host is known.
+    """
+    if ended.host != hello.host or ended.incarnation == hello.incarnation:
+        return False
+    return not ended.principal or (ended.machine, ended.principal) == (hello.machine, hello.principal)
 
 
 def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Instance:
@@ -101,19 +117,19 @@ def _notify(batch: Batch, instance: Instance, kind: str, **data: Any) -> None:
     batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, data=data))
 
 
-def _judge(state: EngineState, incarnation: str, held: InventoryLine) -> Verdict:
+def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Verdict:
     cancel, seq = None, 0
     found, ended = find_attempt(state, held.attempt_key), state.ended.find(held.attempt_key)
-    if found is not None:
+    if found is not None and (found[1].host or found[0].host) == hello.host:
         run, current = found
         seq = current.report_seq
-        if current.incarnation != incarnation:
+        if current.incarnation != hello.incarnation:
             action, seq = VerdictAction.KILL, 0
         elif run.cancel is not None:
             action, cancel = VerdictAction.CANCEL, cancel_order(current.key, run.cancel)
         else:
             action = VerdictAction.KEEP
-    elif ended is not None and ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost:
+    elif ended is not None and ended.host == hello.host and _result_is_wanted(ended):
         # Its result is still wanted, as an event. An attempt that the history does not know, because it was restored
         # from a backup, is killed instead: nobody could see it or stop it, and its run may be triggered again.
         action, seq = VerdictAction.KEEP, ended.final_seq
@@ -123,16 +139,17 @@ def _judge(state: EngineState, incarnation: str, held: InventoryLine) -> Verdict
     return Verdict(attempt_key=held.attempt_key, action=action, acknowledged_seq=seq, cancel=cancel)
 
 
-def _settle_ended(state: EngineState, batch: Batch, incarnation: str) -> None:
-    instance = state.fleet.get(incarnation)
-    if instance is None:
-        return
+def _result_is_wanted(ended: EndedAttempt) -> bool:
+    return ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost
+
+
+def _settle_ended(state: EngineState, batch: Batch, instance: Instance) -> None:
     reason = Reason("host_crashed", f"the main process of host {instance.host!r} died while the step ran")
     for run in _runs_of(state, instance):
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     if instance.link is not None:
         instance.link.end("a later instance says that this one has ended")
-    state.fleet.remove(incarnation)
+    state.fleet.remove(instance.incarnation)
 
 
 def _runs_of(state: EngineState, instance: Instance) -> list[ActiveRun]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.domain.errors import KernelError, UnknownJob
 from nomaflow_kernel.engine import stepping, triggering
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.engine.outcome import Outcome
+from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.reasons import Reason
@@ -45,9 +47,14 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Re
     if any(ancestor.job_id == target for ancestor in chain):
         shown = " → ".join([*(ancestor.job_id for ancestor in chain), target])
         return Reason("call_job_cycle", f"call_job leads back to a job of its own chain: {shown}")
+    inherited_of_files, params_of_files = _keys_of_files(state, run, step)
+    if not _may_call(state, run, target):
+        return Reason("unknown_job", _no_job_to_call(state, run, target))
     request = RunRequest(
         inherited=run.plan.job_params,
         params={**run.plan.run_params, **step.child_params},
+        inherited_of_files=inherited_of_files,
+        params_of_files=params_of_files,
         log_level=run.asked_log_level(),
         traceparent=state.traceparent(run.record),
     )
@@ -67,6 +74,46 @@ def _trigger_child(state: EngineState, batch: Batch, run: ActiveRun) -> str | Re
         why = outcome.reason.message if outcome.reason else "it was skipped"
         return Reason("child_not_run", f"run {outcome.run_id} of job {target!r} did not run: {why}")
     return outcome.run_id
+
+
+def _caller(state: EngineState, run: ActiveRun) -> str:
+    """Return the host whose file brought a run's job; empty for the kernel's own file."""
+    job = state.jobs.job(run.job_id)
+    return run.host if job is None else job.loaded.host
+
+
+def _may_call(state: EngineState, run: ActiveRun, target: str) -> bool:
+    """Return whether a run may call a job: one of its own host, or of a host that accepts its calls."""
+    job, caller = state.jobs.job(target), _caller(state, run)
+    if job is None:
+        return False
+    owner = job.loaded.host or job.host
+    return caller in ("", owner) or state.jobs.accepts(owner, caller, calls=True)
+
+
+def _no_job_to_call(state: EngineState, run: ActiveRun, target: str) -> str:
+    """Return the sentence on a job that does not exist or may not be called: a team need not learn which."""
+    near = [job_id for job_id in state.jobs.near(target) if job_id != target and _may_call(state, run, job_id)]
+    caller = _caller(state, run)
+    if near or not caller:
+        return UnknownJob(target, near).message
+    return (
+        f"host {caller!r} has no job {target[:64]!r}, and no other host has one that accepts its calls "
+        f'([host] accept_calls_from = ["{caller}"] in the nomaflow.toml of that one)'
+    )
+
+
+def _keys_of_files(state: EngineState, run: ActiveRun, step: PlannedStep) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the keys of the child's inherited and run params that are of files of the host that will run it.
+
+    Values of the kernel's own file count as such everywhere: they are its owner's.
+    """
+    caller, child = state.jobs.job(run.job_id), state.jobs.job(step.target_job_id)
+    of_kernels_file = caller is not None and not caller.loaded.host
+    if not of_kernels_file and (child is None or child.host != run.host):
+        return (), ()
+    params = (run.plan.run_params_of_files - step.child_params.keys()) | step.child_params_of_files
+    return sorted(run.plan.job_params_of_files), sorted(params)
 
 
 def child_ended(state: EngineState, batch: Batch, end: FinishRun, extras_json: bytes) -> None:

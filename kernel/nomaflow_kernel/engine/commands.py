@@ -21,12 +21,14 @@ class EngineSettings:
     :param lease_seconds: silence after which a host gets no new work
     :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
     :param max_waiting: number of waiting runs at which triggers are refused
+    :param max_waiting_of_author: the same, of the runs of one user or service
     """
 
     lease_seconds: float = 20.0
     grace_seconds: float = 600.0
     grace_margin_seconds: float = 30.0
     max_waiting: int = 1_000_000
+    max_waiting_of_author: int = 10_000
 
 
 @value_class
@@ -56,6 +58,7 @@ class TriggerCommand:
 
     :param job_id: empty for a replay
     :param request: the layers that the run lays over its job; a replay lays them over those of the replayed run
+    :param author: the user or service whose waiting runs it counts to; empty for the owner, schedules and calling runs
     :param request_id: the caller's idempotency key, or empty
     :param request_hash: identifies the request's content, to tell a repeat from a reuse
     :param at_us: the instant of the fire, microseconds since the epoch; 0 means now
@@ -71,6 +74,7 @@ class TriggerCommand:
     kind: TriggerKind
     request: RunRequest = RunRequest()
     by: str = ""
+    author: str = ""
     request_id: str = ""
     request_hash: str = ""
     at_us: int = 0

@@ -11,7 +11,7 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.inbox import Turn
 from nomaflow_kernel.engine.state import Batch
 from nomaflow_kernel.history.port import ApplyResult
-from nomaflow_kernel.history.transitions import run_of
+from nomaflow_kernel.history.transitions import AppendAudit, run_of
 
 __all__ = ["Decisions"]
 
@@ -43,6 +43,13 @@ class Decisions(Batch):
         self.now_us, self.now = clock.now_us(), clock.monotonic()
         self.turns += turns
         self.answers += [turn.decide(self) for turn in turns]
+
+    def add_audit(self) -> None:
+        """Add the audit rows of the calls that these decisions answer, now that they are complete."""
+        for turn, answer in zip(self.turns, self.answers, strict=True):
+            record = turn.audit(answer) if turn.audit is not None else None
+            if record is not None:
+                self.add(AppendAudit(record=record))
 
     def drop(self, duplicates: Mapping[str, str]) -> None:
         """Remove the decisions about runs that turned out to be duplicates, as the store does within one commit."""

@@ -12,7 +12,7 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
+from nomaflow_kernel.domain.errors import InstanceOfAnotherHost, JobUnavailable, KernelError, UnknownRun
 from nomaflow_kernel.engine import (
     attaching,
     explaining,
@@ -119,7 +119,7 @@ class Engine:
         left = {index: await self._with_replayed(command) for index, command in enumerate(commands)}
         doubtful = [each for each in left.values() if repeats.must_look_up(self._state, each)]
         while left:
-            for index, outcome in (await self._trigger_round(left, doubtful)).items():
+            for index, outcome in (await self._trigger_round(left, doubtful, outcomes)).items():
                 if outcome is not None:
                     outcomes[index] = outcome
                     del left[index]
@@ -127,7 +127,10 @@ class Engine:
         return [outcomes[index] for index in range(len(commands))]
 
     async def _trigger_round(
-        self, commands: Mapping[int, TriggerCommand], doubtful: Sequence[TriggerCommand]
+        self,
+        commands: Mapping[int, TriggerCommand],
+        doubtful: Sequence[TriggerCommand],
+        earlier: Mapping[int, TriggerOutcome | KernelError],
     ) -> repeats.Decided:
         """Decide about commands in one turn, after asking the store for the request ids of the doubtful ones."""
         rebuilt = self._state.rebuilt
@@ -139,7 +142,9 @@ class Engine:
                 index: repeats.trigger_once(self._state, batch, command, known) for index, command in commands.items()
             }
 
-        return await self._loop.ask(decide, partial(repeats.settle, self._state, commands))
+        return await self._loop.ask(
+            decide, partial(repeats.settle, self._state, commands), changed=partial(repeats.runs_made, earlier)
+        )
 
     async def _with_replayed(self, command: TriggerCommand) -> TriggerCommand:
         if not command.replay_of or command.replayed is not None:
@@ -204,23 +209,33 @@ class Engine:
             request = CancelRequest(at_us=batch.now_us, by=by, why=why)
             return stopping.request_cancel(self._state, batch, run_id, request)
 
-        if not await self._loop.ask(decide) and not await self._store.run_details([run_id]):
+        stops = await self._loop.ask(decide, changed=lambda found: () if found else None)
+        if not stops and not await self._store.run_details([run_id]):
             raise UnknownRun(run_id)
 
     async def attach(self, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
         """Attach an instance; return a verdict on each attempt of its inventory, once the verdicts are durable.
 
         The resulting orders are sent on the link after the verdicts' commit.
+
+        :raises InstanceOfAnotherHost: if an instance of another host attached with that incarnation
         """
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
         try:
-            return await self._loop.ask(
+            answer = await self._loop.ask(
                 lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
             )
         except StoreError:
             # Sessions are not rebuilt from the store, and nobody has been told of this one.
             self.detach(hello.incarnation, link)
             raise
+        if isinstance(answer, KernelError):
+            raise answer
+        return answer
+
+    def host_of(self, incarnation: str) -> str:
+        """Return the host that an incarnation belongs to, as far as this kernel remembers; empty if it does not."""
+        return self._state.fleet.host_of(incarnation)
 
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
         """Record that an instance is alive, with its status."""
@@ -234,6 +249,10 @@ class Engine:
         if instance.serves and not served:
             self._loop.touch(instance.host)
 
+    def look_again(self, host: str) -> None:
+        """Check the waiting runs of a host again: an instance of it serves another manifest."""
+        self._loop.touch(host)
+
     def loaded(self, incarnation: str, load: LoadInfo) -> None:
         """Record the result of an instance's newest load."""
         self._loop.tell(lambda batch: attaching.take_load(self._state, batch, incarnation, load))
@@ -242,23 +261,34 @@ class Engine:
         """Record that a session has ended; the instance's clocks run on."""
         self._loop.tell(lambda batch: attaching.detach(self._state, batch, incarnation, link))
 
-    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+    async def report(
+        self, incarnation: str, reports: Sequence[AttemptReport], *, host: str = ""
+    ) -> Sequence[AttemptAck]:
         """Record events of attempts; the answers are true once this returns.
 
+        :param host: the host name that the reporter has proved; empty for one that need not, such as the owner's
+        :raises InstanceOfAnotherHost: if the incarnation belongs to another host; nothing was recorded
         :raises StoreError: if they cannot be stored; nothing was recorded, and the host sends them again
         """
+        known = self.host_of(incarnation)
+        if host and known not in ("", host):
+            raise InstanceOfAnotherHost(incarnation, host)
+        reporter = reporting.Reporter(incarnation=incarnation, host=host or known)
         await rebuilding.recall_attempts(self._state, self._store, [told.attempt_key for told in reports])
         return await self._loop.ask(
-            lambda batch: [reporting.report(self._state, batch, incarnation, told) for told in reports]
+            lambda batch: [reporting.report(self._state, batch, reporter, told) for told in reports]
         )
 
     async def set_pause(self, pause: PauseRecord) -> None:
         """Pause a job, a host or everything."""
-        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause))
+        await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause), changed=lambda _: ())
 
     async def clear_pause(self, scope: str, name: str) -> bool:
         """End a pause; return whether there was one."""
-        return await self._loop.ask(lambda batch: pausing.clear_pause(self._state, batch, scope, name))
+        return await self._loop.ask(
+            lambda batch: pausing.clear_pause(self._state, batch, scope, name),
+            changed=lambda was_paused: () if was_paused else None,
+        )
 
     def pauses(self) -> Sequence[PauseRecord]:
         """Return every pause in effect."""
@@ -298,7 +328,12 @@ class Engine:
         """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():
             self._loop.touch(host)
-        self._loop.tell(lambda batch: stopping.end_stranded(self._state, batch))
+
+        def end_waiting(batch: Batch) -> None:
+            stopping.end_unaccepted(self._state, batch)
+            stopping.end_stranded(self._state, batch)
+
+        self._loop.tell(end_waiting)
 
 
 def _refused(fire: TriggerCommand, error: KernelError) -> UnrunCommand:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
@@ -33,7 +35,7 @@ def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Rea
     left = (current.not_before_us - state.clock.now_us()) / 1_000_000
     if left > 0:
         return Reason("waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {left:.0f} s")
-    return None if current.step.calls_job else waits(state, run.host)
+    return None if current.step.calls_job else waits(state, run.host, run)
 
 
 def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
@@ -101,12 +103,21 @@ def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if first is None or first.calls_job:
         return None if state.fleet.has_serving(entry.host) else waits(state, entry.host)
     exclusive = state.uses_exclusive(entry.host, first)
-    return None if state.pick(entry.host, exclusive=exclusive) else waits(state, entry.host)
+    return None if state.pick(entry.host, exclusive=exclusive, run=run) else waits(state, entry.host, run)
 
 
-def waits(state: EngineState, host: str) -> Reason:
-    """Return the reason why a due attempt waits."""
+def waits(state: EngineState, host: str, run: ActiveRun | None = None) -> Reason:
+    """Return the reason why a due attempt waits.
+
+    :param run: the run that it is of, if its data is in memory
+    """
     if state.fleet.has_serving(host):
+        if run is not None and not state.fleet.has_serving(host, fits=partial(state.fits, run)):
+            return Reason(
+                "waiting_for_host",
+                f"no instance of host {host!r} that takes work has loaded the code that the job is from; "
+                f"to load it: nomaflow reload {host}",
+            )
         limit = state.jobs.max_parallel(host)
         if limit is not None and state.fleet.held(host) >= limit:
             return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, RefusedLoad
 
 __all__ = ["Fleet", "Instance"]
+
+_REMEMBERED = 20_000
+"""Incarnations, of instances that are gone as well, whose host is remembered."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -120,12 +123,17 @@ class Instance:
         return "LOADING" if self.link.loading else "ATTACHED"
 
 
+def _any(_instance: Instance) -> bool:
+    return True
+
+
 class Fleet:
-    """All instances, by incarnation and by host."""
+    """All instances, by incarnation and by host. An incarnation stays its host's after the instance is gone."""
 
     def __init__(self) -> None:
         self._instances: dict[str, Instance] = {}
         self._by_host: dict[str, dict[str, Instance]] = {}
+        self._names: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(list(self._instances.values()))
@@ -134,8 +142,16 @@ class Fleet:
         """Return the instance, or None."""
         return self._instances.get(incarnation)
 
+    def host_of(self, incarnation: str) -> str:
+        """Return the host that an incarnation belongs to, even if the instance is gone; empty if it is not known."""
+        return self._names.get(incarnation, "")
+
     def add(self, instance: Instance) -> None:
         """Add an instance."""
+        self._names.pop(instance.incarnation, None)
+        self._names[instance.incarnation] = instance.host
+        if len(self._names) > max(_REMEMBERED, 2 * len(self._instances)):
+            del self._names[next(name for name in self._names if name not in self._instances)]
         self._instances[instance.incarnation] = instance
         self._by_host.setdefault(instance.host, {})[instance.incarnation] = instance
 
@@ -153,9 +169,9 @@ class Fleet:
         """Return whether any instance of the host is attached or awaited."""
         return bool(self._by_host.get(host))
 
-    def has_serving(self, host: str) -> bool:
-        """Return whether any instance of the host accepts new work."""
-        return any(instance.serves for instance in self.of_host(host))
+    def has_serving(self, host: str, *, fits: Callable[[Instance], bool] = _any) -> bool:
+        """Return whether any instance of the host that fits accepts new work."""
+        return any(instance.serves and fits(instance) for instance in self.of_host(host))
 
     def has_newer_code(self, host: str) -> bool:
         """Return whether an instance of the host reports that the code on disk is newer than the loaded code."""
@@ -170,14 +186,17 @@ class Fleet:
         """Return how many attempts all instances of a host hold."""
         return sum(instance.running for instance in self.of_host(host))
 
-    def pick(self, host: str, *, exclusive: bool) -> Instance | None:
-        """Return the instance of the host with the most free slots of that kind; None if no slot is free."""
+    def pick(self, host: str, *, exclusive: bool, fits: Callable[[Instance], bool] = _any) -> Instance | None:
+        """Return the instance of the host with the most free slots of that kind; None if no slot is free.
+
+        :param fits: whether an instance may be picked
+        """
         best: Instance | None = None
         room = 0
         for instance in self.of_host(host):
             if instance.serves:
                 free = instance.free(exclusive=exclusive)
-                if free > room:
+                if free > room and fits(instance):
                     best, room = instance, free
         return best
 

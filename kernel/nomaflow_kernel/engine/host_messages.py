@@ -32,6 +32,10 @@ class InstanceLink(Protocol):
     def loading(self) -> bool:
         """True if the instance has not loaded and introduced its first generation yet."""
 
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest that the instance serves; empty before the first."""
+
     def end(self, reason: str) -> None:
         """End the session: a newer one of the same incarnation has taken over, or the kernel stops."""
 
@@ -69,7 +73,10 @@ class LoadInfo:
 
 @value_class
 class InstanceHello:
-    """An instance's introduction of itself."""
+    """An instance's introduction of itself.
+
+    :param principal: who it proved to be; empty for an instance that only its attempts are known of
+    """
 
     host: str
     incarnation: str
@@ -88,6 +95,7 @@ class InstanceHello:
     refused_load: RefusedLoad | None = None
     watching: bool = False
     loading: bool = False
+    principal: str = ""
 
 
 @value_class

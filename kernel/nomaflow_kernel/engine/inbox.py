@@ -9,6 +9,7 @@ from typing import Any
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.clock import happens_within
 from nomaflow_kernel.engine.state import Batch
+from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import ApplyResult
 
 __all__ = ["Inbox", "Turn"]
@@ -22,12 +23,14 @@ class Turn:
     :param settle: corrects the answer with the store's result
     :param future: the caller's future; None if nobody waits
     :param repeatable: whether it may decide ahead of a commit, and again if that commit fails
+    :param audit: returns the row of the call for the commit of an answer, if that is due; None for what is no call
     """
 
     decide: Callable[[Batch], Any]
     settle: Callable[[ApplyResult, Any], None] | None
     future: asyncio.Future[Any] | None
     repeatable: bool = True
+    audit: Callable[[Any], AuditRecord | None] | None = None
 
     def answer(self, result: ApplyResult, answer: Any) -> None:
         """Give the caller its answer, now that the commit is durable."""

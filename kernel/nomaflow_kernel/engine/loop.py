@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
+from nomaflow_kernel.access.audited_calls import CALL, AuditedCall
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
 from nomaflow_kernel.engine import attaching, pausing, rebuilding, starting, stopping
 from nomaflow_kernel.engine.decisions import Decisions
 from nomaflow_kernel.engine.inbox import Inbox, Turn
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
+from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import ApplyResult, Store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
@@ -84,16 +87,22 @@ class EngineLoop:
         settle: Callable[[ApplyResult, _T], None] | None = None,
         *,
         repeatable: bool = True,
+        changed: Callable[[_T], Sequence[str] | None] | None = None,
     ) -> _T:
         """Have ``decide`` called in the next turn, and return its answer once the decision is durable.
 
         :param settle: corrects the answer with the store's result
         :param repeatable: False if it changes state that is not rebuilt from the store: it is then never decided ahead
+        :param changed: returns the runs that an answer makes, None if it changes nothing yet; for the audit of the call
+            under way, whose row is stored with the change
         :raises KernelStopping: if the loop is stopping
         :raises StoreError: if the commit failed; nothing was applied
         """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        if not self._inbox.put(Turn(decide=decide, settle=settle, future=future, repeatable=repeatable)):
+        call, audit = CALL.get(), None
+        if call is not None and changed is not None:
+            audit = partial(_row_of, call, changed)
+        if not self._inbox.put(Turn(decide=decide, settle=settle, future=future, repeatable=repeatable, audit=audit)):
             raise KernelStopping
         return await future
 
@@ -168,6 +177,7 @@ class EngineLoop:
 
     def _begin(self, decisions: Decisions) -> bool:
         """Begin the commit of the decisions; return False if they change nothing."""
+        decisions.add_audit()
         if not decisions.transitions:
             return False
         decisions.published = self._feed.last_seq
@@ -304,6 +314,10 @@ class EngineLoop:
                 await self._inbox.pause(delay)
             else:
                 return
+
+
+def _row_of(call: AuditedCall, changed: Callable[[Any], Sequence[str] | None], answer: Any) -> AuditRecord | None:
+    return call.row_with_runs(changed(answer))
 
 
 def _fail(turns: Sequence[Turn], error: Exception) -> None:

@@ -4,12 +4,15 @@ Layers, lowest first: job.params, step.op_kwargs, preset (its params, then its o
 child of call_job inherits: its parent's job params lie over its own, and its parent's preset and run params, with the
 step's own params on top, are its run params. Values from all layers but the step's own reach a step of a contributed
 type only in the fields that its type declares overridable.
+
+The host resolves references in values of its own files only. So the plan knows of each value whether it is of a file of
+the host that runs it, or literal: from a client, or from another host's file.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +35,9 @@ class PlannedStep:
 
     :param kwargs_json: all layers merged
     :param strict_keys: keys from op_kwargs, which the callable must accept
+    :param literal_keys: keys of literal values
     :param child_params: params that a call_job step itself gives to its child
+    :param child_params_of_files: the keys of those that are of a file
     :param reuse: the output to reuse instead of running the step, in the form of RunRequest
     """
 
@@ -44,11 +49,13 @@ class PlannedStep:
     enabled: bool
     kwargs_json: str
     strict_keys: tuple[str, ...]
+    literal_keys: tuple[str, ...]
     retry: RetryPolicy
     timeout_seconds: float | None
     isolation: IsolationChoice
     cancel_grace_seconds: float | None
     child_params: Mapping[str, Any] = field(default_factory=dict)
+    child_params_of_files: frozenset[str] = frozenset()
     reuse: Mapping[str, Any] | None = None
 
     @property
@@ -69,6 +76,9 @@ class RunPlan:
     :param first: the first step that will run, None if all are switched off
     :param job_params: the params of the job, with the inherited ones on top
     :param run_params: the params of the preset and the request
+    :param job_params_of_files: the keys of ``job_params`` whose values are of a file
+    :param run_params_of_files: the same of ``run_params``
+    :param literal_params: keys of ``params_json`` with literal values
     """
 
     steps: tuple[PlannedStep, ...]
@@ -77,6 +87,9 @@ class RunPlan:
     run_params: Mapping[str, Any]
     params_json: str
     log_level: str
+    job_params_of_files: frozenset[str] = frozenset()
+    run_params_of_files: frozenset[str] = frozenset()
+    literal_params: tuple[str, ...] = ()
 
 
 NO_PLAN = RunPlan(steps=(), first=None, job_params={}, run_params={}, params_json="{}", log_level="")
@@ -90,8 +103,9 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     """
     preset = definition.preset(request.preset) if request.preset else None
     preset_params: Mapping[str, Any] = preset.params if preset else {}
-    job_params = {**definition.params, **request.inherited}
-    run_params = {**preset_params, **request.params}
+    job_layers = [_of_files(definition.params, request), _Layer(request.inherited, request.inherited_of_files)]
+    run_layers = [_of_files(preset_params, request), _Layer(request.params, request.params_of_files)]
+    job_params, run_params = _merged(job_layers), _merged(run_layers)
     level = request.log_level or (preset and preset.log_level) or definition.log_level
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
@@ -101,6 +115,9 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
         run_params=run_params,
         params_json=_dump({**job_params, **run_params}),
         log_level=level,
+        job_params_of_files=_keys_of_files(job_layers),
+        run_params_of_files=_keys_of_files(run_layers),
+        literal_params=_literal_keys([*job_layers, *run_layers]),
     )
 
 
@@ -113,14 +130,16 @@ def _plan_step(
 ) -> PlannedStep:
     preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
     run_values = _settable(step, request.op_kwargs.get(step.name, {}))
-    kwargs = {
-        **_settable(step, {**definition.params, **request.inherited}),
-        **step.op_kwargs,
-        **_settable(step, preset.params if preset else {}),
-        **preset_values,
-        **_settable(step, request.params),
-        **run_values,
-    }
+    layers = [
+        _of_files(_settable(step, definition.params), request),
+        _Layer(_settable(step, request.inherited), request.inherited_of_files),
+        _of_files(step.op_kwargs, request),
+        _of_files(_settable(step, preset.params if preset else {}), request),
+        _of_files(preset_values, request),
+        _Layer(_settable(step, request.params), request.params_of_files),
+        _Layer(run_values, ()),
+    ]
+    child_layers = [_of_files(step.params, request), _of_files(preset_values, request), _Layer(run_values, ())]
     enabled = step.enabled
     if preset and step.name in preset.steps:
         enabled = preset.steps[step.name]
@@ -131,15 +150,51 @@ def _plan_step(
         callable=step.callable,
         target_job_id=step.target_job_id,
         enabled=request.switches.get(step.name, enabled),
-        kwargs_json=_dump(kwargs),
+        kwargs_json=_dump(_merged(layers)),
         strict_keys=tuple(dict.fromkeys((*step.op_kwargs, *preset_values, *run_values))),
+        literal_keys=_literal_keys(layers),
         retry=definition.retry_of(step),
         timeout_seconds=step.timeout_seconds,
         isolation=definition.isolation_of(step),
         cancel_grace_seconds=definition.cancel_grace_of(step),
-        child_params={**step.params, **preset_values, **run_values} if step.calls_job else {},
+        child_params=_merged(child_layers) if step.calls_job else {},
+        child_params_of_files=_keys_of_files(child_layers) if step.calls_job else frozenset(),
         reuse=request.reuse.get(step.name),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The values of one layer.
+
+    :param of_files: the keys of those that are of a file of the host
+    """
+
+    values: Mapping[str, Any]
+    of_files: Collection[str]
+
+
+def _of_files(values: Mapping[str, Any], request: RunRequest) -> _Layer:
+    """Return the layer of values of the job's own file; they are literal if another host brought the job."""
+    return _Layer(values, () if request.of_other_host else values)
+
+
+def _merged(layers: Iterable[_Layer]) -> dict[str, Any]:
+    return {key: value for layer in layers for key, value in layer.values.items()}
+
+
+def _keys_of_files(layers: Iterable[_Layer]) -> frozenset[str]:
+    """Return the keys whose values, with all layers merged, are of a file."""
+    return frozenset(key for key, of_files in _origins(layers).items() if of_files)
+
+
+def _literal_keys(layers: Iterable[_Layer]) -> tuple[str, ...]:
+    """Return the keys whose values, with all layers merged, are literal."""
+    return tuple(key for key, of_files in _origins(layers).items() if not of_files)
+
+
+def _origins(layers: Iterable[_Layer]) -> dict[str, bool]:
+    return {key: key in layer.of_files for layer in layers for key in layer.values}
 
 
 def _settable(step: StepDefinition, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -137,7 +137,7 @@ async def recall_attempts(state: EngineState, store: Store, attempt_keys: Sequen
 
 
 def _recall(detail: RunDetail | None, key: str) -> EndedAttempt:
-    missing = EndedAttempt(job_id="", incarnation="", state=AttemptState.LOST, final_seq=0, exists=False)
+    missing = EndedAttempt(job_id="", host="", incarnation="", state=AttemptState.LOST, final_seq=0, exists=False)
     if detail is None:
         return missing
     try:
@@ -148,6 +148,7 @@ def _recall(detail: RunDetail | None, key: str) -> EndedAttempt:
         if attempt.step == step and attempt.attempt == number and attempt.state in ATTEMPT_TERMINAL:
             return EndedAttempt(
                 job_id=detail.run.job_id,
+                host=attempt.host or detail.run.host,
                 incarnation=attempt.incarnation,
                 state=attempt.state,
                 final_seq=attempt.report_seq,

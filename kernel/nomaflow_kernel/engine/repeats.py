@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from nomaflow_kernel.domain.errors import KernelError, RequestIdReused
 from nomaflow_kernel.engine import triggering
@@ -11,7 +12,7 @@ from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.port import ApplyResult, Store
 from nomaflow_project.jobs.definitions import Overlap
 
-__all__ = ["Decided", "look_up", "must_look_up", "settle", "trigger_once"]
+__all__ = ["Decided", "look_up", "must_look_up", "runs_made", "settle", "trigger_once"]
 
 Decided = dict[int, TriggerOutcome | KernelError | None]
 """Index of a command → what became of it; None if the store must be asked first whether it is a repeat."""
@@ -62,6 +63,18 @@ def trigger_once(
         return triggering.trigger(state, batch, command) if new or not must_look_up(state, command) else None
     except KernelError as error:
         return error if new or isinstance(error, RequestIdReused) else None
+
+
+def runs_made(earlier: Mapping[int, TriggerOutcome | KernelError], decided: Decided) -> Sequence[str] | None:
+    """Return the runs that commands have made, in order; None if there are none, or some are not decided yet.
+
+    :param earlier: what became of commands in turns before
+    """
+    if None in decided.values():
+        return None
+    outcomes = (outcome for _, outcome in sorted({**earlier, **decided}.items(), key=itemgetter(0)))
+    made = [each.run_id for each in outcomes if isinstance(each, TriggerOutcome) and not each.deduplicated]
+    return made or None
 
 
 def settle(state: EngineState, commands: Mapping[int, TriggerCommand], result: ApplyResult, decided: Decided) -> None:

@@ -32,6 +32,7 @@ def replay_layers(definition: JobDefinition, detail: RunDetail, command: Trigger
     return replace(
         old,
         params={**old.params, **new.params},
+        params_of_files=tuple(key for key in old.params_of_files if key not in new.params),
         op_kwargs=op_kwargs,
         reuse=_reuse(definition, detail, command),
         allow_overlap=False,

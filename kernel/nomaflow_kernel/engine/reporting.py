@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from nomaflow_api.v1.letters import AckStatus, AttemptAck, AttemptReport, Event, Finished, LogChunk, Progress, Started
 from nomaflow_api.v1.sealing import LetterError, open_event
+from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order
@@ -20,9 +21,26 @@ from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, StartAttempt
 from nomaflow_telemetry.process_log import attempt_fields
 
-__all__ = ["find_attempt", "report"]
+__all__ = ["Reporter", "find_attempt", "report"]
 
 _LOG = logging.getLogger(__name__)
+_NOT_OPEN = "no such attempt is open"
+"""The answer for an attempt of another host too: its reporter learns nothing of it."""
+
+
+@value_class
+class Reporter:
+    """The sender of a report.
+
+    :param host: the name that it proved, or that its instance attached with; empty if neither is known
+    """
+
+    incarnation: str
+    host: str
+
+    def is_of(self, host: str) -> bool:
+        """Return whether it may speak of attempts of a host."""
+        return self.host in ("", host)
 
 
 def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, CurrentAttempt] | None:
@@ -33,10 +51,11 @@ def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, Curre
     return run, run.current
 
 
-def report(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
+def report(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:
     """Record one attempt's events and return the answer, which is true once the batch is committed."""
+    incarnation = reporter.incarnation
     try:
-        return _answer(state, batch, incarnation, told)
+        return _answer(state, batch, reporter, told)
     except LetterError as error:
         sender = state.fleet.get(incarnation)
         fields = ({"host": sender.host} if sender else {}) | attempt_fields(told.attempt_key)
@@ -44,11 +63,13 @@ def report(state: EngineState, batch: Batch, incarnation: str, told: AttemptRepo
         return _refuse(told, AckStatus.INVALID, str(error)[:500])
 
 
-def _answer(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
-    found = find_attempt(state, told.attempt_key)
+def _answer(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:
+    found, incarnation = find_attempt(state, told.attempt_key), reporter.incarnation
     if found is None:
-        return _answer_ended(state, batch, incarnation, told)
+        return _answer_ended(state, batch, reporter, told)
     run, current = found
+    if not reporter.is_of(current.host or run.host):
+        return _refuse(told, AckStatus.FENCED, _NOT_OPEN)
     if current.incarnation != incarnation:
         return _refuse(told, AckStatus.FENCED, "the attempt is assigned to another instance")
     if told.unknown:
@@ -157,12 +178,12 @@ def _progress_json(event: Progress) -> str:
     return json.dumps({"done": done, "total": total, "message": event.message[:1000], "at_us": event.at_us})
 
 
-def _answer_ended(state: EngineState, batch: Batch, incarnation: str, told: AttemptReport) -> AttemptAck:
+def _answer_ended(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:
     """Answer a report on an attempt that is not current: it has ended, or never existed."""
     ended = state.ended.get(told.attempt_key)
-    if ended is None or not ended.exists:
-        return _refuse(told, AckStatus.FENCED, "no such attempt is open")
-    if ended.incarnation != incarnation:
+    if ended is None or not ended.exists or not reporter.is_of(ended.host):
+        return _refuse(told, AckStatus.FENCED, _NOT_OPEN)
+    if ended.incarnation != reporter.incarnation:
         return _refuse(told, AckStatus.FENCED, "the attempt was assigned to another instance")
     last_seq = told.first_seq + len(told.events) - 1
     if last_seq <= ended.final_seq:

@@ -10,6 +10,7 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
@@ -25,6 +26,7 @@ from nomaflow_kernel.engine.timers import Timers
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.port import PauseRecord, RunOfRequest
+from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition
@@ -65,11 +67,13 @@ class RecentlyUsed(OrderedDict[_K, _V]):
 class EndedAttempt:
     """The remembered facts about a terminal attempt, to answer late or repeated reports.
 
+    :param host: the host that it was given to
     :param final_seq: the highest event number that is stored
     :param exists: False for a key that the store does not know
     """
 
     job_id: str
+    host: str
     incarnation: str
     state: AttemptState
     final_seq: int
@@ -179,12 +183,29 @@ class EngineState:
             self.plans.put(definition.digest, plan)
         return plan
 
-    def pick(self, host: str, *, exclusive: bool) -> Instance | None:
-        """Return an instance of a host that accepts a step of that kind; None if there is none now."""
+    def refusal_of(self, run: ActiveRun) -> Reason | None:
+        """Return why no step of a run may start: its host no longer accepts the job. None if they may."""
+        job = self.jobs.job(run.job_id)
+        return Reason("job_disabled", job.why_not_valid) if job is not None and job.unaccepted else None
+
+    def pick(self, host: str, *, exclusive: bool, run: ActiveRun | None = None) -> Instance | None:
+        """Return an instance of a host that accepts a step of that kind; None if there is none now.
+
+        :param run: the run that the step is of; without one the answer is for any
+        """
         limit = self.jobs.max_parallel(host)
         if limit is not None and self.fleet.held(host) >= limit:
             return None
-        return self.fleet.pick(host, exclusive=exclusive)
+        if run is None:
+            return self.fleet.pick(host, exclusive=exclusive)
+        return self.fleet.pick(host, exclusive=exclusive, fits=partial(self.fits, run))
+
+    def fits(self, run: ActiveRun, instance: Instance) -> bool:
+        """Return whether an instance has the manifest that a run's job is from, or one that serves it as well."""
+        if instance.link is None:
+            return False
+        digest = run.record.definition_digest
+        return self.jobs.may_serve(instance.host, instance.link.digest, run.job_id, digest)
 
     def await_turn(self, run: ActiveRun) -> None:
         """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""

@@ -84,7 +84,7 @@ def _open_attempt(
     elif step.calls_job:
         state.await_turn(run)
     elif not dispatch(state, batch, run):
-        _open_pending(batch, run, explaining.waits(state, run.host))
+        _open_pending(batch, run, explaining.waits(state, run.host, run))
         state.await_turn(run)
 
 
@@ -114,11 +114,12 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
     An attempt whose secret params cannot be read fails at once.
     """
     current = run.attempt
-    if (reason := unreadable_secrets(state, run, current.step)) is not None:
-        conclude(state, batch, run, AttemptState.FAILED, reason)
+    refusal = state.refusal_of(run) or unreadable_secrets(state, run, current.step)
+    if refusal is not None:
+        conclude(state, batch, run, AttemptState.FAILED, refusal)
         return True
     current.exclusive = state.uses_exclusive(run.host, current.step)
-    instance = state.pick(run.host, exclusive=current.exclusive)
+    instance = state.pick(run.host, exclusive=current.exclusive, run=run)
     if instance is None:
         return False
     instance.hold(current.key, exclusive=current.exclusive)
@@ -166,6 +167,7 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
         current.key,
         EndedAttempt(
             job_id=run.job_id,
+            host=current.host or run.host,
             incarnation=current.incarnation,
             state=outcome.state,
             final_seq=current.report_seq,
@@ -208,7 +210,7 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
     # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up.
     elif (lost or code == "host_lost") and again and ended.tries < max(policy.attempts, _LOST_TRIES):
         pass
-    elif lost or code == "job_timed_out":
+    elif lost or code in ("job_timed_out", "job_disabled"):
         return False
     elif ended.tries < policy.attempts and policy.retries(outcome.exception_types):
         delay = policy.delay_seconds(ended.tries, state.rng.random())

@@ -15,6 +15,7 @@ from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_da
 __all__ = [
     "call_timed_out",
     "end_stranded",
+    "end_unaccepted",
     "job_timed_out",
     "queue_timed_out",
     "request_cancel",
@@ -43,6 +44,15 @@ def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: Cancel
         batch.add(RequestCancel(run_id=run_id, job_id=run.job_id, cancel=cancel))
         _stop_attempt(state, batch, run, cancel)
     return True
+
+
+def end_unaccepted(state: EngineState, batch: Batch) -> None:
+    """Fail the waiting runs of jobs that the host that would run them does not accept any more."""
+    for job in state.jobs.unaccepted():
+        for run_id in state.waiting.of_job(job.job_id):
+            waiting = state.waiting.get(run_id)
+            if waiting is not None:
+                _end_waiting(state, batch, waiting, RunState.FAILED, Reason("job_disabled", job.why_not_valid))
 
 
 def end_stranded(state: EngineState, batch: Batch) -> None:

@@ -45,6 +45,12 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     ignored = _check_keys(state, command, draft)
     if len(state.waiting) >= state.settings.max_waiting:
         raise QuotaExceeded(f"{len(state.waiting)} runs are waiting, the maximum; try again when fewer are waiting")
+    mine, most = state.waiting.count_of_author(command.author), state.settings.max_waiting_of_author
+    if command.author and mine >= most:
+        raise QuotaExceeded(
+            f"{mine} runs of {command.author} are waiting, the most that [access.quotas] queued_runs allows; "
+            "try again when fewer are waiting"
+        )
     current = state.jobs.job(draft.job_id)
     # The policies are those of the job today, even for the replay of an older definition.
     policy = current.definition if current is not None and current.definition is not None else draft.definition
@@ -104,6 +110,8 @@ def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
     if job.loaded.held:
         raise JobUnavailable(command.job_id, job.loaded.held)
     request = state.secrets.sealed(command.request, job.definition.secret_params)
+    if job.of_other_host:
+        request = replace(request, of_other_host=True)
     return _draft(job, job.definition, request, state.plan(job.definition, request))
 
 
@@ -124,6 +132,10 @@ def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) ->
     definition = JobDefinition.from_json(replayed.definition)
     request = state.secrets.sealed(replay_layers(definition, replayed, command), definition.secret_params)
     known = state.jobs.job(replayed.run.job_id)
+    if known is not None and known.unaccepted:
+        raise JobUnavailable(known.job_id, known.why_not_valid)
+    if known is not None and known.of_other_host:
+        request = replace(request, of_other_host=True)
     return Draft(
         job=None,
         job_id=replayed.run.job_id,
@@ -242,6 +254,7 @@ def _queue(
             job_host=record.host,
             preset=record.request.preset,
             slot_us=record.slot_us,
+            author=command.author,
         )
     )
     state.specs.put(record.run_id, run)

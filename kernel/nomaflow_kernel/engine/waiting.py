@@ -6,7 +6,7 @@ do not hold up the single run of another; within a job the oldest goes first.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from itertools import islice
 
@@ -24,6 +24,7 @@ class WaitingRuns:
         self._entries: dict[str, QueuedRun] = {}
         self._hosts: dict[str, dict[int, _Lane]] = {}
         self._host_counts: dict[str, int] = {}
+        self._author_counts: Counter[str] = Counter()
         self._jobs: dict[str, OrderedDict[str, None]] = {}
 
     def __len__(self) -> int:
@@ -47,6 +48,8 @@ class WaitingRuns:
         else:
             turns.append(run)
         self._host_counts[run.host] = self._host_counts.get(run.host, 0) + 1
+        if run.author:
+            self._author_counts[run.author] += 1
         self._jobs.setdefault(run.job_id, OrderedDict())[run.run_id] = None
 
     def remove(self, run_id: str) -> QueuedRun | None:
@@ -54,6 +57,8 @@ class WaitingRuns:
         run = self._entries.pop(run_id, None)
         if run is not None:
             self._host_counts[run.host] -= 1
+            if run.author:
+                self._author_counts[run.author] -= 1
             ids = self._jobs[run.job_id]
             ids.pop(run_id, None)
             if not ids:
@@ -71,6 +76,10 @@ class WaitingRuns:
     def count_of_host(self, host: str) -> int:
         """Return how many runs of a host wait."""
         return self._host_counts.get(host, 0)
+
+    def count_of_author(self, author: str) -> int:
+        """Return how many runs of a user or service wait."""
+        return self._author_counts.get(author, 0)
 
     def hosts(self) -> list[str]:
         """Return the hosts that have waiting runs."""

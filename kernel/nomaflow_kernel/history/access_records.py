@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nomaflow_api.value_class import value_class
 
-__all__ = ["AuditFilter", "AuditRecord", "AuditVerdict", "CertificateRecord", "TokenRecord"]
+__all__ = ["AuditEnds", "AuditFilter", "AuditRecord", "AuditVerdict", "CertificateRecord", "TokenRecord"]
 
 
 @value_class
@@ -92,10 +92,27 @@ class AuditFilter:
 
 
 @value_class
+class AuditEnds:
+    """Both ends of the audit's chain.
+
+    :param seq: the newest row; 0 if there never was one
+    :param hash: its hash: the anchor of the chain
+    :param pruned_seq: the newest row that retention has removed, 0 for none
+    :param pruned_hash: its hash, which the oldest row that is kept builds on
+    """
+
+    seq: int
+    hash: str
+    pruned_seq: int
+    pruned_hash: str
+
+
+@value_class
 class AuditVerdict:
     """The result of computing the audit's chain again.
 
     :param rows: how many rows were checked
+    :param last_hash: the newest row's hash: the anchor
     :param bad_seq: the first row that does not fit; 0 if all do
     :param problem: what is wrong with it
     """

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.history.access_records import (
+    AuditEnds,
     AuditFilter,
     AuditRecord,
     AuditVerdict,
@@ -21,6 +22,8 @@ from nomaflow_kernel.history.records import (
     PauseRecord,
     QueuedRun,
     RunRecord,
+    TriggerKind,
+    author_of,
 )
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import SetNextFire, Transition
@@ -36,8 +39,10 @@ __all__ = [
     "RunFilter",
     "RunOfRequest",
     "RunPage",
+    "RunSubject",
     "Store",
     "StoreInfo",
+    "VisibleRuns",
 ]
 
 
@@ -108,13 +113,45 @@ class ActiveRuns:
 
 
 @value_class
+class VisibleRuns:
+    """The runs that a caller may read: those of some jobs, of jobs whose ids begin so, or of some hosts."""
+
+    job_ids: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+@value_class
 class RunFilter:
-    """A filter of listed runs; empty fields match all."""
+    """A filter of listed runs; empty fields match all.
+
+    :param visible: the runs that the caller may read; None for all
+    """
 
     job_id: str = ""
     host: str = ""
     states: tuple[RunState, ...] = ()
     since_us: int | None = None
+    visible: VisibleRuns | None = None
+
+
+@value_class
+class RunSubject:
+    """The facts of a run that decide who may do what to it.
+
+    :param by: who triggered it
+    """
+
+    run_id: str
+    job_id: str
+    host: str
+    kind: TriggerKind
+    by: str
+
+    @property
+    def author(self) -> str:
+        """The principal that triggered it, without its note; empty for a schedule, or a run that calls a job."""
+        return author_of(self.kind, self.by)
 
 
 @value_class
@@ -180,6 +217,9 @@ class Store(Protocol):
 
     async def run_details(self, run_ids: Sequence[str]) -> Sequence[RunDetail]:
         """Return the runs that exist, in the order asked for."""
+
+    async def run_subjects(self, run_ids: Sequence[str]) -> Sequence[RunSubject]:
+        """Return the subjects of the runs that exist; as quick for one that does not."""
 
     async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
         """Return runs newest first, only ids lower than ``before`` (empty: from the newest)."""
@@ -269,6 +309,9 @@ class Store(Protocol):
 
     def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
         """Append rows to the audit, numbered and chained in the order given; submitted when this returns."""
+
+    async def audit_ends(self) -> AuditEnds:
+        """Return both ends of the audit's chain."""
 
     async def audit_rows(self, after_seq: int, *, filter: AuditFilter, limit: int) -> Sequence[AuditRecord]:
         """Return audit rows with a greater number, in order."""

@@ -34,8 +34,8 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Wait, raise max_async or max_sync of the host, or max_parallel of the job.",
     ),
     "waiting_for_host": ReasonInfo(
-        "No instance of the host is attached.",
-        "Start the host: nomaflow host DIR; nomaflow hosts lists the known hosts.",
+        "No instance of the host is attached, or none has loaded the code that the job is from.",
+        "Start the host: nomaflow host DIR, or reload it: nomaflow reload HOST; nomaflow hosts lists the known hosts.",
     ),
     "waiting_for_overlap": ReasonInfo(
         "Another run of the job is active and the overlap policy is queue or cancel_running.",
@@ -111,7 +111,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Correct the value, or the annotation.",
     ),
     "environment_missing": ReasonInfo(
-        "A value refers to an environment variable that the worker does not have.",
+        "A value refers to an environment variable that the host does not have, or withholds.",
         "Set it for the host, write ${NAME:-default}, or list it in [host] pass_env.",
     ),
     "secret_params_unreadable": ReasonInfo(
@@ -221,8 +221,9 @@ REASONS: Mapping[str, ReasonInfo] = {
         "See nomaflow runs --state QUEUED.",
     ),
     "job_disabled": ReasonInfo(
-        "The job is scheduled but cannot run: a callable cannot be imported, or the job had just been removed.",
-        "The message names the cause; correct the code and reload the host: nomaflow reload.",
+        "The job cannot run: a callable cannot be imported, it had just been removed, or the host that it names does "
+        "not accept it.",
+        "The message names the cause and the way out; after a correction: nomaflow reload.",
     ),
     "misfire_window": ReasonInfo(
         "When the fire could run, it was overdue by more than misfire_window_seconds.", "Raise misfire_window_seconds."
@@ -235,7 +236,10 @@ REASONS: Mapping[str, ReasonInfo] = {
     "call_job_cycle": ReasonInfo(
         "The call_job steps lead back to a job of the same chain.", "Remove the cycle of jobs."
     ),
-    "unknown_job": ReasonInfo("The job that a call_job step names does not exist.", "Correct target_job_id."),
+    "unknown_job": ReasonInfo(
+        "There is no job of the name that a call_job step gives, or it is another host's, which does not accept calls.",
+        "Correct target_job_id; for a job of another host: [host] accept_calls_from in that one's nomaflow.toml.",
+    ),
     "job_unavailable": ReasonInfo(
         "The job cannot run: its definition is invalid, or its host no longer has it.",
         "See nomaflow job ID.",

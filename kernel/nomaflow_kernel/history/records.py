@@ -6,7 +6,7 @@ Times are microseconds since the epoch (``…_us``); JSON columns are text in th
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "RunRequest",
     "RunTrigger",
     "TriggerKind",
+    "author_of",
 ]
 
 
@@ -50,6 +51,11 @@ class RunTrigger:
     at_us: int = 0
 
 
+def author_of(kind: TriggerKind, by: str) -> str:
+    """Return the principal that triggered a run, without its note; empty for a schedule or a calling run."""
+    return "" if kind in (TriggerKind.CRON, TriggerKind.CALL_JOB) else by.partition(" (for ")[0]
+
+
 @value_class
 class Ancestor:
     """One run in the chain of call_job steps that led to a run."""
@@ -62,8 +68,13 @@ class Ancestor:
 class RunRequest:
     """The layers that one run lays over its job; stored whole, so that a replay can repeat it.
 
+    The host resolves references to its environment in values of its own files only; all others are literal.
+
     :param inherited: tagged JSON object laid over the job's params, below all other layers: the job params of a parent
     :param params: tagged JSON object laid over the job's and the preset's params
+    :param inherited_of_files: the keys of ``inherited`` whose values are from the files of the host that runs it
+    :param params_of_files: the same of ``params``: values that a call_job step of that host's files gives
+    :param of_other_host: whether another host brought the job: then its own values are literal too
     :param op_kwargs: step name → tagged JSON object, the last layer
     :param switches: step name → switched on or off
     :param preset: name of a preset of the job, or empty
@@ -76,6 +87,9 @@ class RunRequest:
 
     inherited: Mapping[str, Any] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    inherited_of_files: Sequence[str] = ()
+    params_of_files: Sequence[str] = ()
+    of_other_host: bool = False
     op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     switches: Mapping[str, bool] = field(default_factory=dict)
     preset: str = ""
@@ -88,13 +102,16 @@ class RunRequest:
     def changes_plan(self) -> bool:
         """True if a run with this request differs from what its job says."""
         layers = (self.inherited, self.params, self.op_kwargs, self.switches, self.preset, self.log_level, self.reuse)
-        return any(layers)
+        return self.of_other_host or any(layers)
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON-ready dict, without empty fields."""
         full = {
             "inherited": dict(self.inherited),
             "params": dict(self.params),
+            "inherited_of_files": list(self.inherited_of_files),
+            "params_of_files": list(self.params_of_files),
+            "of_other_host": self.of_other_host,
             "op_kwargs": {step: dict(values) for step, values in self.op_kwargs.items()},
             "switches": dict(self.switches),
             "preset": self.preset,
@@ -180,6 +197,7 @@ class QueuedRun:
     :param host: the lane it waits in: a host's lane, or the lane of runs that need no host
     :param job_host: the host that its job belongs to
     :param slot_us: its scheduled start time
+    :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
     """
 
     run_id: str
@@ -191,6 +209,7 @@ class QueuedRun:
     job_host: str = ""
     preset: str = ""
     slot_us: int | None = None
+    author: str = ""
 
 
 @value_class

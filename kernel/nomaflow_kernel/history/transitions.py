@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import Any
 
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import (
     AttemptRecord,
@@ -24,6 +25,7 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.states import AttemptState, RunState
 
 __all__ = [
+    "AppendAudit",
     "AppendLog",
     "ClearPause",
     "DispatchAttempt",
@@ -243,6 +245,16 @@ class ClearPause:
     name: str
 
 
+@value_class
+class AppendAudit:
+    """Append a row to the audit: it is stored with the change that it tells of, or not at all. No event.
+
+    If its ``correlation`` is a run that turns out to be a duplicate, the row names the other run.
+    """
+
+    record: AuditRecord
+
+
 def end_data(
     *,
     host: str,
@@ -279,6 +291,7 @@ Transition = (
     | SetNextFire
     | SetPause
     | ClearPause
+    | AppendAudit
 )
 
 
@@ -291,7 +304,7 @@ def run_of(transition: Transition) -> str:
             return transition.attempt.run_id
         case AppendLog():
             return transition.chunk.run_id
-        case SetNextFire() | SetPause() | ClearPause():
+        case SetNextFire() | SetPause() | ClearPause() | AppendAudit():
             return ""
         case _:
             return transition.run_id

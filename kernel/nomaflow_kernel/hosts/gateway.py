@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
 from nomaflow_api.v1.sealing import LetterError, open_reports, seal
-from nomaflow_kernel.access.principals import Caller, NotPermitted
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.audit_texts import named
+from nomaflow_kernel.access.audited_calls import audit_about
+from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
 from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
+from nomaflow_kernel.domain.errors import BadRequest, InstanceOfAnotherHost, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
@@ -30,9 +33,13 @@ _MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatewaySettings:
-    """The settings that a host gets in its welcome; seconds."""
+    """What a host gets in its welcome; times in seconds.
+
+    :param kernel_id: the random id of the history; epochs count within it only
+    """
 
     epoch: int
+    kernel_id: str
     heartbeat_seconds: float = 5.0
     lease_seconds: float = 20.0
     grace_seconds: float = 600.0
@@ -47,11 +54,13 @@ class HostGateway:
         engine: Engine,
         manifests: CatalogueService,
         sessions: SessionRegistry,
+        audit: AuditLog,
         settings: GatewaySettings,
     ) -> None:
         self._engine = engine
         self._manifests = manifests
         self._sessions = sessions
+        self._audit = audit
         self._settings = settings
 
     async def attach(
@@ -61,8 +70,16 @@ class HostGateway:
 
         :raises KernelError: if the instance is refused, or the kernel ends the session
         """
-        hello, protocol = await self._read_hello(requests)
-        wanted = bool(hello.manifest_digest) and await self._is_news(hello, hello.manifest_digest, hello.loaded_at_us)
+        proved = _proved_name(caller)
+        hello, protocol = await self._read_hello(requests, caller)
+        if proved not in ("", hello.host):
+            _LOG.warning("%s on %s may not attach as host %s", caller.principal, hello.machine[:64], hello.host)
+            raise NotPermitted(caller.principal, "attach as", f"host:{hello.host}")
+        digest = hello.manifest_digest
+        wanted = bool(digest) and (
+            await self._is_news(hello, digest, hello.loaded_at_us) or not self._manifests.knows_code(hello.host, digest)
+        )
+        self._check_instance(hello.incarnation, hello.host)
         session = Session(hello=hello, loading=hello.loading or wanted)
         # Before the engine knows it: callers that see that it is loading can wait for it.
         self._sessions.add(session)
@@ -76,6 +93,7 @@ class HostGateway:
             "host %s attached: instance %s, pid %s on %s, %s attempts held",
             hello.host, hello.incarnation, hello.pid, hello.machine, len(hello.inventory), extra={"host": hello.host},
         )  # fmt: skip
+        self._tell("Attach", hello, caller)
         try:
             welcome = self._welcome(verdicts, protocol=protocol, manifest_wanted=wanted)
             yield gateway.AttachResponse(welcome=welcome)
@@ -87,7 +105,13 @@ class HostGateway:
             self._sessions.remove(session)
             self._engine.detach(hello.incarnation, session)
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
+            self._tell("Detach", hello, caller)
             await _cancelled(reader)
+
+    def _tell(self, action: str, hello: InstanceHello, caller: Caller) -> None:
+        """Write the begin or the end of a session to the audit."""
+        note = f"instance {hello.incarnation}, pid {hello.pid} on {hello.machine}"
+        self._audit.happened(action, caller, target=f"host:{hello.host}", note=note)
 
     async def _is_news(self, hello: InstanceHello, digest: str, loaded_at_us: int) -> bool:
         return not await self._manifests.knows_manifest(
@@ -108,7 +132,18 @@ class HostGateway:
         if not attached.cancelled() and attached.exception() is None:
             self._engine.detach(hello.incarnation, session)
 
-    async def _read_hello(self, requests: AsyncIterator[gateway.AttachRequest]) -> tuple[InstanceHello, int]:
+    def _check_instance(self, incarnation: str, host: str) -> None:
+        """Check that an instance is not another host's: no session of that one may be touched.
+
+        :raises InstanceOfAnotherHost: if it is
+        """
+        attached = self._sessions.hello_of(incarnation)
+        if (attached.host if attached is not None else self._engine.host_of(incarnation)) not in ("", host):
+            raise InstanceOfAnotherHost(incarnation, host)
+
+    async def _read_hello(
+        self, requests: AsyncIterator[gateway.AttachRequest], caller: Caller
+    ) -> tuple[InstanceHello, int]:
         """Return the instance's introduction, and the highest protocol version that both sides speak."""
         if self._sessions.stopped:
             raise KernelStopping
@@ -122,12 +157,14 @@ class HostGateway:
         if first.WhichOneof("message") != "hello":
             raise BadRequest("the first message is not a hello; send it first", field="hello")
         try:
-            hello = read_hello(first.hello)
+            hello = read_hello(first.hello, principal=str(caller.principal))
         except ProtocolUnsupported as error:
             # Its runs stay QUEUED for lack of a host: this line tells the operator why.
             _LOG.warning("host %s on %s is turned away: %s", first.hello.host[:64], first.hello.machine[:64], error)
             raise
-        if first.hello.epoch_seen > self._settings.epoch:
+        # What another kernel called itself, or a program that posed as one, is nothing to go by.
+        of_this_kernel = first.hello.kernel_id == self._settings.kernel_id
+        if of_this_kernel and first.hello.epoch_seen > self._settings.epoch:
             raise StaleSession(
                 f"this kernel's epoch is {self._settings.epoch} and the host has seen {first.hello.epoch_seen}: "
                 "a newer kernel has taken over, connect to that one"
@@ -138,6 +175,7 @@ class HostGateway:
         return gateway.Welcome(
             protocol=protocol,
             epoch=self._settings.epoch,
+            kernel_id=self._settings.kernel_id,
             heartbeat_interval_ms=_milliseconds(self._settings.heartbeat_seconds),
             lease_ms=_milliseconds(self._settings.lease_seconds),
             grace_ms=_milliseconds(self._settings.grace_seconds),
@@ -173,7 +211,9 @@ class HostGateway:
 
         :raises BadRequest: if the report as a whole cannot be read
         :raises StaleSession: if the report is from another epoch than this kernel's
+        :raises InstanceOfAnotherHost: if the instance is not one of the caller's host
         """
+        host = _proved_name(caller)
         check_incarnation(request.incarnation)
         if request.epoch != self._settings.epoch:
             raise StaleSession(
@@ -183,7 +223,7 @@ class HostGateway:
             reports = open_reports(request.attempts)
         except LetterError as error:
             raise BadRequest(str(error), field="attempts") from None
-        return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports)))
+        return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports, host=host)))
 
     async def introduce_manifest(
         self, request: gateway.IntroduceManifestRequest, caller: Caller
@@ -191,11 +231,16 @@ class HostGateway:
         """Introduce the manifest of a generation of an attached instance.
 
         :raises StaleSession: if the instance is not attached
+        :raises InstanceOfAnotherHost: if it is not one of the caller's host
         """
+        host = _proved_name(caller)
         check_incarnation(request.incarnation)
         hello = self._sessions.hello_of(request.incarnation)
         if hello is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
+        if host not in ("", hello.host):
+            raise InstanceOfAnotherHost(request.incarnation, host)
+        audit_about(f"host:{hello.host}")
         # In a thread: a large manifest takes a while to parse.
         try:
             manifest = await asyncio.to_thread(
@@ -209,13 +254,25 @@ class HostGateway:
             hello.host, digest=request.digest, manifest=manifest, explicit=explicit
         )
         self._sessions.loaded(request.incarnation, digest=request.digest)
+        self._engine.look_again(hello.host)
+        claimed = self._manifests.foreign_ids(hello.host) if current else ()
+        if claimed:
+            self._audit.happened(
+                "ClaimJobs", caller, target=named("job:", claimed), outcome="JOB_DISABLED", note="of another host"
+            )
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
 
-    async def renew_certificate(
-        self, request: gateway.RenewCertificateRequest, caller: Caller
-    ) -> gateway.RenewCertificateResponse:
-        """Give a host the next certificate for its name."""
-        raise NotPermitted(caller.principal, "call", "RenewCertificate")
+
+def _proved_name(caller: Caller) -> str:
+    """Return the host name that a caller has proved; empty for the owner, whose hosts are what they say.
+
+    :raises NotPermitted: for users and services, who are no hosts
+    """
+    if caller.principal.kind is PrincipalKind.OWNER:
+        return ""
+    if caller.principal.kind is PrincipalKind.HOST:
+        return caller.principal.name
+    raise NotPermitted(caller.principal, "call", "the hosts' service")
 
 
 def _milliseconds(seconds: float) -> int:

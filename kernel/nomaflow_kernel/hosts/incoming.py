@@ -45,9 +45,10 @@ def check_incarnation(text: str) -> None:
         )
 
 
-def read_hello(message: gateway.Hello) -> InstanceHello:
+def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
     """Return the instance's introduction.
 
+    :param principal: who it proved to be
     :raises ProtocolUnsupported: if it speaks none of our protocol versions
     :raises BadRequest: if a name or number is malformed
     """
@@ -83,6 +84,7 @@ def read_hello(message: gateway.Hello) -> InstanceHello:
         watching=message.watching,
         loading=message.loading,
         refused_load=_refused_load(message.refused_load) if message.HasField("refused_load") else None,
+        principal=principal,
     )
 
 

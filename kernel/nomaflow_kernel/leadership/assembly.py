@@ -6,40 +6,28 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 
-import grpc.aio
-
 from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.access.grants import Target
-from nomaflow_kernel.access.guard import Guard, RunFacts
-from nomaflow_kernel.access.principals import ANYONE, OWNER
+from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.principals import KERNEL
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
-from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
-from nomaflow_kernel.network.certificates import CertificateFiles
-from nomaflow_kernel.network.listening import forget_address, publish_address, published
+from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.leadership.services import ServedParts, build_servers
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.network.listening import forget_address, publish_address
 from nomaflow_kernel.observing import KernelView, Observation
 from nomaflow_kernel.process.settings import KernelSettings
-from nomaflow_kernel.rpc import (
-    SERVICES,
-    Admission,
-    CatalogueCalls,
-    Endpoints,
-    Health,
-    KernelIdentity,
-    KernelService,
-    build_server,
-    listen,
-)
+from nomaflow_kernel.rpc import SERVICES, Health
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store import SqlStore
 from nomaflow_kernel.store.errors import StoreError
@@ -56,7 +44,7 @@ class Kernel:
     """One kernel: every part, in the order in which they start and stop.
 
     :param addresses: checked addresses; Unix sockets are claimed already
-    :param certificate: for addresses with TLS
+    :param certificates: for the TCP doors; None if there are none
     :param first_term: whether this process has not led before
     """
 
@@ -64,11 +52,11 @@ class Kernel:
         self,
         *,
         settings: KernelSettings,
-        addresses: Sequence[str],
+        addresses: DoorAddresses,
         store: SqlStore,
         info: StoreInfo,
         clock: Clock,
-        certificate: CertificateFiles | None,
+        certificates: DoorCertificates | None,
         on_engine_end: Callable[[Exception], None],
         observation: Observation,
         first_term: bool = True,
@@ -77,13 +65,14 @@ class Kernel:
         self._clock = clock
         self._first_term = first_term
         self._observation = observation
-        self._addresses = addresses
-        self._certificate = certificate
+        self._served = addresses
+        self._serving = False
         self._store = store
         self._feed = EventFeed(info.last_event_seq)
         self._sessions = SessionRegistry()
         self._health = Health(services=SERVICES, store=store)
         self._catalogue = CatalogueService(store=store, clock=clock, feed=self._feed, jobs_file=settings.jobs_file)
+        self._audit = AuditLog(store=store if settings.audit.enabled else None, clock=clock)
         self._engine = Engine(
             store=store,
             info=info,
@@ -105,82 +94,36 @@ class Kernel:
         )
         self._jobs_watch: asyncio.Task[None] | None = None
         self._retention = RetentionSweeper(
-            store=store, clock=clock, catalogue=self._catalogue, default=settings.retention
-        )
-        self._server = self._build_server(info, clock)
-        self._served: list[str] = []
-        self._info = info
-
-    def _build_server(self, info: StoreInfo, clock: Clock) -> grpc.aio.Server:
-        gateway = HostGateway(
-            engine=self._engine,
-            manifests=self._catalogue,
-            sessions=self._sessions,
-            settings=GatewaySettings(
-                epoch=info.epoch,
-                heartbeat_seconds=self._settings.heartbeat_seconds,
-                lease_seconds=self._settings.lease_seconds,
-                grace_seconds=self._settings.lost_after_seconds,
-            ),
-        )
-        service = KernelService(
-            engine=self._engine,
-            store=self._store,
-            feed=self._feed,
+            store=store,
             clock=clock,
-            admission=Admission(engine=self._engine, jobs=self._catalogue, sessions=self._sessions),
-            catalogue_calls=CatalogueCalls(
+            catalogue=self._catalogue,
+            default=settings.retention,
+            audit_days=settings.audit.keep_days,
+        )
+        self._credentials = Credentials(
+            store=store, clock=clock, roles=settings.access.roles, withdrawn=settings.state_dir / "withdrawn"
+        )
+        self._servers = build_servers(
+            ServedParts(
                 engine=self._engine,
                 catalogue=self._catalogue,
                 sessions=self._sessions,
-                store=self._store,
+                store=store,
+                feed=self._feed,
+                health=self._health,
+                credentials=self._credentials,
+                certificates=certificates,
+                audit=self._audit,
                 clock=clock,
+                info=info,
+                settings=settings,
             ),
-            identity=KernelIdentity(
-                version=version("nomaflow"),
-                epoch=info.epoch,
-                store=info.kind,
-                store_id=info.store_id,
-                started_at_us=clock.now_us(),
-                # A name may be any bytes, but the wire carries text.
-                project=os.fsencode(self._settings.project).decode(errors="backslashreplace"),
-            ),
+            addresses=addresses,
+            reached=lambda: self._served.reached(settings.advertised),
         )
-        return build_server(
-            service=service,
-            gateway=gateway,
-            health=self._health,
-            endpoints=self._endpoints(clock),
-            reflection=self._settings.reflection,
-        )
+        self._info = info
 
-    def _endpoints(self, clock: Clock) -> Endpoints:
-        return Endpoints(
-            identify=lambda shown: OWNER if shown.peer.startswith("unix:") else ANYONE,
-            guard=Guard(job=self._target_of_job, run=self._facts_of_run, host=self._knows_host),
-            audit=AuditLog(store=self._store, clock=clock),
-            on_error=self._health.note,
-        )
-
-    def _target_of_job(self, job_id: str) -> Target | None:
-        job = self._catalogue.job(job_id)
-        if job is None:
-            return None
-        tags = () if job.definition is None else tuple(job.definition.tags)
-        return Target(job_id=job_id, host=job.host, tags=tags)
-
-    def _knows_host(self, host: str) -> bool:
-        return bool(self._sessions.of_host(host)) or any(each.host == host for each in self._catalogue.hosts())
-
-    async def _facts_of_run(self, run_id: str) -> RunFacts | None:
-        found = await self._store.run_details([run_id]) if is_run_id(run_id) else ()
-        if not found:
-            return None
-        run = found[0].run
-        job = self._target_of_job(run.job_id)
-        return Target(job_id=run.job_id, host=run.host, tags=() if job is None else job.tags), run.trigger.by
-
-    async def start(self) -> tuple[str, ...]:
+    async def start(self) -> DoorAddresses:
         """Start every part; the address is published last, once calls are answered.
 
         :return: the addresses, with the actual port in place of 0
@@ -189,10 +132,12 @@ class Kernel:
         :raises AddressUntold: if the file that tells others the address cannot be written
         """
         began = time.perf_counter()
+        await self._credentials.start()
         await self._catalogue.start()
         await self._engine.start()
         await self._scheduler.start()
         await self._tell_start()
+        await self._audit.start()
         took = time.perf_counter() - began
         jobs, schedules = len(self._catalogue.jobs()), len(self._scheduler)
         _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
@@ -202,17 +147,21 @@ class Kernel:
             self._jobs_watch = asyncio.create_task(watching, name="jobs-file")
         self._catalogue.subscribe(self._engine.jobs_changed)
         self._catalogue.subscribe(self._scheduler.jobs_changed)
-        self._served = [listen(self._server, address, self._certificate) for address in self._addresses]
         if self._settings.expect_host:
             self._sessions.expect_host(_EXPECTED_SECONDS)
-        await self._server.start()
+        self._served = await self._servers.start()
+        self._serving = True
         self._health.set_ready()
-        publish_address(self._settings.state_dir / "address", published(self._served))
-        _LOG.info("serving on %s, store %s, epoch %d", ", ".join(self._served), self._store_name(), self._info.epoch)
-        return tuple(self._served)
+        _LOG.info("serving on %s, store %s, epoch %d", self._served, self._store_name(), self._info.epoch)
+        publish_address(self._settings.state_dir / "address", self._served.owner[0])
+        return self._served
 
     async def _tell_start(self) -> None:
-        """Write the events of the start. A failing store costs only the events."""
+        """Write the events of the start, and its audit row. A failing store costs only these."""
+        note = (
+            f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {version('nomaflow')}"
+        )
+        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", KERNEL, target="kernel", note=note)
         now, last = self._clock.now_us(), self._info.last_event_seq
         try:
             before = await self._store.events_after(last - 1, limit=1) if last else ()
@@ -223,8 +172,8 @@ class Kernel:
             }
             notices = [Notice(kind="kernel.leading", at_us=now, data=data)]
             if self._first_term:
-                about = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
-                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=about))
+                started = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
+                notices.insert(0, Notice(kind="kernel.started", at_us=now, data=started))
             result = await self._store.apply(notices, at_us=now)
         except StoreError as error:
             _LOG.warning("the events of the start could not be kept: %s", error)
@@ -241,11 +190,13 @@ class Kernel:
             scheduler=self._scheduler,
             sessions=self._sessions,
             feed=self._feed,
+            audit=self._audit,
         )
 
     async def reload(self) -> None:
         """Read the kernel's own jobs file again."""
         _LOG.info("reading the jobs file again")
+        self._audit.happened("ReloadJobsFile", KERNEL, target="kernel", note="on a signal")
         await self._catalogue.reload_jobs_file()
 
     async def stop(self, *, fast: asyncio.Event) -> None:
@@ -253,8 +204,8 @@ class Kernel:
 
         :param fast: an event; setting it gives open calls no more time
         """
-        if self._served:
-            forget_address(self._settings.state_dir / "address", published(self._served))
+        if self._serving:
+            forget_address(self._settings.state_dir / "address", self._served.owner[0])
         await self._health.stop()
         if self._jobs_watch is not None:
             self._jobs_watch.cancel()
@@ -263,14 +214,17 @@ class Kernel:
         await self._scheduler.stop()
         self._sessions.stop()
         self._feed.close()
-        stopping = asyncio.create_task(self._server.stop(min(_CALLS_SECONDS, self._settings.drain_seconds)))
+        stopping = asyncio.create_task(self._servers.stop(min(_CALLS_SECONDS, self._settings.drain_seconds)))
         hurried = asyncio.create_task(fast.wait())
         await asyncio.wait((stopping, hurried), return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not stopping.done():
-            await self._server.stop(None)
+            await self._servers.stop(None)
         await stopping
         await self._engine.stop()
+        await self._credentials.stop()
+        self._audit.happened("StopKernel", KERNEL, target="kernel", note=f"epoch {self._info.epoch}")
+        await self._audit.stop()
 
     def _in_trouble(self, error: StoreError) -> None:
         self._observation.commit_failed()
@@ -285,5 +239,6 @@ def engine_settings(settings: KernelSettings) -> EngineSettings:
     return EngineSettings(
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.lost_after_seconds,
+        max_waiting_of_author=settings.access.quotas.queued_runs,
         grace_margin_seconds=min(30.0, max(5.0, settings.lost_after_seconds / 20)),
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
-from nomaflow_api.addresses import is_tcp
 from nomaflow_kernel.history.port import Store, StoreInfo
 from nomaflow_kernel.leadership.signals import Requests
-from nomaflow_kernel.network.certificates import CertificateFiles
-from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address, published
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address
 from nomaflow_kernel.rpc import Endpoints, StandbyServer
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -28,19 +27,19 @@ class Sentry:
 
     :param addresses: where to listen
     :param address_file: tells clients and hosts of the project the address
-    :param certificate: for addresses with TLS
+    :param certificates: for the TCP doors; None if there are none
     """
 
     def __init__(
         self,
         *,
-        addresses: Sequence[str],
+        addresses: DoorAddresses,
         endpoints: Endpoints,
         address_file: Path,
-        certificate: CertificateFiles | None = None,
+        certificates: DoorCertificates | None = None,
     ) -> None:
-        self.addresses = tuple(addresses)
-        self.certificate = certificate
+        self.addresses = addresses
+        self.certificates = certificates
         self._endpoints = endpoints
         self._address_file = address_file
         self._server: StandbyServer | None = None
@@ -60,13 +59,14 @@ class Sentry:
         if self._server is not None:
             self._server.why = why
             return
-        for address in self.addresses:
-            if not is_tcp(address):
-                claim_socket(address)
-        server = StandbyServer(endpoints=self._endpoints, why=why, certificate=self.certificate)
-        self.addresses = tuple(await server.start(self.addresses))
+        for address in self.addresses.owner:
+            claim_socket(address)
+        server = StandbyServer(
+            addresses=self.addresses, endpoints=self._endpoints, why=why, certificates=self.certificates
+        )
+        self.addresses = await server.start()
         self._server = server
-        publish_address(self._address_file, published(self.addresses))
+        publish_address(self._address_file, self.addresses.owner[0])
 
     async def retire(self) -> None:
         """Stop answering, so that the kernel can; the address file stays. Retiring twice is allowed."""
@@ -77,7 +77,7 @@ class Sentry:
     async def leave(self) -> None:
         """Stop answering, and remove the address file."""
         if self._server is not None:
-            forget_address(self._address_file, published(self.addresses))
+            forget_address(self._address_file, self.addresses.owner[0])
         await self.retire()
 
 
@@ -107,7 +107,7 @@ async def take_lead(
         await sentry.answer(why)
         if said != str(why):
             said = str(why)
-            _LOG.warning("not leading, listening on %s: %s", ", ".join(sentry.addresses), why)
+            _LOG.warning("not leading, listening on %s: %s", sentry.addresses, why)
             manager.ready(f"on standby: {why}")
         if await requests.stop_within(_LOOK_SECONDS):
             await sentry.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
 import ssl
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Certificate", "CertificateFiles", "CertificateRefused", "check_certificate"]
+__all__ = ["Certificate", "CertificateFiles", "CertificateRefused", "check_certificate", "read_key"]
 
 _LOG = logging.getLogger(__name__)
 _SOON_SECONDS = 14 * 86_400
@@ -53,7 +54,7 @@ def check_certificate(cert: Path, key: Path) -> Certificate:
         belong together, or the certificate is expired or not valid yet
     """
     chain = _read(cert, "certificate")
-    secret = _read_key(key)
+    secret = read_key(key)
     names, expires_at = _verified(cert, key)
     return Certificate(chain=chain, key=secret, expires_at=expires_at, names=names)
 
@@ -126,8 +127,13 @@ def _read(path: Path, what: str) -> bytes:
         raise CertificateRefused(f"cannot read the {what} {str(path)!r}: {reason}") from None
 
 
-def _read_key(path: Path) -> bytes:
-    """Read a key by PostgreSQL's rule, since both may share files: ours for us only, root's for a group too."""
+def read_key(path: Path) -> bytes:
+    """Return the contents of a key's file, by PostgreSQL's rule, since both may share files.
+
+    A key of this user is for this user only; one of root may be for a group too.
+
+    :raises CertificateRefused: if it cannot be read, or others can read it
+    """
     text = _read(path, "key")
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)
@@ -162,7 +168,8 @@ def _verified(cert: Path, key: Path) -> tuple[tuple[str, ...], int]:
         raise CertificateRefused(f"the certificate {str(cert)!r} {said}; {fix}") from None
     except ssl.SSLError as error:
         raise CertificateRefused(f"the certificate {str(cert)!r} cannot be used: {_words(error)}") from None
-    names = tuple(value for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address"))
+    named = [(kind, value) for kind, value in found.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    names = tuple(value if kind == "DNS" else ipaddress.ip_address(value).compressed for kind, value in named)
     return names, int(ssl.cert_time_to_seconds(str(found["notAfter"])))
 
 

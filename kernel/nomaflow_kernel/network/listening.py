@@ -8,33 +8,28 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from nomaflow_api.addresses import host_and_port, is_loopback, is_tcp, uses_tls
-from nomaflow_kernel.network.certificates import CertificateFiles
-from nomaflow_kernel.process.settings import KernelSettings
+from nomaflow_api.addresses import host_and_port, is_tcp
 
 __all__ = [
     "AddressInUse",
     "AddressRefused",
     "AddressUntold",
-    "addresses_of",
-    "certificate_of",
     "check_address",
     "claim_socket",
     "default_socket",
     "forget_address",
     "private_directory",
     "publish_address",
-    "published",
+    "refuse_answered",
 ]
 
 _SOCKET_PATH_BYTES = 107
 _NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
 """Characters refused in addresses: gRPC reads an address as a URI, and a comma in it as a separator."""
 _PROBE_SECONDS = 2.0
-_OWN_SOCKET = "unix:"
 
 
 class AddressRefused(Exception):
@@ -49,69 +44,30 @@ class AddressUntold(Exception):
     """Raised when the file that tells others the address cannot be written; the text gives cause and way out."""
 
 
-def addresses_of(settings: KernelSettings, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the addresses to listen on, each checked.
-
-    :raises AddressRefused: if one must not be used
-    """
-    given = settings.addresses or (_OWN_SOCKET,)
-    addresses = tuple(default_socket(settings.project, environ) if each == _OWN_SOCKET else each for each in given)
-    for address in addresses:
-        check_address(address, has_certificate=settings.tls_cert is not None)
-    return addresses
-
-
-def certificate_of(settings: KernelSettings, addresses: Sequence[str]) -> CertificateFiles | None:
-    """Return the certificate, or None.
-
-    :raises AddressRefused: if no address uses it, since the user expects TLS
-    :raises CertificateRefused: if it cannot be used
-    """
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    if not any(map(uses_tls, addresses)):
-        raise AddressRefused(
-            f"there is a certificate, and none of the addresses {', '.join(addresses)} uses it; "
-            "write tls://HOST:PORT, or remove tls_cert and tls_key"
-        )
-    return CertificateFiles(cert=settings.tls_cert, key=settings.tls_key)
-
-
-def check_address(address: str, *, has_certificate: bool) -> None:
+def check_address(address: str) -> None:
     """Accept an address that may be listened on.
 
-    :raises AddressRefused: if it is malformed, or needs TLS, as every address that other machines can reach does, and
-        there is no certificate
+    :raises AddressRefused: if it is malformed
     """
-    if not is_tcp(address):
-        path = address.removeprefix("unix:")
-        if not path.startswith("/"):
-            raise AddressRefused(f"the address {address!r} has no absolute path; write unix:/path/to/kernel.sock")
-        if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+    if is_tcp(address):
+        if host_and_port(address) is None:
             raise AddressRefused(
-                f"the socket path {path!r} has {len(os.fsencode(path))} bytes, "
-                f"and the system allows at most {_SOCKET_PATH_BYTES}; choose a shorter one"
-            )
-        wrong = _NOT_IN_ADDRESSES.search(path)
-        if wrong is not None:
-            raise AddressRefused(
-                f"the socket path {path!r} has {wrong[0]!r} in it, which an address cannot have; choose another path"
+                f"the address {address!r} is neither unix:PATH nor tls://HOST:PORT; write tls://127.0.0.1:7433, say"
             )
         return
-    found = host_and_port(address)
-    if found is None:
+    path = address.removeprefix("unix:")
+    if not path.startswith("/"):
+        raise AddressRefused(f"the address {address!r} has no absolute path; write unix:/path/to/kernel.sock")
+    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
         raise AddressRefused(
-            f"the address {address!r} is neither unix:PATH nor HOST:PORT nor tls://HOST:PORT; write 127.0.0.1:7433, say"
+            f"the socket path {path!r} has {len(os.fsencode(path))} bytes, "
+            f"and the system allows at most {_SOCKET_PATH_BYTES}; choose a shorter one"
         )
-    host, port = found
-    if has_certificate or not uses_tls(address):
-        return
-    if is_loopback(host):
-        raise AddressRefused(f"the address {address!r} requires TLS; give a certificate with tls_cert and tls_key")
-    raise AddressRefused(
-        f"the address {address!r} can be reached from other machines, and this kernel has no TLS; "
-        f"give a certificate with tls_cert and tls_key, or listen on 127.0.0.1:{port}"
-    )
+    wrong = _NOT_IN_ADDRESSES.search(path)
+    if wrong is not None:
+        raise AddressRefused(
+            f"the socket path {path!r} has {wrong[0]!r} in it, which an address cannot have; choose another path"
+        )
 
 
 def default_socket(project: Path, environ: Mapping[str, str]) -> str:
@@ -197,11 +153,6 @@ def _check_private(directory: Path) -> None:
             f"the directory {str(directory)!r} is accessible to other users, who could use a socket in it; "
             f"run `chmod 700 {directory}`, or choose another address"
         )
-
-
-def published(served: Sequence[str]) -> str:
-    """Return the address to publish to the project's own commands: the first Unix socket, otherwise the first."""
-    return next((each for each in served if not is_tcp(each)), served[0])
 
 
 def publish_address(file: Path, address: str) -> None:

@@ -56,6 +56,10 @@ KERNEL_METRICS = (
     ),
     Metric(name="nomaflow_commit_operations", kind="histogram", help="Changes of runs and attempts in a commit."),
     Metric(name="nomaflow_commit_failures_total", kind="counter", help="Commits of the engine that failed."),
+    Metric(
+        name="nomaflow_refused_calls_total", kind="counter", labels=("reason",),
+        help="Calls that the audit tells of as refused, since this kernel leads.",
+    ),
     Metric(name="nomaflow_store_waiting", kind="gauge", help="Operations that wait for the store's writer."),
     Metric(name="nomaflow_log_lines_total", kind="counter", help="Lines of runs' logs taken in."),
     Metric(name="nomaflow_log_bytes_total", kind="counter", unit="bytes", help="Their size as stored, compressed."),
@@ -169,6 +173,7 @@ def _held(view: KernelView) -> Reading:
         "nomaflow_timers": {(): seen.timers},
         "nomaflow_engine_turns": {(): seen.turns},
         "nomaflow_watchers": {(): view.feed.watcher_count},
+        "nomaflow_refused_calls_total": {(reason,): count for reason, count in view.audit.refused_total.items()},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 
 from nomaflow_kernel.history.port import ApplyResult, CommitObserver
 from nomaflow_kernel.history.records import RunRecord
@@ -23,11 +24,14 @@ class Observation:
     """Knows the parts to observe, and reports on them when asked. A ``CommitObserver`` of the store.
 
     :param metrics_address: address that serves the metrics; empty for none
+    :param metrics_token: file of the token that a scrape has to show; None for none
     :param environ: its OTEL_* variables ask for traces
     :raises MetricsAddressRefused: if they must not be served there, or cannot be
     """
 
-    def __init__(self, *, metrics_address: str = "", environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, metrics_address: str = "", metrics_token: Path | None = None, environ: Mapping[str, str]
+    ) -> None:
         self._commits = CommitLog()
         self._observers: list[CommitObserver] = [self._commits]
         self._metrics: KernelMetrics | None = None
@@ -41,7 +45,9 @@ class Observation:
         if metrics_address:
             self._metrics = KernelMetrics()
             self._observers.append(self._metrics)
-            self._endpoint = MetricsEndpoint(address=metrics_address, metrics=KERNEL_METRICS, read=self._reading)
+            self._endpoint = MetricsEndpoint(
+                address=metrics_address, metrics=KERNEL_METRICS, read=self._reading, token_file=metrics_token
+            )
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
@@ -39,6 +40,7 @@ class KernelView:
     scheduler: Scheduler
     sessions: SessionRegistry
     feed: EventFeed
+    audit: AuditLog
 
 
 class CommitLog:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.models.settings_file import KernelSection
+from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["KernelSettings", "SettingsError", "read_settings", "store_url"]
 
 _FLAGS: Sequence[tuple[str, str, str]] = (
-    ("--address", "listen", "unix:PATH, HOST:PORT or tls://HOST:PORT; several separated by commas"),
+    ("--address", "listen", "unix:PATH or tls://HOST:PORT, for clients; several separated by commas"),
+    ("--listen-hosts", "listen_hosts", "tls://HOST:PORT for hosts; default the port after that of clients"),
+    ("--listen-join", "listen_join", "tls://HOST:PORT for join strings; default the port after that of hosts"),
     ("--store", "store", "sqlite:///PATH or postgresql+asyncpg://…"),
     ("--jobs", "jobs_file", "a jobs.toml that the kernel itself reads"),
-    ("--token-file", "token_file", "file with the token of TCP clients"),
-    ("--host-token-file", "host_token_file", "file with the token of TCP hosts"),
-    ("--tls-cert", "tls_cert", "certificate for tls://HOST:PORT, PEM, with those between it and its root"),
+    ("--tls-cert", "tls_cert", "certificate for clients and joining, PEM; default one of the kernel's own authority"),
     ("--tls-key", "tls_key", "the certificate's key, PEM, readable by this user only"),
+    ("--tls-ca", "tls_ca", "authorities that vouch for the certificate, PEM, for join strings"),
     ("--advertise", "advertise", "where others reach this kernel; default where it listens"),
     ("--leader-ttl-seconds", "leader_ttl_seconds", "silence after which another kernel on the same PostgreSQL leads"),
     ("--heartbeat-seconds", "heartbeat_seconds", "how often hosts show that they are alive"),
@@ -33,9 +36,17 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--drain-seconds", "drain_seconds", "time to finish open calls when stopping"),
     ("--log-level", "log_level", "lowest level of the kernel's own log"),
     ("--log-format", "log_format", "text or json"),
-    ("--metrics", "metrics", "127.0.0.1:PORT to serve metrics on"),
+    ("--metrics", "metrics", "127.0.0.1:PORT or unix:PATH to serve metrics on"),
 )
 """Flag, key of [kernel], help. The variable's name is NOMAFLOW_KERNEL_ and the flag's name."""
+
+_REPLACED = {
+    "token_file": "give each user one with `nomaflow token create --user NAME`, each program with `--service NAME`",
+    "host_token_file": "let each host join with `nomaflow token create --host NAME`",
+}
+
+
+_Section = TypeVar("_Section", KernelSection, AccessSection)
 
 
 class SettingsError(Exception):
@@ -46,25 +57,29 @@ class SettingsError(Exception):
 class KernelSettings:
     """All settings of a kernel. Paths are absolute; times in seconds.
 
-    :param addresses: addresses to listen on; empty means the project's Unix socket
+    :param addresses: addresses to listen on for the owner and for clients; empty means the project's Unix socket
+    :param hosts_addresses: addresses to listen on for hosts; empty means the ports after those of clients
+    :param join_addresses: addresses to listen on for joining; empty means the ports after those of hosts
     :param store_url: empty means SQLite in the state directory
-    :param token_file: file of the clients' token; None means the one in the state directory
-    :param host_token_file: file of the hosts' token; None means the one in the state directory
-    :param tls_cert: certificate for addresses with TLS; None if there is no such address
+    :param tls_cert: certificate for clients and joining; None means one of the kernel's own authority
     :param tls_key: its key; given if and only if the certificate is
-    :param metrics: loopback address of the metrics; empty means none
+    :param tls_ca: authorities that vouch for it; None if callers' systems know them
+    :param metrics: address of the metrics, on loopback or ``unix:`` and an absolute path; empty means none
+    :param metrics_token_file: file of the token that a scrape has to show; None for none
     :param expect_host: whether a host is starting along with this kernel
-    :param advertised: addresses that a standby kernel tells callers; empty means those this kernel listens on
+    :param access: roles and quotas of callers over TCP
+    :param advertised: addresses at which others reach this kernel; empty means those it listens on
     """
 
     project: Path
     addresses: tuple[str, ...] = ()
+    hosts_addresses: tuple[str, ...] = ()
+    join_addresses: tuple[str, ...] = ()
     store_url: str = ""
     jobs_file: Path | None = None
-    token_file: Path | None = None
-    host_token_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_ca: Path | None = None
     advertised: tuple[str, ...] = ()
     leader_ttl_seconds: float = 15.0
     heartbeat_seconds: float = 5.0
@@ -74,9 +89,12 @@ class KernelSettings:
     log_level: str = "INFO"
     log_format: str = "text"
     metrics: str = ""
+    metrics_token_file: Path | None = None
     reflection: bool = False
     expect_host: bool = False
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    access: AccessSection = field(default_factory=AccessSection)
+    audit: AuditPolicy = field(default_factory=AuditPolicy)
 
     @property
     def state_dir(self) -> Path:
@@ -99,8 +117,9 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     if not project.is_dir():
         raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
     variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
+    _refuse_old(environ)
     given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
-    section = _section(project, environ)
+    section, access = _sections(project, environ)
     for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
         over = _checked(KernelSection, layer, Place(place))
         section = replace(section, **{name: getattr(over, name) for name in layer})
@@ -112,15 +131,18 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     if bool(section.tls_cert) != bool(section.tls_key):
         given_one, other = ("tls_cert", "tls_key") if section.tls_cert else ("tls_key", "tls_cert")
         raise SettingsError(f"{given_one} is given and {other} is not; TLS needs both files")
+    if section.tls_ca and not section.tls_cert:
+        raise SettingsError("tls_ca is given and tls_cert is not; the kernel's own authority needs neither")
     return KernelSettings(
         project=project,
         addresses=_listed(section.listen),
+        hosts_addresses=_listed(section.listen_hosts),
+        join_addresses=_listed(section.listen_join),
         store_url=store_url(section.store, project),
         jobs_file=project / section.jobs_file if section.jobs_file else None,
-        token_file=project / section.token_file if section.token_file else None,
-        host_token_file=project / section.host_token_file if section.host_token_file else None,
         tls_cert=project / section.tls_cert if section.tls_cert else None,
         tls_key=project / section.tls_key if section.tls_key else None,
+        tls_ca=project / section.tls_ca if section.tls_ca else None,
         advertised=_listed(section.advertise),
         leader_ttl_seconds=section.leader_ttl_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
@@ -129,11 +151,25 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         drain_seconds=section.drain_seconds,
         log_level=section.log_level,
         log_format=section.log_format,
-        metrics=section.metrics,
+        metrics=_metrics_place(section.metrics, project),
+        metrics_token_file=project / section.metrics_token_file if section.metrics_token_file else None,
         retention=section.retention,
+        access=access,
+        audit=section.audit,
         expect_host=flags.expect_host,
         reflection=flags.reflection or environ.get("NOMAFLOW_REFLECTION") == "1",
     )
+
+
+def _refuse_old(names: Container[str], *, prefix: str = "NOMAFLOW_KERNEL_") -> None:
+    """Refuse the settings of the two tokens that all callers shared.
+
+    :raises SettingsError: if one is given
+    """
+    for key, instead in _REPLACED.items():
+        name = f"{prefix}{key.upper()}" if prefix else key
+        if name in names:
+            raise SettingsError(f"{name} has no meaning any more, callers have credentials of their own: {instead}")
 
 
 def store_url(url: str, project: Path) -> str:
@@ -142,6 +178,11 @@ def store_url(url: str, project: Path) -> str:
     if not found or not scheme.startswith("sqlite") or path.startswith(("/", ":memory:")) or not path:
         return url
     return f"{scheme}:///{_in_url(project)}/{path}"
+
+
+def _metrics_place(address: str, project: Path) -> str:
+    """Return the address with the relative path of a Unix socket resolved against the project."""
+    return f"unix:{project / address.removeprefix('unix:')}" if address.startswith("unix:") else address
 
 
 def _in_url(path: Path) -> str:
@@ -178,19 +219,26 @@ def _variable(flag: str) -> str:
     return "NOMAFLOW_KERNEL_" + flag.removeprefix("--").replace("-", "_").upper()
 
 
-def _section(project: Path, environ: Mapping[str, str]) -> KernelSection:
+def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection, AccessSection]:
     path = project / "nomaflow.toml"
     if not path.exists() and not path.is_symlink():
-        return KernelSection()
+        return KernelSection(), AccessSection()
     file = parse_toml_file(path, name="nomaflow.toml", environ=environ)
     if file.error is not None:
         raise SettingsError(str(file.error))
-    # Only the kernel's section: errors in another section are not for the kernel to refuse.
-    tree = (file.tree or {}).get("kernel", {})
-    return _checked(KernelSection, tree, Place("nomaflow.toml") / "kernel")
+    if problem := open_store_password(path):
+        raise SettingsError(str(problem))
+    # Only the kernel's sections: errors in another section are not for the kernel to refuse.
+    tree, place = file.tree or {}, Place("nomaflow.toml")
+    kernel = tree.get("kernel", {})
+    _refuse_old(kernel if isinstance(kernel, dict) else (), prefix="")
+    return (
+        _checked(KernelSection, kernel, place / "kernel"),
+        _checked(AccessSection, tree.get("access", {}), place / "access"),
+    )
 
 
-def _checked(model: type[KernelSection], tree: object, place: Place) -> KernelSection:
+def _checked(model: type[_Section], tree: object, place: Place) -> _Section:
     section, problems = validate(model, tree, place)
     errors: list[Problem] = [problem for problem in problems if problem.is_error]
     if section is None or errors:

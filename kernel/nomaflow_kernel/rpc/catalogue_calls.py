@@ -10,6 +10,8 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
+from nomaflow_kernel.access.grants import Target, Verb
+from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import CatalogueService
@@ -20,12 +22,18 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
+from nomaflow_kernel.rpc.discretion import (
+    host_without_values,
+    job_without_values,
+    reload_without_values,
+    run_without_values,
+)
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.requests import check_host, check_job_id
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["CatalogueCalls"]
+__all__ = ["CatalogueCalls", "target_of"]
 
 _FIRES = 10
 _FIRES_IN_LISTS = 1
@@ -43,8 +51,10 @@ class CatalogueCalls:
         sessions: SessionRegistry,
         store: Store,
         clock: Clock,
+        guard: Guard,
     ) -> None:
         self._engine = engine
+        self._guard = guard
         self._catalogue = catalogue
         self._sessions = sessions
         self._store = store
@@ -61,22 +71,31 @@ class CatalogueCalls:
         if scope == "host":
             self._check_host(name)
 
-    async def list_jobs(self, request: kernel.ListJobsRequest, _caller: Caller) -> kernel.ListJobsResponse:
-        """Return the catalogue."""
+    async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
+        """Return the part of the catalogue that the caller may read."""
         if request.host:
             check_host(request.host)
-        chosen = [entry for entry in self._catalogue.jobs() if _chosen(entry, request)]
+        may = caller.principal.may
+        chosen = [
+            entry for entry in self._catalogue.jobs() if _chosen(entry, request) and may(Verb.READ, target_of(entry))
+        ]
         last_runs = await self._store.last_runs([entry.job_id for entry in chosen])
         pauses = Pauses(self._engine.pauses())
         jobs = []
         for index, entry in enumerate(chosen):
             if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
-            jobs.append(self._job(entry, pauses, fires=_FIRES_IN_LISTS, last_run=last_runs.get(entry.job_id)))
-        problems = [encode(job_pb2.Problem, problem) for problem in self._catalogue.file_problems()]
+            job = self._job(entry, pauses, fires=_FIRES_IN_LISTS, last_run=last_runs.get(entry.job_id))
+            jobs.append(self._shown(job, entry, caller))
+        problems = [
+            encode(job_pb2.Problem, problem)
+            for known in self._catalogue.hosts()
+            if may(Verb.READ, Target(host=known.host)) and may(Verb.LOGS, Target(host=known.host))
+            for problem in known.load.problems
+        ]
         return kernel.ListJobsResponse(jobs=jobs, problems=problems)
 
-    async def get_job(self, request: kernel.GetJobRequest, _caller: Caller) -> kernel.GetJobResponse:
+    async def get_job(self, request: kernel.GetJobRequest, caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
         check_job_id(request.job_id)
         entry = self._catalogue.job(request.job_id)
@@ -87,10 +106,10 @@ class CatalogueCalls:
         message = self._job(entry, pauses, fires=_FIRES, last_run=last_runs.get(request.job_id))
         if entry.definition is not None:
             message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
-        return kernel.GetJobResponse(job=message)
+        return kernel.GetJobResponse(job=self._shown(message, entry, caller))
 
-    async def list_hosts(self, _request: kernel.ListHostsRequest, _caller: Caller) -> kernel.ListHostsResponse:
-        """Return the known hosts and their instances."""
+    async def list_hosts(self, _request: kernel.ListHostsRequest, caller: Caller) -> kernel.ListHostsResponse:
+        """Return the hosts that the caller may read, and their instances."""
         known = {each.host: each for each in self._catalogue.hosts()}
         pauses = Pauses(self._engine.pauses())
         instances: dict[str, list[Instance]] = {}
@@ -105,12 +124,17 @@ class CatalogueCalls:
                 pause=pauses.of_host(name),
             )
             for name in sorted(self._host_names())
+            if caller.principal.may(Verb.READ, Target(host=name))
         ]
-        return kernel.ListHostsResponse(hosts=hosts)
+        may = caller.principal.may
+        return kernel.ListHostsResponse(
+            hosts=[each if may(Verb.LOGS, Target(host=each.name)) else host_without_values(each) for each in hosts]
+        )
 
-    async def reload_host(self, request: kernel.ReloadHostRequest, _caller: Caller) -> kernel.ReloadHostResponse:
+    async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
-        own = _own_outcome(await self._catalogue.reload_jobs_file(), force=request.force)
+        load = await self._catalogue.reload_jobs_file()
+        own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
         if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)
         host = self._the_host(request.host)
@@ -119,6 +143,8 @@ class CatalogueCalls:
             encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
             for name, result in results
         ]
+        if not caller.principal.may(Verb.LOGS, Target(host=host)):
+            outcomes = [reload_without_values(each) for each in outcomes]
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
 
     async def forget_host(self, request: kernel.ForgetHostRequest, _caller: Caller) -> kernel.ForgetHostResponse:
@@ -149,6 +175,18 @@ class CatalogueCalls:
         introduced = {each.host for each in self._catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
 
+    def _shown(self, job: job_pb2.Job, entry: Job, caller: Caller) -> job_pb2.Job:
+        """Return a job as its caller may see it: its newest run may be one of another host."""
+        if not caller.principal.may(Verb.LOGS, target_of(entry)):
+            job_without_values(job)
+        if job.HasField("last_run"):
+            run = job.last_run
+            if not self._guard.sees_run(run.job_id, run.host, caller):
+                job.ClearField("last_run")
+            elif not self._guard.sees_values(run.job_id, run.host, caller):
+                run_without_values(run)
+        return job
+
     def _job(self, entry: Job, pauses: Pauses, *, fires: int, last_run: RunRecord | None) -> job_pb2.Job:
         return job_message(
             entry,
@@ -158,6 +196,12 @@ class CatalogueCalls:
             why_not_running="" if entry.foreign else self._engine.why_not_running(entry.job_id),
             last_run=None if entry.foreign else last_run,
         )
+
+
+def target_of(entry: Job) -> Target:
+    """Return what grants are given for, of a job of the catalogue."""
+    tags = () if entry.definition is None else entry.definition.tags
+    return Target(job_id=entry.job_id, host=entry.host, tags=tuple(tags))
 
 
 def _chosen(entry: Job, request: kernel.ListJobsRequest) -> bool:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,17 +24,47 @@ from google.protobuf.message import DecodeError, Message
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify, Shown
 from nomaflow_kernel.access.guard import Guard
-from nomaflow_kernel.access.principals import Caller, PrincipalKind
+from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
-from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
+from nomaflow_kernel.rpc.errors import CallStatus, TooManyStrangers, deadline_status, internal_status, status_of
 
-__all__ = ["Endpoints", "methods_of", "service_handler"]
+__all__ = ["Endpoints", "elsewhere_handler", "methods_of", "service_handler"]
 
 _LOG = logging.getLogger(__name__)
-_DEADLINES: Mapping[str, float] = {"ReloadHost": 75.0, "IntroduceManifest": 30.0, "TriggerRuns": 30.0}
+_DEADLINES: Mapping[str, float] = {
+    "ReloadHost": 75.0,
+    "IntroduceManifest": 30.0,
+    "TriggerRuns": 30.0,
+    "VerifyAudit": 600.0,
+}
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
+
+
+class Strangers:
+    """Callers without a credential whose requests are waited for: few at once, so that they keep nobody else out."""
+
+    def __init__(self, most: int = 100) -> None:
+        self._most = most
+        self._now = 0
+
+    @contextmanager
+    def waiting(self, caller: Caller) -> Iterator[None]:
+        """Count a caller while its request is waited for, if it has no credential.
+
+        :raises TooManyStrangers: if too many are waited for already
+        """
+        if caller.principal.kind is not PrincipalKind.ANYONE:
+            yield
+            return
+        if self._now >= self._most:
+            raise TooManyStrangers
+        self._now += 1
+        try:
+            yield
+        finally:
+            self._now -= 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +75,9 @@ class Endpoints:
     :param deadline_seconds: time limit of a unary call; ``deadlines`` has the exceptions, by method name
     :param readmit_seconds: interval at which the access of a stream's caller is checked again
     :param on_error: called with every kernel error that ends a call
+    :param body_seconds: time limit for a request to come once its call has begun and its caller is known; None to leave
+        the waiting to gRPC, which is faster and knows no limit
+    :param shows_certificate: whether callers show certificates
     """
 
     identify: Identify
@@ -53,28 +86,40 @@ class Endpoints:
     on_error: Callable[[KernelError], None]
     deadline_seconds: float = 15.0
     readmit_seconds: float = 4.0
+    body_seconds: float | None = None
+    shows_certificate: bool = False
+    strangers: Strangers = field(default_factory=lambda: Strangers())
     deadlines: Mapping[str, float] = field(default_factory=lambda: _DEADLINES)
 
     def unary(self, method: str, call: Callable[[Any, Caller], Awaitable[Message]], request: type[Message]) -> _Wrapped:
         """Return the gRPC behaviour of a method with one request and one response."""
         seconds = self.deadlines.get(method.rpartition("/")[2], self.deadline_seconds)
 
-        async def behaviour(raw: bytes, context: _Context) -> bytes:
-            message, caller = None, self._caller(context)
+        async def behaviour(raw: Any, context: _Context) -> bytes:
+            message, caller, audited = None, self._caller(context), None
             try:
                 rule = self.guard.admit(method, caller)
+                if self.body_seconds is not None:
+                    raw = await self._body(raw, caller, self.body_seconds)
                 message = _decoded(request, raw)
                 async with asyncio.timeout(seconds) as limit:
                     await self.guard.check(rule, message, caller)
+                    audited = self.audit.begin(method, rule, message, caller)
                     response = await call(message, caller)
-                    await self.audit.changed(method, rule, message, response, caller)
+                    if audited is not None:
+                        await self.audit.done(audited, response, caller)
                 return response.SerializeToString()
+            except asyncio.CancelledError:
+                if audited is not None and audited.row_is_due:
+                    self.audit.refused(method, message, "CANCELLED", caller)
+                raise
             except TimeoutError as error:
                 status = deadline_status(method.rpartition("/")[2], seconds) if limit.expired() else None
-                return await _refused(context, status or self._status(method, error))
+                status = status or self._status(method, error)
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
-                self._note_refusal(method, message, error, caller)
-                return await _refused(context, self._status(method, error))
+                status = self._status(method, error)
+            self.audit.refused(method, message, status.reason, caller, error_id=status.error_id)
+            return await _refused(context, status)
 
         return behaviour
 
@@ -93,13 +138,17 @@ class Endpoints:
                 if many:
                     responses = call(_decoded_all(request, raw), caller)
                 else:
+                    if self.body_seconds is not None:
+                        raw = await self._body(raw, caller, self.body_seconds)
                     message = _decoded(request, raw)
                     await self.guard.check(rule, message, caller)
                     responses = call(message, caller)
-                await self._while_admitted(method, context, caller, _send_all(responses, context))
+                with self.guard.stream(caller):
+                    await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
-                self._note_refusal(method, message, error, caller)
-                await _end(context, self._status(method, error))
+                status = self._status(method, error)
+                self.audit.refused(method, message, status.reason, caller, error_id=status.error_id)
+                await _end(context, status)
 
         return behaviour
 
@@ -111,13 +160,24 @@ class Endpoints:
             elif isinstance(value, str) and key == "traceparent":
                 traceparent = value
         peer = context.peer()
-        certificate = b"" if peer.startswith("unix:") else b"".join(context.auth_context().get("x509_pem_cert", ()))
+        certificate = b"".join(context.auth_context().get("x509_pem_cert", ())) if self.shows_certificate else b""
         shown = Shown(peer=peer, authorization=authorization, certificate=certificate)
         return Caller(principal=self.identify(shown), peer=peer, traceparent=traceparent)
 
-    def _note_refusal(self, method: str, request: Message | None, error: Exception, caller: Caller) -> None:
-        if isinstance(error, KernelError):
-            self.audit.refused(method, request, error, caller)
+    async def _body(self, raws: AsyncIterator[bytes], caller: Caller, seconds: float) -> bytes:
+        """Return the request of a call.
+
+        :raises BadRequest: if it does not come in time
+        :raises TooManyStrangers: if too many callers without a credential are waited for already
+        """
+        with self.strangers.waiting(caller):
+            try:
+                async with asyncio.timeout(seconds):
+                    return await anext(aiter(raws))
+            except (TimeoutError, StopAsyncIteration):
+                raise BadRequest(
+                    f"no request came within {seconds:g} seconds; send it with the call", field="request"
+                ) from None
 
     async def _while_admitted(
         self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]
@@ -131,7 +191,7 @@ class Endpoints:
             while not task.done():
                 await asyncio.wait((task,), timeout=self.readmit_seconds)
                 if not task.done():
-                    self.guard.admit(method, self._caller(context))
+                    self.guard.readmit(method, self._caller(context))
         finally:
             task.cancel()
             await asyncio.wait((task,))
@@ -181,16 +241,33 @@ def service_handler(
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
 
 
+def elsewhere_handler(descriptor: ServiceDescriptor, endpoints: Endpoints) -> grpc.GenericRpcHandler:
+    """Return the handler of a service that a door does not have: it says what access says of a call, and does nothing.
+
+    So a token that is shown to hosts' calls, or a host's certificate to clients' calls, is refused as such.
+    """
+    methods = dict.fromkeys((method.name for method in descriptor.methods), _elsewhere)
+    return service_handler(descriptor, methods, endpoints)
+
+
+def _elsewhere(_request: Any, caller: Caller) -> Any:
+    raise NotPermitted(caller.principal, "call", "this service at this door")
+
+
 def _method_handler(
     method: MethodDescriptor, path: str, call: Callable[..., Any], endpoints: Endpoints
 ) -> grpc.RpcMethodHandler[Any, Any]:
     # Requests come undecoded, so that a malformed one gets a clear answer.
     request = message_factory.GetMessageClass(method.input_type)
-    if method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(endpoints.stream(path, call, request, many=True))
+    # With a time limit for the request we read it ourselves, once the caller is known: gRPC then hands over a stream.
+    reads = endpoints.body_seconds is not None
+    if method.client_streaming or (method.server_streaming and reads):
+        behaviour = endpoints.stream(path, call, request, many=method.client_streaming)
+        return grpc.stream_stream_rpc_method_handler(behaviour)
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(endpoints.stream(path, call, request, many=False))
-    return grpc.unary_unary_rpc_method_handler(endpoints.unary(path, call, request))
+    unary = endpoints.unary(path, call, request)
+    return grpc.stream_unary_rpc_method_handler(unary) if reads else grpc.unary_unary_rpc_method_handler(unary)
 
 
 async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
@@ -12,6 +12,7 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError
 
 __all__ = [
     "CallStatus",
+    "TooManyStrangers",
     "UnknownService",
     "deadline_status",
     "internal_status",
@@ -28,26 +29,41 @@ class UnknownService(KernelError):
         super().__init__(f"no service has the name {service[:64]!r}; an empty name asks for the kernel as a whole")
 
 
+class TooManyStrangers(KernelError):
+    """Raised when too many callers without a credential have begun calls at once."""
+
+    reason = "QUOTA"
+
+    def __init__(self) -> None:
+        super().__init__("too many callers without a credential at once; try again in a moment, or show a credential")
+
+
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """A status, ready to end a call."""
+    """A status, ready to end a call.
+
+    :param error_id: the id of an error of the kernel's own; empty for others
+    """
 
     code: grpc.StatusCode
     reason: str
     message: str
     trailing: tuple[tuple[str, bytes], ...]
+    error_id: str = ""
 
 
 def status_of(error: KernelError) -> CallStatus:
     """Return the status of a kernel error."""
     fields = error.fields if isinstance(error, BadRequest) else {}
-    return _status(error.reason, error.message, metadata=error.metadata, fields=fields)
+    return _status(
+        error.reason, error.message, metadata=error.metadata, fields=fields, retry_seconds=error.retry_seconds
+    )
 
 
 def internal_status(error_id: str) -> CallStatus:
     """Return the status of an unexpected error: its id, for searching the log, and never its text."""
     message = f"error id {error_id}: the kernel met an error of its own; its log has the details under that id"
-    return _status("INTERNAL", message, metadata={"error_id": error_id})
+    return replace(_status("INTERNAL", message, metadata={"error_id": error_id}), error_id=error_id)
 
 
 def deadline_status(method: str, seconds: float) -> CallStatus:
@@ -57,8 +73,14 @@ def deadline_status(method: str, seconds: float) -> CallStatus:
 
 
 def _status(
-    reason: str, message: str, *, metadata: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
+    reason: str,
+    message: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    fields: Mapping[str, str] | None = None,
+    retry_seconds: float | None = None,
 ) -> CallStatus:
     row = REASONS[reason]
-    details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=row.retry_seconds)
+    wait = row.retry_seconds if retry_seconds is None else retry_seconds
+    details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=wait)
     return CallStatus(row.code, reason, cut(message), write_details(row.code, message, details))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.access.grants import Verb
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
@@ -19,6 +21,7 @@ from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
+from nomaflow_kernel.rpc.discretion import run_without_values
 from nomaflow_kernel.rpc.log_reading import LogReading
 from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
@@ -74,6 +77,7 @@ class KernelService:
         admission: Admission,
         catalogue_calls: CatalogueCalls,
         identity: KernelIdentity,
+        guard: Guard,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -82,7 +86,8 @@ class KernelService:
         self._admission = admission
         self.catalogue_calls = catalogue_calls
         self._identity = identity
-        self._watching = Watching(store=store, feed=feed, explain=self._explain)
+        self._guard = guard
+        self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._explain)
         self._logs = LogReading(store=store, feed=feed)
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, _caller: Caller) -> kernel.GetKernelResponse:
@@ -115,7 +120,12 @@ class KernelService:
         answers: dict[int, _Answer] = {}
         made: dict[int, TriggerCommand] = {}
         examined: dict[int, TriggerCommand] = {}
+        is_owner = caller.principal.kind is PrincipalKind.OWNER
         for index, request in enumerate(requests):
+            refusal = None if is_owner else self._guard.job_refusal(Verb.TRIGGER, request.job_id, caller)
+            if refusal is not None:
+                answers[index] = refusal
+                continue
             try:
                 (examined if request.validate_only else made)[index] = trigger_command(request, caller)
             except BadRequest as error:
@@ -137,7 +147,7 @@ class KernelService:
         """Request that a run stops, and return its current state."""
         check_run_id(request.run_id)
         await self._engine.cancel(request.run_id, by=person(request.by, caller), why=sentence(request.why, "why"))
-        return kernel.CancelRunResponse(run=await self._run(request.run_id))
+        return kernel.CancelRunResponse(run=await self._run(request.run_id, caller))
 
     async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
         """Start a run from the snapshot of a finished one."""
@@ -145,40 +155,40 @@ class KernelService:
         (answer,) = await self._start([command])
         return kernel.ReplayRunResponse(run_id=_accepted(answer).run_id)
 
-    async def get_run(self, request: kernel.GetRunRequest, _caller: Caller) -> kernel.GetRunResponse:
+    async def get_run(self, request: kernel.GetRunRequest, caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""
         check_run_id(request.run_id)
-        return kernel.GetRunResponse(run=await self._run(request.run_id))
+        return kernel.GetRunResponse(run=await self._run(request.run_id, caller))
 
-    async def list_runs(self, request: kernel.ListRunsRequest, _caller: Caller) -> kernel.ListRunsResponse:
-        """Return one page of runs, newest first."""
+    async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:
+        """Return one page of runs that the caller may read, newest first."""
         if request.page_size > _MAX_PAGE_SIZE:
             raise BadRequest(f"page_size is {request.page_size}, expected at most {_MAX_PAGE_SIZE}", field="page_size")
         page = await self._store.list_runs(
-            run_filter(request),
+            replace(run_filter(request), visible=self._guard.visible_runs(caller.principal)),
             before=page_start(request.page_token),
             limit=request.page_size or _PAGE_SIZE,
         )
         return kernel.ListRunsResponse(
-            runs=[self._explain(run_message(run)) for run in page.runs],
+            runs=[self._shown(run_message(run), caller) for run in page.runs],
             next_page_token=page.next_before,
         )
 
-    def watch_run(self, request: kernel.WatchRunRequest, _caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
+    def watch_run(self, request: kernel.WatchRunRequest, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events until it is terminal."""
         check_run_id(request.run_id)
-        return self._watching.run(request.run_id, _seq(request.after_seq))
+        return self._watching.run(request.run_id, _seq(request.after_seq), caller)
 
     def watch_events(
-        self, request: kernel.WatchEventsRequest, _caller: Caller
+        self, request: kernel.WatchEventsRequest, caller: Caller
     ) -> AsyncIterator[kernel.WatchEventsResponse]:
-        """Yield all events, endlessly."""
+        """Yield all events that the caller may read, endlessly."""
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
         if len(request.kinds) > 64 or any(len(kind) > 64 for kind in request.kinds):
             raise BadRequest("kinds has more than 64 items, or one of more than 64 characters", field="kinds")
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
-        return self._watching.events(after, tuple(request.kinds))
+        return self._watching.events(after, tuple(request.kinds), caller)
 
     def read_logs(self, request: kernel.ReadLogsRequest, _caller: Caller) -> AsyncIterator[kernel.ReadLogsResponse]:
         """Yield the lines of a run's log."""
@@ -195,16 +205,25 @@ class KernelService:
         await self._engine.set_pause(pause)
         return kernel.PauseResponse(pause=pause_message(pause))
 
-    async def resume(self, request: kernel.ResumeRequest, _caller: Caller) -> kernel.ResumeResponse:
-        """End a pause."""
+    async def resume(self, request: kernel.ResumeRequest, caller: Caller) -> kernel.ResumeResponse:
+        """End a pause; only the audit says who did."""
+        person(request.by, caller)  # checked here, kept there
         scope, name = pause_scope(request.job_id, request.host)
         was_paused = await self._engine.clear_pause(scope, name)
         if not was_paused:
             self.catalogue_calls.check_known(scope, name)
         return kernel.ResumeResponse(was_paused=was_paused)
 
-    async def _run(self, run_id: str) -> run_pb2.Run:
-        return self._explain(run_detail_message(await read_run(self._store, run_id)))
+    async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:
+        return self._shown(run_detail_message(await read_run(self._store, run_id)), caller)
+
+    def _shown(self, run: run_pb2.Run, caller: Caller) -> run_pb2.Run:
+        """Return a run as its caller may see it: who may cancel it need not be allowed to read it."""
+        if not self._guard.sees_run(run.job_id, run.host, caller):
+            return run_pb2.Run(run_id=run.run_id, job_id=run.job_id, state=run.state)
+        if not self._guard.sees_values(run.job_id, run.host, caller):
+            run_without_values(run)
+        return self._explain(run)
 
     def _explain(self, run: run_pb2.Run) -> run_pb2.Run:
         """Return the run, with its current reason for waiting if it is not over: only the engine knows it."""

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
-from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
@@ -88,7 +88,8 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
             traceparent=_traceparent(caller),
         ),
         by=person(request.by, caller),
-        request_id=_request_id(request.request_id),
+        author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
+        request_id=_request_id(request.request_id, caller),
         request_hash=_content_hash(request, kernel.TriggerRunRequest()) if request.request_id else "",
     )
 
@@ -113,7 +114,8 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerC
             traceparent=_traceparent(caller),
         ),
         by=person(request.by, caller),
-        request_id=_request_id(request.request_id),
+        author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
+        request_id=_request_id(request.request_id, caller),
         request_hash=_content_hash(request, kernel.ReplayRunRequest()) if request.request_id else "",
     )
 
@@ -237,8 +239,10 @@ def page_start(token: str) -> str:
     return token
 
 
-def _request_id(text: str) -> str:
-    return _printable(text, "request_id", ascii_only=True)
+def _request_id(text: str, caller: Caller) -> str:
+    """Return the idempotency key as it is stored: each principal has keys of its own, and the owner plain ones."""
+    checked = _printable(text, "request_id", ascii_only=True)
+    return f"{caller.principal}/{checked}" if checked and caller.principal.kind is not PrincipalKind.OWNER else checked
 
 
 def _name(text: str, field: str) -> str:

@@ -1,9 +1,12 @@
-"""The gRPC server: its options, its services, its addresses."""
+"""The gRPC servers, one for each door: its options, its services, its addresses."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import enum
+import resource
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -11,132 +14,261 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
-from nomaflow_api.addresses import uses_tls
-from nomaflow_api.v1 import host_gateway_service_pb2, kernel_service_pb2
-from nomaflow_kernel.hosts import HostGateway
+from nomaflow_api.addresses import TLS_SCHEME, is_tcp
+from nomaflow_api.v1 import access_service_pb2, host_gateway_service_pb2, kernel_service_pb2
 from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
-from nomaflow_kernel.rpc.endpoints import Endpoints, methods_of, service_handler
-from nomaflow_kernel.rpc.health import Health
-from nomaflow_kernel.rpc.kernel_service import KernelService
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.rpc.endpoints import Endpoints, elsewhere_handler, service_handler
 
-__all__ = ["SERVICES", "SERVICE_DESCRIPTORS", "AddressTaken", "bare_server", "build_server", "listen"]
+__all__ = [
+    "ACCESS",
+    "ENROLMENT",
+    "GATEWAY",
+    "HEALTH",
+    "KERNEL",
+    "SERVICES",
+    "AddressTaken",
+    "Door",
+    "DoorServers",
+    "Services",
+]
 
-_LOG = logging.getLogger(__name__)
-_KERNEL = kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"]
-_GATEWAY = host_gateway_service_pb2.DESCRIPTOR.services_by_name["HostGatewayService"]
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+KERNEL = kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"]
+ACCESS = access_service_pb2.DESCRIPTOR.services_by_name["AccessService"]
+GATEWAY = host_gateway_service_pb2.DESCRIPTOR.services_by_name["HostGatewayService"]
+ENROLMENT = access_service_pb2.DESCRIPTOR.services_by_name["EnrolmentService"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
-SERVICE_DESCRIPTORS: tuple[ServiceDescriptor, ...] = (_KERNEL, _GATEWAY)
-"""The kernel's own services."""
+SERVICES: tuple[str, ...] = tuple(each.full_name for each in (KERNEL, ACCESS, GATEWAY, ENROLMENT))
+"""The kernel's own services, each with a health status."""
 
-SERVICES: tuple[str, ...] = tuple(each.full_name for each in SERVICE_DESCRIPTORS)
-"""The services with a health status of their own."""
+Services = Mapping[ServiceDescriptor, Mapping[str, Callable[..., Any]]]
+"""For each service, the name of each of its rpcs → the method that serves it."""
 
 _MESSAGE_BYTES = 4 * 1024 * 1024
-_CONCURRENT_CALLS = 5000
-_STREAMS_PER_CONNECTION = 1000
 # design §7; both sides have them. so_reuseport 0: otherwise two kernels bind one port silently.
-_OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.max_send_message_length", 2 * _MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", _STREAMS_PER_CONNECTION),
-    ("grpc.max_metadata_size", 16_384),
-)
+_OPTIONS: Mapping[str, int] = {
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 5_000,
+    "grpc.http2.ping_timeout_ms": 5_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.min_ping_interval_without_data_ms": 5_000,
+    "grpc.http2.max_pings_without_data": 0,
+    "grpc.so_reuseport": 0,
+    "grpc.max_receive_message_length": _MESSAGE_BYTES,
+    "grpc.max_send_message_length": 2 * _MESSAGE_BYTES,
+    "grpc.max_concurrent_streams": 1000,
+    "grpc.max_metadata_size": 16_384,
+}
+_ON_TCP: Mapping[str, int] = {
+    "grpc.max_metadata_size": 8_192,
+    "grpc.absolute_max_metadata_size": 16_384,
+    "grpc.server_handshake_timeout_ms": 10_000,
+    "grpc.http2.settings_timeout": 10_000,
+    # A flood of pings is answered no faster than its sender reads. With strikes, gRPC prepares a farewell for each ping
+    # and keeps the process's threads busy for seconds, even after the sender has left.
+    "grpc.http2.max_ping_strikes": 0,
+}
+_BODY_SECONDS = 5.0
+_OWN_FILES = 256
+"""Open files that are kept for the kernel itself and its owner, whatever connects by TCP."""
+_MOST_FILES = 16_384
+
+
+class Door(enum.Enum):
+    """A way into the kernel."""
+
+    OWNER = enum.auto()
+    CLIENTS = enum.auto()
+    HOSTS = enum.auto()
+    JOINING = enum.auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """What a door serves, and its limits.
+
+    :param calls: at once
+    :param connections: at once, if there are files enough; 0 for no limit
+    :param share: the part of the files that its connections may take
+    """
+
+    services: tuple[ServiceDescriptor, ...]
+    calls: int
+    connections: int = 0
+    share: float = 0.0
+    options: Mapping[str, int]
+
+
+_PLANS: Mapping[Door, _Plan] = {
+    Door.OWNER: _Plan(services=(KERNEL, ACCESS, GATEWAY, ENROLMENT), calls=5000, options={}),
+    Door.CLIENTS: _Plan(
+        services=(KERNEL, ACCESS),
+        calls=2000,
+        connections=4000,
+        share=0.5,
+        options={**_ON_TCP, "grpc.max_concurrent_streams": 500, "grpc.max_connection_idle_ms": 300_000},
+    ),
+    Door.HOSTS: _Plan(
+        services=(GATEWAY,),
+        calls=5000,
+        connections=4000,
+        share=0.4,
+        options={**_ON_TCP, "grpc.max_concurrent_streams": 500, "grpc.max_connection_idle_ms": 300_000},
+    ),
+    Door.JOINING: _Plan(
+        services=(ENROLMENT,),
+        calls=100,
+        connections=200,
+        share=0.1,
+        options={
+            **_ON_TCP,
+            "grpc.max_concurrent_streams": 4,
+            "grpc.max_connection_idle_ms": 20_000,
+            "grpc.max_connection_age_ms": 60_000,
+            "grpc.max_receive_message_length": 65_536,
+        },
+    ),
+}
 
 
 class AddressTaken(Exception):
     """Raised when an address cannot be listened on; the text gives the address and the reason."""
 
 
-def build_server(
-    *, service: KernelService, gateway: HostGateway, health: Health, endpoints: Endpoints, reflection: bool = False
-) -> grpc.aio.Server:
-    """Return a server of all services, not yet listening.
+class DoorServers:
+    """A server for each door that has an address: what floods one leaves the others alone.
 
-    :param reflection: also serve the schema to clients
-    """
-    services = {
-        _KERNEL: methods_of(_KERNEL, service, service.catalogue_calls),
-        _GATEWAY: methods_of(_GATEWAY, gateway),
-    }
-    return bare_server(
-        services=services,
-        health=methods_of(_HEALTH, health),
-        endpoints=endpoints,
-        reflection=reflection,
-    )
-
-
-def bare_server(
-    *,
-    services: Mapping[ServiceDescriptor, Mapping[str, Callable[..., Any]]],
-    health: Mapping[str, Callable[..., Any]],
-    endpoints: Endpoints,
-    reflection: bool = False,
-) -> grpc.aio.Server:
-    """Return a server of services, each given by the methods that serve its rpcs, not yet listening."""
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CONCURRENT_CALLS)
-    handlers = [service_handler(descriptor, methods, endpoints) for descriptor, methods in services.items()]
-    handlers.append(service_handler(_HEALTH, health, endpoints, may_grow=True))
-    if reflection:
-        handlers.append(_reflection_handler(endpoints))
-    server.add_generic_rpc_handlers(tuple(handlers))
-    return server
-
-
-def listen(server: grpc.aio.Server, address: str, certificate: CertificateFiles | None) -> str:
-    """Have a server listen on a checked address; return the address with its scheme, and the actual port in place of 0.
-
-    :raises AddressTaken: if it cannot be listened on
-    """
-    target, scheme = address, ""
-    try:
-        if certificate is not None and uses_tls(address):
-            scheme = "tls://"
-            target = address.removeprefix(scheme)
-            port = server.add_secure_port(target, _credentials(certificate))
-        else:
-            port = server.add_insecure_port(address)
-    except RuntimeError:
-        raise AddressTaken(
-            f"cannot listen on {address!r}: the port is taken, or the address is not this machine's; "
-            "stop what listens there, or choose another"
-        ) from None
-    if address.startswith("unix:"):
-        return address
-    return f"{scheme}{target.rpartition(':')[0]}:{port}"
-
-
-def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:
-    """Return credentials that follow the two files: gRPC asks for them at every handshake.
-
-    BoringSSL refuses versions of TLS below 1.2 by itself.
+    :param addresses: checked; Unix sockets are claimed already
+    :param certificates: for the TCP doors; None if there are none
+    :param endpoints: of each door
+    :param reflection: also serve the schema to the owner and to clients
     """
 
-    def configuration(found: Certificate) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration([(found.key, found.chain)])
+    def __init__(
+        self,
+        *,
+        addresses: DoorAddresses,
+        certificates: DoorCertificates | None,
+        services: Services,
+        health: Mapping[str, Callable[..., Any]],
+        endpoints: Callable[[Door], Endpoints],
+        reflection: bool = False,
+    ) -> None:
+        self._certificates = certificates
+        self._addresses = {
+            Door.OWNER: addresses.owner,
+            Door.CLIENTS: addresses.clients,
+            Door.HOSTS: addresses.hosts,
+            Door.JOINING: addresses.joining,
+        }
+        files = _raise_file_limit() if addresses.on_tcp else 0
+        self._servers: dict[Door, grpc.aio.Server] = {}
+        for door in (door for door, listened in self._addresses.items() if listened):
+            server = _bare_server(_PLANS[door], files=files)
+            parts = endpoints(door)
+            if door is not Door.OWNER:
+                parts = replace(parts, body_seconds=_BODY_SECONDS, shows_certificate=door is Door.HOSTS)
+            handlers = [service_handler(each, services[each], parts) for each in _PLANS[door].services]
+            others = [each for each in (KERNEL, ACCESS, GATEWAY) if each not in _PLANS[door].services]
+            handlers += [elsewhere_handler(each, parts) for each in others]
+            handlers.append(service_handler(HEALTH, health, parts, may_grow=True))
+            if reflection and door in (Door.OWNER, Door.CLIENTS):
+                handlers.append(_reflection_handler(_PLANS[door].services, parts))
+            server.add_generic_rpc_handlers(tuple(handlers))
+            self._servers[door] = server
 
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        found = files.renewed()
-        return None if found is None else configuration(found)
+    async def start(self) -> DoorAddresses:
+        """Listen and answer; return the addresses, with the actual port in place of 0.
 
-    return grpc.dynamic_ssl_server_credentials(configuration(files.current), renewed)  # type: ignore[arg-type]  # None means no change, as gRPC documents
+        :raises AddressTaken: if one cannot be listened on
+        """
+        served: dict[Door, tuple[str, ...]] = {
+            door: tuple(self._listen(door, each) for each in listened) for door, listened in self._addresses.items()
+        }
+        for server in self._servers.values():
+            await server.start()
+        return DoorAddresses(
+            owner=served[Door.OWNER],
+            clients=served[Door.CLIENTS],
+            hosts=served[Door.HOSTS],
+            joining=served[Door.JOINING],
+        )
+
+    async def stop(self, grace_seconds: float | None) -> None:
+        """Stop all servers; open calls get so much time, None for none. May be called again with less."""
+        await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers.values()))
+
+    def _listen(self, door: Door, address: str) -> str:
+        server, target = self._servers[door], address.removeprefix(TLS_SCHEME)
+        try:
+            if not is_tcp(address):
+                server.add_insecure_port(address)
+                return address
+            port = server.add_secure_port(target, self._credentials(door))
+        except RuntimeError:
+            raise AddressTaken(
+                f"cannot listen on {address!r}: the port is taken, or the address is not this machine's; "
+                "stop what listens there, or choose another"
+            ) from None
+        return f"{TLS_SCHEME}{target.rpartition(':')[0]}:{port}"
+
+    def _credentials(self, door: Door) -> grpc.ServerCredentials:
+        """Return credentials that follow the files: gRPC asks for them at every handshake.
+
+        BoringSSL refuses versions of TLS below 1.2 by itself.
+        """
+        certificates = self._certificates
+        assert certificates is not None  # there is a TCP address
+        mutual = door is Door.HOSTS
+        files: CertificateFiles = certificates.own if mutual else certificates.for_clients
+        given = files.current
+
+        def configuration(found: Certificate) -> grpc.ServerCertificateConfiguration:
+            roots = certificates.authority.authorities_pem.encode() if mutual else None
+            return grpc.ssl_server_certificate_configuration([(found.key, found.chain)], root_certificates=roots)
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            files.renewed()
+            found = files.current  # another port may have asked first
+            if found is given:
+                return None
+            given = found
+            return configuration(found)
+
+        return grpc.dynamic_ssl_server_credentials(
+            configuration(given),
+            renewed,  # type: ignore[arg-type]  # None means no change, as gRPC documents
+            require_client_authentication=mutual,
+        )
 
 
-def _reflection_handler(endpoints: Endpoints) -> grpc.GenericRpcHandler:
+def _bare_server(plan: _Plan, *, files: int) -> grpc.aio.Server:
+    options = {**_OPTIONS, **plan.options}
+    if plan.connections:
+        most = min(plan.connections, int(max(files - _OWN_FILES, 0) * plan.share))
+        options["grpc.max_allowed_incoming_connections"] = max(most, 8)
+    return grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=plan.calls)
+
+
+def _raise_file_limit() -> int:
+    """Raise this process's limit of open files, for connections by TCP; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
+def _reflection_handler(services: Sequence[ServiceDescriptor], endpoints: Endpoints) -> grpc.GenericRpcHandler:
     # Imported here: few kernels serve their schema.
     from grpc_reflection.v1alpha import reflection_pb2
     from grpc_reflection.v1alpha.reflection import aio
 
     descriptor = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
-    servicer = aio.ReflectionServicer((*SERVICES, _HEALTH.full_name, descriptor.full_name))
+    servicer = aio.ReflectionServicer([each.full_name for each in (*services, HEALTH, descriptor)])
     return service_handler(
         descriptor, {"ServerReflectionInfo": servicer.ServerReflectionInfo}, endpoints, may_grow=True
     )

@@ -5,15 +5,20 @@ A watcher holds no queue that could grow: it takes events from the feed, and rea
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+from nomaflow_api.v1 import event_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1 import run_pb2
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping, UnknownRun
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
+from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 
 __all__ = ["Watching", "read_run"]
@@ -36,6 +41,7 @@ async def read_run(store: Store, run_id: str) -> RunDetail:
 class Watching:
     """Serves WatchRun and WatchEvents.
 
+    :param guard: knows what a caller may see
     :param explain: adds to a run the facts that only the engine knows
     :param bookmark_seconds: silence after which a watcher is sent its resume position
     """
@@ -45,15 +51,17 @@ class Watching:
         *,
         store: Store,
         feed: EventFeed,
+        guard: Guard,
         explain: Callable[[run_pb2.Run], run_pb2.Run] = lambda run: run,
         bookmark_seconds: float = 10.0,
     ) -> None:
         self._store = store
+        self._guard = guard
         self._explain = explain
         self._feed = feed
         self._bookmark_seconds = bookmark_seconds
 
-    async def run(self, run_id: str, after_seq: int) -> AsyncIterator[kernel.WatchRunResponse]:
+    async def run(self, run_id: str, after_seq: int, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events after ``after_seq``, until its terminal event.
 
         :raises UnknownRun: if no run has the id
@@ -64,11 +72,13 @@ class Watching:
         with self._feed.subscribe(run_id) as subscription:
             detail = await read_run(self._store, run_id)
             await self._refuse_ahead(after_seq)
-            yield kernel.WatchRunResponse(snapshot=self._explain(run_detail_message(detail)))
+            whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
+            snapshot = run_detail_message(detail)
+            yield kernel.WatchRunResponse(snapshot=self._explain(snapshot if whole else run_without_values(snapshot)))
             cursor = after_seq
             async for event in self._stored(cursor, run_id=run_id):
                 cursor = event.seq
-                yield kernel.WatchRunResponse(event=event_message(event))
+                yield kernel.WatchRunResponse(event=_event(event, whole=whole))
                 if event.kind == _RUN_END:
                     return
             if detail.run.state in RUN_TERMINAL:
@@ -82,16 +92,18 @@ class Watching:
                     fresh = [event async for event in self._stored(cursor, run_id=run_id)]
                 for event in _after(fresh, cursor):
                     cursor = event.seq
-                    yield kernel.WatchRunResponse(event=event_message(event))
+                    yield kernel.WatchRunResponse(event=_event(event, whole=whole))
                     if event.kind == _RUN_END:
                         return
                 if not heard:
                     yield kernel.WatchRunResponse(bookmark_seq=max(cursor, after_seq))
 
-    async def events(self, after_seq: int | None, kinds: Sequence[str]) -> AsyncIterator[kernel.WatchEventsResponse]:
+    async def events(
+        self, after_seq: int | None, kinds: Sequence[str], caller: Caller
+    ) -> AsyncIterator[kernel.WatchEventsResponse]:
         """Yield every event after ``after_seq`` (None: from now on) whose kind is one of ``kinds``, without end.
 
-        If some of them are gone, it reports that before the later ones.
+        Events that the caller may not read are left out. If some are gone, it reports that before the later ones.
 
         :param kinds: kinds, or the parts of kinds before a dot; empty for all
         :raises CursorAhead: if the store has no event as new as ``after_seq``
@@ -102,32 +114,30 @@ class Watching:
             yield kernel.WatchEventsResponse(bookmark_seq=after_seq)
         else:
             await self._refuse_ahead(after_seq)
-        cursor, told = after_seq, after_seq
+        sight = EventSight(guard=self._guard, principal=caller.principal)
+        cursor, told, spoke_at = after_seq, after_seq, time.monotonic()
         while True:
             if self._store.pruned_through_seq > max(cursor, told):
                 told = self._store.pruned_through_seq
                 yield _pruned(cursor, told)
-            tail = self._feed.tail_after(cursor)
-            if tail is None:
-                seen = self._feed.last_seq
-                async for page in self._pages(cursor, kinds=kinds):
-                    # Checked after the page was read: events missing from it were removed before.
-                    if self._store.pruned_through_seq > max(cursor, told):
-                        told = self._store.pruned_through_seq
-                        yield _pruned(cursor, told)
-                    for event in page:
-                        cursor = event.seq
-                        yield kernel.WatchEventsResponse(event=event_message(event))
-                cursor = max(cursor, seen)
-                continue
-            for event in tail:
-                cursor = event.seq
-                if _wanted(event.kind, kinds):
-                    yield kernel.WatchEventsResponse(event=event_message(event))
+            async for page, through in self._news(cursor, kinds):
+                # Checked after the page was read: events missing from it were removed before.
+                if self._store.pruned_through_seq > max(cursor, told):
+                    told = self._store.pruned_through_seq
+                    yield _pruned(cursor, told)
+                for event in await sight.shown(page):
+                    cursor, spoke_at = event.seq, time.monotonic()
+                    yield kernel.WatchEventsResponse(event=event)
+                cursor = max(cursor, through)
+                # Events that this caller does not see must not keep its cursor behind.
+                if time.monotonic() - spoke_at >= self._bookmark_seconds:
+                    spoke_at = time.monotonic()
+                    yield kernel.WatchEventsResponse(bookmark_seq=cursor)
             heard = await self._feed.wait_after(cursor, self._bookmark_seconds)
             if self._feed.closed:
                 raise KernelStopping
             if not heard:
+                spoke_at = time.monotonic()
                 yield kernel.WatchEventsResponse(bookmark_seq=cursor)
 
     async def _refuse_ahead(self, after_seq: int) -> None:
@@ -135,6 +145,17 @@ class Watching:
         # Committed events may be read from the store a moment before the feed has them.
         if after_seq > newest and not await self._store.events_after(after_seq - 1, limit=1):
             raise CursorAhead(after_seq, newest)
+
+    async def _news(self, cursor: int, kinds: Sequence[str]) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
+        """Yield the events after a cursor in pages, each with the sequence that it reaches, until there are no more."""
+        while (tail := self._feed.tail_after(cursor)) is None:
+            seen = self._feed.last_seq
+            async for page in self._pages(cursor, kinds=kinds):
+                cursor = page[-1].seq if page else cursor
+                yield page, cursor
+            cursor = max(cursor, seen)
+        if tail:
+            yield [event for event in tail if _wanted(event.kind, kinds)], tail[-1].seq
 
     async def _stored(self, after: int, *, run_id: str) -> AsyncIterator[EventRecord]:
         """Yield a run's stored events after a sequence."""
@@ -161,6 +182,11 @@ def _after(events: Sequence[EventRecord], cursor: int) -> Iterator[EventRecord]:
 
 def _pruned(after_seq: int, through_seq: int) -> kernel.WatchEventsResponse:
     return kernel.WatchEventsResponse(pruned=kernel.PrunedEvents(after_seq=after_seq, through_seq=through_seq))
+
+
+def _event(event: EventRecord, *, whole: bool) -> event_pb2.Event:
+    message = event_message(event)
+    return message if whole else event_without_values(message)
 
 
 def _wanted(kind: str, kinds: Sequence[str]) -> bool:

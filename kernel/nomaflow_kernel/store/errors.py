@@ -97,19 +97,25 @@ class StoreLed(StoreError):
     """Raised when another kernel leads on the same PostgreSQL; this one stands by.
 
     :param holder: host and process of that kernel
-    :param addresses: the addresses it reports; empty if it has not reported any yet
+    :param addresses: the addresses it reports for clients; empty if it has not reported any yet
+    :param hosts_addresses: those for hosts
     """
 
     reason = "NOT_LEADER"
 
-    def __init__(self, *, holder: str, addresses: Sequence[str] = ()) -> None:
+    def __init__(self, *, holder: str, addresses: Sequence[str] = (), hosts_addresses: Sequence[str] = ()) -> None:
         self.holder = holder
         self.addresses = tuple(addresses)
+        self.hosts_addresses = tuple(hosts_addresses)
         where = f" at {', '.join(self.addresses)}" if self.addresses else ""
         metadata = {"leader": ",".join(self.addresses)} if self.addresses else {}
         super().__init__(
             f"this kernel is on standby: kernel {holder!r} is the leader{where}; ask that one", metadata=metadata
         )
+
+    def for_hosts(self) -> StoreLed:
+        """Return the same error with the addresses that hosts dial."""
+        return StoreLed(holder=self.holder, addresses=self.hosts_addresses)
 
 
 class LeadLost(StoreError):

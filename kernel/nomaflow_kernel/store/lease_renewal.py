@@ -108,7 +108,7 @@ class LeaseKeeper:
         addresses = self._policy.addresses()
         renew = partial(renew_lease, term=self._term, addresses=addresses, ttl_seconds=self._policy.ttl_seconds)
         await self._link.run(in_transaction(renew))
-        self._told = bool(addresses)
+        self._told = any(addresses)
 
     async def _release(self) -> None:
         try:

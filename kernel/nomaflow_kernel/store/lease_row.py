@@ -30,8 +30,15 @@ _RENEW = text(
 _RELEASE = text("UPDATE leadership SET lease_until_us = 0 WHERE id = 1 AND term = :term")
 
 
-def _nowhere() -> Sequence[str]:
-    return ()
+_HOSTS = "\n\n"
+"""Between the addresses for clients and those for hosts; each is a line."""
+
+Reported = tuple[Sequence[str], Sequence[str]]
+"""A kernel's addresses: for clients, and for hosts."""
+
+
+def _nowhere() -> Reported:
+    return (), ()
 
 
 def _ignore(_error: StoreError) -> None:
@@ -43,12 +50,12 @@ class LeasePolicy:
     """Settings of leadership on a database that several kernels share.
 
     :param ttl_seconds: validity of the lease; it is renewed after a third of that
-    :param addresses: returns this kernel's addresses, which standby kernels tell callers
+    :param addresses: returns this kernel's addresses, which standby kernels tell callers; none while it knows none
     :param on_lost: called once, when the lease is lost
     """
 
     ttl_seconds: float = 15.0
-    addresses: Callable[[], Sequence[str]] = _nowhere
+    addresses: Callable[[], Reported] = _nowhere
     on_lost: Callable[[StoreError], None] = _ignore
 
 
@@ -82,7 +89,8 @@ def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool =
     row = connection.execute(text(_LOOK + (" FOR UPDATE" if lock else ""))).one()
     over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=row.ttl_us)
     if row.left_us > 0 and not over and not certainly_ended(row.process):
-        raise StoreLed(holder=row.holder, addresses=_split(row.addresses))
+        clients, _, hosts = row.addresses.partition(_HOSTS)
+        raise StoreLed(holder=row.holder, addresses=_lines(clients), hosts_addresses=_lines(hosts))
 
 
 def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, process: str, term: int) -> None:
@@ -90,16 +98,16 @@ def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, proc
 
     :param holder: its name for people
     """
-    row = {"term": term, "holder": holder, "process": process, "addresses": _joined(policy.addresses())}
+    row = {"term": term, "holder": holder, "process": process, "addresses": _joined(*policy.addresses())}
     connection.execute(_TAKE, {**row, "ttl_us": _micros(policy.ttl_seconds)})
 
 
-def renew_lease(connection: Connection, *, term: int, addresses: Sequence[str], ttl_seconds: float) -> None:
+def renew_lease(connection: Connection, *, term: int, addresses: Reported, ttl_seconds: float) -> None:
     """Extend the lease by its full length from now, expired or not: nobody else has taken it.
 
     :raises StaleEpoch: if another kernel has taken it
     """
-    values = {"term": term, "addresses": _joined(addresses), "ttl_us": _micros(ttl_seconds)}
+    values = {"term": term, "addresses": _joined(*addresses), "ttl_us": _micros(ttl_seconds)}
     if connection.execute(_RENEW, values).rowcount != 1:
         found = connection.execute(text("SELECT term FROM leadership WHERE id = 1")).scalar_one()
         raise StaleEpoch(own=term, found=found)
@@ -110,12 +118,12 @@ def release_lease(connection: Connection, *, term: int) -> None:
     connection.execute(_RELEASE, {"term": term})
 
 
-def _joined(addresses: Sequence[str]) -> str:
-    return "\n".join(addresses)
+def _joined(clients: Sequence[str], hosts: Sequence[str]) -> str:
+    return "\n".join(clients) + (_HOSTS + "\n".join(hosts) if hosts else "")
 
 
-def _split(addresses: str) -> tuple[str, ...]:
-    return tuple(addresses.split("\n")) if addresses else ()
+def _lines(text: str) -> Sequence[str]:
+    return text.split("\n") if text else ()
 
 
 def _micros(seconds: float) -> int:

@@ -114,6 +114,9 @@ _FREE = frozenset(
         "why",
         "target",
         "note",
+        "principal",
+        "address",
+        "correlation",
     }
 )
 """Columns of texts that anybody may have written."""

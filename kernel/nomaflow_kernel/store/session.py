@@ -1,10 +1,12 @@
-"""The context of a write operation: the open transaction, the next event number, the digests already stored."""
+"""The context of a write operation: the open transaction, the ends of events and audit, the digests already stored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
+
+from nomaflow_kernel.history.access_records import AuditRecord
 
 __all__ = ["KnownDigests", "WriteSession"]
 
@@ -27,11 +29,17 @@ class WriteSession:
 
     :param last_event_seq: the newest event, those of this transaction included
     :param commits: number of transactions committed before this one
+    :param audit_seq: the newest row of the audit before this transaction
+    :param audit_hash: that row's hash
     :param new_digests: definitions that this transaction stores
+    :param audit: rows that this transaction appends, in order; they are numbered and chained at its end
     """
 
     connection: Connection
     known_digests: KnownDigests
     last_event_seq: int
     commits: int
+    audit_seq: int
+    audit_hash: str
     new_digests: set[str] = field(default_factory=set)
+    audit: list[AuditRecord] = field(default_factory=list)

@@ -83,6 +83,7 @@ class SqlStore:
 
     active_runs = _reading(runs.active_runs)
     run_details = _reading(runs.run_details)
+    run_subjects = _reading(runs.run_subjects)
     list_runs = _reading(runs.list_runs)
     last_runs = _reading(runs.last_runs)
     job_ids = _reading(runs.job_ids)
@@ -96,6 +97,7 @@ class SqlStore:
     pauses = _reading(scheduling.pauses)
     tokens = _reading(access.tokens)
     certificates = _reading(access.certificates)
+    audit_ends = _reading(audit.audit_ends)
     audit_rows = _reading(audit.audit_rows)
     audit_tail = _reading(audit.audit_tail)
     keep_tokens = _writing(access.keep_tokens)

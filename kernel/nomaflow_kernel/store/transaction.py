@@ -14,6 +14,7 @@ from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.driver import fetch_one, run
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreUnavailable
 from nomaflow_kernel.store.failures import store_error
+from nomaflow_kernel.store.operations.audit import write_audit
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
 from nomaflow_kernel.store.statements import update
 
@@ -23,8 +24,9 @@ Operation = Callable[[WriteSession], Any]
 
 _log = logging.getLogger(__name__)
 
-_GUARD = "SELECT epoch, last_event_seq, commits FROM kernel WHERE id = 1"
+_GUARD = "SELECT epoch, last_event_seq, commits, audit_seq, audit_hash FROM kernel WHERE id = 1"
 _ADVANCE = update(schema.kernel, ("last_event_seq", "commits"), key=("epoch",))
+_ADVANCE_BOTH = update(schema.kernel, ("last_event_seq", "commits", "audit_seq", "audit_hash"), key=("epoch",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class CommitInDoubt(Exception):
         """Return the outcomes, now that there is a connection again: a transaction counter tells which they are."""
         with connection.begin():
             # If the server has not noticed the end of the lost session yet, the lock waits for it.
-            epoch, _, commits = fetch_one(connection, _guard(connection))
+            epoch, _, commits, _, _ = fetch_one(connection, _guard(connection))
         if epoch != self._epoch:
             return [Outcome(error=StaleEpoch(own=self._epoch, found=epoch)) for _ in self.outcomes]
         return self.outcomes if commits == self._expected_commits else self.failed(outcome_unknown=False)
@@ -138,7 +140,7 @@ def _guard(connection: Connection) -> str:
 
 
 def _guarded_session(connection: Connection, epoch: int, known_digests: KnownDigests) -> WriteSession:
-    found, last_event_seq, commits = fetch_one(connection, _guard(connection))
+    found, last_event_seq, commits, audit_seq, audit_hash = fetch_one(connection, _guard(connection))
     if found != epoch:
         raise StaleEpoch(own=epoch, found=found)
     return WriteSession(
@@ -146,18 +148,24 @@ def _guarded_session(connection: Connection, epoch: int, known_digests: KnownDig
         known_digests=known_digests,
         last_event_seq=last_event_seq,
         commits=commits,
+        audit_seq=audit_seq,
+        audit_hash=audit_hash,
     )
 
 
 def _advance(session: WriteSession, epoch: int) -> None:
-    row = (session.last_event_seq, session.commits + 1, epoch)
-    if _ADVANCE.execute(session.connection, [row]) != 1:
+    ends = (session.last_event_seq, session.commits + 1)
+    if session.audit:
+        done = _ADVANCE_BOTH.execute(session.connection, [(*ends, *write_audit(session), epoch)])
+    else:
+        done = _ADVANCE.execute(session.connection, [(*ends, epoch)])
+    if done != 1:
         raise StaleEpoch(own=epoch, found=-1)
 
 
 def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
     connection = session.connection
-    last_event_seq, new_digests = session.last_event_seq, set(session.new_digests)
+    last_event_seq, new_digests, audited = session.last_event_seq, set(session.new_digests), len(session.audit)
     run(connection, "SAVEPOINT operation")
     try:
         outcome = Outcome(operation(session))
@@ -166,6 +174,7 @@ def _run_alone(session: WriteSession, operation: Operation) -> Outcome:
             raise
         run(connection, "ROLLBACK TO SAVEPOINT operation")
         session.last_event_seq, session.new_digests = last_event_seq, new_digests
+        del session.audit[audited:]
         outcome = Outcome(error=error)
     run(connection, "RELEASE SAVEPOINT operation")
     return outcome

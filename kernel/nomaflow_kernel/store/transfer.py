@@ -33,6 +33,9 @@ Row = tuple[Any, ...]
 _HISTORY = [table for table in schema.metadata.sorted_tables if table not in (schema.kernel, schema.leadership)]
 """All tables but the rows about who is using this very database."""
 
+_OF_THE_PLACE = frozenset({"id", "holder", "mark", "other_store"})
+"""Columns of the kernel's row that are about the database and not about the history."""
+
 _LOCK_SECONDS = 5.0
 _LEASE_SECONDS = 60.0
 _FETCHED = 100
@@ -237,9 +240,8 @@ def _append(connection: Connection, *, table: Table, page: list[Row]) -> None:
 
 
 async def _copy_counters(source: Link, target: Link) -> tuple[int, int]:
-    """Copy epoch, event number and store id, so that they continue: hosts and watchers rely on them."""
-    columns = schema.kernel.c
-    kept = select(columns.epoch, columns.last_event_seq, columns.commits, columns.store_id, columns.pruned_through_seq)
+    """Copy epoch, event number, store id and the ends of the audit, so that they continue: others rely on them."""
+    kept = select(*(column for column in schema.kernel.columns if column.name not in _OF_THE_PLACE))
     row = await source.run(in_transaction(lambda connection: connection.execute(kept).one()))
     await target.run(in_transaction(lambda connection: connection.execute(update(schema.kernel), row._asdict())))
     return row.epoch, row.last_event_seq

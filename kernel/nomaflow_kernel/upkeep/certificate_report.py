@@ -14,7 +14,7 @@ __all__ = ["CertificateReport", "inspect_certificate"]
 class CertificateReport:
     """The facts in the files that a kernel would start with.
 
-    :param path: path of the certificate, empty if the settings name none
+    :param path: path of the certificate, empty if there is none
     :param refused: why a kernel would not start with it, empty if it would
     :param expires_at: seconds since 1970
     """
@@ -27,12 +27,14 @@ class CertificateReport:
 
 
 def inspect_certificate(settings: KernelSettings) -> CertificateReport:
-    """Return a report on the certificate in these settings."""
-    if settings.tls_cert is None or settings.tls_key is None:
+    """Return a report on the certificate in these settings, or else on that of the kernel's own authority."""
+    own = settings.state_dir / "pki"
+    cert, key = settings.tls_cert or own / "server.pem", settings.tls_key or own / "server.key"
+    if settings.tls_cert is None and not cert.exists():
         return CertificateReport()
-    path = str(settings.tls_cert)
+    path = str(cert)
     try:
-        found = check_certificate(settings.tls_cert, settings.tls_key)
+        found = check_certificate(cert, key)
     except CertificateRefused as error:
         return CertificateReport(path=path, refused=str(error))
     return CertificateReport(path=path, names=found.names, expires_at=found.expires_at, expires_soon=found.expires_soon)

@@ -20,6 +20,7 @@ __all__ = ["RetentionSweeper"]
 
 _LOG = logging.getLogger(__name__)
 _PAGE_RUNS = 100
+_PAGE_ROWS = 1000
 _DAY_US = 86_400_000_000
 
 
@@ -27,13 +28,23 @@ class RetentionSweeper:
     """Deletes the history that the retention policies release, at the shortest of their intervals.
 
     :param default: the policy of jobs whose file sets none
+    :param audit_days: age at which rows of the audit are deleted, whatever becomes of runs; None to keep all
     """
 
-    def __init__(self, *, store: Store, clock: Clock, catalogue: Catalogue, default: RetentionPolicy) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        catalogue: Catalogue,
+        default: RetentionPolicy,
+        audit_days: int | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._catalogue = catalogue
         self._default = default
+        self._audit_days = audit_days
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -52,6 +63,7 @@ class RetentionSweeper:
         while not await self._pause():
             try:
                 gone = await self.sweep()
+                await self.sweep_audit()
             except StoreError as error:
                 _LOG.warning("retention will try again: %s", error.message)
             else:
@@ -93,6 +105,20 @@ class RetentionSweeper:
                     while await self._store.prune_notices(before_us=before_us, limit=_PAGE_RUNS) == _PAGE_RUNS:
                         if self._stopping.is_set():
                             break
+        return gone
+
+    async def sweep_audit(self) -> int:
+        """Delete the audit's rows that are too old and return their number.
+
+        :raises StoreError: if the store fails; earlier deletions stand, the rest stays for the next sweep
+        """
+        gone = 0
+        while self._audit_days is not None and not self._stopping.is_set():
+            before_us = self._clock.now_us() - self._audit_days * _DAY_US
+            page = await self._store.prune_audit(before_us=before_us, limit=_PAGE_ROWS)
+            gone += page
+            if page < _PAGE_ROWS:
+                break
         return gone
 
     async def _prune(self, job_id: str, policy: RetentionPolicy) -> int:

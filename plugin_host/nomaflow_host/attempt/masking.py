@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import string
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -16,32 +18,66 @@ MASK = "***"
 _LEAST = 6
 """Shorter credentials would mask ordinary words."""
 _REMEMBERED = 16
+_SPLIT = 16
+"""A credential of so many characters is recognised on two lines as well. Half of a shorter one may be a word."""
+_WINDOW = 32
+"""Any 63 characters of a long credential hold a part of this length that begins at one of its multiples."""
+_MANY = 24
+"""From so many encoded parts on, one pattern for runs of characters costs less than a search for each part."""
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
+_ALPHABET = frozenset(string.ascii_letters + string.digits + "+/_-")
+_AT_EDGES = " \t\r\"'\\,;()[]{}"
+"""What may stand between a piece of a credential and the end of its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """One way in which a credential is written.
+
+    :param coded: True for an encoding, whose neighbouring characters hold some of its bits
+    :param cut: True if it is recognised where the end of a line has cut it as well
+    """
+
+    text: str
+    coded: bool
+    cut: bool
 
 
 class Masker:
-    """Replaces known credentials by ``***``: as they are, URL-encoded, escaped, and in base64 at any offset.
+    """Replaces known credentials by ``***``: as they are, URL-encoded, escaped, and in base64, base32 and hex.
 
-    Each line of a credential of several lines counts as one.
+    Each line of a credential of several lines counts as one. A credential cut in two by the end of a line is found on
+    the line that has more of it.
 
     :param secrets: credentials; those of fewer than six characters are ignored
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        plain: set[str] = set()
-        encoded: set[str] = set()
-        for secret in (part for whole in secrets for part in {whole, *whole.splitlines()}):
-            if len(secret) >= _LEAST:
-                plain |= {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), *_escaped(secret)}
-                encoded |= _base64_cores(secret)
-        self._needles = tuple(sorted(plain | encoded, key=len, reverse=True))
-        self._pattern = re.compile("|".join([*map(re.escape, _longest_first(plain)), *map(_around, sorted(encoded))]))
+        self._parts: dict[str, list[tuple[_Form, int]]] = {}
+        for form in {form for whole in secrets for secret in {whole, *whole.splitlines()} for form in _forms(secret)}:
+            for at, part in _parts_of(form):
+                self._parts.setdefault(part, []).append((form, at))
+        coded = [part for part, uses in self._parts.items() if all(form.coded for form, _ in uses)]
+        plain = self._parts.keys() - set(coded)
+        # Searches for a few parts are far cheaper than any pattern, and rarely find anything.
+        few = len(coded) <= _MANY
+        self._searched = (*plain, *coded) if few else tuple(plain)
+        self._least = min(map(len, coded), default=0)
+        self._beginnings = frozenset() if few else frozenset(part[: self._least] for part in coded)
+        self._runs = re.compile(rf"[A-Za-z0-9+/_-]{{{self._least},}}")
 
     def text(self, text: str) -> str:
         """Return *text* with every credential masked."""
-        for needle in self._needles:  # a plain search is far cheaper than the pattern, and rarely finds one
-            if needle in text:
-                return self._pattern.sub(MASK, text)
-        return text
+        for part in self._searched:
+            if part in text:
+                return self._masked(text)
+        return self._masked(text) if self._beginnings and self._may_be_coded(text) else text
+
+    def _may_be_coded(self, text: str) -> bool:
+        least, known = self._least, self._beginnings
+        return any(
+            run[at : at + least] in known for run in self._runs.findall(text) for at in range(len(run) - least + 1)
+        )
 
     def line(self, line: bytes) -> bytes:
         """Return one line of output with every credential masked; any bytes survive."""
@@ -66,6 +102,27 @@ class Masker:
             shown = repr(tree)
             return tree if self.text(shown) is shown else MASK
         return tree
+
+    def _masked(self, text: str) -> str:
+        """Return *text* with the places masked that hold a credential, or enough of one."""
+        found = sorted(place for part in self._parts for place in self._places(text, part))
+        shown: list[str] = []
+        end = 0
+        for start, stop in found:
+            if start > end or not shown:
+                shown += [text[end:start], MASK]
+            end = max(end, stop)
+        return "".join([*shown, text[end:]]) if shown else text
+
+    def _places(self, text: str, part: str) -> Iterator[tuple[int, int]]:
+        """Yield start and end of each place that shows that part of a credential, and as much around it as fits."""
+        found = text.find(part)
+        while found >= 0:
+            for form, at in self._parts[part]:
+                start, stop, head, tail = _grown(text, found, form.text, at, len(part))
+                if not (head or tail) or _is_cut(text, start, stop, head=head, tail=tail):
+                    yield _around(text, start, stop) if form.coded else (start, stop)
+            found = text.find(part, found + 1)
 
 
 class WorkerMasker:
@@ -109,29 +166,76 @@ class WorkerMasker:
             self.now = Masker(known)
 
 
-def _longest_first(texts: Iterable[str]) -> list[str]:
-    return sorted(texts, key=lambda text: (-len(text), text))
+def _forms(secret: str) -> Iterator[_Form]:
+    if len(secret) >= _LEAST:
+        one_line = len(secret.splitlines()) == 1
+        yield from (_Form(text, coded=False, cut=one_line and len(text) >= _SPLIT) for text in _written(secret))
+        yield from (_Form(text, coded=True, cut=len(text) >= 2 * _WINDOW) for text in _encoded(secret))
 
 
-def _escaped(secret: str) -> set[str]:
-    """Return the characters that stand for *secret* in JSON and in Python's ``repr``, with either kind of quotes."""
-    texts = [json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret), ascii(secret)]
-    found = {text[1:-1] for text in texts}
+def _parts_of(form: _Form) -> Iterator[tuple[int, str]]:
+    """Yield parts of a form and where they begin: a line that shows it, or most of it, has one of them."""
+    length = len(form.text)
+    size = min(_WINDOW, length // 2) if form.cut else length
+    for at in range(0, length - size + 1, size):
+        yield at, form.text[at : at + size]
+
+
+def _grown(text: str, found: int, whole: str, at: int, size: int) -> tuple[int, int, bool, bool]:
+    """Return the place in *text* that fits *whole* around a part of it, and whether its beginning or end is missing.
+
+    :param at: where the part begins in *whole*; it begins at *found* in *text*
+    """
+    start, stop, first, last = found, found + size, at, at + size
+    while start and first and text[start - 1] == whole[first - 1]:
+        start, first = start - 1, first - 1
+    while stop < len(text) and last < len(whole) and text[stop] == whole[last]:
+        stop, last = stop + 1, last + 1
+    return start, stop, first > 0, last < len(whole)
+
+
+def _is_cut(text: str, start: int, stop: int, *, head: bool, tail: bool) -> bool:
+    """Return whether what is missing of a credential can be on the lines before and after.
+
+    :param head: True if its beginning is missing; *tail*, if its end is
+    """
+    before = text[text.rfind("\n", 0, start) + 1 : start]
+    end = text.find("\n", stop)
+    after = text[stop : end if end >= 0 else None]
+    return not (head and before.strip(_AT_EDGES)) and not (tail and after.strip(_AT_EDGES))
+
+
+def _around(text: str, start: int, stop: int) -> tuple[int, int]:
+    """Return a place in an encoded text with the neighbouring characters that hold some of its bits."""
+    if start and text[start - 1] in _ALPHABET:
+        start -= 1
+    if stop < len(text) and text[stop] in _ALPHABET:
+        stop += 1
+    while stop < len(text) and text[stop] == "=":
+        stop += 1
+    return start, stop
+
+
+def _written(secret: str) -> set[str]:
+    """Return the texts that stand for *secret* in URLs, in JSON and in Python's ``repr``, with any kind of quotes."""
+    urls = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
+    urls |= {_PERCENT.sub(lambda match: match[0].lower(), url) for url in urls}
+    shown = [json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret), ascii(secret)]
+    shown.append(repr(_bytes(secret))[1:])
     doubled = secret.replace("\\", "\\\\")
-    return found | {doubled, doubled.replace("'", "\\'")}
+    return {secret, *urls, *(text[1:-1] for text in shown), doubled, doubled.replace("'", "\\'")}
 
 
-def _base64_cores(secret: str) -> set[str]:
-    """Return the characters that stand for *secret* in base64, for each of the three offsets at which it may begin."""
-    raw = secret.encode("utf-8", "surrogateescape")
-    cores = set()
+def _encoded(secret: str) -> set[str]:
+    """Return what stands for *secret* in hex, in base32, and in base64 at each offset at which it may begin."""
+    raw = _bytes(secret)
+    found = {raw.hex(), raw.hex().upper(), base64.b32encode(raw).decode("ascii")[: len(raw) * 8 // 5]}
     for before in range(3):
         coded = base64.b64encode(b"\0" * before + raw).decode("ascii")
         core = coded[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
-        cores |= {core, core.replace("+", "-").replace("/", "_")}
-    return cores
+        found |= {core, core.replace("+", "-").replace("/", "_")}
+    return found
 
 
-def _around(core: str) -> str:
-    """Return a pattern of *core* with the neighbouring characters that hold some of its bits."""
-    return rf"[\w+/-]?{re.escape(core)}[\w+/-]?={{0,2}}"
+def _bytes(secret: str) -> bytes:
+    return secret.encode("utf-8", "surrogateescape")

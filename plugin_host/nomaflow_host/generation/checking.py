@@ -13,7 +13,7 @@ from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_api.v1.values import ValueCodecError, decode_tree
 from nomaflow_host.attempt.masking import MASK
-from nomaflow_host.generation.contexts import resolved_values, values_of
+from nomaflow_host.generation.contexts import values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
@@ -28,12 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["JobChecker", "fields_of", "unfit_values"]
 
 
-def unfit_values(
-    plan: CallPlan, step: CheckedStep, *, environ: Mapping[str, str], as_given: Collection[str]
-) -> Iterator[ValueProblem]:
-    """Yield a problem for each given value that an attempt at the step would fail for.
+def unfit_values(plan: CallPlan, step: CheckedStep, *, as_given: Collection[str]) -> Iterator[ValueProblem]:
+    """Yield a problem for each given value that an attempt at the step would fail for. They are literal.
 
-    :param environ: variables for ``${NAME}`` in the values
     :param as_given: names of injections; their values are not coerced
     """
     try:
@@ -47,8 +44,7 @@ def unfit_values(
             continue
         strict = key in step.strict_keys
         try:
-            resolved = resolved_values({key: values[key]}, environ, lambda _: "op_kwargs" if strict else "params")  # noqa: B023 - called at once
-            plan.check(key, resolved[key], strict=strict, given=values, injected=as_given, shown=shown)
+            plan.check(key, values[key], strict=strict, given=values, injected=as_given, shown=shown)
         except PreparationFailed as error:
             yield ValueProblem(step=step.step, key=fitting(key), code=error.reason_code, message=error.message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import PreviousStep, RunContext, Trigger
@@ -29,7 +29,8 @@ def context_of(order: AttemptOrder, *, environ: Values, now: dt.datetime | None 
     :param more: ``cancel_check`` and ``progress_sink`` of the context
     :raises PreparationFailed: if the params cannot be read
     """
-    params = resolved_values(values_of(order.params_json, "params"), environ, lambda _: "params")
+    given = values_of(order.params_json, "params")
+    params = resolved_values(given, environ, lambda _: "params", literal=order.literal_params)
     return RunContext(
         run_id=order.run_id,
         job_id=order.job_id,
@@ -67,14 +68,24 @@ def values_of(text: bytes, name: str) -> dict[str, Any]:
     return values
 
 
-def resolved_values(values: dict[str, Any], environ: Values, layer_of: Callable[[str], str]) -> dict[str, Any]:
+def resolved_values(
+    values: dict[str, Any],
+    environ: Values,
+    layer_of: Callable[[str], str],
+    *,
+    literal: Collection[str] = (),
+) -> dict[str, Any]:
     """Return the values with their references resolved.
 
     :param layer_of: returns the layer that a key came from, for errors
+    :param literal: keys whose values stay as they are
     :raises PreparationFailed: ``environment_missing`` or one of those for secrets, naming the value's place
     """
     try:
-        return {key: resolve_tree(value, environ, path=f"{layer_of(key)}.{key}") for key, value in values.items()}
+        return {
+            key: value if key in literal else resolve_tree(value, environ, path=f"{layer_of(key)}.{key}")
+            for key, value in values.items()
+        }
     except ReferenceMissing as error:
         hint = "; variables that connectors.toml names reach steps only where [host] pass_env lists them"
         told = f"{error}{hint}" if isinstance(error, EnvironmentMissing) else str(error)

@@ -130,7 +130,12 @@ class Generation:
         shown = values_of(order.kwargs_json, "arguments")
         values = shown
         if may_refer(order):
-            values = resolved_values(shown, environ, lambda key: "op_kwargs" if key in strict else "params")
+            values = resolved_values(
+                shown,
+                environ,
+                lambda key: "op_kwargs" if key in strict else "params",
+                literal=order.literal_kwargs,
+            )
         return self.calls.prepare(
             plan,
             values=values,
@@ -141,17 +146,15 @@ class Generation:
             shown={**shown, **dict.fromkeys(order.secret_keys, MASK)} if order.secret_keys else shown,
         )
 
-    def check(self, step: CheckedStep, *, environ: Mapping[str, str]) -> list[ValueProblem]:
+    def check(self, step: CheckedStep) -> list[ValueProblem]:
         """Return the problems of the values to check: those for which an attempt at the step would fail. Calls nothing.
 
         If the callable cannot be called at all, its values have no problem.
-
-        :param environ: variables for ``${NAME}`` in the values
         """
         plan = self.plans.get(step.callable) or _plan(self.calls, step.callable)
         if not isinstance(plan, CallPlan):
             return []
-        return list(unfit_values(plan, step, environ=environ, as_given=self.injections))
+        return list(unfit_values(plan, step, as_given=self.injections))
 
 
 @restored_process()
@@ -173,7 +176,7 @@ def load_generation(
     """
     importlib.invalidate_caches()
     extend_sys_path(spec.sys_path)
-    imports = Imports()
+    imports = Imports(withheld=frozenset(spec.withheld))
     for name in spec.preload:
         imports.get(name)
     imports.loaded.clear()

@@ -63,11 +63,13 @@ class Imports:
     """The modules of a generation, imported or not.
 
     :param known: the modules of the plugin folders, for near matches: name to file
+    :param withheld: names of variables that the host has and does not pass on
     """
 
     loaded: dict[str, ModuleType] = field(default_factory=dict)
     failed: dict[str, ImportReport] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
 
     def add_folders(self, plugin_dirs: Iterable[str]) -> None:
         """Import the modules of the plugin folders, and check that each name gave the module of the folder."""
@@ -89,7 +91,7 @@ class Imports:
         found = self.failed.get(name) or self.loaded.get(name)
         if found is not None:
             return found
-        result = import_module(name, known_modules=self.known)
+        result = import_module(name, known_modules=self.known, withheld=self.withheld)
         if isinstance(result, ImportReport):
             self.failed[name] = result
         else:

@@ -49,6 +49,8 @@ def build_manifest(
         "python": platform.python_version(),
         "project": spec.root,
         "max_parallel": spec.max_parallel,
+        "accept_jobs_from": sorted(spec.accept_jobs_from),
+        "accept_calls_from": sorted(spec.accept_calls_from),
         "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": _modules(imports, spec.root),
         "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],

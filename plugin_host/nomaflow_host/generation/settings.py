@@ -77,10 +77,18 @@ class SettingsSource:
             return self.good or settings_tree({}, root=self.root, environ=environ)
         try:
             text = Path(self.file).read_text("utf-8")
-            return settings_tree(tomllib.loads(text), root=self.root, environ=environ)
-        except (OSError, ValueError, TypeError, ReferenceMissing) as error:
-            _log.warning("settings: %s cannot be used, the last good settings stay in use: %s", self.file, error)
+        except PermissionError:  # under [host] run_as, only the host's main process may be able to read it
             return self.good
+        except (OSError, ValueError) as error:
+            return self._not_usable(error)
+        try:
+            return settings_tree(tomllib.loads(text), root=self.root, environ=environ)
+        except (ValueError, TypeError, ReferenceMissing) as error:
+            return self._not_usable(error)
+
+    def _not_usable(self, error: Exception) -> Mapping[str, Any]:
+        _log.warning("settings: %s cannot be used, the last good settings stay in use: %s", self.file, error)
+        return self.good
 
 
 def _table(tree: Mapping[str, Any], section: str) -> Mapping[str, Any]:

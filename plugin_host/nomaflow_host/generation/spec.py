@@ -28,7 +28,10 @@ class ProjectSpec:
     :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changes
     :param preload: modules to import before the plugins, so that every worker shares their memory
     :param max_extras_bytes: the limit of a result's encoded extras
+    :param withheld: names of the host's variables that workers do not get, for hints
     :param max_parallel: steps at once over all instances of the host, enforced by the kernel; None means no limit
+    :param accept_jobs_from: the hosts whose jobs this one runs, enforced by the kernel
+    :param accept_calls_from: the hosts whose jobs may call this one's, enforced by the kernel
     """
 
     host: str
@@ -43,6 +46,9 @@ class ProjectSpec:
     preload: tuple[str, ...] = ()
     max_extras_bytes: int = EXTRAS_LIMIT
     max_parallel: int | None = None
+    withheld: tuple[str, ...] = ()
+    accept_jobs_from: tuple[str, ...] = ()
+    accept_calls_from: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON-able dict."""

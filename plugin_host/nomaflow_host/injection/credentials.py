@@ -25,8 +25,14 @@ def may_refer(order: AttemptOrder) -> bool:
 
 
 def references_of(order: AttemptOrder) -> set[Reference]:
-    """Return the references in an order's values. Values that cannot be read have none."""
-    return references_in([_read(order.kwargs_json), _read(order.params_json)]) if may_refer(order) else set()
+    """Return the references in an order's values.
+
+    Values that cannot be read have none, nor have those that did not come from the host's own files.
+    """
+    if not may_refer(order):
+        return set()
+    kwargs, params = _read(order.kwargs_json), _read(order.params_json)
+    return references_in([_without(kwargs, order.literal_kwargs), _without(params, order.literal_params)])
 
 
 def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[str] = ()) -> set[str]:
@@ -44,12 +50,21 @@ def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[s
         if is_secret(reference):
             with suppress(ReferenceMissing):
                 found.add(source.value_of(reference))
-    trees = [_read(order.kwargs_json), _read(order.params_json)] if secret else []
-    for values in trees:
+    if not secret:
+        return found
+    for body, literal in ((order.kwargs_json, order.literal_kwargs), (order.params_json, order.literal_params)):
+        values = _read(body)
         for field in secret:
-            for text in _texts(values.get(field)):
-                found.update(_resolved(text, environ))
+            texts = _texts(values.get(field))
+            if field in literal:
+                found.update(texts)
+            else:
+                found.update(value for text in texts for value in _resolved(text, environ))
     return found
+
+
+def _without(values: Mapping[str, Any], literal: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in literal}
 
 
 def _read(text: bytes) -> dict[str, Any]:

@@ -39,7 +39,7 @@ PREPARATION_REASONS: Mapping[str, tuple[str, str]] = {
         "Correct the value, or the annotation.",
     ),
     "environment_missing": (
-        "A value refers to an environment variable that the worker does not have.",
+        "A value refers to an environment variable that the host does not have, or withholds.",
         "Set it for the host, write `${NAME:-default}`, or list it in `[host] pass_env`.",
     ),
     "secret_unreadable": (

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_project.reading.references import reference_error
+from nomaflow_project.reading.worker_environment import withheld_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 __all__ = [
     "ImportReport",
@@ -137,8 +138,13 @@ def _missing_attribute(owner: Any, name: str, done: str) -> str:
     return f"{where} has no {noun} {name!r}{hint}"
 
 
-def import_module(name: str, *, known_modules: Iterable[str] = ()) -> ModuleType | ImportReport:
-    """Import a module; return a report in place of any exception, SystemExit included."""
+def import_module(
+    name: str, *, known_modules: Iterable[str] = (), withheld: Collection[str] = ()
+) -> ModuleType | ImportReport:
+    """Import a module; return a report in place of any exception, SystemExit included.
+
+    :param withheld: names of variables that the host has and does not pass on
+    """
     known = sys.modules.get(name)
     if known is not None:
         return known
@@ -147,9 +153,9 @@ def import_module(name: str, *, known_modules: Iterable[str] = ()) -> ModuleType
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             return _missing_module(name, error.name, known_modules)
-        return _failed_import(name, error)
+        return _failed_import(name, error, withheld)
     except BaseException as error:  # noqa: BLE001 - sys.exit() and KeyboardInterrupt of a module are reported as well
-        return _failed_import(name, error)
+        return _failed_import(name, error, withheld)
 
 
 def _missing_module(name: str, missing: str, known_modules: Iterable[str]) -> ImportReport:
@@ -161,13 +167,14 @@ def _missing_module(name: str, missing: str, known_modules: Iterable[str]) -> Im
     return ImportReport(code="callable_not_found", message=f"there is no module {name!r}{part}{hint}")
 
 
-def _failed_import(name: str, error: BaseException) -> ImportReport:
+def _failed_import(name: str, error: BaseException, withheld: Collection[str]) -> ImportReport:
     frames = _own_frames(error)
     places = tuple((frame.filename, frame.lineno or 0) for frame in frames)
     if isinstance(error, SyntaxError) and error.filename:
         places = ((error.filename, error.lineno or 0),)
     where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
-    message = stable(f"the module {name!r} cannot be imported: {described(error)}{where}")
+    why = described(error) + withheld_hint(error, withheld)
+    message = stable(f"the module {name!r} cannot be imported: {why}{where}")
     return ImportReport(code="import_failed", message=message, traceback=_traceback(error, frames), places=places)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started
 from nomaflow_host.attempt.messages import AttemptSink
@@ -23,19 +24,29 @@ class HostObservation:
 
     :param sink: receives the supervisor's events
     :param metrics_address: address to serve metrics on; empty for none
+    :param metrics_token: file of the token that a scrape has to show; None for none
     :param environ: its OTEL_* variables ask for traces
     :raises MetricsAddressRefused: if metrics may not or cannot be served there
     :ivar sink: for the supervisor: passes events on to *sink*, through the observers if there are any
     :ivar orders: for the runner; None if nothing observes orders
     """
 
-    def __init__(self, *, sink: AttemptSink, metrics_address: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        *,
+        sink: AttemptSink,
+        metrics_address: str,
+        metrics_token: Path | None = None,
+        environ: Mapping[str, str],
+    ) -> None:
         self._view: HostView | None = None
         self._tracing = Tracing.start("nomaflow-host", environ)
         self._metrics = HostMetrics()
         self._endpoint: MetricsEndpoint | None = None
         if metrics_address:
-            self._endpoint = MetricsEndpoint(address=metrics_address, metrics=HOST_METRICS, read=self._reading)
+            self._endpoint = MetricsEndpoint(
+                address=metrics_address, metrics=HOST_METRICS, read=self._reading, token_file=metrics_token
+            )
         self.orders = None if self._tracing is None else AttemptTracer(self._tracing)
         observed = self.orders is not None or self._endpoint is not None
         self.sink = _ObservedSink(sink, metrics=self._metrics, tracer=self.orders) if observed else sink

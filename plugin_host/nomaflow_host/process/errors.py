@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["HostBusy", "HostError", "KernelRefused", "ProjectError", "ProtocolUnsupported", "StateUnwritable"]
+__all__ = ["HostBusy", "HostError", "NotJoined", "ProjectError", "ProtocolUnsupported", "StateUnwritable"]
 
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
@@ -87,7 +87,22 @@ class ProtocolUnsupported(HostError):
         self.maximum = maximum
 
 
-class KernelRefused(HostError):
-    """Raised when a kernel on TCP refuses a host that has no token."""
+class NotJoined(HostError):
+    """Raised when a host has no identity that it could show to a kernel on TCP, or cannot get one.
+
+    :ivar problem: what is wrong, in one sentence
+    :ivar fix: the way out
+    """
 
     exit_code = EX_CONFIG
+    _JOIN = (
+        "on the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
+    )
+
+    def __init__(self, problem: str, *, fix: str = "", exit_code: int = EX_CONFIG) -> None:
+        """Build the message from problem and way out, by default that of joining."""
+        fix = fix or self._JOIN
+        super().__init__(f"{problem}\n  fix: {fix}")
+        self.problem = problem
+        self.fix = fix
+        self.exit_code = exit_code

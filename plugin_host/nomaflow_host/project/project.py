@@ -19,6 +19,7 @@ from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
     ReferenceMissing,
     Values,
+    names_in,
     project_sources,
     resolve_tree,
     unresolved_references,
@@ -94,9 +95,17 @@ class Project(ProjectLoad):
             preload=connectors.modules(),
             max_extras_bytes=settings.max_extras_bytes,
             max_parallel=settings.max_parallel,
+            accept_jobs_from=settings.accept_jobs_from,
+            accept_calls_from=settings.accept_calls_from,
         )
         return cls(
-            root=root, settings=settings, spec=spec, connectors=connectors, variables=variables.given, sources=sources
+            root=root,
+            settings=settings,
+            spec=spec,
+            connectors=connectors,
+            variables=variables.given,
+            wanted=frozenset(names_in([tree.get(name) for name in ("app", "connectors", "jobs")])),
+            sources=sources,
         )
 
 

@@ -9,9 +9,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, frame_pair
 from nomaflow_host.reaper.children import Child, Exit, Template, Worker
 from nomaflow_host.reaper.limits import CgroupTree, Limits, delegated_cgroup, over_limits
+from nomaflow_host.reaper.other_user import OtherUser
 from nomaflow_host.reaper.proc import (
     ProcessIdentity,
     become_subreaper,
@@ -49,6 +51,7 @@ class Reaper:
         self._unclaimed: dict[int, Exit] = {}
         self._waiting: list[Frame] = []
         self._limits = Limits()
+        self._user: OtherUser | None = None
         self._cgroups: Path | None = None
         self._forking_since = 0.0
         self._next_sample = 0.0
@@ -125,6 +128,8 @@ class Reaper:
 
     def _bootstrap(self, message: dict[str, Any]) -> None:
         self._limits = Limits(**message["limits"])
+        if message["user"] is not None:
+            self._user = OtherUser.from_json(message["user"])
         if self._limits.any:
             self._cgroups = delegated_cgroup()
         mechanism = "cgroup" if self._cgroups is not None else "sampling"
@@ -141,6 +146,7 @@ class Reaper:
                     err=err,
                     fds=(control, there.fileno()),
                     environ=frame.message["environ"],
+                    user=self._user,
                 )
         except OSError as error:
             link.close()
@@ -166,7 +172,7 @@ class Reaper:
         out, err, *fds = frame.fds
         try:
             environ = frame.message["environ"]
-            pid = spawn_module("nomaflow_host.worker", out=out, err=err, fds=fds, environ=environ)
+            pid = spawn_module("nomaflow_host.worker", out=out, err=err, fds=fds, environ=environ, user=self._user)
         except OSError as error:
             self._spawn_failed(worker.number, str(error))
             return
@@ -182,6 +188,8 @@ class Reaper:
             if not self._forking:
                 self._forking_since = time.monotonic()
             template.forking.add(worker.number)
+            if self._user is not None:
+                self._user.own(*frame.fds[:2])
             template.link.send({"is": "fork", "worker": worker.number}, frame.fds)
         frame.close()
 
@@ -217,12 +225,11 @@ class Reaper:
             if template.link.fileno() not in ready:
                 continue
             try:
-                frames = template.link.receive()
-            except FrameError:  # plugin code has written to the socket
+                for frame in template.link.receive():
+                    self._forked(template, frame.message)
+            except (FrameError, KeyError, TypeError):  # plugin code has written to the socket
                 self._stop_template(template.number)
                 continue
-            for frame in frames:
-                self._forked(template, frame.message)
             if template.link.ended:
                 self._stop_template(template.number)
 
@@ -235,8 +242,18 @@ class Reaper:
             return
         if "error" in message:
             self._spawn_failed(number, message["error"])
-        else:
+        elif self._is_child(message["pid"]):
             self._spawned(worker, message["pid"])
+        else:  # plugin code has written to the socket: a process that is not ours must never get our signals
+            self._spawn_failed(number, "its template named a process that it has not started")
+            self._stop_template(template.number)
+
+    def _is_child(self, pid: object) -> bool:
+        """Return True if a process is a child of this one that has no name yet, living or collected."""
+        if pid in self._unclaimed:
+            return True
+        info = read_process(pid) if isinstance(pid, int) else None
+        return info is not None and info.parent == os.getpid() and pid not in {each.pid for each in self._children}
 
     def _spawned(self, worker: Worker, pid: int) -> None:
         worker.exit = self._unclaimed.pop(pid, None)
@@ -358,6 +375,7 @@ def _empty(fd: int) -> None:
 
 def main(control: int) -> int:
     """Run a reaper on the descriptor *control* and return its exit code."""
+    keep_memory_private()
     for signum in _IGNORED:
         signal.signal(signum, signal.SIG_IGN)
     wakeup, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

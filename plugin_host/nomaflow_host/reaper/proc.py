@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -19,6 +20,7 @@ __all__ = [
     "children_of",
     "descendants",
     "die_with_parent",
+    "drop_ambient_capabilities",
     "kill_trees",
     "own_children",
     "processes",
@@ -28,6 +30,8 @@ __all__ = [
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
 _PF_EXITING = 0x4  # among the flags of include/linux/sched.h, set before descriptors are closed
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MAX_PASSES = 100
@@ -211,6 +215,12 @@ def die_with_parent(signum: int) -> None:
     :raises OSError: if the system refuses
     """
     _prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def drop_ambient_capabilities() -> None:
+    """Keep programs that this process starts from inheriting capabilities, as a service manager may have given them."""
+    with contextlib.suppress(OSError):  # a system without them
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -21,6 +21,7 @@ from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.link import AttachCall, Link
+from nomaflow_host.session.renewing import Renewer
 from nomaflow_host.session.reporting import Reporter
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 
@@ -54,6 +55,7 @@ class Conversation:
         outbox: Outbox,
         clock: KernelClock,
         introducer: Introducer,
+        renewer: Renewer,
         told: LoadOutcome | None,
         report_deadline_s: float,
     ) -> None:
@@ -64,6 +66,7 @@ class Conversation:
         self._outbox = outbox
         self._clock = clock
         self._introducer = introducer
+        self._renewer = renewer
         self._interval = max(welcome.heartbeat_interval_ms, 10) / 1000
         self._writing = asyncio.Lock()
         self._beat_now = asyncio.Event()
@@ -105,6 +108,7 @@ class Conversation:
                 self._reporter.run(),
                 self._reporter.run_beside(),
                 self._introducer.run(self._link),
+                self._renewer.run(self._link),
             )
         finally:
             await self._commands.close()

@@ -23,9 +23,17 @@ _MAX_SENTENCE = 500
 
 
 def hello_message(
-    *, identity: HostIdentity, status: HostStatus, inventory: Sequence[InventoryLine], epoch_seen: int
+    *,
+    identity: HostIdentity,
+    status: HostStatus,
+    inventory: Sequence[InventoryLine],
+    epoch_seen: int,
+    kernel_id: str,
 ) -> pb.AttachRequest:
-    """Return the first message of a session."""
+    """Return the first message of a session.
+
+    :param kernel_id: of the kernel that has had the epoch
+    """
     hello = pb.Hello(
         protocol_min=PROTOCOL_MIN,
         protocol_max=PROTOCOL_MAX,
@@ -36,6 +44,7 @@ def hello_message(
         pid=identity.pid,
         version=identity.version,
         epoch_seen=epoch_seen,
+        kernel_id=kernel_id,
         generation=status.generation,
         manifest_digest=status.manifest_digest,
         max_async=identity.max_async,

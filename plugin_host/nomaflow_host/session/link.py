@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 import grpc.aio
 
-from nomaflow.client.tls import open_channel
+from nomaflow.client.tls import Pair, open_channel
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_host.session.addresses import is_unix
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
+    from nomaflow_host.identity import Identity, IdentityFolder
 
 __all__ = ["AttachCall", "Link"]
 
@@ -44,28 +44,33 @@ _OPTIONS = (
 class Link:
     """Two channels to one address, so that reports never hold up heartbeats.
 
-    :param token: sent on TCP; a Unix socket is protected by its directory
-    :param ca: file of the authorities that the kernel's certificate must come from, read now; None for the system's
-    :raises NotTrusted: if that file cannot be used
+    On TCP both sides prove who they are: nothing is sent to a server that no authority of the identity vouches for.
+
+    :param folder: of the host's identity, read now
+    :raises NotJoined: if the address is on TCP and there is no usable identity
+    :ivar identity: what is shown; None on a Unix socket
     """
 
-    def __init__(self, *, address: str, token: str = "", ca: Path | None = None) -> None:
+    def __init__(self, *, address: str, folder: IdentityFolder) -> None:
         self.address = address
-        metadata = (("authorization", f"Bearer {token}"),) if token and not is_unix(address) else ()
-        self._metadata = metadata
-        self._channels = tuple(open_channel(address, ca=ca, options=_OPTIONS) for _ in range(2))
+        self.identity: Identity | None = None
+        ca, pair = None, None
+        if not is_unix(address):
+            self.identity = folder.read()
+            ca, pair = self.identity.authorities, Pair(certificate=self.identity.certificate, key=self.identity.key)
+        self._channels = tuple(open_channel(address, ca=ca, pair=pair, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
 
     def attach(self) -> AttachCall:
         """Open the session's stream."""
-        return self._control.Attach(metadata=self._metadata)
+        return self._control.Attach()
 
     async def report(self, request: pb.ReportRequest, *, deadline_s: float) -> pb.ReportResponse:
         """Deliver events.
 
         :raises grpc.aio.AioRpcError: if the call fails
         """
-        return await self._bulk.Report(request, timeout=deadline_s, metadata=self._metadata)
+        return await self._bulk.Report(request, timeout=deadline_s)
 
     async def introduce(
         self, request: pb.IntroduceManifestRequest, *, deadline_s: float
@@ -74,7 +79,14 @@ class Link:
 
         :raises grpc.aio.AioRpcError: if the call fails
         """
-        return await self._bulk.IntroduceManifest(request, timeout=deadline_s, metadata=self._metadata)
+        return await self._bulk.IntroduceManifest(request, timeout=deadline_s)
+
+    async def renew(self, request: pb.RenewCertificateRequest, *, deadline_s: float) -> pb.RenewCertificateResponse:
+        """Ask for the next certificate.
+
+        :raises grpc.aio.AioRpcError: if the call fails
+        """
+        return await self._bulk.RenewCertificate(request, timeout=deadline_s)
 
     async def close(self) -> None:
         """Close both channels at once."""

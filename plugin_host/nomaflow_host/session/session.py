@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from nomaflow.client import NotTrusted, split_addresses
+from nomaflow.client import split_addresses
 from nomaflow.client.tls import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox import Outbox
-from nomaflow_host.process.errors import KernelRefused, ProtocolUnsupported
-from nomaflow_host.session.addresses import AddressSource, is_unix
+from nomaflow_host.process.errors import NotJoined, ProtocolUnsupported
+from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.clocks import GraceGuard, KernelClock, boot_seconds
 from nomaflow_host.session.conversation import Conversation
@@ -24,8 +23,10 @@ from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.introducing import Introducer
 from nomaflow_host.session.link import AttachCall, Link
+from nomaflow_host.session.renewing import Renewer
 
 if TYPE_CHECKING:
+    from nomaflow_host.identity import IdentityFolder
     from nomaflow_host.process.runner import SupervisedRunner
 
 __all__ = ["HostSession"]
@@ -43,8 +44,7 @@ _STANDBY_SECONDS = 2.0  # a standby may lead at any time
 class HostSession:
     """Keeps the host attached to the kernel.
 
-    :param token: read again at each try, so that it can be replaced; empty for none
-    :param ca: file of the authorities that must vouch for the kernel, read again at each try; None for the system's
+    :param folder: of what the host shows on TCP, read again at each try
     :param report_deadline_s: deadline of each report, in seconds
     :param tell: called with a text whenever the session begins or is lost
     """
@@ -54,8 +54,7 @@ class HostSession:
         *,
         identity: HostIdentity,
         addresses: AddressSource,
-        token: Callable[[], str],
-        ca: Path | None = None,
+        folder: IdentityFolder,
         runner: SupervisedRunner,
         outbox: Outbox,
         report_deadline_s: float = 10.0,
@@ -64,8 +63,7 @@ class HostSession:
     ) -> None:
         self._identity = identity
         self._addresses = addresses
-        self._token = token
-        self._ca = ca
+        self._folder = folder
         self._runner = runner
         self._outbox = outbox
         self._report_deadline = report_deadline_s
@@ -73,6 +71,7 @@ class HostSession:
         self._tell = tell
         self._clock = KernelClock(clock=boot_clock)
         self._introducer = Introducer(runner=runner, incarnation=identity.incarnation)
+        self._renewer = Renewer(folder=folder)
         self._guard = GraceGuard(clock=self._clock, outbox=outbox, runner=runner)
         self._backoff = Backoff(first=0.5, most=_LONGEST_PAUSE)
         self._conversation: Conversation | None = None
@@ -84,14 +83,16 @@ class HostSession:
         self._welcomed_once = False
         self._leaving = False
         self._watch: asyncio.Task[None] | None = None
-        self.epoch_seen = 0
+        self._shown = ""
+        self._epochs: dict[str, int] = {}
+        self._kernel_id = ""
         self.attached = asyncio.Event()
 
     async def run(self) -> None:
         """Stay attached until cancelled.
 
         :raises ProtocolUnsupported: if host and kernel have no protocol in common
-        :raises KernelRefused: if a kernel on TCP wants a token and there is none
+        :raises NotJoined: if the first kernel that it finds is on TCP, and it has no identity for it
         """
         try:
             while not self._leaving:
@@ -121,6 +122,11 @@ class HostSession:
     def address(self) -> str:
         """Address of the attached kernel; empty while not attached."""
         return self._address if self.attached.is_set() else ""
+
+    @property
+    def epoch_seen(self) -> int:
+        """Highest epoch seen of the kernel that the host was attached to last; 0 for none."""
+        return self._epochs.get(self._kernel_id, 0)
 
     @property
     def trouble(self) -> str:
@@ -164,12 +170,14 @@ class HostSession:
         except SessionDropped as dropped:
             self._lost(address, str(dropped))
         except grpc.aio.AioRpcError as error:
-            untrusted = handshake_failure(error.details() or "", address=address, with_ca=self._ca is not None)
+            untrusted = handshake_failure(error.details() or "", address=address, shown=self._shown)
             if untrusted is None:
                 return self._failed(address, CallFailure.of(error))
             self._lost(address, f"{untrusted.message}; {untrusted.fix}")
-        except NotTrusted as error:
-            self._lost(address, f"{error.message}; {error.fix}")
+        except NotJoined as error:
+            if not self._welcomed_once:
+                raise
+            self._lost(address, f"{error.problem}; {error.fix}")
         finally:
             self.attached.clear()
             self._conversation = None
@@ -179,7 +187,8 @@ class HostSession:
 
     async def _one_session(self, address: str) -> None:
         told = self._runner.status().load
-        async with Link(address=address, token=self._token(), ca=self._ca) as link:
+        async with Link(address=address, folder=self._folder) as link:
+            self._shown = str(link.identity or "")
             call = link.attach()
             try:
                 sent_at = self._boot_clock()
@@ -194,6 +203,7 @@ class HostSession:
                     outbox=self._outbox,
                     clock=self._clock,
                     introducer=self._introducer,
+                    renewer=self._renewer,
                     told=told,
                     report_deadline_s=self._report_deadline,
                 )
@@ -210,6 +220,7 @@ class HostSession:
             status=status,
             inventory=self._outbox.inventory(),
             epoch_seen=self.epoch_seen,
+            kernel_id=self._kernel_id,
         )
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
@@ -224,13 +235,15 @@ class HostSession:
         return first.welcome
 
     def _take(self, welcome: pb.Welcome, address: str, sent_at: float) -> None:
-        if welcome.epoch < self.epoch_seen:
+        # Epochs of different kernels tell nothing about each other: a false one must not outdate the real one.
+        seen = self._epochs.get(welcome.kernel_id, 0)
+        if welcome.epoch < seen:
             raise SessionDropped(
-                f"this kernel is outdated: its epoch is {welcome.epoch}, but epoch {self.epoch_seen} was seen before"
+                f"this kernel is outdated: its epoch is {welcome.epoch}, but epoch {seen} was seen before"
             )
         if not PROTOCOL_MIN <= welcome.protocol <= PROTOCOL_MAX:
             raise self._unsupported(str(welcome.protocol), str(welcome.protocol))
-        self.epoch_seen = welcome.epoch
+        self._epochs[welcome.kernel_id], self._kernel_id = welcome.epoch, welcome.kernel_id
         self._clock.lease_s = welcome.lease_ms / 1000 or self._clock.lease_s
         self._clock.grace_s = welcome.grace_ms / 1000 or self._clock.grace_s
         self._clock.welcomed(sent_at)
@@ -265,15 +278,18 @@ class HostSession:
             self._stood_by = True
             return self._pause()
         if failure.kind is FailureKind.REFUSED:
-            if not (self._welcomed_once or is_unix(address) or self._token()):
-                raise KernelRefused(
-                    f"the kernel at {address} refuses this host: {failure.text}\n"
-                    "  fix: give it the kernel's token with --token-file"
-                )
-            self._lost(address, f"the kernel refuses this host: {failure.text}")
+            self._lost(address, f"the kernel refuses this host: {failure.text}{self._way_out()}")
             return _REFUSED_SECONDS
         self._lost(address, str(failure))
         return self._pause()
+
+    def _way_out(self) -> str:
+        if not self._shown:
+            return ""
+        return (
+            f"; {self._shown} may have been revoked: `nomaflow token create --host {self._identity.host}` "
+            "on the kernel's machine makes a string to join again"
+        )
 
     def _pause(self) -> float:
         """Return the seconds to wait before the next try; few while some addresses are still untried."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment, worker_environment
+from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import (
     LoadOutcome,
@@ -19,5 +19,4 @@ __all__ = [
     "SupervisorSettings",
     "WorkerStatus",
     "reaper_environment",
-    "worker_environment",
 ]

@@ -51,8 +51,11 @@ class OrderValues:
         if connectors:
             wanted |= {Reference(row[1], row[2]) for row in generation.project.connectors.deferred}
         ours = [each for each in wanted if each.scheme in _BUILT_IN]
-        # In a thread, since a file may be on a disk that is slow or away.
-        found = await asyncio.to_thread(_values, ours, generation.values())
+        source, variables = generation.values(), generation.variables.references
+        if all(each.scheme == VARIABLE and each.rest in variables for each in ours):
+            found = _values(ours, source)
+        else:  # in a thread, since a file may be on a disk that is slow or away
+            found = await asyncio.to_thread(_values, ours, source)
         theirs = wanted.difference(ours)
         if theirs:
             environ = {**generation.project.variables, **self._environ}

@@ -15,6 +15,8 @@ from nomaflow_host.reaper.proc import ProcessIdentity, become_subreaper, kill_tr
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from nomaflow_host.reaper.other_user import OtherUser
+
 __all__ = ["ReaperLink"]
 
 _START_SECONDS = 20.0
@@ -24,6 +26,7 @@ _STOP_SECONDS = 10.0
 class ReaperLink:
     """Starts the reaper by exec, never by a fork that runs Python, and talks to it.
 
+    :param user: whose processes templates and workers are; None for this one's
     :param on_message: called with each of its messages
     :param on_end: called when it has ended unasked
     """
@@ -34,12 +37,14 @@ class ReaperLink:
         loop: asyncio.AbstractEventLoop,
         environ: Mapping[str, str],
         limits: Mapping[str, Any],
+        user: OtherUser | None,
         on_message: Callable[[dict[str, Any]], None],
         on_end: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._environ = environ
         self._limits = limits
+        self._user = user
         self._on_message = on_message
         self._on_end = on_end
         self._ready: asyncio.Future[str] = loop.create_future()
@@ -72,7 +77,8 @@ class ReaperLink:
         try:
             if on_started is not None:
                 on_started(self.identity)
-            self.send({"is": "bootstrap", "version": 1, "limits": self._limits})
+            user = None if self._user is None else self._user.to_json()
+            self.send({"is": "bootstrap", "version": 1, "limits": self._limits, "user": user})
             mechanism = await asyncio.wait_for(asyncio.shield(self._ready), _START_SECONDS)
             if self._dead:
                 raise OSError("the reaper ended as soon as it was ready")

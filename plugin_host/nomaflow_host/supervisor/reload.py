@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -10,17 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_host.attempt.masking import Masker
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
+from nomaflow_host.supervisor.manifest_masking import masked_manifest
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
-from nomaflow_host.supervisor.settings import worker_environment
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem, Severity
 from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in, worker_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +46,8 @@ class GenerationLoader:
     """Loads generations, one at a time.
 
     :param project: reads the project from disk
-    :param environ: of this host; each generation's processes inherit it, except for what its connectors.toml excludes
+    :param environ: of this host; each generation's processes get a part of it
+    :param keep_env: names that they get in any case
     :param tell_reaper: sends the reaper a command
     """
 
@@ -53,11 +57,13 @@ class GenerationLoader:
         settings: SupervisorSettings,
         project: Callable[[], ProjectLoad],
         environ: Mapping[str, str],
+        keep_env: Sequence[str] = (),
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
         self._settings = settings
         self._project = project
         self._environ = environ
+        self._pass_env = (*settings.pass_env, *keep_env)
         self._tell_reaper = tell_reaper
         self._templates: dict[int, TemplateHandle] = {}
         self._number = 0
@@ -139,11 +145,18 @@ class GenerationLoader:
     ) -> tuple[LoadOutcome, ServingGeneration | None]:
         self._number += 1
         stamp = self._stamp
-        template = TemplateHandle(number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper)
+        variables = self._variables(project)
+        _write_down(variables.withheld, self._settings.state_dir)
+        secrets = {*project.connectors.secrets, *credentials_in(variables.inherited)}
+        masker = Masker(secrets)
+        template = TemplateHandle(
+            number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper, masker=masker
+        )
         self._templates[template.number] = template
+        project = replace(project, spec=replace(project.spec, withheld=variables.withheld))
         template.start(
             project.spec,
-            environ=self._environment(project),
+            environ=variables.inherited,
             spawn_only=self._settings.spawn_only,
             load_seconds=self._settings.load_seconds,
         )
@@ -153,6 +166,8 @@ class GenerationLoader:
             template.stop()
             await template.exited.wait()
             return self._refused((_failed(error, template.output_tail),), began, template), None
+        if secrets:
+            loaded = {**loaded, "manifest": masked_manifest(loaded["manifest"], masker)}
         old = self.serving
         changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded["manifest"])
         if old is not None and _lost_connectors(old.project, project):
@@ -160,7 +175,7 @@ class GenerationLoader:
         if changes.broken and not force:
             template.stop()
             return self._refused(changes.broken, began, template), None
-        self.serving = self._generation(template, loaded, project, stamp)
+        self.serving = self._generation(template, loaded, project, variables, stamp)
         if template.exited.is_set():  # it exited while its answer was on its way
             self._template_died(self.serving)
         return self._accepted(changes, began, template), old
@@ -199,7 +214,12 @@ class GenerationLoader:
         _log.error("the template of generation %d has died; its workers are spawned from now on", serving.number)
 
     def _generation(
-        self, template: TemplateHandle, loaded: Mapping[str, Any], project: ProjectLoad, stamp: DiskStamp
+        self,
+        template: TemplateHandle,
+        loaded: Mapping[str, Any],
+        project: ProjectLoad,
+        variables: WorkerVariables,
+        stamp: DiskStamp,
     ) -> ServingGeneration:
         if loaded["unforkable_reason"]:
             _log.info("workers are spawned, not forked: %s", loaded["unforkable_reason"])
@@ -214,12 +234,19 @@ class GenerationLoader:
             stamp=stamp,
             template=template.number,
             sources=loaded["sources"],
-            environ=self._environment(project),
+            variables=variables,
         )
 
-    def _environment(self, project: ProjectLoad) -> dict[str, str]:
-        environ = {**project.variables, **self._environ}
-        return worker_environment(environ, drop=project.connectors.secret_env_names, settings=self._settings)
+    def _variables(self, project: ProjectLoad) -> WorkerVariables:
+        found = worker_variables(
+            self._environ,
+            declared=project.variables,
+            secret=project.connectors.secret_env_names,
+            pass_env=self._pass_env,
+            wanted=project.wanted,
+        )
+        user = self._settings.user
+        return found if user is None else replace(found, inherited=user.environ(found.inherited))
 
     def _refused(self, broken: Sequence[Problem], began: float, template: TemplateHandle | None = None) -> LoadOutcome:
         return self._outcome(began, template, accepted=False, broken=broken)
@@ -251,6 +278,13 @@ class GenerationLoader:
             at_us=time.time_ns() // 1000,
             jobs=0 if serving is None else job_count(serving.manifest),
         )
+
+
+def _write_down(withheld: Sequence[str], state_dir: str) -> None:
+    """Leave the names of what is withheld where ``nomaflow doctor`` reads them."""
+    if state_dir:
+        with contextlib.suppress(OSError):
+            Path(state_dir, "withheld").write_text("\n".join(withheld), "utf-8")
 
 
 def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_project.reading.sources import VariablesOnly
+from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ class ServingGeneration:
     :param template: its number in the reaper; None once it was stopped
     :param demoted: callables that run exclusively from now on, because they did not stop in a shared worker
     :param stamp: the state of the project's files when it was loaded
-    :param environ: the variables that its processes inherit
+    :param variables: what its processes inherit, and what the values of its steps may refer to
     :param forking: number of requested workers that its template has not forked yet
     """
 
@@ -39,17 +40,22 @@ class ServingGeneration:
     stamp: DiskStamp
     template: int | None
     sources: Mapping[str, str] | None
-    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: WorkerVariables = field(default_factory=WorkerVariables, repr=False)
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0
 
     def values(self) -> ValueSource:
-        """Return the source of the values of its jobs' references, with the variables that its steps may have."""
-        sources = self.project.sources
+        """Return the source of the values of its jobs' references, with the variables that these may stand for."""
+        sources, variables = self.project.sources, self.variables.references
         if sources is None:
-            return VariablesOnly(self.environ)
-        return replace(sources, environ=self.environ, whole_files=False)
+            return VariablesOnly(variables)
+        return replace(sources, environ=variables, whole_files=False)
+
+    @property
+    def secrets(self) -> set[str]:
+        """The credentials that its workers have from the start, for masking."""
+        return {*self.project.connectors.secrets, *credentials_in(self.variables.inherited)}
 
     def is_async(self, reference: str) -> bool:
         """Return True if a callable is known to be asynchronous; an unknown one runs exclusively."""

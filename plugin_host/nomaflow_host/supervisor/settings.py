@@ -7,14 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nomaflow_project.reading.environment import file_variables
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["SupervisorSettings", "reaper_environment", "worker_environment"]
+    from nomaflow_host.reaper.other_user import OtherUser
 
-_SECRET = re.compile(r"^NOMAFLOW_.*(TOKEN|SECRET|PASSWORD|PASSWD|KEY|CREDENTIAL)")
+__all__ = ["SupervisorSettings", "reaper_environment"]
+
 _REAPER_NEEDS = re.compile(r"^(PATH|HOME|LANG|LC_\w+|TMPDIR|VIRTUAL_ENV|PYTHON\w*|LD_LIBRARY_PATH)$")
 _CORES = os.cpu_count() or 1
 
@@ -40,7 +39,8 @@ class SupervisorSettings:
     :param spawn_only: start each worker as a fresh interpreter, even if it could be forked
     :param state_dir: the instance's own directory; empty for none
     :param vanished_seconds: time that a missing job file has to come back before its jobs count as removed
-    :param pass_env: variables that workers inherit although they hold secrets
+    :param user: whose processes templates and workers are; None for the host's own user
+    :param pass_env: variables that workers get in addition, see `worker_variables`
     """
 
     max_async: int = 200
@@ -60,22 +60,8 @@ class SupervisorSettings:
     spawn_only: bool = False
     state_dir: str = ""
     vanished_seconds: float = 0.0
+    user: OtherUser | None = None
     pass_env: tuple[str, ...] = ()
-
-
-def worker_environment(
-    environ: Mapping[str, str], *, drop: Iterable[str], settings: SupervisorSettings
-) -> dict[str, str]:
-    """Return the part of *environ* that a generation's processes inherit: all but our secrets and the dropped names.
-
-    :param drop: the variables from which the generation's connectors.toml takes credentials
-    """
-    kept, dropped = file_variables(set(settings.pass_env)), set(drop)
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in kept or (name not in dropped and not _SECRET.match(name))
-    }
 
 
 def reaper_environment(environ: Mapping[str, str], *, keep: Iterable[str]) -> dict[str, str]:

@@ -46,8 +46,8 @@ class Supervisor:
 
     :param project: reads the project at each load
     :param sink: receives the events of attempts
-    :param environ: the variables for workers, before secrets are removed; this process's own by default
-    :param keep_env: variables that the reaper inherits as well
+    :param environ: the host's variables, of which workers get a part; this process's own by default
+    :param keep_env: variables that reaper, templates and workers get in any case
     :param on_reaper: called with the identity of the reaper as soon as it runs, and of each replacement
     """
 
@@ -68,7 +68,7 @@ class Supervisor:
         self._on_reaper = on_reaper
         self._pool = WorkerPool(settings=settings, start=self._start_worker, shut_down=self._shut_down)
         self._loader = GenerationLoader(
-            settings=settings, project=project, environ=environ, tell_reaper=self._tell_reaper
+            settings=settings, project=project, environ=environ, keep_env=keep_env, tell_reaper=self._tell_reaper
         )
         self._secrets = SecretsLink()
         values_of = OrderValues(plugins=self._secrets, environ=environ).of
@@ -256,7 +256,7 @@ class Supervisor:
             "is": "spawn",
             "worker": number,
             "template": generation.template if forked else None,
-            "environ": {} if forked else dict(generation.environ),
+            "environ": {} if forked else dict(generation.variables.inherited),
         }
         self._tell_reaper(message, worker.child_fds)
         worker.handed_over()
@@ -298,7 +298,7 @@ class Supervisor:
             "max_processes": self._settings.max_processes,
         }
         reaper = ReaperLink(
-            loop=self._loop, environ=self._reaper_environ, limits=limits,
+            loop=self._loop, environ=self._reaper_environ, limits=limits, user=self._settings.user,
             on_message=self._reaper_said, on_end=self._reaper_ended,
         )  # fmt: skip
         self.mechanism = await reaper.start(self._on_reaper)

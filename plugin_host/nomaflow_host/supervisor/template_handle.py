@@ -15,6 +15,7 @@ from nomaflow_host.supervisor.output_pipe import TailPipe
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from nomaflow_host.attempt.masking import Masker
     from nomaflow_host.generation import ProjectSpec
 
 __all__ = ["LoadFailed", "TemplateHandle"]
@@ -28,6 +29,7 @@ class TemplateHandle:
     """A template as its host's main process sees it.
 
     :param tell_reaper: sends the reaper a command, with descriptors
+    :param masker: masks the credentials of the load in its output
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class TemplateHandle:
         number: int,
         loop: asyncio.AbstractEventLoop,
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
+        masker: Masker,
     ) -> None:
         self.number = number
         self.exited = asyncio.Event()
         self._loop = loop
         self._tell_reaper = tell_reaper
+        self._masker = masker
         self._answer: asyncio.Future[Mapping[str, Any]] = loop.create_future()
 
     def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], spawn_only: bool, load_seconds: float) -> None:
@@ -81,7 +85,7 @@ class TemplateHandle:
     @property
     def output_tail(self) -> str:
         """The last 4 KiB of its output."""
-        return self._output.text
+        return self._masker.text(self._output.text)
 
     def ended(self, message: Mapping[str, Any]) -> None:
         """Record its exit, which the reaper reports."""

@@ -42,12 +42,14 @@ class ProjectLoad:
 
     :param variables: variables from the project's files; the host's own environment overrides them
     :param sources: of the values of references; None resolves variables only
+    :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
     """
 
     spec: ProjectSpec
     connectors: ResolvedConnectors
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     sources: ProjectSources | None = None
+    wanted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

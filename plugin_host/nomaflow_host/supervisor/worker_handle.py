@@ -74,7 +74,7 @@ class WorkerHandle:
         self.pid = 0
         self.spawned = False
         self.attempts: dict[int, HeldAttempt] = {}
-        self.masker = WorkerMasker(generation.project.connectors.secrets)
+        self.masker = WorkerMasker(generation.secrets)
         self.checks: dict[int, asyncio.Future[bytes | None]] = {}
         self.ready = False
         self.closed = False

@@ -37,6 +37,7 @@ from nomaflow_host.worker.sources import serve_sources
 from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
 from nomaflow_host.worker.usage import resident_bytes
+from nomaflow_project.reading.worker_environment import credentials_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -134,10 +135,10 @@ class _Worker:
 
     def _check(self, number: int, steps: bytes) -> None:
         """Report the problems of values; validators are the authors' code, and may do anything."""
-        generation, environ, mask = self._services.generation, self._services.environ, self._services.emitter.masker.now
+        generation, mask = self._services.generation, self._services.emitter.masker.now
         letter = None
         with contextlib.suppress(BaseException):  # the attempt will report it
-            found = [each for step in open_checked_steps(steps) for each in generation.check(step, environ=environ)]
+            found = [each for step in open_checked_steps(steps) for each in generation.check(step)]
             letter = seal([replace(each, message=fitting(mask.text(each.message))) for each in found[:_MAX_PROBLEMS]])
         self._services.link.send(
             {"is": "checked", "number": number, "checked": letter is not None}, letter=letter or b""
@@ -235,7 +236,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     worker = _Worker(loop)
     to_host = _HostLink(link=link, loop=loop, on_frame=worker.take)
     connectors = ResolvedConnectors(**bootstrap["connectors"])
-    emitter.masker = WorkerMasker(connectors.secrets)
+    emitter.masker = WorkerMasker({*connectors.secrets, *credentials_in(os.environ)})
 
     def restore() -> None:
         streams.install()

@@ -25,6 +25,7 @@ from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
 from nomaflow_host.worker.usage import Usage
 from nomaflow_project.reading.sources import VARIABLE
+from nomaflow_project.reading.worker_environment import withheld_hint
 from nomaflow_telemetry.tracing import attach
 
 if TYPE_CHECKING:
@@ -277,6 +278,8 @@ class AttemptRun:
     def _outcome_of(self, error: BaseException) -> CallOutcome:
         """Return the outcome of an exception, after its traceback went to the log."""
         outcome = outcome_of_exception(error, self._mask)
+        if hint := withheld_hint(error, self._services.generation.spec.withheld):
+            outcome = replace(outcome, reason=outcome.reason + hint, error=outcome.error + hint)
         if outcome.state is FinishedState.FAILED:
             self.scope.emit(logging.ERROR, time.time_ns() // 1000, _STEP_LOGGER, author_traceback(error, self._mask))
         elif outcome.cancelled_error and self._is_asked:

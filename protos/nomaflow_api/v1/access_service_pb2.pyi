@@ -547,7 +547,7 @@ class AuditRow(google.protobuf.message.Message):
     target: builtins.str
     """target is what it was done to, such as "job:nightly" or "run_…"."""
     outcome: builtins.str
-    """outcome is "ok", or the reason of the refusal."""
+    """outcome is "ok", or the reason of the refusal; "CANCELLED" where the caller left before the answer."""
     note: builtins.str
     """note is what the caller said of it: on whose behalf, why."""
     correlation: builtins.str
@@ -632,6 +632,9 @@ class ReadAuditResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ROWS_FIELD_NUMBER: builtins.int
+    BEFORE_HASH_FIELD_NUMBER: builtins.int
+    before_hash: builtins.str
+    """before_hash is the hash that the first of the rows builds on; empty for row 1, and where a filter left rows out."""
     @property
     def rows(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AuditRow]:
         """rows are in order of seq."""
@@ -640,8 +643,9 @@ class ReadAuditResponse(google.protobuf.message.Message):
         self,
         *,
         rows: collections.abc.Iterable[global___AuditRow] | None = ...,
+        before_hash: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["rows", b"rows"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["before_hash", b"before_hash", "rows", b"rows"]) -> None: ...
 
 global___ReadAuditResponse = ReadAuditResponse
 
@@ -674,9 +678,9 @@ class VerifyAuditResponse(google.protobuf.message.Message):
     first_seq: builtins.int
     """first_seq is the oldest row that is kept."""
     last_seq: builtins.int
-    """last_seq is the newest."""
+    """last_seq is the newest of those checked."""
     last_hash: builtins.str
-    """last_hash is the newest row's hash: the anchor, which the kernel also writes into its log once a day."""
+    """last_hash is that row's hash: the anchor, which the kernel also writes into its log once a day."""
     bad_seq: builtins.int
     """bad_seq is the first row that does not fit. Zero where all do."""
     problem: builtins.str

@@ -7,6 +7,7 @@ succeed. All of it stays under 4 KiB.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ class ErrorRow:
 
 REASONS: Mapping[str, ErrorRow] = {
     "BAD_REQUEST": ErrorRow(_Code.INVALID_ARGUMENT),
+    "CREDENTIAL_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "CURSOR_AHEAD": ErrorRow(_Code.OUT_OF_RANGE),
     "DEADLINE_EXCEEDED": ErrorRow(_Code.DEADLINE_EXCEEDED),
     "HOST_ATTACHED": ErrorRow(_Code.FAILED_PRECONDITION),
@@ -53,6 +55,7 @@ REASONS: Mapping[str, ErrorRow] = {
     "JOB_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "KERNEL_STOPPING": ErrorRow(_Code.UNAVAILABLE, 1.0),
     "NOT_LEADER": ErrorRow(_Code.UNAVAILABLE, 1.0),
+    "NOT_ON_TCP": ErrorRow(_Code.FAILED_PRECONDITION),
     "OPERATION_IN_PROGRESS": ErrorRow(_Code.ABORTED),
     "PERMISSION_DENIED": ErrorRow(_Code.PERMISSION_DENIED),
     "PROTOCOL_UNSUPPORTED": ErrorRow(_Code.FAILED_PRECONDITION),
@@ -104,7 +107,7 @@ def write_details(code: grpc.StatusCode, message: str, details: ErrorDetails) ->
         parts.append(_violations(details.fields))
     if details.retry_seconds is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(round(details.retry_seconds * 1000))
+        retry.retry_delay.FromMilliseconds(math.ceil(details.retry_seconds * 1000))  # never too early
         parts.append(retry)
     number, _ = code.value
     status = status_pb2.Status(code=number, message=cut(message))

@@ -172,7 +172,7 @@ class Pause(google.protobuf.message.Message):
     host: builtins.str
     """host is the paused host. Empty where a job or everything is paused."""
     by: builtins.str
-    """by names who paused."""
+    """by names who paused, as Trigger.by does."""
     why: builtins.str
     """why is the reason given. May be empty."""
     @property

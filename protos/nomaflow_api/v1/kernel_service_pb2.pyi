@@ -165,7 +165,7 @@ class TriggerRunRequest(google.protobuf.message.Message):
     trigger_kind: nomaflow_api.v1.run_pb2.TriggerKind.ValueType
     """trigger_kind says what the caller is; API where unspecified. CRON, CALL_JOB and REPLAY are refused."""
     by: builtins.str
-    """by names who triggers, for the record. Empty means the caller's own name."""
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     allow_overlap: builtins.bool
     """allow_overlap starts the run whatever the job's overlap policy says."""
     validate_only: builtins.bool
@@ -344,7 +344,7 @@ class CancelRunRequest(google.protobuf.message.Message):
     run_id: builtins.str
     """run_id is the run."""
     by: builtins.str
-    """by names who asks. Empty means the caller's own name."""
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     why: builtins.str
     """why is recorded. May be empty."""
     def __init__(
@@ -403,7 +403,7 @@ class ReplayRunRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """request_id makes the call idempotent, as for TriggerRun."""
     by: builtins.str
-    """by names who asks."""
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     from_failed_step: builtins.bool
     """from_failed_step starts at the step that did not succeed; from_step must be empty."""
     @property
@@ -1060,7 +1060,7 @@ class PauseRequest(google.protobuf.message.Message):
     why: builtins.str
     """why is recorded. May be empty."""
     by: builtins.str
-    """by names who asks."""
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     @property
     def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """until ends the pause by itself. Absent means no end."""
@@ -1114,7 +1114,7 @@ class ResumeRequest(google.protobuf.message.Message):
     host: builtins.str
     """host resumes one host."""
     by: builtins.str
-    """by names who asks."""
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     def __init__(
         self,
         *,

@@ -5,9 +5,8 @@ A letter is a struct that is sealed (encoded) where it is born and opened (decod
 the sealed `AttemptOrder` that the worker opens, a `Finished` the sealed `CallOutcome` that the kernel opens.
 
 The format is msgpack: a map of field names to values, without the fields that have their defaults. A reader ignores
-fields that it does not know, so fields may be added. Annotations bound what a reader accepts.
-
-Times are microseconds since the epoch, by the clock of the sender.
+fields that it does not know, so fields may be added. Annotations bound what a reader accepts. Times are microseconds
+since the epoch, by the clock of the sender.
 """
 
 from __future__ import annotations
@@ -118,8 +117,6 @@ class Letter(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 # --- what is asked ----------------------------------------------------------------------------------------------------
-
-
 class AttemptOrder(Letter, frozen=True, kw_only=True):
     """The call to make. Only the worker that makes it opens this letter.
 
@@ -128,7 +125,10 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     :param callable: the reference, such as ``myapp.cleanup:purge_old_sessions``
     :param kwargs_json: JSON object of all layers merged, environment references unresolved; empty means ``{}``
     :param strict_keys: the keys of ``kwargs_json`` that came from op_kwargs: the callable must be able to take them
+    :param literal_kwargs: the keys of ``kwargs_json`` whose values are not of the host's own files: no reference in
+        them is resolved
     :param params_json: JSON object of the merged params, for ``ctx.params``; empty means ``{}``
+    :param literal_params: the same of ``params_json``
     :param secret_keys: the keys of both whose values are masked in all that is written down
     :param prev_rows_affected: that of the last step that ran; None for the first, or if it reported none
     :param parent_chain: the chain of call_job ancestors, root first, as pairs of job id and run id
@@ -144,7 +144,9 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     callable: str
     kwargs_json: bytes = b""
     strict_keys: tuple[str, ...] = ()
+    literal_kwargs: tuple[str, ...] = ()
     params_json: bytes = b""
+    literal_params: tuple[str, ...] = ()
     secret_keys: tuple[str, ...] = ()
     trigger_kind: str = "api"
     trigger_by: str = ""
@@ -200,7 +202,7 @@ class CheckedStep(Letter, frozen=True, kw_only=True):
 
     :param kwargs_json: as in `AttemptOrder`
     :param strict_keys: as in `AttemptOrder`
-    :param given_keys: the keys of ``kwargs_json`` that the caller gave: only these are checked
+    :param given_keys: the keys of ``kwargs_json`` that the caller gave: only these are checked, and as they are
     :param secret_keys: as in `AttemptOrder`
     """
 
@@ -240,8 +242,6 @@ class CancelOrder(Letter, frozen=True, kw_only=True):
 
 
 # --- what happened ----------------------------------------------------------------------------------------------------
-
-
 class Started(Letter, frozen=True, kw_only=True, tag="started", tag_field="is"):
     """The callable is about to be called.
 
@@ -356,8 +356,6 @@ class AttemptAck(Letter, frozen=True, kw_only=True):
 
 
 # --- what is held -----------------------------------------------------------------------------------------------------
-
-
 class InventoryLine(Letter, frozen=True, kw_only=True):
     """One attempt that a host has accepted and may still report on.
 

@@ -166,7 +166,7 @@ class Trigger(google.protobuf.message.Message):
     kind: global___TriggerKind.ValueType
     """kind is what fired the run."""
     by: builtins.str
-    """by names who fired it: a user name, a client's name, or the schedule. Empty where unknown."""
+    """by names who fired it: the principal, "alice", or "alice (for bob)" where it said on whose behalf; or the schedule."""
     @property
     def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """at is the instant of the fire; for a cron fire the scheduled instant, which may lie before the run was queued."""
@@ -590,7 +590,7 @@ class CancelRequest(google.protobuf.message.Message):
     BY_FIELD_NUMBER: builtins.int
     WHY_FIELD_NUMBER: builtins.int
     by: builtins.str
-    """by names who asked."""
+    """by names who asked, as Trigger.by does."""
     why: builtins.str
     """why is the reason given. May be empty."""
     @property

@@ -34,7 +34,8 @@ from nomaflow.client.errors import (
     ReplyTimeout,
     Unauthenticated,
 )
-from nomaflow_api.addresses import has_known_form, split_addresses, uses_tls
+from nomaflow.client.profiles import Profile, ProfileFolder
+from nomaflow_api.addresses import has_known_form, split_addresses
 
 if TYPE_CHECKING:
     from nomaflow.client.kernel_client import KernelClient
@@ -52,6 +53,8 @@ __all__ = [
     "NotFound",
     "NotTrusted",
     "PermissionDenied",
+    "Profile",
+    "ProfileFolder",
     "ProjectAddress",
     "Refused",
     "ReplyTimeout",
@@ -61,7 +64,6 @@ __all__ = [
     "has_known_form",
     "read_token",
     "split_addresses",
-    "uses_tls",
 ]
 
 _LAZY = {

@@ -29,10 +29,7 @@ class AddressSource(Protocol):
         """
 
     def token(self) -> str:
-        """Return the token to send, empty for none.
-
-        :raises Unauthenticated: if a token file cannot be read
-        """
+        """Return the token to send over TLS, empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +62,7 @@ class FixedAddress:
 class ProjectAddress:
     """The kernel of a project directory, which writes its address into ``.nomaflow/address``.
 
-    :param secret: a given token; by default the one in ``.nomaflow/token`` is sent, on TCP only
+    :param secret: a token, where that address is on TCP; empty for none
     """
 
     project: Path
@@ -105,11 +102,8 @@ class ProjectAddress:
         return (self.current(),)
 
     def token(self) -> str:
-        """Return the given token, or on TCP the one of the project's token file."""
-        path = self.project / ".nomaflow" / "token"
-        if self.secret or self.current().startswith("unix:") or not path.exists():
-            return self.secret
-        return read_token(path)
+        """Return the token."""
+        return self.secret
 
 
 def read_token(path: Path) -> str:

@@ -7,14 +7,16 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from nomaflow.client.errors import ClientError, KernelUnreachable
 from nomaflow.client.failures import client_error, retryable
 from nomaflow.client.tls import handshake_failure, open_channel
-from nomaflow_api.addresses import split_addresses
+from nomaflow_api.addresses import is_tcp, split_addresses
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Connection:
     :param source: source of the kernel's addresses, of which one leads; asked again at every try
     :param connect_seconds: time limit for a first answer
     :param retry_seconds: time limit for an answer once the kernel has answered before
-    :param ca: file of the authorities that must vouch for the kernel, PEM; None for the system's
+    :param ca: the authorities that must vouch for the kernel, PEM, or a file of them; None for the system's
     :param on_connected: called with False when an answering kernel goes away and with True when it is back
     """
 
@@ -73,7 +75,7 @@ class Connection:
         source: AddressSource,
         connect_seconds: float,
         retry_seconds: float,
-        ca: Path | None = None,
+        ca: Path | bytes | None = None,
         on_connected: Callable[[bool], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -114,7 +116,8 @@ class Connection:
         while True:
             try:
                 _, stub = self._channel(trial)
-                reply = await getattr(stub, method)(request, timeout=timeout, metadata=self._metadata(traceparent))
+                metadata = self._metadata(trial.address, traceparent)
+                reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await self._failed(trial, error)
             else:
@@ -130,7 +133,7 @@ class Connection:
         channel, _ = self._channel(trial)
         check: Any = channel.unary_unary(_HEALTH)
         try:
-            reply: bytes = await check(b"", timeout=timeout, metadata=self._metadata())
+            reply: bytes = await check(b"", timeout=timeout, metadata=self._metadata(trial.address))
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, trial.address) from None
         return reply == _SERVING
@@ -145,7 +148,7 @@ class Connection:
         while True:
             try:
                 _, stub = self._channel(trial)
-                call: Any = getattr(stub, method)(request, metadata=self._metadata())
+                call: Any = getattr(stub, method)(request, metadata=self._metadata(trial.address))
                 try:
                     async for message in call:
                         self._note_answer()
@@ -163,12 +166,13 @@ class Connection:
         address = trial.address = self._route.address()
         if address not in self._channels:
             channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
-            # The generated file has one stub class; an asynchronous channel makes its calls awaitable.
-            self._channels[address] = channel, cast("Any", KernelServiceStub(channel))
+            # The generated files have one stub class each; an asynchronous channel makes its calls awaitable.
+            calls = {**vars(KernelServiceStub(channel)), **vars(AccessServiceStub(channel))}
+            self._channels[address] = channel, SimpleNamespace(**calls)
         return self._channels[address]
 
-    def _metadata(self, traceparent: str = "") -> tuple[tuple[str, str], ...]:
-        token = self._source.token()
+    def _metadata(self, address: str, traceparent: str = "") -> tuple[tuple[str, str], ...]:
+        token = self._source.token() if is_tcp(address) else ""  # the socket's directory is the proof there
         trace = (("traceparent", traceparent),) if traceparent else ()
         return (("authorization", f"Bearer {token}"), *trace) if token else trace
 
@@ -210,7 +214,7 @@ class Connection:
             return error
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
             return client_error(error, address=address)
-        untrusted = handshake_failure(error.details() or "", address=address, with_ca=self._ca is not None)
+        untrusted = handshake_failure(error.details() or "", address=address)
         return untrusted or client_error(error, address=self._route.tried(address))
 
 

@@ -34,8 +34,8 @@ STATUS_ERRORS: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
 _FIXES: Mapping[type[errors.ClientError], str] = {
     errors.KernelUnreachable: "start one with: nomaflow up DIR; or name another with --address",
     errors.ReplyTimeout: "try again; a trigger with the same key starts no second run",
-    errors.Unauthenticated: "give the token with --token, NOMAFLOW_TOKEN or NOMAFLOW_TOKEN_FILE; "
-    "the kernel of a project keeps it in DIR/.nomaflow/token",
+    errors.Unauthenticated: "log in with a join string: nomaflow login FILE; a script gives a token with --token-file "
+    "or NOMAFLOW_TOKEN. On the kernel's machine, `nomaflow token create` makes both",
     errors.KernelFailed: "the kernel's log has the cause",
 }
 

@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from nomaflow.client import values
 from nomaflow.client.address import AddressSource, FixedAddress
+from nomaflow.client.audit_reading import AuditReading
+from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
 from nomaflow.client.requests import (
     TriggerOrder,
@@ -20,6 +22,7 @@ from nomaflow.client.requests import (
     to_json_bytes,
     trigger_span,
 )
+from nomaflow.client.token_calls import TokenCalls
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode, timestamp
 
@@ -31,7 +34,7 @@ _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
 _SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
-class KernelClient:
+class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
@@ -40,8 +43,9 @@ class KernelClient:
 
     :param address: ``unix:/path/kernel.sock``, ``host:port``, ``tls://host:port``, or a source that is asked at every
         try; several, in a list or separated by commas, if kernels stand by for each other: the client finds the leader
-    :param token: sent as a bearer token; empty for none
-    :param ca: file of the authorities that must vouch for the kernel, PEM, for TLS; None for those of the system
+    :param token: sent as a bearer token, over TLS only; empty for none
+    :param ca: the authorities that must vouch for a kernel on TCP: a file of them, or their PEM as bytes; None for
+        those of the system
     :param by: name of the caller in triggers, cancels and pauses, for the record
     :param connect_seconds: time limit for a first answer
     :param retry_seconds: time limit for an answer once the kernel has answered before
@@ -53,7 +57,7 @@ class KernelClient:
         address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
-        ca: Path | str | None = None,
+        ca: Path | str | bytes | None = None,
         by: str = "",
         connect_seconds: float = 5.0,
         retry_seconds: float = 60.0,
@@ -65,7 +69,7 @@ class KernelClient:
             source=source,
             connect_seconds=connect_seconds,
             retry_seconds=retry_seconds,
-            ca=Path(ca) if ca else None,
+            ca=Path(ca) if isinstance(ca, str) and ca else ca or None,
             on_connected=on_connected,
         )
 

@@ -64,7 +64,7 @@ class SyncKernelClient:
         address: str | Sequence[str] | AddressSource,
         *,
         token: str = "",
-        ca: Path | str | None = None,
+        ca: Path | str | bytes | None = None,
         by: str = "",
         connect_seconds: float = 5.0,
         retry_seconds: float = 60.0,
@@ -104,20 +104,29 @@ class SyncKernelClient:
         self._loop.close()
 
     cancel = _call(KernelClient.cancel)
+    create_token = _call(KernelClient.create_token)
     forget_host = _call(KernelClient.forget_host)
+    get_authority = _call(KernelClient.get_authority)
     get_job = _call(KernelClient.get_job)
     get_kernel = _call(KernelClient.get_kernel)
     get_run = _call(KernelClient.get_run)
+    list_certificates = _call(KernelClient.list_certificates)
     list_hosts = _call(KernelClient.list_hosts)
     list_jobs = _call(KernelClient.list_jobs)
     list_runs = _stream(KernelClient.list_runs)
+    list_tokens = _call(KernelClient.list_tokens)
     pause = _call(KernelClient.pause)
+    read_audit = _stream(KernelClient.read_audit)
     read_logs = _stream(KernelClient.read_logs)
     reload_host = _call(KernelClient.reload_host)
+    renew_authority = _call(KernelClient.renew_authority)
     replay = _call(KernelClient.replay)
     resume = _call(KernelClient.resume)
+    revoke = _call(KernelClient.revoke)
+    rotate_token = _call(KernelClient.rotate_token)
     trigger = _call(KernelClient.trigger)
     trigger_many = _call(KernelClient.trigger_many)
+    verify_audit = _call(KernelClient.verify_audit)
     wait = _call(KernelClient.wait)
     watch_events = _stream(KernelClient.watch_events)
     watch_run = _stream(KernelClient.watch_run)

@@ -1,28 +1,29 @@
-"""TLS for callers: the trusted authorities, and explanations of failed handshakes."""
+"""TLS for callers: the trusted authorities, and explanations of failed handshakes. Every TCP address is TLS."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
 from nomaflow.client.errors import NotTrusted
-from nomaflow_api.addresses import TLS_SCHEME, is_tcp, uses_tls
+from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 
-__all__ = ["handshake_failure", "open_channel"]
+__all__ = ["Pair", "handshake_failure", "open_channel"]
 
 _UNKNOWN_AUTHORITY = (
-    "nobody trusted has signed the certificate of the kernel at {address}",
-    "name the authority that has: --ca FILE, NOMAFLOW_CA, or [host] kernel_ca for a host",
+    "what listens at {address} is not the kernel that this side trusts: nobody trusted has signed its certificate",
+    "join or log in with a string of this kernel, or name the authority that has signed: --ca FILE, NOMAFLOW_CA",
 )
 _FAILURES: Sequence[tuple[str, str, str]] = (
     (
         "certificate has expired",
         "the certificate of the kernel at {address} has expired",
-        "renew it on the kernel's machine, and look at this machine's clock",
+        "renew it on the kernel's machine with `nomaflow pki renew`, and look at this machine's clock",
     ),
     (
         "certificate is not yet valid",
@@ -38,8 +39,8 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
     ("certificate signature failure", *_UNKNOWN_AUTHORITY),  # an authority of the same name, with another key
     (
         "wrong_version_number",
-        "what listens at {address} does not speak TLS",
-        "give the kernel a certificate, or on its own machine leave out tls:// and --ca",
+        "what listens at {address} does not speak TLS, so it is no kernel",
+        "see which program listens there",
     ),
     (
         "tls handshake failed",
@@ -49,39 +50,61 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
 )
 """What gRPC's text has in it, lower case, the first that fits; what it means; the way out."""
 
+_CUT_OFF = (
+    "what listens at {address} ends the connection at once",
+    "the hosts' door does so with everybody who has no good certificate; commands use the clients' door",
+)
+_NOT_TAKEN = (
+    "what listens at {address} ends the connection at once, as a kernel does that does not take {shown}",
+    "if that stays so, join again: `nomaflow token create --host NAME` on the kernel's machine makes a string for it",
+)
 _ATTEMPT = ("grpc.min_reconnect_backoff_ms", 10_000)
 """How long one attempt to connect may take: a handshake goes to and fro several times, perhaps round the world."""
 
-_CUT_OFF = (
-    "what listens at {address} ends plaintext connections at once",
-    "where it wants TLS, write tls://{address}, or name its authority with --ca FILE",
-)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """A certificate to show, PEM, with those between it and its root, and its key."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
 
 
-def open_channel(address: str, *, ca: Path | None, options: Sequence[tuple[str, int]]) -> grpc.aio.Channel:
-    """Return a channel to an address, with TLS if the address or the authorities ask for it.
+def open_channel(
+    address: str, *, ca: Path | bytes | None, options: Sequence[tuple[str, int]], pair: Pair | None = None
+) -> grpc.aio.Channel:
+    """Return a channel to an address: in plaintext on a Unix socket, with TLS on TCP.
 
-    :param ca: PEM, read now; None for the system's authorities
+    :param ca: the trusted authorities, PEM, or a file of them, read now; None for the system's
+    :param pair: a certificate to show; None for none
     :raises NotTrusted: if that file cannot be used
     """
-    if not uses_tls(address, with_ca=ca is not None):
+    if not is_tcp(address):
         return grpc.aio.insecure_channel(address, options=list(options))
-    roots = _read_authorities(ca) if ca is not None else _system_authorities()
+    roots = _read_authorities(ca) if isinstance(ca, Path) else ca or _system_authorities()
     others = (option for option in options if option[0] != _ATTEMPT[0])
-    credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=roots,
+        private_key=pair.key if pair else None,
+        certificate_chain=pair.certificate if pair else None,
+    )
     return grpc.aio.secure_channel(address.removeprefix(TLS_SCHEME), credentials, options=[*others, _ATTEMPT])
 
 
-def handshake_failure(details: str, *, address: str, with_ca: bool) -> NotTrusted | None:
-    """Return the TLS error in gRPC's text about a failed connection, or None if the text is about something else."""
-    text, found = details.lower(), None
-    if uses_tls(address, with_ca=with_ca):
-        found = next(((message, fix) for mark, message, fix in _FAILURES if mark in text), None)
-    elif is_tcp(address) and text.startswith("failed to connect") and "socket closed" in text:
-        found = _CUT_OFF
+def handshake_failure(details: str, *, address: str, shown: str = "") -> NotTrusted | None:
+    """Return the TLS error in gRPC's text about a failed connection, or None if the text is about something else.
+
+    :param shown: what the caller calls the certificate that it has shown; empty for none
+    """
+    if not is_tcp(address):
+        return None
+    text = details.lower()
+    found = next(((message, fix) for mark, message, fix in _FAILURES if mark in text), None)
+    if found is None and text.startswith("failed to connect") and "socket closed" in text:
+        found = _NOT_TAKEN if shown else _CUT_OFF
     if found is None:
         return None
-    message, fix = (part.format(address=address.removeprefix(TLS_SCHEME)) for part in found)
+    message, fix = (part.format(address=address.removeprefix(TLS_SCHEME), shown=shown) for part in found)
     return NotTrusted(message, fix=fix)
 
 

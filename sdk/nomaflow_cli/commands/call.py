@@ -33,7 +33,7 @@ def call(
         "reference": reference,
         "op_kwargs": parse_params(param or []),
         "log_level": level_number(log_level),
-        "project": str(require_project(invocation.project)),
+        "project": str(require_project(invocation.project, invocation.trust, runs_code=True)),
     }
     outcome = _in_child(order)
     answer(invocation, outcome, _text(outcome))

@@ -38,7 +38,7 @@ def check(
     ] = False,
 ) -> None:
     """Check the project's files and callables. Exits with 1 if there is an error."""
-    project = require_project(directory or invocation.project)
+    project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     report = _with_pitfalls(_report(project, importing=not no_import, from_original=from_original), project)
     answer(invocation, report.to_json(), lambda: pages.check_page(report))
     if not report.ok:
@@ -119,7 +119,7 @@ def schedule(
     from nomaflow_project.check.planning import schedule_table
     from nomaflow_project.check.project import check_project
 
-    report = check_project(require_project(directory or invocation.project))
+    report = check_project(require_project(directory or invocation.project, invocation.trust))
     known = {each.job_id: each for each in report.jobs}
     unknown = [name for name in job or () if name not in known]
     if unknown:

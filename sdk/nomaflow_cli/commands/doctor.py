@@ -28,7 +28,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Examine a project and its processes, and print each problem with its fix. Exits with 1 if there is a problem."""
-    project = require_project(directory or invocation.project)
+    project = require_project(directory or invocation.project, invocation.trust)
     findings = list(examine(replace(invocation, project=project), project, store=store, deep=deep))
     ok = all(finding.level is not Level.PROBLEM for finding in findings)
     shape = {"ok": ok, "project": str(project), "findings": [finding.to_json() for finding in findings]}

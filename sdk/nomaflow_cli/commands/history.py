@@ -43,7 +43,7 @@ def backup(
     store: _Store = "",
 ) -> None:
     """Write the history to a file on the kernel's machine. The kernel may be running."""
-    project = require_project(invocation.project)
+    project = require_project(invocation.project, invocation.trust)
     try:
         published = (project / ".nomaflow" / "address").read_text(encoding="utf-8").strip()
     except OSError:
@@ -91,7 +91,7 @@ def restore(
     ] = False,
 ) -> None:
     """Restore a project's history from a backup while its kernel is stopped. Nothing starts until nomaflow resume."""
-    project = require_project(directory or invocation.project)
+    project = require_project(directory or invocation.project, invocation.trust)
     options = [option for option, on in (("--force", force), ("--no-pause", no_pause)) if on]
     done = run_store_tool("restore", os.path.abspath(file), *options, project=project, store=store)
     answer(invocation, _shape(done), "\n".join(_restored(done)))
@@ -151,7 +151,7 @@ def reclaim(
 
 def _folder(invocation: Invocation) -> Path:
     """Return the folder at which relative paths begin: stores named in full need no project."""
-    return invocation.project or project_around() or working_directory()
+    return invocation.project or project_around(invocation.trust) or working_directory()
 
 
 def _newest_event(done: dict[str, Any]) -> datetime | None:

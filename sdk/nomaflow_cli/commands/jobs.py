@@ -68,7 +68,7 @@ def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The 
 
 
 def _project(invocation: Invocation) -> Path | None:
-    return invocation.project or project_around()
+    return invocation.project or project_around(invocation.trust)
 
 
 @remote_command("pause")

@@ -14,13 +14,14 @@ from typing import Annotated
 
 import typer
 
+from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import (
     APP,
-    CaOption,
     Directory,
     Invocation,
     ProjectOption,
+    TrustOption,
     local_command,
     require_extra,
 )
@@ -43,23 +44,24 @@ def up(
     ] = "",
     store: Annotated[str, typer.Option("--store", help="The kernel's store; default: SQLite in .nomaflow/.")] = "",
     name: Annotated[str, typer.Option("--name", help="The host's name; default: \\[host] name of nomaflow.toml.")] = "",
-    ca: CaOption = None,
     watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code when a file is saved.")] = False,
     log_format: Annotated[str, typer.Option("--log-format", help="Format of the log files: text or json.")] = "",
     metrics: Annotated[
         str,
         typer.Option(
-            "--metrics", help="Address of the kernel's metrics, as 127.0.0.1:PORT; the host's use the next port."
+            "--metrics",
+            help="Address of the kernel's metrics, 127.0.0.1:PORT or unix:PATH; the host's use PORT + 1 or PATH-host.",
         ),
     ] = "",
 ) -> None:
     """Run a project's kernel and host in the foreground. Ctrl-C drains and stops them."""
-    project = require_project(directory or invocation.project)
+    keep_memory_private()  # it has the environment of both
+    project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     _require_state_folder(project)
     both = _given("--log-format", log_format)
     kernel_options = (*_given("--address", address), *_given("--store", store), *_given("--metrics", metrics), *both)
     host_options = (
-        *_given("--name", name), *_given("--ca", str(ca or "")), *(["--watch"] if watch else ()),
+        *_given("--name", name), *(["--watch"] if watch else ()),
         *_given("--metrics", _next_port(metrics)), *both,
     )  # fmt: skip
     reporter = JsonReporter() if invocation.as_json else TextReporter(console=console())
@@ -70,7 +72,6 @@ def up(
             reporter=reporter,
             kernel_options=kernel_options,
             host_options=host_options,
-            ca=ca,
             drain_seconds=_drain_seconds(project) + _DRAIN_MARGIN,
         )
         loop = asyncio.get_running_loop()
@@ -111,7 +112,12 @@ def _require_state_folder(project: Path) -> None:
 
 
 def _next_port(address: str) -> str:
-    """Return the address of the host's metrics beside the kernel's. A malformed one is the kernel's to refuse."""
+    """Return the address of the host's metrics beside the kernel's: the next port, or PATH-host for a Unix socket.
+
+    A malformed one is the kernel's to refuse.
+    """
+    if address.startswith("unix:"):
+        return f"{address}-host"
     place, _, port = address.rpartition(":")
     if not port.isdecimal():
         return address
@@ -143,28 +149,34 @@ def _drain_seconds(project: Path) -> float:
 
 
 @APP.command("kernel", context_settings=_PASSING, add_help_option=False)
-def kernel(context: typer.Context, directory: Directory = None, project: ProjectOption = None) -> None:
+def kernel(
+    context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
+) -> None:
     """Run only a project's kernel. Other options, such as --address and --store, are passed to it."""
-    _become("kernel", directory, project, context.args)
+    _become("kernel", directory, project, trust, context.args)
 
 
 @APP.command("host", context_settings=_PASSING, add_help_option=False)
-def host(context: typer.Context, directory: Directory = None, project: ProjectOption = None) -> None:
-    """Run only a project's host. Other options, such as --kernel ADDRESS and --watch, are passed to it."""
-    _become("host", directory, project, context.args)
+def host(
+    context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
+) -> None:
+    """Run only a project's host. Other options, such as --join FILE and --watch, are passed to it."""
+    _become("host", directory, project, trust, context.args)
 
 
-def _become(part: str, directory: Path | None, project: Path | None, options: Sequence[str]) -> None:
+def _become(
+    part: str, directory: Path | None, project: Path | None, trust: Path | None, options: Sequence[str]
+) -> None:
     """Replace this process with the part, which has the help for its options.
 
     :param directory: the first of the options if no directory is given
     :raises CliError: if the part is not installed, or there is no project
     """
     require_extra(part)
-    if {"-h", "--help"} & {str(directory), *options}:
+    first = () if directory is None or not str(directory).startswith("-") else (str(directory),)
+    if {"-h", "--help"} & {*first, *options}:
         command = part_command(part, Path(), "--help")
-    elif directory is not None and str(directory).startswith("-"):
-        command = part_command(part, require_project(project), str(directory), *options)
     else:
-        command = part_command(part, require_project(directory or project), *options)
+        named = project if first else directory or project
+        command = part_command(part, require_project(named, trust, runs_code=part == "host"), *first, *options)
     os.execv(command[0], command)  # noqa: S606  # no shell is wanted

@@ -71,7 +71,7 @@ def install(
     """Write systemd units for a project's kernel and host, and print the command that starts them."""
     for part in [only] if only else Part:
         require_extra(part.value)
-    project = require_project(directory or invocation.project)
+    project = require_project(directory or invocation.project, invocation.trust)
     places = Places.of(os.environ, user=user, root=root.absolute())
     wanted = Installation(
         places=places,

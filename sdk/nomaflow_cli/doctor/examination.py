@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_cli.doctor.findings import Finding, problem, warning
+from nomaflow_cli.doctor.isolation import examine_isolation
 from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
 from nomaflow_cli.doctor.store_files import examine_certificate, examine_store
@@ -28,6 +29,7 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
     """
     yield from examine_machine(project)
     yield from examine_project(project)
+    yield from examine_isolation(project)
     view, trouble = None, None
     try:
         view = talk(invocation, look)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from nomaflow.client.errors import ClientError
+from nomaflow_cli.doctor.access import examine_access
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.kernel_access import first
 from nomaflow_cli.versions import installed_version
@@ -18,12 +20,14 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import (
         CatalogueView,
+        CertificateView,
         HostView,
         InstanceView,
         JobView,
         KernelView,
         RefusedLoadView,
         RunView,
+        TokenView,
     )
 
 __all__ = ["SystemView", "examine_system", "look"]
@@ -36,7 +40,11 @@ _SPILLED_BYTES = 64 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemView:
-    """A kernel's answers at one moment. ``read_seconds`` is what a read of its store took."""
+    """A kernel's answers at one moment.
+
+    :param read_seconds: what a read of its store took
+    :param access: its tokens and certificates; None if the caller may not see them
+    """
 
     kernel: KernelView
     serving: bool
@@ -45,6 +53,7 @@ class SystemView:
     queued: list[RunView]
     running: list[RunView]
     read_seconds: float
+    access: tuple[list[TokenView], list[CertificateView]] | None = None
 
 
 async def look(client: KernelClient) -> SystemView:
@@ -60,7 +69,16 @@ async def look(client: KernelClient) -> SystemView:
         catalogue=await client.list_jobs(),
         queued=queued,
         running=await first(_MANY, client.list_runs(states=["RUNNING"], page_size=200)),
+        access=await _who_may(client),
     )
+
+
+async def _who_may(client: KernelClient) -> tuple[list[TokenView], list[CertificateView]] | None:
+    """Return all good tokens and certificates; None if this caller may not see them."""
+    try:
+        return await client.list_tokens(), await client.list_certificates()
+    except ClientError:
+        return None
 
 
 def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator[Finding]:
@@ -74,6 +92,9 @@ def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator
     yield from _runs(view, now)
     yield from _jobs(view.catalogue)
     yield _fires(view.catalogue, now)
+    if view.access is not None:
+        tokens, certificates = view.access
+        yield from examine_access(tokens, certificates, now=now)
 
 
 def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:

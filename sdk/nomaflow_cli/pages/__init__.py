@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nomaflow_cli.pages.audit import audit_line, verdict_lines
+    from nomaflow_cli.pages.authority import authority_page
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
     from nomaflow_cli.pages.jobs import job_page, jobs_page, no_such_jobs, schedule_page
     from nomaflow_cli.pages.log_lines import print_log
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
+    from nomaflow_cli.pages.tokens import issued_page, tokens_page
 
 __all__ = [
+    "audit_line",
+    "authority_page",
     "check_page",
     "doctor_page",
     "hosts_page",
+    "issued_page",
     "job_page",
     "jobs_page",
     "no_such_jobs",
@@ -28,14 +34,19 @@ __all__ = [
     "started_line",
     "started_page",
     "summary",
+    "tokens_page",
+    "verdict_lines",
 ]
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
+    "audit": ("audit_line", "verdict_lines"),
+    "authority": ("authority_page",),
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),
     "jobs": ("job_page", "jobs_page", "no_such_jobs", "schedule_page"),
     "log_lines": ("print_log",),
     "runs": ("run_page", "runs_table", "started_line", "started_page", "summary"),
+    "tokens": ("issued_page", "tokens_page"),
 }
 
 

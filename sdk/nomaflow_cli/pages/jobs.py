@@ -35,7 +35,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
         return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
     columns: list[Column[JobView]] = [
         Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
-        Column("host", lambda job: Text(job.host), from_width=90),
+        Column("host", _host, from_width=90),
         Column("schedule", _schedule, from_width=70),
         Column("next", lambda job: Text(_next(job), no_wrap=True)),
         Column("last run", _last_run, from_width=56),
@@ -71,6 +71,11 @@ def _near(asked: str, known: Collection[str]) -> str:
     if not names:
         return "there are none"
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(printable(each) for each in names[:_NAMES])}"
+
+
+def _host(job: JobView) -> Text:
+    of = f" (of {printable(job.owner)})" if job.owner not in ("", job.host) else ""
+    return Text.assemble(printable(job.host), (of, "dim"))
 
 
 def _schedule(job: JobView) -> Text:
@@ -124,6 +129,7 @@ def job_page(job: JobView, recent: Sequence[RunView]) -> RenderableType:
 def _facts(job: JobView) -> RenderableType:
     return facts(
         ("host", job.host or "none"),
+        ("owner", f"host {job.owner}" if job.owner not in ("", job.host) else ""),
         ("schedule", f"{job.schedule} {job.timezone}".strip() if job.schedule else "none"),
         ("next", ", ".join(_fire(each) for each in job.next_fires[:3])),
         ("tags", ", ".join(job.tags)),

@@ -66,7 +66,6 @@ class ProjectSupervisor:
     """Runs a project's kernel and host as children.
 
     :param kernel_options: options of the kernel's command line; ``host_options`` those of the host's
-    :param ca: file of the authorities that must vouch for the kernel, if it listens only with TLS
     :param drain_seconds: time that the host has to end after a stop request
     """
 
@@ -77,12 +76,10 @@ class ProjectSupervisor:
         reporter: Reporter,
         kernel_options: tuple[str, ...] = (),
         host_options: tuple[str, ...] = (),
-        ca: Path | None = None,
         drain_seconds: float = 40.0,
     ) -> None:
         self._project = project
         self._reporter = reporter
-        self._ca = ca
         self._drain_seconds = drain_seconds
         # Each request of the person sets the next one; a part that fails sets the first one, too.
         self._over, self._hurry, self._kill = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -103,7 +100,6 @@ class ProjectSupervisor:
         """Return a client that waits for the project's kernel, even while it is being restarted."""
         return kernel_client(
             self.address,
-            ca=self._ca,
             by=by,
             connect_seconds=_READY_SECONDS,
             retry_seconds=float("inf"),

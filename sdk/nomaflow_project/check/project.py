@@ -27,6 +27,7 @@ from nomaflow_project.reading.files import JobFile, read_project
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
+from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["CheckReport", "check_project"]
@@ -97,6 +98,8 @@ def check_project(
     if project.settings is not None:
         host, found = _check_settings(project.settings, variables.environ, sources)
         problems += found
+        if project.settings.error is None and (told := open_store_password(root / "nomaflow.toml")):
+            problems.append(told)
     if project.connectors is not None:
         problems += _check_connectors(root / project.connectors.path, project.connectors.path, sources)
     for file in project.job_files:
@@ -105,6 +108,7 @@ def check_project(
     name = str((manifest or {}).get("host") or host or root.resolve().name)
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
+    load = replace(load, jobs=tuple(job.with_problem(*_check_aim(job)) for job in load.jobs))
     read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
     return CheckReport(
         root=str(root),
@@ -113,6 +117,17 @@ def check_project(
         problems=with_lines((*problems, *map(_with_advice, load.problems)), root),
         changes=changed_meanings(project.job_files) if from_original else (),
     )
+
+
+def _check_aim(job: LoadedJob) -> Iterator[Problem]:
+    """Yield a warning if another host is to run a job: whether it accepts that stands in its own nomaflow.toml."""
+    target = "" if job.definition is None else job.definition.host
+    if target not in ("", job.host):
+        yield (job.place / "host").warning(
+            "job_for_another_host",
+            f"host {target!r} is to run it, and does so only if it accepts jobs of host {job.host!r}",
+            fix=f'in the nomaflow.toml of {target!r}: [host] accept_jobs_from = ["{job.host}"]',
+        )
 
 
 def _check_settings(file: JobFile, environ: Mapping[str, str], sources: Values) -> tuple[str, list[Problem]]:

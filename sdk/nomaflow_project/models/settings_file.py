@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.values import LogLevel
+from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.reading.keys import Entry, key, seconds
 
-__all__ = ["HOST_NAME", "HostSection", "KernelSection", "PathSection", "SettingsFile"]
+__all__ = [
+    "HOST_NAME",
+    "AccessSection",
+    "AuditPolicy",
+    "HostSection",
+    "KernelSection",
+    "PathSection",
+    "QuotaSection",
+    "SettingsFile",
+]
 
+_ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_JOIN = "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
 def _host_name(value: str) -> str:
@@ -28,7 +42,65 @@ def _host_name(value: str) -> str:
     return value
 
 
+def _variable_name(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise PydanticCustomError(
+            "bad_variable",
+            "{got} is not the name of a variable",
+            {"got": repr(value[:80]), "fix": "write a name such as 'APP_REGION', or the beginning of several, 'APP_*'"},
+        )
+    return value
+
+
 HostName = Annotated[str, AfterValidator(_host_name)]
+VariableName = Annotated[str, AfterValidator(_variable_name)]
+
+
+def _role_name(value: str) -> str:
+    if value in BUILT_IN_ROLES:
+        raise PydanticCustomError(
+            "reserved_role",
+            "the role {got} is built in and cannot be changed",
+            {"got": repr(value), "fix": "choose another name"},
+        )
+    if not _ROLE_NAME.fullmatch(value):
+        raise PydanticCustomError(
+            "bad_role_name",
+            "{got} is not the name of a role; expected at most 32 lower-case letters, digits, '-' or '_'",
+            {"got": repr(value[:80]), "fix": "give a name such as 'nightwatch'"},
+        )
+    return value
+
+
+def _grant(value: str) -> str:
+    try:
+        split_grant(value)
+    except ValueError as error:
+        raise PydanticCustomError(
+            "bad_grant", "{problem}", {"problem": str(error), "fix": "write VERB SCOPE, such as 'cancel job:nightly*'"}
+        ) from None
+    return value
+
+
+RoleName = Annotated[str, AfterValidator(_role_name)]
+GrantText = Annotated[str, AfterValidator(_grant)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditPolicy(Entry):
+    """The audit: who changed what, and what was refused."""
+
+    enabled: bool = key(default=True, meaning="Whether it is written. Without it, refused calls are only in the log.")
+    keep_days: int = key(400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500)
+
+
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        _host_name(name or " ")  # no name may be empty here
+    return names
+
+
+HostNames = Annotated[tuple[str, ...], AfterValidator(_host_names)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,19 +109,26 @@ class KernelSection(Entry):
 
     listen: str = key(
         "",
-        "Addresses, separated by commas: `unix:PATH`, `HOST:PORT` or `tls://HOST:PORT`. "
-        "Empty, or `unix:` alone: a Unix socket in `.nomaflow/`.",
+        "Addresses for clients, separated by commas: `unix:PATH` for the owner, `tls://HOST:PORT`, or `HOST:PORT` for "
+        "the same, for others. Empty, `unix:` alone, or no Unix socket among them: one in `.nomaflow/` too.",
     )
-    token_file: str = key(
-        "", "File with the token that TCP clients must show. Empty: `.nomaflow/token`, made if absent."
+    listen_hosts: str = key("", "Addresses for hosts, `tls://HOST:PORT`. Empty: the port after each of `listen`.")
+    listen_join: str = key(
+        "", "Addresses at which join strings are used, `tls://HOST:PORT`. Empty: the port after each of `listen_hosts`."
     )
-    host_token_file: str = key(
-        "", "File with the token that TCP hosts must show. Empty: `.nomaflow/host-token`, made if absent."
+    tls_cert: str = key(
+        "",
+        "File with a certificate for clients and for joining, PEM, and those between it and its root. "
+        "Empty: one of the kernel's own authority, in `.nomaflow/pki/`.",
     )
-    tls_cert: str = key("", "File with the certificate of `tls://` addresses, PEM, and those between it and its root.")
     tls_key: str = key("", "File with the certificate's key, PEM, readable by the kernel's user only.")
+    tls_ca: str = key(
+        "",
+        "File with the authority of `tls_cert`, PEM, for join strings. Empty: callers' systems know it.",
+    )
     advertise: str = key(
-        "", "Addresses at which others reach this kernel, told by a kernel that stands by. Empty: as in `listen`."
+        "",
+        "Addresses at which clients on other machines reach this kernel; hosts dial the same names. Empty: `listen`.",
     )
     leader_ttl_seconds: float = key(
         15.0,
@@ -72,26 +151,40 @@ class KernelSection(Entry):
     drain_seconds: float = seconds(10.0, "Time to finish open calls when stopping; 2 s at most.", zero=True)
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
-    metrics: str = key("", "Loopback address such as `127.0.0.1:9464` to serve Prometheus metrics on. Empty: none.")
+    metrics: str = key(
+        "", "Address of Prometheus metrics: `127.0.0.1:9464` on loopback, or `unix:PATH`, a Unix socket. Empty: none."
+    )
+    metrics_token_file: str = key("", "File with the bearer token that a scrape has to show. Empty: none is asked for.")
     retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
+    audit: AuditPolicy = key(AuditPolicy, "The audit.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostSection(Entry):
     """The plugin host."""
 
+    REPLACED: ClassVar[Mapping[str, str]] = {
+        "token_file": f"remove it: a host proves itself with a certificate. {_JOIN}",
+        "kernel_ca": f"remove it: a host knows its kernel's authority since it has joined. {_JOIN}",
+    }
+
     name: HostName = key("", "The host's name, a team's. Empty: the name of the project's folder.")
     kernel: str = key(
         "",
-        "Address of the kernel, several separated by commas; with TLS wherever it is not on loopback. "
-        "Empty: that of the project's kernel.",
+        "Address of the kernel's door for hosts, several separated by commas. "
+        "Empty: that of the kernel that the host has joined (`--join`), else the project's own kernel.",
     )
-    token_file: str = key("", "File with the token that the kernel asks for on TCP, readable by the host's user only.")
-    kernel_ca: str = key("", "File with the authorities that vouch for the kernel, PEM. Empty: those of the system.")
     max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=100_000)
     max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
     max_parallel: int | None = key(
         None, "Steps of either kind at once, over all instances of the host. Default: no bound.", ge=1, le=1_000_000
+    )
+    accept_jobs_from: HostNames = key(
+        tuple,
+        "Hosts whose jobs may name this one with `host`: it runs what they name. They may call its jobs too.",
+    )
+    accept_calls_from: HostNames = key(
+        tuple, "Hosts whose jobs may start jobs of this one with `call_job`, and get their results."
     )
     shared_workers: int | None = key(None, "Shared worker processes. Default: one per core.", ge=1, le=1024)
     cancel_grace_seconds: float = seconds(
@@ -108,11 +201,20 @@ class HostSection(Entry):
         "Files with variables of the project, `NAME=value` lines, relative to it; a path or several. "
         "The process's own environment wins; a reload reads them again.",
     )
-    pass_env: tuple[str, ...] = key(tuple, "Variables that workers get although they hold secrets.")
+    pass_env: tuple[VariableName, ...] = key(
+        tuple,
+        "Further variables of the host that workers get, also secret ones; `NAME*` stands for all that begin so and "
+        "are not secret.",
+    )
     secret_key_file: str = key(
         "",
         "File with the keys of `ENC:` values, newest first, readable by the host's user only. "
         "NOMAFLOW_SECRET_KEY and NOMAFLOW_SECRET_KEY_FILE win.",
+    )
+    run_as: str = key(
+        "",
+        "User as whom the project's code runs: templates and workers. The host itself needs the rights of root. "
+        "Empty: the host's own user.",
     )
     recycle_after_steps: int | None = key(
         None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
@@ -132,7 +234,31 @@ class HostSection(Entry):
     )
     log_level: LogLevel = key("INFO", "Lowest level of the host's own log.")
     log_format: Literal["text", "json"] = key("text", "The host's own log: for people, or one JSON object a line.")
-    metrics: str = key("", "Loopback address such as `127.0.0.1:9465` to serve Prometheus metrics on. Empty: none.")
+    metrics: str = key(
+        "", "Address of Prometheus metrics: `127.0.0.1:9465` on loopback, or `unix:PATH`, a Unix socket. Empty: none."
+    )
+    metrics_token_file: str = key("", "File with the bearer token that a scrape has to show. Empty: none is asked for.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuotaSection(Entry):
+    """The most that one user or service may ask of the kernel over TCP. The owner on the Unix socket is exempt."""
+
+    calls_per_second: float = key(50.0, "Calls, on average over 10 s.", gt=0, le=1e6)
+    triggers_per_second: float = key(20.0, "Runs to start, on average over 60 s.", gt=0, le=1e6)
+    streams: int = key(50, "Open watches and followed logs at once.", ge=1, le=10_000)
+    queued_runs: int = key(10_000, "Runs that wait to start.", ge=1, le=1_000_000)
+    bytes_per_second: int = key(1_048_576, "Size of requests, on average over 10 s.", unit="bytes", ge=1024, le=1 << 40)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccessSection(Entry):
+    """Who may do what, over TCP."""
+
+    roles: dict[RoleName, tuple[GrantText, ...]] = key(
+        dict, 'Roles of your own, name → grants: `nightwatch = ["read *", "cancel job:nightly*"]`.'
+    )
+    quotas: QuotaSection = key(QuotaSection, "The most that one caller may ask.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +275,7 @@ class SettingsFile(Entry):
     app: dict[str, Any] = key(dict, "Free-form; `settings.app` in a callable.")
     kernel: KernelSection = key(KernelSection, "The kernel.")
     host: HostSection = key(HostSection, "The plugin host.")
+    access: AccessSection = key(AccessSection, "Who may do what.")
     jobs: PathSection = key(PathSection, "Where the jobs are: `jobs.toml`.")
     console: dict[str, Any] = key(dict, "The web console's own settings.")
     connectors: PathSection = key(PathSection, "Where the connectors are: `connectors.toml`.")

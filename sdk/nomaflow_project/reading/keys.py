@@ -6,6 +6,7 @@ validates a file and generates docs/configuration.md and the JSON Schemas.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from functools import cache
 from types import NoneType
@@ -32,6 +33,9 @@ class Entry(Record):
 
     __slots__ = ()
     __pydantic_config__: ClassVar[ConfigDict] = FORM
+
+    REPLACED: ClassVar[Mapping[str, str]] = {}
+    """Keys that are gone, each with what to do instead."""
 
     @field_validator("*", mode="before")
     @classmethod

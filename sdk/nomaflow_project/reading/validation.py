@@ -94,7 +94,11 @@ def _problem(
     for part in location:
         place = place / part
     if kind in _UNKNOWN:
-        known = _keys_at(model, location[:-1])
+        tables, name = _tables_at(model, location[:-1]), str(location[-1])
+        for table in tables:
+            if instead := getattr(table, "REPLACED", {}).get(name):
+                return place.error("unknown_key", f"the key {name!r} is gone", fix=instead)
+        known = {each for table in tables for each in keys_of(table)}
         return place.error("unknown_key", f"unknown key {location[-1]!r}", fix=did_you_mean(str(location[-1]), known))
     if kind == "missing":
         return place.error("missing_key", f"the key {location[-1]!r} is required and missing", fix="add it")
@@ -154,8 +158,8 @@ def _child(tree: object, part: int | str) -> object:
     return None
 
 
-def _keys_at(model: type, location: list[int | str]) -> set[str]:
-    """Return the allowed keys of a table at a location."""
+def _tables_at(model: type, location: list[int | str]) -> list[type]:
+    """Return the models that a table at a location may have."""
     candidates = [model]
     for part in location:
         deeper: list[type] = []
@@ -163,7 +167,7 @@ def _keys_at(model: type, location: list[int | str]) -> set[str]:
             if part in (keys := keys_of(candidate)):
                 deeper += models_in(keys[str(part)].annotation)
         candidates = deeper or candidates
-    return {name for candidate in candidates for name in keys_of(candidate)}
+    return candidates
 
 
 def keys_of(model: Any) -> Mapping[str, FieldInfo]:

@@ -31,7 +31,9 @@ class Contender:
     def __init__(self, url: str, *, name: str, ttl_seconds: float = 15.0) -> None:
         self.lost: asyncio.Future[StoreError] = asyncio.get_running_loop().create_future()
         lease = LeasePolicy(
-            ttl_seconds=ttl_seconds, addresses=lambda: ("unix:/a,b/k.sock", f"{name}:1"), on_lost=self.lost.set_result
+            ttl_seconds=ttl_seconds,
+            addresses=lambda: (("unix:/a,b/k.sock", f"{name}:1"), (f"{name}:2",)),
+            on_lost=self.lost.set_result,
         )
         self.store: SqlStore = open_store(url, holder=name, lock_wait_seconds=10, lease=lease)
 
@@ -85,6 +87,7 @@ async def test_a_second_kernel_is_told_who_leads(postgres_place: PostgresPlace) 
             with pytest.raises(StoreLed, match=r"kernel 'first' is the leader at unix:/a,b/k\.sock, first:1") as caught:
                 await second.store.open()
             assert (caught.value.holder, caught.value.addresses) == ("first", ("unix:/a,b/k.sock", "first:1"))
+            assert caught.value.for_hosts().metadata == {"leader": "first:2"}
         assert await postgres_place.sql("SELECT epoch, commits, holder FROM kernel") == before
         await second.store.close()
         await first.store.ping()

@@ -20,6 +20,7 @@ import pytest
 from store_places import Place, PostgresPlace, SqlitePlace, eventually
 
 from bench.store_size import write_history
+from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import PauseRecord, RunFilter
 from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import open_store
@@ -135,6 +136,24 @@ async def test_a_history_moves_within_a_kind(sqlite_place: SqlitePlace, other_pl
     await move(sqlite_place, other_place)
     assert await content(other_place) == before
     assert other_place.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_audit_moves_along_and_goes_on(place: Place, other_place: SqlitePlace) -> None:
+    """Moved, and even with its oldest rows gone, the chain verifies in the new store, and the next row builds on it."""
+    rows = [
+        AuditRecord(at_us=at, principal="ann", address="unix:", action="Pause", target="*", outcome="ok")
+        for at in range(1, 9)
+    ]
+    async with opened(place) as store:
+        await store.append_audit(rows)
+        await store.prune_audit(before_us=4, limit=100)
+        ends = await store.audit_ends()
+    assert (await move(place, other_place)).rows["audit"] == 5
+    async with opened(other_place) as store:
+        assert await store.audit_ends() == ends
+        await store.append_audit(rows[:1])
+        verdict = await store.verify_audit()
+    assert (verdict.rows, verdict.first_seq, verdict.last_seq, verdict.bad_seq) == (6, 4, 9, 0)
 
 
 async def test_a_kernel_holds_what_it_works_on(place: Place, other_place: SqlitePlace) -> None:

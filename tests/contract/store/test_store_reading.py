@@ -5,8 +5,8 @@ from __future__ import annotations
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import Place
 
-from nomaflow_kernel.history.port import RunFilter
-from nomaflow_kernel.history.records import RunRequest
+from nomaflow_kernel.history.port import RunFilter, VisibleRuns
+from nomaflow_kernel.history.records import RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store.sql_store import SqlStore
@@ -45,6 +45,60 @@ async def test_runs_are_listed_newest_first_in_pages(store: SqlStore) -> None:
     assert await listed(store, since_us=T0 + 5) == [runs[6], runs[5]]
     assert await listed(store, job_id="even' OR '1'='1") == []
     assert await listed(store, before=runs[0]) == []
+
+
+async def test_a_list_holds_what_its_caller_may_read(store: SqlStore) -> None:
+    """Pages of one caller's runs join without gap or repeat; other filters narrow them, and never widen them."""
+    ids = Ids()
+    runs = [ids.new() for _ in range(12)]
+    jobs = ("a.one", "a.two", "b", "A.one", "a_x", "c")
+    await store.apply(
+        [queue(r, job_id=jobs[i % 6], host="h" if i % 6 == 5 else "g", queued_at_us=T0) for i, r in enumerate(runs)],
+        at_us=T0,
+    )
+    await store.apply([finish(runs[0], RunState.FAILED), finish(runs[2]), start(runs[6])], at_us=T0)
+
+    async def seen(visible: VisibleRuns, **filter: object) -> list[int]:
+        return [runs.index(each) for each in await listed(store, visible=visible, **filter)]
+
+    assert await seen(VisibleRuns()) == []
+    assert await seen(VisibleRuns(job_ids=("b",))) == [8, 2]
+    assert await seen(VisibleRuns(prefixes=("a.",))) == [7, 6, 1, 0]
+    assert await seen(VisibleRuns(prefixes=("a",))) == [10, 7, 6, 4, 1, 0]
+    assert await seen(VisibleRuns(hosts=("h",))) == [11, 5]
+    both = VisibleRuns(job_ids=("a.one", "c", "absent"), prefixes=("a.o",), hosts=("h",))
+    assert await seen(both) == [11, 6, 5, 0]
+    assert await seen(both, job_id="a.one") == [6, 0]
+    assert await seen(both, job_id="b") == []
+    assert await seen(both, host="h") == [11, 5]
+    assert await seen(both, host="g") == [6, 0]
+    assert await seen(both, states=(RunState.FAILED, RunState.RUNNING)) == [6, 0]
+    assert await seen(both, states=(RunState.SUCCEEDED,)) == []
+    pages, before = [], ""
+    while True:
+        page = await store.list_runs(RunFilter(visible=both), before=before, limit=2)
+        pages.append([runs.index(run.run_id) for run in page.runs])
+        before = page.next_before
+        if not before:
+            break
+    assert pages == [[11, 6], [5, 0]]
+    many = VisibleRuns(job_ids=(*tuple(f"job{i}" for i in range(700)), "b"))
+    assert await seen(many) == [8, 2]
+    assert await seen(VisibleRuns(job_ids=("b' OR '1'='1",), prefixes=("%", "_"), hosts=("' OR 1=1 --",))) == []
+
+
+async def test_the_facts_that_decide_on_access_are_read_without_the_run(store: SqlStore) -> None:
+    """Job, host and author of the runs that exist; a schedule and a calling run are nobody's."""
+    ids = Ids()
+    one, two, three = (ids.new() for _ in range(3))
+    by = RunTrigger(kind=TriggerKind.API, by="alice (for bob)", at_us=T0)
+    cron = RunTrigger(kind=TriggerKind.CRON, by="0 3 * * *", at_us=T0)
+    await store.apply([queue(one, job_id="a", host="h", trigger=by), queue(two, trigger=cron, slot="s")], at_us=T0)
+    found = {each.run_id: each for each in await store.run_subjects([two, three, one])}
+    assert found.keys() == {one, two}
+    assert (found[one].job_id, found[one].host, found[one].author) == ("a", "h", "alice")
+    assert (found[two].by, found[two].author) == ("0 3 * * *", "")
+    assert await store.run_subjects([]) == []
 
 
 async def test_long_lists_of_states_do_not_read_the_history(store: SqlStore, place: Place) -> None:

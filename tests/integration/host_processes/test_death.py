@@ -246,8 +246,8 @@ async def test_process_limit(start_host: StartHost) -> None:
 
 
 async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only: bool) -> None:
-    """A worker is the reaper's child in its own session, nice, with its own random numbers, and never has a secret."""
-    environ = {**os.environ, "NOMAFLOW_HOST_TOKEN": "s3cret", "DB_PASSWORD": "x", "KEPT": "y"}
+    """A worker is the reaper's child in its own session, nice, with its own random numbers, without a secret."""
+    environ = {**os.environ, "NOMAFLOW_HOST_TOKEN": "s3cret", "DB_PASSWORD": "x", "KEPT": "y", "OF_THE_HOST": "z"}
     named = ("DB_PASSWORD", "KEPT")
     host = await start_host(spawn_only=spawn_only, nice=3, environ=environ, secret_names=named, pass_env=("KEPT",))
     first, second = [await host.result("polite:awhoami", isolation=Isolation.EXCLUSIVE) for _ in range(2)]
@@ -258,7 +258,12 @@ async def test_workers_are_what_they_should_be(start_host: StartHost, spawn_only
     assert os.getsid(seen["pid"]) == seen["pid"]
     assert Path(f"/proc/{seen['pid']}/oom_score_adj").read_text().strip() == "500"
     assert (await host.result("polite:nice")).rows_affected == os.nice(0) + 3
-    for name, seen in (("NOMAFLOW_HOST_TOKEN", b"null"), ("DB_PASSWORD", b"null"), ("KEPT", b'"y"')):
+    for name, seen in (
+        ("NOMAFLOW_HOST_TOKEN", b"null"),
+        ("DB_PASSWORD", b"null"),
+        ("KEPT", b'"y"'),
+        ("OF_THE_HOST", b"null"),
+    ):
         end = await host.result("polite:environment", {"name": name})
         assert end.extras_json == b'{"value":' + seen + b"}"
 
@@ -292,12 +297,13 @@ async def test_workers_that_grow_are_recycled(start_host: StartHost) -> None:
 
 async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, spawn_only: bool) -> None:
     """Workers do not inherit variables named in connectors.toml from the next load on; the reaper never has them."""
-    host = await start_host(spawn_only=spawn_only, environ={**os.environ, "DB_PASSWORD": "hunter2"})
+    environ = {**os.environ, "DB_PASSWORD": "hunter2"}
+    host = await start_host(spawn_only=spawn_only, environ=environ, pass_env=("DB_*",))
 
     async def seen() -> bytes:
         return (await host.result("polite:environment", {"name": "DB_PASSWORD"})).extras_json
 
-    assert await seen() == b'{"value":"hunter2"}'
+    assert await seen() == b'{"value":"***"}'
     host.connectors = ResolvedConnectors(secret_env_names=("DB_PASSWORD",))
     assert (await host.supervisor.load()).accepted
     assert await seen() == b'{"value":null}'

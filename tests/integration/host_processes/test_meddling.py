@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,48 @@ async def test_recursion_without_end_fails_its_step(start_host: StartHost) -> No
     """An endless recursion fails only its own step, as an exception."""
     host = await start_host()
     assert "RecursionError" in (await host.result("hostile.meddling:recurses")).reason
+
+
+LIAR = '''
+import os, sys
+import subprocess
+from pathlib import Path
+
+VICTIM = int(Path(__file__).with_name("victim").read_text())
+
+def _lie():
+    """Answer a request for a fork, in the template's place, with the pid of somebody else's process."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_fork" and "frame" in frame.f_locals:
+            template, number = frame.f_locals["self"], frame.f_locals["frame"].message["worker"]
+            template._reaper.send({"is": "forked", "worker": number, "pid": VICTIM})
+            template._reaper.flush_all()
+            return
+        frame = frame.f_back
+
+os.register_at_fork(before=_lie)
+
+def nothing(**_):
+    return 1
+'''
+
+
+async def test_a_template_cannot_make_a_stranger_its_worker(start_host: StartHost, tmp_path: Path) -> None:
+    """A template that names a process which is not its own is stopped; that process gets no signal, and steps go on."""
+    victim = subprocess.Popen(["sleep", "60"])
+    try:
+        (tmp_path / "plugins").mkdir()
+        (tmp_path / "plugins" / "liar.py").write_text(LIAR)
+        (tmp_path / "plugins" / "victim").write_text(str(victim.pid))
+        host = await start_host(tmp_path)
+        end = await host.result("liar:nothing")
+        assert end.state is FinishedState.FAILED
+        assert "its template named a process that it has not started" in end.reason
+        # Workers that were asked for at the same time fail with it; later ones are fresh interpreters.
+        ends = [await host.result("liar:nothing") for _ in range(5)]
+        assert ends[-1].rows_affected == 1
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()

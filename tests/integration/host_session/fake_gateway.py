@@ -146,13 +146,18 @@ class FakeGateway(HostGatewayServiceServicer):
         self.answer_heartbeats = True
         self.known_digests: set[str] = set()
         self.metadata: list[dict[str, str]] = []
+        self.kernel_id = ""
+        self.on_renew: Callable[[pb.RenewCertificateRequest, Any], Awaitable[pb.RenewCertificateResponse]] | None = None
         self.reports = 0
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, address: str = "") -> FakeGateway:
+    async def start(self, address: str = "", credentials: grpc.ServerCredentials | None = None) -> FakeGateway:
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         add_HostGatewayServiceServicer_to_server(self, self._server)
-        self._server.add_insecure_port(address or f"unix:{self.path}")
+        if credentials is not None:
+            self._server.add_secure_port(address, credentials)
+        else:
+            self._server.add_insecure_port(address or f"unix:{self.path}")
         await self._server.start()
         return self
 
@@ -182,6 +187,7 @@ class FakeGateway(HostGatewayServiceServicer):
             welcome=pb.Welcome(
                 protocol=1,
                 epoch=self.epoch,
+                kernel_id=self.kernel_id,
                 manifest_wanted=bool(first.hello.manifest_digest)
                 and first.hello.manifest_digest not in self.known_digests,
                 verdicts=seal([self.verdicts(held) for held in session.inventory]),
@@ -233,6 +239,12 @@ class FakeGateway(HostGatewayServiceServicer):
         self.journal.manifests.append(request)
         await self.journal.notify()
         return pb.IntroduceManifestResponse(current=True)
+
+    async def RenewCertificate(  # type: ignore[override]  # noqa: N802 - as above
+        self, request: pb.RenewCertificateRequest, context: Any
+    ) -> pb.RenewCertificateResponse:
+        assert self.on_renew is not None
+        return await self.on_renew(request, context)
 
     def _keep(self, held: InventoryLine) -> Verdict:
         return Verdict(

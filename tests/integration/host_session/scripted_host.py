@@ -19,6 +19,7 @@ from nomaflow_api.v1.letters import (
     ValueProblem,
 )
 from nomaflow_api.v1.sealing import open_checked_steps, seal
+from nomaflow_host.identity import IdentityFolder
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused
@@ -95,7 +96,9 @@ class ScriptedRunner:
 class Host:
     """One host under test: session, outbox and scripted runner."""
 
-    def __init__(self, *, tmp_path: Path, given: str, token: str, report_deadline_s: float, **caps: int) -> None:
+    def __init__(
+        self, *, tmp_path: Path, given: str, folder: IdentityFolder | None, report_deadline_s: float, **caps: int
+    ) -> None:
         self.runner = ScriptedRunner()
         self.outbox = Outbox(store=SpillStore(directory=tmp_path / "spill", **caps))
         self.session = HostSession(
@@ -111,7 +114,7 @@ class Host:
                 ended_incarnations=("before-1",),
             ),
             addresses=AddressSource(given=given, file=tmp_path / "address"),
-            token=lambda: token,
+            folder=folder or IdentityFolder(tmp_path / "identity"),
             runner=self.runner,
             outbox=self.outbox,
             report_deadline_s=report_deadline_s,

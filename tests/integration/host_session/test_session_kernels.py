@@ -12,11 +12,11 @@ from typing import Any
 
 import grpc
 import pytest
-from fake_gateway import FakeGateway, abort_with
+from fake_gateway import abort_with
 from session_steps import MakeGateway, MakeHost, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.process.errors import KernelRefused, ProtocolUnsupported
+from nomaflow_host.process.errors import ProtocolUnsupported
 
 
 async def test_an_older_kernel_is_refused(
@@ -38,6 +38,29 @@ async def test_an_older_kernel_is_refused(
     await third.session()
     await asyncio.wait_for(mine.session.attached.wait(), 5)
     assert mine.session.epoch_seen == 8
+
+
+async def test_a_kernel_of_another_history_does_not_outdate_the_real_one(gateway: MakeGateway, host: MakeHost) -> None:
+    """V1: a host that has seen epoch 1000000 of a false kernel attaches to the real one, and not to an outdated one."""
+    real = await gateway(epoch=7)
+    real.kernel_id = "real"
+    mine = host()
+    await real.session()
+    await real.kill()
+    false = await gateway(epoch=1_000_000)
+    false.kernel_id = "false"
+    await false.session()
+    await false.kill()
+    again = await gateway(epoch=8)
+    again.kernel_id = "real"
+    session = await again.session()
+    assert (session.hello.kernel_id, session.hello.epoch_seen) == ("false", 1_000_000)
+    assert mine.session.epoch_seen == 8
+    await again.kill()
+    stale = await gateway(epoch=7)
+    stale.kernel_id = "real"
+    refused = await stale.session()
+    await stale.journal.until(lambda: refused.host_left or len(stale.sessions) > 1)
 
 
 async def test_a_silent_kernel_is_left_within_the_lease(gateway: MakeGateway, host: MakeHost) -> None:
@@ -99,39 +122,6 @@ async def test_an_unsupported_protocol_ends_the_host(gateway: MakeGateway, host:
         await asyncio.wait_for(mine.task, 10)
     assert raised.value.exit_code == 76
     assert (raised.value.minimum, raised.value.maximum) == ("3", "4")
-
-
-async def test_a_refused_host_without_a_token_gives_up_on_tcp(gateway: MakeGateway, host: MakeHost) -> None:
-    """A refused host without a token gives up on TCP; with one it keeps trying; on a Unix socket it sends none."""
-    kernel = await gateway()
-    await kernel.kill()
-    port = await start_on_port(kernel)
-
-    async def check(_: pb.Hello, context: Any) -> None:
-        if dict(context.invocation_metadata()).get("authorization") != "Bearer sesame":
-            await abort_with(context, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
-
-    kernel.on_attach = check
-    without = host(given=f"127.0.0.1:{port}")
-    with pytest.raises(KernelRefused, match="--token-file") as raised:
-        await asyncio.wait_for(without.task, 10)
-    assert raised.value.exit_code == 78
-    host(given=f"127.0.0.1:{port}", token="sesame")
-    await kernel.session()
-    other = await gateway()
-    host(token="sesame")
-    await other.session()
-    assert "authorization" not in other.metadata[-1]
-
-
-async def start_on_port(kernel: FakeGateway) -> int:
-    """Start a gateway on a free TCP port and return it."""
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port: int = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    await kernel.start(f"127.0.0.1:{port}")
-    return port
 
 
 async def test_a_standby_names_the_leader(gateway: MakeGateway, host: MakeHost) -> None:

@@ -18,6 +18,7 @@ from session_steps import MakeGateway, MakeHost
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_api.v1.sealing import seal
+from nomaflow_host.identity import IdentityFolder
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession
 
@@ -132,7 +133,7 @@ async def test_no_pause_between_sessions_is_over_ten_seconds(tmp_path: Path) -> 
     session = HostSession(
         identity=identity,
         addresses=Nowhere(given=f"unix:{tmp_path}/nobody", file=tmp_path / "address"),
-        token=str,
+        folder=IdentityFolder(tmp_path / "identity"),
         runner=ScriptedRunner(),
         outbox=outbox,
     )

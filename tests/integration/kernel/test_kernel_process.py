@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually, lasting_kernel
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually
 
+from doors import doors_of
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from real_system import Running
 
 
 async def health_of(process: KernelProcess, service: str = "") -> int:
@@ -78,20 +76,11 @@ async def test_a_socket_left_behind_by_a_killed_kernel_is_replaced(process: Kern
     assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:80"])
-async def test_an_address_that_others_can_reach_is_refused(project: Path, address: str) -> None:
-    """Exit 78 before anything listens, with the fix on the same line."""
-    code, text = await ended("--project", str(project), "--address", address)
-    assert (code, text.count("\n")) == (78, 1)
-    assert "127.0.0.1" in text
-    assert not (project / ".nomaflow" / "kernel.db").exists()
-
-
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (["--address", "unix:relative.sock"], "no absolute path"),
-        (["--address", "nonsense"], "neither unix:PATH nor HOST:PORT"),
+        (["--address", "nonsense"], "neither unix:PATH nor tls://HOST:PORT"),
         (["--store", "mysql://x/y"], "unknown kind of database"),
         (["--heartbeat-seconds", "soon"], "heartbeat_seconds"),
         (["--lease-seconds", "1"], "the lease must be longer"),
@@ -191,136 +180,39 @@ async def _to_the_end(stream: Any) -> None:
         continue
 
 
-@pytest.fixture(scope="module")
-def lasting_on_tcp() -> Iterator[Running]:
-    """Start a kernel on a free loopback port."""
-    with lasting_kernel("--address", "127.0.0.1:0") as kernel:
-        yield kernel
+async def test_two_kernels_never_share_a_port(project: Path) -> None:
+    """The second one ends with 75: its port is taken."""
+    (project / "other").mkdir()
+    process = KernelProcess(project=project, flags=("--address", "127.0.0.1:0"))
+    try:
+        await process.start()
+        taken = doors_of(process)
+        for flags in (("--address", taken.clients, "--listen-hosts", "127.0.0.1:0"), ("--listen-hosts", taken.hosts)):
+            code, text = await ended("--project", str(project / "other"), *flags)
+            assert code == 75
+            assert "cannot listen" in text
+            complaints = [line for line in text.splitlines() if line.startswith("nomaflow kernel:")]
+            assert len(complaints) == 1
+            assert "Traceback" not in text
+    finally:
+        await process.close()
 
 
-class TestOnTcp:
-    """Loopback TCP needs a token."""
-
-    @pytest.fixture
-    async def process(self, lasting_on_tcp: Running) -> AsyncIterator[KernelProcess]:
-        """Connect to the kernel on a free loopback port."""
-        kernel = KernelProcess(project=lasting_on_tcp.project, process=lasting_on_tcp)
-        yield kernel
-        await kernel.disconnect()
-
-    def token(self, process: KernelProcess, name: str) -> tuple[tuple[str, str], ...]:
-        """Return the metadata with the token of a file."""
-        path = process.project / ".nomaflow" / name
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        return (("authorization", f"Bearer {path.read_text().strip()}"),)
-
-    async def test_no_token_and_a_wrong_one_are_answered_alike(self, process: KernelProcess) -> None:
-        """UNAUTHENTICATED with one text whatever was wrong; health alone is open."""
-        client: Any = KernelServiceStub(process.channel())
-        told = set()
-        for metadata in ((), (("authorization", "Bearer wrong"),), (("authorization", "Basic x"),),
-                         (("authorization", ""),)):  # fmt: skip
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await client.GetKernel(kernel.GetKernelRequest(), metadata=metadata, timeout=DEADLINE)
-            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-            told.add(caught.value.details())
-        assert len(told) == 1
-        assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
-
-    async def test_each_token_opens_its_own_service_only(self, process: KernelProcess) -> None:
-        """The clients' token is no host's, nor the other way round."""
-        client: Any = KernelServiceStub(process.channel())
-        answer = await client.GetKernel(
-            kernel.GetKernelRequest(), metadata=self.token(process, "token"), timeout=DEADLINE
-        )
-        assert answer.epoch == 1
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.GetKernel(
-                kernel.GetKernelRequest(), metadata=self.token(process, "host-token"), timeout=DEADLINE
-            )
-        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        host = ScriptedHost(metadata=self.token(process, "token"))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await host.attach(process.channel())
-        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        right = ScriptedHost(metadata=self.token(process, "host-token"))
-        await right.attach(process.channel())
-        await right.leave()
-
-    async def test_a_replaced_token_ends_what_it_had_opened(self, process: KernelProcess) -> None:
-        """Streams of clients and sessions of hosts end UNAUTHENTICATED in time; the new tokens open both again."""
-        client: Any = KernelServiceStub(process.channel())
-        watch = client.WatchEvents(kernel.WatchEventsRequest(), metadata=self.token(process, "token"))
-        await watch.read()
-        host = ScriptedHost(metadata=self.token(process, "host-token"))
-        await host.attach(process.channel())
-        for name in ("token", "host-token"):
-            path = process.project / ".nomaflow" / name
-            draft = path.with_suffix(".new")
-            draft.touch(mode=0o600)
-            draft.write_text("a" * 40 + name)
-            draft.rename(path)
-        async with asyncio.timeout(30):
-            with pytest.raises(grpc.aio.AioRpcError):
-                await _to_the_end(watch)
-            assert await watch.code() is grpc.StatusCode.UNAUTHENTICATED
-            assert (await host.ended())[0] is grpc.StatusCode.UNAUTHENTICATED
-        assert (await client.GetKernel(kernel.GetKernelRequest(), metadata=self.token(process, "token"))).epoch == 1
-        again = ScriptedHost(metadata=self.token(process, "host-token"))
-        await again.attach(process.channel())
-        await again.leave()
-        await host.leave()
-
-    async def test_a_token_file_open_to_others_keeps_the_kernel_from_starting(self, project: Path) -> None:
-        """Exit 78 naming the file and the fix, never the token."""
-        path = project / ".nomaflow" / "token"
-        path.parent.mkdir(mode=0o700)
-        path.write_text("a" * 40)
-        path.chmod(0o644)
-        code, text = await ended("--project", str(project), "--address", "127.0.0.1:0")
-        assert code == 78
-        assert "chmod 600" in text
-        assert path.read_text().strip() not in text
-
-    async def test_two_kernels_never_share_a_port(self, process: KernelProcess, project: Path) -> None:
-        """The second one ends with 75: its port is taken."""
-        other = project / "other"
-        other.mkdir()
-        code, text = await ended("--project", str(other), "--address", process.address)
-        assert code == 75
-        assert "cannot listen" in text
-        complaints = [line for line in text.splitlines() if line.startswith("nomaflow kernel:")]
-        assert len(complaints) == 1
-        assert "Traceback" not in text
-
-    async def test_bytes_that_are_no_grpc_do_no_harm(self, process: KernelProcess) -> None:
-        """Garbage on the port is dropped; other callers are served."""
-        host, _, port = process.address.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=DEADLINE) as raw:
-            raw.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(4096))
-            assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
-
-    async def test_a_frozen_peer_is_noticed_in_time(self, process: KernelProcess) -> None:
-        """A frozen host keeps its connection open, but its session ends within 15 seconds."""
-        token = (process.project / ".nomaflow" / "host-token").read_text().strip()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, str(Path(__file__).with_name("frozen_host.py")), process.address, token,
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            assert child.stdout is not None
-            assert await child.stdout.readline() == b"attached\n"
-            begun = time.monotonic()
-            child.send_signal(signal.SIGSTOP)
-            await eventually(lambda: "detached" in process.log)
-            assert time.monotonic() - begun < 20  # 15 s, and room for a busy machine
-        finally:
-            child.kill()
-            await child.wait()
-
-    async def test_a_host_without_a_token_gets_no_session(self, process: KernelProcess) -> None:
-        """A session's content is read only after the caller is known."""
-        stub: Any = HostGatewayServiceStub(process.channel())
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Attach(iter(()), timeout=DEADLINE).read()
-        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+async def test_a_frozen_peer_is_noticed_in_time(project: Path) -> None:
+    """A frozen host keeps its connection open, but its session ends within 15 seconds."""
+    process = KernelProcess(project=project, flags=("--address", "127.0.0.1:0"))
+    await process.start()
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name("frozen_host.py")), str(project), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        assert await child.stdout.readline() == b"attached\n"
+        begun = time.monotonic()
+        child.send_signal(signal.SIGSTOP)
+        await eventually(lambda: "detached" in process.log)
+        assert time.monotonic() - begun < 20  # 15 s, and room for a busy machine
+    finally:
+        child.kill()
+        await child.wait()
+        await process.close()

@@ -38,7 +38,7 @@ async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
     assert json.loads(open_order(first.order).kwargs_json) == {"apps_id": 11, "day": 3}
     assert open_order(first.order).strict_keys == ("day",)
     assert first.attempt_key == f"{triggered.run_id}/first/1"
-    assert open_order(first.order).trigger_by == "ann"
+    assert open_order(first.order).trigger_by == "owner (for ann)"
     ack = await host.report(first.attempt_key, 1, started(), log("one", "two"), finished(3, '{"k": [1]}'))
     assert (ack.status, ack.acknowledged_seq) == (AckStatus.OK, 3)
 

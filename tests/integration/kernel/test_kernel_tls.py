@@ -1,25 +1,31 @@
-"""A kernel with a certificate: accepted callers, refused ones with their reasons, and renewed certificates."""
+"""A kernel with a given certificate: accepted callers, refused ones with their reasons, and renewed certificates."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import ssl
+import shutil
 import stat
 import sys
-import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import grpc
 import pytest
-from kernel_process import DEADLINE, KernelProcess, ended, eventually
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually
 
 from certificate_authority import Authority, Pair
 from cli_command import command_in
+from doors import create_token, doors_of, join_as_host, tls_channel
 from nomaflow.client import ClientError, KernelClient, KernelUnreachable, NotTrusted, TriggerOrder
+from nomaflow_api.join_string import JoinString
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_api.v1.call_errors import read_details
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from postgres_server import SUPERUSER, PostgresServer
 
 
@@ -37,9 +43,9 @@ def pair(authority: Authority) -> Pair:
 
 @pytest.fixture
 async def process(project: Path, pair: Pair) -> AsyncIterator[KernelProcess]:
-    """Start a kernel with that certificate on a free loopback port, and on its own socket."""
+    """Start a kernel with that certificate on free loopback ports."""
     (project / "jobs.toml").write_text('jobs = [{ id = "one", host = "team", steps = [{ callable = "a.b:c" }] }]\n')
-    flags = ["--address", "tls://127.0.0.1:0", "--jobs", "jobs.toml", *pair.flags]
+    flags = ["--address", "tls://127.0.0.1:0", "--jobs", "jobs.toml", *pair.flags, "--tls-ca", "authority.pem"]
     kernel = KernelProcess(project=project, flags=flags)
     try:
         yield await kernel.start()
@@ -47,10 +53,11 @@ async def process(project: Path, pair: Pair) -> AsyncIterator[KernelProcess]:
         await kernel.close()
 
 
-def client(process: KernelProcess, *, address: str = "", ca: Path | None = None) -> KernelClient:
-    """Return a client that shows the right token and gives up at its first failure."""
-    token = (process.project / ".nomaflow" / "token").read_text().strip()
-    return KernelClient(address or process.address, token=token, ca=ca, connect_seconds=0)
+async def client(process: KernelProcess, *, address: str = "", ca: Path | None = None) -> KernelClient:
+    """Return a client that shows a good token at the clients' door and gives up at its first failure."""
+    doors = doors_of(process)
+    token = await create_token(doors, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["admin"])
+    return KernelClient(address or f"tls://{doors.clients}", token=token, ca=ca, connect_seconds=0)
 
 
 def certificate_of(process: KernelProcess) -> Pair:
@@ -59,20 +66,37 @@ def certificate_of(process: KernelProcess) -> Pair:
 
 
 def port_of(process: KernelProcess) -> int:
-    """Return the port that a kernel has published."""
-    return int(process.address.rpartition(":")[2])
+    """Return the port of the clients' door."""
+    return int(doors_of(process).clients.rpartition(":")[2])
 
 
-async def test_tls_and_a_token_open_the_kernel(process: KernelProcess, authority: Authority) -> None:
-    """The address says that there is TLS; name and number are equally good; a token is wanted still."""
-    assert process.address.startswith("tls://127.0.0.1:")
-    for address in (process.address, f"tls://localhost:{port_of(process)}", f"127.0.0.1:{port_of(process)}"):
-        async with client(process, address=address, ca=authority.file) as known:
+async def test_a_given_certificate_opens_to_those_who_trust_its_authority(
+    process: KernelProcess, authority: Authority
+) -> None:
+    """Name and number are equally good, with or without the scheme; a token is wanted still."""
+    port = port_of(process)
+    for address in (f"tls://127.0.0.1:{port}", f"tls://localhost:{port}", f"127.0.0.1:{port}"):
+        async with await client(process, address=address, ca=authority.file) as known:
             assert (await known.get_kernel()).epoch == 1
-    async with KernelClient(process.address, token="wrong", ca=authority.file) as unknown:
+    async with KernelClient(f"127.0.0.1:{port}", token="wrong", ca=authority.file) as unknown:
         with pytest.raises(ClientError) as caught:
             await unknown.get_kernel()
         assert caught.value.reason == "UNAUTHENTICATED"
+
+
+async def test_a_join_string_trusts_the_given_certificate_and_the_host_the_own_authority(
+    process: KernelProcess, authority: Authority
+) -> None:
+    """The joining door shows the given certificate, so its string names that authority; hosts get the kernel's."""
+    doors = doors_of(process)
+    string = JoinString.decode(await create_token(doors, kind=access.TOKEN_KIND_HOST, name="team"))
+    assert string.authorities_pem == authority.file.read_text()
+    identity, _ = await join_as_host(replace(doors, authorities=authority.file.read_bytes()), string.secret)
+    assert identity.authorities == doors.authorities
+    async with tls_channel(doors.hosts, identity.authorities, identity=identity) as channel:
+        host = ScriptedHost()
+        await host.attach(channel)
+        await host.leave()
 
 
 async def knows_no_authority(process: KernelProcess, _authority: Authority) -> str:
@@ -98,27 +122,12 @@ async def comes_after_its_end(process: KernelProcess, authority: Authority) -> s
     return await refusal(process, ca=authority.file)
 
 
-async def speaks_no_tls(process: KernelProcess, _authority: Authority) -> str:
-    """Speak plaintext to the port."""
-    return await refusal(process, address=f"127.0.0.1:{port_of(process)}")
-
-
-async def speaks_tls_1_0(process: KernelProcess, authority: Authority) -> str:
-    """Offer TLS 1.0 and nothing later."""
-    return await asyncio.to_thread(old_handshake, process, authority, ssl.TLSVersion.TLSv1)
-
-
-async def speaks_tls_1_1(process: KernelProcess, authority: Authority) -> str:
-    """Offer TLS 1.1 and nothing later."""
-    return await asyncio.to_thread(old_handshake, process, authority, ssl.TLSVersion.TLSv1_1)
-
-
 async def refusal(process: KernelProcess, *, address: str = "", ca: Path | None = None) -> str:
     """Ask with the right token until there is a refusal, try to pause everything, and return what was said."""
     said: list[str] = []
 
     async def refused() -> bool:
-        async with client(process, address=address, ca=ca) as stranger:
+        async with await client(process, address=address, ca=ca) as stranger:
             try:
                 await stranger.get_kernel()
             except NotTrusted as error:
@@ -128,25 +137,10 @@ async def refusal(process: KernelProcess, *, address: str = "", ca: Path | None 
         return bool(said)
 
     await eventually(refused)
-    async with client(process, address=address, ca=ca) as stranger:
+    async with await client(process, address=address, ca=ca) as stranger:
         with pytest.raises(KernelUnreachable):
             await stranger.pause(why="a stranger was here")
     return said[0]
-
-
-def old_handshake(process: KernelProcess, authority: Authority, version: ssl.TLSVersion) -> str:
-    """Return how a handshake of one version ends."""
-    context = ssl.create_default_context(cafile=str(authority.file))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.minimum_version = context.maximum_version = version
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with socket.create_connection(("127.0.0.1", port_of(process)), DEADLINE) as raw:
-        try:
-            context.wrap_socket(raw, server_hostname="127.0.0.1").close()
-        except OSError as error:
-            return type(error).__name__
-    return "welcome"
 
 
 STRANGERS: dict[Callable[[KernelProcess, Authority], Awaitable[str]], str] = {
@@ -154,9 +148,6 @@ STRANGERS: dict[Callable[[KernelProcess, Authority], Awaitable[str]], str] = {
     knows_another_authority: "nobody trusted",
     calls_it_another_name: "for another name",
     comes_after_its_end: "has expired",
-    speaks_no_tls: "ends plaintext connections at once",
-    speaks_tls_1_0: "Error",
-    speaks_tls_1_1: "Error",
 }
 
 
@@ -165,7 +156,7 @@ async def test_a_handshake_that_fails_reaches_nothing(process: KernelProcess, au
     for stranger, said in STRANGERS.items():
         assert said in await stranger(process, authority), stranger.__doc__
         pair.become(authority.issue("again", "127.0.0.1", "localhost"))
-        async with client(process, ca=authority.file) as known:
+        async with await client(process, ca=authority.file) as known:
             assert await known.is_serving(), stranger.__doc__
             assert not await known.resume(), stranger.__doc__  # nothing was paused
     assert "Traceback" not in process.log
@@ -173,30 +164,20 @@ async def test_a_handshake_that_fails_reaches_nothing(process: KernelProcess, au
 
 async def test_the_command_line_says_why_it_does_not_trust(process: KernelProcess, authority: Authority) -> None:
     """Exit 5 and the cause; the authority comes by option, by variable, or from the system."""
-    run = command_in(process.project)
-    done = await run("runs")
+    doors = doors_of(process)
+    token = await create_token(doors, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["admin"])
+    run, there = command_in(process.project), ("--address", f"tls://{doors.clients}", "--token", token)
+    done = await run("runs", *there)
     assert (done.code, "nobody trusted" in done.err, "--ca" in done.err) == (5, True, True)
-    done = await run("runs", "--ca", str(process.project / "kernel.log"))
+    done = await run("runs", *there, "--ca", str(process.project / "kernel.log"))
     assert (done.code, "holds no certificate" in done.err) == (5, True)
     for arguments, variables in (
         (("--ca", str(authority.file)), {}),
         ((), {"NOMAFLOW_CA": str(authority.file)}),
         ((), {"SSL_CERT_FILE": str(authority.file)}),
     ):
-        done = await run("runs", *arguments, env=variables)
+        done = await run("runs", *there, *arguments, env=variables)
         assert done.code == 0, done.err
-
-
-async def test_tls_to_a_kernel_without(project: Path, authority: Authority) -> None:
-    """The caller learns that the kernel does not speak TLS."""
-    plain = KernelProcess(project=project, flags=["--address", "127.0.0.1:0"])
-    try:
-        await plain.start()
-        async with client(plain, ca=authority.file) as caller:
-            with pytest.raises(KernelUnreachable, match="does not speak TLS"):
-                await caller.get_kernel()
-    finally:
-        await plain.close()
 
 
 async def test_a_renewed_certificate_is_taken_without_a_restart(
@@ -204,21 +185,21 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(
 ) -> None:
     """New connections get the renewed certificate, open streams continue, and a mismatched pair changes nothing."""
     other = Authority(process.project, "successor")
-    async with client(process, ca=authority.file) as early:
+    async with await client(process, ca=authority.file) as early:
         await early.trigger("one")
         events = early.watch_events(from_start=True)
         assert (await anext(events)).seq
         pair.cert.write_bytes(other.issue("unfit", "127.0.0.1").cert.read_bytes())
-        async with client(process, ca=authority.file) as known:
+        async with await client(process, ca=authority.file) as known:
             await known.get_kernel()
         assert "the certificate was not replaced" in process.log
         pair.become(other.issue("renewed", "127.0.0.1"))
-        async with client(process, ca=other.file) as known:
+        async with await client(process, ca=other.file) as known:
             await known.trigger(TriggerOrder(job_id="one", allow_overlap=True))
         async with asyncio.timeout(DEADLINE):
             assert (await anext(events)).seq
         await events.aclose()
-    async with client(process, ca=authority.file) as late:
+    async with await client(process, ca=authority.file) as late:
         with pytest.raises(NotTrusted):
             await late.get_kernel()
 
@@ -283,12 +264,9 @@ async def test_a_certificate_that_cannot_be_used_is_refused(
     assert not (project / ".nomaflow" / "kernel.db").exists()
 
 
-async def test_certificate_and_address_belong_together(project: Path, pair: Pair) -> None:
-    """A kernel exits with 78 if an address wants TLS and there is none, if none wants it, or if one file is missing."""
+async def test_a_certificate_needs_a_tcp_address_and_its_key(project: Path, pair: Pair) -> None:
+    """Exit 78: somebody believes that it is used."""
     for flags, said in (
-        (["--address", "tls://127.0.0.1:0"], "give a certificate"),
-        (["--address", "0.0.0.0:0"], "has no TLS"),
-        (["--address", "127.0.0.1:0", *pair.flags], "none of the addresses"),
         (pair.flags, "none of the addresses"),
         (["--address", "tls://127.0.0.1:0", *pair.flags[:2]], "tls_key is not"),
     ):
@@ -313,20 +291,18 @@ async def test_doctor_looks_at_the_certificate(project: Path, authority: Authori
         assert said in found["message"]
 
 
-@pytest.mark.usefixtures("pair")
-async def test_a_project_up_with_tls_alone(project: Path, authority: Authority) -> None:
-    """Kernel, host and the command that runs them trust the authority that is named once."""
-    (project / "nomaflow.toml").write_text('[kernel]\ntls_cert = "kernel.crt"\ntls_key = "kernel.key"\n')
+async def test_a_project_up_on_tcp_needs_no_credential_of_its_own(project: Path) -> None:
+    """Kernel, host and the command that runs them meet at the owner's socket, which is always there."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_cli", "up", str(project), "--address", "tls://127.0.0.1:0",
-        "--ca", str(authority.file), "-o", "json", stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-m", "nomaflow_cli", "up", str(project), "--address", "tls://127.0.0.1:0", "-o", "json",
+        stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         assert child.stdout is not None
         async with asyncio.timeout(DEADLINE):
             ready = json.loads(await child.stdout.readline())
         assert ready["type"] == "ready"
-        assert ready["address"].startswith("tls://127.0.0.1:")
+        assert ready["address"] == f"unix:{project}/.nomaflow/run/kernel.sock"
         assert ready["host"] is not None
     finally:
         child.terminate()
@@ -334,45 +310,46 @@ async def test_a_project_up_with_tls_alone(project: Path, authority: Authority) 
     assert child.returncode == 0
 
 
-async def test_the_own_socket_beside_tls(project: Path, pair: Pair, authority: Authority) -> None:
-    """The project's own commands need neither token nor authority if `unix:` is among the addresses."""
-    both = KernelProcess(project=project, flags=["--address", "tls://127.0.0.1:0,unix:", *pair.flags])
-    try:
-        await both.start()
-        assert both.address == f"unix:{project}/.nomaflow/run/kernel.sock"
-        done = await command_in(project)("runs")
-        assert done.code == 0, done.err
-        await eventually(lambda: "serving on tls://127.0.0.1:" in both.log)
-        port = both.log.partition("serving on tls://127.0.0.1:")[2].partition(",")[0]
-        async with client(both, address=f"tls://127.0.0.1:{port}", ca=authority.file) as known:
-            assert await known.is_serving()
-    finally:
-        await both.close()
-
-
 @pytest.mark.postgres
-async def test_a_standby_sends_callers_on_with_tls(
-    project: Path, authority: Authority, pair: Pair, postgres_server: PostgresServer
+async def test_a_standby_sends_clients_and_hosts_on_to_their_own_doors(
+    project: Path, postgres_server: PostgresServer
 ) -> None:
-    """A standby serves the same certificate, names the leader with its scheme, and takes over with TLS as well."""
+    """Both kernels have one authority, copied. A standby asks for no token, names the leader's door, and takes over."""
     folder, url = str(postgres_server.folder), postgres_server.url("tls_pair")
     database = await asyncpg.connect(host=folder, user=SUPERUSER, database="postgres")
     await database.execute("CREATE DATABASE tls_pair")
-    tokens = ("--token-file", str(project / "token"), "--host-token-file", str(project / "host-token"))
-    flags = ("--address", "tls://127.0.0.1:0", "--store", url, *tokens, *pair.flags)
-    kernels = []
+    flags = ("--address", "tls://127.0.0.1:0", "--store", url)
+    kernels = [KernelProcess(project=project / name, flags=flags) for name in ("first", "second")]
+    first, second = kernels
     try:
-        for name in ("first", "second"):
-            (project / name).mkdir()
-            kernels.append(KernelProcess(project=project / name, flags=flags))
-            await kernels[-1].start()
-        token = (project / "token").read_text().strip()
-        async with KernelClient(kernels[1].address, token=token, ca=authority.file) as caller:
-            assert (await caller.get_kernel()).pid == kernels[0].process.pid  # type: ignore[union-attr]  # it runs
-            await eventually(lambda: f"is the leader at {kernels[0].address}" in kernels[1].log)
-            assert await kernels[0].stop() == 0
-            assert (await caller.get_kernel()).pid == kernels[1].process.pid  # type: ignore[union-attr]  # it runs
-        assert kernels[1].address.startswith("tls://")
+        first.project.mkdir()
+        await first.start()
+        shutil.copytree(first.project / ".nomaflow" / "pki", second.project / ".nomaflow" / "pki")
+        (second.project / ".nomaflow").chmod(0o700)
+        await second.start()
+        leading = doors_of(first)
+        token = await create_token(leading, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["viewer"])
+        secret = JoinString.decode(await create_token(leading, kind=access.TOKEN_KIND_HOST, name="team")).secret
+        identity, _ = await join_as_host(leading, secret)
+        await eventually(lambda: f"tls://{leading.clients};" in second.log)
+        waiting = doors_of(second, words="listening on ")
+        async with tls_channel(waiting.hosts, waiting.authorities, identity=identity) as channel:
+            attach: Any = HostGatewayServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await attach.Attach(timeout=DEADLINE).read()
+        told = read_details(caught.value.trailing_metadata())
+        assert told.reason == "NOT_LEADER"
+        assert told.metadata["leader"].split(",") == [leading.owner, f"tls://{leading.hosts}"]
+        ca = first.project / ".nomaflow" / "pki" / "authorities.pem"
+        async with KernelClient(f"tls://{waiting.clients}", token=token, ca=ca) as caller:
+            assert (await caller.get_kernel()).pid == first.process.pid  # type: ignore[union-attr]  # it runs
+            assert await first.stop() == 0
+            assert (await caller.get_kernel()).pid == second.process.pid  # type: ignore[union-attr]  # it runs
+        leading = doors_of(second)
+        async with tls_channel(leading.hosts, leading.authorities, identity=identity) as channel:
+            host = ScriptedHost()
+            await host.attach(channel)
+            await host.leave()
     finally:
         for kernel in kernels:
             await kernel.close()

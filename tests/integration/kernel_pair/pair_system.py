@@ -16,7 +16,7 @@ import asyncpg
 
 from nomaflow.client import KernelClient
 from postgres_server import SUPERUSER, PostgresServer
-from real_system import Answer, Running, address_of, eventually, launch, launch_kernel, run_command
+from real_system import Answer, Running, eventually, launch, launch_kernel, run_command
 
 __all__ = ["Pair"]
 
@@ -58,7 +58,7 @@ async def hold(*, ctx, ledger: str, gate: str = ""):
 
 
 class Pair:
-    """Kernels "a" and "b", each with a directory of its own, tokens and a database that they share, and a host.
+    """Kernels "a" and "b", each with a directory and a Unix socket of its own, a database that they share, and a host.
 
     Kernels "c" and "d" share another database, and lead for as long as a kernel does by itself.
     """
@@ -79,28 +79,23 @@ class Pair:
         (plugins / "__init__.py").touch()
         (plugins / "code.py").write_text(CODE)
         (self.folder / "team" / "jobs.toml").write_text(JOBS)
-        self._addresses: dict[str, str] = {}
         self.frozen_at = 0.0
 
     def start_kernel(self, name: str, *flags: str) -> None:
         """Start a kernel and wait until it listens, leading or not; it comes back where it was."""
-        tokens = ("--token-file", str(self.folder / "token"), "--host-token-file", str(self.folder / "host-token"))
-        listen = self._addresses.get(name, "127.0.0.1:0")
         store = self.server.url(DATABASES[name])
         lead = SHORT_LEAD if name in ("a", "b") else ()
         self.processes[name] = launch_kernel(
-            self.folder / name, "--address", listen, "--store", store, *tokens, *CLOCKS, *lead, *flags,
+            self.folder / name, "--store", store, *CLOCKS, *lead, *flags,
             log_file=self.folder / f"{name}.log",
         )  # fmt: skip
-        self._addresses[name] = address_of(self.folder / name)
 
     def start_host(self, *kernels: str) -> None:
         """Start the host with the addresses of some kernels, and wait until it is attached."""
         addresses = ",".join(self.address(name) for name in kernels)
         self.processes["host"] = launch(
-            "nomaflow_host", self.folder / "team", "--kernel", addresses, "--token-file",
-            str(self.folder / "host-token"), log_file=self.folder / "host.log",
-        )  # fmt: skip
+            "nomaflow_host", self.folder / "team", "--kernel", addresses, log_file=self.folder / "host.log"
+        )
         self.await_host(1)
 
     def await_host(self, times: int) -> None:
@@ -128,7 +123,7 @@ class Pair:
 
     def address(self, name: str) -> str:
         """Return where a kernel listens."""
-        return self._addresses[name]
+        return f"unix:{self.folder}/{name}/.nomaflow/run/kernel.sock"
 
     def send(self, name: str, number: signal.Signals) -> None:
         """Send a process a signal."""
@@ -144,12 +139,11 @@ class Pair:
 
     def client(self, *names: str, **options: Any) -> KernelClient:
         """Return a client that knows some of the kernels."""
-        token = (self.folder / "token").read_text().strip()
-        return KernelClient([self.address(name) for name in names or ("a", "b")], token=token, **options)
+        return KernelClient([self.address(name) for name in names or ("a", "b")], **options)
 
     def cli(self, *arguments: str) -> Answer:
-        """Run the command elsewhere, knowing the token."""
-        return run_command(*arguments, "--token-file", str(self.folder / "token"), folder=self.folder)
+        """Run the command elsewhere."""
+        return run_command(*arguments, folder=self.folder)
 
     def entries(self, run_id: str = "") -> list[tuple[str, str, int]]:
         """Return what the steps of a run, or all, have noted: what, attempt key, pid."""

@@ -24,6 +24,7 @@ from nomaflow_api.v1.letters import (
     TimeoutKind,
 )
 from nomaflow_api.v1.sealing import seal
+from nomaflow_host.identity import IdentityFolder
 from nomaflow_host.outbox import Outbox, SpillStore
 from nomaflow_host.session import HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused
@@ -263,7 +264,7 @@ class SimulatedHost:
         self._session = HostSession(
             identity=identity,
             addresses=_OneAddress(address),  # type: ignore[arg-type]  # has what a session asks of it
-            token=lambda: "",
+            folder=IdentityFolder(Path("/nowhere")),
             runner=self.code,
             outbox=self.outbox,
             report_deadline_s=5.0,

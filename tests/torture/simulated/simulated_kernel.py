@@ -11,6 +11,7 @@ import sqlalchemy
 from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
+from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
@@ -52,6 +53,18 @@ class SimulatedCatalogue:
         """Return the kind."""
         return "sync" if callable in self._sync else "async"
 
+    def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
+        """Let every instance serve everything."""
+        return True
+
+    def unaccepted(self) -> list[Job]:
+        """Return none."""
+        return []
+
+    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+        """Accept every host."""
+        return True
+
     def max_parallel(self, host: str) -> int | None:
         """Return that there is no bound."""
         return None
@@ -71,6 +84,9 @@ class SimulatedCatalogue:
 
 class _NoManifests:
     async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int) -> bool:
+        return True
+
+    def knows_code(self, host: str, digest: str) -> bool:
         return True
 
     async def introduce(
@@ -137,8 +153,10 @@ class SimulatedKernel:
             engine=self.engine,
             manifests=_NoManifests(),
             sessions=self._sessions,
+            audit=AuditLog(store=None, clock=self._clock),
             settings=GatewaySettings(
                 epoch=info.epoch,
+                kernel_id=info.store_id,
                 heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
                 grace_seconds=SETTINGS.grace_seconds,

@@ -198,6 +198,8 @@ class SimulatedCall:
 class SimulatedLink:
     """Stands where a host's session makes a ``Link``."""
 
+    identity = None
+
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._kernel = wire.kernel()

@@ -169,7 +169,8 @@ async def test_a_lost_token_is_explained(kernel: FakeKernel, command: Command) -
     kernel.refusals["ListRuns"] = [Refusal(grpc.StatusCode.UNAUTHENTICATED, "a valid token is needed")]
     done = await command("runs", "--address", kernel.address)
     assert done.code == 2
-    assert "NOMAFLOW_TOKEN_FILE" in done.err
+    assert "nomaflow login FILE" in done.err
+    assert "--token-file" in done.err
 
 
 async def test_lists_are_objects_and_tables(kernel: FakeKernel, command: Command) -> None:
@@ -389,7 +390,7 @@ async def test_the_document_names_every_command_and_option(command: Command) -> 
     commands = re.findall(r"^│ ([a-z]+) {2,}", helped.out, re.MULTILINE)
     assert len(commands) >= 20
     assert [name for name in commands if f"`{name}" not in text] == []
-    for name in ("ADDRESS", "TOKEN", "TOKEN_FILE", "PROJECT", "OUTPUT"):
+    for name in ("ADDRESS", "TOKEN", "TOKEN_FILE", "CA", "PROFILE", "TRUST", "PROJECT", "OUTPUT"):
         assert f"NOMAFLOW_{name}" in text
     for code in ("0", "1", "2", "3", "4", "5", "130"):
         assert f"| {code} |" in text

@@ -31,7 +31,7 @@ async def test_a_parts_own_options_are_not_taken_for_the_directory(
     assert "no such directory" not in done.err
 
 
-@pytest.mark.parametrize(("part", "option"), [("kernel", "--store"), ("host", "--token-file")])
+@pytest.mark.parametrize(("part", "option"), [("kernel", "--store"), ("host", "--join")])
 @pytest.mark.parametrize("given", [["--help"], ["-h"], ["somewhere", "--help"]])
 async def test_help_tells_of_a_parts_own_options(command: Command, part: str, option: str, given: list[str]) -> None:
     """Anywhere, also outside a project."""

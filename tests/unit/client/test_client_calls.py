@@ -10,12 +10,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from certificate_authority import Authority
 from fake_kernel import FakeKernel, Refusal, make_run
 from nomaflow.client import (
     InvalidRequest,
     KernelClient,
     KernelUnreachable,
     NotFound,
+    NotTrusted,
     ProjectAddress,
     Refused,
     SyncKernelClient,
@@ -170,22 +172,23 @@ async def test_a_kernel_that_comes_back_elsewhere_is_found(kernel: FakeKernel, t
         assert (await asking).version == "9"
 
 
-async def test_a_token_is_sent_as_a_bearer(kernel: FakeKernel) -> None:
-    """A token given by name travels with every call."""
+async def test_a_token_is_sent_over_tls_only(kernel: FakeKernel, tmp_path: Path) -> None:
+    """As a bearer with every call on TCP; on a Unix socket, whose directory is the proof, nothing is sent."""
+    pair = (authority := Authority(tmp_path)).issue("server", "127.0.0.1")
+    remote = FakeKernel(tmp_path / "unused")
+    await remote.start(grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())]))
+    for ca in (authority.file, str(authority.file), authority.file.read_bytes()):
+        async with KernelClient(remote.address, token="s3cret", ca=ca) as client:
+            await client.get_kernel()
+        assert remote.metadata.pop()["authorization"] == "Bearer s3cret"
+    async with KernelClient(remote.address.removeprefix("tls://"), token="s3cret") as client:
+        with pytest.raises(NotTrusted, match="nobody trusted has signed"):
+            await client.get_kernel()
+    assert remote.metadata == []
+    await remote.stop()
     async with KernelClient(kernel.address, token="s3cret") as client:
         await client.get_kernel()
-    assert kernel.metadata[-1]["authorization"] == "Bearer s3cret"
-
-
-def test_a_project_token_is_read_for_tcp_only(tmp_path: Path) -> None:
-    """The token file of a project is used on TCP; on a Unix socket nothing is sent."""
-    state = tmp_path / ".nomaflow"
-    state.mkdir()
-    (state / "token").write_text("abc\n")
-    (state / "address").write_text("127.0.0.1:7070\n")
-    assert ProjectAddress(project=tmp_path).token() == "abc"
-    (state / "address").write_text("unix:/x.sock\n")
-    assert ProjectAddress(project=tmp_path).token() == ""
+    assert "authorization" not in kernel.metadata[-1]
 
 
 async def test_pages_are_asked_for_one_by_one(kernel: FakeKernel, client: KernelClient) -> None:

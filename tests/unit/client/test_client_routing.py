@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from fake_kernel import FakeKernel, Refusal, make_run
-from nomaflow.client import KernelClient, KernelUnreachable, split_addresses, uses_tls
+from nomaflow.client import KernelClient, KernelUnreachable, split_addresses
 from nomaflow.client.values import EventView
 
 
@@ -46,26 +46,6 @@ def sends_to(leader: str, times: int = 1) -> list[Refusal]:
 def test_addresses_are_separated_by_commas(text: str, addresses: tuple[str, ...]) -> None:
     """A comma within a path is part of it; what is no address is left to be refused."""
     assert split_addresses(text) == addresses
-
-
-@pytest.mark.parametrize(
-    ("address", "alone", "with_ca"),
-    [
-        ("unix:/run/kernel.sock", False, False),
-        ("127.0.0.1:7433", False, True),
-        ("[::1]:7433", False, True),
-        ("localhost:7433", False, True),
-        ("tls://127.0.0.1:7433", True, True),
-        ("192.0.2.1:7433", True, True),
-        ("[2001:db8::1]:7433", True, True),
-        ("kernel.example.org:7433", True, True),
-        ("localhost.example.org:7433", True, True),
-    ],
-)
-def test_no_other_machine_is_spoken_to_in_plaintext(address: str, alone: bool, with_ca: bool) -> None:
-    """TLS where the address or an authority asks for it, and always beyond loopback: a token goes with each call."""
-    assert uses_tls(address, with_ca=False) is alone
-    assert uses_tls(address, with_ca=True) is with_ca
 
 
 async def test_a_standby_is_followed_to_the_leader_at_once(kernel: FakeKernel, standby: FakeKernel) -> None:

@@ -87,3 +87,72 @@ def test_a_worker_masks_what_its_attempts_have() -> None:
         masker.leave(slot)
     assert masker.now.text("of-the-first") == "of-the-first"
     assert masker.now.text("of-the-second of-the-pool another-secret-39") == f"{MASK} {MASK} {MASK}"
+
+
+PEM = (
+    "-----BEGIN PRIVATE KEY-----\n"
+    + "\n".join("Ab3/" * 15 + f"{n:04d}" for n in range(20))
+    + "\n-----END PRIVATE KEY-----"
+)
+LONG = "kY7-long.credential_of~forty+characters=9Q"
+
+
+@pytest.mark.parametrize("secret", [SECRET, LONG, "sixsix"])
+def test_hex_and_base32(secret: str) -> None:
+    """A credential is masked in hex, in small and capital letters, and in base32."""
+    raw, masker = secret.encode(), Masker([secret])
+    for shown in (raw.hex(), raw.hex().upper(), base64.b32encode(raw).decode()):
+        assert masker.text(f"<{shown}>") == f"<{MASK}>"
+        assert masker.text(f"<{(raw + b'more').hex()}>").startswith(f"<{MASK}")
+
+
+@given(at=st.integers(1, len(LONG) - 1), indent=st.sampled_from(["", "  ", '"']))
+def test_a_credential_on_two_lines(at: int, indent: str) -> None:
+    """A credential that ends on the next line leaves at most half of itself, on separate lines and in one text."""
+    masker = Masker([LONG])
+    first, second = f"token: {LONG[:at]}", f"{indent}{LONG[at:]} and more"
+    for shown in (masker.text(first) + "\n" + masker.text(second), masker.text(f"{first}\n{second}")):
+        assert MASK in shown
+        left = max((size for size in range(len(LONG) + 1) if LONG[:size] in shown or LONG[-size:] in shown), default=0)
+        assert left <= len(LONG) // 2
+
+
+def test_a_part_of_a_credential_elsewhere_is_a_word() -> None:
+    """What begins like a credential stays where the line goes on otherwise, or where the credential is short."""
+    masker = Masker(["production-database-pw", "password-123"])
+    text = "to production-database only, as a password"
+    assert masker.text(text) is text
+
+
+def test_a_key_of_many_lines_in_every_form() -> None:
+    """Of a PEM key, no line is left: alone, in JSON, in hex, nor in base64 that tools wrap after 76 characters."""
+    masker, raw = Masker([PEM]), PEM.encode()
+    shown = [*PEM.splitlines(), json.dumps({"key": PEM}), repr(PEM), raw.hex(), base64.b64encode(raw).decode()]
+    shown += base64.encodebytes(raw).decode().splitlines()[:-1]
+    for text in shown:
+        masked = masker.text(text)
+        assert len(masked) < 40, masked
+
+
+def test_url_encoding_in_small_letters() -> None:
+    """A credential is masked in a URL whose encoder writes ``%2f``."""
+    assert Masker(["a/b:c@d/e"]).text("x=a%2fb%3ac%40d%2fe&y") == f"x={MASK}&y"
+
+
+def test_bytes_of_a_credential() -> None:
+    """What ``repr`` makes of the bytes of a credential is recognised."""
+    assert Masker([SECRET]).text(repr(SECRET.encode())) == f"b'{MASK}'"
+
+
+def test_many_credentials_are_found_like_few() -> None:
+    """With many credentials, encoded ones are looked for in another way, and found as well."""
+    secrets = [f"{n:02d}-credential-{n * n}" for n in range(40)]
+    masker = Masker(secrets)
+    for secret in secrets:
+        raw = secret.encode()
+        for shown in (secret, raw.hex(), base64.b64encode(raw).decode(), base64.b64encode(b"u:" + raw).decode()):
+            masked = masker.text(f"line with {shown} in it")
+            assert MASK in masked, shown
+            assert len(masked) <= len("line with *** in it") + 4
+    text = "a line without any, but with /a/path/that/is/long/enough/to/be/something-encoded"
+    assert masker.text(text) is text

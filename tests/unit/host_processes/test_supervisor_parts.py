@@ -11,7 +11,7 @@ import pytest
 from nomaflow_api.v1.letters import LogChunk, LogCodec
 from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
 from nomaflow_host.attempt.masking import WorkerMasker
-from nomaflow_host.supervisor import SupervisorSettings, reaper_environment, worker_environment
+from nomaflow_host.supervisor import reaper_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.outcomes import death_of
@@ -103,15 +103,10 @@ def test_deaths_are_told_in_words(exited: dict[str, object], code: str, words: s
     assert words in death_of(exited)[1]
 
 
-def test_workers_inherit_no_secret() -> None:
-    """Our secrets and dropped names stay behind; pass_env brings them back, and nothing else is lost."""
-    environ = {"NOMAFLOW_TOKEN": "1", "NOMAFLOW_TRACE_HOOKS": "1", "DB": "2", "PATH": "3", "NOMAFLOW_API_KEY": "4"}
-    settings = SupervisorSettings()
-    assert worker_environment(environ, drop=("DB",), settings=settings) == {"NOMAFLOW_TRACE_HOOKS": "1", "PATH": "3"}
-    settings = SupervisorSettings(pass_env=("DB", "NOMAFLOW_TOKEN"))
-    kept = {"NOMAFLOW_TRACE_HOOKS", "PATH", "DB", "NOMAFLOW_TOKEN"}
-    assert set(worker_environment(environ, drop=("DB",), settings=settings)) == kept
-    assert reaper_environment(environ, keep=("NOMAFLOW_TRACE_HOOKS",)) == {"NOMAFLOW_TRACE_HOOKS": "1", "PATH": "3"}
+def test_the_reaper_gets_what_an_interpreter_needs() -> None:
+    """The reaper, which outlives loads, has none of their variables but the one that identifies its processes."""
+    environ = {"NOMAFLOW_TOKEN": "1", "MARK": "1", "DB": "2", "PATH": "3", "LC_ALL": "C", "HTTPS_PROXY": "4"}
+    assert reaper_environment(environ, keep=("MARK",)) == {"MARK": "1", "PATH": "3", "LC_ALL": "C"}
 
 
 def _lines(chunks: list[LogChunk]) -> list[str]:

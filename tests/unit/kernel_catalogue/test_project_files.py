@@ -150,6 +150,11 @@ def test_a_malformed_file_leaves_the_others_alone(tmp_path: Path) -> None:
         ('[kernel]\nlog_format = "xml"\n', "bad_choice", "kernel.log_format"),
         ("[kernel.retention]\ndays = -1\n", "out_of_range", "kernel.retention.days"),
         ("kernel = 5\n", "wrong_type", "kernel"),
+        ('[access.roles]\nnight = ["read *", "fly *"]\n', "bad_grant", "access.roles.night[1]"),
+        ('[access.roles]\nnight = ["cancel job:a/../b"]\n', "bad_grant", "access.roles.night[0]"),
+        ('[access.roles]\nadmin = ["read *"]\n', "reserved_role", "access.roles.admin"),
+        ('[access.roles]\nNight = ["read *"]\n', "bad_role_name", "access.roles.Night"),
+        ("[access.quotas]\nstreams = 0\n", "out_of_range", "access.quotas.streams"),
         ('[host]\nname = "${NO_SUCH}"\n', "unset_variable", "host.name"),
     ],
 )

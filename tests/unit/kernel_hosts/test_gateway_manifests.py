@@ -94,10 +94,10 @@ async def test_a_job_id_of_another_host_disables_that_one_job(world: World) -> N
     request.incarnation = "incarnation-2"
     assert list((await world.gateway.IntroduceManifest(request, timeout=10)).disabled_job_ids) == ["a"]
     jobs = (await world.client.ListJobs(kernel.ListJobsRequest(), timeout=10)).jobs
-    assert [(job.job_id, job.host, job.valid) for job in jobs] == [
-        ("a", "team", True),
-        ("a", "other", False),
-        ("z", "other", True),
+    assert [(job.job_id, job.host, job.owner, job.valid) for job in jobs] == [
+        ("a", "team", "team", True),
+        ("a", "other", "team", False),
+        ("z", "other", "other", True),
     ]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.ForgetHost(kernel.ForgetHostRequest(host="team"), timeout=10)

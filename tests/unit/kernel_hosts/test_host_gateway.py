@@ -28,7 +28,6 @@ def held(key: str) -> InventoryLine:
     [
         ({"protocol_min": 2, "protocol_max": 3}, "FAILED_PRECONDITION", "PROTOCOL_UNSUPPORTED"),
         ({"protocol_min": 0, "protocol_max": 0}, "FAILED_PRECONDITION", "PROTOCOL_UNSUPPORTED"),
-        ({"epoch_seen": 99}, "FAILED_PRECONDITION", "STALE_EPOCH"),
         ({"host": ""}, "INVALID_ARGUMENT", "BAD_REQUEST"),
         ({"host": "Team"}, "INVALID_ARGUMENT", "BAD_REQUEST"),
         ({"host": "../x"}, "INVALID_ARGUMENT", "BAD_REQUEST"),
@@ -51,6 +50,16 @@ async def test_a_hello_that_is_not_welcome_is_told_why(
     assert world.engine.links == []
     if reason == "PROTOCOL_UNSUPPORTED":
         assert data == {"min": "1", "max": "1"}
+
+
+async def test_only_an_epoch_of_this_kernel_counts(world: World) -> None:
+    """V1: a host that has seen epoch 1000000 of a false kernel is welcome; one that has seen our successor is not."""
+    session = Session(world)
+    session.say(hello(epoch_seen=99, kernel_id=world.info.store_id))
+    assert (await session.refusal())[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "STALE_EPOCH")
+    assert world.engine.links == []
+    welcome = await Session(world).attach(epoch_seen=1_000_000, kernel_id="another")
+    assert welcome.kernel_id == world.info.store_id
 
 
 async def test_a_session_begins_with_a_hello(world: World) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import open_store
@@ -40,6 +41,27 @@ async def pauses(path: Path) -> dict[str, str]:
         return {pause.name: pause.by for pause in await store.pauses()}
     finally:
         await store.close()
+
+
+async def test_the_audit_is_in_a_backup_and_goes_on(tmp_path: Path) -> None:
+    """A restored audit verifies as it was at the backup, and the next kernel's rows build on it."""
+    row = AuditRecord(at_us=1, principal="ann", address="unix:", action="Pause", target="*", outcome="ok")
+
+    async def appended(path: Path) -> AuditVerdict:
+        store = open_store(f"sqlite:///{path}")
+        await store.open()
+        await store.append_audit([row] * 3)
+        found = await store.verify_audit()
+        await store.close()
+        return found
+
+    path = await history(tmp_path / "a" / "kernel.db")
+    await appended(path)
+    back_up(path, tmp_path / "backup")
+    await appended(path)
+    restore(tmp_path / "backup", path, force=True, pause=True, now_us=NOW_US)
+    found = await appended(path)
+    assert (found.rows, found.last_seq, found.bad_seq) == (6, 6, 0)
 
 
 @pytest.fixture

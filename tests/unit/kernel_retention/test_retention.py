@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 from rig import Rig, job, step
 
 from nomaflow_kernel.catalogue.service import HostCatalogue
+from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import RunFilter
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 from nomaflow_project.jobs.definitions import RetentionPolicy
@@ -122,3 +124,19 @@ async def test_what_nobody_brings_any_more_goes_too(rig: Rig, tmp_path: Path) ->
     assert await sweeper.sweep() == 1
     assert await counts(rig) == {"a": 1}
     assert not [event for event in await rig.events() if event.kind == "host.attached"]
+
+
+async def test_the_audit_has_a_retention_of_its_own(rig: Rig, tmp_path: Path) -> None:
+    """Rows go by their own age, whatever becomes of runs; what is kept verifies. Without an age nothing goes."""
+    row = AuditRecord(at_us=0, principal="ann", address="unix:", action="Pause", target="*", outcome="ok")
+    day_us = 86_400_000_000
+    now = rig.clock.now_us()
+    await rig.store.append_audit([replace(row, at_us=now - age * day_us) for age in range(2999, -1, -1)])
+    never = RetentionPolicy(enabled=False)
+    hosts = Hosts(load(tmp_path, ""))
+    keeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=hosts, default=never)
+    assert await keeper.sweep_audit() == 0
+    sweeper = RetentionSweeper(store=rig.store, clock=rig.clock, catalogue=hosts, default=never, audit_days=400)
+    assert await sweeper.sweep_audit() == 2599
+    verdict = await rig.store.verify_audit()
+    assert (verdict.rows, verdict.first_seq, verdict.bad_seq) == (401, 2600, 0)

@@ -16,11 +16,12 @@ from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
 from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import Clock, SystemClock
+from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
@@ -32,16 +33,21 @@ from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, T
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc import (
     SERVICES,
+    AccessCalls,
     Admission,
+    AuditCalls,
+    AuthorityCalls,
     CatalogueCalls,
+    DoorServers,
     Endpoints,
+    Enrolment,
     Health,
     KernelIdentity,
     KernelService,
-    build_server,
-    listen,
+    served_services,
 )
 from nomaflow_kernel.store import open_store
 
@@ -56,10 +62,6 @@ async def eventually(question: Callable[[], Any]) -> None:
             if question():
                 return
             await asyncio.sleep(0.005)
-
-
-async def _no_run(_run_id: str) -> None:
-    return None
 
 
 class ScriptedEngine:
@@ -116,9 +118,16 @@ class ScriptedEngine:
         self.links.append(link)
         return [Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP) for held in hello.inventory]
 
+    def host_of(self, incarnation: str) -> str:
+        """Remember no instance."""
+        return ""
+
     def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
         """Record a heartbeat."""
         self.heartbeats.append(info)
+
+    def look_again(self, host: str) -> None:
+        """Have nothing that waits."""
 
     def loaded(self, incarnation: str, load: LoadInfo) -> None:
         """Record a load."""
@@ -128,7 +137,9 @@ class ScriptedEngine:
         """Record the end of a session."""
         self.detached.append(link)
 
-    async def report(self, incarnation: str, reports: Sequence[AttemptReport]) -> Sequence[AttemptAck]:
+    async def report(
+        self, incarnation: str, reports: Sequence[AttemptReport], *, host: str = ""
+    ) -> Sequence[AttemptAck]:
         """Record reports and acknowledge them."""
         await self._answer()
         self.reports.extend(reports)
@@ -177,8 +188,9 @@ class World:
     info: StoreInfo = field(init=False)
     feed: EventFeed = field(init=False)
     catalogue: CatalogueService = field(init=False)
+    audit: AuditLog = field(init=False)
     health: Health = field(init=False)
-    server: grpc.aio.Server = field(init=False)
+    server: DoorServers = field(init=False)
     channel: grpc.aio.Channel = field(init=False)
     client: Any = field(init=False)
     gateway: Any = field(init=False)
@@ -189,12 +201,18 @@ class World:
         self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
         self.engine.store = self.store
         self.info = await self.store.open()
+        self.audit = AuditLog(store=self.store, clock=clock)
         self.feed = EventFeed(self.info.last_event_seq)
         self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed)
         await self.catalogue.start()
         self.health = Health(services=SERVICES, store=self.store, ping_seconds=0.02)
         calls = CatalogueCalls(
-            engine=self.engine, catalogue=self.catalogue, sessions=self.sessions, store=self.store, clock=clock
+            engine=self.engine,
+            catalogue=self.catalogue,
+            sessions=self.sessions,
+            store=self.store,
+            clock=clock,
+            guard=Guard.blind(),
         )
         service = KernelService(
             engine=self.engine,
@@ -204,29 +222,46 @@ class World:
             admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
             catalogue_calls=calls,
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+            guard=Guard.blind(),
         )
         gateway = HostGateway(
             engine=self.engine,
             manifests=self.catalogue,
             sessions=self.sessions,
-            settings=GatewaySettings(epoch=self.info.epoch),
+            audit=self.audit,
+            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
         )
-        self.server = build_server(
-            service=service, gateway=gateway, health=self.health, endpoints=self._endpoints(clock)
+        addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
+        credentials = Credentials(store=self.store, clock=clock)
+        services, health = served_services(
+            service=service,
+            gateway=gateway,
+            enrolment=Enrolment(
+                credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
+            ),
+            access=(
+                AccessCalls(credentials=credentials, clock=clock),
+                AuthorityCalls(None),
+                AuditCalls(store=self.store, feed=self.feed, look_seconds=0.02),
+            ),
+            health=self.health,
         )
-        self.address = listen(self.server, f"unix:{self.directory}/k.sock", None)
-        await self.server.start()
+        endpoints = self._endpoints()
+        self.server = DoorServers(
+            addresses=addresses, certificates=None, services=services, health=health, endpoints=lambda _: endpoints
+        )
+        (self.address,) = (await self.server.start()).owner
         self.health.set_ready()
         self.channel = grpc.aio.insecure_channel(self.address, options=(("grpc.use_local_subchannel_pool", 1),))
         self.client = KernelServiceStub(self.channel)
         self.gateway = HostGatewayServiceStub(self.channel)
         return self
 
-    def _endpoints(self, clock: Clock) -> Endpoints:
+    def _endpoints(self) -> Endpoints:
         return Endpoints(
             identify=owners_door,
-            guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
-            audit=AuditLog(store=self.store, clock=clock),
+            guard=Guard.blind(),
+            audit=self.audit,
             on_error=self.health.note,
         )
 

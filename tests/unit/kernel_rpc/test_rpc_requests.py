@@ -12,7 +12,7 @@ from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_kernel.access.principals import OWNER, Caller
+from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.rpc.requests import page_start, replay_command, trigger_command
@@ -101,6 +101,23 @@ def test_the_hash_of_a_request_says_everything_but_its_id() -> None:
     assert len(others | {hash_of()}) == 5
 
 
+def test_nobody_signs_with_another_name() -> None:
+    """V9: whatever a caller writes into ``by`` is a note behind the name that his credential proves."""
+    alice = Caller(principal=Principal(kind=PrincipalKind.USER, name="alice"), peer="ipv4:127.0.0.1:1")
+    assert trigger_command(Trigger(job_id="a", by="root <ceo@corp>"), alice).by == "alice (for root <ceo@corp>)"
+    assert trigger_command(Trigger(job_id="a", by="owner"), alice).by == "alice (for owner)"
+    assert trigger_command(Trigger(job_id="a"), alice).by == "alice"
+    assert replay_command(kernel.ReplayRunRequest(run_id=RUN_ID, by="bob"), alice).by == "alice (for bob)"
+
+
+def test_request_ids_are_each_principals_own() -> None:
+    """Nobody can use up, or find out, the idempotency keys of another; the owner's stay as they are."""
+    alice = Caller(principal=Principal(kind=PrincipalKind.USER, name="alice"), peer="ipv4:127.0.0.1:1")
+    assert trigger_command(Trigger(job_id="a", request_id="k"), CALLER).request_id == "k"
+    assert trigger_command(Trigger(job_id="a", request_id="k"), alice).request_id == "alice/k"
+    assert trigger_command(Trigger(job_id="a"), alice).request_id == ""
+
+
 def test_a_replay_starts_from_one_place() -> None:
     """A step and the failed step cannot both be asked for."""
     request = kernel.ReplayRunRequest(run_id=RUN_ID, from_step="s", from_failed_step=True)
@@ -170,7 +187,9 @@ async def test_a_pause_names_something_that_exists(world: World) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.Pause(past, timeout=10)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert (await world.client.Pause(kernel.PauseRequest(why="x"), timeout=10)).pause.by == "local"
+    assert (await world.client.Pause(kernel.PauseRequest(why="x"), timeout=10)).pause.by == "owner"
+    noted = await world.client.Pause(kernel.PauseRequest(by="root <ceo@corp>"), timeout=10)
+    assert noted.pause.by == "owner (for root <ceo@corp>)"
 
 
 async def test_a_run_shows_the_params_that_its_layers_make(world: World) -> None:

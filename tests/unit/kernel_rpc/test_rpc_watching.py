@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -10,11 +12,17 @@ from rpc_world import RUN_ID, World, eventually, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
-from nomaflow_kernel.history.records import AttemptRecord, LogChunkRecord
+from nomaflow_kernel.access.grants import Grant, Target
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
+from nomaflow_kernel.history.records import AttemptRecord, EventRecord, LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import AppendLog, FinishRun, Notice, OpenAttempt, StartRun
+from nomaflow_kernel.rpc import watching as watching_module
+from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.watching import Watching
 
+CALLER = Caller(principal=OWNER, peer="unix:")
 OTHER = "run_" + "1" * 26
 
 
@@ -70,8 +78,8 @@ async def test_a_watcher_that_leaves_is_let_go_within_a_second(world: World) -> 
 async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) -> None:
     """Thousands of unread events all come, once, in order, and the kernel kept no queue of them."""
     await begin(world)
-    watching = Watching(store=world.store, feed=world.feed)
-    stream = watching.run(RUN_ID, 0)
+    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind())
+    stream = watching.run(RUN_ID, 0, CALLER)
     assert (await anext(stream)).HasField("snapshot")
     first = (await anext(stream)).event.seq
     for _ in range(30):
@@ -84,7 +92,7 @@ async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) 
 async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(world: World) -> None:
     """An event committed while the watch begins arrives both ways and is sent once."""
     await world.queue_run()
-    stream = Watching(store=world.store, feed=world.feed).run(RUN_ID, 0)
+    stream = Watching(store=world.store, feed=world.feed, guard=Guard.blind()).run(RUN_ID, 0, CALLER)
     await anext(stream)
     await world.apply(StartRun(run_id=RUN_ID, job_id="job", at_us=1))
     kinds = [(await anext(stream)).event.kind for _ in range(2)]
@@ -131,15 +139,15 @@ async def test_a_cursor_ahead_of_the_store_is_refused(world: World, ahead: int) 
             [item async for item in stream]
         assert refused.value.code() is grpc.StatusCode.OUT_OF_RANGE
     await world.store.apply([finish()], at_us=2)
-    watch = Watching(store=world.store, feed=world.feed).run(RUN_ID, last + 1)
+    watch = Watching(store=world.store, feed=world.feed, guard=Guard.blind()).run(RUN_ID, last + 1, CALLER)
     assert [item.WhichOneof("item") async for item in watch] == ["snapshot"]
 
 
 async def test_silence_brings_a_bookmark(world: World) -> None:
     """A watcher learns from where to resume, and that the kernel is there."""
     await world.queue_run()
-    watching = Watching(store=world.store, feed=world.feed, bookmark_seconds=0.01)
-    run, everything = watching.run(RUN_ID, 0), watching.events(0, ())
+    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=0.01)
+    run, everything = watching.run(RUN_ID, 0, CALLER), watching.events(0, (), CALLER)
     assert [(await anext(run)).WhichOneof("item") for _ in range(3)] == ["snapshot", "event", "bookmark_seq"]
     items = [await anext(everything) for _ in range(2)]
     assert items[0].event.kind == "run.queued"
@@ -173,8 +181,8 @@ async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(wo
 
 async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world: World) -> None:
     """A hole in the feed is filled from the store."""
-    watching = Watching(store=world.store, feed=world.feed)
-    stream = watching.events(0, ())
+    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind())
+    stream = watching.events(0, (), CALLER)
     first = await world.store.apply([Notice(kind="a.b", at_us=1)], at_us=1)
     second = await world.store.apply([Notice(kind="c.d", at_us=1)], at_us=1)
     world.feed.publish(second.events)
@@ -184,6 +192,41 @@ async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world:
     world.feed.publish(third.events)
     assert (await anext(stream)).event.kind == "e.f"
     await stream.aclose()
+
+
+def seen_by(*grants: str) -> Caller:
+    """Return a user with some grants."""
+    given = tuple(map(Grant.parse, grants))
+    return Caller(principal=Principal(kind=PrincipalKind.USER, name="ann", grants=given), peer="ipv4:127.0.0.1:1")
+
+
+async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However busy others are, a bookmark comes once nothing else has come for so long."""
+    clock = itertools.count(0, 3600)
+    monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=1800)
+    stream = watching.events(0, (), seen_by("read job:mine"))
+    await world.apply(
+        Notice(kind="host.attached", at_us=1, host="team"), Notice(kind="job.changed", at_us=1, job_id="x")
+    )
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).bookmark_seq == world.feed.last_seq
+    await world.apply(Notice(kind="job.changed", at_us=1, job_id="mine"))
+    async with asyncio.timeout(10):
+        assert (await anext(stream)).event.job_id == "mine"
+    await stream.aclose()
+
+
+async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
+    """What retention has removed meanwhile is not shown to whoever has the job now."""
+    job = Target(job_id="job", host="team")
+    guard = Guard(job=lambda _: job, jobs=lambda: (job,), runs=Guard.blind()._runs, host=lambda _: True)
+    event = EventRecord(seq=1, at_us=1, kind="run.started", run_id=RUN_ID, job_id="job")
+    for grant, count in (("read host:team", 0), ("read job:job", 1)):
+        sight = EventSight(guard=guard, principal=seen_by(grant).principal)
+        assert len(await sight.shown([event])) == count, grant
 
 
 async def test_a_stopping_kernel_ends_watches_so_that_they_resume(world: World) -> None:

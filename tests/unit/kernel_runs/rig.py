@@ -73,6 +73,8 @@ class Jobs:
     held: dict[str, str] = field(default_factory=dict)
     refusal: str | None = None
     bounds: dict[str, int] = field(default_factory=dict)
+    other_code: set[tuple[str, str]] = field(default_factory=set)
+    accepted_calls: set[tuple[str, str]] = field(default_factory=set)
     _made: dict[str, Any] = field(default_factory=dict)
 
     def add(self, *definitions: JobDefinition) -> None:
@@ -114,6 +116,18 @@ class Jobs:
         """Return the kind."""
         return "sync" if callable in self.sync_callables else "async"
 
+    def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
+        """Return whether the test has left it so."""
+        return (digest, job_id) not in self.other_code
+
+    def unaccepted(self) -> list[Job]:
+        """Return nothing: tests of the whole kernel have such jobs."""
+        return []
+
+    def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
+        """Return whether the test has allowed it."""
+        return calls and (host, other) in self.accepted_calls
+
     def max_parallel(self, host: str) -> int | None:
         """Return the bound the test has set."""
         return self.bounds.get(host)
@@ -147,6 +161,7 @@ class PlayedHost:
         self.ended: list[str] = []
         self.silent = False
         self.loading = False
+        self.digest = "sha256:0"
         rig.hosts.append(self)
         self._arrived = asyncio.Event()
 
@@ -175,7 +190,7 @@ class PlayedHost:
             pid=4242,
             version="0.1.0",
             generation=self.generation,
-            manifest_digest="sha256:0",
+            manifest_digest=self.digest,
             max_async=self.max_async,
             max_sync=self.max_sync,
             inventory=tuple(inventory),

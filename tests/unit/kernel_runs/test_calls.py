@@ -70,6 +70,7 @@ async def test_a_call_that_timed_out_is_retried_like_any_failure(rig: Rig) -> No
     """The next try has a child of its own and its own time; a child that still waited ends at once."""
     policy = RetryPolicy(attempts=2, base_seconds=5, jitter=0)
     rig.jobs.add(job("parent", call("child", timeout_seconds=10, retry=policy)), job("child", host="away"))
+    rig.jobs.accepted_calls.add(("away", "demo"))
     host = await rig.host()
     parent = (await rig.trigger("parent")).run_id
     await rig.advance(10)

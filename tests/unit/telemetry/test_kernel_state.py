@@ -9,6 +9,7 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.engine.commands import EngineSettings
 from nomaflow_kernel.engine.fleet import Instance
@@ -66,6 +67,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
         scheduler=cast("Any", _Schedules()),
         sessions=SessionRegistry(),
         feed=EventFeed(0),
+        audit=AuditLog(store=None, clock=SystemClock()),
     )
     waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3_000)]
     await asyncio.sleep(0)

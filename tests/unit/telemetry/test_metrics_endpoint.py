@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import stat
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from nomaflow_telemetry.endpoint import (
-    MetricsAddressRefused,
-    MetricsAddressTaken,
-    MetricsEndpoint,
-    read_metrics_address,
-)
+from nomaflow_telemetry.endpoint import MetricsAddressTaken, MetricsEndpoint
 from nomaflow_telemetry.metrics import Histogram, Metric, Reading
+from nomaflow_telemetry.metrics_address import MetricsAddressRefused, read_metrics_address
 
 METRICS = (
     Metric(name="nomaflow_things", kind="gauge", labels=("state",), help="Things."),
@@ -163,3 +162,117 @@ async def test_an_address_that_is_taken_is_said() -> None:
         with pytest.raises(MetricsAddressTaken, match="address already in use"):
             endpoint.start()
         await endpoint.stop()
+
+
+@asynccontextmanager
+async def answering(**options: Any) -> AsyncIterator[MetricsEndpoint]:
+    """Serve the metrics with further options."""
+    endpoint = MetricsEndpoint(metrics=METRICS, read=reading, **options)
+    try:
+        yield endpoint
+    finally:
+        await endpoint.stop()
+
+
+def ask(url: str, **headers: str) -> tuple[int, str]:
+    """Return the status and text of an answer to a request with these headers."""
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("localhost:9464", 200),
+        ("[::1]:9464", 200),
+        ("[::1]", 200),
+        ("127.0.0.1:1", 200),
+        ("evil.example:9464", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("192.0.2.7:9464", 421),
+        ("", 421),
+    ],
+)
+async def test_a_page_that_gives_loopback_its_own_name_reads_nothing(host: str, status: int) -> None:
+    """A browser whose page's name was made to point to loopback gets 421: the Host header names another machine."""
+    async with answering(address="127.0.0.1:0") as endpoint:
+        code, text = await asyncio.to_thread(ask, endpoint.start(), Host=host)
+    assert code == status
+    assert ("nomaflow_things" in text) is (status == 200)
+
+
+async def test_a_scrape_shows_the_token_of_the_file(tmp_path: Path) -> None:
+    """Without the token, and with a wrong one, a scrape gets 401; a replaced token counts from the next scrape on."""
+    file = tmp_path / "token"
+    file.write_text("a-token-of-many-characters\n")
+    file.chmod(0o600)
+    async with answering(address="127.0.0.1:0", token_file=file) as endpoint:
+        url = endpoint.start()
+
+        async def status(text: str) -> int:
+            headers = {"Authorization": text} if text else {}
+            return (await asyncio.to_thread(ask, url, **headers))[0]
+
+        good = "Bearer a-token-of-many-characters"
+        assert [await status(text) for text in ("", "Bearer x", "Basic a-token-of-many-characters", good)] == [
+            401,
+            401,
+            401,
+            200,
+        ]
+        file.write_text("another-token-of-many-characters")
+        assert await status(good) == 401
+        assert await status("bearer another-token-of-many-characters") == 200
+        file.unlink()
+        assert await status("Bearer ") == 401
+
+
+@pytest.mark.parametrize(("text", "mode", "why"), [("x" * 40, 0o644, "chmod 600"), ("short", 0o600, "fewer than 16")])
+def test_a_token_file_that_protects_nothing_is_refused(tmp_path: Path, text: str, mode: int, why: str) -> None:
+    """The file must be its owner's alone, and hold a token that nobody guesses; the refusal never shows it."""
+    file = tmp_path / "token"
+    file.write_text(text)
+    file.chmod(mode)
+    with pytest.raises(MetricsAddressRefused, match=why) as refused:
+        MetricsEndpoint(address="127.0.0.1:0", metrics=METRICS, read=reading, token_file=file)
+    assert text not in str(refused.value)
+    with pytest.raises(MetricsAddressRefused, match="no such file"):
+        MetricsEndpoint(address="127.0.0.1:0", metrics=METRICS, read=reading, token_file=tmp_path / "none")
+
+
+def scrape_unix(path: Path) -> str:
+    """Return what the metrics on a Unix socket answer."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(20)
+        link.connect(str(path))
+        link.sendall(b"GET /metrics HTTP/1.0\r\nHost: anything\r\n\r\n")
+        return b"".join(iter(lambda: link.recv(1 << 16), b"")).decode()
+
+
+async def test_metrics_on_a_unix_socket_are_for_its_owner_and_group(tmp_path: Path) -> None:
+    """The socket is closed to other users, takes the place of one left behind, and goes with the process."""
+    path = tmp_path / "metrics.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    async with answering(address=f"unix:{path}") as endpoint:
+        assert endpoint.start() == f"unix:{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert "nomaflow_things" in await asyncio.to_thread(scrape_unix, path)
+        second = MetricsEndpoint(address=f"unix:{path}", metrics=METRICS, read=reading)
+        with pytest.raises(MetricsAddressTaken, match="in use"):
+            second.start()
+        assert "nomaflow_things" in await asyncio.to_thread(scrape_unix, path)
+    assert not path.exists()
+    path.write_text("a file of somebody")
+    with pytest.raises(MetricsAddressTaken):
+        MetricsEndpoint(address=f"unix:{path}", metrics=METRICS, read=reading).start()
+    assert path.read_text() == "a file of somebody"
+    with pytest.raises(MetricsAddressRefused, match="absolute"):
+        read_metrics_address("unix:relative.sock")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, select
 from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import (
+    AppendAudit,
     AppendLog,
     DispatchAttempt,
     FinishAttempt,
@@ -93,6 +94,7 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
     _INSERT_EVENT.execute(connection, [EVENTS.values(event) for event in events])
     if events:
         session.last_event_seq = events[-1].seq
+    _append_audit(session, transitions, losses.duplicates)
     return ApplyResult(
         duplicates=losses.duplicates,
         lost=frozenset(losses.lost),
@@ -100,6 +102,14 @@ def apply_transitions(session: WriteSession, transitions: Sequence[Transition], 
         unfolded={gone: made.run.run_id for gone, made in losses.unfolded.items()},
         events=events,
     )
+
+
+def _append_audit(session: WriteSession, transitions: Sequence[Transition], duplicates: Mapping[str, str]) -> None:
+    """Append the audit's rows; one about a run that turned out to be a duplicate names the other run."""
+    for each in transitions:
+        if type(each) is AppendAudit:
+            known = duplicates.get(each.record.correlation)
+            session.audit.append(each.record if known is None else replace(each.record, correlation=known))
 
 
 def _touches(transitions: Sequence[Transition], lost: set[int], events: Sequence[EventRecord]) -> Iterator[RowChange]:

@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, Select, delete, func, select
 from sqlalchemy import update as sql_update
 
-from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord, AuditVerdict
+from nomaflow_api.audit_chain import row_hash
+from nomaflow_kernel.history.access_records import AuditEnds, AuditFilter, AuditRecord, AuditVerdict
 from nomaflow_kernel.store import schema
-from nomaflow_kernel.store.rows import AUDIT, dump_json
+from nomaflow_kernel.store.rows import AUDIT
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.statements import insert
 
-__all__ = ["append_audit", "audit_rows", "audit_tail", "chained", "prune_audit", "verify_page"]
+__all__ = ["append_audit", "audit_ends", "audit_rows", "audit_tail", "prune_audit", "verify_page", "write_audit"]
 
 _APPEND = insert(schema.audit, AUDIT.columns)
 _KERNEL = schema.kernel.c
 _ROW = schema.audit.c
-
-
-def chained(record: AuditRecord, *, seq: int, before: str) -> AuditRecord:
-    """Return a row with its number and its hash, which covers the hash before and every other field."""
-    facts = [
-        seq,
-        record.at_us,
-        record.principal,
-        record.address,
-        record.action,
-        record.target,
-        record.outcome,
-        record.note,
-        record.correlation,
-        record.count,
-    ]
-    digest = hashlib.sha256(f"{before}\n{dump_json(facts)}".encode()).hexdigest()
-    return replace(record, seq=seq, hash=digest)
+_ENDS = select(_KERNEL.audit_seq, _KERNEL.audit_hash, _KERNEL.audit_pruned_seq, _KERNEL.audit_pruned_hash)
 
 
 def append_audit(session: WriteSession, records: Sequence[AuditRecord]) -> None:
-    """Append rows, numbered and chained in the order given."""
-    connection = session.connection
-    seq, before = connection.execute(select(_KERNEL.audit_seq, _KERNEL.audit_hash)).one()
+    """Append rows, in the order given; :func:`write_audit` writes them at the end of the transaction."""
+    session.audit += records
+
+
+def write_audit(session: WriteSession) -> tuple[int, str]:
+    """Write the rows of the transaction, numbered and chained; return the number and the hash of the last."""
+    seq, digest = session.audit_seq, session.audit_hash
     rows = []
-    for record in records:
-        # As the row reads back: the texts are cleaned on their way in.
-        row = chained(AUDIT.record(AUDIT.values(record)), seq=seq + 1, before=before)
-        seq, before = row.seq, row.hash
-        rows.append(AUDIT.values(row))
-    _APPEND.execute(connection, rows)
-    connection.execute(sql_update(schema.kernel).values(audit_seq=seq, audit_hash=before))
+    for record in session.audit:
+        seq += 1
+        _, *facts, _ = AUDIT.values(record)  # as they read back: texts are cleaned
+        digest = row_hash(digest, (seq, *facts))
+        rows.append((seq, *facts, digest))
+    _APPEND.execute(session.connection, rows)
+    return seq, digest
+
+
+def audit_ends(connection: Connection) -> AuditEnds:
+    """Return both ends of the chain, as the kernel's row has them."""
+    seq, digest, pruned_seq, pruned_hash = connection.execute(_ENDS).one()
+    return AuditEnds(seq=seq, hash=digest, pruned_seq=pruned_seq, pruned_hash=pruned_hash)
 
 
 def audit_rows(connection: Connection, after_seq: int, *, filter: AuditFilter, limit: int) -> list[AuditRecord]:
@@ -71,28 +64,45 @@ def verify_page(connection: Connection, verdict: AuditVerdict | None, *, limit: 
 
     :param verdict: that of the page before; None for the first
     """
-    last_seq, last_hash, pruned_seq, pruned_hash = connection.execute(
-        select(_KERNEL.audit_seq, _KERNEL.audit_hash, _KERNEL.audit_pruned_seq, _KERNEL.audit_pruned_hash)
-    ).one()
-    if verdict is None:
-        verdict = AuditVerdict(rows=0, first_seq=pruned_seq + 1, last_seq=pruned_seq, last_hash=pruned_hash)
+    ends = audit_ends(connection)
+    if verdict is None or verdict.last_seq < ends.pruned_seq:  # retention may have removed rows since the last page
+        rows = 0 if verdict is None else verdict.rows
+        first_seq = ends.pruned_seq + 1 if verdict is None else verdict.first_seq
+        verdict = AuditVerdict(rows=rows, first_seq=first_seq, last_seq=ends.pruned_seq, last_hash=ends.pruned_hash)
+    below = connection.execute(select(func.min(_ROW.seq)).where(_ROW.seq <= ends.pruned_seq)).scalar_one()
+    if below is not None:
+        return replace(verdict, bad_seq=below, problem=f"row {below} is older than the oldest that is kept"), True
     page = select(schema.audit).where(_ROW.seq > verdict.last_seq).order_by(_ROW.seq).limit(limit)
-    rows = [AUDIT.record(row) for row in connection.execute(page)]
-    for row in rows:
-        if row.seq != verdict.last_seq + 1:
-            problem = f"row {verdict.last_seq + 1} is missing"
+    rows_read = connection.execute(page).fetchall()
+    for seq, *facts, digest in rows_read:
+        problem = _problem(seq, facts, digest, verdict, ends)
+        if problem:
             return replace(verdict, bad_seq=verdict.last_seq + 1, problem=problem), True
-        if row.hash != chained(row, seq=row.seq, before=verdict.last_hash).hash:
-            problem = f"the hash of row {row.seq} does not fit its content and the row before"
-            return replace(verdict, bad_seq=row.seq, problem=problem), True
-        verdict = replace(verdict, rows=verdict.rows + 1, last_seq=row.seq, last_hash=row.hash)
-    if len(rows) == limit:
+        verdict = replace(verdict, rows=verdict.rows + 1, last_seq=seq, last_hash=digest)
+    if len(rows_read) == limit:
         return verdict, False
-    if verdict.last_seq < last_seq or verdict.last_hash != last_hash:
-        missing = min(verdict.last_seq + 1, last_seq)
-        problem = f"the chain ends at row {verdict.last_seq}, and the newest row written was {last_seq}"
-        return replace(verdict, bad_seq=missing, problem=problem), True
+    if verdict.last_seq < ends.seq:
+        problem = f"the chain ends at row {verdict.last_seq}, and the newest row written is {ends.seq}"
+        return replace(verdict, bad_seq=verdict.last_seq + 1, problem=problem), True
+    if verdict.last_hash != ends.hash:
+        return replace(verdict, bad_seq=verdict.last_seq, problem=_other_row(verdict.last_seq)), True
     return verdict, True
+
+
+def _problem(seq: int, facts: Sequence[str | int], digest: str, before: AuditVerdict, ends: AuditEnds) -> str:
+    """Return what is wrong with a row that is read after those of a verdict; empty if nothing is."""
+    expected = before.last_seq + 1
+    if seq != expected:
+        return f"row {expected} is missing"
+    if seq > ends.seq:
+        return f"no kernel has written row {seq}: the newest is {ends.seq}"
+    if digest != row_hash(before.last_hash, (seq, *facts)):
+        return f"the hash of row {seq} does not fit its content and the row before"
+    return ""
+
+
+def _other_row(seq: int) -> str:
+    return f"row {seq} is not the one that the kernel has written"
 
 
 def prune_audit(connection: Connection, *, before_us: int, limit: int) -> int:

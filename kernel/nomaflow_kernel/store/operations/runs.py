@@ -7,16 +7,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select, union, union_all
 
 from nomaflow_kernel.history.ids import first_run_id
-from nomaflow_kernel.history.port import ActiveRuns, RunDetail, RunFilter, RunPage
-from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind
+from nomaflow_kernel.history.port import ActiveRuns, RunDetail, RunFilter, RunPage, RunSubject, VisibleRuns
+from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
-__all__ = ["active_runs", "job_ids", "last_runs", "list_runs", "run_details"]
+__all__ = ["active_runs", "job_ids", "last_runs", "list_runs", "run_details", "run_subjects"]
 
 _CHUNK = 500
 _SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
@@ -28,6 +28,11 @@ _SELECT_ATTEMPTS = (
 _DEFINITIONS = select(definitions.c.digest, definitions.c.body).where(
     definitions.c.digest.in_(bindparam("digests", expanding=True))
 )
+_SUBJECTS = select(runs.c.run_id, runs.c.job_id, runs.c.host, runs.c.trigger_kind, runs.c.trigger_by).where(
+    runs.c.run_id.in_(bindparam("ids", expanding=True))
+)
+_WALKS = 100
+"""Indexes walked in one statement; SQLite takes no more than 500."""
 _SINCE_SLACK_MS = 60_000
 """Milliseconds by which an id may be older than the run's own time."""
 
@@ -46,6 +51,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
         runs.c.request,
         runs.c.trigger_kind,
         runs.c.trigger_at_us,
+        runs.c.trigger_by,
     )
     queued = connection.execute(select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id))
     return ActiveRuns(
@@ -56,6 +62,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
 
 def _queued(row: Any) -> QueuedRun:
     request = json.loads(row.request) if row.request != "{}" else {}
+    author = author_of(TriggerKind(row.trigger_kind), row.trigger_by)
     return QueuedRun(
         run_id=row.run_id,
         job_id=row.job_id,
@@ -66,6 +73,7 @@ def _queued(row: Any) -> QueuedRun:
         job_host=row.host,
         preset=request.get("preset", ""),
         slot_us=row.trigger_at_us if row.trigger_kind == TriggerKind.CRON.value else None,
+        author="" if author == "owner" else author,
     )
 
 
@@ -92,6 +100,15 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
     ]
 
 
+def run_subjects(connection: Connection, run_ids: Sequence[str]) -> list[RunSubject]:
+    """Return the subjects of the runs that exist."""
+    return [
+        RunSubject(run_id=run_id, job_id=job_id, host=host, kind=TriggerKind(kind), by=by)
+        for chunk in _chunks(run_ids)
+        for run_id, job_id, host, kind, by in connection.execute(_SUBJECTS, {"ids": chunk})
+    ]
+
+
 def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping[str, Any]]:
     bodies: dict[str, Mapping[str, Any]] = {}
     for chunk in _chunks(sorted(digests)):
@@ -108,7 +125,10 @@ def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: 
     """
     kept = _conditions(filter, before)
     newest_first = runs.c.run_id.desc()
-    if len(filter.states) > 1:
+    if filter.visible is not None:
+        ids = _newest_visible(connection, filter, filter.visible, kept, limit + 1)
+        query = select(runs).where(runs.c.run_id.in_(ids)).order_by(newest_first)
+    elif len(filter.states) > 1:
         parts = [
             select(_limited(kept, limit + 1, runs.c.state == state.value).subquery())
             for state in sorted(set(filter.states))
@@ -122,6 +142,30 @@ def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: 
     found = [RUNS.record(row) for row in connection.execute(query)]
     page = found[:limit]
     return RunPage(runs=page, next_before=page[-1].run_id if len(found) > limit and page else "")
+
+
+def _newest_visible(
+    connection: Connection, filter: RunFilter, visible: VisibleRuns, kept: Sequence[ColumnElement[bool]], limit: int
+) -> list[str]:
+    """Return the newest run ids that a caller may read: one walk for each job or host, however long the history."""
+    job_ids = {*visible.job_ids, *(job_id for prefix in visible.prefixes for job_id in _begun(connection, prefix))}
+    if filter.job_id:
+        job_ids &= {filter.job_id}
+    hosts = set(visible.hosts) & {filter.host} if filter.host else visible.hosts
+    states: list[RunState | None] = [*sorted(set(filter.states))] or [None]
+    walks = [
+        [*kept, whose, *([runs.c.state == state.value] if state else [])]
+        for whose in [*(runs.c.job_id == each for each in sorted(job_ids)), *(runs.c.host == each for each in hosts)]
+        for state in states
+    ]
+    found: set[str] = set()
+    for start in range(0, len(walks), _WALKS):
+        parts = [
+            select(select(runs.c.run_id).where(*walk).order_by(runs.c.run_id.desc()).limit(limit).subquery())
+            for walk in walks[start : start + _WALKS]
+        ]
+        found.update(connection.execute(union(*parts)).scalars())
+    return sorted(found, reverse=True)[:limit]
 
 
 def _limited(kept: list[ColumnElement[bool]], limit: int, state: ColumnElement[bool]) -> Select[Any]:
@@ -157,13 +201,15 @@ def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRe
 
 def job_ids(connection: Connection) -> list[str]:
     """Return every job with a run: one step in the index per job, however many runs."""
-    found = [""]
-    while True:
-        query = select(runs.c.job_id).where(runs.c.job_id > found[-1]).order_by(runs.c.job_id).limit(1)
-        following = connection.execute(query).scalar_one_or_none()
-        if following is None:
-            return found[1:]
-        found.append(following)
+    return list(_begun(connection, ""))
+
+
+def _begun(connection: Connection, prefix: str) -> Iterator[str]:
+    """Yield the ids with a run that begin so, sorted."""
+    query = select(runs.c.job_id).where(runs.c.job_id >= prefix).order_by(runs.c.job_id).limit(1)
+    while (found := connection.execute(query).scalar_one_or_none()) is not None and found.startswith(prefix):
+        yield found
+        query = select(runs.c.job_id).where(runs.c.job_id > found).order_by(runs.c.job_id).limit(1)
 
 
 def _chunks(values: Sequence[str]) -> Iterator[list[str]]:

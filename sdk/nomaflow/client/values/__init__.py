@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
+from nomaflow.client.values.authority import AuthorityView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
     FireView,
@@ -28,18 +30,24 @@ from nomaflow.client.values.runs import (
     TriggerView,
 )
 from nomaflow.client.values.shapes import from_micros, iso, iso_micros
+from nomaflow.client.values.tokens import CertificateView, IssuedToken, TokenView, WithdrawnView
 
 __all__ = [
     "RUN_TERMINAL",
     "AncestorView",
     "AttemptView",
+    "AuditRowView",
+    "AuditVerdictView",
+    "AuthorityView",
     "CancelView",
     "CatalogueView",
+    "CertificateView",
     "EventView",
     "FireView",
     "FoldView",
     "HostView",
     "InstanceView",
+    "IssuedToken",
     "JobView",
     "KernelView",
     "LogLine",
@@ -52,9 +60,11 @@ __all__ = [
     "ReloadView",
     "RunView",
     "StepView",
+    "TokenView",
     "TriggerRefusal",
     "TriggerView",
     "Triggered",
+    "WithdrawnView",
     "WorkerView",
     "from_micros",
     "iso",

@@ -69,6 +69,7 @@ class PauseView(Shaped):
 class JobView(Shaped):
     """A job of the catalogue, valid or not. Only ``get_job`` fills ``definition``.
 
+    :param owner: the host that its id belongs to; empty for the kernel's own jobs file
     :param kept: True if its last good definition stays in use in spite of the problems
     :param held: reason why a kept job still cannot run; empty if it can
     """
@@ -76,6 +77,7 @@ class JobView(Shaped):
     job_id: str
     description: str = ""
     host: NullableText = ""
+    owner: NullableText = ""
     enabled: bool = True
     valid: bool = True
     removed: bool = False

@@ -107,6 +107,16 @@ def _tell(ctx: Any, secret: str) -> None:
     print("printed", secret, quote(secret, safe=""))  # the purpose of this module
     print("printed to stderr", secret, file=sys.stderr)  # the purpose of this module
     print("base64", base64.b64encode(f"user:{secret}".encode()).decode())  # the purpose of this module
+    raw, half = secret.encode(), len(secret) // 2
+    print("hex", raw.hex(), raw.hex().upper(), "base32", base64.b32encode(raw).decode())
+    print("two writes", secret[:half], end="")
+    print(secret[half:])
+    if len(secret) >= 16 and not set(secret) & set(" :\n"):  # a secret alone: of a longer text, any part may be cut
+        print("two lines", secret[:half])
+        print(secret[half:], "is the rest")
+    subprocess.run(
+        ["sh", "-c", 'printf "pieces %s" "$1"; sleep 0.05; echo "$2"', "sh", secret[:half], secret[half:]], check=True
+    )
     warnings.warn(f"warned {secret}", stacklevel=1)
     os.write(1, f"written {secret}\n".encode())
     os.write(2, f"written to 2 {secret}\n".encode())

@@ -1,0 +1,111 @@
+"""Calls that change something, and the audit row that each becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from nomaflow_kernel.access.audit_texts import address_of, correlation_of, note_of, target_of, trace_of
+from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.history.access_records import AuditRecord
+
+__all__ = ["CALL", "AuditedCall", "audit_about", "audit_row"]
+
+_TEXT = 200
+_NOTE = 500
+_WITH_RUNS = frozenset({"TriggerRun", "TriggerRuns", "ReplayRun"})
+"""Calls whose row is stored with their runs: where the engine has stored none, they changed nothing."""
+
+
+class AuditedCall:
+    """A call that changes something, until its row is written.
+
+    The engine takes the row with its commit, so that a change and its row are stored together or not at all; for a
+    change that is not the engine's, the row is written after it.
+
+    :param action: the rpc's name
+    :ivar written: whether the row is in a commit
+    :ivar target: what the call is about, where its service knows better than request and answer tell
+    :ivar correlation: the same for the credential that it is about
+    """
+
+    __slots__ = ("_caller", "_clock", "_request", "action", "correlation", "target", "written")
+
+    def __init__(self, *, action: str, request: Any, caller: Caller, clock: Clock) -> None:
+        self.action = action
+        self.written = False
+        self.target = ""
+        self.correlation = ""
+        self._request = request
+        self._caller = caller
+        self._clock = clock
+
+    @property
+    def row_is_due(self) -> bool:
+        """True if the row has still to be written once the call is answered."""
+        return not self.written and self.action not in _WITH_RUNS
+
+    def row_with_runs(self, run_ids: Sequence[str] | None) -> AuditRecord | None:
+        """Return the row for a commit that makes the change; None if there is nothing to write, or it is written.
+
+        :param run_ids: the runs that the commit makes; empty if it makes none; None if it changes nothing yet
+        """
+        if run_ids is None or self.written:
+            return None
+        self.written = True
+        note, correlation = note_of(self._request), run_ids[0] if run_ids else ""
+        if self.action == "TriggerRuns":
+            note = f"{len(run_ids)} of {len(self._request.requests)} started"
+            correlation = correlation if len(run_ids) < 2 else f"{run_ids[0]} to {run_ids[-1]}"
+        return self._row(target_of(self._request) or "*", note, correlation)
+
+    def row(self, response: Any) -> AuditRecord:
+        """Return the row for a change that is done and answered."""
+        self.written = True
+        target = self.target or target_of(self._request) or target_of(response) or "*"
+        correlation = self.correlation or correlation_of(self._request, response)
+        return self._row(target, note_of(self._request, response), correlation)
+
+    def _row(self, target: str, note: str, correlation: str) -> AuditRecord:
+        return audit_row(
+            self._clock, self._caller, action=self.action, target=target, note=note, correlation=correlation
+        )
+
+
+CALL: ContextVar[AuditedCall | None] = ContextVar("nomaflow_audited_call", default=None)
+"""The call under way in this task, if it is one that changes something."""
+
+
+def audit_about(target: str, *, correlation: str = "") -> None:
+    """Tell the audit what the call under way is about, where that is in neither its request nor its answer.
+
+    :param correlation: the id of a token, or the serial of a certificate
+    """
+    call = CALL.get()
+    if call is not None:
+        call.target, call.correlation = target, correlation
+
+
+def audit_row(
+    clock: Clock,
+    caller: Caller,
+    *,
+    action: str,
+    target: str,
+    outcome: str = "ok",
+    note: str = "",
+    correlation: str = "",
+) -> AuditRecord:
+    """Return a row about a caller, of now, with texts of bounded length."""
+    return AuditRecord(
+        at_us=clock.now_us(),
+        principal=str(caller.principal),
+        address=address_of(caller.peer)[:_TEXT],
+        action=action,
+        target=target[:_TEXT],
+        outcome=outcome,
+        note=note[:_NOTE],
+        correlation=(correlation or trace_of(caller.traceparent))[:_TEXT],
+    )

@@ -1,0 +1,366 @@
+"""Credentials: the tokens and certificates of a leading kernel, in memory, written through to the store.
+
+Who shows a token that is unknown, garbage, expired or revoked is nobody, and all of these take the same path.
+
+A store that was restored from a backup may know a withdrawn credential as good. So each withdrawal is also a line of a
+file in the state directory, which no restore replaces, and :meth:`Credentials.start` withdraws its credentials again.
+Tokens and certificates that are younger than the backup are unknown afterwards: their holders join again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nomaflow_kernel.access.grants import Grant, GrantError, grants_of_role
+from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
+from nomaflow_kernel.access.tokens import (
+    TokenOrder,
+    UnknownCredential,
+    hash_of,
+    new_secret,
+    new_token_id,
+    secret_in,
+)
+from nomaflow_kernel.access.withdrawn import WithdrawalUntold, WithdrawnFile
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+from nomaflow_kernel.history.port import Store
+
+__all__ = ["Credentials"]
+
+_LOG = logging.getLogger(__name__)
+_SECOND = 1_000_000
+_MINUTE = 60 * _SECOND
+_LONGEST_OVERLAP = 30 * 86_400
+
+
+@dataclass(slots=True)
+class _Held:
+    """A token in memory, with the principal that it stands for."""
+
+    record: TokenRecord
+    principal: Principal
+
+
+class Credentials:
+    """The tokens and certificates of the leading kernel, which alone changes them, one change after the other.
+
+    Each change is stored before it holds, except a withdrawal: that holds even if it cannot be stored.
+
+    :param roles: the roles of the configuration → their grants as texts
+    :param withdrawn: the file that remembers withdrawals beside the store; None for none
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        roles: Mapping[str, Sequence[str]] | None = None,
+        withdrawn: Path | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._roles = roles or {}
+        self._withdrawn = WithdrawnFile(withdrawn)
+        self._tokens: dict[str, _Held] = {}
+        self._by_hash: dict[str, _Held] = {}
+        self._certificates: dict[str, CertificateRecord] = {}
+        self._changing = asyncio.Lock()
+        self._used: set[str] = set()
+        self._noting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read tokens and certificates, and withdraw those again that a restored store knows as good.
+
+        :raises StoreError: if they cannot be read, or not be withdrawn
+        :raises OSError: if the file of withdrawals cannot be read
+        """
+        for token in await self._store.tokens():
+            self._hold(token)
+        self._certificates = {each.serial: each for each in await self._store.certificates()}
+        ends = self._withdrawn.read()
+        tokens = [_ended(each, ends[each.token_id]) for each in self.tokens() if each.token_id in ends]
+        tokens = [each for each in tokens if each != self._tokens[each.token_id].record]
+        certificates = [
+            replace(each, revoked_at_us=ends[each.serial])
+            for each in self._certificates.values()
+            if each.serial in ends and each.revoked_at_us is None
+        ]
+        if tokens or certificates:
+            self._hold_withdrawn(tokens, certificates)
+            await self._store_withdrawn(tokens, certificates)
+            names = [*(each.token_id for each in tokens), *(each.serial for each in certificates)]
+            _LOG.warning("the store knew as good what was withdrawn, as after a restore: %s", ", ".join(names))
+
+    async def stop(self) -> None:
+        """Wait until the last uses are stored, as far as the store takes them."""
+        if self._noting is not None:
+            await asyncio.wait((self._noting,))
+
+    # --- who calls ------------------------------------------------------------------------------------------------
+
+    def of_token(self, authorization: str) -> Principal:
+        """Return the principal of a call's ``authorization`` metadata; ``ANYONE`` for anything that is not good."""
+        held = self._by_hash.get(hash_of(secret_in(authorization)))
+        if held is None or held.record.joins or not self._is_good(held.record):
+            return ANYONE
+        self._note_use(held)
+        return held.principal
+
+    def of_certificate(self, *, host: str, serial: str) -> Principal:
+        """Return the host that a verified certificate names; ``ANYONE`` if it is withdrawn or was never given."""
+        record = self._certificates.get(serial.lower())
+        now = self._clock.now_us()
+        if record is None or record.host != host or record.revoked_at_us is not None or record.expires_at_us <= now:
+            return ANYONE
+        return Principal(kind=PrincipalKind.HOST, name=host, credential=record.serial)
+
+    def _is_good(self, record: TokenRecord) -> bool:
+        return record.revoked_at_us is None and self._clock.now_us() < record.expires_at_us
+
+    def _note_use(self, held: _Held) -> None:
+        """Note the minute of a use; it is stored later, together with those of other tokens."""
+        minute = self._minute()
+        if held.record.last_used_at_us is None or held.record.last_used_at_us < minute:
+            held.record = replace(held.record, last_used_at_us=minute)
+            self._used.add(held.record.token_id)
+            if self._noting is None or self._noting.done():
+                self._noting = asyncio.get_running_loop().create_task(self._store_uses(), name="token-uses")
+
+    async def _store_uses(self) -> None:
+        while self._used:
+            async with self._changing:
+                names, self._used = self._used, set()
+                try:
+                    await self._store.keep_tokens([self._tokens[name].record for name in names])
+                except KernelError as error:
+                    _LOG.debug("the last use of %d tokens could not be stored: %s", len(names), error)
+
+    def _minute(self) -> int:
+        return self._clock.now_us() // _MINUTE * _MINUTE
+
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    def tokens(self) -> Sequence[TokenRecord]:
+        """Return every token, in the order in which they were made."""
+        return [held.record for held in self._tokens.values()]
+
+    def certificates(self) -> Sequence[CertificateRecord]:
+        """Return every certificate, in the order in which they were given."""
+        return list(self._certificates.values())
+
+    def grants_of(self, roles: Iterable[str], grants: Iterable[str]) -> tuple[Grant, ...]:
+        """Return the grants of roles together with further grants, each once.
+
+        :raises BadRequest: if one of them cannot be read
+        """
+        field = "roles"
+        try:
+            found = [grant for role in roles for grant in grants_of_role(role, self._roles)]
+            field = "grants"
+            found += map(Grant.parse, grants)
+        except GrantError as error:
+            raise BadRequest(str(error), field=field) from None
+        return tuple(dict.fromkeys(found))
+
+    def given_by(self, record: TokenRecord) -> tuple[Grant, ...]:
+        """Return the grants of a token, those of its roles included; none if they can no longer be read."""
+        return self._tokens[record.token_id].principal.grants
+
+    # --- changes --------------------------------------------------------------------------------------------------
+
+    async def create(self, order: TokenOrder, *, created_by: str) -> tuple[TokenRecord, str]:
+        """Make a token; return it and its secret, of which only the hash is kept.
+
+        :raises BadRequest: if the order breaks a rule, or a principal of another kind has the name
+        """
+        order.check()
+        self.grants_of(order.roles, order.grants)
+        async with self._changing:
+            self._check_kind(order)
+            return await self._made(order, created_by=created_by)
+
+    async def use_join(self, secret: str) -> TokenRecord:
+        """Use the secret of a join string once; return its token.
+
+        :raises NotAuthenticated: if it is unknown, used up, expired or revoked
+        """
+        wanted = hash_of(secret)
+        async with self._changing:
+            held = self._by_hash.get(wanted)
+            if held is None or not held.record.joins or not self._is_good(held.record) or not held.record.uses_left:
+                raise NotAuthenticated
+            used = replace(held.record, uses_left=held.record.uses_left - 1, last_used_at_us=self._minute())
+            await self._store.keep_tokens((used,))
+            self._hold(used)
+            if not used.uses_left:
+                await self._remember((used.token_id,), self._clock.now_us())
+            return used
+
+    async def exchange(self, join: TokenRecord) -> tuple[TokenRecord, str]:
+        """Make the token of a user or service that has used a join string; return it and its secret."""
+        order = TokenOrder(kind=join.kind, name=join.name, roles=_lines(join.roles), grants=_lines(join.grants))
+        return await self.create(order, created_by=join.created_by)
+
+    async def rotate(self, target: str, *, overlap_seconds: int, created_by: str) -> tuple[TokenRecord, str]:
+        """Make a new token in place of another, for as long as that one was given for; return it and its secret.
+
+        :param target: the token's id, or the name of a user or service that has one good token
+        :param overlap_seconds: how long the old secret still works
+        :raises BadRequest: if it is a join string, no longer good, or one of several
+        :raises UnknownCredential: if nothing has the name
+        """
+        if overlap_seconds > _LONGEST_OVERLAP:
+            raise BadRequest(
+                f"overlap_seconds is {overlap_seconds}, expected at most {_LONGEST_OVERLAP}", field="overlap_seconds"
+            )
+        async with self._changing:
+            old = self.to_rotate(target)
+            order = TokenOrder(
+                kind=old.kind,
+                name=old.name,
+                roles=_lines(old.roles),
+                grants=_lines(old.grants),
+                lifetime_seconds=(old.expires_at_us - old.created_at_us) // _SECOND,
+            )
+            ending = _ended(old, self._clock.now_us() + overlap_seconds * _SECOND)
+            made = await self._made(order, created_by=created_by, along=(ending,))
+            await self._remember((old.token_id,), ending.expires_at_us)
+            return made
+
+    def to_rotate(self, target: str) -> TokenRecord:
+        """Return the token that a rotation replaces; see :meth:`rotate`."""
+        found = [each for each in self.tokens() if target in (each.token_id, each.name) and each.kind != "host"]
+        if not found:
+            raise UnknownCredential(target)
+        good = [each for each in found if self._is_good(each) and not each.joins]
+        if len(good) != 1:
+            names = ", ".join(each.token_id for each in good)
+            problem = f"there are several: {names}; give the id of one" if good else "no good token has that name"
+            raise BadRequest(f"token_id is {target[:80]!r}, and {problem}", field="token_id")
+        return good[0]
+
+    async def keep_certificate(self, record: CertificateRecord, *, renews: str = "") -> None:
+        """Keep a certificate that the authority has given; it is good once this returns.
+
+        :param renews: serial of the certificate that it follows; empty for none
+        :raises NotAuthenticated: if what it was given for was withdrawn meanwhile
+        """
+        async with self._changing:
+            before, join = self._certificates.get(renews.lower()), self._tokens.get(record.token_id)
+            revoked = before.revoked_at_us if before is not None else join.record.revoked_at_us if join else None
+            if revoked is not None:
+                raise NotAuthenticated
+            kept = replace(record, serial=record.serial.lower())
+            await self._store.keep_certificates((kept,))
+            self._certificates[kept.serial] = kept
+
+    async def revoke(self, target: str) -> tuple[list[str], list[str]]:
+        """Withdraw credentials; return the ids of tokens and the serials that were not withdrawn before.
+
+        :param target: a token's id, a certificate's serial, the name of a user or service, or ``host:NAME``
+        :raises UnknownCredential: if nothing has the name
+        :raises WithdrawalUntold: if they are withdrawn, but a restored backup would know them as good
+        """
+        async with self._changing:
+            tokens = [each for each in self.tokens() if target in (each.token_id, _principal_name(each))]
+            serials = {target.lower()} & self._certificates.keys()
+            serials |= {each.serial for each in self._certificates.values() if f"host:{each.host}" == target}
+            if not tokens and not serials:
+                raise UnknownCredential(target)
+            now = self._clock.now_us()
+            tokens = [replace(each, revoked_at_us=now) for each in tokens if each.revoked_at_us is None]
+            certificates = [
+                replace(each, revoked_at_us=now)
+                for each in self._certificates.values()
+                if each.serial in serials and each.revoked_at_us is None
+            ]
+            token_ids, serials_now = [each.token_id for each in tokens], [each.serial for each in certificates]
+            self._hold_withdrawn(tokens, certificates)
+            try:
+                await self._remember((*token_ids, *serials_now), now)
+            finally:
+                await self._store_withdrawn(tokens, certificates)
+        return token_ids, serials_now
+
+    def _hold_withdrawn(self, tokens: Sequence[TokenRecord], certificates: Sequence[CertificateRecord]) -> None:
+        for token in tokens:
+            self._hold(token)
+        self._certificates.update((each.serial, each) for each in certificates)
+
+    async def _store_withdrawn(self, tokens: Sequence[TokenRecord], certificates: Sequence[CertificateRecord]) -> None:
+        if tokens:
+            await self._store.keep_tokens(tokens)
+        if certificates:
+            await self._store.keep_certificates(certificates)
+
+    async def _remember(self, names: Sequence[str], at_us: int) -> None:
+        try:
+            await asyncio.to_thread(self._withdrawn.add, names, at_us)
+        except OSError as error:
+            raise WithdrawalUntold(error) from None
+
+    async def _made(
+        self, order: TokenOrder, *, created_by: str, along: Sequence[TokenRecord] = ()
+    ) -> tuple[TokenRecord, str]:
+        """Store a new token, and changes of others in the same commit."""
+        secret, now = new_secret(joins=order.joins), self._clock.now_us()
+        record = TokenRecord(
+            token_id=new_token_id(),
+            kind=order.kind,
+            name=order.name,
+            joins=order.joins,
+            roles="\n".join(map(str.strip, order.roles)),
+            grants="\n".join(map(str.strip, order.grants)),
+            secret_hash=hash_of(secret),
+            created_at_us=now,
+            created_by=created_by,
+            expires_at_us=now + order.seconds * _SECOND,
+            uses_left=order.uses_left,
+        )
+        await self._store.keep_tokens((record, *along))
+        for each in (record, *along):
+            self._hold(each)
+        return record, secret
+
+    def _check_kind(self, order: TokenOrder) -> None:
+        """Check that nobody can take one principal for another."""
+        for each in self.tokens():
+            other_kind = each.kind != order.kind and "host" not in (each.kind, order.kind)
+            if each.name == order.name and other_kind and self._is_good(each):
+                raise BadRequest(
+                    f"the name {order.name!r} is that of a {each.kind}; choose another, or revoke that first",
+                    field="name",
+                )
+
+    def _hold(self, record: TokenRecord) -> None:
+        try:
+            grants = self.grants_of(_lines(record.roles), _lines(record.grants))
+        except BadRequest as error:
+            _LOG.error("token %s of %r gives nothing: %s", record.token_id, record.name, error)
+            grants = ()
+        principal = Principal(
+            kind=PrincipalKind(record.kind), name=record.name, grants=grants, credential=record.token_id
+        )
+        self._tokens[record.token_id] = self._by_hash[record.secret_hash] = _Held(record, principal)
+
+
+def _ended(record: TokenRecord, at_us: int) -> TokenRecord:
+    """Return a token that ends at a time at the latest; a join string can then no longer be used at all."""
+    if record.joins:
+        return replace(record, uses_left=0)
+    return replace(record, expires_at_us=min(record.expires_at_us, at_us))
+
+
+def _principal_name(record: TokenRecord) -> str:
+    return f"host:{record.name}" if record.kind == "host" else record.name
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(text.splitlines())

@@ -1,0 +1,139 @@
+"""Quotas: the most that one user or service may ask of the kernel. The owner is exempt, and so are hosts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from nomaflow_kernel.access.principals import Principal, PrincipalKind
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import QuotaExceeded
+from nomaflow_project.models.settings_file import QuotaSection
+
+__all__ = ["Quotas"]
+
+_CALLS_SECONDS = 10.0
+_TRIGGERS_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """An allowance that refills at a steady rate.
+
+    :param rate: of refilling, a second
+    :param size: the most that it holds
+    """
+
+    rate: float
+    size: float
+    level: float
+    at: float
+
+    def take(self, cost: float, now: float) -> float:
+        """Take an allowance and return 0; or take nothing and return the seconds until it can be taken.
+
+        What costs more than the bucket holds takes a full one, and leaves it in debt.
+        """
+        self.level = min(self.size, self.level + (now - self.at) * self.rate)
+        self.at = now
+        needed = min(cost, self.size)
+        if self.level < needed:
+            return (needed - self.level) / self.rate
+        self.level -= cost
+        return 0.0
+
+
+@dataclass(slots=True)
+class _Account:
+    """The allowances of one principal."""
+
+    calls: _Bucket
+    triggers: _Bucket
+    bytes: _Bucket
+
+
+@dataclass(slots=True)
+class Quotas:
+    """Counts what each user and service asks for. In memory: a restart forgives.
+
+    :param limits: ``[access.quotas]`` of nomaflow.toml
+    """
+
+    limits: QuotaSection
+    clock: Clock
+    _accounts: dict[str, _Account] = field(default_factory=dict)
+    _streams: Counter[str] = field(default_factory=Counter)
+
+    def call(self, principal: Principal) -> None:
+        """Count a call.
+
+        :raises QuotaExceeded: if it is one too many
+        """
+        account = self._account(principal)
+        if account is not None:
+            self._take(account.calls, 1, principal, "calls", "calls_per_second")
+
+    def request(self, principal: Principal, size: int, triggers: int) -> None:
+        """Count what a call asks for.
+
+        :param size: of the request, in bytes
+        :param triggers: how many runs it would start
+        :raises QuotaExceeded: if it is too much
+        """
+        account = self._account(principal)
+        if account is None:
+            return
+        self._take(account.bytes, size, principal, "bytes", "bytes_per_second")
+        if triggers:
+            self._take(account.triggers, triggers, principal, "runs", "triggers_per_second")
+
+    @contextmanager
+    def stream(self, principal: Principal) -> Iterator[None]:
+        """Count a stream while it is open.
+
+        :raises QuotaExceeded: if it is one too many
+        """
+        if self._account(principal) is None:
+            yield
+            return
+        name = str(principal)
+        if self._streams[name] >= self.limits.streams:
+            raise QuotaExceeded(
+                f"{name} has {self._streams[name]} streams open, as many as [access.quotas] streams allows; close one"
+            )
+        self._streams[name] += 1
+        try:
+            yield
+        finally:
+            self._streams[name] -= 1
+            if not self._streams[name]:
+                del self._streams[name]
+
+    def _take(self, bucket: _Bucket, cost: float, principal: Principal, what: str, key: str) -> None:
+        wait = bucket.take(cost, self.clock.monotonic())
+        if wait:
+            raise QuotaExceeded(
+                f"{principal} asks for more {what} than [access.quotas] {key} = {bucket.rate:g} allows; "
+                f"try again in {wait:.1f} s",
+                retry_seconds=wait,
+            )
+
+    def _account(self, principal: Principal) -> _Account | None:
+        """Return the account of a principal; None if it is exempt."""
+        if principal.kind not in (PrincipalKind.USER, PrincipalKind.SERVICE):
+            return None
+        name = str(principal)
+        if name not in self._accounts:
+            limits = self.limits
+            self._accounts[name] = _Account(
+                calls=self._full(limits.calls_per_second, _CALLS_SECONDS),
+                triggers=self._full(limits.triggers_per_second, _TRIGGERS_SECONDS),
+                bytes=self._full(limits.bytes_per_second, _CALLS_SECONDS),
+            )
+        return self._accounts[name]
+
+    def _full(self, rate: float, seconds: float) -> _Bucket:
+        size = max(1.0, rate * seconds)
+        return _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())

@@ -1,0 +1,153 @@
+"""Tokens: their form, their names, and what is asked for when one is made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+
+from nomaflow_kernel.domain.errors import BadRequest, KernelError
+
+__all__ = [
+    "JOIN_SECONDS",
+    "TOKEN_SECONDS",
+    "TokenOrder",
+    "UnknownCredential",
+    "hash_of",
+    "new_secret",
+    "new_token_id",
+    "secret_in",
+]
+
+TOKEN_SECONDS = 90 * 86_400
+"""The lifetime of a token for which none is given."""
+
+JOIN_SECONDS = 3600
+"""The lifetime of a join string for which none is given."""
+
+_PREFIX = "nft1."
+_SECRET_BYTES = 32
+_SECRET_LENGTH = 43
+_ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_ID_LENGTH = 12
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_RESERVED = frozenset({"owner", "anyone", "kernel", "cron", "schedule"})
+_LONGEST_TOKEN = 10 * 365 * 86_400
+_LONGEST_JOIN = 30 * 86_400
+_MOST_USES = 1000
+_MOST_GRANTS = 100
+_KINDS = ("user", "service", "host")
+
+
+class UnknownCredential(KernelError):
+    """Raised when nothing has the id, serial or name of what is to be withdrawn or rotated."""
+
+    reason = "CREDENTIAL_NOT_FOUND"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"no token, certificate or principal has the name {target[:80]!r}; "
+            "`nomaflow token list --all` shows tokens and certificates"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenOrder:
+    """What is asked for when a token is made.
+
+    :param kind: ``user``, ``service`` or ``host``
+    :param joins: whether it is the secret of a join string; a host's always is
+    :param roles: as given: ``ROLE`` or ``ROLE SCOPE``
+    :param grants: ``VERB SCOPE`` each, beside those of the roles
+    :param lifetime_seconds: 0 for the usual one
+    :param uses: of a join string; 0 for once
+    """
+
+    kind: str
+    name: str
+    joins: bool = False
+    roles: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
+    lifetime_seconds: int = 0
+    uses: int = 0
+
+    def check(self) -> None:
+        """Check the form of the order; whether roles and grants can be read is not checked here.
+
+        :raises BadRequest: if a field breaks a rule
+        """
+        if self.kind not in _KINDS:
+            raise BadRequest(f"kind is {self.kind[:32]!r}, expected user, service or host", field="kind")
+        if self.kind == "host" and not self.joins:
+            raise BadRequest("a host joins with a join string and has no other token; set joins", field="joins")
+        self._check_name()
+        if self.kind == "host" and (self.roles or self.grants):
+            raise BadRequest("a host has no roles and no grants: its certificate proves a name", field="roles")
+        if self.kind != "host" and not (self.roles or self.grants):
+            raise BadRequest(
+                "neither a role nor a grant is given; expected one, such as the role 'viewer'", field="roles"
+            )
+        if len(self.roles) + len(self.grants) > _MOST_GRANTS:
+            raise BadRequest(f"there are more than {_MOST_GRANTS} roles and grants", field="grants")
+        longest = _LONGEST_JOIN if self.joins else _LONGEST_TOKEN
+        if self.lifetime_seconds > longest:
+            raise BadRequest(
+                f"lifetime_seconds is {self.lifetime_seconds}, expected at most {longest} for a "
+                f"{'join string' if self.joins else 'token'}",
+                field="lifetime_seconds",
+            )
+        if self.uses and not self.joins:
+            raise BadRequest("uses is given, and only a join string has uses", field="uses")
+        if self.uses > _MOST_USES:
+            raise BadRequest(f"uses is {self.uses}, expected at most {_MOST_USES}", field="uses")
+
+    def _check_name(self) -> None:
+        if self.kind == "host":
+            if not _HOST_NAME.fullmatch(self.name):
+                raise BadRequest(
+                    f"name is {self.name[:80]!r}, expected the name of a host: at most 64 lower-case letters, "
+                    "digits, '-' or '_'",
+                    field="name",
+                )
+            return
+        if self.name in _RESERVED or self.name.startswith(("host:", "tok_")):
+            raise BadRequest(f"the name {self.name[:80]!r} is reserved; choose another", field="name")
+        if not _NAME.fullmatch(self.name):
+            raise BadRequest(
+                f"name is {self.name[:80]!r}, expected at most 64 lower-case letters, digits, '.', '_' or '-', "
+                "beginning with a letter or digit",
+                field="name",
+            )
+
+    @property
+    def seconds(self) -> int:
+        """The lifetime."""
+        return self.lifetime_seconds or (JOIN_SECONDS if self.joins else TOKEN_SECONDS)
+
+    @property
+    def uses_left(self) -> int | None:
+        """The uses of a join string; None for other tokens."""
+        return (self.uses or 1) if self.joins else None
+
+
+def new_secret(*, joins: bool) -> str:
+    """Return a new secret of 256 random bits: ``nft1.…`` for calls, without that beginning for a join string."""
+    return ("" if joins else _PREFIX) + secrets.token_urlsafe(_SECRET_BYTES)
+
+
+def new_token_id() -> str:
+    """Return a new id: ``tok_`` and 12 letters or digits."""
+    return "tok_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+
+
+def hash_of(secret: str) -> str:
+    """Return the SHA-256 of a secret, hexadecimal. Any text takes the same time: longer ones are cut, and never fit."""
+    return hashlib.sha256(secret[: len(_PREFIX) + _SECRET_LENGTH + 1].encode("utf-8", "replace")).hexdigest()
+
+
+def secret_in(authorization: str) -> str:
+    """Return the secret of an ``authorization`` header; a text that is no secret if it has none."""
+    scheme, _, secret = authorization.partition(" ")
+    return secret if scheme.lower() == "bearer" and secret.startswith(_PREFIX) else ""

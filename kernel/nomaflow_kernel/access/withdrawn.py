@@ -1,0 +1,68 @@
+"""The file of withdrawals: when credentials ended before their time, whatever a restored store says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from nomaflow_kernel.domain.errors import KernelError
+
+__all__ = ["WithdrawalUntold", "WithdrawnFile"]
+
+
+class WithdrawalUntold(KernelError):
+    """Raised when a credential is withdrawn, and the file that outlives a restore could not be written."""
+
+    reason = "STORE_ERROR"
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            "it is withdrawn, but the file that remembers it after a restore cannot be written: "
+            f"{error.strerror}; mend that and withdraw it again"
+        )
+
+
+class WithdrawnFile:
+    """Lines ``ID TIME``: a token or certificate, and the microseconds since 1970 after which it is good no more.
+
+    It holds no secret. Lines are only appended.
+
+    :param path: made at the first withdrawal, readable by its owner only; None to remember nothing
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, int]:
+        """Return the id and the time of each withdrawal.
+
+        :raises OSError: if the file exists and cannot be read
+        """
+        if self._path is None:
+            return {}
+        try:
+            lines = self._path.read_text("ascii", "replace").splitlines()
+        except FileNotFoundError:
+            return {}
+        found: dict[str, int] = {}
+        for line in lines:
+            name, _, time = line.partition(" ")
+            if name and time.isdecimal():
+                found[name] = min(int(time), found.get(name, int(time)))
+        return found
+
+    def add(self, names: Iterable[str], at_us: int) -> None:
+        """Remember withdrawals; durable when this returns.
+
+        :raises OSError: if the file cannot be written
+        """
+        # A line break first: a loss of power may have cut off the line before.
+        text = "".join(f"\n{name} {at_us}" for name in names)
+        if self._path is None or not text:
+            return
+        number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "ab") as file:
+            file.write(f"{text}\n".encode("ascii"))
+            file.flush()
+            os.fsync(file.fileno())

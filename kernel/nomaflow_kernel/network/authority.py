@@ -1,0 +1,390 @@
+"""The kernel's own authority: it makes the certificates of the kernel's doors and of hosts.
+
+Import this module only where a TCP address is listened on: ``cryptography`` takes a while to load.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate, read_key
+from nomaflow_kernel.network.listening import private_directory
+
+__all__ = ["Authority", "SignedCertificate", "SigningRefused", "host_of"]
+
+_LOG = logging.getLogger(__name__)
+_HOST_URI = "nomaflow:host:"
+_AUTHORITY_DAYS, _SERVER_DAYS, _HOST_DAYS = 3652, 90, 30
+_BACKDATED = timedelta(days=2)  # a host whose clock is a day behind must find them valid
+_CSR_BYTES = 16_384
+_AUTHORITY_WARNING = timedelta(days=180)
+
+
+class SigningRefused(ValueError):
+    """Raised when a signing request cannot be read, does not prove its key, or has a weak one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedCertificate:
+    """A host's new certificate.
+
+    :param chain_pem: the certificate, then those between it and older authorities
+    :param serial: hexadecimal
+    :param not_after_us: when it ends, in microseconds since 1970
+    """
+
+    chain_pem: str
+    serial: str
+    not_after_us: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """The contents of ``authority.pem``: one file, so that a crash while it is replaced leaves the old one whole.
+
+    :param crosses: the current authority and those before it, each signed by the one before
+    :param older: authorities that are trusted still
+    """
+
+    key: ec.EllipticCurvePrivateKey
+    own: x509.Certificate
+    crosses: tuple[x509.Certificate, ...] = ()
+    older: tuple[x509.Certificate, ...] = ()
+
+
+class Authority:
+    """The authority of a kernel, in a folder; made at first use. Any thread may use it.
+
+    The folder has ``authority.pem`` (the key and the certificates), ``authorities.pem`` (for those who trust it) and
+    the pair that the doors serve, ``server.pem`` and ``server.key``.
+
+    :param names: host names and addresses that others dial; this machine's own are added
+    :param now: returns seconds since 1970
+    :raises CertificateRefused: if a file is damaged, or others can read a key
+    :raises AddressRefused: if the folder is not this user's
+    :raises OSError: if a file cannot be written
+    """
+
+    def __init__(self, folder: Path, *, names: Iterable[str] = (), now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._guard = threading.Lock()
+        self._file, self._exported = folder / "authority.pem", folder / "authorities.pem"
+        self.cert, self.key = folder / "server.pem", folder / "server.key"
+        self._names = _server_names(names)
+        private_directory(folder)
+        made = not self._file.exists()
+        self._held = self._made() if made else self._read()
+        if made:
+            _write(self._file, _bundle(self._held))
+            _LOG.info("made an authority of this kernel's own in %s, %s", folder, self.fingerprint)
+        elif self.expires_at - self._time() < _AUTHORITY_WARNING:
+            _LOG.warning(
+                "this kernel's authority ends on %s; run `nomaflow pki replace`", f"{self.expires_at:%Y-%m-%d}"
+            )
+        _write(self._exported, self.authorities_pem.encode())
+        if not self._serves():
+            self._issue()
+
+    @property
+    def authorities_pem(self) -> str:
+        """The authorities that vouch for the kernel and for hosts, PEM, the newest first."""
+        return _pem(self._trusted())
+
+    @property
+    def own_pem(self) -> str:
+        """The newest authority alone, PEM."""
+        return _pem((self._held.own,))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the newest authority: ``sha256:`` and 64 hexadecimal digits."""
+        return f"sha256:{self._held.own.fingerprint(hashes.SHA256()).hex()}"
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the newest authority ends."""
+        return self._held.own.not_valid_after_utc
+
+    def check_request(self, csr_pem: str) -> None:
+        """Check that a signing request can be used.
+
+        :raises SigningRefused: if it cannot
+        """
+        _requested_key(csr_pem)
+
+    def sign_host(self, csr_pem: str, host: str) -> SignedCertificate:
+        """Return a certificate for the key of a signing request, which names a host. Names in the request do not count.
+
+        :raises SigningRefused: if the request cannot be used
+        """
+        key = _requested_key(csr_pem)
+        held, uri = self._held, x509.UniformResourceIdentifier(f"{_HOST_URI}{host}")
+        signed = self._signed(held, key, _named(host), [uri], days=_HOST_DAYS, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        return SignedCertificate(
+            chain_pem=_pem((signed, *held.crosses)),
+            serial=f"{signed.serial_number:x}",
+            not_after_us=int(signed.not_valid_after_utc.timestamp()) * 1_000_000,
+        )
+
+    def renew(self) -> None:
+        """Make a new certificate for the doors.
+
+        :raises OSError: if it cannot be written
+        """
+        with self._guard:
+            self._issue()
+
+    def renew_if_due(self) -> None:
+        """Make a new certificate for the doors if two thirds of the time of the present one are over.
+
+        :raises OSError: if it cannot be written
+        """
+        with self._guard:
+            if not self._serves():
+                self._issue()
+
+    def replace(self) -> None:
+        """Make a new authority. The old one vouches for it, and stays trusted until it ends; its key is forgotten.
+
+        :raises OSError: if the new one cannot be written: the old one stays
+        """
+        with self._guard:
+            old, now = self._held, self._time()
+            key, name = ec.generate_private_key(ec.SECP256R1()), _authority_name()
+            crossing = _authority(key.public_key(), name, now).issuer_name(old.own.subject)
+            crossing = crossing.not_valid_after(old.own.not_valid_after_utc)
+            new = _Held(
+                key=key,
+                own=_self_signed(key, name, now),
+                crosses=(_sign(crossing, old), *(each for each in old.crosses if each.not_valid_after_utc > now)),
+                older=tuple(each for each in (old.own, *old.older) if each.not_valid_after_utc > now),
+            )
+            _write(self._file, _bundle(new))
+            self._held = new
+            _write(self._exported, self.authorities_pem.encode())
+            self._issue()
+        _LOG.info("the authority was replaced; the new one is %s", self.fingerprint)
+
+    def _made(self) -> _Held:
+        key = ec.generate_private_key(ec.SECP256R1())
+        return _Held(key=key, own=_self_signed(key, _authority_name(), self._time()))
+
+    def _read(self) -> _Held:
+        text = read_key(self._file)
+        try:
+            key = serialization.load_pem_private_key(text, None)
+            own, *others = x509.load_pem_x509_certificates(text)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise self._damaged("it does not hold a key and its certificate") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or own.public_key() != key.public_key():
+            raise self._damaged("its key does not belong to its certificate")
+        if own.not_valid_after_utc <= self._time():
+            raise self._damaged(f"it ended on {own.not_valid_after_utc:%Y-%m-%d}; look at this machine's clock too")
+        older = tuple(
+            each for each in others if each.issuer == each.subject and each.not_valid_after_utc > self._time()
+        )
+        crosses = tuple(each for each in others if each.issuer != each.subject)
+        return _Held(key=key, own=own, crosses=crosses, older=older)
+
+    def _damaged(self, why: str) -> CertificateRefused:
+        return CertificateRefused(
+            f"the authority in {str(self._file)!r} cannot be used: {why}; restore it from a backup, or remove its "
+            "folder for a new authority, which every host and client must then join again"
+        )
+
+    def _trusted(self) -> Sequence[x509.Certificate]:
+        return (self._held.own, *self._held.older)
+
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self._now(), UTC)
+
+    def _serves(self) -> bool:
+        """Return whether the doors' pair is whole, of this authority, for all names, and in its first two thirds."""
+        try:
+            check_certificate(self.cert, self.key)
+            found = x509.load_pem_x509_certificate(self.cert.read_bytes())
+            found.verify_directly_issued_by(self._held.own)
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (CertificateRefused, OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            return False
+        begun, ends = found.not_valid_before_utc + _BACKDATED, found.not_valid_after_utc
+        return set(names) == set(self._names) and self._time() < begun + (ends - begun) * 2 / 3
+
+    def _issue(self) -> None:
+        key, held = ec.generate_private_key(ec.SECP256R1()), self._held
+        signed = self._signed(
+            held, key.public_key(), _named("nomaflow kernel"), self._names,
+            days=_SERVER_DAYS, usage=ExtendedKeyUsageOID.SERVER_AUTH,
+        )  # fmt: skip
+        _write(self.key, _key_pem(key))
+        _write(self.cert, _pem((signed, *held.crosses)).encode())
+
+    def _signed(
+        self,
+        held: _Held,
+        key: _PublicKey,
+        subject: x509.Name,
+        names: Sequence[x509.GeneralName],
+        *,
+        days: int,
+        usage: x509.ObjectIdentifier,
+    ) -> x509.Certificate:
+        now = self._time()
+        built = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(held.own.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _BACKDATED)
+            .not_valid_after(min(now + timedelta(days=days), held.own.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        )
+        return _sign(built, held)
+
+
+_PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+
+@lru_cache(maxsize=4096)
+def host_of(certificate_pem: bytes) -> tuple[str, str] | None:
+    """Return the name of the host and the serial in a certificate that was verified; None if it names no host."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate_pem)
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1 or not uris[0].startswith(_HOST_URI):
+        return None
+    return uris[0].removeprefix(_HOST_URI), f"{found.serial_number:x}"
+
+
+def _requested_key(csr_pem: str) -> _PublicKey:
+    if len(csr_pem) > _CSR_BYTES:
+        raise SigningRefused(f"the signing request has more than {_CSR_BYTES:,} characters")
+    try:
+        request = x509.load_pem_x509_csr(csr_pem.encode())
+        proven, key = request.is_signature_valid, request.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+        raise SigningRefused(
+            "the signing request cannot be read; expected PEM, -----BEGIN CERTIFICATE REQUEST"
+        ) from None
+    if not proven:
+        raise SigningRefused("the signing request is not signed with its own key")
+    if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 4096:
+        return key
+    if isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey):
+        return key
+    raise SigningRefused("the key of the signing request is of no accepted kind; expected P-256")
+
+
+def _server_names(names: Iterable[str]) -> list[x509.GeneralName]:
+    """Return the names of the doors' certificate, each once."""
+    found: dict[str, x509.GeneralName] = {}
+    for name in (*names, "localhost", "127.0.0.1", "::1", socket.gethostname()):
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            if name.isascii() and name:
+                found[name.lower()] = x509.DNSName(name.lower())
+        else:
+            if not address.is_unspecified:
+                found[str(address)] = x509.IPAddress(address)
+    return list(found.values())
+
+
+def _authority_name() -> x509.Name:
+    return _named(f"nomaflow authority {secrets.token_hex(4)}")
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+
+
+def _authority(key: ec.EllipticCurvePublicKey, name: x509.Name, now: datetime) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATED)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+    )
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, name: x509.Name, now: datetime) -> x509.Certificate:
+    built = _authority(key.public_key(), name, now).issuer_name(name)
+    built = built.not_valid_after(now + timedelta(days=_AUTHORITY_DAYS))
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return built.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
+
+
+def _sign(built: x509.CertificateBuilder, held: _Held) -> x509.Certificate:
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(held.key.public_key())
+    return built.add_extension(issuer, critical=False).sign(held.key, hashes.SHA256())
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _bundle(held: _Held) -> bytes:
+    return _key_pem(held.key) + _pem((held.own, *held.crosses, *held.older)).encode()
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _pem(certificates: Iterable[x509.Certificate]) -> str:
+    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file of mode 0600, atomically; nothing happens if it has that content."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

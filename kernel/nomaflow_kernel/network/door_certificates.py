@@ -1,0 +1,106 @@
+"""The certificates of the TCP doors: of the kernel's own authority, or given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nomaflow_api.addresses import host_and_port
+from nomaflow_kernel.network.certificates import CertificateFiles, CertificateRefused
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.network.listening import AddressRefused
+from nomaflow_kernel.process.settings import KernelSettings
+
+if TYPE_CHECKING:
+    from nomaflow_kernel.network.authority import Authority
+
+__all__ = ["DoorCertificates", "door_certificates"]
+
+_LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoorCertificates:
+    """What the TCP doors show, and whom the hosts' door trusts.
+
+    :param own: the pair of the kernel's own authority, for the hosts' door, and for the others without a given one
+    :param given: the operator's pair for clients and joining; None if there is none
+    :param given_ca: the authorities that vouch for it, PEM; empty if callers' systems know them
+    """
+
+    authority: Authority
+    own: CertificateFiles
+    given: CertificateFiles | None = None
+    given_ca: str = ""
+
+    @property
+    def for_clients(self) -> CertificateFiles:
+        """The pair that clients and those who join see."""
+        return self.given or self.own
+
+    @property
+    def client_authorities_pem(self) -> str:
+        """The authorities that vouch for the clients' door, PEM; empty if callers' systems know them."""
+        return self.authority.authorities_pem if self.given is None else self.given_ca
+
+    @property
+    def join_authorities_pem(self) -> str:
+        """The authorities in a join string, PEM: of the kernel's own only the newest, since a string is short."""
+        return self.authority.own_pem if self.given is None else self.given_ca
+
+    async def keep_fresh(self) -> None:
+        """Renew the own pair when two thirds of its time are over, without end."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await asyncio.to_thread(self.authority.renew_if_due)
+            except OSError as error:
+                _LOG.error("the kernel's certificate could not be renewed, trying again in an hour: %s", error)
+
+
+def door_certificates(settings: KernelSettings, addresses: DoorAddresses) -> DoorCertificates | None:
+    """Return the certificates of the TCP doors; None if there is no such door.
+
+    :raises AddressRefused: if there is a certificate and no TCP address, since the user expects TLS
+    :raises CertificateRefused: if one cannot be used, or the own authority's files cannot be written
+    """
+    if not addresses.on_tcp:
+        if settings.tls_cert is not None:
+            raise AddressRefused(
+                f"there is a certificate, and none of the addresses {', '.join(addresses.everywhere)} uses it; "
+                "write tls://HOST:PORT, or remove tls_cert and tls_key"
+            )
+        return None
+    # Imported here: a kernel without TCP needs no authority, and cryptography takes a while to load.
+    from nomaflow_kernel.network.authority import Authority
+
+    given = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        given = CertificateFiles(cert=settings.tls_cert, key=settings.tls_key)
+    given_ca = _read_authorities(settings.tls_ca) if settings.tls_ca is not None else ""
+    dialled = (*addresses.on_tcp, *addresses.reached(settings.advertised).on_tcp)
+    names = [found[0].strip("[]") for found in map(host_and_port, dialled) if found is not None]
+    folder = settings.state_dir / "pki"
+    try:
+        authority = Authority(folder, names=names)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise CertificateRefused(f"cannot keep this kernel's authority in {str(folder)!r}: {reason}") from None
+    own = CertificateFiles(cert=authority.cert, key=authority.key)
+    return DoorCertificates(authority=authority, own=own, given=given, given_ca=given_ca)
+
+
+def _read_authorities(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="ascii")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (OSError, ValueError):
+        raise CertificateRefused(
+            f"the authorities in {str(path)!r} (tls_ca) cannot be read; expected PEM, -----BEGIN CERTIFICATE-----"
+        ) from None
+    return text

@@ -1,0 +1,114 @@
+"""The calls of AccessService about tokens and certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_api.v1.message_codec import encode
+from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.grants import Grant
+from nomaflow_kernel.access.principals import Caller, NotPermitted
+from nomaflow_kernel.access.tokens import TokenOrder
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+
+__all__ = ["AccessCalls"]
+
+_KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", access.TOKEN_KIND_HOST: "host"}
+
+
+class AccessCalls:
+    """Serves the calls about tokens and certificates. Nobody can give, or get by a rotation, more than he has.
+
+    :param join_string: puts a join string together, of its token and its secret; None for a kernel that nobody can
+        join, since it listens on no TCP address
+    """
+
+    def __init__(
+        self, *, credentials: Credentials, clock: Clock, join_string: Callable[[TokenRecord, str], str] | None = None
+    ) -> None:
+        self._credentials = credentials
+        self._clock = clock
+        self._join_string = join_string
+
+    async def create_token(self, request: access.CreateTokenRequest, caller: Caller) -> access.CreateTokenResponse:
+        """Make a token, or a join string; its secret is in this answer and nowhere else."""
+        kind = _KINDS.get(request.kind)
+        if kind is None:
+            raise BadRequest(f"kind is number {request.kind}, expected USER, SERVICE or HOST", field="kind")
+        order = TokenOrder(
+            kind=kind,
+            name=request.name,
+            joins=request.joins or kind == "host",
+            roles=tuple(request.roles),
+            grants=tuple(request.grants),
+            lifetime_seconds=request.lifetime_seconds,
+            uses=request.uses,
+        )
+        order.check()
+        _require_no_more(self._credentials.grants_of(order.roles, order.grants), caller)
+        if order.joins and self._join_string is None:
+            raise BadRequest(
+                "this kernel listens on no TCP address, so nobody can join it; set [kernel] listen in nomaflow.toml",
+                field="joins",
+            )
+        record, secret = await self._credentials.create(order, created_by=caller.signed(""))
+        if order.joins and self._join_string is not None:
+            secret = self._join_string(record, secret)
+        return access.CreateTokenResponse(token=self._token(record), secret=secret)
+
+    async def list_tokens(self, request: access.ListTokensRequest, _caller: Caller) -> access.ListTokensResponse:
+        """Return the tokens, without secrets."""
+        now = self._clock.now_us()
+        kept = [
+            each
+            for each in self._credentials.tokens()
+            if request.name in ("", each.name) and (request.include_ended or _works(each, now))
+        ]
+        return access.ListTokensResponse(tokens=map(self._token, kept))
+
+    async def revoke_tokens(self, request: access.RevokeTokensRequest, _caller: Caller) -> access.RevokeTokensResponse:
+        """Withdraw tokens and certificates."""
+        token_ids, serials = await self._credentials.revoke(request.target)
+        return access.RevokeTokensResponse(token_ids=token_ids, serials=serials)
+
+    async def rotate_token(self, request: access.RotateTokenRequest, caller: Caller) -> access.RotateTokenResponse:
+        """Make a new secret for a token."""
+        old = self._credentials.to_rotate(request.token_id)
+        _require_no_more(self._credentials.given_by(old), caller)
+        record, secret = await self._credentials.rotate(
+            old.token_id, overlap_seconds=request.overlap_seconds, created_by=caller.signed("")
+        )
+        return access.RotateTokenResponse(token=self._token(record), secret=secret)
+
+    async def list_certificates(
+        self, request: access.ListCertificatesRequest, _caller: Caller
+    ) -> access.ListCertificatesResponse:
+        """Return the certificates that hosts were given."""
+        now = self._clock.now_us()
+        kept = [
+            each
+            for each in self._credentials.certificates()
+            if request.host in ("", each.host) and (request.include_ended or _holds(each, now))
+        ]
+        return access.ListCertificatesResponse(certificates=[encode(access.Certificate, each) for each in kept])
+
+    def _token(self, record: TokenRecord) -> access.Token:
+        roles = record.roles.splitlines()
+        return encode(access.Token, record, roles=roles, grants=list(map(str, self._credentials.given_by(record))))
+
+
+def _require_no_more(grants: Iterable[Grant], caller: Caller) -> None:
+    for grant in grants:
+        if not caller.principal.holds(grant):
+            raise NotPermitted(caller.principal, "give", str(grant))
+
+
+def _works(token: TokenRecord, now_us: int) -> bool:
+    return token.revoked_at_us is None and token.expires_at_us > now_us and token.uses_left != 0
+
+
+def _holds(certificate: CertificateRecord, now_us: int) -> bool:
+    return certificate.revoked_at_us is None and certificate.expires_at_us > now_us

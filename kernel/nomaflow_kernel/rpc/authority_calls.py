@@ -1,0 +1,60 @@
+"""The calls about the kernel's own authority: what it is, and renewing it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.rpc.enrolment import NotOnTcp
+
+__all__ = ["AuthorityCalls"]
+
+_LOG = logging.getLogger(__name__)
+
+
+class AuthorityCalls:
+    """The part of AccessService about the authority.
+
+    :param certificates: of the TCP doors; None if there is no such door
+    """
+
+    def __init__(self, certificates: DoorCertificates | None) -> None:
+        self._certificates = certificates
+
+    async def get_authority(self, _request: access.GetAuthorityRequest, _caller: Caller) -> access.GetAuthorityResponse:
+        """Return the authority, and the certificate that clients see.
+
+        :raises NotOnTcp: if there is none
+        """
+        if self._certificates is None:
+            raise NotOnTcp
+        authority = self._certificates.authority
+        files = self._certificates.for_clients
+        files.renewed()
+        served = files.current
+        found = access.GetAuthorityResponse(
+            authorities_pem=authority.authorities_pem,
+            fingerprint=authority.fingerprint,
+            certificate_names=served.names,
+            own=self._certificates.given is None,
+        )
+        found.authority_expires_at.FromDatetime(authority.expires_at)
+        found.certificate_expires_at.FromSeconds(served.expires_at)
+        return found
+
+    async def renew_authority(
+        self, request: access.RenewAuthorityRequest, caller: Caller
+    ) -> access.RenewAuthorityResponse:
+        """Renew the certificate of the own authority, or replace the authority; return what is served now.
+
+        :raises NotOnTcp: if there is none
+        """
+        if self._certificates is None:
+            raise NotOnTcp
+        authority = self._certificates.authority
+        await asyncio.to_thread(authority.replace if request.replace else authority.renew)
+        _LOG.info("%s %s", caller.principal, "replaced the authority" if request.replace else "renewed the certificate")
+        return access.RenewAuthorityResponse(authority=await self.get_authority(access.GetAuthorityRequest(), caller))

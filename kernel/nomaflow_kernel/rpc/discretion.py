@@ -1,0 +1,113 @@
+"""What a caller without the verb ``logs`` does not see: params, results, and texts that code or files have written.
+
+A secret could be in any of them. States, times, counts, reason codes and names stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.history.reasons import REASONS
+
+__all__ = [
+    "event_without_values",
+    "host_without_values",
+    "job_without_values",
+    "reload_without_values",
+    "run_without_values",
+]
+
+_HIDDEN = "hidden: it needs the grant `logs`"
+_EVENT_FACTS = frozenset(
+    {
+        "trigger", "by", "why", "rows_affected", "host", "preset", "slot_us", "started_us", "attempts", "failed_step",
+        "not_before_us", "incarnation", "worker_pid", "generation", "child_run_id", "state", "change", "digest",
+        "disabled_job_ids", "pid", "machine", "silent_seconds", "jobs", "callables", "removed_job_ids",
+        "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "exit_code",
+        "signal",
+    }
+)  # fmt: skip
+"""The keys of an event's data that hold no text of code or files."""
+
+
+def run_without_values(run: run_pb2.Run) -> run_pb2.Run:
+    """Take params, results and errors out of a run, and return it."""
+    run.ClearField("params_json")
+    run.ClearField("error")
+    _generalise(run)
+    for step in run.steps:
+        for attempt in step.attempts:
+            for field in ("extras_json", "error"):
+                attempt.ClearField(field)
+            attempt.progress.ClearField("message") if attempt.HasField("progress") else None
+            _generalise(attempt)
+    return run
+
+
+def event_without_values(event: event_pb2.Event) -> event_pb2.Event:
+    """Take results and texts of code out of an event, and return it."""
+    _generalise(event)
+    if event.data_json:
+        data = json.loads(event.data_json)
+        kept: dict[str, Any] = {name: value for name, value in data.items() if name in _EVENT_FACTS}
+        progress = data.get("progress")
+        if isinstance(progress, dict):
+            kept["progress"] = {name: progress.get(name) for name in ("done", "total")}
+        event.data_json = json.dumps(kept, separators=(",", ":")).encode()
+    return event
+
+
+def job_without_values(job: job_pb2.Job) -> job_pb2.Job:
+    """Take params, and texts that quote a file's values, out of a job, and return it."""
+    _hide_texts(job.problems)
+    if not job.valid:
+        job.why_not_running = "it has problems"
+    if job.held:
+        job.held = "a callable of it cannot be imported"
+    if job.HasField("last_run"):
+        run_without_values(job.last_run)
+    if job.definition_json:
+        definition = json.loads(job.definition_json)
+        for part in (definition, *definition.get("steps", ()), *definition.get("presets", ())):
+            for name in ("params", "op_kwargs", "step_defaults"):
+                if part.get(name):
+                    part[name] = {}
+        job.definition_json = json.dumps(definition, separators=(",", ":")).encode()
+    return job
+
+
+def host_without_values(host: job_pb2.Host) -> job_pb2.Host:
+    """Take texts that quote a file's values, or an exception's text, out of a host, and return it."""
+    _hide_texts(host.problems)
+    for instance in host.instances:
+        if instance.HasField("refused_load"):
+            instance.refused_load.message = _HIDDEN
+            _hide_texts(instance.refused_load.problems)
+    return host
+
+
+def reload_without_values(outcome: kernel.ReloadOutcome) -> kernel.ReloadOutcome:
+    """Take texts that quote a file's values, or an exception's text, out of the outcome of a reload, and return it."""
+    _hide_texts(outcome.problems)
+    if not outcome.accepted:
+        outcome.message = _HIDDEN
+    return outcome
+
+
+def _generalise(message: run_pb2.Run | run_pb2.Attempt | event_pb2.Event) -> None:
+    """Replace a reason's sentence, which may quote an exception, by what its code means.
+
+    What a run waits for is the kernel's own sentence, and stays.
+    """
+    if message.HasField("reason") and not message.reason.code.startswith("waiting_"):
+        known = REASONS.get(message.reason.code)
+        message.reason.message = "" if known is None else known.meaning
+
+
+def _hide_texts(problems: Iterable[job_pb2.Problem]) -> None:
+    for problem in problems:
+        problem.message, problem.fix = _HIDDEN, ""

@@ -1,0 +1,176 @@
+"""Enrolment: a join string is exchanged for a credential, and a host's certificate for the next one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nomaflow_api.join_string import JoinString
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.access.audited_calls import audit_about
+from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, PrincipalKind
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.network.door_certificates import DoorCertificates
+
+if TYPE_CHECKING:
+    from nomaflow_kernel.network.authority import Authority, SignedCertificate
+
+__all__ = ["Enrolment", "EnrolmentRefused", "NotOnTcp"]
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_SECRET = 512
+
+
+class EnrolmentRefused(KernelError):
+    """Raised when a join string cannot be used. The text is the same whatever the cause."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this join string cannot be used: it is unknown, used up, expired or withdrawn, or the request is not what "
+            "it is for; ask for a new one, from `nomaflow token create`"
+        )
+
+
+class NotOnTcp(KernelError):
+    """Raised when something needs the kernel's authority and the kernel listens on no TCP address."""
+
+    reason = "NOT_ON_TCP"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this kernel listens on its Unix socket only, so nobody can join it and it has no authority; "
+            'write [kernel] listen = "unix:, tls://HOST:PORT" and start it again'
+        )
+
+
+class Enrolment:
+    """Gives credentials to those who join, and certificates to hosts that have one.
+
+    :param certificates: of the TCP doors; None if there is no such door
+    :param addresses: returns the addresses at which others reach the doors
+    :param kernel_id: identifies the history, and so the kernel
+    """
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials,
+        certificates: DoorCertificates | None,
+        addresses: Callable[[], DoorAddresses],
+        kernel_id: str,
+        clock: Clock,
+    ) -> None:
+        self._credentials = credentials
+        self._certificates = certificates
+        self._addresses = addresses
+        self._kernel_id = kernel_id
+        self._clock = clock
+
+    def join_string(self, join: TokenRecord, secret: str) -> str:
+        """Return the join string of a token with its secret.
+
+        :raises NotOnTcp: if there is no door to use it at
+        """
+        if self._certificates is None:
+            raise NotOnTcp
+        string = JoinString(
+            at=self._addresses().joining,
+            authorities_pem=self._certificates.join_authorities_pem,
+            kind=join.kind,
+            name=join.name,
+            secret=secret,
+        )
+        return string.encode()
+
+    async def enrol(self, request: access.EnrolRequest, caller: Caller) -> access.EnrolResponse:
+        """Use a join string's secret once more; return a certificate for a host, a token for others.
+
+        :raises EnrolmentRefused: if the secret is not good, or the request is not what it is for
+        :raises NotOnTcp: if there is no authority
+        """
+        if self._certificates is None:
+            raise NotOnTcp
+        try:
+            if len(request.secret) > _LONGEST_SECRET:
+                raise NotAuthenticated
+            # A request that cannot be signed must not use up the string.
+            if request.csr_pem:
+                self._certificates.authority.check_request(request.csr_pem)
+            join = await self._credentials.use_join(request.secret)
+            if join.kind == "host":
+                return await self._host(self._certificates, join, request.csr_pem, caller)
+            return await self._other(self._certificates, join)
+        except (NotAuthenticated, ValueError):
+            raise EnrolmentRefused from None
+
+    async def renew_certificate(
+        self, request: gateway.RenewCertificateRequest, caller: Caller
+    ) -> gateway.RenewCertificateResponse:
+        """Give a host that shows a good certificate the next one, for the same name.
+
+        :raises BadRequest: if the signing request cannot be used
+        :raises NotPermitted: if the caller shows no certificate
+        :raises NotAuthenticated: if its certificate was withdrawn meanwhile
+        """
+        principal = caller.principal
+        if principal.kind is not PrincipalKind.HOST or self._certificates is None:
+            raise NotPermitted(principal, "renew", "a certificate, which only a host has")
+        authority = self._certificates.authority
+        try:
+            signed = authority.sign_host(request.csr_pem, principal.name)
+        except ValueError as error:
+            raise BadRequest(str(error), field="csr_pem") from None
+        await self._keep(signed, principal.name, caller, renews=principal.credential)
+        return gateway.RenewCertificateResponse(
+            certificate_pem=signed.chain_pem, authorities_pem=authority.authorities_pem
+        )
+
+    async def _host(
+        self, certificates: DoorCertificates, join: TokenRecord, csr_pem: str, caller: Caller
+    ) -> access.EnrolResponse:
+        authority: Authority = certificates.authority
+        signed = authority.sign_host(csr_pem, join.name)
+        await self._keep(signed, join.name, caller, token_id=join.token_id)
+        return access.EnrolResponse(
+            certificate_pem=signed.chain_pem,
+            authorities_pem=authority.authorities_pem,
+            name=join.name,
+            addresses=self._addresses().hosts,
+            kernel_id=self._kernel_id,
+        )
+
+    async def _other(self, certificates: DoorCertificates, join: TokenRecord) -> access.EnrolResponse:
+        made, secret = await self._credentials.exchange(join)
+        audit_about(f"{made.kind}:{made.name}", correlation=made.token_id)
+        _LOG.info("%s %r has joined with %s and has token %s", made.kind, made.name, join.token_id, made.token_id)
+        return access.EnrolResponse(
+            authorities_pem=certificates.client_authorities_pem,
+            name=join.name,
+            addresses=self._addresses().clients,
+            token=secret,
+            kernel_id=self._kernel_id,
+        )
+
+    async def _keep(
+        self, signed: SignedCertificate, host: str, caller: Caller, *, token_id: str = "", renews: str = ""
+    ) -> None:
+        record = CertificateRecord(
+            serial=signed.serial,
+            host=host,
+            issued_at_us=self._clock.now_us(),
+            expires_at_us=signed.not_after_us,
+            issued_to=caller.peer,
+            token_id=token_id,
+        )
+        await self._credentials.keep_certificate(record, renews=renews)
+        audit_about(f"host:{host}", correlation=signed.serial)
+        why = f"joined with {token_id}" if token_id else f"renews {renews}"
+        _LOG.info("host %r at %s has certificate %s: %s", host, caller.peer, signed.serial, why, extra={"host": host})

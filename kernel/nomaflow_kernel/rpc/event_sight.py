@@ -1,0 +1,64 @@
+"""The events that one caller may read, as it may see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nomaflow_api.v1 import event_pb2
+from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Principal
+from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.rpc.discretion import event_without_values
+from nomaflow_kernel.rpc.messages import event_message
+
+__all__ = ["EventSight"]
+
+_REMEMBERED = 10_000
+
+
+class EventSight:
+    """One watcher's filter. Who may see a run sees its events: also where the job has moved to another host since."""
+
+    def __init__(self, *, guard: Guard, principal: Principal) -> None:
+        self._guard = guard
+        self._principal = principal
+        self._sees_all = principal.may_all(Verb.READ) and principal.may_all(Verb.LOGS)
+        self._by_host = any(grant.scope.kind == "host" for grant in principal.grants)
+        self._runs: dict[str, Target] = {}
+
+    async def shown(self, events: Sequence[EventRecord]) -> list[event_pb2.Event]:
+        """Return the messages of the events that the caller may read."""
+        if self._sees_all:
+            return list(map(event_message, events))
+        await self._look_up(events)
+        found = []
+        for event in events:
+            target = self._target(event)
+            if self._principal.may(Verb.READ, target):
+                message = event_message(event)
+                # Notices of hosts and of the kernel hold no values of runs, but a refused load quotes what it met.
+                whole = self._principal.may(Verb.LOGS, target)
+                found.append(message if whole else event_without_values(message))
+        return found
+
+    async def _look_up(self, events: Sequence[EventRecord]) -> None:
+        """Look up the hosts of runs, if a grant depends on them."""
+        if not self._by_host:
+            return
+        unknown = {event.run_id for event in events if event.run_id} - self._runs.keys()
+        if not unknown:
+            return
+        if len(self._runs) > _REMEMBERED:
+            self._runs.clear()
+            unknown = {event.run_id for event in events if event.run_id}
+        self._runs.update(await self._guard.targets_of_runs(sorted(unknown)))
+
+    def _target(self, event: EventRecord) -> Target:
+        if event.run_id:
+            # A run that retention has removed meanwhile has no host any more.
+            return self._runs.get(event.run_id) or replace(self._guard.target_of_job(event.job_id), host="")
+        if event.job_id:
+            return replace(self._guard.target_of_job(event.job_id), host=event.host)
+        return Target(host=event.host) if event.host else EVERYTHING

@@ -1,0 +1,161 @@
+"""The folder of a host's identity: written as a whole, read at each connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nomaflow_host.process.errors import NotJoined, StateUnwritable
+
+__all__ = ["Identity", "IdentityFolder"]
+
+_KEY, _CERTIFICATE, _AUTHORITIES, _FACTS = "host.key", "host.pem", "authorities.pem", "identity.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """What a host shows to a kernel, and whom it trusts.
+
+    :param host: the name that the certificate proves
+    :param kernel_id: the random id of the history of the kernel that it has joined
+    :param addresses: of that kernel's hosts' door, ``tls://HOST:PORT`` each
+    :param serial: the certificate's number, hexadecimal
+    :param issued_at: seconds since the epoch; ``expires_at`` likewise
+    :param joined_with: SHA-256 of the join string, hexadecimal
+    :param key: PEM; ``certificate``, with those between it and its root, and ``authorities`` likewise
+    """
+
+    host: str
+    kernel_id: str
+    addresses: tuple[str, ...]
+    serial: str
+    issued_at: int
+    expires_at: int
+    joined_with: str
+    key: bytes = field(repr=False)
+    certificate: bytes
+    authorities: bytes
+
+    @property
+    def good_until(self) -> str:
+        """The end of the certificate, for a person."""
+        return datetime.fromtimestamp(self.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+    def __str__(self) -> str:
+        return f"the certificate {self.serial} of host {self.host}, good until {self.good_until},"
+
+
+class IdentityFolder:
+    """Reads and replaces a host's identity. A crash leaves the old one or the new one, whole.
+
+    :param folder: ``DIR/.nomaflow/identity``; need not exist
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._draft = folder.with_name(f"{folder.name}.new")
+        self._former = folder.with_name(f"{folder.name}.old")
+
+    @property
+    def exists(self) -> bool:
+        """True if the host has joined a kernel."""
+        self._recover()
+        return self.folder.exists()
+
+    def read(self) -> Identity:
+        """Return the identity as it is now.
+
+        :raises NotJoined: if there is none, or it cannot be used
+        """
+        self._recover()
+        try:
+            facts: dict[str, Any] = json.loads((self.folder / _FACTS).read_bytes())
+            self._check_mode(self.folder / _KEY)
+            return Identity(
+                **{name: str(facts[name]) for name in ("host", "kernel_id", "serial", "joined_with")},
+                addresses=tuple(map(str, facts["addresses"])),
+                issued_at=int(facts["issued_at"]),
+                expires_at=int(facts["expires_at"]),
+                key=(self.folder / _KEY).read_bytes(),
+                certificate=(self.folder / _CERTIFICATE).read_bytes(),
+                authorities=(self.folder / _AUTHORITIES).read_bytes(),
+            )
+        except FileNotFoundError:
+            raise NotJoined("this host has not joined a kernel") from None
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+            raise NotJoined(f"this host's identity in {str(self.folder)!r} cannot be read: {why}") from None
+        except (ValueError, KeyError, TypeError):
+            raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
+
+    def write(self, identity: Identity) -> None:
+        """Keep an identity in place of the one before.
+
+        :raises StateUnwritable: if it cannot be written; the one before is still there then
+        """
+        facts = asdict(identity)
+        contents = {
+            _KEY: facts.pop("key"),
+            _CERTIFICATE: facts.pop("certificate"),
+            _AUTHORITIES: facts.pop("authorities"),
+            _FACTS: json.dumps(facts, indent=1).encode(),  # last: a draft that has it is whole
+        }
+        try:
+            self._recover()
+            shutil.rmtree(self._draft, ignore_errors=True)
+            self.folder.parent.mkdir(mode=0o700, exist_ok=True)
+            self._draft.mkdir(mode=0o700)
+            self._draft.chmod(0o700)
+            for name, content in contents.items():
+                _write(self._draft / name, content)
+            _sync(self._draft)
+            shutil.rmtree(self._former, ignore_errors=True)
+            if self.folder.exists():
+                self.folder.rename(self._former)
+            self._draft.rename(self.folder)
+            _sync(self.folder.parent)
+            shutil.rmtree(self._former, ignore_errors=True)
+        except OSError as error:
+            raise StateUnwritable(self.folder, error) from None
+
+    def _recover(self) -> None:
+        """Finish a replacement that a crash has interrupted."""
+        if self.folder.exists():
+            return
+        for found in (self._draft, self._former):
+            if (found / _FACTS).exists():
+                found.rename(self.folder)
+                return
+
+    def _check_mode(self, key: Path) -> None:
+        found = key.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        # This user's file must be for this user alone; root's may also be for a group.
+        if mode & (0o077 if found.st_uid == os.geteuid() != 0 else 0o027):
+            raise NotJoined(
+                f"the key {str(key)!r} is open to others (mode {mode:o}), who can attach as this host",
+                fix=f"`nomaflow token revoke host:NAME` on the kernel's machine, then join again; "
+                f"where nobody has read it: chmod 600 {key}",
+            )
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

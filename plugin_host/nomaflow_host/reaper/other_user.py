@@ -1,0 +1,91 @@
+"""The user as which templates and workers run, and how a process becomes that user for good."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nomaflow_host.reaper.proc import drop_ambient_capabilities
+
+__all__ = ["OtherUser"]
+
+_STICKY_FOR_ALL = 0o1777
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OtherUser:
+    """A user of this machine.
+
+    :param groups: all of the user's groups, the first one included
+    """
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+    @classmethod
+    def named(cls, name: str) -> OtherUser:
+        """Return the user of that name.
+
+        :raises KeyError: if there is none
+        """
+        found = pwd.getpwnam(name)
+        return cls(
+            name=found.pw_name,
+            uid=found.pw_uid,
+            gid=found.pw_gid,
+            groups=tuple(os.getgrouplist(found.pw_name, found.pw_gid)),
+            home=found.pw_dir,
+            shell=found.pw_shell,
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> OtherUser:
+        """Return the user that `to_json` described."""
+        return cls(**{**data, "groups": tuple(data["groups"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the user as JSON-able values."""
+        return asdict(self)
+
+    def environ(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """Return an environment for the user's processes: *inherited*, with the user's own home and names.
+
+        TMPDIR is left out unless everybody may write there.
+        """
+        own = {"HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
+        environ = {**inherited, **own}
+        folder = environ.get("TMPDIR")
+        if folder is not None and not _is_for_all(folder):
+            del environ["TMPDIR"]
+        return environ
+
+    def take_on(self) -> None:
+        """Make this process the user's. Groups first and the user last: each call needs the rights that the last ends.
+
+        :raises OSError: if this process has not the right to
+        """
+        drop_ambient_capabilities()
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+
+    def own(self, *descriptors: int) -> None:
+        """Give the user the pipes of a process, so that its children may open ``/dev/stdout``, as far as possible."""
+        for fd in descriptors:
+            with contextlib.suppress(OSError):
+                os.fchown(fd, self.uid, self.gid)
+
+
+def _is_for_all(folder: str) -> bool:
+    try:
+        return os.stat(folder).st_mode & _STICKY_FOR_ALL == _STICKY_FOR_ALL
+    except OSError:
+        return False

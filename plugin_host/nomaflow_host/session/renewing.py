@@ -1,0 +1,116 @@
+"""Renewal of the host's certificate, on the session that it holds with the old one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.identity.requests import read_certificate, signing_request
+from nomaflow_host.process.errors import NotJoined, StateUnwritable
+from nomaflow_host.session.backoff import Backoff
+from nomaflow_host.session.failures import CallFailure
+
+if TYPE_CHECKING:
+    from nomaflow_host.identity import Identity, IdentityFolder
+    from nomaflow_host.session.link import Link
+
+__all__ = ["Renewer", "due_at"]
+
+_log = logging.getLogger(__name__)
+
+_DUE, _SPREAD = 2 / 3, 1 / 10
+_CALL_SECONDS = 30.0
+_LONGEST_NAP = 600.0  # the clock of the machine may be set meanwhile
+_SOON_SECONDS = 60.0
+
+
+def due_at(identity: Identity) -> float:
+    """Return when to renew a certificate: at two thirds of its life, a twentieth of it sooner or later.
+
+    Which it is depends on its serial, so that a host keeps to it over restarts, and 1,000 hosts that joined in the same
+    minute do not renew in the same minute.
+
+    :return: seconds since the epoch
+    """
+    drawn = (int(identity.serial, 16) % 10_007) / 10_007 - 0.5
+    return identity.issued_at + (identity.expires_at - identity.issued_at) * (_DUE + drawn * _SPREAD)
+
+
+class Renewer:
+    """Renews the certificate in time, with a new key each time; the one before is good until it is replaced."""
+
+    def __init__(
+        self,
+        *,
+        folder: IdentityFolder,
+        now: Callable[[], float] = time.time,
+        draw: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._folder = folder
+        self._now = now
+        self._draw = draw
+
+    async def run(self, link: Link) -> None:
+        """Renew on one session, until cancelled; on a Unix socket there is nothing to renew."""
+        if link.identity is None:
+            await asyncio.Event().wait()
+            return
+        life = link.identity.expires_at - link.identity.issued_at
+        # Hosts whose time came while the kernel was away do not all ask at once when it is back.
+        await asyncio.sleep(self._draw(0.0, min(_SOON_SECONDS, life / 20)))
+        backoff = Backoff(first=min(_SOON_SECONDS, life / 20), most=min(3600.0, life / 10))
+        while True:
+            wait = await self._renewed(link, backoff)
+            await asyncio.sleep(min(wait, _LONGEST_NAP))
+
+    async def _renewed(self, link: Link, backoff: Backoff) -> float:
+        """Renew if it is time, and return the seconds until the next look."""
+        try:
+            current = self._folder.read()
+            left = due_at(current) - self._now()
+            if left > 0:
+                return left
+            await self._renew(link, current)
+        except grpc.aio.AioRpcError as error:
+            return self._failed(str(CallFailure.of(error)), backoff)
+        except NotJoined as error:
+            return self._failed(error.problem, backoff)
+        except StateUnwritable as error:
+            return self._failed(str(error), backoff)
+        backoff.reset()
+        return 0.0
+
+    async def _renew(self, link: Link, current: Identity) -> None:
+        request = signing_request(current.host)
+        message = pb.RenewCertificateRequest(csr_pem=request.csr)
+        answer = await link.renew(message, deadline_s=_CALL_SECONDS)
+        certificate = answer.certificate_pem.encode()
+        facts = read_certificate(certificate, host=current.host, key=request.key)
+        renewed = replace(
+            current,
+            serial=facts.serial,
+            issued_at=facts.issued_at,
+            expires_at=facts.expires_at,
+            key=request.key,
+            certificate=certificate,
+            authorities=answer.authorities_pem.encode() or current.authorities,
+        )
+        self._folder.write(renewed)
+        _log.info("the certificate is renewed: %s, good until %s", renewed.serial, renewed.good_until)
+
+    def _failed(self, why: str, backoff: Backoff) -> float:
+        pause = backoff.next()
+        until = ""
+        with contextlib.suppress(NotJoined):
+            until = f"; the present one is good until {self._folder.read().good_until}"
+        _log.warning("the certificate could not be renewed, trying again in %.0f s: %s%s", pause, why, until)
+        return pause

@@ -1,0 +1,33 @@
+"""Masks credentials in what a manifest quotes of the authors' code: errors of imports, and defaults of parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nomaflow_host.attempt.masking import Masker
+
+__all__ = ["masked_manifest"]
+
+_QUOTING = {"modules": ("error", "traceback"), "callables": ("error",)}
+
+
+def masked_manifest(manifest: Mapping[str, Any], masker: Masker) -> dict[str, Any]:
+    """Return a manifest without credentials in texts that the code has produced. Names and jobs stay as they are."""
+
+    def text(value: Any) -> Any:
+        return masker.text(value) if isinstance(value, str) else value
+
+    def entry(found: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+        return {**found, **{key: text(found[key]) for key in keys if key in found}}
+
+    masked = {
+        section: {name: entry(found, keys) for name, found in manifest[section].items()}
+        for section, keys in _QUOTING.items()
+    }
+    for found in masked["callables"].values():
+        found["parameters"] = [entry(each, ("default",)) for each in found["parameters"]]
+    problems = [entry(each, ("message",)) for each in manifest["problems"]]
+    return {**manifest, **masked, "problems": problems}

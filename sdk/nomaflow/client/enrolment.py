@@ -1,0 +1,136 @@
+"""Joining a kernel: the exchange of a join string's secret for a credential."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import grpc
+import grpc.aio
+
+from nomaflow.client.errors import ClientError, KernelUnreachable, NotTrusted, Refused, ReplyTimeout
+from nomaflow.client.failures import client_error
+from nomaflow.client.tls import handshake_failure, open_channel
+from nomaflow_api.join_string import JoinString
+from nomaflow_api.v1 import access_service_pb2 as pb
+from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub
+from nomaflow_api.v1.call_errors import read_details
+
+__all__ = ["Enrolled", "JoinRefused", "enrol"]
+
+_OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_CREATE = {
+    "host": "nomaflow token create --host {name}",
+    "user": "nomaflow token create --user {name}",
+    "service": "nomaflow token create --service {name}",
+}
+
+
+class JoinRefused(Refused):
+    """Raised when the kernel does not take the secret of a join string. It says nothing about the cause."""
+
+    default_reason = "JOIN_REFUSED"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Enrolled:
+    """A credential, and what comes with it.
+
+    :param certificate_pem: a host's, and those between it and its root; empty for users and services
+    :param authorities_pem: those that vouch for the kernel from now on, PEM
+    :param name: the principal
+    :param addresses: those to call from now on
+    :param token: a user's or service's; empty for a host
+    :param kernel_id: the random id of the kernel's history
+    """
+
+    certificate_pem: str
+    authorities_pem: str
+    name: str
+    addresses: tuple[str, ...]
+    kernel_id: str
+    token: str = field(repr=False)
+
+
+async def enrol(join: JoinString, *, csr_pem: str = "", seconds: float = 20.0) -> Enrolled:
+    """Use a join string. Nothing is said before the server has proved that the string's authority vouches for it.
+
+    :param csr_pem: a host's signing request, PEM
+    :param seconds: time limit at each of the string's addresses
+    :raises NotTrusted: if the server is not the one that the string is for
+    :raises JoinRefused: if the string was used up, has expired, was withdrawn or changed
+    :raises ReplyTimeout: if the answer got lost: the string may be used up
+    :raises KernelUnreachable: if no kernel answers; the string is as good as before
+    """
+    untold: ClientError | None = None
+    for address in join.at:
+        try:
+            return await _enrol(address, join, csr_pem, seconds)
+        except ReplyTimeout:
+            raise
+        except KernelUnreachable as error:
+            # Of several addresses, an answer from somebody else says more than none.
+            untold = error if untold is None or isinstance(error, NotTrusted) else untold
+    assert untold is not None, "a join string has an address"
+    raise untold
+
+
+async def _enrol(address: str, join: JoinString, csr_pem: str, seconds: float) -> Enrolled:
+    ca = join.authorities_pem.encode() or None
+    async with open_channel(address, ca=ca, options=_OPTIONS) as channel:
+        stub = cast("Any", EnrolmentServiceStub(channel))
+        request = pb.EnrolRequest(secret=join.secret, csr_pem=csr_pem)
+        try:
+            answer: pb.EnrolResponse = await stub.Enrol(request, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            raise _translated(error, address, join) from None
+    return Enrolled(
+        certificate_pem=answer.certificate_pem,
+        authorities_pem=answer.authorities_pem,
+        name=answer.name,
+        addresses=tuple(answer.addresses),
+        kernel_id=answer.kernel_id,
+        token=answer.token,
+    )
+
+
+def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> ClientError:
+    again = _CREATE[join.kind].format(name=join.name)
+    code, text = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE:
+        untrusted = handshake_failure(text, address=address)
+        if untrusted is not None:
+            return _stranger(untrusted, address, again)
+        if text.startswith("failed to connect"):
+            place = address.removeprefix("tls://")
+            return KernelUnreachable(
+                f"no kernel answers at {place}, where the join string says that it can be joined",
+                fix="see that it runs and that this port of it can be reached, then do the same again: "
+                "the string is not used yet",
+            )
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return JoinRefused(
+            "the kernel does not take this join string: it was used already, has expired, was withdrawn, "
+            "or is not as it was made",
+            fix=f"ask for another, on the kernel's machine: {again}; "
+            f"if nobody of yours has used it, somebody else may have: nomaflow token list shows its uses",
+        )
+    if code in _LOST and not read_details(error.trailing_metadata()).reason:
+        return ReplyTimeout(
+            f"the kernel's answer to the join string got lost on the way from {address.removeprefix('tls://')}",
+            fix=f"do the same again; if the kernel then says that the string was used, ask for another: {again}",
+        )
+    return client_error(error, address=address)
+
+
+def _stranger(untrusted: NotTrusted, address: str, again: str) -> NotTrusted:
+    """Return the error about a server that has not proved itself; one about clocks or names stays as it is."""
+    if untrusted.message.startswith("the certificate of the kernel"):
+        return untrusted
+    return NotTrusted(
+        f"what listens at {address.removeprefix('tls://')} is not the kernel that made this join string; "
+        "nothing was said to it",
+        fix="if the kernel's authority was replaced, or the string changed on its way, ask for another, "
+        f"on the kernel's machine: {again}",
+    )

@@ -1,0 +1,97 @@
+"""The client's calls about tokens and certificates. Each needs the verb admin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from nomaflow.client import values
+from nomaflow.client.connection import Connection
+from nomaflow.client.errors import InvalidRequest
+from nomaflow_api.v1 import access_service_pb2 as service
+from nomaflow_api.v1.message_codec import decode
+
+__all__ = ["TokenCalls"]
+
+_SECONDS = 10.0
+_KINDS = {"user": service.TOKEN_KIND_USER, "service": service.TOKEN_KIND_SERVICE, "host": service.TOKEN_KIND_HOST}
+
+
+class TokenCalls:
+    """Makes, lists, rotates and withdraws tokens, and lists certificates."""
+
+    _connection: Connection
+
+    async def create_token(
+        self,
+        name: str,
+        *,
+        kind: str = "user",
+        roles: Iterable[str] = (),
+        grants: Iterable[str] = (),
+        joins: bool = False,
+        lifetime: timedelta | None = None,
+        uses: int = 0,
+    ) -> values.IssuedToken:
+        """Make a token, or a join string, and return it with its secret.
+
+        If the kernel goes away before it answers, a token may be left that nobody has the secret of: see the list.
+
+        :param kind: ``user``, ``service`` or ``host``
+        :param roles: ``ROLE`` or ``ROLE SCOPE`` each
+        :param grants: ``VERB SCOPE`` each, beside those of the roles
+        :param joins: whether to make a join string; a host's always is one
+        :param lifetime: None for 90 days, of a join string 1 hour
+        :param uses: how often a join string can be used; 0 for once
+        """
+        if kind not in _KINDS:
+            raise InvalidRequest(f"unknown kind {kind!r}", fix=f"use one of {', '.join(_KINDS)}")
+        request = service.CreateTokenRequest(
+            kind=_KINDS[kind],
+            name=name,
+            joins=joins,
+            roles=roles,
+            grants=grants,
+            lifetime_seconds=_seconds(lifetime),
+            uses=uses,
+        )
+        return decode(values.IssuedToken, await self._ask("CreateToken", request))
+
+    async def list_tokens(self, name: str = "", *, include_ended: bool = False) -> list[values.TokenView]:
+        """Return the tokens in the order in which they were made.
+
+        :param name: keeps those of a user, a service or a host
+        :param include_ended: also those that were revoked, used up or have expired
+        """
+        request = service.ListTokensRequest(name=name, include_ended=include_ended)
+        return [decode(values.TokenView, one) for one in (await self._ask("ListTokens", request)).tokens]
+
+    async def rotate_token(self, token: str, *, overlap: timedelta | None = None) -> values.IssuedToken:
+        """Make a new token in place of another and return it with its secret.
+
+        :param token: its id, or the name of a user or service that has one good token
+        :param overlap: how long the old secret still works; None for not at all
+        """
+        request = service.RotateTokenRequest(token_id=token, overlap_seconds=_seconds(overlap))
+        return decode(values.IssuedToken, await self._ask("RotateToken", request))
+
+    async def revoke(self, target: str) -> values.WithdrawnView:
+        """Withdraw credentials; streams that use them end within 5 s. Returns what was good until then.
+
+        :param target: a token's id, a certificate's serial, the name of a user or service, or ``host:NAME``
+        """
+        return decode(values.WithdrawnView, await self._ask("RevokeTokens", service.RevokeTokensRequest(target=target)))
+
+    async def list_certificates(self, host: str = "", *, include_ended: bool = False) -> list[values.CertificateView]:
+        """Return the certificates that hosts were given, in the order in which they were made."""
+        request = service.ListCertificatesRequest(host=host, include_ended=include_ended)
+        found = (await self._ask("ListCertificates", request)).certificates
+        return [decode(values.CertificateView, one) for one in found]
+
+    async def _ask(self, method: str, request: Any) -> Any:
+        return await self._connection.call(method, request, timeout=_SECONDS)
+
+
+def _seconds(span: timedelta | None) -> int:
+    return 0 if span is None else max(1, round(span.total_seconds()))

@@ -1,0 +1,89 @@
+"""Tokens and certificates as the client sees them: never with a secret, except where one is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated
+
+from nomaflow.client.values.shapes import NullableText, Shaped
+
+__all__ = ["CertificateView", "IssuedToken", "TokenView", "WithdrawnView"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenView(Shaped):
+    """A token: a credential for calls, or a join string.
+
+    :param kind: ``user``, ``service`` or ``host``
+    :param name: of the principal
+    :param joins: True for a join string
+    :param grants: ``VERB SCOPE`` each, those of its roles included
+    :param last_used_at: to the minute; None if it never was
+    :param uses_left: how often a join string can still be used; None for other tokens
+    """
+
+    token_id: str
+    kind: Annotated[str, str.lower]
+    name: str
+    joins: bool = False
+    roles: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    created_by: str = ""
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    uses_left: int | None = None
+    revoked_at: datetime | None = None
+
+    @property
+    def state(self) -> str:
+        """Whether it works: ``good``, ``revoked``, ``expired`` or ``used up``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
+            return "expired"
+        return "used up" if self.uses_left == 0 else "good"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssuedToken(Shaped):
+    """A new token, and its secret, which is shown this once."""
+
+    token: TokenView
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateView(Shaped):
+    """A certificate that the kernel's authority gave to a host.
+
+    :param issued_to: the address that asked for it
+    :param token_id: the join string that it was given for; empty for a renewal
+    """
+
+    serial: str
+    host: str
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+    issued_to: str = ""
+    token_id: NullableText = ""
+    revoked_at: datetime | None = None
+
+    @property
+    def state(self) -> str:
+        """Whether it works: ``good``, ``revoked`` or ``expired``."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "good"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WithdrawnView(Shaped):
+    """What a withdrawal has ended: ids of tokens, serials of certificates."""
+
+    token_ids: tuple[str, ...] = ()
+    serials: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.token_ids or self.serials)

@@ -1,0 +1,114 @@
+"""``nomaflow audit``, ``audit verify`` and ``audit export``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nomaflow_cli import pages
+from nomaflow_cli.audit_file import Anchor, ExportHeader, new_file, verify_file, write_row
+from nomaflow_cli.errors import ExitCode
+from nomaflow_cli.invocation import APP, Invocation, remote_command
+from nomaflow_cli.kernel_access import first, talk
+from nomaflow_cli.output import answer, console, print_json_line
+from nomaflow_cli.values import parse_instant
+from nomaflow_cli.wording import count, printable
+
+if TYPE_CHECKING:
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import AuditVerdictView
+
+_GROUP = typer.Typer(invoke_without_command=True)
+APP.add_typer(_GROUP, name="audit", help="Show who changed what and what was refused, or verify or export that.")
+
+
+@remote_command(group=_GROUP)
+def audit(
+    *,
+    context: typer.Context,
+    invocation: Invocation,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new rows.")] = False,
+    refused: Annotated[bool, typer.Option("--refused", help="Show only what was refused.")] = False,
+    principal: Annotated[
+        str, typer.Option("--principal", help="Show only what this user, service or host:NAME did.")
+    ] = "",
+    action: Annotated[str, typer.Option("--action", help="Show only this action, such as TriggerRun.")] = "",
+    since: Annotated[str, typer.Option("--since", help="Show only rows at or after this ISO 8601 time.")] = "",
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=0, max=10_000, help="Number of rows, from the end; 0 shows all.")
+    ] = 50,
+) -> None:
+    """Print the audit: every change and every refusal. With -o json, each row is one object."""
+    if context.invoked_subcommand is not None:
+        return
+    after = parse_instant(since, option="--since") if since else None
+
+    async def ask(kernel: KernelClient) -> None:
+        out = None if invocation.as_json else console()
+        rows = kernel.read_audit(
+            follow=follow, refused=refused, principal=principal, action=action, since=after, tail=tail
+        )
+        async for row in rows:
+            if out is None:
+                print_json_line(row.to_json())
+            else:
+                out.print(pages.audit_line(row), soft_wrap=True)
+
+    talk(invocation, ask, retry_seconds=300)
+
+
+@remote_command("verify", group=_GROUP)
+def verify(
+    *,
+    invocation: Invocation,
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of nomaflow audit export; default: the kernel's own audit.")
+    ] = None,
+    anchor: Annotated[
+        str, typer.Option("--anchor", help="SEQ:HASH from the kernel's log, which the chain must contain.")
+    ] = "",
+) -> None:
+    """Compute the chain of the audit again. Exits 1 and names the first row that does not fit."""
+    expected = Anchor(anchor) if anchor else None
+    found = verify_file(file, expected) if file is not None else talk(invocation, lambda kernel: _ask(kernel, expected))
+    answer(invocation, found.to_json(), pages.verdict_lines(found, anchored=expected is not None))
+    if found.bad_seq:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+async def _ask(kernel: KernelClient, anchor: Anchor | None) -> AuditVerdictView:
+    found = await kernel.verify_audit()
+    if anchor is None or found.bad_seq:
+        return found
+    rows = await first(1, kernel.read_audit(after_seq=anchor.seq - 1)) if anchor.seq else []
+    problem = anchor.problem(rows[0].hash if rows and rows[0].seq == anchor.seq else None)
+    return replace(found, bad_seq=anchor.seq, problem=problem) if problem else found
+
+
+@remote_command("export", group=_GROUP)
+def export(
+    *, invocation: Invocation, file: Annotated[Path, typer.Argument(help="The new file; none is overwritten.")]
+) -> None:
+    """Write the whole audit to a file, a row on each line; nomaflow audit verify FILE verifies it anywhere."""
+
+    async def ask(kernel: KernelClient) -> tuple[int, str]:
+        store_id, rows, newest = (await kernel.get_kernel()).store_id, 0, ""
+        with new_file(file) as out:
+            async for block in kernel.read_audit_blocks():
+                if not rows:
+                    ExportHeader(
+                        store_id=store_id, after_seq=block.rows[0].seq - 1, before_hash=block.before_hash
+                    ).write(out)
+                for row in block.rows:
+                    write_row(out, row)
+                rows, newest = rows + len(block.rows), f"{block.rows[-1].seq}:{block.rows[-1].hash}"
+            if not rows:
+                ExportHeader(store_id=store_id, after_seq=0, before_hash="").write(out)
+        return rows, newest
+
+    rows, newest = talk(invocation, ask)
+    text = f"{printable(str(file))}: {count(rows, 'row')}" + (f"\nanchor {newest}" if newest else "")
+    answer(invocation, {"file": str(file), "rows": rows, "anchor": newest or None}, text)

@@ -1,0 +1,118 @@
+"""``nomaflow login`` and ``logout``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nomaflow.client import ClientError, Profile, ProfileFolder
+from nomaflow.client.profiles import DEFAULT_PROFILE
+from nomaflow_api.join_string import JoinString, JoinStringError
+from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.invocation import Invocation, ProfileOption, local_command
+from nomaflow_cli.kernel_access import client_failure, quiet_grpc
+from nomaflow_cli.output import answer
+from nomaflow_cli.wording import printable
+
+_LONGEST = 100_000
+_CREATE = "on the kernel's machine: nomaflow token create --user NAME"
+
+
+@local_command("login")
+def login(
+    *,
+    invocation: Invocation,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file with the join string; - is standard input.")],
+    profile: ProfileOption = "",
+) -> None:
+    """Log in to a kernel on TCP with a join string, and keep the token in a profile."""
+    folder, name = ProfileFolder.of(os.environ), profile or DEFAULT_PROFILE
+    join = _read(file)
+    try:
+        _check_free(folder, name, join)
+        with quiet_grpc():
+            from nomaflow.client.enrolment import enrol
+        enrolled = asyncio.run(enrol(join))
+    except ClientError as error:
+        raise client_failure(error) from None
+    kept = Profile(
+        name=name,
+        principal=enrolled.name,
+        addresses=enrolled.addresses,
+        authorities_pem=enrolled.authorities_pem,
+        kernel_id=enrolled.kernel_id,
+        token=enrolled.token,
+    )
+    try:
+        path = folder.write(kept)
+    except OSError as error:
+        raise CliError(
+            f"the profile {str(folder.path(name))!r} cannot be written: {error.strerror}; the join string is used up",
+            reason="UNWRITABLE",
+            fix=f"make the directory writable, and ask for another string, {_CREATE}",
+            exit_code=ExitCode.FAILED,
+        ) from None
+    shape = {"profile": name, "principal": kept.principal, "addresses": list(kept.addresses), "file": str(path)}
+    answer(invocation, shape, printable(f"logged in to {kept.address} as {kept.principal}; profile {name!r} in {path}"))
+
+
+@local_command("logout")
+def logout(*, invocation: Invocation, profile: ProfileOption = "") -> None:
+    """Remove the profile of a login from this machine."""
+    folder, name = ProfileFolder.of(os.environ), profile or DEFAULT_PROFILE
+    try:
+        folder.remove(name)
+    except ClientError as error:
+        raise client_failure(error) from None
+    except OSError as error:
+        raise CliError(f"the profile cannot be removed: {error.strerror}", reason="UNWRITABLE") from None
+    text = f"removed profile {name!r}; an administrator withdraws its token: nomaflow token revoke NAME"
+    answer(invocation, {"profile": name, "removed": True}, printable(text))
+
+
+def _read(file: str) -> JoinString:
+    """Return the join string in a file.
+
+    :raises CliError: if there is none, or it is for a host
+    """
+    try:
+        if file == "-":
+            text = sys.stdin.read(_LONGEST)
+        else:
+            with Path(file).open(encoding="utf-8") as opened:
+                text = opened.read(_LONGEST)
+        join = JoinString.decode(text)
+    except OSError as error:
+        raise CliError(f"the file {file!r} cannot be read: {error.strerror}", reason="FILE_UNUSABLE") from None
+    except JoinStringError as error:
+        raise CliError(str(error), reason="BAD_JOIN_STRING", fix=_CREATE) from None
+    except UnicodeDecodeError:
+        raise CliError(f"{file!r} holds no join string", reason="BAD_JOIN_STRING", fix=_CREATE) from None
+    if join.kind == "host":
+        raise CliError(
+            f"this join string is for host {join.name!r}, not for a person or a program",
+            reason="BAD_JOIN_STRING",
+            fix="give it to: nomaflow host DIR --join FILE",
+        )
+    return join
+
+
+def _check_free(folder: ProfileFolder, name: str, join: JoinString) -> None:
+    """Check that a profile of that name, if there is one, is of the same kernel: nobody loses a login by mistake.
+
+    :raises CliError: if it is of another one
+    """
+    if not folder.path(name).exists():
+        return
+    before = folder.read(name)
+    if join.authorities_pem and before.authorities_pem and join.authorities_pem not in before.authorities_pem:
+        raise CliError(
+            f"profile {name!r} is a login at another kernel, {before.address}",
+            reason="ALREADY_THERE",
+            fix=f"name another: --profile NAME; or remove that one: nomaflow logout --profile {name}",
+        )

@@ -1,0 +1,60 @@
+"""``nomaflow pki``: the kernel's own authority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nomaflow_cli import pages
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.invocation import APP, Invocation, remote_command
+from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.output import answer
+
+if TYPE_CHECKING:
+    from nomaflow.client.values import AuthorityView
+
+_GROUP = typer.Typer(no_args_is_help=True)
+APP.add_typer(_GROUP, name="pki", help="Show, renew, replace or export the kernel's authority.")
+
+
+@remote_command("show", group=_GROUP)
+def show(*, invocation: Invocation) -> None:
+    """Show the authority that vouches for the kernel, and the certificate that clients see."""
+    _tell(invocation, talk(invocation, lambda kernel: kernel.get_authority()))
+
+
+@remote_command("renew", group=_GROUP)
+def renew(*, invocation: Invocation) -> None:
+    """Renew the kernel's certificate now; by itself it is renewed at two thirds of its time."""
+    _tell(invocation, talk(invocation, lambda kernel: kernel.renew_authority()))
+
+
+@remote_command("replace", group=_GROUP)
+def replace(*, invocation: Invocation) -> None:
+    """Make a new authority. Hosts go on: the old one vouches for it until they have learned of the new one."""
+    _tell(invocation, talk(invocation, lambda kernel: kernel.renew_authority(replace=True)))
+
+
+@remote_command("export", group=_GROUP)
+def export(
+    *,
+    invocation: Invocation,
+    file: Annotated[Path | None, typer.Argument(help="Where to write; default: to standard output.")] = None,
+) -> None:
+    """Write the authorities that vouch for the kernel, PEM, for programs that call it without `nomaflow login`."""
+    found = talk(invocation, lambda kernel: kernel.get_authority())
+    if file is None:
+        answer(invocation, {"authorities_pem": found.authorities_pem}, found.authorities_pem.rstrip("\n"))
+        return
+    try:
+        file.write_text(found.authorities_pem, encoding="ascii")
+    except OSError as error:
+        raise CliError(f"cannot write {str(file)!r}: {(error.strerror or 'an error').lower()}") from None
+    answer(invocation, {"file": str(file)}, f"wrote the authorities to {file}")
+
+
+def _tell(invocation: Invocation, found: AuthorityView) -> None:
+    answer(invocation, found.to_json(), lambda: pages.authority_page(found))

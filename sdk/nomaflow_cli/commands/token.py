@@ -1,0 +1,128 @@
+"""``nomaflow token create``, ``list``, ``rotate`` and ``revoke``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nomaflow_cli import pages
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.invocation import APP, Invocation, remote_command
+from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.output import answer, console, print_json
+from nomaflow_cli.values import parse_span
+
+if TYPE_CHECKING:
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import CertificateView, IssuedToken, TokenView
+
+_GROUP = typer.Typer(no_args_is_help=True)
+APP.add_typer(
+    _GROUP, name="token", help="Give users, services and hosts access to the kernel over TCP, or withdraw it."
+)
+
+
+@remote_command("create", group=_GROUP)
+def create(
+    *,
+    invocation: Invocation,
+    user: Annotated[str, typer.Option("--user", help="Name of a user: makes a join string for `nomaflow login`.")] = "",
+    service: Annotated[str, typer.Option("--service", help="Name of a program: makes a token for its calls.")] = "",
+    host: Annotated[str, typer.Option("--host", help="Name of a plugin host: makes a join string for it.")] = "",
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="viewer, reader, operator, launcher, admin or one of \\[access.roles]; "
+                     "a scope narrows it: 'operator job:reports.*'."),
+    ] = None,
+    grant: Annotated[
+        list[str] | None,
+        typer.Option("--grant", help="One verb: 'trigger job:nightly', 'read tag:finance', 'cancel host:teamb'."),
+    ] = None,
+    span: Annotated[
+        str, typer.Option("--for", help="How long it works, for example 30d; default: 90 days, a join string 1 hour.")
+    ] = "",
+    uses: Annotated[int, typer.Option("--uses", min=0, help="How often a join string can be used; default: once.")] = 0,
+    join: Annotated[
+        bool | None, typer.Option("--join/--no-join", help="Make a join string, or a token; default: by kind.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Make a token or a join string, and print its secret, once, alone on standard output."""
+    given = {kind: name for kind, name in (("user", user), ("service", service), ("host", host)) if name}
+    if len(given) != 1:
+        raise CliError("a token is for one user, service or host", fix="give one of --user, --service and --host")
+    [(kind, name)] = given.items()
+    if kind != "host" and not role and not grant:
+        raise CliError(f"the {kind} {name!r} would have nothing to do", fix="give it a --role, such as viewer")
+    issued = talk(
+        invocation,
+        lambda kernel: kernel.create_token(
+            name,
+            kind=kind,
+            roles=role or (),
+            grants=grant or (),
+            joins=kind != "service" if join is None else join,
+            lifetime=parse_span(span) if span else None,
+            uses=uses,
+        ),
+    )
+    _tell(invocation, issued)
+
+
+@remote_command("list", group=_GROUP)
+def list_(
+    *,
+    invocation: Invocation,
+    name: Annotated[str, typer.Option("--name", help="Show only those of this user, service or host.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Also show what was revoked, used up or has expired.")] = False,
+) -> None:
+    """List tokens, join strings and the certificates of hosts."""
+
+    async def ask(kernel: KernelClient) -> tuple[list[TokenView], list[CertificateView]]:
+        return await kernel.list_tokens(name, include_ended=all_), await kernel.list_certificates(
+            name, include_ended=all_
+        )
+
+    tokens, certificates = talk(invocation, ask)
+    shape = {
+        "tokens": [one.to_json() for one in tokens],
+        "certificates": [one.to_json() for one in certificates],
+    }
+    answer(invocation, shape, lambda: pages.tokens_page(tokens, certificates))
+
+
+@remote_command("rotate", group=_GROUP)
+def rotate(
+    *,
+    invocation: Invocation,
+    which: Annotated[str, typer.Argument(help="The token's id, or the name of a user or service that has one token.")],
+    overlap: Annotated[
+        str, typer.Option("--overlap", help="How long the old secret still works, for example 1h.")
+    ] = "",
+) -> None:
+    """Make a new secret for a token, with the same grants and lifetime, and print it."""
+    span = parse_span(overlap) if overlap else None
+    _tell(invocation, talk(invocation, lambda kernel: kernel.rotate_token(which, overlap=span)))
+
+
+@remote_command("revoke", group=_GROUP)
+def revoke(
+    *,
+    invocation: Invocation,
+    target: Annotated[
+        str, typer.Argument(help="A token's id, a certificate's serial, the name of a user or service, or host:NAME.")
+    ],
+) -> None:
+    """Withdraw tokens and certificates at once. What they had opened ends within 5 s."""
+    found = talk(invocation, lambda kernel: kernel.revoke(target))
+    ended = ", ".join((*found.token_ids, *found.serials))
+    answer(invocation, found.to_json(), f"withdrew {ended}" if ended else f"{target!r} had been withdrawn before")
+
+
+def _tell(invocation: Invocation, issued: IssuedToken) -> None:
+    """Print the secret alone on standard output, so that it can be written to a file, and the rest beside it."""
+    if invocation.as_json:
+        print_json(issued.to_json())
+        return
+    console(stderr=True).print(pages.issued_page(issued))
+    print(issued.secret)

@@ -1,0 +1,61 @@
+"""Findings about who may do what at a kernel: one line for each user, service and host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from nomaflow_cli.doctor.findings import Finding, fine, warning
+from nomaflow_cli.wording import age
+
+if TYPE_CHECKING:
+    from nomaflow.client.values import CertificateView, TokenView
+
+__all__ = ["examine_access"]
+
+_SOON = timedelta(days=7)
+_UNUSED = timedelta(days=60)
+
+
+def examine_access(
+    tokens: Sequence[TokenView], certificates: Sequence[CertificateView], *, now: datetime
+) -> Iterator[Finding]:
+    """Yield the owner, then every user, service and host with good credentials, and what is weaker than it could be."""
+    yield fine("access.owner", "the owner, who may enter the folder of the Unix socket: everything")
+    for token in tokens:
+        yield from _token(token, now)
+    hosts: dict[str, list[CertificateView]] = {}
+    for each in certificates:
+        hosts.setdefault(each.host, []).append(each)
+    for host, those in sorted(hosts.items()):
+        until = max((each.expires_at for each in those if each.expires_at is not None), default=None)
+        serials = ", ".join(each.serial for each in those)
+        yield fine(
+            "access.host", f"host {host}: runs the steps of its own jobs; {_until(until)} (certificate {serials})"
+        )
+
+
+def _token(token: TokenView, now: datetime) -> Iterator[Finding]:
+    who = f"{token.kind} {token.name}"
+    if token.joins:
+        left = "" if token.uses_left is None else f", {token.uses_left} more times"
+        yield fine(
+            "access.joining",
+            f"whoever holds the join string {token.token_id}{left}: becomes {who}; {_until(token.expires_at)}",
+        )
+        return
+    grants = ", ".join(token.grants) or "nothing"
+    used = f"last used {age(token.last_used_at, now=now)}" if token.last_used_at else "never used"
+    text = f"{who}: {grants}; {_until(token.expires_at)}, {used} (token {token.token_id})"
+    idle = token.last_used_at or token.created_at
+    if token.expires_at is not None and token.expires_at - now < _SOON:
+        yield warning("access.ending", text, f"nomaflow token rotate {token.token_id}")
+    elif idle is not None and now - idle > _UNUSED:
+        yield warning("access.unused", text, f"nomaflow token revoke {token.token_id}, if nobody needs it")
+    else:
+        yield fine(f"access.{token.kind}", text)
+
+
+def _until(at: datetime | None) -> str:
+    return "without an end" if at is None else f"until {at:%Y-%m-%d}"

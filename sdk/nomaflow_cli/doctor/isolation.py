@@ -1,0 +1,98 @@
+"""Findings about what separates teams and their code: users, private folders, and the environment of steps."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nomaflow_cli.doctor.findings import Finding, fine, warning
+from nomaflow_cli.doctor.host_processes import RunningHost, hosts_here, user_name
+from nomaflow_cli.wording import count
+
+__all__ = ["examine_isolation"]
+
+_FOLDERS = {
+    "pki": "contains the key of the kernel's authority",
+    "identity": "contains the key by which the host proves who it is",
+}
+
+
+def examine_isolation(project: Path, *, hosts: Sequence[RunningHost] | None = None) -> Iterator[Finding]:
+    """Yield what is shared, what is weaker than it could be, and what steps do not see.
+
+    :param hosts: those of this machine; None to look for them
+    """
+    running = hosts_here() if hosts is None else hosts
+    yield from _users(project, running)
+    yield from _folders(project)
+    yield from _withheld(project)
+
+
+def _users(project: Path, hosts: Sequence[RunningHost]) -> Iterator[Finding]:
+    own = [host for host in hosts if os.path.realpath(host.project) == str(project.resolve())]
+    uids = {_code_uid(host) for host in own or hosts}
+    sharing: dict[int, list[RunningHost]] = {}
+    for host in hosts:
+        if _code_uid(host) in uids:
+            sharing.setdefault(_code_uid(host), []).append(host)
+    fix = "run the code of each as a user of its own: [host] run_as, or User= of its service"
+    for uid, those in sorted(sharing.items()):
+        projects = sorted({host.project for host in those})
+        if len(projects) > 1:
+            text = (
+                f"the code of {len(projects)} projects runs as {user_name(uid)}: {', '.join(projects)}; "
+                "what a step of one can read and signal, the steps of the others can"
+            )
+            yield warning("isolation.shared", text, fix)
+    for host in own:
+        who = user_name(_code_uid(host))
+        if host.code_uid == 0:
+            text = f"the steps of host {host.pid} run as root: they may do everything on this machine"
+            yield warning("isolation.root", text, 'name a user without rights: [host] run_as = "USER"')
+        elif host.code_uid is not None and host.code_uid != host.uid:
+            yield fine("isolation.user", f"the steps of host {host.pid} run as {who}, and the host as another user")
+        elif host.code_uid is not None:
+            text = (
+                f"the steps of host {host.pid} run as {who} like the host: they can read its files; "
+                "[host] run_as separates them"
+            )
+            yield fine("isolation.user", text)
+
+
+def _code_uid(host: RunningHost) -> int:
+    return host.uid if host.code_uid is None else host.code_uid
+
+
+def _folders(project: Path) -> Iterator[Finding]:
+    state = project / ".nomaflow"
+    private = [(state / name, why) for name, why in _FOLDERS.items()]
+    private += [(each, "contains what the host has not reported yet") for each in sorted(state.glob("host-*"))]
+    for path, why in private:
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        mode = stat.S_IMODE(found.st_mode)
+        if stat.S_ISDIR(found.st_mode) and mode & 0o077:
+            text = f"{str(path)!r} {why} and is open to others (mode {mode:o})"
+            yield warning("isolation.folders", text, f"chmod 700 {shlex.quote(str(path))}")
+
+
+def _withheld(project: Path) -> Iterator[Finding]:
+    """Yield what each host that ran here withholds, as it has written down at its last load."""
+    for file in sorted((project / ".nomaflow").glob("host-*/withheld")):
+        try:
+            names = file.read_text("utf-8").split()
+        except (OSError, UnicodeDecodeError):
+            continue
+        host = file.parent.name.removeprefix("host-")
+        if names:
+            listed = ", ".join(names)
+            text = (
+                f"host {host!r} withholds {count(len(names), 'variable')} of its environment from steps: {listed} "
+                "(what code reads from os.environ belongs into [host] pass_env or env_file)"
+            )
+            yield fine("isolation.withheld", text)

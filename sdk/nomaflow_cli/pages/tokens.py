@@ -1,0 +1,82 @@
+"""Pages about tokens and certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nomaflow.client.values import CertificateView, IssuedToken, TokenView
+from nomaflow_cli.pages.cells import Column, Rows, facts, when
+from nomaflow_cli.wording import age, count, printable
+
+__all__ = ["issued_page", "tokens_page"]
+
+
+def tokens_page(tokens: Sequence[TokenView], certificates: Sequence[CertificateView]) -> RenderableType:
+    """Return tokens, then the certificates of hosts."""
+    parts: list[RenderableType] = []
+    if tokens:
+        parts.append(Rows(_TOKEN_COLUMNS, tokens))
+    if certificates:
+        parts += [Text("")] if parts else []
+        parts.append(Rows(_CERTIFICATE_COLUMNS, certificates))
+    return Group(*parts) if parts else Text("there are none; make one with: nomaflow token create")
+
+
+def issued_page(issued: IssuedToken) -> RenderableType:
+    """Return what was made, for the person who reads the secret beside it."""
+    token = issued.token
+    uses = f", {count(token.uses_left, 'use')}" if token.uses_left is not None else ""
+    return facts(
+        ("token", f"{token.token_id}, {'a join string ' if token.joins else ''}for {token.kind} {token.name}"),
+        ("may", _grants(token.grants)),
+        ("until", Text.assemble(when(token.expires_at), uses)),
+        ("secret", "printed this once; the kernel keeps only a hash of it"),
+        ("use", _use(token)),
+    )
+
+
+def _use(token: TokenView) -> str:
+    if token.kind == "host":
+        return "save it in a file that only the host's user can read, then there: nomaflow host DIR --join FILE"
+    if token.joins:
+        return "save it in a file that only that user can read, then there: nomaflow login FILE"
+    return "give it to commands as NOMAFLOW_TOKEN, or in a file with --token-file"
+
+
+def _state(one: TokenView | CertificateView) -> Text:
+    return Text(one.state, style="green" if one.state == "good" else "dim")
+
+
+def _may(token: TokenView) -> Text:
+    if token.kind == "host":
+        return Text("attach as that host", style="dim")
+    return Text(printable(("get a token that may: " if token.joins else "") + _grants(token.grants)))
+
+
+def _grants(grants: Sequence[str]) -> str:
+    """Return grants by scope: ``read, logs job:a.*; cancel *``."""
+    verbs: dict[str, list[str]] = {}
+    for grant in grants:
+        verb, _, scope = grant.partition(" ")
+        verbs.setdefault(scope, []).append(verb)
+    return "; ".join(f"{', '.join(found)} {scope}" for scope, found in verbs.items())
+
+
+_TOKEN_COLUMNS: Sequence[Column[TokenView]] = (
+    Column("token", lambda one: one.token_id),
+    Column("for", lambda one: f"{one.kind} {printable(one.name)}"),
+    Column("state", _state),
+    Column("until", lambda one: when(one.expires_at)),
+    Column("last used", lambda one: age(one.last_used_at) or "never", from_width=90),
+    Column("may", _may, loose=True, from_width=70),
+)
+_CERTIFICATE_COLUMNS: Sequence[Column[CertificateView]] = (
+    Column("certificate", lambda one: one.serial),
+    Column("for", lambda one: f"host {printable(one.host)}"),
+    Column("state", _state),
+    Column("until", lambda one: when(one.expires_at)),
+    Column("given to", lambda one: printable(one.issued_to), loose=True, from_width=110),
+)

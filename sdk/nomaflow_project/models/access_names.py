@@ -1,0 +1,54 @@
+"""The grammar of grants, ``VERB SCOPE``, and the roles that need no configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["BUILT_IN_ROLES", "VERBS", "split_grant", "split_scope"]
+
+VERBS = ("read", "logs", "trigger", "cancel", "operate", "admin")
+"""What a grant can allow."""
+
+BUILT_IN_ROLES: Mapping[str, tuple[str, ...]] = {
+    "viewer": ("read",),
+    "reader": ("read", "logs"),
+    "operator": ("read", "logs", "trigger", "cancel", "operate"),
+    "launcher": ("read", "operate"),
+    "admin": VERBS,
+}
+"""The roles that every kernel has → their verbs."""
+
+_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_TAG_LENGTH = 128
+
+
+def split_scope(text: str) -> tuple[str, str]:
+    """Return kind and name of ``*``, ``job:ID``, ``job:PREFIX*``, ``host:NAME`` or ``tag:TAG``.
+
+    The kind is ``*``, ``job``, ``prefix``, ``host`` or ``tag``.
+
+    :raises ValueError: if it is none of them
+    """
+    if text == "*":
+        return "*", ""
+    kind, _, name = text.partition(":")
+    if kind == "job" and name.endswith("*") and _JOB.fullmatch(name[:-1]):
+        return "prefix", name[:-1]
+    if (kind == "job" and _JOB.fullmatch(name)) or (kind == "host" and _HOST.fullmatch(name)):
+        return kind, name
+    if kind == "tag" and 1 <= len(name) <= _TAG_LENGTH and name.isprintable():
+        return kind, name
+    raise ValueError(f"{text[:80]!r} is no scope; expected *, job:ID, job:PREFIX*, host:NAME or tag:TAG")
+
+
+def split_grant(text: str) -> tuple[str, tuple[str, str]]:
+    """Return the verb of a grant, and kind and name of its scope.
+
+    :raises ValueError: if it is malformed
+    """
+    verb, _, scope = text.strip().partition(" ")
+    if verb not in VERBS:
+        raise ValueError(f"{text[:80]!r} begins with no verb; expected one of {', '.join(VERBS)}")
+    return verb, split_scope(scope.strip())

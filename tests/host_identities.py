@@ -1,0 +1,43 @@
+"""Identities of hosts for the suite, as joining leaves them, made without a kernel."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from certificate_authority import Authority
+from nomaflow_host.identity import Identity, IdentityFolder
+from nomaflow_host.identity.requests import read_certificate, signing_request
+
+__all__ = ["identity_of", "joined"]
+
+
+def identity_of(
+    authority: Authority,
+    host: str,
+    *,
+    addresses: tuple[str, ...] = ("tls://127.0.0.1:9",),
+    begins_in: timedelta = timedelta(seconds=0),
+    ends_in: timedelta = timedelta(days=30),
+    trusts: bytes = b"",
+) -> Identity:
+    """Return a host's identity with a certificate of this authority.
+
+    :param trusts: other authorities than that one, PEM
+    """
+    request = signing_request(host)
+    chain = authority.sign_host(request.csr, host, begins_in=begins_in, ends_in=ends_in)
+    facts = read_certificate(chain, host=host, key=request.key)
+    return Identity(
+        host=host, kernel_id="kernel-1", addresses=addresses, serial=facts.serial, issued_at=facts.issued_at,
+        expires_at=facts.expires_at, joined_with=f"{time.time_ns():x}", key=request.key, certificate=chain,
+        authorities=trusts or authority.file.read_bytes(),
+    )  # fmt: skip
+
+
+def joined(folder: Path, identity: Identity) -> IdentityFolder:
+    """Keep an identity in a project's folder and return its place."""
+    place = IdentityFolder(folder / ".nomaflow" / "identity")
+    place.write(identity)
+    return place

@@ -1,0 +1,228 @@
+"""A host joins a kernel with one string, once, and says nothing to anybody but that kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_gateway import FakeGateway
+
+from certificate_authority import Authority
+from fake_enrolment import FakeEnrolment
+from nomaflow_api.v1 import access_service_pb2 as pb
+from nomaflow_host.identity import IdentityFolder, join_kernel, read_join_string
+from nomaflow_host.process.errors import NotJoined
+from real_system import launch
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Make the kernel's own authority."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> IdentityFolder:
+    """Return a place that holds no identity yet."""
+    return IdentityFolder(tmp_path / ".nomaflow" / "identity")
+
+
+@pytest.fixture
+async def door(authority: Authority) -> AsyncIterator[FakeEnrolment]:
+    """Open the joining door."""
+    started = await FakeEnrolment(authority).start()
+    yield started
+    await started.stop()
+
+
+async def join(text: str, folder: IdentityFolder, tmp_path: Path, host: str = "demo") -> None:
+    """Join with a string in a file."""
+    file = tmp_path / "string"
+    file.write_text(text + "\n")
+    await join_kernel(read_join_string(str(file)), host=host, folder=folder)
+
+
+async def refusal(text: str, folder: IdentityFolder, tmp_path: Path, host: str = "demo") -> NotJoined:
+    """Return the error of a string that cannot be joined with."""
+    with pytest.raises(NotJoined) as raised:
+        await join(text, folder, tmp_path, host)
+    error = raised.value
+    assert error.fix
+    assert "\n" not in error.problem + error.fix
+    assert "S3CRET" not in str(error), "the secret is told to nobody"
+    return error
+
+
+async def test_a_string_works_once(door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path) -> None:
+    """The host keeps what it gets; it does not use the same string again, and nobody else can."""
+    await join(door.string(), folder, tmp_path)
+    kept = folder.read()
+    assert (kept.host, kept.kernel_id, kept.addresses) == ("demo", "kernel-1", ("tls://127.0.0.1:9",))
+    assert b"PRIVATE KEY" not in door.requests[0].csr_pem.encode()
+    await join(door.string(), folder, tmp_path)
+    assert (len(door.requests), folder.read()) == (1, kept)
+    elsewhere = IdentityFolder(tmp_path / "elsewhere")
+    error = await refusal(door.string(), elsewhere, tmp_path)
+    assert "it was used already, has expired, was withdrawn" in error.problem
+    assert "nomaflow token create --host demo" in error.fix
+    assert error.exit_code == 78
+    assert not elsewhere.exists
+
+
+async def test_a_second_join_replaces_the_identity_once_it_is_whole(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """A string that is refused leaves the identity; a good one replaces it, with another key."""
+    await join(door.string(), folder, tmp_path)
+    before = folder.read()
+    await refusal(door.string(secret="wrong"), folder, tmp_path)
+    assert folder.read() == before
+    door.secrets.add("again")
+    await join(door.string(secret="again"), folder, tmp_path)
+    assert folder.read().key != before.key
+
+
+async def test_the_string_must_be_for_this_host(door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path) -> None:
+    """The error names both names; the string is as good as before."""
+    error = await refusal(door.string(name="teamb"), folder, tmp_path)
+    assert "for host 'teamb', and this host is called 'demo'" in error.problem
+    assert "for user 'demo', not for a host" in (await refusal(door.string(kind="user"), folder, tmp_path)).problem
+    assert door.requests == []
+
+
+async def test_what_is_no_join_string_is_told(door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path) -> None:
+    """Altered, cut short, empty, not there: one sentence each, and nothing is sent."""
+    whole = door.string()
+    for text in ("", "nft1.secret", whole[:-20], whole[:200] + "#" + whole[201:]):
+        assert "join string" in (await refusal(text, folder, tmp_path)).problem
+    with pytest.raises(NotJoined, match="no such file"):
+        read_join_string(str(tmp_path / "none"))
+    with pytest.raises(NotJoined, match="is a directory"):
+        read_join_string(str(tmp_path))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(NotJoined, match="holds no join string"):
+        read_join_string(str(tmp_path / "binary"))
+    assert door.requests == []
+
+
+async def test_the_secret_is_not_said_to_another_server(
+    authority: Authority, door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """A server of another authority hears nothing; nor does one in plaintext."""
+    (tmp_path / "stranger").mkdir()
+    stranger = await FakeEnrolment(authority).start(by=Authority(tmp_path / "stranger"))
+    error = await refusal(stranger.string(), folder, tmp_path)
+    assert "is not the kernel that made this join string; nothing was said to it" in error.problem
+    assert error.exit_code == 78
+    await stranger.stop()
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(4096))
+        writer.close()
+
+    plain = await asyncio.start_server(listen, "127.0.0.1", 0)
+    await refusal(door.string(port=plain.sockets[0].getsockname()[1]), folder, tmp_path)
+    plain.close()
+    assert heard
+    assert not any(b"S3CRET" in each for each in heard)
+    assert (stranger.requests, door.requests) == ([], [])
+
+
+async def test_a_clock_that_is_off_is_told(authority: Authority, folder: IdentityFolder, tmp_path: Path) -> None:
+    """A machine that lives a day before or after the kernel is told to look at the clocks."""
+    day = timedelta(days=1)
+    for valid in ({"begins_in": day}, {"begins_in": -2 * day, "ends_in": -day}):
+        door = await FakeEnrolment(authority).start(**valid)
+        error = await refusal(door.string(), folder, tmp_path)
+        assert "clock" in error.fix
+        await door.stop()
+
+
+async def test_a_kernel_that_is_away_leaves_the_string_unused(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """The exit code is that of what passes, so a service manager tries again; a lost answer says so."""
+    text = door.string()
+    await door.stop()
+    error = await refusal(text, folder, tmp_path)
+    assert "no kernel answers" in error.problem
+    assert "the string is not used yet" in error.fix
+    assert error.exit_code == 75
+    await door.start(port=door.port)
+
+    async def lose(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+        raise AssertionError
+
+    door.instead = lose
+    error = await refusal(text, folder, tmp_path)
+    assert "got lost" in error.problem
+    door.instead = None
+    await join(text, folder, tmp_path)
+
+
+async def test_a_kernel_that_signs_something_else_is_not_believed(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """A certificate for another name or another key is refused."""
+
+    async def other_name(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
+        answer = door.answer(request)
+        answer.certificate_pem = door.authority.sign_host(request.csr_pem, "teamb").decode()
+        return answer
+
+    async def nothing(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
+        return pb.EnrolResponse()
+
+    for instead in (other_name, nothing):
+        door.instead = instead
+        assert "certificate" in (await refusal(door.string(), folder, tmp_path)).problem
+    assert not folder.exists
+
+
+async def test_a_host_process_joins_and_attaches(authority: Authority, tmp_path: Path) -> None:
+    """`--join FILE` the first time, from standard input too; afterwards it starts without."""
+    project = tmp_path / "demo"
+    project.mkdir()
+    pair = authority.issue("hosts", "127.0.0.1")
+    credentials = grpc.ssl_server_credentials(
+        [(pair.key.read_bytes(), pair.cert.read_bytes())], authority.file.read_bytes(), require_client_auth=True
+    )
+    kernel = FakeGateway(tmp_path / "unused")
+    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = probe.sockets[0].getsockname()[1]
+    probe.close()
+    await kernel.start(f"127.0.0.1:{port}", credentials)
+    door = await FakeEnrolment(authority, addresses=(f"tls://127.0.0.1:{port}",)).start()
+    (tmp_path / "string").write_text(door.string())
+    first = launch("nomaflow_host", project, "--join", str(tmp_path / "string"), log_file=tmp_path / "first.log")
+    await kernel.session()
+    assert first.stop() == 0
+    second = launch("nomaflow_host", project, log_file=tmp_path / "second.log")
+    await kernel.session(2)
+    assert await asyncio.to_thread(second.stop) == 0
+    for flags, said in (
+        (("--name", "other"), "is for host 'demo', and this one is called 'other'"),
+        (("--token-file", "x"), "--token-file is gone"),
+        (("--join", str(tmp_path / "none")), "cannot be read"),
+    ):
+        told = await asyncio.to_thread(start, project, *flags)
+        assert said in told.stderr
+        assert told.returncode in (2, 78)
+    await kernel.kill()
+    await door.stop()
+
+
+def start(project: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Start a host that cannot run."""
+    command = [sys.executable, "-m", "nomaflow_host", "--project", str(project), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=os.environ)

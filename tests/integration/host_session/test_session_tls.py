@@ -1,0 +1,187 @@
+"""Sessions over TCP: both sides prove themselves, nothing is said to anybody else, certificates are renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from fake_gateway import FakeGateway, abort_with
+from session_steps import MakeHost
+
+from certificate_authority import Authority
+from host_identities import identity_of, joined
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.identity import IdentityFolder
+from nomaflow_host.process.errors import NotJoined
+
+Serve = Callable[..., Awaitable[FakeGateway]]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Make the kernel's own authority."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, authority: Authority) -> AsyncIterator[Serve]:
+    """Serve hosts as a kernel does: with a certificate, and for certificates only."""
+    made: list[FakeGateway] = []
+
+    async def start(port: int, *, by: Authority = authority, names: tuple[str, ...] = ("127.0.0.1",)) -> FakeGateway:
+        pair = by.issue(f"server{len(made)}", *names)
+        credentials = grpc.ssl_server_credentials(
+            [(pair.key.read_bytes(), pair.cert.read_bytes())], by.file.read_bytes(), require_client_auth=True
+        )
+        kernel = FakeGateway(tmp_path / "unused")
+        await kernel.start(f"127.0.0.1:{port}", credentials)
+        made.append(kernel)
+        return kernel
+
+    yield start
+    for kernel in made:
+        await kernel.kill()
+
+
+async def test_nothing_is_said_to_who_cannot_prove_to_be_the_kernel(
+    serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """V1: whoever has the kernel's port, with or without TLS, hears nothing; the host comes back to the real kernel."""
+    (tmp_path / "stranger").mkdir()
+    stranger = Authority(tmp_path / "stranger")
+    port = free_port()
+    mine = host(given=f"127.0.0.1:{port}", folder=joined(tmp_path, identity_of(authority, "demo")))
+    plain = FakeGateway(tmp_path / "plain")
+    with caplog.at_level(logging.WARNING):
+        await plain.start(f"127.0.0.1:{port}")
+        await until(lambda: "does not speak TLS" in caplog.text)
+        await plain.kill()
+        false = await serve(port, by=stranger)
+        await until(lambda: "is not the kernel that this side trusts" in caplog.text)
+        await false.kill()
+        # Another host's certificate, by the right authority, makes nobody the kernel.
+        other = await serve(port, names=("another.example.org",))
+        await until(lambda: "is for another name" in caplog.text)
+        await other.kill()
+    for kernel in (plain, false, other):
+        assert (kernel.sessions, kernel.metadata) == ([], [])
+    real = await serve(port)
+    await real.session()
+    await asyncio.wait_for(mine.session.attached.wait(), 5)
+    assert "authorization" not in real.metadata[-1]
+
+
+async def test_a_kernel_on_tcp_needs_an_identity(host: MakeHost) -> None:
+    """A host without one ends and says how to join."""
+    mine = host(given="127.0.0.1:9")
+    with pytest.raises(NotJoined, match="--join") as raised:
+        await asyncio.wait_for(mine.task, 10)
+    assert raised.value.exit_code == 78
+
+
+async def test_a_refused_certificate_is_told_and_tried_again(
+    serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Revoked: the log names the certificate and the command that mends it. Expired: the connection ends at once."""
+    port = free_port()
+    identity = identity_of(authority, "demo")
+    folder = joined(tmp_path, identity)
+    kernel = await serve(port)
+
+    async def refuse(_: pb.Hello, context: Any) -> None:
+        await abort_with(context, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+    kernel.on_attach = refuse
+    with caplog.at_level(logging.WARNING):
+        mine = host(given=f"127.0.0.1:{port}", folder=folder)
+        await until(lambda: f"{identity.serial} of host demo" in caplog.text and "may have been revoked" in caplog.text)
+        assert "nomaflow token create --host demo" in caplog.text
+        await mine.close()
+        kernel.on_attach = None
+        expired = identity_of(authority, "demo", begins_in=timedelta(days=-31), ends_in=timedelta(days=-1))
+        folder.write(expired)
+        host(given=f"127.0.0.1:{port}", folder=folder)
+        await until(lambda: f"does not take the certificate {expired.serial}" in caplog.text)
+    folder.write(identity)
+    await kernel.session()
+
+
+async def test_the_certificate_is_renewed_on_the_session(
+    serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At two thirds of its life, with a new key; what the kernel refuses is tried again; the session is not cut."""
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    first = identity_of(authority, "demo", begins_in=timedelta(seconds=-7), ends_in=timedelta(seconds=3))
+    folder = joined(tmp_path, first)
+    kernel = await serve(port)
+    (tmp_path / "next").mkdir()
+    successor = Authority(tmp_path / "next").file.read_text()
+    asked: list[bytes] = []
+
+    async def renew(request: pb.RenewCertificateRequest, context: Any) -> pb.RenewCertificateResponse:
+        asked.append(b"".join(context.auth_context()["x509_subject_alternative_name"]))
+        if len(asked) == 1:
+            await abort_with(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA")
+        certificate = authority.sign_host(request.csr_pem, "demo").decode()
+        return pb.RenewCertificateResponse(certificate_pem=certificate, authorities_pem=successor)
+
+    kernel.on_renew = renew
+    host(given=f"127.0.0.1:{port}", folder=folder)
+    await kernel.session()
+    await until(lambda: folder.read().serial != first.serial)
+    after = folder.read()
+    assert (len(asked), len(kernel.sessions)) == (2, 1)
+    assert asked[0] == b"nomaflow:host:demo"
+    assert after.key != first.key
+    assert after.authorities.decode() == successor
+    assert after.expires_at - time.time() > 29 * 86_400
+    assert "could not be renewed, trying again" in caplog.text
+    assert "QUOTA" in caplog.text
+
+
+async def test_the_next_connection_shows_the_renewed_certificate(
+    serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path
+) -> None:
+    """Files are read anew each time: an authority that is replaced between two connections is no obstacle."""
+    port = free_port()
+    folder = joined(tmp_path, identity_of(authority, "demo"))
+    kernel = await serve(port)
+    mine = host(given=f"127.0.0.1:{port}", folder=folder)
+    await kernel.session()
+    (tmp_path / "next").mkdir()
+    successor = Authority(tmp_path / "next")
+    folder.write(dataclasses.replace(identity_of(successor, "demo")))
+    await kernel.kill()
+    again = await serve(port, by=successor)
+    await again.session()
+    await asyncio.wait_for(mine.session.attached.wait(), 5)
+
+
+async def until(question: Callable[[], object], seconds: float = 15.0) -> None:
+    """Wait until a question has a true answer."""
+    async with asyncio.timeout(seconds):
+        while not question():
+            await asyncio.sleep(0.02)
+
+
+def test_an_identity_folder_is_for_tests_of_tcp_only(tmp_path: Path) -> None:
+    """A host that has not joined has none, and makes none."""
+    assert not IdentityFolder(tmp_path / "identity").exists

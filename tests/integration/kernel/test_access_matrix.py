@@ -1,0 +1,216 @@
+"""Who may do what: every rpc, called raw by every principal on its own things, another's, and things that do not exist.
+
+What is expected stands here a second time, independent of the kernel's policy. A new rpc without a row fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from access_world import NO_RUN, AccessWorld, kernel_of_two_teams
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.access.policy import RULES
+from nomaflow_kernel.rpc.server import ACCESS, GATEWAY, HEALTH, KERNEL
+from real_system import Running
+
+PRINCIPALS = ("owner", "admin", "ann", "ben", "one", "host", "anyone")
+OBJECTS = ("a", "b", "none")
+"""Team a's, team b's, and things that do not exist."""
+
+_ALL = ("read", "logs", "trigger", "cancel", "operate", "admin")
+ALLOWED: dict[str, dict[str, tuple[str, ...]]] = {
+    "owner": dict.fromkeys(OBJECTS, _ALL),
+    "admin": dict.fromkeys(OBJECTS, _ALL),
+    "ann": {"a": ("read", "logs", "trigger", "cancel", "operate")},
+    "ben": {"b": ("read",)},
+    "one": {"a": ("trigger on job",)},
+    "host": {},
+    "anyone": {},
+}
+"""Principal → object → the verbs it has there. The service `one` may trigger one job of team a, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one rpc needs.
+
+    :param verb: needed on the object; empty where any credential of a client will do
+    :param request: makes the request of an object, for a run without its id; None if it is about no single thing
+    :param target: ``job``, ``run``, ``host``, or ``all`` for what only a grant of everything allows
+    """
+
+    verb: str
+    target: str = "all"
+    request: Callable[[str], Any] | None = None
+
+
+def _job(name: str) -> str:
+    return {"a": "a.one", "b": "b.one", "none": "c.one"}[name]
+
+
+def _host(name: str) -> str:
+    return {"a": "teama", "b": "teamb", "none": "teamc"}[name]
+
+
+KERNEL_ROWS: dict[str, Row] = {
+    "GetKernel": Row("", "nothing"),
+    "TriggerRun": Row("trigger", "job", lambda x: kernel.TriggerRunRequest(job_id=_job(x), validate_only=True)),
+    "TriggerRuns": Row("trigger", "items"),
+    "CancelRun": Row("cancel", "run", lambda x: kernel.CancelRunRequest(run_id=f"run {x}")),
+    "ReplayRun": Row("operate", "run", lambda x: kernel.ReplayRunRequest(run_id=f"run {x}")),
+    "GetRun": Row("read", "run", lambda x: kernel.GetRunRequest(run_id=f"run {x}")),
+    "ListRuns": Row("read", "list"),
+    "WatchRun": Row("read", "run", lambda x: kernel.WatchRunRequest(run_id=f"run {x}")),
+    "WatchEvents": Row("read", "list"),
+    "ReadLogs": Row("logs", "run", lambda x: kernel.ReadLogsRequest(run_id=f"run {x}")),
+    "ListJobs": Row("read", "list"),
+    "GetJob": Row("read", "job", lambda x: kernel.GetJobRequest(job_id=_job(x))),
+    "ListHosts": Row("read", "list"),
+    "ReloadHost": Row("operate", "host", lambda x: kernel.ReloadHostRequest(host=_host(x))),
+    "ForgetHost": Row("admin", "host", lambda x: kernel.ForgetHostRequest(host=_host(x))),
+    "Pause": Row("operate", "job", lambda x: kernel.PauseRequest(job_id=_job(x))),
+    "Resume": Row("operate", "job", lambda x: kernel.ResumeRequest(job_id=_job(x))),
+}
+ACCESS_ROWS: dict[str, Row] = {
+    "CreateToken": Row("admin"),
+    "ListTokens": Row("admin"),
+    "RevokeTokens": Row("admin"),
+    "RotateToken": Row("admin"),
+    "ListCertificates": Row("admin"),
+    "GetAuthority": Row("read", "some"),
+    "RenewAuthority": Row("admin"),
+    "ReadAudit": Row("admin"),
+    "VerifyAudit": Row("admin"),
+}
+GATEWAY_ROWS = ("Attach", "Report", "IntroduceManifest", "RenewCertificate")
+SERVICES = {KERNEL: KERNEL_ROWS, ACCESS: ACCESS_ROWS}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """Start a kernel that the tests share."""
+    with kernel_of_two_teams() as process:
+        yield process
+
+
+@pytest.fixture
+async def world(running: Running) -> AsyncIterator[AccessWorld]:
+    """Attach two teams."""
+    async with AsyncExitStack() as stack:
+        yield await AccessWorld(running=running).start(stack)
+
+
+async def call(
+    world: AccessWorld, principal: str, service: Any, name: str, request: Message | None = None
+) -> tuple[str, str]:
+    """Make a raw call; return the name of its status and its text. A stream is read once."""
+    method = service.methods_by_name[name]
+    made = request or message_factory.GetMessageClass(method.input_type)()
+    options: dict[str, Any] = {
+        "request_serializer": lambda message: message.SerializeToString(),
+        "response_deserializer": message_factory.GetMessageClass(method.output_type).FromString,
+    }
+    channel, path = world.channel(principal), f"/{service.full_name}/{name}"
+    metadata = world.metadata(principal)
+    try:
+        if method.client_streaming:
+            call_ = channel.stream_stream(path, **options)(iter([made]), metadata=metadata, timeout=20)
+            await call_.read()
+            code, text = ("OK", "") if not call_.done() else ((await call_.code()).name, await call_.details())
+        elif method.server_streaming:
+            call_ = channel.unary_stream(path, **options)(made, metadata=metadata, timeout=20)
+            await call_.read()
+            code, text = ("OK", "") if not call_.done() else ((await call_.code()).name, await call_.details())
+            call_.cancel()
+        else:
+            await channel.unary_unary(path, **options)(made, metadata=metadata, timeout=20)
+            code, text = "OK", ""
+    except grpc.aio.AioRpcError as error:
+        code, text = error.code().name, error.details() or ""
+    return code, text
+
+
+def expected(principal: str, row: Row, name: str) -> str:
+    """Return what access says of a call: OK, NOT_FOUND, PERMISSION_DENIED or UNAUTHENTICATED."""
+    if principal == "anyone":
+        return "UNAUTHENTICATED"
+    verbs = ALLOWED[principal].get(name, ())
+    if row.verb not in verbs and f"{row.verb} on {row.target}" not in verbs:
+        return "PERMISSION_DENIED"
+    return "NOT_FOUND" if name == "none" else "OK"
+
+
+def test_every_rpc_has_a_row_here_and_in_the_policy() -> None:
+    """An rpc that nobody thought about is served to nobody, and this test names it."""
+    for service, rows in SERVICES.items():
+        assert {method.name for method in service.methods} == rows.keys()
+    assert {method.name for method in GATEWAY.methods} == set(GATEWAY_ROWS)
+    paths = {f"/{each.full_name}/{method.name}" for each in (KERNEL, ACCESS, GATEWAY) for method in each.methods}
+    others = {path for path in RULES if path.startswith(("/grpc.", "/nomaflow_api.v1.EnrolmentService/"))}
+    assert RULES.keys() == paths | others
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_what_each_may_do_with_its_own_anothers_and_unknown_things(world: AccessWorld, principal: str) -> None:
+    """A3, A8: each cell is what the table says; nothing tells another's things from things that do not exist."""
+    wrong, texts = [], {}
+    for name, row in sorted(KERNEL_ROWS.items(), key=lambda item: item[0] == "ForgetHost"):
+        if row.request is None:
+            continue
+        for object_ in reversed(OBJECTS):
+            request = row.request(object_)
+            if row.target == "run":
+                request.run_id = {**world.runs, "none": NO_RUN}[object_]
+            code, text = await call(world, principal, KERNEL, name, request)
+            want = expected(principal, row, object_)
+            # Access comes first; a host that is not attached, for example, is refused afterwards.
+            fine = code not in ("PERMISSION_DENIED", "UNAUTHENTICATED", "NOT_FOUND") if want == "OK" else code == want
+            if not fine:
+                wrong.append((name, object_, code, text))
+            texts[name, object_] = text
+    if name_of := {"ann": "b", "ben": "a", "one": "b"}.get(principal):
+        for name, row in KERNEL_ROWS.items():
+            if row.request is not None:
+                other, none = texts[name, name_of], texts[name, "none"]
+                for function in (_job, _host, lambda x: {**world.runs, "none": NO_RUN}[x]):
+                    other, none = other.replace(function(name_of), "X"), none.replace(function("none"), "X")
+                assert other == none, name
+    assert wrong == []
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_access_itself_is_for_administrators(world: AccessWorld, principal: str) -> None:
+    """Credentials, the authority and the audit: an operator sees and changes none of them."""
+    for name, row in ACCESS_ROWS.items():
+        code, text = await call(world, principal, ACCESS, name)
+        if principal == "anyone":
+            assert code == "UNAUTHENTICATED", name
+        elif principal in ("owner", "admin") or (row.target == "some" and principal in ("ann", "ben")):
+            assert code in ("OK", "INVALID_ARGUMENT", "NOT_FOUND"), (name, text)
+        else:
+            assert code == "PERMISSION_DENIED", (name, text)
+
+
+@pytest.mark.parametrize("principal", PRINCIPALS)
+async def test_hosts_do_what_hosts_do_and_nobody_else_does(world: AccessWorld, principal: str) -> None:
+    """A8: a client's token on a host's calls is refused, and so is a host's certificate on a client's."""
+    for name in ("Attach", "Report", "IntroduceManifest"):
+        code, text = await call(world, principal, GATEWAY, name)
+        if principal == "anyone":
+            assert code == "UNAUTHENTICATED", name
+        elif principal in ("owner", "host"):
+            assert code not in ("PERMISSION_DENIED", "UNAUTHENTICATED"), (name, text)
+        else:
+            assert code == "PERMISSION_DENIED", (name, text)
+    assert (await call(world, principal, HEALTH, "Check"))[0] == "OK"
+    assert (await call(world, principal, KERNEL, "GetKernel"))[0] == {
+        "anyone": "UNAUTHENTICATED", "host": "PERMISSION_DENIED",
+    }.get(principal, "OK")  # fmt: skip

@@ -1,0 +1,117 @@
+"""The audit of a real kernel: all that was acknowledged is in it, over kills and restarts, and it verifies."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.history.access_records import AuditVerdict
+from nomaflow_kernel.store import open_store
+
+Row = tuple[str, ...]
+
+
+def rows(project: Path) -> list[Row]:
+    """Return principal, action, target, outcome and correlation of every row."""
+    with closing(sqlite3.connect(project / ".nomaflow" / "kernel.db")) as raw:
+        return raw.execute("SELECT principal, action, target, outcome, correlation FROM audit ORDER BY seq").fetchall()
+
+
+async def verdict(project: Path) -> AuditVerdict:
+    """Check the chain of a stopped kernel."""
+    store = open_store(f"sqlite:///{project}/.nomaflow/kernel.db")
+    await store.open()
+    try:
+        return await store.verify_audit()
+    finally:
+        await store.close()
+
+
+async def test_what_a_kernel_and_its_callers_do_is_in_the_audit(process: KernelProcess, host: ScriptedHost) -> None:
+    """Start, sessions, manifests, calls and stop have their rows in order; the newest hash is in the kernel's log."""
+    client = process.client()
+    await host.attach(process.channel())
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one", by="ann"), timeout=DEADLINE)).run_id
+    await client.CancelRun(kernel.CancelRunRequest(run_id=run_id), timeout=DEADLINE)
+    await client.Pause(kernel.PauseRequest(host="team"), timeout=DEADLINE)
+    await client.Resume(kernel.ResumeRequest(host="team"), timeout=DEADLINE)
+    other = ScriptedHost(name="other")
+    await other.attach(process.channel())
+    for bad in (kernel.ForgetHostRequest(host="team"), kernel.ForgetHostRequest(host="nobody")):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await client.ForgetHost(bad, timeout=DEADLINE)
+    await other.leave()
+    await host.leave()
+    assert await process.stop() == 0
+    told = [row[:4] for row in rows(process.project)]
+    begin = [
+        ("kernel", "StartKernel", "kernel", "ok"),
+        ("owner", "Attach", "host:team", "ok"),
+        ("owner", "IntroduceManifest", "host:team", "ok"),
+        ("owner", "TriggerRun", "job:one", "ok"),
+        ("owner", "CancelRun", run_id, "ok"),
+        ("owner", "Pause", "host:team", "ok"),
+        ("owner", "Resume", "host:team", "ok"),
+        ("owner", "Attach", "host:other", "ok"),
+        ("owner", "ClaimJobs", "job:broken, job:one, job:two", "JOB_DISABLED"),
+        ("owner", "IntroduceManifest", "host:other", "ok"),
+        ("owner", "ForgetHost", "host:team", "HOST_ATTACHED"),
+        ("owner", "ForgetHost", "host:nobody", "HOST_NOT_FOUND"),
+    ]
+    assert told[: len(begin)] == begin
+    assert sorted(told[len(begin) : -1]) == [("owner", "Detach", f"host:{name}", "ok") for name in ("other", "team")]
+    assert told[-1] == ("kernel", "StopKernel", "kernel", "ok")
+    assert (await verdict(process.project)).bad_seq == 0
+    await process.start()
+    await asyncio.sleep(0.5)
+    newest = rows(process.project)
+    assert newest[-1][:2] == ("kernel", "StartKernel")
+    assert re.search(r"audit anchor \d+:[0-9a-f]{64}", process.log)
+
+
+async def test_what_was_acknowledged_is_in_the_audit_after_a_kill(process: KernelProcess, host: ScriptedHost) -> None:
+    """A kernel killed under a load of triggers: each run that its caller was told of has a row, and the chain holds."""
+    await host.attach(process.channel())
+    client = process.client()
+    acknowledged: list[str] = []
+
+    async def caller() -> None:
+        while True:
+            try:
+                answer = await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)
+            except grpc.aio.AioRpcError:
+                return
+            acknowledged.append(answer.run_id)
+
+    callers = [asyncio.create_task(caller()) for _ in range(16)]
+    while len(acknowledged) < 200:
+        await asyncio.sleep(0.01)
+    await process.kill()
+    await asyncio.gather(*callers)
+    with closing(sqlite3.connect(process.project / ".nomaflow" / "kernel.db")) as raw:
+        runs = {run_id for (run_id,) in raw.execute("SELECT run_id FROM runs")}
+    audited = {row[4] for row in rows(process.project) if row[1] == "TriggerRun"}
+    assert set(acknowledged) <= audited
+    assert audited == runs
+    found = await verdict(process.project)
+    assert (found.bad_seq, found.rows >= 200) == (0, True)
+
+
+async def test_without_an_audit_nothing_is_written(project: Path) -> None:
+    """`[kernel.audit] enabled = false` leaves the table empty; everything else works."""
+    (project / "nomaflow.toml").write_text("[kernel.audit]\nenabled = false\n")
+    process = await KernelProcess(project=project).start()
+    try:
+        await process.client().Pause(kernel.PauseRequest(), timeout=DEADLINE)
+        assert await process.stop() == 0
+        assert rows(project) == []
+    finally:
+        await process.close()

@@ -1,0 +1,359 @@
+"""A whole kernel in this process, and teams that speak to it by hand: each through a door that proves its name."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letters import (
+    AttemptAck,
+    AttemptOrder,
+    AttemptReport,
+    CallOutcome,
+    DispatchOrder,
+    Event,
+    Finished,
+    FinishedState,
+    InventoryLine,
+    Started,
+    Verdict,
+)
+from nomaflow_api.v1.sealing import open_acks, open_dispatch, open_order, open_verdicts, seal
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
+from nomaflow_kernel.catalogue.service import CatalogueService
+from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.engine import Engine, EngineSettings
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
+from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.rpc import (
+    SERVICES,
+    Admission,
+    CatalogueCalls,
+    Endpoints,
+    Health,
+    KernelIdentity,
+    KernelService,
+    build_server,
+    listen,
+)
+from nomaflow_kernel.store import open_store
+
+PATIENCE = 20.0
+
+
+def host_principal(name: str) -> Principal:
+    """Return the principal that a host's certificate makes."""
+    return Principal(kind=PrincipalKind.HOST, name=name, credential="1f")
+
+
+class Noted(AuditLog):
+    """An audit that also keeps the refusals for the test."""
+
+    refusals: list[tuple[str, str, str]]
+
+    def refused(self, method: str, request: Any, error: KernelError, caller: Any) -> None:
+        """Keep method, reason and principal."""
+        self.refusals.append((method.rpartition("/")[2], error.reason, str(caller.principal)))
+
+
+class TeamsKernel:
+    """The kernel's parts, on a real store, with a door for each principal that a test asks for."""
+
+    store: Store
+    info: StoreInfo
+    feed: EventFeed
+    catalogue: CatalogueService
+    engine: Engine
+    sessions: SessionRegistry
+    audit: Noted
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.jobs_file: Path | None = None
+        self._servers: list[grpc.aio.Server] = []
+        self._channels: list[grpc.aio.Channel] = []
+        self._doors: dict[str, grpc.aio.Channel] = {}
+        self.principals: dict[str, Principal] = {}
+        self.audit_refusals: list[tuple[str, str, str]] = []
+
+    async def start(self) -> TeamsKernel:
+        """Put everything together."""
+        clock = SystemClock()
+        self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
+        self.info = await self.store.open()
+        self.feed = EventFeed(self.info.last_event_seq)
+        self.sessions = SessionRegistry()
+        self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed, jobs_file=self.jobs_file)
+        self.engine = Engine(
+            store=self.store, info=self.info, clock=clock, jobs=self.catalogue, feed=self.feed,
+            settings=EngineSettings(),
+        )  # fmt: skip
+        self.health = Health(services=SERVICES, store=self.store)
+        calls = CatalogueCalls(
+            engine=self.engine, catalogue=self.catalogue, sessions=self.sessions, store=self.store, clock=clock
+        )
+        self._service = KernelService(
+            engine=self.engine,
+            store=self.store,
+            feed=self.feed,
+            clock=clock,
+            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
+            catalogue_calls=calls,
+            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+        )
+        self.audit = Noted(store=self.store, clock=clock)
+        self.audit.refusals = self.audit_refusals
+        self._gateway = HostGateway(
+            engine=self.engine,
+            manifests=self.catalogue,
+            sessions=self.sessions,
+            settings=GatewaySettings(epoch=self.info.epoch),
+        )
+        await self.catalogue.start()
+        await self.engine.start()
+        self.catalogue.subscribe(self.engine.jobs_changed)
+        self.health.set_ready()
+        self.client: Any = KernelServiceStub(await self.door("owner", OWNER))
+        return self
+
+    async def door(self, name: str, principal: Principal) -> grpc.aio.Channel:
+        """Return a channel through a door that proves this principal; the test may change who it proves."""
+        self.principals[name] = principal
+        if name not in self._doors:
+            endpoints = Endpoints(
+                identify=lambda _: self.principals[name],
+                guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
+                audit=self.audit,
+                on_error=self.health.note,
+                readmit_seconds=0.1,
+            )
+            server = build_server(service=self._service, gateway=self._gateway, health=self.health, endpoints=endpoints)
+            address = listen(server, f"unix:{self.directory}/{name}.sock", None)
+            await server.start()
+            channel = grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),))
+            self._servers.append(server)
+            self._doors[name] = channel
+        return self._doors[name]
+
+    async def team(self, name: str, **fields: Any) -> Team:
+        """Return a process of a team whose certificate says its name."""
+        return Team(self, await self.door(name, host_principal(name)), host=name, **fields)
+
+    async def of_owner(self, host: str, **fields: Any) -> Team:
+        """Return a host at the owner's socket."""
+        return Team(self, await self.door("owner", OWNER), host=host, **fields)
+
+    async def stop(self) -> None:
+        """Stop everything."""
+        self.sessions.stop()
+        self.feed.close()
+        for channel in self._doors.values():
+            await channel.close()
+        for server in self._servers:
+            await server.stop(None)
+        self._doors.clear()
+        self._servers.clear()
+        await self.health.stop()
+        await self.engine.stop()
+        await self.store.close()
+
+    async def restart(self) -> None:
+        """Do what an end and a new start of the kernel do."""
+        await self.stop()
+        await self.start()
+
+    async def run(self, job_id: str, **fields: Any) -> str:
+        """Start a job and return the run's id."""
+        answer = await self.client.TriggerRun(kernel.TriggerRunRequest(job_id=job_id, **fields), timeout=10)
+        return str(answer.run_id)
+
+    async def detail(self, run_id: str) -> RunDetail:
+        """Return a run as stored."""
+        return (await self.store.run_details([run_id]))[0]
+
+    async def events(self) -> Sequence[EventRecord]:
+        """Return all events."""
+        return await self.store.events_after(0, limit=10_000)
+
+    async def reaches(self, run_id: str, state: str) -> RunDetail:
+        """Wait until a run is in a state."""
+        async with asyncio.timeout(PATIENCE):
+            while (found := await self.detail(run_id)).run.state != state:
+                await asyncio.sleep(0.01)
+        return found
+
+
+async def _no_run(_run_id: str) -> None:
+    return None
+
+
+class Team:
+    """One process of a host, played by hand over raw gRPC.
+
+    :param host: the name that its hello says, whatever its door proves
+    """
+
+    def __init__(
+        self,
+        system: TeamsKernel,
+        channel: grpc.aio.Channel,
+        *,
+        host: str,
+        incarnation: str = "",
+        machine: str = "machine",
+        boot_id: str = "boot",
+    ) -> None:
+        self.system = system
+        self.stub: Any = HostGatewayServiceStub(channel)
+        self.client: Any = KernelServiceStub(channel)
+        self.host, self.machine, self.boot_id = host, machine, boot_id
+        self.incarnation = incarnation or f"incarnation-{host}"
+        self.orders: list[DispatchOrder] = []
+        self.verdicts: Sequence[Verdict] = ()
+        self.wanted = False
+        self.digest = ""
+        self._said: asyncio.Queue[gateway.AttachRequest | None] = asyncio.Queue()
+        self._call: Any = None
+        self._reader: asyncio.Task[None] | None = None
+
+    async def attach(
+        self, *, ended: Sequence[str] = (), held: Sequence[InventoryLine] = (), digest: str = "", loaded_at_us: int = 0
+    ) -> Team:
+        """Say hello, and read orders from then on.
+
+        :raises grpc.aio.AioRpcError: if it is refused
+        """
+        self._said = asyncio.Queue()
+        self._call = self.stub.Attach(self._requests())
+        hello = gateway.Hello(
+            protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation, machine=self.machine,
+            boot_id=self.boot_id, max_async=5, max_sync=5, generation=1, manifest_digest=digest or self.digest,
+            ended_incarnations=ended, inventory=seal(held) if held else b"", loaded_at_us=loaded_at_us,
+        )  # fmt: skip
+        self._said.put_nowait(gateway.AttachRequest(hello=hello))
+        first = await asyncio.wait_for(anext(self._call.__aiter__()), PATIENCE)
+        self.wanted = first.welcome.manifest_wanted
+        self.verdicts = open_verdicts(first.welcome.verdicts) if first.welcome.verdicts else ()
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def _requests(self) -> AsyncIterator[gateway.AttachRequest]:
+        while (message := await self._said.get()) is not None:
+            yield message
+
+    async def _read(self) -> None:
+        async for message in self._call:
+            for command in message.commands.commands:
+                if command.WhichOneof("command") == "dispatch":
+                    self.orders.append(open_dispatch(command.dispatch))
+
+    async def ended(self) -> str:
+        """Wait until the kernel has ended the session; return the reason."""
+        assert self._reader is not None
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(self._reader, PATIENCE)
+        return reason_of(caught.value)
+
+    async def leave(self) -> None:
+        """End the session."""
+        self._said.put_nowait(None)
+        if self._reader is not None:
+            await asyncio.wait_for(asyncio.wait((self._reader,)), PATIENCE)
+
+    async def order(self, count: int = 1) -> DispatchOrder:
+        """Wait for an order and return it."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.orders) < count:
+                await asyncio.sleep(0.005)
+        return self.orders[count - 1]
+
+    async def letter(self, count: int = 1) -> AttemptOrder:
+        """Wait for an order and return the letter in it, as its worker would open it."""
+        return open_order((await self.order(count)).order)
+
+    async def report(self, key: str, *events: Event, first_seq: int = 1, incarnation: str = "") -> AttemptAck:
+        """Report events of an attempt."""
+        told = AttemptReport(attempt_key=key, first_seq=first_seq, events=tuple(map(seal, events)))
+        request = gateway.ReportRequest(
+            incarnation=incarnation or self.incarnation, epoch=self.system.info.epoch, attempts=seal([told])
+        )
+        return open_acks((await self.stub.Report(request, timeout=10)).acks)[0]
+
+    async def introduce(
+        self, jobs: Sequence[Mapping[str, Any]], *, host: str = "", incarnation: str = "", explicit: bool = True,
+        **more: Any,
+    ) -> gateway.IntroduceManifestResponse:  # fmt: skip
+        """Introduce a manifest with these jobs, and serve it."""
+        body = manifest(host or self.host, jobs, **more)
+        digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        answer = await self.stub.IntroduceManifest(
+            gateway.IntroduceManifestRequest(
+                incarnation=incarnation or self.incarnation,
+                digest=digest,
+                manifest_json_zlib=zlib.compress(body),
+                explicit=explicit,
+            ),
+            timeout=10,
+        )
+        self.digest = digest
+        return answer
+
+
+def manifest(host: str, jobs: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+    """Return a manifest with these jobs, and callables that take everything."""
+    takes_all = {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}
+    callables = {"m:f": takes_all, "os:system": takes_all}
+    file = {"path": "jobs.toml", "tree": {"jobs": [dict(job) for job in jobs]}, "error": None, "main": True}
+    return json.dumps({"host": host, "callables": callables, "job_files": [file], **more}).encode()
+
+
+def job(job_id: str, *, callable: str = "m:f", **fields: Any) -> dict[str, Any]:
+    """Return the table of a job with one step."""
+    return {"id": job_id, "overlap": "allow", "steps": [{"name": "one", "callable": callable}], **fields}
+
+
+def started() -> Started:
+    """Return the first event of an attempt."""
+    return Started(at_us=1, worker_pid=7, generation=1)
+
+
+def succeeded(extras: bytes = b"") -> Finished:
+    """Return the last event of an attempt."""
+    outcome = CallOutcome(state=FinishedState.SUCCEEDED, has_result=True, extras_json=extras)
+    return Finished(at_us=2, state=FinishedState.SUCCEEDED, outcome=seal(outcome))
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """Return the reason of a refused call."""
+    raw = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    info = error_details_pb2.ErrorInfo()
+    for detail in status_pb2.Status.FromString(raw).details:
+        if detail.Unpack(info):
+            return str(info.reason)
+    raise AssertionError("no reason")
+
+
+async def refusal(call: Any) -> str:
+    """Return the reason with which a call is refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return reason_of(caught.value)

@@ -1,0 +1,232 @@
+"""A host of one team that pretends to be another team, or to speak for it: refused, and nothing changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from teams_kernel import PATIENCE, Team, TeamsKernel, host_principal, job, refusal, started, succeeded
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
+from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
+from nomaflow_kernel.history.states import RunState
+
+
+async def _content(teams: TeamsKernel) -> tuple[Any, ...]:
+    """Return what the database says of runs, attempts, events and manifests."""
+    events = await teams.events()
+    details = await teams.store.run_details([event.run_id for event in events if event.run_id])
+    return details, events, await teams.store.manifests()
+
+
+async def _running(teams: TeamsKernel) -> tuple[Team, str, str]:
+    """Return team b with a step of its job in its hands, the run and the attempt's key."""
+    b = await (await teams.team("teamb")).attach()
+    await b.introduce([job("b.job")])
+    run_id = await teams.run("b.job")
+    return b, run_id, (await b.order()).attempt_key
+
+
+async def test_a_host_attaches_under_the_name_of_its_certificate_only(teams: TeamsKernel) -> None:
+    """A4: the stream ends with PERMISSION_DENIED, the refusal is noted for the audit, and the real host goes on."""
+    b, run_id, key = await _running(teams)
+    a = await teams.team("teama")
+    a.host, a.incarnation = "teamb", "incarnation-evil"
+    before = await _content(teams)
+    assert await refusal(a.attach()) == "PERMISSION_DENIED"
+    assert ("Attach", "PERMISSION_DENIED", "host:teama") in teams.audit.refusals
+    assert await _content(teams) == before
+    assert teams.sessions.hello_of("incarnation-evil") is None
+    await b.report(key, started(), succeeded())
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+
+
+async def test_a_token_of_a_user_opens_no_session(teams: TeamsKernel) -> None:
+    """A8: users and services are no hosts, whatever their grants."""
+    channel = await teams.door("ci", Principal(kind=PrincipalKind.SERVICE, name="ci"))
+    ci = Team(teams, channel, host="teamb")
+    assert await refusal(ci.attach()) == "PERMISSION_DENIED"
+    assert await refusal(ci.report("run/one/1", started())) == "PERMISSION_DENIED"
+    assert await refusal(ci.introduce([job("x")])) == "PERMISSION_DENIED"
+
+
+async def test_the_incarnation_of_another_team_cannot_be_taken_over(teams: TeamsKernel) -> None:
+    """V5: an incarnation is no secret, so it proves nothing. Its own session stays, also while it is away."""
+    b, run_id, key = await _running(teams)
+    a = await teams.team("teama", incarnation=b.incarnation)
+    before = await _content(teams)
+    assert await refusal(a.attach()) == "PERMISSION_DENIED"
+    assert await _content(teams) == before
+    await b.report(key, started(), succeeded())
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+    await b.leave()
+    async with asyncio.timeout(PATIENCE):
+        while teams.sessions.hello_of(b.incarnation) is not None:
+            await asyncio.sleep(0.01)
+    assert await refusal(a.attach()) == "PERMISSION_DENIED"
+    await b.attach()
+
+
+async def test_a_report_on_an_attempt_of_another_team_changes_nothing(teams: TeamsKernel) -> None:
+    """V5, A5: neither with its own incarnation nor with the other's, neither attached nor without a session."""
+    b, run_id, key = await _running(teams)
+    a = await teams.team("teama")
+    before = await _content(teams)
+    assert await refusal(a.report(key, started(), succeeded(), incarnation=b.incarnation)) == "PERMISSION_DENIED"
+    assert (await a.report(key, started(), succeeded())).status is AckStatus.FENCED
+    assert await _content(teams) == before
+    await a.attach()
+    before = await _content(teams)
+    assert await refusal(a.report(key, started(), succeeded(), incarnation=b.incarnation)) == "PERMISSION_DENIED"
+    ack = await a.report(key, started(), succeeded())
+    assert (ack.status, ack.detail) == (AckStatus.FENCED, "no such attempt is open")
+    assert await _content(teams) == before
+    assert (await b.report(key, started(), succeeded())).status is AckStatus.OK
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+
+
+async def test_after_a_restart_of_the_kernel_an_attempt_is_still_its_hosts(teams: TeamsKernel) -> None:
+    """The stored host name of the attempt speaks for it, before its host is back and after the attempt has ended."""
+    b, run_id, key = await _running(teams)
+    incarnation = b.incarnation
+    await teams.restart()
+    a = await teams.team("teama")
+    before = await _content(teams)
+    assert await refusal(a.report(key, started(), succeeded(), incarnation=incarnation)) == "PERMISSION_DENIED"
+    a.incarnation = incarnation
+    assert await refusal(a.attach()) == "PERMISSION_DENIED"
+    assert await _content(teams) == before
+    held = [InventoryLine(attempt_key=key, state=HeldState.RUNNING)]
+    again = await (await teams.team("teamb", incarnation=incarnation)).attach(held=held)
+    assert [verdict.action for verdict in again.verdicts] == [VerdictAction.KEEP]
+    await again.report(key, started(), succeeded())
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+    await teams.restart()
+    before = await _content(teams)
+    a = await teams.team("teama")
+    ack = await a.report(key, succeeded(), first_seq=3, incarnation=incarnation)
+    assert (ack.status, ack.detail) == (AckStatus.FENCED, "no such attempt is open")
+    assert await _content(teams) == before
+
+
+async def test_a_late_result_is_taken_from_the_host_of_the_attempt_only(teams: TeamsKernel) -> None:
+    """Of a LOST attempt a late result becomes an event; a forged one becomes nothing."""
+    b, run_id, key = await _running(teams)
+    await b.leave()
+    real = teams.engine._state
+    real.settings = type(real.settings)(lease_seconds=0.01, grace_seconds=0.01, grace_margin_seconds=0.0)
+    await teams.reaches(run_id, RunState.FAILED)
+    await teams.restart()
+    before = await _content(teams)
+    a = await teams.team("teama", incarnation=b.incarnation)
+    forged = await a.report(key, started(), succeeded(b'{"forged": true}'))
+    assert (forged.status, forged.detail) == (AckStatus.FENCED, "no such attempt is open")
+    assert await _content(teams) == before
+    held = [InventoryLine(attempt_key=key, state=HeldState.SUCCEEDED, last_seq=2)]
+    await a.attach(held=held)
+    assert [verdict.action for verdict in a.verdicts] == [VerdictAction.FORGET]
+    await a.leave()
+
+
+async def test_another_teams_ended_incarnations_are_not_believed(teams: TeamsKernel) -> None:
+    """V5: the word of one team neither fails the runs of another nor ends its sessions."""
+    b, run_id, key = await _running(teams)
+    a = await (await teams.team("teama")).attach(ended=[b.incarnation])
+    assert (await teams.detail(run_id)).run.state == RunState.RUNNING
+    assert (await b.report(key, started(), succeeded())).status is AckStatus.OK
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+    await a.leave()
+
+
+@pytest.mark.parametrize(
+    ("fields", "believed"),
+    [({}, True), ({"boot_id": "the next boot"}, True), ({"machine": "another"}, False)],
+    ids=["same machine", "machine booted again", "other machine"],
+)
+async def test_ended_incarnations_count_on_their_own_machine(
+    teams: TeamsKernel, fields: dict[str, str], believed: bool
+) -> None:
+    """V5: a process can prove the end of another on its own machine only."""
+    b, run_id, _ = await _running(teams)
+    await b.leave()
+    later = await teams.team("teamb", incarnation="incarnation-later", **fields)
+    await later.attach(ended=[b.incarnation])
+    assert ((await teams.detail(run_id)).run.state == RunState.FAILED) is believed
+
+
+async def test_ended_incarnations_count_for_one_principal(teams: TeamsKernel) -> None:
+    """A host at the owner's socket and one with a certificate are two, even under one name."""
+    b, run_id, _ = await _running(teams)
+    await (await teams.of_owner("teamb", incarnation="incarnation-local")).attach(ended=[b.incarnation])
+    assert (await teams.detail(run_id)).run.state == RunState.RUNNING
+
+
+async def test_after_a_restart_of_both_the_own_ended_incarnations_are_believed(teams: TeamsKernel) -> None:
+    """Kernel and host die together: the new host's word ends the wait for the old one at once."""
+    b, run_id, _ = await _running(teams)
+    await teams.restart()
+    a = await (await teams.team("teama")).attach(ended=[b.incarnation])
+    assert (await teams.detail(run_id)).run.state == RunState.RUNNING
+    await (await teams.team("teamb", incarnation="incarnation-later")).attach(ended=[b.incarnation])
+    await teams.reaches(run_id, RunState.FAILED)
+    await a.leave()
+
+
+async def test_a_manifest_is_introduced_for_ones_own_instances_only(teams: TeamsKernel) -> None:
+    """V2: no team can bring jobs under another team's name: not through its instance, not by the manifest's name."""
+    b, _, _ = await _running(teams)
+    a = await (await teams.team("teama")).attach()
+    before = await _content(teams)
+    evil = [job("b.job", callable="os:system")]
+    assert await refusal(a.introduce(evil, host="teamb", incarnation=b.incarnation)) == "PERMISSION_DENIED"
+    assert await refusal(a.introduce(evil, host="teamb")) == "BAD_REQUEST"
+    assert ("IntroduceManifest", "PERMISSION_DENIED", "host:teama") in teams.audit.refusals
+    assert await _content(teams) == before
+    known = teams.catalogue.job("b.job")
+    assert known is not None
+    assert known.definition is not None
+    assert known.definition.steps[0].callable == "m:f"
+
+
+async def test_a_withdrawn_certificate_ends_its_session(teams: TeamsKernel) -> None:
+    """The session of a revoked or replaced certificate ends within seconds; its later calls are refused."""
+    b, _, key = await _running(teams)
+    teams.principals["teamb"] = ANYONE
+    assert await b.ended() == "UNAUTHENTICATED"
+    assert await refusal(b.report(key, started())) == "UNAUTHENTICATED"
+    assert await refusal(b.introduce([job("b.job")])) == "UNAUTHENTICATED"
+    teams.principals["teamb"] = host_principal("teamb")
+    await b.attach()
+
+
+async def test_at_the_owners_socket_a_host_is_what_it_says(teams: TeamsKernel) -> None:
+    """There is one owner. An incarnation is still that of the host it attached with."""
+    first = await (await teams.of_owner("one")).attach()
+    await first.introduce([job("one.job")])
+    second = await (await teams.of_owner("two")).attach()
+    await second.introduce([job("two.job")])
+    run_id = await teams.run("one.job")
+    key = (await first.order()).attempt_key
+    second.incarnation = first.incarnation
+    assert await refusal(second.attach()) == "PERMISSION_DENIED"
+    await first.report(key, started(), succeeded())
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+
+
+async def test_a_hosts_certificate_gives_no_call_of_clients(teams: TeamsKernel) -> None:
+    """A8: it can neither start, see nor stop anything, its own jobs included."""
+    b, run_id, _ = await _running(teams)
+    calls = (
+        b.client.TriggerRun(kernel.TriggerRunRequest(job_id="b.job")),
+        b.client.CancelRun(kernel.CancelRunRequest(run_id=run_id)),
+        b.client.GetRun(kernel.GetRunRequest(run_id=run_id)),
+        b.client.ListJobs(kernel.ListJobsRequest()),
+        b.client.ForgetHost(kernel.ForgetHostRequest(host="teama")),
+    )
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -1,0 +1,249 @@
+"""A job runs on the host that brought it; elsewhere only where the target accepts it (V3, A6)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from teams_kernel import PATIENCE, Team, TeamsKernel, job, refusal, started, succeeded
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.call_errors import REASONS
+from nomaflow_kernel.history.states import RunState
+
+AIMED = job("a.aimed", host="teamb", callable="os:system")
+
+
+async def _two(teams: TeamsKernel, *, accepts: bool) -> tuple[Team, Team]:
+    """Return teams a and b; b has one job and accepts those of a, or not."""
+    a = await (await teams.team("teama")).attach()
+    b = await (await teams.team("teamb")).attach()
+    await b.introduce([job("b.job")], accept_jobs_from=["teama"] if accepts else [])
+    return a, b
+
+
+async def _job(teams: TeamsKernel, job_id: str) -> kernel.GetJobResponse:
+    return (await teams.client.GetJob(kernel.GetJobRequest(job_id=job_id), timeout=10)).job
+
+
+async def _refusal(teams: TeamsKernel, job_id: str) -> str:
+    """Return how a trigger is refused."""
+    (item,) = (
+        await teams.client.TriggerRuns(
+            kernel.TriggerRunsRequest(requests=[kernel.TriggerRunRequest(job_id=job_id)]), timeout=10
+        )
+    ).items
+    assert item.error.reason in REASONS
+    return f"{item.error.reason}: {item.error.message}"
+
+
+async def test_a_job_that_aims_at_a_host_which_does_not_accept_it_is_disabled(teams: TeamsKernel) -> None:
+    """V3: that one job is disabled and says which hosts and what to write; the rest of the manifest serves."""
+    a, b = await _two(teams, accepts=False)
+    answer = await a.introduce([AIMED, job("a.own")])
+    assert list(answer.disabled_job_ids) == ["a.aimed"]
+    shown = await _job(teams, "a.aimed")
+    assert (shown.valid, shown.host, shown.owner) == (False, "teamb", "teama")
+    problem = shown.problems[0]
+    assert (problem.code, problem.path) == ("job_not_accepted", "jobs[0].host")
+    assert problem.message == "host 'teamb' does not accept jobs of host 'teama'"
+    assert "[host] accept_jobs_from = [\"teama\"] in the nomaflow.toml of 'teamb'" in problem.fix
+    assert await _refusal(teams, "a.aimed") == (
+        "JOB_DISABLED: job 'a.aimed' cannot run: host 'teamb' does not accept jobs of host 'teama'; "
+        "see `nomaflow job a.aimed`"
+    )
+    (event,) = [each for each in await teams.events() if each.kind == "job.refused"]
+    assert (event.job_id, event.host) == ("a.aimed", "teama")
+    assert "does not accept jobs of host 'teama'" in event.data["why"]
+    await teams.run("a.own")
+    await a.order()
+    await asyncio.sleep(0.1)
+    assert b.orders == []
+
+
+async def test_a_job_runs_on_the_host_that_accepts_it(teams: TeamsKernel) -> None:
+    """The target's owner has said so; then it runs there, in either order of the manifests, and after a restart."""
+    a, b = await _two(teams, accepts=True)
+    assert list((await a.introduce([AIMED])).disabled_job_ids) == []
+    run_id = await teams.run("a.aimed")
+    order = await b.order()
+    assert order.callable == "os:system"
+    await b.report(order.attempt_key, started(), succeeded())
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+    await teams.restart()
+    assert (await _job(teams, "a.aimed")).valid
+    shown = [
+        (each.job_id, each.host, each.owner) for each in (await teams.client.ListJobs(kernel.ListJobsRequest())).jobs
+    ]
+    assert shown == [("a.aimed", "teamb", "teama"), ("b.job", "teamb", "teamb")]
+
+
+async def test_a_target_that_accepts_later_has_the_job_at_once(teams: TeamsKernel) -> None:
+    """Nobody needs to load the job again: the manifest of its target is enough."""
+    a, b = await _two(teams, accepts=False)
+    await a.introduce([AIMED])
+    await b.introduce([job("b.job")], accept_jobs_from=["teama"])
+    assert (await _job(teams, "a.aimed")).valid
+    assert list((await _job(teams, "a.aimed")).problems) == []
+    changed = [
+        each.data["change"] for each in await teams.events() if each.kind == "job.changed" and each.job_id == "a.aimed"
+    ]
+    assert changed == ["added", "changed"]
+
+
+async def test_a_target_that_accepts_no_longer_takes_the_job_off_at_once(teams: TeamsKernel) -> None:
+    """Its waiting runs FAIL by name, its next steps too; a step that runs may end; a replay is refused."""
+    a, b = await _two(teams, accepts=True)
+    steps = [{"name": "one", "callable": "m:f"}, {"name": "two", "callable": "m:f"}]
+    await a.introduce([job("a.aimed", host="teamb", steps=steps), job("a.waits", host="teamb")])
+    done = await teams.run("a.waits")
+    await b.report((await b.order()).attempt_key, started(), succeeded())
+    await teams.reaches(done, RunState.SUCCEEDED)
+    running = await teams.run("a.aimed")
+    key = (await b.order(2)).attempt_key
+    await b.report(key, started())
+    await teams.client.Pause(kernel.PauseRequest(job_id="a.waits"), timeout=10)
+    waiting = await teams.run("a.waits")
+    await b.introduce([job("b.job")])
+    ended = await teams.reaches(waiting, RunState.FAILED)
+    assert ended.run.reason is not None
+    assert ended.run.reason.code == "job_disabled"
+    assert "host 'teamb' does not accept jobs of host 'teama'" in ended.run.reason.message
+    await b.report(key, succeeded(), first_seq=2)
+    ended = await teams.reaches(running, RunState.FAILED)
+    assert [(each.step, each.state) for each in ended.attempts] == [("one", "SUCCEEDED"), ("two", "FAILED")]
+    assert ended.run.reason is not None
+    assert ended.run.reason.code == "job_disabled"
+    assert len(b.orders) == 2
+    (item,) = [each for each in await teams.events() if each.kind == "job.refused" and each.job_id == "a.waits"]
+    assert item.host == "teama"
+    replay = teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=done), timeout=10)
+    assert await refusal(replay) == "JOB_DISABLED"
+
+
+async def test_a_broken_job_does_not_keep_what_its_target_withdrew(teams: TeamsKernel) -> None:
+    """Last good definitions are kept in spite of mistakes, not in spite of the target's owner."""
+    a, b = await _two(teams, accepts=True)
+    await a.introduce([job("a.aimed", host="teamb")])
+    await a.introduce([job("a.aimed", host="teamb", overlpa="skip")])
+    assert (await _job(teams, "a.aimed")).kept
+    await b.introduce([job("b.job")])
+    shown = await _job(teams, "a.aimed")
+    assert (shown.valid, shown.kept, shown.problems[0].code) == (False, False, "job_not_accepted")
+
+
+async def test_a_host_that_is_not_there_has_accepted_nothing(teams: TeamsKernel) -> None:
+    """A host may come later; until it has said that it accepts the job, nothing waits for it."""
+    a = await (await teams.team("teama")).attach()
+    await a.introduce([AIMED])
+    assert (await _job(teams, "a.aimed")).problems[0].message == (
+        "there is no host 'teamb' that accepts jobs of host 'teama'"
+    )
+    b = await (await teams.team("teamb")).attach()
+    await b.introduce([], accept_jobs_from=["teama"])
+    assert (await _job(teams, "a.aimed")).valid
+    await b.leave()
+    async with asyncio.timeout(PATIENCE):
+        while teams.sessions.of_host("teamb"):
+            await asyncio.sleep(0.01)
+    await teams.client.ForgetHost(kernel.ForgetHostRequest(host="teamb"), timeout=10)
+    assert not (await _job(teams, "a.aimed")).valid
+
+
+async def test_the_kernels_own_file_may_name_any_host(teams: TeamsKernel) -> None:
+    """It is its owner's."""
+    teams.jobs_file = teams.directory / "jobs.toml"
+    teams.jobs_file.write_text(
+        '[[jobs]]\nid = "central"\nhost = "teamb"\n[[jobs.steps]]\ncallable = "m:f"\nop_kwargs = { x = "${X}" }\n'
+    )
+    await teams.restart()
+    b = await (await teams.team("teamb")).attach()
+    await b.introduce([])
+    shown = await _job(teams, "central")
+    assert (shown.valid, shown.host, shown.owner) == (True, "teamb", "")
+    await teams.run("central")
+    assert (await b.letter()).literal_kwargs == ()
+
+
+async def test_a_job_id_of_another_team_disables_that_one_job(teams: TeamsKernel) -> None:
+    """A6: the rest of the manifest serves, and the claim is an event."""
+    a, b = await _two(teams, accepts=True)
+    assert list((await a.introduce([job("b.job", callable="os:system"), job("a.own")])).disabled_job_ids) == ["b.job"]
+    (event,) = [each for each in await teams.events() if each.kind == "job.refused"]
+    assert (event.job_id, event.host) == ("b.job", "teama")
+    assert "belongs to the host 'teamb'" in event.data["why"]
+    await teams.run("b.job")
+    assert (await b.order()).callable == "m:f"
+
+
+async def test_values_of_a_job_of_another_host_are_literal(teams: TeamsKernel) -> None:
+    """V6: the target runs code of the other's choice, and does not put its own variables into the values."""
+    a, b = await _two(teams, accepts=True)
+    values = {
+        "params": {"p": "${SECRET}"},
+        "steps": [{"name": "one", "callable": "m:f", "op_kwargs": {"k": "${SECRET}"}}],
+    }
+    await a.introduce([job("a.aimed", host="teamb", **values), job("a.own", **values)])
+    run_id = await teams.run("a.aimed")
+    letter = await b.letter()
+    assert (set(letter.literal_kwargs), letter.literal_params) == ({"p", "k"}, ("p",))
+    await b.report(letter.attempt_key, started(), succeeded())
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+    await teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=run_id), timeout=10)
+    assert set((await b.letter(2)).literal_kwargs) == {"p", "k"}
+    await teams.run("a.own")
+    assert (await a.letter()).literal_kwargs == ()
+
+
+CALLS = [{"name": "call", "type": "call_job", "target_job_id": "b.job", "params": {"given": "${SECRET}"}}]
+
+
+async def test_a_call_starts_a_job_of_another_host_only_where_that_one_accepts_it(teams: TeamsKernel) -> None:
+    """A call is a trigger, and its answer is the child's result: neither goes to a team that was not let in."""
+    a = await (await teams.team("teama")).attach()
+    b = await (await teams.team("teamb")).attach()
+    await b.introduce([job("b.job"), job("b.jog")])
+    unknown = [{**CALLS[0], "target_job_id": "b.jo"}]
+    await a.introduce([job("a.call", steps=CALLS), job("a.unknown", steps=unknown)])
+    told = []
+    for job_id in ("a.call", "a.unknown"):
+        ended = await teams.reaches(await teams.run(job_id), RunState.FAILED)
+        assert ended.run.reason is not None
+        assert ended.run.reason.code == "unknown_job"
+        told.append(ended.run.reason.message)
+    assert told[0].replace("b.job", "b.jo") == told[1]
+    assert '[host] accept_calls_from = ["teama"]' in told[0]
+    assert "b.jog" not in "".join(told)
+    await asyncio.sleep(0.05)
+    assert b.orders == []
+    await b.introduce([job("b.job"), job("b.jog")], accept_calls_from=["teama"])
+    run_id = await teams.run("a.call", params_json=b'{"asked": "${SECRET}"}')
+    letter = await b.letter()
+    assert (set(letter.literal_kwargs), set(letter.literal_params)) == ({"given", "asked"},) * 2
+    await b.report(letter.attempt_key, started(), succeeded())
+    child = letter.run_id
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+    await teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=child), timeout=10)
+    assert set((await b.letter(2)).literal_kwargs) == {"given", "asked"}
+
+
+async def test_calls_within_a_host_keep_the_origin_of_values(teams: TeamsKernel) -> None:
+    """V6: a job's file, a preset and a step's params are the host's own; what the client sent stays literal below."""
+    b = await (await teams.team("teamb")).attach()
+    preset = {"name": "p", "params": {"preset": "${X}", "both": "${X}"}}
+    middle = [{**CALLS[0], "target_job_id": "b.middle"}]
+    await b.introduce(
+        [
+            job("b.top", steps=middle, params={"top": "${X}"}, presets=[preset]),
+            job("b.middle", steps=[{**CALLS[0], "params": {"step": "${X}"}}], params={"middle": "${X}"}),
+            job("b.job", params={"own": "${X}"}),
+        ]
+    )
+    await teams.run("b.top", preset="p", params_json=b'{"asked": "${X}", "both": "${X}"}')
+    letter = await b.letter()
+    assert (set(letter.literal_kwargs), set(letter.literal_params)) == ({"asked", "both"},) * 2
+    assert all(name in letter.params_json.decode() for name in ("top", "middle", "own", "step", "given", "preset"))
+    await b.report(letter.attempt_key, started(), succeeded())
+    await teams.reaches(letter.run_id, RunState.SUCCEEDED)
+    again = kernel.ReplayRunRequest(run_id=letter.run_id, params_json=b'{"step": "${Y}"}')
+    await teams.client.ReplayRun(again, timeout=10)
+    assert set((await b.letter(2)).literal_kwargs) == {"asked", "both", "step"}

@@ -1,0 +1,193 @@
+"""``nomaflow login`` and what commands then show to whom: always over TLS, only to the kernel of the login."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from certificate_authority import Authority
+from cli_command import Command
+from fake_enrolment import FakeEnrolment
+from fake_kernel import FakeKernel
+from nomaflow.client import Profile, ProfileFolder
+from nomaflow_api.v1 import kernel_service_pb2 as pb
+
+TOKEN = "nft1.secret"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Make the kernel's own authority."""
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+async def remote(authority: Authority, tmp_path: Path) -> AsyncIterator[FakeKernel]:
+    """Serve clients on TCP."""
+    pair = authority.issue("clients", "127.0.0.1")
+    fake = FakeKernel(tmp_path / "unused")
+    fake.replies |= {"ListJobs": pb.ListJobsResponse(), "ListHosts": pb.ListHostsResponse()}
+    await fake.start(grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())]))
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture
+async def door(authority: Authority, remote: FakeKernel) -> AsyncIterator[FakeEnrolment]:
+    """Open the joining door of that kernel."""
+    started = await FakeEnrolment(authority, host="alice", addresses=(remote.address,)).start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a user's configuration directory."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config" / "nomaflow"
+
+
+async def login(command: Command, door: FakeEnrolment, tmp_path: Path, *flags: str, code: int = 0) -> str:
+    """Log in with a string in a file and return what was said."""
+    (tmp_path / "string").write_text(door.string(kind="user"))
+    done = await command("login", str(tmp_path / "string"), *flags)
+    assert done.code == code, done
+    return done.out + done.err
+
+
+async def test_a_login_is_kept_for_the_user_alone(
+    command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path
+) -> None:
+    """0600 in a 0700 directory; commands outside any project use it; its token goes to that kernel only, over TLS."""
+    said = await login(command, door, tmp_path)
+    assert f"logged in to {remote.address} as alice" in said
+    assert TOKEN not in said
+    file = home / "default.json"
+    assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(home.stat().st_mode)) == (0o600, 0o700)
+    for flags in ((), ("--profile", "default"), ("--address", remote.address)):
+        assert (await command("jobs", *flags)).code == 0
+        assert remote.metadata[-1]["authorization"] == f"Bearer {TOKEN}"
+    local = FakeKernel(tmp_path / "l.sock")
+    local.replies |= remote.replies
+    await local.start()
+    assert (await command("jobs", "--address", local.address, "--token", TOKEN)).code == 0
+    assert "authorization" not in local.metadata[-1]
+    await local.stop()
+
+
+async def test_a_token_is_not_said_to_another_server(
+    command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path, authority: Authority
+) -> None:
+    """Whoever has taken the kernel's port hears nothing; the command says that it is not the kernel."""
+    await login(command, door, tmp_path)
+    await remote.stop()
+    (tmp_path / "stranger").mkdir()
+    pair = Authority(tmp_path / "stranger").issue("false", "127.0.0.1")
+    false = FakeKernel(tmp_path / "unused")
+    await false.start(grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())]))
+    done = await command("jobs", "--profile", "default", "--address", false.address)
+    assert done.code == 5
+    assert "is not the kernel that this side trusts" in done.err
+    assert false.metadata == []
+    await false.stop()
+
+
+async def test_a_script_names_token_and_authority(
+    command: Command, remote: FakeKernel, home: Path, tmp_path: Path, authority: Authority
+) -> None:
+    """`--token-file` or the variables, with `--ca`; without a token the command says where one comes from."""
+    (tmp_path / "token").write_text("nft1.ci\n")
+    address, ca = ("--address", remote.address), ("--ca", str(authority.file))
+    assert (await command("jobs", *address, *ca, "--token-file", str(tmp_path / "token"))).code == 0
+    environ = {"NOMAFLOW_TOKEN_FILE": str(tmp_path / "token"), "NOMAFLOW_CA": str(authority.file)}
+    assert (await command("jobs", *address, env=environ)).code == 0
+    assert {each["authorization"] for each in remote.metadata} == {"Bearer nft1.ci"}
+    done = await command("jobs", *address, *ca)
+    assert done.code == 2
+    assert "nomaflow login FILE" in done.err
+    assert "nomaflow token create" in done.err
+
+
+async def test_a_project_s_host_leads_to_the_login_at_its_kernel(
+    command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path
+) -> None:
+    """The host's certificate is for the host only: a command uses the login at the same kernel, or asks for one."""
+    project = tmp_path / "team"
+    (project / ".nomaflow" / "identity").mkdir(parents=True)
+    (project / ".nomaflow" / "identity" / "identity.json").write_text(json.dumps({"kernel_id": "kernel-1"}))
+    done = await command("jobs", "--project", str(project))
+    assert done.code == 2
+    assert "the host's certificate is for the host only" in done.err
+    await login(command, door, tmp_path)
+    assert (await command("jobs", "--project", str(project))).code == 0
+    (project / ".nomaflow" / "identity" / "identity.json").write_text(json.dumps({"kernel_id": "another"}))
+    assert (await command("jobs", "--project", str(project))).code == 2
+
+
+async def test_a_project_without_a_kernel_does_not_fall_back_to_a_login(
+    command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path
+) -> None:
+    """A command in a project never reaches another kernel by surprise."""
+    await login(command, door, tmp_path)
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / "jobs.toml").write_text("")
+    done = await command("jobs", "--project", str(tmp_path / "team"))
+    assert done.code == 5
+    assert "no kernel runs in" in done.err
+
+
+async def test_a_string_that_cannot_be_used_is_told(
+    command: Command, door: FakeEnrolment, home: Path, tmp_path: Path
+) -> None:
+    """Used before, for a host, no string, not there: one sentence and the way out."""
+    await login(command, door, tmp_path)
+    assert "it was used already" in await login(command, door, tmp_path, code=2)
+    (tmp_path / "string").write_text(door.string(kind="host"))
+    done = await command("login", str(tmp_path / "string"))
+    assert "nomaflow host DIR --join FILE" in done.err
+    (tmp_path / "string").write_text("nft1.x")
+    assert "no join string" in (await command("login", str(tmp_path / "string"))).err
+    assert "cannot be read" in (await command("login", str(tmp_path / "none"))).err
+    assert (await command("login", "-", stdin=door.string(kind="user"))).code == 2
+
+
+async def test_a_login_at_another_kernel_is_not_overwritten(
+    command: Command, door: FakeEnrolment, home: Path, tmp_path: Path
+) -> None:
+    """The second needs a name of its own; `logout` removes one."""
+    folder = ProfileFolder(home)
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other").file.read_text()
+    profile = Profile(
+        name="default", principal="bob", addresses=("tls://k:1",), authorities_pem=other, kernel_id="k2", token="t"
+    )
+    folder.write(profile)
+    assert "is a login at another kernel" in await login(command, door, tmp_path, code=2)
+    assert "'test'" in await login(command, door, tmp_path, "--profile", "test")
+    assert folder.names() == ("default", "test")
+    assert (await command("logout")).code == 0
+    assert folder.names() == ("test",)
+    done = await command("logout")
+    assert done.code == 2
+    assert "there is test" in done.err
+
+
+def test_a_profile_that_others_can_read_is_not_used(home: Path) -> None:
+    """Nor one that is damaged, or whose name would lead elsewhere."""
+    folder = ProfileFolder(home)
+    profile = Profile(name="p", principal="a", addresses=("tls://k:1",), authorities_pem="", kernel_id="k", token="t")
+    path = folder.write(profile)
+    assert folder.read("p") == profile
+    assert "token=" not in repr(profile)
+    path.chmod(0o644)
+    for name, content, said in (("p", None, "open to others"), ("q", "[]", "damaged"), ("../p", None, "not a profile")):
+        if content is not None:
+            folder.path(name).write_text(content)
+            folder.path(name).chmod(0o600)
+        with pytest.raises(Exception, match=said):
+            folder.read(name)

@@ -1,0 +1,107 @@
+"""V8: a project that another user may have planted runs nothing and leads nowhere until it is trusted by name."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_command import Command
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.project import project_around, require_project
+
+STRANGER = 54_321
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Path]:
+    """Make a directory in which a stranger has planted a project whose plugin leaves a mark."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of another user")
+    shared = tmp_path / "shared"
+    plugins = shared / "plugins" / "evil"
+    plugins.mkdir(parents=True)
+    (plugins / "__init__.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    (shared / "jobs.toml").write_text('[[jobs]]\nid = "j"\nsteps = [{ callable = "evil:f" }]\n')
+    for path in (shared / "plugins", shared / "jobs.toml"):
+        os.chown(path, STRANGER, STRANGER)
+    (shared / "mine").mkdir()
+    yield shared
+    assert not (tmp_path / "mark.never").exists()
+
+
+async def test_a_planted_project_runs_nothing(plant: Path, command: Command, tmp_path: Path) -> None:
+    """From a directory below it and by name: refused, with the owner and the way out; `--trust` and its name let it."""
+    mark = tmp_path / "mark"
+    for arguments in (("check", str(plant)), ("call", "evil:f", "--project", str(plant)), ("up", str(plant)),
+                      ("host", str(plant))):  # fmt: skip
+        done = await command(*arguments)
+        assert done.code == 2, done
+        assert f"belongs to uid {STRANGER}, not to you" in done.err
+        assert f"--trust {plant}" in done.err
+    below = [sys.executable, "-m", "nomaflow_cli", "check"]
+    for other in ((), ("--trust", str(tmp_path))):
+        done = subprocess.run([*below, *other], cwd=plant / "mine", capture_output=True, text=True, check=False)
+        assert (done.returncode, "not to you" in done.stderr) == (2, True)
+    assert not mark.exists()
+    await command("check", str(plant), "--trust", str(plant))
+    assert mark.exists()
+    mark.unlink()
+    await command("check", str(plant), env={"NOMAFLOW_TRUST": str(plant)})
+    assert mark.exists()
+
+
+def test_a_planted_state_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.nomaflow` of a stranger, in a directory of root's that all can write to, leads to no kernel."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of another user")
+    (tmp_path / ".nomaflow").mkdir()
+    os.chown(tmp_path / ".nomaflow", STRANGER, STRANGER)
+    monkeypatch.chdir(tmp_path)
+    assert project_around() is None
+    with pytest.raises(CliError, match="not to you") as raised:
+        require_project(None)
+    assert raised.value.reason == "NOT_YOURS"
+    assert require_project(None, tmp_path) == tmp_path
+    assert require_project(tmp_path) == tmp_path  # named, and none of its code runs
+
+
+def test_root_s_and_one_s_own_projects_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of the user who has become root with sudo."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs.toml").write_text("")
+    assert project_around() == tmp_path
+    if os.geteuid() != 0:
+        return
+    nobody = pwd.getpwnam("nobody").pw_uid
+    os.chown(tmp_path / "jobs.toml", nobody, nobody)
+    assert project_around() is None
+    monkeypatch.setenv("SUDO_UID", str(nobody))
+    assert project_around() == tmp_path
+
+
+def test_another_real_user_is_refused_too(plant: Path, tmp_path: Path) -> None:
+    """A user who walks into a directory of root's runs what root put there, and not what a third one did."""
+    nobody = pwd.getpwnam("nobody")
+    for path in (tmp_path, *tmp_path.parents):
+        if path == Path("/tmp"):  # the parents of pytest's own directories
+            break
+        path.chmod(0o755)
+    # That user may not be able to read this interpreter, so it is loaded before.
+    code = f"""
+import os, pathlib
+from nomaflow_cli.project import require_project
+os.setgroups([]), os.setgid({nobody.pw_gid}), os.setuid({nobody.pw_uid})
+require_project(pathlib.Path({str(plant)!r}), runs_code=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    assert f"belongs to uid {STRANGER}, not to you" in done.stderr, done.stderr
+    for path in (plant / "plugins", plant / "jobs.toml"):
+        os.chown(path, 0, 0)
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

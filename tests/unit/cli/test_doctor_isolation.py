@@ -1,0 +1,122 @@
+"""Doctor says what separates teams, what does not, what steps do not see, and who may do what."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nomaflow.client.values import CertificateView, TokenView
+from nomaflow_cli.doctor.access import examine_access
+from nomaflow_cli.doctor.findings import Finding, Level
+from nomaflow_cli.doctor.host_processes import RunningHost, hosts_here
+from nomaflow_cli.doctor.isolation import examine_isolation
+from real_system import eventually
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+def by_check(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """Return findings by their names."""
+    return {each.check: each for each in findings}
+
+
+def host(project: Path | str, *, pid: int = 100, uid: int = 1000, code_uid: int | None = 1000) -> RunningHost:
+    """Return a host."""
+    return RunningHost(pid=pid, project=str(project), uid=uid, code_uid=code_uid)
+
+
+def test_projects_whose_code_runs_as_one_user_are_named(tmp_path: Path) -> None:
+    """Two projects of one user are a warning that names both; one project with two hosts, or two users, is none."""
+    shared = [host("/srv/a", pid=1), host("/srv/b", pid=2), host("/srv/c", pid=3, uid=1000, code_uid=1001)]
+    found = by_check(examine_isolation(tmp_path, hosts=shared))["isolation.shared"]
+    assert found.level is Level.WARNING
+    assert "/srv/a, /srv/b" in found.message
+    assert "/srv/c" not in found.message
+    assert "run_as" in found.fix
+    apart = [host("/srv/a", pid=1), host("/srv/a", pid=2), host("/srv/b", pid=3, code_uid=1001)]
+    assert "isolation.shared" not in by_check(examine_isolation(tmp_path, hosts=apart))
+
+
+@pytest.mark.parametrize(
+    ("uid", "code_uid", "check", "level", "words"),
+    [
+        (0, 0, "isolation.root", Level.WARNING, "run as root"),
+        (0, 1000, "isolation.user", Level.OK, "the host as another user"),
+        (1000, 1000, "isolation.user", Level.OK, "run_as separates them"),
+    ],
+)
+def test_the_user_of_steps_is_told(
+    tmp_path: Path, uid: int, code_uid: int, check: str, level: Level, words: str
+) -> None:
+    """Steps that run as root are a warning; steps as another user than the host are in order."""
+    found = by_check(examine_isolation(tmp_path, hosts=[host(tmp_path, uid=uid, code_uid=code_uid)]))[check]
+    assert (found.level, words in found.message) == (level, True)
+
+
+def test_folders_with_keys_are_their_owners_alone(tmp_path: Path) -> None:
+    """A folder with keys that others may enter is named with the command that closes it."""
+    state = tmp_path / ".nomaflow"
+    for name in ("pki", "identity", "host-team"):
+        (state / name).mkdir(parents=True, mode=0o700)
+    assert "isolation.folders" not in by_check(examine_isolation(tmp_path, hosts=[]))
+    for name in ("pki", "identity", "host-team"):
+        (state / name).chmod(0o750)
+        found = by_check(examine_isolation(tmp_path, hosts=[]))["isolation.folders"]
+        assert found.fix == f"chmod 700 {state / name}"
+        (state / name).chmod(0o700)
+
+
+def test_what_a_host_withholds_is_listed(tmp_path: Path) -> None:
+    """The names that a host has written down are shown, with the key that passes them on."""
+    folder = tmp_path / ".nomaflow" / "host-team"
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / "withheld").write_text("APP_REGION\nDB_PASSWORD")
+    found = by_check(examine_isolation(tmp_path, hosts=[]))["isolation.withheld"]
+    assert found.message.startswith("host 'team' withholds 2 variables of its environment from steps: APP_REGION, DB_")
+    assert "[host] pass_env" in found.message
+
+
+def test_hosts_are_found_among_the_processes(tmp_path: Path) -> None:
+    """A process that runs nomaflow_host on a project is found with its user and that of its code below it."""
+    code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', "
+    code += "'nomaflow_host.template']); time.sleep(60)"
+    command = [sys.executable, "-c", code, "-m", "nomaflow_host", "--project", str(tmp_path)]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+
+        def found() -> RunningHost | None:
+            return next((each for each in hosts_here() if each.pid == process.pid and each.code_uid is not None), None)
+
+        seen = eventually(found)
+        assert seen == RunningHost(pid=process.pid, project=str(tmp_path), uid=os.getuid(), code_uid=os.getuid())
+    finally:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+def test_who_may_do_what_is_one_page() -> None:
+    """The owner, each user, service and host has a line with its grants; what ends soon or is not used is a warning."""
+    day = timedelta(days=1)
+    made = {"created_at": NOW - 70 * day, "expires_at": NOW + 20 * day, "last_used_at": NOW - day}
+    tokens = [
+        TokenView(token_id="t1", kind="user", name="alice", grants=("read *", "trigger job:x"), **made),  # type: ignore[arg-type]
+        TokenView(token_id="t2", kind="service", name="ci", grants=("read *",), **{**made, "last_used_at": None}),  # type: ignore[arg-type]
+        TokenView(token_id="t3", kind="user", name="bob", grants=("admin *",), **{**made, "expires_at": NOW + day}),  # type: ignore[arg-type]
+        TokenView(token_id="t4", kind="host", name="teamb", joins=True, uses_left=1, **made),  # type: ignore[arg-type]
+    ]
+    certificates = [CertificateView(serial="ab", host="teama", expires_at=NOW + 9 * day)]
+    found = by_check(examine_access(tokens, certificates, now=NOW))
+    assert "everything" in found["access.owner"].message
+    assert found["access.user"].message == (
+        "user alice: read *, trigger job:x; until 2026-12-16, last used 1 d ago (token t1)"
+    )
+    assert (found["access.unused"].level, "ci" in found["access.unused"].message) == (Level.WARNING, True)
+    assert (found["access.ending"].level, found["access.ending"].fix) == (Level.WARNING, "nomaflow token rotate t3")
+    assert "becomes host teamb" in found["access.joining"].message
+    assert found["access.host"].message.startswith("host teama: runs the steps of its own jobs; until 2026-12-05")

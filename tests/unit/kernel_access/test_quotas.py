@@ -1,0 +1,107 @@
+"""Quotas: what is refused, and when the next try is taken."""
+
+from __future__ import annotations
+
+import pytest
+
+from nomaflow_kernel.access.principals import ANYONE, OWNER, Principal, PrincipalKind
+from nomaflow_kernel.access.quotas import Quotas
+from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.domain.errors import QuotaExceeded
+from nomaflow_project.models.settings_file import QuotaSection
+
+ANN = Principal(kind=PrincipalKind.USER, name="ann")
+BEN = Principal(kind=PrincipalKind.SERVICE, name="ben")
+LIMITS = QuotaSection(calls_per_second=2, triggers_per_second=0.5, streams=2, queued_runs=3, bytes_per_second=1024)
+
+
+class HandClock(SystemClock):
+    """A clock that a test sets forward."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the test's time."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """A clock that stands still."""
+    return HandClock()
+
+
+@pytest.fixture
+def quotas(clock: HandClock) -> Quotas:
+    """Small quotas."""
+    return Quotas(limits=LIMITS, clock=clock)
+
+
+def wait_of(call: object, *arguments: object) -> float:
+    """Return the wait that a refusal names."""
+    with pytest.raises(QuotaExceeded) as caught:
+        call(*arguments)  # type: ignore[operator]  # a method of quotas
+    assert caught.value.retry_seconds is not None
+    return caught.value.retry_seconds
+
+
+def test_the_wait_that_a_refusal_names_is_the_true_one(quotas: Quotas, clock: HandClock) -> None:
+    """A19: a moment before it the call is refused, and after it the call is taken."""
+    for _ in range(20):
+        quotas.call(ANN)
+    wait = wait_of(quotas.call, ANN)
+    assert wait == pytest.approx(0.5)
+    clock.now += wait - 0.01
+    assert wait_of(quotas.call, ANN) == pytest.approx(0.01)
+    clock.now += 0.011
+    quotas.call(ANN)
+    assert wait_of(quotas.call, ANN) > 0.4
+    quotas.call(BEN)
+
+
+def test_a_refused_call_costs_nothing(quotas: Quotas, clock: HandClock) -> None:
+    """Who knocks all the time is let in as soon as who waits."""
+    for _ in range(20):
+        quotas.call(ANN)
+    for _ in range(100):
+        wait_of(quotas.call, ANN)
+    clock.now += 0.5
+    quotas.call(ANN)
+
+
+def test_a_batch_above_the_allowance_is_taken_once_and_paid_for_afterwards(quotas: Quotas, clock: HandClock) -> None:
+    """Otherwise it could never be started; thirty runs a minute and a batch of 100 mean over two minutes of silence."""
+    quotas.request(ANN, 10, 100)
+    assert wait_of(quotas.request, ANN, 10, 1) == pytest.approx((1 + 70) / 0.5)
+    clock.now += 142
+    quotas.request(ANN, 10, 1)
+    assert wait_of(quotas.request, ANN, 10, 30) > 0
+
+
+def test_large_requests_use_up_their_own_allowance(quotas: Quotas) -> None:
+    """Bytes are counted besides calls."""
+    quotas.request(ANN, 10_240, 0)
+    assert wait_of(quotas.request, ANN, 512, 0) == pytest.approx(0.5)
+    quotas.request(BEN, 512, 0)
+
+
+def test_a_closed_stream_makes_room_for_another(quotas: Quotas) -> None:
+    """Two at once; each end counts, also by an error."""
+    with quotas.stream(ANN):
+        with pytest.raises(RuntimeError, match="gone"), quotas.stream(ANN):
+            raise RuntimeError("gone")
+        with quotas.stream(ANN), pytest.raises(QuotaExceeded), quotas.stream(ANN):
+            pass
+        with quotas.stream(BEN), quotas.stream(ANN):
+            pass
+
+
+def test_the_owner_hosts_and_who_is_refused_anyway_have_no_account(quotas: Quotas) -> None:
+    """Nothing is counted, and nothing is kept of them."""
+    for principal in (OWNER, ANYONE, Principal(kind=PrincipalKind.HOST, name="teama")):
+        for _ in range(100):
+            quotas.call(principal)
+            quotas.request(principal, 10**9, 10**6)
+        with quotas.stream(principal), quotas.stream(principal), quotas.stream(principal):
+            pass
+    assert not quotas._accounts
