@@ -21,15 +21,20 @@ __all__ = [
     "ValuesRefused",
 ]
 
+_LISTED = 20
+"""The most names that an error lists."""
+
 
 class KernelError(Exception):
     """The root of the kernel's errors.
 
     :param message: for a person: lower case, the problem, the expectation, the way out
     :param metadata: data that a program may need, by name
+    :ivar about: what it is about, for the audit, where the request does not name it
     """
 
     reason = "INTERNAL"
+    about = ""
     retry_seconds: float | None = None
     """Seconds after which another try may succeed; None for those of the reason, if it has any."""
 
@@ -112,7 +117,8 @@ class UnknownHost(KernelError):
 
     def __init__(self, host: str, known: Sequence[str] = ()) -> None:
         self.host = host
-        names = ", ".join(repr(name) for name in known) or "none"
+        more = " …" if len(known) > _LISTED else ""
+        names = (", ".join(repr(name) for name in known[:_LISTED]) or "none") + more
         super().__init__(f"no host has the name {host[:64]!r}; known hosts: {names}")
 
 
@@ -168,6 +174,7 @@ class InstanceOfAnotherHost(KernelError):
     reason = "PERMISSION_DENIED"
 
     def __init__(self, incarnation: str, host: str) -> None:
+        self.about = f"instance {incarnation[:64]}"
         super().__init__(
             f"instance {incarnation[:64]!r} is not one of host {host!r}; each process of a host needs an id of its own"
         )
