@@ -148,6 +148,7 @@ def test_a_step_gets_fields_of_the_vault(system: TeamSystem) -> None:
     last = done.steps[0].last
     assert last.state == "SUCCEEDED", last.error
     assert last.extras["password"] == "***"
+    assert last.extras["seen"] == []
     assert last.extras["digest"] == sha256(SECRET.encode()).hexdigest()
     assert "with ***" in system.run_log(done.run_id)
     pids = [part.pid for part in system.parts.values()]
