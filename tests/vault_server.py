@@ -23,6 +23,7 @@ class VaultServer:
     :param tokens: valid tokens
     :param lease: ``lease_duration`` of secrets, seconds
     :param status: answered to every call in place of the right one; 0 for none
+    :param redirect: address to which every call is redirected; empty for none
     :param body: sent in place of the right one; None for none
     :param delay: seconds before each answer
     :param drip: seconds between the bytes of an answer
@@ -35,6 +36,7 @@ class VaultServer:
     lease: int = 0
     login_lease: int = 3600
     status: int = 0
+    redirect: str = ""
     body: bytes | None = None
     delay: float = 0.0
     drip: float = 0.0
@@ -78,7 +80,9 @@ def vault_server(*, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterato
             status, body = vault.answer(self.command, self.path, self.headers.get("X-Vault-Token", ""), sent)
             content = json.dumps(body).encode() if vault.body is None else vault.body
             try:
-                self.send_response(status)
+                self.send_response(307 if vault.redirect else status)
+                if vault.redirect:
+                    self.send_header("location", vault.redirect + self.path)
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
                 for index in range(len(content)) if vault.drip else ():
