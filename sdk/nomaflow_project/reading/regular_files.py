@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_FILE_BYTES", "others_may_open", "private_reason", "read_regular", "shown_path"]
+__all__ = ["MAX_FILE_BYTES", "detour_reason", "others_may_open", "private_reason", "read_regular", "shown_path"]
 
 MAX_FILE_BYTES = 1024 * 1024
 """The largest file of a project that is read."""
@@ -55,6 +55,25 @@ def private_reason(status: os.stat_result) -> str:
     group_may = stat.S_IRGRP if status.st_uid == 0 else 0
     if mode & (stat.S_IRWXO | stat.S_IRGRP | stat.S_IWGRP) & ~group_may & ~(stat.S_IXOTH):
         return f"others may read or write it (its mode is {mode:04o})"
+    return ""
+
+
+def detour_reason(path: Path, *, owner: int) -> str:
+    """Return which folder on the way to a file others may change; empty if none. They could lead root to any file.
+
+    Only a process of root is led astray so: another one can read only what its user may read.
+
+    :param owner: user id that is trusted besides root, such as the owner of the project
+    """
+    if os.geteuid() != 0:
+        return ""
+    path = Path(os.path.abspath(path))
+    for folder in dict.fromkeys((*path.parents, *path.resolve().parents)):
+        status = folder.stat()
+        group_may = stat.S_IWGRP if status.st_gid != 0 else 0
+        shared = status.st_mode & (stat.S_IWOTH | group_may) and not status.st_mode & stat.S_ISVTX
+        if shared or status.st_uid not in (0, owner):
+            return f"others may change the folder {str(folder)!r}, and the host runs as root"
     return ""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nomaflow_project.reading.credentials import names_credential
 from nomaflow_project.reading.encryption import KeyRing, NoKeys, Undecipherable, find_keys
-from nomaflow_project.reading.regular_files import private_reason, read_regular
+from nomaflow_project.reading.regular_files import detour_reason, private_reason, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -239,7 +239,7 @@ class ProjectSources:
             case "":
                 return _variable(reference.rest, self.environ)
             case "file":
-                return _secret_file(self.root / reference.rest, reference.rest)
+                return _secret_file(self.root, reference.rest)
             case "ENC":
                 try:
                     return self.keys().decrypt(reference.rest)
@@ -280,19 +280,25 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
     )
 
 
-def _secret_file(path: Path, shown: str) -> str:
+def _secret_file(root: Path, shown: str) -> str:
     """Return the text of a file that holds one secret.
+
+    :param shown: its path, relative to the root
 
     :raises SecretUnreadable: if it cannot be read, is not regular, too large, or open to others
     """
+    path = root / shown
     try:
+        if detour := detour_reason(path, owner=root.stat().st_uid):
+            raise PermissionError(errno.EPERM, detour)
         return _content(read_regular(path, limit=MAX_VALUE_BYTES, accept=private_reason))
     except UnicodeDecodeError:
         why, fix = "is not UTF-8 text", "save it as UTF-8"
     except FileNotFoundError:
         raise SecretMissing(f"there is no secret file {shown!r}", fix=f"{_PATH_FIX}, or create it") from None
     except PermissionError as error:
-        why, fix = f"cannot be read: {(error.strerror or 'not permitted').lower()}", "chmod 600 it for the host's user"
+        why = f"cannot be read: {(error.strerror or 'not permitted').lower()}"
+        fix = "chmod 600 it for the host's user, in a folder that only it or root may change"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name is not a path"
         why, fix = f"cannot be read: {reason.lower()}", _PATH_FIX

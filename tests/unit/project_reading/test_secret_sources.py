@@ -115,6 +115,21 @@ def test_a_group_may_read_a_file_of_root_and_no_file_may_be_another_users(tmp_pa
             resolve_text(f"${{file:{name}}}", _sources(tmp_path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only a process of root can be led to a file that others may not read")
+def test_a_folder_of_another_user_cannot_lead_root_to_its_files(tmp_path: Path) -> None:
+    """A step under ``run_as`` that owns a folder could put a link there to what only root may read."""
+    (tmp_path / "theirs").mkdir()
+    _file(tmp_path / "theirs" / "pw", VALUE)
+    (tmp_path / "link").symlink_to(tmp_path / "theirs" / "pw")
+    assert resolve_text("${file:theirs/pw}", _sources(tmp_path)) == VALUE
+    os.chown(tmp_path / "theirs", 4242, 4242)
+    for name in ("theirs/pw", "link"):
+        with pytest.raises(ReferenceMissing, match="others may change the folder"):
+            resolve_text(f"${{file:{name}}}", _sources(tmp_path))
+    os.chown(tmp_path, 4242, 4242)  # who owns the project is trusted with its files anyway
+    assert resolve_text("${file:theirs/pw}", _sources(tmp_path)) == VALUE
+
+
 def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """A missing one, a folder, a pipe that would block, one too large, one that is no text, and a NUL in a name."""
     (tmp_path / "binary").write_bytes(b"\xff")

@@ -118,6 +118,15 @@ def test_a_malformed_answer_is_named(server: VaultServer, body: bytes) -> None:
         _vault(server).read("kv/team/db#user")
 
 
+def test_a_redirect_is_not_followed_with_the_token(server: VaultServer) -> None:
+    """Whoever answers for a standby must not be able to send the token elsewhere."""
+    with vault_server() as other:
+        server.redirect = other.address
+        with pytest.raises(SecretUnavailable, match="answered 307"):
+            _vault(server).read("kv/team/db#user")
+        assert other.calls == []
+
+
 def test_an_endless_answer_is_cut(server: VaultServer) -> None:
     """It costs a megabyte at most."""
     server.body = b" " * 2_000_000
