@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.secrets import SecretRefused, SecretUnavailable
+from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.channel.frames import FrameSocket
 from nomaflow_host.hooks import build_hooks
 from nomaflow_host.reaper.proc import die_with_parent
@@ -32,6 +33,7 @@ _TAKEN = frozenset({"file"})
 def main(fd: int) -> int:
     """Answer until the host's main process is gone."""
     die_with_parent(signal.SIGKILL)
+    keep_memory_private()
     link = FrameSocket(socket.socket(fileno=fd))
     readers, problems = _load()
     link.send({"is": "ready", "schemes": sorted(readers)})
