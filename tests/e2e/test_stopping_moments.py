@@ -123,7 +123,7 @@ def test_a_second_cancel_by_another(system: TeamSystem) -> None:
     assert run.cancel is not None
     assert (run.cancel.by, run.cancel.why) == ("ann", "first")
     assert run.reason is not None
-    assert run.reason.message == "canceled by ann: first"
+    assert run.reason.message == "canceled by owner (for ann): first"
 
 
 def test_after_the_end(system: TeamSystem) -> None:
