@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import stat
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -77,6 +78,7 @@ class IdentityFolder:
         try:
             facts: dict[str, Any] = json.loads((self.folder / _FACTS).read_bytes())
             self._check_mode(self.folder / _KEY)
+            self._check_contents()
             return Identity(
                 **{name: str(facts[name]) for name in ("host", "kernel_id", "serial", "joined_with")},
                 addresses=tuple(map(str, facts["addresses"])),
@@ -88,11 +90,11 @@ class IdentityFolder:
             )
         except FileNotFoundError:
             raise NotJoined("this host has not joined a kernel") from None
+        except (ssl.SSLError, ValueError, KeyError, TypeError):
+            raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
         except OSError as error:
             why = (error.strerror or type(error).__name__).lower()
             raise NotJoined(f"this host's identity in {str(self.folder)!r} cannot be read: {why}") from None
-        except (ValueError, KeyError, TypeError):
-            raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
 
     def write(self, identity: Identity) -> None:
         """Keep an identity in place of the one before.
@@ -132,6 +134,15 @@ class IdentityFolder:
             if (found / _FACTS).exists():
                 found.rename(self.folder)
                 return
+
+    def _check_contents(self) -> None:
+        """Check key, certificate and authorities: gRPC would take none for those of the system, or end the process.
+
+        :raises ssl.SSLError: if they are not what they should be, or do not belong together
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_cert_chain(self.folder / _CERTIFICATE, self.folder / _KEY, password=lambda: "")
+        context.load_verify_locations(self.folder / _AUTHORITIES)
 
     def _check_mode(self, key: Path) -> None:
         found = key.stat()

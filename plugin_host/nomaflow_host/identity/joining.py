@@ -75,6 +75,8 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         raise NotJoined(error.message, fix=error.fix, exit_code=EX_TEMPFAIL if passes else EX_CONFIG) from None
     certificate = enrolled.certificate_pem.encode()
     facts = read_certificate(certificate, host=host, key=request.key)
+    if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:
+        raise NotJoined("the kernel has sent no authority that vouches for it")
     identity = Identity(
         host=host,
         kernel_id=enrolled.kernel_id,
