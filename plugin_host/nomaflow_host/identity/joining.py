@@ -46,12 +46,13 @@ def read_join_string(file: str) -> JoinString:
     return join
 
 
-async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) -> Identity:
+async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) -> bool:
     """Exchange a join string for a certificate, and keep it.
 
     A string that this host has joined with before is not used again, so that it may stay in a command line.
 
     :param host: the host's configured name
+    :return: whether the string was used now
     :raises NotJoined: if the names differ or the kernel does not take the string; an identity from before stays
     :raises StateUnwritable: if the identity cannot be kept
     """
@@ -64,7 +65,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
     used = hashlib.sha256(join.encode().encode()).hexdigest()
     if folder.exists and (before := _identity(folder)) is not None and before.joined_with == used:
         _log.info("this host has joined with that string already; its certificate is %s", before.serial)
-        return before
+        return False
     request = signing_request(host)
     try:
         from nomaflow.client.enrolment import enrol
@@ -91,7 +92,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
     )
     folder.write(identity)
     _log.info("joined the kernel at %s as host %s, certificate %s", ", ".join(identity.addresses), host, facts.serial)
-    return identity
+    return True
 
 
 def _identity(folder: IdentityFolder) -> Identity | None:
