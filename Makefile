@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick storm torture mutants
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick storm torture fuzz mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,11 @@ torture: $(STAMP) ## Run SCHEDULES=10000 fault schedules, a tenth on real proces
 	@$(BIN)/python tests/torture/torture_main.py --schedules $$(( $(SCHEDULES) / 10 ))
 	@$(BIN)/python tests/torture/simulated/run.py --seed $(SEED) --schedules $$(( $(SCHEDULES) - $(SCHEDULES) / 10 ))
 	@$(BIN)/python tests/e2e/log_flood.py --megabytes 1024
+
+# Numbers are the same inputs every time; another seed makes others.
+N ?= 1000000
+fuzz: $(STAMP) ## Send N=1000000 hostile inputs to a real kernel and to the readers of files (an hour; SEED=1)
+	@$(BIN)/python tests/fuzz/run.py --inputs $(N) --seed $(SEED)
 
 mutants: $(STAMP) ## Break the product in known ways; a test must notice each (ten minutes)
 	@$(BIN)/python tests/mutants/run.py

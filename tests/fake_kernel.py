@@ -265,7 +265,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
 
     async def ListJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("ListJobs", request, context)
-        return self.replies["ListJobs"]
+        return self._page("ListJobs", request)
 
     async def GetJob(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("GetJob", request, context)
@@ -273,7 +273,12 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
 
     async def ListHosts(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("ListHosts", request, context)
-        return self.replies["ListHosts"]
+        return self._page("ListHosts", request)
+
+    def _page(self, method: str, request: Any) -> Any:
+        """Return the answer that the test put in; of a list of answers, the one that the token asks for."""
+        reply = self.replies[method]
+        return reply[int(request.page_token or 0)] if isinstance(reply, list) else reply
 
     async def ReloadHost(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("ReloadHost", request, context)

@@ -8,6 +8,7 @@ import sys
 
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_project.reading.store_password import hide_store_password
+from nomaflow_telemetry.process_log import write_error
 
 if __name__ == "__main__":
     keep_memory_private()
@@ -22,7 +23,7 @@ if __name__ == "__main__":
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
-        sys.stderr.write(f"nomaflow kernel: {error.name!r} is not installed; pip install 'nomaflow[kernel]'\n")
+        write_error(f"nomaflow kernel: {error.name!r} is not installed; pip install 'nomaflow[kernel]'")
         sys.exit(78)
 
     sys.exit(main())

@@ -51,7 +51,7 @@ from nomaflow_kernel.store.errors import (
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.opening import shown_url, sqlite_file
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
-from nomaflow_telemetry.process_log import set_up_logging
+from nomaflow_telemetry.process_log import set_up_logging, write_error
 from nomaflow_telemetry.service_manager import ServiceManager
 
 __all__ = ["main"]
@@ -273,5 +273,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fail(error: Exception, code: int, *, more: str = "") -> int:
     text = error.message if isinstance(error, KernelError) else str(error)
-    sys.stderr.write(f"nomaflow kernel: {text}{more}\n")
+    write_error(f"nomaflow kernel: {text}{more}")
     return code

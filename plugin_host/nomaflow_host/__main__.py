@@ -13,7 +13,7 @@ from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
-from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging
+from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 
 __all__ = ["main"]
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
-        sys.stderr.write(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'\n")
+        write_error(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'")
         return EX_CONFIG
 
     level, form = _logging_settings(options)
@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return event_loop.run(work(HostOptions(**given), environ=os.environ))
     except HostError as error:
-        sys.stderr.write(f"nomaflow host: {error}\n")
+        write_error(f"nomaflow host: {error}")
         return error.exit_code
     except (MetricsAddressRefused, MetricsAddressTaken) as error:
-        sys.stderr.write(f"nomaflow host: {error}\n")
+        write_error(f"nomaflow host: {error}")
         return EX_CONFIG if isinstance(error, MetricsAddressRefused) else EX_TEMPFAIL
     except KeyboardInterrupt:
         return 130

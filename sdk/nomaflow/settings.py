@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
+
+from nomaflow_api.near_names import near_name
 
 __all__ = ["Settings"]
 
@@ -111,8 +112,8 @@ class Settings:
         return _rebuild, (self.to_dict(), self._path)
 
     def _unknown(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self._values, n=1)
-        hint = f"did you mean {near[0]!r}" if near else f"known: {', '.join(sorted(self._values)) or 'none'}"
+        near = near_name(name, self._values)
+        hint = f"did you mean {near!r}" if near else f"known: {', '.join(sorted(self._values)) or 'none'}"
         return f"{self._path} has no {name!r} ({hint})"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
 import traceback
@@ -17,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from nomaflow.errors import StepFailed
 from nomaflow.settings import Settings
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.output import tell
 from nomaflow_cli.project import read_settings
+from nomaflow_telemetry.process_log import set_up_logging
+from nomaflow_telemetry.visible_text import paragraph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +33,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the order and write the outcome."""
     order: dict[str, Any] = json.load(sys.stdin)
-    logging.basicConfig(
-        level=order["log_level"], stream=sys.stderr, format="%(asctime)s %(levelname)-8s %(name)s %(message)s"
-    )
+    set_up_logging(level=order["log_level"], form="text")
     project = Path(order["project"])
     sys.path.insert(0, str(project / "plugins"))
     outcome = asyncio.run(_run(order, project))
@@ -50,7 +50,7 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     tree = _settings(project)
     variables = project_variables(project, tree, os.environ)
     for problem in variables.problems:
-        print(problem, file=sys.stderr)
+        tell(paragraph(str(problem), indent=2))
     known = _worker_variables(tree, variables.given)
     for name in known.withheld:
         del os.environ[name]
@@ -78,8 +78,9 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
             await closing()
     _print_traceback(outcome)
     said = outcome.error
-    if said and outcome.exception is not None:
-        said += withheld_hint(outcome.exception, known.withheld)
+    if said:  # the code's own error, or that of its import
+        missed = (name for name in known.withheld if f"KeyError: {name!r}" in said)
+        said += "".join(withheld_hint(KeyError(name), (name,)) for name in missed)
     return {
         "state": outcome.state,
         "rows_affected": outcome.rows_affected,
@@ -127,7 +128,7 @@ def _print_traceback(outcome: CallableOutcome) -> None:
     if error is None or outcome.state != "FAILED" or isinstance(error, StepFailed):
         return  # A failure that the code raised on purpose needs no traceback.
     own = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
-    traceback.print_exception(type(error), error, own, file=sys.stderr)
+    tell(paragraph("".join(traceback.format_exception(type(error), error, own)), indent=0))
 
 
 if __name__ == "__main__":

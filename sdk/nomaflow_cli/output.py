@@ -1,4 +1,9 @@
-"""Output of the command: JSON for programs, rich text for people, errors on stderr."""
+"""Output of the command: JSON for programs, rich text for people, errors on stderr.
+
+Everything that the command prints goes through here, and with it through `nomaflow_telemetry.visible_text`. Pages make
+each text that they show ``printable``, so that it stays on its line; what still could steer a terminal is spelled out
+here.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,26 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable, visible
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
     from nomaflow_cli.errors import CliError
     from nomaflow_cli.invocation import Invocation
 
-__all__ = ["answer", "console", "is_terminal", "print_error", "print_json", "print_json_line", "print_warnings"]
+__all__ = [
+    "answer",
+    "console",
+    "is_terminal",
+    "print_error",
+    "print_json",
+    "print_json_line",
+    "print_warnings",
+    "say",
+    "tell",
+]
 
 _PIPE_WIDTH = 160
 _BLANKS = re.compile(r" +(?=\n)")
@@ -33,9 +49,19 @@ def answer(invocation: Invocation, shape: Any, page: str | Callable[[], Renderab
         return
     shown = page if isinstance(page, str) else page()
     if isinstance(shown, str):
-        print(shown)
+        say(shown)
     else:
         console().print(shown)
+
+
+def say(text: str) -> None:
+    """Print lines for a person, at once."""
+    print(visible(text), flush=True)
+
+
+def tell(text: str, *, end: str = "\n") -> None:
+    """Print lines for a person on stderr, at once."""
+    print(visible(text), end=end, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -56,8 +82,17 @@ def is_terminal() -> bool:
 def console(*, stderr: bool = False) -> Console:
     """Return a console: as wide as the terminal, or, if there is none, wide and without any escape sequence."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    class PlainConsole(Console):
+    class SafeConsole(Console):
+        """Spells out what could steer the terminal, whatever is printed; only rich's own sequences pass."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            """Yield the segments of anything that can be printed."""
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+    class PlainConsole(SafeConsole):
         """Writes lines no wider than their text: rich pads every line with blanks, which wrap in a terminal."""
 
         def print(self, *objects: Any, **options: Any) -> None:
@@ -67,7 +102,7 @@ def console(*, stderr: bool = False) -> Console:
             self.file.write(_BLANKS.sub("", captured.get()))
 
     if sys.stderr.isatty() if stderr else is_terminal():
-        return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+        return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)
     width = int(os.environ["COLUMNS"]) if os.environ.get("COLUMNS", "").isdigit() else _PIPE_WIDTH
     return PlainConsole(
         stderr=stderr, highlight=False, markup=False, emoji=False, no_color=True, force_terminal=False, width=width
@@ -91,7 +126,7 @@ def print_error(error: CliError, *, as_json: bool) -> None:
         return
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     red, dim, off = ("\x1b[31m", "\x1b[2m", "\x1b[0m") if coloured else ("", "", "")
-    lines = [printable(line) for line in error.message.splitlines()] or [error.reason]
+    lines = [printable(line) for line in error.message.splitlines()] or [printable(error.reason)]
     print(f"{red}✘{off} {lines[0]}", file=sys.stderr)
     for line in lines[1:]:
         print(f"  {line}", file=sys.stderr)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 __all__ = [
     "age",
@@ -43,39 +44,11 @@ _SIGNS: Mapping[str, tuple[str, str]] = {
     "LOADING": ("●", "yellow"),
     "DETACHED": ("●", "dim"),
 }
-_UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def sign(state: str) -> tuple[str, str]:
     """Return the sign and the rich style of a state of a run, an attempt or a host."""
     return _SIGNS.get(state, ("●", ""))
-
-
-def printable(text: str) -> str:
-    """Return text that cannot control a terminal: control characters, bidi overrides and stray bytes spelled out."""
-    return _UNSAFE.sub(_spelled, text)
-
-
-def paragraph(text: str, *, indent: int) -> str:
-    """Return text like ``printable``, but with its line breaks: every further line is indented.
-
-    So a traceback is readable, and still no text can look like a line of ours.
-    """
-    first, *more = [printable(line) for line in text.replace("\r\n", "\n").rstrip("\n").split("\n")]
-    return "\n".join([first, *(" " * indent + line if line else "" for line in more)])
-
-
-def first_line(text: str) -> str:
-    """Return the first line of a text like ``printable``, with ``…`` if there are more."""
-    first, *more = text.splitlines() or [""]
-    return printable(first) + (" …" if any(more) else "")
-
-
-def _spelled(match: re.Match[str]) -> str:
-    number = ord(match.group())
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, kept by surrogateescape
-        return f"\\x{number - 0xDC00:02x}"
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-__all__ = ["FIELDS", "LOG_FORMATS", "LOG_LEVELS", "attempt_fields", "set_up_logging", "write_state"]
+from nomaflow_telemetry.visible_text import paragraph, printable
+
+__all__ = ["FIELDS", "LOG_FORMATS", "LOG_LEVELS", "attempt_fields", "set_up_logging", "write_error", "write_state"]
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
@@ -17,6 +19,7 @@ LOG_FORMATS = ("text", "json")
 FIELDS = ("host", "run_id", "step", "attempt")
 """The optional subjects of a record: give them as ``extra``. A key is absent if it does not apply."""
 
+_INDENT = 4
 _STATE = logging.getLogger("nomaflow.state")
 
 
@@ -33,7 +36,10 @@ def attempt_fields(attempt_key: str) -> dict[str, str | int]:
 
 
 class _TextFormatter(logging.Formatter):
-    """``2026-11-24 12:30:01.123 WARNING  nomaflow_host.x: text  run_id=run_1 step=a attempt=1``, in local time."""
+    """``2026-11-24 12:30:01.123 WARNING  nomaflow_host.x: text  run_id=run_1 step=a attempt=1``, in local time.
+
+    Further lines of a message, and a traceback, are indented: only a record begins at the left.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, followed by a traceback if there is one."""
@@ -42,9 +48,11 @@ class _TextFormatter(logging.Formatter):
         line = f"{stamp} {record.levelname:<8} {record.name}: {record.getMessage()}"
         told = _told(record, FIELDS)
         if told:
-            line += "  " + " ".join(f"{key}={value}" for key, value in told.items())
+            line += "  " + " ".join(f"{key}={printable(str(value))}" for key, value in told.items())
         line += "".join(f" {json.dumps(state)}" for state in _told(record, ("state",)).values())
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return paragraph(line, indent=_INDENT)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -73,10 +81,10 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(told, default=str)
 
 
-def set_up_logging(*, level: str, form: str, host: str = "", stream: TextIO | None = None) -> None:
+def set_up_logging(*, level: str | int, form: str, host: str = "", stream: TextIO | None = None) -> None:
     """Send the log of this process to a stream, by default stderr.
 
-    :param level: name of the lowest level
+    :param level: name or number of the lowest level
     :param form: ``text`` or ``json``
     :param host: the host's name, a field of each JSON line; empty for none
     """
@@ -90,6 +98,11 @@ def set_up_logging(*, level: str, form: str, host: str = "", stream: TextIO | No
     for name in ("alembic", "watchfiles"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)  # noqa: FBT003  # the function takes its flag by position
+
+
+def write_error(text: str) -> None:
+    """Write a message on stderr, from a process that has no log yet, or no more."""
+    sys.stderr.write(paragraph(text, indent=_INDENT) + "\n")
 
 
 def write_state(state: Mapping[str, Any]) -> None:

@@ -102,6 +102,8 @@ PROBLEM_CODES = {
     "preset_still_fires": "Warning: the job is disabled, but one of its presets still fires.",
     "reserved_role": "A role has the name of a built-in one.",
     "second_retention": "Warning: two files have a `[meta.retention]`; the first one applies.",
+    "too_large": "A job is larger than what can be stored and sent.",
+    "too_many_jobs": "A host brings more jobs than a kernel takes.",
     "unknown_callable": "The host does not offer the callable.",
     "unknown_key": "A key is unknown; the message names the near match.",
     "unknown_op_kwarg": "A callable does not take a key of `op_kwargs`; the message shows its signature.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,6 +43,11 @@ class Job:
         """The host that runs it; ``loaded.host`` is the one that brought it."""
         definition = self.loaded.definition
         return (definition.host if definition is not None else "") or self.loaded.host
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its place in the order of all jobs: by id; of one id, the job that owns it before those that do not."""
+        return self.job_id, f"2{self.loaded.host}" if self.foreign else "1"
 
     @property
     def of_other_host(self) -> bool:
@@ -119,18 +124,25 @@ class Catalogue:
         """Return the job that owns the id, even a malformed or removed one; None if the id is unknown."""
         return self._jobs.get(job_id)
 
-    def jobs(self) -> list[Job]:
-        """Return all jobs by id, foreign ones after the job that owns the id."""
+    def jobs(self, *, after: tuple[str, ...] | None = None) -> list[Job]:
+        """Return all jobs by id, foreign ones after the job that owns the id.
+
+        :param after: only those whose key comes later
+        """
         jobs = [*self._jobs.values(), *self._foreign.values()]
-        return sorted(jobs, key=lambda job: (job.job_id, job.foreign, job.loaded.host))
+        found = sorted(jobs, key=lambda job: job.key)
+        return found if after is None else found[bisect_right(found, after, key=lambda job: job.key) :]
+
+    def ids(self) -> Collection[str]:
+        """Return the ids of all jobs, malformed and removed ones too."""
+        return self._jobs.keys()
 
     def foreign_ids(self, host: str) -> list[str]:
-        """Return the ids that a host brings although they belong to another one, sorted."""
-        return sorted(job_id for job_id, brought_by in self._foreign if brought_by == host)
+        """Return the jobs of a host that are refused for the sake of another one, by id, sorted.
 
-    def near(self, job_id: str) -> Sequence[str]:
-        """Return up to three ids that look like an unknown one."""
-        return difflib.get_close_matches(job_id[:128], self._jobs, n=3)
+        Their ids belong to the other one, or they name it and it does not accept them.
+        """
+        return sorted(job_id for job_id, brought_by in self._refused() if brought_by == host)
 
     def hosts(self) -> Sequence[HostCatalogue]:
         """Return each host's catalogue, sorted by name; the kernel's own file has an empty name."""

@@ -8,17 +8,20 @@ import heapq
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
 from nomaflow_kernel.catalogue.registry import REFUSALS, Catalogue, CatalogueChange, HostCatalogue, Job, why_kept
 from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
 from nomaflow_kernel.domain.clock import Clock, from_us
+from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import HostManifest, Store
 from nomaflow_kernel.history.transitions import Notice
@@ -26,13 +29,16 @@ from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, load_manifest
-from nomaflow_project.reading.files import parse_toml_file
+from nomaflow_project.reading.files import JobFile, parse_toml_file
+from nomaflow_project.reading.work_time import OutOfTime, working_time
 
 __all__ = ["CatalogueService", "next_fires"]
 
 _LOG = logging.getLogger(__name__)
 _OWN_FILE = ""
 """The host name of the jobs in the kernel's own file."""
+_CHECKS = 2
+"""Manifests that are checked at once: each has a thread, which takes its share of the processor."""
 _KEPT_LOAD = "kept_load"
 """The key of a stored manifest under which the result of loading its jobs is kept."""
 
@@ -51,6 +57,9 @@ class CatalogueService(Catalogue):
         self._feed = feed
         self._listeners: list[Callable[[], None]] = []
         self._changing = asyncio.Lock()
+        self._of_host: dict[str, asyncio.Lock] = {}
+        self._bytes: dict[str, int] = {}
+        self._checks = asyncio.Semaphore(_CHECKS)
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call a listener after every change."""
@@ -86,13 +95,36 @@ class CatalogueService(Catalogue):
             load=read_kept_load(kept),
         )
         if not checked_here(kept):
-            known = replace(known, load=await asyncio.to_thread(load_manifest, manifest, before=known.load))
+            known = await self._checked_again(known)
             _tell_kept(known.load)
             try:
                 await self._keep(known, explicit=True)
             except StoreError as error:
                 _LOG.warning("the jobs of host %r will be checked again at the next start: %s", item.host, error)
         return known
+
+    async def _checked_again(self, known: HostCatalogue) -> HostCatalogue:
+        """Return a stored catalogue as this code finds it; as it was where that takes too long."""
+        try:
+            return replace(known, load=await self._checked(known.host, known.manifest, known.load))
+        except BadRequest as error:
+            _LOG.error("%s; what was found before stays", error)
+            return known
+
+    async def _checked(self, host: str, manifest: Mapping[str, Any], before: CatalogueLoad | None) -> CatalogueLoad:
+        """Return the jobs of a manifest, checked on a thread.
+
+        :raises BadRequest: if that takes too long
+        """
+        async with self._checks:
+            try:
+                with working_time(MANIFEST_SECONDS):
+                    return await asyncio.to_thread(load_manifest, manifest, before=before)
+            except OutOfTime as error:
+                what = f"the manifest of host {host!r}" if host else "the kernel's own jobs file"
+                raise BadRequest(
+                    f"{what} is refused: {error}; give it fewer jobs or callables", field="manifest_json_zlib"
+                ) from None
 
     async def _keep(self, known: HostCatalogue, *, explicit: bool) -> bool:
         return await self._store.introduce_manifest(
@@ -115,9 +147,20 @@ class CatalogueService(Catalogue):
         manifest = {"host": _OWN_FILE, "job_files": [file.to_json()]}
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
         digest = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-        async with self._changing:
+        try:
+            load = await self._take_in_own(file, digest, manifest)
+        except BadRequest as error:
+            _LOG.error("%s; what was read before stays", error)
             before = self._hosts.get(_OWN_FILE)
-            known = await self._loaded(_OWN_FILE, digest, manifest)
+            return None if before is None else before.load
+        for problem in (*load.problems, *(each for job in load.jobs if not job.kept for each in job.problems)):
+            _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
+        _tell_kept(load)
+        return load
+
+    async def _take_in_own(self, file: JobFile, digest: str, manifest: Mapping[str, Any]) -> CatalogueLoad:
+        async with self._loaded(_OWN_FILE, digest, manifest) as known:
+            before = self._hosts.get(_OWN_FILE)
             if before is not None and before.digest == digest:
                 known = replace(known, introduced_at_us=before.introduced_at_us)
             else:
@@ -127,18 +170,28 @@ class CatalogueService(Catalogue):
                     _LOG.warning("the jobs of %s hold, and could not be kept: %s", file.path, error)
                     known = replace(known, digest="")
             await self._changed(_OWN_FILE, self.take_in(known))
-        load = known.load
-        for problem in (*load.problems, *(each for job in load.jobs if not job.kept for each in job.problems)):
-            _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
-        _tell_kept(load)
-        return load
+        return known.load
 
-    async def _loaded(self, host: str, digest: str, manifest: Mapping[str, Any]) -> HostCatalogue:
-        """Return a manifest's jobs, with the last good definition of each broken job that nobody clearly removed."""
-        before = self._hosts.get(host)
-        load = await asyncio.to_thread(load_manifest, manifest, before=None if before is None else before.load)
-        at_us = self._clock.now_us()
-        return HostCatalogue(host=host, digest=digest, introduced_at_us=at_us, manifest=manifest, load=load)
+    @asynccontextmanager
+    async def _loaded(self, host: str, digest: str, manifest: Mapping[str, Any]) -> AsyncIterator[HostCatalogue]:
+        """Hold the catalogue still, once a manifest's jobs are checked against what the host brought before.
+
+        The jobs keep the last good definition of each broken one that nobody clearly removed. Checking takes a while,
+        and does not keep other hosts waiting.
+
+        :raises BadRequest: if checking takes too long
+        """
+        async with self._of_host.setdefault(host, asyncio.Lock()):
+            while True:
+                before = self._hosts.get(host)
+                load = await self._checked(host, manifest, None if before is None else before.load)
+                async with self._changing:
+                    if self._hosts.get(host) is before:
+                        at_us = self._clock.now_us()
+                        yield HostCatalogue(
+                            host=host, digest=digest, introduced_at_us=at_us, manifest=manifest, load=load
+                        )
+                        return
 
     async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int, served: Collection[str] = ()) -> bool:
         """Return whether an instance brings no news: its manifest is, or once was, the host's catalogue.
@@ -158,15 +211,20 @@ class CatalogueService(Catalogue):
         return await self._store.knows_digest(host, digest)
 
     async def introduce(
-        self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool
+        self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool, size: int = 0
     ) -> tuple[bool, Sequence[str]]:
-        """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs."""
+        """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs.
+
+        :param size: its bytes, unpacked
+        :raises BadRequest: if checking it takes too long
+        :raises QuotaExceeded: if there is no room for it beside those of the other hosts
+        """
         known = self._hosts.get(host)
         if not explicit and known is not None and known.digest == digest:
             return True, _invalid(known)
-        async with self._changing:
+        await self._check_room(host, size)
+        async with self._loaded(host, digest, manifest) as known:
             before = self._hosts.get(host)
-            known = await self._loaded(host, digest, manifest)
             if not await self._keep(known, explicit=explicit):
                 await self._remember(known)
                 return False, _invalid(known)
@@ -177,6 +235,18 @@ class CatalogueService(Catalogue):
             await self._changed(host, change, digest=digest)
         return True, change.disabled
 
+    async def _check_room(self, host: str, size: int) -> None:
+        unknown = [each for each in self.hosts() if each.host not in self._bytes]
+        if unknown:  # those of an earlier kernel
+            self._bytes |= await asyncio.to_thread(lambda: {each.host: _size(each.manifest) for each in unknown})
+        others = sum(self._bytes[each.host] for each in self.hosts() if each.host != host)
+        if others + size > CATALOGUE_BYTES:
+            raise QuotaExceeded(
+                f"the manifest of host {host!r} has {size:,} bytes and those of the other hosts {others:,}, "
+                f"expected at most {CATALOGUE_BYTES:,} together; forget hosts that are gone: nomaflow hosts forget NAME"
+            )
+        self._bytes[host] = size
+
     async def _remember(self, known: HostCatalogue) -> None:
         """Remember a manifest that is not the catalogue: there may be instances that serve it."""
         served = await asyncio.to_thread(ServedManifest.of, known.load, known.manifest)
@@ -186,6 +256,7 @@ class CatalogueService(Catalogue):
         """Drop a host and return the job ids that this frees."""
         async with self._changing:
             released = await self._store.forget_host(host)
+            self._bytes.pop(host, None)
             await self._changed(host, self.drop(host))
         return sorted(released)
 
@@ -235,6 +306,10 @@ def _fires(expression: str, timezone: str, preset: str, after: datetime) -> Iter
             yield at, preset
     except CronError as error:  # an older version's snapshot, or a zone that the machine no longer has
         _LOG.debug("no next fire of %r: %s", expression, error)
+
+
+def _size(manifest: Mapping[str, Any]) -> int:
+    return len(json.dumps(manifest, separators=(",", ":")))
 
 
 def _refusal(job: Job) -> str:

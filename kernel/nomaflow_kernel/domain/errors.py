@@ -21,6 +21,9 @@ __all__ = [
     "ValuesRefused",
 ]
 
+_LISTED = 20
+"""The most names that an error lists."""
+
 
 class KernelError(Exception):
     """The root of the kernel's errors.
@@ -114,7 +117,8 @@ class UnknownHost(KernelError):
 
     def __init__(self, host: str, known: Sequence[str] = ()) -> None:
         self.host = host
-        names = ", ".join(repr(name) for name in known) or "none"
+        more = " …" if len(known) > _LISTED else ""
+        names = (", ".join(repr(name) for name in known[:_LISTED]) or "none") + more
         super().__init__(f"no host has the name {host[:64]!r}; known hosts: {names}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from nomaflow_api.near_names import near_names
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob
 from nomaflow_kernel.engine import stepping, triggering
 from nomaflow_kernel.engine.active import ActiveRun
@@ -93,7 +94,8 @@ def _may_call(state: EngineState, run: ActiveRun, target: str) -> bool:
 
 def _no_job_to_call(state: EngineState, run: ActiveRun, target: str) -> str:
     """Return the sentence on a job that does not exist or may not be called: a team need not learn which."""
-    near = [job_id for job_id in state.jobs.near(target) if job_id != target and _may_call(state, run, job_id)]
+    callable_ = (job_id for job_id in state.jobs.ids() if job_id != target and _may_call(state, run, job_id))
+    near = near_names(target, callable_)
     caller = _caller(state, run)
     if near or not caller:
         return UnknownJob(target, near).message

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
+from nomaflow_api.near_names import near_name
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord, RunRequest
 from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.reading.problems import nearest
 
 __all__ = ["replay_layers", "unknown_name"]
+
+_SEARCHED = 200
+"""The most names among which a near one is looked for: a thousand triggers of one call may each misspell a step."""
+_LISTED = 20
 
 
 def replay_layers(definition: JobDefinition, detail: RunDetail, command: TriggerCommand) -> RunRequest:
@@ -77,6 +82,8 @@ def _did_not_succeed(attempt: AttemptRecord | None) -> bool:
 
 def unknown_name(owner: str, noun: str, name: str, known: Collection[str]) -> str:
     """Return the sentence that refuses the name of a step or preset that a job or run does not have."""
-    near = nearest(name, known)
-    hint = f"did you mean {near!r}?" if near else f"it has {', '.join(map(repr, known)) or 'none'}"
+    near = near_name(name, islice(known, _SEARCHED))
+    more = ", …" if len(known) > _LISTED else ""
+    listed = ", ".join(map(repr, islice(known, _LISTED))) + more
+    hint = f"did you mean {near!r}?" if near else f"it has {listed or 'none'}"
     return f"{owner} has no {noun} {name[:64]!r}; {hint}"

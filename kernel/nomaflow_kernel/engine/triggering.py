@@ -102,7 +102,7 @@ def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
 def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
     job = state.jobs.job(command.job_id)
     if job is None:
-        raise UnknownJob(command.job_id, state.jobs.near(command.job_id))
+        raise UnknownJob(command.job_id)
     if job.removed:
         raise JobUnavailable(command.job_id, f"host {job.host!r} no longer has it")
     if not job.valid or job.definition is None:

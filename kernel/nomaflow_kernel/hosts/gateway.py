@@ -22,6 +22,7 @@ from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_kernel.hosts.registry import SessionRegistry
+from nomaflow_kernel.hosts.room import check_room
 from nomaflow_kernel.hosts.session import Session
 
 __all__ = ["GatewaySettings", "HostGateway"]
@@ -80,6 +81,7 @@ class HostGateway:
             await self._is_news(hello, digest, hello.loaded_at_us) or not self._manifests.knows_code(hello.host, digest)
         )
         self._check_instance(hello.incarnation, hello.host)
+        check_room(hello, known={each.host for each in self._manifests.hosts()}, sessions=self._sessions)
         session = Session(hello=hello, loading=hello.loading or wanted)
         # Before the engine knows it: callers that see that it is loading can wait for it.
         self._sessions.add(session)
@@ -243,16 +245,20 @@ class HostGateway:
         audit_about(f"host:{hello.host}")
         # In a thread: a large manifest takes a while to parse.
         try:
-            manifest = await asyncio.to_thread(
+            manifest, size = await asyncio.to_thread(
                 open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
             )
         except BadRequest:
             self._sessions.loaded(request.incarnation)  # it will not send it again
             raise
         explicit = request.explicit or await self._is_news(hello, request.digest, request.loaded_at_us)
-        current, disabled = await self._manifests.introduce(
-            hello.host, digest=request.digest, manifest=manifest, explicit=explicit
-        )
+        try:
+            current, disabled = await self._manifests.introduce(
+                hello.host, digest=request.digest, manifest=manifest, explicit=explicit, size=size
+            )
+        except BadRequest:
+            self._sessions.loaded(request.incarnation)
+            raise
         self._sessions.loaded(request.incarnation, digest=request.digest)
         self._engine.look_again(hello.host)
         claimed = self._manifests.foreign_ids(hello.host) if current else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from nomaflow_api.bounds import ENDED_INCARNATIONS, INVENTORY, SLOTS_OF_INSTANCE, WORKERS_OF_INSTANCE, in_range
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.letters import InventoryLine
@@ -27,7 +28,6 @@ PROTOCOL_MAX = 1
 
 _HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _INCARNATION = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_INVENTORY = 20_000
 _SENTENCE = 500
 _PROBLEMS = 20
 _JOB_IDS = 50
@@ -66,6 +66,9 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
             field="hello.host",
         )
     check_incarnation(message.incarnation)
+    for field, count in (("max_async", message.max_async), ("max_sync", message.max_sync)):
+        _check_most(count, "steps at once", SLOTS_OF_INSTANCE, field=f"hello.{field}")
+    _check_most(len(message.ended_incarnations), "incarnations", ENDED_INCARNATIONS, field="hello.ended_incarnations")
     return InstanceHello(
         host=message.host,
         incarnation=message.incarnation,
@@ -78,8 +81,8 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         max_async=message.max_async,
         max_sync=message.max_sync,
         inventory=_read_inventory(message.inventory),
-        ended_incarnations=tuple(message.ended_incarnations[:1000]),
-        loaded_at_us=message.loaded_at_us,
+        ended_incarnations=tuple(message.ended_incarnations),
+        loaded_at_us=_moment(message.loaded_at_us, "hello.loaded_at_us"),
         isolation_mechanism=message.isolation_mechanism[:32],
         watching=message.watching,
         loading=message.loading,
@@ -89,7 +92,10 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
 
 
 def read_load(message: gateway.LoadState) -> LoadInfo:
-    """Return the result of a load."""
+    """Return the result of a load.
+
+    :raises BadRequest: if it is of an impossible time
+    """
     if message.HasField("refused"):
         return LoadInfo(refused=_refused_load(message.refused))
     loaded = message.loaded
@@ -103,9 +109,20 @@ def read_load(message: gateway.LoadState) -> LoadInfo:
     )
 
 
+def _check_most(count: int, noun: str, most: int, *, field: str) -> None:
+    if count > most:
+        raise BadRequest(f"{field} has {count:,} {noun}, expected at most {most:,}", field=field)
+
+
+def _moment(at_us: int, field: str) -> int:
+    if not in_range(at_us):
+        raise BadRequest(f"{field} is {at_us}, expected microseconds from 1970 to 9999", field=field)
+    return at_us
+
+
 def _refused_load(message: job_pb2.RefusedLoad) -> RefusedLoad:
     return RefusedLoad(
-        at_us=message.at.ToMicroseconds(),
+        at_us=_moment(message.at.seconds * 1_000_000 + message.at.nanos // 1000, "refused_load.at"),
         message=message.message[:_SENTENCE],
         problems=tuple(
             Problem(
@@ -127,15 +144,16 @@ def _read_inventory(letter: bytes) -> tuple[InventoryLine, ...]:
         inventory = open_inventory(letter) if letter else []
     except LetterError as error:
         raise BadRequest(str(error), field="hello.inventory") from None
-    if len(inventory) > _INVENTORY:
-        raise BadRequest(
-            f"the inventory has {len(inventory)} attempts, expected at most {_INVENTORY}", field="hello.inventory"
-        )
+    _check_most(len(inventory), "attempts", INVENTORY, field="hello.inventory")
     return tuple(inventory)
 
 
 def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
-    """Return the contents of a heartbeat."""
+    """Return the contents of a heartbeat.
+
+    :raises BadRequest: if it has too many workers, or an impossible time
+    """
+    _check_most(len(message.workers), "workers", WORKERS_OF_INSTANCE, field="heartbeat.workers")
     workers = None
     if not message.workers_unchanged:
         workers = tuple(
@@ -150,7 +168,7 @@ def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
         draining=message.draining,
         generation=min(message.generation, _NUMBER),
         manifest_digest=message.manifest_digest[:128],
-        loaded_at_us=message.loaded_at_us,
+        loaded_at_us=_moment(message.loaded_at_us, "heartbeat.loaded_at_us"),
         loading=message.loading,
         workers=workers,
     )

@@ -7,19 +7,19 @@ import re
 import zlib
 from typing import Any
 
+from nomaflow_api.bounds import MANIFEST_BYTES, MANIFEST_VALUES
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_project.jobs.manifest import ManifestError, check_manifest
 
-__all__ = ["MAX_MANIFEST_BYTES", "open_manifest"]
+__all__ = ["open_manifest"]
 
-MAX_MANIFEST_BYTES = 16 * 1024 * 1024
-"""The largest manifest, unpacked."""
-
+_FIELD = "manifest_json_zlib"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-def open_manifest(packed: bytes, *, digest: str, host: str) -> dict[str, Any]:
-    """Return the manifest that ``packed`` holds in zlib's format.
+def open_manifest(packed: bytes, *, digest: str, host: str) -> tuple[dict[str, Any], int]:
+    """Return the manifest that ``packed`` holds in zlib's format, and its bytes.
 
     :param digest: the digest given by the sender; verified
     :param host: the name of the sender; the manifest must be of that host
@@ -31,33 +31,42 @@ def open_manifest(packed: bytes, *, digest: str, host: str) -> dict[str, Any]:
     actual = "sha256:" + hashlib.sha256(body).hexdigest()
     if actual != digest:
         raise BadRequest(f"the manifest's digest is {actual}, expected {digest} as announced", field="digest")
+    values = sum(map(body.count, (b",", b"[", b"{")))  # at least as many as there are, and counted at once
+    if values > MANIFEST_VALUES:
+        raise BadRequest(
+            f"the manifest of host {host!r} has about {values:,} values, expected at most {MANIFEST_VALUES:,}; "
+            "give the host fewer jobs or callables",
+            field=_FIELD,
+        )
     try:
         manifest = loads_plain(body.decode("utf-8"), path="manifest")
     except (UnicodeDecodeError, ValueCodecError) as error:
-        raise BadRequest(f"the manifest cannot be read: {error}", field="manifest_json_zlib") from None
+        raise BadRequest(f"the manifest cannot be read: {error}", field=_FIELD) from None
     if not isinstance(manifest, dict):
-        raise BadRequest(
-            f"the manifest is a JSON {type(manifest).__name__}, expected an object", field="manifest_json_zlib"
-        )
+        raise BadRequest(f"the manifest is a JSON {type(manifest).__name__}, expected an object", field=_FIELD)
     if manifest.get("host") != host:
         raise BadRequest(
-            f"the manifest is of host {manifest.get('host')!r}, expected {host!r} as in the session",
-            field="manifest_json_zlib",
+            f"the manifest is of host {str(manifest.get('host'))[:80]!r}, expected {host!r} as in the session",
+            field=_FIELD,
         )
-    return manifest
+    try:
+        check_manifest(manifest)
+    except ManifestError as error:
+        raise BadRequest(str(error), field=_FIELD) from None
+    return manifest, len(body)
 
 
 def _unpack(packed: bytes) -> bytes:
     unpacker = zlib.decompressobj()
     try:
-        body = unpacker.decompress(packed, MAX_MANIFEST_BYTES)
+        body = unpacker.decompress(packed, MANIFEST_BYTES)
     except zlib.error as error:
-        raise BadRequest(f"the manifest is not in zlib's format: {error}", field="manifest_json_zlib") from None
+        raise BadRequest(f"the manifest is not in zlib's format: {error}", field=_FIELD) from None
     if unpacker.unconsumed_tail:
         raise BadRequest(
-            f"the manifest has more than {MAX_MANIFEST_BYTES} bytes unpacked; give the host fewer callables",
-            field="manifest_json_zlib",
+            f"the manifest has more than {MANIFEST_BYTES:,} bytes unpacked; give the host fewer callables",
+            field=_FIELD,
         )
     if not unpacker.eof:
-        raise BadRequest("the manifest ends early; send it whole", field="manifest_json_zlib")
+        raise BadRequest("the manifest ends early; send it whole", field=_FIELD)
     return body

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from nomaflow_api.near_names import near_names
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -29,7 +30,8 @@ from nomaflow_kernel.rpc.discretion import (
     run_without_values,
 )
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
-from nomaflow_kernel.rpc.requests import check_host, check_job_id
+from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_tag
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
@@ -37,6 +39,8 @@ __all__ = ["CatalogueCalls", "target_of"]
 
 _FIRES = 10
 _FIRES_IN_LISTS = 1
+_JOBS_PER_PAGE = 500
+_HOSTS_PER_PAGE = 200
 _JOBS_PER_TURN = 25
 
 
@@ -60,47 +64,72 @@ class CatalogueCalls:
         self._store = store
         self._clock = clock
 
-    def check_known(self, scope: str, name: str) -> None:
+    def check_known(self, scope: str, name: str, caller: Caller) -> None:
         """Check that the target of a pause exists.
 
         :raises UnknownJob: if there is no such job
         :raises UnknownHost: if there is no such host
         """
         if scope == "job" and self._catalogue.job(name) is None:
-            raise UnknownJob(name, self._catalogue.near(name))
+            raise self.unknown_job(name, caller)
         if scope == "host":
             self._check_host(name)
 
+    def unknown_job(self, job_id: str, caller: Caller) -> UnknownJob:
+        """Return the error about an unknown id, with up to three near ones of jobs that the caller may read."""
+        return UnknownJob(job_id, near_names(job_id, self._ids_read_by(caller)))
+
+    def _ids_read_by(self, caller: Caller) -> Iterable[str]:
+        if caller.principal.may_all(Verb.READ):
+            return self._catalogue.ids()
+        may, job = caller.principal.may, self._catalogue.job
+        return (job_id for job_id in self._catalogue.ids() if (of := job(job_id)) and may(Verb.READ, target_of(of)))
+
     async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
-        """Return the part of the catalogue that the caller may read."""
+        """Return a page of the part of the catalogue that the caller may read."""
         if request.host:
             check_host(request.host)
+        check_tag(request.tag)
+        most, after = page_size(request.page_size, _JOBS_PER_PAGE), page_key(request.page_token, 2)
         may = caller.principal.may
         chosen = [
-            entry for entry in self._catalogue.jobs() if _chosen(entry, request) and may(Verb.READ, target_of(entry))
+            entry
+            for entry in self._catalogue.jobs(after=after)
+            if _chosen(entry, request) and may(Verb.READ, target_of(entry))
         ]
-        last_runs = await self._store.last_runs([entry.job_id for entry in chosen])
+        of_page = chosen[:most]
+        last_runs = await self._store.last_runs([entry.job_id for entry in of_page])
         pauses = Pauses(self._engine.pauses())
-        jobs = []
-        for index, entry in enumerate(chosen):
+        page: Page[job_pb2.Job] = Page()
+        for index, entry in enumerate(of_page):
             if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
             job = self._job(entry, pauses, fires=_FIRES_IN_LISTS, last_run=last_runs.get(entry.job_id))
-            jobs.append(self._shown(job, entry, caller))
-        problems = [
-            encode(job_pb2.Problem, problem)
+            page.add(self._shown(job, entry, caller))
+            if page.full:
+                break
+        left = len(chosen) > len(page.entries)
+        return kernel.ListJobsResponse(
+            jobs=page.entries,
+            problems=() if after else listed_problems(self._file_problems(caller)),
+            next_page_token=page_token(of_page[len(page.entries) - 1].key) if left else "",
+        )
+
+    def _file_problems(self, caller: Caller) -> list[Problem]:
+        may = caller.principal.may
+        return [
+            problem
             for known in self._catalogue.hosts()
             if may(Verb.READ, Target(host=known.host)) and may(Verb.LOGS, Target(host=known.host))
             for problem in known.load.problems
         ]
-        return kernel.ListJobsResponse(jobs=jobs, problems=problems)
 
     async def get_job(self, request: kernel.GetJobRequest, caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
         check_job_id(request.job_id)
         entry = self._catalogue.job(request.job_id)
         if entry is None:
-            raise UnknownJob(request.job_id, self._catalogue.near(request.job_id))
+            raise self.unknown_job(request.job_id, caller)
         last_runs = await self._store.last_runs([request.job_id])
         pauses = Pauses(self._engine.pauses())
         message = self._job(entry, pauses, fires=_FIRES, last_run=last_runs.get(request.job_id))
@@ -108,28 +137,36 @@ class CatalogueCalls:
             message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
         return kernel.GetJobResponse(job=self._shown(message, entry, caller))
 
-    async def list_hosts(self, _request: kernel.ListHostsRequest, caller: Caller) -> kernel.ListHostsResponse:
-        """Return the hosts that the caller may read, and their instances."""
+    async def list_hosts(self, request: kernel.ListHostsRequest, caller: Caller) -> kernel.ListHostsResponse:
+        """Return a page of the hosts that the caller may read, and their instances."""
+        most, after = page_size(request.page_size, _HOSTS_PER_PAGE), page_key(request.page_token, 1)
+        may = caller.principal.may
         known = {each.host: each for each in self._catalogue.hosts()}
         pauses = Pauses(self._engine.pauses())
         instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
             instances.setdefault(status.hello.host, []).append(status)
-        hosts = [
-            host_message(
+        names = sorted(
+            name
+            for name in self._host_names()
+            if (after is None or name > after[0]) and may(Verb.READ, Target(host=name))
+        )
+        page: Page[job_pb2.Host] = Page()
+        for name in names[:most]:
+            message = host_message(
                 name,
                 known=known.get(name) or HostCatalogue(host=name),
                 instances=instances.get(name, ()),
                 queued=self._engine.queued_count(name),
                 pause=pauses.of_host(name),
             )
-            for name in sorted(self._host_names())
-            if caller.principal.may(Verb.READ, Target(host=name))
-        ]
-        may = caller.principal.may
-        return kernel.ListHostsResponse(
-            hosts=[each if may(Verb.LOGS, Target(host=each.name)) else host_without_values(each) for each in hosts]
-        )
+            page.add(message if may(Verb.LOGS, Target(host=name)) else host_without_values(message))
+            if page.full:
+                break
+            await asyncio.sleep(0)  # a host may have many workers; give other tasks a turn
+        left = len(names) > len(page.entries)
+        token = page_token([page.entries[-1].name]) if left else ""
+        return kernel.ListHostsResponse(hosts=page.entries, next_page_token=token)
 
     async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""

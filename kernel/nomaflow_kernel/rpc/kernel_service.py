@@ -15,7 +15,7 @@ from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownJob
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
@@ -26,7 +26,9 @@ from nomaflow_kernel.rpc.log_reading import LogReading
 from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
+    check_kinds,
     check_run_id,
+    check_step,
     page_start,
     pause_record,
     pause_scope,
@@ -134,7 +136,15 @@ class KernelService:
         for index, found in zip(examined, validated, strict=True):
             answers[index] = kernel.TriggerRunResponse(warnings=found) if isinstance(found, tuple) else found
         answers.update(zip(made, await self._start(list(made.values())), strict=True))
-        return [answers[index] for index in range(len(requests))]
+        return self._with_near_ids([answers[index] for index in range(len(requests))], caller)
+
+    def _with_near_ids(self, answers: list[_Answer], caller: Caller) -> list[_Answer]:
+        """Add near ids to the first answer about an unknown job: one search, however many there are."""
+        for index, answer in enumerate(answers):
+            if isinstance(answer, UnknownJob):
+                answers[index] = self.catalogue_calls.unknown_job(answer.job_id, caller)
+                break
+        return answers
 
     async def _start(self, commands: Sequence[TriggerCommand]) -> list[_Answer]:
         """Start runs in one commit, except those that are not admitted."""
@@ -185,8 +195,7 @@ class KernelService:
         """Yield all events that the caller may read, endlessly."""
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
-        if len(request.kinds) > 64 or any(len(kind) > 64 for kind in request.kinds):
-            raise BadRequest("kinds has more than 64 items, or one of more than 64 characters", field="kinds")
+        check_kinds(request.kinds)
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
         return self._watching.events(after, tuple(request.kinds), caller)
 
@@ -195,13 +204,14 @@ class KernelService:
         check_run_id(request.run_id)
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
+        check_step(request.step)
         request.after_seq = _seq(request.after_seq)
         return self._logs.read(request)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""
         pause = pause_record(request, caller, now_us=self._clock.now_us())
-        self.catalogue_calls.check_known(pause.scope, pause.name)
+        self.catalogue_calls.check_known(pause.scope, pause.name, caller)
         await self._engine.set_pause(pause)
         return kernel.PauseResponse(pause=pause_message(pause))
 
@@ -211,7 +221,7 @@ class KernelService:
         scope, name = pause_scope(request.job_id, request.host)
         was_paused = await self._engine.clear_pause(scope, name)
         if not was_paused:
-            self.catalogue_calls.check_known(scope, name)
+            self.catalogue_calls.check_known(scope, name, caller)
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
 from nomaflow_api.v1.letters import LogCodec
-from nomaflow_api.v1.log_lines import CONTINUED, SHARED, decode_lines
+from nomaflow_api.v1.log_lines import CONTINUED, SHARED, LogChunkError, decode_line, split_lines
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.history.feed import EventFeed, RunSubscription
 from nomaflow_kernel.history.port import RunDetail, Store
@@ -119,34 +119,45 @@ def _matching(chunk: LogChunkRecord, query: ReadLogsRequest, after: int) -> Iter
 
 
 def _lines(chunk: LogChunkRecord) -> Iterator[log_pb2.LogLine]:
-    """Yield the lines of a chunk. An unreadable chunk becomes one line with the error; the log continues after it."""
+    """Yield the lines of a chunk. A line that cannot be read becomes one that says so; the others stay readable."""
     seq, end = chunk.first_seq, chunk.first_seq + chunk.line_count
-    trouble = "the chunk ends early"
+    trouble, at_us = "the chunk ends early", chunk.last_at_us
     try:
-        for line in decode_lines(chunk.body, compressed=chunk.codec == LogCodec.JSONL_ZLIB):
+        for raw in split_lines(chunk.body, compressed=chunk.codec == LogCodec.JSONL_ZLIB):
             if seq == end:
                 return
-            yield log_pb2.LogLine(
-                seq=seq,
-                at_us=line.at_us,
-                level=max(0, min(line.level, 2**32 - 1)),
-                logger=line.logger.encode("utf-8", "replace").decode(),
-                step=chunk.step,
-                attempt=chunk.attempt,
-                message=line.message_bytes,
-                continued=bool(line.flags & CONTINUED),
-                shared=bool(line.flags & SHARED),
-            )
+            try:
+                line = decode_line(raw)
+            except LogChunkError as error:
+                yield _unreadable(chunk, seq, at_us, f"this line cannot be read: {error}")
+            else:
+                at_us = line.at_us
+                yield log_pb2.LogLine(
+                    seq=seq,
+                    at_us=at_us,
+                    level=max(0, min(line.level, 2**32 - 1)),
+                    logger=line.logger.encode("utf-8", "replace").decode(),
+                    step=chunk.step,
+                    attempt=chunk.attempt,
+                    message=line.message_bytes,
+                    continued=bool(line.flags & CONTINUED),
+                    shared=bool(line.flags & SHARED),
+                )
             seq += 1
-    except ValueError as error:  # LogChunkError, or a number that none of our lines has
+    except LogChunkError as error:
         trouble = str(error)
     if seq < end:
-        yield log_pb2.LogLine(
-            seq=seq,
-            at_us=chunk.last_at_us,
-            level=_ERROR_LEVEL,
-            logger="nomaflow.kernel",
-            step=chunk.step,
-            attempt=chunk.attempt,
-            message=f"{end - seq} lines cannot be read: {trouble}".encode("utf-8", "replace"),
-        )
+        missing = "1 line" if end - seq == 1 else f"{end - seq} lines"
+        yield _unreadable(chunk, seq, at_us, f"{missing} cannot be read: {trouble}")
+
+
+def _unreadable(chunk: LogChunkRecord, seq: int, at_us: int, trouble: str) -> log_pb2.LogLine:
+    return log_pb2.LogLine(
+        seq=seq,
+        at_us=at_us,
+        level=_ERROR_LEVEL,
+        logger="nomaflow.kernel",
+        step=chunk.step,
+        attempt=chunk.attempt,
+        message=trouble.encode("utf-8", "replace"),
+    )

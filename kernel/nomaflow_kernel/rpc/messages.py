@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
+from nomaflow_api.bounds import LISTED_WORKERS
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.catalogue import HostCatalogue, Job
@@ -17,6 +18,7 @@ from nomaflow_kernel.engine.plan import PlannedStep, plan_run
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.port import PauseRecord, RunDetail
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, EventRecord, RunRecord
+from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_project.jobs.definitions import JobDefinition
 
 __all__ = [
@@ -121,8 +123,10 @@ def job_message(
         definition,
         kept=loaded.kept and entry.runnable,
         held=loaded.held if entry.runnable else "",
+        owner=loaded.host,
         step_names=[step.name for step in definition.steps],
         preset_names=[preset.name for preset in definition.presets],
+        problems=listed_problems(loaded.problems),
         digest=definition.digest if entry.definition else "",
         next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
         pause=pause_message(pauses.of_job(entry.job_id, entry.host)),
@@ -157,7 +161,7 @@ def host_message(
         introduced_at=timestamp(known.introduced_at_us) if known.introduced_at_us else None,
         job_count=len(known.load.jobs),
         callable_count=len(callables) if isinstance(callables, Mapping) else 0,
-        problems=[encode(job_pb2.Problem, problem) for problem in known.load.problems],
+        problems=listed_problems(known.load.problems),
         queued=queued,
         pause=pause_message(pause),
     )
@@ -178,6 +182,6 @@ def _instance_message(status: Instance) -> job_pb2.Instance:
         last_heartbeat_at=status.last_heartbeat_us or None,
         workers=[
             encode(job_pb2.WorkerInfo, worker, kind="exclusive" if worker.exclusive else "shared")
-            for worker in beat.workers or ()
+            for worker in (beat.workers or ())[:LISTED_WORKERS]
         ],
     )

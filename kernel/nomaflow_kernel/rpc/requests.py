@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
@@ -26,7 +27,10 @@ __all__ = [
     "MAX_BATCH",
     "check_host",
     "check_job_id",
+    "check_kinds",
     "check_run_id",
+    "check_step",
+    "check_tag",
     "page_start",
     "pause_record",
     "pause_scope",
@@ -44,6 +48,7 @@ _PARAMS_BYTES = 256 * 1024
 _NAME_LENGTH = 128
 _WHY_LENGTH = 1000
 _STEPS = 1000
+_KINDS = 64
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_UNSPECIFIED: TriggerKind.API,
@@ -52,7 +57,7 @@ _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_MANUAL: TriggerKind.MANUAL,
 }
 _RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
-_LAST_SECOND = 253_402_300_799
+_LAST_SECOND = LAST_MOMENT_US // 1_000_000
 
 
 def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> TriggerCommand:
@@ -209,6 +214,31 @@ def check_host(host: str) -> None:
         raise BadRequest(f"host is {host[:80]!r}, expected the name of a host", field="host")
 
 
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Check that events could have these kinds.
+
+    :raises BadRequest: if they could not
+    """
+    if len(kinds) > _KINDS or not all(kind.isascii() and kind.isprintable() and len(kind) <= _KINDS for kind in kinds):
+        raise BadRequest(f"kinds has {len(kinds)} items, expected at most {_KINDS} names of events", field="kinds")
+
+
+def check_step(name: str) -> None:
+    """Check that a step could have this name; an empty one asks for none.
+
+    :raises BadRequest: if it could not
+    """
+    _printable(name, "step")
+
+
+def check_tag(tag: str) -> None:
+    """Check that a job could have this tag; an empty one asks for none.
+
+    :raises BadRequest: if it could not
+    """
+    _printable(tag, "tag")
+
+
 def person(by: str, caller: Caller) -> str:
     """Return the author for the record: the principal, and the request's ``by`` as a note on whose behalf.
 
@@ -313,4 +343,6 @@ def _microseconds(request: Message, field: str) -> int | None:
         raise BadRequest(
             f"{field} is {stamp.seconds} seconds after 1970, expected a time from 1970 to 9999", field=field
         )
+    if not 0 <= stamp.nanos < 1_000_000_000:
+        raise BadRequest(f"{field} has {stamp.nanos} nanoseconds, expected 0 to 999,999,999", field=field)
     return stamp.seconds * 1_000_000 + stamp.nanos // 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nomaflow_project.reading.problems import nearest
+from nomaflow_api.near_names import near_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ class ConnectorUnknown(ConnectorsError, LookupError):
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         """Name the entry asked for and the known ones."""
         names = sorted(known)
-        near = nearest(str(name), names)
+        near = near_name(str(name), names)
         hint = f"did you mean {near!r}? " if near else ""
         listed = ", ".join(map(repr, names)) or "none"
         super().__init__(f"there is no {what} {name!r} ({hint}known: {listed})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.near_names import near_name
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_project.reading.references import reference_error
 from nomaflow_project.reading.worker_environment import withheld_hint
@@ -79,8 +79,8 @@ def parse_reference(text: str) -> Reference:
 
 def near(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"``, or an empty text if no known name is near."""
-    matches = difflib.get_close_matches(name, sorted(known), n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    meant = near_name(name, known)
+    return f" (did you mean {meant!r}?)" if meant else ""
 
 
 def resolve_reference(
@@ -133,8 +133,8 @@ def _missing_attribute(owner: Any, name: str, done: str) -> str:
     else:
         known = [each for each in dir(owner) if not each.startswith("_")]
         where, noun, file = done, "attribute", None
-    meant = difflib.get_close_matches(name, sorted(known), n=1)
-    hint = f"; did you mean {meant[0]!r}?" if meant else f"; its file is {file}" if file else ""
+    meant = near_name(name, known)
+    hint = f"; did you mean {meant!r}?" if meant else f"; its file is {file}" if file else ""
     return f"{where} has no {noun} {name!r}{hint}"
 
 

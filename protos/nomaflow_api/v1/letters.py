@@ -17,6 +17,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from nomaflow_api.bounds import LAST_MOMENT_US, REPORTED_EVENTS
+
 __all__ = [
     "MAX_TEXT",
     "AckStatus",
@@ -52,7 +54,8 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Texts = Annotated[tuple[Text, ...], Meta(max_length=100)]
 Code = Annotated[str, Meta(max_length=64)]
 Key = Annotated[str, Meta(max_length=400, pattern=r"^[^/\0]+/.+/[0-9]+$")]
-Moment = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Moment = Annotated[int, Meta(ge=0, le=LAST_MOMENT_US)]
+Rows = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
@@ -337,7 +340,7 @@ class CallOutcome(Letter, frozen=True, kw_only=True):
     reason: Text = ""
     error: Text = ""
     exception_types: Texts = ()
-    rows_affected: Moment | None = None
+    rows_affected: Rows | None = None
     extras_json: Annotated[bytes, Meta(max_length=2 * _MAX_BODY_BYTES)] = b""
     has_result: bool = False
     warnings: Texts = ()
@@ -354,7 +357,7 @@ class AttemptReport(Letter, frozen=True, kw_only=True):
 
     attempt_key: Key
     first_seq: Annotated[int, Meta(ge=1, le=2**53)]
-    events: tuple[bytes, ...] = ()
+    events: Annotated[tuple[bytes, ...], Meta(max_length=REPORTED_EVENTS)] = ()
     unknown: bool = False
 
 

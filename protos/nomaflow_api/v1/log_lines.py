@@ -8,11 +8,13 @@ lines, compressed in zlib's format if that makes it smaller.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
+from nomaflow_api.bounds import LAST_MOMENT_US, in_range
 from nomaflow_api.v1.letters import LogChunk, LogCodec
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ __all__ = [
     "decode_lines",
     "encode_line",
     "pack_lines",
+    "split_lines",
     "split_message",
 ]
 
@@ -42,6 +45,11 @@ MAX_UNPACKED_BYTES = 2 * 1024 * 1024
 """The largest chunk, unpacked."""
 
 _WORTH_COMPRESSING = 256
+# The whole of JSON that a line may be: flat, so that nothing a host sends makes a parser recurse.
+_LINE = re.compile(
+    rb'\[(-?[0-9]{1,19}),(-?[0-9]{1,19}),("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")'
+    rb',("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")(?:,([0-9]{1,9}))?\]\n?'
+)
 
 
 class LogChunkError(ValueError):
@@ -72,7 +80,11 @@ class LogLine:
 
 
 def encode_line(level: int, at_us: int, logger: str, message: str, flags: int = 0) -> bytes:
-    """Return one line with its line feed. The message should be at most `MAX_LINE_BYTES` (see `split_message`)."""
+    """Return one line with its line feed. The message should be at most `MAX_LINE_BYTES` (see `split_message`).
+
+    A time outside of all calendars, from a clock that somebody replaced, becomes the nearest one inside.
+    """
+    at_us = at_us if in_range(at_us) else min(max(at_us, 0), LAST_MOMENT_US)
     tail = f",{flags}]\n" if flags else "]\n"
     head = f"[{level},{at_us},{encode_basestring_ascii(logger)},{encode_basestring_ascii(message)}"
     return (head + tail).encode("ascii")
@@ -117,27 +129,41 @@ def decode_lines(body: bytes, *, compressed: bool) -> Iterator[LogLine]:
 
     :raises LogChunkError: if it is not compressed as said, larger than `MAX_UNPACKED_BYTES`, or not lines
     """
-    for line in (_unpack(body) if compressed else body).splitlines():
-        yield decode_line(line)
+    return map(decode_line, split_lines(body, compressed=compressed))
+
+
+def split_lines(body: bytes, *, compressed: bool) -> list[bytes]:
+    """Return the lines of a chunk, not decoded yet.
+
+    :raises LogChunkError: if it is not compressed as said, or larger than `MAX_UNPACKED_BYTES`
+    """
+    return (_unpack(body) if compressed else body).splitlines()
 
 
 def decode_line(line: bytes) -> LogLine:
     """Return one line decoded.
 
-    :raises LogChunkError: if it is not a line
+    :raises LogChunkError: if it is not a line, or of a time that no calendar has
     """
-    try:
-        level, at_us, logger, message, *flags = json.loads(line)
-        return LogLine(
-            level=int(level),
-            at_us=int(at_us),
-            logger=str(logger),
-            message=str(message),
-            flags=int(flags[0]) if flags else 0,
-        )
-    except (ValueError, TypeError) as error:
-        shown = line[:80]
-        raise LogChunkError(f"expected a log line [level, at_us, logger, message], got {shown!r}") from error
+    parts = _LINE.fullmatch(line)
+    if parts is not None:
+        at_us = int(parts[2])
+        try:
+            if in_range(at_us):
+                return LogLine(
+                    level=int(parts[1]),
+                    at_us=at_us,
+                    logger=_text(parts[3]),
+                    message=_text(parts[4]),
+                    flags=int(parts[5] or 0),
+                )
+        except ValueError:  # an escape that JSON does not have, or bytes that are not UTF-8
+            pass
+    raise LogChunkError(f"expected a log line [level, at_us, logger, message], got {line[:80]!r}")
+
+
+def _text(quoted: bytes) -> str:
+    return str(json.loads(quoted)) if b"\\" in quoted else quoted[1:-1].decode("utf-8")
 
 
 def _unpack(body: bytes) -> bytes:

@@ -30,7 +30,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import NoneType
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -39,8 +39,11 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nomaflow_api.bounds import LAST_MOMENT_US
+
 __all__ = ["decode", "encode", "timestamp"]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=Message)
 _Convert = Callable[[Any], Any]
@@ -54,11 +57,18 @@ def decode(kind: type[_T], message: Message) -> _T:
 def encode(kind: type[_M], /, *sources: object, **given: Any) -> _M:
     """Return a message made of the attributes of values, and of given fields.
 
+    Lone surrogates in a text become their escapes, such as ``\\udc80``.
+
     :param sources: for each field the first of them with its attribute is used
     :param given: fields by name, in the same form as attributes, or messages; they override attributes
     :raises TypeError: if a field is neither given nor an attribute
     """
-    made: _M = _encoder(kind, tuple(map(type, sources)), tuple(given))(sources, given)
+    types, names = tuple(map(type, sources)), tuple(given)
+    try:
+        made: _M = _encoder(kind, types, names)(sources, given)
+    except UnicodeEncodeError:
+        # A text has a lone surrogate, as from a file's name that is not UTF-8: the wire carries Unicode only.
+        made = _encoder(kind, types, names, lenient=True)(sources, given)
     return made
 
 
@@ -140,7 +150,11 @@ def _composed(first: _Convert, second: _Convert) -> _Convert:
 
 
 def _instant(stamp: Timestamp) -> datetime | None:
-    return stamp.ToDatetime(tzinfo=UTC) if stamp.seconds or stamp.nanos else None
+    if not (stamp.seconds or stamp.nanos):
+        return None
+    # No peer of ours sends a time that no calendar has; whoever does is shown the last one that has a date.
+    at_us = stamp.seconds * 1_000_000 + stamp.nanos // 1000
+    return _EPOCH + timedelta(microseconds=min(max(at_us, 0), LAST_MOMENT_US))
 
 
 def _text(raw: bytes) -> str:
@@ -162,7 +176,9 @@ def _names(enum: EnumDescriptor) -> _Names:
 
 
 @functools.cache
-def _encoder(kind: type[Message], sources: tuple[type[Any], ...], given: tuple[str, ...]) -> Callable[[Any, Any], Any]:
+def _encoder(
+    kind: type[Message], sources: tuple[type[Any], ...], given: tuple[str, ...], *, lenient: bool = False
+) -> Callable[[Any, Any], Any]:
     scope: dict[str, Any] = {"kind": kind}
     arguments = []
     for field in kind.DESCRIPTOR.fields:
@@ -171,6 +187,8 @@ def _encoder(kind: type[Message], sources: tuple[type[Any], ...], given: tuple[s
             index, attribute = _attribute_for(kind, field, sources)
             value = f"sources[{index}].{attribute}"
         convert = _encoding_of_one(field)
+        if lenient and field.type == FieldDescriptor.TYPE_STRING:
+            convert = _well_formed
         if convert is not None:
             scope[f"to_{name}"] = _each(convert) if _is_repeated(kind, field) else convert
             value = f"None if (value := {value}) is None else to_{name}(value)"
@@ -202,6 +220,10 @@ def _encoding_of_one(field: FieldDescriptor) -> _Convert | None:
         names = _names(field.enum_type).items()
         return {text: number for number, name in names for text in (name, name.lower())}.__getitem__
     return _bytes if field.type == FieldDescriptor.TYPE_BYTES else None
+
+
+def _well_formed(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _bytes(value: bytes | str | Mapping[str, Any]) -> bytes:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
+from nomaflow_api.bounds import REPORTED_ATTEMPTS
 from nomaflow_api.v1.letters import (
     MAX_TEXT,
     AttemptAck,
@@ -71,7 +73,9 @@ open_checked_steps: Callable[[bytes], list[CheckedStep]] = _opener(list[CheckedS
 open_problems: Callable[[bytes], list[ValueProblem]] = _opener(list[ValueProblem], "the problems of values")
 open_event: Callable[[bytes], Event] = _opener(Event, "an event")
 open_outcome: Callable[[bytes], CallOutcome] = _opener(CallOutcome, "an outcome")
-open_reports: Callable[[bytes], list[AttemptReport]] = _opener(list[AttemptReport], "a report")
+open_reports: Callable[[bytes], list[AttemptReport]] = _opener(
+    Annotated[list[AttemptReport], Meta(max_length=REPORTED_ATTEMPTS)], "a report"
+)
 open_acks: Callable[[bytes], list[AttemptAck]] = _opener(list[AttemptAck], "an answer to a report")
 open_inventory: Callable[[bytes], list[InventoryLine]] = _opener(list[InventoryLine], "the inventory")
 open_verdicts: Callable[[bytes], list[Verdict]] = _opener(list[Verdict], "the verdicts")

@@ -165,13 +165,9 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
             page_size=page_size,
             since=timestamp(since) if since else None,
         )
-        while True:
-            reply: service.ListRunsResponse = await self._send("ListRuns", request)
-            for message in reply.runs:
+        async for page in self._pages("ListRuns", request):
+            for message in page.runs:
                 yield decode(values.RunView, message)
-            request.page_token = reply.next_page_token
-            if not request.page_token:
-                return
 
     async def watch_run(
         self, run_id: str, *, after_seq: int = 0
@@ -289,17 +285,21 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
                 yield line
 
     async def list_jobs(self, *, host: str = "", tag: str = "", include_removed: bool = False) -> values.CatalogueView:
-        """Return all known jobs, valid or not, and the problems of whole files."""
-        reply = await self._call("ListJobs", host=host, tag=tag, include_removed=include_removed)
-        return decode(values.CatalogueView, reply)
+        """Return all known jobs, valid or not, and the problems of whole files, asking for one page at a time."""
+        request = service.ListJobsRequest(host=host, tag=tag, include_removed=include_removed)
+        whole = service.ListJobsResponse()
+        async for page in self._pages("ListJobs", request):
+            whole.MergeFrom(page)
+        return decode(values.CatalogueView, whole)
 
     async def get_job(self, job_id: str) -> values.JobView:
         """Return one job with its definition."""
         return decode(values.JobView, (await self._call("GetJob", job_id=job_id)).job)
 
     async def list_hosts(self) -> list[values.HostView]:
-        """Return the known hosts and their instances."""
-        return [decode(values.HostView, one) for one in (await self._call("ListHosts")).hosts]
+        """Return the known hosts and their instances, asking for one page at a time."""
+        pages = self._pages("ListHosts", service.ListHostsRequest())
+        return [decode(values.HostView, one) async for page in pages for one in page.hosts]
 
     async def reload_host(self, host: str = "", *, force: bool = False) -> list[values.ReloadView]:
         """Load a new generation of a host's code; returns when it serves or is refused."""
@@ -322,6 +322,15 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
         """End a pause; returns False if nothing was paused."""
         reply: service.ResumeResponse = await self._call("Resume", job_id=job_id, host=host, by=self._by)
         return reply.was_paused
+
+    async def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:
+        """Yield the answers to a request for a list, one for each page."""
+        while True:
+            reply = await self._send(method, request)
+            yield reply
+            request.page_token = reply.next_page_token
+            if not request.page_token:
+                return
 
     async def _call(self, method: str, **fields: Any) -> Any:
         return await self._send(method, getattr(service, f"{method}Request")(**fields))

@@ -15,7 +15,7 @@ import typer
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, require_extra
-from nomaflow_cli.output import answer
+from nomaflow_cli.output import answer, say
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import parse_instant
 
@@ -160,7 +160,7 @@ def cron(
 
     if batch:
         for line in cron_batch(sys.stdin, now=lambda: datetime.now(UTC)):
-            print(line, flush=True)
+            say(line)
         return
     if not expression:
         raise CliError("no cron expression", fix="give one, as in: nomaflow cron '*/5 * * * *', or --batch")

@@ -11,6 +11,7 @@ from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import APP, Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer
+from nomaflow_cli.wording import printable
 
 _GROUP = typer.Typer(invoke_without_command=True)
 APP.add_typer(_GROUP, name="hosts", help="List hosts with their instances, or forget one.")
@@ -32,7 +33,7 @@ def forget(*, invocation: Invocation, name: Annotated[str, typer.Argument(help="
     """Remove a detached host and release its job ids."""
     released = talk(invocation, lambda kernel: kernel.forget_host(name))
     shape = {"host": name, "released_job_ids": list(released)}
-    answer(invocation, shape, f"removed host {name!r}; released job ids: {', '.join(released) or 'none'}")
+    answer(invocation, shape, f"removed host {name!r}; released job ids: {printable(', '.join(released)) or 'none'}")
 
 
 @remote_command("reload")

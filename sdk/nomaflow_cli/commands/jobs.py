@@ -16,7 +16,7 @@ from nomaflow_cli.kernel_access import first, talk
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, with_lines_of_files
 from nomaflow_cli.values import parse_instant, parse_span
-from nomaflow_cli.wording import moment
+from nomaflow_cli.wording import moment, printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -91,7 +91,8 @@ def pause(
     end = datetime.now(UTC) + parse_span(span) if span else end
     found = talk(invocation, lambda kernel: kernel.pause(job_id=job, host=host, why=why, until=end))
     ending = moment(found.until) if found.until else f"nomaflow resume{target}"
-    answer(invocation, found.to_json(), f"paused {name} until{'' if found.until else ':'} {ending}")
+    told = printable(f"paused {name} until{'' if found.until else ':'} {ending}")
+    answer(invocation, found.to_json(), told)
 
 
 @remote_command("resume")

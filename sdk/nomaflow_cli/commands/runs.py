@@ -12,6 +12,7 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk
 from nomaflow_cli.output import answer, console, print_json_line
 from nomaflow_cli.values import level_number, parse_instant
+from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -110,7 +111,8 @@ def cancel(
         return await kernel.wait(run) if wait else canceled
 
     found = talk(invocation, ask, retry_seconds=300)
-    text = f"requested a cancel of {found.run_id}; nomaflow show {found.run_id} shows when it has stopped"
-    answer(invocation, found.to_json(), f"{found.run_id} is {found.state}" if found.terminal else text)
+    run_id, now = printable(found.run_id), printable(found.state)
+    text = f"requested a cancel of {run_id}; nomaflow show {run_id} shows when it has stopped"
+    answer(invocation, found.to_json(), f"{run_id} is {now}" if found.terminal else text)
     if wait and found.state not in ("CANCELED", "SUCCEEDED"):
         raise typer.Exit(RUN_EXIT_CODES.get(found.state, 1))

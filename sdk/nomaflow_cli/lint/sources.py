@@ -65,10 +65,13 @@ class Sources:
         if not all(part.isidentifier() for part in parts):
             return None, False
         place = self._folder.joinpath(*parts)
-        if (place / "__init__.py").is_file():
-            return place / "__init__.py", True
         file = place.with_name(f"{parts[-1]}.py")
-        return (file if file.is_file() else None), False
+        try:
+            if (place / "__init__.py").is_file():
+                return place / "__init__.py", True
+            return (file if file.is_file() else None), False
+        except OSError:  # a part is longer than the name of a file may be
+            return None, False
 
 
 def _parsed(name: str, file: Path, *, is_package: bool) -> SourceModule | None:

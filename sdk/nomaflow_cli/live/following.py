@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow.client.values import EventView, RunView
 from nomaflow_cli.errors import RUN_EXIT_CODES, ExitCode
+from nomaflow_cli.output import tell
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -120,7 +121,7 @@ class _Follower:
         self._screen.close()
         answer = await _answer(interrupts)
         if answer == "d":
-            print(f"detached; the run continues: nomaflow logs {self._run_id} --follow", file=sys.stderr)
+            tell(f"detached; the run continues: nomaflow logs {self._run_id} --follow")
             return False
         if answer == "c":
             await self._kernel.cancel(self._run_id, why="Ctrl-C")
@@ -137,12 +138,12 @@ async def _answer(interrupts: asyncio.Queue[None]) -> str:
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "d"
-    print(f"\n{_QUESTION}", end="", file=sys.stderr, flush=True)
+    tell(f"\n{_QUESTION}", end="")
     typed, again = asyncio.create_task(_line()), asyncio.create_task(interrupts.get())
     await asyncio.wait({typed, again}, return_when=asyncio.FIRST_COMPLETED)
     line = "" if again.done() else await typed
     if again.done():
-        print(file=sys.stderr)
+        tell("")
     for task in (typed, again):
         task.cancel()
     await asyncio.gather(typed, again, return_exceptions=True)

@@ -169,8 +169,9 @@ class TerminalScreen(Screen):
         """Show the current state of the run."""
         first, self._run = self._run is None, run
         if first:
-            by = f" by {printable(run.trigger.by)}" if run.trigger.by else ""
-            title = Text.assemble((printable(run.job_id), "bold"), (f"  {run.run_id}  {run.trigger.kind}{by}", "dim"))
+            by = f" by {run.trigger.by}" if run.trigger.by else ""
+            told = printable(f"  {run.run_id}  {run.trigger.kind}{by}")
+            title = Text.assemble((printable(run.job_id), "bold"), (told, "dim"))
             self._console.print(title)
         self.tick()
 

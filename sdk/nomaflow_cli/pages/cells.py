@@ -98,7 +98,7 @@ def facts(*rows: tuple[str, str | Text]) -> Table:
 def state(name: str) -> Text:
     """Return a state with its sign and colour."""
     glyph, style = sign(name)
-    return Text(f"{glyph} {name}", style=style, no_wrap=True)
+    return Text(f"{glyph} {printable(name)}", style=style, no_wrap=True)
 
 
 def run_state(run: RunView) -> Text:

@@ -47,17 +47,18 @@ def _job(job: LoadedJob) -> Text:
 def _changes(report: CheckReport) -> Iterator[RenderableType]:
     """Yield what differs from the original's behaviour, job by job."""
     for job_id, changes in groupby(report.changes, key=lambda change: change.job_id):
-        yield Text(f"\n{job_id or 'all jobs'}: differences from the original", style="bold")
+        yield Text(f"\n{printable(job_id) or 'all jobs'}: differences from the original", style="bold")
         for change in changes:
             yield Text.assemble(
-                ("  ~ ", "yellow"), f"{change.topic}: {change.there} in the original; {change.here} here"
+                ("  ~ ", "yellow"), printable(f"{change.topic}: {change.there} in the original; {change.here} here")
             )
             for number, line in enumerate(change.line.splitlines()):
-                yield Text(f"      {'     ' if number else 'add  '}{line}", style="cyan")
+                yield Text(f"      {'     ' if number else 'add  '}{printable(line)}", style="cyan")
 
 
 def _check_verdict(report: CheckReport) -> str:
-    files = f"{count(len(report.files), 'file')} read" + (f": {', '.join(report.files)}" if report.files else "")
+    named = printable(", ".join(report.files))
+    files = f"{count(len(report.files), 'file')} read" + (f": {named}" if named else "")
     jobs = count(len(report.jobs), "job")
     if report.ok:
         return f"{jobs} in order; {files}"

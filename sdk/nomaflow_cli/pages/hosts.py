@@ -21,7 +21,9 @@ def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
     for host in hosts:
         brought = f"  {offers(host.job_count, host.callable_count)}"
         waiting = f"  {count(host.queued, 'run')} waiting" if host.queued else ""
-        parts.append(Text.assemble(state(host.state), "  ", (host.name, "bold"), brought, (waiting, "yellow")))
+        parts.append(
+            Text.assemble(state(host.state), "  ", (printable(host.name), "bold"), brought, (waiting, "yellow"))
+        )
         parts += [Padding(_instance(instance), (0, 0, 0, 4)) for instance in host.instances]
         if host.pause is not None:
             parts.append(Text(f"    {pause_text(host.pause)}", style="yellow"))
@@ -32,8 +34,8 @@ def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
 def _instance(instance: InstanceView) -> RenderableType:
     refused = instance.refused_load
     heard = f"heard {age(instance.last_heartbeat_at)}" if instance.last_heartbeat_at else "not heard yet"
-    process = f"pid {instance.pid} on {printable(instance.machine)}, {instance.state.lower()}, {heard}"
-    digest = instance.manifest_digest.rpartition(":")[2][:8]
+    process = f"pid {instance.pid} on {printable(instance.machine)}, {printable(instance.state.lower())}, {heard}"
+    digest = printable(instance.manifest_digest.rpartition(":")[2][:8])
     loaded = f", loaded {age(instance.loaded_at)}" if instance.loaded_at else ""
     newer = "  newer on disk: nomaflow reload" if instance.code_newer and refused is None else ""
     spilled = f", {amount(instance.spilled_bytes)} bytes of reports waiting" if instance.spilled_bytes else ""
@@ -61,7 +63,9 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
         return "no instance is attached; nothing was reloaded"
     lines: list[RenderableType] = []
     for outcome in outcomes:
-        who = printable(outcome.host) + (f", instance {outcome.incarnation[:8]}" if len(outcomes) > 1 else "")
+        who = printable(outcome.host) + (
+            f", instance {printable(outcome.incarnation[:8])}" if len(outcomes) > 1 else ""
+        )
         sign = ("✔ ", "green") if outcome.accepted else ("✘ ", "red")
         indent = 2 if outcome.incarnation else 0  # without one it is the kernel's own jobs file
         if not outcome.incarnation:

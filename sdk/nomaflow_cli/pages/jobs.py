@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from nomaflow.client.values import CatalogueView, FireView, JobView, RefusedLoadView, RunView
+from nomaflow_api.near_names import near_names
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.wording import age, moment, printable
@@ -67,7 +67,7 @@ def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
 
 
 def _near(asked: str, known: Collection[str]) -> str:
-    names = sorted(difflib.get_close_matches(asked, known) or known)
+    names = sorted(near_names(asked, known) or known)
     if not names:
         return "there are none"
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(printable(each) for each in names[:_NAMES])}"
@@ -81,15 +81,15 @@ def _host(job: JobView) -> Text:
 def _schedule(job: JobView) -> Text:
     if not job.schedule:
         return Text("–", style="dim")
-    zone = "" if job.timezone in ("", "UTC") else f" {job.timezone}"
-    return Text.assemble(job.schedule, (zone, "dim"))
+    zone = "" if job.timezone in ("", "UTC") else f" {printable(job.timezone)}"
+    return Text.assemble(printable(job.schedule), (zone, "dim"))
 
 
 def _next(job: JobView) -> str:
     if not job.next_fires:
         return "–"
     fire = job.next_fires[0]
-    return age(fire.at) + (f" ({fire.preset})" if fire.preset else "")
+    return age(fire.at) + (f" ({printable(fire.preset)})" if fire.preset else "")
 
 
 def _last_run(job: JobView) -> Text:
@@ -179,7 +179,7 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
     if found.frequent:
         often: list[Column[FrequentSchedule]] = [
             Column("often", _job_and_preset),
-            Column("schedule", lambda each: Text(f"{each.schedule} {each.timezone}")),
+            Column("schedule", lambda each: Text(printable(f"{each.schedule} {each.timezone}"))),
             Column("first", lambda each: age(each.first)),
         ]
         parts.append(Rows(often, found.frequent))
@@ -190,9 +190,9 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
 
 
 def _job_and_preset(each: PlannedFire | FrequentSchedule) -> Text:
-    return Text(f"{each.job_id} ({each.preset})" if each.preset else each.job_id)
+    return Text(printable(f"{each.job_id} ({each.preset})" if each.preset else each.job_id))
 
 
 def _at_once(fire: PlannedFire) -> str:
     more = fire.at_once - 1 - len(fire.collides_with)
-    return ", ".join(fire.collides_with) + (f" and {more} more" if more > 0 else "")
+    return printable(", ".join(fire.collides_with)) + (f" and {more} more" if more > 0 else "")

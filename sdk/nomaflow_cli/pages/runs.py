@@ -33,7 +33,7 @@ __all__ = ["headline", "run_page", "runs_table", "started_line", "started_page",
 def runs_table(runs: Sequence[RunView]) -> RenderableType:
     """Return runs as a table."""
     columns: list[Column[RunView]] = [
-        Column("run", lambda run: Text(run.run_id, no_wrap=True), min_width=30),
+        Column("run", lambda run: Text(printable(run.run_id), no_wrap=True), min_width=30),
         Column("job", lambda run: Text(printable(run.job_id))),
         Column("state", _state_and_folds),
         Column("started by", _started_by, from_width=70),
@@ -53,7 +53,7 @@ def _started_by(run: RunView) -> Text:
     """Return the trigger of a run and how long ago it fired, or the day if that is long ago."""
     at = run.started_at or run.queued_at
     old = at is not None and (datetime.now(UTC) - at).days >= 1
-    return Text.assemble(f"{run.trigger.kind} ", (moment(at) if old else age(at), "dim"))
+    return Text.assemble(f"{printable(run.trigger.kind)} ", (moment(at) if old else age(at), "dim"))
 
 
 def _took(run: RunView) -> str:
@@ -83,17 +83,17 @@ def headline(run: RunView) -> Text:
 
 def started_line(run: RunView) -> Text:
     """Return the answer to a trigger without ``--follow``."""
-    text = Text.assemble(run_state(run), "  ", (printable(run.job_id), "bold"), f"  {run.run_id}")
+    text = Text.assemble(run_state(run), "  ", (printable(run.job_id), "bold"), f"  {printable(run.run_id)}")
     if run.reason is not None and run.reason.message:
         text.append(f"  {printable(run.reason.message)}", style="dim")
-    return text.append(f"\n  nomaflow logs {run.run_id} --follow", style="dim")
+    return text.append(f"\n  nomaflow logs {printable(run.run_id)} --follow", style="dim")
 
 
 def started_page(run: RunView) -> RenderableType:
     """Return the summary of a run if it is over, else the answer to its trigger."""
     if not run.terminal:
         return started_line(run)
-    log = Text(f"log: nomaflow logs {run.run_id}", style="dim")
+    log = Text(f"log: nomaflow logs {printable(run.run_id)}", style="dim")
     return Group(summary(run), log) if run.log_lines else summary(run)
 
 
@@ -111,7 +111,7 @@ def run_page(run: RunView) -> RenderableType:
         parts.append(_attempts_table(run))
     parts.extend(_trouble(run))
     if run.log_lines:
-        parts.append(Text(f"\nlog: nomaflow logs {run.run_id}", style="dim"))
+        parts.append(Text(f"\nlog: nomaflow logs {printable(run.run_id)}", style="dim"))
     return Group(*parts)
 
 
@@ -141,7 +141,7 @@ def _result(attempt: AttemptView) -> Text:
         return Text(f"{amount(attempt.progress.done)}{total}  {printable(attempt.progress.message)}", style="cyan")
     if attempt.child_run_id:
         told = {key: value for key, value in attempt.extras.items() if not key.startswith("child_")}
-        ran = Text(f"ran {attempt.child_run_id} of {printable(attempt.child_job_id)}", style="dim")
+        ran = Text(printable(f"ran {attempt.child_run_id} of {attempt.child_job_id}"), style="dim")
         return ran.append(f"  {extras_text(told)}" if told else "", style="default")
     if not attempt.extras and attempt.state == "SKIPPED" and attempt.reason is not None:
         return Text(printable(attempt.reason.message or attempt.reason.code), style="dim")
@@ -161,7 +161,7 @@ def _attempts_table(run: RunView) -> RenderableType:
 
 
 def _worker(attempt: AttemptView) -> str:
-    return f"{attempt.host} pid {attempt.worker_pid}" if attempt.worker_pid else attempt.host
+    return printable(f"{attempt.host} pid {attempt.worker_pid}" if attempt.worker_pid else attempt.host)
 
 
 def _trouble(run: RunView) -> Iterator[RenderableType]:
@@ -176,9 +176,9 @@ def _trouble(run: RunView) -> Iterator[RenderableType]:
         if last.reason is not None:
             codes.add(last.reason.code)
             sentence = f": {printable(last.reason.message)}" if last.reason.message not in ("", why(last)) else ""
-            yield Text(f"  {last.reason.code}{sentence}", style="dim")
+            yield Text(f"  {printable(last.reason.code)}{sentence}", style="dim")
     if run.reason is not None and run.reason.code not in codes:
-        yield Text(f"  {run.reason.code}: {paragraph(run.reason.message, indent=2)}", style="dim")
+        yield Text(f"  {printable(run.reason.code)}: {paragraph(run.reason.message, indent=2)}", style="dim")
 
 
 def _facts(run: RunView) -> Table:

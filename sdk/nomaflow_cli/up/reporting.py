@@ -103,7 +103,7 @@ class TextReporter(Reporter):
         self._project, self._host = ready.project, ready.host.name if ready.host else ""
         name = ready.host.name if ready.host else ready.project.name
         out = self._console.print
-        out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {name}", "dim")))
+        out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {printable(name)}", "dim")))
         out()
         leads = f"  on standby, kernel pid {ready.kernel.pid} is the leader" if ready.stands_by else ""
         # Relative to the project, so that the line fits.

@@ -6,7 +6,6 @@ credential.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
 from nomaflow_project.reading.validation import keys_of, validate
+from nomaflow_project.reading.work_time import nearest
 
 __all__ = ["ConnectorSet", "read_connectors"]
 
@@ -109,10 +109,10 @@ class _Reader:
 
     def _misplaced(self, section: str, problem: Problem) -> None:
         """Make the entries of a misspelt section unusable, with that problem: the file does have them."""
-        near = difflib.get_close_matches(section, _SECTIONS, n=1)
+        near = nearest(section, _SECTIONS)
         tables = self._tree[section]
         for name in tables if near and isinstance(tables, Mapping) else ():
-            self._unusable[f"{near[0]}.{name}"] = _sentence(problem)
+            self._unusable[f"{near}.{name}"] = _sentence(problem)
 
     def _tables(self, section: str) -> Iterator[tuple[str, dict[str, Any], Place]]:
         """Yield each table of a section with a valid name, with its variables resolved."""

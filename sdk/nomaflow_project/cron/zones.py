@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from functools import lru_cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from nomaflow_api.near_names import near_names
 from nomaflow_project.cron.errors import CronError
 
 __all__ = ["zone"]
@@ -30,13 +30,18 @@ def zone(name: str) -> ZoneInfo:
     raise CronError("timezone", name, "no zone of this name is known", fix=_advice(name))
 
 
+@cache
+def _known() -> list[str]:
+    return sorted(each for each in available_timezones() if not each.startswith(_REFUSED))
+
+
 def _advice(name: str) -> str:
-    known = sorted(each for each in available_timezones() if not each.startswith(_REFUSED))
+    known = _known()
     folded = {candidate.casefold(): candidate for candidate in known}
     wanted = name.strip().replace(" ", "_").casefold()
     near = [folded[wanted]] if wanted in folded else []
     near = near or [candidate for candidate in known if candidate.casefold().endswith("/" + wanted)][:3]
-    near = near or [folded[match] for match in difflib.get_close_matches(wanted[:64], folded, n=3)]
+    near = near or near_names(wanted, known)
     if near:
         return "did you mean " + " or ".join(repr(candidate) for candidate in near) + "?"
     return "give an IANA name such as 'Europe/Paris' or 'UTC'"

@@ -9,11 +9,14 @@ from typing import Any
 
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean, nearest
+from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean
 from nomaflow_project.reading.spelling import misspelt_name
+from nomaflow_project.reading.work_time import check_time, nearest
 
 __all__ = ["check_call_params", "check_callables", "check_keys", "kind_of", "refuse_op_kwargs", "refuse_params"]
 
+_SIGNATURE = 500
+"""The most characters of a signature in a message: each problem of a step repeats it."""
 _INJECTED = frozenset({"connectors", "ctx", "settings"})
 
 
@@ -64,7 +67,8 @@ class _Callable:
             parts.append(text)
         if self.catch_all:
             parts.append(f"**{self.catch_all}")
-        return f"{self.reference.rpartition(':')[2]}({', '.join(parts)})"
+        text = f"{self.reference.rpartition(':')[2]}({', '.join(parts)})"
+        return text if len(text) <= _SIGNATURE else f"{text[:_SIGNATURE]}…)"
 
     def meant(self, key: str, given: Collection[str]) -> str:
         """Return the parameter that a key misspells and nothing gives; empty for none, or a step type's own field."""
@@ -85,6 +89,7 @@ class _Callable:
 def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:
     """Yield the problems of callables: missing or failing ones, and keys that they cannot take or that they lack."""
     for index, step in enumerate(definition.steps):
+        check_time()
         if step.calls_job or not step.callable:
             continue
         at = place / "steps" / index
@@ -213,6 +218,7 @@ def _check_step(
     misspelt: set[str] = set()
     for source, keys, known in sources:
         for name in keys:
+            check_time()
             if name in found.keywords:
                 continue
             if not found.catch_all:

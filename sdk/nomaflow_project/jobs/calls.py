@@ -7,8 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
+from nomaflow_project.reading.work_time import check_time
 
 __all__ = ["check_calls"]
+
+_SHOWN = 10
+"""Jobs at either end of a chain in a message."""
 
 
 def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, Place]) -> Iterator[tuple[str, Problem]]:
@@ -25,17 +29,24 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
                 fix = did_you_mean(step.target_job_id, definitions, noun="job")
                 yield job_id, at.warning("unknown_target", message, fix=fix)
     for job_id in _in_circles(calls):
+        check_time()
         chain = _chain_back(job_id, calls)
         if chain:
-            message = f"the job calls itself: {' → '.join(chain)}"
+            message = f"the job calls itself: {' → '.join(_shortened(chain))}"
             fix = "take one of the calls out"
             yield job_id, (places[job_id] / "steps").error("call_cycle", message, fix=fix)
+
+
+def _shortened(chain: Sequence[str]) -> Sequence[str]:
+    """Return a chain as a message shows it: the circle of a thousand jobs is told to each of them."""
+    return chain if len(chain) <= 2 * _SHOWN else [*chain[:_SHOWN], "…", *chain[-_SHOWN:]]
 
 
 def _in_circles(calls: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the jobs that remain after repeatedly removing all jobs that call no other, or that no other calls."""
     left = {job_id: {target for target in targets if target in calls} for job_id, targets in calls.items() if targets}
     while True:
+        check_time()
         called = {target for targets in left.values() for target in targets}
         remaining = {
             job_id: kept
@@ -57,6 +68,7 @@ def _chain_back(start: str, calls: Mapping[str, Sequence[str]]) -> list[str]:
             if target == start:
                 chain = [start]
                 while caller != start:
+                    check_time()
                     chain.insert(0, caller)
                     caller = came_from[caller]
                 return [start, *chain]

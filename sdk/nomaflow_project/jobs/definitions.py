@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from pydantic.json_schema import SkipJsonSchema
 
+from nomaflow_api.bounds import STEPS_OF_JOB
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, LogLevel, Name, Zone, ZoneOrUtc, is_job_id
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
@@ -41,8 +42,6 @@ __all__ = [
     "canonical_json",
     "is_job_id",
 ]
-
-_MOST_STEPS = 1000
 
 
 def canonical_json(definition: Mapping[str, Any]) -> str:
@@ -265,7 +264,7 @@ class JobDefinition(Entry):
     )
     install_step: int | None = key(None, "Of the original; has no effect.", of_file=True)
     presets: tuple[PresetDefinition, ...] = key(tuple, "Presets.")
-    steps: tuple[StepDefinition, ...] = key(..., "Steps, run in order.", min_length=1, max_length=_MOST_STEPS)
+    steps: tuple[StepDefinition, ...] = key(..., "Steps, run in order.", min_length=1, max_length=STEPS_OF_JOB)
 
     @cached_property
     def digest(self) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from nomaflow_api.bounds import JOB_BYTES, JOBS_OF_HOST, PROBLEMS_OF_TABLE
 from nomaflow_project.jobs.build import build_job
 from nomaflow_project.jobs.callables import check_call_params, check_callables
 from nomaflow_project.jobs.calls import check_calls
-from nomaflow_project.jobs.definitions import JobDefinition, JobsFile, MetaEntry, RetentionPolicy
+from nomaflow_project.jobs.definitions import JobDefinition, JobsFile, MetaEntry, RetentionPolicy, canonical_json
 from nomaflow_project.jobs.last_good import hold_unimportable, jobs_of_illegible_files, keep_invalid
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.environment import UNSET_VARIABLE
@@ -19,6 +21,7 @@ from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.validation import keys_of, validate
+from nomaflow_project.reading.work_time import check_time
 
 __all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
 
@@ -161,6 +164,10 @@ def load_job_files(
         retention = retention or said
         tables = tree.get("jobs")
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
+            check_time()
+            if len(jobs) >= JOBS_OF_HOST:
+                problems.append(_too_many(place / "jobs" / index))
+                break
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
     jobs = _check_duplicates([job.with_problem(*_check_host(job)) for job in jobs])
     if before is not None:
@@ -178,8 +185,7 @@ def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], Re
     known = keys_of(JobsFile)
     problems = [
         (place / name).error("unknown_key", f"unknown key {name!r}", fix=did_you_mean(name, known))
-        for name in tree
-        if name not in known
+        for name in islice((name for name in tree if name not in known), PROBLEMS_OF_TABLE)
     ]
     if not isinstance(tree.get("jobs", []), list):
         problems.append(
@@ -190,6 +196,11 @@ def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], Re
     return problems, None if meta is None else meta.retention
 
 
+def _too_many(place: Place) -> Problem:
+    message = f"this job and those after it are left out: a host has at most {JOBS_OF_HOST:,} jobs"
+    return place.error("too_many_jobs", message, fix="give them to another host")
+
+
 def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str, StepType]) -> LoadedJob:
     if not isinstance(table, Mapping):
         wrong = place.error("wrong_type", f"expected a [[jobs]] table, got {shown(table)}")
@@ -198,6 +209,11 @@ def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str
     given = table.get("id")
     named = Place(place.file, place.path, given if isinstance(given, str) else "")
     definition, problems = _build(table, named, host=host, step_types=step_types)
+    size = 0 if definition is None else len(canonical_json(definition.to_json()))
+    if size > JOB_BYTES:
+        message = f"the job has {size:,} bytes as JSON, expected at most {JOB_BYTES:,}"
+        fix = "keep what is large in a file, and give the step its path"
+        definition, problems = None, [named.error("too_large", message, fix=fix)]
     bad_id = any(problem.path == f"{place.path}.id" for problem in problems)
     return LoadedJob(
         job_id=f"{place.file}:{place.path}" if bad_id or not isinstance(given, str) else given,
@@ -264,6 +280,7 @@ def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | Non
         found.setdefault(index_of[job_id], []).append(problem)
     if manifest is not None:
         for index, job in enumerate(jobs):
+            check_time()
             if job.definition is not None and job.definition.host == job.host:
                 found.setdefault(index, []).extend(check_callables(job.definition, manifest, job.place))
                 found[index].extend(check_call_params(job.definition, definitions, manifest, job.place))

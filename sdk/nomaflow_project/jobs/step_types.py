@@ -70,7 +70,8 @@ class StepType(Record):
                     "missing_key", f"a step of type {self.name!r} needs the key {name!r}", fix="add it"
                 )
         for name, value in keys.items():
-            yield from self._check_value(properties.get(name) or {}, value, place / name)
+            known = properties.get(name)
+            yield from self._check_value(known if isinstance(known, Mapping) else {}, value, place / name)
 
     def _check_value(self, schema: Mapping[str, Any], value: Any, place: Place) -> Iterator[Problem]:
         if isinstance(value, str) and "${" in value:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_project.reading.credentials import names_credential, url_password
 from nomaflow_project.reading.environment import EnvironmentMissing, resolve_text
 from nomaflow_project.reading.problems import Place, Problem
@@ -109,12 +110,10 @@ def _parsed(text: str, place: Place) -> tuple[dict[str, str], list[Problem]]:
             continue
         entry = _ENTRY.match(text, at)
         if entry is None or not _BLANK.fullmatch(entry["rest"]):
-            line = text.count("\n", 0, at) + 1
-            problems.append(
-                place.error(
-                    "bad_variable", f"line {line} is not NAME=value", fix="close its quotes, or put # before a comment"
-                )
-            )
+            if len(problems) < PROBLEMS_OF_TABLE:
+                line = text.count("\n", 0, at) + 1
+                fix = "close its quotes, or put # before a comment"
+                problems.append(place.error("bad_variable", f"line {line} is not NAME=value", fix=fix))
             at = text.find("\n", at) + 1 or len(text)
             continue
         found[entry["name"]] = _value(entry)

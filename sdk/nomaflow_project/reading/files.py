@@ -63,9 +63,6 @@ def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | 
         tree = encode_file(read)
     except ValueCodecError as error:
         return JobFile(path=shown, error=Place(shown).error("bad_toml", str(error), fix="correct the value"))
-    except RecursionError:
-        nested = Place(shown).error("bad_toml", "it is nested too deeply", fix="nest at most 64 levels")
-        return JobFile(path=shown, error=nested)
     return JobFile(path=shown, tree=tree if environ is None else resolve_environment(tree, environ))
 
 

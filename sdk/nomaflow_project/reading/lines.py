@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.toml_bounds import outside_bounds
 from nomaflow_project.reading.toml_file import read_toml
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def _lines_of(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     read = read_toml(path)
-    return {**lines_of_keys(body), "": read.line if isinstance(read, Problem) else 0}
+    keys = lines_of_keys(body) if outside_bounds(body.decode("utf-8", "replace"), Place("")) is None else {}
+    return {**keys, "": read.line if isinstance(read, Problem) else 0}
 
 
 def lines_of_keys(body: bytes) -> dict[str, int]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
+import heapq
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from nomaflow_project.reading.records import Record
+from nomaflow_project.reading.work_time import may_search, nearest
 
-__all__ = ["Place", "Problem", "Severity", "did_you_mean", "nearest", "shown"]
+__all__ = ["Place", "Problem", "Severity", "did_you_mean", "shown"]
 
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 80
+_LINES = 2**31
+_LISTED = 20
 
 
 class Severity(enum.StrEnum):
@@ -75,7 +78,7 @@ class Problem(Record):
         texts = {name: str(data.get(name, "")) for name in ("code", "file", "path", "message", "fix", "job_id")}
         severity = Severity.WARNING if data.get("severity") == "warning" else Severity.ERROR
         line = data.get("line")
-        return cls(severity=severity, line=line if isinstance(line, int) and line > 0 else 0, **texts)
+        return cls(severity=severity, line=line if isinstance(line, int) and 0 < line < _LINES else 0, **texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +106,20 @@ class Place:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:
-    """Return the fix for a misspelt name: the nearest known name, or the list of known names."""
-    candidates = sorted(known)
+    """Return the fix for a misspelt name: the nearest known name, or the list of known names.
+
+    :param known: only looked at while there is time to search
+    """
+    if not may_search():
+        return f"correct the {noun}"
+    candidates = list(known)
     match = nearest(name, candidates)
     if match:
         return f"did you mean {match!r}?"
     if not candidates:
         return f"there is no {noun} that could be named here"
-    listed = ", ".join(candidates[:20]) + (" …" if len(candidates) > 20 else "")
+    listed = ", ".join(heapq.nsmallest(_LISTED, candidates)) + (" …" if len(candidates) > _LISTED else "")
     return f"the known {noun}s are {listed}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name most similar to a misspelt one; empty if none is similar."""
-    folded = {candidate.casefold(): candidate for candidate in known}
-    match = difflib.get_close_matches(name.casefold()[:128], folded, n=1, cutoff=0.6)
-    return folded[match[0]] if match else ""
 
 
 def shown(value: object) -> str:

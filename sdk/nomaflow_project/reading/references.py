@@ -7,6 +7,8 @@ import re
 __all__ = ["last_part", "reference_error"]
 
 _MAX_LENGTH = 255
+_MAX_PART = 200
+"""The longest part of a name: with the ending of a compiled module it is a file's name, of at most 255 bytes."""
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
@@ -25,6 +27,8 @@ def reference_error(reference: str) -> str | None:
         if not _DOTTED.fullmatch(part):
             return f"the {what} {part[:60]!r} is not a dotted name of ASCII letters, digits and '_'"
     for segment in re.split(r"[.:]", reference):
+        if len(segment) > _MAX_PART:
+            return f"the part {segment[:30] + '…'!r} has {len(segment)} characters, at most {_MAX_PART} are allowed"
         if segment.startswith("__"):
             return f"{segment!r} begins with two underscores, and no step may name such a part"
     return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.toml_bounds import nested_too_deeply, outside_bounds
 
 __all__ = ["read_toml"]
 
@@ -41,12 +42,15 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
 
 def _parsed(body: bytes, place: Place) -> dict[str, Any] | Problem:
     try:
-        return tomllib.loads(body.decode("utf-8"))
+        text = body.decode("utf-8")
+        outside = outside_bounds(text, place)
+        if outside is not None:
+            return outside
+        tree = tomllib.loads(text)
+        return nested_too_deeply(tree, place) or tree
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         return place.error("bad_toml", "it is not UTF-8 text", fix="save it as UTF-8", line=line)
-    except RecursionError:
-        return place.error("bad_toml", "it is nested too deeply", fix="nest at most 64 levels")
     except ValueError as error:  # a syntax error, an integer of more digits than Python reads, or an impossible date
         return _syntax_error(str(error), body, place)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard, TypeVar, get_args, get_type_hints
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_project.reading.environment import unresolved_references
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
@@ -53,7 +54,7 @@ def validate(
         return _adapter(model).validate_python(tree), problems  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as error:
         told = {problem.path for problem in problems}
-        errors = error.errors(include_url=False)
+        errors = error.errors(include_url=False)[:PROBLEMS_OF_TABLE]
         found = [_problem(model, tree, place, each, hide_values=hide_values) for each in errors]
         return None, problems + [problem for problem in found if problem.path not in told]
 
@@ -170,6 +171,7 @@ def _tables_at(model: type, location: list[int | str]) -> list[type]:
     return candidates
 
 
+@cache
 def keys_of(model: Any) -> Mapping[str, FieldInfo]:
     """Return the keys of a table, by the names of their fields."""
     if issubclass(model, BaseModel):

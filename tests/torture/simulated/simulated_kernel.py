@@ -45,9 +45,9 @@ class SimulatedCatalogue:
         """Return the job."""
         return self._jobs.get(job_id)
 
-    def near(self, job_id: str) -> Sequence[str]:
-        """Return nothing."""
-        return ()
+    def ids(self) -> Collection[str]:
+        """Return the ids."""
+        return self._jobs.keys()
 
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""

@@ -39,7 +39,7 @@ from nomaflow_api.v1.sealing import (
 def test_every_event_survives_the_wire() -> None:
     """Absent stays absent and zero stays zero."""
     events = [
-        Started(at_us=-1, worker_pid=2, generation=3, exclusive=True),
+        Started(at_us=0, worker_pid=2, generation=3, exclusive=True),
         LogChunk(line_count=2, first_at_us=1, last_at_us=2, levels=6, codec=LogCodec.JSONL_ZLIB, body=b"\x00\xff"),
         Progress(at_us=1, done=0.5, message="half"),
         Progress(at_us=1, done=0.0, total=0.0),

@@ -116,3 +116,11 @@ def test_a_field_without_a_source_is_a_mistake() -> None:
         encode(run_pb2.Fold, Fold(count=1, first=None))
     with pytest.raises(TypeError, match=r"nomaflow_api.v1.Fire has no field 'count' for Fold"):
         decode(Fold, job_pb2.Fire())
+
+
+def test_a_text_that_is_not_unicode_is_sent_with_escapes() -> None:
+    """A file whose name is not UTF-8 does not hide a whole list, whatever holds the name."""
+    problem = encode(
+        job_pb2.Problem, severity="error", code="c", file="a\udcff.toml", path="", message="\ud800", fix="", line=1
+    )
+    assert (problem.file, problem.message, problem.severity) == ("a\\udcff.toml", "\\ud800", "error")

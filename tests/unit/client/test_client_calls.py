@@ -26,6 +26,7 @@ from nomaflow.client import (
 )
 from nomaflow.client.failures import STATUS_ERRORS
 from nomaflow.client.values import Triggered, TriggerRefusal
+from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 
 
@@ -198,6 +199,24 @@ async def test_pages_are_asked_for_one_by_one(kernel: FakeKernel, client: Kernel
     assert len(kernel.requests["ListRuns"]) == 3
     with pytest.raises(InvalidRequest, match="unknown run state 'DONE'"):
         _ = [run async for run in client.list_runs(states=["DONE"])]
+
+
+async def test_lists_of_jobs_and_hosts_are_read_to_their_end(kernel: FakeKernel, client: KernelClient) -> None:
+    """A list that the kernel sends in pages is one list for the caller, the problems of files with it."""
+    jobs, problem = [job_pb2.Job(job_id=name) for name in "abc"], job_pb2.Problem(message="bad")
+    kernel.replies["ListJobs"] = [
+        pb.ListJobsResponse(jobs=jobs[:2], problems=[problem], next_page_token="1"),
+        pb.ListJobsResponse(jobs=jobs[2:]),
+    ]
+    kernel.replies["ListHosts"] = [
+        pb.ListHostsResponse(hosts=[job_pb2.Host(name="one")], next_page_token="1"),
+        pb.ListHostsResponse(hosts=[job_pb2.Host(name="two")]),
+    ]
+    found = await client.list_jobs(tag="t")
+    assert [job.job_id for job in found.jobs] == ["a", "b", "c"]
+    assert [each.message for each in found.problems] == ["bad"]
+    assert {request.tag for request in kernel.requests["ListJobs"]} == {"t"}
+    assert [host.name for host in await client.list_hosts()] == ["one", "two"]
 
 
 async def test_a_batch_answers_item_by_item(kernel: FakeKernel, client: KernelClient) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import (
     CONTINUED,
@@ -73,7 +74,31 @@ def test_levels_beyond_the_standard_ones() -> None:
     assert pack_lines([encode_line(level, 1, "a", "") for level in (5, 25, 99, 1000)]).levels == 0b1000101
 
 
-@pytest.mark.parametrize("body", [b"nonsense\n", b"[1,2]\n", b'{"a":1}\n', b'["x",1,"a","b"]\n'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"nonsense\n",
+        b"[1,2]\n",
+        b'{"a":1}\n',
+        b'["x",1,"a","b"]\n',
+        b'[Infinity,1,"a","b"]\n',
+        b'[NaN,1,"a","b"]\n',
+        b'[1e999,1,"a","b"]\n',
+        b'[20,1e999,"a","b"]\n',
+        b'[20,9223372036854775807,"a","b"]\n',
+        b'[20,-1,"a","b"]\n',
+        b"[20," + b"9" * 5000 + b',"a","b"]\n',
+        b"[" * 100_000 + b"\n",
+        b'[20,1,"a",' + b"[" * 100_000 + b"]" * 100_000 + b"]\n",
+        b'[20,1,"a",null]\n',
+        b'[20,1,"a","\\x"]\n',
+        b'[20,1,"a","\xff"]\n',
+        b'[20,1,"a","\x1b[0m"]\n',
+        b'[20,1,"a","b",2147483648000]\n',
+        b'[20,1,"a","b"] x\n',
+        b'[20,1,"a","' + b"\\" * 100_001 + b'"]\n',
+    ],
+)
 def test_what_is_no_line_is_refused(body: bytes) -> None:
     """A body that is not lines gives an error that shows it."""
     with pytest.raises(LogChunkError, match="expected a log line"):
@@ -86,3 +111,9 @@ def test_a_bomb_is_refused() -> None:
         list(decode_lines(zlib.compress(b"x" * (MAX_UNPACKED_BYTES + 1)), compressed=True))
     with pytest.raises(LogChunkError, match="zlib"):
         list(decode_lines(b"not zlib", compressed=True))
+
+
+def test_a_clock_that_somebody_replaced_makes_no_bad_line() -> None:
+    """A time before 1970 or after 9999 is kept as the nearest one that has a date."""
+    assert decode_line(encode_line(20, -5, "a", "b")).at_us == 0
+    assert decode_line(encode_line(20, 2**62, "a", "b")).at_us == LAST_MOMENT_US

@@ -113,10 +113,3 @@ def test_malformed_jobs_are_in_the_catalogue_and_do_not_run() -> None:
     entry = catalogue.job("x")
     assert entry is not None
     assert not entry.runnable
-
-
-def test_near_ids_are_found() -> None:
-    """Near ids are found for the answer to a misspelt one."""
-    catalogue = Catalogue()
-    _introduce(catalogue, "a", _load("a", "nightly-sync", "other"))
-    assert catalogue.near("nightly-snyc") == ["nightly-sync"]

@@ -19,9 +19,10 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.domain.errors import UnknownJob, UnknownRun
+from nomaflow_kernel.domain.errors import KernelError, UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, LoadInfo
@@ -49,6 +50,8 @@ from nomaflow_kernel.rpc import (
     served_services,
 )
 from nomaflow_kernel.store import open_store
+from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
+from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 
 PATIENCE = 20.0
 RUN_ID = "run_" + "0" * 26
@@ -78,6 +81,7 @@ class ScriptedEngine:
         self.store: Store
         self.trouble: Exception | None = None
         self.hold: asyncio.Event | None = None
+        self.knows_no_job = False
         self.held = 0
 
     async def _answer(self) -> None:
@@ -90,12 +94,20 @@ class ScriptedEngine:
     async def trigger(self, request: TriggerCommand) -> TriggerOutcome:
         """Record a trigger."""
         await self._answer()
+        if self.knows_no_job:
+            raise UnknownJob(request.job_id)
         self.triggers.append(request)
         return TriggerOutcome(run_id=request.replay_of or RUN_ID, state=RunState.QUEUED)
 
-    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome]:
-        """Record triggers."""
-        return [await self.trigger(request) for request in requests]
+    async def trigger_many(self, requests: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
+        """Record triggers; an error of the kernel is the answer to its own trigger."""
+        outcomes: list[TriggerOutcome | KernelError] = []
+        for request in requests:
+            try:
+                outcomes.append(await self.trigger(request))
+            except KernelError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def draft(self, command: TriggerCommand) -> TriggerCommand:
         """Know no job and no run."""
@@ -186,6 +198,7 @@ class World:
     info: StoreInfo = field(init=False)
     feed: EventFeed = field(init=False)
     catalogue: CatalogueService = field(init=False)
+    service: KernelService = field(init=False)
     audit: AuditLog = field(init=False)
     health: Health = field(init=False)
     server: DoorServers = field(init=False)
@@ -212,7 +225,7 @@ class World:
             clock=clock,
             guard=Guard.blind(),
         )
-        service = KernelService(
+        self.service = KernelService(
             engine=self.engine,
             store=self.store,
             feed=self.feed,
@@ -232,7 +245,7 @@ class World:
         addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
         credentials = Credentials(store=self.store, clock=clock)
         services, health = served_services(
-            service=service,
+            service=self.service,
             gateway=gateway,
             enrolment=Enrolment(
                 credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
@@ -295,6 +308,16 @@ def queue_run(run_id: str = RUN_ID) -> QueueRun:
         queued_at_us=1,
     )
     return QueueRun(run=record, definition_json='{"id":"job","steps":[{"name":"a","callable":"m:f"}]}')
+
+
+def catalogue_of(host: str, *job_ids: str) -> HostCatalogue:
+    """Return what a host brings: jobs without schedules."""
+    jobs = []
+    for job_id in job_ids:
+        step = StepDefinition(name="a", type="python", callable="m:f")
+        definition = JobDefinition(id=job_id, timezone="UTC", steps=(step,), host=host)
+        jobs.append(LoadedJob(job_id=job_id, host=host, definition=definition))
+    return HostCatalogue(host=host, load=CatalogueLoad(jobs=tuple(jobs)))
 
 
 def short_directory() -> tempfile.TemporaryDirectory[str]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from rpc_world import RUN_ID, World, eventually
+from rpc_world import RUN_ID, World, catalogue_of, eventually
 
 import nomaflow_kernel
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.call_errors import REASONS
-from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownJob
+from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.errors import status_of
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreFull
 
@@ -119,7 +119,8 @@ async def test_a_busy_store_is_worth_a_later_try(world: World) -> None:
 
 async def test_an_unknown_job_names_what_is_near(world: World) -> None:
     """NOT_FOUND with the near ids as data."""
-    world.engine.trouble = UnknownJob("nightli", ["nightly"])
+    world.engine.knows_no_job = True
+    world.catalogue.take_in(catalogue_of("team", "nightly", "other"))
     error = await refused(world, kernel.TriggerRunRequest(job_id="nightli"))
     info = error_details_pb2.ErrorInfo()
     assert status(error).details[0].Unpack(info)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import grpc
@@ -11,6 +12,7 @@ import pytest
 from rpc_world import RUN_ID, World, eventually, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_kernel.access.grants import Grant, Target
 from nomaflow_kernel.access.guard import Guard
@@ -36,7 +38,8 @@ def chunk(first: int, *texts: str, level: int = 20, broken: bool = False) -> App
     packed = pack_lines([encode_line(level, 1, "l", text) for text in texts])
     record = LogChunkRecord(
         run_id=RUN_ID, step="a", attempt=1, first_seq=first, line_count=len(texts), first_at_us=1, last_at_us=1,
-        levels=packed.levels, codec=packed.codec, body=b"garbage" if broken else packed.body,
+        levels=packed.levels, codec=LogCodec.JSONL_ZLIB if broken else packed.codec,
+        body=b"garbage" if broken else packed.body,
     )  # fmt: skip
     return AppendLog(step_index=0, chunk=record)
 
@@ -281,6 +284,34 @@ async def test_a_chunk_that_cannot_be_read_is_told_and_passed_over(world: World)
     assert lines[1][0] == 2
     assert "2 lines cannot be read" in lines[1][1]
     assert lines[2:] == [(4, "d")]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'[Infinity,1,"a","x"]',
+        b'[1e999,1,"a","x"]',
+        b"[" * 100_000,
+        b'[20,9223372036854775807,"a","x"]',
+        b'[20,-9223372036854775808,"a","x"]',
+        b'[20,1,"a","\\ud800"',
+        b"",
+    ],
+    ids=["infinity", "1e999", "brackets", "late", "early", "cut", "empty"],
+)
+async def test_one_bad_line_is_shown_as_bad_and_the_others_stay_readable(world: World, bad: bytes) -> None:
+    """A host may send anything as a line: what follows it keeps its number and its text, for every reader."""
+    await begin(world)
+    lines = [encode_line(20, 5, "a", "before").strip(), bad, encode_line(20, 7, "a", "after").strip()]
+    whole = chunk(1, "before", "bad", "after")
+    body = b"\n".join(lines) + b"\n"
+    await world.apply(replace(whole, chunk=replace(whole.chunk, body=body, codec=LogCodec.JSONL)))
+    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
+    read = [line async for block in call for line in block.lines]
+    assert [line.seq for line in read] == [1, 2, 3]
+    assert [line.message for line in read][::2] == [b"before", b"after"]
+    assert read[1].message.startswith(b"this line cannot be read: expected a log line")
+    assert (read[1].logger, read[1].level, read[1].at_us) == ("nomaflow.kernel", 40, 5)
 
 
 async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World) -> None:

@@ -107,9 +107,9 @@ class Jobs:
         found = [self.job(job_id) for job_id in self.definitions]
         return [job for job in found if job is not None]
 
-    def near(self, job_id: str) -> Sequence[str]:
-        """Return ids that begin alike."""
-        return [known for known in self.definitions if known[:3] == job_id[:3]]
+    def ids(self) -> Collection[str]:
+        """Return the ids."""
+        return self.definitions.keys()
 
     def kind_of(self, host: str, callable: str) -> str:
         """Return the kind."""

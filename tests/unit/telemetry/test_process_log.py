@@ -83,3 +83,21 @@ def test_a_dump_is_written_whatever_the_level_is() -> None:
     write_state({"runs": {"QUEUED": 1}})
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["state"] == {"runs": {"QUEUED": 1}}
+
+
+def test_no_text_can_forge_a_line_of_a_text_log_or_steer_a_terminal() -> None:
+    """A machine's name, an attempt's key or an exception from a stranger stays behind the record that tells of it."""
+    stream = written("text")
+    forged = "x\n2026-11-26 00:00:00.000 INFO     nomaflow: forged\x1b[2J\x1b]8;;http://evil\x07\r\u202e\udcff"
+    log = logging.getLogger("nomaflow_host.session")
+    log.warning("turned away: %s", forged, extra={"host": forged, **attempt_fields(f"{forged}/step\nx/1")})
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        log.exception("failed")
+    text = stream.getvalue()
+    assert text.replace("\n", "").isprintable()
+    records = [line for line in text.splitlines() if line[:1] != " "]
+    assert [line[24:32] for line in records] == ["WARNING ", "ERROR   "]
+    assert "host=x\\x0a2026-11-26" in text
+    assert "    ValueError: x" in text.splitlines()

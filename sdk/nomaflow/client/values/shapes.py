@@ -8,6 +8,8 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_type_hints
 
+from nomaflow_api.bounds import LAST_MOMENT_US
+
 __all__ = ["HIDDEN", "NULL_IF_EMPTY", "NullableCount", "NullableText", "Shaped", "from_micros", "iso", "iso_micros"]
 
 NULL_IF_EMPTY = "null if empty"
@@ -69,8 +71,11 @@ def iso(instant: datetime | None) -> str | None:
 
 
 def from_micros(micros: int) -> datetime:
-    """Return the aware UTC instant of microseconds since the epoch, without going through a float."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """Return the aware UTC instant of microseconds since the epoch, without going through a float.
+
+    A time outside of all calendars becomes the nearest one inside.
+    """
+    return _EPOCH + timedelta(microseconds=min(max(micros, 0), LAST_MOMENT_US))
 
 
 def iso_micros(micros: int) -> str:

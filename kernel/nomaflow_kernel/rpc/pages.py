@@ -1,0 +1,88 @@
+"""Pages of lists: bounded in entries and in bytes, and continued by a token that names the last entry."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from nomaflow_api.bounds import LISTED_PROBLEMS, PAGE_BYTES
+from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1.message_codec import encode
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_project.reading.problems import Problem
+
+__all__ = ["Page", "listed_problems", "page_key", "page_size", "page_token"]
+
+M = TypeVar("M", bound=Message)
+_TOKEN_LENGTH = 4096
+
+
+class Page(Generic[M]):
+    """The entries of one page. It takes at least one, however large, and ends with the one that passes the bytes."""
+
+    def __init__(self) -> None:
+        self.entries: list[M] = []
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """True once it has its bytes."""
+        return self._bytes >= PAGE_BYTES
+
+    def add(self, entry: M) -> None:
+        """Add an entry."""
+        self.entries.append(entry)
+        self._bytes += entry.ByteSize()
+
+
+def page_size(asked: int, most: int) -> int:
+    """Return how many entries a page may have.
+
+    :param asked: 0 for as many as possible
+    :raises BadRequest: if it is more than that
+    """
+    if asked > most:
+        raise BadRequest(f"page_size is {asked}, expected at most {most}", field="page_size")
+    return asked or most
+
+
+def page_token(key: Sequence[str]) -> str:
+    """Return the token of the page after the entry with a key."""
+    return base64.urlsafe_b64encode(json.dumps(list(key), separators=(",", ":")).encode()).decode()
+
+
+def page_key(token: str, parts: int) -> tuple[str, ...] | None:
+    """Return the key that a token was made of; None for the first page.
+
+    :param parts: how many parts a key of this list has
+    :raises BadRequest: if it is not one of our tokens
+    """
+    if not token:
+        return None
+    try:
+        if len(token) > _TOKEN_LENGTH:
+            raise ValueError(token[:1])
+        key = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error, RecursionError):
+        key = None
+    if not isinstance(key, list) or len(key) != parts or not all(isinstance(part, str) for part in key):
+        raise BadRequest(
+            "page_token is not one that a list gave, expected next_page_token of the page before", field="page_token"
+        )
+    return tuple(key)
+
+
+def listed_problems(problems: Sequence[Problem]) -> list[job_pb2.Problem]:
+    """Return the messages of the first problems, and one that counts the others."""
+    told = [encode(job_pb2.Problem, problem) for problem in problems[:LISTED_PROBLEMS]]
+    more = len(problems) - len(told)
+    if more > 0:
+        told.append(
+            job_pb2.Problem(severity="warning", code="more_problems", message=f"and {more} more; correct these first")
+        )
+    return told

@@ -1,0 +1,97 @@
+"""The form of a manifest, as far as this package reads it: what a host sends is checked against it before use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from nomaflow_api.bounds import CALLABLES_OF_HOST, JOBS_OF_HOST, PARAMETERS_OF_CALLABLE
+
+__all__ = ["ManifestError", "check_manifest"]
+
+_Reference = Annotated[str, Meta(max_length=255)]
+_Module = Annotated[str, Meta(max_length=255)]
+_Name = Annotated[str, Meta(max_length=255)]
+_Path = Annotated[str, Meta(max_length=4096)]
+
+
+class ManifestError(ValueError):
+    """Raised when a manifest does not have the form, or has too much of something. Its text says where."""
+
+
+class _Parameter(Struct):
+    name: str
+    kind: str
+    required: bool
+    annotation: str | None = None
+    default: str | None = None
+
+
+class _Callable(Struct):
+    kind: str = "sync"
+    parameters: Annotated[list[_Parameter], Meta(max_length=PARAMETERS_OF_CALLABLE)] = []
+    catch_all: str | None = None
+    error: str | None = None
+
+
+class _OfModule(Struct):
+    error: str | None = None
+
+
+class _Field(Struct):
+    type: str | list[str] = []
+    enum: list[Any] = []
+
+
+class _Schema(Struct):
+    properties: dict[str, _Field | bool] = {}
+    required: list[str] = []
+
+
+class _StepType(Struct):
+    name: _Name
+    callable: _Reference
+    schema: _Schema | None = None
+    overridable: list[str] | None = None
+    secret: list[str] = []
+    checked: bool = False
+
+
+class _File(Struct):
+    path: _Path
+    tree: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    absent: bool = False
+    main: bool = False
+
+
+class _Manifest(Struct):
+    host: str
+    callables: dict[_Reference, _Callable] = {}
+    modules: dict[_Module, _OfModule] = {}
+    step_types: list[_StepType] = []
+    injections: list[str] = []
+    job_files: list[_File] = []
+    problems: list[dict[str, Any]] = []
+
+
+def check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Check the form of a manifest, and how much it brings.
+
+    :raises ManifestError: if a part has another form, or there are too many jobs, callables or modules
+    """
+    try:
+        known = msgspec.convert(manifest, _Manifest)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ManifestError(f"the manifest is malformed: {error}") from None
+    jobs = sum(len(found) for file in known.job_files if isinstance(found := (file.tree or {}).get("jobs"), list))
+    for noun, count, most in (
+        ("jobs", jobs, JOBS_OF_HOST),
+        ("callables", len(known.callables), CALLABLES_OF_HOST),
+        ("modules", len(known.modules), CALLABLES_OF_HOST),
+    ):
+        if count > most:
+            raise ManifestError(f"the manifest has {count:,} {noun}, expected at most {most:,}; split the host in two")

@@ -1,0 +1,65 @@
+"""Ids that are paths, SQL, patterns, novels or control characters: refused by name in every field of every method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from rpc_world import RUN_ID, World
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+
+SERVICE = kernel.DESCRIPTOR.services_by_name["KernelService"]
+HOSTILE = ["../../etc/passwd\x00", "x" * 10_000, "a\x00b", "a\nb", "\x1b]8;;http://evil\x07", "a\u202eb", "\u2028"]
+NO_ID = ["'; DROP TABLE runs; --", "%", "_%", "../../etc/passwd", "a b", 'a"b', "é", "%00", "${HOME}"]
+FREE = {"by", "why"}
+"""Fields that hold what a person writes. ``by`` may not hold control characters either; ``why`` may, and is shown."""
+IDS = {"run_id", "job_id", "host"}
+
+
+def text_fields() -> Iterator[tuple[str, str]]:
+    """Yield method and field of each text that a request of the service may hold, but for free ones."""
+    for method in SERVICE.methods:
+        for field in method.input_type.fields:
+            if field.type == FieldDescriptor.TYPE_STRING and field.name not in FREE:
+                yield method.name, field.name
+
+
+async def refusal(world: World, method: str, field: str, value: str) -> grpc.aio.AioRpcError:
+    """Return the error of a call that is good but for one field."""
+    request = getattr(kernel, f"{method}Request")()
+    known = request.DESCRIPTOR.fields_by_name
+    if "run_id" in known:
+        request.run_id = RUN_ID
+    if method == "TriggerRun":
+        request.job_id = "job"
+    if field == "kinds":
+        request.kinds.append(value)
+    else:
+        setattr(request, field, value)
+    call: Any = getattr(world.client, method)(request, timeout=10)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await (call.read() if hasattr(call, "read") else call)
+    return caught.value
+
+
+@pytest.mark.parametrize(("method", "field"), sorted(text_fields()))
+async def test_a_hostile_text_is_refused_in_every_field(world: World, method: str, field: str) -> None:
+    """INVALID_ARGUMENT whatever the field, and for ids also what is only no id; nothing of it is looked up."""
+    await world.queue_run()
+    for value in HOSTILE + (NO_ID if field in IDS - {"host"} else []):
+        error = await refusal(world, method, field, value)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, (value[:40], error.details())
+        assert len(error.details() or "") < 2000
+        assert (error.details() or "").isprintable(), value[:40]
+
+
+async def test_twenty_kilobytes_of_metadata_are_refused_and_the_next_call_is_answered(world: World) -> None:
+    """gRPC itself refuses such a call, before any of our code; the same connection goes on."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await world.client.GetKernel(kernel.GetKernelRequest(), metadata=[("x-large", "x" * 20_000)], timeout=10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await world.client.GetKernel(kernel.GetKernelRequest(), timeout=10)).version == "0"

@@ -1,0 +1,61 @@
+"""Near ids in answers about unknown jobs: one search per answer, and never of jobs that the caller may not see."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+from rpc_world import World, catalogue_of
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.access.grants import Grant
+from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
+
+
+async def test_a_thousand_misspelt_ids_do_not_hold_up_the_kernel(world: World) -> None:
+    """Beside 10,000 jobs such a batch is answered at once, its first item with a hint; other calls go on meanwhile."""
+    world.engine.knows_no_job = True
+    world.catalogue.take_in(catalogue_of("team", *(f"reports.team.daily-{number:05}" for number in range(10_000))))
+    requests = [kernel.TriggerRunRequest(job_id=f"reprots.team.daily-{number:05}") for number in range(1000)]
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before - 0.01)
+
+    watching = asyncio.create_task(watch())
+    began = time.monotonic()
+    answer = await world.client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=30)
+    took = time.monotonic() - began
+    watching.cancel()
+    hints = [item.error.message for item in answer.items if "did you mean" in item.error.message]
+    assert len(answer.items) == 1000
+    assert hints == [answer.items[0].error.message]
+    assert "'reports.team.daily-00000'" in hints[0]
+    assert took < 5
+    assert longest < 2
+
+
+async def test_twenty_thousand_characters_are_no_id(world: World) -> None:
+    """Such ids are refused for their form; nothing is searched."""
+    world.catalogue.take_in(catalogue_of("team", *(f"job-{number}" for number in range(1000))))
+    requests = [kernel.TriggerRunRequest(job_id="j" * 20_000) for _ in range(100)]
+    answer = await world.client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=30)
+    assert {item.error.reason for item in answer.items} == {"BAD_REQUEST"}
+    with pytest.raises(grpc.aio.AioRpcError, match="expected 1 to 128 letters"):
+        await world.client.GetJob(kernel.GetJobRequest(job_id="j" * 20_000), timeout=10)
+
+
+async def test_near_ids_are_those_that_the_caller_may_see(world: World) -> None:
+    """Who may read one team's jobs is never told the names of another's."""
+    calls = world.service.catalogue_calls
+    world.catalogue.take_in(catalogue_of("teama", "a.nightly"))
+    world.catalogue.take_in(catalogue_of("teamb", "b.nightly"))
+    alice = Principal(kind=PrincipalKind.USER, name="alice", grants=(Grant.parse("read job:a.*"),))
+    assert calls.unknown_job("b.nightl", Caller(principal=alice, peer="")).near == ("a.nightly",)
+    assert set(calls.unknown_job("b.nightl", Caller(principal=OWNER, peer="")).near) == {"a.nightly", "b.nightly"}
