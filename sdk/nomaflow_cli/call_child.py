@@ -81,8 +81,9 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
             await closing()
     _print_traceback(outcome)
     said = outcome.error
-    if said and outcome.exception is not None:
-        said += withheld_hint(outcome.exception, known.withheld)
+    if said:  # the code's own error, or that of its import
+        missed = (name for name in known.withheld if f"KeyError: {name!r}" in said)
+        said += "".join(withheld_hint(KeyError(name), (name,)) for name in missed)
     return {
         "state": outcome.state,
         "rows_affected": outcome.rows_affected,

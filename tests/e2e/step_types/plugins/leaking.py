@@ -115,7 +115,7 @@ def _tell(ctx: Any, secret: str) -> None:
         print("two lines", secret[:half])
         print(secret[half:], "is the rest")
         subprocess.run(
-            ["sh", "-c", 'printf "pieces %s" "$1"; sleep 0.05; echo "$2"', "sh", secret[:half], secret[half:]],
+            ["sh", "-c", 'printf "pieces %s" "$1"; sleep 0.05; printf "%s\n" "$2"', "sh", secret[:half], secret[half:]],
             check=True,
         )
     warnings.warn(f"warned {secret}", stacklevel=1)
