@@ -32,9 +32,11 @@ class GivenValues:
     """The values of all references of one attempt: a value, or the reason why there is none.
 
     :param found: reference to its value, or to the error
+    :param own: the worker's own variables, which come first: a plugin may have set one since
     """
 
     found: Mapping[Reference, str | ReferenceMissing] = field(repr=False)
+    own: Mapping[str, str] = field(default_factory=dict, repr=False)
     whole_files: bool = False
 
     def value_of(self, reference: Reference) -> str:
@@ -42,6 +44,8 @@ class GivenValues:
 
         :raises ReferenceMissing: if there is none
         """
+        if reference.scheme == VARIABLE and reference.rest in self.own:
+            return self.own[reference.rest]
         value = self.found.get(reference)
         if value is None:
             raise SecretUnreadable(
@@ -71,11 +75,12 @@ class GivenValues:
         ]
 
     @classmethod
-    def from_json(cls, rows: Sequence[Any]) -> GivenValues:
+    def from_json(cls, rows: Sequence[Any], *, own: Mapping[str, str]) -> GivenValues:
         """Return the values that `to_json` made *rows* of."""
         return cls(
-            {
+            own=own,
+            found={
                 Reference(scheme, rest): value if isinstance(value, str) else _KINDS[value[0]](value[1], fix=value[2])
                 for scheme, rest, value in rows
-            }
+            },
         )
