@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from nomaflow.context import RunContext
     from nomaflow.settings import Settings
 
-__all__ = ["ConnectorFactory", "Factory", "StepCall", "StepOutcome", "StepType"]
+__all__ = ["ConnectorFactory", "Factory", "SecretReader", "StepCall", "StepOutcome", "StepType"]
 
 ConnectorFactory = Callable[[str, Mapping[str, Any], ConnectorRegistry], Any]
 """Makes a connector of its name, its table of connectors.toml (secrets resolved) and the registry it is in."""
+
+SecretReader = Callable[[str], str]
+"""Returns the secret that a plugin's reference names, given what follows the colon.
+
+It raises `nomaflow.secrets.SecretUnavailable` if a retry may succeed, and `SecretRefused` if not.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

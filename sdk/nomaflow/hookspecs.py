@@ -11,7 +11,8 @@ of the hook's parameters. A host finds it in the project's plugins folder, or th
         return {"tenant": call.ctx.params.get("tenant", "main")}
 
 The processes: the *template* loads a generation of plugin code once; the *workers*, forked from it, run the
-callables. A host's main process, and the kernel, never call a hook. ``NOMAFLOW_TRACE_HOOKS=1`` writes every
+callables; the *secrets process* resolves references of plugins. A host's main process, and the kernel, never call a
+hook. ``NOMAFLOW_TRACE_HOOKS=1`` writes every
 call to stderr.
 """
 
@@ -24,7 +25,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow.calls import ConnectorFactory, StepCall, StepOutcome, StepType
+    from nomaflow.calls import ConnectorFactory, SecretReader, StepCall, StepOutcome, StepType
     from nomaflow.results import StepResult
 
 __all__ = ["PROJECT_NAME", "hookimpl"]
@@ -134,6 +135,23 @@ def nomaflow_attempt_finished(call: StepCall, outcome: StepOutcome) -> None:
 
     :param call: the call that was made
     :param outcome: the end of the call, as far as the worker knows
+
+    .. versionadded:: 0.1.0
+    """
+
+
+@hookspec
+def nomaflow_secrets(environ: Mapping[str, str]) -> Mapping[str, SecretReader] | None:
+    """Resolve references such as ``${vault:path#field}`` in connectors.toml, params and op_kwargs.
+
+    Called once in the host's secrets process, which runs no other code of the project: it has the host's whole
+    environment, and only plugins of installed distributions. Attempts ask it when they start.
+
+    :param environ: the host's variables
+    :return: scheme to a function that takes what follows the colon and returns the value; None for nothing. A scheme
+        is lower-case letters, digits and ``_``. The function is called in a thread, several at once, and has ten
+        seconds
+    :raises Exception: makes the plugin's references unreadable, as an error of the plugin
 
     .. versionadded:: 0.1.0
     """

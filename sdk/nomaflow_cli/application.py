@@ -30,6 +30,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "login": ("login", "logout"),
     "call": ("call",),
+    "secret": ("secret",),
     "token": ("token",),
     "pki": ("pki",),
     "history": ("backup", "restore", "store"),

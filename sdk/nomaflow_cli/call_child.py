@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,14 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
     from nomaflow.testing import connectors_from, run_callable
     from nomaflow.testing.host_machinery import host_machinery
     from nomaflow_project.reading.env_files import project_variables
+    from nomaflow_project.reading.environment import project_sources
     from nomaflow_project.reading.worker_environment import withheld_hint
 
     tree = _settings(project)
     variables = project_variables(project, tree, os.environ)
     for problem in variables.problems:
         tell(paragraph(str(problem), indent=2))
+    sources = project_sources(project, tree, variables.environ)
     known = _worker_variables(tree, variables.given)
     for name in known.withheld:
         del os.environ[name]
@@ -69,7 +72,7 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
             op_kwargs=order["op_kwargs"],
             connectors=connectors,
             settings=Settings(tree),
-            environ=known.references,
+            environ=replace(sources, environ=known.references, whole_files=False),
             plugins=host_machinery().import_plugins(str(project / "plugins")),
         )
     finally:
@@ -78,8 +81,9 @@ async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:
             await closing()
     _print_traceback(outcome)
     said = outcome.error
-    if said and outcome.exception is not None:
-        said += withheld_hint(outcome.exception, known.withheld)
+    if said:  # the code's own error, or that of its import
+        missed = (name for name in known.withheld if f"KeyError: {name!r}" in said)
+        said += "".join(withheld_hint(KeyError(name), (name,)) for name in missed)
     return {
         "state": outcome.state,
         "rows_affected": outcome.rows_affected,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,6 +27,7 @@ from nomaflow.client import (
 )
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.joined_host import JoinedHost
 from nomaflow_cli.project import host_table, require_project
 from nomaflow_project.reading.environment import resolve_environment
 from nomaflow_telemetry.tracing import trace_globally
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.invocation import Invocation
 
-__all__ = ["client_failure", "first", "joined_kernel", "kernel_client", "quiet_grpc", "talk"]
+__all__ = ["client_failure", "first", "kernel_client", "quiet_grpc", "talk"]
 
 _LOGIN = "log in: `nomaflow token create --user NAME` on the kernel's machine, then here: nomaflow login FILE"
 
@@ -150,10 +150,10 @@ def _kernel(invocation: Invocation) -> _Kernel:
     dialled = _dialled(project)
     if dialled and not any(map(is_tcp, split_addresses(dialled))):
         return _at(dialled, invocation, profiles)
-    joined = joined_kernel(project)
+    joined = JoinedHost.of(project)
     if joined is None and not dialled:
         return _Kernel(source=own, ca=invocation.ca)
-    return _with(_login_at(joined, project, profiles), invocation)
+    return _with(_login_at(joined.kernel_id if joined else "", project, profiles), invocation)
 
 
 def _token(invocation: Invocation) -> str:
@@ -195,7 +195,7 @@ def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Kernel:
     return _Kernel(source=source, ca=invocation.ca or (found.ca if found else None))
 
 
-def _login_at(kernel_id: str | None, project: Path, profiles: ProfileFolder) -> Profile:
+def _login_at(kernel_id: str, project: Path, profiles: ProfileFolder) -> Profile:
     """Return the login at the kernel that a project's host has joined.
 
     :raises CliError: if there is none, or there are several
@@ -214,15 +214,6 @@ def _login_at(kernel_id: str | None, project: Path, profiles: ProfileFolder) -> 
         reason="UNAUTHENTICATED",
         fix=_LOGIN,
     )
-
-
-def joined_kernel(project: Path) -> str | None:
-    """Return the id of the kernel that a project's host has joined, None for none."""
-    try:
-        facts = json.loads((project / ".nomaflow" / "identity" / "identity.json").read_bytes())
-        return str(facts["kernel_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _dialled(project: Path) -> str:

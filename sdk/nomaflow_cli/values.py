@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from nomaflow_cli.errors import CliError
 
-__all__ = ["level_number", "parse_instant", "parse_op_kwargs", "parse_params", "parse_span", "parse_switches"]
+__all__ = [
+    "hidden_value",
+    "level_number",
+    "parse_instant",
+    "parse_op_kwargs",
+    "parse_params",
+    "parse_span",
+    "parse_switches",
+]
 
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|m|h|d)")
+_MAX_SECRET = 64 * 1024
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -118,3 +129,26 @@ def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> date
         return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise CliError(f"{option}: {error}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None
+
+
+def hidden_value(name: str) -> str:
+    """Return a secret from a hidden prompt, or all of standard input without its last newline.
+
+    :param name: of the value, for the prompt
+
+    :raises CliError: if it is empty, too long or no UTF-8 text
+    """
+    if sys.stdin.isatty():
+        value = getpass.getpass(f"{name} (not shown): ")
+    else:
+        body = sys.stdin.buffer.read(_MAX_SECRET + 1)
+        try:
+            value = body.decode("utf-8").removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise CliError("the value is not UTF-8 text", fix="encode it, for example as base64") from None
+    if not value or len(value) > _MAX_SECRET:
+        raise CliError(
+            "the value is empty" if not value else f"the value is longer than {_MAX_SECRET} characters",
+            fix="give it on standard input, from a file or a pipe",
+        )
+    return value

@@ -193,7 +193,8 @@ def test_the_authority_is_replaced_under_running_hosts(system: FaultSystem) -> N
 
 def test_a_join_string_is_good_for_one_host_once(system: FaultSystem) -> None:
     """Used twice, expired, altered, stolen after use: exit 78 and one sentence with the way out each."""
-    used = system.join_file("team")
+    used = system.root / "used"
+    used.write_text(system.cli("token", "create", "--host", "team").out)
     system.start_host("team", "--join", str(used), dials=False).stop()
     expired = system.join_file("team", seconds=1)
     altered = system.root / "altered"

@@ -213,6 +213,13 @@ def test_a_host_that_cannot_keep_its_promise_does_not_start(system: TeamSystem, 
     os.chown(project / "plugins", team.pw_uid, team.pw_gid)
     assert f"may change '{project / 'plugins'}'" in refusal(system, line)
     os.chown(project / "plugins", 0, 0)
+    elsewhere = system.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "connectors.toml").write_text("")
+    os.chown(elsewhere, team.pw_uid, team.pw_gid)
+    (project / "connectors.toml").symlink_to(elsewhere / "connectors.toml")
+    assert f"may change '{elsewhere}'" in refusal(system, line)
+    (project / "connectors.toml").unlink()
     project.chmod(0o777)
     assert f"may change '{project}'" in refusal(system, line)
     project.chmod(0o755)

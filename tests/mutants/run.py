@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
             raise MutantError(f"there is no mutant {unknown[0]!r}")
         chosen = [each for each in mutants if not wanted or each.name in wanted]
         with tempfile.TemporaryDirectory(prefix="nomaflow-mutants-") as directory:
+            Path(directory).chmod(0o755)  # some tests run code as another user
             tree = Path(directory) / "tree"
             shutil.copytree(_ROOT, tree, ignore=_LEFT_OUT, symlinks=True)
             return _run_all(tree, chosen)

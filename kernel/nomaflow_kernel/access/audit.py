@@ -89,24 +89,27 @@ class AuditLog:
         if call.row_is_due and self._store is not None:
             await self._store.append_audit((call.row(response),))
         elif call.action == "TriggerRuns":
-            self._refused_items(response, caller)
+            self._refused_items(call.request, response, caller)
 
-    def refused(self, method: str, request: Any, reason: str, caller: Caller, *, error_id: str = "") -> None:
+    def refused(
+        self, method: str, request: Any, reason: str, caller: Caller, *, error_id: str = "", about: str = ""
+    ) -> None:
         """Note a call that was refused, or ended without an answer; like ones within a minute are counted.
 
         :param request: None if it was refused before it was read
         :param reason: a key of ``REASONS``, or ``CANCELLED`` if the caller left: the change may have been made
         :param error_id: the one in the answer, for INTERNAL
+        :param about: the target, where the request does not name it
         """
         rule = RULES.get(method)
         changes = rule is not None and rule.changes and reason not in _PASSING and not reason.startswith("STORE_")
         if reason in _ALWAYS or changes:
-            self._refuse(_action(method), target_of(request), reason, caller, correlation=error_id)
+            self._refuse(_action(method), target_of(request) or about, reason, caller, correlation=error_id)
 
-    def _refused_items(self, response: Any, caller: Caller) -> None:
-        for item in response.items:
+    def _refused_items(self, request: Any, response: Any, caller: Caller) -> None:
+        for asked, item in zip(request.requests, response.items, strict=False):
             if item.HasField("error") and item.error.reason in _ALWAYS:
-                self._refuse("TriggerRuns", "", item.error.reason, caller)
+                self._refuse("TriggerRuns", target_of(asked), item.error.reason, caller)
 
     def _refuse(self, action: str, target: str, reason: str, caller: Caller, *, correlation: str = "") -> None:
         self._refusals.add(

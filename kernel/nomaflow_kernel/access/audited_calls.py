@@ -26,19 +26,20 @@ class AuditedCall:
     change that is not the engine's, the row is written after it.
 
     :param action: the rpc's name
+    :ivar request: its request
     :ivar written: whether the row is in a commit
     :ivar target: what the call is about, where its service knows better than request and answer tell
     :ivar correlation: the same for the credential that it is about
     """
 
-    __slots__ = ("_caller", "_clock", "_request", "action", "correlation", "target", "written")
+    __slots__ = ("_caller", "_clock", "action", "correlation", "request", "target", "written")
 
     def __init__(self, *, action: str, request: Any, caller: Caller, clock: Clock) -> None:
         self.action = action
         self.written = False
         self.target = ""
         self.correlation = ""
-        self._request = request
+        self.request = request
         self._caller = caller
         self._clock = clock
 
@@ -55,18 +56,18 @@ class AuditedCall:
         if run_ids is None or self.written:
             return None
         self.written = True
-        note, correlation = note_of(self._request), run_ids[0] if run_ids else ""
+        note, correlation = note_of(self.request), run_ids[0] if run_ids else ""
         if self.action == "TriggerRuns":
-            note = f"{len(run_ids)} of {len(self._request.requests)} started"
+            note = f"{len(run_ids)} of {len(self.request.requests)} started"
             correlation = correlation if len(run_ids) < 2 else f"{run_ids[0]} to {run_ids[-1]}"
-        return self._row(target_of(self._request) or "*", note, correlation)
+        return self._row(target_of(self.request) or "*", note, correlation)
 
     def row(self, response: Any) -> AuditRecord:
         """Return the row for a change that is done and answered."""
         self.written = True
-        target = self.target or target_of(self._request) or target_of(response) or "*"
-        correlation = self.correlation or correlation_of(self._request, response)
-        return self._row(target, note_of(self._request, response), correlation)
+        target = self.target or target_of(self.request) or target_of(response) or "*"
+        correlation = self.correlation or correlation_of(self.request, response)
+        return self._row(target, note_of(self.request, response), correlation)
 
     def _row(self, target: str, note: str, correlation: str) -> AuditRecord:
         return audit_row(

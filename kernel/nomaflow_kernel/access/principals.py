@@ -47,6 +47,7 @@ class NotPermitted(KernelError):
     reason = "PERMISSION_DENIED"
 
     def __init__(self, principal: Principal, verb: str, target: str) -> None:
+        self.about = "" if verb == "call" else target
         super().__init__(
             f"{principal} may not {verb} {target[:160]}; "
             "an administrator gives such a grant with `nomaflow token create`"

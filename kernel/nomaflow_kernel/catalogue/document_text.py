@@ -14,10 +14,11 @@ line, the expected value and the way out.
 `${NAME}` and `${NAME:-default}` stand for environment variables in any text. Below `params` and `op_kwargs`, and in the
 keys of a contributed step type, the host resolves them at each attempt; elsewhere they are resolved when the file is
 read. The default also replaces an empty variable. `$${NAME}` is a literal `${NAME}`. Where a key wants a number or
-true/false, text such as `"5"` or `"true"` is accepted too, so that a reference can supply it.
+true/false, text such as `"5"` or `"true"` is accepted too, so that a reference can supply it. Secrets may also come
+from files, encrypted values and vaults: [secrets](secrets.md).
 
 - If NAME is not set and NAME_FILE is, NAME is the content of the file that NAME_FILE names (an absolute path), without
-  its last newline. Docker and Kubernetes pass secrets this way.
+  its last newline. Docker and Kubernetes pass secrets this way. Both set is an error.
 - `[host] env_file` names files with variables of the project: `NAME=value` lines, with `export `, quotes and `#`
   comments as in a shell; nothing is expanded in them. The environment of the process wins over the files, and a later
   file over an earlier one. A reload reads them again. `up --watch` reloads when one whose name ends in `.env` is saved.
@@ -81,7 +82,7 @@ PROBLEM_CODES = {
     "duplicate_name": "Two queries or endpoints of a connector have one name.",
     "duplicate_preset": "Two presets of a job have one name; an error where both have a schedule.",
     "duplicate_step_name": "Two steps of a job have one name.",
-    "encrypted_value": "A value is encrypted by the original (`ENC:`) and cannot be read here.",
+    "encrypted_value": "A value is encrypted (`ENC:`), but not by `nomaflow secret`.",
     "empty": "A list needs an entry.",
     "id_of_another_host": "The job's id belongs to another host.",
     "emptied_file": "A file that had jobs is empty; to remove its jobs, write `jobs = []`.",
@@ -113,6 +114,9 @@ PROBLEM_CODES = {
     "unknown_target": "Warning: a `call_job` step names a job that is not in these files.",
     "unknown_timezone": "A time zone is unknown; the message names similar ones.",
     "unreadable_file": "A file cannot be read, or is too large.",
+    "literal_secret": "A secret param has a literal value in the file, where everybody who may read the job sees it.",
+    "missing_secret": "A secret's file, or the key of encrypted values, is not there.",
+    "unreadable_secret": "A secret's file or encrypted value cannot be read, or stands where none may.",
     "unset_variable": "An environment variable without default is not set.",
     "unusable_query": "Warning: a named query cannot run, for example one that writes without `writable = true`.",
     "unused_key": "Warning: a key has no effect in its place.",

@@ -138,8 +138,11 @@ class Catalogue:
         return self._jobs.keys()
 
     def foreign_ids(self, host: str) -> list[str]:
-        """Return the ids that a host brings although they belong to another one, sorted."""
-        return sorted(job_id for job_id, brought_by in self._foreign if brought_by == host)
+        """Return the jobs of a host that are refused for the sake of another one, by id, sorted.
+
+        Their ids belong to the other one, or they name it and it does not accept them.
+        """
+        return sorted(job_id for job_id, brought_by in self._refused() if brought_by == host)
 
     def hosts(self) -> Sequence[HostCatalogue]:
         """Return each host's catalogue, sorted by name; the kernel's own file has an empty name."""

@@ -30,9 +30,11 @@ class KernelError(Exception):
 
     :param message: for a person: lower case, the problem, the expectation, the way out
     :param metadata: data that a program may need, by name
+    :ivar about: what it is about, for the audit, where the request does not name it
     """
 
     reason = "INTERNAL"
+    about = ""
     retry_seconds: float | None = None
     """Seconds after which another try may succeed; None for those of the reason, if it has any."""
 
@@ -172,6 +174,7 @@ class InstanceOfAnotherHost(KernelError):
     reason = "PERMISSION_DENIED"
 
     def __init__(self, incarnation: str, host: str) -> None:
+        self.about = f"instance {incarnation[:64]}"
         super().__init__(
             f"instance {incarnation[:64]!r} is not one of host {host!r}; each process of a host needs an id of its own"
         )

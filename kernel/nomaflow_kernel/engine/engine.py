@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
+from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import InstanceOfAnotherHost, JobUnavailable, KernelError, UnknownRun
@@ -68,6 +69,7 @@ class Engine:
         on_ended: Callable[[Exception], None] = lambda _: None,
         on_trouble: Callable[[StoreError], None] = lambda _: None,
         traceparent: Callable[[RunRecord], str] | None = None,
+        secrets: SecretParams | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -78,7 +80,10 @@ class Engine:
             epoch=info.epoch,
             ids=RunIds(now_ms=lambda: clock.now_us() // 1000),
             rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
+            secrets=secrets or SecretParams(),
         )
+        self.secrets = self._state.secrets
+        """Opens secret params, for values that a host checks."""
         if traceparent is not None:
             self._state.traceparent = traceparent
         self._loop = EngineLoop(state=self._state, store=store, feed=feed, on_ended=on_ended, on_trouble=on_trouble)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder, Isolation, TimeoutKind
 from nomaflow_api.v1.sealing import seal
+from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
+from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest
 
-__all__ = ["cancel_order", "dispatch_order"]
+__all__ = ["cancel_order", "dispatch_order", "unreadable_secrets"]
 
 _MOST = 2**53
 
@@ -18,6 +20,10 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
     """Return the order for the current attempt. Each time it is sent, it is built again with the time that is left."""
     record, definition, step = run.record, run.definition, current.step
     timeout_ms, timeout_kind = _time_limit(run, step, now_us)
+    kwargs_json, params_json = step.kwargs_json, run.plan.params_json
+    hidden = {key for text in (kwargs_json, params_json) for key in secret_keys(text, definition.secret_params)}
+    if hidden:
+        kwargs_json, params_json = _opened(state, kwargs_json), _opened(state, params_json)
     order = AttemptOrder(
         attempt_key=current.key,
         run_id=run.run_id,
@@ -25,11 +31,12 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
         step=step.name,
         attempt=current.number,
         callable=step.callable,
-        kwargs_json=_json_bytes(step.kwargs_json),
+        kwargs_json=_json_bytes(kwargs_json),
         strict_keys=step.strict_keys,
         literal_kwargs=step.literal_keys,
-        params_json=_json_bytes(run.plan.params_json),
+        params_json=_json_bytes(params_json),
         literal_params=run.plan.literal_params,
+        secret_keys=tuple(sorted(hidden)),
         trigger_kind=record.trigger.kind.value,
         trigger_by=record.trigger.by,
         trigger_at_us=record.trigger.at_us,
@@ -53,6 +60,24 @@ def dispatch_order(state: EngineState, run: ActiveRun, current: CurrentAttempt, 
         traceparent=state.traceparent(record),
         order=seal(order),
     )
+
+
+def unreadable_secrets(state: EngineState, run: ActiveRun, step: PlannedStep) -> Reason | None:
+    """Return why an attempt cannot be given its secret params; None if it can, or has none."""
+    try:
+        for text in (step.kwargs_json, run.plan.params_json):
+            state.secrets.opened(text)
+    except SecretParamsUnreadable as error:
+        return Reason("secret_params_unreadable", str(error))
+    return None
+
+
+def _opened(state: EngineState, text: str) -> str:
+    """Return the values for the host. What cannot be opened stays sealed: an attempt that was sent before goes on."""
+    try:
+        return state.secrets.opened(text)
+    except SecretParamsUnreadable:
+        return text
 
 
 def _milliseconds(seconds: float) -> int:

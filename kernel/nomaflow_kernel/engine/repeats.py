@@ -55,7 +55,9 @@ def trigger_once(
     try:
         used = state.request_ids.find(command.request_id) if command.request_id else None
         if used is not None:
-            if used.request_hash != command.request_hash:
+            if used.request_hash != command.request_hash and not state.secrets.is_keyed(
+                used.request_hash, command.request_hash
+            ):
                 raise RequestIdReused(command.request_id, used.run_id)
             return TriggerOutcome(run_id=used.run_id, state=used.state, deduplicated=True)
         return triggering.trigger(state, batch, command) if new or not must_look_up(state, command) else None

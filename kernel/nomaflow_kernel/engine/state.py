@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
@@ -127,6 +128,7 @@ class EngineState:
     :param clocks_looked_at: when the hosts' silence was last checked; None before the first check
     :param traceparent: returns the trace context for a run's attempts and the runs it calls; empty for none. By default
         it is the context of the run's trigger
+    :param secrets: seals and opens secret params
     :param rebuilt: how many times the state was discarded and read again
     """
 
@@ -153,6 +155,7 @@ class EngineState:
     dirty_hosts: set[str] = field(default_factory=set)
     wanted_specs: set[str] = field(default_factory=set)
     traceparent: Callable[[RunRecord], str] = lambda record: record.request.traceparent
+    secrets: SecretParams = field(default_factory=SecretParams)
     clocks_looked_at: float | None = None
     rebuilt: int = 0
 

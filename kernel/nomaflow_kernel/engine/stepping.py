@@ -7,7 +7,7 @@ from typing import Any
 
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.orders import dispatch_order
+from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
@@ -109,9 +109,12 @@ def _add_row(batch: Batch, run: ActiveRun, step: PlannedStep, to: AttemptState, 
 
 
 def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
-    """Give a due attempt to an instance of its host; return False if none is free."""
+    """Give a due attempt to an instance of its host; return False if none is free.
+
+    An attempt whose secret params cannot be read fails at once.
+    """
     current = run.attempt
-    refusal = state.refusal_of(run)
+    refusal = state.refusal_of(run) or unreadable_secrets(state, run, current.step)
     if refusal is not None:
         conclude(state, batch, run, AttemptState.FAILED, refusal)
         return True

@@ -109,7 +109,9 @@ def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
         raise JobUnavailable(command.job_id, job.why_not_valid or "its definition is malformed")
     if job.loaded.held:
         raise JobUnavailable(command.job_id, job.loaded.held)
-    request = replace(command.request, of_other_host=True) if job.of_other_host else command.request
+    request = state.secrets.sealed(command.request, job.definition.secret_params)
+    if job.of_other_host:
+        request = replace(request, of_other_host=True)
     return _draft(job, job.definition, request, state.plan(job.definition, request))
 
 
@@ -128,7 +130,7 @@ def _draft(job: Job, definition: JobDefinition, request: RunRequest, plan: RunPl
 
 def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) -> Draft:
     definition = JobDefinition.from_json(replayed.definition)
-    request = replay_layers(definition, replayed, command)
+    request = state.secrets.sealed(replay_layers(definition, replayed, command), definition.secret_params)
     known = state.jobs.job(replayed.run.job_id)
     if known is not None and known.unaccepted:
         raise JobUnavailable(known.job_id, known.why_not_valid)
@@ -184,6 +186,9 @@ def _record(
 ) -> RunRecord:
     skipped = to is not RunState.QUEUED
     at_us = command.at_us or batch.now_us
+    request_hash = command.request_hash
+    if request_hash and draft.definition.secret_params:
+        request_hash = state.secrets.keyed(request_hash)
     return RunRecord(
         run_id=state.ids.new(),
         job_id=draft.job_id,
@@ -199,7 +204,7 @@ def _record(
         finished_at_us=batch.now_us if skipped else None,
         fold=Fold(first_us=at_us, last_us=at_us, count=1) if skipped else None,
         request_id=command.request_id,
-        request_hash=command.request_hash,
+        request_hash=request_hash,
         slot=command.slot,
         replay_of=command.replay_of,
     )

@@ -114,6 +114,18 @@ REASONS: Mapping[str, ReasonInfo] = {
         "A value refers to an environment variable that the host does not have, or withholds.",
         "Set it for the host, write ${NAME:-default}, or list it in [host] pass_env.",
     ),
+    "secret_params_unreadable": ReasonInfo(
+        "The run's secret params were encrypted with a key that this kernel does not have.",
+        "Restore secret-params.key of the state folder, which is not part of a backup, or start the run anew.",
+    ),
+    "secret_unreadable": ReasonInfo(
+        "A file, an encrypted value or a plugin's reference that a value needs cannot be read.",
+        "Correct what the message names: the file's permissions, the key, or the reference.",
+    ),
+    "secret_unavailable": ReasonInfo(
+        "The service that has a secret, such as a vault, is away or slow.",
+        "Nothing, if the step has retries; otherwise run it again once the service is back.",
+    ),
     "hook_failed": ReasonInfo(
         "A plugin's hook raised before the call.",
         "Correct the plugin; NOMAFLOW_TRACE_HOOKS=1 shows every hook call.",

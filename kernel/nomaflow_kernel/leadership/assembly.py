@@ -12,6 +12,7 @@ from importlib.metadata import version
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import KERNEL
+from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
@@ -82,6 +83,7 @@ class Kernel:
             on_ended=on_engine_end,
             on_trouble=self._in_trouble,
             traceparent=observation.traceparent,
+            secrets=SecretParams(settings.state_dir),
         )
         self._scheduler = Scheduler(
             store=store,

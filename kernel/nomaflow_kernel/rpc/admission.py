@@ -9,10 +9,12 @@ from typing import Any
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import LetterError, open_problems, seal
+from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.catalogue import Catalogue, Job
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
 from nomaflow_kernel.engine import Engine, TriggerCommand
-from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
+from nomaflow_kernel.engine.commands import Draft
+from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
@@ -126,7 +128,10 @@ class Admission:
         :raises ValuesRefused: if a step would refuse one
         """
         draft, given = command.draft, command.request
-        steps = [] if draft is None else list(_given_steps(draft.plan, given.params, given.op_kwargs))
+        try:
+            steps = [] if draft is None else list(self._given_steps(draft, given.params, given.op_kwargs))
+        except SecretParamsUnreadable:
+            steps = []  # of a replay; its attempts say so
         if draft is None or not steps:
             return ()
         session = next((each for each in self._sessions.of_host(draft.host) if not each.loading), None)
@@ -146,21 +151,21 @@ class Admission:
             raise ValuesRefused(fields)
         return ()
 
-
-def _given_steps(
-    plan: RunPlan, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
-) -> Iterator[CheckedStep]:
-    """Yield the steps that will run in a host and get a value from the caller."""
-    for step in plan.steps:
-        given = list(dict.fromkeys((*params, *op_kwargs.get(step.name, ()))))
-        if given and _runs_in_host(step):
-            yield CheckedStep(
-                step=step.name,
-                callable=step.callable,
-                kwargs_json=step.kwargs_json.encode("utf-8", "surrogatepass"),
-                strict_keys=step.strict_keys,
-                given_keys=tuple(given),
-            )
+    def _given_steps(
+        self, draft: Draft, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[CheckedStep]:
+        """Yield the steps that will run in a host and get a value from the caller."""
+        for step in draft.plan.steps:
+            given = list(dict.fromkeys((*params, *op_kwargs.get(step.name, ()))))
+            if given and _runs_in_host(step):
+                yield CheckedStep(
+                    step=step.name,
+                    callable=step.callable,
+                    kwargs_json=self._engine.secrets.opened(step.kwargs_json).encode("utf-8", "surrogatepass"),
+                    strict_keys=step.strict_keys,
+                    given_keys=tuple(given),
+                    secret_keys=secret_keys(step.kwargs_json, draft.definition.secret_params),
+                )
 
 
 def _runs_in_host(step: PlannedStep) -> bool:

@@ -118,7 +118,7 @@ class Endpoints:
                 status = status or self._status(method, error)
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
-            self.audit.refused(method, message, status.reason, caller, error_id=status.error_id)
+            self._tell_refusal(method, message, status, caller)
             return await _refused(context, status)
 
         return behaviour
@@ -147,10 +147,13 @@ class Endpoints:
                     await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
-                self.audit.refused(method, message, status.reason, caller, error_id=status.error_id)
+                self._tell_refusal(method, message, status, caller)
                 await _end(context, status)
 
         return behaviour
+
+    def _tell_refusal(self, method: str, request: Message | None, status: CallStatus, caller: Caller) -> None:
+        self.audit.refused(method, request, status.reason, caller, error_id=status.error_id, about=status.about)
 
     def _caller(self, context: _Context) -> Caller:
         authorization, traceparent = "", ""

@@ -43,6 +43,7 @@ class CallStatus:
     """A status, ready to end a call.
 
     :param error_id: the id of an error of the kernel's own; empty for others
+    :param about: what the error is about, for the audit, where the request does not name it
     """
 
     code: grpc.StatusCode
@@ -50,14 +51,16 @@ class CallStatus:
     message: str
     trailing: tuple[tuple[str, bytes], ...]
     error_id: str = ""
+    about: str = ""
 
 
 def status_of(error: KernelError) -> CallStatus:
     """Return the status of a kernel error."""
     fields = error.fields if isinstance(error, BadRequest) else {}
-    return _status(
+    status = _status(
         error.reason, error.message, metadata=error.metadata, fields=fields, retry_seconds=error.retry_seconds
     )
+    return replace(status, about=error.about) if error.about else status
 
 
 def internal_status(error_id: str) -> CallStatus:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from nomaflow_api.bounds import LISTED_WORKERS
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_kernel.access.secret_params import hidden
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import next_fires
 from nomaflow_kernel.engine.fleet import Instance
@@ -40,14 +41,17 @@ def run_message(run: RunRecord) -> run_pb2.Run:
 
 
 def run_detail_message(detail: RunDetail) -> run_pb2.Run:
-    """Return a run with its steps, attempts and merged params."""
-    run = detail.run
-    plan = plan_run(JobDefinition.from_json(detail.definition), run.request)
+    """Return a run with its steps, attempts and merged params; secret ones are ``***``."""
+    run, definition = detail.run, JobDefinition.from_json(detail.definition)
+    plan = plan_run(definition, run.request)
+    params_json = hidden(plan.params_json, definition.secret_params).encode()
     tries: dict[int, list[AttemptRecord]] = {}
     for attempt in detail.attempts:
         tries.setdefault(attempt.step_index, []).append(attempt)
     steps = [_step_message(step, tries.get(step.index, [])) for step in plan.steps]
-    return encode(run_pb2.Run, plan, run, run.request, cancel=_cancel_message(run.cancel), steps=steps)
+    return encode(
+        run_pb2.Run, plan, run, run.request, cancel=_cancel_message(run.cancel), steps=steps, params_json=params_json
+    )
 
 
 def _step_message(step: PlannedStep, tries: Sequence[AttemptRecord]) -> run_pb2.Step:

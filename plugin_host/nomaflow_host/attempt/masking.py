@@ -141,6 +141,11 @@ class WorkerMasker:
         self.now = Masker(self._always)
         """Masks all that is known at the moment."""
 
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Add credentials of connectors, which libraries may log at any time."""
+        self._always |= frozenset(secrets)
+        self._renew()
+
     def add(self, slot: int, secrets: Iterable[str]) -> None:
         """Add credentials of the attempt in a slot."""
         more = frozenset(secrets)

@@ -10,7 +10,7 @@ from nomaflow.connectors import ConnectorPools
 from nomaflow_host.connectors.errors import ConnectorsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import URL, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -63,6 +63,16 @@ class HostPools(ConnectorPools):
         with self._lock:
             engines, self._engines = self._engines, {}
         for engine in engines.values():
+            disposing = engine.dispose()
+            if disposing is not None:
+                await disposing
+
+    async def forget(self, names: Iterable[str]) -> None:
+        """Dispose of the engines of some pools, whose tables have changed. Connections in use are not closed."""
+        wanted = set(names)
+        with self._lock:
+            engines = [self._engines.pop(key) for key in list(self._engines) if key[0] in wanted]
+        for engine in engines:
             disposing = engine.dispose()
             if disposing is not None:
                 await disposing

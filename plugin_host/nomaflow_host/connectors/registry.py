@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow.connectors import ApiConnector, ConnectorRegistry, SqlConnector
 from nomaflow_host.connectors.api import HostApiConnector
+from nomaflow_host.connectors.deferred import DeferredTables
 from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown
 from nomaflow_host.connectors.pools import HostPools
 from nomaflow_host.connectors.sql import HostSqlConnector
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from nomaflow.calls import ConnectorFactory
     from nomaflow_host.connectors.resolved import ResolvedConnectors
+    from nomaflow_project.reading.sources import ValueSource
 
 __all__ = ["BUILTIN_TYPES", "HostConnectorRegistry"]
 
@@ -41,6 +43,7 @@ class HostConnectorRegistry(ConnectorRegistry):
         self._resolved = resolved
         self._types = types
         self._pools = HostPools(resolved)
+        self._deferred = DeferredTables(resolved) if resolved.deferred else None
         self._made: dict[str, Any] = {}
         self._lock = threading.RLock()
 
@@ -56,6 +59,25 @@ class HostConnectorRegistry(ConnectorRegistry):
     def names(self) -> tuple[str, ...]:
         """Return the names of all connectors, sorted."""
         return self._resolved.names("connectors")
+
+    @property
+    def deferred(self) -> bool:
+        """True if tables have references of plugins, which `renew` resolves."""
+        return self._deferred is not None
+
+    async def renew(self, values: ValueSource) -> None:
+        """Put the current values into the tables that have references of plugins.
+
+        What was made of another value is made anew at the next request. A table whose value is missing cannot be used
+        until a later call.
+        """
+        if self._deferred is None:
+            return
+        changed = self._deferred.renew(values)
+        with self._lock:
+            for path in changed:
+                self._made.pop(path.removeprefix("connectors."), None)
+        await self._pools.forget(path.removeprefix("pools.") for path in changed if path.startswith("pools."))
 
     def sql(self, name: str) -> SqlConnector:
         """Return the SQL connector *name*."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
 from nomaflow_project.reading.credentials import url_passwords
 
 if TYPE_CHECKING:
+    from nomaflow_project.reading.environment import Values
     from nomaflow_project.reading.problems import Problem
 
 __all__ = ["ResolvedConnectors", "read_connectors"]
@@ -35,6 +36,8 @@ class ResolvedConnectors:
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
         be used, in a sentence
     :param secret_env_names: the variables that the file names; workers do not inherit them
+    :param deferred: rows of placeholder, scheme and rest: references of plugins, which each attempt has resolved
+    :param told_secrets: the secrets that its references gave, wherever they stand
     """
 
     root: str = ""
@@ -43,12 +46,14 @@ class ResolvedConnectors:
     connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     unusable: Mapping[str, str] = field(default_factory=dict)
     secret_env_names: tuple[str, ...] = ()
+    deferred: Sequence[Sequence[str]] = field(default_factory=list)
+    told_secrets: Sequence[str] = field(default_factory=list, repr=False)
     problems: tuple[Problem, ...] = ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """All credentials, sorted, for masking."""
-        found: set[str] = set()
+        found: set[str] = set(self.told_secrets)
         for table in (*self.pools.values(), *self.connectors.values()):
             found |= _table_secrets(table)
         return tuple(sorted(found - {""}))
@@ -84,20 +89,23 @@ class ResolvedConnectors:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that workers need, credentials included; they are JSON-able."""
-        return {name: getattr(self, name) for name in ("root", "pools", "connectors", "unusable")}
+        return {
+            name: getattr(self, name)
+            for name in ("root", "pools", "connectors", "unusable", "deferred", "told_secrets")
+        }
 
 
 def read_connectors(
     path: str | os.PathLike[str],
-    environ: Mapping[str, str],
+    values: Values,
     *,
     root: str | os.PathLike[str] | None = None,
     name: str = "",
     required: bool = False,
 ) -> ResolvedConnectors:
-    """Return the pools and connectors of a file, with ``${NAME}`` resolved, and the reasons why others cannot be used.
+    """Return the pools and connectors of a file, with references resolved, and the reasons why others cannot be used.
 
-    :param environ: variables for the references
+    :param values: the variables, or all sources of values
     :param root: directory that SQLite paths are relative to; by default the file's directory
     :param name: the file's name in messages; its path if empty
     :param required: True if a missing file is an error rather than an empty one
@@ -109,7 +117,7 @@ def read_connectors(
     # Imported here because it loads pydantic, which a project without connectors does not need.
     from nomaflow_project.connectors.reading import read_connectors as read
 
-    found = read(file, environ, name=name, required=required)
+    found = read(file, values, name=name, required=required)
     return ResolvedConnectors(
         root=home,
         file=str(file),
@@ -117,6 +125,8 @@ def read_connectors(
         connectors=found.connectors,
         unusable=found.unusable,
         secret_env_names=tuple(sorted(found.variables)),
+        deferred=[[placeholder, *reference] for placeholder, reference in found.deferred.items()],
+        told_secrets=sorted(found.secrets),
         problems=found.problems,
     )
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_api.v1.values import ValueCodecError, decode_tree
+from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.generation.contexts import values_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
-from nomaflow_project.reading.environment import STEP_KEYS, names_in
+from nomaflow_project.reading.environment import STEP_KEYS, references_in
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.references import last_part
 
@@ -37,12 +38,13 @@ def unfit_values(plan: CallPlan, step: CheckedStep, *, as_given: Collection[str]
     except PreparationFailed as error:
         yield ValueProblem(step=step.step, key="", code=error.reason_code, message=error.message)
         return
+    shown = {**values, **dict.fromkeys(step.secret_keys, MASK)}
     for key in step.given_keys:
         if key not in values:
             continue
         strict = key in step.strict_keys
         try:
-            plan.check(key, values[key], strict=strict, given=values, injected=as_given, shown=values)
+            plan.check(key, values[key], strict=strict, given=values, injected=as_given, shown=shown)
         except PreparationFailed as error:
             yield ValueProblem(step=step.step, key=fitting(key), code=error.reason_code, message=error.message)
 
@@ -102,7 +104,7 @@ class JobChecker:
             layers.append((place / "presets" / number / "op_kwargs" / name, values))
         for at, layer in layers:
             for key, value in layer.items():
-                if key not in plan.named or key in self.as_given or names_in(value):
+                if key not in plan.named or key in self.as_given or references_in(value):
                     continue
                 try:
                     plan.fit(key, decode_tree(value, path=key))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow import PreviousStep, RunContext, Trigger
 from nomaflow_api.v1.values import ValueCodecError, loads
 from nomaflow_host.injection import PreparationFailed
-from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
+from nomaflow_project.reading.environment import EnvironmentMissing, ReferenceMissing, Values, resolve_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["context_of", "resolved_values", "values_of"]
 
 
-def context_of(
-    order: AttemptOrder, *, environ: Mapping[str, str], now: dt.datetime | None = None, **more: Any
-) -> RunContext:
+def context_of(order: AttemptOrder, *, environ: Values, now: dt.datetime | None = None, **more: Any) -> RunContext:
     """Return the context of an attempt that is about to start.
 
-    :param environ: variables for ``${NAME}`` in params
+    :param environ: values for the references in params
     :param now: with a time zone; the deadline counts from it
     :param more: ``cancel_check`` and ``progress_sink`` of the context
     :raises PreparationFailed: if the params cannot be read
@@ -72,25 +70,26 @@ def values_of(text: bytes, name: str) -> dict[str, Any]:
 
 def resolved_values(
     values: dict[str, Any],
-    environ: Mapping[str, str],
+    environ: Values,
     layer_of: Callable[[str], str],
     *,
     literal: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return the values with their ``${NAME}`` references resolved.
+    """Return the values with their references resolved.
 
     :param layer_of: returns the layer that a key came from, for errors
     :param literal: keys whose values stay as they are
-    :raises PreparationFailed: ``environment_missing``, naming the value's place and the variable
+    :raises PreparationFailed: ``environment_missing`` or one of those for secrets, naming the value's place
     """
     try:
         return {
             key: value if key in literal else resolve_tree(value, environ, path=f"{layer_of(key)}.{key}")
             for key, value in values.items()
         }
-    except EnvironmentMissing as error:
-        hint = "variables that connectors.toml names reach steps only where [host] pass_env lists them"
-        raise PreparationFailed("environment_missing", f"{error}; {hint}") from None
+    except ReferenceMissing as error:
+        hint = "; variables that connectors.toml names reach steps only where [host] pass_env lists them"
+        told = f"{error}{hint}" if isinstance(error, EnvironmentMissing) else str(error)
+        raise PreparationFailed(error.reason_code, told) from None
 
 
 class _PreviousSteps(Sequence[PreviousStep]):

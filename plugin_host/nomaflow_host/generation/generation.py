@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nomaflow import ConnectorRegistry, RunContext, Settings
 from nomaflow.calls import StepType
+from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
 from nomaflow_host.generation.calls import CallMaker, PreparedCall
 from nomaflow_host.generation.checking import JobChecker, fields_of, unfit_values
@@ -22,7 +23,7 @@ from nomaflow_host.generation.manifest import build_manifest
 from nomaflow_host.generation.settings import SettingsSource
 from nomaflow_host.hooks import HookHost, build_hooks
 from nomaflow_host.injection import CallPlan, PreparationFailed
-from nomaflow_host.injection.credentials import credentials_of
+from nomaflow_host.injection.credentials import credentials_of, may_refer
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import functions_of
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from nomaflow_api.v1.letters import AttemptOrder, CheckedStep, ValueProblem
     from nomaflow_host.generation.spec import ProjectSpec
+    from nomaflow_project.reading.environment import Values
 
 __all__ = ["Generation", "load_generation"]
 
@@ -89,24 +91,35 @@ class Generation:
         """Return the current settings."""
         return self._settings.current(environ)
 
-    def credentials_of(self, order: AttemptOrder, environ: Mapping[str, str]) -> set[str]:
+    def credentials_of(self, order: AttemptOrder, environ: Values) -> set[str]:
         """Return the credentials in an order's values, for masking."""
         types = self.step_types.values()
-        secret = {name for each in types if each.callable == order.callable for name in each.secret}
+        of_types = {name for each in types if each.callable == order.callable for name in each.secret}
+        secret = of_types.union(order.secret_keys)
         return credentials_of(order, environ, secret=secret)
+
+    def may_take_connectors(self, reference: str) -> bool:
+        """Return False if a callable does not use ``connectors``: it does not name them, nor has ``**more``.
+
+        One whose ``**`` begins with ``_`` says that it ignores what arrives there.
+        """
+        plan = self.plans.get(reference)
+        if not isinstance(plan, CallPlan):
+            return True
+        return "connectors" in plan.named or (not plan.catch_all.startswith("_") and bool(plan.catch_all))
 
     def prepare(
         self,
         order: AttemptOrder,
         *,
-        environ: Mapping[str, str],
+        environ: Values,
         ctx: RunContext | None = None,
         connectors: ConnectorRegistry | None = None,
         settings: Settings | None = None,
     ) -> PreparedCall:
         """Return the call that an order asks for.
 
-        :param environ: variables for ``${NAME}`` in its values
+        :param environ: values for the references in its values
         :param ctx: by default the one that `context_of` makes
         :param settings: by default the current ones
         :raises PreparationFailed: with a reason code and a sentence; there is no traceback to show
@@ -116,7 +129,7 @@ class Generation:
         strict = frozenset(order.strict_keys)
         shown = values_of(order.kwargs_json, "arguments")
         values = shown
-        if b"$" in order.kwargs_json:
+        if may_refer(order):
             values = resolved_values(
                 shown,
                 environ,
@@ -129,8 +142,8 @@ class Generation:
             strict=strict,
             ctx=ctx or context_of(order, environ=environ),
             connectors=connectors,
-            settings=settings or self.settings(environ),
-            shown=shown,
+            settings=settings or self.settings(os.environ),
+            shown={**shown, **dict.fromkeys(order.secret_keys, MASK)} if order.secret_keys else shown,
         )
 
     def check(self, step: CheckedStep) -> list[ValueProblem]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow import Settings
-from nomaflow_project.reading.environment import EnvironmentMissing, resolve_tree
+from nomaflow_project.reading.environment import ReferenceMissing, resolve_tree
 
 __all__ = ["SettingsSource", "settings_tree"]
 
@@ -24,7 +24,7 @@ def settings_tree(tree: Mapping[str, Any], *, root: str, environ: Mapping[str, s
 
     :param tree: the parsed file
     :param root: the project's directory; paths are relative to it
-    :raises EnvironmentMissing: if ``[app]`` refers to a variable that is not set
+    :raises ReferenceMissing: if ``[app]`` refers to a variable that is not set
     :raises TypeError: if a section is not a table or a path not text
     """
     result: dict[str, Any] = {"app": resolve_tree(_table(tree, "app"), environ, path="app")}
@@ -83,7 +83,7 @@ class SettingsSource:
             return self._not_usable(error)
         try:
             return settings_tree(tomllib.loads(text), root=self.root, environ=environ)
-        except (ValueError, TypeError, EnvironmentMissing) as error:
+        except (ValueError, TypeError, ReferenceMissing) as error:
             return self._not_usable(error)
 
     def _not_usable(self, error: Exception) -> Mapping[str, Any]:

@@ -4,39 +4,62 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_project.reading.credentials import names_credential
-from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_text
+from nomaflow_project.reading.environment import ReferenceMissing, Values, references_in, resolve_text
+from nomaflow_project.reading.sources import VariablesOnly, is_secret
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.letters import AttemptOrder
+    from nomaflow_project.reading.sources import Reference
 
-__all__ = ["credentials_of"]
+__all__ = ["credentials_of", "may_refer", "references_of"]
+
+_MARKS = (b"${", b'"ENC:')
 
 
-def credentials_of(order: AttemptOrder, environ: Mapping[str, str], *, secret: Collection[str] = ()) -> set[str]:
-    """Return the credentials in an order's values: variables named like credentials, and its secret fields.
+def may_refer(order: AttemptOrder) -> bool:
+    """Return False if no value of an order can have a reference. Far cheaper than `references_of`."""
+    return any(mark in text for text in (order.kwargs_json, order.params_json) for mark in _MARKS)
+
+
+def references_of(order: AttemptOrder) -> set[Reference]:
+    """Return the references in an order's values.
+
+    Values that cannot be read have none, nor have those that did not come from the host's own files.
+    """
+    if not may_refer(order):
+        return set()
+    kwargs, params = _read(order.kwargs_json), _read(order.params_json)
+    return references_in([_without(kwargs, order.literal_kwargs), _without(params, order.literal_params)])
+
+
+def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[str] = ()) -> set[str]:
+    """Return the credentials in an order's values: of its references (see `is_secret`), and its secret fields.
 
     A default in a reference is not a credential: it stands in the file. Unreadable values are skipped here and
     reported when the call is prepared.
 
-    :param environ: variables for the references
-    :param secret: the secret fields of the callable's step types
+    :param environ: values for the references
+    :param secret: the secret fields of the callable's step types, and the secret params of the job
     """
     found: set[str] = set()
-    if b"${" in order.kwargs_json or b"${" in order.params_json:
-        kwargs, params = _read(order.kwargs_json), _read(order.params_json)
-        for name in names_in([_without(kwargs, order.literal_kwargs), _without(params, order.literal_params)]):
-            if names_credential(name.removesuffix("_FILE")):
-                found.update(_resolved(f"${{{name}}}", environ))
-    values = _read(order.kwargs_json) if secret else {}
-    for field in secret:
-        texts = _texts(values.get(field))
-        if field in order.literal_kwargs:
-            found.update(texts)
-        else:
-            found.update(value for text in texts for value in _resolved(text, environ))
+    source = VariablesOnly(environ) if isinstance(environ, Mapping) else environ
+    for reference in references_of(order):
+        if is_secret(reference):
+            with suppress(ReferenceMissing):
+                found.add(source.value_of(reference))
+    if not secret:
+        return found
+    for body, literal in ((order.kwargs_json, order.literal_kwargs), (order.params_json, order.literal_params)):
+        values = _read(body)
+        for field in secret:
+            texts = _texts(values.get(field))
+            if field in literal:
+                found.update(texts)
+            else:
+                found.update(value for text in texts for value in _resolved(text, environ))
     return found
 
 
@@ -52,10 +75,10 @@ def _read(text: bytes) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _resolved(text: str, environ: Mapping[str, str]) -> Iterator[str]:
+def _resolved(text: str, environ: Values) -> Iterator[str]:
     try:
         yield resolve_text(text, environ)
-    except EnvironmentMissing:
+    except ReferenceMissing:
         return
 
 

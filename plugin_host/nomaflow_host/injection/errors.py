@@ -42,6 +42,14 @@ PREPARATION_REASONS: Mapping[str, tuple[str, str]] = {
         "A value refers to an environment variable that the host does not have, or withholds.",
         "Set it for the host, write `${NAME:-default}`, or list it in `[host] pass_env`.",
     ),
+    "secret_unreadable": (
+        "A file, an encrypted value or a plugin's reference that a value needs cannot be read.",
+        "Correct what the message names: the file's permissions, the key, or the reference.",
+    ),
+    "secret_unavailable": (
+        "The service that has a secret, such as a vault, is away or slow.",
+        "Nothing, if the step has retries; otherwise run it again once the service is back.",
+    ),
     "hook_failed": (
         "A plugin's hook raised before the call.",
         "Correct the plugin; NOMAFLOW_TRACE_HOOKS=1 shows every hook call.",

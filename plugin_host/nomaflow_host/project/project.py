@@ -16,11 +16,19 @@ from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_project.models.settings_file import HOST_NAME, HostSection
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_tree, unresolved_references
+from nomaflow_project.reading.environment import (
+    ReferenceMissing,
+    Values,
+    names_in,
+    project_sources,
+    resolve_tree,
+    unresolved_references,
+)
 from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import shown_path
+from nomaflow_project.reading.sources import ProjectSources
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_project.reading.validation import validate
 
@@ -65,11 +73,12 @@ class Project(ProjectLoad):
         variables = project_variables(root, tree, environ)
         for problem in variables.problems:
             _log.warning("%s: %s", problem.file, problem.message)
-        settings, app_settings = _settings(tree, root, variables.environ)
+        sources = project_sources(root, tree, variables.environ)
+        settings, app_settings = _settings(tree, root, sources)
         host = _host_name(name or settings.name, root)
         files = _job_files(root, tree, app_settings, variables.environ)
         trees = [(file.path, file.tree) for file in files if file.tree is not None]
-        connectors = _connectors(root, tree, app_settings, variables.environ)
+        connectors = _connectors(root, tree, app_settings, sources)
         unset = [problem for path, jobs in trees for problem in _unset(jobs, path)]
         found = with_lines((*problems, *variables.problems, *unset, *connectors.problems), root)
         plugins = (str(root / "plugins"),) if (root / "plugins").is_dir() else ()
@@ -96,6 +105,7 @@ class Project(ProjectLoad):
             connectors=connectors,
             variables=variables.given,
             wanted=frozenset(names_in([tree.get(name) for name in ("app", "connectors", "jobs")])),
+            sources=sources,
         )
 
 
@@ -132,16 +142,16 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     ]
 
 
-def _settings(tree: Mapping[str, Any], root: Path, environ: Mapping[str, str]) -> tuple[HostSection, Mapping[str, Any]]:
+def _settings(tree: Mapping[str, Any], root: Path, sources: ProjectSources) -> tuple[HostSection, Mapping[str, Any]]:
     """Return ``[host]``, and the settings that callables see.
 
     :raises ProjectError: if they cannot be used
     """
     file = str(root / SETTINGS_FILE)
     try:
-        table = resolve_tree(tree.get("host", {}), environ, path="host")
-        app_settings = settings_tree(tree, root=str(root), environ=environ)
-    except EnvironmentMissing as error:
+        table = resolve_tree(tree.get("host", {}), sources, path="host")
+        app_settings = settings_tree(tree, root=str(root), environ=sources.environ)
+    except ReferenceMissing as error:
         raise ProjectError(f"{error.path}: {error.problem}", file=file, fix=error.fix, path=error.path) from None
     except TypeError as error:
         path = str(error).partition(" ")[0]
@@ -208,12 +218,12 @@ def _names_path(tree: Mapping[str, Any], section: str) -> bool:
 
 
 def _connectors(
-    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], environ: Mapping[str, str]
+    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], values: Values
 ) -> ResolvedConnectors:
     """Read connectors.toml. A mistake in it fails only the callables that use that part, so other jobs work."""
     path = Path(app_settings["connectors"]["config_path"])
     found = read_connectors(
-        path, environ, root=root, name=shown_path(path, root), required=_names_path(tree, "connectors")
+        path, values, root=root, name=shown_path(path, root), required=_names_path(tree, "connectors")
     )
     for each in found.problems:
         log = _log.error if each.is_error else _log.warning

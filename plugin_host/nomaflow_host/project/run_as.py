@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from nomaflow_host.process.errors import ProjectError
@@ -16,6 +16,7 @@ from nomaflow_host.reaper.other_user import OtherUser
 __all__ = ["user_of"]
 
 _NEEDED = {5: "CAP_KILL", 6: "CAP_SETGID", 7: "CAP_SETUID"}  # include/uapi/linux/capability.h
+_JOBS = "jobs.toml"
 _PROBE_SECONDS = 20.0
 _PROBE = """
 import os, sys
@@ -103,21 +104,24 @@ def _probe(project: Project, user: OtherUser) -> None:
 
 
 def _read_by_main(project: Project) -> Iterable[Path]:
-    """Yield what the host's main process reads: who could change it would read and run with its rights."""
+    """Yield what the host's main process reads, and the folders above it, also those that links lead to.
+
+    Who could change any of it would read and run with its rights.
+    """
     named = project.settings.env_file
-    files: Sequence[str] = (named,) if isinstance(named, str) else named
     settings = project.spec.settings
-    yield from (each for each in project.root.parents if not each.stat().st_mode & stat.S_ISVTX)
-    yield project.root
-    yield project.root / SETTINGS_FILE
-    for section in ("connectors", "jobs"):
-        yield Path(settings[section]["config_path"])
-    yield from (project.root / file for file in files if file)
-    for folder in map(Path, project.spec.plugin_dirs):
-        yield folder
-        for each in sorted(folder.iterdir()):
-            if each.is_dir():
-                yield from (each, each / "jobs.toml")
+    read = [project.root, project.root / SETTINGS_FILE]
+    read += [Path(settings[section]["config_path"]) for section in ("connectors", "jobs")]
+    read += [project.root / file for file in ((named,) if isinstance(named, str) else named) if file]
+    for plugins in map(Path, project.spec.plugin_dirs):
+        read += [
+            plugins,
+            *(path for each in sorted(plugins.iterdir()) if each.is_dir() for path in (each, each / _JOBS)),
+        ]
+    yield from read
+    above = {parent for path in read for parent in (*path.parents, *path.resolve().parents)}
+    # In a folder such as /tmp, nobody may replace what belongs to another.
+    yield from (each for each in sorted(above - set(read)) if each.exists() and not each.stat().st_mode & stat.S_ISVTX)
 
 
 def _refused(project: Project, problem: str, fix: str) -> ProjectError:

@@ -12,16 +12,17 @@ from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
-from nomaflow_host.supervisor.references import variables_of_order
 from nomaflow_host.supervisor.values import StopRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from nomaflow_api.v1.letters import DispatchOrder
     from nomaflow_host.attempt.messages import AttemptSink
     from nomaflow_host.channel.frames import Frame
+    from nomaflow_host.injection.given_values import GivenValues
     from nomaflow_host.supervisor.pool import WorkerPool
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
@@ -34,6 +35,8 @@ class AttemptTable:
     """Holds attempts from their orders to their ends.
 
     :param sink: receives their events
+    :param values_of: returns the values of the references of an order of a generation, and, if the
+        flag is set, of its connectors
     :param tell_reaper: sends the reaper a command
     """
 
@@ -43,11 +46,14 @@ class AttemptTable:
         settings: SupervisorSettings,
         sink: AttemptSink,
         pool: WorkerPool,
+        values_of: Callable[[bytes, ServingGeneration, bool], Awaitable[GivenValues]],
         tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
         self._settings = settings
         self._sink = sink
         self._pool = pool
+        self._values_of = values_of
+        self._fetching: set[asyncio.Task[None]] = set()
         self._tell_reaper = tell_reaper
         self._held: dict[str, HeldAttempt] = {}
         self._counts = {True: 0, False: 0}
@@ -111,15 +117,7 @@ class AttemptTable:
         self._held[key] = attempt
         self._counts[counts_as_sync] += 1
         self._empty.clear()
-        worker.link.send_soon(
-            {
-                "is": "run",
-                "slot": attempt.slot,
-                "traceparent": order.traceparent,
-                "variables": variables_of_order(order.order, worker.generation.variables),
-            },
-            letter=order.order,
-        )
+        worker.link.send_soon({"is": "run", "slot": attempt.slot, "traceparent": order.traceparent}, letter=order.order)
         self._set_deadline(attempt)
 
     def stop(self, key: str, stop: StopRequest) -> None:
@@ -167,6 +165,11 @@ class AttemptTable:
         if attempt is None or attempt.finished is not None:
             return
         match message["is"]:
+            case "values_wanted":
+                giving = self._give_values(attempt, connectors=bool(message["connectors"]))
+                fetching = asyncio.get_running_loop().create_task(giving)
+                self._fetching.add(fetching)
+                fetching.add_done_callback(self._fetching.discard)
             case "credentials":
                 worker.masker.add(attempt.slot, message["credentials"])
             case "started":
@@ -219,6 +222,19 @@ class AttemptTable:
     def _settle_again(self) -> None:
         self._retry = None
         self.settle_waiting()
+
+    async def _give_values(self, attempt: HeldAttempt, *, connectors: bool) -> None:
+        """Send a worker the values of its order's references. What it may print from now on is masked first.
+
+        :param connectors: whether to send those of the references in connectors.toml too
+        """
+        worker = attempt.worker
+        given = await self._values_of(attempt.order.order, worker.generation, connectors)
+        if worker.attempts.get(attempt.slot) is attempt:
+            worker.masker.add(attempt.slot, given.secrets())
+            if connectors:
+                worker.masker.learn(given.secrets())
+            worker.link.send({"is": "values", "slot": attempt.slot, "values": given.to_json()})
 
     def _started(self, attempt: HeldAttempt, message: dict[str, Any]) -> None:
         worker = attempt.worker

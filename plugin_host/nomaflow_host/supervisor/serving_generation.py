@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_project.reading.sources import VariablesOnly
 from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.values import ProjectLoad
+    from nomaflow_project.reading.sources import ValueSource
 
 __all__ = ["ServingGeneration", "digest_of"]
 
@@ -42,6 +44,13 @@ class ServingGeneration:
     demoted: set[str] = field(default_factory=set)
     retired: bool = False
     forking: int = 0
+
+    def values(self) -> ValueSource:
+        """Return the source of the values of its jobs' references, with the variables that these may stand for."""
+        sources, variables = self.project.sources, self.variables.references
+        if sources is None:
+            return VariablesOnly(variables)
+        return replace(sources, environ=variables, whole_files=False)
 
     @property
     def secrets(self) -> set[str]:

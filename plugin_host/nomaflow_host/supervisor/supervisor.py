@@ -12,9 +12,11 @@ from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
+from nomaflow_host.supervisor.order_values import OrderValues
 from nomaflow_host.supervisor.pool import WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
 from nomaflow_host.supervisor.reload import GenerationLoader
+from nomaflow_host.supervisor.secrets_link import SecretsLink
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest, WorkerStatus
 from nomaflow_host.supervisor.watchdog import LoopWatchdog
@@ -68,7 +70,11 @@ class Supervisor:
         self._loader = GenerationLoader(
             settings=settings, project=project, environ=environ, keep_env=keep_env, tell_reaper=self._tell_reaper
         )
-        self._attempts = AttemptTable(settings=settings, sink=sink, pool=self._pool, tell_reaper=self._tell_reaper)
+        self._secrets = SecretsLink()
+        values_of = OrderValues(plugins=self._secrets, environ=environ).of
+        self._attempts = AttemptTable(
+            settings=settings, sink=sink, pool=self._pool, values_of=values_of, tell_reaper=self._tell_reaper
+        )
         self.settled = self._loader.settled
         """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
         self.disk_changed = self._loader.disk_changed
@@ -148,6 +154,7 @@ class Supervisor:
             worker.close()
             self._pool.remove(worker)
         self._loader.close()
+        self._secrets.close()
 
     # --- orders ---------------------------------------------------------------------------------------------------
 

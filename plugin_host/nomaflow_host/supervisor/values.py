@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.letters import FinishedState
     from nomaflow_host.connectors import ResolvedConnectors
     from nomaflow_host.generation import ProjectSpec
+    from nomaflow_project.reading.sources import ProjectSources
 
 __all__ = [
     "LoadOutcome",
@@ -40,12 +41,14 @@ class ProjectLoad:
     """The input of one load.
 
     :param variables: variables from the project's files; the host's own environment overrides them
+    :param sources: of the values of references; None resolves variables only
     :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
     """
 
     spec: ProjectSpec
     connectors: ResolvedConnectors
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sources: ProjectSources | None = None
     wanted: frozenset[str] = frozenset()
 
 

@@ -23,6 +23,7 @@ from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.channel.ring import RingPage, RingWriter
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.worker.capture import set_log_level, show_warnings_again
@@ -90,10 +91,13 @@ class _Worker:
         message = frame.message
         match frame.kind:
             case "run":
-                self._run(message["slot"], open_order(frame.letter), message["traceparent"], message["variables"])
+                self._run(message["slot"], open_order(frame.letter), message["traceparent"])
             case "cancel":
                 if (run := self._runs.get(message["slot"])) is not None:
                     run.ask_to_stop()
+            case "values":
+                if (run := self._runs.get(message["slot"])) is not None:
+                    run.take_values(GivenValues.from_json(message["values"]))
             case "check":
                 self._check(message["number"], frame.letter)
             case "shutdown":
@@ -111,14 +115,13 @@ class _Worker:
             run.interrupt()
             self._loop.call_soon_threadsafe(run.ask_to_stop)
 
-    def _run(self, slot: int, order: AttemptOrder, traceparent: str, variables: Mapping[str, str]) -> None:
+    def _run(self, slot: int, order: AttemptOrder, traceparent: str) -> None:
         # Set each time, since a step may have set another.
         self._loop.set_task_factory(_tracked_task)  # type: ignore[arg-type]  # typeshed wants a generic protocol
         run = AttemptRun(
             order=order,
             slot=slot,
             traceparent=traceparent,
-            variables=variables,
             services=self._services,
             is_alone=lambda: len(self._runs) == 1,
         )

@@ -16,6 +16,7 @@ from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
 from nomaflow_api.v1.sealing import seal
 from nomaflow_api.value_class import value_class
 from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
+from nomaflow_host.injection.credentials import may_refer, references_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
 from nomaflow_host.worker.outcome import author_traceback, error_text, masked, outcome_of_exception
@@ -23,14 +24,17 @@ from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
 from nomaflow_host.worker.usage import Usage
+from nomaflow_project.reading.sources import VARIABLE
 from nomaflow_project.reading.worker_environment import withheld_hint
 from nomaflow_telemetry.tracing import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from nomaflow_api.v1.letters import AttemptOrder
+    from nomaflow_host.injection.given_values import GivenValues
     from nomaflow_host.worker.services import WorkerServices
+    from nomaflow_project.reading.environment import Values
 
 __all__ = ["AttemptRun"]
 
@@ -53,7 +57,6 @@ class AttemptRun:
 
     :param slot: its number in the ring, and in frames
     :param traceparent: the trace context of the call; empty for none
-    :param variables: the variables that the order's values refer to, beside those of this process
     :param is_alone: returns True if no other attempt runs in this worker
     """
 
@@ -63,17 +66,17 @@ class AttemptRun:
         order: AttemptOrder,
         slot: int,
         traceparent: str,
-        variables: Mapping[str, str],
         services: WorkerServices,
         is_alone: Callable[[], bool],
     ) -> None:
         self._order = order
         self._slot = slot
         self._services = services
-        self._variables = variables
         self._is_alone = is_alone
         self._asked = False
         self._inner: asyncio.Task[_Ending] | None = None
+        self._values: Values = services.environ
+        self._values_wanted: asyncio.Future[GivenValues | None] | None = None
         self._thread: threading.Thread | None = None
         level = logging.getLevelNamesMapping().get(order.log_level.upper(), logging.INFO)
         self.scope = AttemptScope(order=order, slot=slot, level=level, emitter=services.emitter)
@@ -88,8 +91,11 @@ class AttemptRun:
         usage = Usage.begin(exclusive=self._services.exclusive)
         if self._is_alone():
             self._services.restore()
+        services = self._services
         prepared = None
         try:
+            if may_refer(self._order) or services.connectors.deferred:
+                await self._fetch_values()
             prepared = self._context.run(self._prepare)
         except PreparationFailed as error:
             outcome = CallOutcome(
@@ -112,8 +118,14 @@ class AttemptRun:
     def ask_to_stop(self) -> None:
         """Take the first rung of the stop ladder: cancel the task. ``is_cancelled()`` is already True, by the ring."""
         self._asked = True
+        self.take_values(None)
         if self._inner is not None:
             self._inner.cancel()
+
+    def take_values(self, values: GivenValues | None) -> None:
+        """Take the values of the order's references, which the host's main process was asked for; None for none."""
+        if self._values_wanted is not None and not self._values_wanted.done():
+            self._values_wanted.set_result(values)
 
     def interrupt(self) -> None:
         """Take the second rung: raise in the step's threads. In the main thread the signal's handler does so.
@@ -133,10 +145,26 @@ class AttemptRun:
     def _mask(self, text: str) -> str:
         return self._services.emitter.masker.now.text(text)
 
+    async def _fetch_values(self) -> None:
+        """Ask the host's main process for the values of the order's references, and wait for them."""
+        services, known = self._services, self._services.environ
+        wanted = any(each.scheme != VARIABLE or each.rest not in known for each in references_of(self._order))
+        connectors = services.connectors.deferred and services.generation.may_take_connectors(self._order.callable)
+        if self._is_asked or not (wanted or connectors):
+            return
+        self._values_wanted = services.loop.create_future()
+        services.link.send({"is": "values_wanted", "slot": self._slot, "connectors": connectors})
+        given = await self._values_wanted
+        if given is None:
+            return
+        self._values = given
+        if connectors:
+            services.emitter.masker.learn(given.secrets())
+            await services.connectors.renew(given)
+
     def _prepare(self) -> PreparedCall:
         services = self._services
-        environ = services.environ_with(self._variables)
-        credentials = services.generation.credentials_of(self._order, environ)
+        credentials = services.generation.credentials_of(self._order, self._values)
         if credentials:
             services.emitter.masker.add(self._slot, credentials)
             # Before any of the author's code runs: the host masks what that prints.
@@ -144,13 +172,13 @@ class AttemptRun:
         cancelled, slot = services.page.cancelled, self._slot
         ctx = context_of(
             self._order,
-            environ=environ,
+            environ=self._values,
             cancel_check=lambda: cancelled[slot] != 0,
             progress_sink=self._progress,
         )
         return services.generation.prepare(
             self._order,
-            environ=environ,
+            environ=self._values,
             ctx=ctx,
             connectors=services.connectors,
             settings=services.generation.settings(services.environ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,3 @@ class WorkerServices:
     connectors: HostConnectorRegistry
     environ: Mapping[str, str]
     exclusive: bool
-
-    def environ_with(self, variables: Mapping[str, str]) -> Mapping[str, str]:
-        """Return this process's variables, and behind them those that the host has sent for an order's values."""
-        return ChainMap(self.environ, variables) if variables else self.environ  # type: ignore[arg-type]  # only read

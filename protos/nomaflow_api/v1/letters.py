@@ -20,31 +20,11 @@ from msgspec.structs import replace
 from nomaflow_api.bounds import LAST_MOMENT_US, REPORTED_EVENTS
 
 __all__ = [
-    "MAX_TEXT",
-    "AckStatus",
-    "AttemptAck",
-    "AttemptOrder",
-    "AttemptReport",
-    "CallOutcome",
-    "CancelOrder",
-    "CheckedStep",
-    "DispatchOrder",
-    "Event",
-    "Finished",
-    "FinishedState",
-    "HeldState",
-    "InventoryLine",
-    "Isolation",
-    "LogChunk",
-    "LogCodec",
-    "Progress",
-    "Started",
-    "TimeoutKind",
-    "ValueProblem",
-    "Verdict",
-    "VerdictAction",
+    "MAX_TEXT", "AckStatus", "AttemptAck", "AttemptOrder", "AttemptReport", "CallOutcome", "CancelOrder",
+    "CheckedStep", "DispatchOrder", "Event", "Finished", "FinishedState", "HeldState", "InventoryLine", "Isolation",
+    "LogChunk", "LogCodec", "Progress", "Started", "TimeoutKind", "ValueProblem", "Verdict", "VerdictAction",
     "replace",
-]
+]  # fmt: skip
 
 MAX_TEXT = 16 * 1024
 """The longest text in a letter, in characters."""
@@ -152,6 +132,7 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
         them is resolved
     :param params_json: JSON object of the merged params, for ``ctx.params``; empty means ``{}``
     :param literal_params: the same of ``params_json``
+    :param secret_keys: the keys of both whose values are masked in all that is written down
     :param prev_rows_affected: that of the last step that ran; None for the first, or if it reported none
     :param parent_chain: the chain of call_job ancestors, root first, as pairs of job id and run id
     :param previous_steps_json: JSON array of ``{"name", "state", "rows_affected", "extras"}``; empty means ``[]``
@@ -169,6 +150,7 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     literal_kwargs: tuple[str, ...] = ()
     params_json: bytes = b""
     literal_params: tuple[str, ...] = ()
+    secret_keys: tuple[str, ...] = ()
     trigger_kind: str = "api"
     trigger_by: str = ""
     trigger_at_us: int = 0
@@ -224,6 +206,7 @@ class CheckedStep(Letter, frozen=True, kw_only=True):
     :param kwargs_json: as in `AttemptOrder`
     :param strict_keys: as in `AttemptOrder`
     :param given_keys: the keys of ``kwargs_json`` that the caller gave: only these are checked, and as they are
+    :param secret_keys: as in `AttemptOrder`
     """
 
     step: str
@@ -231,6 +214,7 @@ class CheckedStep(Letter, frozen=True, kw_only=True):
     kwargs_json: bytes = b""
     strict_keys: tuple[str, ...] = ()
     given_keys: tuple[str, ...] = ()
+    secret_keys: tuple[str, ...] = ()
 
 
 class ValueProblem(Letter, frozen=True, kw_only=True):

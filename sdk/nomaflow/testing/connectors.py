@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.connectors import ConnectorPools, ConnectorRegistry
+from nomaflow_project.reading.environment import project_sources
+from nomaflow_project.reading.problems import Problem
+from nomaflow_project.reading.toml_file import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +72,8 @@ class _FakePools(ConnectorPools):
 def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> ConnectorRegistry:
     """Return the real registry of a connectors.toml. Close it with ``await registry.aclose()``.
 
+    References of plugins, such as those of a vault, are not resolved: what has one cannot be used.
+
     :param environ: variables for ``${NAME}``, in place of this process's environment
     :raises RuntimeError: if the host's machinery is not installed
     :raises Exception: if the file cannot be read; a mistake in one pool or connector is raised when it is used
@@ -75,7 +81,12 @@ def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | N
     from nomaflow.testing.host_machinery import host_machinery
 
     machinery = host_machinery()
-    resolved = machinery.read_connectors(path, os.environ if environ is None else environ, required=True)
+    root = Path(path).parent
+    settings = read_toml(root / "nomaflow.toml")
+    sources = project_sources(
+        root, None if isinstance(settings, Problem) else settings, os.environ if environ is None else environ
+    )
+    resolved = machinery.read_connectors(path, sources, required=True)
     if "" in resolved.unusable:
         raise machinery.ConnectorsError(resolved.unusable[""])
     registry: ConnectorRegistry = machinery.HostConnectorRegistry(resolved)

@@ -8,8 +8,10 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.context import RunContext
@@ -17,10 +19,11 @@ from nomaflow.errors import StepCancelled, StepFailed
 from nomaflow.settings import Settings
 from nomaflow.testing.host_machinery import host_machinery
 from nomaflow.testing.outcomes import CallableOutcome
-from nomaflow_project.reading.environment import resolve_tree
+from nomaflow_project.reading.environment import ReferenceMissing, Values, resolve_tree
+from nomaflow_project.reading.sources import ProjectSources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from nomaflow.connectors import ConnectorRegistry
 
@@ -37,7 +40,7 @@ async def run_callable(
     settings: Settings | None = None,
     cancel_after: float | None = None,
     timeout: float | None = None,  # noqa: ASYNC109 - the step's own limit, which is under test
-    environ: Mapping[str, str] | None = None,
+    environ: Values | None = None,
     plugins: Mapping[str, Any] | None = None,
 ) -> CallableOutcome:
     """Call a callable as a host would and return the outcome.
@@ -51,7 +54,7 @@ async def run_callable(
     :param cancel_after: seconds after which the run is cancelled: ``ctx.is_cancelled()`` becomes True, and a coroutine
         gets CancelledError
     :param timeout: seconds after which the step times out; it is stopped in the same way, and is FAILED
-    :param environ: variables for ``${NAME}`` in values, in place of this process's environment
+    :param environ: variables for ``${NAME}`` in values, in place of this process's; or a source of all references
     :param plugins: modules with hooks, by name, in addition to those of installed distributions
     :raises RuntimeError: if the host's machinery is not installed
     """
@@ -91,19 +94,23 @@ def _prepared(
     ctx: RunContext,
     connectors: ConnectorRegistry,
     settings: Settings,
-    environ: Mapping[str, str],
+    environ: Values,
     plugins: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     machinery.install_liberty_aliases()
-    hooks = machinery.build_hooks(environ=environ, trace_stream=sys.stderr)
+    variables: Mapping[str, str] = os.environ
+    sources = environ
+    if isinstance(environ, Mapping):
+        variables, sources = environ, ProjectSources.of(Path.cwd(), environ=environ)
+    hooks = machinery.build_hooks(environ=variables, trace_stream=sys.stderr)
     hooks.add_modules(plugins)
     maker = machinery.CallMaker(hooks=hooks)
     plan = maker.plan(target) if isinstance(target, str) else machinery.plan_for(target, reference=_name_of(target))
     shown = {**ctx.params, **op_kwargs}
     try:
-        values = resolve_tree(shown, environ)
-    except LookupError as error:
-        raise machinery.PreparationFailed("environment_missing", str(error)) from None
+        values = resolve_tree(shown, sources)
+    except ReferenceMissing as error:
+        raise machinery.PreparationFailed(error.reason_code, str(error)) from None
     call = maker.prepare(
         plan,
         values=values,

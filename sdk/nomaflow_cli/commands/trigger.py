@@ -15,7 +15,7 @@ from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer, console, print_warnings
-from nomaflow_cli.values import level_number, parse_op_kwargs, parse_params, parse_switches
+from nomaflow_cli.values import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
 from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ def run(
     job: Annotated[str, typer.Argument(help="The job's id; nomaflow jobs lists them.")],
     param: _Params = None,
     op_kwarg: _OpKwargs = None,
+    secret: Annotated[
+        str,
+        typer.Option(
+            "--secret",
+            help="Give this param from a hidden prompt or standard input: no list of processes shows it.",
+        ),
+    ] = "",
     step: Annotated[
         list[str] | None, typer.Option("--step", help="Switch a step on or off for this run, as name=on or name=off.")
     ] = None,
@@ -72,7 +79,7 @@ def run(
         level_number(log_level)
     order = TriggerOrder(
         job_id=job,
-        params=parse_params(param or []),
+        params={**parse_params(param or []), **({secret: hidden_value(secret)} if secret else {})},
         op_kwargs=parse_op_kwargs(op_kwarg or []),
         steps=parse_switches(step or []),
         preset=preset,

@@ -6,16 +6,21 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.joined_host import JoinedHost
 from nomaflow_cli.wording import count
 
 if TYPE_CHECKING:
     from nomaflow_project.check.project import CheckReport
 
 __all__ = ["examine_project"]
+
+
+_RENEWED_BEFORE = timedelta(days=7)  # a host renews ten days before the end
 
 
 def examine_project(project: Path) -> Iterator[Finding]:
@@ -28,6 +33,7 @@ def examine_project(project: Path) -> Iterator[Finding]:
     else:
         yield fine("project.files", "no jobs.toml and no plugins: this project is for a kernel only")
     yield from _permissions(project)
+    yield from _identity(project)
     for each in report.all_problems():
         if each.code == "open_credential":
             told = f"{each.file!r} at {each.path}: {each.message}"
@@ -55,12 +61,30 @@ def _permissions(project: Path) -> Iterator[Finding]:
         return
     private = (
         (state, "contains the history and the kernel's socket", 0o700),
-        (state / "token", "gives access to the kernel on TCP", 0o600),
+        (state / "identity", "holds the key with which the host proves itself", 0o700),
+        (state / "identity" / "host.key", "is that key", 0o600),
+        (state / "pki", "holds the key of the kernel's authority", 0o700),
         (state / "kernel.db", "contains the values given to jobs", 0o600),
         (state / "run", "is the only protection of the kernel's socket", 0o700),
     )
     wrong = [finding for path, why, mode in private if (finding := _private(path, why, mode)) is not None]
     yield from wrong or [fine("project.permissions", "private files can be read only by their owner")]
+
+
+def _identity(project: Path) -> Iterator[Finding]:
+    joined = JoinedHost.of(project)
+    if joined is None:
+        return
+    left = joined.expires_at - datetime.now(UTC)
+    shown = f"host {joined.host} has joined {', '.join(joined.addresses)}; its certificate"
+    again = f"on the kernel's machine: nomaflow token create --host {joined.host}; here: nomaflow host --join FILE"
+    if left < timedelta():
+        yield problem("project.identity", f"{shown} has expired on {joined.expires_at:%Y-%m-%d}", again)
+    elif left < _RENEWED_BEFORE:
+        told = f"{shown} ends on {joined.expires_at:%Y-%m-%d} and should have been renewed"
+        yield warning("project.identity", told, f"see in the host's log why it was not; or {again}")
+    else:
+        yield fine("project.identity", f"{shown} is good until {joined.expires_at:%Y-%m-%d} and renewed before")
 
 
 def _private(path: Path, why: str, mode: int) -> Finding | None:

@@ -14,10 +14,19 @@ from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_prob
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import UNSET_VARIABLE, Unresolved, resolve_leniently
+from nomaflow_project.reading.environment import (
+    UNSET_VARIABLE,
+    Unresolved,
+    Values,
+    project_sources,
+    references_in,
+    resolve_leniently,
+    texts_in,
+)
 from nomaflow_project.reading.files import JobFile, read_project
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem, Severity
+from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, ProjectSources, ReferenceMissing
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
@@ -85,13 +94,16 @@ def check_project(
     variables = project_variables(root, tree, os.environ if environ is None else environ)
     problems = list(variables.problems)
     host = ""
+    sources = project_sources(root, tree, variables.environ)
     if project.settings is not None:
-        host, found = _check_settings(project.settings, variables.environ)
+        host, found = _check_settings(project.settings, variables.environ, sources)
         problems += found
         if project.settings.error is None and (told := open_store_password(root / "nomaflow.toml")):
             problems.append(told)
     if project.connectors is not None:
-        problems += _check_connectors(root / project.connectors.path, project.connectors.path, variables.environ)
+        problems += _check_connectors(root / project.connectors.path, project.connectors.path, sources)
+    for file in project.job_files:
+        problems += _check_job_secrets(file, sources)
     types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]
     name = str((manifest or {}).get("host") or host or root.resolve().name)
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
@@ -118,42 +130,59 @@ def _check_aim(job: LoadedJob) -> Iterator[Problem]:
         )
 
 
-def _check_settings(file: JobFile, environ: Mapping[str, str]) -> tuple[str, list[Problem]]:
+def _check_settings(file: JobFile, environ: Mapping[str, str], sources: Values) -> tuple[str, list[Problem]]:
     """Return the host's name and the problems of nomaflow.toml.
 
     :param environ: includes the variables of ``env_file``, which hosts read and kernels do not
+    :param sources: of the values of ``[host]``
     """
     if file.error is not None:
         return "", [file.error]
     tree = {
-        name: table if name == "kernel" else _resolved_again(table, environ)
+        name: table if name == "kernel" else _resolved_again(table, sources if name == "host" else environ)
         for name, table in (file.tree or {}).items()
     }
     settings, problems = validate(SettingsFile, tree, Place(file.path))
     return ("" if settings is None else settings.host.name), problems
 
 
-def _resolved_again(tree: Any, environ: Mapping[str, str]) -> Any:
+def _resolved_again(tree: Any, values: Values) -> Any:
     """Return the tree with texts resolved that lacked a variable before."""
     if isinstance(tree, dict):
-        return {name: _resolved_again(value, environ) for name, value in tree.items()}
+        return {name: _resolved_again(value, values) for name, value in tree.items()}
     if isinstance(tree, list):
-        return [_resolved_again(value, environ) for value in tree]
-    return resolve_leniently(str(tree), environ) if isinstance(tree, Unresolved) else tree
+        return [_resolved_again(value, values) for value in tree]
+    return resolve_leniently(str(tree), values) if isinstance(tree, Unresolved) else tree
 
 
-def _check_connectors(path: Path, name: str, environ: Mapping[str, str]) -> list[Problem]:
+def _check_connectors(path: Path, name: str, values: Values) -> list[Problem]:
     """Return the problems of connectors.toml.
 
-    An unset variable is a warning: credentials are often set only where the host runs.
+    An unset variable or missing secret is a warning: credentials are often given only where the host runs.
     """
-    found = read_connectors(path, environ, name=name, required=True).problems
+    found = read_connectors(path, values, name=name, required=True).problems
     return [
         replace(each, severity=Severity.WARNING, message=f"{each.message} here")
-        if each.code == UNSET_VARIABLE
+        if each.code in (UNSET_VARIABLE, MISSING_SECRET)
         else each
         for each in found
     ]
+
+
+def _check_job_secrets(file: JobFile, sources: ProjectSources) -> Iterator[Problem]:
+    """Yield a warning for each secret of a job that cannot be read here. Only attempts that need it fail."""
+    sources = replace(sources, whole_files=False)
+    jobs = (file.tree or {}).get("jobs")
+    for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
+        job_id = job.get("id") if isinstance(job, dict) else None
+        at = Place(file.path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+        for place, text in texts_in(job, at):
+            for reference in references_in(text):
+                try:
+                    if reference.scheme in (FILE, ENCRYPTED) and not isinstance(text, Unresolved):
+                        sources.value_of(reference)
+                except ReferenceMissing as error:
+                    yield place.warning(error.code, f"{error.problem} here", fix=error.fix)
 
 
 def _with_advice(problem: Problem) -> Problem:

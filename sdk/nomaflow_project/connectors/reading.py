@@ -16,10 +16,18 @@ from typing import Any
 from nomaflow_project.connectors.tables import IGNORED_KEYS, INTERFACE_KEYS, api_values, sql_values
 from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
 from nomaflow_project.reading.credentials import is_literal_credential, url_password
-from nomaflow_project.reading.environment import file_variables, names_in, resolve_leniently, unresolved_references
+from nomaflow_project.reading.environment import (
+    Unresolved,
+    Values,
+    file_variables,
+    names_in,
+    resolve_leniently,
+    unresolved_references,
+)
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
+from nomaflow_project.reading.sources import DeferredSource, RecordedSource, Reference, VariablesOnly
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import nearest
 
@@ -38,6 +46,8 @@ class ConnectorSet:
     :param connectors: the values of each usable connector; for a type that plugins contribute, its table
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot be
         used, in a sentence with file, place and way out
+    :param secrets: the secrets that references gave, for masking
+    :param deferred: placeholders in the values to the references of plugins that they stand for
     :param variables: variables that the file refers to, and variables that may name their files
     :param problems: errors and warnings
     """
@@ -45,13 +55,16 @@ class ConnectorSet:
     pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     unusable: Mapping[str, str] = field(default_factory=dict)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    deferred: Mapping[str, Reference] = field(default_factory=dict)
     variables: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
 
 
-def read_connectors(path: Path, environ: Mapping[str, str], *, name: str = "", required: bool = False) -> ConnectorSet:
-    """Return the pools and connectors of a file, with ``${NAME}`` resolved.
+def read_connectors(path: Path, values: Values, *, name: str = "", required: bool = False) -> ConnectorSet:
+    """Return the pools and connectors of a file, with its references resolved.
 
+    :param values: the variables, or all sources of values
     :param name: the file's name in messages; the path if empty
     :param required: True if a missing file is an error; otherwise it counts as empty
     """
@@ -66,16 +79,17 @@ def read_connectors(path: Path, environ: Mapping[str, str], *, name: str = "", r
             return ConnectorSet()
         problem = replace(problem, message=_QUOTED.sub("…", problem.message))
         return ConnectorSet(unusable={"": _sentence(problem)}, variables=_variables(_raw(path)), problems=(problem,))
-    return _Reader(tree=file.tree or {}, place=Place(shown_name), environ=environ, mode=others_may_open(path)).read()
+    return _Reader(tree=file.tree or {}, place=Place(shown_name), values=values, mode=others_may_open(path)).read()
 
 
 class _Reader:
     """Reads the tables of one file."""
 
-    def __init__(self, *, tree: Mapping[str, Any], place: Place, environ: Mapping[str, str], mode: int) -> None:
+    def __init__(self, *, tree: Mapping[str, Any], place: Place, values: Values, mode: int) -> None:
         self._tree = tree
         self._place = place
-        self._environ = environ
+        self._secrets = RecordedSource(VariablesOnly(values) if isinstance(values, Mapping) else values)
+        self._values = DeferredSource(self._secrets)
         self._mode = mode
         self._problems: list[Problem] = []
         self._unusable: dict[str, str] = {}
@@ -103,6 +117,8 @@ class _Reader:
             pools={name: entry.to_json() for name, entry in pools.items()},
             connectors=connectors,
             unusable=self._unusable,
+            secrets=frozenset(self._secrets.secrets),
+            deferred=self._values.deferred,
             variables=_variables(self._tree),
             problems=tuple(self._problems),
         )
@@ -129,7 +145,7 @@ class _Reader:
                 problem = f"{name[:60]!r} is not a name; expected at most 64 letters, digits, '-' and '_'"
                 self._refuse(at, [at.error("bad_name", problem, fix="rename it")])
             else:
-                yield name, resolve_leniently(table, self._environ), at
+                yield name, resolve_leniently(table, self._values), at
 
     def _pool(self, name: str, table: dict[str, Any], at: Place) -> PoolEntry | None:
         entry, problems = validate(PoolEntry, table, at, hide_values=True)
@@ -184,9 +200,12 @@ class _Reader:
                 )
                 break
         for place, _, _, text in _texts(resolved, at):
+            if isinstance(text, Unresolved):
+                continue  # reported where the table is validated
             if text.startswith("ENC:") or url_password(text).startswith("ENC:"):
-                problem = "an encrypted value (ENC:) of the original, which cannot be read here"
-                yield place.error("encrypted_value", problem, fix="write the credential as ${NAME}")
+                problem = "an encrypted value (ENC:) that cannot be read here: it is not of `nomaflow secret`"
+                fix = "encrypt it with `nomaflow secret set`, or write ${NAME}; inside a URL write ${ENC:…}"
+                yield place.error("encrypted_value", problem, fix=fix)
                 break
 
     def _refuse(self, at: Place, problems: list[Problem]) -> None:

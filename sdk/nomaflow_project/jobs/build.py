@@ -9,7 +9,7 @@ from typing import Any
 from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, RetryPolicy, StepDefinition
 from nomaflow_project.jobs.step_defaults import blame_defaults, unknown_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP, StepType
-from nomaflow_project.reading.environment import STEP_KEYS
+from nomaflow_project.reading.environment import STEP_KEYS, references_in
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 from nomaflow_project.reading.references import last_part, reference_error
 from nomaflow_project.reading.validation import validate
@@ -39,6 +39,7 @@ def build_job(
     problems += _check_names(definition.steps, place)
     problems += _check_presets(definition, names, place)
     problems += _check_job(definition, place)
+    problems += _check_secrets(definition, place)
     steps = tuple(
         replace(step, name=name, retry=_retry_of(definition, step, entry))
         for step, name, entry in zip(definition.steps, names, entries, strict=True)
@@ -202,6 +203,25 @@ def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
             message = f"the job is disabled and its preset {preset.name!r} still fires by its own schedule"
             fix = "set enabled = false in the preset too, if that is not meant"
             yield (place / "presets" / index / "enabled").warning("preset_still_fires", message, fix=fix)
+
+
+def _check_secrets(job: JobDefinition, place: Place) -> Iterator[Problem]:
+    """Yield an error for each literal value of a secret param: the definition is shown and stored as it is."""
+    layers: list[tuple[Place, Mapping[str, Any]]] = [(place / "params", job.params)]
+    layers += [(place / "steps" / at / "op_kwargs", step.op_kwargs) for at, step in enumerate(job.steps)]
+    layers += [(place / "steps" / at / "params", step.params) for at, step in enumerate(job.steps)]
+    for number, preset in enumerate(job.presets):
+        at = place / "presets" / number
+        layers.append((at / "params", preset.params))
+        layers += [(at / "op_kwargs" / name, values) for name, values in preset.op_kwargs.items()]
+    for at, values in layers:
+        for name in job.secret_params:
+            value = values.get(name, "")
+            if value != "" and not (isinstance(value, str) and references_in(value)):
+                fix = "write ${NAME}, ${file:PATH} or an encrypted value, or leave it out and give it at the trigger"
+                yield (at / name).error(
+                    "literal_secret", f"the secret param {name!r} has a literal value here", fix=fix
+                )
 
 
 def _of_steps(preset: PresetDefinition, names: Collection[str]) -> PresetDefinition:

@@ -226,6 +226,11 @@ class JobDefinition(Entry):
     params: dict[str, Any] = key(
         dict, "Values for every step whose callable names them; also in `ctx.params`. Environment as in `op_kwargs`."
     )
+    secret_params: tuple[str, ...] = key(
+        tuple,
+        "Params that are encrypted in the history and shown as `***` everywhere; "
+        "in this file they are references, such as `${NAME}`, never literal texts.",
+    )
     log_level: LogLevel = key("INFO", "Lowest level that the log of a run keeps.")
     timeout_seconds: float | None = seconds(None, "Limit of a whole run; it is then stopped and not retried.")
     retry: RetryPolicy = key(RetryPolicy, "Retries of its steps.")

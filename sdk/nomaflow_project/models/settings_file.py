@@ -206,6 +206,11 @@ class HostSection(Entry):
         "Further variables of the host that workers get, also secret ones; `NAME*` stands for all that begin so and "
         "are not secret.",
     )
+    secret_key_file: str = key(
+        "",
+        "File with the keys of `ENC:` values, newest first, readable by the host's user only. "
+        "NOMAFLOW_SECRET_KEY and NOMAFLOW_SECRET_KEY_FILE win.",
+    )
     run_as: str = key(
         "",
         "User as whom the project's code runs: templates and workers. The host itself needs the rights of root. "

@@ -10,6 +10,7 @@ _NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|AUTH|CRED", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"^[\w+]+://[^:/@]*:([^@]*)@")
 _QUERY_PASSWORD = re.compile(r"[?&](?:password|passwd|pwd|sslpassword)=([^&]*)", re.IGNORECASE)
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
+_FILE = re.compile(r"file:(?!//)")
 _KEYS = frozenset({"password", "token", "client_secret", "auth_password", "auth_token"})
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
 
@@ -35,7 +36,7 @@ def is_literal_credential(parent: str, key: str, value: str) -> bool:
     :param parent: the path of the table that the key is in, such as ``connectors.crm.auth``
     """
     literal = _REFERENCE.sub("", value)
-    if not literal:
+    if not literal or value.startswith("ENC:") or _FILE.match(value):
         return False
     if key in _KEYS or (key == "value" and parent.endswith("auth")):
         return True

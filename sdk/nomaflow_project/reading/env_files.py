@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_project.reading.credentials import names_credential, url_password
-from nomaflow_project.reading.environment import EnvironmentMissing, resolve_text
+from nomaflow_project.reading.environment import ReferenceMissing, resolve_text
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open, read_regular, shown_path
 
@@ -52,7 +52,7 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
     for place, name in _named(settings):
         try:
             path = root / resolve_text(name, environ)
-        except EnvironmentMissing as error:
+        except ReferenceMissing as error:
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
             continue
         found, told = _read(path, Place(shown_path(path, root)), named_at=place)

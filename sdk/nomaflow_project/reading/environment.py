@@ -1,22 +1,35 @@
-"""``${NAME}`` and ``${NAME:-default}`` in the files of a project and in the values of its jobs.
+"""References in the files of a project and in the values of its jobs: the grammar, and how a tree is resolved.
 
-``$${NAME}`` is a literal ``${NAME}``. As in a shell, a default also takes the place of an empty variable. If NAME is
-not set but NAME_FILE is, the value is the content of the file that NAME_FILE names, without its last newline: Docker
-and Kubernetes pass secrets this way.
+``${NAME}`` and ``${NAME:-default}`` are variables; as in a shell, a default also takes the place of an empty one. If
+NAME is not set but NAME_FILE is, the value is the content of the file that it names, without its last newline: Docker
+and Kubernetes pass secrets this way. ``${file:PATH}`` is the content of a file, ``${ENC:…}`` a decrypted text, and
+``${vault:path#field}`` whatever the plugin for ``vault:`` finds. ``$${…}`` is a literal ``${…}``.
+
+A text that is ``ENC:`` and a Fernet token as a whole is a reference too; so is a whole ``file:PATH`` where the source
+of the values says so, except for a URL (``file://…``).
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import child_path
-from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.sources import (
+    ENCRYPTED,
+    FILE,
+    VARIABLE,
+    EnvironmentMissing,
+    ProjectSources,
+    Reference,
+    ReferenceMissing,
+    ValueSource,
+    VariablesOnly,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from nomaflow_project.reading.problems import Place, Problem
 
@@ -24,24 +37,33 @@ __all__ = [
     "STEP_KEYS",
     "UNSET_VARIABLE",
     "EnvironmentMissing",
+    "ReferenceMissing",
     "Unresolved",
     "file_variables",
     "has_steps",
     "is_kept",
     "names_in",
+    "project_sources",
+    "references_in",
     "resolve_environment",
     "resolve_leniently",
     "resolve_text",
     "resolve_tree",
+    "texts_in",
     "unresolved_references",
 ]
 
 UNSET_VARIABLE = "unset_variable"
 
-MAX_VALUE_BYTES = 64 * 1024
-"""The maximum size of a file that holds a variable's value."""
+Values = Mapping[str, str] | ValueSource
+"""The variables, or all sources of values."""
 
-_REFERENCE = re.compile(r"\$?\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_REFERENCE = re.compile(
+    r"\$?\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?"
+    r"|(?P<scheme>ENC|[a-z][a-z0-9_]{0,31}):(?!-)(?P<rest>[^}\s][^}]*))\}"
+)
+_ENCRYPTED_TEXT = re.compile(r"ENC:(gAAAA[A-Za-z0-9_-]*={0,2})")
+_FILE_TEXT = re.compile(r"file:(?!//)(.+)")
 _KEPT = frozenset({"params", "op_kwargs"})
 STEP_KEYS = frozenset(
     {
@@ -61,84 +83,79 @@ STEP_KEYS = frozenset(
 """The keys of a step that are ours, as in `StepEntry`; all others belong to a type that a plugin contributes."""
 
 
-class EnvironmentMissing(LookupError):
-    """Raised when a value refers to a variable that has no value.
-
-    :ivar name: the variable
-    :ivar path: place of the value, such as ``op_kwargs.url``; may be empty
-    :ivar problem: one sentence without the place
-    :ivar fix: the way out
-    """
-
-    def __init__(self, name: str, path: str = "", *, unreadable: str = "") -> None:
-        """Name the variable and the place.
-
-        :param unreadable: the file of NAME_FILE and why it cannot be read; empty if neither variable is set
-        """
-        self.name = name
-        self.path = path
-        if unreadable:
-            self.problem = f"the environment variable {name!r} is not set, and the file of {name}_FILE {unreadable}"
-            self.fix = f"make the file readable for the host, set {name}, or write ${{{name}:-default}}"
-        else:
-            self.problem = f"the environment variable {name!r} is not set"
-            self.fix = f"set it for the host, or write ${{{name}:-default}}"
-        super().__init__(f"{path}: {self.problem} ({self.fix})" if path else f"{self.problem} ({self.fix})")
-
-
 class Unresolved(str):
-    """A text of a file that refers to a variable without a value, left as written.
+    """A text of a file with a reference that has no value, left as written.
 
-    :ivar missing: the variable, the problem and the way out
+    :ivar missing: the problem and the way out
     """
 
     __slots__ = ("missing",)
-    missing: EnvironmentMissing
+    missing: ReferenceMissing
 
     @classmethod
-    def of(cls, text: str, missing: EnvironmentMissing) -> Unresolved:
+    def of(cls, text: str, missing: ReferenceMissing) -> Unresolved:
         """Return the text, marked."""
         marked = cls(text)
         marked.missing = missing
         return marked
 
 
-def resolve_text(text: str, environ: Mapping[str, str], *, path: str = "") -> str:
+def resolve_text(text: str, values: Values, *, path: str = "") -> str:
     """Return *text* with its references resolved.
 
     :param path: place of the text, for the error
-    :raises EnvironmentMissing: if a variable has no value and no default
+    :raises ReferenceMissing: if a reference has no value and no default
     """
-    if "${" not in text:
+    if "${" not in text and not text.startswith(("ENC:", "file:")):
         return text
+    source = VariablesOnly(values) if isinstance(values, Mapping) else values
 
     def value_of(match: re.Match[str]) -> str:
         if match[0].startswith("$$"):
             return match[0][1:]
-        name, default = match[1], match[2]
+        default = match["default"]
         try:
-            value = _value(name, environ, path)
+            value = source.value_of(_reference(match))
         except EnvironmentMissing:
             if default is None:
                 raise
             return default
         return value or default or ""
 
-    return _REFERENCE.sub(value_of, text)
+    try:
+        whole = _whole(text, files=source.whole_files)
+        return source.value_of(whole) if whole is not None else _REFERENCE.sub(value_of, text)
+    except ReferenceMissing as error:
+        raise (error.at(path) if path else error) from None
 
 
-def resolve_tree(tree: Any, environ: Mapping[str, str], *, path: str = "") -> Any:
+def resolve_tree(tree: Any, values: Values, *, path: str = "") -> Any:
     """Return a tree of dicts and lists with the references in its texts resolved; keys stay as they are.
 
     :param path: the name of the tree in errors
-    :raises EnvironmentMissing: as `resolve_text`, naming the place
+    :raises ReferenceMissing: as `resolve_text`, naming the place
     """
-    return _resolved(tree, environ, path, resolve_text)
+    return _resolved(tree, values, path, resolve_text)
 
 
-def resolve_leniently(tree: Any, environ: Mapping[str, str], *, path: str = "") -> Any:
-    """Return the tree as `resolve_tree` does; a text whose variable has no value stays, as an `Unresolved`."""
-    return _resolved(tree, environ, path, _lenient)
+def resolve_leniently(tree: Any, values: Values, *, path: str = "") -> Any:
+    """Return the tree as `resolve_tree` does; a text whose reference has no value stays, as an `Unresolved`."""
+    return _resolved(tree, values, path, _lenient)
+
+
+def project_sources(root: Path, settings: Mapping[str, Any] | None, environ: Mapping[str, str]) -> ProjectSources:
+    """Return the sources of the values of connectors.toml and ``[host]``.
+
+    :param settings: the tree of nomaflow.toml; None for none
+    :param environ: the process's variables, and those of ``env_file``
+    """
+    host = (settings or {}).get("host")
+    named = host.get("secret_key_file") if isinstance(host, Mapping) else None
+    try:
+        file = resolve_text(named, environ) if isinstance(named, str) else ""
+    except ReferenceMissing:
+        file = ""  # reported where [host] is read
+    return ProjectSources.of(root, environ=environ, key_file=file, whole_files=True)
 
 
 def is_kept(name: str, *, in_step: bool) -> bool:
@@ -177,17 +194,40 @@ def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
         for index, value in enumerate(tree):
             yield from unresolved_references(value, place / index)
     elif isinstance(tree, Unresolved):
-        yield place.error(UNSET_VARIABLE, tree.missing.problem, fix=tree.missing.fix)
+        yield place.error(tree.missing.code, tree.missing.problem, fix=tree.missing.fix)
+
+
+def texts_in(tree: Any, at: Place) -> Iterator[tuple[Place, str]]:
+    """Yield every text of a tree, with its place."""
+    if isinstance(tree, str):
+        yield at, tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from texts_in(value, at / str(key))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from texts_in(value, at / index)
 
 
 def names_in(tree: Any) -> set[str]:
     """Return the names of all variables that a tree refers to."""
+    return {each.rest for each in references_in(tree) if each.scheme == VARIABLE}
+
+
+def references_in(tree: Any, *, files: bool = False) -> set[Reference]:
+    """Return all references of a tree.
+
+    :param files: whether a whole ``file:PATH`` is one
+    """
     if isinstance(tree, str):
-        return {match[1] for match in _REFERENCE.finditer(tree) if not match[0].startswith("$$")}
+        whole = _whole(tree, files=files)
+        if whole is not None:
+            return {whole}
+        return {_reference(match) for match in _REFERENCE.finditer(tree) if not match[0].startswith("$$")}
     if isinstance(tree, dict):
-        return set().union(*map(names_in, tree.values()))
+        return set().union(*(references_in(item, files=files) for item in tree.values()))
     if isinstance(tree, list):
-        return set().union(*map(names_in, tree))
+        return set().union(*(references_in(item, files=files) for item in tree))
     return set()
 
 
@@ -196,49 +236,31 @@ def file_variables(names: set[str]) -> set[str]:
     return names | {f"{name}_FILE" for name in names}
 
 
-def _resolved(tree: Any, environ: Mapping[str, str], path: str, resolve: Callable[..., str]) -> Any:
+def _reference(match: re.Match[str]) -> Reference:
+    return Reference(VARIABLE, match["name"]) if match["name"] else Reference(match["scheme"], match["rest"])
+
+
+def _whole(text: str, *, files: bool) -> Reference | None:
+    """Return the reference that a text is as a whole, without ``${}``."""
+    if match := _ENCRYPTED_TEXT.fullmatch(text):
+        return Reference(ENCRYPTED, match[1])
+    if files and (match := _FILE_TEXT.fullmatch(text)):
+        return Reference(FILE, match[1])
+    return None
+
+
+def _resolved(tree: Any, values: Values, path: str, resolve: Callable[..., str]) -> Any:
     if isinstance(tree, str):
-        return resolve(tree, environ, path=path)
+        return resolve(tree, values, path=path)
     if isinstance(tree, dict):
-        return {key: _resolved(item, environ, child_path(path, key), resolve) for key, item in tree.items()}
+        return {key: _resolved(item, values, child_path(path, key), resolve) for key, item in tree.items()}
     if isinstance(tree, list):
-        return [_resolved(item, environ, f"{path}[{index}]", resolve) for index, item in enumerate(tree)]
+        return [_resolved(item, values, f"{path}[{index}]", resolve) for index, item in enumerate(tree)]
     return tree
 
 
-def _lenient(text: str, environ: Mapping[str, str], *, path: str) -> str:
+def _lenient(text: str, values: Values, *, path: str) -> str:
     try:
-        return resolve_text(text, environ, path=path)
-    except EnvironmentMissing as error:
+        return resolve_text(text, values, path=path)
+    except ReferenceMissing as error:
         return Unresolved.of(text, error)
-
-
-def _value(name: str, environ: Mapping[str, str], path: str) -> str:
-    """Return the value of a variable, or the content of its file.
-
-    :raises EnvironmentMissing: if there is neither, or the file cannot be read
-    """
-    value = environ.get(name)
-    if value is not None:
-        return value
-    file = environ.get(f"{name}_FILE")
-    if not file:
-        raise EnvironmentMissing(name, path)
-    try:
-        return _content(file)
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise EnvironmentMissing(name, path, unreadable=f"({file!r}) cannot be read: {reason}") from None
-    except UnicodeDecodeError:
-        raise EnvironmentMissing(name, path, unreadable=f"({file!r}) is not UTF-8 text") from None
-
-
-def _content(file: str) -> str:
-    """Return the text of a file without its last newline.
-
-    :raises OSError: if it cannot be read, is too large, is no regular file or is named by a relative path
-    """
-    if not os.path.isabs(file):
-        raise OSError(errno.EINVAL, "its path must be absolute")
-    body = read_regular(file, limit=MAX_VALUE_BYTES)
-    return body.decode("utf-8").removesuffix("\n").removesuffix("\r")

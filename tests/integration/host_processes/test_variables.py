@@ -11,9 +11,8 @@ import pytest
 from harness import StartHost
 
 from nomaflow_api.v1.letters import AttemptOrder, FinishedState
-from nomaflow_api.v1.sealing import seal
-from nomaflow_host.supervisor.references import variables_of_order
-from nomaflow_project.reading.worker_environment import WorkerVariables
+from nomaflow_host.injection.credentials import references_of
+from nomaflow_project.reading.sources import Reference
 
 CODE = """
 import os
@@ -76,9 +75,8 @@ async def test_values_of_clients_give_a_step_no_variable(start_host: StartHost, 
         literal_params=("a",),
     )  # fmt: skip
     assert json.loads(end.extras_json)["value"] == "${REGION}"
-    letter = seal(order(kwargs_json=b'{"value": "${REGION}", "own": "${ZONE}"}', literal_kwargs=("value",)))
-    known = WorkerVariables(references={"REGION": "eu-central", "ZONE": "a"})
-    assert variables_of_order(letter, known) == {"ZONE": "a"}
+    own = order(kwargs_json=b'{"value": "${REGION}", "own": "${ZONE}"}', literal_kwargs=("value",))
+    assert references_of(own) == {Reference("", "ZONE")}
 
 
 async def test_code_that_misses_a_variable_is_told_how_to_get_it(start_host: StartHost, project: Path) -> None:

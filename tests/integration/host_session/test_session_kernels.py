@@ -55,6 +55,7 @@ async def test_a_kernel_of_another_history_does_not_outdate_the_real_one(gateway
     again.kernel_id = "real"
     session = await again.session()
     assert (session.hello.kernel_id, session.hello.epoch_seen) == ("false", 1_000_000)
+    await asyncio.wait_for(mine.session.attached.wait(), 5)
     assert mine.session.epoch_seen == 8
     await again.kill()
     stale = await gateway(epoch=7)

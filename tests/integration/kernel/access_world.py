@@ -87,7 +87,7 @@ class AccessWorld:
 
     async def start(self, stack: AsyncExitStack) -> AccessWorld:
         """Attach both teams' hosts, have a run of each fail, and give each principal a credential."""
-        self.doors: Doors = doors_of(self.running.project, self.running.log)
+        self.doors: Doors = doors_of(self.running)
         stack.push_async_callback(self._close)
         for team in ("a", "b"):
             await self._attach(team)

@@ -34,26 +34,32 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, open_order, open_verdicts, seal
 from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import Engine, EngineSettings
+from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc import (
     SERVICES,
+    AccessCalls,
     Admission,
+    AuditCalls,
+    AuthorityCalls,
     CatalogueCalls,
+    DoorServers,
     Endpoints,
+    Enrolment,
     Health,
     KernelIdentity,
     KernelService,
-    build_server,
-    listen,
+    served_services,
 )
 from nomaflow_kernel.store import open_store
 
@@ -65,16 +71,6 @@ def host_principal(name: str) -> Principal:
     return Principal(kind=PrincipalKind.HOST, name=name, credential="1f")
 
 
-class Noted(AuditLog):
-    """An audit that also keeps the refusals for the test."""
-
-    refusals: list[tuple[str, str, str]]
-
-    def refused(self, method: str, request: Any, error: KernelError, caller: Any) -> None:
-        """Keep method, reason and principal."""
-        self.refusals.append((method.rpartition("/")[2], error.reason, str(caller.principal)))
-
-
 class TeamsKernel:
     """The kernel's parts, on a real store, with a door for each principal that a test asks for."""
 
@@ -84,16 +80,15 @@ class TeamsKernel:
     catalogue: CatalogueService
     engine: Engine
     sessions: SessionRegistry
-    audit: Noted
+    audit: AuditLog
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.jobs_file: Path | None = None
-        self._servers: list[grpc.aio.Server] = []
+        self._servers: list[DoorServers] = []
         self._channels: list[grpc.aio.Channel] = []
         self._doors: dict[str, grpc.aio.Channel] = {}
         self.principals: dict[str, Principal] = {}
-        self.audit_refusals: list[tuple[str, str, str]] = []
 
     async def start(self) -> TeamsKernel:
         """Put everything together."""
@@ -109,9 +104,14 @@ class TeamsKernel:
         )  # fmt: skip
         self.health = Health(services=SERVICES, store=self.store)
         calls = CatalogueCalls(
-            engine=self.engine, catalogue=self.catalogue, sessions=self.sessions, store=self.store, clock=clock
+            engine=self.engine,
+            catalogue=self.catalogue,
+            sessions=self.sessions,
+            store=self.store,
+            clock=clock,
+            guard=Guard.blind(),
         )
-        self._service = KernelService(
+        service = KernelService(
             engine=self.engine,
             store=self.store,
             feed=self.feed,
@@ -119,14 +119,33 @@ class TeamsKernel:
             admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
             catalogue_calls=calls,
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+            guard=Guard.blind(),
         )
-        self.audit = Noted(store=self.store, clock=clock)
-        self.audit.refusals = self.audit_refusals
-        self._gateway = HostGateway(
+        self.audit = AuditLog(store=self.store, clock=clock)
+        gateway = HostGateway(
             engine=self.engine,
             manifests=self.catalogue,
             sessions=self.sessions,
-            settings=GatewaySettings(epoch=self.info.epoch),
+            audit=self.audit,
+            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
+        )
+        credentials = Credentials(store=self.store, clock=clock)
+        self._services, self._health_methods = served_services(
+            service=service,
+            gateway=gateway,
+            enrolment=Enrolment(
+                credentials=credentials,
+                certificates=None,
+                addresses=lambda: self._at("owner"),
+                kernel_id="k",
+                clock=clock,
+            ),
+            access=(
+                AccessCalls(credentials=credentials, clock=clock),
+                AuthorityCalls(None),
+                AuditCalls(store=self.store, feed=self.feed),
+            ),
+            health=self.health,
         )
         await self.catalogue.start()
         await self.engine.start()
@@ -141,18 +160,26 @@ class TeamsKernel:
         if name not in self._doors:
             endpoints = Endpoints(
                 identify=lambda _: self.principals[name],
-                guard=Guard(job=lambda _: None, run=_no_run, host=lambda _: False),
+                guard=Guard.blind(),
                 audit=self.audit,
                 on_error=self.health.note,
                 readmit_seconds=0.1,
             )
-            server = build_server(service=self._service, gateway=self._gateway, health=self.health, endpoints=endpoints)
-            address = listen(server, f"unix:{self.directory}/{name}.sock", None)
-            await server.start()
+            server = DoorServers(
+                addresses=self._at(name),
+                certificates=None,
+                services=self._services,
+                health=self._health_methods,
+                endpoints=lambda _: endpoints,
+            )
+            (address,) = (await server.start()).owner
             channel = grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),))
             self._servers.append(server)
             self._doors[name] = channel
         return self._doors[name]
+
+    def _at(self, name: str) -> DoorAddresses:
+        return DoorAddresses(owner=(f"unix:{self.directory}/{name}.sock",))
 
     async def team(self, name: str, **fields: Any) -> Team:
         """Return a process of a team whose certificate says its name."""
@@ -174,6 +201,7 @@ class TeamsKernel:
         self._servers.clear()
         await self.health.stop()
         await self.engine.stop()
+        await self.audit.stop()
         await self.store.close()
 
     async def restart(self) -> None:
@@ -185,6 +213,15 @@ class TeamsKernel:
         """Start a job and return the run's id."""
         answer = await self.client.TriggerRun(kernel.TriggerRunRequest(job_id=job_id, **fields), timeout=10)
         return str(answer.run_id)
+
+    async def audited(self, action: str, outcome: str, principal: str) -> AuditRecord:
+        """Wait for a row of the audit, which may come after the answer, and return it."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                for row in await self.store.audit_tail(filter=AuditFilter(), limit=1000):
+                    if (row.action, row.outcome, row.principal) == (action, outcome, principal):
+                        return row
+                await asyncio.sleep(0.01)
 
     async def detail(self, run_id: str) -> RunDetail:
         """Return a run as stored."""
@@ -200,10 +237,6 @@ class TeamsKernel:
             while (found := await self.detail(run_id)).run.state != state:
                 await asyncio.sleep(0.01)
         return found
-
-
-async def _no_run(_run_id: str) -> None:
-    return None
 
 
 class Team:

@@ -8,6 +8,7 @@ from teams_kernel import PATIENCE, Team, TeamsKernel, job, refusal, started, suc
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.call_errors import REASONS
+from nomaflow_kernel.history.access_records import AuditFilter
 from nomaflow_kernel.history.states import RunState
 
 AIMED = job("a.aimed", host="teamb", callable="os:system")
@@ -171,6 +172,10 @@ async def test_a_job_id_of_another_team_disables_that_one_job(teams: TeamsKernel
     (event,) = [each for each in await teams.events() if each.kind == "job.refused"]
     assert (event.job_id, event.host) == ("b.job", "teama")
     assert "belongs to the host 'teamb'" in event.data["why"]
+    await a.introduce([job("b.job", callable="os:system"), job("a.own"), job("a.aimed", host="teamc")])
+    rows = [row for row in await teams.store.audit_tail(filter=AuditFilter(), limit=100) if row.action == "ClaimJobs"]
+    assert [(row.principal, row.outcome) for row in rows] == [("host:teama", "JOB_DISABLED")] * 2
+    assert [row.target for row in rows] == ["job:b.job", "job:a.aimed, job:b.job"]
     await teams.run("b.job")
     assert (await b.order()).callable == "m:f"
 

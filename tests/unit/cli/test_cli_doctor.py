@@ -141,6 +141,22 @@ def test_files_that_others_may_read_are_named_with_the_command_that_mends_them(t
     assert (found.level, found.fix) == (Level.PROBLEM, f"chmod 700 {state / 'run'}")
 
 
+@pytest.mark.parametrize(("days", "level"), [(25, Level.OK), (3, Level.WARNING), (-1, Level.PROBLEM)])
+def test_the_end_of_a_host_s_certificate_is_told(tmp_path: Path, days: int, level: Level) -> None:
+    """Good, late in its renewal, or over: then the commands to join again are named. Damage is the host's to tell."""
+    folder = tmp_path / ".nomaflow" / "identity"
+    folder.mkdir(parents=True, mode=0o700)
+    expires_at = (datetime.now(UTC) + timedelta(days=days)).timestamp()
+    facts = {"host": "teamb", "kernel_id": "k", "addresses": ["tls://kernel:7434"], "expires_at": int(expires_at)}
+    (folder / "identity.json").write_text(json.dumps(facts))
+    found = _files(tmp_path)["project.identity"]
+    assert found.level is level
+    assert "tls://kernel:7434" in found.message
+    assert ("nomaflow token create --host teamb" in found.fix) is (level is not Level.OK)
+    (folder / "identity.json").write_text("{}")
+    assert "project.identity" not in _files(tmp_path)
+
+
 def test_a_mistake_in_a_job_is_found_without_importing_code(tmp_path: Path) -> None:
     """The first error is quoted, and check has the rest."""
     (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "a b"\nsteps = []\n')

@@ -113,19 +113,26 @@ async def test_a_script_names_token_and_authority(
     assert "nomaflow token create" in done.err
 
 
+def facts(kernel_id: str) -> str:
+    """Return the facts of a joined host, as its file has them."""
+    return json.dumps(
+        {"host": "team", "kernel_id": kernel_id, "addresses": ["tls://k:7434"], "expires_at": 2_000_000_000}
+    )
+
+
 async def test_a_project_s_host_leads_to_the_login_at_its_kernel(
     command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path
 ) -> None:
     """The host's certificate is for the host only: a command uses the login at the same kernel, or asks for one."""
     project = tmp_path / "team"
     (project / ".nomaflow" / "identity").mkdir(parents=True)
-    (project / ".nomaflow" / "identity" / "identity.json").write_text(json.dumps({"kernel_id": "kernel-1"}))
+    (project / ".nomaflow" / "identity" / "identity.json").write_text(facts("kernel-1"))
     done = await command("jobs", "--project", str(project))
     assert done.code == 2
     assert "the host's certificate is for the host only" in done.err
     await login(command, door, tmp_path)
     assert (await command("jobs", "--project", str(project))).code == 0
-    (project / ".nomaflow" / "identity" / "identity.json").write_text(json.dumps({"kernel_id": "another"}))
+    (project / ".nomaflow" / "identity" / "identity.json").write_text(facts("another"))
     assert (await command("jobs", "--project", str(project))).code == 2
 
 

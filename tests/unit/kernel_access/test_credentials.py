@@ -5,79 +5,17 @@ from __future__ import annotations
 import hashlib
 import shutil
 import stat
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from credential_store import CI, DAY, HOST, SERIAL, Kernel
 
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
 from nomaflow_kernel.access.tokens import TokenOrder, UnknownCredential
-from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.store import SqlStore, open_store
-
-DAY = 86_400
-SERIAL = "ab" * 20
-CI = TokenOrder(kind="service", name="ci", roles=("viewer\n",), grants=(" trigger job:nightly\n",))
-HOST = TokenOrder(kind="host", name="teamb", joins=True)
-
-
-class HandClock(SystemClock):
-    """A clock whose wall time a test sets forward."""
-
-    ahead_us = 0
-
-    def now_us(self) -> int:
-        """Return the machine's time, and what was added."""
-        return super().now_us() + self.ahead_us
-
-    def pass_seconds(self, seconds: float) -> None:
-        """Let time pass."""
-        self.ahead_us += round(seconds * 1_000_000)
-
-
-class Kernel:
-    """Credentials that are read again from the store as often as a test wants."""
-
-    def __init__(self, directory: Path, roles: dict[str, list[str]] | None = None) -> None:
-        self.directory = directory
-        self.clock = HandClock()
-        self.roles = roles
-        self.store: SqlStore
-        self.credentials: Credentials
-
-    async def start(self) -> Credentials:
-        """Open the store and read it."""
-        self.store = open_store(f"sqlite:///{self.directory / 'kernel.db'}", holder="test")
-        await self.store.open()
-        self.credentials = Credentials(
-            store=self.store, clock=self.clock, roles=self.roles, withdrawn=self.directory / "withdrawn"
-        )
-        await self.credentials.start()
-        return self.credentials
-
-    async def stop(self) -> None:
-        """Close the store."""
-        await self.credentials.stop()
-        await self.store.close()
-
-    async def again(self) -> Credentials:
-        """Start again."""
-        await self.stop()
-        return await self.start()
-
-
-@pytest.fixture
-async def kernel(tmp_path: Path) -> AsyncIterator[Kernel]:
-    """A kernel's credentials."""
-    made = Kernel(tmp_path)
-    async with AsyncExitStack() as stack:
-        await made.start()
-        stack.push_async_callback(made.stop)
-        yield made
 
 
 def of(credentials: Credentials, secret: str) -> Principal:
@@ -338,49 +276,6 @@ async def test_the_last_use_is_stored_to_the_minute_and_not_for_every_call(kerne
     assert stored.last_used_at_us % 60_000_000 == 0
     assert 0 <= kernel.clock.now_us() - stored.last_used_at_us < 120_000_000
     assert record.last_used_at_us is None
-
-
-@pytest.mark.parametrize(
-    ("order", "field"),
-    [
-        ({"kind": "robot"}, "kind"),
-        ({"name": ""}, "name"),
-        ({"name": "owner"}, "name"),
-        ({"name": "anyone"}, "name"),
-        ({"name": "kernel"}, "name"),
-        ({"name": "cron"}, "name"),
-        ({"name": "host:teamb"}, "name"),
-        ({"name": "tok_0123456789ab"}, "name"),
-        ({"name": "Alice"}, "name"),
-        ({"name": "alice (for bob)"}, "name"),
-        ({"name": "a\u200b"}, "name"),
-        ({"name": "a" * 65}, "name"),
-        ({"name": "-a"}, "name"),
-        ({"name": "a\n"}, "name"),
-        ({"roles": ()}, "roles"),
-        ({"roles": ("superuser",)}, "roles"),
-        ({"roles": ("viewer everywhere",)}, "roles"),
-        ({"roles": ("viewer\nadmin",)}, "roles"),
-        ({"grants": ("fly *",)}, "grants"),
-        ({"grants": ("read job:a/../b",)}, "grants"),
-        ({"grants": ("read job:a",) * 101}, "grants"),
-        ({"lifetime_seconds": 10**9}, "lifetime_seconds"),
-        ({"uses": 2}, "uses"),
-        ({"joins": True, "uses": 1001}, "uses"),
-        ({"joins": True, "lifetime_seconds": 31 * DAY}, "lifetime_seconds"),
-        ({"kind": "host", "roles": ()}, "joins"),
-        ({"kind": "host", "joins": True}, "roles"),
-        ({"kind": "host", "joins": True, "roles": (), "name": "a.b"}, "name"),
-        ({"kind": "host", "joins": True, "roles": (), "name": "host:b"}, "name"),
-    ],
-)
-async def test_a_token_that_breaks_a_rule_is_not_made(kernel: Kernel, order: dict[str, object], field: str) -> None:
-    """The refusal names the field; names that mean somebody else cannot be had."""
-    told: dict[str, object] = {"kind": "user", "name": "alice", "roles": ("viewer",), **order}
-    with pytest.raises(BadRequest) as caught:
-        await kernel.credentials.create(TokenOrder(**told), created_by="owner")  # type: ignore[arg-type]  # of many types
-    assert caught.value.field == field
-    assert kernel.credentials.tokens() == []
 
 
 async def test_a_user_and_a_service_never_share_a_name(kernel: Kernel) -> None:

@@ -19,6 +19,7 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
@@ -70,6 +71,7 @@ class ScriptedEngine:
     """An engine that records what it is asked, and answers or raises what the test sets."""
 
     def __init__(self) -> None:
+        self.secrets = SecretParams()
         self.triggers: list[TriggerCommand] = []
         self.cancels: list[tuple[str, str, str]] = []
         self.reports: list[AttemptReport] = []

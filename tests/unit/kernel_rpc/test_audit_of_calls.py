@@ -13,14 +13,17 @@ from rpc_world import RUN_ID, World, eventually
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.access.principals import ANYONE, Caller, Principal, PrincipalKind
+from nomaflow_kernel.access.policy import RULES
+from nomaflow_kernel.access.principals import ANYONE, Caller, NotPermitted, Principal, PrincipalKind
 from nomaflow_kernel.access.refusals import Refusals
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
+from nomaflow_kernel.rpc.errors import status_of
 from nomaflow_kernel.store.errors import StoreFull
 
 TRIGGER = "/nomaflow_api.v1.KernelService/TriggerRun"
+ATTACH = "/nomaflow_api.v1.HostGatewayService/Attach"
 READ = "/nomaflow_api.v1.KernelService/GetRun"
 
 
@@ -178,3 +181,24 @@ async def test_without_an_audit_the_log_still_warns(caplog: pytest.LogCaptureFix
     audit.refused(TRIGGER, None, "UNAUTHENTICATED", stranger())
     await audit.stop()
     assert "a call from ipv4:10.0.0.9 has no valid credential" in caplog.text
+
+
+async def test_refused_items_of_a_batch_are_told_by_job(world: World) -> None:
+    """A batch is one call; each job of it that the caller may not start is a refusal of its own kind."""
+    request = kernel.TriggerRunsRequest(requests=[kernel.TriggerRunRequest(job_id=each) for each in "abcb"])
+    denied = kernel.TriggerRunsItem(error=kernel.CallError(reason="PERMISSION_DENIED"))
+    started = kernel.TriggerRunsItem(response=kernel.TriggerRunResponse(run_id=RUN_ID))
+    method = "/nomaflow_api.v1.KernelService/TriggerRuns"
+    call = world.audit.begin(method, RULES[method], request, stranger())
+    assert call is not None
+    await world.audit.done(call, kernel.TriggerRunsResponse(items=[started, denied, started, denied]), stranger())
+    await world.audit.stop()
+    assert [(row.action, row.target, row.count) for row in await rows(world)] == [("TriggerRuns", "job:b", 1)] * 2
+
+
+async def test_a_refusal_names_what_a_host_claimed_to_be(world: World) -> None:
+    """A host that attaches under another's name: the row says which name that was, though the request is a stream."""
+    error = NotPermitted(stranger().principal, "attach as", "host:b")
+    world.audit.refused(ATTACH, None, error.reason, stranger(), about=status_of(error).about)
+    await world.audit.stop()
+    assert [(row.action, row.target) for row in await rows(world)] == [("Attach", "host:b")]

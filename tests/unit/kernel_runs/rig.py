@@ -25,6 +25,7 @@ from nomaflow_api.v1.letters import (
     Verdict,
 )
 from nomaflow_api.v1.sealing import open_order, seal
+from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad
@@ -314,6 +315,7 @@ class Rig:
             settings=self.settings,
             on_ended=self.ended.append,
             on_trouble=self.troubles.append,
+            secrets=SecretParams(self.path.parent),
         )
         await self.engine.start()
 

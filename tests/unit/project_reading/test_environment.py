@@ -39,13 +39,21 @@ def test_references(text: str, expected: str) -> None:
 
 
 def test_a_file_stands_for_an_unset_variable(tmp_path: Path) -> None:
-    """The file's last newline is removed, and no other; a set variable wins, empty or not."""
+    """The file's last newline is removed, and no other; an empty variable counts as unset."""
     file = tmp_path / "secret"
     for content, expected in ((b"pw\n\n", "pw\n"), (b"pw\r\n", "pw"), (b" pw", " pw"), (b"", "")):
         file.write_bytes(content)
         assert resolve_text("<${DB}>", {"DB_FILE": str(file)}) == f"<{expected}>"
-    assert resolve_text("<${DB}>", {"DB_FILE": str(file), "DB": ""}) == "<>"
+    file.write_bytes(b"pw")
+    assert resolve_text("<${DB}>", {"DB_FILE": str(file), "DB": ""}) == "<pw>"
+    file.write_bytes(b"")
     assert resolve_text("<${DB:-x}>", {"DB_FILE": str(file)}) == "<x>"
+
+
+def test_a_variable_and_its_file_are_not_both_given(tmp_path: Path) -> None:
+    """As in Docker's own images, it is refused: nobody could say which of the two is current."""
+    with pytest.raises(EnvironmentMissing, match="'DB' and 'DB_FILE' are both set"):
+        resolve_text("${DB}", {"DB_FILE": str(tmp_path / "x"), "DB": "old"})
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

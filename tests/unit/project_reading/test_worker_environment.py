@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nomaflow_project.reading.worker_environment import WorkerVariables, credentials_in, worker_variables
+from nomaflow_kernel.catalogue.document_text import INTRODUCTION
+from nomaflow_project.reading.worker_environment import PASSED_ON, WorkerVariables, credentials_in, worker_variables
 
 
 def _of(environ: dict[str, str], **more: object) -> WorkerVariables:
@@ -76,3 +77,9 @@ def test_credentials_of_an_environment() -> None:
     """Values of variables named like credentials are credentials, and so are the passwords of proxies."""
     environ = {"API_TOKEN": "abc123", "https_proxy": "http://u:pr0xy-pw@h:3128", "PATH": "/bin", "EMPTY_KEY": ""}
     assert credentials_in(environ) == {"abc123", "pr0xy-pw"}
+
+
+def test_the_list_is_in_the_documents() -> None:
+    """Every name of the list is in the introduction of configuration.md; those of proxies by their subject."""
+    missing = [name for name in PASSED_ON if f"`{name}`" not in INTRODUCTION and "PROXY" not in name.upper()]
+    assert missing == []

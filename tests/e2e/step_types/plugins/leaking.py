@@ -114,9 +114,10 @@ def _tell(ctx: Any, secret: str) -> None:
     if len(secret) >= 16 and not set(secret) & set(" :\n"):  # a secret alone: of a longer text, any part may be cut
         print("two lines", secret[:half])
         print(secret[half:], "is the rest")
-    subprocess.run(
-        ["sh", "-c", 'printf "pieces %s" "$1"; sleep 0.05; echo "$2"', "sh", secret[:half], secret[half:]], check=True
-    )
+        subprocess.run(
+            ["sh", "-c", 'printf "pieces %s" "$1"; sleep 0.05; printf "%s\n" "$2"', "sh", secret[:half], secret[half:]],
+            check=True,
+        )
     warnings.warn(f"warned {secret}", stacklevel=1)
     os.write(1, f"written {secret}\n".encode())
     os.write(2, f"written to 2 {secret}\n".encode())

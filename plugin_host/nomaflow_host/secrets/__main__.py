@@ -1,0 +1,9 @@
+"""``python -P -m nomaflow_host.secrets FD``: FD is the connection to the host's main process."""
+
+from __future__ import annotations
+
+import sys
+
+from nomaflow_host.secrets.process import main
+
+sys.exit(main(int(sys.argv[1])))

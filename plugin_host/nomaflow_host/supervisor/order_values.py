@@ -1,0 +1,73 @@
+"""The values of an order's references, resolved in the host's main process for the worker that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from nomaflow_api.v1.sealing import open_order
+from nomaflow_host.injection.credentials import references_of
+from nomaflow_host.injection.given_values import GivenValues
+from nomaflow_project.reading.sources import ENCRYPTED, FILE, VARIABLE, Reference, ReferenceMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from nomaflow_host.supervisor.serving_generation import ServingGeneration
+    from nomaflow_project.reading.sources import ValueSource
+
+__all__ = ["OrderValues", "PluginSecrets"]
+
+_BUILT_IN = frozenset({VARIABLE, FILE, ENCRYPTED})
+
+
+class PluginSecrets(Protocol):
+    """Who resolves the references of plugins."""
+
+    async def values(
+        self, references: Collection[Reference], environ: Mapping[str, str]
+    ) -> Mapping[Reference, str | ReferenceMissing]:
+        """Return a value, or the reason why there is none, for each reference. Bounded in time; never raises."""
+
+
+class OrderValues:
+    """Resolves the references of orders.
+
+    :param plugins: resolves those of plugins
+    :param environ: the host's own variables, for plugins
+    """
+
+    def __init__(self, *, plugins: PluginSecrets, environ: Mapping[str, str]) -> None:
+        self._plugins = plugins
+        self._environ = environ
+
+    async def of(self, order: bytes, generation: ServingGeneration, connectors: bool) -> GivenValues:  # noqa: FBT001
+        """Return the values for an order.
+
+        :param order: a sealed AttemptOrder
+        :param connectors: whether to add those of the references of plugins in connectors.toml
+        """
+        wanted = references_of(open_order(order))
+        if connectors:
+            wanted |= {Reference(row[1], row[2]) for row in generation.project.connectors.deferred}
+        ours = [each for each in wanted if each.scheme in _BUILT_IN]
+        source, variables = generation.values(), generation.variables.references
+        if all(each.scheme == VARIABLE and each.rest in variables for each in ours):
+            found = _values(ours, source)
+        else:  # in a thread, since a file may be on a disk that is slow or away
+            found = await asyncio.to_thread(_values, ours, source)
+        theirs = wanted.difference(ours)
+        if theirs:
+            environ = {**generation.project.variables, **self._environ}
+            found.update(await self._plugins.values(theirs, environ))
+        return GivenValues(found)
+
+
+def _values(wanted: Collection[Reference], source: ValueSource) -> dict[Reference, str | ReferenceMissing]:
+    found: dict[Reference, str | ReferenceMissing] = {}
+    for each in wanted:
+        try:
+            found[each] = source.value_of(each)
+        except ReferenceMissing as error:
+            found[each] = error
+    return found

@@ -1,0 +1,118 @@
+"""``nomaflow secret``: keys of encrypted values, the values themselves, and where a project uses them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.invocation import APP, Directory, Invocation, local_command
+from nomaflow_cli.output import answer
+from nomaflow_cli.project import require_project
+from nomaflow_cli.values import hidden_value
+from nomaflow_cli.wording import printable
+
+if TYPE_CHECKING:
+    from nomaflow_project.reading.encryption import KeyRing
+
+_GROUP = typer.Typer(no_args_is_help=True)
+APP.add_typer(_GROUP, name="secret", help="Encrypt values of a project's files, and list where they are used.")
+
+
+@local_command("keygen", group=_GROUP, needs=("host",))
+def keygen(
+    *,
+    invocation: Invocation,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Key file to make, or to add a newer key to; default: print the key.", show_default=False),
+    ] = None,
+) -> None:
+    """Make a key. Name its file as \\[host] secret_key_file, and keep it out of version control."""
+    from nomaflow_project.check.secrets import replace_file
+    from nomaflow_project.reading.encryption import new_key, ring_of
+    from nomaflow_project.reading.regular_files import read_regular
+
+    key = new_key()
+    key_id = ring_of(key, "the new key").ids[0]
+    if file is None:
+        answer(invocation, {"key": key, "key_id": key_id}, key)
+        return
+    try:
+        old = read_regular(file) if file.exists() else b""
+        replace_file(file, key.encode("ascii") + b"\n" + old)
+    except OSError as error:
+        raise CliError(
+            f"the key file {str(file)!r} cannot be written: {(error.strerror or '').lower()}", reason="UNWRITABLE"
+        ) from None
+    then = "`nomaflow secret rotate` encrypts the values of the older keys again" if old else "keep it safe"
+    answer(
+        invocation,
+        {"file": str(file), "key_id": key_id, "added": bool(old)},
+        f"{'added' if old else 'made'} key {key_id} in {printable(str(file))}; {then}",
+    )
+
+
+@local_command("set", group=_GROUP, needs=("host",))
+def set_value(*, invocation: Invocation, directory: Directory = None) -> None:
+    """Encrypt a value, from a prompt or from standard input, and print the text for the project's files."""
+    ring = _keys(directory or invocation.project)
+    text = ring.encrypt(hidden_value("value"))
+    answer(invocation, {"value": text, "key_id": ring.ids[0]}, text)
+
+
+@local_command("list", group=_GROUP, needs=("host",))
+def list_secrets(*, invocation: Invocation, directory: Directory = None) -> None:
+    """List where the project's files refer to secrets, and whether each can be read. Exits with 1 if one cannot."""
+    from nomaflow_project.check.secrets import secret_uses
+
+    uses = secret_uses(require_project(directory or invocation.project), os.environ)
+    lines = []
+    for each in uses:
+        key = f" (key {each.key_id})" if each.key_id else ""
+        place = f"{each.file}:{each.line}" if each.line else each.file
+        lines.append(printable(f"{each.state:<16}{place}  {each.path}  {each.source}{key}"))
+        if each.problem:
+            lines.append(printable(f"{'':<16}{each.problem}"))
+    answer(invocation, {"secrets": [each.to_json() for each in uses]}, "\n".join(lines) or "no file refers to a secret")
+    if any(each.state == "unreadable" for each in uses):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@local_command("rotate", group=_GROUP, needs=("host",))
+def rotate_secrets(*, invocation: Invocation, directory: Directory = None) -> None:
+    """Encrypt every encrypted value of the project's files with the newest key. Hosts load it like any change."""
+    from nomaflow_project.check.secrets import rotate
+    from nomaflow_project.reading.encryption import Undecipherable
+
+    try:
+        done = rotate(require_project(directory or invocation.project), os.environ)
+    except Undecipherable as error:
+        raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix, exit_code=ExitCode.FAILED) from None
+    except OSError as error:
+        problem = f"the file {error.filename!r} cannot be replaced: {(error.strerror or '').lower()}"
+        raise CliError(problem, reason="UNWRITABLE", exit_code=ExitCode.FAILED) from None
+    lines = [f"{printable(name)}: {count} encrypted again" for name, count in done.changed.items()]
+    lines.append(f"{done.unchanged} had the newest key already")
+    answer(invocation, {"changed": dict(done.changed), "unchanged": done.unchanged}, "\n".join(lines))
+
+
+@local_command("show-key-id", group=_GROUP, needs=("host",))
+def show_key_id(*, invocation: Invocation, directory: Directory = None) -> None:
+    """Print the ids of the project's keys, newest first. An id names a key and reveals nothing of it."""
+    ring = _keys(directory or invocation.project)
+    page = "\n".join([f"from {printable(ring.source)}, newest first:", *(f"  {each}" for each in ring.ids)])
+    answer(invocation, {"source": ring.source, "key_ids": list(ring.ids)}, page)
+
+
+def _keys(project: Path | None) -> KeyRing:
+    from nomaflow_project.check.secrets import keys_of
+    from nomaflow_project.reading.encryption import Undecipherable
+
+    try:
+        return keys_of(require_project(project), os.environ)
+    except Undecipherable as error:
+        raise CliError(error.problem, reason="SECRET_UNREADABLE", fix=error.fix) from None

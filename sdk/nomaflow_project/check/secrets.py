@@ -1,0 +1,200 @@
+"""The secrets of a project: where its files refer to them, and whether each can be read. No value leaves this module.
+
+``nomaflow secret list`` and ``rotate`` are made of this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nomaflow_project.reading.encryption import KeyRing, Undecipherable
+from nomaflow_project.reading.env_files import project_variables
+from nomaflow_project.reading.environment import project_sources, references_in, texts_in
+from nomaflow_project.reading.files import parse_toml_file, read_job_files
+from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.problems import Place
+from nomaflow_project.reading.regular_files import read_regular, shown_path
+from nomaflow_project.reading.sources import (
+    ENCRYPTED,
+    FILE,
+    VARIABLE,
+    ProjectSources,
+    Reference,
+    ReferenceMissing,
+    is_secret,
+)
+
+__all__ = ["Rotated", "SecretUse", "keys_of", "replace_file", "rotate", "secret_uses"]
+
+_TOKEN = re.compile(rb"ENC:(gAAAA[A-Za-z0-9_-]*={0,2})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretUse:
+    """One place of a project's files that refers to a secret.
+
+    :param file: relative to the project
+    :param path: such as ``pools.default.password``
+    :param line: from 1; 0 if unknown
+    :param source: ``variable NAME``, ``file PATH``, ``encrypted``, or ``plugin SCHEME``
+    :param state: ``ok``, ``unreadable``, or ``at each attempt`` for a plugin's
+    :param key_id: of the key that encrypted it; empty for other sources
+    :param problem: why it is unreadable, with the way out; empty otherwise
+    """
+
+    file: str
+    path: str
+    source: str
+    state: str
+    line: int = 0
+    key_id: str = ""
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able dict."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotated:
+    """The outcome of `rotate`.
+
+    :param changed: file to the number of values that were encrypted again
+    :param unchanged: number of values that had the newest key already
+    """
+
+    changed: Mapping[str, int]
+    unchanged: int
+
+
+def secret_uses(root: Path, environ: Mapping[str, str]) -> tuple[SecretUse, ...]:
+    """Return every place of the project's files that refers to a secret, in order of file and place.
+
+    In connectors.toml, every variable counts as one.
+    """
+    sources = _sources(root, environ)
+    uses = [
+        _use(at, reference, sources)
+        for name, tree, files in _trees(root)
+        for at, text in texts_in(tree, Place(name))
+        for reference in sorted(references_in(text, files=files))
+        if is_secret(reference) or files
+    ]
+    lines = with_lines([Place(each.file, each.path).error("", "") for each in uses], root)
+    return tuple(replace(each, line=found.line) for each, found in zip(uses, lines, strict=True))
+
+
+def keys_of(root: Path, environ: Mapping[str, str]) -> KeyRing:
+    """Return the keys of a project.
+
+    :raises NoKeys: if there is none, or it cannot be used
+    """
+    return _sources(root, environ).keys()
+
+
+def rotate(root: Path, environ: Mapping[str, str]) -> Rotated:
+    """Encrypt every encrypted value of the project's files with the newest key. The rest of a file stays as it is.
+
+    Nothing is written unless all values can be decrypted; each file is then replaced at once.
+
+    :raises Undecipherable: if a value cannot be decrypted, naming its file and line
+    :raises OSError: if a file cannot be replaced
+    """
+    ring = keys_of(root, environ)
+    unchanged, wanted = 0, {}
+    for path in _files(root):
+        name, body = shown_path(path, root), read_regular(path)
+        tokens: dict[bytes, bytes] = {}
+        for match in _TOKEN.finditer(body):
+            line = body.count(b"\n", 0, match.start()) + 1
+            try:
+                value, key_id = ring.opened(match[1].decode("ascii"))
+            except Undecipherable as error:
+                raise Undecipherable(f"{name}:{line}: {error.problem}; nothing was changed", error.fix) from None
+            if key_id == ring.ids[0]:
+                unchanged += 1
+            else:
+                tokens[match[0]] = ring.encrypt(value).encode("ascii")
+        if tokens:
+            wanted[name] = (path, _replaced(body, tokens), len(tokens))
+    for path, body, _ in wanted.values():
+        replace_file(path, body)
+    return Rotated(changed={name: count for name, (_, _, count) in wanted.items()}, unchanged=unchanged)
+
+
+def _replaced(body: bytes, tokens: Mapping[bytes, bytes]) -> bytes:
+    return _TOKEN.sub(lambda match: tokens.get(match[0], match[0]), body)
+
+
+def replace_file(path: Path, body: bytes) -> None:
+    """Replace a file's content at once, keeping its mode and owner; a new file is readable by its owner only.
+
+    :raises OSError: if that is impossible
+    """
+    path = path.resolve()
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(body)
+            with suppress(FileNotFoundError):
+                old = path.stat()
+                os.fchmod(stream.fileno(), stat.S_IMODE(old.st_mode))
+                if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(stream.fileno(), old.st_uid, old.st_gid)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _sources(root: Path, environ: Mapping[str, str]) -> ProjectSources:
+    settings = parse_toml_file(root / "nomaflow.toml", name="nomaflow.toml").tree
+    return project_sources(root, settings, project_variables(root, settings, environ).environ)
+
+
+def _trees(root: Path) -> Iterator[tuple[str, Any, bool]]:
+    """Yield name and tree of each readable file, and whether a whole ``file:PATH`` is a reference in it."""
+    settings = parse_toml_file(root / "nomaflow.toml", name="nomaflow.toml").tree or {}
+    yield "nomaflow.toml", {"host": settings.get("host")}, True
+    connectors = root / _configured(settings, "connectors")
+    yield shown_path(connectors, root), parse_toml_file(connectors).tree, True
+    for file in read_job_files(root, root / _configured(settings, "jobs"), required=False):
+        yield file.path, file.tree, False
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for name, tree, _ in _trees(root):
+        if tree is not None and (root / name).exists():
+            yield root / name
+
+
+def _configured(settings: Mapping[str, Any], section: str) -> str:
+    table = settings.get(section)
+    named = table.get("config_path") if isinstance(table, Mapping) else None
+    return named if isinstance(named, str) and named else f"{section}.toml"
+
+
+def _use(at: Place, reference: Reference, sources: ProjectSources) -> SecretUse:
+    names = {VARIABLE: f"variable {reference.rest}", FILE: f"file {reference.rest}", ENCRYPTED: "encrypted"}
+    source = names.get(reference.scheme)
+    use = SecretUse(file=at.file, path=at.path, source=source or f"plugin {reference.scheme}", state="ok")
+    if source is None:
+        return replace(use, state="at each attempt")
+    try:
+        if reference.scheme == ENCRYPTED:
+            return replace(use, key_id=sources.keys().opened(reference.rest)[1])
+        sources.value_of(reference)
+    except (ReferenceMissing, Undecipherable) as error:
+        return replace(use, state="unreadable", problem=f"{error.problem} ({error.fix})")
+    return use

@@ -1,0 +1,116 @@
+"""Tokens as people and programs handle them: ``nomaflow token``, and the clients of Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from access_world import kernel_of_two_teams
+
+from doors import Doors, doors_of
+from nomaflow.client import KernelClient, NotFound, PermissionDenied, SyncKernelClient, Unauthenticated
+from nomaflow_api.join_string import JoinString
+from real_system import Running, run_command
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """Start a kernel that the tests share."""
+    with kernel_of_two_teams() as process:
+        yield process
+
+
+@pytest.fixture
+def doors(running: Running) -> Doors:
+    """Return its doors."""
+    return doors_of(running)
+
+
+def test_the_secret_is_alone_on_standard_output(running: Running, doors: Doors) -> None:
+    """`nomaflow token create … > FILE` writes a token that works; what it is for is told beside it, without it."""
+
+    def token(*arguments: str) -> tuple[int, str, str]:
+        done = run_command("token", *arguments, "--project", str(running.project), folder=running.project)
+        return done.code, done.out, done.err
+
+    code, out, err = token("create", "--service", "ci", "--role", "viewer", "--grant", "trigger job:nightly")
+    assert (code, out.count("\n")) == (0, 1), err
+    assert "service ci" in err
+    assert "read *; trigger job:nightly" in err
+    assert out.strip() not in err
+    listed = json.loads(token("list", "-o", "json")[1])
+    assert [(one["name"], one["kind"]) for one in listed["tokens"]] == [("ci", "service")]
+    assert out.strip() not in json.dumps(listed)
+    with client(doors, out.strip()) as kernel:
+        assert kernel.list_jobs().jobs == ()
+    rotated = token("rotate", "ci", "--overlap", "1h", "-o", "json")
+    with client(doors, out.strip()) as old, client(doors, json.loads(rotated[1])["secret"]) as new:
+        assert old.list_jobs() == new.list_jobs()
+    code, out, _ = token("revoke", "ci")
+    assert (code, out.count("tok_")) == (0, 2)
+    assert "none" in token("list")[1]
+    assert token("list", "--all")[1].count("revoked") == 2
+    assert token("revoke", "ci")[1:] == ("'ci' had been withdrawn before\n", "")
+    assert token("revoke", "nobody")[0] == 2
+
+
+def test_a_join_string_is_for_a_host_or_a_user(running: Running) -> None:
+    """It holds the door, the authority and a secret; what nobody could use is refused before it is made."""
+
+    def created(*arguments: str) -> str:
+        done = run_command("token", "create", *arguments, "--project", str(running.project), folder=running.project)
+        return done.out if done.code == 0 else done.err
+
+    host = JoinString.decode(created("--host", "teamb", "--uses", "3", "--for", "2h"))
+    assert (host.kind, host.name, len(host.at)) == ("host", "teamb", 1)
+    assert "BEGIN CERTIFICATE" in host.authorities_pem
+    user = JoinString.decode(created("--user", "alice", "--role", "operator job:reports.*"))
+    assert (user.kind, user.name) == ("user", "alice")
+    assert user.secret != host.secret
+    for arguments, said in (
+        (("--user", "al"), "nothing to do"),
+        (("--user", "al", "--host", "h"), "one of --user"),
+        (("--host", "h", "--role", "viewer"), "no roles"),
+        (("--service", "owner", "--role", "viewer"), "reserved"),
+        (("--service", "al", "--role", "vewer"), "expected one of admin"),
+        (("--service", "al", "--role", "viewer", "--for", "never"), "time span"),
+    ):
+        assert said in created(*arguments), arguments
+
+
+def client(doors: Doors, token: str) -> SyncKernelClient:
+    """Return a client of the clients' door."""
+    return SyncKernelClient(f"tls://{doors.clients}", token=token, ca=doors.authorities)
+
+
+async def test_python_makes_and_withdraws_tokens(doors: Doors) -> None:
+    """The asynchronous client does what the command does; what a caller may not do is PermissionDenied."""
+    async with KernelClient(doors.owner) as owner:
+        issued = await owner.create_token("robot", kind="service", roles=["nightwatch"], lifetime=timedelta(days=3))
+        assert issued.secret not in repr(issued)
+        assert issued.token.grants == ("read *", "cancel job:b.*")
+        assert (issued.token.state, issued.token.created_by) == ("good", "owner")
+        assert issued.token.expires_at is not None
+        assert issued.token.created_at is not None
+        assert issued.token.expires_at - issued.token.created_at == timedelta(days=3)
+        async with KernelClient(
+            f"tls://{doors.clients}", token=issued.secret, ca=doors.authorities, retry_seconds=0
+        ) as robot:
+            assert (await robot.list_jobs()).jobs == ()
+            with pytest.raises(PermissionDenied):
+                await robot.list_tokens()
+            with pytest.raises(PermissionDenied):
+                await robot.pause()
+            assert [one.name for one in await owner.list_tokens("robot")] == ["robot"]
+            ended = await owner.revoke("robot")
+            assert ended.token_ids == (issued.token.token_id,)
+            assert not await owner.revoke("robot")
+            with pytest.raises(Unauthenticated):
+                await robot.list_jobs()
+        assert await owner.list_tokens("robot") == []
+        assert [one.state for one in await owner.list_tokens("robot", include_ended=True)] == ["revoked"]
+        assert await owner.list_certificates(include_ended=True) == []
+        with pytest.raises(NotFound):
+            await owner.rotate_token("nobody")

@@ -1,0 +1,176 @@
+"""Secret params: sealed in all that the kernel keeps or shows, opened in the order for the host only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rig import Rig, failed, job, opened, step
+
+from nomaflow_kernel.access.secret_params import KEY_FILE, SecretParams, SecretsUnavailable, hidden
+from nomaflow_kernel.domain.errors import RequestIdReused
+from nomaflow_kernel.history.records import RunRequest
+from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.rpc.messages import run_detail_message
+from nomaflow_project.jobs.definitions import RetryPolicy
+
+VALUE = "hunter2-hunter2"
+GIVEN = {"api_key": VALUE, "plain": "seen", "many": [1, {"$date": "2026-01-31"}]}
+SHOWN = {"api_key": "***", "plain": "seen", "many": "***"}
+
+
+def _request() -> RunRequest:
+    return RunRequest(params=GIVEN)
+
+
+def _add(rig: Rig, *steps: Any, **fields: Any) -> None:
+    rig.jobs.add(job("a", *steps, secret_params=("api_key", "many"), **fields))
+
+
+def _in_files(rig: Rig, value: str = VALUE) -> list[str]:
+    """Return the files of the kernel that have a value."""
+    return [str(each) for each in rig.path.parent.rglob("*") if each.is_file() and value.encode() in each.read_bytes()]
+
+
+async def test_only_the_order_has_a_secret_param(rig: Rig) -> None:
+    """The store, the run as shown, and events have it sealed; the order has the value, and says that it is secret."""
+    _add(rig)
+    host = await rig.host()
+    run_id = (await rig.trigger("a", params=GIVEN, request_id="k", request_hash="ab")).run_id
+    order = opened(await host.dispatch())
+    assert json.loads(order.params_json) == GIVEN
+    assert json.loads(order.kwargs_json) == GIVEN
+    assert order.secret_keys == ("api_key", "many")
+    detail = await rig.detail(run_id)
+    assert json.loads(run_detail_message(detail).params_json) == SHOWN
+    assert VALUE not in str(detail)
+    assert VALUE not in str(await rig.events(run_id))
+    assert _in_files(rig) == []
+    key = rig.path.parent / KEY_FILE
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+async def test_a_job_without_secret_params_makes_no_key(rig: Rig) -> None:
+    """Nothing of it costs anything."""
+    rig.jobs.add(job("a"))
+    host = await rig.host()
+    await rig.trigger("a", params=GIVEN)
+    assert opened(await host.dispatch()).secret_keys == ()
+    assert not (rig.path.parent / KEY_FILE).exists()
+
+
+async def test_retries_replays_and_restarts_keep_it(rig: Rig) -> None:
+    """Each attempt has the value; a replay takes it from the run before, or a new one from its request."""
+    _add(rig, retry=RetryPolicy(attempts=2, base_seconds=0))
+    host = await rig.host()
+    first = (await rig.trigger("a", params=GIVEN)).run_id
+    await host.finish((await host.dispatch()).attempt_key, failed())
+    order = await host.dispatch(2)
+    assert json.loads(opened(order).params_json) == GIVEN
+    await host.finish(order.attempt_key)
+    await rig.restart()
+    host = await rig.host()
+    again = await rig.replay(first)
+    order = await host.dispatch()
+    assert json.loads(opened(order).params_json) == GIVEN
+    await host.finish(order.attempt_key)
+    await rig.replay(again, params={"api_key": "another-one"})
+    order = await host.dispatch(2)
+    assert json.loads(opened(order).params_json) == {**GIVEN, "api_key": "another-one"}
+    assert _in_files(rig) == _in_files(rig, "another-one") == []
+
+
+async def test_a_called_job_gets_it_sealed_too(rig: Rig) -> None:
+    """A child that does not name it inherits it sealed: the history of neither shows it."""
+    rig.jobs.add(
+        job("a", step("call", type="call_job", target_job_id="b", callable=""), secret_params=("api_key",)), job("b")
+    )
+    host = await rig.host()
+    await rig.trigger("a", params={"api_key": VALUE})
+    order = opened(await host.dispatch())
+    assert json.loads(order.params_json) == {"api_key": VALUE}
+    assert order.secret_keys == ("api_key",)
+    assert json.loads(run_detail_message(await rig.detail(order.run_id)).params_json) == {"api_key": "***"}
+    assert _in_files(rig) == []
+
+
+async def test_values_for_one_step_are_sealed_as_well(rig: Rig) -> None:
+    """op_kwargs of a run, for a key that the job calls secret."""
+    _add(rig, step("one"))
+    host = await rig.host()
+    await rig.trigger("a", op_kwargs={"one": {"api_key": VALUE}})
+    order = opened(await host.dispatch())
+    assert json.loads(order.kwargs_json) == {"api_key": VALUE}
+    assert order.secret_keys == ("api_key",)
+    assert _in_files(rig) == []
+
+
+@pytest.mark.parametrize("other", [None, "other", "nonsense"])
+async def test_a_history_without_its_key_fails_the_run_by_name(rig: Rig, other: str | None) -> None:
+    """As after a restore on another machine: the run says what is missing, and everything else works."""
+    _add(rig)
+    run_id = (await rig.trigger("a", params=GIVEN)).run_id
+    key = rig.path.parent / KEY_FILE
+    key.unlink()
+    if other == "other":
+        SecretParams(rig.path.parent).sealed(_request(), ["api_key"])
+    elif other is not None:
+        key.write_text("nonsense")
+    rig.jobs.add(job("b"))
+    await rig.restart()
+    host = await rig.host()
+    async with asyncio.timeout(10):
+        while await rig.state(run_id) is not RunState.FAILED:
+            await rig.advance(1)
+    detail = await rig.detail(run_id)
+    (attempt,) = detail.attempts
+    assert (attempt.state, attempt.reason and attempt.reason.code) == (AttemptState.FAILED, "secret_params_unreadable")
+    assert f"the secret param 'api_key' cannot be decrypted with the key {str(key)!r}" in attempt.error
+    assert json.loads(run_detail_message(detail).params_json) == SHOWN
+    await rig.trigger("b")
+    assert (await host.dispatch()).run_id != run_id
+
+
+async def test_a_key_that_cannot_be_made_refuses_the_trigger(tmp_path: Path) -> None:
+    """Then nothing is stored."""
+    secrets = SecretParams(tmp_path / "none")
+    with pytest.raises(SecretsUnavailable, match="cannot be used: no such file"):
+        secrets.sealed(_request(), ["api_key"])
+    (tmp_path / KEY_FILE).write_text("short")
+    with pytest.raises(SecretsUnavailable, match="cannot be used"):
+        SecretParams(tmp_path).sealed(_request(), ["api_key"])
+    assert (tmp_path / KEY_FILE).read_text() == "short"
+
+
+async def test_a_repeated_request_is_recognised_without_a_guessable_hash(rig: Rig) -> None:
+    """The kept hash depends on the key: nobody can try out values with the history alone."""
+    _add(rig)
+    first = await rig.trigger("a", params=GIVEN, request_id="k", request_hash="ab")
+    for _ in range(2):
+        again = await rig.trigger("a", params=GIVEN, request_id="k", request_hash="ab")
+        assert (again.run_id, again.deduplicated) == (first.run_id, True)
+        with pytest.raises(RequestIdReused):
+            await rig.trigger("a", params=GIVEN, request_id="k", request_hash="cd")
+        await rig.restart()
+    assert (await rig.detail(first.run_id)).run.request_hash not in ("", "ab")
+
+
+def test_what_is_hidden_is_hidden_by_name_and_by_seal(tmp_path: Path) -> None:
+    """Also a value of the job's file, and one that an older definition did not call secret."""
+    sealed = SecretParams(tmp_path).sealed(RunRequest(params={"a": "x"}), ["a"]).params
+    assert hidden(json.dumps(sealed), ()) == '{"a":"***"}'
+    assert hidden('{"a":"${A}"}', ("a",)) == '{"a":"***"}'
+    assert hidden('{"b":1}', ("a",)) == '{"b":1}'
+
+
+def test_sealing_twice_changes_nothing(tmp_path: Path) -> None:
+    """Each sealing of a value gives another text, so equal secrets cannot be recognised."""
+    secrets = SecretParams(tmp_path)
+    once = secrets.sealed(_request(), ["api_key"])
+    assert secrets.sealed(once, ["api_key"]) == once
+    assert secrets.sealed(_request(), ["api_key"]).params["api_key"] != once.params["api_key"]
+    assert json.loads(secrets.opened(json.dumps(dict(once.params)))) == GIVEN
