@@ -219,24 +219,7 @@ class World:
         self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed)
         await self.catalogue.start()
         self.health = Health(services=SERVICES, store=self.store, ping_seconds=0.02)
-        calls = CatalogueCalls(
-            engine=self.engine,
-            catalogue=self.catalogue,
-            sessions=self.sessions,
-            store=self.store,
-            clock=clock,
-            guard=Guard.blind(),
-        )
-        self.service = KernelService(
-            engine=self.engine,
-            store=self.store,
-            feed=self.feed,
-            clock=clock,
-            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
-            catalogue_calls=calls,
-            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
-            guard=Guard.blind(),
-        )
+        self.service = self._service(clock)
         gateway = HostGateway(
             engine=self.engine,
             manifests=self.catalogue,
@@ -269,6 +252,26 @@ class World:
         self.client = KernelServiceStub(self.channel)
         self.gateway = HostGatewayServiceStub(self.channel)
         return self
+
+    def _service(self, clock: SystemClock) -> KernelService:
+        calls = CatalogueCalls(
+            engine=self.engine,
+            catalogue=self.catalogue,
+            sessions=self.sessions,
+            store=self.store,
+            clock=clock,
+            guard=Guard.blind(),
+        )
+        return KernelService(
+            engine=self.engine,
+            store=self.store,
+            feed=self.feed,
+            clock=clock,
+            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
+            catalogue_calls=calls,
+            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+            guard=Guard.blind(),
+        )
 
     def _endpoints(self) -> Endpoints:
         return Endpoints(
