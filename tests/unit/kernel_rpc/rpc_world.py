@@ -219,19 +219,29 @@ class World:
         self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed)
         await self.catalogue.start()
         self.health = Health(services=SERVICES, store=self.store, ping_seconds=0.02)
-        self.service = self._service(clock)
-        gateway = HostGateway(
+        calls = CatalogueCalls(
             engine=self.engine,
-            manifests=self.catalogue,
+            catalogue=self.catalogue,
             sessions=self.sessions,
-            audit=self.audit,
-            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
+            store=self.store,
+            clock=clock,
+            guard=Guard.blind(),
+        )
+        self.service = KernelService(
+            engine=self.engine,
+            store=self.store,
+            feed=self.feed,
+            clock=clock,
+            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
+            catalogue_calls=calls,
+            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+            guard=Guard.blind(),
         )
         addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
         credentials = Credentials(store=self.store, clock=clock)
         services, health = served_services(
             service=self.service,
-            gateway=gateway,
+            gateway=self._gateway(),
             enrolment=Enrolment(
                 credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
             ),
@@ -253,24 +263,13 @@ class World:
         self.gateway = HostGatewayServiceStub(self.channel)
         return self
 
-    def _service(self, clock: SystemClock) -> KernelService:
-        calls = CatalogueCalls(
+    def _gateway(self) -> HostGateway:
+        return HostGateway(
             engine=self.engine,
-            catalogue=self.catalogue,
+            manifests=self.catalogue,
             sessions=self.sessions,
-            store=self.store,
-            clock=clock,
-            guard=Guard.blind(),
-        )
-        return KernelService(
-            engine=self.engine,
-            store=self.store,
-            feed=self.feed,
-            clock=clock,
-            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
-            catalogue_calls=calls,
-            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
-            guard=Guard.blind(),
+            audit=self.audit,
+            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
         )
 
     def _endpoints(self) -> Endpoints:
