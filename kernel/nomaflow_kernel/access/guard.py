@@ -63,7 +63,7 @@ class Guard:
         :raises QuotaExceeded: if the caller makes too many calls
         """
         rule = self.readmit(method, caller)
-        if self._quotas is not None:
+        if self._quotas is not None and caller.principal.kind is not PrincipalKind.OWNER:
             self._quotas.call(caller.principal)
         return rule
 

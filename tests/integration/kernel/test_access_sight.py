@@ -1,4 +1,4 @@
-"""What each caller sees: lists, watches and values; and how much it may ask."""
+"""What each caller sees: lists, watches and values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from kernel_process import eventually, manifest
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import read_details
 from real_system import Running
 
 _CODE = grpc.StatusCode
@@ -334,71 +333,6 @@ async def test_an_administrator_gives_no_more_than_he_has(world: AccessWorld) ->
     assert await small.code("CreateToken", **host) is _CODE.PERMISSION_DENIED  # it would get that team's params
     assert await world.as_("strong").code("GetKernel") is _CODE.OK
     assert await small.code("RotateToken", token_id="small") is _CODE.OK
-
-
-@pytest.fixture
-async def tight() -> AsyncIterator[AccessWorld]:
-    """A kernel with small quotas."""
-    quotas = "calls_per_second = 2\ntriggers_per_second = 0.1\nstreams = 2\nqueued_runs = 3\nbytes_per_second = 1024\n"
-    with kernel_of_two_teams(quotas) as process:
-        async with AsyncExitStack() as stack:
-            yield await AccessWorld(running=process).start(stack)
-
-
-async def _refusal(call: Any) -> tuple[grpc.StatusCode, str, float]:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    details = read_details(caught.value.trailing_metadata())
-    assert details.retry_seconds is not None
-    return caught.value.code(), details.reason, details.retry_seconds
-
-
-async def test_a_storm_of_one_caller_is_told_when_to_come_back(tight: AccessWorld) -> None:
-    """A19: RESOURCE_EXHAUSTED with the true wait; others, and the owner, do not notice."""
-    ann, ben, owner = (tight.as_(name) for name in ("ann", "ben", "owner"))
-    codes = [await ann.code("GetKernel") for _ in range(30)]
-    assert codes.index(_CODE.RESOURCE_EXHAUSTED) >= 20
-    code, reason, wait = await _refusal(ann("GetKernel"))
-    assert (code, reason) == (_CODE.RESOURCE_EXHAUSTED, "QUOTA")
-    assert 0 < wait <= 0.5
-    assert await ben.code("GetKernel") is _CODE.OK
-    assert {await owner.code("TriggerRun", job_id="a.one") for _ in range(40)} == {_CODE.OK}
-    await asyncio.sleep(wait)
-    assert await ann.code("GetKernel") is _CODE.OK
-
-
-async def test_triggers_streams_waiting_runs_and_bytes_have_limits(tight: AccessWorld) -> None:
-    """Each is refused with QUOTA, and what was refused did not happen."""
-    ann = tight.as_("ann")
-    streams = [ann.stream("WatchEvents") for _ in range(2)]
-    for stream in streams:
-        await stream.read()
-    assert (await _refusal(ann.stream("WatchEvents").read()))[1] == "QUOTA"
-    streams.pop().cancel()
-
-    async def another() -> bool:
-        streams.append(ann.stream("WatchEvents"))
-        try:
-            await streams[-1].read()
-        except grpc.aio.AioRpcError:
-            return False
-        return True
-
-    await eventually(another)
-    await tight.as_("owner")("Pause", job_id="a.one")
-    items = (await ann("TriggerRuns", requests=[kernel.TriggerRunRequest(job_id="a.one")] * 5)).items
-    assert [item.error.reason for item in items] == ["", "", "", "QUOTA", "QUOTA"]
-    assert (await ann("TriggerRun", job_id="a.one", validate_only=True)) is not None
-    code, reason, wait = await _refusal(ann("TriggerRun", job_id="a.one"))
-    assert (code, reason) == (_CODE.RESOURCE_EXHAUSTED, "QUOTA")
-    assert 5 < wait <= 10  # a run every ten seconds
-    ben = tight.as_("ben")
-    assert await ben.code("GetRun", run_id="x" * 20_000) is _CODE.PERMISSION_DENIED
-    code, reason, wait = await _refusal(ben("GetRun", run_id=tight.runs["b"]))
-    assert (code, reason) == (_CODE.RESOURCE_EXHAUSTED, "QUOTA")
-    assert 5 < wait <= 10  # 20,000 bytes at 1,024 a second, of which ten seconds are free
-    runs = (await tight.as_("owner")("ListRuns", states=[run_pb2.RUN_STATE_QUEUED])).runs
-    assert [run.trigger.by for run in runs] == ["ann"] * 3
 
 
 async def test_a_request_id_is_repeated_or_refused_as_ever(world: AccessWorld) -> None:
