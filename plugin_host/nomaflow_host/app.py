@@ -116,16 +116,9 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
     make_state_dir(project.state_dir)
-    folder = IdentityFolder(project.root / ".nomaflow" / "identity")
-    joins = bool(options.join) and await join_kernel(read_join_string(options.join), host=project.host, folder=folder)
-    lock = InstanceLock(state_dir=project.state_dir)
-    me = Instance.new()
-    try:
-        me = replace(me, ended=lock.acquire(me))
-    except HostBusy:
-        if not joins:
-            raise
-        _log.info("this host runs already, as another process: it shows its new certificate at its next connection")
+    folder, lock = IdentityFolder(project.root / ".nomaflow" / "identity"), InstanceLock(state_dir=project.state_dir)
+    me = await _joined_alone(options, project, folder, lock)
+    if me is None:
         return 0
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
@@ -133,12 +126,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
-        observation = HostObservation(
-            sink=outbox,
-            metrics_address=_metrics_place(options, project),
-            metrics_token=_metrics_token(project),
-            environ=environ,
-        )
+        observation = _observation(options, project, outbox, environ)
         supervisor = Supervisor(
             settings=limits,
             project=reader,
@@ -173,6 +161,36 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         )
         await life.run()
     return 0
+
+
+async def _joined_alone(
+    options: HostOptions, project: Project, folder: IdentityFolder, lock: InstanceLock
+) -> Instance | None:
+    """Join a kernel if told to, and become the one process of this host.
+
+    :return: None if another process is this host, which then shows what was got by joining
+    :raises HostError: if it cannot join, or another process is this host and there was nothing to join
+    """
+    joins = bool(options.join) and await join_kernel(read_join_string(options.join), host=project.host, folder=folder)
+    me = Instance.new()
+    try:
+        return replace(me, ended=lock.acquire(me))
+    except HostBusy:
+        if not joins:
+            raise
+    _log.info("this host runs already, as another process: it shows its new certificate at its next connection")
+    return None
+
+
+def _observation(
+    options: HostOptions, project: Project, outbox: Outbox, environ: MutableMapping[str, str]
+) -> HostObservation:
+    return HostObservation(
+        sink=outbox,
+        metrics_address=_metrics_place(options, project),
+        metrics_token=_metrics_token(project),
+        environ=environ,
+    )
 
 
 def _limits(options: HostOptions, project: Project) -> SupervisorSettings:
