@@ -27,8 +27,8 @@ from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_kinds,
+    check_name,
     check_run_id,
-    check_step,
     page_start,
     pause_record,
     pause_scope,
@@ -215,7 +215,7 @@ class KernelService:
         check_run_id(request.run_id)
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
-        check_step(request.step)
+        check_name(request.step, "step")
         request.after_seq = _seq(request.after_seq)
         return self._logs.read(request)
 
