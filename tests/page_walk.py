@@ -96,7 +96,11 @@ class Walk:
         if stays is not None:
             self._start(who, command, _READY[stays[1]])
             return
-        done = subprocess.run(self._as(who, command), **self._place(who), capture_output=True, text=True, timeout=120)
+        environ, folder = self._place(who)
+        done = subprocess.run(
+            self._as(who, command),
+            env=environ, cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
         printed = f"{done.stdout}{done.stderr}"
         fails = any(line.startswith("✘") for line in expected)
         assert (done.returncode != 0) is fails, f"{who}$ {command}\nexit code {done.returncode}\n{printed}"
@@ -106,10 +110,12 @@ class Walk:
 
     def _start(self, who: str, command: str, ready: str) -> None:
         log = self.folder / f"{len(self.running)}.log"
+        environ, folder = self._place(who)
         with log.open("wb") as out:
             process = subprocess.Popen(
-                self._as(who, f"exec {command}"), **self._place(who), stdout=out, stderr=out, start_new_session=True
-            )
+                self._as(who, f"exec {command}"),
+                env=environ, cwd=folder, stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
         self.running.append(process)
 
         def answered() -> bool:
@@ -133,7 +139,7 @@ class Walk:
                 subprocess.run(["chown", f"{self.users[who]}:", home], check=True)
         return home
 
-    def _place(self, who: str) -> dict[str, object]:
+    def _place(self, who: str) -> tuple[dict[str, str], Path]:
         tools = self.folder / "bin"
         if not tools.exists():
             tools.mkdir()
@@ -146,7 +152,7 @@ class Walk:
             if not name.startswith(("NOMAFLOW_", "XDG_")) and name not in ("COLUMNS", "FORCE_COLOR")
         }
         path = os.pathsep.join((str(tools), str(Path(sys.executable).parent), os.environ["PATH"]))
-        return {"env": {**kept, "PATH": path, "HOME": str(home)}, "cwd": self._at.get(who, home)}
+        return {**kept, "PATH": path, "HOME": str(home)}, self._at.get(who, home)
 
 
 def _commands(block: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ def ports() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def walk(folder: Path, **fields: object) -> Iterator[Walk]:
+def walk(folder: Path, **fields: Any) -> Iterator[Walk]:
     """Follow a page; whatever it has started is stopped at the end."""
-    walking = Walk(folder=folder, **fields)  # type: ignore[arg-type]  # as the caller gives them
+    walking = Walk(folder=folder, **fields)
     try:
         yield walking
     finally:

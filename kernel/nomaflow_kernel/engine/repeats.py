@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import itemgetter
 
 from nomaflow_kernel.domain.errors import KernelError, RequestIdReused
 from nomaflow_kernel.engine import triggering
@@ -72,7 +71,8 @@ def runs_made(earlier: Mapping[int, TriggerOutcome | KernelError], decided: Deci
     """
     if None in decided.values():
         return None
-    outcomes = (outcome for _, outcome in sorted({**earlier, **decided}.items(), key=itemgetter(0)))
+    together = {**earlier, **decided} if earlier else decided
+    outcomes = (together[index] for index in sorted(together))
     made = [each.run_id for each in outcomes if isinstance(each, TriggerOutcome) and not each.deduplicated]
     return made or None
 

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, eventually
 
+from cli_command import command_in
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.history.access_records import AuditVerdict
@@ -145,3 +146,19 @@ async def test_two_thousand_bad_tokens_are_two_rows_and_a_warning(project: Path)
         assert written < 4000
     finally:
         await process.close()
+
+
+async def test_a_row_edited_in_the_database_is_named(process: KernelProcess) -> None:
+    """`nomaflow audit verify` exits 1 and names the first bad row, also while the kernel runs and writes on."""
+    client, command = process.client(), command_in(process.project)
+    for _ in range(3):
+        await client.Pause(kernel.PauseRequest(), timeout=DEADLINE)
+    assert (await command("audit", "verify")).code == 0
+    with closing(sqlite3.connect(process.project / ".nomaflow" / "kernel.db", timeout=10)) as raw, raw:
+        raw.execute("UPDATE audit SET principal = 'somebody' WHERE seq = 3")
+    await client.Pause(kernel.PauseRequest(), timeout=DEADLINE)
+    done = await command("audit", "verify")
+    assert (done.code, done.out.splitlines()[0]) == (
+        1,
+        "✘ row 3: the hash of row 3 does not fit its content and the row before",
+    )

@@ -42,7 +42,9 @@ async def test_rows_come_in_order_in_blocks(world: World, audit: Any) -> None:
     for block in blocks:
         before = block.before_hash
         for row in block.rows:
-            facts = {name: getattr(row, name, None) for name in CHAINED_FIELDS} | {"at_us": row.at.ToMicroseconds()}
+            facts: dict[str, Any] = {name: getattr(row, name, None) for name in CHAINED_FIELDS} | {
+                "at_us": row.at.ToMicroseconds()
+            }
             assert row.hash == row_hash(before, [facts[name] for name in CHAINED_FIELDS])
             before = row.hash
     (later,) = [block async for block in audit.ReadAudit(access.ReadAuditRequest(after_seq=1199))]
