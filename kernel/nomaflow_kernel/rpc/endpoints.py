@@ -10,8 +10,8 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,8 @@ from nomaflow_kernel.access.doors import Identify, Shown
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
-from nomaflow_kernel.rpc.errors import CallStatus, TooManyStrangers, deadline_status, internal_status, status_of
+from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
+from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
 
 __all__ = ["Endpoints", "elsewhere_handler", "methods_of", "service_handler"]
 
@@ -37,34 +38,10 @@ _DEADLINES: Mapping[str, float] = {
     "TriggerRuns": 30.0,
     "VerifyAudit": 600.0,
 }
+_UNCOUNTED = nullcontext()
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
-
-
-class Strangers:
-    """Callers without a credential whose requests are waited for: few at once, so that they keep nobody else out."""
-
-    def __init__(self, most: int = 100) -> None:
-        self._most = most
-        self._now = 0
-
-    @contextmanager
-    def waiting(self, caller: Caller) -> Iterator[None]:
-        """Count a caller while its request is waited for, if it has no credential.
-
-        :raises TooManyStrangers: if too many are waited for already
-        """
-        if caller.principal.kind is not PrincipalKind.ANYONE:
-            yield
-            return
-        if self._now >= self._most:
-            raise TooManyStrangers
-        self._now += 1
-        try:
-            yield
-        finally:
-            self._now -= 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +55,7 @@ class Endpoints:
     :param body_seconds: time limit for a request to come once its call has begun and its caller is known; None to leave
         the waiting to gRPC, which is faster and knows no limit
     :param shows_certificate: whether callers show certificates
+    :param calls: the limit of each principal's calls at once; None for none
     """
 
     identify: Identify
@@ -88,7 +66,7 @@ class Endpoints:
     readmit_seconds: float = 4.0
     body_seconds: float | None = None
     shows_certificate: bool = False
-    strangers: Strangers = field(default_factory=lambda: Strangers())
+    calls: CallsAtOnce | None = None
     deadlines: Mapping[str, float] = field(default_factory=lambda: _DEADLINES)
 
     def unary(self, method: str, call: Callable[[Any, Caller], Awaitable[Message]], request: type[Message]) -> _Wrapped:
@@ -99,16 +77,17 @@ class Endpoints:
             message, caller, audited = None, self._caller(context), None
             try:
                 rule = self.guard.admit(method, caller)
-                if self.body_seconds is not None:
-                    raw = await self._body(raw, caller, self.body_seconds)
-                message = _decoded(request, raw)
-                async with asyncio.timeout(seconds) as limit:
-                    await self.guard.check(rule, message, caller)
-                    audited = self.audit.begin(method, rule, message, caller)
-                    response = await call(message, caller)
-                    if audited is not None:
-                        await self.audit.done(audited, response, caller)
-                return response.SerializeToString()
+                with self._counted(caller):
+                    if self.body_seconds is not None:
+                        raw = await _body(raw, self.body_seconds)
+                    message = _decoded(request, raw)
+                    async with asyncio.timeout(seconds) as limit:
+                        await self.guard.check(rule, message, caller)
+                        audited = self.audit.begin(method, rule, message, caller)
+                        response = await call(message, caller)
+                        if audited is not None:
+                            await self.audit.done(audited, response, caller)
+                    return response.SerializeToString()
             except asyncio.CancelledError:
                 if audited is not None and audited.row_is_due:
                     self.audit.refused(method, message, "CANCELLED", caller)
@@ -135,15 +114,15 @@ class Endpoints:
             message, caller = None, self._caller(context)
             try:
                 rule = self.guard.admit(method, caller)
-                if many:
-                    responses = call(_decoded_all(request, raw), caller)
-                else:
-                    if self.body_seconds is not None:
-                        raw = await self._body(raw, caller, self.body_seconds)
-                    message = _decoded(request, raw)
-                    await self.guard.check(rule, message, caller)
-                    responses = call(message, caller)
-                with self.guard.stream(caller):
+                with self._counted(caller), self.guard.stream(caller):
+                    if many:
+                        responses = call(_decoded_all(request, raw), caller)
+                    else:
+                        if self.body_seconds is not None:
+                            raw = await _body(raw, self.body_seconds)
+                        message = _decoded(request, raw)
+                        await self.guard.check(rule, message, caller)
+                        responses = call(message, caller)
                     await self._while_admitted(method, context, caller, _send_all(responses, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
@@ -167,20 +146,8 @@ class Endpoints:
         shown = Shown(peer=peer, authorization=authorization, certificate=certificate)
         return Caller(principal=self.identify(shown), peer=peer, traceparent=traceparent)
 
-    async def _body(self, raws: AsyncIterator[bytes], caller: Caller, seconds: float) -> bytes:
-        """Return the request of a call.
-
-        :raises BadRequest: if it does not come in time
-        :raises TooManyStrangers: if too many callers without a credential are waited for already
-        """
-        with self.strangers.waiting(caller):
-            try:
-                async with asyncio.timeout(seconds):
-                    return await anext(aiter(raws))
-            except (TimeoutError, StopAsyncIteration):
-                raise BadRequest(
-                    f"no request came within {seconds:g} seconds; send it with the call", field="request"
-                ) from None
+    def _counted(self, caller: Caller) -> AbstractContextManager[None]:
+        return _UNCOUNTED if self.calls is None else self.calls.counted(caller)
 
     async def _while_admitted(
         self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]
@@ -271,6 +238,20 @@ def _method_handler(
         return grpc.unary_stream_rpc_method_handler(endpoints.stream(path, call, request, many=False))
     unary = endpoints.unary(path, call, request)
     return grpc.stream_unary_rpc_method_handler(unary) if reads else grpc.unary_unary_rpc_method_handler(unary)
+
+
+async def _body(raws: AsyncIterator[bytes], seconds: float) -> bytes:
+    """Return the request of a call.
+
+    :raises BadRequest: if it does not come in time
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await anext(aiter(raws))
+    except (TimeoutError, StopAsyncIteration):
+        raise BadRequest(
+            f"no request came within {seconds:g} seconds; send it with the call", field="request"
+        ) from None
 
 
 async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:

@@ -12,7 +12,6 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError
 
 __all__ = [
     "CallStatus",
-    "TooManyStrangers",
     "UnknownService",
     "deadline_status",
     "internal_status",
@@ -27,15 +26,6 @@ class UnknownService(KernelError):
 
     def __init__(self, service: str) -> None:
         super().__init__(f"no service has the name {service[:64]!r}; an empty name asks for the kernel as a whole")
-
-
-class TooManyStrangers(KernelError):
-    """Raised when too many callers without a credential have begun calls at once."""
-
-    reason = "QUOTA"
-
-    def __init__(self) -> None:
-        super().__init__("too many callers without a credential at once; try again in a moment, or show a credential")
 
 
 @dataclass(frozen=True, slots=True)

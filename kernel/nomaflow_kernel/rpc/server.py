@@ -19,6 +19,7 @@ from nomaflow_api.v1 import access_service_pb2, host_gateway_service_pb2, kernel
 from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.endpoints import Endpoints, elsewhere_handler, service_handler
 
 __all__ = [
@@ -169,7 +170,9 @@ class DoorServers:
             server = _bare_server(_PLANS[door], files=files)
             parts = endpoints(door)
             if door is not Door.OWNER:
-                parts = replace(parts, body_seconds=_BODY_SECONDS, shows_certificate=door is Door.HOSTS)
+                parts = replace(
+                    parts, body_seconds=_BODY_SECONDS, calls=CallsAtOnce(), shows_certificate=door is Door.HOSTS
+                )
             handlers = [service_handler(each, services[each], parts) for each in _PLANS[door].services]
             others = [each for each in (KERNEL, ACCESS, GATEWAY) if each not in _PLANS[door].services]
             handlers += [elsewhere_handler(each, parts) for each in others]

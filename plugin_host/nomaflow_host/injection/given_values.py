@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nomaflow_project.reading.sources import (
@@ -54,6 +54,14 @@ class GivenValues:
         if isinstance(value, ReferenceMissing):
             raise value
         return value
+
+    def under(self, environ: Mapping[str, str]) -> GivenValues:
+        """Return the values, but of a process's own variables its own, since a plugin may have set one."""
+        found = {
+            each: environ[each.rest] if each.scheme == VARIABLE and each.rest in environ else value
+            for each, value in self.found.items()
+        }
+        return replace(self, found=found)
 
     def secrets(self) -> set[str]:
         """Return the secrets among the values, for masking."""

@@ -185,6 +185,30 @@ async def test_a_withdrawn_certificate_ends_its_session_and_opens_nothing(doors:
         await host.leave()
 
 
+async def test_one_host_cannot_use_up_the_hosts_door(doors: Doors) -> None:
+    """V4: a host with a good certificate begins calls whose requests never come; another one is served meanwhile."""
+    hostile, _ = await join_as_host(doors, (await host_string(doors, "teamj")).secret)
+    good, _ = await join_as_host(doors, (await host_string(doors, "teamk")).secret)
+
+    async def never() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    async with (
+        tls_channel(doors.hosts, doors.authorities, identity=hostile) as one,
+        tls_channel(doors.hosts, doors.authorities, identity=hostile) as two,
+        tls_channel(doors.hosts, doors.authorities, identity=good) as other,
+    ):
+        path = "/nomaflow_api.v1.HostGatewayService/Report"
+        calls = [channel.stream_unary(path)(never(), timeout=60) for channel in (one, two) for _ in range(300)]
+        host = ScriptedHost(name="teamk")
+        await host.attach(other)
+        codes = [await call.code() for call in calls]
+        assert codes.count(grpc.StatusCode.INVALID_ARGUMENT) == 500
+        assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 100
+        await host.leave()
+
+
 @pytest.fixture
 async def process(project: Path) -> AsyncIterator[KernelProcess]:
     """Start a kernel with all doors, whose authority a test may replace."""

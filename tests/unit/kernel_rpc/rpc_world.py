@@ -237,18 +237,11 @@ class World:
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
             guard=Guard.blind(),
         )
-        gateway = HostGateway(
-            engine=self.engine,
-            manifests=self.catalogue,
-            sessions=self.sessions,
-            audit=self.audit,
-            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
-        )
         addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
         credentials = Credentials(store=self.store, clock=clock)
         services, health = served_services(
             service=self.service,
-            gateway=gateway,
+            gateway=self._gateway(),
             enrolment=Enrolment(
                 credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
             ),
@@ -269,6 +262,15 @@ class World:
         self.client = KernelServiceStub(self.channel)
         self.gateway = HostGatewayServiceStub(self.channel)
         return self
+
+    def _gateway(self) -> HostGateway:
+        return HostGateway(
+            engine=self.engine,
+            manifests=self.catalogue,
+            sessions=self.sessions,
+            audit=self.audit,
+            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
+        )
 
     def _endpoints(self) -> Endpoints:
         return Endpoints(
