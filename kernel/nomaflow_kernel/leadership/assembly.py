@@ -103,25 +103,27 @@ class Kernel:
         self._credentials = Credentials(
             store=store, clock=clock, roles=settings.access.roles, withdrawn=settings.state_dir / "withdrawn"
         )
-        self._servers = build_servers(
-            ServedParts(
-                engine=self._engine,
-                catalogue=self._catalogue,
-                sessions=self._sessions,
-                store=store,
-                feed=self._feed,
-                health=self._health,
-                credentials=self._credentials,
-                certificates=certificates,
-                audit=self._audit,
-                clock=clock,
-                info=info,
-                settings=settings,
-            ),
-            addresses=addresses,
-            reached=lambda: self._served.reached(settings.advertised),
-        )
         self._info = info
+        self._servers = build_servers(self._served_parts(certificates), addresses=addresses, reached=self._reached)
+
+    def _reached(self) -> DoorAddresses:
+        return self._served.reached(self._settings.advertised)
+
+    def _served_parts(self, certificates: DoorCertificates | None) -> ServedParts:
+        return ServedParts(
+            engine=self._engine,
+            catalogue=self._catalogue,
+            sessions=self._sessions,
+            store=self._store,
+            feed=self._feed,
+            health=self._health,
+            credentials=self._credentials,
+            certificates=certificates,
+            audit=self._audit,
+            clock=self._clock,
+            info=self._info,
+            settings=self._settings,
+        )
 
     async def start(self) -> DoorAddresses:
         """Start every part; the address is published last, once calls are answered.
