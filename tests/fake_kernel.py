@@ -78,6 +78,22 @@ class FakeAudit(access_service_pb2_grpc.AccessServiceServicer):
         self.verdict = access_service_pb2.VerifyAuditResponse()
         self.requests: list[Any] = []
         self.break_after: int | None = None
+        self.replies: dict[str, Any] = {}
+
+    async def ListTokens(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["ListTokens"]
+
+    async def ListCertificates(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["ListCertificates"]
+
+    async def CreateToken(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["CreateToken"]
+
+    async def RevokeTokens(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["RevokeTokens"]
+
+    async def GetAuthority(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["GetAuthority"]
 
     async def ReadAudit(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
         self.requests.append(access_service_pb2.ReadAuditRequest.FromString(request.SerializeToString()))

@@ -20,7 +20,7 @@ from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.identity import Identity, IdentityFolder, join_kernel, read_join_string
 from nomaflow_host.observing import HostObservation, HostView
 from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.process.errors import HostError, NotJoined, ProjectError
+from nomaflow_host.process.errors import HostBusy, HostError, NotJoined, ProjectError
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
@@ -115,16 +115,20 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     limits = _limits(options, project)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
-    join = read_join_string(options.join) if options.join else None
     make_state_dir(project.state_dir)
+    folder = IdentityFolder(project.root / ".nomaflow" / "identity")
+    joins = bool(options.join) and await join_kernel(read_join_string(options.join), host=project.host, folder=folder)
     lock = InstanceLock(state_dir=project.state_dir)
     me = Instance.new()
-    me = replace(me, ended=lock.acquire(me))
+    try:
+        me = replace(me, ended=lock.acquire(me))
+    except HostBusy:
+        if not joins:
+            raise
+        _log.info("this host runs already, as another process: it shows its new certificate at its next connection")
+        return 0
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lock.release)
-        folder = IdentityFolder(project.root / ".nomaflow" / "identity")
-        if join is not None:
-            await join_kernel(join, host=project.host, folder=folder)
         addresses = _addresses(options, project, folder)
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
@@ -23,7 +24,7 @@ def traces_of(secret: str, folders: Iterable[Path], pids: Iterable[int]) -> list
         str(path)
         for folder in folders
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and any(needle in path.read_bytes() for needle in needles)
+        if path.is_file() and any(needle in _content(path) for needle in needles)
     ]
     for pid in pids:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -36,3 +37,10 @@ def traces_of(secret: str, folders: Iterable[Path], pids: Iterable[int]) -> list
                 if any(needle in body for needle in needles):
                     found.append(f"{name} of {process.pid}")
     return found
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file, which its owner may have removed meanwhile."""
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import socket
@@ -20,7 +19,6 @@ from faults_system import FaultSystem
 from certificate_authority import Authority
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
-from nomaflow_host.identity import IdentityFolder, join_kernel, read_join_string
 from processes import is_alive
 from real_system import CLOCKS, PATIENCE, Running, eventually, free_ports, run_command
 
@@ -157,9 +155,11 @@ def test_a_revoked_host_is_gone_within_five_seconds(system: FaultSystem) -> None
     time.sleep(1)
     assert queued.ledger.entries() == []
     assert is_alive(pid)
-    # The running host reads its identity at each try, so it needs no restart.
-    string = read_join_string(str(system.join_file("team")))
-    asyncio.run(join_kernel(string, host="team", folder=IdentityFolder(identity(system))))
+    # The running host reads its identity at each try: it can join again without a restart, which would end its steps.
+    again = ("host", str(system.root / "team"), "--name", "team", "--join", str(system.join_file("team")))
+    told = run_command(*again, folder=system.root)
+    assert (told.code, "this host runs already" in told.err) == (0, True), told
+    assert run_command(*again, folder=system.root).code == 75  # that string is used: this is a second start and no more
     system.until_state("team", "ATTACHED")
     work.succeeds_whole()
     queued.under_way().succeeds_whole()

@@ -12,6 +12,7 @@ from team_system import NOTING_STEPS, TeamSystem, reason_of
 
 from hostile_user import entered_by_all, machine_user, with_python_for_all
 from machine_parts import need
+from nomaflow_project.reading.encryption import new_key, ring_of
 from processes import is_alive
 from real_system import Running, eventually, launch
 
@@ -254,3 +255,26 @@ def test_a_host_with_three_capabilities_is_enough(system: TeamSystem, team: pwd.
         assert system.end(run_id).state == "CANCELED"
         eventually(lambda: not is_alive(entry["pid"]) and not is_alive(entry["child"]), seconds=3)
         system.parts["team"].stop()
+
+
+def test_a_secret_that_only_root_can_read_reaches_the_step_that_refers_to_it(
+    system: TeamSystem, team: pwd.struct_passwd
+) -> None:
+    """The host reads the file and its key for the step, whose user can read neither."""
+    project = system.root / "team"
+    for name, text in {"pw": "s3cret-of-a-file", "key": new_key()}.items():
+        (project / name).write_text(text)
+        (project / name).chmod(0o600)
+    encrypted = ring_of((project / "key").read_text(), "").encrypt("s3cret-encrypted")
+    values = f'op_kwargs = {{ values = ["${{file:pw}}", "{encrypted}"] }}'
+    with (project / "jobs.toml").open("a") as jobs:
+        jobs.write(f'[[jobs]]\nid = "given"\nsteps = [{{ callable = "given:given", {values} }}]\n')
+    (project / "plugins" / "given.py").write_text(
+        "import os\n\ndef given(*, values, files, **_):\n"
+        '    return {"uid": os.getuid(), "lengths": [len(each) for each in values],'
+        ' "readable": [each for each in files if os.access(each, os.R_OK)]}\n'
+    )
+    start(system, team, 'secret_key_file = "key"')
+    run = system.end(system.start("given", None, files=[str(project / name) for name in ("pw", "key")]))
+    extras = run.steps[0].attempts[-1].extras
+    assert extras == {"uid": team.pw_uid, "lengths": [16, 16], "readable": []}, run

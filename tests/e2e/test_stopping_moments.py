@@ -121,9 +121,9 @@ def test_a_second_cancel_by_another(system: TeamSystem) -> None:
     assert first.cancel == second.cancel
     run = system.end(run_id)
     assert run.cancel is not None
-    assert (run.cancel.by, run.cancel.why) == ("ann", "first")
+    assert (run.cancel.by, run.cancel.why) == ("owner (for ann)", "first")
     assert run.reason is not None
-    assert run.reason.message == "canceled by ann: first"
+    assert run.reason.message == "canceled by owner (for ann): first"
 
 
 def test_after_the_end(system: TeamSystem) -> None:
@@ -155,7 +155,7 @@ def test_asked_while_the_kernel_is_down(system: TeamSystem, host: Running) -> No
     assert answers
     assert answers[0].cancel is not None
     run = system.end(run_id)
-    assert (run.state, run.cancel.by if run.cancel else "") == ("CANCELED", "bob")
+    assert (run.state, run.cancel.by if run.cancel else "") == ("CANCELED", "owner (for bob)")
     assert not is_alive(pid)
 
 

@@ -34,6 +34,7 @@ PACKAGES = {
     "nomaflow_kernel": "kernel",
     "nomaflow_project": "sdk",
     "nomaflow_telemetry": "sdk",
+    "nomaflow_vault": "plugins",
 }
 """What is installed, and the folder of this tree in which it lies."""
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("NOMAFLOW_", "PYTHON"))}

@@ -24,6 +24,7 @@ from google.protobuf import message_factory
 from grpc_health.v1 import health_pb2
 from hostile_inputs import NUMBERS, damaged, json_text, letter, line, manifest, message, some_text
 
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import letters, sealing
@@ -34,9 +35,15 @@ __all__ = ["FuzzedKernel", "Weakness"]
 SERVICES = (
     kernel.DESCRIPTOR.services_by_name["KernelService"],
     gateway.DESCRIPTOR.services_by_name["HostGatewayService"],
+    access.DESCRIPTOR.services_by_name["AccessService"],
     health_pb2.DESCRIPTOR.services_by_name["Health"],
 )
-METHODS = [method for service in SERVICES for method in service.methods]
+METHODS = [
+    method
+    for service in SERVICES
+    for method in service.methods
+    if method.name != "CreateToken"  # a token is a row that stays: a million of them would be the memory measured here
+]
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAUTHENTICATED}
 OURS = re.compile(r"Traceback|File \"|/site-packages/|nomaflow_kernel[/.]|error id|object at 0x")
 MOST_RSS = 600 * 1024 * 1024
@@ -210,12 +217,14 @@ class FuzzedKernel:
             "from_step": [""],
             "ended_incarnations": ["incarnation-1"],
             "service": ["", "nomaflow_api.v1.KernelService", some_text(choices)],
+            "token_id": ["tok_" + "0" * 12, "alice"],
+            "target": ["tok_" + "0" * 12, "alice", "host:fuzz-1"],
             "loaded_at_us": [0, 1_700_000_000_000_000, choices.pick(NUMBERS)],
         }
         daring = choices.pick((3, 3, 20, 60))
         made = message(choices, message_factory.GetMessageClass(method.input_type), known, daring)
         if method.name == "IntroduceManifest" and choices.chance(85):
-            body = manifest(choices, choices.pick(("team", "fuzz-1")))
+            body = manifest(choices, "team" if made.incarnation == self.incarnation else "fuzz-1")
             made.digest = "sha256:" + hashlib.sha256(body).hexdigest()
             made.manifest_json_zlib = zlib.compress(body)
         if method.name == "ForgetHost" and choices.chance(90):

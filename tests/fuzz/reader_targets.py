@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import tempfile
 import zlib
@@ -11,11 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from choices import Choices
-from hostile_inputs import damaged, letter, line, manifest, some_text
+from hostile_inputs import damaged, json_text, letter, line, manifest, some_text, value
 
+from nomaflow_api.join_string import JoinString, JoinStringError
 from nomaflow_api.v1 import sealing
 from nomaflow_api.v1.log_lines import LogChunkError, decode_line, decode_lines
 from nomaflow_api.v1.values import ValueCodecError, loads, loads_plain
+from nomaflow_kernel.access.grants import Grant, GrantError, Scope, grants_of_role
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_project.check.project import check_project
@@ -107,8 +111,6 @@ def _reference(choices: Choices) -> None:
 
 
 def _values(choices: Choices) -> None:
-    from hostile_inputs import json_text
-
     text = json_text(choices).decode("utf-8", "replace")
     for read in (loads, loads_plain):
         with contextlib.suppress(ValueCodecError):
@@ -135,8 +137,6 @@ def _letters(choices: Choices) -> None:
 
 
 def _manifest(choices: Choices) -> None:
-    import hashlib
-
     body = manifest(choices, "team")
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
     with contextlib.suppress(BadRequest, OutOfTime), working_time(20):
@@ -155,6 +155,28 @@ def _texts(choices: Choices) -> None:
     TraceContext.parse(text)
 
 
+def _join_string(choices: Choices) -> None:
+    made: dict[str, object] = {
+        "v": 1, "at": ["tls://127.0.0.1:7072"], "ca": ["AAAA"], "kind": "host", "name": "teamb", "secret": "s",
+    }  # fmt: skip
+    if choices.chance(70):
+        made[choices.pick(list(made))] = value(choices)
+    body = base64.urlsafe_b64encode(json_text(choices, made))
+    text = "nfj1." + (damaged(choices, body) if choices.chance(30) else body).decode("latin-1")
+    with contextlib.suppress(JoinStringError):
+        assert JoinString.decode(text).encode()
+    with contextlib.suppress(JoinStringError):
+        JoinString.decode(some_text(choices))
+
+
+def _grants(choices: Choices) -> None:
+    words = ["read", "trigger", "admin", "job:a*", "host:b", "tag:t", "*", "job:", " ", "viewer", some_text(choices)]
+    text = " ".join(choices.pick(words) for _ in range(choices.number(4)))
+    for parse in (Grant.parse, Scope.parse, grants_of_role):
+        with contextlib.suppress(GrantError):
+            parse(text)
+
+
 READERS: Mapping[str, Callable[[Choices], None]] = {
     "files": _files,
     "env_file": _env_file,
@@ -165,18 +187,7 @@ READERS: Mapping[str, Callable[[Choices], None]] = {
     "letters": _letters,
     "manifest": _manifest,
     "texts": _texts,
+    "join_string": _join_string,
+    "grants": _grants,
 }
 """Name of a reader → the function that feeds it one input."""
-try:
-    from nomaflow_api.join_string import JoinString
-except ImportError:  # this version has none
-    pass
-else:
-
-    def _join(choices: Choices) -> None:
-        from hostile_inputs import json_text
-
-        with contextlib.suppress(ValueError):
-            JoinString.decode("nfj1." + json_text(choices).hex() if choices.chance(50) else some_text(choices))
-
-    READERS = {**READERS, "join_string": _join}

@@ -14,6 +14,9 @@ from nomaflow_kernel.history.port import VisibleRuns
 
 __all__ = ["Guard", "RunFacts"]
 
+_MOST_TRIGGERS = 1000
+"""A batch of more is refused, and must not put its caller in debt for hours."""
+
 RunFacts = tuple[Target, str]
 """What a run id stands for: its target, and the principal that triggered it; empty for a schedule or another run."""
 
@@ -197,7 +200,7 @@ def _triggers(rule: Rule, request: Any) -> int:
     """Return how many runs a request would start."""
     if rule.verb is not Verb.TRIGGER:
         return 0
-    return len(request.requests) if rule.about is About.ITEMS else 1
+    return min(len(request.requests), _MOST_TRIGGERS) if rule.about is About.ITEMS else 1
 
 
 def _may_know(principal: Principal) -> bool:

@@ -76,6 +76,7 @@ PROBLEM_CODES = {
     "bad_value": "A value cannot be kept exactly, such as `inf`, or is nested too deeply.",
     "bad_variable": "A line of an `env_file` is not of the form `NAME=value`.",
     "call_cycle": "A job calls itself, directly or through others; the message has the chain.",
+    "callable_not_offered": "The host that a job names does not offer the callable to jobs of other hosts.",
     "callable_error": "A callable does not exist or cannot be a step, or its module cannot be imported.",
     "delay_capped": "Warning: `retry.max_seconds` is lower than `retry.base_seconds`.",
     "duplicate_job_id": "Two jobs have one id; the second is disabled.",

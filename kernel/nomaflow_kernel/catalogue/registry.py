@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nomaflow_kernel.catalogue.aims import NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition
@@ -291,20 +292,24 @@ class Catalogue:
         for job_id, entry in self._jobs.items():
             if not entry.of_other_host and not entry.unaccepted:
                 continue
-            target, own = entry.host, entry.loaded.host
-            job = _without(entry.loaded, _UNACCEPTED)
-            unaccepted = entry.of_other_host and not self.accepts(target, own)
-            if unaccepted:
-                message = f"host {target!r} does not accept jobs of host {own!r}"
-                if target not in self._hosts:
-                    message = f"there is no host {target!r} that accepts jobs of host {own!r}"
-                fix = (
-                    f'to run it there: [host] accept_jobs_from = ["{own}"] in the nomaflow.toml of {target!r}, then '
-                    f"`nomaflow reload {target}`; to run it on its own host, leave out the key 'host'"
-                )
+            job, problem = _without(entry.loaded, UNACCEPTED, NOT_OFFERED), None
+            if entry.of_other_host and entry.definition is not None:
+                problem = self.objection(entry, entry.definition)
+            if problem is not None:
                 # First, so that it is the reason: whatever else is wrong, the host's owner has not allowed it.
-                job = replace(job, problems=((job.place / "host").error(_UNACCEPTED, message, fix=fix), *job.problems))
-            self._jobs[job_id] = replace(entry, loaded=job, unaccepted=unaccepted)
+                job = replace(job, problems=(problem, *job.problems))
+            self._jobs[job_id] = replace(entry, loaded=job, unaccepted=problem is not None)
+
+    def objection(self, job: Job, definition: JobDefinition) -> Problem | None:
+        """Return why the host that a job aims at does not run a definition of it, now or of before; None if it does."""
+        known = self._hosts.get(job.host)
+        return objection(
+            definition,
+            job.loaded.place,
+            own=job.loaded.host,
+            target=job.host,
+            manifest=None if known is None else known.manifest,
+        )
 
     def _refused(self) -> dict[tuple[str, str], Job]:
         """Return the jobs that are refused for the sake of another host, by id and the host that brought them."""
@@ -321,8 +326,7 @@ class Catalogue:
 
 
 _OWNED = "id_of_another_host"
-_UNACCEPTED = "job_not_accepted"
-REFUSALS = (_OWNED, _UNACCEPTED)
+REFUSALS = (_OWNED, UNACCEPTED, NOT_OFFERED)
 """Codes of the problems of jobs that are refused for the sake of another host."""
 
 
@@ -339,8 +343,8 @@ def _release(owner: str) -> str:
     )
 
 
-def _without(job: LoadedJob, code: str) -> LoadedJob:
-    return replace(job, problems=tuple(problem for problem in job.problems if problem.code != code))
+def _without(job: LoadedJob, *codes: str) -> LoadedJob:
+    return replace(job, problems=tuple(problem for problem in job.problems if problem.code not in codes))
 
 
 def why_kept(job: LoadedJob) -> str:

@@ -114,8 +114,10 @@ def _keys_of_files(state: EngineState, run: ActiveRun, step: PlannedStep) -> tup
     of_kernels_file = caller is not None and not caller.loaded.host
     if not of_kernels_file and (child is None or child.host != run.host):
         return (), ()
-    params = (run.plan.run_params_of_files - step.child_params.keys()) | step.child_params_of_files
-    return sorted(run.plan.job_params_of_files), sorted(params)
+    plan = run.plan
+    literal = plan.literal_run_params.difference(step.child_params) | step.literal_child_params
+    params = {*plan.run_params, *step.child_params} - literal
+    return sorted(plan.job_params.keys() - plan.literal_job_params), sorted(params)
 
 
 def child_ended(state: EngineState, batch: Batch, end: FinishRun, extras_json: bytes) -> None:

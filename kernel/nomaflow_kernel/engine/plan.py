@@ -12,7 +12,7 @@ the host that runs it, or literal: from a client, or from another host's file.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ class PlannedStep:
     :param strict_keys: keys from op_kwargs, which the callable must accept
     :param literal_keys: keys of literal values
     :param child_params: params that a call_job step itself gives to its child
-    :param child_params_of_files: the keys of those that are of a file
+    :param literal_child_params: the keys of those that are literal
     :param reuse: the output to reuse instead of running the step, in the form of RunRequest
     """
 
@@ -49,13 +49,13 @@ class PlannedStep:
     enabled: bool
     kwargs_json: str
     strict_keys: tuple[str, ...]
-    literal_keys: tuple[str, ...]
+    literal_keys: frozenset[str]
     retry: RetryPolicy
     timeout_seconds: float | None
     isolation: IsolationChoice
     cancel_grace_seconds: float | None
     child_params: Mapping[str, Any] = field(default_factory=dict)
-    child_params_of_files: frozenset[str] = frozenset()
+    literal_child_params: frozenset[str] = frozenset()
     reuse: Mapping[str, Any] | None = None
 
     @property
@@ -76,9 +76,9 @@ class RunPlan:
     :param first: the first step that will run, None if all are switched off
     :param job_params: the params of the job, with the inherited ones on top
     :param run_params: the params of the preset and the request
-    :param job_params_of_files: the keys of ``job_params`` whose values are of a file
-    :param run_params_of_files: the same of ``run_params``
-    :param literal_params: keys of ``params_json`` with literal values
+    :param literal_job_params: the keys of ``job_params`` with literal values
+    :param literal_run_params: the same of ``run_params``
+    :param literal_params: the same of ``params_json``
     """
 
     steps: tuple[PlannedStep, ...]
@@ -87,9 +87,9 @@ class RunPlan:
     run_params: Mapping[str, Any]
     params_json: str
     log_level: str
-    job_params_of_files: frozenset[str] = frozenset()
-    run_params_of_files: frozenset[str] = frozenset()
-    literal_params: tuple[str, ...] = ()
+    literal_job_params: frozenset[str] = frozenset()
+    literal_run_params: frozenset[str] = frozenset()
+    literal_params: frozenset[str] = frozenset()
 
 
 NO_PLAN = RunPlan(steps=(), first=None, job_params={}, run_params={}, params_json="{}", log_level="")
@@ -103,9 +103,10 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
     """
     preset = definition.preset(request.preset) if request.preset else None
     preset_params: Mapping[str, Any] = preset.params if preset else {}
-    job_layers = [_of_files(definition.params, request), _Layer(request.inherited, request.inherited_of_files)]
-    run_layers = [_of_files(preset_params, request), _Layer(request.params, request.params_of_files)]
-    job_params, run_params = _merged(job_layers), _merged(run_layers)
+    job_params, literal_job = _merged(
+        _of_job(definition.params, request), (request.inherited, request.inherited_of_files)
+    )
+    run_params, literal_run = _merged(_of_job(preset_params, request), (request.params, request.params_of_files))
     level = request.log_level or (preset and preset.log_level) or definition.log_level
     steps = tuple(_plan_step(index, step, definition, preset, request) for index, step in enumerate(definition.steps))
     return RunPlan(
@@ -115,9 +116,9 @@ def plan_run(definition: JobDefinition, request: RunRequest) -> RunPlan:
         run_params=run_params,
         params_json=_dump({**job_params, **run_params}),
         log_level=level,
-        job_params_of_files=_keys_of_files(job_layers),
-        run_params_of_files=_keys_of_files(run_layers),
-        literal_params=_literal_keys([*job_layers, *run_layers]),
+        literal_job_params=literal_job,
+        literal_run_params=literal_run,
+        literal_params=literal_job.difference(run_params) | literal_run,
     )
 
 
@@ -130,16 +131,20 @@ def _plan_step(
 ) -> PlannedStep:
     preset_values = _settable(step, preset.op_kwargs.get(step.name, {}) if preset else {})
     run_values = _settable(step, request.op_kwargs.get(step.name, {}))
-    layers = [
-        _of_files(_settable(step, definition.params), request),
-        _Layer(_settable(step, request.inherited), request.inherited_of_files),
-        _of_files(step.op_kwargs, request),
-        _of_files(_settable(step, preset.params if preset else {}), request),
-        _of_files(preset_values, request),
-        _Layer(_settable(step, request.params), request.params_of_files),
-        _Layer(run_values, ()),
-    ]
-    child_layers = [_of_files(step.params, request), _of_files(preset_values, request), _Layer(run_values, ())]
+    kwargs, literal = _merged(
+        _of_job(_settable(step, definition.params), request),
+        (_settable(step, request.inherited), request.inherited_of_files),
+        _of_job(step.op_kwargs, request),
+        _of_job(_settable(step, preset.params if preset else {}), request),
+        _of_job(preset_values, request),
+        (_settable(step, request.params), request.params_of_files),
+        (run_values, ()),
+    )
+    child_params, literal_child = _NOTHING
+    if step.calls_job:
+        child_params, literal_child = _merged(
+            _of_job(step.params, request), _of_job(preset_values, request), (run_values, ())
+        )
     enabled = step.enabled
     if preset and step.name in preset.steps:
         enabled = preset.steps[step.name]
@@ -150,51 +155,43 @@ def _plan_step(
         callable=step.callable,
         target_job_id=step.target_job_id,
         enabled=request.switches.get(step.name, enabled),
-        kwargs_json=_dump(_merged(layers)),
+        kwargs_json=_dump(kwargs),
         strict_keys=tuple(dict.fromkeys((*step.op_kwargs, *preset_values, *run_values))),
-        literal_keys=_literal_keys(layers),
+        literal_keys=literal,
         retry=definition.retry_of(step),
         timeout_seconds=step.timeout_seconds,
         isolation=definition.isolation_of(step),
         cancel_grace_seconds=definition.cancel_grace_of(step),
-        child_params=_merged(child_layers) if step.calls_job else {},
-        child_params_of_files=_keys_of_files(child_layers) if step.calls_job else frozenset(),
+        child_params=child_params,
+        literal_child_params=literal_child,
         reuse=request.reuse.get(step.name),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """The values of one layer.
+_Layer = tuple[Mapping[str, Any], Collection[str]]
+"""The values of one layer, and the keys of those that are of a file of the host."""
 
-    :param of_files: the keys of those that are of a file of the host
-    """
+_Merged = tuple[Mapping[str, Any], frozenset[str]]
+"""Layers laid over each other, and the keys of the literal values."""
 
-    values: Mapping[str, Any]
-    of_files: Collection[str]
+_NOTHING: _Merged = ({}, frozenset())
 
 
-def _of_files(values: Mapping[str, Any], request: RunRequest) -> _Layer:
+def _of_job(values: Mapping[str, Any], request: RunRequest) -> _Layer:
     """Return the layer of values of the job's own file; they are literal if another host brought the job."""
-    return _Layer(values, () if request.of_other_host else values)
+    return values, () if request.of_other_host else values
 
 
-def _merged(layers: Iterable[_Layer]) -> dict[str, Any]:
-    return {key: value for layer in layers for key, value in layer.values.items()}
-
-
-def _keys_of_files(layers: Iterable[_Layer]) -> frozenset[str]:
-    """Return the keys whose values, with all layers merged, are of a file."""
-    return frozenset(key for key, of_files in _origins(layers).items() if of_files)
-
-
-def _literal_keys(layers: Iterable[_Layer]) -> tuple[str, ...]:
-    """Return the keys whose values, with all layers merged, are literal."""
-    return tuple(key for key, of_files in _origins(layers).items() if not of_files)
-
-
-def _origins(layers: Iterable[_Layer]) -> dict[str, bool]:
-    return {key: key in layer.of_files for layer in layers for key in layer.values}
+def _merged(*layers: _Layer) -> _Merged:
+    merged: dict[str, Any] = {}
+    literal: set[str] = set()
+    for values, of_files in layers:
+        if values:
+            merged.update(values)
+            literal.difference_update(values)
+            if of_files is not values:
+                literal.update(key for key in values if key not in of_files)
+    return merged, frozenset(literal)
 
 
 def _settable(step: StepDefinition, values: Mapping[str, Any]) -> Mapping[str, Any]:

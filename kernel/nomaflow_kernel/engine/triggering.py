@@ -132,9 +132,11 @@ def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) ->
     definition = JobDefinition.from_json(replayed.definition)
     request = state.secrets.sealed(replay_layers(definition, replayed, command), definition.secret_params)
     known = state.jobs.job(replayed.run.job_id)
-    if known is not None and known.unaccepted:
-        raise JobUnavailable(known.job_id, known.why_not_valid)
     if known is not None and known.of_other_host:
+        # The replayed definition may be one that the host of today would not have run.
+        problem = state.jobs.objection(known, definition)
+        if problem is not None:
+            raise JobUnavailable(known.job_id, problem.message)
         request = replace(request, of_other_host=True)
     return Draft(
         job=None,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.credentials import Credentials
-from nomaflow_kernel.access.grants import Grant
+from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.tokens import TokenOrder
 from nomaflow_kernel.domain.clock import Clock
@@ -48,7 +48,9 @@ class AccessCalls:
             uses=request.uses,
         )
         order.check()
-        _require_no_more(self._credentials.grants_of(order.roles, order.grants), caller)
+        # Who joins as a host gets the orders of its jobs, with their params, and decides how they end.
+        given = grants_of_role(f"operator host:{order.name}") if kind == "host" else ()
+        _require_no_more(given or self._credentials.grants_of(order.roles, order.grants), caller)
         if order.joins and self._join_string is None:
             raise BadRequest(
                 "this kernel listens on no TCP address, so nobody can join it; set [kernel] listen in nomaflow.toml",

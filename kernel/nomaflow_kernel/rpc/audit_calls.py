@@ -12,6 +12,7 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.rpc.requests import check_name, moment_us
 
 __all__ = ["AuditCalls"]
 
@@ -36,11 +37,13 @@ class AuditCalls:
         """Yield the audit's rows in order, in blocks; with ``follow`` also those to come, without end."""
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
+        check_name(request.principal, "principal")
+        check_name(request.action, "action")
         filter = AuditFilter(
             principal=request.principal,
             action=request.action,
             refused=request.refused,
-            since_us=request.since.ToMicroseconds() if request.HasField("since") else None,
+            since_us=moment_us(request, "since"),
         )
         return self._read(request, filter)
 

@@ -31,7 +31,7 @@ from nomaflow_kernel.rpc.discretion import (
 )
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_tag
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
@@ -89,7 +89,7 @@ class CatalogueCalls:
         """Return a page of the part of the catalogue that the caller may read."""
         if request.host:
             check_host(request.host)
-        check_tag(request.tag)
+        check_name(request.tag, "tag")
         most, after = page_size(request.page_size, _JOBS_PER_PAGE), page_key(request.page_token, 2)
         may = caller.principal.may
         chosen = [

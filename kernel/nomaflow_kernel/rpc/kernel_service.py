@@ -15,7 +15,7 @@ from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import BadRequest, KernelError, UnknownJob
+from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
@@ -27,8 +27,8 @@ from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_kinds,
+    check_name,
     check_run_id,
-    check_step,
     page_start,
     pause_record,
     pause_scope,
@@ -136,7 +136,18 @@ class KernelService:
         for index, found in zip(examined, validated, strict=True):
             answers[index] = kernel.TriggerRunResponse(warnings=found) if isinstance(found, tuple) else found
         answers.update(zip(made, await self._start(list(made.values())), strict=True))
-        return self._with_near_ids([answers[index] for index in range(len(requests))], caller)
+        told = [self._told(answers[index], request.job_id, caller) for index, request in enumerate(requests)]
+        return self._with_near_ids(told, caller)
+
+    def _told(self, answer: _Answer, job_id: str, caller: Caller) -> _Answer:
+        """Return an answer as its caller may see it: warnings and refusals may quote a file, or an exception."""
+        if caller.principal.may(Verb.LOGS, self._guard.target_of_job(job_id)):
+            return answer
+        if isinstance(answer, JobUnavailable):
+            return JobUnavailable(answer.job_id, "it has problems, which the grant `logs` shows")
+        if isinstance(answer, kernel.TriggerRunResponse) and answer.warnings:
+            answer.warnings[:] = ["there are warnings, which the grant `logs` shows"]
+        return answer
 
     def _with_near_ids(self, answers: list[_Answer], caller: Caller) -> list[_Answer]:
         """Add near ids to the first answer about an unknown job: one search, however many there are."""
@@ -204,7 +215,7 @@ class KernelService:
         check_run_id(request.run_id)
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
-        check_step(request.step)
+        check_name(request.step, "step")
         request.after_seq = _seq(request.after_seq)
         return self._logs.read(request)
 

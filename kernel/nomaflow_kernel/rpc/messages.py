@@ -127,7 +127,6 @@ def job_message(
         definition,
         kept=loaded.kept and entry.runnable,
         held=loaded.held if entry.runnable else "",
-        owner=loaded.host,
         step_names=[step.name for step in definition.steps],
         preset_names=[preset.name for preset in definition.presets],
         problems=listed_problems(loaded.problems),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -13,6 +12,7 @@ from google.protobuf.message import Message
 from nomaflow_api.bounds import LISTED_PROBLEMS, PAGE_BYTES
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import encode
+from nomaflow_api.v1.values import loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_project.reading.problems import Problem
 
@@ -67,8 +67,8 @@ def page_key(token: str, parts: int) -> tuple[str, ...] | None:
     try:
         if len(token) > _TOKEN_LENGTH:
             raise ValueError(token[:1])
-        key = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
+        key = loads_plain(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode())
+    except ValueError:  # not ASCII, not base64, not UTF-8, or not JSON
         key = None
     if not isinstance(key, list) or len(key) != parts or not all(isinstance(part, str) for part in key):
         raise BadRequest(

@@ -28,9 +28,9 @@ __all__ = [
     "check_host",
     "check_job_id",
     "check_kinds",
+    "check_name",
     "check_run_id",
-    "check_step",
-    "check_tag",
+    "moment_us",
     "page_start",
     "pause_record",
     "pause_scope",
@@ -144,7 +144,7 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         if number not in _RUN_STATES:
             raise BadRequest(f"states has the number {number}, expected run states", field="states")
         states.append(_RUN_STATES[number])
-    since_us = _microseconds(request, "since")
+    since_us = moment_us(request, "since")
     return RunFilter(job_id=request.job_id, host=request.host, states=tuple(states), since_us=since_us)
 
 
@@ -154,7 +154,7 @@ def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -
     :raises BadRequest: if a field breaks a rule
     """
     scope, name = pause_scope(request.job_id, request.host)
-    until = _microseconds(request, "until")
+    until = moment_us(request, "until")
     if until is not None and until <= now_us:
         raise BadRequest("until lies in the past, expected a time to come, or none for no end", field="until")
     return PauseRecord(
@@ -223,20 +223,12 @@ def check_kinds(kinds: Sequence[str]) -> None:
         raise BadRequest(f"kinds has {len(kinds)} items, expected at most {_KINDS} names of events", field="kinds")
 
 
-def check_step(name: str) -> None:
-    """Check that a step could have this name; an empty one asks for none.
+def check_name(name: str, field: str) -> None:
+    """Check a name of something that is looked for; an empty one asks for nothing.
 
-    :raises BadRequest: if it could not
+    :raises BadRequest: if it is too long, or not printable
     """
-    _printable(name, "step")
-
-
-def check_tag(tag: str) -> None:
-    """Check that a job could have this tag; an empty one asks for none.
-
-    :raises BadRequest: if it could not
-    """
-    _printable(tag, "tag")
+    _printable(name, field)
 
 
 def person(by: str, caller: Caller) -> str:
@@ -334,8 +326,11 @@ def _content_hash(
     return hashlib.sha256(kind + copy.SerializeToString(deterministic=True)).hexdigest()
 
 
-def _microseconds(request: Message, field: str) -> int | None:
-    """Return an instant of a request, or None if it has none."""
+def moment_us(request: Message, field: str) -> int | None:
+    """Return an instant of a request in microseconds since the epoch, or None if it has none.
+
+    :raises BadRequest: if it is none of a calendar, from 1970 to 9999
+    """
     if not request.HasField(field):
         return None
     stamp: Timestamp = getattr(request, field)

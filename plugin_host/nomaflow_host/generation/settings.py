@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import Any
 
 from nomaflow import Settings
 from nomaflow_project.reading.environment import ReferenceMissing, resolve_tree
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.toml_file import parse_toml
 
 __all__ = ["SettingsSource", "settings_tree"]
 
@@ -76,17 +78,19 @@ class SettingsSource:
         if not self.file:
             return self.good or settings_tree({}, root=self.root, environ=environ)
         try:
-            text = Path(self.file).read_text("utf-8")
+            found = parse_toml(read_regular(self.file), Place(self.file))
         except PermissionError:  # under [host] run_as, only the host's main process may be able to read it
             return self.good
-        except (OSError, ValueError) as error:
+        except OSError as error:
             return self._not_usable(error)
+        if isinstance(found, Problem):
+            return self._not_usable(f"line {found.line}: {found.message}" if found.line else found.message)
         try:
-            return settings_tree(tomllib.loads(text), root=self.root, environ=environ)
+            return settings_tree(found, root=self.root, environ=environ)
         except (ValueError, TypeError, ReferenceMissing) as error:
             return self._not_usable(error)
 
-    def _not_usable(self, error: Exception) -> Mapping[str, Any]:
+    def _not_usable(self, error: Exception | str) -> Mapping[str, Any]:
         _log.warning("settings: %s cannot be used, the last good settings stay in use: %s", self.file, error)
         return self.good
 

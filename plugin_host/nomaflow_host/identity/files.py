@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
+import ssl
 import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,6 +81,7 @@ class IdentityFolder:
         try:
             facts: dict[str, Any] = json.loads((self.folder / _FACTS).read_bytes())
             self._check_mode(self.folder / _KEY)
+            self._check_contents()
             return Identity(
                 **{name: str(facts[name]) for name in ("host", "kernel_id", "serial", "joined_with")},
                 addresses=tuple(map(str, facts["addresses"])),
@@ -88,11 +93,11 @@ class IdentityFolder:
             )
         except FileNotFoundError:
             raise NotJoined("this host has not joined a kernel") from None
+        except (ssl.SSLError, ValueError, KeyError, TypeError):
+            raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
         except OSError as error:
             why = (error.strerror or type(error).__name__).lower()
             raise NotJoined(f"this host's identity in {str(self.folder)!r} cannot be read: {why}") from None
-        except (ValueError, KeyError, TypeError):
-            raise NotJoined(f"this host's identity in {str(self.folder)!r} is damaged") from None
 
     def write(self, identity: Identity) -> None:
         """Keep an identity in place of the one before.
@@ -107,31 +112,59 @@ class IdentityFolder:
             _FACTS: json.dumps(facts, indent=1).encode(),  # last: a draft that has it is whole
         }
         try:
-            self._recover()
-            shutil.rmtree(self._draft, ignore_errors=True)
             self.folder.parent.mkdir(mode=0o700, exist_ok=True)
-            self._draft.mkdir(mode=0o700)
-            self._draft.chmod(0o700)
-            for name, content in contents.items():
-                _write(self._draft / name, content)
-            _sync(self._draft)
-            shutil.rmtree(self._former, ignore_errors=True)
-            if self.folder.exists():
-                self.folder.rename(self._former)
-            self._draft.rename(self.folder)
-            _sync(self.folder.parent)
-            shutil.rmtree(self._former, ignore_errors=True)
+            with self._alone():
+                self._replace(contents)
         except OSError as error:
             raise StateUnwritable(self.folder, error) from None
 
-    def _recover(self) -> None:
-        """Finish a replacement that a crash has interrupted."""
+    def _replace(self, contents: Mapping[str, bytes]) -> None:
+        self._finish()
+        shutil.rmtree(self._draft, ignore_errors=True)
+        self._draft.mkdir(mode=0o700)
+        self._draft.chmod(0o700)
+        for name, content in contents.items():
+            _write(self._draft / name, content)
+        _sync(self._draft)
+        shutil.rmtree(self._former, ignore_errors=True)
         if self.folder.exists():
+            self.folder.rename(self._former)
+        self._draft.rename(self.folder)
+        _sync(self.folder.parent)
+        shutil.rmtree(self._former, ignore_errors=True)
+
+    def _recover(self) -> None:
+        """Finish a replacement that a crash has interrupted, or wait for one that another process is at."""
+        if self.folder.exists() or not (self._draft.exists() or self._former.exists()):
             return
+        with contextlib.suppress(OSError), self._alone():
+            self._finish()
+
+    def _finish(self) -> None:
         for found in (self._draft, self._former):
-            if (found / _FACTS).exists():
+            if not self.folder.exists() and (found / _FACTS).exists():
                 found.rename(self.folder)
-                return
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from replacing the identity meanwhile: a host that runs, or one that joins."""
+        number = os.open(
+            self.folder.with_name(f"{self.folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(number)
+
+    def _check_contents(self) -> None:
+        """Check key, certificate and authorities: gRPC would take none for those of the system, or end the process.
+
+        :raises ssl.SSLError: if they are not what they should be, or do not belong together
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_cert_chain(self.folder / _CERTIFICATE, self.folder / _KEY, password=lambda: "")
+        context.load_verify_locations(self.folder / _AUTHORITIES)
 
     def _check_mode(self, key: Path) -> None:
         found = key.stat()

@@ -46,12 +46,13 @@ def read_join_string(file: str) -> JoinString:
     return join
 
 
-async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) -> Identity:
+async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) -> bool:
     """Exchange a join string for a certificate, and keep it.
 
     A string that this host has joined with before is not used again, so that it may stay in a command line.
 
     :param host: the host's configured name
+    :return: whether the string was used now
     :raises NotJoined: if the names differ or the kernel does not take the string; an identity from before stays
     :raises StateUnwritable: if the identity cannot be kept
     """
@@ -64,7 +65,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
     used = hashlib.sha256(join.encode().encode()).hexdigest()
     if folder.exists and (before := _identity(folder)) is not None and before.joined_with == used:
         _log.info("this host has joined with that string already; its certificate is %s", before.serial)
-        return before
+        return False
     request = signing_request(host)
     try:
         from nomaflow.client.enrolment import enrol
@@ -75,6 +76,8 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         raise NotJoined(error.message, fix=error.fix, exit_code=EX_TEMPFAIL if passes else EX_CONFIG) from None
     certificate = enrolled.certificate_pem.encode()
     facts = read_certificate(certificate, host=host, key=request.key)
+    if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:
+        raise NotJoined("the kernel has sent no authority that vouches for it")
     identity = Identity(
         host=host,
         kernel_id=enrolled.kernel_id,
@@ -89,7 +92,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
     )
     folder.write(identity)
     _log.info("joined the kernel at %s as host %s, certificate %s", ", ".join(identity.addresses), host, facts.serial)
-    return identity
+    return True
 
 
 def _identity(folder: IdentityFolder) -> Identity | None:

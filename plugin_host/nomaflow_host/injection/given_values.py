@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nomaflow_project.reading.sources import (
+    VARIABLE,
     EnvironmentMissing,
     Reference,
     ReferenceMissing,
@@ -31,9 +32,11 @@ class GivenValues:
     """The values of all references of one attempt: a value, or the reason why there is none.
 
     :param found: reference to its value, or to the error
+    :param own: the worker's own variables, which come first: a plugin may have set one since
     """
 
     found: Mapping[Reference, str | ReferenceMissing] = field(repr=False)
+    own: Mapping[str, str] = field(default_factory=dict, repr=False)
     whole_files: bool = False
 
     def value_of(self, reference: Reference) -> str:
@@ -41,6 +44,8 @@ class GivenValues:
 
         :raises ReferenceMissing: if there is none
         """
+        if reference.scheme == VARIABLE and reference.rest in self.own:
+            return self.own[reference.rest]
         value = self.found.get(reference)
         if value is None:
             raise SecretUnreadable(
@@ -49,6 +54,14 @@ class GivenValues:
         if isinstance(value, ReferenceMissing):
             raise value
         return value
+
+    def under(self, environ: Mapping[str, str]) -> GivenValues:
+        """Return the values, but of a process's own variables its own, since a plugin may have set one."""
+        found = {
+            each: environ[each.rest] if each.scheme == VARIABLE and each.rest in environ else value
+            for each, value in self.found.items()
+        }
+        return replace(self, found=found)
 
     def secrets(self) -> set[str]:
         """Return the secrets among the values, for masking."""
@@ -62,11 +75,12 @@ class GivenValues:
         ]
 
     @classmethod
-    def from_json(cls, rows: Sequence[Any]) -> GivenValues:
+    def from_json(cls, rows: Sequence[Any], *, own: Mapping[str, str]) -> GivenValues:
         """Return the values that `to_json` made *rows* of."""
         return cls(
-            {
+            own=own,
+            found={
                 Reference(scheme, rest): value if isinstance(value, str) else _KINDS[value[0]](value[1], fix=value[2])
                 for scheme, rest, value in rows
-            }
+            },
         )

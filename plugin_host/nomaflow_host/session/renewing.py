@@ -104,6 +104,8 @@ class Renewer:
             certificate=certificate,
             authorities=answer.authorities_pem.encode() or current.authorities,
         )
+        if self._folder.read().serial != current.serial:
+            return  # the host has joined again meanwhile
         self._folder.write(renewed)
         _log.info("the certificate is renewed: %s, good until %s", renewed.serial, renewed.good_until)
 

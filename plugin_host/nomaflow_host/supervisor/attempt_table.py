@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind
 from nomaflow_api.v1.sealing import fitting
+from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
 from nomaflow_host.supervisor.ladder import LadderTimes, climb
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.letters import DispatchOrder
     from nomaflow_host.attempt.messages import AttemptSink
     from nomaflow_host.channel.frames import Frame
-    from nomaflow_host.injection.given_values import GivenValues
     from nomaflow_host.supervisor.pool import WorkerPool
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_host.supervisor.settings import SupervisorSettings
@@ -229,7 +229,11 @@ class AttemptTable:
         :param connectors: whether to send those of the references in connectors.toml too
         """
         worker = attempt.worker
-        given = await self._values_of(attempt.order.order, worker.generation, connectors)
+        try:
+            given = await self._values_of(attempt.order.order, worker.generation, connectors)
+        except Exception:  # noqa: BLE001 - the attempt must not wait for ever
+            _log.exception("the values for %s cannot be found", attempt.order.attempt_key)
+            given = GivenValues({})
         if worker.attempts.get(attempt.slot) is attempt:
             worker.masker.add(attempt.slot, given.secrets())
             if connectors:

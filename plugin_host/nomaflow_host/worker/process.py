@@ -97,7 +97,7 @@ class _Worker:
                     run.ask_to_stop()
             case "values":
                 if (run := self._runs.get(message["slot"])) is not None:
-                    run.take_values(GivenValues.from_json(message["values"]))
+                    run.take_values(GivenValues.from_json(message["values"], own=self._services.environ))
             case "check":
                 self._check(message["number"], frame.letter)
             case "shutdown":

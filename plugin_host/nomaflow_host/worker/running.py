@@ -157,7 +157,7 @@ class AttemptRun:
         given = await self._values_wanted
         if given is None:
             return
-        self._values = given
+        self._values = given.under(known)
         if connectors:
             services.emitter.masker.learn(given.secrets())
             await services.connectors.renew(given)

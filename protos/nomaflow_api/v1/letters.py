@@ -128,8 +128,7 @@ class AttemptOrder(Letter, frozen=True, kw_only=True):
     :param callable: the reference, such as ``myapp.cleanup:purge_old_sessions``
     :param kwargs_json: JSON object of all layers merged, environment references unresolved; empty means ``{}``
     :param strict_keys: the keys of ``kwargs_json`` that came from op_kwargs: the callable must be able to take them
-    :param literal_kwargs: the keys of ``kwargs_json`` whose values are not of the host's own files: no reference in
-        them is resolved
+    :param literal_kwargs: the keys of ``kwargs_json`` in whose values no reference is resolved: those of no own file
     :param params_json: JSON object of the merged params, for ``ctx.params``; empty means ``{}``
     :param literal_params: the same of ``params_json``
     :param secret_keys: the keys of both whose values are masked in all that is written down

@@ -69,7 +69,7 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
             source=source,
             connect_seconds=connect_seconds,
             retry_seconds=retry_seconds,
-            ca=Path(ca) if isinstance(ca, str) and ca else ca or None,
+            ca=(Path(ca) if ca else None) if isinstance(ca, str) else ca,
             on_connected=on_connected,
         )
 

@@ -81,7 +81,7 @@ def open_channel(
     """
     if not is_tcp(address):
         return grpc.aio.insecure_channel(address, options=list(options))
-    roots = _read_authorities(ca) if isinstance(ca, Path) else ca or _system_authorities()
+    roots = _read_authorities(ca) if ca is not None else _system_authorities()
     others = (option for option in options if option[0] != _ATTEMPT[0])
     credentials = grpc.ssl_channel_credentials(
         root_certificates=roots,
@@ -108,9 +108,10 @@ def handshake_failure(details: str, *, address: str, shown: str = "") -> NotTrus
     return NotTrusted(message, fix=fix)
 
 
-def _read_authorities(ca: Path) -> bytes:
+def _read_authorities(ca: Path | bytes) -> bytes:
+    place = f" in {str(ca)!r}" if isinstance(ca, Path) else ""
     try:
-        text = ca.read_bytes()
+        text = ca.read_bytes() if isinstance(ca, Path) else ca
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text.decode("ascii"))
     except OSError as error:
         # An SSLError is an OSError too: the file then holds no certificate.
@@ -120,7 +121,7 @@ def _read_authorities(ca: Path) -> bytes:
     else:
         return text
     raise NotTrusted(
-        f"cannot use the authorities in {str(ca)!r}: {why}",
+        f"cannot use the authorities{place}: {why}",
         reason="CA_UNUSABLE",
         fix="name a readable PEM file, -----BEGIN CERTIFICATE-----",
     )

@@ -10,8 +10,9 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import APP, Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
-from nomaflow_cli.output import answer, console, print_json
+from nomaflow_cli.output import answer, console, print_json, say
 from nomaflow_cli.values import parse_span
+from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
@@ -116,7 +117,11 @@ def revoke(
     """Withdraw tokens and certificates at once. What they had opened ends within 5 s."""
     found = talk(invocation, lambda kernel: kernel.revoke(target))
     ended = ", ".join((*found.token_ids, *found.serials))
-    answer(invocation, found.to_json(), f"withdrew {ended}" if ended else f"{target!r} had been withdrawn before")
+    answer(
+        invocation,
+        found.to_json(),
+        f"withdrew {printable(ended)}" if ended else f"{target!r} had been withdrawn before",
+    )
 
 
 def _tell(invocation: Invocation, issued: IssuedToken) -> None:
@@ -125,4 +130,4 @@ def _tell(invocation: Invocation, issued: IssuedToken) -> None:
         print_json(issued.to_json())
         return
     console(stderr=True).print(pages.issued_page(issued))
-    print(issued.secret)
+    say(printable(issued.secret))

@@ -66,7 +66,7 @@ def _grants(grants: Sequence[str]) -> str:
 
 
 _TOKEN_COLUMNS: Sequence[Column[TokenView]] = (
-    Column("token", lambda one: one.token_id),
+    Column("token", lambda one: printable(one.token_id)),
     Column("for", lambda one: f"{one.kind} {printable(one.name)}"),
     Column("state", _state),
     Column("until", lambda one: when(one.expires_at)),
@@ -74,7 +74,7 @@ _TOKEN_COLUMNS: Sequence[Column[TokenView]] = (
     Column("may", _may, loose=True, from_width=70),
 )
 _CERTIFICATE_COLUMNS: Sequence[Column[CertificateView]] = (
-    Column("certificate", lambda one: one.serial),
+    Column("certificate", lambda one: printable(one.serial)),
     Column("for", lambda one: f"host {printable(one.host)}"),
     Column("state", _state),
     Column("until", lambda one: when(one.expires_at)),

@@ -181,7 +181,7 @@ class HostSection(Entry):
     )
     accept_jobs_from: HostNames = key(
         tuple,
-        "Hosts whose jobs may name this one with `host`: it runs what they name. They may call its jobs too.",
+        "Hosts whose jobs may name this one with `host`, and any callable that it offers. They may call its jobs too.",
     )
     accept_calls_from: HostNames = key(
         tuple, "Hosts whose jobs may start jobs of this one with `call_job`, and get their results."

@@ -67,8 +67,8 @@ def detour_reason(path: Path, *, owner: int) -> str:
     """
     if os.geteuid() != 0:
         return ""
-    path = Path(os.path.abspath(path))
-    for folder in dict.fromkeys((*path.parents, *path.resolve().parents)):
+    ways = (Path(os.path.abspath(path)), Path(os.path.realpath(path)))
+    for folder in dict.fromkeys(folder for way in ways for folder in way.parents):
         status = folder.stat()
         group_may = stat.S_IWGRP if status.st_gid != 0 else 0
         shared = status.st_mode & (stat.S_IWOTH | group_may) and not status.st_mode & stat.S_ISVTX

@@ -12,7 +12,7 @@ from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import read_regular
 from nomaflow_project.reading.toml_bounds import nested_too_deeply, outside_bounds
 
-__all__ = ["read_toml"]
+__all__ = ["parse_toml", "read_toml"]
 
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _AT_END = " (at end of document)"
@@ -37,10 +37,11 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
             fix = "split it: the jobs.toml of each folder of plugins/ is read too"
             return place.error("unreadable_file", reason, fix=fix)
         return place.error("unreadable_file", f"it cannot be read: {reason}", fix="make it a readable file")
-    return _parsed(body, place)
+    return parse_toml(body, place)
 
 
-def _parsed(body: bytes, place: Place) -> dict[str, Any] | Problem:
+def parse_toml(body: bytes, place: Place) -> dict[str, Any] | Problem:
+    """Return the tree of a TOML text, or a problem: ``bad_toml``. It is looked through before it is parsed."""
     try:
         text = body.decode("utf-8")
         outside = outside_bounds(text, place)

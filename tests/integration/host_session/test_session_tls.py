@@ -20,7 +20,6 @@ from session_steps import MakeHost
 from certificate_authority import Authority
 from host_identities import identity_of, joined
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.identity import IdentityFolder
 from nomaflow_host.process.errors import NotJoined
 
 Serve = Callable[..., Awaitable[FakeGateway]]
@@ -180,8 +179,3 @@ async def until(question: Callable[[], object], seconds: float = 15.0) -> None:
     async with asyncio.timeout(seconds):
         while not question():
             await asyncio.sleep(0.02)
-
-
-def test_an_identity_folder_is_for_tests_of_tcp_only(tmp_path: Path) -> None:
-    """A host that has not joined has none, and makes none."""
-    assert not IdentityFolder(tmp_path / "identity").exists

@@ -146,6 +146,23 @@ async def test_what_code_and_params_say_needs_the_verb_logs(world: AccessWorld) 
     assert caught.value.code() is _CODE.PERMISSION_DENIED
 
 
+async def test_what_is_wrong_with_a_job_is_told_to_who_may_see_values(world: AccessWorld) -> None:
+    """A refusal, a list and a job quote the file only to who has the verb logs."""
+    bad = {**jobs("a")["jobs"][0], "id": "a.bad", "timeout_seconds": SECRET, "params": {}}
+    team = {"jobs": [*jobs("a")["jobs"], bad]}
+    await world.hosts["a"].introduce(manifest("teama", team), explicit=True)
+    await world.join("tri", grants=("trigger job:a.bad", "read job:a.bad"))
+    await world.join("all", roles=("operator job:a.bad",))
+    for name, wanted in (("tri", False), ("all", True)):
+        as_ = world.as_(name)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await as_("TriggerRun", job_id="a.bad")
+        assert caught.value.code() is _CODE.FAILED_PRECONDITION
+        said = [str(caught.value), str(await as_("ListJobs")), str(await as_("GetJob", job_id="a.bad"))]
+        assert [SECRET in each for each in said] == [wanted] * 3, name
+    await world.hosts["a"].introduce(manifest("teama", jobs("a")), explicit=True)
+
+
 async def test_events_of_others_do_not_come(world: AccessWorld) -> None:
     """A watcher gets its team's events, in order, and nothing of the other team, of its host or of the kernel."""
     stream = world.as_("ann").stream("WatchEvents", from_start=True)
@@ -313,6 +330,8 @@ async def test_an_administrator_gives_no_more_than_he_has(world: AccessWorld) ->
     assert await give(roles=("operator",)) is _CODE.PERMISSION_DENIED
     assert await give(roles=("nightwatch",)) is _CODE.PERMISSION_DENIED
     assert await small.code("RotateToken", token_id="strong") is _CODE.PERMISSION_DENIED
+    host = {"kind": access.TOKEN_KIND_HOST, "name": "teamb"}
+    assert await small.code("CreateToken", **host) is _CODE.PERMISSION_DENIED  # it would get that team's params
     assert await world.as_("strong").code("GetKernel") is _CODE.OK
     assert await small.code("RotateToken", token_id="small") is _CODE.OK
 

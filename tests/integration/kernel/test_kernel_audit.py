@@ -7,14 +7,17 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, eventually
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.history.access_records import AuditVerdict
 from nomaflow_kernel.store import open_store
+from real_system import free_ports
 
 Row = tuple[str, ...]
 
@@ -113,5 +116,32 @@ async def test_without_an_audit_nothing_is_written(project: Path) -> None:
         await process.client().Pause(kernel.PauseRequest(), timeout=DEADLINE)
         assert await process.stop() == 0
         assert rows(project) == []
+    finally:
+        await process.close()
+
+
+async def test_two_thousand_bad_tokens_are_two_rows_and_a_warning(project: Path) -> None:
+    """Whoever tries tokens over TCP is seen at once, in audit and log, and cannot fill either."""
+    port = free_ports(3)
+    process = KernelProcess(project=project, flags=("--address", f"unix:,tls://127.0.0.1:{port}"))
+    await process.start()
+    try:
+        trusted = grpc.ssl_channel_credentials((project / ".nomaflow" / "pki" / "authorities.pem").read_bytes())
+        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", trusted) as channel:
+            stub: Any = KernelServiceStub(channel)
+            for number in range(2000):
+                bad = (("authorization", f"Bearer nft1.{number}"),)
+                with pytest.raises(grpc.aio.AioRpcError, match="a valid token is needed"):
+                    await stub.ListJobs(kernel.ListJobsRequest(), metadata=bad, timeout=DEADLINE)
+                if number == 0:
+                    await eventually(lambda: "a call from ipv4:127.0.0.1 has no valid credential" in process.log)
+                    assert rows(project)[-1][:4] == ("anyone", "ListJobs", "", "UNAUTHENTICATED")
+        written = len(process.log)
+        assert await process.stop() == 0
+        with closing(sqlite3.connect(project / ".nomaflow" / "kernel.db")) as raw:
+            counts = raw.execute("SELECT count FROM audit WHERE outcome = 'UNAUTHENTICATED' ORDER BY seq").fetchall()
+        assert sum(count for (count,) in counts) == 2000
+        assert len(counts) <= 6
+        assert written < 4000
     finally:
         await process.close()

@@ -159,15 +159,15 @@ async def test_a_cancel_reaches_the_host_and_the_run_is_canceled_when_its_code_h
     await host.report(key, 1, started())
     answer = await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, by="bob", why="wrong day"), timeout=DEADLINE)
     assert answer.run.state == run_pb2.RUN_STATE_RUNNING
-    assert (answer.run.cancel.by, answer.run.cancel.why) == ("bob", "wrong day")
+    assert (answer.run.cancel.by, answer.run.cancel.why) == ("owner (for bob)", "wrong day")
     await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, by="eve"), timeout=DEADLINE)
     command = await eventually(lambda: None if host.commands.empty() else host.commands.get_nowait())
     cancel = open_cancel(command.cancel)
-    assert (cancel.attempt_key, cancel.by) == (key, "bob")
+    assert (cancel.attempt_key, cancel.by) == (key, "owner (for bob)")
     stopped = Finished(at_us=3, state=FinishedState.CANCELED, reason_code="canceled_by_user", reason="stopped")
     await host.report(key, 2, stopped)
     run = await terminal(client, run_id)
-    assert (run.state, run.cancel.by) == (run_pb2.RUN_STATE_CANCELED, "bob")
+    assert (run.state, run.cancel.by) == (run_pb2.RUN_STATE_CANCELED, "owner (for bob)")
 
 
 async def test_a_thousand_triggers_in_one_call_have_their_own_outcomes(

@@ -103,6 +103,16 @@ class TeamsKernel:
             settings=EngineSettings(),
         )  # fmt: skip
         self.health = Health(services=SERVICES, store=self.store)
+        self.audit = AuditLog(store=self.store, clock=clock)
+        self._make_services(clock)
+        await self.catalogue.start()
+        await self.engine.start()
+        self.catalogue.subscribe(self.engine.jobs_changed)
+        self.health.set_ready()
+        self.client: Any = KernelServiceStub(await self.door("owner", OWNER))
+        return self
+
+    def _make_services(self, clock: SystemClock) -> None:
         calls = CatalogueCalls(
             engine=self.engine,
             catalogue=self.catalogue,
@@ -121,7 +131,6 @@ class TeamsKernel:
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
             guard=Guard.blind(),
         )
-        self.audit = AuditLog(store=self.store, clock=clock)
         gateway = HostGateway(
             engine=self.engine,
             manifests=self.catalogue,
@@ -147,12 +156,6 @@ class TeamsKernel:
             ),
             health=self.health,
         )
-        await self.catalogue.start()
-        await self.engine.start()
-        self.catalogue.subscribe(self.engine.jobs_changed)
-        self.health.set_ready()
-        self.client: Any = KernelServiceStub(await self.door("owner", OWNER))
-        return self
 
     async def door(self, name: str, principal: Principal) -> grpc.aio.Channel:
         """Return a channel through a door that proves this principal; the test may change who it proves."""
@@ -351,10 +354,10 @@ class Team:
         return answer
 
 
-def manifest(host: str, jobs: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+def manifest(host: str, jobs: Sequence[Mapping[str, Any]], offers: Sequence[str] = (), **more: Any) -> bytes:
     """Return a manifest with these jobs, and callables that take everything."""
     takes_all = {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}
-    callables = {"m:f": takes_all, "os:system": takes_all}
+    callables = dict.fromkeys(("m:f", "os:system", *offers), takes_all)
     file = {"path": "jobs.toml", "tree": {"jobs": [dict(job) for job in jobs]}, "error": None, "main": True}
     return json.dumps({"host": host, "callables": callables, "job_files": [file], **more}).encode()
 

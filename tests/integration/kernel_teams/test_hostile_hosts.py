@@ -60,6 +60,8 @@ async def test_the_incarnation_of_another_team_cannot_be_taken_over(teams: Teams
     before = await _content(teams)
     assert await refusal(a.attach()) == "PERMISSION_DENIED"
     assert await _content(teams) == before
+    assert [session.hello.host for session in teams.sessions.of_host("teamb")] == ["teamb"]
+    await b.introduce([job("b.job"), job("b.more")])
     await b.report(key, started(), succeeded())
     await teams.reaches(run_id, RunState.SUCCEEDED)
     await b.leave()

@@ -78,6 +78,27 @@ async def test_a_job_runs_on_the_host_that_accepts_it(teams: TeamsKernel) -> Non
     assert shown == [("a.aimed", "teamb", "teama"), ("b.job", "teamb", "teamb")]
 
 
+async def test_a_host_runs_only_its_own_callables_for_others(teams: TeamsKernel) -> None:
+    """V3: to accept another team's jobs is not to run any code that it names; an old definition gets no further."""
+    a, b = await _two(teams, accepts=True)
+    await a.introduce([job("a.moves", callable="os:popen")], offers=("os:popen",))
+    done = await teams.run("a.moves")
+    await a.report((await a.order()).attempt_key, started(), succeeded())
+    await teams.reaches(done, RunState.SUCCEEDED)
+    moved = job("a.moves", callable="m:f", host="teamb")
+    wild = job("a.wild", callable="os:popen", host="teamb")
+    assert list((await a.introduce([moved, wild])).disabled_job_ids) == ["a.wild"]
+    problem = (await _job(teams, "a.wild")).problems[0]
+    assert (problem.code, problem.path) == ("callable_not_offered", "jobs[1].steps[0].callable")
+    assert problem.message == "host 'teamb' offers no callable 'os:popen' to jobs of host 'teama'"
+    replay = teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=done), timeout=10)
+    assert await refusal(replay) == "JOB_DISABLED"
+    await teams.run("a.moves")
+    assert (await b.order()).callable == "m:f"
+    await b.introduce([job("b.job")], accept_jobs_from=["teama"], offers=("os:popen",))
+    assert (await _job(teams, "a.wild")).valid
+
+
 async def test_a_target_that_accepts_later_has_the_job_at_once(teams: TeamsKernel) -> None:
     """Nobody needs to load the job again: the manifest of its target is enough."""
     a, b = await _two(teams, accepts=False)

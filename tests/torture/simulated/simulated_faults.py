@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from simulated_kernel import KernelGone
-from simulated_network import Wire
+from simulated_network import OWNERS_HOST, Wire
 from simulated_store import CrashPoint
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
@@ -182,7 +182,7 @@ class Faults:
         )
         self._change(request, kind)
         try:
-            await kernel.call(kernel.gateway.report(request))
+            await kernel.call(kernel.gateway.report(request, OWNERS_HOST))
         except (KernelError, Exception) as error:  # noqa: BLE001 - whatever it says, nothing may change
             self._say(f"it is refused: {error!r}")
 

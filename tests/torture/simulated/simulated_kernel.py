@@ -12,7 +12,7 @@ from simulated_store import SimulatedDatabase, StoreFaults
 from simulated_time import VirtualClock
 
 from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
@@ -85,6 +85,10 @@ class SimulatedCatalogue:
 class _NoManifests:
     async def knows_manifest(self, host: str, digest: str, *, loaded_at_us: int) -> bool:
         return True
+
+    def hosts(self) -> list[HostCatalogue]:
+        """Return none."""
+        return []
 
     def knows_code(self, host: str, digest: str) -> bool:
         return True

@@ -14,15 +14,19 @@ import grpc
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_kernel.access.principals import OWNER, Caller
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.rpc.errors import status_of
 
 if TYPE_CHECKING:
     from simulated_kernel import SimulatedKernel
 
-__all__ = ["SimulatedLink", "Wire"]
+__all__ = ["OWNERS_HOST", "SimulatedLink", "Wire"]
 
 _KEEPALIVE_SECONDS = (4.0, 15.0)
+
+OWNERS_HOST = Caller(principal=OWNER, peer="unix:")
+"""A host on the owner's socket."""
 
 
 def rpc_error(code: grpc.StatusCode, text: str) -> grpc.aio.AioRpcError:
@@ -180,7 +184,7 @@ class SimulatedCall:
     async def _serve(self, kernel: SimulatedKernel) -> None:
         end: grpc.aio.AioRpcError | None = None
         try:
-            async with contextlib.aclosing(kernel.gateway.attach(self._requests())) as responses:
+            async with contextlib.aclosing(kernel.gateway.attach(self._requests(), OWNERS_HOST)) as responses:
                 async for response in responses:
                     self._wire.down.carry(partial(self._to_host.put_nowait, response))
         except KernelError as error:
@@ -246,7 +250,7 @@ class SimulatedLink:
         self, kernel: SimulatedKernel, request: pb.ReportRequest, reply: asyncio.Future[pb.ReportResponse] | None
     ) -> None:
         try:
-            response = await kernel.gateway.report(request)
+            response = await kernel.gateway.report(request, OWNERS_HOST)
         except KernelError as error:
             if reply is not None:
                 self._wire.down.carry(partial(_fail, reply, _told(error)))

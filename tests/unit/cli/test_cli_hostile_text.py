@@ -20,7 +20,7 @@ import nomaflow_cli
 from cli_command import Command
 from fake_kernel import FakeKernel, Refusal
 from nomaflow.client.values import LogLine, RunView
-from nomaflow_api.v1 import event_pb2, job_pb2, log_pb2, run_pb2
+from nomaflow_api.v1 import access_service_pb2, event_pb2, job_pb2, log_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli import output
@@ -103,6 +103,10 @@ def hostile_kernel(kernel: FakeKernel) -> FakeKernel:
         if hasattr(reply, "next_page_token"):
             reply.next_page_token = ""
         kernel.replies[method] = reply
+    kernel.audit.rows = [filled(access_service_pb2.AuditRow)]
+    kernel.audit.verdict = filled(access_service_pb2.VerifyAuditResponse)
+    for method in ("ListTokens", "ListCertificates", "CreateToken", "RevokeTokens", "GetAuthority"):
+        kernel.audit.replies[method] = filled(getattr(access_service_pb2, f"{method}Response"))
     return kernel
 
 
@@ -124,6 +128,12 @@ COMMANDS = [
     ("pause", HOSTILE.replace("\x00", "")),
     ("pause", "--host", HOSTILE.replace("\x00", "")),
     ("resume", HOSTILE.replace("\x00", "")),
+    ("audit",),
+    ("audit", "verify"),
+    ("token", "list"),
+    ("token", "create", "--user", "ann", "--role", "viewer"),
+    ("token", "revoke", "x"),
+    ("pki", "show"),
 ]
 
 
@@ -210,6 +220,7 @@ ROOT = Path(nomaflow_cli.__file__).parents[2]
 WRITERS = {
     "sdk/nomaflow_cli/output.py": "the one way",
     "sdk/nomaflow_cli/entry.py": "prints the version before anything is loaded",
+    "sdk/nomaflow_project/reading/store_password.py": "a sentence of ours, before anything is loaded",
     "sdk/nomaflow_telemetry/process_log.py": "the log, and errors before there is one",
     "kernel/nomaflow_kernel/store/document.py": "makes a page of the documentation",
     "kernel/nomaflow_kernel/catalogue/document.py": "makes pages of the documentation",

@@ -63,6 +63,20 @@ def test_damage_is_told(folder: IdentityFolder, identity: Identity, content: str
         folder.read()
 
 
+@pytest.mark.parametrize("name", ["host.key", "host.pem", "authorities.pem"])
+@pytest.mark.parametrize("content", ["", "garbage", "another"])
+def test_what_does_not_belong_together_is_not_shown(
+    folder: IdentityFolder, identity: Identity, authority: Authority, name: str, content: str
+) -> None:
+    """An empty file of authorities must not mean those of the system, and an empty key must not end the process."""
+    folder.write(identity)
+    other = identity_of(authority, "teamb")
+    text = {"host.key": other.key, "host.pem": other.certificate, "authorities.pem": other.key}[name]
+    (folder.folder / name).write_bytes(text if content == "another" else content.encode())
+    with pytest.raises(NotJoined, match="damaged"):
+        folder.read()
+
+
 def test_a_crash_leaves_the_old_one_or_the_new_one(
     folder: IdentityFolder, identity: Identity, authority: Authority
 ) -> None:
@@ -76,12 +90,12 @@ def test_a_crash_leaves_the_old_one_or_the_new_one(
     folder.write(renewed)
     assert folder.read() == renewed
     shutil.copytree(folder.folder, former)
-    (former / "host.pem").write_bytes(identity.certificate)
+    (former / "authorities.pem").write_bytes(identity.authorities * 2)
     folder.folder.rename(draft)
     assert folder.read() == renewed
     shutil.rmtree(folder.folder)
     draft.mkdir()
-    assert folder.read().certificate == identity.certificate
+    assert folder.read().authorities == identity.authorities * 2
 
 
 def test_a_full_disk_leaves_the_one_before(

@@ -22,7 +22,7 @@ from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import Clock, SystemClock
+from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
@@ -237,27 +237,11 @@ class World:
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
             guard=Guard.blind(),
         )
-        gateway = HostGateway(
-            engine=self.engine,
-            manifests=self.catalogue,
-            sessions=self.sessions,
-            audit=self.audit,
-            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
-        )
-        self.server = self._server(gateway, clock)
-        (self.address,) = (await self.server.start()).owner
-        self.health.set_ready()
-        self.channel = grpc.aio.insecure_channel(self.address, options=(("grpc.use_local_subchannel_pool", 1),))
-        self.client = KernelServiceStub(self.channel)
-        self.gateway = HostGatewayServiceStub(self.channel)
-        return self
-
-    def _server(self, gateway: HostGateway, clock: Clock) -> DoorServers:
         addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
         credentials = Credentials(store=self.store, clock=clock)
         services, health = served_services(
             service=self.service,
-            gateway=gateway,
+            gateway=self._gateway(),
             enrolment=Enrolment(
                 credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
             ),
@@ -269,8 +253,23 @@ class World:
             health=self.health,
         )
         endpoints = self._endpoints()
-        return DoorServers(
+        self.server = DoorServers(
             addresses=addresses, certificates=None, services=services, health=health, endpoints=lambda _: endpoints
+        )
+        (self.address,) = (await self.server.start()).owner
+        self.health.set_ready()
+        self.channel = grpc.aio.insecure_channel(self.address, options=(("grpc.use_local_subchannel_pool", 1),))
+        self.client = KernelServiceStub(self.channel)
+        self.gateway = HostGatewayServiceStub(self.channel)
+        return self
+
+    def _gateway(self) -> HostGateway:
+        return HostGateway(
+            engine=self.engine,
+            manifests=self.catalogue,
+            sessions=self.sessions,
+            audit=self.audit,
+            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
         )
 
     def _endpoints(self) -> Endpoints:

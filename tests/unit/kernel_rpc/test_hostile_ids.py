@@ -8,9 +8,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 from rpc_world import RUN_ID, World
 
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 
 SERVICE = kernel.DESCRIPTOR.services_by_name["KernelService"]
 HOSTILE = ["../../etc/passwd\x00", "x" * 10_000, "a\x00b", "a\nb", "\x1b]8;;http://evil\x07", "a\u202eb", "\u2028"]
@@ -63,3 +66,22 @@ async def test_twenty_kilobytes_of_metadata_are_refused_and_the_next_call_is_ans
         await world.client.GetKernel(kernel.GetKernelRequest(), metadata=[("x-large", "x" * 20_000)], timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await world.client.GetKernel(kernel.GetKernelRequest(), timeout=10)).version == "0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"since": Timestamp(seconds=2**53 + 1)}, "since is 9007199254740993 seconds after 1970"),
+        ({"since": Timestamp(seconds=-1)}, "since is -1 seconds after 1970"),
+        ({"since": Timestamp(nanos=-1)}, "since has -1 nanoseconds"),
+        ({"principal": "a\x00b"}, "principal is"),
+        ({"action": "x" * 10_000}, "action is"),
+    ],
+)
+async def test_the_audit_is_asked_in_its_own_form(world: World, fields: dict[str, Any], told: str) -> None:
+    """INVALID_ARGUMENT for times that no calendar has and for texts that nobody is called."""
+    stub: Any = AccessServiceStub(world.channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ReadAudit(access.ReadAuditRequest(**fields), timeout=10).read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert told in (caught.value.details() or "")

@@ -1,0 +1,68 @@
+"""``nomaflow secret``: what a person types, and what is never printed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from cli_command import command_in
+from nomaflow_project.reading.encryption import ring_of
+
+VALUE = "hunter2-hunter2"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that names a key file."""
+    (tmp_path / "nomaflow.toml").write_text('[host]\nsecret_key_file = "team.key"\n')
+    return tmp_path
+
+
+async def test_from_the_key_to_the_encrypted_value(project: Path) -> None:
+    """A key file is made for its owner only; a newer key goes on top; the newest encrypts."""
+    command = command_in(project)
+    made = json.loads((await command("secret", "keygen", "team.key", "-o", "json")).out)
+    file = project / "team.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    first = file.read_text()
+    encrypted = (await command("secret", "set", stdin=f"{VALUE}\n")).out.strip()
+    assert ring_of(first, "").decrypt(encrypted) == VALUE
+    added = json.loads((await command("secret", "keygen", "team.key", "-o", "json")).out)
+    assert (made["added"], added["added"]) == (False, True)
+    assert file.read_text().endswith(first)
+    shown = json.loads((await command("secret", "show-key-id", "-o", "json")).out)
+    assert shown == {"source": "[host] secret_key_file (team.key)", "key_ids": [added["key_id"], made["key_id"]]}
+    newer = json.loads((await command("secret", "set", "-o", "json", stdin=VALUE)).out)
+    assert newer["key_id"] == added["key_id"]
+
+
+async def test_what_cannot_be_encrypted_says_why(project: Path) -> None:
+    """No key, an open key file, no value, a value that is no text: exit 2 with the way out, and no value."""
+    command = command_in(project)
+    nothing = await command("secret", "set", stdin=VALUE)
+    assert (nothing.code, "no such file" in nothing.err) == (2, True)
+    await command("secret", "keygen", "team.key")
+    empty = await command("secret", "set", stdin="\n")
+    assert (empty.code, "the value is empty" in empty.err) == (2, True)
+    (project / "team.key").chmod(0o644)
+    exposed = await command("secret", "set", stdin=VALUE)
+    assert (exposed.code, "others may read or write it" in exposed.err) == (2, True)
+    assert all(VALUE not in done.out + done.err for done in (nothing, empty, exposed))
+    (project / "nomaflow.toml").unlink()
+    (project / "jobs.toml").write_text("")
+    keyless = await command("secret", "show-key-id", env={"NOMAFLOW_SECRET_KEY": ""})
+    assert (keyless.code, "nomaflow secret keygen" in keyless.err) == (2, True)
+
+
+async def test_a_list_of_unreadable_secrets_exits_1(project: Path) -> None:
+    """So a deployment can stop there."""
+    (project / "connectors.toml").write_text('[pools.a]\nurl = "sqlite:///x"\npassword = "file:none"\n')
+    listed = await command_in(project)("secret", "list")
+    assert listed.code == 1
+    assert "connectors.toml:3  pools.a.password  file none" in listed.out
+    (project / "connectors.toml").unlink()
+    empty = await command_in(project)("secret", "list")
+    assert (empty.code, empty.out.strip()) == (0, "no file refers to a secret")
