@@ -133,20 +133,8 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         lock.record(me)
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
-        observation = HostObservation(
-            sink=outbox,
-            metrics_address=_metrics_place(options, project),
-            metrics_token=_metrics_token(project),
-            environ=environ,
-        )
-        supervisor = Supervisor(
-            settings=limits,
-            project=reader,
-            sink=observation.sink,
-            environ={**environ, INCARNATION_VARIABLE: me.incarnation},
-            keep_env=(INCARNATION_VARIABLE,),
-            on_reaper=functools.partial(_record, lock, me),
-        )
+        observation = _observation(options, project, outbox, environ)
+        supervisor = _supervisor(limits, reader, observation, environ, lock, me)
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
@@ -173,6 +161,38 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         )
         await life.run()
     return 0
+
+
+def _observation(options: HostOptions, project: Project, outbox: Outbox, environ: Mapping[str, str]) -> HostObservation:
+    """Return the observers of a host.
+
+    :raises MetricsAddressRefused: if metrics may not or cannot be served where the settings say
+    """
+    token = project.settings.metrics_token_file
+    return HostObservation(
+        sink=outbox,
+        metrics_address=_metrics_place(options, project),
+        metrics_token=project.root / token if token else None,
+        environ=environ,
+    )
+
+
+def _supervisor(
+    limits: SupervisorSettings,
+    reader: ProjectReader,
+    observation: HostObservation,
+    environ: Mapping[str, str],
+    lock: InstanceLock,
+    me: Instance,
+) -> Supervisor:
+    return Supervisor(
+        settings=limits,
+        project=reader,
+        sink=observation.sink,
+        environ={**environ, INCARNATION_VARIABLE: me.incarnation},
+        keep_env=(INCARNATION_VARIABLE,),
+        on_reaper=functools.partial(_record, lock, me),
+    )
 
 
 def _limits(options: HostOptions, project: Project) -> SupervisorSettings:
@@ -225,11 +245,6 @@ def _metrics_place(options: HostOptions, project: Project) -> str:
     """Return the address of the metrics, with the relative path of a Unix socket resolved against the project."""
     address = options.metrics or project.settings.metrics
     return f"unix:{project.root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
-
-
-def _metrics_token(project: Project) -> Path | None:
-    file = project.settings.metrics_token_file
-    return project.root / file if file else None
 
 
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
