@@ -245,11 +245,6 @@ def _metrics_place(options: HostOptions, project: Project) -> str:
     return f"unix:{project.root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
 
 
-def _metrics_token(project: Project) -> Path | None:
-    file = project.settings.metrics_token_file
-    return project.root / file if file else None
-
-
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
     """Mark a reaper before it starts anything, and record its identity.
 

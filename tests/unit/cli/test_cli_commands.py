@@ -320,25 +320,6 @@ async def test_init_writes_a_project_that_is_in_order(command: Command, tmp_path
     assert (wrong.code, json.loads(wrong.out)["state"]) == (1, "FAILED")
 
 
-async def test_call_withholds_what_a_host_would(command: Command, tmp_path: Path) -> None:
-    """A callable sees the environment that it would have in a worker; what it misses is told with the way out."""
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "late.py").write_text(
-        "import os\ndef step(*, zone='', **_):\n    return {'region': os.environ['REGION'], 'zone': zone}\n"
-    )
-    (tmp_path / "plugins" / "early.py").write_text("import os\nZONE = os.environ['REGION']\ndef step(**_): return 1\n")
-    (tmp_path / "nomaflow.toml").write_text("[host]\nname = 'team'\n")
-    env = {"NOMAFLOW_PROJECT": str(tmp_path), "REGION": "eu", "ZONE": "b"}
-    for module in ("late", "early"):
-        done = await command("call", f"{module}:step", "-o", "json", env=env)
-        assert done.code == 1
-        assert "list it in [host] pass_env" in json.loads(done.out)["error"], done
-    (tmp_path / "nomaflow.toml").write_text("[host]\npass_env = ['REG*']\n")
-    done = await command("call", "late:step", "-p", 'zone="${ZONE}"', "-o", "json", env=env)
-    assert json.loads(done.out)["extras"] == {"region": "eu", "zone": "b"}
-    assert (await command("call", "early:step", "-o", "json", env=env)).code == 0
-
-
 async def test_check_says_where_and_what_to_do(command: Command, tmp_path: Path) -> None:
     """A bad job fails the check with file, path and the way out; the good one stays in order."""
     (tmp_path / "jobs.toml").write_text(
