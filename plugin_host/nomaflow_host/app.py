@@ -127,14 +127,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
         stack.callback(outbox.close)
         observation = _observation(options, project, outbox, environ)
-        supervisor = Supervisor(
-            settings=limits,
-            project=reader,
-            sink=observation.sink,
-            environ={**environ, INCARNATION_VARIABLE: me.incarnation},
-            keep_env=(INCARNATION_VARIABLE,),
-            on_reaper=functools.partial(_record, lock, me),
-        )
+        supervisor = _supervisor(limits, reader, observation, environ, lock, me)
         outbox.when_room(supervisor.resume_reading)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start()
@@ -182,14 +175,35 @@ async def _joined_alone(
     return None
 
 
-def _observation(
-    options: HostOptions, project: Project, outbox: Outbox, environ: MutableMapping[str, str]
-) -> HostObservation:
+def _observation(options: HostOptions, project: Project, outbox: Outbox, environ: Mapping[str, str]) -> HostObservation:
+    """Return the observers of a host.
+
+    :raises MetricsAddressRefused: if metrics may not or cannot be served where the settings say
+    """
+    token = project.settings.metrics_token_file
     return HostObservation(
         sink=outbox,
         metrics_address=_metrics_place(options, project),
-        metrics_token=_metrics_token(project),
+        metrics_token=project.root / token if token else None,
         environ=environ,
+    )
+
+
+def _supervisor(
+    limits: SupervisorSettings,
+    reader: ProjectReader,
+    observation: HostObservation,
+    environ: Mapping[str, str],
+    lock: InstanceLock,
+    me: Instance,
+) -> Supervisor:
+    return Supervisor(
+        settings=limits,
+        project=reader,
+        sink=observation.sink,
+        environ={**environ, INCARNATION_VARIABLE: me.incarnation},
+        keep_env=(INCARNATION_VARIABLE,),
+        on_reaper=functools.partial(_record, lock, me),
     )
 
 
