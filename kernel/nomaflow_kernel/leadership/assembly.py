@@ -104,11 +104,10 @@ class Kernel:
             store=store, clock=clock, roles=settings.access.roles, withdrawn=settings.state_dir / "withdrawn"
         )
         self._info = info
-        self._servers = build_servers(
-            self._served_parts(certificates),
-            addresses=addresses,
-            reached=lambda: self._served.reached(settings.advertised),
-        )
+        self._servers = build_servers(self._served_parts(certificates), addresses=addresses, reached=self._reached)
+
+    def _reached(self) -> DoorAddresses:
+        return self._served.reached(self._settings.advertised)
 
     def _served_parts(self, certificates: DoorCertificates | None) -> ServedParts:
         return ServedParts(
