@@ -187,7 +187,7 @@ def test_a_mistake_disables_what_it_is_in(read: Read, text: str, words: str) -> 
         ('[pools.p]\npassword = "hunter2', "unterminated string at the end of the file"),
         ("[pools.p]\npassword = hunter2", "connectors.toml:3: "),
         ('[pools.p]\nurl = "a"\nurl = "hunter2"', "cannot overwrite a value"),
-        ("a = " + "[" * 5000, "connectors.toml: "),
+        ("a = " + "[" * 5000, "connectors.toml:2: it is nested too deeply"),
     ],
 )
 def test_a_file_that_is_not_toml(read: Read, text: str, words: str) -> None:
