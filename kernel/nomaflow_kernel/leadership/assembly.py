@@ -100,9 +100,8 @@ class Kernel:
             default=settings.retention,
             audit_days=settings.audit.keep_days,
         )
-        self._credentials = Credentials(
-            store=store, clock=clock, roles=settings.access.roles, withdrawn=settings.state_dir / "withdrawn"
-        )
+        withdrawn = settings.state_dir / "withdrawn"
+        self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
         self._info = info
         self._servers = build_servers(self._served_parts(certificates), addresses=addresses, reached=self._reached)
 

@@ -78,7 +78,11 @@ def test_up_names_its_own_kernel(leader: int, stands_by: bool, capsys: pytest.Ca
 
 async def test_help_names_tables_of_settings(command: Command) -> None:
     """A name in square brackets is text, not a colour."""
-    for words, text in ((("token", "create"), "[access.roles]"), (("up",), "[host] name"), (("backup",), "[kernel] store")):
+    for words, text in (
+        (("token", "create"), "[access.roles]"),
+        (("up",), "[host] name"),
+        (("backup",), "[kernel] store"),
+    ):
         helped = await command(*words, "--help", env={"COLUMNS": "200"})
         assert text in helped.out
 
