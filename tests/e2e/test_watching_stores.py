@@ -37,8 +37,7 @@ retry = { attempts = 2, base_seconds = 0 }
 steps = [{ name = "one", callable = "team.code:count" }, { name = "two", callable = "team.code:fail" }]
 
 [[jobs]]
-id = "elsewhere"
-host = "absent"
+id = "held"
 steps = [{ callable = "team.code:count" }]
 """
 
@@ -142,7 +141,8 @@ def test_the_end_of_a_run_says_what_alerts_want_to_know(system: ProjectSystem) -
     system.ask("reload")
     system.ask("run", "fine", "--wait")
     system.ask("run", "failing", "--wait", code=1)
-    waiting = system.ask("run", "elsewhere")["run_id"]
+    system.ask("pause", "held")
+    waiting = system.ask("run", "held")["run_id"]
     system.ask("cancel", waiting, "--wait")
     ends: dict[str, EventView] = {}
     fired = None
@@ -154,12 +154,12 @@ def test_the_end_of_a_run_says_what_alerts_want_to_know(system: ProjectSystem) -
                 ends[event.job_id] = event
             if fired is not None and len(ends) == 3:
                 break
-        fine, failing, canceled = (ends[name].data for name in ("fine", "failing", "elsewhere"))
+        fine, failing, canceled = (ends[name].data for name in ("fine", "failing", "held"))
         started = client.get_run(ends["fine"].run_id).started_at
     assert (fine["host"], fine["preset"], fine["slot_us"], fine["attempts"]) == ("team", "", None, 2)
     assert fine["started_us"] == round(started.timestamp() * 1_000_000)
     assert (fine["failed_step"], failing["failed_step"], failing["attempts"]) == ("", "two", 3)
-    assert (canceled["host"], canceled["started_us"], canceled["attempts"]) == ("absent", None, 0)
+    assert (canceled["host"], canceled["started_us"], canceled["attempts"]) == ("team", None, 0)
     assert (fired.data["preset"], fired.data["slot_us"] % 1_000_000) == ("each-second", 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.normalise import EXTRAS_LIMIT
@@ -52,7 +52,7 @@ class ProjectSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON-able dict."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> ProjectSpec:

@@ -45,6 +45,7 @@ MAX_UNPACKED_BYTES = 2 * 1024 * 1024
 """The largest chunk, unpacked."""
 
 _WORTH_COMPRESSING = 256
+_MOST_LEVEL = 2**32 - 1
 # The whole of JSON that a line may be: flat, so that nothing a host sends makes a parser recurse.
 _LINE = re.compile(
     rb'\[(-?[0-9]{1,19}),(-?[0-9]{1,19}),("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")'
@@ -82,8 +83,10 @@ class LogLine:
 def encode_line(level: int, at_us: int, logger: str, message: str, flags: int = 0) -> bytes:
     """Return one line with its line feed. The message should be at most `MAX_LINE_BYTES` (see `split_message`).
 
-    A time outside of all calendars, from a clock that somebody replaced, becomes the nearest one inside.
+    A time outside of all calendars, from a clock that somebody replaced, and a level beyond 32 bits become the nearest
+    ones inside.
     """
+    level = min(max(level, -_MOST_LEVEL), _MOST_LEVEL)
     at_us = at_us if in_range(at_us) else min(max(at_us, 0), LAST_MOMENT_US)
     tail = f",{flags}]\n" if flags else "]\n"
     head = f"[{level},{at_us},{encode_basestring_ascii(logger)},{encode_basestring_ascii(message)}"
