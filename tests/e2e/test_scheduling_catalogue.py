@@ -192,5 +192,9 @@ def test_an_id_belongs_to_its_host_until_that_is_forgotten(system: ProjectSystem
     eventually(lambda: [host["state"] for host in system.hosts()] == ["ATTACHED", "DETACHED"])
     assert system.ask("hosts", "forget", "team")["released_job_ids"] == ["good"]
     assert [host["name"] for host in system.hosts()] == ["second"]
+    assert system.cli("run", "good", code=None).code != 0
+    assert "nomaflow reload second" in system.cli("jobs").out
+    system.ask("reload", "second")
+    eventually(lambda: system.jobs()["good"].valid)
     run = system.ask("run", "good", "--wait")
     assert (run["state"], run["host"]) == ("SUCCEEDED", "second")

@@ -25,7 +25,8 @@ class Guard:
     """Checks calls. The owner passes at once; nothing is looked up for him.
 
     :param job: returns the target that a job id stands for; None if there is no such job
-    :param jobs: returns the targets of all jobs
+    :param jobs: returns the targets of the jobs whose tags count for their runs
+    :param run: returns what a run of a job stands for that a host has run
     :param runs: returns what run ids stand for; without those that no run has
     :param host: whether there is a host of a name
     :param quotas: None for no limits
@@ -36,12 +37,14 @@ class Guard:
         *,
         job: Callable[[str], Target | None],
         jobs: Callable[[], Iterable[Target]],
+        run: Callable[[str, str], Target],
         runs: Callable[[Sequence[str]], Awaitable[Mapping[str, RunFacts]]],
         host: Callable[[str], bool],
         quotas: Quotas | None = None,
     ) -> None:
         self._job = job
         self._jobs = jobs
+        self._run = run
         self._runs = runs
         self._host = host
         self._quotas = quotas
@@ -53,7 +56,10 @@ class Guard:
         async def no_runs(_run_ids: Sequence[str]) -> Mapping[str, RunFacts]:
             return {}
 
-        return cls(job=lambda _: None, jobs=lambda: (), runs=no_runs, host=lambda _: False)
+        def of_host(job_id: str, host: str) -> Target:
+            return Target(job_id=job_id, host=host)
+
+        return cls(job=lambda _: None, jobs=lambda: (), run=of_host, runs=no_runs, host=lambda _: False)
 
     def admit(self, method: str, caller: Caller) -> Rule:
         """Check what can be checked before a request is read, and count the call; return the method's rule.
@@ -128,12 +134,12 @@ class Guard:
         :param host: the one that ran them
         """
         principal = caller.principal
-        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.LOGS, self._target(job_id, host))
+        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.LOGS, self._run(job_id, host))
 
     def sees_run(self, job_id: str, host: str, caller: Caller) -> bool:
         """Return whether a caller may read the runs of a job that a host has run."""
         principal = caller.principal
-        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.READ, self._target(job_id, host))
+        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.READ, self._run(job_id, host))
 
     def visible_runs(self, principal: Principal) -> VisibleRuns | None:
         """Return which runs a principal may read; None for all."""
@@ -141,13 +147,12 @@ class Guard:
             return None
         scopes = [grant.scope for grant in principal.grants if grant.verb is Verb.READ]
         tags = frozenset(scope.name for scope in scopes if scope.kind == "tag")
-        job_ids = {scope.name for scope in scopes if scope.kind == "job"}
-        if tags:
-            job_ids.update(target.job_id for target in self._jobs() if not tags.isdisjoint(target.tags))
+        tagged = (job for job in self._jobs() if not tags.isdisjoint(job.tags)) if tags else ()
         return VisibleRuns(
-            job_ids=tuple(sorted(job_ids)),
+            job_ids=tuple(sorted({scope.name for scope in scopes if scope.kind == "job"})),
             prefixes=tuple(sorted({scope.name for scope in scopes if scope.kind == "prefix"})),
             hosts=tuple(sorted({scope.name for scope in scopes if scope.kind == "host"})),
+            jobs_of_hosts=tuple(sorted((job.job_id, job.host) for job in tagged)),
         )
 
     async def targets_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, Target]:
@@ -157,10 +162,6 @@ class Guard:
     def target_of_job(self, job_id: str) -> Target:
         """Return the target of a job id, whether there is such a job or not."""
         return self._job(job_id) or Target(job_id=job_id)
-
-    def _target(self, job_id: str, host: str) -> Target:
-        job = self._job(job_id)
-        return Target(job_id=job_id, host=host, tags=() if job is None else job.tags)
 
     def _check_job(self, verb: Verb, job_id: str, caller: Caller) -> None:
         refusal = self.job_refusal(verb, job_id, caller)

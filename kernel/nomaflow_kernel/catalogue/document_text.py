@@ -85,7 +85,7 @@ PROBLEM_CODES = {
     "duplicate_step_name": "Two steps of a job have one name.",
     "encrypted_value": "A value is encrypted (`ENC:`), but not by `nomaflow secret`.",
     "empty": "A list needs an entry.",
-    "id_of_another_host": "The job's id belongs to another host.",
+    "id_of_another_host": "The job's id belongs to another host, or is free and not claimed yet.",
     "emptied_file": "A file that had jobs is empty; to remove its jobs, write `jobs = []`.",
     "ignored_op_kwarg": "Warning: a key of `op_kwargs` lands in a `**_`, which the callable ignores.",
     "job_for_another_host": "Warning: a job names another host; it runs only if that host accepts it.",

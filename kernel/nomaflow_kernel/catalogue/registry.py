@@ -10,7 +10,7 @@ from typing import Any
 from nomaflow_kernel.catalogue.aims import NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
-from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Problem
 
@@ -22,9 +22,9 @@ class Job:
     """A job of the catalogue.
 
     :param loaded: the job as its file and its host's code make it
-    :param owner: the host that its id belongs to; empty for the kernel's own jobs file
+    :param owner: the host that its id belongs to; empty for the kernel's own jobs file, and for an id that is free
     :param removed: True if the host no longer brings the job: it does not fire and keeps its history
-    :param foreign: True for a job whose id belongs to another host; it never runs
+    :param foreign: True for a job whose id belongs to another host, or is free and not claimed; it never runs
     :param unaccepted: True if another host would run it and does not accept jobs of the one that brought it
     """
 
@@ -112,7 +112,10 @@ class CatalogueChange:
 
 
 class Catalogue:
-    """All jobs, in memory. A job id belongs to the host that first brought it, until that host is forgotten."""
+    """All jobs, in memory. A job id belongs to the host that first brought it, until that host is forgotten.
+
+    From then on it is free: a job that waited for it gets it when its host introduces a manifest again, and not before.
+    """
 
     def __init__(self) -> None:
         self._owners: dict[str, str] = {}
@@ -189,8 +192,15 @@ class Catalogue:
         """Make a host the owner of ids, as it was before a restart."""
         self._owners.update(dict.fromkeys(job_ids, host))
 
-    def take_in(self, catalogue: HostCatalogue) -> CatalogueChange:
-        """Replace all jobs of a host with the given ones; jobs whose ids belong to other hosts come in disabled."""
+    def may_own(self, job_id: str, host: str, *, claims: bool) -> bool:
+        """Return whether an id is a host's, or free for a host that claims it. A malformed one is never stored."""
+        return self._owners.get(job_id, host if claims or not is_job_id(job_id) else None) == host
+
+    def take_in(self, catalogue: HostCatalogue, *, claims: bool = True) -> CatalogueChange:
+        """Replace all jobs of a host with the given ones; jobs whose ids are not the host's come in disabled.
+
+        :param claims: whether free ids become the host's; False for what is only read again
+        """
         host, load = catalogue.host, catalogue.load
         self._hosts[host] = catalogue
         known, known_refused = dict(self._jobs), self._refused()
@@ -198,9 +208,8 @@ class Catalogue:
         after: dict[str, Job] = {}
         self._foreign = {at: entry for at, entry in self._foreign.items() if at[1] != host}
         for job in load.jobs:
-            owner = self._owners.get(job.job_id, host)
-            if owner != host:
-                self._foreign[job.job_id, host] = Job(loaded=job, owner=owner, foreign=True)
+            if not self.may_own(job.job_id, host, claims=claims):
+                self._foreign[job.job_id, host] = Job(loaded=job, foreign=True)
             elif job.job_id not in after:
                 after[job.job_id] = Job(loaded=job, owner=host)
         removed = {job_id: entry for job_id, entry in before.items() if job_id not in after}
@@ -218,14 +227,14 @@ class Catalogue:
                 dict.fromkeys(
                     job.job_id
                     for job in load.jobs
-                    if job.held or not job.valid or self._owners[job.job_id] != host or not self._jobs[job.job_id].valid
+                    if job.held or not job.valid or job.job_id not in after or not self._jobs[job.job_id].valid
                 )
             ),
             refused=tuple(job for at, job in self._refused().items() if at not in known_refused),
         )
 
     def drop(self, host: str) -> CatalogueChange:
-        """Drop a host's jobs and release its ids; a job of another host that claimed such an id takes it."""
+        """Drop a host's jobs and release its ids. No other host gets one by that: only introductions claim ids."""
         known, known_refused = dict(self._jobs), self._refused()
         self._hosts.pop(host, None)
         self._served.forget(host)
@@ -233,19 +242,11 @@ class Catalogue:
         self._owners = {job_id: owner for job_id, owner in self._owners.items() if owner != host}
         self._jobs = {job_id: entry for job_id, entry in self._jobs.items() if entry.loaded.host != host}
         self._foreign = {at: entry for at, entry in self._foreign.items() if at[1] != host}
-        taken = []
-        for (job_id, waiting), entry in list(self._foreign.items()):
-            if job_id not in self._owners:
-                self._owners[job_id] = waiting
-                self._jobs[job_id] = Job(loaded=_without(entry.loaded, _OWNED), owner=waiting)
-                del self._foreign[job_id, waiting]
-                taken.append(job_id)
         self._explain_foreign()
         self._judge_aims()
         return CatalogueChange(
-            added=tuple(job_id for job_id in taken if job_id not in gone),
             changed=tuple(job_id for job_id, entry in self._jobs.items() if known.get(job_id, entry) != entry),
-            removed=tuple(job_id for job_id in gone if job_id not in taken),
+            removed=gone,
             refused=tuple(job for at, job in self._refused().items() if at not in known_refused),
         )
 
@@ -316,13 +317,16 @@ class Catalogue:
         return {**self._foreign, **{(job.job_id, job.loaded.host): job for job in self.unaccepted()}}
 
     def _explain_foreign(self) -> None:
-        """Give every foreign job the problem that names the present owner of its id."""
+        """Give every foreign job the problem that names the present owner of its id, or says that it is free."""
         for at, entry in self._foreign.items():
-            owner, job = self._owners[at[0]], _without(entry.loaded, _OWNED)
-            problem = (job.place / "id").error(
-                _OWNED, f"the id {job.job_id!r} belongs to {_called(owner)}", fix=_release(owner)
-            )
-            self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner)
+            owner, job = self._owners.get(at[0]), _without(entry.loaded, _OWNED)
+            if owner is None:
+                what = f"the id {job.job_id!r} is free: its host was forgotten, and nobody has claimed it since"
+                fix = f"rename the job, or claim the id: nomaflow reload {at[1]}".strip()
+            else:
+                what, fix = f"the id {job.job_id!r} belongs to {_called(owner)}", _release(owner)
+            problem = (job.place / "id").error(_OWNED, what, fix=fix)
+            self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner or "")
 
 
 _OWNED = "id_of_another_host"

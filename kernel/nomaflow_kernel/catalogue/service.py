@@ -66,7 +66,7 @@ class CatalogueService(Catalogue):
         self._listeners.append(listener)
 
     async def start(self) -> None:
-        """Read the stored catalogue, then the kernel's own file."""
+        """Read the stored catalogue, then the kernel's own file. Only what is stored says whose an id is."""
         kept = await self._store.manifests()
         if self.jobs_file is None and any(item.host == _OWN_FILE for item in kept):
             # Started without the file it once had: its jobs are gone and their ids are free.
@@ -76,7 +76,7 @@ class CatalogueService(Catalogue):
         for item in kept:
             self.own(item.owned_job_ids, item.host)
         for item in kept:
-            self.take_in(await self._read(item))
+            self.take_in(await self._read(item), claims=False)
         await self.reload_jobs_file()
         self._announce()
 
@@ -98,7 +98,7 @@ class CatalogueService(Catalogue):
             known = await self._checked_again(known)
             _tell_kept(known.load)
             try:
-                await self._keep(known, explicit=True)
+                await self._keep(known, explicit=True, claims=False)
             except StoreError as error:
                 _LOG.warning("the jobs of host %r will be checked again at the next start: %s", item.host, error)
         return known
@@ -126,20 +126,23 @@ class CatalogueService(Catalogue):
                     f"{what} is refused: {error}; give it fewer jobs or callables", field="manifest_json_zlib"
                 ) from None
 
-    async def _keep(self, known: HostCatalogue, *, explicit: bool) -> bool:
+    async def _keep(self, known: HostCatalogue, *, explicit: bool, claims: bool = True) -> bool:
+        ids = (job.job_id for job in known.load.jobs if is_job_id(job.job_id))
         return await self._store.introduce_manifest(
             known.host,
             digest=known.digest,
             manifest={**known.manifest, _KEPT_LOAD: keep_load(known.load)},
-            job_ids=[job.job_id for job in known.load.jobs if is_job_id(job.job_id)],
+            job_ids=[job_id for job_id in ids if self.may_own(job_id, known.host, claims=claims)],
             explicit=explicit,
             at_us=known.introduced_at_us,
         )
 
-    async def reload_jobs_file(self) -> CatalogueLoad | None:
+    async def reload_jobs_file(self, *, explicit: bool = False) -> CatalogueLoad | None:
         """Read the kernel's own file, if it has one, and return the load.
 
         The jobs are announced, and stored if the file changed.
+
+        :param explicit: whether a person asked for it: ids that became free are claimed even by an unchanged file
         """
         if self.jobs_file is None:
             return None
@@ -148,7 +151,7 @@ class CatalogueService(Catalogue):
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
         digest = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         try:
-            load = await self._take_in_own(file, digest, manifest)
+            load = await self._take_in_own(file, digest, manifest, explicit=explicit)
         except BadRequest as error:
             _LOG.error("%s; what was read before stays", error)
             before = self._hosts.get(_OWN_FILE)
@@ -158,18 +161,21 @@ class CatalogueService(Catalogue):
         _tell_kept(load)
         return load
 
-    async def _take_in_own(self, file: JobFile, digest: str, manifest: Mapping[str, Any]) -> CatalogueLoad:
+    async def _take_in_own(
+        self, file: JobFile, digest: str, manifest: Mapping[str, Any], *, explicit: bool
+    ) -> CatalogueLoad:
         async with self._loaded(_OWN_FILE, digest, manifest) as known:
             before = self._hosts.get(_OWN_FILE)
+            claims = explicit or before is None or before.digest != digest
             if before is not None and before.digest == digest:
                 known = replace(known, introduced_at_us=before.introduced_at_us)
-            else:
+            if claims:
                 try:
                     await self._keep(known, explicit=True)
                 except StoreError as error:
                     _LOG.warning("the jobs of %s hold, and could not be kept: %s", file.path, error)
                     known = replace(known, digest="")
-            await self._changed(_OWN_FILE, self.take_in(known))
+            await self._changed(_OWN_FILE, self.take_in(known, claims=claims))
         return known.load
 
     @asynccontextmanager
@@ -225,6 +231,8 @@ class CatalogueService(Catalogue):
         await self._check_room(host, size)
         async with self._loaded(host, digest, manifest) as known:
             before = self._hosts.get(host)
+            if not explicit and before is not None and before.digest == digest:
+                return True, _invalid(before)  # meanwhile another instance introduced it
             if not await self._keep(known, explicit=explicit):
                 await self._remember(known)
                 return False, _invalid(known)

@@ -114,11 +114,15 @@ class ActiveRuns:
 
 @value_class
 class VisibleRuns:
-    """The runs that a caller may read: those of some jobs, of jobs whose ids begin so, or of some hosts."""
+    """The runs that a caller may read: those of some jobs, of jobs whose ids begin so, or of some hosts.
+
+    :param jobs_of_hosts: job ids, each with a host: the runs of that job that this host has run
+    """
 
     job_ids: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    jobs_of_hosts: tuple[tuple[str, str], ...] = ()
 
 
 @value_class

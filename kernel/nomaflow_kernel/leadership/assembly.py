@@ -198,7 +198,7 @@ class Kernel:
         """Read the kernel's own jobs file again."""
         _LOG.info("reading the jobs file again")
         self._audit.happened("ReloadJobsFile", KERNEL, target="kernel", note="on a signal")
-        await self._catalogue.reload_jobs_file()
+        await self._catalogue.reload_jobs_file(explicit=True)
 
     async def stop(self, *, fast: asyncio.Event) -> None:
         """Stop every part, without waiting for steps: they continue in their hosts.

@@ -77,6 +77,7 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
     guard = Guard(
         job=targets.job,
         jobs=targets.jobs,
+        run=targets.run,
         runs=targets.runs,
         host=targets.knows_host,
         quotas=Quotas(limits=parts.settings.access.quotas, clock=parts.clock),

@@ -8,7 +8,7 @@ from nomaflow_kernel.access.grants import Target
 from nomaflow_kernel.access.guard import RunFacts
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.history.ids import is_run_id
-from nomaflow_kernel.history.port import RunSubject, Store
+from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.rpc.catalogue_calls import target_of
 
@@ -29,8 +29,18 @@ class Targets:
         return None if job is None else target_of(job)
 
     def jobs(self) -> Iterable[Target]:
-        """Return what each job of the catalogue stands for."""
-        return map(target_of, self._catalogue.jobs())
+        """Return what each job stands for whose runs its present tags are for; see :meth:`run`."""
+        return (target_of(job) for job in self._catalogue.jobs() if not (job.foreign or job.unaccepted))
+
+    def run(self, job_id: str, host: str) -> Target:
+        """Return what a run of a job stands for that a host has run.
+
+        The job's present tags count only if it is the same host's: whoever brings a job now does not open what others
+        have run under its id.
+        """
+        job = self._catalogue.job(job_id)
+        tags = () if job is None or job.unaccepted or job.host != host else target_of(job).tags
+        return Target(job_id=job_id, host=host, tags=tags)
 
     def knows_host(self, host: str) -> bool:
         """Return whether there is a host of a name."""
@@ -39,8 +49,4 @@ class Targets:
     async def runs(self, run_ids: Sequence[str]) -> Mapping[str, RunFacts]:
         """Return the job of each run that there is, and who triggered it, by run id."""
         subjects = await self._store.run_subjects([each for each in run_ids if is_run_id(each)])
-        return {each.run_id: (self._of_run(each), each.author) for each in subjects}
-
-    def _of_run(self, subject: RunSubject) -> Target:
-        job = self.job(subject.job_id)
-        return Target(job_id=subject.job_id, host=subject.host, tags=() if job is None else job.tags)
+        return {each.run_id: (self.run(each.job_id, each.host), each.author) for each in subjects}

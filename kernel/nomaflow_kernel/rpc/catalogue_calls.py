@@ -170,7 +170,7 @@ class CatalogueCalls:
 
     async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
-        load = await self._catalogue.reload_jobs_file()
+        load = await self._catalogue.reload_jobs_file(explicit=True)
         own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
         if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)

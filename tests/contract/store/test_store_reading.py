@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import Place
 
@@ -74,6 +76,11 @@ async def test_a_list_holds_what_its_caller_may_read(store: SqlStore) -> None:
     assert await seen(both, host="g") == [6, 0]
     assert await seen(both, states=(RunState.FAILED, RunState.RUNNING)) == [6, 0]
     assert await seen(both, states=(RunState.SUCCEEDED,)) == []
+    pairs = VisibleRuns(jobs_of_hosts=(("a.one", "g"), ("c", "g"), ("b", "h")))
+    assert await seen(pairs) == [6, 0]
+    assert await seen(pairs, job_id="c") == []
+    assert await seen(pairs, host="h") == []
+    assert await seen(replace(pairs, hosts=("h",)), states=(RunState.RUNNING, RunState.QUEUED)) == [11, 6, 5]
     pages, before = [], ""
     while True:
         page = await store.list_runs(RunFilter(visible=both), before=before, limit=2)

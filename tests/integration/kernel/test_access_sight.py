@@ -99,8 +99,12 @@ async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
                 return await owner.code("ForgetHost", host="teama") is _CODE.OK
 
             await eventually(forgotten)
-            moved = {"jobs": [*jobs("a")["jobs"], *jobs("b")["jobs"]]}
-            await world.hosts["b"].introduce(manifest("teamb", moved), explicit=True)
+            await world.join("tag", grants=("read tag:one",))
+            for at in ({"host": "teama"}, {}):
+                moved = {"jobs": [*({**job, **at} for job in jobs("a")["jobs"]), *jobs("b")["jobs"]]}
+                await world.hosts["b"].introduce(manifest("teamb", moved), explicit=True)
+                await eventually(lambda: _lists_job(world.as_("tag"), "a.one"))
+                await _sees_only(world.as_("tag"), world.runs["b"], not_=world.runs["a"], job_id="a.one")
             await eventually(lambda: _lists_job(ben, "a.one"))
             assert await ben.code("GetRun", run_id=world.runs["a"]) is _CODE.PERMISSION_DENIED
             assert [run.run_id for run in (await ben("ListRuns")).runs] == [world.runs["b"]]
@@ -112,6 +116,28 @@ async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
                     break
             stream.cancel()
             assert run_ids - {""} == {world.runs["b"]}
+
+
+async def test_tags_of_a_job_that_another_host_owns_open_none_of_its_runs() -> None:
+    """A team that brings another team's job id with a tag of its own shows nobody the runs of that job."""
+    with kernel_of_two_teams() as running:
+        async with AsyncExitStack() as stack:
+            world = await AccessWorld(running=running).start(stack)
+            claimed = [{**job, "tags": ["ta"]} for job in (*jobs("a")["jobs"], *jobs("b")["jobs"])]
+            await world.hosts["a"].introduce(manifest("teama", {"jobs": claimed}), explicit=True)
+            await world.join("tag", roles=("operator tag:ta",))
+            as_ = world.as_("tag")
+            await eventually(lambda: _lists_job(as_, "a.one"))
+            await _sees_only(as_, world.runs["a"], not_=world.runs["b"], job_id="b.one")
+
+
+async def _sees_only(as_: Any, run_id: str, *, not_: str, job_id: str) -> None:
+    """Check that a caller sees one run and not the other: in lists, alone, and as the newest of its job."""
+    assert [run.run_id for run in (await as_("ListRuns")).runs] == [run_id]
+    assert await as_.code("GetRun", run_id=run_id) is _CODE.OK
+    assert await as_.code("GetRun", run_id=not_) is _CODE.PERMISSION_DENIED
+    listed = (await as_("ListJobs")).jobs
+    assert not [job for job in listed if job.job_id == job_id and job.HasField("last_run")]
 
 
 async def _lists_job(as_: Any, job_id: str) -> bool:

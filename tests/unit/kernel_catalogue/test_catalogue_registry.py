@@ -69,31 +69,38 @@ def test_a_removed_job_still_belongs_to_its_host() -> None:
 
 
 def test_forgetting_a_host_releases_its_ids() -> None:
-    """A job that waited for the id takes it, without the problem; the others are gone."""
+    """A job that waited for the id does not take it by itself; its host gets it when it introduces its jobs again."""
     catalogue = Catalogue()
     _introduce(catalogue, "a", _load("a", "x", "y"))
     _introduce(catalogue, "b", _load("b", "x", callable="m:g"))
     change = catalogue.drop("a")
-    assert (change.changed, change.removed) == (("x",), ("y",))
+    assert (change.added, change.changed, change.removed) == ((), (), ("x", "y"))
+    assert catalogue.job("x") is None
+    [waiting] = catalogue.jobs()
+    assert (waiting.foreign, waiting.runnable, waiting.owner) == (True, False, "")
+    [problem] = waiting.loaded.problems
+    assert (problem.code, problem.is_error) == ("id_of_another_host", True)
+    assert "'x' is free" in problem.message
+    assert "nomaflow reload b" in problem.fix
+    assert not catalogue.drop("never seen")
+    change = _introduce(catalogue, "b", _load("b", "x", "y", callable="m:g"))
+    assert (change.added, change.disabled) == (("x", "y"), ())
     entry = catalogue.job("x")
     assert entry is not None
-    assert entry.host == "b"
-    assert entry.runnable
-    assert entry.loaded.problems == ()
-    assert catalogue.job("y") is None
-    assert not catalogue.drop("never seen")
-    assert _introduce(catalogue, "b", _load("b", "x", "y", callable="m:g")).disabled == ()
+    assert (entry.host, entry.runnable, entry.loaded.problems) == ("b", True, ())
 
 
 def test_the_next_owner_is_named_to_those_who_still_wait() -> None:
-    """The first of two hosts waiting for an id gets it, and the other learns the new owner."""
+    """The first of two hosts waiting for an id that is introduced again gets it; the other learns the new owner."""
     catalogue = Catalogue()
     for host in ("a", "b", "c"):
         _introduce(catalogue, host, _load(host, "x"))
     catalogue.drop("a")
+    assert [entry.host for entry in catalogue.jobs() if entry.foreign] == ["b", "c"]
+    _introduce(catalogue, "c", _load("c", "x"))
     waiting = [entry for entry in catalogue.jobs() if entry.foreign]
-    assert [entry.host for entry in waiting] == ["c"]
-    assert ["'b'" in problem.message for problem in waiting[0].loaded.problems] == [True]
+    assert [entry.host for entry in waiting] == ["b"]
+    assert ["'c'" in problem.message for problem in waiting[0].loaded.problems] == [True]
 
 
 def test_ownership_known_from_earlier_holds() -> None:

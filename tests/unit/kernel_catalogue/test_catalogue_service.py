@@ -183,7 +183,7 @@ CENTRAL = '[[jobs]]\nid = "{id}"\nhost = "team"\n[[jobs.steps]]\ncallable = "m:f
 
 
 async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) -> None:
-    """A host that brings the same id later does not get it by the next start; without the file it does."""
+    """A host that brings the same id later does not get it by the next start; without the file a reload gets it."""
     stage.file.write_text(CENTRAL.format(id="good"))
     first = await stage.start(with_file=True)
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
@@ -194,7 +194,55 @@ async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) 
     events = await stage.store.events_after(0, limit=100, kinds=["job"])
     assert [event.kind for event in events if event.job_id == "good"] == ["job.changed", "job.refused"]
     without = await stage.start()
-    assert [each for each in shown(without) if each[0] == "good"] == [("good", "team", [])]
+    assert [each for each in shown(without) if each[0] == "good"] == expected[1:]
+    await without.introduce("team", digest="m1", manifest=manifest(), explicit=True)
+    for catalogue in (without, await stage.start()):
+        assert [each for each in shown(catalogue) if each[0] == "good"] == [("good", "team", [])]
+
+
+async def test_a_claim_that_waits_gets_no_job_by_itself(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A freed id is nobody's, over starts and new checks too, until a host's jobs are introduced again on purpose."""
+    first = await stage.start()
+    await first.introduce("owner", digest="o1", manifest=manifest("owner"), explicit=False)
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    assert list(await first.forget("owner")) == ["bad", "good", "warned"]
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    second = await stage.start()
+    monkeypatch.setattr(kept, "_checks", lambda: "a later version")
+    third = await stage.start()
+    for catalogue in (first, second, third, await stage.start()):
+        assert [(entry.job_id, entry.foreign) for entry in catalogue.jobs()] == [
+            ("bad", True), ("good", True), ("warned", True),
+        ]  # fmt: skip
+        assert catalogue.job("good") is None
+        for entry in catalogue.jobs():
+            assert "claim the id: nomaflow reload team" in str([problem.fix for problem in entry.loaded.problems])
+    assert [each.owned_job_ids for each in await stage.store.manifests()] == [frozenset()]
+    _, disabled = await third.introduce("team", digest="m1", manifest=manifest(), explicit=True)
+    assert disabled == ("bad",)
+    for catalogue in (third, await stage.start()):
+        job = catalogue.job("good")
+        assert job is not None
+        assert (job.host, job.runnable) == ("team", True)
+
+
+async def test_the_kernel_s_own_file_claims_a_freed_id_by_a_reload(stage: Stage) -> None:
+    """Neither forgetting a host nor a start gives the file the id; asking for a reload does, for good."""
+    first = await stage.start()
+    await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    stage.file.write_text(CENTRAL.format(id="good"))
+    second = await stage.start(with_file=True)
+    await second.forget("team")
+    await second.reload_jobs_file()
+    third = await stage.start(with_file=True)
+    for catalogue in (second, third):
+        assert catalogue.job("good") is None
+        assert catalogue.jobs()[0].loaded.problems[-1].fix.endswith("claim the id: nomaflow reload")
+    await third.reload_jobs_file(explicit=True)
+    for catalogue in (third, await stage.start(with_file=True)):
+        job = catalogue.job("good")
+        assert job is not None
+        assert job.valid
 
 
 async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stage: Stage) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select, union, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, literal, select, union, union_all
 
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.port import ActiveRuns, RunDetail, RunFilter, RunPage, RunSubject, VisibleRuns
@@ -152,12 +152,18 @@ def _newest_visible(
     if filter.job_id:
         job_ids &= {filter.job_id}
     hosts = set(visible.hosts) & {filter.host} if filter.host else visible.hosts
-    states: list[RunState | None] = [*sorted(set(filter.states))] or [None]
-    walks = [
-        [*kept, whose, *([runs.c.state == state.value] if state else [])]
-        for whose in [*(runs.c.job_id == each for each in sorted(job_ids)), *(runs.c.host == each for each in hosts)]
-        for state in states
+    pairs = sorted(
+        (job_id, host)
+        for job_id, host in set(visible.jobs_of_hosts)
+        if filter.job_id in ("", job_id) and filter.host in ("", host) and job_id not in job_ids
+    )
+    whose = [
+        *(runs.c.job_id == each for each in sorted(job_ids)),
+        *(runs.c.host == each for each in hosts),
+        *(and_(runs.c.job_id == job_id, runs.c.host == host) for job_id, host in pairs),
     ]
+    states: list[RunState | None] = [*sorted(set(filter.states))] or [None]
+    walks = [[*kept, which, *([runs.c.state == state.value] if state else [])] for which in whose for state in states]
     found: set[str] = set()
     for start in range(0, len(walks), _WALKS):
         parts = [
