@@ -12,7 +12,7 @@ from typing import Any
 
 from nomaflow_api.addresses import host_and_port, is_tcp
 
-__all__ = ["JOIN_PREFIX", "KINDS", "JoinString", "JoinStringError"]
+__all__ = ["JOIN_PREFIX", "KINDS", "JoinString", "JoinStringError", "certificates_in"]
 
 JOIN_PREFIX = "nfj1."
 KINDS = ("user", "service", "host")
@@ -82,6 +82,11 @@ class JoinString:
             name=_matching(value, "name", _NAME),
             secret=_matching(value, "secret", _SECRET),
         )
+
+
+def certificates_in(pem: str) -> frozenset[str]:
+    """Return the certificates of a PEM text, to compare them: white space and what is between them do not matter."""
+    return frozenset("".join(each.split()) for each in _CERTIFICATE.findall(pem))
 
 
 def _addresses(value: Any) -> tuple[str, ...]:

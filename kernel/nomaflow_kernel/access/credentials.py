@@ -186,17 +186,24 @@ class Credentials:
             self._check_kind(order)
             return await self._made(order, created_by=created_by)
 
+    def join_of(self, secret: str) -> TokenRecord:
+        """Return the token of a join string's secret, which has a use left; this is none.
+
+        :raises NotAuthenticated: if it is unknown, used up, expired or revoked
+        """
+        held = self._by_hash.get(hash_of(secret))
+        if held is None or not held.record.joins or not self._is_good(held.record) or not held.record.uses_left:
+            raise NotAuthenticated
+        return held.record
+
     async def use_join(self, secret: str) -> TokenRecord:
         """Use the secret of a join string once; return its token.
 
         :raises NotAuthenticated: if it is unknown, used up, expired or revoked
         """
-        wanted = hash_of(secret)
         async with self._changing:
-            held = self._by_hash.get(wanted)
-            if held is None or not held.record.joins or not self._is_good(held.record) or not held.record.uses_left:
-                raise NotAuthenticated
-            used = replace(held.record, uses_left=held.record.uses_left - 1, last_used_at_us=self._minute())
+            join = self.join_of(secret)
+            used = replace(join, uses_left=(join.uses_left or 1) - 1, last_used_at_us=self._minute())
             await self._store.keep_tokens((used,))
             self._hold(used)
             if not used.uses_left:
@@ -270,7 +277,8 @@ class Credentials:
         """
         async with self._changing:
             tokens = [each for each in self.tokens() if target in (each.token_id, _principal_name(each))]
-            serials = {target.lower()} & self._certificates.keys()
+            # Serials are kept as numbers; other programs print whole bytes, often in upper case.
+            serials = {target.lower().lstrip("0")} & self._certificates.keys()
             serials |= {each.serial for each in self._certificates.values() if f"host:{each.host}" == target}
             if not tokens and not serials:
                 raise UnknownCredential(target)

@@ -34,6 +34,7 @@ _HOST_URI = "nomaflow:host:"
 _AUTHORITY_DAYS, _SERVER_DAYS, _HOST_DAYS = 3652, 90, 30
 _BACKDATED = timedelta(days=2)  # a host whose clock is a day behind must find them valid
 _CSR_BYTES = 16_384
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _AUTHORITY_WARNING = timedelta(days=180)
 
 
@@ -294,9 +295,14 @@ def _requested_key(csr_pem: str) -> _PublicKey:
         raise SigningRefused("the signing request is not signed with its own key")
     if isinstance(key, rsa.RSAPublicKey) and 2048 <= key.key_size <= 4096:
         return key
-    if isinstance(key, ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey):
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
         return key
-    raise SigningRefused("the key of the signing request is of no accepted kind; expected P-256")
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    raise SigningRefused(
+        "the key of the signing request is of no accepted kind; "
+        "expected P-256, P-384, P-521, Ed25519, or RSA of 2048 to 4096 bits"
+    )
 
 
 def _server_names(names: Iterable[str]) -> list[x509.GeneralName]:

@@ -101,7 +101,10 @@ class Enrolment:
         try:
             if len(request.secret) > _LONGEST_SECRET:
                 raise NotAuthenticated
-            # A request that cannot be signed must not use up the string.
+            # A request that is not what the string is for, or cannot be signed, must not use it up.
+            join = self._credentials.join_of(request.secret)
+            if bool(request.csr_pem) != (join.kind == "host"):
+                raise NotAuthenticated
             if request.csr_pem:
                 self._certificates.authority.check_request(request.csr_pem)
             join = await self._credentials.use_join(request.secret)

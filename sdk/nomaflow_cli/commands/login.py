@@ -12,7 +12,7 @@ import typer
 
 from nomaflow.client import ClientError, Profile, ProfileFolder
 from nomaflow.client.profiles import DEFAULT_PROFILE
-from nomaflow_api.join_string import JoinString, JoinStringError
+from nomaflow_api.join_string import JoinString, JoinStringError, certificates_in
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, ProfileOption, local_command
 from nomaflow_cli.kernel_access import client_failure, quiet_grpc
@@ -34,12 +34,16 @@ def login(
     folder, name = ProfileFolder.of(os.environ), profile or DEFAULT_PROFILE
     join = _read(file)
     try:
-        _check_free(folder, name, join)
+        before = folder.read(name) if folder.path(name).exists() else None
+        if before is not None and not _same_authorities(before, join):
+            raise _other_kernel(before)
         with quiet_grpc():
             from nomaflow.client.enrolment import enrol
         enrolled = asyncio.run(enrol(join))
     except ClientError as error:
         raise client_failure(error) from None
+    if before is not None and before.kernel_id != enrolled.kernel_id:
+        raise _other_kernel(before, "; the join string is used up")
     kept = Profile(
         name=name,
         principal=enrolled.name,
@@ -102,17 +106,19 @@ def _read(file: str) -> JoinString:
     return join
 
 
-def _check_free(folder: ProfileFolder, name: str, join: JoinString) -> None:
-    """Check that a profile of that name, if there is one, is of the same kernel: nobody loses a login by mistake.
+def _same_authorities(before: Profile, join: JoinString) -> bool:
+    """Return whether a profile knows all of a string's authorities; none are those that the system knows.
 
-    :raises CliError: if it is of another one
+    The profile may have more: of a replaced authority, a string has the new one only.
     """
-    if not folder.path(name).exists():
-        return
-    before = folder.read(name)
-    if join.authorities_pem and before.authorities_pem and join.authorities_pem not in before.authorities_pem:
-        raise CliError(
-            f"profile {name!r} is a login at another kernel, {before.address}",
-            reason="ALREADY_THERE",
-            fix=f"name another: --profile NAME; or remove that one: nomaflow logout --profile {name}",
-        )
+    known, given = certificates_in(before.authorities_pem), certificates_in(join.authorities_pem)
+    return given <= known if given else not known
+
+
+def _other_kernel(before: Profile, then: str = "") -> CliError:
+    """Return the error of a login that would replace one at another kernel: nobody loses a login by mistake."""
+    return CliError(
+        f"profile {before.name!r} is a login at another kernel, {before.address}{then}",
+        reason="ALREADY_THERE",
+        fix=f"name another: --profile NAME; or remove that one: nomaflow logout --profile {before.name}",
+    )

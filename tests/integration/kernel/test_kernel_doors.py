@@ -137,6 +137,21 @@ async def test_a_request_that_cannot_be_signed_does_not_use_up_the_string(doors:
     assert answer.name == "teamf"
 
 
+async def test_a_request_that_is_not_for_the_string_does_not_use_it_up(doors: Doors) -> None:
+    """A host's string without a signing request, and a user's with one: no row would say whose it was."""
+    host = await host_string(doors, "teamg")
+    user = JoinString.decode(await create_token(doors, kind=_USER, name="gina", joins=True, roles=["viewer"]))
+    _, request = signing_request()
+    async with tls_channel(doors.joining, doors.authorities) as channel:
+        stub: Any = EnrolmentServiceStub(channel)
+        for secret, csr in ((host.secret, ""), (user.secret, request)):
+            error = await refusal(stub.Enrol(access.EnrolRequest(secret=secret, csr_pem=csr), timeout=DEADLINE))
+            assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert (await stub.Enrol(access.EnrolRequest(secret=user.secret), timeout=DEADLINE)).name == "gina"
+    _, answer = await join_as_host(doors, host.secret)
+    assert answer.name == "teamg"
+
+
 async def test_two_who_use_one_string_at_once_do_not_both_join(doors: Doors) -> None:
     string = await host_string(doors, "teamg")
     outcomes = await asyncio.gather(*(join_as_host(doors, string.secret) for _ in range(8)), return_exceptions=True)

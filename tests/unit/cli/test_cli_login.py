@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,7 @@ from cli_command import Command
 from fake_enrolment import FakeEnrolment
 from fake_kernel import FakeKernel
 from nomaflow.client import Profile, ProfileFolder
+from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 
 TOKEN = "nft1.secret"
@@ -182,6 +184,59 @@ async def test_a_login_at_another_kernel_is_not_overwritten(
     done = await command("logout")
     assert done.code == 2
     assert "there is test" in done.err
+
+
+@pytest.mark.parametrize("known", ["system", "string"])
+async def test_a_login_whose_authorities_only_the_system_knows_is_not_overwritten_either(
+    command: Command, door: FakeEnrolment, home: Path, tmp_path: Path, known: str
+) -> None:
+    """No authorities differ from some, on either side: the secret is not said, and the profile stays."""
+    own = "" if known == "system" else door.authority.file.read_text()
+    profile = Profile(
+        name="default", principal="bob", addresses=("tls://k:1",), authorities_pem=own, kernel_id="kernel-1", token="t"
+    )
+    folder = ProfileFolder(home)
+    folder.write(profile)
+    string = JoinString.decode(door.string(kind="user"))
+    (tmp_path / "string").write_text(replace(string, authorities_pem="" if own else string.authorities_pem).encode())
+    done = await command("login", str(tmp_path / "string"))
+    assert done.code == 2
+    assert "is a login at another kernel" in done.err
+    assert "--profile NAME" in done.err
+    assert "nomaflow logout" in done.err
+    assert door.requests == []
+    assert folder.read("default") == profile
+
+
+async def test_a_login_is_not_overwritten_by_a_kernel_of_another_id(
+    command: Command, door: FakeEnrolment, home: Path, tmp_path: Path
+) -> None:
+    """One authority may vouch for several kernels: the answer's id decides, before the profile is written."""
+    folder, own = ProfileFolder(home), door.authority.file.read_text()
+    profile = Profile(
+        name="default", principal="bob", addresses=("tls://k:1",), authorities_pem=own, kernel_id="k2", token="t"
+    )
+    folder.write(profile)
+    said = await login(command, door, tmp_path, code=2)
+    assert "is a login at another kernel" in said
+    assert "the join string is used up" in said
+    assert "nomaflow logout" in said
+    assert folder.read("default") == profile
+
+
+async def test_a_second_login_at_the_same_kernel_replaces_the_first(
+    command: Command, door: FakeEnrolment, home: Path, tmp_path: Path
+) -> None:
+    """Also where the kernel's authority was replaced meanwhile: the profile has it beside the old one."""
+    folder = ProfileFolder(home)
+    (tmp_path / "old").mkdir()
+    both = f"{door.authority.file.read_text()}\n{Authority(tmp_path / 'old').file.read_text()}"
+    profile = Profile(
+        name="default", principal="bob", addresses=("tls://k:1",), authorities_pem=both, kernel_id="kernel-1", token="t"
+    )
+    folder.write(profile)
+    await login(command, door, tmp_path)
+    assert folder.read("default").principal == "alice"
 
 
 def test_a_profile_that_others_can_read_is_not_used(home: Path) -> None:

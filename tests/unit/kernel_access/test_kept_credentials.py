@@ -193,6 +193,18 @@ async def test_a_withdrawal_names_a_token_a_certificate_a_principal_or_a_host(ke
             await credentials.revoke(unknown)
 
 
+@pytest.mark.parametrize("shown", ["0ABC{}", "0abc{}", "00{}"])
+async def test_a_serial_is_withdrawn_as_other_programs_print_it(kernel: Kernel, shown: str) -> None:
+    """`openssl x509 -serial` prints whole bytes in upper case; the kernel keeps the number alone."""
+    rest = "CD" * 19
+    serial = shown.format(rest).lower().lstrip("0")
+    await kernel.credentials.keep_certificate(certificate(kernel, serial=serial))
+    assert await kernel.credentials.revoke(shown.format(rest)) == ([], [serial])
+    for unknown in ("0", "00", "abc", "0x" + serial):
+        with pytest.raises(UnknownCredential):
+            await kernel.credentials.revoke(unknown)
+
+
 async def test_a_certificate_proves_one_name_until_it_ends(kernel: Kernel) -> None:
     """Another host's serial, an unknown one and an expired one prove nothing."""
     credentials = kernel.credentials

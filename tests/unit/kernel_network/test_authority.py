@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
@@ -133,6 +134,26 @@ def test_a_host_gets_the_name_that_it_is_given_and_no_other(authority: Authority
     assert found.not_valid_after_utc.timestamp() == signed.not_after_us / 1e6
     assert timedelta(days=29) < found.not_valid_after_utc - datetime.now(UTC) < timedelta(days=31)
     found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.own_pem.encode()))
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1()], ids=lambda one: one.name)
+def test_a_key_of_a_usual_curve_is_signed(authority: Authority, curve: ec.EllipticCurve) -> None:
+    key = ec.generate_private_key(curve)
+    found = x509.load_pem_x509_certificate(authority.sign_host(request_of(key), "teamb").chain_pem.encode())
+    assert found.public_key() == key.public_key()
+
+
+@pytest.mark.parametrize(
+    "curve", [ec.SECP192R1(), ec.SECP224R1(), ec.SECP256K1(), ec.BrainpoolP256R1()], ids=lambda one: one.name
+)
+def test_a_key_of_a_weak_or_unusual_curve_is_refused(authority: Authority, curve: ec.EllipticCurve) -> None:
+    try:
+        key = ec.generate_private_key(curve)
+    except UnsupportedAlgorithm:
+        pytest.skip("this machine's OpenSSL does not know the curve, so it cannot read such a request either")
+    for use in (authority.check_request, lambda csr: authority.sign_host(csr, "teamb")):
+        with pytest.raises(SigningRefused, match="of no accepted kind"):
+            use(request_of(key))
 
 
 def test_a_host_whose_clock_is_a_day_behind_finds_its_certificate_valid(authority: Authority) -> None:
