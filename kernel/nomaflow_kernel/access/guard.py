@@ -176,14 +176,13 @@ class Guard:
     async def _check_run(self, rule: Rule, run_id: str, caller: Caller) -> None:
         found = (await self._runs((run_id,))).get(run_id)
         assert rule.verb is not None
-        verb = rule.verb
         if found is None:
             permitted = _may_know(caller.principal)
         else:
             target, author = found
+            permitted = caller.principal.may(rule.verb, target)
             if rule.others is not None and author != str(caller.principal):
-                verb = rule.others
-            permitted = caller.principal.may(verb, target)
+                permitted = permitted and caller.principal.may(rule.others, target)
         if not permitted:
             raise NotPermitted(caller.principal, rule.verb, run_id)  # the same words whether there is such a run or not
 

@@ -40,7 +40,7 @@ class Rule:
 
     :param verb: the verb it needs; None if any principal may call it
     :param changes: whether it changes something, and so is in the audit
-    :param others: the verb instead for a run that another principal triggered; None for the same
+    :param others: a second verb that it needs for a run that another principal triggered; None for no other
     :param open: whether it may be called without a credential
     """
 

@@ -29,6 +29,7 @@ __all__ = [
     "SecretParams",
     "SecretParamsUnreadable",
     "SecretsUnavailable",
+    "carries_sealed",
     "hidden",
     "secret_keys",
 ]
@@ -169,6 +170,12 @@ class SecretParams:
             raise SecretsUnavailable(
                 f"secret params cannot be encrypted: the key {str(self._file)!r} cannot be used: {why}"
             ) from None
+
+
+def carries_sealed(request: RunRequest) -> bool:
+    """Return whether a request has sealed values, in whichever layer."""
+    layers = (request.inherited, request.params, *request.op_kwargs.values())
+    return any(_is_sealed(value) for layer in layers for value in layer.values())
 
 
 def secret_keys(text: str, names: Collection[str]) -> tuple[str, ...]:

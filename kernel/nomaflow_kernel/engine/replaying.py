@@ -8,25 +8,56 @@ from itertools import islice
 from typing import Any
 
 from nomaflow_api.near_names import near_name
-from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal
+from nomaflow_kernel.access.secret_params import carries_sealed
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RunNotTerminal
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.port import RunDetail
-from nomaflow_kernel.history.records import AttemptRecord, RunRequest
+from nomaflow_kernel.history.records import AttemptRecord, RunRecord, RunRequest, author_of
 from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["replay_layers", "unknown_name"]
+__all__ = ["check_bringer", "replay_layers", "unknown_name"]
 
 _SEARCHED = 200
 """The most names among which a near one is looked for: a thousand triggers of one call may each misspell a step."""
 _LISTED = 20
+_NOBODY = "(nobody)"
+"""Stands for the author of secrets that no principal gave, such as those of a called run. No principal has the name."""
+
+
+def check_bringer(run: RunRecord, job: Job | None) -> None:
+    """Check that the host that has a run's job today is the one whose definition the run has.
+
+    Otherwise that host would run the code and the values of another, and get its secret params.
+
+    :param job: the job of today; None if nobody has its id: then only what ran on its own host may wait for that one
+    :raises JobUnavailable: if it is another one, or nothing tells
+    """
+    request = run.request
+    known = not request.of_other_host or bool(request.brought_by)
+    bringer = request.brought_by or run.host
+    if job is None:
+        same = bringer == run.host
+    elif job.loaded.host:
+        same = bringer == job.loaded.host
+    else:
+        # Of the kernel's own file. A run without a host is of that file too; another may be, and stays where it ran.
+        same = bringer == run.host and run.host in ("", job.host)
+    if not (known and same):
+        raise JobUnavailable(
+            run.job_id,
+            f"run {run.run_id} is of a time when the job belonged to another host, whose code and values are not "
+            "taken over; trigger the job as it is now",
+        )
 
 
 def replay_layers(definition: JobDefinition, detail: RunDetail, command: TriggerCommand) -> RunRequest:
     """Return the layers of a replay: those of the replayed run, with the command's values on top.
 
     :raises RunNotTerminal: if the run has not finished
-    :raises BadRequest: if the run does not have the step to start from, or no step of it failed
+    :raises BadRequest: if the run does not have the step to start from, no step of it failed, or values are changed
+        and secrets that somebody else gave would go along
     """
     if detail.run.state not in RUN_TERMINAL:
         raise RunNotTerminal(detail.run.run_id, detail.run.state)
@@ -34,7 +65,7 @@ def replay_layers(definition: JobDefinition, detail: RunDetail, command: Trigger
     op_kwargs = {step: dict(values) for step, values in old.op_kwargs.items()}
     for step, values in new.op_kwargs.items():
         op_kwargs.setdefault(step, {}).update(values)
-    return replace(
+    layers = replace(
         old,
         params={**old.params, **new.params},
         params_of_files=tuple(key for key in old.params_of_files if key not in new.params),
@@ -43,6 +74,26 @@ def replay_layers(definition: JobDefinition, detail: RunDetail, command: Trigger
         allow_overlap=False,
         traceparent=new.traceparent,
     )
+    return replace(layers, sealed_by=_sealed_by(layers, detail.run, command))
+
+
+def _sealed_by(layers: RunRequest, run: RunRecord, command: TriggerCommand) -> str:
+    """Return who gave the secret params that a replay repeats; empty for its author.
+
+    :raises BadRequest: if neither he nor the owner changes values beside them: they could take the secrets anywhere
+    """
+    if not carries_sealed(layers):
+        return ""
+    giver = run.request.sealed_by or author_of(run.trigger.kind, run.trigger.by) or _NOBODY
+    if not command.request.params and not command.request.op_kwargs:
+        return giver
+    if command.author and command.author != giver:
+        raise BadRequest(
+            f"run {run.run_id} has secret params that somebody else gave, and they do not go along with "
+            "changed values; give them anew too, or replay the run without changes",
+            field="params_json" if command.request.params else "step_values",
+        )
+    return ""
 
 
 def _reuse(definition: JobDefinition, detail: RunDetail, command: TriggerCommand) -> Mapping[str, Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from nomaflow_kernel.engine import stopping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan, plan_run
-from nomaflow_kernel.engine.replaying import replay_layers, unknown_name
+from nomaflow_kernel.engine.replaying import check_bringer, replay_layers, unknown_name
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.port import ApplyResult, RunDetail, RunOfRequest
@@ -40,7 +40,8 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     :raises QuotaExceeded: if too many runs are waiting
     """
     draft = command.draft
-    if draft is None or (draft.job is not None and draft.job is not state.jobs.job(command.job_id)):
+    # A replay has no job of the catalogue: who has its id, and where it would run, is asked again.
+    if draft is None or draft.job is None or draft.job is not state.jobs.job(command.job_id):
         draft = draft_run(state, command)
     ignored = _check_keys(state, command, draft)
     if len(state.waiting) >= state.settings.max_waiting:
@@ -109,10 +110,13 @@ def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
         raise JobUnavailable(command.job_id, job.why_not_valid or "its definition is malformed")
     if job.loaded.held:
         raise JobUnavailable(command.job_id, job.loaded.held)
-    request = state.secrets.sealed(command.request, job.definition.secret_params)
-    if job.of_other_host:
-        request = replace(request, of_other_host=True)
+    request = _with_bringer(job, state.secrets.sealed(command.request, job.definition.secret_params))
     return _draft(job, job.definition, request, state.plan(job.definition, request))
+
+
+def _with_bringer(job: Job, request: RunRequest) -> RunRequest:
+    """Return the request of a run with the host that brought its job, if another one runs it."""
+    return replace(request, of_other_host=True, brought_by=job.loaded.host) if job.of_other_host else request
 
 
 def _draft(job: Job, definition: JobDefinition, request: RunRequest, plan: RunPlan) -> Draft:
@@ -129,15 +133,16 @@ def _draft(job: Job, definition: JobDefinition, request: RunRequest, plan: RunPl
 
 
 def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) -> Draft:
+    known = state.jobs.job(replayed.run.job_id)
+    check_bringer(replayed.run, known)
     definition = JobDefinition.from_json(replayed.definition)
     request = state.secrets.sealed(replay_layers(definition, replayed, command), definition.secret_params)
-    known = state.jobs.job(replayed.run.job_id)
     if known is not None and known.of_other_host:
         # The replayed definition may be one that the host of today would not have run.
         problem = state.jobs.objection(known, definition)
         if problem is not None:
             raise JobUnavailable(known.job_id, problem.message)
-        request = replace(request, of_other_host=True)
+        request = _with_bringer(known, request)
     return Draft(
         job=None,
         job_id=replayed.run.job_id,
@@ -297,7 +302,7 @@ def record_unrun(state: EngineState, batch: Batch, unrun: UnrunCommand) -> str |
     job = state.jobs.job(unrun.job_id)
     if job is None or job.definition is None:
         return None
-    request = RunRequest(preset=unrun.preset)
+    request = _with_bringer(job, RunRequest(preset=unrun.preset))
     cron = TriggerCommand(
         job_id=unrun.job_id, kind=TriggerKind.CRON, request=request, by="schedule", at_us=unrun.fold.first_us
     )

@@ -75,6 +75,8 @@ class RunRequest:
     :param inherited_of_files: the keys of ``inherited`` whose values are from the files of the host that runs it
     :param params_of_files: the same of ``params``: values that a call_job step of that host's files gives
     :param of_other_host: whether another host brought the job: then its own values are literal too
+    :param brought_by: that host; a definition without one is of the host that ran it, or of the kernel's own file
+    :param sealed_by: the principal that gave the secret params which a replay repeats; empty for the run's author
     :param op_kwargs: step name → tagged JSON object, the last layer
     :param switches: step name → switched on or off
     :param preset: name of a preset of the job, or empty
@@ -90,6 +92,8 @@ class RunRequest:
     inherited_of_files: Sequence[str] = ()
     params_of_files: Sequence[str] = ()
     of_other_host: bool = False
+    brought_by: str = ""
+    sealed_by: str = ""
     op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     switches: Mapping[str, bool] = field(default_factory=dict)
     preset: str = ""
@@ -112,6 +116,8 @@ class RunRequest:
             "inherited_of_files": list(self.inherited_of_files),
             "params_of_files": list(self.params_of_files),
             "of_other_host": self.of_other_host,
+            "brought_by": self.brought_by,
+            "sealed_by": self.sealed_by,
             "op_kwargs": {step: dict(values) for step, values in self.op_kwargs.items()},
             "switches": dict(self.switches),
             "preset": self.preset,

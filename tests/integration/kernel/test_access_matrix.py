@@ -42,7 +42,7 @@ ALLOWED: dict[str, dict[str, tuple[str, ...]]] = {
 class Row:
     """What one rpc needs.
 
-    :param verb: needed on the object; empty where any credential of a client will do
+    :param verb: needed on the object, two with a space between; empty where any credential of a client will do
     :param request: makes the request of an object, for a run without its id; None if it is about no single thing
     :param target: ``job``, ``run``, ``host``, or ``all`` for what only a grant of everything allows
     """
@@ -65,7 +65,7 @@ KERNEL_ROWS: dict[str, Row] = {
     "TriggerRun": Row("trigger", "job", lambda x: kernel.TriggerRunRequest(job_id=_job(x), validate_only=True)),
     "TriggerRuns": Row("trigger", "items"),
     "CancelRun": Row("cancel", "run", lambda x: kernel.CancelRunRequest(run_id=f"run {x}")),
-    "ReplayRun": Row("operate", "run", lambda x: kernel.ReplayRunRequest(run_id=f"run {x}")),
+    "ReplayRun": Row("trigger operate", "run", lambda x: kernel.ReplayRunRequest(run_id=f"run {x}")),
     "GetRun": Row("read", "run", lambda x: kernel.GetRunRequest(run_id=f"run {x}")),
     "ListRuns": Row("read", "list"),
     "WatchRun": Row("read", "run", lambda x: kernel.WatchRunRequest(run_id=f"run {x}")),
@@ -143,7 +143,8 @@ def expected(principal: str, row: Row, name: str) -> str:
     if principal == "anyone":
         return "UNAUTHENTICATED"
     verbs = ALLOWED[principal].get(name, ())
-    if row.verb not in verbs and f"{row.verb} on {row.target}" not in verbs:
+    needed = row.verb.split() or [""]
+    if any(verb not in verbs and f"{verb} on {row.target}" not in verbs for verb in needed):
         return "PERMISSION_DENIED"
     return "NOT_FOUND" if name == "none" else "OK"
 

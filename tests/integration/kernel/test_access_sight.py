@@ -243,7 +243,7 @@ async def test_each_item_of_a_batch_is_permitted_or_refused_alone(world: AccessW
     assert started.run.trigger.by == "ann"
 
 
-async def test_a_replay_of_ones_own_run_needs_trigger_and_of_anothers_operate(world: AccessWorld) -> None:
+async def test_a_replay_of_ones_own_run_needs_trigger_and_of_anothers_operate_too(world: AccessWorld) -> None:
     """Who may start a job may start it again, with the values of his own run, and not with another's."""
     await world.join("tri", grants=("trigger job:a.*", "cancel job:a.*", "read job:a.*"))
     tri, owner = world.as_("tri"), world.as_("owner")
@@ -255,6 +255,8 @@ async def test_a_replay_of_ones_own_run_needs_trigger_and_of_anothers_operate(wo
     assert (await tri("GetRun", run_id=again)).run.trigger.by == "tri"
     assert await tri.code("ReplayRun", run_id=world.runs["a"]) is _CODE.PERMISSION_DENIED
     assert await world.as_("ann").code("ReplayRun", run_id=world.runs["a"]) is _CODE.OK
+    await world.join("ops", grants=("operate job:a.*", "trigger job:b.*", "read job:a.*"))
+    assert await world.as_("ops").code("ReplayRun", run_id=world.runs["a"]) is _CODE.PERMISSION_DENIED
     await owner("Resume", job_id="a.one")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from teams_kernel import PATIENCE, Team, TeamsKernel, job, refusal, started, succeeded
+import grpc
+import pytest
+from teams_kernel import PATIENCE, Team, TeamsKernel, job, reason_of, refusal, started, succeeded
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.call_errors import REASONS
@@ -273,3 +275,72 @@ async def test_calls_within_a_host_keep_the_origin_of_values(teams: TeamsKernel)
     again = kernel.ReplayRunRequest(run_id=letter.run_id, params_json=b'{"step": "${Y}"}')
     await teams.client.ReplayRun(again, timeout=10)
     assert set((await b.letter(2)).literal_kwargs) == {"asked", "both", "step"}
+
+
+async def _forget(teams: TeamsKernel, team: Team) -> None:
+    await team.leave()
+    async with asyncio.timeout(PATIENCE):
+        while teams.sessions.of_host(team.host):
+            await asyncio.sleep(0.01)
+    await teams.client.ForgetHost(kernel.ForgetHostRequest(host=team.host), timeout=10)
+
+
+async def _done(teams: TeamsKernel, team: Team, job_id: str, count: int = 1) -> str:
+    """Run a job and return the run's id."""
+    run_id = await teams.run(job_id)
+    await team.report((await team.order(count)).attempt_key, started(), succeeded())
+    await teams.reaches(run_id, RunState.SUCCEEDED)
+    return run_id
+
+
+async def _replay_refused(teams: TeamsKernel, run_id: str) -> None:
+    values = [kernel.StepValues(step="one", op_kwargs_json=b'{"cmd": "id"}')]
+    for changes in ([], values):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=run_id, step_values=changes), timeout=10)
+        assert reason_of(caught.value) == "JOB_DISABLED"
+        assert "when the job belonged to another host" in (caught.value.details() or "")
+        assert "trigger the job as it is now" in (caught.value.details() or "")
+
+
+async def test_a_run_of_an_id_that_another_host_has_now_is_not_replayed_there(teams: TeamsKernel) -> None:
+    """The old owner's definition, code and values are not run by the new one, on whichever host they ran."""
+    a, b = await _two(teams, accepts=True)
+    wild = [{"name": "one", "callable": "subprocess:getoutput", "op_kwargs": {"cmd": "${SECRET}"}}]
+    await a.introduce(
+        [job("b.nightly", steps=wild), job("b.aimed", host="teamb")], offers=("subprocess:getoutput", "m:f")
+    )
+    runs = [await _done(teams, a, "b.nightly"), await _done(teams, b, "b.aimed")]
+    await _forget(teams, a)
+    # While nobody has the id, what ran on its own host may wait for that one; what was let in elsewhere may not.
+    await _replay_refused(teams, runs[1])
+    await b.introduce([job("b.job"), job("b.nightly"), job("b.aimed")], accept_jobs_from=["teama"])
+    for run_id in runs:
+        await _replay_refused(teams, run_id)
+    await asyncio.sleep(0.05)
+    assert len(b.orders) == 1
+    mine = await _done(teams, b, "b.nightly", 2)
+    await teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=mine), timeout=10)
+    assert (await b.order(3)).callable == "m:f"
+
+
+async def test_a_run_of_a_job_that_its_owner_moved_is_replayed_where_it_is_now(teams: TeamsKernel) -> None:
+    """The definition is of the host that has the id, wherever it ran; the kernel's own file runs none of a host's."""
+    a, b = await _two(teams, accepts=True)
+    await a.introduce([job("a.moves")])
+    at_a = await _done(teams, a, "a.moves")
+    await a.introduce([job("a.moves", host="teamb")])
+    at_b = await _done(teams, b, "a.moves")
+    await teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=at_a), timeout=10)
+    key = (await b.order(2)).attempt_key
+    await b.report(key, started(), succeeded())
+    await a.introduce([job("a.moves")])
+    replay = await teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=at_b), timeout=10)
+    await a.report((await a.order(2)).attempt_key, started(), succeeded())
+    await teams.reaches(replay.run_id, RunState.SUCCEEDED)
+    await _forget(teams, a)
+    teams.jobs_file = teams.directory / "jobs.toml"
+    teams.jobs_file.write_text('[[jobs]]\nid = "a.moves"\nhost = "teamb"\n[[jobs.steps]]\ncallable = "m:f"\n')
+    await teams.restart()
+    for run_id in (at_a, at_b, replay.run_id):
+        await _replay_refused(teams, run_id)

@@ -12,7 +12,7 @@ import pytest
 from rig import Rig, failed, job, opened, step
 
 from nomaflow_kernel.access.secret_params import KEY_FILE, SecretParams, SecretsUnavailable, hidden
-from nomaflow_kernel.domain.errors import RequestIdReused
+from nomaflow_kernel.domain.errors import BadRequest, RequestIdReused
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.rpc.messages import run_detail_message
@@ -82,6 +82,32 @@ async def test_retries_replays_and_restarts_keep_it(rig: Rig) -> None:
     order = await host.dispatch(2)
     assert json.loads(opened(order).params_json) == {**GIVEN, "api_key": "another-one"}
     assert _in_files(rig) == _in_files(rig, "another-one") == []
+
+
+async def test_anothers_secret_goes_along_only_with_a_replay_that_changes_nothing(rig: Rig) -> None:
+    """Who may replay the runs of others sends their secrets nowhere else, nor by way of a replay of his own."""
+    _add(rig)
+    host = await rig.host()
+    alice, bob = {"author": "alice", "by": "alice"}, {"author": "bob", "by": "bob (for alice)"}
+    first = (await rig.trigger("a", params=GIVEN, **alice)).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    same = await rig.replay(first, **bob)
+    order = await host.dispatch(2)
+    assert json.loads(opened(order).params_json) == GIVEN
+    await host.finish(order.attempt_key)
+    changes: list[dict[str, Any]] = [{"params": {"plain": "elsewhere"}}, {"op_kwargs": {"one": {"plain": "elsewhere"}}}]
+    for run_id in (first, same):
+        for change in changes:
+            with pytest.raises(BadRequest, match=f"run {run_id} has secret params that somebody else gave"):
+                await rig.replay(run_id, **change, **bob)
+    anew = {"params": {"plain": "elsewhere", "api_key": "bobs-own", "many": []}}
+    anew_run = await rig.replay(same, **anew, **bob)
+    order = await host.dispatch(3)
+    assert json.loads(opened(order).params_json) == anew["params"]
+    await host.finish(order.attempt_key)
+    for count, (run_id, who) in enumerate(((same, alice), (anew_run, bob), (first, {"by": "owner"})), 4):
+        await rig.replay(run_id, **changes[0], **who)
+        await host.finish((await host.dispatch(count)).attempt_key)
 
 
 async def test_a_called_job_gets_it_sealed_too(rig: Rig) -> None:
