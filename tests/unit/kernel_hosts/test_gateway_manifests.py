@@ -85,7 +85,7 @@ async def test_a_manifest_becomes_the_catalogue_once(world: World) -> None:
 
 
 async def test_a_job_id_of_another_host_disables_that_one_job(world: World) -> None:
-    """The rest of the manifest serves; when the owner is forgotten its ids are free."""
+    """The rest of the manifest serves; when the owner is forgotten its ids are free for an explicit reload."""
     first, second = Session(world), Session(world)
     await first.attach()
     await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=10)
@@ -106,6 +106,10 @@ async def test_a_job_id_of_another_host_disables_that_one_job(world: World) -> N
     await eventually(lambda: world.sessions.hosts() == ["other"])
     released = (await world.client.ForgetHost(kernel.ForgetHostRequest(host="team"), timeout=10)).released_job_ids
     assert list(released) == ["a"]
+    for explicit in (False, True):
+        assert world.catalogue.job("a") is None
+        request.explicit = explicit
+        await world.gateway.IntroduceManifest(request, timeout=10)
     known = world.catalogue.job("a")
     assert known is not None
     assert (known.host, known.valid) == ("other", True)
