@@ -253,17 +253,14 @@ class ProjectSources:
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:
-    """Return the value of a variable, or the content of the file that NAME_FILE names.
+    """Return the value of a variable, or if that is not set or empty, the content of the file that NAME_FILE names.
 
-    :raises EnvironmentMissing: if there is neither, both are set, or the file cannot be read
+    :raises EnvironmentMissing: if there is neither, or the file cannot be read
     """
     value, file = environ.get(name), environ.get(f"{name}_FILE")
-    if value and file:
-        problem = f"the environment variables {name!r} and '{name}_FILE' are both set"
-        raise EnvironmentMissing(problem, fix="unset one of them: it is not clear which one is current")
+    if value or (value is not None and not file):
+        return value
     if not file:
-        if value is not None:
-            return value
         problem = f"the environment variable {name!r} is not set"
         raise EnvironmentMissing(problem, fix=f"set it for the host, or write ${{{name}:-default}}")
     try:

@@ -50,10 +50,9 @@ def test_a_file_stands_for_an_unset_variable(tmp_path: Path) -> None:
     assert resolve_text("<${DB:-x}>", {"DB_FILE": str(file)}) == "<x>"
 
 
-def test_a_variable_and_its_file_are_not_both_given(tmp_path: Path) -> None:
-    """As in Docker's own images, it is refused: nobody could say which of the two is current."""
-    with pytest.raises(EnvironmentMissing, match="'DB' and 'DB_FILE' are both set"):
-        resolve_text("${DB}", {"DB_FILE": str(tmp_path / "x"), "DB": "old"})
+def test_a_variable_counts_before_its_file(tmp_path: Path) -> None:
+    """The file is not even read."""
+    assert resolve_text("${DB}", {"DB_FILE": str(tmp_path / "x"), "DB": "set"}) == "set"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
