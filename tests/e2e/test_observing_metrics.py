@@ -80,6 +80,7 @@ def test_the_exports_are_the_tables(system: ProjectSystem) -> None:
     system.ask("run", "sleep")
     eventually(lambda: len(system.runs("ticks")) >= 2)
     eventually(lambda: value(scraped(system, "kernel"), "nomaflow_runs", state="QUEUED") == 1)
+    eventually(lambda: value(scraped(system, "kernel"), "nomaflow_runs_finished_total", state="SUCCEEDED") >= 4)
     for part, metrics in (("kernel", KERNEL_METRICS), ("host", HOST_METRICS)):
         found = scraped(system, part)
         exported = {name: (each.type, each.documentation) for name, each in found.items() if name[:8] != "process_"}

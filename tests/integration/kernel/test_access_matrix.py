@@ -108,6 +108,10 @@ async def world(running: Running) -> AsyncIterator[AccessWorld]:
         yield await AccessWorld(running=running).start(stack)
 
 
+_CROSSED = "Internal error from Core"
+"""The text of gRPC's own client if the kernel ends a stream while the first message is being written."""
+
+
 async def call(
     world: AccessWorld, principal: str, service: Any, name: str, request: Message | None = None
 ) -> tuple[str, str]:
@@ -135,6 +139,8 @@ async def call(
             code, text = "OK", ""
     except grpc.aio.AioRpcError as error:
         code, text = error.code().name, error.details() or ""
+    if text == _CROSSED:
+        return await call(world, principal, service, name, request)
     return code, text
 
 
