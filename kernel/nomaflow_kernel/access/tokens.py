@@ -1,4 +1,4 @@
-"""Tokens: their form, their names, and what is asked for when one is made."""
+"""Tokens: their form, their names, and the order of a new one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_project.reading.names import HOST_NAME
 
 __all__ = [
     "JOIN_SECONDS",
@@ -32,7 +33,6 @@ _SECRET_LENGTH = 43
 _ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 12
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _RESERVED = frozenset({"owner", "anyone", "kernel", "cron", "schedule"})
 _LONGEST_TOKEN = 10 * 365 * 86_400
 _LONGEST_JOIN = 30 * 86_400
@@ -55,7 +55,7 @@ class UnknownCredential(KernelError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenOrder:
-    """What is asked for when a token is made.
+    """A request for a token.
 
     :param kind: ``user``, ``service`` or ``host``
     :param joins: whether it is the secret of a join string; a host's always is
@@ -105,7 +105,7 @@ class TokenOrder:
 
     def _check_name(self) -> None:
         if self.kind == "host":
-            if not _HOST_NAME.fullmatch(self.name):
+            if not HOST_NAME.fullmatch(self.name):
                 raise BadRequest(
                     f"name is {self.name[:80]!r}, expected the name of a host: at most 64 lower-case letters, "
                     "digits, '-' or '_'",

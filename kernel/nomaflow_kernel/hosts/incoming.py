@@ -12,6 +12,7 @@ from nomaflow_api.v1.sealing import LetterError, open_inventory
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, LoadInfo, RefusedLoad, WorkerStatus
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
+from nomaflow_project.reading.names import HOST_NAME
 from nomaflow_project.reading.problems import Problem, Severity
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 
-_HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _INCARNATION = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _SENTENCE = 500
 _PROBLEMS = 20
@@ -59,7 +59,7 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
             kernel_min=PROTOCOL_MIN,
             kernel_max=PROTOCOL_MAX,
         )
-    if not _HOST.fullmatch(message.host):
+    if not HOST_NAME.fullmatch(message.host):
         raise BadRequest(
             f"host is {message.host[:80]!r}, expected 1 to 64 lower-case letters, digits, '-' and '_', "
             "beginning with a letter or digit",

@@ -14,7 +14,7 @@ from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
-from nomaflow_project.models.settings_file import HOST_NAME, HostSection
+from nomaflow_project.models.settings_file import HostSection
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
     ReferenceMissing,
@@ -26,6 +26,7 @@ from nomaflow_project.reading.environment import (
 )
 from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.names import HOST_NAME
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ProjectSources

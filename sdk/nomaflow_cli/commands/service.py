@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import os
 import pwd
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,8 @@ from nomaflow_cli.service import (
     write,
 )
 from nomaflow_cli.wording import printable
+from nomaflow_project.reading.names import HOST_NAME
 
-_HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _GROUP = typer.Typer(no_args_is_help=True)
 APP.add_typer(_GROUP, name="service", help="Run a project's kernel and hosts as systemd services.")
 
@@ -114,7 +113,7 @@ def _host_name(project: Path) -> str:
     :raises CliError: if the name of its folder is none for a host, so that a person has to give one
     """
     name = str(host_table(project).get("name") or project.name)
-    if not _HOST_NAME.fullmatch(name):
+    if not HOST_NAME.fullmatch(name):
         raise CliError(
             f"{name!r} is not a valid host name; expected at most 64 lower-case letters, digits, '-' and '_'",
             fix="name the host with --name, or in nomaflow.toml below [host]",

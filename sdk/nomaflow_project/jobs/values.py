@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -10,18 +9,18 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from nomaflow_project.cron import CronError, CronExpression, zone
+from nomaflow_project.reading.names import JOB_ID
 
 __all__ = ["Cron", "ExceptionNames", "JobId", "LogLevel", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _NAME_LENGTH = 128
 
 
 def is_job_id(text: str) -> bool:
     """Return True if ``text`` has the form of a job id."""
-    return _JOB_ID.fullmatch(text) is not None
+    return JOB_ID.fullmatch(text) is not None
 
 
 def _is_name(text: str) -> bool:

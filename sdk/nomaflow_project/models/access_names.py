@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+
+from nomaflow_project.reading.names import HOST_NAME, JOB_ID
 
 __all__ = ["BUILT_IN_ROLES", "VERBS", "split_grant", "split_scope"]
 
@@ -19,8 +20,6 @@ BUILT_IN_ROLES: Mapping[str, tuple[str, ...]] = {
 }
 """The roles that every kernel has → their verbs."""
 
-_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TAG_LENGTH = 128
 
 
@@ -34,9 +33,9 @@ def split_scope(text: str) -> tuple[str, str]:
     if text == "*":
         return "*", ""
     kind, _, name = text.partition(":")
-    if kind == "job" and name.endswith("*") and _JOB.fullmatch(name[:-1]):
+    if kind == "job" and name.endswith("*") and JOB_ID.fullmatch(name[:-1]):
         return "prefix", name[:-1]
-    if (kind == "job" and _JOB.fullmatch(name)) or (kind == "host" and _HOST.fullmatch(name)):
+    if (kind == "job" and JOB_ID.fullmatch(name)) or (kind == "host" and HOST_NAME.fullmatch(name)):
         return kind, name
     if kind == "tag" and 1 <= len(name) <= _TAG_LENGTH and name.isprintable():
         return kind, name

@@ -14,9 +14,9 @@ from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.reading.keys import Entry, key, seconds
+from nomaflow_project.reading.names import HOST_NAME
 
 __all__ = [
-    "HOST_NAME",
     "AccessSection",
     "AuditPolicy",
     "HostSection",
@@ -28,7 +28,6 @@ __all__ = [
 
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _JOIN = "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
-HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
