@@ -19,7 +19,7 @@ _MOST = 9.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VaultSettings:
-    """Where the vault is, and how to log in.
+    """The vault's address, and the way to log in.
 
     :param address: ``VAULT_ADDR``; https, except on loopback
     :param token: ``VAULT_TOKEN``, or the content of the file ``VAULT_TOKEN_FILE``; empty for AppRole

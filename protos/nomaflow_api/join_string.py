@@ -29,7 +29,7 @@ class JoinStringError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JoinString:
-    """What a join string holds.
+    """The content of a join string.
 
     :param at: addresses of the joining door, ``tls://HOST:PORT`` each, at least one
     :param authorities_pem: the authorities that vouch for that door, PEM; empty where the system knows them

@@ -1,4 +1,4 @@
-"""What a plugin for secrets raises: whether another attempt may succeed is its decision."""
+"""Errors that a plugin for secrets raises: whether another attempt may succeed is its decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a project's host got when it joined a kernel on TCP, as far as a command may look at it: never the key."""
+"""The identity that a project's host got when it joined a kernel on TCP, as far as a command may see it: no key."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _caller_name() -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Kernel:
-    """How to reach a kernel.
+    """The way to reach a kernel.
 
     :param ca: the authorities that must vouch for it, or a file of them; None means the system's
     """

@@ -1,4 +1,4 @@
-"""Where metrics are served, and who may read them there."""
+"""The address of metrics, and who may read them there."""
 
 from __future__ import annotations
 

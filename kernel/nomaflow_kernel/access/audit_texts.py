@@ -1,4 +1,4 @@
-"""What a row of the audit says of a call, read from its request and its answer: names and reasons, never a secret."""
+"""Texts of the audit about a call, read from its request and its answer: names and reasons, never a secret."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ __all__ = ["Identify", "Shown", "clients_door", "hosts_door", "joining_door", "o
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """What a caller shows of itself.
+    """The proofs that a caller shows of itself.
 
     :param peer: its address, as gRPC writes it
     :param authorization: the metadata of that name; empty for none

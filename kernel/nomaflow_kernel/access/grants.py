@@ -12,7 +12,7 @@ __all__ = ["EVERYTHING", "ROLES", "Grant", "GrantError", "Scope", "Target", "Ver
 
 
 class Verb(enum.StrEnum):
-    """What a grant allows to do."""
+    """The act that a grant allows."""
 
     READ = "read"
     """See jobs, runs, their states and reasons, and hosts."""

@@ -36,7 +36,7 @@ class About(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a method asks of its caller.
+    """The demands of a method on its caller.
 
     :param verb: the verb it needs; None if any principal may call it
     :param changes: whether it changes something, and so is in the audit

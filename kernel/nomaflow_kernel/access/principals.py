@@ -12,7 +12,7 @@ __all__ = ["ANYONE", "KERNEL", "OWNER", "Caller", "NotAuthenticated", "NotPermit
 
 
 class PrincipalKind(enum.StrEnum):
-    """How a principal proves itself."""
+    """The kind of a principal, by its proof."""
 
     OWNER = "owner"
     """By reaching the Unix socket, whose directory only the owner can enter: may do everything."""

@@ -1,4 +1,4 @@
-"""What the store keeps of access: tokens, certificates and the audit."""
+"""Stored records of access: tokens, certificates and the audit."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatewaySettings:
-    """What a host gets in its welcome; times in seconds.
+    """The settings that a host gets in its welcome; times in seconds.
 
     :param kernel_id: the random id of the history; epochs count within it only
     """

@@ -120,7 +120,7 @@ class Authority:
 
     @property
     def expires_at(self) -> datetime:
-        """When the newest authority ends."""
+        """The end of the newest authority."""
         return self._held.own.not_valid_after_utc
 
     def check_request(self, csr_pem: str) -> None:

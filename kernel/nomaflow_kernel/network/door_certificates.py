@@ -26,7 +26,7 @@ _LOOK_SECONDS = 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DoorCertificates:
-    """What the TCP doors show, and whom the hosts' door trusts.
+    """The certificates that the TCP doors show, and the authorities that the hosts' door trusts.
 
     :param own: the pair of the kernel's own authority, for the hosts' door, and for the others without a given one
     :param given: the operator's pair for clients and joining; None if there is none

@@ -1,4 +1,4 @@
-"""What a caller without the verb ``logs`` does not see: params, results, and texts that code or files have written.
+"""Parts hidden from a caller without the verb ``logs``: params, results, and texts that code or files have written.
 
 A secret could be in any of them. States, times, counts, reason codes and names stay.
 """

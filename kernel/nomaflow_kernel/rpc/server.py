@@ -88,7 +88,7 @@ class Door(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """What a door serves, and its limits.
+    """The services of a door, and its limits.
 
     :param calls: at once
     :param connections: at once, if there are files enough; 0 for no limit

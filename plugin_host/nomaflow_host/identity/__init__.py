@@ -1,4 +1,4 @@
-"""What a host shows to a kernel on TCP: its certificate and key, how it gets them, and where it keeps them."""
+"""The identity of a host on TCP: its certificate and key, how it gets them, and where it keeps them."""
 
 from __future__ import annotations
 

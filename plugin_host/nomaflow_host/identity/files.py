@@ -24,7 +24,7 @@ _KEY, _CERTIFICATE, _AUTHORITIES, _FACTS = "host.key", "host.pem", "authorities.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """What a host shows to a kernel, and whom it trusts.
+    """The certificate that a host shows to a kernel, and the authorities that it trusts.
 
     :param host: the name that the certificate proves
     :param kernel_id: the random id of the history of the kernel that it has joined

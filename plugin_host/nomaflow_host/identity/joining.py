@@ -1,4 +1,4 @@
-"""How a host joins a kernel on TCP: a join string is exchanged for a certificate."""
+"""Joining a kernel on TCP: a join string is exchanged for a certificate."""
 
 from __future__ import annotations
 

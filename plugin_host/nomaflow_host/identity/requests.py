@@ -21,7 +21,7 @@ class SigningRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CertificateFacts:
-    """What a host must know of its certificate.
+    """The facts that a host needs of its certificate.
 
     :param serial: hexadecimal
     :param issued_at: seconds since the epoch; ``expires_at`` likewise

@@ -22,7 +22,7 @@ _BUILT_IN = frozenset({VARIABLE, FILE, ENCRYPTED})
 
 
 class PluginSecrets(Protocol):
-    """Who resolves the references of plugins."""
+    """A resolver of plugins' references."""
 
     async def values(
         self, references: Collection[Reference], environ: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Where the values of references come from: variables, files and encrypted texts.
+"""Sources of the values of references: variables, files and encrypted texts.
 
 What reads them here may also be told them: a worker gets the values of its attempt from the host's main process.
 """
@@ -111,7 +111,7 @@ class SecretMissing(SecretUnreadable):
 
 
 class ValueSource(Protocol):
-    """What knows the values of references."""
+    """A source of the values of references."""
 
     @property
     def whole_files(self) -> bool:
@@ -158,7 +158,7 @@ class RecordedSource:
 
     @property
     def whole_files(self) -> bool:
-        """As the source's."""
+        """The setting of the source."""
         return self.source.whole_files
 
     def value_of(self, reference: Reference) -> str:
@@ -184,7 +184,7 @@ class DeferredSource:
 
     @property
     def whole_files(self) -> bool:
-        """As the source's."""
+        """The setting of the source."""
         return self.source.whole_files
 
     def value_of(self, reference: Reference) -> str:

@@ -38,7 +38,7 @@ class TokenView(Shaped):
 
     @property
     def state(self) -> str:
-        """Whether it works: ``good``, ``revoked``, ``expired`` or ``used up``."""
+        """The state: ``good``, ``revoked``, ``expired`` or ``used up``."""
         if self.revoked_at is not None:
             return "revoked"
         if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
@@ -72,7 +72,7 @@ class CertificateView(Shaped):
 
     @property
     def state(self) -> str:
-        """Whether it works: ``good``, ``revoked`` or ``expired``."""
+        """The state: ``good``, ``revoked`` or ``expired``."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "good"
@@ -80,7 +80,7 @@ class CertificateView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WithdrawnView(Shaped):
-    """What a withdrawal has ended: ids of tokens, serials of certificates."""
+    """The credentials that a withdrawal has ended: ids of tokens, serials of certificates."""
 
     token_ids: tuple[str, ...] = ()
     serials: tuple[str, ...] = ()
