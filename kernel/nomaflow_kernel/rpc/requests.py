@@ -279,7 +279,7 @@ def _printable(text: str, field: str, *, verb: str = "is", least: int = 0, ascii
     raise BadRequest(f"{field} {verb} {text[:_NAME_LENGTH]!r}, expected {count} {kind} characters", field=field)
 
 
-def _step_values(items: Iterable[kernel.StepValues]) -> Mapping[str, Mapping[str, Any]]:
+def _step_values(items: Iterable[run_pb2.StepValues]) -> Mapping[str, Mapping[str, Any]]:
     values: dict[str, Mapping[str, Any]] = {}
     for item in items:
         if len(values) >= _STEPS:

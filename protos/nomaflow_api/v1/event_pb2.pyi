@@ -4,7 +4,9 @@ isort:skip_file
 Events: the append-only story of what happened, with one store-wide sequence in commit order."""
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import nomaflow_api.v1.run_pb2
@@ -30,6 +32,7 @@ class Event(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     DATA_JSON_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
     seq: builtins.int
     """seq is store-wide and rises in commit order; a watch resumes after any seq."""
     kind: builtins.str
@@ -50,6 +53,8 @@ class Event(google.protobuf.message.Message):
     """host is the host concerned. Empty where none is."""
     data_json: builtins.bytes
     """data_json is a JSON object with what else the kind carries, as docs/events.md lists it. Empty means {}."""
+    by: builtins.str
+    """by names who did it, as Trigger.by does. Empty for what nobody asked for."""
     @property
     def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """at is when the change was committed, by the kernel's clock."""
@@ -73,8 +78,94 @@ class Event(google.protobuf.message.Message):
         reason: nomaflow_api.v1.run_pb2.Reason | None = ...,
         host: builtins.str = ...,
         data_json: builtins.bytes = ...,
+        by: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["at", b"at", "reason", b"reason"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["at", b"at", "attempt", b"attempt", "attempt_state", b"attempt_state", "data_json", b"data_json", "host", b"host", "job_id", b"job_id", "kind", b"kind", "reason", b"reason", "run_id", b"run_id", "run_state", b"run_state", "seq", b"seq", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at", "attempt", b"attempt", "attempt_state", b"attempt_state", "by", b"by", "data_json", b"data_json", "host", b"host", "job_id", b"job_id", "kind", b"kind", "reason", b"reason", "run_id", b"run_id", "run_state", b"run_state", "seq", b"seq", "step", b"step"]) -> None: ...
 
 global___Event = Event
+
+@typing.final
+class ListEventsRequest(google.protobuf.message.Message):
+    """ListEventsRequest filters and pages, newest first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BEFORE_SEQ_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    KINDS_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    before_seq: builtins.int
+    """before_seq keeps events before it. Zero means from the newest."""
+    page_size: builtins.int
+    """page_size is at most 500; zero means 100."""
+    run_id: builtins.str
+    """run_id keeps events of that run. Empty means all."""
+    job_id: builtins.str
+    """job_id keeps events of that job and of its runs. Empty means all."""
+    host: builtins.str
+    """host keeps events of that host. Empty means all."""
+    by: builtins.str
+    """by keeps events of that principal, "alice" also "alice (for bob)". Empty means all."""
+    @property
+    def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """kinds keeps events whose kind is, or starts with one of these and a dot. Empty means all."""
+
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """since keeps events at or after it."""
+
+    @property
+    def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """until keeps events before it."""
+
+    def __init__(
+        self,
+        *,
+        before_seq: builtins.int = ...,
+        page_size: builtins.int = ...,
+        kinds: collections.abc.Iterable[builtins.str] | None = ...,
+        run_id: builtins.str = ...,
+        job_id: builtins.str = ...,
+        host: builtins.str = ...,
+        by: builtins.str = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["before_seq", b"before_seq", "by", b"by", "host", b"host", "job_id", b"job_id", "kinds", b"kinds", "page_size", b"page_size", "run_id", b"run_id", "since", b"since", "until", b"until"]) -> None: ...
+
+global___ListEventsRequest = ListEventsRequest
+
+@typing.final
+class ListEventsResponse(google.protobuf.message.Message):
+    """ListEventsResponse is one page."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    NEXT_BEFORE_SEQ_FIELD_NUMBER: builtins.int
+    PRUNED_THROUGH_SEQ_FIELD_NUMBER: builtins.int
+    next_before_seq: builtins.int
+    """next_before_seq continues the list, as before_seq of the next request. Zero where there is no more."""
+    pruned_through_seq: builtins.int
+    """pruned_through_seq is the newest event that retention has removed: what is older is not whole."""
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
+        """events are newest first."""
+
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[global___Event] | None = ...,
+        next_before_seq: builtins.int = ...,
+        pruned_through_seq: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events", "next_before_seq", b"next_before_seq", "pruned_through_seq", b"pruned_through_seq"]) -> None: ...
+
+global___ListEventsResponse = ListEventsResponse

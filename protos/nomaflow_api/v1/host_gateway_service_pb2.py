@@ -22,62 +22,67 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from nomaflow_api.v1 import attempt_inspection_pb2 as nomaflow__api_dot_v1_dot_attempt__inspection__pb2
 from nomaflow_api.v1 import job_pb2 as nomaflow__api_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*nomaflow_api/v1/host_gateway_service.proto\x12\x0fnomaflow_api.v1\x1a\x19nomaflow_api/v1/job.proto\"\x94\x02\n\rAttachRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.nomaflow_api.v1.HelloH\x00\x12/\n\theartbeat\x18\x02 \x01(\x0b\x32\x1a.nomaflow_api.v1.HeartbeatH\x00\x12\x36\n\rreload_result\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.ReloadResultH\x00\x12\x34\n\x0c\x63heck_result\x18\x04 \x01(\x0b\x32\x1c.nomaflow_api.v1.CheckResultH\x00\x12\x30\n\nload_state\x18\x05 \x01(\x0b\x32\x1a.nomaflow_api.v1.LoadStateH\x00\x42\t\n\x07message\"\xc8\x03\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x0f\n\x07machine\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x12\n\nepoch_seen\x18\t \x01(\x04\x12\x12\n\ngeneration\x18\n \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x0b \x01(\t\x12\x11\n\tmax_async\x18\x0c \x01(\r\x12\x10\n\x08max_sync\x18\r \x01(\r\x12\x11\n\tinventory\x18\x0e \x01(\x0c\x12\x1a\n\x12\x65nded_incarnations\x18\x0f \x03(\t\x12\x14\n\x0cloaded_at_us\x18\x10 \x01(\x03\x12\x1b\n\x13isolation_mechanism\x18\x11 \x01(\t\x12\x10\n\x08watching\x18\x12 \x01(\x08\x12\x0f\n\x07loading\x18\x14 \x01(\x08\x12\x32\n\x0crefused_load\x18\x13 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoad\x12\x11\n\tkernel_id\x18\x15 \x01(\t\"r\n\tLoadState\x12/\n\x07refused\x18\x01 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoadH\x00\x12)\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.nomaflow_api.v1.LoadedH\x00\x42\t\n\x07outcome\"\x88\x01\n\x06Loaded\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04jobs\x18\x02 \x01(\r\x12\x11\n\tcallables\x18\x03 \x01(\r\x12\x17\n\x0fremoved_job_ids\x18\x04 \x03(\t\x12\x15\n\radded_job_ids\x18\x05 \x03(\t\x12\x19\n\x11stopped_schedules\x18\x06 \x03(\t\"\xb2\x02\n\tHeartbeat\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\x12\x13\n\x0b\x63ommand_ack\x18\x02 \x01(\x04\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x15\n\rspilled_bytes\x18\x04 \x01(\x04\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x12\n\ncode_newer\x18\x06 \x01(\x08\x12,\n\x07workers\x18\x07 \x03(\x0b\x32\x1b.nomaflow_api.v1.HostWorker\x12\x19\n\x11workers_unchanged\x18\x08 \x01(\x08\x12\x12\n\ngeneration\x18\t \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\n \x01(\t\x12\x10\n\x08\x64raining\x18\x0b \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x0c \x01(\x03\x12\x0f\n\x07loading\x18\r \x01(\x08\"Q\n\nHostWorker\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x11\n\texclusive\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0f\n\x07running\x18\x04 \x01(\r\"\xb3\x01\n\x0cReloadResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x15\n\rproblems_json\x18\x06 \x01(\x0c\x12\'\n\x06loaded\x18\x07 \x01(\x0b\x32\x17.nomaflow_api.v1.Loaded\"V\n\x0b\x43heckResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x0f\n\x07settled\x18\x02 \x01(\x08\x12\x0f\n\x07\x63hecked\x18\x03 \x01(\x08\x12\x10\n\x08problems\x18\x04 \x01(\x0c\"\xb3\x01\n\x0e\x41ttachResponse\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.nomaflow_api.v1.WelcomeH\x00\x12\x36\n\rheartbeat_ack\x18\x02 \x01(\x0b\x32\x1d.nomaflow_api.v1.HeartbeatAckH\x00\x12\x31\n\x08\x63ommands\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.CommandBatchH\x00\x42\t\n\x07message\"\xab\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x1d\n\x15heartbeat_interval_ms\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\x10\n\x08grace_ms\x18\x05 \x01(\r\x12\x17\n\x0fmanifest_wanted\x18\x06 \x01(\x08\x12\x10\n\x08verdicts\x18\x07 \x01(\x0c\x12\x11\n\tkernel_id\x18\x08 \x01(\t\"\"\n\x0cHeartbeatAck\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\":\n\x0c\x43ommandBatch\x12*\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x18.nomaflow_api.v1.Command\"\x91\x02\n\x07\x43ommand\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x12\n\x08\x64ispatch\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x0cH\x00\x12.\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1d.nomaflow_api.v1.DrainCommandH\x00\x12\x30\n\x06reload\x18\x05 \x01(\x0b\x32\x1e.nomaflow_api.v1.ReloadCommandH\x00\x12.\n\x05query\x18\x06 \x01(\x0b\x32\x1d.nomaflow_api.v1.QueryCommandH\x00\x12.\n\x05\x63heck\x18\x07 \x01(\x0b\x32\x1d.nomaflow_api.v1.CheckCommandH\x00\x42\t\n\x07\x63ommand\"#\n\x0c\x44rainCommand\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x01 \x01(\x04\"\x1e\n\rReloadCommand\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"$\n\x0cQueryCommand\x12\x14\n\x0c\x61ttempt_keys\x18\x01 \x03(\t\"-\n\x0c\x43heckCommand\x12\x0e\n\x06settle\x18\x01 \x01(\x08\x12\r\n\x05steps\x18\x02 \x01(\x0c\"E\n\rReportRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x0c\"\x1e\n\x0eReportResponse\x12\x0c\n\x04\x61\x63ks\x18\x01 \x01(\x0c\"\x83\x01\n\x18IntroduceManifestRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x1a\n\x12manifest_json_zlib\x18\x03 \x01(\x0c\x12\x10\n\x08\x65xplicit\x18\x04 \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x05 \x01(\x03\"F\n\x19IntroduceManifestResponse\x12\x0f\n\x07\x63urrent\x18\x01 \x01(\x08\x12\x18\n\x10\x64isabled_job_ids\x18\x02 \x03(\t\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\t\"L\n\x18RenewCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x17\n\x0f\x61uthorities_pem\x18\x02 \x01(\t2\x83\x03\n\x12HostGatewayService\x12M\n\x06\x41ttach\x12\x1e.nomaflow_api.v1.AttachRequest\x1a\x1f.nomaflow_api.v1.AttachResponse(\x01\x30\x01\x12I\n\x06Report\x12\x1e.nomaflow_api.v1.ReportRequest\x1a\x1f.nomaflow_api.v1.ReportResponse\x12j\n\x11IntroduceManifest\x12).nomaflow_api.v1.IntroduceManifestRequest\x1a*.nomaflow_api.v1.IntroduceManifestResponse\x12g\n\x10RenewCertificate\x12(.nomaflow_api.v1.RenewCertificateRequest\x1a).nomaflow_api.v1.RenewCertificateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*nomaflow_api/v1/host_gateway_service.proto\x12\x0fnomaflow_api.v1\x1a(nomaflow_api/v1/attempt_inspection.proto\x1a\x19nomaflow_api/v1/job.proto\"\xce\x02\n\rAttachRequest\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.nomaflow_api.v1.HelloH\x00\x12/\n\theartbeat\x18\x02 \x01(\x0b\x32\x1a.nomaflow_api.v1.HeartbeatH\x00\x12\x36\n\rreload_result\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.ReloadResultH\x00\x12\x34\n\x0c\x63heck_result\x18\x04 \x01(\x0b\x32\x1c.nomaflow_api.v1.CheckResultH\x00\x12\x30\n\nload_state\x18\x05 \x01(\x0b\x32\x1a.nomaflow_api.v1.LoadStateH\x00\x12\x38\n\x0einspect_result\x18\x06 \x01(\x0b\x32\x1e.nomaflow_api.v1.InspectResultH\x00\x42\t\n\x07message\"\xd8\x03\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x0f\n\x07machine\x18\x06 \x01(\t\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x12\n\nepoch_seen\x18\t \x01(\x04\x12\x12\n\ngeneration\x18\n \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x0b \x01(\t\x12\x11\n\tmax_async\x18\x0c \x01(\r\x12\x10\n\x08max_sync\x18\r \x01(\r\x12\x11\n\tinventory\x18\x0e \x01(\x0c\x12\x1a\n\x12\x65nded_incarnations\x18\x0f \x03(\t\x12\x14\n\x0cloaded_at_us\x18\x10 \x01(\x03\x12\x1b\n\x13isolation_mechanism\x18\x11 \x01(\t\x12\x10\n\x08watching\x18\x12 \x01(\x08\x12\x0f\n\x07loading\x18\x14 \x01(\x08\x12\x32\n\x0crefused_load\x18\x13 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoad\x12\x11\n\tkernel_id\x18\x15 \x01(\t\x12\x0e\n\x06python\x18\x16 \x01(\t\"r\n\tLoadState\x12/\n\x07refused\x18\x01 \x01(\x0b\x32\x1c.nomaflow_api.v1.RefusedLoadH\x00\x12)\n\x06loaded\x18\x02 \x01(\x0b\x32\x17.nomaflow_api.v1.LoadedH\x00\x42\t\n\x07outcome\"\x88\x01\n\x06Loaded\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x0c\n\x04jobs\x18\x02 \x01(\r\x12\x11\n\tcallables\x18\x03 \x01(\r\x12\x17\n\x0fremoved_job_ids\x18\x04 \x03(\t\x12\x15\n\radded_job_ids\x18\x05 \x03(\t\x12\x19\n\x11stopped_schedules\x18\x06 \x03(\t\"\xe5\x02\n\tHeartbeat\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\x12\x13\n\x0b\x63ommand_ack\x18\x02 \x01(\x04\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x15\n\rspilled_bytes\x18\x04 \x01(\x04\x12\x11\n\tsaturated\x18\x05 \x01(\x08\x12\x12\n\ncode_newer\x18\x06 \x01(\x08\x12,\n\x07workers\x18\x07 \x03(\x0b\x32\x1b.nomaflow_api.v1.HostWorker\x12\x19\n\x11workers_unchanged\x18\x08 \x01(\x08\x12\x12\n\ngeneration\x18\t \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\n \x01(\t\x12\x10\n\x08\x64raining\x18\x0b \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x0c \x01(\x03\x12\x0f\n\x07loading\x18\r \x01(\x08\x12\x13\n\x0bnewer_files\x18\x0e \x03(\t\x12\x1c\n\x14\x64rain_deadline_at_us\x18\x0f \x01(\x03\"\x91\x01\n\nHostWorker\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x11\n\texclusive\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0f\n\x07running\x18\x04 \x01(\r\x12\x14\n\x0c\x61ttempt_keys\x18\x05 \x03(\t\x12\x11\n\trss_bytes\x18\x06 \x01(\x04\x12\x15\n\rstarted_at_us\x18\x07 \x01(\x03\"\xb3\x01\n\x0cReloadResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x15\n\rproblems_json\x18\x06 \x01(\x0c\x12\'\n\x06loaded\x18\x07 \x01(\x0b\x32\x17.nomaflow_api.v1.Loaded\"V\n\x0b\x43heckResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x0f\n\x07settled\x18\x02 \x01(\x08\x12\x0f\n\x07\x63hecked\x18\x03 \x01(\x08\x12\x10\n\x08problems\x18\x04 \x01(\x0c\"n\n\rInspectResult\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12\x39\n\x08response\x18\x03 \x01(\x0b\x32\'.nomaflow_api.v1.InspectAttemptResponse\"\xb3\x01\n\x0e\x41ttachResponse\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.nomaflow_api.v1.WelcomeH\x00\x12\x36\n\rheartbeat_ack\x18\x02 \x01(\x0b\x32\x1d.nomaflow_api.v1.HeartbeatAckH\x00\x12\x31\n\x08\x63ommands\x18\x03 \x01(\x0b\x32\x1d.nomaflow_api.v1.CommandBatchH\x00\x42\t\n\x07message\"\xab\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x1d\n\x15heartbeat_interval_ms\x18\x03 \x01(\r\x12\x10\n\x08lease_ms\x18\x04 \x01(\r\x12\x10\n\x08grace_ms\x18\x05 \x01(\r\x12\x17\n\x0fmanifest_wanted\x18\x06 \x01(\x08\x12\x10\n\x08verdicts\x18\x07 \x01(\x0c\x12\x11\n\tkernel_id\x18\x08 \x01(\t\"\"\n\x0cHeartbeatAck\x12\x12\n\nsent_at_us\x18\x01 \x01(\x03\":\n\x0c\x43ommandBatch\x12*\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x18.nomaflow_api.v1.Command\"\xc5\x02\n\x07\x43ommand\x12\x13\n\x0b\x63ommand_seq\x18\x01 \x01(\x04\x12\x12\n\x08\x64ispatch\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x0cH\x00\x12.\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1d.nomaflow_api.v1.DrainCommandH\x00\x12\x30\n\x06reload\x18\x05 \x01(\x0b\x32\x1e.nomaflow_api.v1.ReloadCommandH\x00\x12.\n\x05query\x18\x06 \x01(\x0b\x32\x1d.nomaflow_api.v1.QueryCommandH\x00\x12.\n\x05\x63heck\x18\x07 \x01(\x0b\x32\x1d.nomaflow_api.v1.CheckCommandH\x00\x12\x32\n\x07inspect\x18\x08 \x01(\x0b\x32\x1f.nomaflow_api.v1.InspectCommandH\x00\x42\t\n\x07\x63ommand\"#\n\x0c\x44rainCommand\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x01 \x01(\x04\"\x1e\n\rReloadCommand\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"$\n\x0cQueryCommand\x12\x14\n\x0c\x61ttempt_keys\x18\x01 \x03(\t\"-\n\x0c\x43heckCommand\x12\x0e\n\x06settle\x18\x01 \x01(\x08\x12\r\n\x05steps\x18\x02 \x01(\x0c\"%\n\x0eInspectCommand\x12\x13\n\x0b\x61ttempt_key\x18\x01 \x01(\t\"E\n\rReportRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x0c\"\x1e\n\x0eReportResponse\x12\x0c\n\x04\x61\x63ks\x18\x01 \x01(\x0c\"\x83\x01\n\x18IntroduceManifestRequest\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x1a\n\x12manifest_json_zlib\x18\x03 \x01(\x0c\x12\x10\n\x08\x65xplicit\x18\x04 \x01(\x08\x12\x14\n\x0cloaded_at_us\x18\x05 \x01(\x03\"F\n\x19IntroduceManifestResponse\x12\x0f\n\x07\x63urrent\x18\x01 \x01(\x08\x12\x18\n\x10\x64isabled_job_ids\x18\x02 \x03(\t\"*\n\x17RenewCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\t\"L\n\x18RenewCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\t\x12\x17\n\x0f\x61uthorities_pem\x18\x02 \x01(\t2\x83\x03\n\x12HostGatewayService\x12M\n\x06\x41ttach\x12\x1e.nomaflow_api.v1.AttachRequest\x1a\x1f.nomaflow_api.v1.AttachResponse(\x01\x30\x01\x12I\n\x06Report\x12\x1e.nomaflow_api.v1.ReportRequest\x1a\x1f.nomaflow_api.v1.ReportResponse\x12j\n\x11IntroduceManifest\x12).nomaflow_api.v1.IntroduceManifestRequest\x1a*.nomaflow_api.v1.IntroduceManifestResponse\x12g\n\x10RenewCertificate\x12(.nomaflow_api.v1.RenewCertificateRequest\x1a).nomaflow_api.v1.RenewCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nomaflow_api.v1.host_gateway_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTACHREQUEST']._serialized_start=91
-  _globals['_ATTACHREQUEST']._serialized_end=367
-  _globals['_HELLO']._serialized_start=370
-  _globals['_HELLO']._serialized_end=826
-  _globals['_LOADSTATE']._serialized_start=828
-  _globals['_LOADSTATE']._serialized_end=942
-  _globals['_LOADED']._serialized_start=945
-  _globals['_LOADED']._serialized_end=1081
-  _globals['_HEARTBEAT']._serialized_start=1084
-  _globals['_HEARTBEAT']._serialized_end=1390
-  _globals['_HOSTWORKER']._serialized_start=1392
-  _globals['_HOSTWORKER']._serialized_end=1473
-  _globals['_RELOADRESULT']._serialized_start=1476
-  _globals['_RELOADRESULT']._serialized_end=1655
-  _globals['_CHECKRESULT']._serialized_start=1657
-  _globals['_CHECKRESULT']._serialized_end=1743
-  _globals['_ATTACHRESPONSE']._serialized_start=1746
-  _globals['_ATTACHRESPONSE']._serialized_end=1925
-  _globals['_WELCOME']._serialized_start=1928
-  _globals['_WELCOME']._serialized_end=2099
-  _globals['_HEARTBEATACK']._serialized_start=2101
-  _globals['_HEARTBEATACK']._serialized_end=2135
-  _globals['_COMMANDBATCH']._serialized_start=2137
-  _globals['_COMMANDBATCH']._serialized_end=2195
-  _globals['_COMMAND']._serialized_start=2198
-  _globals['_COMMAND']._serialized_end=2471
-  _globals['_DRAINCOMMAND']._serialized_start=2473
-  _globals['_DRAINCOMMAND']._serialized_end=2508
-  _globals['_RELOADCOMMAND']._serialized_start=2510
-  _globals['_RELOADCOMMAND']._serialized_end=2540
-  _globals['_QUERYCOMMAND']._serialized_start=2542
-  _globals['_QUERYCOMMAND']._serialized_end=2578
-  _globals['_CHECKCOMMAND']._serialized_start=2580
-  _globals['_CHECKCOMMAND']._serialized_end=2625
-  _globals['_REPORTREQUEST']._serialized_start=2627
-  _globals['_REPORTREQUEST']._serialized_end=2696
-  _globals['_REPORTRESPONSE']._serialized_start=2698
-  _globals['_REPORTRESPONSE']._serialized_end=2728
-  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_start=2731
-  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_end=2862
-  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_start=2864
-  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_end=2934
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=2936
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=2978
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=2980
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=3056
-  _globals['_HOSTGATEWAYSERVICE']._serialized_start=3059
-  _globals['_HOSTGATEWAYSERVICE']._serialized_end=3446
+  _globals['_ATTACHREQUEST']._serialized_start=133
+  _globals['_ATTACHREQUEST']._serialized_end=467
+  _globals['_HELLO']._serialized_start=470
+  _globals['_HELLO']._serialized_end=942
+  _globals['_LOADSTATE']._serialized_start=944
+  _globals['_LOADSTATE']._serialized_end=1058
+  _globals['_LOADED']._serialized_start=1061
+  _globals['_LOADED']._serialized_end=1197
+  _globals['_HEARTBEAT']._serialized_start=1200
+  _globals['_HEARTBEAT']._serialized_end=1557
+  _globals['_HOSTWORKER']._serialized_start=1560
+  _globals['_HOSTWORKER']._serialized_end=1705
+  _globals['_RELOADRESULT']._serialized_start=1708
+  _globals['_RELOADRESULT']._serialized_end=1887
+  _globals['_CHECKRESULT']._serialized_start=1889
+  _globals['_CHECKRESULT']._serialized_end=1975
+  _globals['_INSPECTRESULT']._serialized_start=1977
+  _globals['_INSPECTRESULT']._serialized_end=2087
+  _globals['_ATTACHRESPONSE']._serialized_start=2090
+  _globals['_ATTACHRESPONSE']._serialized_end=2269
+  _globals['_WELCOME']._serialized_start=2272
+  _globals['_WELCOME']._serialized_end=2443
+  _globals['_HEARTBEATACK']._serialized_start=2445
+  _globals['_HEARTBEATACK']._serialized_end=2479
+  _globals['_COMMANDBATCH']._serialized_start=2481
+  _globals['_COMMANDBATCH']._serialized_end=2539
+  _globals['_COMMAND']._serialized_start=2542
+  _globals['_COMMAND']._serialized_end=2867
+  _globals['_DRAINCOMMAND']._serialized_start=2869
+  _globals['_DRAINCOMMAND']._serialized_end=2904
+  _globals['_RELOADCOMMAND']._serialized_start=2906
+  _globals['_RELOADCOMMAND']._serialized_end=2936
+  _globals['_QUERYCOMMAND']._serialized_start=2938
+  _globals['_QUERYCOMMAND']._serialized_end=2974
+  _globals['_CHECKCOMMAND']._serialized_start=2976
+  _globals['_CHECKCOMMAND']._serialized_end=3021
+  _globals['_INSPECTCOMMAND']._serialized_start=3023
+  _globals['_INSPECTCOMMAND']._serialized_end=3060
+  _globals['_REPORTREQUEST']._serialized_start=3062
+  _globals['_REPORTREQUEST']._serialized_end=3131
+  _globals['_REPORTRESPONSE']._serialized_start=3133
+  _globals['_REPORTRESPONSE']._serialized_end=3163
+  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_start=3166
+  _globals['_INTRODUCEMANIFESTREQUEST']._serialized_end=3297
+  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_start=3299
+  _globals['_INTRODUCEMANIFESTRESPONSE']._serialized_end=3369
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=3371
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=3413
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=3415
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=3491
+  _globals['_HOSTGATEWAYSERVICE']._serialized_start=3494
+  _globals['_HOSTGATEWAYSERVICE']._serialized_end=3881
 # @@protoc_insertion_point(module_scope)

@@ -26,6 +26,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import nomaflow_api.v1.attempt_inspection_pb2
 import nomaflow_api.v1.job_pb2
 import typing
 
@@ -42,6 +43,7 @@ class AttachRequest(google.protobuf.message.Message):
     RELOAD_RESULT_FIELD_NUMBER: builtins.int
     CHECK_RESULT_FIELD_NUMBER: builtins.int
     LOAD_STATE_FIELD_NUMBER: builtins.int
+    INSPECT_RESULT_FIELD_NUMBER: builtins.int
     @property
     def hello(self) -> global___Hello:
         """hello is the first message of a session, and only that."""
@@ -62,6 +64,10 @@ class AttachRequest(google.protobuf.message.Message):
     def load_state(self) -> global___LoadState:
         """load_state tells of a load, whoever asked for it."""
 
+    @property
+    def inspect_result(self) -> global___InspectResult:
+        """inspect_result answers an inspect command."""
+
     def __init__(
         self,
         *,
@@ -70,10 +76,11 @@ class AttachRequest(google.protobuf.message.Message):
         reload_result: global___ReloadResult | None = ...,
         check_result: global___CheckResult | None = ...,
         load_state: global___LoadState | None = ...,
+        inspect_result: global___InspectResult | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["check_result", b"check_result", "heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["check_result", b"check_result", "heartbeat", b"heartbeat", "hello", b"hello", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reload_result", "check_result", "load_state"] | None: ...
+    def HasField(self, field_name: typing.Literal["check_result", b"check_result", "heartbeat", b"heartbeat", "hello", b"hello", "inspect_result", b"inspect_result", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["check_result", b"check_result", "heartbeat", b"heartbeat", "hello", b"hello", "inspect_result", b"inspect_result", "load_state", b"load_state", "message", b"message", "reload_result", b"reload_result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "reload_result", "check_result", "load_state", "inspect_result"] | None: ...
 
 global___AttachRequest = AttachRequest
 
@@ -104,6 +111,7 @@ class Hello(google.protobuf.message.Message):
     LOADING_FIELD_NUMBER: builtins.int
     REFUSED_LOAD_FIELD_NUMBER: builtins.int
     KERNEL_ID_FIELD_NUMBER: builtins.int
+    PYTHON_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -144,6 +152,8 @@ class Hello(google.protobuf.message.Message):
     """loading is true while the first load of the host's life is under way."""
     kernel_id: builtins.str
     """kernel_id is the kernel that epoch_seen is about: the one of its last Welcome. Empty where there was none."""
+    python: builtins.str
+    """python is the version of its Python, such as "3.11.2"."""
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -178,9 +188,10 @@ class Hello(google.protobuf.message.Message):
         loading: builtins.bool = ...,
         refused_load: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
         kernel_id: builtins.str = ...,
+        python: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 
@@ -275,6 +286,8 @@ class Heartbeat(google.protobuf.message.Message):
     DRAINING_FIELD_NUMBER: builtins.int
     LOADED_AT_US_FIELD_NUMBER: builtins.int
     LOADING_FIELD_NUMBER: builtins.int
+    NEWER_FILES_FIELD_NUMBER: builtins.int
+    DRAIN_DEADLINE_AT_US_FIELD_NUMBER: builtins.int
     sent_at_us: builtins.int
     """sent_at_us is the host's own clock, returned in the acknowledgement."""
     command_ack: builtins.int
@@ -299,9 +312,15 @@ class Heartbeat(google.protobuf.message.Message):
     """loaded_at_us is when the generation was loaded, microseconds since the epoch."""
     loading: builtins.bool
     """loading is true while the first load of the host's life is under way."""
+    drain_deadline_at_us: builtins.int
+    """drain_deadline_at_us is when a draining host cancels what still runs, microseconds since the epoch. Zero else."""
     @property
     def workers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HostWorker]:
         """workers are its worker processes. Sent only when they changed, else empty with workers_unchanged set."""
+
+    @property
+    def newer_files(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """newer_files are files that changed after they were loaded, relative to its project, at most 20."""
 
     def __init__(
         self,
@@ -319,8 +338,10 @@ class Heartbeat(google.protobuf.message.Message):
         draining: builtins.bool = ...,
         loaded_at_us: builtins.int = ...,
         loading: builtins.bool = ...,
+        newer_files: collections.abc.Iterable[builtins.str] | None = ...,
+        drain_deadline_at_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code_newer", b"code_newer", "command_ack", b"command_ack", "draining", b"draining", "generation", b"generation", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "manifest_digest", b"manifest_digest", "running", b"running", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "spilled_bytes", b"spilled_bytes", "workers", b"workers", "workers_unchanged", b"workers_unchanged"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code_newer", b"code_newer", "command_ack", b"command_ack", "drain_deadline_at_us", b"drain_deadline_at_us", "draining", b"draining", "generation", b"generation", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "manifest_digest", b"manifest_digest", "newer_files", b"newer_files", "running", b"running", "saturated", b"saturated", "sent_at_us", b"sent_at_us", "spilled_bytes", b"spilled_bytes", "workers", b"workers", "workers_unchanged", b"workers_unchanged"]) -> None: ...
 
 global___Heartbeat = Heartbeat
 
@@ -334,6 +355,9 @@ class HostWorker(google.protobuf.message.Message):
     EXCLUSIVE_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     RUNNING_FIELD_NUMBER: builtins.int
+    ATTEMPT_KEYS_FIELD_NUMBER: builtins.int
+    RSS_BYTES_FIELD_NUMBER: builtins.int
+    STARTED_AT_US_FIELD_NUMBER: builtins.int
     pid: builtins.int
     """pid is its process id."""
     exclusive: builtins.bool
@@ -342,6 +366,14 @@ class HostWorker(google.protobuf.message.Message):
     """generation is the load of plugin code it carries."""
     running: builtins.int
     """running is how many attempts it runs."""
+    rss_bytes: builtins.int
+    """rss_bytes is its resident size. Zero where it was not measured."""
+    started_at_us: builtins.int
+    """started_at_us is when it was started, microseconds since the epoch."""
+    @property
+    def attempt_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """attempt_keys are the attempts it runs, at most 100."""
+
     def __init__(
         self,
         *,
@@ -349,8 +381,11 @@ class HostWorker(google.protobuf.message.Message):
         exclusive: builtins.bool = ...,
         generation: builtins.int = ...,
         running: builtins.int = ...,
+        attempt_keys: collections.abc.Iterable[builtins.str] | None = ...,
+        rss_bytes: builtins.int = ...,
+        started_at_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["exclusive", b"exclusive", "generation", b"generation", "pid", b"pid", "running", b"running"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_keys", b"attempt_keys", "exclusive", b"exclusive", "generation", b"generation", "pid", b"pid", "rss_bytes", b"rss_bytes", "running", b"running", "started_at_us", b"started_at_us"]) -> None: ...
 
 global___HostWorker = HostWorker
 
@@ -428,6 +463,35 @@ class CheckResult(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["checked", b"checked", "command_seq", b"command_seq", "problems", b"problems", "settled", b"settled"]) -> None: ...
 
 global___CheckResult = CheckResult
+
+@typing.final
+class InspectResult(google.protobuf.message.Message):
+    """InspectResult answers an inspect command."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMAND_SEQ_FIELD_NUMBER: builtins.int
+    FOUND_FIELD_NUMBER: builtins.int
+    RESPONSE_FIELD_NUMBER: builtins.int
+    command_seq: builtins.int
+    """command_seq is the command it answers."""
+    found: builtins.bool
+    """found is false where the host does not run the attempt."""
+    @property
+    def response(self) -> nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptResponse:
+        """response is what it saw."""
+
+    def __init__(
+        self,
+        *,
+        command_seq: builtins.int = ...,
+        found: builtins.bool = ...,
+        response: nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptResponse | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["command_seq", b"command_seq", "found", b"found", "response", b"response"]) -> None: ...
+
+global___InspectResult = InspectResult
 
 @typing.final
 class AttachResponse(google.protobuf.message.Message):
@@ -562,6 +626,7 @@ class Command(google.protobuf.message.Message):
     RELOAD_FIELD_NUMBER: builtins.int
     QUERY_FIELD_NUMBER: builtins.int
     CHECK_FIELD_NUMBER: builtins.int
+    INSPECT_FIELD_NUMBER: builtins.int
     command_seq: builtins.int
     """command_seq rises by one within a session."""
     dispatch: builtins.bytes
@@ -584,6 +649,10 @@ class Command(google.protobuf.message.Message):
     def check(self) -> global___CheckCommand:
         """check asks whether a run with given values would be taken. The host answers with a CheckResult."""
 
+    @property
+    def inspect(self) -> global___InspectCommand:
+        """inspect asks what an attempt does now. The host answers with an InspectResult."""
+
     def __init__(
         self,
         *,
@@ -594,10 +663,11 @@ class Command(google.protobuf.message.Message):
         reload: global___ReloadCommand | None = ...,
         query: global___QueryCommand | None = ...,
         check: global___CheckCommand | None = ...,
+        inspect: global___InspectCommand | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "dispatch", b"dispatch", "drain", b"drain", "query", b"query", "reload", b"reload"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "command_seq", b"command_seq", "dispatch", b"dispatch", "drain", b"drain", "query", b"query", "reload", b"reload"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["dispatch", "cancel", "drain", "reload", "query", "check"] | None: ...
+    def HasField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "dispatch", b"dispatch", "drain", b"drain", "inspect", b"inspect", "query", b"query", "reload", b"reload"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cancel", b"cancel", "check", b"check", "command", b"command", "command_seq", b"command_seq", "dispatch", b"dispatch", "drain", b"drain", "inspect", b"inspect", "query", b"query", "reload", b"reload"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["command", b"command"]) -> typing.Literal["dispatch", "cancel", "drain", "reload", "query", "check", "inspect"] | None: ...
 
 global___Command = Command
 
@@ -682,6 +752,24 @@ class CheckCommand(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["settle", b"settle", "steps", b"steps"]) -> None: ...
 
 global___CheckCommand = CheckCommand
+
+@typing.final
+class InspectCommand(google.protobuf.message.Message):
+    """InspectCommand asks what a running attempt does now."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
+    attempt_key: builtins.str
+    """attempt_key names the attempt."""
+    def __init__(
+        self,
+        *,
+        attempt_key: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_key", b"attempt_key"]) -> None: ...
+
+global___InspectCommand = InspectCommand
 
 @typing.final
 class ReportRequest(google.protobuf.message.Message):

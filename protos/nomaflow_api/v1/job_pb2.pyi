@@ -338,6 +338,12 @@ class Instance(google.protobuf.message.Message):
     ISOLATION_MECHANISM_FIELD_NUMBER: builtins.int
     SATURATED_FIELD_NUMBER: builtins.int
     REFUSED_LOAD_FIELD_NUMBER: builtins.int
+    UNREACHABLE_SINCE_FIELD_NUMBER: builtins.int
+    LOST_AT_FIELD_NUMBER: builtins.int
+    CLOCK_OFFSET_US_FIELD_NUMBER: builtins.int
+    PYTHON_FIELD_NUMBER: builtins.int
+    DRAIN_DEADLINE_FIELD_NUMBER: builtins.int
+    NEWER_FILES_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the process's random id."""
     state: global___HostState.ValueType
@@ -366,6 +372,10 @@ class Instance(google.protobuf.message.Message):
     """isolation_mechanism says how limits of worker trees are held: "cgroup" or "sampling"."""
     saturated: builtins.bool
     """saturated is true where it takes no new work, since its spill file is at its cap."""
+    clock_offset_us: builtins.int
+    """clock_offset_us is how far its clock is ahead of the kernel's, in microseconds, by its last heartbeat."""
+    python: builtins.str
+    """python is the version of its Python, such as "3.11.2"."""
     @property
     def loaded_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """loaded_at is when that generation was loaded."""
@@ -385,6 +395,22 @@ class Instance(google.protobuf.message.Message):
     @property
     def refused_load(self) -> global___RefusedLoad:
         """refused_load is its newest load, where that was refused. Absent where it serves."""
+
+    @property
+    def unreachable_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """unreachable_since is when its lease ran out. Absent while it is heard."""
+
+    @property
+    def lost_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """lost_at is when its attempts may be declared LOST if it stays silent. Absent while it is heard."""
+
+    @property
+    def drain_deadline(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """drain_deadline is when a draining instance cancels what still runs. Absent else."""
+
+    @property
+    def newer_files(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """newer_files are files that changed after they were loaded, relative to its project, at most 20."""
 
     def __init__(
         self,
@@ -408,9 +434,15 @@ class Instance(google.protobuf.message.Message):
         isolation_mechanism: builtins.str = ...,
         saturated: builtins.bool = ...,
         refused_load: global___RefusedLoad | None = ...,
+        unreachable_since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        lost_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        clock_offset_us: builtins.int = ...,
+        python: builtins.str = ...,
+        drain_deadline: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        newer_files: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "code_newer", b"code_newer", "generation", b"generation", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "refused_load", b"refused_load", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "version", b"version", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "drain_deadline", b"drain_deadline", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "refused_load", b"refused_load", "unreachable_since", b"unreachable_since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "clock_offset_us", b"clock_offset_us", "code_newer", b"code_newer", "drain_deadline", b"drain_deadline", "generation", b"generation", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "newer_files", b"newer_files", "pid", b"pid", "python", b"python", "refused_load", b"refused_load", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "unreachable_since", b"unreachable_since", "version", b"version", "workers", b"workers"]) -> None: ...
 
 global___Instance = Instance
 
@@ -424,6 +456,9 @@ class WorkerInfo(google.protobuf.message.Message):
     KIND_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     RUNNING_FIELD_NUMBER: builtins.int
+    ATTEMPT_KEYS_FIELD_NUMBER: builtins.int
+    RSS_BYTES_FIELD_NUMBER: builtins.int
+    STARTED_AT_FIELD_NUMBER: builtins.int
     pid: builtins.int
     """pid is its process id on the host's machine."""
     kind: builtins.str
@@ -432,6 +467,16 @@ class WorkerInfo(google.protobuf.message.Message):
     """generation is the load of plugin code it carries."""
     running: builtins.int
     """running is how many attempts it runs."""
+    rss_bytes: builtins.int
+    """rss_bytes is its resident size. Zero where it was not measured."""
+    @property
+    def attempt_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """attempt_keys are the attempts it runs, at most 100."""
+
+    @property
+    def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """started_at is when it was started, by the host's clock."""
+
     def __init__(
         self,
         *,
@@ -439,8 +484,12 @@ class WorkerInfo(google.protobuf.message.Message):
         kind: builtins.str = ...,
         generation: builtins.int = ...,
         running: builtins.int = ...,
+        attempt_keys: collections.abc.Iterable[builtins.str] | None = ...,
+        rss_bytes: builtins.int = ...,
+        started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["generation", b"generation", "kind", b"kind", "pid", b"pid", "running", b"running"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt_keys", b"attempt_keys", "generation", b"generation", "kind", b"kind", "pid", b"pid", "rss_bytes", b"rss_bytes", "running", b"running", "started_at", b"started_at"]) -> None: ...
 
 global___WorkerInfo = WorkerInfo
 
@@ -506,3 +555,398 @@ class Host(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["callable_count", b"callable_count", "instances", b"instances", "introduced_at", b"introduced_at", "job_count", b"job_count", "manifest_digest", b"manifest_digest", "name", b"name", "pause", b"pause", "problems", b"problems", "queued", b"queued", "state", b"state"]) -> None: ...
 
 global___Host = Host
+
+@typing.final
+class Parameter(google.protobuf.message.Message):
+    """Parameter is one parameter of a callable."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    REQUIRED_FIELD_NUMBER: builtins.int
+    ANNOTATION_FIELD_NUMBER: builtins.int
+    DEFAULT_JSON_FIELD_NUMBER: builtins.int
+    SCHEMA_JSON_FIELD_NUMBER: builtins.int
+    DOC_FIELD_NUMBER: builtins.int
+    INJECTED_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """name is its name."""
+    required: builtins.bool
+    """required is true where it has no default, and nothing injects it."""
+    annotation: builtins.str
+    """annotation is its annotation as written. May be empty."""
+    default_json: builtins.bytes
+    """default_json is its default as JSON. Empty where it has none, or one that JSON cannot hold."""
+    schema_json: builtins.bytes
+    """schema_json is the JSON schema of its annotation. Empty where there is none."""
+    doc: builtins.str
+    """doc is what the docstring says of it. May be empty."""
+    injected: builtins.bool
+    """injected is true for connectors, ctx and settings, which the host gives."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        required: builtins.bool = ...,
+        annotation: builtins.str = ...,
+        default_json: builtins.bytes = ...,
+        schema_json: builtins.bytes = ...,
+        doc: builtins.str = ...,
+        injected: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotation", b"annotation", "default_json", b"default_json", "doc", b"doc", "injected", b"injected", "name", b"name", "required", b"required", "schema_json", b"schema_json"]) -> None: ...
+
+global___Parameter = Parameter
+
+@typing.final
+class Callable(google.protobuf.message.Message):
+    """Callable is one function that a host offers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    DOC_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    LINE_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
+    ACCEPTS_ANY_KEYWORD_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    JOB_IDS_FIELD_NUMBER: builtins.int
+    reference: builtins.str
+    """reference names it, such as "reports.monthly:score"."""
+    kind: builtins.str
+    """kind is "async" or "sync"."""
+    doc: builtins.str
+    """doc is its docstring. May be empty."""
+    file: builtins.str
+    """file is its file, relative to the project."""
+    line: builtins.int
+    """line is its line in the file, from 1."""
+    accepts_any_keyword: builtins.bool
+    """accepts_any_keyword is true where it has a catch-all for keywords."""
+    error: builtins.str
+    """error says why it cannot be called. Empty where it can."""
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Parameter]:
+        """parameters are in the order of the signature."""
+
+    @property
+    def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """job_ids are the jobs that call it."""
+
+    def __init__(
+        self,
+        *,
+        reference: builtins.str = ...,
+        kind: builtins.str = ...,
+        doc: builtins.str = ...,
+        file: builtins.str = ...,
+        line: builtins.int = ...,
+        parameters: collections.abc.Iterable[global___Parameter] | None = ...,
+        accepts_any_keyword: builtins.bool = ...,
+        error: builtins.str = ...,
+        job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepts_any_keyword", b"accepts_any_keyword", "doc", b"doc", "error", b"error", "file", b"file", "job_ids", b"job_ids", "kind", b"kind", "line", b"line", "parameters", b"parameters", "reference", b"reference"]) -> None: ...
+
+global___Callable = Callable
+
+@typing.final
+class PluginModule(google.protobuf.message.Message):
+    """PluginModule is one module that a host imports."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    FILE_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    TRACEBACK_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """name is the module's name."""
+    file: builtins.str
+    """file is its file, relative to the project."""
+    error: builtins.str
+    """error is the short error text of its import. Empty where it imports."""
+    traceback: builtins.str
+    """traceback is the traceback of that error. May be empty."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        file: builtins.str = ...,
+        error: builtins.str = ...,
+        traceback: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "file", b"file", "name", b"name", "traceback", b"traceback"]) -> None: ...
+
+global___PluginModule = PluginModule
+
+@typing.final
+class StepTypeInfo(google.protobuf.message.Message):
+    """StepTypeInfo is a step type that a plugin contributes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    DOC_FIELD_NUMBER: builtins.int
+    SCHEMA_JSON_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """name is what a job's step says as its type."""
+    doc: builtins.str
+    """doc describes it. May be empty."""
+    schema_json: builtins.bytes
+    """schema_json is the JSON schema of a step's fields. May be empty."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        doc: builtins.str = ...,
+        schema_json: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["doc", b"doc", "name", b"name", "schema_json", b"schema_json"]) -> None: ...
+
+global___StepTypeInfo = StepTypeInfo
+
+@typing.final
+class ListCallablesRequest(google.protobuf.message.Message):
+    """ListCallablesRequest names a host."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    REFERENCES_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host is the name. Empty means the only one there is."""
+    @property
+    def references(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """references keeps these callables. Empty means all."""
+
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        references: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "references", b"references"]) -> None: ...
+
+global___ListCallablesRequest = ListCallablesRequest
+
+@typing.final
+class ListCallablesResponse(google.protobuf.message.Message):
+    """ListCallablesResponse is what the host's newest catalogue offers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    CALLABLES_FIELD_NUMBER: builtins.int
+    MODULES_FIELD_NUMBER: builtins.int
+    STEP_TYPES_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host is the name."""
+    @property
+    def callables(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Callable]:
+        """callables are sorted by reference."""
+
+    @property
+    def modules(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PluginModule]:
+        """modules are sorted by name."""
+
+    @property
+    def step_types(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StepTypeInfo]:
+        """step_types are sorted by name."""
+
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        callables: collections.abc.Iterable[global___Callable] | None = ...,
+        modules: collections.abc.Iterable[global___PluginModule] | None = ...,
+        step_types: collections.abc.Iterable[global___StepTypeInfo] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["callables", b"callables", "host", b"host", "modules", b"modules", "step_types", b"step_types"]) -> None: ...
+
+global___ListCallablesResponse = ListCallablesResponse
+
+@typing.final
+class ListFiresRequest(google.protobuf.message.Message):
+    """ListFiresRequest asks for coming fires."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    TAG_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host keeps jobs of that host. Empty means all."""
+    tag: builtins.str
+    """tag keeps jobs with that tag. Empty means all."""
+    job_id: builtins.str
+    """job_id keeps that job. Empty means all."""
+    limit: builtins.int
+    """limit is how many fires to return at most. Zero means 1,000; at most 10,000."""
+    @property
+    def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """until is where to end, at most 31 days after from. Absent means one day after it."""
+
+    def __init__(
+        self,
+        *,
+        until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        host: builtins.str = ...,
+        tag: builtins.str = ...,
+        job_id: builtins.str = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["from", b"from", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["from", b"from", "host", b"host", "job_id", b"job_id", "limit", b"limit", "tag", b"tag", "until", b"until"]) -> None: ...
+
+global___ListFiresRequest = ListFiresRequest
+
+@typing.final
+class ListedFire(google.protobuf.message.Message):
+    """ListedFire is one coming fire."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_FIELD_NUMBER: builtins.int
+    LOCAL_FIELD_NUMBER: builtins.int
+    TIMEZONE_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    PRESET_FIELD_NUMBER: builtins.int
+    AT_ONCE_FIELD_NUMBER: builtins.int
+    COLLIDES_WITH_FIELD_NUMBER: builtins.int
+    EXPECTED_SECONDS_FIELD_NUMBER: builtins.int
+    PAUSED_FIELD_NUMBER: builtins.int
+    DAYLIGHT_SAVING_FIELD_NUMBER: builtins.int
+    local: builtins.str
+    """local is the instant on the wall clock of the schedule's zone, such as "2026-11-27T02:30:00+01:00"."""
+    timezone: builtins.str
+    """timezone is the IANA zone of the schedule."""
+    job_id: builtins.str
+    """job_id is the job."""
+    preset: builtins.str
+    """preset is the preset whose schedule it is. Empty for the job's own."""
+    at_once: builtins.int
+    """at_once is how many fires of all listed jobs begin in the same minute, this one included."""
+    expected_seconds: builtins.float
+    """expected_seconds is the median of the job's last runs, in seconds. Absent where it never ran."""
+    paused: builtins.bool
+    """paused is true where a pause will keep it from starting."""
+    daylight_saving: builtins.str
+    """daylight_saving names what is special: "gap" where the wall clock skips this fire's time, "repeated" where it shows
+    it twice. Empty else.
+    """
+    @property
+    def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """at is the instant."""
+
+    @property
+    def collides_with(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """collides_with are jobs of the same host whose usual run covers this instant, at most 10."""
+
+    def __init__(
+        self,
+        *,
+        at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        local: builtins.str = ...,
+        timezone: builtins.str = ...,
+        job_id: builtins.str = ...,
+        preset: builtins.str = ...,
+        at_once: builtins.int = ...,
+        collides_with: collections.abc.Iterable[builtins.str] | None = ...,
+        expected_seconds: builtins.float | None = ...,
+        paused: builtins.bool = ...,
+        daylight_saving: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_seconds", b"_expected_seconds", "at", b"at", "expected_seconds", b"expected_seconds"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_seconds", b"_expected_seconds", "at", b"at", "at_once", b"at_once", "collides_with", b"collides_with", "daylight_saving", b"daylight_saving", "expected_seconds", b"expected_seconds", "job_id", b"job_id", "local", b"local", "paused", b"paused", "preset", b"preset", "timezone", b"timezone"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_seconds", b"_expected_seconds"]) -> typing.Literal["expected_seconds"] | None: ...
+
+global___ListedFire = ListedFire
+
+@typing.final
+class FrequentSchedule(google.protobuf.message.Message):
+    """FrequentSchedule is a schedule with more than 48 fires a day, whose fires are not listed one by one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    PRESET_FIELD_NUMBER: builtins.int
+    SCHEDULE_FIELD_NUMBER: builtins.int
+    TIMEZONE_FIELD_NUMBER: builtins.int
+    FIRES_FIELD_NUMBER: builtins.int
+    NEXT_FIELD_NUMBER: builtins.int
+    EXPECTED_SECONDS_FIELD_NUMBER: builtins.int
+    PAUSED_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """job_id is the job."""
+    preset: builtins.str
+    """preset is the preset whose schedule it is. Empty for the job's own."""
+    schedule: builtins.str
+    """schedule is the cron expression."""
+    timezone: builtins.str
+    """timezone is its IANA zone."""
+    fires: builtins.int
+    """fires is how many fires there are in the range."""
+    expected_seconds: builtins.float
+    """expected_seconds is the median of the job's last runs, in seconds. Absent where it never ran."""
+    paused: builtins.bool
+    """paused is true where a pause keeps it from starting."""
+    @property
+    def next(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """next is the next fire in the range."""
+
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        preset: builtins.str = ...,
+        schedule: builtins.str = ...,
+        timezone: builtins.str = ...,
+        fires: builtins.int = ...,
+        next: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        expected_seconds: builtins.float | None = ...,
+        paused: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_seconds", b"_expected_seconds", "expected_seconds", b"expected_seconds", "next", b"next"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_seconds", b"_expected_seconds", "expected_seconds", b"expected_seconds", "fires", b"fires", "job_id", b"job_id", "next", b"next", "paused", b"paused", "preset", b"preset", "schedule", b"schedule", "timezone", b"timezone"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_seconds", b"_expected_seconds"]) -> typing.Literal["expected_seconds"] | None: ...
+
+global___FrequentSchedule = FrequentSchedule
+
+@typing.final
+class ListFiresResponse(google.protobuf.message.Message):
+    """ListFiresResponse is what will fire."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRES_FIELD_NUMBER: builtins.int
+    FREQUENT_FIELD_NUMBER: builtins.int
+    LISTED_UNTIL_FIELD_NUMBER: builtins.int
+    @property
+    def fires(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ListedFire]:
+        """fires are in order of time."""
+
+    @property
+    def frequent(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FrequentSchedule]:
+        """frequent are sorted by job."""
+
+    @property
+    def listed_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """listed_until is how far the list is whole: until, or the instant of the first fire that was left out."""
+
+    def __init__(
+        self,
+        *,
+        fires: collections.abc.Iterable[global___ListedFire] | None = ...,
+        frequent: collections.abc.Iterable[global___FrequentSchedule] | None = ...,
+        listed_until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["listed_until", b"listed_until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["fires", b"fires", "frequent", b"frequent", "listed_until", b"listed_until"]) -> None: ...
+
+global___ListFiresResponse = ListFiresResponse

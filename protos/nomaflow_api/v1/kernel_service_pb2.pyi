@@ -48,6 +48,10 @@ class GetKernelResponse(google.protobuf.message.Message):
     LAST_EVENT_SEQ_FIELD_NUMBER: builtins.int
     STORE_ID_FIELD_NUMBER: builtins.int
     PRUNED_THROUGH_SEQ_FIELD_NUMBER: builtins.int
+    LEASE_SECONDS_FIELD_NUMBER: builtins.int
+    GRACE_SECONDS_FIELD_NUMBER: builtins.int
+    NOW_FIELD_NUMBER: builtins.int
+    CALLER_FIELD_NUMBER: builtins.int
     version: builtins.str
     """version is the nomaflow version."""
     epoch: builtins.int
@@ -66,9 +70,21 @@ class GetKernelResponse(google.protobuf.message.Message):
     """
     pruned_through_seq: builtins.int
     """pruned_through_seq is the newest event that retention has removed; all later ones are there. Zero where none was."""
+    lease_seconds: builtins.float
+    """lease_seconds is the silence after which a host gets no new work, in seconds."""
+    grace_seconds: builtins.float
+    """grace_seconds is the silence after which a host's attempts may be declared LOST, in seconds."""
     @property
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """started_at is when this kernel started."""
+
+    @property
+    def now(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """now is the kernel's clock."""
+
+    @property
+    def caller(self) -> global___Caller:
+        """caller is who asks."""
 
     def __init__(
         self,
@@ -82,55 +98,47 @@ class GetKernelResponse(google.protobuf.message.Message):
         last_event_seq: builtins.int = ...,
         store_id: builtins.str = ...,
         pruned_through_seq: builtins.int = ...,
+        lease_seconds: builtins.float = ...,
+        grace_seconds: builtins.float = ...,
+        now: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        caller: global___Caller | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "last_event_seq", b"last_event_seq", "pid", b"pid", "project", b"project", "pruned_through_seq", b"pruned_through_seq", "started_at", b"started_at", "store", b"store", "store_id", b"store_id", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["caller", b"caller", "now", b"now", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "epoch", b"epoch", "grace_seconds", b"grace_seconds", "last_event_seq", b"last_event_seq", "lease_seconds", b"lease_seconds", "now", b"now", "pid", b"pid", "project", b"project", "pruned_through_seq", b"pruned_through_seq", "started_at", b"started_at", "store", b"store", "store_id", b"store_id", "version", b"version"]) -> None: ...
 
 global___GetKernelResponse = GetKernelResponse
 
 @typing.final
-class StepSwitch(google.protobuf.message.Message):
-    """StepSwitch switches a step of one run on or off, whatever the job says."""
+class Caller(google.protobuf.message.Message):
+    """Caller is a principal and what it may do."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    STEP_FIELD_NUMBER: builtins.int
-    ENABLED_FIELD_NUMBER: builtins.int
-    step: builtins.str
-    """step is the step's name."""
-    enabled: builtins.bool
-    """enabled is the wanted position."""
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    GRANTS_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """name is the principal's name."""
+    kind: builtins.str
+    """kind is "owner", "host", "user" or "service"."""
+    role: builtins.str
+    """role is the role its grants came from. Empty where there is none."""
+    @property
+    def grants(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """grants are what it may do, each "verb scope" as in docs/access.md, such as "operate job:etl-*"."""
+
     def __init__(
         self,
         *,
-        step: builtins.str = ...,
-        enabled: builtins.bool = ...,
+        name: builtins.str = ...,
+        kind: builtins.str = ...,
+        grants: collections.abc.Iterable[builtins.str] | None = ...,
+        role: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["enabled", b"enabled", "step", b"step"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["grants", b"grants", "kind", b"kind", "name", b"name", "role", b"role"]) -> None: ...
 
-global___StepSwitch = StepSwitch
-
-@typing.final
-class StepValues(google.protobuf.message.Message):
-    """StepValues are op_kwargs for one step of one run."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    STEP_FIELD_NUMBER: builtins.int
-    OP_KWARGS_JSON_FIELD_NUMBER: builtins.int
-    step: builtins.str
-    """step is the step's name."""
-    op_kwargs_json: builtins.bytes
-    """op_kwargs_json is a JSON object. It wins over every other layer."""
-    def __init__(
-        self,
-        *,
-        step: builtins.str = ...,
-        op_kwargs_json: builtins.bytes = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["op_kwargs_json", b"op_kwargs_json", "step", b"step"]) -> None: ...
-
-global___StepValues = StepValues
+global___Caller = Caller
 
 @typing.final
 class TriggerRunRequest(google.protobuf.message.Message):
@@ -173,11 +181,11 @@ class TriggerRunRequest(google.protobuf.message.Message):
     the response. request_id is not looked at.
     """
     @property
-    def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StepValues]:
+    def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:
         """step_values are op_kwargs for steps of this run."""
 
     @property
-    def step_switches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StepSwitch]:
+    def step_switches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepSwitch]:
         """step_switches switch steps on or off."""
 
     def __init__(
@@ -186,8 +194,8 @@ class TriggerRunRequest(google.protobuf.message.Message):
         job_id: builtins.str = ...,
         request_id: builtins.str = ...,
         params_json: builtins.bytes = ...,
-        step_values: collections.abc.Iterable[global___StepValues] | None = ...,
-        step_switches: collections.abc.Iterable[global___StepSwitch] | None = ...,
+        step_values: collections.abc.Iterable[nomaflow_api.v1.run_pb2.StepValues] | None = ...,
+        step_switches: collections.abc.Iterable[nomaflow_api.v1.run_pb2.StepSwitch] | None = ...,
         preset: builtins.str = ...,
         log_level: builtins.str = ...,
         trigger_kind: nomaflow_api.v1.run_pb2.TriggerKind.ValueType = ...,
@@ -210,6 +218,7 @@ class TriggerRunResponse(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """run_id is the run. Empty for validate_only."""
     deduplicated: builtins.bool
@@ -224,6 +233,12 @@ class TriggerRunResponse(google.protobuf.message.Message):
     def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """warnings are for the person who triggers, such as "code on disk is newer than what is loaded"."""
 
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:
+        """steps are, for validate_only, the op_kwargs that each enabled step would get, merged from all layers, environment
+        references unresolved.
+        """
+
     def __init__(
         self,
         *,
@@ -232,9 +247,10 @@ class TriggerRunResponse(google.protobuf.message.Message):
         state: nomaflow_api.v1.run_pb2.RunState.ValueType = ...,
         reason: nomaflow_api.v1.run_pb2.Reason | None = ...,
         warnings: collections.abc.Iterable[builtins.str] | None = ...,
+        steps: collections.abc.Iterable[nomaflow_api.v1.run_pb2.StepValues] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["reason", b"reason"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["deduplicated", b"deduplicated", "reason", b"reason", "run_id", b"run_id", "state", b"state", "warnings", b"warnings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deduplicated", b"deduplicated", "reason", b"reason", "run_id", b"run_id", "state", b"state", "steps", b"steps", "warnings", b"warnings"]) -> None: ...
 
 global___TriggerRunResponse = TriggerRunResponse
 
@@ -392,6 +408,11 @@ class ReplayRunRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     BY_FIELD_NUMBER: builtins.int
     FROM_FAILED_STEP_FIELD_NUMBER: builtins.int
+    STEP_SWITCHES_FIELD_NUMBER: builtins.int
+    LOG_LEVEL_FIELD_NUMBER: builtins.int
+    ALLOW_OVERLAP_FIELD_NUMBER: builtins.int
+    CURRENT_DEFINITION_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """run_id is a terminal run."""
     from_step: builtins.str
@@ -406,9 +427,21 @@ class ReplayRunRequest(google.protobuf.message.Message):
     """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     from_failed_step: builtins.bool
     """from_failed_step starts at the step that did not succeed; from_step must be empty."""
+    log_level: builtins.str
+    """log_level overrides the run's. Empty means the run's."""
+    allow_overlap: builtins.bool
+    """allow_overlap starts the run whatever the job's overlap policy says."""
+    current_definition: builtins.bool
+    """current_definition runs the job as it is defined now instead of as it was."""
+    validate_only: builtins.bool
+    """validate_only has the request checked and makes no run, as for TriggerRun."""
     @property
-    def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StepValues]:
+    def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:
         """step_values are laid over the snapshot's op_kwargs."""
+
+    @property
+    def step_switches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepSwitch]:
+        """step_switches switch steps on or off, over those of the run."""
 
     def __init__(
         self,
@@ -416,12 +449,17 @@ class ReplayRunRequest(google.protobuf.message.Message):
         run_id: builtins.str = ...,
         from_step: builtins.str = ...,
         params_json: builtins.bytes = ...,
-        step_values: collections.abc.Iterable[global___StepValues] | None = ...,
+        step_values: collections.abc.Iterable[nomaflow_api.v1.run_pb2.StepValues] | None = ...,
         request_id: builtins.str = ...,
         by: builtins.str = ...,
         from_failed_step: builtins.bool = ...,
+        step_switches: collections.abc.Iterable[nomaflow_api.v1.run_pb2.StepSwitch] | None = ...,
+        log_level: builtins.str = ...,
+        allow_overlap: builtins.bool = ...,
+        current_definition: builtins.bool = ...,
+        validate_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["by", b"by", "from_failed_step", b"from_failed_step", "from_step", b"from_step", "params_json", b"params_json", "request_id", b"request_id", "run_id", b"run_id", "step_values", b"step_values"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "by", b"by", "current_definition", b"current_definition", "from_failed_step", b"from_failed_step", "from_step", b"from_step", "log_level", b"log_level", "params_json", b"params_json", "request_id", b"request_id", "run_id", b"run_id", "step_switches", b"step_switches", "step_values", b"step_values", "validate_only", b"validate_only"]) -> None: ...
 
 global___ReplayRunRequest = ReplayRunRequest
 
@@ -432,14 +470,30 @@ class ReplayRunResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: builtins.int
+    DEDUPLICATED_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
     run_id: builtins.str
-    """run_id is the new run."""
+    """run_id is the new run. Empty for validate_only."""
+    deduplicated: builtins.bool
+    """deduplicated is true where request_id had been used before with the same request."""
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """warnings are for the person who replays."""
+
+    @property
+    def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:
+        """steps are, for validate_only, the op_kwargs that each enabled step would get, as for TriggerRun."""
+
     def __init__(
         self,
         *,
         run_id: builtins.str = ...,
+        deduplicated: builtins.bool = ...,
+        warnings: collections.abc.Iterable[builtins.str] | None = ...,
+        steps: collections.abc.Iterable[nomaflow_api.v1.run_pb2.StepValues] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_id", b"run_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["deduplicated", b"deduplicated", "run_id", b"run_id", "steps", b"steps", "warnings", b"warnings"]) -> None: ...
 
 global___ReplayRunResponse = ReplayRunResponse
 
@@ -494,6 +548,19 @@ class ListRunsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    TRIGGER_KINDS_FIELD_NUMBER: builtins.int
+    TRIGGERED_BY_FIELD_NUMBER: builtins.int
+    TAG_FIELD_NUMBER: builtins.int
+    REASON_CODES_FIELD_NUMBER: builtins.int
+    EXCLUDE_JOB_IDS_FIELD_NUMBER: builtins.int
+    RUN_ID_PREFIX_FIELD_NUMBER: builtins.int
+    REPLAY_OF_FIELD_NUMBER: builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: builtins.int
+    RUN_IDS_FIELD_NUMBER: builtins.int
+    LOG_LEVELS_FIELD_NUMBER: builtins.int
+    WITH_STEPS_FIELD_NUMBER: builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """job_id keeps runs of that job. Empty means all."""
     host: builtins.str
@@ -502,6 +569,22 @@ class ListRunsRequest(google.protobuf.message.Message):
     """page_size is at most 500; zero means 50."""
     page_token: builtins.str
     """page_token is next_page_token of the page before. Empty means the first page."""
+    triggered_by: builtins.str
+    """triggered_by keeps runs whose trigger's by is that name, "alice" also "alice (for bob)". Empty means all."""
+    tag: builtins.str
+    """tag keeps runs of jobs that have that tag now. Empty means all."""
+    run_id_prefix: builtins.str
+    """run_id_prefix keeps runs whose id begins with it. Empty means all."""
+    replay_of: builtins.str
+    """replay_of keeps replays of that run. Empty means all."""
+    parent_run_id: builtins.str
+    """parent_run_id keeps runs that a call_job step of that run started. Empty means all."""
+    log_levels: builtins.int
+    """log_levels keeps runs in whose log one of these levels occurs: a set as in Run.log_levels. Zero means all."""
+    with_steps: builtins.bool
+    """with_steps fills the runs' steps and attempts. A page has then at most 50 runs."""
+    oldest_first: builtins.bool
+    """oldest_first turns the order round."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[nomaflow_api.v1.run_pb2.RunState.ValueType]:
         """states keeps runs in these states. Empty means all."""
@@ -509,6 +592,26 @@ class ListRunsRequest(google.protobuf.message.Message):
     @property
     def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """since keeps runs queued at or after it."""
+
+    @property
+    def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """until keeps runs queued before it."""
+
+    @property
+    def trigger_kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[nomaflow_api.v1.run_pb2.TriggerKind.ValueType]:
+        """trigger_kinds keeps runs with these triggers. Empty means all."""
+
+    @property
+    def reason_codes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """reason_codes keeps runs with these reasons. Empty means all."""
+
+    @property
+    def exclude_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """exclude_job_ids leaves the runs of these jobs out, at most 100."""
+
+    @property
+    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """run_ids keeps these runs, at most 500. Empty means all."""
 
     def __init__(
         self,
@@ -519,9 +622,22 @@ class ListRunsRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        trigger_kinds: collections.abc.Iterable[nomaflow_api.v1.run_pb2.TriggerKind.ValueType] | None = ...,
+        triggered_by: builtins.str = ...,
+        tag: builtins.str = ...,
+        reason_codes: collections.abc.Iterable[builtins.str] | None = ...,
+        exclude_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        run_id_prefix: builtins.str = ...,
+        replay_of: builtins.str = ...,
+        parent_run_id: builtins.str = ...,
+        run_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        log_levels: builtins.int = ...,
+        with_steps: builtins.bool = ...,
+        oldest_first: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["since", b"since"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "job_id", b"job_id", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "states", b"states"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since", "until", b"until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["exclude_job_ids", b"exclude_job_ids", "host", b"host", "job_id", b"job_id", "log_levels", b"log_levels", "oldest_first", b"oldest_first", "page_size", b"page_size", "page_token", b"page_token", "parent_run_id", b"parent_run_id", "reason_codes", b"reason_codes", "replay_of", b"replay_of", "run_id_prefix", b"run_id_prefix", "run_ids", b"run_ids", "since", b"since", "states", b"states", "tag", b"tag", "trigger_kinds", b"trigger_kinds", "triggered_by", b"triggered_by", "until", b"until", "with_steps", b"with_steps"]) -> None: ...
 
 global___ListRunsRequest = ListRunsRequest
 
@@ -533,19 +649,28 @@ class ListRunsResponse(google.protobuf.message.Message):
 
     RUNS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    SCANNED_UNTIL_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """next_page_token is empty on the last page."""
     @property
     def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.Run]:
         """runs are newest first, without steps."""
 
+    @property
+    def scanned_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """scanned_until is how far the page has looked, where a filter without an index left it short: the next page goes on
+        there. Absent where the page is full, or the last.
+        """
+
     def __init__(
         self,
         *,
         runs: collections.abc.Iterable[nomaflow_api.v1.run_pb2.Run] | None = ...,
         next_page_token: builtins.str = ...,
+        scanned_until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "runs", b"runs"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["scanned_until", b"scanned_until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "runs", b"runs", "scanned_until", b"scanned_until"]) -> None: ...
 
 global___ListRunsResponse = ListRunsResponse
 
@@ -614,12 +739,18 @@ class WatchEventsRequest(google.protobuf.message.Message):
     AFTER_SEQ_FIELD_NUMBER: builtins.int
     FROM_START_FIELD_NUMBER: builtins.int
     KINDS_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
     after_seq: builtins.int
     """after_seq is the last event already seen. Zero means only events from now on. One that is ahead of the store is
     refused (CURSOR_AHEAD): it was kept of another store.
     """
     from_start: builtins.bool
     """from_start sends all retained events first; after_seq must be zero."""
+    job_id: builtins.str
+    """job_id keeps events of that job and of its runs. Empty means all."""
+    host: builtins.str
+    """host keeps events of that host. Empty means all."""
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """kinds keeps events whose kind is, or starts with one of these and a dot. Empty means all."""
@@ -630,8 +761,10 @@ class WatchEventsRequest(google.protobuf.message.Message):
         after_seq: builtins.int = ...,
         from_start: builtins.bool = ...,
         kinds: collections.abc.Iterable[builtins.str] | None = ...,
+        job_id: builtins.str = ...,
+        host: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "from_start", b"from_start", "kinds", b"kinds"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "from_start", b"from_start", "host", b"host", "job_id", b"job_id", "kinds", b"kinds"]) -> None: ...
 
 global___WatchEventsRequest = WatchEventsRequest
 
@@ -701,6 +834,9 @@ class ReadLogsRequest(google.protobuf.message.Message):
     MIN_LEVEL_FIELD_NUMBER: builtins.int
     FOLLOW_FIELD_NUMBER: builtins.int
     TAIL_FIELD_NUMBER: builtins.int
+    BEFORE_SEQ_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """run_id is the run."""
     after_seq: builtins.int
@@ -713,6 +849,12 @@ class ReadLogsRequest(google.protobuf.message.Message):
     """follow waits for more lines until the run is terminal."""
     tail: builtins.int
     """tail keeps only the last lines of what is stored now; zero means all."""
+    before_seq: builtins.int
+    """before_seq keeps lines before it; with tail, the last ones before it. Zero means up to the last. Not with follow."""
+    limit: builtins.int
+    """limit ends the call after that many lines. Zero means no limit. Not with follow."""
+    attempt: builtins.int
+    """attempt keeps lines of that try. Zero means all."""
     def __init__(
         self,
         *,
@@ -722,8 +864,11 @@ class ReadLogsRequest(google.protobuf.message.Message):
         min_level: builtins.int = ...,
         follow: builtins.bool = ...,
         tail: builtins.int = ...,
+        before_seq: builtins.int = ...,
+        limit: builtins.int = ...,
+        attempt: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "follow", b"follow", "min_level", b"min_level", "run_id", b"run_id", "step", b"step", "tail", b"tail"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "attempt", b"attempt", "before_seq", b"before_seq", "follow", b"follow", "limit", b"limit", "min_level", b"min_level", "run_id", b"run_id", "step", b"step", "tail", b"tail"]) -> None: ...
 
 global___ReadLogsRequest = ReadLogsRequest
 
@@ -904,17 +1049,21 @@ class ReloadHostRequest(google.protobuf.message.Message):
 
     HOST_FIELD_NUMBER: builtins.int
     FORCE_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host is the name. Empty means the only one there is."""
     force: builtins.bool
     """force serves the new generation even where something that worked no longer does."""
+    by: builtins.str
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         force: builtins.bool = ...,
+        by: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["force", b"force", "host", b"host"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "force", b"force", "host", b"host"]) -> None: ...
 
 global___ReloadHostRequest = ReloadHostRequest
 
@@ -1011,14 +1160,18 @@ class ForgetHostRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HOST_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host is the name."""
+    by: builtins.str
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
     def __init__(
         self,
         *,
         host: builtins.str = ...,
+        by: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "host", b"host"]) -> None: ...
 
 global___ForgetHostRequest = ForgetHostRequest
 

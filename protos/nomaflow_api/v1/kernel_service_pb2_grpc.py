@@ -3,7 +3,12 @@
 import grpc
 import warnings
 
+from nomaflow_api.v1 import attempt_inspection_pb2 as nomaflow__api_dot_v1_dot_attempt__inspection__pb2
+from nomaflow_api.v1 import event_pb2 as nomaflow__api_dot_v1_dot_event__pb2
+from nomaflow_api.v1 import job_pb2 as nomaflow__api_dot_v1_dot_job__pb2
 from nomaflow_api.v1 import kernel_service_pb2 as nomaflow__api_dot_v1_dot_kernel__service__pb2
+from nomaflow_api.v1 import log_pb2 as nomaflow__api_dot_v1_dot_log__pb2
+from nomaflow_api.v1 import run_figures_pb2 as nomaflow__api_dot_v1_dot_run__figures__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -84,6 +89,41 @@ class KernelServiceStub(object):
                 '/nomaflow_api.v1.KernelService/ReadLogs',
                 request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ReadLogsResponse.FromString,
+                _registered_method=True)
+        self.ReadLogChunks = channel.unary_stream(
+                '/nomaflow_api.v1.KernelService/ReadLogChunks',
+                request_serializer=nomaflow__api_dot_v1_dot_log__pb2.ReadLogChunksRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_log__pb2.ReadLogChunksResponse.FromString,
+                _registered_method=True)
+        self.SummarizeRuns = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/SummarizeRuns',
+                request_serializer=nomaflow__api_dot_v1_dot_run__figures__pb2.SummarizeRunsRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_run__figures__pb2.SummarizeRunsResponse.FromString,
+                _registered_method=True)
+        self.GetJobStats = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/GetJobStats',
+                request_serializer=nomaflow__api_dot_v1_dot_run__figures__pb2.GetJobStatsRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_run__figures__pb2.GetJobStatsResponse.FromString,
+                _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/ListEvents',
+                request_serializer=nomaflow__api_dot_v1_dot_event__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_event__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
+        self.ListFires = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/ListFires',
+                request_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresResponse.FromString,
+                _registered_method=True)
+        self.ListCallables = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/ListCallables',
+                request_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesResponse.FromString,
+                _registered_method=True)
+        self.InspectAttempt = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/InspectAttempt',
+                request_serializer=nomaflow__api_dot_v1_dot_attempt__inspection__pb2.InspectAttemptRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_attempt__inspection__pb2.InspectAttemptResponse.FromString,
                 _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/nomaflow_api.v1.KernelService/ListJobs',
@@ -198,6 +238,55 @@ class KernelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLogChunks(self, request, context):
+        """ReadLogChunks sends the blocks of a run's log as they are stored: to search all of it, or to draw its map.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SummarizeRuns(self, request, context):
+        """SummarizeRuns counts runs by state, job, host or trigger.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJobStats(self, request, context):
+        """GetJobStats returns the newest runs of jobs, and what is usual for them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEvents(self, request, context):
+        """ListEvents returns stored events, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFires(self, request, context):
+        """ListFires returns coming fires, with what they collide with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCallables(self, request, context):
+        """ListCallables returns what a host offers: callables with their parameters, modules, step types.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InspectAttempt(self, request, context):
+        """InspectAttempt asks the host what a running attempt does now. It answers within 5 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListJobs(self, request, context):
         """ListJobs returns the catalogue: all known jobs, valid or not.
         """
@@ -300,6 +389,41 @@ def add_KernelServiceServicer_to_server(servicer, server):
                     servicer.ReadLogs,
                     request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ReadLogsRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ReadLogsResponse.SerializeToString,
+            ),
+            'ReadLogChunks': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLogChunks,
+                    request_deserializer=nomaflow__api_dot_v1_dot_log__pb2.ReadLogChunksRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_log__pb2.ReadLogChunksResponse.SerializeToString,
+            ),
+            'SummarizeRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.SummarizeRuns,
+                    request_deserializer=nomaflow__api_dot_v1_dot_run__figures__pb2.SummarizeRunsRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_run__figures__pb2.SummarizeRunsResponse.SerializeToString,
+            ),
+            'GetJobStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJobStats,
+                    request_deserializer=nomaflow__api_dot_v1_dot_run__figures__pb2.GetJobStatsRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_run__figures__pb2.GetJobStatsResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=nomaflow__api_dot_v1_dot_event__pb2.ListEventsRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_event__pb2.ListEventsResponse.SerializeToString,
+            ),
+            'ListFires': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFires,
+                    request_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListFiresResponse.SerializeToString,
+            ),
+            'ListCallables': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCallables,
+                    request_deserializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_job__pb2.ListCallablesResponse.SerializeToString,
+            ),
+            'InspectAttempt': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectAttempt,
+                    request_deserializer=nomaflow__api_dot_v1_dot_attempt__inspection__pb2.InspectAttemptRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_attempt__inspection__pb2.InspectAttemptResponse.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -608,6 +732,195 @@ class KernelService(object):
             '/nomaflow_api.v1.KernelService/ReadLogs',
             nomaflow__api_dot_v1_dot_kernel__service__pb2.ReadLogsRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_kernel__service__pb2.ReadLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLogChunks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/ReadLogChunks',
+            nomaflow__api_dot_v1_dot_log__pb2.ReadLogChunksRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_log__pb2.ReadLogChunksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SummarizeRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/SummarizeRuns',
+            nomaflow__api_dot_v1_dot_run__figures__pb2.SummarizeRunsRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_run__figures__pb2.SummarizeRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJobStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/GetJobStats',
+            nomaflow__api_dot_v1_dot_run__figures__pb2.GetJobStatsRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_run__figures__pb2.GetJobStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/ListEvents',
+            nomaflow__api_dot_v1_dot_event__pb2.ListEventsRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_event__pb2.ListEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFires(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/ListFires',
+            nomaflow__api_dot_v1_dot_job__pb2.ListFiresRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_job__pb2.ListFiresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCallables(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/ListCallables',
+            nomaflow__api_dot_v1_dot_job__pb2.ListCallablesRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_job__pb2.ListCallablesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectAttempt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/InspectAttempt',
+            nomaflow__api_dot_v1_dot_attempt__inspection__pb2.InspectAttemptRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_attempt__inspection__pb2.InspectAttemptResponse.FromString,
             options,
             channel_credentials,
             insecure,

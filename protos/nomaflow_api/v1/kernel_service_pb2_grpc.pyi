@@ -11,7 +11,12 @@ import abc
 import collections.abc
 import grpc
 import grpc.aio
+import nomaflow_api.v1.attempt_inspection_pb2
+import nomaflow_api.v1.event_pb2
+import nomaflow_api.v1.job_pb2
 import nomaflow_api.v1.kernel_service_pb2
+import nomaflow_api.v1.log_pb2
+import nomaflow_api.v1.run_figures_pb2
 import typing
 
 _T = typing.TypeVar("_T")
@@ -88,6 +93,48 @@ class KernelServiceStub:
         nomaflow_api.v1.kernel_service_pb2.ReadLogsResponse,
     ]
     """ReadLogs sends the log lines of a run in order; with follow it ends when the run is terminal and all is sent."""
+
+    ReadLogChunks: grpc.UnaryStreamMultiCallable[
+        nomaflow_api.v1.log_pb2.ReadLogChunksRequest,
+        nomaflow_api.v1.log_pb2.ReadLogChunksResponse,
+    ]
+    """ReadLogChunks sends the blocks of a run's log as they are stored: to search all of it, or to draw its map."""
+
+    SummarizeRuns: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.run_figures_pb2.SummarizeRunsRequest,
+        nomaflow_api.v1.run_figures_pb2.SummarizeRunsResponse,
+    ]
+    """SummarizeRuns counts runs by state, job, host or trigger."""
+
+    GetJobStats: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.run_figures_pb2.GetJobStatsRequest,
+        nomaflow_api.v1.run_figures_pb2.GetJobStatsResponse,
+    ]
+    """GetJobStats returns the newest runs of jobs, and what is usual for them."""
+
+    ListEvents: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.event_pb2.ListEventsRequest,
+        nomaflow_api.v1.event_pb2.ListEventsResponse,
+    ]
+    """ListEvents returns stored events, newest first."""
+
+    ListFires: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.job_pb2.ListFiresRequest,
+        nomaflow_api.v1.job_pb2.ListFiresResponse,
+    ]
+    """ListFires returns coming fires, with what they collide with."""
+
+    ListCallables: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.job_pb2.ListCallablesRequest,
+        nomaflow_api.v1.job_pb2.ListCallablesResponse,
+    ]
+    """ListCallables returns what a host offers: callables with their parameters, modules, step types."""
+
+    InspectAttempt: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptRequest,
+        nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptResponse,
+    ]
+    """InspectAttempt asks the host what a running attempt does now. It answers within 5 s."""
 
     ListJobs: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.ListJobsRequest,
@@ -199,6 +246,48 @@ class KernelServiceAsyncStub:
         nomaflow_api.v1.kernel_service_pb2.ReadLogsResponse,
     ]
     """ReadLogs sends the log lines of a run in order; with follow it ends when the run is terminal and all is sent."""
+
+    ReadLogChunks: grpc.aio.UnaryStreamMultiCallable[
+        nomaflow_api.v1.log_pb2.ReadLogChunksRequest,
+        nomaflow_api.v1.log_pb2.ReadLogChunksResponse,
+    ]
+    """ReadLogChunks sends the blocks of a run's log as they are stored: to search all of it, or to draw its map."""
+
+    SummarizeRuns: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.run_figures_pb2.SummarizeRunsRequest,
+        nomaflow_api.v1.run_figures_pb2.SummarizeRunsResponse,
+    ]
+    """SummarizeRuns counts runs by state, job, host or trigger."""
+
+    GetJobStats: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.run_figures_pb2.GetJobStatsRequest,
+        nomaflow_api.v1.run_figures_pb2.GetJobStatsResponse,
+    ]
+    """GetJobStats returns the newest runs of jobs, and what is usual for them."""
+
+    ListEvents: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.event_pb2.ListEventsRequest,
+        nomaflow_api.v1.event_pb2.ListEventsResponse,
+    ]
+    """ListEvents returns stored events, newest first."""
+
+    ListFires: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.job_pb2.ListFiresRequest,
+        nomaflow_api.v1.job_pb2.ListFiresResponse,
+    ]
+    """ListFires returns coming fires, with what they collide with."""
+
+    ListCallables: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.job_pb2.ListCallablesRequest,
+        nomaflow_api.v1.job_pb2.ListCallablesResponse,
+    ]
+    """ListCallables returns what a host offers: callables with their parameters, modules, step types."""
+
+    InspectAttempt: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptRequest,
+        nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptResponse,
+    ]
+    """InspectAttempt asks the host what a running attempt does now. It answers within 5 s."""
 
     ListJobs: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.ListJobsRequest,
@@ -330,6 +419,62 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[nomaflow_api.v1.kernel_service_pb2.ReadLogsResponse], collections.abc.AsyncIterator[nomaflow_api.v1.kernel_service_pb2.ReadLogsResponse]]:
         """ReadLogs sends the log lines of a run in order; with follow it ends when the run is terminal and all is sent."""
+
+    @abc.abstractmethod
+    def ReadLogChunks(
+        self,
+        request: nomaflow_api.v1.log_pb2.ReadLogChunksRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[nomaflow_api.v1.log_pb2.ReadLogChunksResponse], collections.abc.AsyncIterator[nomaflow_api.v1.log_pb2.ReadLogChunksResponse]]:
+        """ReadLogChunks sends the blocks of a run's log as they are stored: to search all of it, or to draw its map."""
+
+    @abc.abstractmethod
+    def SummarizeRuns(
+        self,
+        request: nomaflow_api.v1.run_figures_pb2.SummarizeRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.run_figures_pb2.SummarizeRunsResponse, collections.abc.Awaitable[nomaflow_api.v1.run_figures_pb2.SummarizeRunsResponse]]:
+        """SummarizeRuns counts runs by state, job, host or trigger."""
+
+    @abc.abstractmethod
+    def GetJobStats(
+        self,
+        request: nomaflow_api.v1.run_figures_pb2.GetJobStatsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.run_figures_pb2.GetJobStatsResponse, collections.abc.Awaitable[nomaflow_api.v1.run_figures_pb2.GetJobStatsResponse]]:
+        """GetJobStats returns the newest runs of jobs, and what is usual for them."""
+
+    @abc.abstractmethod
+    def ListEvents(
+        self,
+        request: nomaflow_api.v1.event_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.event_pb2.ListEventsResponse, collections.abc.Awaitable[nomaflow_api.v1.event_pb2.ListEventsResponse]]:
+        """ListEvents returns stored events, newest first."""
+
+    @abc.abstractmethod
+    def ListFires(
+        self,
+        request: nomaflow_api.v1.job_pb2.ListFiresRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.job_pb2.ListFiresResponse, collections.abc.Awaitable[nomaflow_api.v1.job_pb2.ListFiresResponse]]:
+        """ListFires returns coming fires, with what they collide with."""
+
+    @abc.abstractmethod
+    def ListCallables(
+        self,
+        request: nomaflow_api.v1.job_pb2.ListCallablesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.job_pb2.ListCallablesResponse, collections.abc.Awaitable[nomaflow_api.v1.job_pb2.ListCallablesResponse]]:
+        """ListCallables returns what a host offers: callables with their parameters, modules, step types."""
+
+    @abc.abstractmethod
+    def InspectAttempt(
+        self,
+        request: nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptResponse, collections.abc.Awaitable[nomaflow_api.v1.attempt_inspection_pb2.InspectAttemptResponse]]:
+        """InspectAttempt asks the host what a running attempt does now. It answers within 5 s."""
 
     @abc.abstractmethod
     def ListJobs(

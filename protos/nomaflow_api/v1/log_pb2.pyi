@@ -4,7 +4,9 @@ isort:skip_file
 Log lines as clients read them."""
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
 import typing
 
@@ -59,3 +61,117 @@ class LogLine(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["at_us", b"at_us", "attempt", b"attempt", "continued", b"continued", "level", b"level", "logger", b"logger", "message", b"message", "seq", b"seq", "shared", b"shared", "step", b"step"]) -> None: ...
 
 global___LogLine = LogLine
+
+@typing.final
+class LogChunk(google.protobuf.message.Message):
+    """LogChunk is a block of lines of one attempt, as stored."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_SEQ_FIELD_NUMBER: builtins.int
+    LINE_COUNT_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
+    FIRST_AT_US_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    BODY_FIELD_NUMBER: builtins.int
+    COMPRESSED_FIELD_NUMBER: builtins.int
+    first_seq: builtins.int
+    """first_seq is the sequence of its first line."""
+    line_count: builtins.int
+    """line_count is how many lines it holds: their sequences follow one another."""
+    step: builtins.str
+    """step is the name of the step."""
+    attempt: builtins.int
+    """attempt is the number of the try, from 1."""
+    levels: builtins.int
+    """levels is the set of levels that occur, as in Run.log_levels."""
+    first_at_us: builtins.int
+    """first_at_us is the time of its first line, microseconds since the epoch, by the host's clock."""
+    size_bytes: builtins.int
+    """size_bytes is the size of the body when it is not compressed."""
+    body: builtins.bytes
+    """body is the lines: a letter, a list of log lines, in zlib's format where compressed is set. Empty with
+    without_body.
+    """
+    compressed: builtins.bool
+    """compressed is true where body is compressed."""
+    def __init__(
+        self,
+        *,
+        first_seq: builtins.int = ...,
+        line_count: builtins.int = ...,
+        step: builtins.str = ...,
+        attempt: builtins.int = ...,
+        levels: builtins.int = ...,
+        first_at_us: builtins.int = ...,
+        size_bytes: builtins.int = ...,
+        body: builtins.bytes = ...,
+        compressed: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "body", b"body", "compressed", b"compressed", "first_at_us", b"first_at_us", "first_seq", b"first_seq", "levels", b"levels", "line_count", b"line_count", "size_bytes", b"size_bytes", "step", b"step"]) -> None: ...
+
+global___LogChunk = LogChunk
+
+@typing.final
+class ReadLogChunksRequest(google.protobuf.message.Message):
+    """ReadLogChunksRequest names a run and which blocks of its log to read."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    AFTER_SEQ_FIELD_NUMBER: builtins.int
+    BEFORE_SEQ_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
+    WITHOUT_BODY_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """run_id is the run."""
+    after_seq: builtins.int
+    """after_seq keeps blocks with a line after it. Zero means from the first."""
+    before_seq: builtins.int
+    """before_seq keeps blocks with a line before it. Zero means up to the last."""
+    step: builtins.str
+    """step keeps blocks of that step. Empty means all."""
+    attempt: builtins.int
+    """attempt keeps blocks of that try. Zero means all."""
+    levels: builtins.int
+    """levels keeps blocks in which one of these levels occurs: a set as in Run.log_levels. Zero means all."""
+    without_body: builtins.bool
+    """without_body leaves the lines out: the blocks' heads are the map of a log."""
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        after_seq: builtins.int = ...,
+        before_seq: builtins.int = ...,
+        step: builtins.str = ...,
+        attempt: builtins.int = ...,
+        levels: builtins.int = ...,
+        without_body: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "attempt", b"attempt", "before_seq", b"before_seq", "levels", b"levels", "run_id", b"run_id", "step", b"step", "without_body", b"without_body"]) -> None: ...
+
+global___ReadLogChunksRequest = ReadLogChunksRequest
+
+@typing.final
+class ReadLogChunksResponse(google.protobuf.message.Message):
+    """ReadLogChunksResponse is a few blocks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: builtins.int
+    @property
+    def chunks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LogChunk]:
+        """chunks are in order of first_seq."""
+
+    def __init__(
+        self,
+        *,
+        chunks: collections.abc.Iterable[global___LogChunk] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunks", b"chunks"]) -> None: ...
+
+global___ReadLogChunksResponse = ReadLogChunksResponse

@@ -191,19 +191,101 @@ class Reason(google.protobuf.message.Message):
 
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    FIX_FIELD_NUMBER: builtins.int
     code: builtins.str
     """code is stable and listed in docs/reason_codes.md, such as "timed_out". Empty where there is nothing to say."""
     message: builtins.str
     """message is one sentence for a person."""
+    fix: builtins.str
+    """fix is the way out, where the code has one. Empty else."""
     def __init__(
         self,
         *,
         code: builtins.str = ...,
         message: builtins.str = ...,
+        fix: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "fix", b"fix", "message", b"message"]) -> None: ...
 
 global___Reason = Reason
+
+@typing.final
+class StepSwitch(google.protobuf.message.Message):
+    """StepSwitch switches a step of one run on or off, whatever the job says."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: builtins.int
+    ENABLED_FIELD_NUMBER: builtins.int
+    step: builtins.str
+    """step is the step's name."""
+    enabled: builtins.bool
+    """enabled is the wanted position."""
+    def __init__(
+        self,
+        *,
+        step: builtins.str = ...,
+        enabled: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["enabled", b"enabled", "step", b"step"]) -> None: ...
+
+global___StepSwitch = StepSwitch
+
+@typing.final
+class StepValues(google.protobuf.message.Message):
+    """StepValues are op_kwargs for one step of one run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: builtins.int
+    OP_KWARGS_JSON_FIELD_NUMBER: builtins.int
+    step: builtins.str
+    """step is the step's name."""
+    op_kwargs_json: builtins.bytes
+    """op_kwargs_json is a JSON object. It wins over every other layer."""
+    def __init__(
+        self,
+        *,
+        step: builtins.str = ...,
+        op_kwargs_json: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["op_kwargs_json", b"op_kwargs_json", "step", b"step"]) -> None: ...
+
+global___StepValues = StepValues
+
+@typing.final
+class RunRequest(google.protobuf.message.Message):
+    """RunRequest is what a trigger or a replay asked for, beside the job and the preset."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARAMS_JSON_FIELD_NUMBER: builtins.int
+    STEP_VALUES_FIELD_NUMBER: builtins.int
+    STEP_SWITCHES_FIELD_NUMBER: builtins.int
+    ALLOW_OVERLAP_FIELD_NUMBER: builtins.int
+    params_json: builtins.bytes
+    """params_json is the JSON object that was laid over the job's params. Empty means none."""
+    allow_overlap: builtins.bool
+    """allow_overlap is true where the overlap policy was set aside."""
+    @property
+    def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StepValues]:
+        """step_values are the op_kwargs that were given for steps."""
+
+    @property
+    def step_switches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StepSwitch]:
+        """step_switches are the steps that were switched on or off."""
+
+    def __init__(
+        self,
+        *,
+        params_json: builtins.bytes = ...,
+        step_values: collections.abc.Iterable[global___StepValues] | None = ...,
+        step_switches: collections.abc.Iterable[global___StepSwitch] | None = ...,
+        allow_overlap: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "params_json", b"params_json", "step_switches", b"step_switches", "step_values", b"step_values"]) -> None: ...
+
+global___RunRequest = RunRequest
 
 @typing.final
 class StepResult(google.protobuf.message.Message):
@@ -282,6 +364,146 @@ class Progress(google.protobuf.message.Message):
 global___Progress = Progress
 
 @typing.final
+class AttemptExit(google.protobuf.message.Message):
+    """AttemptExit is how an attempt's own process, or the shared worker that died under it, ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    status: builtins.int
+    """status is the exit status. Absent where a signal ended the process."""
+    signal: builtins.int
+    """signal is the number of the signal that ended the process. Zero for none."""
+    text: builtins.str
+    """text says it in words, such as "killed by SIGKILL"."""
+    def __init__(
+        self,
+        *,
+        status: builtins.int | None = ...,
+        signal: builtins.int = ...,
+        text: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_status", b"_status", "status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_status", b"_status", "signal", b"signal", "status", b"status", "text", b"text"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_status", b"_status"]) -> typing.Literal["status"] | None: ...
+
+global___AttemptExit = AttemptExit
+
+@typing.final
+class AttemptLog(google.protobuf.message.Message):
+    """AttemptLog says how much of an attempt's log is stored, and whether that is all of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_SEQ_FIELD_NUMBER: builtins.int
+    LAST_SEQ_FIELD_NUMBER: builtins.int
+    LINES_FIELD_NUMBER: builtins.int
+    DROPPED_LINES_FIELD_NUMBER: builtins.int
+    DROPPED_BYTES_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
+    COMPLETE_FIELD_NUMBER: builtins.int
+    first_seq: builtins.int
+    """first_seq is the first line in the run's log. Zero where there is no line."""
+    last_seq: builtins.int
+    """last_seq is the last line in the run's log. Lines of other attempts may lie between."""
+    lines: builtins.int
+    """lines is how many lines are stored."""
+    dropped_lines: builtins.int
+    """dropped_lines is how many lines were given up, since the log was over its limit."""
+    dropped_bytes: builtins.int
+    """dropped_bytes is how many bytes they had."""
+    levels: builtins.int
+    """levels is the set of levels that occur: the bit (level / 10) is set for each, as in Run.log_levels."""
+    complete: builtins.bool
+    """complete is true once the attempt's last report is stored: no line is missing but the dropped ones."""
+    def __init__(
+        self,
+        *,
+        first_seq: builtins.int = ...,
+        last_seq: builtins.int = ...,
+        lines: builtins.int = ...,
+        dropped_lines: builtins.int = ...,
+        dropped_bytes: builtins.int = ...,
+        levels: builtins.int = ...,
+        complete: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["complete", b"complete", "dropped_bytes", b"dropped_bytes", "dropped_lines", b"dropped_lines", "first_seq", b"first_seq", "last_seq", b"last_seq", "levels", b"levels", "lines", b"lines"]) -> None: ...
+
+global___AttemptLog = AttemptLog
+
+@typing.final
+class StopRung(google.protobuf.message.Message):
+    """StopRung is one rung of the ladder by which an attempt was stopped."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNG_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    AFTER_SECONDS_FIELD_NUMBER: builtins.int
+    NEXT_AT_FIELD_NUMBER: builtins.int
+    rung: builtins.int
+    """rung counts from 1: asked, exception, SIGTERM, SIGKILL."""
+    what: builtins.str
+    """what says what was done, such as "sent SIGTERM to its 3 processes"."""
+    why: builtins.str
+    """why says why the rung before was not enough. May be empty."""
+    after_seconds: builtins.float
+    """after_seconds is the time since the first rung, in seconds."""
+    @property
+    def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """at is when, by the host's clock."""
+
+    @property
+    def next_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """next_at is when the next rung follows if the code has not stopped by then. Absent on the last."""
+
+    def __init__(
+        self,
+        *,
+        rung: builtins.int = ...,
+        what: builtins.str = ...,
+        why: builtins.str = ...,
+        at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        after_seconds: builtins.float = ...,
+        next_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at", "next_at", b"next_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["after_seconds", b"after_seconds", "at", b"at", "next_at", b"next_at", "rung", b"rung", "what", b"what", "why", b"why"]) -> None: ...
+
+global___StopRung = StopRung
+
+@typing.final
+class AttemptStop(google.protobuf.message.Message):
+    """AttemptStop is how an attempt was stopped."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNGS_FIELD_NUMBER: builtins.int
+    STOPPED_AT_FIELD_NUMBER: builtins.int
+    @property
+    def rungs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StopRung]:
+        """rungs are in order."""
+
+    @property
+    def stopped_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """stopped_at is when nothing of it ran any more, by the host's clock. Absent while it is being stopped."""
+
+    def __init__(
+        self,
+        *,
+        rungs: collections.abc.Iterable[global___StopRung] | None = ...,
+        stopped_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["stopped_at", b"stopped_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["rungs", b"rungs", "stopped_at", b"stopped_at"]) -> None: ...
+
+global___AttemptStop = AttemptStop
+
+@typing.final
 class Attempt(google.protobuf.message.Message):
     """Attempt is one try at one step of one run."""
 
@@ -306,6 +528,14 @@ class Attempt(google.protobuf.message.Message):
     CPU_SECONDS_FIELD_NUMBER: builtins.int
     CHILD_RUN_ID_FIELD_NUMBER: builtins.int
     CHILD_JOB_ID_FIELD_NUMBER: builtins.int
+    KWARGS_JSON_FIELD_NUMBER: builtins.int
+    NOT_BEFORE_FIELD_NUMBER: builtins.int
+    DEADLINE_AT_FIELD_NUMBER: builtins.int
+    EXCLUSIVE_FIELD_NUMBER: builtins.int
+    EXIT_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
+    LOG_FIELD_NUMBER: builtins.int
+    STOP_FIELD_NUMBER: builtins.int
     attempt_key: builtins.str
     """attempt_key is "run/step/attempt": the fencing token, also given to the author as ctx.attempt_key."""
     attempt: builtins.int
@@ -334,6 +564,12 @@ class Attempt(google.protobuf.message.Message):
     """child_run_id is the run that a call_job step started. Empty for other steps."""
     child_job_id: builtins.str
     """child_job_id is the job of that run. Empty for other steps, and before the run is started."""
+    kwargs_json: builtins.bytes
+    """kwargs_json is the JSON object of the op_kwargs it was given, merged from all layers, environment references
+    unresolved. Empty before it is dispatched. Only GetRun and WatchRun's snapshot fill it.
+    """
+    exclusive: builtins.bool
+    """exclusive is true where it had a worker of its own."""
     @property
     def reason(self) -> global___Reason:
         """reason is set in every terminal state but SUCCEEDED."""
@@ -353,6 +589,30 @@ class Attempt(google.protobuf.message.Message):
     @property
     def progress(self) -> global___Progress:
         """progress is the last progress reported. Absent where none was."""
+
+    @property
+    def not_before(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """not_before is when a retry's back-off ends. Absent for a first try."""
+
+    @property
+    def deadline_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """deadline_at is when its time is over. Absent where it has no limit, or has not started."""
+
+    @property
+    def exit(self) -> global___AttemptExit:
+        """exit is how its process ended. Absent where that did not end, or ended as it should."""
+
+    @property
+    def warnings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """warnings are what the host noted about it, such as "the callable returned no StepResult"."""
+
+    @property
+    def log(self) -> global___AttemptLog:
+        """log says how much of its log is stored. Only GetRun and WatchRun's snapshot fill it."""
+
+    @property
+    def stop(self) -> global___AttemptStop:
+        """stop is how it was stopped. Absent where nobody stopped it."""
 
     def __init__(
         self,
@@ -376,9 +636,17 @@ class Attempt(google.protobuf.message.Message):
         cpu_seconds: builtins.float = ...,
         child_run_id: builtins.str = ...,
         child_job_id: builtins.str = ...,
+        kwargs_json: builtins.bytes = ...,
+        not_before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        deadline_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        exclusive: builtins.bool = ...,
+        exit: global___AttemptExit | None = ...,
+        warnings: collections.abc.Iterable[builtins.str] | None = ...,
+        log: global___AttemptLog | None = ...,
+        stop: global___AttemptStop | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "dispatched_at", b"dispatched_at", "finished_at", b"finished_at", "progress", b"progress", "reason", b"reason", "rows_affected", b"rows_affected", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "attempt", b"attempt", "attempt_key", b"attempt_key", "child_job_id", b"child_job_id", "child_run_id", b"child_run_id", "cpu_seconds", b"cpu_seconds", "dispatched_at", b"dispatched_at", "error", b"error", "extras_json", b"extras_json", "finished_at", b"finished_at", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "peak_rss_bytes", b"peak_rss_bytes", "progress", b"progress", "reason", b"reason", "rows_affected", b"rows_affected", "started_at", b"started_at", "state", b"state", "worker_pid", b"worker_pid"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "deadline_at", b"deadline_at", "dispatched_at", b"dispatched_at", "exit", b"exit", "finished_at", b"finished_at", "log", b"log", "not_before", b"not_before", "progress", b"progress", "reason", b"reason", "rows_affected", b"rows_affected", "started_at", b"started_at", "stop", b"stop"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "attempt", b"attempt", "attempt_key", b"attempt_key", "child_job_id", b"child_job_id", "child_run_id", b"child_run_id", "cpu_seconds", b"cpu_seconds", "deadline_at", b"deadline_at", "dispatched_at", b"dispatched_at", "error", b"error", "exclusive", b"exclusive", "exit", b"exit", "extras_json", b"extras_json", "finished_at", b"finished_at", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "kwargs_json", b"kwargs_json", "log", b"log", "not_before", b"not_before", "peak_rss_bytes", b"peak_rss_bytes", "progress", b"progress", "reason", b"reason", "rows_affected", b"rows_affected", "started_at", b"started_at", "state", b"state", "stop", b"stop", "warnings", b"warnings", "worker_pid", b"worker_pid"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_rows_affected", b"_rows_affected"]) -> typing.Literal["rows_affected"] | None: ...
 
 global___Attempt = Attempt
@@ -394,6 +662,8 @@ class Step(google.protobuf.message.Message):
     TYPE_FIELD_NUMBER: builtins.int
     CALLABLE_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: builtins.int
+    ENABLED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name is unique within the job."""
     index: builtins.int
@@ -402,6 +672,10 @@ class Step(google.protobuf.message.Message):
     """type is "python", "call_job" or a type that a plugin contributes."""
     callable: builtins.str
     """callable is the reference of a python step, or the job id of a call_job step."""
+    max_attempts: builtins.int
+    """max_attempts is how many tries it may have."""
+    enabled: builtins.bool
+    """enabled is false where the job, or this run, switched it off."""
     @property
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Attempt]:
         """attempts are all tries, oldest first. Empty where the step has not been reached."""
@@ -414,8 +688,10 @@ class Step(google.protobuf.message.Message):
         type: builtins.str = ...,
         callable: builtins.str = ...,
         attempts: collections.abc.Iterable[global___Attempt] | None = ...,
+        max_attempts: builtins.int = ...,
+        enabled: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "callable", b"callable", "index", b"index", "name", b"name", "type", b"type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "callable", b"callable", "enabled", b"enabled", "index", b"index", "max_attempts", b"max_attempts", "name", b"name", "type", b"type"]) -> None: ...
 
 global___Step = Step
 
@@ -479,6 +755,11 @@ class Run(google.protobuf.message.Message):
     LAST_EVENT_SEQ_FIELD_NUMBER: builtins.int
     CURRENT_STEP_FIELD_NUMBER: builtins.int
     PRIORITY_FIELD_NUMBER: builtins.int
+    LOG_LEVELS_FIELD_NUMBER: builtins.int
+    DEADLINE_AT_FIELD_NUMBER: builtins.int
+    DEFINITION_DIGEST_FIELD_NUMBER: builtins.int
+    DEFINITION_JSON_FIELD_NUMBER: builtins.int
+    REQUEST_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """run_id looks like "run_…" and sorts by time."""
     job_id: builtins.str
@@ -509,6 +790,14 @@ class Run(google.protobuf.message.Message):
     """current_step is the name of the step in progress. Empty in terminal states; also set in lists."""
     priority: builtins.int
     """priority orders waiting runs of a host: higher first."""
+    log_levels: builtins.int
+    """log_levels is the set of levels that occur in its log: the bit (level / 10) is set for each, so that 1 << 3 says
+    that there are warnings and 1 << 4 that there are errors.
+    """
+    definition_digest: builtins.str
+    """definition_digest names the definition it runs with, as Job.digest does."""
+    definition_json: builtins.bytes
+    """definition_json is that definition. Only GetRun fills it."""
     @property
     def reason(self) -> global___Reason:
         """reason is set in every state but SUCCEEDED; for a QUEUED run it says what the run waits for, for a RUNNING one what
@@ -547,6 +836,14 @@ class Run(google.protobuf.message.Message):
     def fold(self) -> global___Fold:
         """fold is set on rows that stand for fires which did not run."""
 
+    @property
+    def deadline_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """deadline_at is when the time of the whole run is over. Absent where it has no limit, or has not started."""
+
+    @property
+    def request(self) -> global___RunRequest:
+        """request is what was asked for. Only GetRun fills it."""
+
     def __init__(
         self,
         *,
@@ -573,9 +870,14 @@ class Run(google.protobuf.message.Message):
         last_event_seq: builtins.int = ...,
         current_step: builtins.str = ...,
         priority: builtins.int = ...,
+        log_levels: builtins.int = ...,
+        deadline_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        definition_digest: builtins.str = ...,
+        definition_json: builtins.bytes = ...,
+        request: global___RunRequest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "cancel", b"cancel", "finished_at", b"finished_at", "fold", b"fold", "queued_at", b"queued_at", "reason", b"reason", "rows_affected", b"rows_affected", "started_at", b"started_at", "trigger", b"trigger"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "cancel", b"cancel", "current_step", b"current_step", "error", b"error", "finished_at", b"finished_at", "fold", b"fold", "host", b"host", "job_id", b"job_id", "last_event_seq", b"last_event_seq", "log_level", b"log_level", "log_lines", b"log_lines", "params_json", b"params_json", "parent_chain", b"parent_chain", "preset", b"preset", "priority", b"priority", "queued_at", b"queued_at", "reason", b"reason", "replay_of", b"replay_of", "rows_affected", b"rows_affected", "run_id", b"run_id", "started_at", b"started_at", "state", b"state", "steps", b"steps", "trigger", b"trigger"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "cancel", b"cancel", "deadline_at", b"deadline_at", "finished_at", b"finished_at", "fold", b"fold", "queued_at", b"queued_at", "reason", b"reason", "request", b"request", "rows_affected", b"rows_affected", "started_at", b"started_at", "trigger", b"trigger"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rows_affected", b"_rows_affected", "cancel", b"cancel", "current_step", b"current_step", "deadline_at", b"deadline_at", "definition_digest", b"definition_digest", "definition_json", b"definition_json", "error", b"error", "finished_at", b"finished_at", "fold", b"fold", "host", b"host", "job_id", b"job_id", "last_event_seq", b"last_event_seq", "log_level", b"log_level", "log_levels", b"log_levels", "log_lines", b"log_lines", "params_json", b"params_json", "parent_chain", b"parent_chain", "preset", b"preset", "priority", b"priority", "queued_at", b"queued_at", "reason", b"reason", "replay_of", b"replay_of", "request", b"request", "rows_affected", b"rows_affected", "run_id", b"run_id", "started_at", b"started_at", "state", b"state", "steps", b"steps", "trigger", b"trigger"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_rows_affected", b"_rows_affected"]) -> typing.Literal["rows_affected"] | None: ...
 
 global___Run = Run

@@ -55,7 +55,7 @@ class TriggerOrder:
             request_id=self.request_id or new_request_id(),
             params_json=to_json_bytes(self.params, name="params"),
             step_values=step_values(self.op_kwargs),
-            step_switches=[service.StepSwitch(step=step, enabled=on) for step, on in self.steps.items()],
+            step_switches=[run_pb2.StepSwitch(step=step, enabled=on) for step, on in self.steps.items()],
             preset=self.preset,
             log_level=self.log_level,
             trigger_kind=run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{self.kind.upper()}"),
@@ -92,10 +92,10 @@ def _tagged(value: object) -> Any:
     raise ValueCodecError(f"{type(value).__name__} has no JSON form")
 
 
-def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[service.StepValues]:
+def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[run_pb2.StepValues]:
     """Return op_kwargs by step as messages."""
     return [
-        service.StepValues(step=step, op_kwargs_json=to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}"))
+        run_pb2.StepValues(step=step, op_kwargs_json=to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}"))
         for step, kwargs in op_kwargs.items()
         if kwargs
     ]

@@ -9,6 +9,7 @@ import pytest
 from teams_kernel import PATIENCE, Team, TeamsKernel, job, reason_of, refusal, started, succeeded
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_kernel.history.access_records import AuditFilter
 from nomaflow_kernel.history.states import RunState
@@ -294,7 +295,7 @@ async def _done(teams: TeamsKernel, team: Team, job_id: str, count: int = 1) -> 
 
 
 async def _replay_refused(teams: TeamsKernel, run_id: str) -> None:
-    values = [kernel.StepValues(step="one", op_kwargs_json=b'{"cmd": "id"}')]
+    values = [run_pb2.StepValues(step="one", op_kwargs_json=b'{"cmd": "id"}')]
     for changes in ([], values):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await teams.client.ReplayRun(kernel.ReplayRunRequest(run_id=run_id, step_values=changes), timeout=10)

@@ -14,6 +14,7 @@ from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.letters import ValueProblem
 from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_kernel.catalogue import Job
@@ -137,7 +138,7 @@ async def test_only_given_values_of_steps_that_run_are_asked_about(world: World,
     request = kernel.TriggerRunRequest(
         job_id="job",
         params_json=b'{"since": 1}',
-        step_values=[kernel.StepValues(step="second", op_kwargs_json=b'{"rows": 2}')],
+        step_values=[run_pb2.StepValues(step="second", op_kwargs_json=b'{"rows": 2}')],
     )
     await world.client.TriggerRun(request)
     (asked,) = host.asked
@@ -166,7 +167,7 @@ async def test_a_refusal_names_every_value_with_its_field(world: World, host: Pl
     request = kernel.TriggerRunRequest(
         job_id="job",
         params_json=b'{"since": 1}',
-        step_values=[kernel.StepValues(step="second", op_kwargs_json=b'{"rows": 2}')],
+        step_values=[run_pb2.StepValues(step="second", op_kwargs_json=b'{"rows": 2}')],
     )
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.TriggerRun(request)

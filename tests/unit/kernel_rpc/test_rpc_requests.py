@@ -19,7 +19,7 @@ from nomaflow_kernel.rpc.requests import page_start, replay_command, trigger_com
 
 CALLER = Caller(principal=OWNER, peer="unix:")
 Trigger = kernel.TriggerRunRequest
-Values = kernel.StepValues
+Values = run_pb2.StepValues
 
 
 def deep(levels: int) -> bytes:
@@ -49,7 +49,7 @@ def deep(levels: int) -> bytes:
         (Trigger(job_id="a", params_json=b'{"x": "' + b"y" * 262_144 + b'"}'), "params_json"),
         (Trigger(job_id="a", step_values=[Values(step="s", op_kwargs_json=b"1")]), "step_values.s.op_kwargs_json"),
         (Trigger(job_id="a", step_values=[Values(step="s"), Values(step="s")]), "step_values"),
-        (Trigger(job_id="a", step_switches=[kernel.StepSwitch(step="")]), "step_switches"),
+        (Trigger(job_id="a", step_switches=[run_pb2.StepSwitch(step="")]), "step_switches"),
         (Trigger(job_id="a", preset="x" * 200), "preset"),
         (Trigger(job_id="a", log_level="LOUD"), "log_level"),
         (Trigger(job_id="a", trigger_kind=run_pb2.TRIGGER_KIND_CRON), "trigger_kind"),
@@ -75,7 +75,7 @@ def test_a_good_trigger_becomes_a_command_with_everything_it_says() -> None:
             job_id="a",
             params_json=b'{"day": {"$date": "2026-01-31"}}',
             step_values=[Values(step="s", op_kwargs_json=b'{"n": 1}')],
-            step_switches=[kernel.StepSwitch(step="t", enabled=False)],
+            step_switches=[run_pb2.StepSwitch(step="t", enabled=False)],
             preset="p",
             log_level="DEBUG",
             trigger_kind=run_pb2.TRIGGER_KIND_CLI,

@@ -1,0 +1,3 @@
+"""Alerts: a client of the kernel that tells people what needs them."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""The console: the web page that an operator keeps open, a client of the kernel like any other."""
+
+from __future__ import annotations
