@@ -1,0 +1,1 @@
+"""What pages say, as pure functions: no I/O."""
