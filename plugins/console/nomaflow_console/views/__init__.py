@@ -1,1 +1,1 @@
-"""What pages say, as pure functions: no I/O."""
+"""What a page shows, computed from the client's values: pure functions, without I/O."""
