@@ -19,7 +19,8 @@ from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Sessions
 from nomaflow_console.kernel.calls import Kernels
-from nomaflow_console.pages import ALL_ROUTES
+from nomaflow_console.live import Streams
+from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
 from nomaflow_console.problems import PROBLEMS
 from nomaflow_console.rendering import STATIC, asset
 from nomaflow_console.settings import ConsoleSettings
@@ -40,10 +41,11 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
         yield
         await kernels.close()
 
-    routes = [*ALL_ROUTES, Route("/static/{digest}/{path:path}", static)]
+    routes = [*ALL_ROUTES, Route("/live", live), Route("/static/{digest}/{path:path}", static)]
     app = Starlette(routes=routes, lifespan=life, exception_handlers=PROBLEMS)
     app.add_middleware(WithStatus, kernels=kernels)
     app.state.kernels, app.state.sessions = kernels, sessions
+    app.state.streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
     return Gate(app, origins=origins, sessions=sessions)
 
@@ -61,6 +63,13 @@ class WithStatus:
         if scope["type"] == "http" and session is not None and not scope["path"].startswith("/static/"):
             scope["state"]["kernel"] = await self._kernels.principal(session.token).status()
         await self._app(scope, receive, send)
+
+
+async def live(request: Request) -> Response:
+    """Return the stream of a page."""
+    kernels: Kernels = request.app.state.kernels
+    streams: Streams = request.app.state.streams
+    return streams.open(request, kernels.principal(request.state.session.token))
 
 
 async def static(request: Request) -> Response:

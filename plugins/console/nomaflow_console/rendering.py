@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from nomaflow_console.kernel.calls import KernelStatus
+from nomaflow_console.kernel.status import KernelStatus
+from nomaflow_console.views import durations, sentences, states
 
 __all__ = ["NAVIGATION", "STATIC", "asset", "environment", "fragment", "page"]
 
@@ -26,6 +28,7 @@ NAVIGATION = (
     ("Activity", "/activity"),
 )
 """The pages of the header: name and address."""
+_LIVE_NAMES = frozenset({"view", "after", "once"})
 
 
 @cache
@@ -54,17 +57,27 @@ def environment() -> Environment:
 
 
 def _words() -> dict[str, Any]:
-    """Return what templates call: ``when``, ``took``, ``state_badge``."""
-    return {}
+    """Return what templates call: the public functions of ``views``, such as ``took`` and ``state_badge``."""
+    return {name: getattr(room, name) for room in (durations, sentences, states) for name in room.__all__}
 
 
-def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+def page(request: Request, template: str, *, status: int = 200, live: str = "", **context: Any) -> HTMLResponse:
     """Return a whole page.
 
     :param template: a file of ``templates``
     :param status: the HTTP status
+    :param live: the name of its live view; without one only the line about the kernel is live
     """
-    return HTMLResponse(fragment(request, template, **context), status_code=status)
+    html = fragment(request, template, live=_live_address(request, live), **context)
+    return HTMLResponse(html, status_code=status)
+
+
+def _live_address(request: Request, view: str) -> str:
+    """Return the address of a page's stream: it goes on after what the page shows, and knows the page's query."""
+    kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
+    own = [(name, value) for name, value in request.query_params.multi_items() if name not in _LIVE_NAMES]
+    place = [(name, str(value)) for name, value in request.path_params.items()]
+    return f"/live?{urlencode([('view', view), ('after', str(kernel.last_event_seq)), *place, *own])}"
 
 
 def fragment(request: Request, template: str, **context: Any) -> str:
@@ -78,6 +91,7 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         "now": datetime.now(UTC),
         "kernel": getattr(request.state, "kernel", KernelStatus()),
         "nav": NAVIGATION,
+        "live": "",
         "path": request.url.path,
     }
     return environment().get_template(template).render({**shared, **context})
