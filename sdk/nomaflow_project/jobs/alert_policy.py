@@ -42,7 +42,9 @@ def _minutes(meaning: str) -> Any:
 class AlertPolicy(Entry):
     """What of the job somebody is told. Without a key, that of a rule of `[alerts]` holds, else the default."""
 
-    on_failure: bool | None = key(None, "Whether a run that ends FAILED opens an incident, after all tries. Default: true.")
+    on_failure: bool | None = key(
+        None, "Whether a run that ends FAILED, after all tries, opens an incident. Default: true."
+    )
     failures: int | None = key(None, "Only after so many failures in a row. Default: 1.", ge=1, le=1000)
     on_recovery: bool | None = key(None, "Whether the end of an incident is told. Default: true.")
     late_after_minutes: float | None = _minutes(
@@ -74,8 +76,8 @@ class AlertPolicy(Entry):
     severity: Severity | None = key(None, "How bad it is; channels choose by it. Default: `warning`.")
     ping_url: WebUrl | None = key(
         None,
-        "A check at healthchecks.io or the like: requested with `/start` at a run's start, as it is after success, with "
-        "`/fail` and the end of the log after a failure. `{state}` in it becomes run, complete or fail instead.",
+        "A check at healthchecks.io or the like: requested with `/start` when a run starts, as it is after success, "
+        "with `/fail` and the end of the log after a failure. `{state}` in it becomes run, complete or fail instead.",
     )
 
     @classmethod
