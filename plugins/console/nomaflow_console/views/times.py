@@ -13,7 +13,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from nomaflow_console.views.durations import rough, took
+from nomaflow_console.views.durations import took
 
 __all__ = ["Zone", "city", "day_title", "in_words", "until", "when", "words", "zone_info"]
 
@@ -199,5 +199,4 @@ def until(context: Context, at: datetime | None) -> Markup:
 
 def words() -> dict[str, Any]:
     """Return what templates call."""
-    return {"when": when, "until": until, "city": city, "rough": rough, "day_title": day_title}
-
+    return {"when": when, "until": until, "city": city, "day_title": day_title}
