@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -13,13 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
-from nomaflow_console.views import durations, sentences, states
+from nomaflow_console.views import durations, sentences, states, times
 
-__all__ = ["NAVIGATION", "STATIC", "asset", "environment", "fragment", "page"]
+__all__ = ["NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
 
 _HERE = Path(__file__).parent
-STATIC = _HERE / "static"
 NAVIGATION = (
     ("Jobs", "/"),
     ("Runs", "/runs"),
@@ -29,16 +28,9 @@ NAVIGATION = (
 )
 """The pages of the header: name and address."""
 _LIVE_NAMES = frozenset({"view", "after", "once"})
-
-
-@cache
-def asset(path: str) -> str:
-    """Return the address of a file in ``static``; it changes with the file, so that browsers may keep it for ever.
-
-    :raises FileNotFoundError: if there is no such file
-    """
-    digest = hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
-    return f"/static/{digest}/{path}"
+THEME_COOKIE = "theme"
+THEMES = ("light", "dark")
+"""The cookie of the choice between light and dark; without it the page is as the system says."""
 
 
 @cache
@@ -57,8 +49,16 @@ def environment() -> Environment:
 
 
 def _words() -> dict[str, Any]:
-    """Return what templates call: the public functions of ``views``, such as ``took`` and ``state_badge``."""
-    return {name: getattr(room, name) for room in (durations, sentences, states) for name in room.__all__}
+    """Return what templates call: ``when``, ``took``, ``state_badge``."""
+    return {
+        **times.words(),
+        "amount": sentences.amount,
+        "counted": sentences.counted,
+        "rough": durations.rough,
+        "state_badge": states.state_badge,
+        "ticking": durations.ticking,
+        "took": durations.took,
+    }
 
 
 def page(request: Request, template: str, *, status: int = 200, live: str = "", **context: Any) -> HTMLResponse:
@@ -87,11 +87,14 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         "request": request,
         "session": session,
         "csrf": session.csrf if session else "",
-        "zone": session.zone if session else "",
+        "zone": times.Zone.of_cookie(session.zone if session else ""),
+        "theme": theme if (theme := request.cookies.get(THEME_COOKIE, "")) in THEMES else "",
         "now": datetime.now(UTC),
         "kernel": getattr(request.state, "kernel", KernelStatus()),
         "nav": NAVIGATION,
         "live": "",
+        "reload_when_back": False,
         "path": request.url.path,
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
     }
     return environment().get_template(template).render({**shared, **context})

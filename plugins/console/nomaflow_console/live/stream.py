@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -114,7 +114,7 @@ class _Stream:
         cursor: Cursor = request.state.cursor
         self._event_seq, self._log_seq = cursor.event_seq, cursor.log_seq
 
-    async def messages(self) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages until the viewer goes, the session is over, or the console stops."""
         throttle = Throttle(_UPDATE_SECONDS, self.wake.set)
         source = asyncio.create_task(self._read_extra())
@@ -168,7 +168,7 @@ class _Stream:
                 seq = self._event_seq
             except ClientError as error:
                 _log.info("no live parts of %s: %s", self._request.url.query, error)
-            except Exception:
+            except Exception:  # noqa: BLE001  # a mistake in a part must not end the stream
                 _log.exception("error %s in the live parts of %s", secrets.token_hex(4), self._request.url.query)
         self._event_seq = seq
         return self._encoded(ServerEvent(data=parts_html(parts))) if parts else b""
@@ -182,7 +182,7 @@ class _Stream:
         if not isinstance(self._view, HasExtra):
             return
         try:
-            async for message in self._view.extra(self._request):
+            async for message in self._view.extra(self._request):  # noqa: S610  # no Django here
                 self._extra.append(message)
                 self.wake.set()
                 while len(self._extra) >= _WAITING:
@@ -190,5 +190,5 @@ class _Stream:
                     await self._room.wait()
         except ClientError as error:
             _log.info("no further messages of %s: %s", self._request.url.query, error)
-        except Exception:
+        except Exception:  # noqa: BLE001  # the parts go on
             _log.exception("error %s in the messages of %s", secrets.token_hex(4), self._request.url.query)
