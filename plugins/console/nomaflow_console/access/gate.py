@@ -96,7 +96,8 @@ class Gate:
             return self._without_session(request, is_read=is_read)
         given = "" if is_read else request.state.form.get(csrf.FIELD, "") or headers.get(csrf.HEADER, "")
         if not is_read and not csrf.is_genuine(session, given):
-            return self._refusal(request, 403, "this form does not carry the token of your session")
+            request.state.may_repeat = True  # it comes from a page of ours, of somebody else's session
+            return self._refusal(request, 403, "this form was made in another session")
         return None
 
     def _without_session(self, request: Request, *, is_read: bool) -> Response:
