@@ -6,14 +6,18 @@ import asyncio
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 from rpc_world import RUN_ID, World, eventually, queue_run
 
+from nomaflow.client.values import LogChunk, LogLine
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
+from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.access.grants import Grant, Target
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
@@ -263,6 +267,79 @@ async def test_logs_are_filtered_and_come_in_bounded_blocks(world: World) -> Non
     assert await texts(world, tail=2) == ["warned", "end"]
     assert await texts(world, tail=5, min_level=30) == ["warned"]
     assert await texts(world, step="b") == []
+
+
+async def test_a_window_of_a_log_is_read_from_either_end(world: World) -> None:
+    """Lines before one, the last so many before one, and the first so many after one, also of one level or try."""
+    await begin(world)
+    for first in range(1, 101, 10):
+        await world.apply(chunk(first, *[f"l{n}" for n in range(first, first + 10)], level=30 if first == 41 else 20))
+    assert await texts(world, before_seq=3) == ["l1", "l2"]
+    assert await texts(world, before_seq=51, tail=3) == ["l48", "l49", "l50"]
+    assert (await texts(world, before_seq=52, tail=12))[0] == "l40"
+    assert await texts(world, after_seq=49, before_seq=53) == ["l50", "l51", "l52"]
+    assert await texts(world, after_seq=49, limit=2) == ["l50", "l51"]
+    assert await texts(world, after_seq=7, limit=5) == ["l8", "l9", "l10", "l11", "l12"]
+    assert await texts(world, min_level=30, limit=2) == ["l41", "l42"]
+    assert await texts(world, min_level=30, tail=2) == ["l49", "l50"]
+    assert await texts(world, min_level=30, tail=2, before_seq=45) == ["l43", "l44"]
+    assert await texts(world, attempt=2) == []
+    assert len(await texts(world, attempt=1)) == 100
+    assert await texts(world, after_seq=2**64 - 1) == []
+    assert len(await texts(world, before_seq=2**64 - 1)) == 100
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"follow": True, "limit": 1}, "limit"),
+        ({"follow": True, "before_seq": 1}, "before_seq"),
+        ({"tail": 1, "limit": 1}, "limit"),
+        ({"tail": 10_001}, "tail"),
+    ],
+)
+async def test_a_window_that_makes_no_sense_is_refused(world: World, query: dict[str, Any], field: str) -> None:
+    """A log that grows has no last line; one of two counts would be ignored."""
+    await begin(world)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await texts(world, **query)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in (refused.value.details() or "")
+
+
+async def test_a_follower_that_begins_at_the_tail_misses_no_line_and_repeats_none(world: World) -> None:
+    """Lines that come while the tail is read are part of what follows."""
+    await begin(world)
+    await world.apply(chunk(1, "a", "b", level=30), chunk(3, "c"))
+    follower = aiter(world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True, tail=1, min_level=30)))
+    assert [line.seq for line in (await anext(follower)).lines] == [2]
+    await world.apply(chunk(4, "d", level=30), finish())
+    assert [line.seq async for block in follower for line in block.lines] == [4]
+
+
+async def test_a_log_is_read_as_it_is_stored(world: World) -> None:
+    """Chunks hold the lines that ReadLogs gives; heads are the same without them; the filters are those of lines."""
+    await begin(world)
+    await world.apply(chunk(1, *["same"] * 300), chunk(301, "w", level=30), chunk(302, "x", "y", broken=True))
+
+    async def chunks(**query: Any) -> list[LogChunk]:
+        call = world.client.ReadLogChunks(log_pb2.ReadLogChunksRequest(run_id=RUN_ID, **query), timeout=10)
+        return [LogChunk.of(chunk) async for block in call for chunk in block.chunks]
+
+    whole = await chunks()
+    assert [(each.first_seq, each.last_seq, each.step, each.attempt) for each in whole] == [
+        (1, 300, "a", 1), (301, 301, "a", 1), (302, 303, "a", 1),
+    ]  # fmt: skip
+    assert whole[0].compressed
+    assert whole[0].raw_lines() == [b'[20,1,"l","same"]'] * 300
+    read = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
+    lines = [decode(LogLine, line) async for block in read for line in block.lines]
+    assert [line for each in whole for line in each.lines()] == lines
+    assert await chunks(without_body=True) == [replace(each, body=b"") for each in whole]
+    assert [each.first_seq for each in await chunks(levels=1 << 3)] == [301]
+    assert await chunks(levels=1 << 9) == []
+    assert [each.first_seq for each in await chunks(after_seq=299, before_seq=302)] == [1, 301]
+    assert await chunks(step="b") == await chunks(attempt=2) == []
 
 
 async def test_large_lines_do_not_make_large_messages(world: World) -> None:

@@ -16,7 +16,8 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, KernelView, LogLine, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, KernelView, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.logs import LogChunk, LogLine
 from nomaflow.client.values.runs import (
     RUN_TERMINAL,
     AncestorView,
@@ -50,6 +51,7 @@ __all__ = [
     "IssuedToken",
     "JobView",
     "KernelView",
+    "LogChunk",
     "LogLine",
     "PauseView",
     "ProblemView",
