@@ -16,7 +16,8 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, KernelView, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.kernel import CallerView, KernelView
 from nomaflow.client.values.logs import LogChunk, LogLine
 from nomaflow.client.values.runs import (
     RUN_TERMINAL,
@@ -40,6 +41,7 @@ __all__ = [
     "AuditRowView",
     "AuditVerdictView",
     "AuthorityView",
+    "CallerView",
     "CancelView",
     "CatalogueView",
     "CertificateView",

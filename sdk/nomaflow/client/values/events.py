@@ -1,4 +1,4 @@
-"""Events, the kernel itself, and the answers to triggers."""
+"""Events, and the answers to triggers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from nomaflow.client.values.runs import ReasonView
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
-__all__ = ["EventView", "KernelView", "PrunedView", "TriggerRefusal", "Triggered"]
+__all__ = ["EventView", "PrunedView", "TriggerRefusal", "Triggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,25 +42,6 @@ class PrunedView:
 
     after_seq: int
     through_seq: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelView(Shaped):
-    """The description of a kernel; ``store`` is ``sqlite`` or ``postgresql``.
-
-    :param store_id: random name of the history; a cursor kept from another history is invalid here
-    :param pruned_through_seq: the newest event that retention has removed, 0 for none
-    """
-
-    version: str
-    epoch: int
-    pid: int
-    store: str
-    started_at: datetime | None = None
-    project: str = ""
-    last_event_seq: int = 0
-    store_id: str = ""
-    pruned_through_seq: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
