@@ -76,6 +76,7 @@ async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) ->
     try:
         await server.serve(sockets=[place.listener])
     finally:
+        manager.stopping("stopped")
         _forget(settings, place)
     return 0
 
