@@ -1,0 +1,136 @@
+"""How hosts and their instances look: sign, word, and the sentences that say what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nomaflow.client.values import HostView, InstanceView, JobView
+from nomaflow_console.views.sentences import counted, line
+from nomaflow_console.views.states import StateSign
+
+__all__ = ["Load", "Note", "host_notes", "host_sign", "instance_notes", "instance_sign", "load_of_event", "short_id", "size"]
+
+_SIGNS: Mapping[str, StateSign] = {
+    "ATTACHED": StateSign(sign="✓", word="attached", css="ok"),
+    "LOADING": StateSign(sign="◔", word="loading", css="waits"),
+    "UNREACHABLE": StateSign(sign="◔", word="silent", css="waits"),
+    "DRAINING": StateSign(sign="◑", word="draining", css="stopping"),
+    "DETACHED": StateSign(sign="○", word="left", css="off"),
+}
+_BROKEN = StateSign(sign="✕", word="problems", css="failed")
+_OUTDATED = StateSign(sign="▲", word="outdated", css="warning")
+_STATE_UNKNOWN = StateSign(sign="·", word="", css="unknown")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """Something about a host that a person should know.
+
+    :param kind: empty for an error, else ``warning`` or ``note``
+    :param fix: the way out; empty if none is needed
+    """
+
+    text: str
+    kind: str = "warning"
+    fix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """The outcome of the newest load of a host's code, from its event."""
+
+    accepted: bool
+    at: Any
+    by: str
+    generation: int
+    message: str = ""
+    jobs: int = 0
+    callables: int = 0
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    problems: tuple[Mapping[str, Any], ...] = ()
+
+
+def short_id(incarnation: str) -> str:
+    """Return the first characters of an instance's id, which tell instances apart."""
+    return incarnation.removeprefix("inc_")[:6]
+
+
+def size(count: float) -> str:
+    """Return a number of bytes: ``412 MiB``, ``3.1 GiB``, ``0 B``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} GiB"
+
+
+def instance_sign(instance: InstanceView) -> StateSign:
+    """Return how an instance looks."""
+    return _SIGNS.get(instance.state, _STATE_UNKNOWN)
+
+
+def host_sign(host: HostView) -> StateSign:
+    """Return how a host looks: its state, or what is wrong with its code."""
+    if host.state != "ATTACHED":
+        return _SIGNS.get(host.state, _STATE_UNKNOWN)
+    if any(problem.severity == "error" for problem in host.problems) or host.refused_load is not None:
+        return _BROKEN
+    return _OUTDATED if any(instance.code_newer for instance in host.instances) else _SIGNS[host.state]
+
+
+def host_notes(host: HostView, jobs: int) -> Iterator[Note]:
+    """Yield what a person should know of a host as a whole.
+
+    :param jobs: the number of job ids that it owns
+    """
+    if host.state == "DETACHED":
+        yield Note(text=f"left, and owns {counted(jobs, 'job id')}", kind="note", fix="start it, or forget it")
+    if host.queued and host.state != "ATTACHED":
+        yield Note(text=f"{counted(host.queued, 'run waits', 'runs wait')} for it", fix="start the host")
+
+
+def instance_notes(instance: InstanceView) -> Iterator[Note]:
+    """Yield what a person should know of an instance."""
+    if instance.refused_load is not None:
+        yield Note(text=f"refused a load: {line(instance.refused_load.summary)}", kind="", fix="mend the file; then reload")
+    elif instance.code_newer:
+        yield Note(text=f"code on disk is newer than generation {instance.generation}", fix="reload")
+    if instance.saturated:
+        yield Note(text=f"takes no new work: its spill file is full ({size(instance.spilled_bytes)})", fix="let the kernel catch up")
+    elif instance.spilled_bytes:
+        yield Note(text=f"{size(instance.spilled_bytes)} of reports wait in its spill file", kind="note")
+    if instance.isolation_mechanism == "sampling":
+        yield Note(text="limits of workers are checked by polling: cgroup v2 is not delegated", kind="note")
+
+
+def exclusive_running(instance: InstanceView) -> int:
+    """Return how many of an instance's attempts have a worker of their own."""
+    return sum(worker.running for worker in instance.workers if worker.kind == "exclusive")
+
+
+def load_of_event(event: Any) -> Load:
+    """Return the outcome that a ``host.reloaded`` or ``host.reload_refused`` event tells."""
+    data = event.data
+    return Load(
+        accepted=event.kind == "host.reloaded",
+        at=event.at,
+        by=getattr(event, "by", ""),
+        generation=int(data.get("generation", 0)),
+        message=str(data.get("message", "")),
+        jobs=int(data.get("jobs", 0)),
+        callables=int(data.get("callables", 0)),
+        added=tuple(data.get("added_job_ids", ())),
+        removed=tuple(data.get("removed_job_ids", ())),
+        stopped=tuple(data.get("stopped_schedules", ())),
+        problems=tuple(data.get("problems", ())),
+    )
+
+
+def owned(jobs: tuple[JobView, ...], host: str) -> list[JobView]:
+    """Return the jobs whose ids belong to a host."""
+    return [job for job in jobs if job.owner == host]
