@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
 
 from nomaflow.client.values import HostView, InstanceView, JobView
 from nomaflow_console.views.sentences import counted, line
 from nomaflow_console.views.states import StateSign
 
-__all__ = ["Load", "Note", "host_notes", "host_sign", "instance_notes", "instance_sign", "load_of_event", "short_id", "size"]
+__all__ = ["Load", "Note", "host_notes", "host_sign", "instance_notes", "instance_sign", "load_of_event", "words"]
 
 _SIGNS: Mapping[str, StateSign] = {
     "ATTACHED": StateSign(sign="✓", word="attached", css="ok"),
@@ -97,11 +101,13 @@ def host_notes(host: HostView, jobs: int) -> Iterator[Note]:
 def instance_notes(instance: InstanceView) -> Iterator[Note]:
     """Yield what a person should know of an instance."""
     if instance.refused_load is not None:
-        yield Note(text=f"refused a load: {line(instance.refused_load.summary)}", kind="", fix="mend the file; then reload")
+        refused = line(instance.refused_load.summary)
+        yield Note(text=f"refused a load: {refused}", kind="", fix="mend the file, then reload")
     elif instance.code_newer:
         yield Note(text=f"code on disk is newer than generation {instance.generation}", fix="reload")
     if instance.saturated:
-        yield Note(text=f"takes no new work: its spill file is full ({size(instance.spilled_bytes)})", fix="let the kernel catch up")
+        full = f"takes no new work: its spill file is full ({size(instance.spilled_bytes)})"
+        yield Note(text=full, fix="it goes on when the kernel has taken its reports")
     elif instance.spilled_bytes:
         yield Note(text=f"{size(instance.spilled_bytes)} of reports wait in its spill file", kind="note")
     if instance.isolation_mechanism == "sampling":
@@ -134,3 +140,34 @@ def load_of_event(event: Any) -> Load:
 def owned(jobs: tuple[JobView, ...], host: str) -> list[JobView]:
     """Return the jobs whose ids belong to a host."""
     return [job for job in jobs if job.owner == host]
+
+
+def share(start: datetime | None, end: datetime | None, now: datetime) -> float:
+    """Return how much of a time span is over, from 0 to 1."""
+    if start is None or end is None or end <= start:
+        return 0.0
+    return min(max((now - start) / (end - start), 0.0), 1.0)
+
+
+def attempt_link(key: str) -> Markup:
+    """Return a link to the attempt that a key names: ``run/step/attempt``."""
+    run_id, _, rest = key.partition("/")
+    step, _, attempt = rest.rpartition("/")
+    target = f"/runs/{quote(run_id)}?step={quote(step)}&try={quote(attempt)}"
+    return Markup('<a href="{}">{}, try {}</a> <span class="quiet">…{}</span>').format(target, step, attempt, run_id[-4:])
+
+
+def words() -> dict[str, Any]:
+    """Return what templates call."""
+    return {
+        "attempt_link": attempt_link,
+        "exclusive_running": exclusive_running,
+        "host_notes": host_notes,
+        "host_sign": host_sign,
+        "instance_notes": instance_notes,
+        "instance_sign": instance_sign,
+        "owned": owned,
+        "share": share,
+        "short_id": short_id,
+        "size": size,
+    }
