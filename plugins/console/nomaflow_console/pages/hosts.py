@@ -16,7 +16,7 @@ from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
 from nomaflow_console.rendering import fragment, page
 
-__all__ = ["HEARD_SECONDS", "LIVE", "ROUTES", "host_words"]
+__all__ = ["HEARD_SECONDS", "LIVE", "ROUTES"]
 
 HEARD_SECONDS = 5.0
 """How often a page of hosts looks again: a heartbeat is no event."""

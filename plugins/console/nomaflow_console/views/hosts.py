@@ -10,11 +10,21 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from nomaflow.client.values import HostView, InstanceView, JobView
+from nomaflow.client.values import HostView, InstanceView, JobView, ReloadView
 from nomaflow_console.views.sentences import counted, line
 from nomaflow_console.views.states import StateSign
 
-__all__ = ["Load", "Note", "host_notes", "host_sign", "instance_notes", "instance_sign", "load_of_event", "words"]
+__all__ = [
+    "Load",
+    "Note",
+    "host_notes",
+    "host_sign",
+    "instance_notes",
+    "instance_sign",
+    "load_of_event",
+    "load_of_outcome",
+    "words",
+]
 
 _SIGNS: Mapping[str, StateSign] = {
     "ATTACHED": StateSign(sign="✓", word="attached", css="ok"),
@@ -137,6 +147,23 @@ def load_of_event(event: Any) -> Load:
     )
 
 
+def load_of_outcome(outcome: ReloadView) -> Load:
+    """Return the outcome that the answer to a reload tells."""
+    return Load(
+        accepted=outcome.accepted,
+        at=None,
+        by="",
+        generation=outcome.generation,
+        message=outcome.message,
+        jobs=outcome.jobs,
+        callables=outcome.callables,
+        added=outcome.added_job_ids,
+        removed=outcome.removed_job_ids,
+        stopped=outcome.stopped_schedules,
+        problems=tuple(problem.to_json() for problem in outcome.problems),
+    )
+
+
 def owned(jobs: tuple[JobView, ...], host: str) -> list[JobView]:
     """Return the jobs whose ids belong to a host."""
     return [job for job in jobs if job.owner == host]
@@ -154,7 +181,9 @@ def attempt_link(key: str) -> Markup:
     run_id, _, rest = key.partition("/")
     step, _, attempt = rest.rpartition("/")
     target = f"/runs/{quote(run_id)}?step={quote(step)}&try={quote(attempt)}"
-    return Markup('<a href="{}">{}, try {}</a> <span class="quiet">…{}</span>').format(target, step, attempt, run_id[-4:])
+    return Markup('<a href="{}">{}, try {}</a> <span class="quiet">…{}</span>').format(
+        target, step, attempt, run_id[-4:]
+    )
 
 
 def words() -> dict[str, Any]:
