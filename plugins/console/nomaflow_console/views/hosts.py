@@ -120,8 +120,6 @@ def instance_notes(instance: InstanceView) -> Iterator[Note]:
         yield Note(text=full, fix="it goes on when the kernel has taken its reports")
     elif instance.spilled_bytes:
         yield Note(text=f"{size(instance.spilled_bytes)} of reports wait in its spill file", kind="note")
-    if instance.isolation_mechanism == "sampling":
-        yield Note(text="limits of workers are checked by polling: cgroup v2 is not delegated", kind="note")
 
 
 def exclusive_running(instance: InstanceView) -> int:
