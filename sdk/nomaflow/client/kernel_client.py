@@ -217,12 +217,14 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
         from_start: bool = False,
         kinds: Iterable[str] = (),
         on_pruned: Callable[[values.PrunedView], None] | None = None,
+        on_bookmark: Callable[[int], None] | None = None,
     ) -> AsyncIterator[values.EventView]:
         """Yield every event that the caller may read, in order, without end.
 
         :param after_seq: the last event already seen; 0 means only future events
         :param kinds: keeps events whose kind equals one of these, or starts with one of these and a dot
         :param on_pruned: called with the missing events if retention has removed some
+        :param on_bookmark: called with the newest event's number when nothing was sent for a while, about 10 s
         :raises InvalidRequest: CURSOR_AHEAD if ``after_seq`` is newer than every event: the store is then another one
         """
         if not after_seq and not from_start:
@@ -241,6 +243,8 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
                     request.after_seq, request.from_start = seq, False
                     if kind == "event":
                         yield decode(values.EventView, message.event)
+                if kind == "bookmark_seq" and on_bookmark is not None:
+                    on_bookmark(message.bookmark_seq)
 
     async def read_log_blocks(
         self,
