@@ -42,7 +42,7 @@ class WebReceiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802  # the library's name
+            def do_POST(self) -> None:  # the library's name
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 status = receiver.answer(self.path, body)
                 receiver.posts.append(Post(path=self.path, headers=dict(self.headers), body=body, status=status))
@@ -57,7 +57,7 @@ class WebReceiver:
 
             do_GET = do_POST  # noqa: N815
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -82,4 +82,3 @@ class WebReceiver:
     def subjects(self, path: str = "/hook") -> list[str]:
         """Return the subjects of the messages that were taken."""
         return [post.json["subject"] for post in self.taken(path)]
-

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from project_system import ProjectSystem
+
 from real_system import Running, eventually, launch, nothing_left
 from receivers import WebReceiver
 
@@ -40,9 +41,7 @@ class AlertsSystem(ProjectSystem):
 
     web: WebReceiver = field(default_factory=WebReceiver)
 
-    def settings(
-        self, more: str = "", *, tables: str = "", group_wait: float = 0.3, group: float = 0.3
-    ) -> None:
+    def settings(self, more: str = "", *, tables: str = "", group_wait: float = 0.3, group: float = 0.3) -> None:
         """Write nomaflow.toml.
 
         :param more: further keys of ``[alerts]``

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         set_up_logging(
             level="WARNING" if options.replay_since is not None else alerts.log_level, form=alerts.log_format
         )
+        _keep_urls_out_of_the_log()
         if options.replay_since is not None:
             from nomaflow_alerts.replaying import replay
 
@@ -57,6 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _keep_urls_out_of_the_log() -> None:
+    """Silence libraries that log the URLs which they ask: those of channels are credentials."""
+    for name in ("httpx", "httpcore", "requests", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("apprise").propagate = False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nomaflow.client.values import from_micros
+from nomaflow.client.values import LogLine, from_micros
 from nomaflow_alerts.ledger import Incident, Mute
 from nomaflow_alerts.messages.details import NO_DETAILS, Details
 from nomaflow_alerts.messages.harmless import cut, plain
@@ -15,6 +15,8 @@ from nomaflow_alerts.messages.wording import clock, counted, ending, group_title
 __all__ = ["Subject", "write"]
 
 _NAMED = 10
+_FURTHER = 8
+_TEXT = 16_384
 _IN_FULL = 3
 _REPLAYED = ("failed", "rows")
 
@@ -67,7 +69,8 @@ def _one(incident: Incident, about: Subject) -> Iterator[str]:
         yield f"Why: {why}"
     if incident.is_open and details.lines:
         yield "It said last:"
-        yield from (_log_line(line) for line in details.lines)
+        for line in details.lines:
+            yield from _log_line(line)
     yield from _often(incident)
     if details.next_fire is not None:
         yield f"Next fire: {details.next_fire:%Y-%m-%d %H:%M:%S} UTC"
@@ -112,9 +115,15 @@ def _why(incident: Incident, details: Details) -> str:
     return plain(why, most=600)
 
 
-def _log_line(line: object) -> str:
-    at, level, name, text = (getattr(line, each) for each in ("at_us", "level_name", "logger", "message"))
-    return f"  {from_micros(at):%H:%M:%S} {level} {plain(name, most=60)}: {plain(text)}"
+def _log_line(line: LogLine) -> Iterator[str]:
+    """Yield a line of the log, and of the further ones in it, such as those of a traceback, the last ones."""
+    text = line.message[: 2 * _TEXT] if len(line.message) > 4 * _TEXT else line.message
+    first, *more = text.rstrip("\n").split("\n")
+    yield f"  {from_micros(line.at_us):%H:%M:%S} {line.level_name} {plain(line.logger, most=60)}: {plain(first)}"
+    left = more[-_FURTHER:]
+    if len(left) < len(more):
+        yield f"    … {len(more) - len(left)} lines"
+    yield from (f"    {plain(each)}" for each in left)
 
 
 def _often(incident: Incident) -> Iterator[str]:
@@ -174,7 +183,8 @@ def _several(incidents: Sequence[Incident], about: Subject) -> Iterator[str]:
         details = about.details.get(each.id, NO_DETAILS)
         if details.lines:
             yield f"{plain(job_name(each))} said last:"
-            yield from (_log_line(line) for line in details.lines[-5:])
+            for line in details.lines[-5:]:
+                yield from _log_line(line)
     yield f"See: {about.console_url or 'nomaflow alerts open'}"
 
 
