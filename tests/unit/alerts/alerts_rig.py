@@ -97,9 +97,9 @@ class Rig:
                    findings=findings, **reason)  # fmt: skip
         return run_id
 
-    def wait(self, seconds: float, *, runs: Mapping[str, RunNow] | None = None, attached: set[str] | None = None) -> (
-        list[Message]
-    ):
+    def wait(
+        self, seconds: float, *, runs: Mapping[str, RunNow] | None = None, attached: set[str] | None = None
+    ) -> list[Message]:
         """Let time pass in steps of a second at most a hundred, and return the messages that were made."""
         made: list[Message] = []
         step = max(seconds / 100, 1.0) if seconds else 0.0
@@ -110,9 +110,7 @@ class Rig:
                 return made
             self.now = min(self.now + step, until)
 
-    def turn(
-        self, *, runs: Mapping[str, RunNow] | None = None, attached: set[str] | None = None
-    ) -> list[Message]:
+    def turn(self, *, runs: Mapping[str, RunNow] | None = None, attached: set[str] | None = None) -> list[Message]:
         """Do what is due now, and return the messages that were made."""
 
         def check(book: Book) -> list[Message]:

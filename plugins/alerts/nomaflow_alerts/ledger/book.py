@@ -81,7 +81,7 @@ class Book:
     def close(self, key: str, *, at: float, seq: int = 0, facts: Mapping[str, Any] | None = None) -> Incident | None:
         """Close an open incident and return it; None if there is none.
 
-        What it takes over from others is set free: those still open have something to say now.
+        What is behind it and still open has something to say now, unless it is over before that is told.
         """
         known = self.open_incident(key)
         if known is None:
@@ -91,10 +91,11 @@ class Book:
             (max(at, known.opened_at), seq, _json({**known.facts, **(facts or {})}), known.id),
         )
         self._sql("DELETE FROM notice WHERE incident_id = ? AND kind IN ('reminder', 'grew')", (known.id,))
+        if known.behind:
+            self._sql("DELETE FROM notice WHERE incident_id = ?", (known.id,))  # the other one's messages count it
         if known.told_at is not None and known.tells_end and not self.quiet:
             self._add_notices(known, "closed", self.now)
         for each in self._incidents("behind = ? AND closed_at IS NULL", (known.id,)):
-            self._sql("UPDATE incident SET behind = 0 WHERE id = ?", (each.id,))
             if not self.quiet:
                 self._add_notices(each, "opened", self.now)
         return self.incident(known.id)
@@ -187,9 +188,12 @@ class Book:
             )
 
     def mark_told(self, incidents: Iterable[Incident]) -> None:
-        """Note that incidents are part of a message."""
+        """Note that incidents are part of a message, and behind no other one from now on."""
         for each in incidents:
-            self._sql("UPDATE incident SET told_at = ?, told_count = ? WHERE id = ?", (self.now, each.count, each.id))
+            self._sql(
+                "UPDATE incident SET told_at = ?, told_count = ?, behind = 0 WHERE id = ?",
+                (self.now, each.count, each.id),
+            )
 
     # --- mutes ----------------------------------------------------------------------------------------------------
 

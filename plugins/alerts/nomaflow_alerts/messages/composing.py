@@ -98,17 +98,19 @@ def compose(
         return None
     fresh = Draft(channel=draft.channel, host=draft.host, notices=notices)
     incidents = fresh.incidents
+    own = {each.id for each in incidents}
     about = Subject(
         kind=_kind(fresh),
         incidents=incidents,
         now=book.now,
         console_url=alerts.console_url or "",
         details=details,
-        behind={each.id: book.behind(each) for each in incidents},
+        behind={each.id: [one for one in book.behind(each) if one.id not in own] for each in incidents},
         mutes=book.mutes,
     )
     subject, body = templates.texts(about, *write(about))
-    first_id, first_subject = book.outbox.thread(incidents[0], draft.channel)
+    threads = {book.outbox.thread(each, draft.channel) for each in incidents}
+    first_id, first_subject = threads.pop() if len(threads) == 1 else ("", "")
     message = Message(
         id=new_message_id(),
         channel=draft.channel,
@@ -171,7 +173,7 @@ def _inhibit(book: Book) -> None:
     causes = {each.condition: each for each in book.open_incidents() if each.condition == "kernel_silent"}
     for notice in book.notices():
         incident = notice.incident
-        if incident.told_at is not None or incident.behind or incident.condition in _OF_KERNEL:
+        if incident.told_at is not None or incident.condition in _OF_KERNEL or not incident.is_open:
             continue
         cause = causes.get("kernel_silent") or _cause(book, incident)
         if cause is not None and cause.id != incident.id:
