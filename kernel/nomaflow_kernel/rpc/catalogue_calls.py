@@ -59,7 +59,7 @@ class CatalogueCalls:
     ) -> None:
         self._engine = engine
         self._guard = guard
-        self._catalogue = catalogue
+        self.catalogue = self._catalogue = catalogue
         self._sessions = sessions
         self._store = store
         self._clock = clock
