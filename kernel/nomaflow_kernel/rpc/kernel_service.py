@@ -22,11 +22,10 @@ from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.figure_calls import FigureCalls
-from nomaflow_kernel.rpc.log_reading import LogReading
+from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.messages import pause_message, run_detail_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
-    check_name,
     check_run_id,
     event_filter,
     pause_record,
@@ -42,7 +41,6 @@ from nomaflow_kernel.rpc.watching import Watching, read_run
 
 __all__ = ["KernelIdentity", "KernelService"]
 
-_MAX_TAIL = 10_000
 _MAX_SEQ = 2**53
 _Answer = kernel.TriggerRunResponse | KernelError
 
@@ -53,6 +51,8 @@ class KernelIdentity:
 
     :param store: ``sqlite`` or ``postgresql``
     :param store_id: identifies the history
+    :param lease_seconds: silence after which a host gets no new work
+    :param grace_seconds: silence after which a host's attempts may be declared LOST
     :param project: the directory it was started with
     """
 
@@ -60,6 +60,8 @@ class KernelIdentity:
     epoch: int
     store: str
     started_at_us: int
+    lease_seconds: float
+    grace_seconds: float
     project: str = ""
     store_id: str = ""
 
@@ -89,24 +91,35 @@ class KernelService:
         self._guard = guard
         self._sight = RunSight(guard=guard, engine=engine)
         self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._sight.explain)
-        self._logs = LogReading(store=store, feed=feed)
         catalogue = catalogue_calls.catalogue
         self.parts = (
             self,
             catalogue_calls,
+            LogCalls(store=store, feed=feed),
             RunPages(store=store, catalogue=catalogue, guard=guard, sight=self._sight),
             FigureCalls(engine=engine, store=store, catalogue=catalogue, clock=clock, guard=guard),
         )
         """The objects that together have a method for each rpc."""
 
-    async def get_kernel(self, _request: kernel.GetKernelRequest, _caller: Caller) -> kernel.GetKernelResponse:
-        """Return the facts about this kernel."""
+    async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
+        """Return the facts about this kernel, and who asks; process and project only to who operates all of it."""
+        principal = caller.principal
+        operates = principal.may_all(Verb.OPERATE) or principal.may_all(Verb.ADMIN)
+        watches = principal.may_some(Verb.READ)
         return encode(
             kernel.GetKernelResponse,
             self._identity,
-            pid=os.getpid(),
-            last_event_seq=self._feed.last_seq,
-            pruned_through_seq=self._store.pruned_through_seq,
+            pid=os.getpid() if operates else 0,
+            project=self._identity.project if operates else "",
+            last_event_seq=self._feed.last_seq if watches else 0,
+            pruned_through_seq=self._store.pruned_through_seq if watches else 0,
+            now=self._clock.now_us(),
+            caller=encode(
+                kernel.Caller,
+                principal,
+                grants=list(map(str, principal.all_grants())),
+                role=", ".join(principal.roles),
+            ),
         )
 
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:
@@ -202,15 +215,6 @@ class KernelService:
         filter = event_filter(request)
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
         return self._watching.events(after, filter, caller)
-
-    def read_logs(self, request: kernel.ReadLogsRequest, _caller: Caller) -> AsyncIterator[kernel.ReadLogsResponse]:
-        """Yield the lines of a run's log."""
-        check_run_id(request.run_id)
-        if request.tail > _MAX_TAIL:
-            raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
-        check_name(request.step, "step")
-        request.after_seq = _seq(request.after_seq)
-        return self._logs.read(request)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""

@@ -16,7 +16,7 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, KernelView, LogLine, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, PrunedView, Triggered, TriggerRefusal
 from nomaflow.client.values.figures import (
     EventPageView,
     FirePageView,
@@ -27,6 +27,8 @@ from nomaflow.client.values.figures import (
     RunCountView,
     RunPageView,
 )
+from nomaflow.client.values.kernel import CallerView, KernelView
+from nomaflow.client.values.logs import LogChunk, LogLine
 from nomaflow.client.values.runs import (
     RUN_TERMINAL,
     AncestorView,
@@ -52,6 +54,7 @@ __all__ = [
     "AuditRowView",
     "AuditVerdictView",
     "AuthorityView",
+    "CallerView",
     "CancelView",
     "CatalogueView",
     "CertificateView",
@@ -68,6 +71,7 @@ __all__ = [
     "JobView",
     "KernelView",
     "ListedFireView",
+    "LogChunk",
     "LogLine",
     "PauseView",
     "ProblemView",

@@ -1,0 +1,80 @@
+"""Composition root of the console: builds every part and connects them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from nomaflow_console.access.gate import Gate
+from nomaflow_console.access.links import LoginLinks
+from nomaflow_console.access.origins import Origins
+from nomaflow_console.access.secret import ConsoleSecret
+from nomaflow_console.access.sessions import Sessions
+from nomaflow_console.answering import Answering
+from nomaflow_console.assets import serve_asset
+from nomaflow_console.kernel.calls import Kernels
+from nomaflow_console.live import Streams
+from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
+from nomaflow_console.problems import refusal
+from nomaflow_console.settings import ConsoleSettings
+
+__all__ = ["Console", "build_app"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Console:
+    """The console as an ASGI application, and its open streams."""
+
+    gate: Gate
+    streams: Streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self.gate(scope, receive, send)
+
+
+def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Origins) -> Console:
+    """Return the console as an ASGI application.
+
+    :param origins: where browsers see it, which is known once it listens
+    """
+    kernels = Kernels(settings)
+    sessions = Sessions(secret=secret, ended_file=settings.state_folder / "console-ended", secure=settings.secure)
+
+    @contextlib.asynccontextmanager
+    async def life(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await kernels.close()
+
+    routes = [*ALL_ROUTES, Route("/live", live), Route("/static/{digest}/{path:path}", serve_asset)]
+    app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: raised})
+    app.add_middleware(Answering, kernels=kernels)
+    app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
+    app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
+    app.state.links = LoginLinks(secret=secret, started=time.time())
+    return Console(
+        gate=Gate(app, origins=origins, sessions=sessions, refusal=refusal, user_header=settings.user_header),
+        streams=streams,
+    )
+
+
+async def raised(request: Request, error: Exception) -> Response:
+    """Let an unknown address be answered like every other error."""
+    del request
+    raise error
+
+
+async def live(request: Request) -> Response:
+    """Return the stream of a page."""
+    kernels: Kernels = request.app.state.kernels
+    streams: Streams = request.app.state.streams
+    return streams.open(request, kernels.principal(request.state.session.token))

@@ -1,0 +1,130 @@
+"""Clients of the kernel: one for each principal, with the name of the person who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from starlette.requests import Request
+
+from nomaflow.client import AddressSource, ClientError, FixedAddress, KernelClient, KernelUnreachable
+from nomaflow_console.access.sessions import Session
+from nomaflow_console.kernel.hub import EventHub
+from nomaflow_console.kernel.status import KernelStatus
+from nomaflow_console.settings import ConsoleSettings
+
+__all__ = ["KernelCalls", "KernelStatus", "Kernels", "Principal", "kernel_of"]
+
+KernelCalls: TypeAlias = KernelClient
+"""What a page calls the kernel with."""
+
+PAGE_SECONDS = 2.0
+"""How long a page waits for a kernel that is away: then it says so."""
+_FRESH_SECONDS = 1.0
+
+
+class Principal:
+    """One way to call the kernel, shared by all sessions with the same token.
+
+    :ivar asking: gives up soon, so that a page can say that the kernel is away
+    :ivar watching: never gives up
+    :ivar hub: the events, for all who look
+    """
+
+    def __init__(self, source: AddressSource, settings: ConsoleSettings) -> None:
+        self.asking = KernelClient(
+            source, ca=settings.ca, by="console", connect_seconds=PAGE_SECONDS, retry_seconds=PAGE_SECONDS
+        )
+        forever = float("inf")
+        self.watching = KernelClient(
+            source, ca=settings.ca, by="console", connect_seconds=forever, retry_seconds=forever,
+            on_connected=self._connected,
+        )  # fmt: skip
+        self.hub = EventHub(self.watching, self.status)
+        self._status = KernelStatus()
+        self._asked = 0.0
+        self._reading = asyncio.Lock()
+
+    async def status(self) -> KernelStatus:
+        """Return the line about the kernel, at most a second old."""
+        async with self._reading:
+            if time.monotonic() - self._asked > _FRESH_SECONDS:
+                self._status = await self._read()
+                self._asked = time.monotonic()
+            return self._status
+
+    def _connected(self, there: bool) -> None:  # noqa: FBT001  # the callback's one argument
+        """Look at once when the kernel goes or comes back."""
+        del there
+        self._asked = 0.0
+        self.hub.look_now()
+
+    async def _read(self) -> KernelStatus:
+        try:
+            async with asyncio.timeout(PAGE_SECONDS):
+                kernel, hosts = await self.asking.get_kernel(), await self.asking.list_hosts()
+                running = [run async for run in self.asking.list_runs(states=["RUNNING"], page_size=100)]
+                waiting = [run async for run in self.asking.list_runs(states=["QUEUED"], page_size=100)]
+        except (KernelUnreachable, TimeoutError):
+            return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
+        except ClientError:
+            # It answers, and this caller may not read all of it.
+            return KernelStatus(as_of=datetime.now(UTC))
+        return KernelStatus.of(kernel, hosts, running=len(running), waiting=len(waiting))
+
+    async def close(self) -> None:
+        """Stop watching, and close both clients."""
+        await self.hub.close()
+        await asyncio.gather(self.asking.close(), self.watching.close())
+
+
+class Kernels:
+    """The principals that call the kernel from this console."""
+
+    def __init__(self, settings: ConsoleSettings) -> None:
+        self._settings = settings
+        self._known: dict[str | None, Principal] = {}
+
+    def principal(self, token: str | None) -> Principal:
+        """Return the principal of a token; of None the console's own."""
+        if token not in self._known:
+            self._known[token] = Principal(self._source(token), self._settings)
+        return self._known[token]
+
+    async def name_of(self, token: str) -> str:
+        """Return the name of the user or service whose token it is.
+
+        :raises ClientError: if the kernel does not take it, or is away
+        """
+        client = KernelClient(
+            self._source(token), ca=self._settings.ca, connect_seconds=PAGE_SECONDS, retry_seconds=PAGE_SECONDS
+        )
+        async with client:
+            caller = (await client.get_kernel()).caller
+        return caller.name if caller is not None else "token"
+
+    def _source(self, token: str | None) -> AddressSource:
+        own = self._settings.kernel
+        return own if token is None else FixedAddress.of(own.addresses(), token=token)
+
+    def of(self, session: Session) -> KernelCalls:
+        """Return the client that calls in a session's name."""
+        return self.principal(session.token).asking.in_name_of(session.name)
+
+    async def close(self) -> None:
+        """Close every client."""
+        await asyncio.gather(*(each.close() for each in self._known.values()))
+        self._known.clear()
+
+
+def kernel_of(request: Request) -> KernelCalls:
+    """Return the client of the kernel that calls in the name of a request's session.
+
+    Its errors, those of :mod:`nomaflow.client.errors`, may leave a handler: they become a page.
+    """
+    kernels: Kernels = request.app.state.kernels
+    session: Session = request.state.session
+    return kernels.of(session)

@@ -1,0 +1,158 @@
+"""Sentences: why a run is where it is, and the way out. What a run says of itself comes from the kernel's reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nomaflow.client.values import JobView, PauseView, RunView
+from nomaflow_console.views.durations import between, took
+from nomaflow_telemetry.visible_text import first_line
+
+__all__ = [
+    "Sentence",
+    "amount",
+    "counted",
+    "line",
+    "now_sentence",
+    "pause_sentence",
+    "reason_sentence",
+    "run_sentence",
+    "usually",
+]
+
+_LONGEST = 300
+"""The most characters of a sentence in a list; the run's page has it whole."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sentence:
+    """What to say of a run.
+
+    :param fix: the way out; empty if there is none, or none is needed
+    """
+
+    text: str
+    fix: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+
+def line(text: str) -> str:
+    """Return the first line of a text, at most 300 characters; controls and marks of direction are spelled out."""
+    first = first_line(text)
+    return first if len(first) <= _LONGEST else first[: _LONGEST - 1] + "…"
+
+
+def amount(number: float | None) -> str:
+    """Return a number with separators of thousands; ``–`` for None."""
+    if number is None:
+        return "–"
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.2f}"
+
+
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """Return ``1 run`` or ``2 runs``.
+
+    :param nouns: the plural where it is not the noun with an ``s``
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {nouns or noun + 's'}"
+
+
+def reason_sentence(of: Any) -> Sentence:
+    """Return the reason of a run or an attempt: its error if it has one, else the reason's sentence; with the fix."""
+    reason = of.reason
+    text = of.error or (reason.message or reason.code.replace("_", " ") if reason is not None else "")
+    return Sentence(text=line(text), fix=line(getattr(reason, "fix", "") if reason is not None else ""))
+
+
+def run_sentence(run: RunView) -> Sentence:
+    """Return the step a run is in, or why it is where it is: empty for one that succeeded, or just runs.
+
+    Steps and attempts are used where the run has them.
+    """
+    why = reason_sentence(run)
+    if run.state == "RUNNING":
+        return _running(run, why)
+    if run.state == "FAILED":
+        return Sentence(text=f"{_failed_in(run)}{why.text}", fix=why.fix)
+    if run.state == "CANCELED" and run.cancel is not None:
+        return Sentence(text=_canceled(run))
+    return why if run.state != "SUCCEEDED" else Sentence(text="")
+
+
+def _running(run: RunView, why: Sentence) -> Sentence:
+    if run.cancel is not None:
+        return Sentence(text=f"{_asked(run)}; its code has not stopped yet")
+    if why:
+        return why
+    step = line(run.current_step)
+    if not step:
+        return Sentence(text="")
+    last = next((each.last for each in run.steps if each.name == run.current_step), None)
+    told = last.progress if last is not None else None
+    if told is None:
+        return Sentence(text=step)
+    if told.total:
+        share = max(min(told.done / told.total, 1.0), 0.0)
+        return Sentence(text=f"{step} {share:.0%}".replace("%", " %"))
+    return Sentence(text=f"{step} {amount(told.done)}" + (f" {line(told.message)}" if told.message else ""))
+
+
+def _failed_in(run: RunView) -> str:
+    """Return ``score: ``, or ``score, try 2 of 3: ``; empty where no step failed, or steps are not known."""
+    broken = next((each for each in run.steps if each.last.state in ("FAILED", "LOST")), None)
+    if broken is None:
+        return ""
+    most = getattr(broken, "max_attempts", 0)
+    tries = f", try {broken.last.attempt} of {most}" if most > 1 and broken.last.attempt else ""
+    return f"{line(broken.name)}{tries}: "
+
+
+def _asked(run: RunView) -> str:
+    assert run.cancel is not None
+    by, why = line(run.cancel.by) or "somebody", line(run.cancel.why)
+    return f'{by}: "{why}"' if why else f"{by} asked for it"
+
+
+def _canceled(run: RunView) -> str:
+    assert run.cancel is not None
+    seconds = between(run.cancel.requested_at, run.finished_at) if run.finished_at else None
+    if run.started_at is None:
+        return f"{_asked(run)}; it had not started"
+    return f"{_asked(run)}; stopped in {took(seconds)}" if seconds is not None else _asked(run)
+
+
+def pause_sentence(pause: PauseView, until: str = "") -> str:
+    """Return ``paused by ann until Mon 09:00: "vendor freeze"``; says so where it is the host or everything.
+
+    :param until: the end of the pause as the page shows times
+    """
+    what = f"host {line(pause.host)} " if pause.host else "" if pause.job_id else "everything "
+    text = f"{what}paused by {line(pause.by) or 'somebody'}"
+    if pause.until is not None and until:
+        text += f" until {until}"
+    return text + (f': "{line(pause.why)}"' if pause.why else "")
+
+
+def now_sentence(job: JobView) -> str:
+    """Return why nothing of a job runs now, where something hinders it and it is no pause; else empty."""
+    if job.removed:
+        return "its host no longer brings it"
+    if not job.valid:
+        return f"disabled by {counted(sum(each.severity == 'error' for each in job.problems), 'problem')}"
+    if job.held:
+        return line(job.held)
+    if not job.enabled:
+        return "switched off: enabled = false"
+    return line(job.why_not_running) if job.pause is None else ""
+
+
+def usually(seconds: float, *, usual: float | None, p95: float | None) -> str:
+    """Return how a time compares with the usual one: ``usually 2 m 05 s``, or that it is far over; empty if unknown."""
+    if usual is None:
+        return ""
+    if p95 is not None and seconds > max(p95, usual):
+        return f"usually {took(usual)}, longer than 19 of 20 runs"
+    return f"usually {took(usual)}"

@@ -1,0 +1,93 @@
+"""The sign, the word and the CSS class of each state. They always stand together: none of them carries it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from markupsafe import Markup, escape
+
+__all__ = ["RUN_STATES", "StateSign", "attempt_sign", "run_sign", "sign_of", "state_badge"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateSign:
+    """How a state looks.
+
+    :param css: the end of the class ``state-…``
+    """
+
+    sign: str
+    word: str
+    css: str
+
+
+_WAITS = StateSign(sign="◔", word="waits", css="waits")
+_RUNS = StateSign(sign="▶", word="running", css="running")
+_STOPS = StateSign(sign="◑", word="stopping", css="stopping")
+
+_SIGNS: Mapping[str, StateSign] = {
+    "QUEUED": _WAITS,
+    "PENDING": _WAITS,
+    "DISPATCHED": _RUNS,
+    "RUNNING": _RUNS,
+    "SUCCEEDED": StateSign(sign="✓", word="ok", css="ok"),
+    "FAILED": StateSign(sign="✕", word="failed", css="failed"),
+    "CANCELED": StateSign(sign="⊘", word="canceled", css="canceled"),
+    "SKIPPED": StateSign(sign="↷", word="skipped", css="skipped"),
+    "MISSED": StateSign(sign="◌", word="missed", css="missed"),
+    "LOST": StateSign(sign="?", word="lost: outcome not known", css="lost"),
+}
+_UNKNOWN = StateSign(sign="·", word="", css="unknown")
+
+RUN_STATES = ("RUNNING", "QUEUED", "FAILED", "CANCELED", "MISSED", "SKIPPED", "SUCCEEDED")
+"""The states of a run in the order of a tally: what needs a look first."""
+
+
+def sign_of(state: str) -> StateSign:
+    """Return how a state looks; for one that this version does not know, its own name in lower case."""
+    return _SIGNS.get(state) or replace(_UNKNOWN, word=state.lower())
+
+
+def run_sign(run: Any) -> StateSign:
+    """Return how a run looks: *stopping* with the rung while it is cancelled, *missed ×3* for a row of three fires.
+
+    :param run: a ``RunView``, or a run in short, which has a state only
+    """
+    if run.state == "RUNNING" and getattr(run, "cancel", None) is not None:
+        return _stopping(max((_rung(each.last) for each in getattr(run, "steps", ())), default=0))
+    fold = getattr(run, "fold", None)
+    found = sign_of(run.state)
+    return replace(found, word=f"{found.word} ×{fold.count:,}") if fold is not None and fold.count > 1 else found
+
+
+def attempt_sign(attempt: Any) -> StateSign:
+    """Return how an attempt looks: *stopping* with the rung while it is stopped.
+
+    :param attempt: an ``AttemptView``
+    """
+    stops = attempt.state == "RUNNING" and getattr(attempt, "stop", None) is not None
+    return _stopping(_rung(attempt)) if stops else sign_of(attempt.state)
+
+
+def _rung(attempt: Any) -> int:
+    stop = getattr(attempt, "stop", None)
+    return stop.rungs[-1].rung if stop is not None and stop.rungs and stop.stopped_at is None else 0
+
+
+def _stopping(rung: int) -> StateSign:
+    return replace(_STOPS, word=f"stopping, rung {rung}") if rung else _STOPS
+
+
+def state_badge(of: Any) -> Markup:
+    """Return the state of a run or an attempt, or one given by its name, as HTML: sign and word in its colour."""
+    if isinstance(of, str):
+        shown = sign_of(of)
+    elif isinstance(of, StateSign):
+        shown = of
+    else:
+        shown = attempt_sign(of) if hasattr(of, "attempt_key") else run_sign(of)
+    return Markup('<span class="state state-{}"><span class="sign" aria-hidden="true">{}</span> {}</span>').format(
+        shown.css, shown.sign, escape(shown.word)
+    )
