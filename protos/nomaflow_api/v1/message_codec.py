@@ -65,10 +65,6 @@ _NOT_YET = frozenset(
         "WorkerInfo.attempt_keys",
         "WorkerInfo.rss_bytes",
         "WorkerInfo.started_at",
-        "TriggerRunResponse.steps",
-        "ReplayRunResponse.deduplicated",
-        "ReplayRunResponse.warnings",
-        "ReplayRunResponse.steps",
     }
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
 from nomaflow.client.values.authority import AuthorityView
+from nomaflow.client.values.callables import CallablesView, CallableView, ModuleView, ParameterView, StepTypeView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
     FireView,
@@ -16,7 +17,7 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, PrunedView, Replayed, Triggered, TriggerRefusal
 from nomaflow.client.values.figures import (
     EventPageView,
     FirePageView,
@@ -54,6 +55,8 @@ __all__ = [
     "AuditRowView",
     "AuditVerdictView",
     "AuthorityView",
+    "CallableView",
+    "CallablesView",
     "CallerView",
     "CancelView",
     "CatalogueView",
@@ -73,6 +76,8 @@ __all__ = [
     "ListedFireView",
     "LogChunk",
     "LogLine",
+    "ModuleView",
+    "ParameterView",
     "PauseView",
     "ProblemView",
     "ProgressView",
@@ -81,11 +86,13 @@ __all__ = [
     "RecentRunView",
     "RefusedLoadView",
     "ReloadView",
+    "Replayed",
     "RunCountView",
     "RunPageView",
     "RunRequestView",
     "RunView",
     "StepSwitchView",
+    "StepTypeView",
     "StepValuesView",
     "StepView",
     "TokenView",

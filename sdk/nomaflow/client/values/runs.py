@@ -121,6 +121,14 @@ class StepView(Shaped):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepValuesView(Shaped):
+    """The op_kwargs of one step; environment references are not resolved, secret values are ``***``."""
+
+    step: str
+    op_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AncestorView(Shaped):
     """One run in the chain of call_job steps that led to a run."""
 
@@ -144,14 +152,6 @@ class FoldView(Shaped):
     first: datetime | None
     last: datetime | None
     count: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepValuesView(Shaped):
-    """The op_kwargs that a request gave for one step."""
-
-    step: str
-    op_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
