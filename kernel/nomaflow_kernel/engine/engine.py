@@ -162,6 +162,13 @@ class Engine:
         command = await self._with_replayed(command)
         return replace(command, draft=triggering.draft_run(self._state, command))
 
+    def warnings_of(self, drafted: TriggerCommand) -> tuple[str, ...]:
+        """Return what the person who triggers a drafted command would be warned of, as far as known now.
+
+        :raises BadRequest: if a key of op_kwargs is misspelt
+        """
+        return () if drafted.draft is None else triggering.warnings_of(self._state, drafted, drafted.draft)
+
     async def is_repeat(self, command: TriggerCommand) -> bool:
         """Return whether a request was accepted before."""
         await repeats.look_up(self._state, self._store, [command])

@@ -115,6 +115,10 @@ class ScriptedEngine:
         """Know no job and no run."""
         raise UnknownRun(command.replay_of) if command.replay_of else UnknownJob(command.job_id)
 
+    def warnings_of(self, drafted: TriggerCommand) -> tuple[str, ...]:
+        """Warn of nothing."""
+        return ()
+
     async def is_repeat(self, command: TriggerCommand) -> bool:
         """Ask the store."""
         return bool(command.request_id) and bool(await self.store.runs_of_requests([command.request_id]))
