@@ -62,8 +62,8 @@ class KernelIdentity:
     epoch: int
     store: str
     started_at_us: int
-    lease_seconds: float
-    grace_seconds: float
+    lease_seconds: float = 0.0
+    grace_seconds: float = 0.0
     project: str = ""
     store_id: str = ""
 
