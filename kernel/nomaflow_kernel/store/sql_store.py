@@ -12,7 +12,19 @@ from sqlalchemy import Connection
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.port import ApplyResult, CommitObserver, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.store.operations import access, audit, duplicates, events, hosts, logs, prune, runs, scheduling
+from nomaflow_kernel.store.operations import (
+    access,
+    audit,
+    duplicates,
+    events,
+    hosts,
+    logs,
+    prune,
+    run_lists,
+    runs,
+    scheduling,
+    tallies,
+)
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import WriteSession
 
@@ -84,12 +96,15 @@ class SqlStore:
     active_runs = _reading(runs.active_runs)
     run_details = _reading(runs.run_details)
     run_subjects = _reading(runs.run_subjects)
-    list_runs = _reading(runs.list_runs)
+    list_runs = _reading(run_lists.list_runs)
+    count_runs = _reading(tallies.count_runs)
+    recent_runs = _reading(tallies.recent_runs)
     last_runs = _reading(runs.last_runs)
     job_ids = _reading(runs.job_ids)
     runs_of_requests = _reading(duplicates.runs_of_requests)
     slots_taken = _reading(duplicates.slots_taken)
     events_after = _reading(events.events_after)
+    events_before = _reading(events.events_before)
     log_page = _reading(logs.log_page)
     log_heads = _reading(logs.log_heads)
     knows_digest = _reading(hosts.knows_digest)
