@@ -114,9 +114,9 @@ class Intake:
             _LOG.info("reading the history from event %d; what is open then is told in one message", seq)
         self._store, self._store_id = kernel.store, kernel.store_id
         await self._ledger.run(lambda book: book.set_fact("store_id", kernel.store_id))
-        self._behind_until, self.caught_up, self._unsure = kernel.last_event_seq, False, False
+        self._behind_until, self.caught_up, self._unsure = await self._newest(), False, False
         self._catalogue.note_change()
-        if seq >= kernel.last_event_seq:
+        if seq >= self._behind_until:
             await self._catch_up()
         return seq, not seq
 
@@ -202,7 +202,12 @@ class Intake:
         kernel = await self._calls.get_kernel()
         if kernel.store_id != self._store_id:
             raise _OtherStore
-        self._behind_until, self._unsure = kernel.last_event_seq, False
+        self._behind_until, self._unsure = await self._newest(), False
+
+    async def _newest(self) -> int:
+        """Return the newest event of those that are read: once it is taken in, nothing is left of before."""
+        page = await self._calls.list_events(kinds=KINDS, page_size=1)
+        return page.events[0].seq if page.events else 0
 
     async def _catch_up(self) -> None:
         await self._catalogue.refresh()
