@@ -219,6 +219,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         job_id: str = "",
         host: str = "",
         on_pruned: Callable[[values.PrunedView], None] | None = None,
+        on_bookmark: Callable[[int], None] | None = None,
     ) -> AsyncIterator[values.EventView]:
         """Yield every event that the caller may read, in order, without end.
 
@@ -227,6 +228,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :param job_id: keeps events of that job and of its runs
         :param host: keeps events of that host
         :param on_pruned: called with the missing events if retention has removed some
+        :param on_bookmark: called with the newest event's number when nothing was sent for a while, about 10 s
         :raises InvalidRequest: CURSOR_AHEAD if ``after_seq`` is newer than every event: the store is then another one
         """
         if not after_seq and not from_start:
@@ -247,6 +249,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
                     request.after_seq, request.from_start = seq, False
                     if kind == "event":
                         yield decode(values.EventView, message.event)
+                if kind == "bookmark_seq" and on_bookmark is not None:
+                    on_bookmark(message.bookmark_seq)
 
     async def list_jobs(self, *, host: str = "", tag: str = "", include_removed: bool = False) -> values.CatalogueView:
         """Return all known jobs, valid or not, and the problems of whole files, asking for one page at a time."""
