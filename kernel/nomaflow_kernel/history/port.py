@@ -36,6 +36,7 @@ __all__ = [
     "CommitObserver",
     "EventFilter",
     "EventPage",
+    "ForgottenHost",
     "HostManifest",
     "LogFilter",
     "LogHeads",
@@ -316,6 +317,14 @@ class HostManifest:
     owned_job_ids: frozenset[str]
 
 
+@value_class
+class ForgottenHost:
+    """The job ids that a forgotten host owned, sorted, and the events of its removal."""
+
+    job_ids: Sequence[str]
+    events: Sequence[EventRecord] = ()
+
+
 class Store(Protocol):
     """Keeps history. Everything it has confirmed is durable: it survives a loss of power.
 
@@ -433,8 +442,8 @@ class Store(Protocol):
     async def manifests(self) -> Sequence[HostManifest]:
         """Return the current manifest of every host."""
 
-    async def forget_host(self, host: str) -> Sequence[str]:
-        """Remove a host's manifests and return the job ids it owned."""
+    async def forget_host(self, host: str, *, at_us: int, by: str = "") -> ForgottenHost:
+        """Remove a host's manifests. Event ``host.forgotten``; none for the kernel's own file, whose name is empty."""
 
     async def schedules(self) -> Sequence[SetNextFire]:
         """Return every stored next fire."""

@@ -31,7 +31,7 @@ _EVENT_FACTS = frozenset(
         "not_before_us", "incarnation", "worker_pid", "generation", "child_run_id", "state", "change", "digest",
         "disabled_job_ids", "pid", "machine", "silent_seconds", "jobs", "callables", "removed_job_ids",
         "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "exit_code",
-        "signal", "scope", "until_us", "released_job_ids",
+        "signal", "scope", "until_us", "released_job_ids", "released",
     }
 )  # fmt: skip
 """The keys of an event's data that hold no text of code or files."""

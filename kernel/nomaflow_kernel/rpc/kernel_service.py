@@ -23,6 +23,7 @@ from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import response_without_values
+from nomaflow_kernel.rpc.event_pages import EventPages
 from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
@@ -100,6 +101,7 @@ class KernelService:
             CallableCalls(catalogue_calls),
             LogCalls(store=store, feed=feed),
             RunPages(store=store, catalogue=catalogue, guard=guard, sight=self._sight),
+            EventPages(store=store, guard=guard),
             FigureCalls(engine=engine, store=store, catalogue=catalogue, clock=clock, guard=guard),
         )
         """The objects that together have a method for each rpc."""

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
-from nomaflow_kernel.history.port import ApplyResult, CommitObserver, StoreInfo
+from nomaflow_kernel.history.port import ApplyResult, CommitObserver, ForgottenHost, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.operations import (
     access,
@@ -120,7 +120,6 @@ class SqlStore:
     keep_certificates = _writing(access.keep_certificates)
     prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
-    forget_host = _writing(hosts.forget_host)
     _remove_runs = _writing(prune.remove_runs)
     _remove_notices = _writing(prune.remove_notices)
 
@@ -197,6 +196,10 @@ class SqlStore:
             if complete:
                 return found
             verdict = found
+
+    async def forget_host(self, host: str, *, at_us: int, by: str = "") -> ForgottenHost:
+        """Remove a host's manifests, with an event."""
+        return await self._database.write(partial(hosts.forget_host, host=host, at_us=at_us, by=by))
 
     async def ping(self) -> None:
         """Make a write without an effect, to test that the store can be written."""
