@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from rpc_world import RUN_ID, World, queue_run
 
+from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.catalogue import HostCatalogue
@@ -259,5 +260,5 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
     assert "31 days" in await refusal(call(late))
     assert "later than from" in await refusal(call(job_pb2.ListFiresRequest(until=Timestamp(seconds=5))))
     last_day = job_pb2.ListFiresRequest()
-    getattr(last_day, "from").FromSeconds(253_402_300_799)
-    assert not (await call(last_day)).fires
+    getattr(last_day, "from").FromSeconds(LAST_MOMENT_US // SECOND)
+    assert [fire.job_id for fire in (await call(last_day)).fires] == ["long", "short"]
