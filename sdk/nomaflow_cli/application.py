@@ -21,7 +21,7 @@ __all__ = ["run"]
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "init": ("init",),
-    "processes": ("up", "kernel", "host"),
+    "processes": ("up", "kernel", "host", "console"),
     "check": ("check", "schedule", "cron"),
     "jobs": ("jobs", "job", "pause", "resume"),
     "trigger": ("run", "replay"),

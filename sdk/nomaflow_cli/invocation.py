@@ -43,6 +43,7 @@ APP = typer.Typer(
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("sqlalchemy", "croniter", "alembic", "pydantic"),
     "host": ("sqlalchemy", "pydantic", "watchfiles"),
+    "console": ("cryptography", "jinja2", "starlette", "uvicorn"),
 }
 """The modules that a part needs and the base installation does not have, by the name of the extra."""
 

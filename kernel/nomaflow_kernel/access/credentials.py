@@ -348,13 +348,18 @@ class Credentials:
                 )
 
     def _hold(self, record: TokenRecord) -> None:
+        roles = _lines(record.roles)
         try:
-            grants = self.grants_of(_lines(record.roles), _lines(record.grants))
+            grants = self.grants_of(roles, _lines(record.grants))
         except BadRequest as error:
             _LOG.error("token %s of %r gives nothing: %s", record.token_id, record.name, error)
             grants = ()
         principal = Principal(
-            kind=PrincipalKind(record.kind), name=record.name, grants=grants, credential=record.token_id
+            kind=PrincipalKind(record.kind),
+            name=record.name,
+            grants=grants,
+            credential=record.token_id,
+            roles=roles,
         )
         self._tokens[record.token_id] = self._by_hash[record.secret_hash] = _Held(record, principal)
 

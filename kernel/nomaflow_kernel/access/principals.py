@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from nomaflow_kernel.access.grants import Grant, Target, Verb
+from nomaflow_kernel.access.grants import Grant, Scope, Target, Verb
 from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = ["ANYONE", "KERNEL", "OWNER", "Caller", "NotAuthenticated", "NotPermitted", "Principal", "PrincipalKind"]
@@ -61,12 +61,14 @@ class Principal:
     :param name: of a user, a service or a host; ``owner`` for the owner, ``anyone`` without a credential
     :param grants: what it may do; empty for the owner, who may do everything
     :param credential: id of the token or serial of the certificate; empty for the owner
+    :param roles: the names that some of the grants were given by; empty for the owner
     """
 
     kind: PrincipalKind
     name: str
     grants: tuple[Grant, ...] = ()
     credential: str = ""
+    roles: tuple[str, ...] = ()
 
     def may(self, verb: Verb, target: Target) -> bool:
         """Return whether it may do something to a target."""
@@ -89,6 +91,12 @@ class Principal:
         if self.kind is PrincipalKind.OWNER:
             return True
         return any(each.verb is grant.verb and each.scope.contains(grant.scope) for each in self.grants)
+
+    def all_grants(self) -> tuple[Grant, ...]:
+        """Return its grants; for the owner every verb on everything."""
+        if self.kind is PrincipalKind.OWNER:
+            return tuple(Grant(verb, Scope("*")) for verb in Verb)
+        return self.grants
 
     def __str__(self) -> str:
         return f"host:{self.name}" if self.kind is PrincipalKind.HOST else self.name

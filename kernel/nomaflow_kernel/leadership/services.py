@@ -131,6 +131,8 @@ def _kernel_service(parts: ServedParts, guard: Guard) -> KernelService:
             store=info.kind,
             store_id=info.store_id,
             started_at_us=parts.clock.now_us(),
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.lost_after_seconds,
             # A name may be any bytes, but the wire carries text.
             project=os.fsencode(settings.project).decode(errors="backslashreplace"),
         ),

@@ -55,6 +55,8 @@ class KernelIdentity:
 
     :param store: ``sqlite`` or ``postgresql``
     :param store_id: identifies the history
+    :param lease_seconds: silence after which a host gets no new work
+    :param grace_seconds: silence after which a host's attempts may be declared LOST
     :param project: the directory it was started with
     """
 
@@ -62,6 +64,8 @@ class KernelIdentity:
     epoch: int
     store: str
     started_at_us: int
+    lease_seconds: float
+    grace_seconds: float
     project: str = ""
     store_id: str = ""
 
@@ -92,14 +96,25 @@ class KernelService:
         self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._explain)
         self._logs = LogReading(store=store, feed=feed)
 
-    async def get_kernel(self, _request: kernel.GetKernelRequest, _caller: Caller) -> kernel.GetKernelResponse:
-        """Return the facts about this kernel."""
+    async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
+        """Return the facts about this kernel, and who asks; process and project only to who operates all of it."""
+        principal = caller.principal
+        operates = principal.may_all(Verb.OPERATE) or principal.may_all(Verb.ADMIN)
+        watches = principal.may_some(Verb.READ)
         return encode(
             kernel.GetKernelResponse,
             self._identity,
-            pid=os.getpid(),
-            last_event_seq=self._feed.last_seq,
-            pruned_through_seq=self._store.pruned_through_seq,
+            pid=os.getpid() if operates else 0,
+            project=self._identity.project if operates else "",
+            last_event_seq=self._feed.last_seq if watches else 0,
+            pruned_through_seq=self._store.pruned_through_seq if watches else 0,
+            now=self._clock.now_us(),
+            caller=encode(
+                kernel.Caller,
+                principal,
+                grants=list(map(str, principal.all_grants())),
+                role=", ".join(principal.roles),
+            ),
         )
 
     async def trigger_run(self, request: kernel.TriggerRunRequest, caller: Caller) -> kernel.TriggerRunResponse:

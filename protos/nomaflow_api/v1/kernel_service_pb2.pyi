@@ -57,19 +57,23 @@ class GetKernelResponse(google.protobuf.message.Message):
     epoch: builtins.int
     """epoch rises at every kernel start or change of leadership."""
     pid: builtins.int
-    """pid is the kernel's process id."""
+    """pid is the kernel's process id. Zero for who may not operate the whole kernel."""
     store: builtins.str
     """store is the kind of store: "sqlite" or "postgresql"."""
     project: builtins.str
-    """project is the directory the kernel was started with. May be empty."""
+    """project is the directory the kernel was started with. May be empty, and is for who may not operate the whole
+    kernel.
+    """
     last_event_seq: builtins.int
-    """last_event_seq is the newest event's sequence."""
+    """last_event_seq is the newest event's sequence. Zero for who may read nothing."""
     store_id: builtins.str
     """store_id names the history at random, from the day it was made. One that was restored from a backup has a new name:
     a cursor that was kept with another store_id says nothing here.
     """
     pruned_through_seq: builtins.int
-    """pruned_through_seq is the newest event that retention has removed; all later ones are there. Zero where none was."""
+    """pruned_through_seq is the newest event that retention has removed; all later ones are there. Zero where none was,
+    and for who may read nothing.
+    """
     lease_seconds: builtins.float
     """lease_seconds is the silence after which a host gets no new work, in seconds."""
     grace_seconds: builtins.float
@@ -121,9 +125,11 @@ class Caller(google.protobuf.message.Message):
     name: builtins.str
     """name is the principal's name."""
     kind: builtins.str
-    """kind is "owner", "host", "user" or "service"."""
+    """kind is "owner", "user" or "service"."""
     role: builtins.str
-    """role is the role its grants came from. Empty where there is none."""
+    """role is the role that its grants came from, such as "operator host:teama"; several have ", " between them. Empty
+    where there is none.
+    """
     @property
     def grants(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """grants are what it may do, each "verb scope" as in docs/access.md, such as "operate job:etl-*"."""

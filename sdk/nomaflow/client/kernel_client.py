@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -84,6 +85,12 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
     async def close(self) -> None:
         """Close the channel. May be called twice."""
         await self._connection.close()
+
+    def in_name_of(self, by: str) -> Self:
+        """Return a client on the same connection whose triggers, cancels and pauses say that *by* asked for them."""
+        other = copy.copy(self)
+        other._by = by  # noqa: SLF001  # another of this class
+        return other
 
     async def get_kernel(self) -> values.KernelView:
         """Return the description of the kernel."""

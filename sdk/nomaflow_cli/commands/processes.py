@@ -164,6 +164,19 @@ def host(
     _become("host", directory, project, trust, context.args)
 
 
+@APP.command("console", context_settings=_PASSING, add_help_option=False)
+def console_(
+    context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
+) -> None:
+    """Run only a project's console, the web page; `nomaflow console link` prints a login link. Other options, such as
+    --listen and --address, are passed to it."""
+    options = list(context.args)
+    if directory == Path("link"):
+        directory = Path(options.pop(0)) if options and not options[0].startswith("-") else None
+        options.insert(0, "link")
+    _become("console", directory, project, trust, options)
+
+
 def _become(
     part: str, directory: Path | None, project: Path | None, trust: Path | None, options: Sequence[str]
 ) -> None:

@@ -100,7 +100,8 @@ def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator
 def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
     kernel, took, own = view.kernel, duration(view.read_seconds), installed_version()
     up = age(kernel.started_at, now=now) or "a while ago"
-    text = f"kernel {kernel.version}, pid {kernel.pid}, started {up}, epoch {kernel.epoch}, store {kernel.store}"
+    process = f", pid {kernel.pid}" if kernel.pid else ""
+    text = f"kernel {kernel.version}{process}, started {up}, epoch {kernel.epoch}, store {kernel.store}"
     yield fine("kernel.answers", text)
     if view.serving:
         yield fine("kernel.health", f"the kernel is healthy; a read of its store took {took}")

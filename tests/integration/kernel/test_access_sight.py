@@ -188,6 +188,37 @@ async def test_what_is_wrong_with_a_job_is_told_to_who_may_see_values(world: Acc
     await world.hosts["a"].introduce(manifest("teama", jobs("a")), explicit=True)
 
 
+async def test_the_kernel_tells_who_asks_and_where_it_runs_only_to_who_operates_it(world: AccessWorld) -> None:
+    """A token learns its own name and grants, the kernel's clock and times; no path, no pid, and no foreign counts."""
+    told = {name: await world.as_(name)("GetKernel") for name in ("owner", "admin", "ann", "ben", "one")}
+    project = str(world.running.project)
+    assert {name: (each.pid, each.project) for name, each in told.items()} == {
+        "owner": (world.running.pid, project),
+        "admin": (world.running.pid, project),
+        "ann": (0, ""),
+        "ben": (0, ""),
+        "one": (0, ""),
+    }
+    assert {name for name, each in told.items() if not each.last_event_seq} == {"one"}
+    callers = {name: (each.caller.kind, each.caller.name, each.caller.role) for name, each in told.items()}
+    assert callers == {
+        "owner": ("owner", "owner", ""),
+        "admin": ("user", "admin", "admin"),
+        "ann": ("user", "ann", "operator host:teama"),
+        "ben": ("user", "ben", "viewer host:teamb"),
+        "one": ("service", "one", ""),
+    }
+    assert list(told["owner"].caller.grants) == [
+        f"{verb} *" for verb in ("read", "logs", "trigger", "cancel", "operate", "admin")
+    ]
+    assert (list(told["ben"].caller.grants), list(told["one"].caller.grants)) == (
+        ["read host:teamb"],
+        ["trigger job:a.one"],
+    )
+    assert all(each.lease_seconds > 0 and each.grace_seconds > each.lease_seconds for each in told.values())
+    assert all(abs(each.now.ToMicroseconds() - time.time_ns() // 1000) < 60_000_000 for each in told.values())
+
+
 async def test_events_of_others_do_not_come(world: AccessWorld) -> None:
     """A watcher gets its team's events, in order, and nothing of the other team, of its host or of the kernel."""
     stream = world.as_("ann").stream("WatchEvents", from_start=True)

@@ -16,7 +16,8 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, KernelView, LogLine, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, LogLine, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.kernel import CallerView, KernelView
 from nomaflow.client.values.runs import (
     RUN_TERMINAL,
     AncestorView,
@@ -39,6 +40,7 @@ __all__ = [
     "AuditRowView",
     "AuditVerdictView",
     "AuthorityView",
+    "CallerView",
     "CancelView",
     "CatalogueView",
     "CertificateView",

@@ -1,4 +1,4 @@
-"""Events, log lines, the kernel itself, and the answers to triggers."""
+"""Events, log lines, and the answers to triggers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from nomaflow.client.values.runs import ReasonView
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped, iso_micros
 
-__all__ = ["EventView", "KernelView", "LogLine", "PrunedView", "TriggerRefusal", "Triggered"]
+__all__ = ["EventView", "LogLine", "PrunedView", "TriggerRefusal", "Triggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,25 +88,6 @@ class LogLine:
         if self.shared:
             shape["shared"] = True
         return shape
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelView(Shaped):
-    """The description of a kernel; ``store`` is ``sqlite`` or ``postgresql``.
-
-    :param store_id: random name of the history; a cursor kept from another history is invalid here
-    :param pruned_through_seq: the newest event that retention has removed, 0 for none
-    """
-
-    version: str
-    epoch: int
-    pid: int
-    store: str
-    started_at: datetime | None = None
-    project: str = ""
-    last_event_seq: int = 0
-    store_id: str = ""
-    pruned_through_seq: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

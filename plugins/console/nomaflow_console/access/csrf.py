@@ -1,0 +1,18 @@
+"""The token that each form carries, so that no other page can send one."""
+
+from __future__ import annotations
+
+import hmac
+
+from nomaflow_console.access.sessions import Session
+
+__all__ = ["FIELD", "HEADER", "is_genuine"]
+
+FIELD = "csrf"
+HEADER = "x-csrf-token"
+"""For requests of a script that are no form."""
+
+
+def is_genuine(session: Session, given: str) -> bool:
+    """Return True if a request shows the token of its session."""
+    return hmac.compare_digest(session.csrf.encode(), given.encode())

@@ -1,0 +1,138 @@
+"""Checks each request before a page sees it, and puts the headers on each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+from urllib.parse import parse_qsl, quote
+
+from starlette.datastructures import Headers, ImmutableMultiDict, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nomaflow_console.access import csrf
+from nomaflow_console.access.headers import security_headers
+from nomaflow_console.access.origins import Origins
+from nomaflow_console.access.sessions import Session, Sessions
+
+__all__ = ["MOST_BYTES", "Gate"]
+
+MOST_BYTES = 512 * 1024
+_MOST_FIELDS = 5_000
+_READS = ("GET", "HEAD")
+_OPEN = ("/login", "/static/")
+"""What needs no session."""
+
+
+class _Refusals(Protocol):
+    """Makes the page of a request that is refused."""
+
+    def __call__(self, request: Request, status: int, message: str) -> Response:
+        """Return the answer."""
+
+
+def plain_refusal(request: Request, status: int, message: str) -> Response:
+    """Return a refusal as plain text."""
+    del request
+    return PlainTextResponse(message + "\n", status_code=status)
+
+
+class Gate:
+    """The checks of each request; see docs/console.md, Security."""
+
+    def __init__(
+        self, app: ASGIApp, *, origins: Origins, sessions: Sessions, refusal: _Refusals = plain_refusal,
+    ) -> None:  # fmt: skip
+        self._app = app
+        self._origins = origins
+        self._sessions = sessions
+        self._refusal = refusal
+        self._headers = security_headers(secure=sessions.secure)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        scope.setdefault("state", {})["session"] = session = self._sessions.read(headers)
+        cookie = self._sessions.set_cookie(session) if session and self._sessions.wants_renewal(session) else ""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    given.setdefault(name, value)
+                if cookie and "set-cookie" not in given:
+                    given.append("set-cookie", cookie)
+            await send(message)
+
+        request = Request(scope, receive)
+        refused = await self._refused(request, headers, session)
+        if refused is not None:
+            await refused(scope, receive, sending)
+        elif request.method in _READS:
+            await self._app(scope, receive, sending)
+        else:
+            await self._app(scope, _replaying(await request.body()), sending)
+
+    async def _refused(self, request: Request, headers: Mapping[str, str], session: Session | None) -> Response | None:
+        """Return the answer to a request that goes no further; None if it does."""
+        path = request.url.path
+        if not self._origins.knows_host(headers.get("host", "")):
+            return self._refusal(request, 403, "this console does not answer at that host name")
+        is_read = request.method in _READS
+        if not is_read:
+            if not self._origins.allows_change(headers):
+                return self._refusal(request, 403, "this request does not come from a page of this console")
+            body = await _bounded_body(request)
+            if body is None:
+                return self._refusal(request, 413, f"a request has at most {MOST_BYTES} bytes")
+            request.state.form = _form(body)
+        if path.startswith(_OPEN):
+            return None
+        if session is None:
+            return self._without_session(request, is_read=is_read)
+        given = "" if is_read else request.state.form.get(csrf.FIELD, "") or headers.get(csrf.HEADER, "")
+        if not is_read and not csrf.is_genuine(session, given):
+            return self._refusal(request, 403, "this form does not carry the token of your session")
+        return None
+
+    def _without_session(self, request: Request, *, is_read: bool) -> Response:
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if is_read and wants_page:
+            target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"/login?next={quote(target)}", status_code=303)
+        return self._refusal(request, 401, "you are not logged in, or your session is over")
+
+
+def _form(body: bytes) -> ImmutableMultiDict[str, str]:
+    """Return the fields of a form; none if it is no form."""
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        pairs = []
+    return ImmutableMultiDict(pairs)
+
+
+async def _bounded_body(request: Request) -> bytes | None:
+    """Return the body of a request; None if it is too long. The request keeps it."""
+    if int(request.headers.get("content-length", "0") or 0) > MOST_BYTES:
+        return None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            return None
+    request._body = bytes(body)  # noqa: SLF001  # where a request keeps what was read of it
+    return bytes(body)
+
+
+def _replaying(body: bytes) -> Receive:
+    """Return a receiver of a body that was read already."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

@@ -1,0 +1,81 @@
+"""The console's secret: a file that only the project's owner can read, and the keys that follow from it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nomaflow_console.settings import SettingsRefused
+
+__all__ = ["ConsoleSecret"]
+
+_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsoleSecret:
+    """The secret of one project's console; whoever can read it can make login links and sessions."""
+
+    value: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, folder: Path) -> ConsoleSecret:
+        """Return the secret in ``console-secret`` of a folder, which is made if there is none.
+
+        :raises SettingsRefused: if it cannot be read or made, or others than its owner can read it
+        """
+        file = folder / "console-secret"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not file.exists():
+                _create(file, secrets.token_bytes(_BYTES))
+            found = file.stat()
+            value = file.read_bytes()
+        except OSError as error:
+            raise SettingsRefused(
+                f"the console's secret {str(file)!r} cannot be used: {(error.strerror or str(error)).lower()}",
+                fix="run the console as the user whom the project belongs to",
+            ) from None
+        if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in (0, os.geteuid()):
+            raise SettingsRefused(
+                f"others can read the console's secret {str(file)!r}, or it is not yours",
+                fix="delete it: a new one is made, and everybody logs in again",
+            )
+        if len(value) != _BYTES:
+            raise SettingsRefused(
+                f"the console's secret {str(file)!r} has {len(value)} bytes and not {_BYTES}",
+                fix="delete it: a new one is made, and everybody logs in again",
+            )
+        return cls(value=value)
+
+    @property
+    def id(self) -> str:
+        """The name of this console in its cookies and its host name: random, and the same after a restart."""
+        return self.key("id")[:6].hex()
+
+    def key(self, purpose: str) -> bytes:
+        """Return 32 bytes for one purpose."""
+        return hmac.digest(self.value, purpose.encode(), hashlib.sha256)
+
+    def seal(self, purpose: str, data: bytes) -> bytes:
+        """Return 16 bytes that only who knows the secret can make for these data."""
+        return hmac.digest(self.key(purpose), data, hashlib.sha256)[:16]
+
+
+def _create(file: Path, value: bytes) -> None:
+    """Write a file that is whole as soon as it exists; the first one wins."""
+    number, name = tempfile.mkstemp(dir=file.parent, prefix=".console-secret-")  # mode 0600
+    try:
+        with os.fdopen(number, "wb") as made:
+            made.write(value)
+        with contextlib.suppress(FileExistsError):
+            os.link(name, file)
+    finally:
+        os.unlink(name)

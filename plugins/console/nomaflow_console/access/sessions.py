@@ -1,0 +1,167 @@
+"""Sessions: everything of one is in its cookie, encrypted; the console keeps only which ones have ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from nomaflow_console.access.secret import ConsoleSecret
+
+__all__ = ["IDLE_SECONDS", "LIFE_SECONDS", "ZONE_COOKIE", "Session", "Sessions"]
+
+IDLE_SECONDS = 12 * 3600
+LIFE_SECONDS = 7 * 24 * 3600
+ZONE_COOKIE = "zone"
+"""The cookie with the time zone that the browser told: an IANA name, ``UTC``, or ``job``."""
+_RENEW_SECONDS = 300
+_NONCE = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """Somebody who has logged in.
+
+    :param id: random
+    :param name: what runs, cancels and pauses say of who asked for them
+    :param principal: ``owner``, or the name of the token
+    :param csrf: what each form carries; the same for all sessions of one person, so that a form that was open when a
+        session ended works after the next login
+    :param zone: time zone of the page: an IANA name, ``UTC``, ``job``, or empty if the browser has not told it yet
+    :param token: the token that calls carry; None for the console's own access
+    :param created: seconds since the epoch, as is ``seen``
+    """
+
+    id: str
+    name: str
+    principal: str
+    csrf: str
+    zone: str = ""
+    token: str | None = field(default=None, repr=False)
+    created: float = 0.0
+    seen: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Sessions:
+    """Writes and reads the cookies of sessions.
+
+    :param ended_file: remembers the sessions that were ended by a logout, until they would have expired
+    :param secure: True if the cookie goes over TLS only
+    """
+
+    secret: ConsoleSecret
+    ended_file: Path
+    secure: bool
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        self._cipher = AESGCM(self.secret.key("sessions"))
+        self._ended = self._read_ended()
+
+    @property
+    def cookie(self) -> str:
+        """The cookie's name."""
+        return f"{'__Host-' if self.secure else ''}nomaflow-{self.secret.id}"
+
+    def start(self, *, name: str, principal: str, token: str | None = None) -> Session:
+        """Return a new session."""
+        now = self.clock()
+        return Session(
+            id=secrets.token_hex(16),
+            name=name,
+            principal=principal,
+            csrf=self._csrf(name, principal),
+            token=token,
+            created=now,
+            seen=now,
+        )
+
+    def set_cookie(self, session: Session) -> str:
+        """Return the header's value that gives a browser a session, as seen now."""
+        left = int(min(IDLE_SECONDS, session.created + LIFE_SECONDS - self.clock()))
+        return self._header(self._sealed(session), left)
+
+    def end(self, session: Session) -> str:
+        """End a session for good; return the header's value that takes it from the browser."""
+        now = self.clock()
+        self._ended = {each: until for each, until in self._ended.items() if until > now}
+        self._ended[session.id] = session.created + LIFE_SECONDS
+        folder = self.ended_file.parent
+        fresh = folder / f".{self.ended_file.name}-{secrets.token_hex(4)}"
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(self._ended), encoding="utf-8")
+        fresh.replace(self.ended_file)
+        return self._header("", 0)
+
+    def read(self, headers: Mapping[str, str]) -> Session | None:
+        """Return the session of a request; None if there is none that is valid."""
+        jar = _cookies(headers.get("cookie", ""))
+        given = self._opened(jar.get(self.cookie, ""))
+        if given is None:
+            return None
+        now, created, seen = self.clock(), float(given["created"]), float(given["seen"])
+        if now > seen + IDLE_SECONDS or now > created + LIFE_SECONDS or given["id"] in self._ended:
+            return None
+        return Session(
+            id=given["id"],
+            name=given["name"],
+            principal=given["principal"],
+            csrf=self._csrf(given["name"], given["principal"]),
+            zone=jar.get(ZONE_COOKIE, "")[:64],
+            token=given["token"],
+            created=created,
+            seen=seen,
+        )
+
+    def wants_renewal(self, session: Session) -> bool:
+        """Return True if the cookie should be set again, so that a session in use does not become idle."""
+        return self.clock() - session.seen > _RENEW_SECONDS
+
+    def _csrf(self, name: str, principal: str) -> str:
+        return self.secret.seal("csrf", f"{principal}\0{name}".encode()).hex()
+
+    def _sealed(self, session: Session) -> str:
+        facts = {
+            "id": session.id, "name": session.name, "principal": session.principal, "token": session.token,
+            "created": session.created, "seen": self.clock(),
+        }  # fmt: skip
+        nonce = secrets.token_bytes(_NONCE)
+        sealed = nonce + self._cipher.encrypt(nonce, json.dumps(facts).encode(), self.cookie.encode())
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+    def _opened(self, value: str) -> dict[str, Any] | None:
+        try:
+            raw = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+            found: dict[str, Any] = json.loads(self._cipher.decrypt(raw[:_NONCE], raw[_NONCE:], self.cookie.encode()))
+        except (ValueError, InvalidTag):
+            return None
+        return found
+
+    def _header(self, value: str, seconds: int) -> str:
+        secure = "; Secure" if self.secure else ""
+        return f"{self.cookie}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+
+    def _read_ended(self) -> dict[str, float]:
+        try:
+            found = json.loads(self.ended_file.read_text(encoding="utf-8"))
+            return {str(each): float(until) for each, until in found.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
+
+
+def _cookies(header: str) -> dict[str, str]:
+    """Return the cookies of a header; what is malformed counts as absent."""
+    try:
+        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
+    except CookieError:
+        return {}

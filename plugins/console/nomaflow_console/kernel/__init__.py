@@ -1,0 +1,1 @@
+"""What the console asks of the kernel, and what it hears from it."""

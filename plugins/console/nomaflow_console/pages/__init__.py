@@ -1,0 +1,39 @@
+"""The pages, one file each, with their addresses and their live parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from starlette.routing import Route
+
+from nomaflow_console.live import LiveView
+from nomaflow_console.pages import (
+    activity,
+    cancel,
+    host,
+    hosts,
+    job,
+    jobs,
+    kernel,
+    login,
+    pause,
+    replay_form,
+    run,
+    run_form,
+    runs,
+    schedule,
+    search,
+)
+
+__all__ = ["ALL_ROUTES", "LIVE_VIEWS"]
+
+_MODULES: tuple[ModuleType, ...] = (
+    login, jobs, run_form, pause, job, runs, replay_form, cancel, run, schedule, hosts, host, activity, kernel, search,
+)  # fmt: skip
+
+ALL_ROUTES: list[Route] = [route for module in _MODULES for route in module.ROUTES]
+LIVE_VIEWS: Mapping[str, LiveView] = {
+    name: view for module in _MODULES for name, view in getattr(module, "LIVE", {}).items()
+}
+"""The live parts of all pages, by the name that ``/live?view=`` gives."""

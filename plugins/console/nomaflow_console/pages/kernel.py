@@ -1,0 +1,13 @@
+"""The page of the kernel."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from nomaflow_console.pages.placeholder import placeholder
+
+__all__ = ["ROUTES"]
+
+ROUTES = [
+    Route("/kernel", placeholder),
+]

@@ -1,0 +1,13 @@
+"""Finds jobs, hosts, callables and runs."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from nomaflow_console.pages.placeholder import placeholder
+
+__all__ = ["ROUTES"]
+
+ROUTES = [
+    Route("/search", placeholder),
+]
