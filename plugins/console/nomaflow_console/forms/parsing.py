@@ -13,7 +13,18 @@ from datetime import date, datetime, time
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["ABSENT", "ANY", "Absent", "Kind", "KindName", "WrongText", "kind_of", "parse_object", "parse_text", "to_text"]
+__all__ = [
+    "ABSENT",
+    "ANY",
+    "Absent",
+    "Kind",
+    "KindName",
+    "WrongText",
+    "kind_of",
+    "parse_object",
+    "parse_text",
+    "to_text",
+]
 
 
 class Absent:
@@ -153,7 +164,7 @@ def to_text(value: Any, kind: Kind) -> str:
 
 def _plain(text: str, kind: Kind) -> bool:
     """Return whether a text, written as it is into a field of a kind, is read and sent as the same text."""
-    if text != text.strip() or not text.isprintable() and not _only_lines(text):
+    if text != text.strip() or (not text.isprintable() and not _only_lines(text)):
         return False
     try:
         read = parse_text(text, kind)
