@@ -86,6 +86,11 @@ class Running:
         """Return the processes below it."""
         return set(pids_below(self.pid))
 
+    @property
+    def oldest_below(self) -> int:
+        """The oldest process below it, which is a host's reaper. Numbers tell no age: they begin anew at the limit."""
+        return pids_below(self.pid)[0]
+
     def kill(self) -> None:
         """Kill the process; what is below it is its own business."""
         self.process.kill()

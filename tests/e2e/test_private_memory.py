@@ -90,7 +90,7 @@ def test_a_step_that_searches_finds_no_secret(system: TeamSystem, spawned: bool)
         early.write_text("import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
     system.start_kernel(environ={"KERNEL_ONLY": KERNEL_SECRET})
     host = system.start_host("team", environ=SECRETS, side=system.kernel_side)
-    pids = [system.kernel.pid, host.pid, min(host.tree())]
+    pids = [system.kernel.pid, host.pid, host.oldest_below]
     needles = [secret[::-1] for secret in (*SECRETS.values(), KERNEL_SECRET)]
     run = system.end(system.start("searches", reversed_secrets=needles, pids=pids))
     assert run.state == "SUCCEEDED", run

@@ -128,7 +128,8 @@ def test_code_runs_as_the_user_without_any_right(system: TeamSystem, team: pwd.s
     assert (extras["caps"], extras["home"], extras["user"]) == (0, "/nonexistent", team.pw_name)
     assert extras["mask"] == 0o077
     assert "from a child" in system.run_log(run.run_id)
-    reaper, *others = sorted(host.tree())
+    reaper = host.oldest_below
+    others = host.tree() - {reaper}
     assert os.stat(f"/proc/{reaper}").st_uid == 0
     assert {os.stat(f"/proc/{pid}").st_uid for pid in others if is_alive(pid)} == {team.pw_uid}
 
@@ -138,7 +139,7 @@ def test_hostile_code_reaches_nothing_of_the_host(system: TeamSystem, team: pwd.
     host = start(system, team)
     state = system.root / "team" / ".nomaflow"
     kernel_socket = system.kernel_address.removeprefix("unix:")
-    reaper = min(host.tree())
+    reaper = host.oldest_below
     pids = [host.pid, reaper, system.kernel.pid]
     files = [str(state), str(state / "host-team" / "instance.json"), str(system.kernel_project / ".nomaflow")]
     run = system.end(system.start("attacks", files=files, sockets=[kernel_socket], pids=pids))
@@ -169,7 +170,7 @@ def test_the_host_stops_what_it_may_not_be_stopped_by(system: TeamSystem, team: 
 def test_a_step_that_kills_everything_harms_its_own_team(system: TeamSystem, team: pwd.struct_passwd) -> None:
     """A step that sends SIGKILL to all that it may reach ends its own team's processes; the host runs the next step."""
     host = start(system, team)
-    reaper = min(host.tree())
+    reaper = host.oldest_below
     assert system.end(system.start("kills_all")).state == "SUCCEEDED"
     assert system.end(system.start("who")).state == "SUCCEEDED"
     assert is_alive(reaper)

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from nomaflow_console.kernel.calls import KernelStatus
+from nomaflow_console.views import durations, sentences, states, times
 
-__all__ = ["NAVIGATION", "STATIC", "asset", "environment", "fragment", "page"]
+__all__ = ["NAVIGATION", "STATIC", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -26,6 +27,9 @@ NAVIGATION = (
     ("Activity", "/activity"),
 )
 """The pages of the header: name and address."""
+THEME_COOKIE = "theme"
+THEMES = ("light", "dark")
+"""The cookie of the choice between light and dark; without it the page is as the system says."""
 
 
 @cache
@@ -55,7 +59,15 @@ def environment() -> Environment:
 
 def _words() -> dict[str, Any]:
     """Return what templates call: ``when``, ``took``, ``state_badge``."""
-    return {}
+    return {
+        **times.words(),
+        "amount": sentences.amount,
+        "counted": sentences.counted,
+        "rough": durations.rough,
+        "state_badge": states.state_badge,
+        "ticking": durations.ticking,
+        "took": durations.took,
+    }
 
 
 def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
@@ -74,10 +86,12 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         "request": request,
         "session": session,
         "csrf": session.csrf if session else "",
-        "zone": session.zone if session else "",
+        "zone": times.Zone.of_cookie(session.zone if session else ""),
+        "theme": theme if (theme := request.cookies.get(THEME_COOKIE, "")) in THEMES else "",
         "now": datetime.now(UTC),
         "kernel": getattr(request.state, "kernel", KernelStatus()),
         "nav": NAVIGATION,
         "path": request.url.path,
+        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
     }
     return environment().get_template(template).render({**shared, **context})

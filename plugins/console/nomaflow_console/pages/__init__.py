@@ -18,6 +18,7 @@ from nomaflow_console.pages import (
     kernel,
     login,
     pause,
+    preferences,
     replay_form,
     run,
     run_form,
@@ -30,6 +31,7 @@ __all__ = ["ALL_ROUTES", "LIVE_VIEWS"]
 
 _MODULES: tuple[ModuleType, ...] = (
     login, jobs, run_form, pause, job, runs, replay_form, cancel, run, schedule, hosts, host, activity, kernel, search,
+    preferences,
 )  # fmt: skip
 
 ALL_ROUTES: list[Route] = [route for module in _MODULES for route in module.ROUTES]

@@ -11,12 +11,14 @@ from nomaflow_console.access.links import LinkRefused, LoginLinks
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.rendering import page
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "own_address"]
 
 
 async def show(request: Request) -> Response:
     """Return the page to which a login link leads; its script posts the code, which no server has seen until then."""
-    return page(request, "login.html", title="Log in", next=_own(request.query_params.get("next", "")), problem="")
+    return page(
+        request, "login.html", title="Log in", next=own_address(request.query_params.get("next", "")), problem=""
+    )
 
 
 async def log_in(request: Request) -> Response:
@@ -24,7 +26,7 @@ async def log_in(request: Request) -> Response:
     form: ImmutableMultiDict[str, str] = request.state.form
     links: LoginLinks = request.app.state.links
     sessions: Sessions = request.app.state.sessions
-    target = _own(form.get("next", ""))
+    target = own_address(form.get("next", ""))
     try:
         name = links.use(form.get("code", ""))
     except LinkRefused as error:
@@ -40,7 +42,7 @@ async def log_out(request: Request) -> Response:
     return RedirectResponse("/login", status_code=303, headers={"set-cookie": sessions.end(session)})
 
 
-def _own(target: str) -> str:
+def own_address(target: str) -> str:
     """Return an address of this console to go to: the one given, unless it leads elsewhere."""
     return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"
 

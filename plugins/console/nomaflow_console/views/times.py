@@ -1,0 +1,202 @@
+"""Times: one zone at a time, told by the browser and kept in a cookie; each time carries all three and its age."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, tzinfo
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from nomaflow_console.views.durations import took
+
+__all__ = ["Zone", "city", "day_title", "in_words", "until", "when", "words", "zone_info"]
+
+_YOURS, _JOB, _UTC = _MODES = ("yours", "job", "UTC")
+
+
+@cache
+def zone_info(name: str) -> tzinfo | None:
+    """Return a time zone by its IANA name; None if there is none of that name."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (KeyError, ValueError, OSError):  # unknown, malformed, or the name of a folder
+        return None
+
+
+def city(name: str) -> str:
+    """Return the short name of a zone: ``Buenos Aires`` for ``America/Argentina/Buenos_Aires``."""
+    return name.rsplit("/", 1)[-1].replace("_", " ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Zone:
+    """The time zone of a page.
+
+    :param mode: ``yours``, ``job`` or ``UTC``
+    :param yours: the browser's zone, an IANA name; empty if it is not known
+    """
+
+    mode: str = _YOURS
+    yours: str = ""
+
+    @classmethod
+    def of_cookie(cls, text: str) -> Zone:
+        """Return the zone that a cookie says: ``Europe/Paris``, ``UTC:Europe/Paris`` or ``job:Europe/Paris``.
+
+        What is not understood counts as not told.
+        """
+        mode, colon, yours = text.rpartition(":")
+        if not colon and yours in (_JOB, _UTC):
+            mode, yours = yours, ""
+        known = yours if zone_info(yours) is not None else ""
+        return cls(mode=mode if mode in (_JOB, _UTC) else _YOURS, yours=known)
+
+    @property
+    def cookie(self) -> str:
+        """The cookie's value."""
+        return f"{self.mode}:{self.yours}" if self.mode != _YOURS else self.yours
+
+    @property
+    def own(self) -> tzinfo:
+        """The browser's zone; UTC if it is not known."""
+        return zone_info(self.yours) or UTC
+
+    @property
+    def info(self) -> tzinfo:
+        """The zone of times that belong to no job."""
+        return UTC if self.mode == _UTC else self.own
+
+    @property
+    def name(self) -> str:
+        """The name of :attr:`info`: an IANA name, or ``UTC``."""
+        return "UTC" if self.mode == _UTC or not self.yours else self.yours
+
+    @property
+    def short(self) -> str:
+        """The name in the header."""
+        return "each job's zone" if self.mode == _JOB else city(self.name)
+
+    @property
+    def title(self) -> str:
+        """The name of the choice."""
+        return {"yours": "Your zone", "job": "The job's zone", "UTC": "UTC"}[self.mode]
+
+    @property
+    def detail(self) -> str:
+        """A remark on the choice."""
+        return {"yours": self.yours or "not told yet", "job": "as its schedule", "UTC": ""}[self.mode]
+
+    @property
+    def choices(self) -> tuple[Zone, ...]:
+        """The choices of the menu."""
+        return tuple(replace(self, mode=mode) for mode in _MODES)
+
+    def for_job(self, timezone: str) -> tuple[tzinfo, str]:
+        """Return the zone of a job's time and its name.
+
+        :param timezone: the job's zone, an IANA name; empty if it has none
+        """
+        job = zone_info(timezone) if self.mode == _JOB else None
+        return (job, timezone) if job is not None else (self.info, self.name)
+
+
+def in_words(at: datetime, zone: tzinfo, now: datetime, *, seconds: bool = False) -> str:
+    """Return a time as a person says it: ``06:02``, ``yesterday 17:40``, ``20 Nov 05:00``, ``20 Nov 2025 05:00``.
+
+    An hour that the clock shows twice is told apart by the zone's abbreviation: ``02:30 CEST``.
+    """
+    local, today = at.astimezone(zone), now.astimezone(zone)
+    clock = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
+    if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+        clock = f"{clock} {local:%Z}"
+    days = (local.date() - today.date()).days
+    if days == 0:
+        return clock
+    if days in (-1, 1):
+        return f"{'yesterday' if days < 0 else 'tomorrow'} {clock}"
+    year = f" {local.year}" if local.year != today.year else ""
+    return f"{local.day} {local:%b}{year} {clock}"
+
+
+def day_title(day: datetime, now: datetime) -> str:
+    """Return the heading of a day: ``Today, Thursday 26 November``."""
+    days = (day.date() - now.astimezone(day.tzinfo).date()).days
+    near = {-1: "Yesterday, ", 0: "Today, ", 1: "Tomorrow, "}.get(days, "")
+    year = f" {day.year}" if day.year != now.year else ""
+    return f"{near}{day:%A} {day.day} {day:%B}{year}"
+
+
+def _whole(at: datetime, zone: tzinfo) -> str:
+    local = at.astimezone(zone)
+    return f"{local:%a} {local.day} {local:%b %Y %H:%M:%S %Z}"
+
+
+def _all_three(at: datetime, zone: Zone, timezone: str, now: datetime) -> Iterator[tuple[str, str]]:
+    yield "yours" if zone.yours else "yours (not told)", _whole(at, zone.own)
+    job = zone_info(timezone)
+    if job is not None:
+        yield f"job, {city(timezone)}", _whole(at, job)
+    yield "UTC", _whole(at, UTC)
+    seconds = (now - at).total_seconds()
+    yield "age" if seconds >= 0 else "in", took(abs(seconds))
+
+
+@pass_context
+def when(
+    context: Context,
+    at: datetime | float | None,
+    *,
+    timezone: str = "",
+    seconds: bool = False,
+    own: bool = False,
+    focus: bool = False,
+) -> Markup:
+    """Return a time as HTML, in the page's zone; ``–`` for None.
+
+    :param at: an instant; seconds since the epoch are one too
+    :param timezone: the zone of the job that it belongs to, an IANA name
+    :param seconds: True to show the seconds
+    :param own: True for a time of a schedule, which is shown in the schedule's own zone whatever the page's is
+    :param focus: True if Tab stops at it; in a list its row does
+    """
+    if at is None:
+        return Markup("–")
+    instant = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at
+    zone: Zone = context["zone"]
+    now: datetime = context["now"]
+    schedule = zone_info(timezone) if own else None
+    info, name = (schedule, timezone) if schedule is not None else zone.for_job(timezone)
+    text = in_words(instant, info, now, seconds=seconds)
+    # A time in another zone than the header names says so.
+    if name != zone.name or (zone.mode == _JOB and timezone):
+        text = f"{text} {city(name)}"
+    return Markup('<time datetime="{}" data-at="{}"{}{}>{}</time>').format(
+        instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "\n".join(f"{label}\t{value}" for label, value in _all_three(instant, zone, timezone, now)),
+        Markup(' tabindex="0"') if focus else "",
+        Markup(' title="{}"').format(" · ".join(value for _, value in _all_three(instant, zone, timezone, now))),
+        text,
+    )
+
+
+@pass_context
+def until(context: Context, at: datetime | None) -> Markup:
+    """Return the time that is left until an instant as HTML that the page's script counts down; ``–`` for None."""
+    if at is None:
+        return Markup("–")
+    now: datetime = context["now"]
+    return Markup('<span class="ticks" data-until="{}">{}</span>').format(
+        at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        took(max((at - now).total_seconds(), 0.0)),
+    )
+
+
+def words() -> dict[str, Any]:
+    """Return what templates call."""
+    return {"when": when, "until": until, "city": city, "day_title": day_title}
