@@ -110,7 +110,8 @@ def _kind_of(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return _kind_of(next(each for each in arguments if each is not type(None)))
     if origin in (list, tuple):
-        return f"array of {_kind_of(arguments[0])}s"
+        inner = _kind_of(arguments[0])
+        return f"array of {inner}" if inner.startswith("`") else f"array of {inner}s"
     if origin is dict:
         return "table" if arguments[1] is Any else f"table of {_kind_of(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):

@@ -38,7 +38,7 @@ __all__ = ["Project", "make_state_dir"]
 _log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "nomaflow.toml"
-_TABLES = frozenset({"app", "kernel", "host", "jobs", "connectors", "console"})
+_TABLES = frozenset({"access", "alerts", "app", "kernel", "host", "jobs", "connectors", "console"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,29 +5,42 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nomaflow_console.access.gate import Gate
-from nomaflow_console.access.headers import IMMUTABLE
 from nomaflow_console.access.links import LoginLinks
 from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Sessions
+from nomaflow_console.assets import serve_asset
 from nomaflow_console.kernel.calls import Kernels
-from nomaflow_console.pages import ALL_ROUTES
+from nomaflow_console.live import Streams
+from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
 from nomaflow_console.problems import PROBLEMS
-from nomaflow_console.rendering import STATIC, asset
 from nomaflow_console.settings import ConsoleSettings
 
-__all__ = ["build_app"]
+__all__ = ["Console", "build_app"]
 
 
-def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Origins) -> ASGIApp:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Console:
+    """The console as an ASGI application, and its open streams."""
+
+    gate: Gate
+    streams: Streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self.gate(scope, receive, send)
+
+
+def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Origins) -> Console:
     """Return the console as an ASGI application.
 
     :param origins: where browsers see it, which is known once it listens
@@ -40,12 +53,13 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
         yield
         await kernels.close()
 
-    routes = [*ALL_ROUTES, Route("/static/{digest}/{path:path}", static)]
+    routes = [*ALL_ROUTES, Route("/live", live), Route("/static/{digest}/{path:path}", serve_asset)]
     app = Starlette(routes=routes, lifespan=life, exception_handlers=PROBLEMS)
     app.add_middleware(WithStatus, kernels=kernels)
     app.state.kernels, app.state.sessions = kernels, sessions
+    app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
-    return Gate(app, origins=origins, sessions=sessions)
+    return Console(gate=Gate(app, origins=origins, sessions=sessions), streams=streams)
 
 
 class WithStatus:
@@ -63,10 +77,8 @@ class WithStatus:
         await self._app(scope, receive, send)
 
 
-async def static(request: Request) -> Response:
-    """Return a file of ``static`` at the address that has its hash."""
-    path = request.path_params["path"]
-    file = (STATIC / path).resolve()
-    if not file.is_relative_to(STATIC) or not file.is_file() or asset(path) != request.url.path:
-        return Response("no such file\n", status_code=404, media_type="text/plain")
-    return FileResponse(file, headers={"cache-control": IMMUTABLE})
+async def live(request: Request) -> Response:
+    """Return the stream of a page."""
+    kernels: Kernels = request.app.state.kernels
+    streams: Streams = request.app.state.streams
+    return streams.open(request, kernels.principal(request.state.session.token))

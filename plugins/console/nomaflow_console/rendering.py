@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from nomaflow_console.kernel.calls import KernelStatus
+from nomaflow_console.assets import asset
+from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.views import durations, sentences, states, times
 
-__all__ = ["NAVIGATION", "STATIC", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
+__all__ = ["NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
 
 _HERE = Path(__file__).parent
-STATIC = _HERE / "static"
 NAVIGATION = (
     ("Jobs", "/"),
     ("Runs", "/runs"),
@@ -27,19 +27,10 @@ NAVIGATION = (
     ("Activity", "/activity"),
 )
 """The pages of the header: name and address."""
+_LIVE_NAMES = frozenset({"view", "after", "once"})
 THEME_COOKIE = "theme"
 THEMES = ("light", "dark")
 """The cookie of the choice between light and dark; without it the page is as the system says."""
-
-
-@cache
-def asset(path: str) -> str:
-    """Return the address of a file in ``static``; it changes with the file, so that browsers may keep it for ever.
-
-    :raises FileNotFoundError: if there is no such file
-    """
-    digest = hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
-    return f"/static/{digest}/{path}"
 
 
 @cache
@@ -70,13 +61,23 @@ def _words() -> dict[str, Any]:
     }
 
 
-def page(request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+def page(request: Request, template: str, *, status: int = 200, live: str = "", **context: Any) -> HTMLResponse:
     """Return a whole page.
 
     :param template: a file of ``templates``
     :param status: the HTTP status
+    :param live: the name of its live view; without one only the line about the kernel is live
     """
-    return HTMLResponse(fragment(request, template, **context), status_code=status)
+    html = fragment(request, template, live=_live_address(request, live), **context)
+    return HTMLResponse(html, status_code=status)
+
+
+def _live_address(request: Request, view: str) -> str:
+    """Return the address of a page's stream: it goes on after what the page shows, and knows the page's query."""
+    kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
+    own = [(name, value) for name, value in request.query_params.multi_items() if name not in _LIVE_NAMES]
+    place = [(name, str(value)) for name, value in request.path_params.items()]
+    return f"/live?{urlencode([('view', view), ('after', str(kernel.last_event_seq)), *place, *own])}"
 
 
 def fragment(request: Request, template: str, **context: Any) -> str:
@@ -91,6 +92,8 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         "now": datetime.now(UTC),
         "kernel": getattr(request.state, "kernel", KernelStatus()),
         "nav": NAVIGATION,
+        "live": "",
+        "reload_when_back": False,
         "path": request.url.path,
         "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
     }

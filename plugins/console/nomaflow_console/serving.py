@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import signal
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import uvicorn
 from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.app import build_app
+from nomaflow_console.live import Streams
 from nomaflow_console.settings import EX_TEMPFAIL, ConsoleSettings, SettingsRefused
 
 __all__ = ["DEFAULT_PORT", "Place", "serve"]
@@ -19,6 +24,10 @@ __all__ = ["DEFAULT_PORT", "Place", "serve"]
 _log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7434
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+"""The last one says that the process that has started this one is gone."""
+_IGNORED = (signal.SIGHUP, signal.SIGUSR1)
+"""``nomaflow up`` passes them on to kernel and host."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +55,8 @@ async def serve(settings: ConsoleSettings) -> int:
         ssl_certfile=str(settings.tls_cert) if settings.tls_cert else None,
         ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
     )  # fmt: skip
-    server = uvicorn.Server(config)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    server = _Server(config, app.streams)
     told.write_text(place.url + "\n", encoding="utf-8")
     _log.info("console at %s", place.url)
     try:
@@ -55,6 +65,33 @@ async def serve(settings: ConsoleSettings) -> int:
         if told.exists() and told.read_text(encoding="utf-8").strip() == place.url:
             told.unlink()
     return 0
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its streams when it stops, instead of waiting for them."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal, and exit as after any other end: a stop that was asked for is no failure."""
+        loop = asyncio.get_running_loop()
+        for number in _STOPS:
+            loop.add_signal_handler(number, self._ask_to_stop)
+        for number in _IGNORED:
+            loop.add_signal_handler(number, lambda: None)
+        yield
+
+    def _ask_to_stop(self) -> None:
+        self.force_exit = self.should_exit  # somebody asks again
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop serving."""
+        self._streams.stop()
+        await super().shutdown(sockets)
 
 
 def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nomaflow_project.check.alerts import alert_problems, job_alert_problems
 from nomaflow_project.check.original import ChangedMeaning, changed_meanings
 from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
@@ -31,6 +32,9 @@ from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["CheckReport", "check_project"]
+
+_WITH_SECRETS = ("alerts", "host")
+"""Tables whose values may come from files and be encrypted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,10 +97,11 @@ def check_project(
     tree = None if project.settings is None else project.settings.tree
     variables = project_variables(root, tree, os.environ if environ is None else environ)
     problems = list(variables.problems)
-    host = ""
+    host, settings = "", None
     sources = project_sources(root, tree, variables.environ)
     if project.settings is not None:
-        host, found = _check_settings(project.settings, variables.environ, sources)
+        settings, found = _check_settings(project.settings, variables.environ, sources)
+        host = "" if settings is None else settings.host.name
         problems += found
         if project.settings.error is None and (told := open_store_password(root / "nomaflow.toml")):
             problems.append(told)
@@ -109,6 +114,10 @@ def check_project(
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
     load = replace(load, jobs=tuple(job.with_problem(*_check_aim(job)) for job in load.jobs))
+    if settings is not None and (tree or {}).get("alerts"):
+        problems += alert_problems(settings.alerts, Place("nomaflow.toml", "alerts"))
+        told = settings.alerts
+        load = replace(load, jobs=tuple(job.with_problem(*job_alert_problems(job, told)) for job in load.jobs))
     read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
     return CheckReport(
         root=str(root),
@@ -130,20 +139,22 @@ def _check_aim(job: LoadedJob) -> Iterator[Problem]:
         )
 
 
-def _check_settings(file: JobFile, environ: Mapping[str, str], sources: Values) -> tuple[str, list[Problem]]:
-    """Return the host's name and the problems of nomaflow.toml.
+def _check_settings(
+    file: JobFile, environ: Mapping[str, str], sources: Values
+) -> tuple[SettingsFile | None, list[Problem]]:
+    """Return the settings of nomaflow.toml, None if they cannot be used, and the problems.
 
     :param environ: includes the variables of ``env_file``, which hosts read and kernels do not
-    :param sources: of the values of ``[host]``
+    :param sources: of the values of ``[host]`` and ``[alerts]``
     """
     if file.error is not None:
-        return "", [file.error]
+        return None, [file.error]
     tree = {
-        name: table if name == "kernel" else _resolved_again(table, sources if name == "host" else environ)
+        name: table if name == "kernel" else _resolved_again(table, sources if name in _WITH_SECRETS else environ)
         for name, table in (file.tree or {}).items()
     }
     settings, problems = validate(SettingsFile, tree, Place(file.path))
-    return ("" if settings is None else settings.host.name), problems
+    return settings, [_only_here(each) if each.path.startswith("alerts.") else each for each in problems]
 
 
 def _resolved_again(tree: Any, values: Values) -> Any:
@@ -161,12 +172,14 @@ def _check_connectors(path: Path, name: str, values: Values) -> list[Problem]:
     An unset variable or missing secret is a warning: credentials are often given only where the host runs.
     """
     found = read_connectors(path, values, name=name, required=True).problems
-    return [
-        replace(each, severity=Severity.WARNING, message=f"{each.message} here")
-        if each.code in (UNSET_VARIABLE, MISSING_SECRET)
-        else each
-        for each in found
-    ]
+    return [_only_here(each) for each in found]
+
+
+def _only_here(problem: Problem) -> Problem:
+    """Return a warning for a value that is missing, since it may be given only where it is used."""
+    if problem.code not in (UNSET_VARIABLE, MISSING_SECRET):
+        return problem
+    return replace(problem, severity=Severity.WARNING, message=f"{problem.message} here")
 
 
 def _check_job_secrets(file: JobFile, sources: ProjectSources) -> Iterator[Problem]:

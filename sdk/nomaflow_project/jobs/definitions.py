@@ -19,6 +19,7 @@ from pydantic import ConfigDict
 from pydantic.json_schema import SkipJsonSchema
 
 from nomaflow_api.bounds import STEPS_OF_JOB
+from nomaflow_project.jobs.alert_policy import AlertPolicy
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, LogLevel, Name, Zone, ZoneOrUtc, is_job_id
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
@@ -125,17 +126,6 @@ class RetryPolicy(Entry):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AlertPolicy(Entry):
-    """The events of the job that call for attention."""
-
-    on_failure: bool = key(default=True, meaning="Whether a run that ends FAILED or LOST is one.")
-    on_long_run_minutes: float | None = key(
-        None, "A run that goes on for longer is one; the run continues.", unit="minutes", gt=0
-    )
-    recipients: tuple[str, ...] = key(tuple, "Names or addresses for whatever delivers the alerts.")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RetentionPolicy(Entry):
     """The history kept of finished runs. A run is deleted when either limit is reached; unfinished runs never are."""
 
@@ -234,7 +224,7 @@ class JobDefinition(Entry):
     log_level: LogLevel = key("INFO", "Lowest level that the log of a run keeps.")
     timeout_seconds: float | None = seconds(None, "Limit of a whole run; it is then stopped and not retried.")
     retry: RetryPolicy = key(RetryPolicy, "Retries of its steps.")
-    alerts: AlertPolicy | None = key(None, "Alerts.")
+    alerts: AlertPolicy | None = key(None, "What of it somebody is told.")
     step_defaults: dict[str, Any] = key(
         dict,
         "Keys that each step whose type takes them has, unless it gives them itself; tables are merged key by key.",

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
+from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.reading.keys import Entry, key, seconds
 from nomaflow_project.reading.names import HOST_NAME
 
@@ -277,4 +278,5 @@ class SettingsFile(Entry):
     access: AccessSection = key(AccessSection, "Who may do what.")
     jobs: PathSection = key(PathSection, "Where the jobs are: `jobs.toml`.")
     console: dict[str, Any] = key(dict, "The web console's own settings.")
+    alerts: AlertsSection = key(AlertsSection, "Who is told when something goes wrong.")
     connectors: PathSection = key(PathSection, "Where the connectors are: `connectors.toml`.")

@@ -38,7 +38,7 @@ _BOUNDS = {
     "less_than_equal": ("le", "large", "at most"),
     "less_than": ("lt", "large", "less than"),
 }
-_SECRET = re.compile(r"password|secret|token|api_key|^url$")
+_SECRET = re.compile(r"password|secret|token|api_key|(^|_)url$")
 
 
 def validate(

@@ -109,19 +109,22 @@ class Sessions:
         given = self._opened(jar.get(self.cookie, ""))
         if given is None:
             return None
-        now, created, seen = self.clock(), float(given["created"]), float(given["seen"])
-        if now > seen + IDLE_SECONDS or now > created + LIFE_SECONDS or given["id"] in self._ended:
-            return None
-        return Session(
+        session = Session(
             id=given["id"],
             name=given["name"],
             principal=given["principal"],
             csrf=self._csrf(given["name"], given["principal"]),
             zone=jar.get(ZONE_COOKIE, "")[:64],
             token=given["token"],
-            created=created,
-            seen=seen,
+            created=given["created"],
+            seen=given["seen"],
         )
+        return session if self.is_valid(session) else None
+
+    def is_valid(self, session: Session) -> bool:
+        """Return True unless a session was ended, not used for 12 hours, or began more than 7 days ago."""
+        last = min(session.seen + IDLE_SECONDS, session.created + LIFE_SECONDS)
+        return self.clock() <= last and session.id not in self._ended
 
     def wants_renewal(self, session: Session) -> bool:
         """Return True if the cookie should be set again, so that a session in use does not become idle."""

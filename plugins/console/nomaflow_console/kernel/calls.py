@@ -4,103 +4,81 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from starlette.requests import Request
 
 from nomaflow.client import AddressSource, ClientError, FixedAddress, KernelClient, KernelUnreachable
-from nomaflow.client.values import HostView, KernelView
 from nomaflow_console.access.sessions import Session
+from nomaflow_console.kernel.hub import EventHub
+from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.settings import ConsoleSettings
 
 __all__ = ["KernelCalls", "KernelStatus", "Kernels", "Principal", "kernel_of"]
 
 KernelCalls: TypeAlias = KernelClient
+"""What a page calls the kernel with."""
 
-_PAGE_SECONDS = 2.0
+PAGE_SECONDS = 2.0
 """How long a page waits for a kernel that is away: then it says so."""
 _FRESH_SECONDS = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelStatus:
-    """The line about the kernel on each page.
-
-    :param as_of: when it was true, in seconds since the epoch
-    :param away_since: since when no kernel answers; None if it answers
-    :param alerts: the number of hosts that need a person
-    """
-
-    version: str = ""
-    project: str = ""
-    as_of: float = 0.0
-    away_since: float | None = None
-    running: int = 0
-    waiting: int = 0
-    hosts_ok: int = 0
-    hosts_all: int = 0
-    alerts: int = 0
-    last_event_seq: int = 0
-
-
-@dataclass(kw_only=True)
 class Principal:
     """One way to call the kernel, shared by all sessions with the same token.
 
-    :param asking: gives up soon, so that a page can say that the kernel is away
-    :param watching: never gives up
+    :ivar asking: gives up soon, so that a page can say that the kernel is away
+    :ivar watching: never gives up
+    :ivar hub: the events, for all who look
     """
 
-    asking: KernelClient
-    watching: KernelClient
-    _status: KernelStatus = field(default_factory=KernelStatus)
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, source: AddressSource, settings: ConsoleSettings) -> None:
+        self.asking = KernelClient(
+            source, ca=settings.ca, by="console", connect_seconds=PAGE_SECONDS, retry_seconds=PAGE_SECONDS
+        )
+        forever = float("inf")
+        self.watching = KernelClient(
+            source, ca=settings.ca, by="console", connect_seconds=forever, retry_seconds=forever,
+            on_connected=self._connected,
+        )  # fmt: skip
+        self.hub = EventHub(self.watching, self.status)
+        self._status = KernelStatus()
+        self._asked = 0.0
+        self._reading = asyncio.Lock()
 
     async def status(self) -> KernelStatus:
-        """Return the line about the kernel, at most a second old while it answers."""
+        """Return the line about the kernel, at most a second old."""
         async with self._reading:
-            if time.time() - self._status.as_of > _FRESH_SECONDS:
+            if time.monotonic() - self._asked > _FRESH_SECONDS:
                 self._status = await self._read()
+                self._asked = time.monotonic()
             return self._status
+
+    def _connected(self, there: bool) -> None:  # noqa: FBT001  # the callback's one argument
+        """Look at once when the kernel goes or comes back."""
+        del there
+        self._asked = 0.0
+        self.hub.look_now()
 
     async def _read(self) -> KernelStatus:
         try:
-            async with asyncio.timeout(_PAGE_SECONDS):
+            async with asyncio.timeout(PAGE_SECONDS):
                 kernel, hosts = await self.asking.get_kernel(), await self.asking.list_hosts()
                 running = [run async for run in self.asking.list_runs(states=["RUNNING"], page_size=100)]
                 waiting = [run async for run in self.asking.list_runs(states=["QUEUED"], page_size=100)]
         except (KernelUnreachable, TimeoutError):
-            from dataclasses import replace
-
-            return replace(self._status, away_since=self._status.away_since or time.time())
+            return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
         except ClientError:
-            return KernelStatus(as_of=time.time())
-        return _status(kernel, hosts, running=len(running), waiting=len(waiting))
+            # It answers, and this caller may not read all of it.
+            return KernelStatus(as_of=datetime.now(UTC))
+        return KernelStatus.of(kernel, hosts, running=len(running), waiting=len(waiting))
 
     async def close(self) -> None:
-        """Close both clients."""
+        """Stop watching, and close both clients."""
+        await self.hub.close()
         await asyncio.gather(self.asking.close(), self.watching.close())
-
-
-def _status(kernel: KernelView, hosts: list[HostView], *, running: int, waiting: int) -> KernelStatus:
-    well = [host for host in hosts if host.state == "ATTACHED"]
-    troubled = [host for host in hosts if host.state != "ATTACHED" or host.problems or _is_outdated(host)]
-    return KernelStatus(
-        version=kernel.version,
-        project=kernel.project,
-        as_of=time.time(),
-        running=running,
-        waiting=waiting,
-        hosts_ok=len(well),
-        hosts_all=len(hosts),
-        alerts=len(troubled),
-        last_event_seq=kernel.last_event_seq,
-    )
-
-
-def _is_outdated(host: HostView) -> bool:
-    return any(instance.code_newer for instance in host.instances)
 
 
 class Kernels:
@@ -113,15 +91,8 @@ class Kernels:
     def principal(self, token: str | None) -> Principal:
         """Return the principal of a token; of None the console's own."""
         if token not in self._known:
-            source = self._source(token)
-            self._known[token] = Principal(
-                asking=self._client(source, seconds=_PAGE_SECONDS),
-                watching=self._client(source, seconds=float("inf")),
-            )
+            self._known[token] = Principal(self._source(token), self._settings)
         return self._known[token]
-
-    def _client(self, source: AddressSource, *, seconds: float) -> KernelClient:
-        return KernelClient(source, ca=self._settings.ca, by="console", connect_seconds=seconds, retry_seconds=seconds)
 
     def _source(self, token: str | None) -> AddressSource:
         own = self._settings.kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_console.live.views import LiveView, ServerEvent
+from nomaflow_console.live.stream import Streams
+from nomaflow_console.live.views import Cursor, HasExtra, LiveView, ServerEvent
 
-__all__ = ["LiveView", "ServerEvent"]
+__all__ = ["Cursor", "HasExtra", "LiveView", "ServerEvent", "Streams"]

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from starlette.requests import Request
 
 from nomaflow.client.values import EventView
 
-__all__ = ["LiveView", "ServerEvent"]
+__all__ = ["Cursor", "HasExtra", "LiveView", "ServerEvent"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cursor:
+    """How much a page shows already; ``request.state.cursor`` of a live view's request.
+
+    :param event_seq: the newest event
+    :param log_seq: the newest line of the log; 0 if the page has none
+    """
+
+    event_seq: int = 0
+    log_seq: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerEvent:
     """One message of a stream.
 
-    :param event: its name; empty for a message of parts
-    :param log_seq: the last log line that the page has with it; 0 for unchanged
+    :param event: its name; empty for HTML that is swapped in
+    :param log_seq: the newest log line that the page has with it; 0 for unchanged
     """
 
     data: str
@@ -27,13 +39,24 @@ class ServerEvent:
 
 
 class LiveView(Protocol):
-    """The live parts of one page. May also have ``extra(request) -> AsyncIterator[ServerEvent]``."""
+    """The live parts of one page."""
 
     def concerns(self, event: EventView) -> bool:
         """Return True if the parts may look different after an event."""
 
     async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the HTML of each part by the id of its element.
+        """Return the HTML of each part by the id of its element; the page must have each.
 
-        :param request: its query is that of the page, with ``view`` and ``after``
+        :param request: its query is that of the page, with the parts of the page's address, such as ``run_id``
+        """
+
+
+@runtime_checkable
+class HasExtra(Protocol):
+    """A view with further messages on the same stream."""
+
+    def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
+        """Yield messages; they wait for a viewer that is slow.
+
+        :param request: ``request.state.cursor`` says where the page is
         """

@@ -1,0 +1,202 @@
+"""One watch of the kernel's events for all who look: 50 tabs cost the kernel what one costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+
+from nomaflow.client import ClientError, KernelClient
+from nomaflow.client.values import EventView
+from nomaflow_console.kernel.status import KernelStatus
+
+__all__ = ["EventHub", "Subscription"]
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED = 5_000
+_LINGER_SECONDS = 30.0
+"""How long the watch goes on when nobody looks: a page that is reloaded finds it."""
+_LOOK_SECONDS = 5.0
+_SOON_SECONDS = 1.0
+_AGAIN_SECONDS = 2.0
+
+
+class Subscription:
+    """What one viewer has not seen yet.
+
+    :param after: the newest event that the page shows
+    :param concerns: returns True for an event that may change the page
+    :param wake: called when there is something
+    """
+
+    def __init__(self, after: int, concerns: Callable[[EventView], bool], wake: Callable[[], None]) -> None:
+        self.seq = after
+        self.changed = False
+        self.status: KernelStatus | None = None
+        self._concerns = concerns
+        self._wake = wake
+
+    def take(self) -> tuple[int, bool, KernelStatus | None]:
+        """Return the newest event, whether the page changed, and the status if it did; all count as seen then."""
+        taken = self.seq, self.changed, self.status
+        self.changed, self.status = False, None
+        return taken
+
+    @property
+    def pending(self) -> bool:
+        """True if there is something to show."""
+        return self.changed or self.status is not None
+
+    def event(self, event: EventView) -> None:
+        """Take note of an event."""
+        if event.seq <= self.seq:
+            return
+        self.seq = event.seq
+        if self._concerns(event):
+            self.all_new()
+
+    def all_new(self) -> None:
+        """Take note that anything may have changed."""
+        self.changed = True
+        self._wake()
+
+    def restart(self, seq: int) -> None:
+        """Take note that the history is another one, whose events count from elsewhere."""
+        self.seq = seq
+        self.all_new()
+
+    def line(self, status: KernelStatus) -> None:
+        """Take note of another status."""
+        self.status = status
+        self._wake()
+
+
+class EventHub:
+    """Watches events while somebody looks, and remembers the last ones for those whose stream broke.
+
+    :param client: never gives up
+    :param status: returns the line about the kernel
+    """
+
+    def __init__(self, client: KernelClient, status: Callable[[], Awaitable[KernelStatus]]) -> None:
+        self._client = client
+        self._status = status
+        self._viewers: set[Subscription] = set()
+        self._recent: deque[EventView] = deque(maxlen=_REMEMBERED)
+        self._complete_after: int | None = None
+        self._shown: tuple[object, ...] = ()
+        self._look, self._busy = asyncio.Event(), False
+        self._work: asyncio.Task[None] | None = None
+        self._ending: asyncio.TimerHandle | None = None
+
+    @contextlib.contextmanager
+    def subscribe(
+        self, after: int, concerns: Callable[[EventView], bool], wake: Callable[[], None]
+    ) -> Iterator[Subscription]:
+        """Have a viewer take note of everything after an event, until the end of the block."""
+        viewer = Subscription(after, concerns, wake)
+        self._viewers.add(viewer)
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._run())
+        if self._complete_after is not None:
+            self._catch_up(viewer)
+        try:
+            yield viewer
+        finally:
+            self._viewers.discard(viewer)
+            if not self._viewers:
+                self._ending = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._end_if_idle)
+
+    def look_now(self) -> None:
+        """Ask for the status at once."""
+        self._busy = True
+        self._look.set()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._ending is not None:
+            self._ending.cancel()
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+            self._work = None
+
+    def _end_if_idle(self) -> None:
+        if not self._viewers and self._work is not None:
+            self._work.cancel()
+            self._work, self._complete_after = None, None
+            self._recent.clear()
+
+    def _catch_up(self, viewer: Subscription) -> None:
+        """Tell a viewer what it has missed."""
+        assert self._complete_after is not None
+        newest = self._recent[-1].seq if self._recent else self._complete_after
+        if viewer.seq > newest:
+            return  # the page is ahead of the watch
+        if viewer.seq < self._complete_after:
+            viewer.restart(newest)
+            return
+        for event in self._recent:
+            viewer.event(event)
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
+            group.create_task(self._pulse())
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                self._begin((await self._client.get_kernel()).last_event_seq)
+                assert self._complete_after is not None
+                seen = self._complete_after
+                async for event in self._client.watch_events(after_seq=seen, from_start=not seen):
+                    self._take(event)
+            except ClientError as error:
+                # Another history has begun, or this caller may not watch: what was seen so far says nothing any more.
+                _log.warning("cannot watch events, trying again: %s", error)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    def _begin(self, seq: int) -> None:
+        first = self._complete_after is None
+        self._recent.clear()
+        self._complete_after = seq
+        for viewer in self._viewers:
+            if first:
+                self._catch_up(viewer)
+            else:
+                viewer.restart(seq)
+
+    def _take(self, event: EventView) -> None:
+        if len(self._recent) == self._recent.maxlen:
+            self._complete_after = self._recent[0].seq
+        self._recent.append(event)
+        for viewer in self._viewers:
+            viewer.event(event)
+        if not self._busy and event.kind.partition(".")[0] in ("run", "host"):
+            self._busy = True
+            self._look.set()
+
+    async def _pulse(self) -> None:
+        """Tell the viewers of a new status: soon after something happened, else now and then."""
+        while True:
+            self._look.clear()
+            self._busy = False
+            status = await self._status()
+            if status.shown != self._shown:
+                self._shown = status.shown
+                for viewer in self._viewers:
+                    viewer.line(status)
+            if status.away_since is not None:
+                await asyncio.sleep(_SOON_SECONDS)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._look.wait()
+                await asyncio.sleep(_SOON_SECONDS)

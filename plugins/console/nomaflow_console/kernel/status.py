@@ -1,0 +1,58 @@
+"""The line about the kernel that each page has: whether it answers, what runs, and which hosts need a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from nomaflow.client.values import HostView, KernelView
+
+__all__ = ["KernelStatus"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelStatus:
+    """What the line says.
+
+    :param as_of: when that was true; None if the kernel has not answered yet
+    :param away_since: since when no kernel answers; None if it answers
+    :param alerts: the number of hosts that need a person
+    :param last_event_seq: the newest event, read before everything else of a page
+    """
+
+    version: str = ""
+    project: str = ""
+    as_of: datetime | None = None
+    away_since: datetime | None = None
+    running: int = 0
+    waiting: int = 0
+    hosts_ok: int = 0
+    hosts_all: int = 0
+    alerts: int = 0
+    last_event_seq: int = 0
+
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What a person sees of it; equal ones look the same."""
+        counts = (self.running, self.waiting, self.hosts_ok, self.hosts_all, self.alerts)
+        return (self.version, self.project, self.away_since, *counts)
+
+    @classmethod
+    def of(cls, kernel: KernelView, hosts: list[HostView], *, running: int, waiting: int) -> KernelStatus:
+        """Return the status that follows from the kernel's answers of now."""
+        return cls(
+            version=kernel.version,
+            project=kernel.project,
+            as_of=datetime.now(UTC),
+            running=running,
+            waiting=waiting,
+            hosts_ok=sum(host.state == "ATTACHED" for host in hosts),
+            hosts_all=len(hosts),
+            alerts=sum(_needs_a_look(host) for host in hosts),
+            last_event_seq=kernel.last_event_seq,
+        )
+
+
+def _needs_a_look(host: HostView) -> bool:
+    outdated = any(instance.code_newer for instance in host.instances)
+    return host.state != "ATTACHED" or bool(host.problems) or outdated

@@ -1,0 +1,50 @@
+"""Messages of a stream as server-sent events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["HEARTBEAT", "encode", "parts_html", "read_cursor"]
+
+HEARTBEAT = b": \n\n"
+"""A comment: it keeps the connection, and shows that the other end is gone."""
+
+_LINES = re.compile(r"\r\n|\r|\n")
+_OWN_ELEMENT = re.compile(r"\s*<[a-z][^>]*\sid=[\"']?([^\"'\s>]+)")
+
+
+def encode(data: str, *, id: str = "", event: str = "") -> bytes:
+    """Return one message.
+
+    :param id: what the browser sends back after a break
+    :param event: its name; empty for HTML that is swapped in
+    """
+    lines = [f"id: {id}"] if id else []
+    if event:
+        lines.append(f"event: {event}")
+    lines += [f"data: {line}" for line in _LINES.split(data)]
+    return ("\n".join(lines) + "\n\n").encode("utf-8", "replace")
+
+
+def parts_html(parts: Mapping[str, str]) -> str:
+    """Return HTML that morphs each part into the element of its id.
+
+    A part may be the element itself, with that id, or what is inside it.
+    """
+    whole = []
+    for id, html in parts.items():
+        found = _OWN_ELEMENT.match(html)
+        style = "outerMorph" if found is not None and found[1] == id else "innerMorph"
+        whole.append(f'<hx-partial hx-target="#{id}" hx-swap="{style}">{html}</hx-partial>')
+    return "".join(whole)
+
+
+def read_cursor(text: str) -> tuple[int, int]:
+    """Return the event and the log line of ``EVENTSEQ.LOGSEQ``; 0 for what is missing or malformed."""
+    event, _, line = text.partition(".")
+    return _number(event), _number(line)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 20 else 0

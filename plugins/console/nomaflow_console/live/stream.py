@@ -1,0 +1,194 @@
+"""The one stream of a tab: parts of the page that changed, and further messages of the page's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from nomaflow.client import ClientError, KernelUnreachable
+from nomaflow.client.values import EventView
+from nomaflow_console.access.sessions import Session, Sessions
+from nomaflow_console.kernel.calls import Principal
+from nomaflow_console.kernel.hub import Subscription
+from nomaflow_console.live.encoding import HEARTBEAT, encode, parts_html, read_cursor
+from nomaflow_console.live.throttle import Throttle
+from nomaflow_console.live.views import Cursor, HasExtra, LiveView, ServerEvent
+from nomaflow_console.rendering import fragment
+
+__all__ = ["MOST_STREAMS", "Streams"]
+
+_log = logging.getLogger(__name__)
+
+MOST_STREAMS = 20
+"""Streams of one session at once."""
+_UPDATE_SECONDS = 0.25
+_HEARTBEAT_SECONDS = 15.0
+_WAITING = 64
+"""Messages that wait for a slow viewer; then their source waits."""
+
+
+class _NoParts:
+    """The view of a page that has only the line about the kernel."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return False."""
+        del event
+        return False
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return nothing."""
+        del request
+        return {}
+
+
+@dataclass(kw_only=True)
+class Streams:
+    """All open streams of the console; they end at once when it stops.
+
+    :param views: by the name that ``/live?view=`` gives
+    """
+
+    views: Mapping[str, LiveView]
+    sessions: Sessions
+    _open: Counter[str] = field(default_factory=Counter)
+    _wakes: set[asyncio.Event] = field(default_factory=set)
+    stopping: bool = False
+
+    def stop(self) -> None:
+        """End every stream."""
+        self.stopping = True
+        for wake in self._wakes:
+            wake.set()
+
+    def open(self, request: Request, principal: Principal) -> Response:
+        """Return the stream that a request asks for; with ``once=1`` in its query it ends after the first message."""
+        session: Session = request.state.session
+        if self.stopping or self._open[session.id] >= MOST_STREAMS:
+            text = "the console stops" if self.stopping else f"a session has at most {MOST_STREAMS} streams"
+            return PlainTextResponse(text + "\n", status_code=503, headers={"retry-after": "5"})
+        last = request.headers.get("last-event-id") or request.query_params.get("after", "")
+        event_seq, log_seq = read_cursor(last)
+        request.state.cursor = Cursor(event_seq=event_seq, log_seq=log_seq)
+        view = self.views.get(request.query_params.get("view", ""), _NoParts())
+        stream = _Stream(streams=self, request=request, view=view, principal=principal, session=session)
+        headers = {"x-accel-buffering": "no"}  # a proxy must not hold it back
+        return StreamingResponse(self._counted(stream, session), media_type="text/event-stream", headers=headers)
+
+    async def _counted(self, stream: _Stream, session: Session) -> AsyncIterator[bytes]:
+        self._open[session.id] += 1
+        self._wakes.add(stream.wake)
+        try:
+            async with contextlib.aclosing(stream.messages()) as messages:
+                async for message in messages:
+                    yield message
+        finally:
+            self._wakes.discard(stream.wake)
+            self._open[session.id] -= 1
+            if not self._open[session.id]:
+                del self._open[session.id]
+
+
+class _Stream:
+    """One stream."""
+
+    def __init__(
+        self, *, streams: Streams, request: Request, view: LiveView, principal: Principal, session: Session
+    ) -> None:
+        self.wake = asyncio.Event()
+        self._streams = streams
+        self._request = request
+        self._view = view
+        self._principal = principal
+        self._session = session
+        self._once = request.query_params.get("once") == "1"
+        self._extra: deque[ServerEvent] = deque()
+        self._room = asyncio.Event()
+        cursor: Cursor = request.state.cursor
+        self._event_seq, self._log_seq = cursor.event_seq, cursor.log_seq
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Yield the messages until the viewer goes, the session is over, or the console stops."""
+        throttle = Throttle(_UPDATE_SECONDS, self.wake.set)
+        source = asyncio.create_task(self._read_extra())
+        try:
+            with self._principal.hub.subscribe(self._event_seq, self._view.concerns, self.wake.set) as seen:
+                seen.line(await self._principal.status())
+                yield HEARTBEAT
+                while not self._streams.stopping:
+                    if not self._streams.sessions.is_valid(self._session):
+                        yield encode("", event="session-over")
+                        return
+                    while self._extra:
+                        yield self._encoded(self._extra.popleft())
+                        self._room.set()
+                    if seen.pending and throttle.ready():
+                        message = await self._update(seen)
+                        if message:
+                            yield message
+                    if self._once:
+                        return
+                    if not await self._woken():
+                        yield HEARTBEAT
+        finally:
+            throttle.cancel()
+            source.cancel()
+            await asyncio.gather(source, return_exceptions=True)
+
+    async def _woken(self) -> bool:
+        """Wait for something to send; return False if there was nothing for a while."""
+        try:
+            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                await self.wake.wait()
+        except TimeoutError:
+            return False
+        self.wake.clear()
+        return True
+
+    async def _update(self, seen: Subscription) -> bytes:
+        """Return the message of what has changed; empty if that cannot be said now."""
+        seq, changed, status = seen.take()
+        parts: dict[str, str] = {}
+        if status is not None:
+            self._request.state.kernel = status
+            for id, template in (("kernel-line", "parts/kernel_line.html"), ("hosts-badge", "parts/hosts_badge.html")):
+                parts[id] = fragment(self._request, template)
+        if changed:
+            try:
+                parts.update(await self._view.parts(self._request))
+            except KernelUnreachable:
+                seen.changed = True  # until it is back, which the next status tells
+                seq = self._event_seq
+            except ClientError as error:
+                _log.info("no live parts of %s: %s", self._request.url.query, error)
+            except Exception:  # noqa: BLE001  # a mistake in a part must not end the stream
+                _log.exception("error %s in the live parts of %s", secrets.token_hex(4), self._request.url.query)
+        self._event_seq = seq
+        return self._encoded(ServerEvent(data=parts_html(parts))) if parts else b""
+
+    def _encoded(self, message: ServerEvent) -> bytes:
+        self._log_seq = message.log_seq or self._log_seq
+        return encode(message.data, id=f"{self._event_seq}.{self._log_seq}", event=message.event)
+
+    async def _read_extra(self) -> None:
+        """Take the view's own messages, no faster than the viewer does."""
+        if not isinstance(self._view, HasExtra):
+            return
+        try:
+            async for message in self._view.extra(self._request):  # noqa: S610  # no Django here
+                self._extra.append(message)
+                self.wake.set()
+                while len(self._extra) >= _WAITING:
+                    self._room.clear()
+                    await self._room.wait()
+        except ClientError as error:
+            _log.info("no further messages of %s: %s", self._request.url.query, error)
+        except Exception:  # noqa: BLE001  # the parts go on
+            _log.exception("error %s in the messages of %s", secrets.token_hex(4), self._request.url.query)

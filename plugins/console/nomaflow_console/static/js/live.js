@@ -1,0 +1,137 @@
+// Keeps the page live by one stream: parts arrive as HTML and are morphed in, log lines as events of the element #live.
+// Four visible tabs have a stream; a further one asks every five seconds, since a browser opens six connections to a
+// server and then hangs. A hidden tab has none.
+(() => {
+  const place = document.getElementById("live");
+  if (!place) return;
+  const bar = document.getElementById("live-bar");
+  const [slots, tick, quiet] = [4, 5000, 2000];
+  let address = place.dataset.live;
+  let stream = null; // the element with the connection
+  let release = null; // gives the slot back
+  let open = false;
+  let silentSince = 0;
+  let over = false;
+
+  const takeSlot = async () => {
+    if (!navigator.locks) return () => {};
+    for (let number = 0; number < slots; number++) {
+      const free = await new Promise((found) => {
+        navigator.locks.request(`nomaflow-live-${number}`, { ifAvailable: true }, (lock) =>
+          lock ? new Promise((done) => found(done)) : found(null),
+        );
+      });
+      if (free) return free;
+    }
+    return null;
+  };
+
+  const freshElement = () => {
+    stream?.remove();
+    stream = document.createElement("div");
+    stream.setAttribute("hx-swap", "none");
+    place.append(stream);
+    return stream;
+  };
+
+  const stop = () => {
+    stream?.remove();
+    stream = null;
+    open = false;
+    release?.();
+    release = null;
+  };
+
+  const start = async () => {
+    if (document.hidden || open) return;
+    const slot = release ?? (await takeSlot());
+    if (document.hidden) {
+      slot?.();
+      return;
+    }
+    release = slot;
+    const element = freshElement();
+    if (slot && !over) {
+      element.setAttribute("hx-sse:connect", address);
+      htmx.process(element);
+    } else {
+      htmx.ajax("GET", `${address}&once=1`, { source: element, swap: "none" }).catch(() => {});
+    }
+  };
+
+  // What changes something is off, with the reason, while nobody would do it.
+  const buttons = () => {
+    const away = document.querySelector("#kernel-line .is-away");
+    const why = over ? "your session is over" : silentSince ? "the console does not answer" : away ? "the kernel does not answer" : "";
+    for (const button of document.querySelectorAll('form[method="post"] button:not([type="button"])')) {
+      if (/\/(logout|preferences|login)$/.test(button.form.getAttribute("action") ?? "")) continue;
+      if (why && !over && !button.disabled) {
+        Object.assign(button, { disabled: true, title: why });
+        button.dataset.off = "";
+      } else if (!why && "off" in button.dataset) {
+        button.disabled = false;
+        button.removeAttribute("title");
+        delete button.dataset.off;
+      }
+    }
+    if (place.dataset.reload !== undefined && !why && open) location.reload();
+  };
+
+  const say = () => {
+    const seconds = silentSince ? Math.round((Date.now() - silentSince) / 1000) : 0;
+    const silent = silentSince && Date.now() - silentSince >= quiet;
+    bar.hidden = !over && !silent;
+    bar.querySelector("[data-over]").hidden = !over;
+    const text = bar.querySelector("[data-silent]");
+    text.hidden = over || !silent;
+    text.textContent = silent ? `The console does not answer for ${seconds} s; trying again. What you see stays as it was.` : "";
+  };
+
+  const answered = () => {
+    silentSince = 0;
+    over = false;
+    say();
+    buttons();
+  };
+
+  place.addEventListener("htmx:sse:after:connection", () => {
+    open = true;
+    answered();
+  });
+  place.addEventListener("htmx:sse:after:message", (event) => {
+    const { id } = event.detail.message;
+    if (id) {
+      const next = new URL(address, location.href);
+      next.searchParams.set("after", id);
+      address = next.pathname + next.search;
+    }
+    answered();
+  });
+  place.addEventListener("htmx:sse:close", (event) => {
+    if (event.target === stream) open = false;
+  });
+  const failed = (event) => {
+    const status = event.detail?.status ?? event.detail?.ctx?.response?.status;
+    if (status === 401) over = true;
+    else silentSince ||= Date.now();
+    if (over) stop();
+    say();
+    buttons();
+  };
+  for (const name of ["htmx:sse:error", "htmx:response:error", "htmx:error"]) place.addEventListener(name, failed);
+  place.addEventListener("session-over", () => {
+    over = true;
+    stop();
+    say();
+    buttons();
+  });
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", (event) => event.persisted && start());
+  new MutationObserver(buttons).observe(document.getElementById("kernel-line") ?? place, { childList: true, subtree: true });
+  setInterval(() => (silentSince ? say() : 0), 1000);
+  setInterval(start, tick);
+  buttons();
+  start();
+})();

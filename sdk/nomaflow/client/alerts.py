@@ -1,0 +1,145 @@
+"""The client of a project's alerts: incidents, messages, mutes, tests.
+
+.. code-block:: python
+
+    async with AlertsClient(project) as alerts:
+        for incident in (await alerts.list_incidents()).incidents:
+            print(incident.title, incident.count)
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from nomaflow.client.errors import ClientError
+from nomaflow.client.failures import STATUS_ERRORS
+from nomaflow.client.values.alerts import (
+    AlertMessageView,
+    AlertsView,
+    IncidentsView,
+    MuteView,
+    TestedChannelView,
+)
+from nomaflow_api.v1 import alerts_service_pb2 as service
+from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceStub
+from nomaflow_api.v1.message_codec import decode, timestamp
+
+__all__ = ["AlertsClient", "AlertsUnreachable", "alerts_address_file"]
+
+_SECONDS = 5.0
+_TEST_SECONDS = 120.0
+
+
+class AlertsUnreachable(ClientError):
+    """Raised when no process of ``nomaflow alerts serve`` answers for a project."""
+
+    default_reason = "ALERTS_UNREACHABLE"
+
+
+def alerts_address_file(project: Path) -> Path:
+    """Return the file in which the process of a project writes its address."""
+    return project / ".nomaflow" / "alerts.address"
+
+
+class AlertsClient:
+    """Asks the alerts' process of a project, on its Unix socket.
+
+    Every method may raise `AlertsUnreachable`, at once if no process runs, and the errors of
+    :mod:`nomaflow.client.errors`.
+    """
+
+    def __init__(self, project: Path) -> None:
+        self._project = project
+        self._channel: grpc.aio.Channel | None = None
+        self._address = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. May be called twice."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def get_alerts(self) -> AlertsView:
+        """Return the state of the process."""
+        return decode(AlertsView, await self._call("GetAlerts", service.GetAlertsRequest()))
+
+    async def list_incidents(
+        self, *, job_id: str = "", host: str = "", include_closed: bool = False, limit: int = 0
+    ) -> IncidentsView:
+        """Return incidents, open ones first, then the newest first.
+
+        :param host: keeps those of the host and of its jobs
+        :param limit: how many at most; 0 for 200
+        """
+        request = service.ListIncidentsRequest(job_id=job_id, host=host, include_closed=include_closed, limit=limit)
+        return decode(IncidentsView, await self._call("ListIncidents", request))
+
+    async def list_messages(
+        self, *, channel: str = "", state: str = "", limit: int = 0
+    ) -> tuple[AlertMessageView, ...]:
+        """Return outgoing messages, newest first."""
+        request = service.ListMessagesRequest(channel=channel, state=state, limit=limit)
+        reply = await self._call("ListMessages", request)
+        return tuple(decode(AlertMessageView, each) for each in reply.messages)
+
+    async def mute(self, *, until: datetime, by: str, why: str, job_id: str = "", host: str = "") -> MuteView:
+        """Keep messages about a job, a host or (neither given) everything back until an end."""
+        request = service.MuteRequest(job_id=job_id, host=host, until=timestamp(until), by=by, why=why)
+        return decode(MuteView, (await self._call("Mute", request)).mute)
+
+    async def unmute(self, *, job_id: str = "", host: str = "") -> bool:
+        """End a mute; returns False if nothing was muted."""
+        reply = await self._call("Unmute", service.UnmuteRequest(job_id=job_id, host=host))
+        return bool(reply.was_muted)
+
+    async def test_channels(
+        self, channels: Iterable[str] = (), *, job_id: str = "", condition: str = "", by: str = ""
+    ) -> tuple[TestedChannelView, ...]:
+        """Send a real message, marked as a test, and return what each channel answered.
+
+        :param channels: empty for all, or for those of the job
+        :param job_id: makes it the message of an incident of that job
+        """
+        request = service.TestChannelsRequest(channels=list(channels), job_id=job_id, condition=condition, by=by)
+        reply = await self._call("TestChannels", request, seconds=_TEST_SECONDS)
+        return tuple(decode(TestedChannelView, each) for each in reply.results)
+
+    async def _call(self, method: str, request: Any, *, seconds: float = _SECONDS) -> Any:
+        try:
+            return await getattr(AlertsServiceStub(await self._open()), method)(request, timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            kind = STATUS_ERRORS.get(error.code(), ClientError)
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise self._unreachable() from None
+            raise kind(error.details() or error.code().name.lower()) from None
+
+    async def _open(self) -> grpc.aio.Channel:
+        try:
+            address = alerts_address_file(self._project).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise self._unreachable() from None
+        if self._channel is None or address != self._address:
+            await self.close()
+            self._channel, self._address = grpc.aio.insecure_channel(address), address
+        return self._channel
+
+    def _unreachable(self) -> AlertsUnreachable:
+        return AlertsUnreachable(
+            f"no alerts are served for {str(self._project)!r}",
+            fix=f"start them with: nomaflow alerts serve {shlex.quote(str(self._project))}",
+        )

@@ -1,0 +1,109 @@
+"""The keys of ``[alerts]`` in nomaflow.toml: who is told, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from nomaflow_project.jobs.alert_policy import AlertPolicy, Severity, WebUrl, is_http
+from nomaflow_project.jobs.values import LogLevel
+from nomaflow_project.reading.keys import Entry, key, seconds
+
+__all__ = ["AlertRule", "AlertsSection", "ChannelEntry"]
+
+_MAIL_KEYS = ("host", "sender", "to")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelEntry(Entry):
+    """One way to tell somebody, under the name that `recipients` use."""
+
+    type: Literal["apprise", "webhook", "email"] = key(
+        "apprise", "`apprise`: a chat or pager of https://appriseit.com; `webhook`: a signed JSON POST; `email`."
+    )
+    url: str = key("", "The apprise URL, such as `slack://…`, or the webhook's `https://…`.")
+    severities: tuple[Severity, ...] = key(tuple, "Severities that it takes. Empty: all.")
+    secret: str = key("", "Secret of a webhook's signature, `whsec_…`. Empty: it is not signed.")
+    headers: dict[str, str] = key(dict, "Further headers of a webhook.")
+    template: str = key("", "Name of the template that makes a webhook's whole body. Empty: the documented JSON.")
+    host: str = key("", "Mail server.")
+    port: int | None = key(None, "Its port. Default: 587, with `tls` 465, with `none` 25.", ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = key(
+        "starttls", "How the connection to the mail server is encrypted. Without `none` it is, or nothing is sent."
+    )
+    username: str = key("", "Name at the mail server. Empty: no login.")
+    password: str = key("", "Password at the mail server.")
+    sender: str = key("", "Sender of mails.", alias="from")
+    to: tuple[str, ...] = key(tuple, "Addresses that get every mail of the channel.")
+
+
+def _complete(channel: ChannelEntry) -> ChannelEntry:
+    if channel.type == "email":
+        missing = [{"sender": "from"}.get(name, name) for name in _MAIL_KEYS if not getattr(channel, name)]
+        if missing:
+            raise PydanticCustomError(
+                "incomplete_channel",
+                "a channel of type email needs {missing}",
+                {"missing": " and ".join(missing), "fix": "add them"},
+            )
+    elif not channel.url:
+        raise PydanticCustomError("incomplete_channel", "the channel has no url", {"fix": "add it"})
+    elif channel.type == "webhook" and not is_http(channel.url) and "${" not in channel.url:
+        raise PydanticCustomError(
+            "incomplete_channel", "a webhook's url begins with https:// or http://", {"fix": "correct it"}
+        )
+    return channel
+
+
+Channel = Annotated[ChannelEntry, AfterValidator(_complete)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertRule(AlertPolicy):
+    """Keys of `[jobs.alerts]` for several jobs. A later rule wins over an earlier one, and `[jobs.alerts]` over all."""
+
+    jobs: tuple[str, ...] = key(tuple, "Ids of jobs, `etl-*` for all that begin so. Empty: any.")
+    hosts: tuple[str, ...] = key(tuple, "Hosts, likewise. Empty: any.")
+    tags: tuple[str, ...] = key(tuple, "Tags, of which a job has one. Empty: any.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertsSection(Entry):
+    """Who is told when something goes wrong, by `nomaflow alerts serve`."""
+
+    channels: dict[str, Channel] = key(dict, "Channels by name.")
+    default: tuple[str, ...] = key(
+        tuple, "Channels for what neither job nor rule says: also for hosts and the kernel. Empty: all channels."
+    )
+    rules: tuple[AlertRule, ...] = key(tuple, "Rules for several jobs.")
+    console_url: WebUrl | None = key(
+        None, "Address of the web console, for links. Default: messages show the command `nomaflow show RUN`."
+    )
+    templates: dict[str, str] = key(
+        dict, "Texts of your own, Jinja2: `subject` and `body` of messages, and those that webhooks name."
+    )
+    heartbeat_url: WebUrl | None = key(
+        None, "A dead man's switch outside this machine: requested while everything is well. Default: none."
+    )
+    heartbeat_seconds: float = seconds(60.0, "How often.")
+    group_wait_seconds: float = seconds(30.0, "What opens within it is one message.", zero=True)
+    group_seconds: float = seconds(300.0, "Shortest time between two messages of a channel about one host.", zero=True)
+    remind_hours: float = key(24.0, "How often an open incident is told again.", unit="hours", gt=0, le=8760)
+    max_messages_per_hour: int = key(60, "Of one channel; beyond it there is a digest every `group_seconds`.", ge=1)
+    retry_seconds: float = seconds(5.0, "Time until a failed message is tried again; doubles, up to an hour.")
+    give_up_hours: float = key(24.0, "Time after which a message is undeliverable.", unit="hours", gt=0, le=8760)
+    channel_seconds: float = seconds(30.0, "Time that a channel has for one message.", most=600)
+    kernel_silent_seconds: float = seconds(60.0, "Silence of the kernel that is an incident.")
+    host_detached_minutes: float = key(
+        5.0, "Absence of a host with enabled jobs that is an incident.", unit="minutes", gt=0, le=525_600
+    )
+    kernel: str = key(
+        "", "Addresses of the kernels to watch, several separated by commas. Empty: the project's own kernel."
+    )
+    token_file: str = key("", "File with the token for a kernel on TCP: of a service with the role `reader`.")
+    kernel_ca: str = key("", "PEM file of the authorities that vouch for that kernel. Empty: the system's.")
+    log_level: LogLevel = key("INFO", "Lowest level of the process's own log.")
+    log_format: Literal["text", "json"] = key("text", "That log: for people, or one JSON object a line.")

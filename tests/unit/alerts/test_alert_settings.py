@@ -1,0 +1,87 @@
+"""What ``nomaflow check`` says about ``[alerts]`` and ``[jobs.alerts]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nomaflow_project.check.project import check_project
+from nomaflow_project.jobs.alert_policy import AlertPolicy
+
+JOB = """
+[[jobs]]
+id = "nightly"
+steps = [{ callable = "myapp.load:load" }]
+"""
+CHANNELS = """
+[alerts]
+channels.ops = { url = "json://127.0.0.1" }
+channels.mail = { type = "email", host = "mx", from = "a@example.org", to = ["b@example.org"] }
+"""
+
+
+def findings(folder: Path, *, settings: str, jobs: str = JOB) -> dict[str, tuple[str, str]]:
+    """Return code → severity and place of the problems of a project."""
+    (folder / "nomaflow.toml").write_text(settings)
+    (folder / "jobs.toml").write_text(jobs)
+    report = check_project(folder, environ={})
+    return {each.code: (str(each.severity), f"{each.file}: {each.path}") for each in report.all_problems()}
+
+
+def test_a_complete_table_has_no_problem(tmp_path: Path) -> None:
+    """Channels, an address through the only mail channel, a rule: nothing to say."""
+    rule = '[[alerts.rules]]\ntags = ["x"]\nlate_after_minutes = 5\nrecipients = ["ops", "c@example.org"]\n'
+    jobs = JOB + 'alerts = { recipients = ["ops", "d@example.org"], failures = 3, ping_url = "https://hc/1" }\n'
+    assert findings(tmp_path, settings=CHANNELS + rule, jobs=jobs) == {}
+
+
+def test_a_recipient_that_is_no_channel_is_a_warning(tmp_path: Path) -> None:
+    """In a job, in a rule and in the default; the job stays enabled."""
+    jobs = JOB + 'alerts = { recipients = ["opps"] }\n'
+    found = findings(tmp_path, settings=CHANNELS, jobs=jobs)
+    assert found == {"unknown_recipient": ("warning", "jobs.toml: jobs[0].alerts.recipients[0]")}
+    found = findings(tmp_path, settings=CHANNELS + '[[alerts.rules]]\nrecipients = ["opps"]\n')
+    assert found == {"unknown_recipient": ("warning", "nomaflow.toml: alerts.rules[0].recipients[0]")}
+    found = findings(tmp_path, settings=CHANNELS.replace("[alerts]", '[alerts]\ndefault = ["nobody"]'))
+    assert found == {"unknown_recipient": ("warning", "nomaflow.toml: alerts.default[0]")}
+
+
+def test_an_address_needs_a_mail_channel(tmp_path: Path) -> None:
+    """Without one there is nothing to send it by."""
+    jobs = JOB + 'alerts = { recipients = ["d@example.org"] }\n'
+    settings = '[alerts]\nchannels.ops = { url = "json://127.0.0.1" }\n'
+    assert "unknown_recipient" in findings(tmp_path, settings=settings, jobs=jobs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "severity"),
+    [
+        ("[alerts]\ngroup_seconds = 5\n", "no_channel", "warning"),
+        ('[alerts]\nchannels.m = { type = "email", host = "mx" }\n', "incomplete_channel", "error"),
+        ('[alerts]\nchannels.w = { type = "webhook", url = "ftp://x" }\n', "incomplete_channel", "error"),
+        ('[alerts]\nchannels.w = { url = "${SLACK}" }\n', "unset_variable", "warning"),
+        ('[alerts]\nchannels.w = { url = "json://x" }\ntemplates.body = "{{ x"\n', "bad_template", "warning"),
+        ('[alerts]\nchannels.w = { url = "json://x" }\ntemplates.bodi = "x"\n', "bad_template", "warning"),
+        ('[alerts]\nchannels.w = { url = "json://x" }\nheartbeat_url = "hc"\n', "bad_value", "error"),
+        ('[alerts]\nchannel.w = { url = "json://x" }\n', "unknown_key", "error"),
+    ],
+)
+def test_what_is_wrong_with_the_table(tmp_path: Path, settings: str, code: str, severity: str) -> None:
+    """Each mistake has its code."""
+    assert findings(tmp_path, settings=settings)[code][0] == severity
+
+
+def test_a_url_is_never_shown(tmp_path: Path) -> None:
+    """The URL of a check is a credential."""
+    (tmp_path / "nomaflow.toml").write_text("[alerts]\nheartbeat_url = 4711\n")
+    (tmp_path / "jobs.toml").write_text(JOB)
+    assert "4711" not in str(check_project(tmp_path, environ={}).problems)
+
+
+def test_the_job_s_own_keys_win_over_rules() -> None:
+    """Key by key; later rules win over earlier ones, and false is something that is said."""
+    rules = [{"failures": 3, "on_failure": False}, {"failures": 2}]
+    job = AlertPolicy.given({"on_failure": True, "failures": None, "recipients": [], "unknown": 1})
+    merged = AlertPolicy.merged(*rules, job)
+    assert (merged.failures, merged.on_failure, merged.recipients) == (2, True, ())
