@@ -122,6 +122,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         self.triggered: dict[str, str] = {}
         self.events: list[event_pb2.Event] = []
         self.lines: list[log_pb2.LogLine] = []
+        self.chunks: list[log_pb2.LogChunk] = []
         self.break_stream_after: int | None = None
         self.changed = asyncio.Condition()
         self.version = 0
@@ -267,13 +268,20 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
             version = self.version
             over = run.state >= run_pb2.RunState.RUN_STATE_SUCCEEDED
             wanted = [line for line in self.lines if line.seq > seen and line.level >= request.min_level]
-            for line in wanted[-request.tail :]:
+            for line in wanted[-request.tail :][: request.limit or None]:
                 yield pb.ReadLogsResponse(lines=[line])
                 seen, sent = line.seq, sent + 1
                 await self._break(sent, context)
             if over or not request.follow:
                 return
             await self._change_after(version)
+
+    async def ReadLogChunks(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        await self._note("ReadLogChunks", request, context)
+        wanted = [each for each in self.chunks if each.first_seq + each.line_count > request.after_seq + 1]
+        for sent, chunk in enumerate(wanted, start=1):
+            yield log_pb2.ReadLogChunksResponse(chunks=[chunk])
+            await self._break(sent, context)
 
     async def _break(self, sent: int, context: Any) -> None:
         if self.break_stream_after is not None and sent >= self.break_stream_after:

@@ -19,6 +19,7 @@ from nomaflow_kernel.history.records import (
     AttemptRecord,
     EventRecord,
     LogChunkRecord,
+    LogHead,
     PauseRecord,
     QueuedRun,
     RunRecord,
@@ -33,6 +34,8 @@ __all__ = [
     "ApplyResult",
     "CommitObserver",
     "HostManifest",
+    "LogFilter",
+    "LogHeads",
     "LogPage",
     "PauseRecord",
     "RunDetail",
@@ -167,10 +170,34 @@ class RunPage:
 
 
 @value_class
+class LogFilter:
+    """A filter of a run's log chunks; empty fields match all.
+
+    :param after_seq: keeps chunks with a line after it
+    :param before_seq: keeps chunks with a line before it
+    :param levels: keeps chunks in which one of these levels occurs: bit n is levels 10·n to 10·n+9
+    """
+
+    after_seq: int = 0
+    before_seq: int = 0
+    step: str = ""
+    attempt: int = 0
+    levels: int = 0
+
+
+@value_class
 class LogPage:
-    """Chunks in order, and whether there may be more."""
+    """Chunks in the order asked for, and whether there may be more."""
 
     chunks: Sequence[LogChunkRecord]
+    more: bool
+
+
+@value_class
+class LogHeads:
+    """Heads of chunks in order, and whether there may be more."""
+
+    heads: Sequence[LogHead]
     more: bool
 
 
@@ -233,8 +260,14 @@ class Store(Protocol):
     ) -> Sequence[EventRecord]:
         """Return events with a greater sequence, in order; optionally of one run, or of some kinds or kind prefixes."""
 
-    async def log_page(self, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0) -> LogPage:
-        """Return chunks that hold lines after ``after_seq``, in order, skipping those that cannot match."""
+    async def log_page(self, run_id: str, filter: LogFilter, *, limit: int, newest_first: bool = False) -> LogPage:
+        """Return chunks of a run's log, in the order of their lines, skipping those that cannot match.
+
+        :param newest_first: turns the order round
+        """
+
+    async def log_heads(self, run_id: str, filter: LogFilter, *, limit: int) -> LogHeads:
+        """Return the heads of chunks of a run's log, in the order of their lines."""
 
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""

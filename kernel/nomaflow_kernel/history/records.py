@@ -21,6 +21,7 @@ __all__ = [
     "EventRecord",
     "Fold",
     "LogChunkRecord",
+    "LogHead",
     "PauseRecord",
     "QueuedRun",
     "RunRecord",
@@ -284,6 +285,23 @@ class LogChunkRecord:
     levels: int
     codec: int
     body: bytes
+
+
+@value_class
+class LogHead:
+    """What is known of a stored block of log lines without its body.
+
+    :param size_bytes: the size of the body as stored
+    """
+
+    first_seq: int
+    line_count: int
+    step: str
+    attempt: int
+    levels: int
+    first_at_us: int
+    codec: int
+    size_bytes: int
 
 
 @value_class

@@ -22,12 +22,11 @@ from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.admission import Admission
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import run_without_values
-from nomaflow_kernel.rpc.log_reading import LogReading
+from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_kinds,
-    check_name,
     check_run_id,
     page_start,
     pause_record,
@@ -44,7 +43,6 @@ __all__ = ["KernelIdentity", "KernelService"]
 
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
-_MAX_TAIL = 10_000
 _MAX_SEQ = 2**53
 _Answer = kernel.TriggerRunResponse | KernelError
 
@@ -94,7 +92,7 @@ class KernelService:
         self._identity = identity
         self._guard = guard
         self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._explain)
-        self._logs = LogReading(store=store, feed=feed)
+        self.log_calls = LogCalls(store=store, feed=feed)
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel, and who asks; process and project only to who operates all of it."""
@@ -224,15 +222,6 @@ class KernelService:
         check_kinds(request.kinds)
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
         return self._watching.events(after, tuple(request.kinds), caller)
-
-    def read_logs(self, request: kernel.ReadLogsRequest, _caller: Caller) -> AsyncIterator[kernel.ReadLogsResponse]:
-        """Yield the lines of a run's log."""
-        check_run_id(request.run_id)
-        if request.tail > _MAX_TAIL:
-            raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
-        check_name(request.step, "step")
-        request.after_seq = _seq(request.after_seq)
-        return self._logs.read(request)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""

@@ -1,31 +1,41 @@
-"""Reading logs: unpacking stored chunks, filtering, and sending blocks; with follow, until the run is over."""
+"""Reading logs: as lines, filtered and in blocks, with follow until the run is over; or as they are stored."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
 from nomaflow_api.v1.letters import LogCodec
-from nomaflow_api.v1.log_lines import CONTINUED, SHARED, LogChunkError, decode_line, split_lines
-from nomaflow_kernel.domain.errors import KernelStopping
+from nomaflow_api.v1.log_lines import CONTINUED, SHARED, read_lines
+from nomaflow_api.v1.log_pb2 import ReadLogChunksRequest, ReadLogChunksResponse
+from nomaflow_api.v1.message_codec import encode
+from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.domain.errors import BadRequest, KernelStopping
 from nomaflow_kernel.history.feed import EventFeed, RunSubscription
-from nomaflow_kernel.history.port import RunDetail, Store
-from nomaflow_kernel.history.records import LogChunkRecord
+from nomaflow_kernel.history.port import LogFilter, Store
+from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
 
-__all__ = ["LogReading"]
+__all__ = ["LogCalls"]
 
 _CHUNKS = 4
+_HEADS = 2_000
+_MAX_SEQ = 2**53
+_MAX_TAIL = 10_000
+_MAX_ATTEMPT = 2**31 - 1
+_HIGHEST_LEVEL_BIT = 6
+_ALL_LEVELS = (2 << _HIGHEST_LEVEL_BIT) - 1
 _BLOCK_LINES = 512
 _BLOCK_BYTES = 256 * 1024
-_ERROR_LEVEL = 40
 
 
-class LogReading:
-    """Serves ReadLogs.
+class LogCalls:
+    """Serves ReadLogs and ReadLogChunks.
 
     :param recheck_seconds: time that a follower waits for a wake-up before it checks the store
     """
@@ -35,28 +45,85 @@ class LogReading:
         self._feed = feed
         self._recheck_seconds = recheck_seconds
 
-    async def read(self, query: ReadLogsRequest) -> AsyncIterator[ReadLogsResponse]:
+    def read_logs(self, request: ReadLogsRequest, _caller: Caller) -> AsyncIterator[ReadLogsResponse]:
         """Yield blocks of lines in order; with ``follow``, until the run is terminal and all lines are sent.
 
         :raises UnknownRun: if no run has the id
         :raises KernelStopping: if the kernel stops while the log is followed
         """
+        check_run_id(request.run_id)
+        check_name(request.step, "step")
+        if request.tail > _MAX_TAIL:
+            raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
+        if request.tail and request.limit:
+            raise BadRequest("tail and limit are both set, expected one of them", field="limit")
+        for field in ("before_seq", "limit"):
+            if request.follow and getattr(request, field):
+                raise BadRequest(f"follow and {field} are both set, expected one of them", field=field)
+        return self._read(request, _Wanted.of(request))
+
+    async def _read(self, query: ReadLogsRequest, wanted: _Wanted) -> AsyncIterator[ReadLogsResponse]:
         with self._feed.subscribe(query.run_id) as subscription:
             detail = await read_run(self._store, query.run_id)
-            cursor = query.after_seq
             if query.tail:
-                lines, cursor = await self._tail(query, detail)
-                for block in _blocks(lines):
+                # Lines that are stored while the tail is read are the follower's.
+                end = min(wanted.end, detail.run.log_lines + 1)
+                for block in _blocks(await self._tail(query.run_id, replace(wanted, end=end), query.tail)):
                     yield block
+                if not query.follow:
+                    return
+                wanted = replace(wanted, after=max(wanted.after, detail.run.log_lines))
+            left = query.limit
             finished = detail.run.state in RUN_TERMINAL or not query.follow
             while True:
-                async for block, seq in self._stored(query, cursor):
-                    cursor = seq
+                async for block, after in self._stored(query.run_id, wanted):
+                    wanted = replace(wanted, after=after)
+                    if query.limit:
+                        del block.lines[left:]
+                        left -= len(block.lines)
                     if block.lines:
                         yield block
+                    if query.limit and not left:
+                        return
                 if finished:
                     return
                 finished = await self._wait(subscription, query.run_id)
+
+    async def read_log_chunks(
+        self, request: ReadLogChunksRequest, _caller: Caller
+    ) -> AsyncIterator[ReadLogChunksResponse]:
+        """Yield the chunks of a log as they are stored, or their heads only, a few in a message.
+
+        :raises UnknownRun: if no run has the id
+        """
+        check_run_id(request.run_id)
+        check_name(request.step, "step")
+        await read_run(self._store, request.run_id)
+        filter = LogFilter(
+            after_seq=min(request.after_seq, _MAX_SEQ),
+            before_seq=min(request.before_seq, _MAX_SEQ),
+            step=request.step,
+            attempt=min(request.attempt, _MAX_ATTEMPT),
+            levels=request.levels & _ALL_LEVELS,
+        )
+        more = bool(filter.levels or not request.levels)
+        while more:
+            found, more = await self._chunks(request.run_id, filter, without_body=request.without_body)
+            if found:
+                yield ReadLogChunksResponse(chunks=found)
+                last = found[-1].first_seq + found[-1].line_count - 1
+                filter = replace(filter, after_seq=max(filter.after_seq, last))
+
+    async def _chunks(
+        self, run_id: str, filter: LogFilter, *, without_body: bool
+    ) -> tuple[list[log_pb2.LogChunk], bool]:
+        """Return the next chunks, and whether there may be more."""
+        if without_body:
+            heads = await self._store.log_heads(run_id, filter, limit=_HEADS)
+            return [_chunk_message(head, body=b"") for head in heads.heads], heads.more
+        page = await self._store.log_page(run_id, filter, limit=_CHUNKS)
+        found = [_chunk_message(chunk, size_bytes=len(chunk.body)) for chunk in page.chunks]
+        return found, page.more
 
     async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
         """Wait for more lines; return True once the run is terminal, so that the stored log is complete."""
@@ -69,32 +136,78 @@ class LogReading:
         detail = await read_run(self._store, run_id)
         return detail.run.state in RUN_TERMINAL
 
-    async def _tail(self, query: ReadLogsRequest, detail: RunDetail) -> tuple[list[log_pb2.LogLine], int]:
-        """Return the last stored lines, and the number of the last line read."""
-        start = query.after_seq
-        if not query.step and not query.min_level:
-            start = max(start, detail.run.log_lines - query.tail)
-        kept: deque[log_pb2.LogLine] = deque(maxlen=query.tail)
-        cursor = start
-        async for block, seq in self._stored(query, start):
-            cursor = seq
-            kept.extend(block.lines)
-        return list(kept), cursor
-
-    async def _stored(self, query: ReadLogsRequest, after: int) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
-        """Yield blocks of matching lines after a number, each with the number of the last line read."""
+    async def _tail(self, run_id: str, wanted: _Wanted, count: int) -> list[log_pb2.LogLine]:
+        """Return the last lines that are wanted, reading backwards."""
+        newest_first: list[log_pb2.LogLine] = []
         while True:
-            page = await self._store.log_page(
-                query.run_id, after_seq=after, limit=_CHUNKS, step=query.step, min_level=query.min_level
-            )
+            page = await self._store.log_page(run_id, wanted.filter, limit=_CHUNKS, newest_first=True)
             for chunk in page.chunks:
-                last = chunk.first_seq + chunk.line_count - 1
-                for block in _blocks(_matching(chunk, query, after)):
+                newest_first += reversed(list(_matching(chunk, wanted)))
+                if len(newest_first) >= count:
+                    return newest_first[:count][::-1]
+            if not (page.more and page.chunks):
+                return newest_first[::-1]
+            wanted = replace(wanted, end=page.chunks[-1].first_seq)
+
+    async def _stored(self, run_id: str, wanted: _Wanted) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
+        """Yield blocks of wanted lines, each with the number of the last line read."""
+        while True:
+            page = await self._store.log_page(run_id, wanted.filter, limit=_CHUNKS)
+            after = wanted.after
+            for chunk in page.chunks:
+                for block in _blocks(_matching(chunk, wanted)):
                     yield block, block.lines[-1].seq
-                after = max(after, last)
+                after = max(after, chunk.first_seq + chunk.line_count - 1)
                 yield ReadLogsResponse(), after
             if not (page.more and page.chunks):
                 return
+            wanted = replace(wanted, after=after)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wanted:
+    """The lines of a run's log that a reader wants.
+
+    :param after: they come after this line
+    :param end: and before this one
+    :param min_level: and have at least this level
+    """
+
+    after: int
+    end: int
+    step: str
+    attempt: int
+    min_level: int
+
+    @classmethod
+    def of(cls, query: ReadLogsRequest) -> _Wanted:
+        return cls(
+            after=min(query.after_seq, _MAX_SEQ),
+            end=min(query.before_seq or _MAX_SEQ, _MAX_SEQ),
+            step=query.step,
+            attempt=min(query.attempt, _MAX_ATTEMPT),
+            min_level=query.min_level,
+        )
+
+    @property
+    def filter(self) -> LogFilter:
+        """The chunks that may hold them."""
+        return LogFilter(
+            after_seq=self.after,
+            before_seq=self.end,
+            step=self.step,
+            attempt=self.attempt,
+            levels=levels_from(self.min_level) if self.min_level else 0,
+        )
+
+
+def levels_from(min_level: int) -> int:
+    """Return the set of all levels that may include ``min_level`` or higher: bit n is levels 10·n to 10·n+9."""
+    return _ALL_LEVELS >> (lowest := min(min_level // 10, _HIGHEST_LEVEL_BIT)) << lowest
+
+
+def _chunk_message(source: LogChunkRecord | LogHead, **given: Any) -> log_pb2.LogChunk:
+    return encode(log_pb2.LogChunk, source, compressed=source.codec == LogCodec.JSONL_ZLIB, **given)
 
 
 def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterator[ReadLogsResponse]:
@@ -110,54 +223,26 @@ def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterato
         yield ReadLogsResponse(lines=block)
 
 
-def _matching(chunk: LogChunkRecord, query: ReadLogsRequest, after: int) -> Iterator[log_pb2.LogLine]:
-    if query.step and chunk.step != query.step:
-        return
-    for line in _lines(chunk):
-        if line.seq > after and line.level >= query.min_level:
-            yield line
-
-
-def _lines(chunk: LogChunkRecord) -> Iterator[log_pb2.LogLine]:
-    """Yield the lines of a chunk. A line that cannot be read becomes one that says so; the others stay readable."""
-    seq, end = chunk.first_seq, chunk.first_seq + chunk.line_count
-    trouble, at_us = "the chunk ends early", chunk.last_at_us
-    try:
-        for raw in split_lines(chunk.body, compressed=chunk.codec == LogCodec.JSONL_ZLIB):
-            if seq == end:
-                return
-            try:
-                line = decode_line(raw)
-            except LogChunkError as error:
-                yield _unreadable(chunk, seq, at_us, f"this line cannot be read: {error}")
-            else:
-                at_us = line.at_us
-                yield log_pb2.LogLine(
-                    seq=seq,
-                    at_us=at_us,
-                    level=max(0, min(line.level, 2**32 - 1)),
-                    logger=line.logger.encode("utf-8", "replace").decode(),
-                    step=chunk.step,
-                    attempt=chunk.attempt,
-                    message=line.message_bytes,
-                    continued=bool(line.flags & CONTINUED),
-                    shared=bool(line.flags & SHARED),
-                )
-            seq += 1
-    except LogChunkError as error:
-        trouble = str(error)
-    if seq < end:
-        missing = "1 line" if end - seq == 1 else f"{end - seq} lines"
-        yield _unreadable(chunk, seq, at_us, f"{missing} cannot be read: {trouble}")
-
-
-def _unreadable(chunk: LogChunkRecord, seq: int, at_us: int, trouble: str) -> log_pb2.LogLine:
-    return log_pb2.LogLine(
-        seq=seq,
-        at_us=at_us,
-        level=_ERROR_LEVEL,
-        logger="nomaflow.kernel",
-        step=chunk.step,
-        attempt=chunk.attempt,
-        message=trouble.encode("utf-8", "replace"),
+def _matching(chunk: LogChunkRecord, wanted: _Wanted) -> Iterator[log_pb2.LogLine]:
+    lines = read_lines(
+        chunk.body,
+        compressed=chunk.codec == LogCodec.JSONL_ZLIB,
+        first_seq=chunk.first_seq,
+        line_count=chunk.line_count,
+        at_us=chunk.last_at_us,
+        after_seq=wanted.after,
+        before_seq=wanted.end,
+        min_level=wanted.min_level,
     )
+    for seq, line in lines:
+        yield log_pb2.LogLine(
+            seq=seq,
+            at_us=line.at_us,
+            level=max(0, min(line.level, 2**32 - 1)),
+            logger=line.logger.encode("utf-8", "replace").decode(),
+            step=chunk.step,
+            attempt=chunk.attempt,
+            message=line.message_bytes,
+            continued=bool(line.flags & CONTINUED),
+            shared=bool(line.flags & SHARED),
+        )

@@ -91,6 +91,7 @@ class SqlStore:
     slots_taken = _reading(duplicates.slots_taken)
     events_after = _reading(events.events_after)
     log_page = _reading(logs.log_page)
+    log_heads = _reading(logs.log_heads)
     knows_digest = _reading(hosts.knows_digest)
     manifests = _reading(hosts.manifests)
     schedules = _reading(scheduling.schedules)

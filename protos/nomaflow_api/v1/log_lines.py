@@ -25,12 +25,14 @@ __all__ = [
     "MAX_LINE_BYTES",
     "MAX_UNPACKED_BYTES",
     "SHARED",
+    "UNREADABLE_LEVEL",
     "LogChunkError",
     "LogLine",
     "decode_line",
     "decode_lines",
     "encode_line",
     "pack_lines",
+    "read_lines",
     "split_lines",
     "split_message",
 ]
@@ -43,6 +45,9 @@ MAX_LINE_BYTES = 64 * 1024
 """The longest message of one line, in bytes of UTF-8; longer ones are cut into pieces."""
 MAX_UNPACKED_BYTES = 2 * 1024 * 1024
 """The largest chunk, unpacked."""
+
+UNREADABLE_LEVEL = 40
+"""The level of the line that stands for one that cannot be read."""
 
 _WORTH_COMPRESSING = 256
 _MOST_LEVEL = 2**32 - 1
@@ -141,6 +146,63 @@ def split_lines(body: bytes, *, compressed: bool) -> list[bytes]:
     :raises LogChunkError: if it is not compressed as said, or larger than `MAX_UNPACKED_BYTES`
     """
     return (_unpack(body) if compressed else body).splitlines()
+
+
+def read_lines(
+    body: bytes,
+    *,
+    compressed: bool,
+    first_seq: int,
+    line_count: int,
+    at_us: int,
+    after_seq: int = 0,
+    before_seq: int = 0,
+    min_level: int = 0,
+) -> Iterator[tuple[int, LogLine]]:
+    """Yield lines of a chunk with their numbers.
+
+    A line that cannot be read becomes one that says so, of level 40; the others stay readable.
+
+    :param at_us: the time of a line that cannot be read, if none before it was read
+    :param after_seq: keeps lines after this one
+    :param before_seq: keeps lines before this one; 0 for no end
+    :param min_level: keeps lines of at least that level number
+    """
+    seq, end = first_seq, first_seq + line_count
+    before_seq = before_seq or end
+    trouble = "the chunk ends early"
+    try:
+        for raw in split_lines(body, compressed=compressed):
+            if seq == end:
+                return
+            if after_seq < seq < before_seq and not _is_below(raw, min_level):
+                try:
+                    line = decode_line(raw)
+                    at_us = line.at_us
+                except LogChunkError as error:
+                    line = _unreadable(at_us, f"this line cannot be read: {error}")
+                yield seq, line
+            seq += 1
+    except LogChunkError as error:
+        trouble = str(error)
+    seq, end = max(seq, after_seq + 1), min(end, before_seq)
+    if seq < end and min_level <= UNREADABLE_LEVEL:
+        missing = "1 line" if end - seq == 1 else f"{end - seq} lines"
+        yield seq, _unreadable(at_us, f"{missing} cannot be read: {trouble}")
+
+
+def _is_below(raw: bytes, min_level: int) -> bool:
+    """Return whether a line's level is below another; False for a line without one. Much cheaper than decoding it."""
+    if not min_level:
+        return False
+    try:
+        return int(raw[1 : raw.index(b",")]) < min_level
+    except ValueError:
+        return min_level > UNREADABLE_LEVEL
+
+
+def _unreadable(at_us: int, trouble: str) -> LogLine:
+    return LogLine(level=UNREADABLE_LEVEL, at_us=at_us, logger="nomaflow.kernel", message=trouble)
 
 
 def decode_line(line: bytes) -> LogLine:

@@ -90,10 +90,12 @@ class LogChunk(google.protobuf.message.Message):
     first_at_us: builtins.int
     """first_at_us is the time of its first line, microseconds since the epoch, by the host's clock."""
     size_bytes: builtins.int
-    """size_bytes is the size of the body when it is not compressed."""
+    """size_bytes is the size of the body as stored."""
     body: builtins.bytes
-    """body is the lines: a letter, a list of log lines, in zlib's format where compressed is set. Empty with
-    without_body.
+    """body is the lines in their order: each a JSON array [level, at_us, logger, message], or with a fifth element, flags
+    (1 continued, 2 shared), in ASCII, ended by a line feed. Lone surrogates stand for bytes that are not UTF-8. In
+    zlib's format where compressed is set, at most 2 MiB unpacked. A line that is no such array cannot be read; it
+    counts. Empty with without_body.
     """
     compressed: builtins.bool
     """compressed is true where body is compressed."""

@@ -15,6 +15,7 @@ from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
+from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.requests import (
     TriggerOrder,
     new_request_id,
@@ -35,7 +36,7 @@ _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
 _SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
-class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
+class KernelClient(AuditReading, AuthorityCalls, LogCalls, TokenCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
@@ -241,55 +242,6 @@ class KernelClient(AuditReading, AuthorityCalls, TokenCalls):
                     request.after_seq, request.from_start = seq, False
                     if kind == "event":
                         yield decode(values.EventView, message.event)
-
-    async def read_log_blocks(
-        self,
-        run_id: str,
-        *,
-        follow: bool = False,
-        after_seq: int = 0,
-        step: str = "",
-        min_level: int = 0,
-        tail: int = 0,
-    ) -> AsyncIterator[list[values.LogLine]]:
-        """Yield the log lines of a run in blocks as they arrive; see :meth:`read_logs`."""
-        request = service.ReadLogsRequest(
-            run_id=run_id, after_seq=after_seq, step=step, min_level=min_level, follow=follow, tail=tail
-        )
-        done = False
-        while not done:
-            # A stream may also end because of its age. This is asked before the stream, so that a run that was over
-            # then had all its lines stored.
-            done = not follow or (await self.get_run(run_id)).terminal
-            async for message in self._connection.stream("ReadLogs", request):
-                lines = [decode(values.LogLine, line) for line in message.lines if line.seq > request.after_seq]
-                if lines:
-                    request.after_seq, request.tail = lines[-1].seq, 0
-                    yield lines
-            done = done or (await self.get_run(run_id)).terminal
-
-    async def read_logs(
-        self,
-        run_id: str,
-        *,
-        follow: bool = False,
-        after_seq: int = 0,
-        step: str = "",
-        min_level: int = 0,
-        tail: int = 0,
-    ) -> AsyncIterator[values.LogLine]:
-        """Yield the log lines of a run in order.
-
-        :param follow: wait for more until the run is terminal and all lines were sent
-        :param min_level: keeps lines of at least that level number
-        :param tail: keeps only the last lines of those stored now
-        """
-        blocks = self.read_log_blocks(
-            run_id, follow=follow, after_seq=after_seq, step=step, min_level=min_level, tail=tail
-        )
-        async for block in blocks:
-            for line in block:
-                yield line
 
     async def list_jobs(self, *, host: str = "", tag: str = "", include_removed: bool = False) -> values.CatalogueView:
         """Return all known jobs, valid or not, and the problems of whole files, asking for one page at a time."""

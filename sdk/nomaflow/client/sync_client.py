@@ -117,6 +117,7 @@ class SyncKernelClient:
     list_tokens = _call(KernelClient.list_tokens)
     pause = _call(KernelClient.pause)
     read_audit = _stream(KernelClient.read_audit)
+    read_log_chunks = _stream(KernelClient.read_log_chunks)
     read_logs = _stream(KernelClient.read_logs)
     reload_host = _call(KernelClient.reload_host)
     renew_authority = _call(KernelClient.renew_authority)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from store_histories import T0, Ids, finish, logged, opened, queue, start
 
-from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.port import LogFilter, PauseRecord
 from nomaflow_kernel.history.transitions import ClearPause, Notice, SetNextFire, SetPause
 from nomaflow_kernel.store.sql_store import SqlStore
 
@@ -78,7 +78,7 @@ async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: SqlS
     assert left == [runs[0], runs[5], runs[6], runs[7]]
     for gone in set(runs) - set(left):
         assert list(await store.events_after(0, limit=9, run_id=gone)) == []
-        assert (await store.log_page(gone, after_seq=0, limit=1)).chunks == []
+        assert (await store.log_page(gone, LogFilter(), limit=1)).chunks == []
     assert await store.prune(job_id="", keep_runs=0, before_us=None, limit=100) == 3
     assert [d.run.run_id for d in await store.run_details(runs)] == [runs[0]]
 

@@ -21,7 +21,7 @@ from store_places import Place, PostgresPlace, SqlitePlace, eventually
 
 from bench.store_size import write_history
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.history.port import PauseRecord, RunFilter
+from nomaflow_kernel.history.port import LogFilter, PauseRecord, RunFilter
 from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreMoved, StoreUnfinished
@@ -88,7 +88,7 @@ async def content(place: Place) -> dict[str, Any]:
             seq = events[-1].seq
         for run in (detail.run for detail in found["runs"]):
             if run.log_lines:
-                found["logs"].append(await store.log_page(run.run_id, after_seq=0, limit=100))
+                found["logs"].append(await store.log_page(run.run_id, LogFilter(), limit=100))
         found["schedules"], found["pauses"] = await store.schedules(), await store.pauses()
         found["manifests"] = await store.manifests()
     return found

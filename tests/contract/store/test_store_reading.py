@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import Place
 
-from nomaflow_kernel.history.port import RunFilter, VisibleRuns
-from nomaflow_kernel.history.records import RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.port import LogFilter, RunFilter, VisibleRuns
+from nomaflow_kernel.history.records import LogHead, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store.sql_store import SqlStore
@@ -194,8 +195,8 @@ async def test_a_log_is_read_from_any_line(store: SqlStore) -> None:
         at_us=T0,
     )
 
-    async def firsts(after_seq: int, limit: int = 10, **filter: object) -> tuple[list[int], bool]:
-        page = await store.log_page(run_id, after_seq=after_seq, limit=limit, **filter)  # type: ignore[arg-type] # same
+    async def firsts(after_seq: int, limit: int = 10, **filter: Any) -> tuple[list[int], bool]:
+        page = await store.log_page(run_id, LogFilter(after_seq=after_seq, **filter), limit=limit)
         return [c.first_seq for c in page.chunks], page.more
 
     assert await firsts(0) == ([1, 11, 16], False)
@@ -205,13 +206,58 @@ async def test_a_log_is_read_from_any_line(store: SqlStore) -> None:
     assert await firsts(15) == ([16], False)
     assert await firsts(16) == ([], False)
     assert await firsts(0, step="report") == ([11], False)
-    assert await firsts(0, min_level=30) == ([11, 16], False)
-    assert await firsts(0, min_level=41) == ([11, 16], False)
-    assert await firsts(0, min_level=50) == ([16], False)
-    assert await firsts(0, min_level=900) == ([16], False)
-    page = await store.log_page(run_id, after_seq=15, limit=1)
+    assert await firsts(0, attempt=2) == ([], False)
+    assert await firsts(0, levels=0b1111000) == ([11, 16], False)
+    assert await firsts(0, levels=0b1000000) == ([16], False)
+    assert await firsts(0, before_seq=11) == ([1], False)
+    assert await firsts(0, before_seq=12) == ([1, 11], False)
+    assert await firsts(12, before_seq=15) == ([11], False)
+    page = await store.log_page(run_id, LogFilter(after_seq=15), limit=1)
     assert (page.chunks[0].body, page.chunks[0].levels, page.chunks[0].codec) == (b"\x00\xff", 64, 1)
-    assert await store.log_page("run_none", after_seq=0, limit=1) == type(page)(chunks=[], more=False)
+    assert await store.log_page("run_none", LogFilter(), limit=1) == type(page)(chunks=[], more=False)
+
+
+async def test_a_log_is_read_backwards_from_any_line(store: SqlStore) -> None:
+    """The chunk that holds the line before comes first; filters leave chunks out as they do forwards."""
+    run_id = Ids().new()
+    chunks = [
+        logged(run_id, first, 5, step="a" if first % 2 else "b", attempt=1 + first % 3) for first in (1, 6, 11, 16)
+    ]
+    await store.apply([queue(run_id), *chunks], at_us=T0)
+
+    async def firsts(limit: int = 10, **filter: Any) -> tuple[list[int], bool]:
+        page = await store.log_page(run_id, LogFilter(**filter), limit=limit, newest_first=True)
+        return [c.first_seq for c in page.chunks], page.more
+
+    assert await firsts() == ([16, 11, 6, 1], False)
+    assert await firsts(2) == ([16, 11], True)
+    assert await firsts(before_seq=16) == ([11, 6, 1], False)
+    assert await firsts(before_seq=17, after_seq=5) == ([16, 11, 6], False)
+    assert await firsts(step="b") == ([16, 6], False)
+    assert await firsts(attempt=3) == ([11], False)
+
+
+async def test_the_heads_of_a_log_tell_what_its_chunks_hold(store: SqlStore) -> None:
+    """A head is its chunk without the body, whose size it knows; the same filters apply."""
+    run_id = Ids().new()
+    bodies = [b"\x00" * 100_000, b"x"]
+    await store.apply(
+        [
+            queue(run_id),
+            *(logged(run_id, 1 + n * 7, 7, body=body, levels=1 << n, attempt=n + 1) for n, body in enumerate(bodies)),
+        ],
+        at_us=T0,
+    )
+    heads = (await store.log_heads(run_id, LogFilter(), limit=9)).heads
+    pages = (await store.log_page(run_id, LogFilter(), limit=9)).chunks
+    assert [head.size_bytes for head in heads] == [100_000, 1]
+    names = [field.name for field in fields(LogHead) if field.name != "size_bytes"]
+    assert [[getattr(head, n) for n in names] for head in heads] == [
+        [getattr(page, n) for n in names] for page in pages
+    ]
+    found = await store.log_heads(run_id, LogFilter(levels=2), limit=9)
+    assert ([head.first_seq for head in found.heads], found.more) == ([8], False)
+    assert (await store.log_heads(run_id, LogFilter(), limit=1)).more
 
 
 async def test_the_newest_run_of_each_job(store: SqlStore) -> None:

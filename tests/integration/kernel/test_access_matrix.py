@@ -16,6 +16,7 @@ from access_world import NO_RUN, AccessWorld, kernel_of_two_teams
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
+from nomaflow_api.v1 import attempt_inspection_pb2, job_pb2, log_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.policy import RULES
 from nomaflow_kernel.rpc.server import ACCESS, GATEWAY, HEALTH, KERNEL
@@ -71,6 +72,9 @@ KERNEL_ROWS: dict[str, Row] = {
     "WatchRun": Row("read", "run", lambda x: kernel.WatchRunRequest(run_id=f"run {x}")),
     "WatchEvents": Row("read", "list"),
     "ReadLogs": Row("logs", "run", lambda x: kernel.ReadLogsRequest(run_id=f"run {x}")),
+    "ReadLogChunks": Row("logs", "run", lambda x: log_pb2.ReadLogChunksRequest(run_id=f"run {x}")),
+    "InspectAttempt": Row("logs", "run", lambda x: attempt_inspection_pb2.InspectAttemptRequest(run_id=f"run {x}")),
+    "ListCallables": Row("read", "host", lambda x: job_pb2.ListCallablesRequest(host=_host(x))),
     "ListJobs": Row("read", "list"),
     "GetJob": Row("read", "job", lambda x: kernel.GetJobRequest(job_id=_job(x))),
     "ListHosts": Row("read", "list"),

@@ -10,7 +10,7 @@ from fake_kernel import FakeKernel, make_run
 from nomaflow.client import FixedAddress, KernelClient, NotFound
 from nomaflow.client.connection import Connection
 from nomaflow.client.values import EventView, LogLine, RunView
-from nomaflow_api.v1 import event_pb2
+from nomaflow_api.v1 import event_pb2, log_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 
 
@@ -93,6 +93,24 @@ async def test_any_bytes_of_a_line_survive(kernel: FakeKernel, client: KernelCli
     await kernel.say(b"caf\xc3\xa9 \xff\x00\x1b[31m")
     [line] = [line async for line in client.read_logs("run_1")]
     assert line.message.encode("utf-8", "surrogateescape") == b"caf\xc3\xa9 \xff\x00\x1b[31m"
+
+
+async def test_a_limited_read_ends_after_its_lines_whatever_breaks(kernel: FakeKernel, client: KernelClient) -> None:
+    """What was read before a break counts."""
+    kernel.runs["run_1"] = make_run(state="SUCCEEDED")
+    kernel.lines = [log_pb2.LogLine(seq=n, message=b"x") for n in range(1, 10)]
+    kernel.break_stream_after = 2
+    assert [line.seq async for line in client.read_logs("run_1", limit=4)] == [1, 2, 3, 4]
+    assert [request.limit for request in kernel.requests["ReadLogs"]] == [4, 2]
+
+
+async def test_chunks_of_a_log_go_on_after_a_break(kernel: FakeKernel, client: KernelClient) -> None:
+    """No chunk comes twice, none is left out, also where the first begins before the line that was asked for."""
+    kernel.chunks = [log_pb2.LogChunk(first_seq=n, line_count=10, levels=4, body=b"x") for n in range(1, 51, 10)]
+    kernel.break_stream_after = 2
+    found = [chunk async for block in client.read_log_chunks("run_1", after_seq=5, levels=4) for chunk in block]
+    assert [(chunk.first_seq, chunk.last_seq) for chunk in found] == [(n, n + 9) for n in range(1, 51, 10)]
+    assert [request.after_seq for request in kernel.requests["ReadLogChunks"]] == [5, 20, 40]
 
 
 async def test_wait_returns_the_outcome(kernel: FakeKernel, client: KernelClient) -> None:

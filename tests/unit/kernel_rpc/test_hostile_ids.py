@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from rpc_world import RUN_ID, World
@@ -33,14 +34,14 @@ def text_fields() -> Iterator[tuple[str, str]]:
 
 async def refusal(world: World, method: str, field: str, value: str) -> grpc.aio.AioRpcError:
     """Return the error of a call that is good but for one field."""
-    request = getattr(kernel, f"{method}Request")()
+    request: Any = message_factory.GetMessageClass(SERVICE.methods_by_name[method].input_type)()
     known = request.DESCRIPTOR.fields_by_name
     if "run_id" in known:
         request.run_id = RUN_ID
     if method == "TriggerRun":
         request.job_id = "job"
-    if field == "kinds":
-        request.kinds.append(value)
+    if hasattr(getattr(request, field), "append"):
+        getattr(request, field).append(value)
     else:
         setattr(request, field, value)
     call: Any = getattr(world.client, method)(request, timeout=10)

@@ -4,63 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import replace
 from types import SimpleNamespace
 
 import grpc
 import pytest
+from rpc_histories import begin, finish
 from rpc_world import RUN_ID, World, eventually, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.letters import LogCodec
-from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_kernel.access.grants import Grant, Target
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
-from nomaflow_kernel.history.records import AttemptRecord, EventRecord, LogChunkRecord
-from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.history.transitions import AppendLog, FinishRun, Notice, OpenAttempt, StartRun
+from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.watching import Watching
 
 CALLER = Caller(principal=OWNER, peer="unix:")
 OTHER = "run_" + "1" * 26
-
-
-def finish(run_id: str = RUN_ID) -> FinishRun:
-    """Return the end of a run."""
-    return FinishRun(run_id=run_id, job_id="job", state=RunState.SUCCEEDED, at_us=2)
-
-
-def chunk(first: int, *texts: str, level: int = 20, broken: bool = False) -> AppendLog:
-    """Return a chunk of lines of the run's only step."""
-    packed = pack_lines([encode_line(level, 1, "l", text) for text in texts])
-    record = LogChunkRecord(
-        run_id=RUN_ID, step="a", attempt=1, first_seq=first, line_count=len(texts), first_at_us=1, last_at_us=1,
-        levels=packed.levels, codec=LogCodec.JSONL_ZLIB if broken else packed.codec,
-        body=b"garbage" if broken else packed.body,
-    )  # fmt: skip
-    return AppendLog(step_index=0, chunk=record)
-
-
-async def begin(world: World) -> None:
-    """Commit a running run with an attempt that may log."""
-    await world.apply(
-        queue_run(),
-        StartRun(run_id=RUN_ID, job_id="job", at_us=1),
-        OpenAttempt(
-            job_id="job",
-            at_us=1,
-            attempt=AttemptRecord(run_id=RUN_ID, step_index=0, step="a", attempt=1, state=AttemptState.PENDING),
-        ),
-    )
-
-
-async def texts(world: World, **query: object) -> list[str]:
-    """Return the text of every line that a query gives."""
-    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, **query), timeout=10)
-    return [line.message.decode() async for block in call for line in block.lines]
 
 
 async def test_a_watcher_that_leaves_is_let_go_within_a_second(world: World) -> None:
@@ -247,83 +209,3 @@ async def test_a_stopping_kernel_ends_watches_so_that_they_resume(world: World) 
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             _ = [item async for item in call]
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-
-
-async def test_logs_are_filtered_and_come_in_bounded_blocks(world: World) -> None:
-    """Logs start after a line, by level, or at the last ones; a message has at most 512 lines."""
-    await begin(world)
-    await world.apply(chunk(1, *[f"l{number}" for number in range(1, 1201)]))
-    await world.apply(chunk(1201, "warned", level=30), chunk(1202, "end"))
-    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
-    blocks = [[line.seq for line in block.lines] async for block in call]
-    assert [seq for block in blocks for seq in block] == list(range(1, 1203))
-    assert max(map(len, blocks)) == 512
-    assert await texts(world, after_seq=1199) == ["l1200", "warned", "end"]
-    assert await texts(world, min_level=30) == ["warned"]
-    assert await texts(world, tail=2) == ["warned", "end"]
-    assert await texts(world, tail=5, min_level=30) == ["warned"]
-    assert await texts(world, step="b") == []
-
-
-async def test_large_lines_do_not_make_large_messages(world: World) -> None:
-    """A block ends at 256 KiB whatever the number of its lines."""
-    await begin(world)
-    await world.apply(chunk(1, *["x" * 60_000] * 30))
-    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
-    sizes = [block.ByteSize() async for block in call]
-    assert max(sizes) < 400_000
-    assert sum(sizes) > 1_800_000
-
-
-async def test_a_chunk_that_cannot_be_read_is_told_and_passed_over(world: World) -> None:
-    """One line says how many are missing; the log continues after them with its own numbers."""
-    await begin(world)
-    await world.apply(chunk(1, "a"), chunk(2, "b", "c", broken=True), chunk(4, "d"))
-    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
-    lines = [(line.seq, line.message.decode()) async for block in call for line in block.lines]
-    assert lines[0] == (1, "a")
-    assert lines[1][0] == 2
-    assert "2 lines cannot be read" in lines[1][1]
-    assert lines[2:] == [(4, "d")]
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        b'[Infinity,1,"a","x"]',
-        b'[1e999,1,"a","x"]',
-        b"[" * 100_000,
-        b'[20,9223372036854775807,"a","x"]',
-        b'[20,-9223372036854775808,"a","x"]',
-        b'[20,1,"a","\\ud800"',
-        b"",
-    ],
-    ids=["infinity", "1e999", "brackets", "late", "early", "cut", "empty"],
-)
-async def test_one_bad_line_is_shown_as_bad_and_the_others_stay_readable(world: World, bad: bytes) -> None:
-    """A host may send anything as a line: what follows it keeps its number and its text, for every reader."""
-    await begin(world)
-    lines = [encode_line(20, 5, "a", "before").strip(), bad, encode_line(20, 7, "a", "after").strip()]
-    whole = chunk(1, "before", "bad", "after")
-    body = b"\n".join(lines) + b"\n"
-    await world.apply(replace(whole, chunk=replace(whole.chunk, body=body, codec=LogCodec.JSONL)))
-    call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
-    read = [line async for block in call for line in block.lines]
-    assert [line.seq for line in read] == [1, 2, 3]
-    assert [line.message for line in read][::2] == [b"before", b"after"]
-    assert read[1].message.startswith(b"this line cannot be read: expected a log line")
-    assert (read[1].logger, read[1].level, read[1].at_us) == ("nomaflow.kernel", 40, 5)
-
-
-async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World) -> None:
-    """The engine wakes followers of the log after its commit, so they need not wait for the next poll."""
-    await begin(world)
-    follower = aiter(world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID, follow=True)))
-    await eventually(lambda: world.feed.watcher_count == 1)
-    for number in range(1, 4):
-        await world.apply(chunk(number, f"l{number}"))
-        world.feed.touch_log(RUN_ID)
-        async with asyncio.timeout(2):
-            assert [line.seq for line in (await anext(follower)).lines] == [number]
-    await world.apply(chunk(4, "last"), finish())
-    assert [line.seq async for block in follower for line in block.lines] == [4]

@@ -16,6 +16,7 @@ from nomaflow_api.v1.letters import (
     VerdictAction,
 )
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, LoadInfo, RefusedLoad
+from nomaflow_kernel.history.port import LogFilter
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import RetryPolicy
 from nomaflow_project.reading.problems import Problem, Severity
@@ -64,7 +65,7 @@ async def test_log_lines_are_numbered_across_steps_and_restarts(rig: Rig) -> Non
     await host.attach(inventory=[held(key, last_seq=2)])
     await host.report(key, log(4), finished(), first_seq=3)
     await host.report((await host.dispatch(2)).attempt_key, started(), log(5), finished())
-    page = await rig.store.log_page(run_id, after_seq=0, limit=10)
+    page = await rig.store.log_page(run_id, LogFilter(), limit=10)
     assert [(chunk.first_seq, chunk.line_count) for chunk in page.chunks] == [(1, 3), (4, 4), (8, 5)]
 
 

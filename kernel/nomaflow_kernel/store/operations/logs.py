@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from dataclasses import fields
+from typing import Any
 
-from nomaflow_kernel.history.port import LogPage
+from sqlalchemy import Connection, Select, func, select
+
+from nomaflow_kernel.history.port import LogFilter, LogHeads, LogPage
+from nomaflow_kernel.history.records import LogHead
 from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks
 
-__all__ = ["log_page"]
+__all__ = ["log_heads", "log_page"]
 
-_HIGHEST_LEVEL_BIT = 6
+_CHUNKS = select(log_chunks)
+# The length of a blob is read from the row's header, on both databases: the body stays on its pages.
+_SIZE = func.length(log_chunks.c.body)
+_HEAD = tuple(field.name for field in fields(LogHead))
+_HEADS = select(*(_SIZE if name == "size_bytes" else log_chunks.c[name] for name in _HEAD))
 
 
 def log_page(
-    connection: Connection, run_id: str, *, after_seq: int, limit: int, step: str = "", min_level: int = 0
+    connection: Connection, run_id: str, filter: LogFilter, *, limit: int, newest_first: bool = False
 ) -> LogPage:
-    """Return chunks with lines after ``after_seq``; a chunk without the step or the level is skipped unread."""
-    of_run = log_chunks.c.run_id == run_id
-    first = (
-        select(func.max(log_chunks.c.first_seq))
-        .where(of_run, log_chunks.c.first_seq <= after_seq + 1)
-        .scalar_subquery()
-    )
-    query = (
-        select(log_chunks)
-        .where(
-            of_run,
-            log_chunks.c.first_seq >= func.coalesce(first, 0),
-            log_chunks.c.first_seq + log_chunks.c.line_count > after_seq + 1,
-        )
-        .order_by(log_chunks.c.first_seq)
-        .limit(limit + 1)
-    )
-    if step:
-        query = query.where(log_chunks.c.step == step)
-    if min_level > 0:
-        query = query.where(log_chunks.c.levels.op("&")(_mask(min_level)) != 0)
+    """Return chunks with lines of a range; a chunk that cannot match is skipped unread."""
+    query = _of_run(_CHUNKS, run_id, filter).limit(limit + 1)
+    query = query.order_by(log_chunks.c.first_seq.desc() if newest_first else log_chunks.c.first_seq)
     found = [CHUNKS.record(row) for row in connection.execute(query)]
     return LogPage(chunks=found[:limit], more=len(found) > limit)
 
 
-def _mask(min_level: int) -> int:
-    """Return the bits of all levels that may include ``min_level`` or higher: bit n is levels 10·n to 10·n+9."""
-    lowest = min(min_level // 10, _HIGHEST_LEVEL_BIT)
-    return sum(1 << bit for bit in range(lowest, _HIGHEST_LEVEL_BIT + 1))
+def log_heads(connection: Connection, run_id: str, filter: LogFilter, *, limit: int) -> LogHeads:
+    """Return the heads of chunks with lines of a range, in order."""
+    query = _of_run(_HEADS, run_id, filter).order_by(log_chunks.c.first_seq).limit(limit + 1)
+    found = [LogHead(**dict(zip(_HEAD, row, strict=True))) for row in connection.execute(query)]
+    return LogHeads(heads=found[:limit], more=len(found) > limit)
+
+
+def _of_run(query: Select[Any], run_id: str, filter: LogFilter) -> Select[Any]:
+    of_run = log_chunks.c.run_id == run_id
+    query = query.where(of_run)
+    if filter.after_seq:
+        # The chunk that holds the next line begins before it: its key is looked up, not searched for.
+        first = (
+            select(func.max(log_chunks.c.first_seq))
+            .where(of_run, log_chunks.c.first_seq <= filter.after_seq + 1)
+            .scalar_subquery()
+        )
+        query = query.where(
+            log_chunks.c.first_seq >= func.coalesce(first, 0),
+            log_chunks.c.first_seq + log_chunks.c.line_count > filter.after_seq + 1,
+        )
+    if filter.before_seq:
+        query = query.where(log_chunks.c.first_seq < filter.before_seq)
+    if filter.step:
+        query = query.where(log_chunks.c.step == filter.step)
+    if filter.attempt:
+        query = query.where(log_chunks.c.attempt == filter.attempt)
+    if filter.levels:
+        query = query.where(log_chunks.c.levels.op("&")(filter.levels) != 0)
+    return query

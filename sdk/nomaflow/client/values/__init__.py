@@ -16,8 +16,9 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, LogLine, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, PrunedView, Triggered, TriggerRefusal
 from nomaflow.client.values.kernel import CallerView, KernelView
+from nomaflow.client.values.logs import LogChunk, LogLine
 from nomaflow.client.values.runs import (
     RUN_TERMINAL,
     AncestorView,
@@ -52,6 +53,7 @@ __all__ = [
     "IssuedToken",
     "JobView",
     "KernelView",
+    "LogChunk",
     "LogLine",
     "PauseView",
     "ProblemView",

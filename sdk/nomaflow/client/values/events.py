@@ -1,17 +1,16 @@
-"""Events, log lines, and the answers to triggers."""
+"""Events, and the answers to triggers."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from nomaflow.client.values.runs import ReasonView
-from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped, iso_micros
+from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
-__all__ = ["EventView", "LogLine", "PrunedView", "TriggerRefusal", "Triggered"]
+__all__ = ["EventView", "PrunedView", "TriggerRefusal", "Triggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,51 +42,6 @@ class PrunedView:
 
     after_seq: int
     through_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line of a run's log.
-
-    :param seq: counts from 1 within the run, without gaps
-    :param at_us: microseconds since the epoch, by the host's clock
-    :param level: the number of the standard levels
-    :param message: text; bytes that are not UTF-8 are lone surrogates (Python's ``surrogateescape``)
-    :param continued: True if the line continues in the next one
-    :param shared: True for output of a shared worker while several attempts ran in it
-    """
-
-    seq: int
-    at_us: int
-    level: int
-    logger: str
-    step: str
-    attempt: int
-    message: str
-    continued: bool = False
-    shared: bool = False
-
-    @property
-    def level_name(self) -> str:
-        """The name of the level, such as ``INFO``."""
-        return logging.getLevelName(self.level)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the line in the shape of docs/cli.md; ``continued`` and ``shared`` appear only if true."""
-        shape: dict[str, Any] = {
-            "seq": self.seq,
-            "ts": iso_micros(self.at_us),
-            "level": self.level_name,
-            "logger": self.logger,
-            "step": self.step,
-            "attempt": self.attempt,
-            "message": self.message,
-        }
-        if self.continued:
-            shape["continued"] = True
-        if self.shared:
-            shape["shared"] = True
-        return shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,138 @@
+"""The client's calls about logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from nomaflow.client import values
+from nomaflow.client.connection import Connection
+from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1 import log_pb2
+from nomaflow_api.v1.message_codec import decode
+
+__all__ = ["LogCalls"]
+
+_SECONDS = 5.0
+
+
+class LogCalls:
+    """Reads logs, as lines or as stored. Every call needs the verb logs."""
+
+    _connection: Connection
+
+    async def read_log_blocks(
+        self,
+        run_id: str,
+        *,
+        follow: bool = False,
+        after_seq: int = 0,
+        before_seq: int = 0,
+        step: str = "",
+        attempt: int = 0,
+        min_level: int = 0,
+        tail: int = 0,
+        limit: int = 0,
+    ) -> AsyncIterator[list[values.LogLine]]:
+        """Yield the log lines of a run in blocks as they arrive; see :meth:`read_logs`."""
+        request = service.ReadLogsRequest(
+            run_id=run_id,
+            after_seq=after_seq,
+            before_seq=before_seq,
+            step=step,
+            attempt=attempt,
+            min_level=min_level,
+            follow=follow,
+            tail=tail,
+            limit=limit,
+        )
+        done = False
+        while not done:
+            # A stream may also end because of its age. This is asked before the stream, so that a run that was over
+            # then had all its lines stored.
+            done = not follow or await self._is_over(run_id)
+            async for message in self._connection.stream("ReadLogs", request):
+                lines = [decode(values.LogLine, line) for line in message.lines if line.seq > request.after_seq]
+                if not lines:
+                    continue
+                request.after_seq, request.tail = lines[-1].seq, 0
+                yield lines
+                if limit:
+                    request.limit -= len(lines)
+                    if not request.limit:
+                        return
+            done = done or await self._is_over(run_id)
+
+    async def read_logs(
+        self,
+        run_id: str,
+        *,
+        follow: bool = False,
+        after_seq: int = 0,
+        before_seq: int = 0,
+        step: str = "",
+        attempt: int = 0,
+        min_level: int = 0,
+        tail: int = 0,
+        limit: int = 0,
+    ) -> AsyncIterator[values.LogLine]:
+        """Yield the log lines of a run in order.
+
+        :param follow: wait for more until the run is terminal and all lines were sent; not with an end or a limit
+        :param after_seq: keeps lines after this one
+        :param before_seq: keeps lines before this one; 0 for no end
+        :param attempt: keeps lines of tries with this number; 0 for all
+        :param min_level: keeps lines of at least that level number
+        :param tail: keeps only the last lines of those stored now, at most 10,000
+        :param limit: ends after so many lines; not with ``tail``
+        """
+        blocks = self.read_log_blocks(
+            run_id,
+            follow=follow,
+            after_seq=after_seq,
+            before_seq=before_seq,
+            step=step,
+            attempt=attempt,
+            min_level=min_level,
+            tail=tail,
+            limit=limit,
+        )
+        async for block in blocks:
+            for line in block:
+                yield line
+
+    async def read_log_chunks(
+        self,
+        run_id: str,
+        *,
+        after_seq: int = 0,
+        before_seq: int = 0,
+        step: str = "",
+        attempt: int = 0,
+        levels: int = 0,
+        without_body: bool = False,
+    ) -> AsyncIterator[list[values.LogChunk]]:
+        """Yield the blocks of a run's log as they are stored, some at a time: to search all of it, or to draw its map.
+
+        :param after_seq: keeps chunks with a line after this one
+        :param before_seq: keeps chunks with a line before this one; 0 for no end
+        :param levels: keeps chunks in which one of these levels occurs: bit n is levels 10·n to 10·n+9; 0 for all
+        :param without_body: leave the lines out
+        """
+        request = log_pb2.ReadLogChunksRequest(
+            run_id=run_id,
+            after_seq=after_seq,
+            before_seq=before_seq,
+            step=step,
+            attempt=attempt,
+            levels=levels,
+            without_body=without_body,
+        )
+        async for message in self._connection.stream("ReadLogChunks", request):
+            chunks = [values.LogChunk.of(chunk) for chunk in message.chunks]
+            if chunks:
+                request.after_seq = max(request.after_seq, chunks[-1].last_seq)
+                yield chunks
+
+    async def _is_over(self, run_id: str) -> bool:
+        reply = await self._connection.call("GetRun", service.GetRunRequest(run_id=run_id), timeout=_SECONDS)
+        return decode(values.RunView, reply.run).terminal
