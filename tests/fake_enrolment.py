@@ -16,6 +16,7 @@ from nomaflow_api.v1.access_service_pb2_grpc import (
     EnrolmentServiceServicer,
     add_EnrolmentServiceServicer_to_server,
 )
+from nomaflow_kernel.network.authority import Authority as KernelAuthority
 
 __all__ = ["FakeEnrolment"]
 
@@ -24,6 +25,7 @@ class FakeEnrolment(EnrolmentServiceServicer):
     """Exchanges a secret once.
 
     :param addresses: what it tells to call from then on
+    :ivar serves: a real kernel's authority, in place of the suite's
     """
 
     def __init__(self, authority: Authority, *, host: str = "demo", addresses: tuple[str, ...] = ()) -> None:
@@ -33,12 +35,13 @@ class FakeEnrolment(EnrolmentServiceServicer):
         self.secrets = {"S3CRET"}
         self.requests: list[pb.EnrolRequest] = []
         self.instead: Callable[[pb.EnrolRequest, Any], Awaitable[pb.EnrolResponse]] | None = None
+        self.serves: KernelAuthority | None = None
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
     async def start(self, *, by: Authority | None = None, port: int = 0, **valid: timedelta) -> FakeEnrolment:
         """Listen, with a certificate of another authority where one is given."""
-        pair = (by or self.authority).issue(f"join{id(self)}", "127.0.0.1", **valid)
+        pair = self.serves or (by or self.authority).issue(f"join{id(self)}", "127.0.0.1", **valid)
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         add_EnrolmentServiceServicer_to_server(self, self._server)
         credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())])
@@ -55,7 +58,7 @@ class FakeEnrolment(EnrolmentServiceServicer):
         """Return a join string for this door."""
         return JoinString(
             at=(f"tls://127.0.0.1:{port or self.port}",),
-            authorities_pem=self.authority.file.read_text(),
+            authorities_pem=self.serves.own_pem if self.serves else self.authority.file.read_text(),
             kind=kind,
             name=name or self.host,
             secret=secret,
@@ -72,10 +75,16 @@ class FakeEnrolment(EnrolmentServiceServicer):
 
     def answer(self, request: pb.EnrolRequest) -> pb.EnrolResponse:
         """Return what a joiner gets."""
+        if self.serves is not None:
+            certificate = self.serves.sign_host(request.csr_pem, self.host).chain_pem
+            return self._answer(certificate, self.serves.authorities_pem)
         certificate = self.authority.sign_host(request.csr_pem, self.host).decode() if request.csr_pem else ""
+        return self._answer(certificate, self.authority.file.read_text())
+
+    def _answer(self, certificate: str, authorities: str) -> pb.EnrolResponse:
         return pb.EnrolResponse(
             certificate_pem=certificate,
-            authorities_pem=self.authority.file.read_text(),
+            authorities_pem=authorities,
             name=self.host,
             addresses=self.addresses,
             token="" if certificate else "nft1.secret",

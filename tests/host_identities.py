@@ -31,7 +31,8 @@ def identity_of(
     facts = read_certificate(chain, host=host, key=request.key)
     return Identity(
         host=host, kernel_id="kernel-1", addresses=addresses, serial=facts.serial, issued_at=facts.issued_at,
-        expires_at=facts.expires_at, joined_with=f"{time.time_ns():x}", key=request.key, certificate=chain,
+        expires_at=facts.expires_at, joined_with=f"{time.time_ns():x}", joined_at=(),
+        joining_authorities="", key=request.key, certificate=chain,
         authorities=trusts or authority.file.read_bytes(),
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ import pytest
 __all__ = ["PACKAGES", "need"]
 
 PACKAGES = {
+    "chromium": "chromium",
     "ip": "iproute2",
     "nsenter": "util-linux",
     "openssl": "openssl",

@@ -42,8 +42,9 @@ APP = typer.Typer(
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("sqlalchemy", "croniter", "alembic", "pydantic"),
+    "alerts": ("apprise", "httpx", "jinja2", "pydantic", "standardwebhooks"),
     "host": ("sqlalchemy", "pydantic", "watchfiles"),
-    "console": ("cryptography", "jinja2", "starlette", "uvicorn"),
+    "console": ("cryptography", "jinja2", "pydantic", "starlette", "uvicorn"),
 }
 """The modules that a part needs and the base installation does not have, by the name of the extra."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_kernel.access.grants import Verb
+from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
@@ -19,30 +19,31 @@ from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelErro
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
-from nomaflow_kernel.rpc.admission import Admission
+from nomaflow_kernel.rpc.admission import Admission, Admitted
+from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
-from nomaflow_kernel.rpc.discretion import run_without_values
+from nomaflow_kernel.rpc.discretion import response_without_values
+from nomaflow_kernel.rpc.event_pages import EventPages
+from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.log_reading import LogCalls
-from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
+from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
-    check_kinds,
     check_run_id,
-    page_start,
+    event_filter,
     pause_record,
     pause_scope,
     person,
     replay_command,
-    run_filter,
     sentence,
     trigger_command,
 )
+from nomaflow_kernel.rpc.run_pages import RunPages
+from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.rpc.watching import Watching, read_run
 
 __all__ = ["KernelIdentity", "KernelService"]
 
-_PAGE_SIZE = 50
-_MAX_PAGE_SIZE = 500
 _MAX_SEQ = 2**53
 _Answer = kernel.TriggerRunResponse | KernelError
 
@@ -62,8 +63,8 @@ class KernelIdentity:
     epoch: int
     store: str
     started_at_us: int
-    lease_seconds: float
-    grace_seconds: float
+    lease_seconds: float = 0.0
+    grace_seconds: float = 0.0
     project: str = ""
     store_id: str = ""
 
@@ -91,8 +92,19 @@ class KernelService:
         self.catalogue_calls = catalogue_calls
         self._identity = identity
         self._guard = guard
-        self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._explain)
-        self.log_calls = LogCalls(store=store, feed=feed)
+        self._sight = RunSight(guard=guard, engine=engine)
+        self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._sight.explain)
+        catalogue = catalogue_calls.catalogue
+        self.parts = (
+            self,
+            catalogue_calls,
+            CallableCalls(catalogue_calls),
+            LogCalls(store=store, feed=feed),
+            RunPages(store=store, catalogue=catalogue, guard=guard, sight=self._sight),
+            EventPages(store=store, guard=guard),
+            FigureCalls(engine=engine, store=store, catalogue=catalogue, clock=clock, guard=guard),
+        )
+        """The objects that together have a method for each rpc."""
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel, and who asks; process and project only to who operates all of it."""
@@ -128,6 +140,9 @@ class KernelService:
                 field="requests",
             )
         answers = await self._answers(request.requests, caller)
+        for answer in answers:
+            if isinstance(answer, kernel.TriggerRunResponse):
+                answer.ClearField("steps")  # a thousand of them would be more than a message holds
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
     async def _answers(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> list[_Answer]:
@@ -147,7 +162,7 @@ class KernelService:
                 answers[index] = error
         validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
         for index, found in zip(examined, validated, strict=True):
-            answers[index] = kernel.TriggerRunResponse(warnings=found) if isinstance(found, tuple) else found
+            answers[index] = _examined(found)
         answers.update(zip(made, await self._start(list(made.values())), strict=True))
         told = [self._told(answers[index], request.job_id, caller) for index, request in enumerate(requests)]
         return self._with_near_ids(told, caller)
@@ -158,8 +173,8 @@ class KernelService:
             return answer
         if isinstance(answer, JobUnavailable):
             return JobUnavailable(answer.job_id, "it has problems, which the grant `logs` shows")
-        if isinstance(answer, kernel.TriggerRunResponse) and answer.warnings:
-            answer.warnings[:] = ["there are warnings, which the grant `logs` shows"]
+        if isinstance(answer, kernel.TriggerRunResponse):
+            response_without_values(answer)
         return answer
 
     def _with_near_ids(self, answers: list[_Answer], caller: Caller) -> list[_Answer]:
@@ -186,27 +201,21 @@ class KernelService:
     async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
         """Start a run from the snapshot of a finished one."""
         command = replay_command(request, caller)
-        (answer,) = await self._start([command])
-        return kernel.ReplayRunResponse(run_id=_accepted(answer).run_id)
+        if request.validate_only:
+            answer = _examined(await self._admission.validate(command))
+        else:
+            (answer,) = await self._start([command])
+        accepted = _accepted(answer)
+        if accepted.warnings or accepted.steps:
+            targets = await self._guard.targets_of_runs([request.run_id])
+            if not caller.principal.may(Verb.LOGS, targets.get(request.run_id, Target())):
+                response_without_values(accepted)
+        return encode(kernel.ReplayRunResponse, accepted)
 
     async def get_run(self, request: kernel.GetRunRequest, caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""
         check_run_id(request.run_id)
         return kernel.GetRunResponse(run=await self._run(request.run_id, caller))
-
-    async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:
-        """Return one page of runs that the caller may read, newest first."""
-        if request.page_size > _MAX_PAGE_SIZE:
-            raise BadRequest(f"page_size is {request.page_size}, expected at most {_MAX_PAGE_SIZE}", field="page_size")
-        page = await self._store.list_runs(
-            replace(run_filter(request), visible=self._guard.visible_runs(caller.principal)),
-            before=page_start(request.page_token),
-            limit=request.page_size or _PAGE_SIZE,
-        )
-        return kernel.ListRunsResponse(
-            runs=[self._shown(run_message(run), caller) for run in page.runs],
-            next_page_token=page.next_before,
-        )
 
     def watch_run(self, request: kernel.WatchRunRequest, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events until it is terminal."""
@@ -219,9 +228,9 @@ class KernelService:
         """Yield all events that the caller may read, endlessly."""
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
-        check_kinds(request.kinds)
+        filter = event_filter(request)
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
-        return self._watching.events(after, tuple(request.kinds), caller)
+        return self._watching.events(after, filter, caller)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""
@@ -231,39 +240,31 @@ class KernelService:
         return kernel.PauseResponse(pause=pause_message(pause))
 
     async def resume(self, request: kernel.ResumeRequest, caller: Caller) -> kernel.ResumeResponse:
-        """End a pause; only the audit says who did."""
-        person(request.by, caller)  # checked here, kept there
+        """End a pause."""
         scope, name = pause_scope(request.job_id, request.host)
-        was_paused = await self._engine.clear_pause(scope, name)
+        was_paused = await self._engine.clear_pause(scope, name, by=person(request.by, caller))
         if not was_paused:
             self.catalogue_calls.check_known(scope, name, caller)
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:
-        return self._shown(run_detail_message(await read_run(self._store, run_id)), caller)
-
-    def _shown(self, run: run_pb2.Run, caller: Caller) -> run_pb2.Run:
-        """Return a run as its caller may see it: who may cancel it need not be allowed to read it."""
-        if not self._guard.sees_run(run.job_id, run.host, caller):
-            return run_pb2.Run(run_id=run.run_id, job_id=run.job_id, state=run.state)
-        if not self._guard.sees_values(run.job_id, run.host, caller):
-            run_without_values(run)
-        return self._explain(run)
-
-    def _explain(self, run: run_pb2.Run) -> run_pb2.Run:
-        """Return the run, with its current reason for waiting if it is not over: only the engine knows it."""
-        if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
-            reason = self._engine.holdup(run.run_id)
-            if reason is not None:
-                run.reason.CopyFrom(encode(run_pb2.Reason, reason))
-        return run
+        return self._sight.shown(run_detail_message(await read_run(self._store, run_id)), caller)
 
 
 def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:
     """Return the answer to a trigger, with the warnings of its admission."""
     if isinstance(outcome, KernelError):
         return outcome
-    return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings))
+    return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings), steps=())
+
+
+def _examined(found: Admitted | KernelError) -> _Answer:
+    """Return the answer to a request that is only validated: its warnings, and what each step would get."""
+    if isinstance(found, KernelError):
+        return found
+    command, warnings = found
+    steps = [] if command.draft is None else planned_values(command.draft)
+    return kernel.TriggerRunResponse(warnings=warnings, steps=steps)
 
 
 def _accepted(answer: _Answer) -> kernel.TriggerRunResponse:

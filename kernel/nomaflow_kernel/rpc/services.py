@@ -23,7 +23,7 @@ def served_services(
     :param access: the parts of AccessService
     """
     services = {
-        KERNEL: methods_of(KERNEL, service, service.catalogue_calls, service.log_calls),
+        KERNEL: methods_of(KERNEL, *service.parts),
         ACCESS: methods_of(ACCESS, *access),
         GATEWAY: methods_of(GATEWAY, gateway, enrolment),
         ENROLMENT: methods_of(ENROLMENT, enrolment),

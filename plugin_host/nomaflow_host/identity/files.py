@@ -32,6 +32,8 @@ class Identity:
     :param serial: the certificate's number, hexadecimal
     :param issued_at: seconds since the epoch; ``expires_at`` likewise
     :param joined_with: SHA-256 of the join string, hexadecimal
+    :param joined_at: of that kernel's joining door, ``tls://HOST:PORT`` each
+    :param joining_authorities: the authorities that vouch for the joining door, PEM; empty if the system knows them
     :param key: PEM; ``certificate``, with those between it and its root, and ``authorities`` likewise
     """
 
@@ -42,6 +44,8 @@ class Identity:
     issued_at: int
     expires_at: int
     joined_with: str
+    joined_at: tuple[str, ...]
+    joining_authorities: str
     key: bytes = field(repr=False)
     certificate: bytes
     authorities: bytes
@@ -85,6 +89,8 @@ class IdentityFolder:
             return Identity(
                 **{name: str(facts[name]) for name in ("host", "kernel_id", "serial", "joined_with")},
                 addresses=tuple(map(str, facts["addresses"])),
+                joined_at=tuple(map(str, facts.get("joined_at", ()))),
+                joining_authorities=str(facts.get("joining_authorities", "")),
                 issued_at=int(facts["issued_at"]),
                 expires_at=int(facts["expires_at"]),
                 key=(self.folder / _KEY).read_bytes(),

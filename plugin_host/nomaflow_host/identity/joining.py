@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from nomaflow.client import ClientError, KernelUnreachable, NotTrusted
-from nomaflow_api.join_string import JoinString, JoinStringError
+from nomaflow_api.addresses import host_and_port
+from nomaflow_api.join_string import JoinString, JoinStringError, certificates_in
 from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.identity.requests import read_certificate, signing_request
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, NotJoined
@@ -53,7 +56,8 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
 
     :param host: the host's configured name
     :return: whether the string was used now
-    :raises NotJoined: if the names differ or the kernel does not take the string; an identity from before stays
+    :raises NotJoined: if the names differ, the kernel does not take the string, or it is another kernel than the one
+        that this host has joined; an identity from before stays
     :raises StateUnwritable: if the identity cannot be kept
     """
     if join.name != host:
@@ -63,21 +67,30 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
             f"or ask for a string for {host!r}: nomaflow token create --host {host}",
         )
     used = hashlib.sha256(join.encode().encode()).hexdigest()
-    if folder.exists and (before := _identity(folder)) is not None and before.joined_with == used:
+    before = _identity(folder) if folder.exists else None
+    if before is not None and before.joined_with == used:
         _log.info("this host has joined with that string already; its certificate is %s", before.serial)
         return False
     request = signing_request(host)
     try:
-        from nomaflow.client.enrolment import enrol
+        from nomaflow.client.enrolment import NotThatKernel, enrol
 
-        enrolled = await enrol(join, csr_pem=request.csr)
+        # A string is trusted by a host that has no kernel yet. One that has goes by what it knows.
+        known = before is None or _knows(before, join)
+        trusted = join if known or before is None else replace(join, authorities_pem=before.authorities.decode())
+        enrolled = await enrol(trusted, csr_pem=request.csr)
     except ClientError as error:
+        if before is not None and not known and isinstance(error, NotThatKernel):
+            raise _other_kernel(before, folder, "nothing was said to it") from None
         passes = isinstance(error, KernelUnreachable) and not isinstance(error, NotTrusted)
         raise NotJoined(error.message, fix=error.fix, exit_code=EX_TEMPFAIL if passes else EX_CONFIG) from None
     certificate = enrolled.certificate_pem.encode()
     facts = read_certificate(certificate, host=host, key=request.key)
     if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:
         raise NotJoined("the kernel has sent no authority that vouches for it")
+    # Under the same authorities it is the same kernel, also after a restore, which gives its history another id.
+    if before is not None and not known and enrolled.kernel_id != before.kernel_id:
+        raise _other_kernel(before, folder, "the string is used up")
     identity = Identity(
         host=host,
         kernel_id=enrolled.kernel_id,
@@ -86,6 +99,8 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         issued_at=facts.issued_at,
         expires_at=facts.expires_at,
         joined_with=used,
+        joined_at=join.at,
+        joining_authorities=join.authorities_pem,
         key=request.key,
         certificate=certificate,
         authorities=enrolled.authorities_pem.encode(),
@@ -93,6 +108,30 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
     folder.write(identity)
     _log.info("joined the kernel at %s as host %s, certificate %s", ", ".join(identity.addresses), host, facts.serial)
     return True
+
+
+def _knows(before: Identity, join: JoinString) -> bool:
+    """Return whether a host trusts already what a string asks it to trust.
+
+    Of a string without authorities, whose door is vouched for by those of the system, these are its hosts' names.
+    """
+    authorities = certificates_in(join.authorities_pem)
+    if not authorities:
+        return not before.joining_authorities and _hosts(join.at) <= _hosts(before.joined_at)
+    return authorities <= certificates_in(before.authorities.decode()) | certificates_in(before.joining_authorities)
+
+
+def _hosts(addresses: Iterable[str]) -> set[str]:
+    return {found[0] for found in map(host_and_port, addresses) if found is not None}
+
+
+def _other_kernel(before: Identity, folder: IdentityFolder, what_became: str) -> NotJoined:
+    return NotJoined(
+        "this join string is of another kernel than the one that this host has joined, at "
+        f"{', '.join(before.addresses)}; {what_became}",
+        fix=f"ask for a string of that kernel; to leave it for another: stop this host, remove {folder.folder}, and "
+        "join with a new string",
+    )
 
 
 def _identity(folder: IdentityFolder) -> Identity | None:

@@ -5,72 +5,96 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nomaflow_api import event_loop
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
+if TYPE_CHECKING:
+    from nomaflow_console.settings import ConsoleSettings
+
 __all__ = ["main"]
+
+_EX_CONFIG = 78
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the console, or print a login link; return the exit code."""
     keep_memory_private()
-    options = _parser().parse_args(arguments)
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # they must not end it during its start
+        signal.signal(number, lambda *_: None)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    from nomaflow_console.settings import EX_CONFIG, ConsoleSettings, SettingsRefused
-
-    settings = ConsoleSettings(
-        project=options.project.absolute(), listen=options.listen, address=options.address, origin=options.origin
-    )
     try:
-        if options.action == "link":
-            return _print_link(settings)
-        from nomaflow_console.serving import serve
+        from nomaflow_console.settings import FLAGS, SettingsRefused, read_settings
 
-        set_up_logging(level="INFO", form="text")
-        return event_loop.run(serve(settings))
-    except SettingsRefused as error:
-        write_error(f"nomaflow console: {error}")
-        return error.exit_code
+        options = vars(_parser(FLAGS).parse_args(arguments))
+        flags = {flag: options[flag.replace("-", "_")] for flag, _ in FLAGS}
+        try:
+            settings = read_settings(options["project"], flags, os.environ)
+            return _print_link(settings) if options["action"] == "link" else _serve(settings)
+        except SettingsRefused as error:
+            write_error(f"nomaflow console: {error}")
+            return error.exit_code
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
         write_error(f"nomaflow console: {error.name!r} is not installed; pip install 'nomaflow[console]'")
-        return EX_CONFIG
+        return _EX_CONFIG
     except KeyboardInterrupt:
         return 130
 
 
-def _print_link(settings: object) -> int:
+def _serve(settings: ConsoleSettings) -> int:
+    from nomaflow_console.serving import serve
+
+    set_up_logging(level=settings.log_level, form=settings.log_format)
+    return event_loop.run(serve(settings, os.environ))
+
+
+def _print_link(settings: ConsoleSettings) -> int:
+    """Print a link that logs in once, within ten minutes."""
     from nomaflow_console.access.links import make_code
     from nomaflow_console.access.secret import ConsoleSecret
-    from nomaflow_console.settings import ConsoleSettings, SettingsRefused
+    from nomaflow_console.settings import SettingsRefused
 
-    assert isinstance(settings, ConsoleSettings)
     try:
-        url = (settings.state_folder / "console").read_text(encoding="utf-8").strip()
-    except OSError:
+        url, pid = (settings.state_folder / "console").read_text(encoding="utf-8").split()
+        os.kill(int(pid), 0)
+    except (OSError, ValueError):
         raise SettingsRefused(
             f"no console runs in {str(settings.project)!r}", fix="start one with: nomaflow up, or: nomaflow console"
         ) from None
-    code = make_code(ConsoleSecret.of(settings.state_folder), getpass.getuser())
+    code = make_code(ConsoleSecret.of(settings.state_folder), _maker())
     sys.stdout.write(f"{url}/login#{code}\n")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _maker() -> str:
+    """Return the name of the person who makes a link."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this uid
+        return f"uid {os.getuid()}"
+
+
+def _parser(flags: object) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nomaflow console",
-        description="Run the console, the web page of a project's kernel; `nomaflow console link` prints a login link.",
+        description="Run the console, the web page of a project's kernel. `nomaflow console link DIR` prints a link "
+        "that logs in.",
+        epilog="`nomaflow console DIR` is short for `nomaflow console --project DIR`.",
+        allow_abbrev=False,
     )
-    parser.add_argument("action", nargs="?", choices=("serve", "link"), default="serve")
+    parser.add_argument("action", nargs="?", choices=("serve", "link"), default="serve", help=argparse.SUPPRESS)
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
-    parser.add_argument("--listen", default="", metavar="ADDRESS", help="127.0.0.1:PORT or unix:PATH")
-    parser.add_argument("--address", default="", metavar="ADDRESS", help="the kernel's; default: the project's own")
-    parser.add_argument("--origin", default="", metavar="URL", help="where browsers see it behind a proxy")
+    assert isinstance(flags, tuple)
+    for flag, text in flags:
+        variable = "NOMAFLOW_CONSOLE_" + flag.replace("-", "_").upper()
+        parser.add_argument(f"--{flag}", default="", metavar="VALUE", help=f"{text} [{variable}]")
     return parser
 
 

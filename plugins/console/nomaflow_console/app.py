@@ -8,21 +8,23 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from nomaflow_console.access.gate import Gate
 from nomaflow_console.access.links import LoginLinks
 from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Sessions
+from nomaflow_console.answering import Answering
 from nomaflow_console.assets import serve_asset
 from nomaflow_console.kernel.calls import Kernels
 from nomaflow_console.live import Streams
 from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
-from nomaflow_console.problems import PROBLEMS
+from nomaflow_console.problems import refusal
 from nomaflow_console.settings import ConsoleSettings
 
 __all__ = ["Console", "build_app"]
@@ -54,27 +56,21 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
         await kernels.close()
 
     routes = [*ALL_ROUTES, Route("/live", live), Route("/static/{digest}/{path:path}", serve_asset)]
-    app = Starlette(routes=routes, lifespan=life, exception_handlers=PROBLEMS)
-    app.add_middleware(WithStatus, kernels=kernels)
-    app.state.kernels, app.state.sessions = kernels, sessions
+    app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: raised})
+    app.add_middleware(Answering, kernels=kernels)
+    app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
-    return Console(gate=Gate(app, origins=origins, sessions=sessions), streams=streams)
+    return Console(
+        gate=Gate(app, origins=origins, sessions=sessions, refusal=refusal, user_header=settings.user_header),
+        streams=streams,
+    )
 
 
-class WithStatus:
-    """Gives each page of a session the line about the kernel."""
-
-    def __init__(self, app: ASGIApp, *, kernels: Kernels) -> None:
-        self._app = app
-        self._kernels = kernels
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        session = scope.get("state", {}).get("session")
-        if scope["type"] == "http" and session is not None and not scope["path"].startswith("/static/"):
-            scope["state"]["kernel"] = await self._kernels.principal(session.token).status()
-        await self._app(scope, receive, send)
+async def raised(request: Request, error: Exception) -> Response:
+    """Let an unknown address be answered like every other error."""
+    del request
+    raise error
 
 
 async def live(request: Request) -> Response:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from nomaflow.client import (
     ClientError,
@@ -20,9 +20,12 @@ from nomaflow.client import (
     Refused,
     Unauthenticated,
 )
-from nomaflow_console.rendering import page
+from nomaflow_api.near_names import near_names
+from nomaflow_console.access import csrf
+from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.rendering import NAVIGATION, page
 
-__all__ = ["PROBLEMS", "problem"]
+__all__ = ["Problem", "answer", "of_error", "refusal"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,45 +37,118 @@ _STATUS: Mapping[type[ClientError], int] = {
     Unauthenticated: 401,
     KernelUnreachable: 503,
 }
+_TITLES = {401: "Not logged in", 403: "Not permitted", 404: "Not found", 503: "The kernel does not answer"}
+_SHOWN = 200
 
 
-def problem(
-    request: Request, status: int, message: str, *, title: str, fix: str = "", near: tuple[tuple[str, str], ...] = (),
-    reason: str = "",
-) -> Response:  # fmt: skip
-    """Return the page of a problem; JSON if the address ends with ``.json``.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """What to say of a request that was not done.
 
+    :param reason: stable, for programs
+    :param fix: the way out
     :param near: name and address of what was probably meant
+    :param again: the label of a button that sends the same form again; empty for none
     """
-    if request.url.path.endswith(".json"):
-        return JSONResponse({"error": {"reason": reason, "message": message, "fix": fix}}, status_code=status)
-    return page(request, "error.html", status=status, title=title, message=message, fix=fix, near=near)
+
+    status: int
+    message: str
+    reason: str
+    title: str = ""
+    fix: str = ""
+    near: tuple[tuple[str, str], ...] = ()
+    again: str = ""
 
 
-async def _of_kernel(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ClientError)
-    status = next((number for kind, number in _STATUS.items() if isinstance(error, kind)), 502)
-    title = {404: "Not found", 503: "The kernel does not answer", 403: "Not permitted"}.get(status, "Refused")
-    return problem(request, status, error.message, title=title, fix=error.fix, reason=error.reason)
+def answer(request: Request, problem: Problem) -> Response:
+    """Return a problem as a page; as JSON where the address ends with ``.json``, as text for a stream."""
+    path = request.url.path
+    if path.endswith(".json"):
+        told = {"reason": problem.reason, "message": problem.message, "fix": problem.fix}
+        return JSONResponse({"error": told}, status_code=problem.status)
+    if path == "/live" or path.startswith("/static/"):
+        return PlainTextResponse(problem.message + "\n", status_code=problem.status)
+    form = getattr(request.state, "form", None)
+    kept = [(name, value) for name, value in form.multi_items() if name != csrf.FIELD] if form is not None else []
+    return page(
+        request,
+        "error.html",
+        status=problem.status,
+        title=problem.title or _TITLES.get(problem.status, "Refused"),
+        message=problem.message,
+        fix=problem.fix,
+        near=problem.near,
+        again=problem.again if form is not None else "",
+        kept=kept,
+        sent_csrf=form.get(csrf.FIELD, "") if form is not None else "",
+        reload_when_back=problem.status == 503 and form is None,
+    )
 
 
-async def _of_address(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    title = "Not found" if error.status_code == 404 else "Refused"
-    message = f"there is no page {request.url.path!r}" if error.status_code == 404 else error.detail
-    return problem(request, error.status_code, message, title=title, reason="UNKNOWN_PAGE")
+def refusal(request: Request, status: int, message: str) -> Response:
+    """Return the answer to a request that was refused before any page saw it; the values of its form are kept."""
+    if status == 401:
+        fix = "log in in another tab and come back: what you sent is kept here"
+        again, reason = "Send again", "SESSION_OVER"
+    elif getattr(request.state, "may_repeat", False):
+        fix, again, reason = "look at it once more, and send it again", "Send again", "CSRF"
+    else:
+        fix, again, reason = "", "", "REFUSED"
+    title = "Your session is over" if status == 401 else ""
+    return answer(request, Problem(status=status, message=message, reason=reason, fix=fix, again=again, title=title))
 
 
-async def _of_console(request: Request, error: Exception) -> Response:
+async def of_error(request: Request, error: Exception) -> Response:
+    """Return the answer for an error that left a page."""
+    if isinstance(error, HTTPException):
+        return answer(request, _of_address(request, error))
+    if isinstance(error, ClientError):
+        return answer(request, await _of_kernel(request, error))
+    if isinstance(error, TimeoutError):
+        late = Problem(
+            status=503, message="the kernel did not answer in time", reason="DEADLINE_EXCEEDED", again="Try again"
+        )
+        return answer(request, late)
     number = secrets.token_hex(4)
-    _log.error("error %s at %s", number, request.url.path, exc_info=error)
-    message = f"the console met an error, {number}; its log has the cause under that number"
-    return problem(request, 500, message, title="An error of the console", reason="INTERNAL")
+    _log.error("error %s at %s %s", number, request.method, request.url.path[:_SHOWN], exc_info=error)
+    message = f"the console met an error, {number}"
+    fix = "its log has the cause under that number: .nomaflow/console.log of the project, or the journal"
+    return answer(
+        request, Problem(status=500, message=message, reason="INTERNAL", fix=fix, title="An error of the console")
+    )
 
 
-PROBLEMS: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
-    ClientError: _of_kernel,
-    HTTPException: _of_address,
-    Exception: _of_console,
-}
-"""What answers where a page raises an error."""
+async def _of_kernel(request: Request, error: ClientError) -> Problem:
+    status = next((number for kind, number in _STATUS.items() if isinstance(error, kind)), 502)
+    near = await _near(request) if status == 404 else ()
+    again = "Try again" if status == 503 else ""
+    fix = "it is tried again; this page opens by itself as soon as there is an answer" if status == 503 else error.fix
+    return Problem(status=status, message=error.message, reason=error.reason, fix=fix, near=near, again=again)
+
+
+def _of_address(request: Request, error: HTTPException) -> Problem:
+    if error.status_code != 404:
+        return Problem(status=error.status_code, message=error.detail, reason="REFUSED")
+    path = request.url.path[:_SHOWN]
+    known = {address: name for name, address in (*NAVIGATION, ("Kernel", "/kernel"), ("Jobs", "/jobs"))}
+    near = tuple((known[address], "/" if address == "/jobs" else address) for address in near_names(path, known))
+    return Problem(status=404, message=f"there is no page {path!r}", reason="UNKNOWN_PAGE", near=near)
+
+
+async def _near(request: Request) -> tuple[tuple[str, str], ...]:
+    """Return the jobs or hosts with names like the unknown one of an address."""
+    asked = request.path_params
+    try:
+        if "job_id" in asked:
+            jobs = await kernel_of(request).list_jobs()
+            return _links("/jobs/", asked["job_id"], (job.job_id for job in jobs.jobs))
+        if "name" in asked:
+            hosts = await kernel_of(request).list_hosts()
+            return _links("/hosts/", asked["name"], (host.name for host in hosts))
+    except ClientError:
+        pass  # the answer is a 404 anyway
+    return ()
+
+
+def _links(place: str, name: str, known: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((each, place + each) for each in near_names(name.removesuffix(".json"), known))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import signal
 import socket
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -18,53 +22,103 @@ from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.app import build_app
 from nomaflow_console.live import Streams
 from nomaflow_console.settings import EX_TEMPFAIL, ConsoleSettings, SettingsRefused
+from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["DEFAULT_PORT", "Place", "serve"]
+__all__ = ["DEFAULT_PORT", "Place", "listen", "serve", "told_address"]
 
 _log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7434
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-"""The last one says that the process that has started this one is gone."""
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 _IGNORED = (signal.SIGHUP, signal.SIGUSR1)
 """``nomaflow up`` passes them on to kernel and host."""
+_ORPHANED = signal.SIGUSR2
+"""Says, once or often, that the process that has started this one is gone."""
+_PROBE_SECONDS = 2.0
+_DRAIN_SECONDS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a console listens, and the address at which a browser sees it."""
+    """Where a console listens.
+
+    :param port: None for a Unix socket
+    :param url: the address that a browser opens, without a path
+    """
 
     listener: socket.socket
     port: int | None
     url: str
 
 
-async def serve(settings: ConsoleSettings) -> int:
+def told_address(settings: ConsoleSettings) -> Path:
+    """Return the file in which a running console says where it is."""
+    return settings.state_folder / "console"
+
+
+async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code.
 
+    :param environ: the variables of the service manager are taken out
     :raises SettingsRefused: if it cannot listen, or its settings cannot be used
     """
+    manager = ServiceManager.of(environ)
     secret = ConsoleSecret.of(settings.state_folder)
     place = listen(settings, secret)
-    told = settings.state_folder / "console"
-    origins = Origins.of(id=secret.id, port=place.port, secure=settings.secure, origin=settings.origin)
+    origins = Origins.of(
+        id=secret.id, port=place.port, secure=settings.secure, origin=settings.origin, host=_host(settings)
+    )
     app = build_app(settings, secret=secret, origins=origins)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",
-        http="h11", loop="asyncio", timeout_graceful_shutdown=2, proxy_headers=False, forwarded_allow_ips="",
-        ssl_certfile=str(settings.tls_cert) if settings.tls_cert else None,
-        ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
-    )  # fmt: skip
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server = _Server(config, app.streams)
-    told.write_text(place.url + "\n", encoding="utf-8")
-    _log.info("console at %s", place.url)
+    server = _Server(_config(app, settings), app.streams)
+    _tell(settings, place)
+    _log.info("the console is at %s; `nomaflow console link` prints a link that logs in", place.url)
+    manager.ready(f"at {place.url}")
     try:
         await server.serve(sockets=[place.listener])
     finally:
-        if told.exists() and told.read_text(encoding="utf-8").strip() == place.url:
-            told.unlink()
+        manager.stopping("stopped")
+        _forget(settings, place)
     return 0
+
+
+def _tell(settings: ConsoleSettings, place: Place) -> None:
+    """Say in a file, which is whole as soon as it is there, where the console is and which process it is."""
+    told = told_address(settings)
+    fresh = told.with_name(f".{told.name}.{os.getpid()}")
+    fresh.write_text(f"{place.url}\n{os.getpid()}\n", encoding="utf-8")
+    fresh.replace(told)
+
+
+def _forget(settings: ConsoleSettings, place: Place) -> None:
+    """Remove what says where the console was, unless another one has begun since."""
+    told = told_address(settings)
+    with contextlib.suppress(OSError):
+        if told.read_text(encoding="utf-8").split() == [place.url, str(os.getpid())]:
+            told.unlink()
+        if place.port is None:
+            Path(settings.listen.removeprefix("unix:")).unlink()
+
+
+def _config(app: object, settings: ConsoleSettings) -> uvicorn.Config:
+    """Return uvicorn's settings.
+
+    :raises SettingsRefused: if certificate and key do not go together
+    """
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",  # type: ignore[arg-type]  # an ASGI application
+        http="h11", ws="none", timeout_graceful_shutdown=_DRAIN_SECONDS, proxy_headers=False,
+        timeout_keep_alive=15, h11_max_incomplete_event_size=64 * 1024, limit_concurrency=1_000,
+        ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key and str(settings.tls_key),
+    )  # fmt: skip
+    try:
+        config.load()
+    except OSError as error:  # also ssl.SSLError
+        raise SettingsRefused(
+            f"the console's certificate {str(settings.tls_cert)!r} cannot be used: {error}",
+            fix="correct tls_cert and tls_key",
+        ) from None
+    return config
 
 
 class _Server(uvicorn.Server):
@@ -82,10 +136,14 @@ class _Server(uvicorn.Server):
             loop.add_signal_handler(number, self._ask_to_stop)
         for number in _IGNORED:
             loop.add_signal_handler(number, lambda: None)
+        loop.add_signal_handler(_ORPHANED, self._orphaned)
         yield
 
     def _ask_to_stop(self) -> None:
         self.force_exit = self.should_exit  # somebody asks again
+        self.should_exit = True
+
+    def _orphaned(self) -> None:
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -94,29 +152,83 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
-    """Return where the console listens.
+def _host(settings: ConsoleSettings) -> str:
+    """Return the host of the address that the settings name; empty for none, and for every address of the machine."""
+    host = "" if settings.listen.startswith("unix:") else settings.listen.rpartition(":")[0]
+    return "" if host in ("0.0.0.0", "[::]") else host  # noqa: S104  # nothing is bound here
 
-    :raises SettingsRefused: if the address is malformed or taken
+
+def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
+    """Return where the console listens: where the settings say, else where it was, else at a free port.
+
+    :raises SettingsRefused: if the address is taken, or cannot be listened on
     """
-    if settings.listen.startswith("unix:"):
-        path = Path(settings.listen.removeprefix("unix:"))
-        path.unlink(missing_ok=True)
-        made = socket.socket(socket.AF_UNIX)
-        made.bind(str(path))
-        path.chmod(0o600)
-        return Place(listener=made, port=None, url=settings.origin or f"unix:{path}")
-    host, _, number = (settings.listen or f"127.0.0.1:{DEFAULT_PORT}").rpartition(":")
-    try:
-        made = socket.create_server((host, int(number)))
-    except OSError as error:
-        if settings.listen:
-            raise SettingsRefused(
-                f"the console cannot listen at {settings.listen!r}: {error.strerror}",
-                fix="name another address: --listen 127.0.0.1:0 takes a free port",
-                exit_code=EX_TEMPFAIL,
-            ) from None
-        made = socket.create_server((host, 0))
-    port = made.getsockname()[1]
     scheme = "https" if settings.secure else "http"
-    return Place(listener=made, port=port, url=settings.origin or f"{scheme}://{secret.id}.localhost:{port}")
+    if settings.listen.startswith("unix:"):
+        listener = _unix_listener(Path(settings.listen.removeprefix("unix:")))
+        url = settings.origin or f"{scheme}://{secret.id}.localhost:{DEFAULT_PORT}"
+        return Place(listener=listener, port=None, url=url)
+    if settings.listen:
+        host, _, number = settings.listen.rpartition(":")
+        try:
+            listener = _tcp_listener(host.strip("[]"), int(number))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            raise SettingsRefused(
+                f"the console cannot listen at {settings.listen}: {(error.strerror or str(error)).lower()}",
+                fix="name another address, such as --listen 127.0.0.1:0 for a free port",
+                **({"exit_code": EX_TEMPFAIL} if taken else {}),
+            ) from None
+    else:
+        listener = _first_free(settings)
+    port = int(listener.getsockname()[1])
+    name = _host(settings) if settings.tls_cert and _host(settings) else f"{secret.id}.localhost"
+    return Place(listener=listener, port=port, url=settings.origin or f"{scheme}://{name}:{port}")
+
+
+def _first_free(settings: ConsoleSettings) -> socket.socket:
+    """Listen on loopback: at the port of before, so that open pages go on, else the usual one, else a free one."""
+    try:
+        before = urlsplit(told_address(settings).read_text(encoding="utf-8").split()[0]).port
+    except (OSError, ValueError, IndexError):
+        before = None
+    for port in (before or DEFAULT_PORT, DEFAULT_PORT):
+        with contextlib.suppress(OSError):
+            return _tcp_listener("127.0.0.1", port)
+    return _tcp_listener("127.0.0.1", 0)
+
+
+def _tcp_listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=256)
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    """Listen on a Unix socket, in place of one on which nobody answers.
+
+    :raises SettingsRefused: if somebody answers, another file is there, or it cannot be made
+    """
+    try:
+        if path.is_socket():
+            _refuse_answered(path)
+            path.unlink()
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.bind(str(path))
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP)  # a proxy may be of the folder's group
+        made.listen(256)
+    except OSError as error:
+        raise SettingsRefused(
+            f"the console cannot listen at {str(path)!r}: {(error.strerror or str(error)).lower()}",
+            fix="name a socket in a folder that this user can write to",
+        ) from None
+    return made
+
+
+def _refuse_answered(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        with contextlib.suppress(ConnectionRefusedError):
+            probe.connect(str(path))
+            raise SettingsRefused(
+                f"another process listens at {str(path)!r}", fix="name another socket", exit_code=EX_TEMPFAIL
+            )

@@ -16,7 +16,7 @@ from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub
 from nomaflow_api.v1.call_errors import read_details
 
-__all__ = ["Enrolled", "JoinRefused", "enrol"]
+__all__ = ["Enrolled", "JoinRefused", "NotThatKernel", "enrol"]
 
 _OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
@@ -31,6 +31,10 @@ class JoinRefused(Refused):
     """Raised when the kernel does not take the secret of a join string. It says nothing about the cause."""
 
     default_reason = "JOIN_REFUSED"
+
+
+class NotThatKernel(NotTrusted):
+    """Raised when another server than the kernel of a join string listens at its address. Nothing was said to it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +62,8 @@ async def enrol(join: JoinString, *, csr_pem: str = "", seconds: float = 20.0) -
 
     :param csr_pem: a host's signing request, PEM
     :param seconds: time limit at each of the string's addresses
-    :raises NotTrusted: if the server is not the one that the string is for
+    :raises NotThatKernel: if the server is not the one that the string is for
+    :raises NotTrusted: if its certificate is right, and does not count now or for that address
     :raises JoinRefused: if the string was used up, has expired, was withdrawn or changed
     :raises ReplyTimeout: if the answer got lost: the string may be used up
     :raises KernelUnreachable: if no kernel answers; the string is as good as before
@@ -128,7 +133,7 @@ def _stranger(untrusted: NotTrusted, address: str, again: str) -> NotTrusted:
     """Return the error about a server that has not proved itself; one about clocks or names stays as it is."""
     if untrusted.message.startswith("the certificate of the kernel"):
         return untrusted
-    return NotTrusted(
+    return NotThatKernel(
         f"what listens at {address.removeprefix('tls://')} is not the kernel that made this join string; "
         "nothing was said to it",
         fix="if the kernel's authority was replaced, or the string changed on its way, ask for another, "

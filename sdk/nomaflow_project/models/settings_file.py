@@ -11,11 +11,11 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
+from nomaflow_project.models.console_section import ConsoleSection
 from nomaflow_project.reading.keys import Entry, key, seconds
-from nomaflow_project.reading.names import HOST_NAME
+from nomaflow_project.reading.names import HOST_NAME, LogLevel
 
 __all__ = [
     "AccessSection",
@@ -277,6 +277,6 @@ class SettingsFile(Entry):
     host: HostSection = key(HostSection, "The plugin host.")
     access: AccessSection = key(AccessSection, "Who may do what.")
     jobs: PathSection = key(PathSection, "Where the jobs are: `jobs.toml`.")
-    console: dict[str, Any] = key(dict, "The web console's own settings.")
+    console: ConsoleSection = key(ConsoleSection, "The console, the web page.")
     alerts: AlertsSection = key(AlertsSection, "Who is told when something goes wrong.")
     connectors: PathSection = key(PathSection, "Where the connectors are: `connectors.toml`.")

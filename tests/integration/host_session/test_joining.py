@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,9 +19,11 @@ from fake_gateway import FakeGateway
 
 from certificate_authority import Authority
 from fake_enrolment import FakeEnrolment
+from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_host.identity import IdentityFolder, join_kernel, read_join_string
 from nomaflow_host.process.errors import NotJoined
+from nomaflow_kernel.network.authority import Authority as KernelAuthority
 from real_system import launch
 
 
@@ -88,6 +92,100 @@ async def test_a_second_join_replaces_the_identity_once_it_is_whole(
     door.secrets.add("again")
     await join(door.string(secret="again"), folder, tmp_path)
     assert folder.read().key != before.key
+
+
+async def test_a_string_of_another_kernel_does_not_replace_the_identity(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """Of other authorities, of the own one beside another, of those that the system knows: the secret is not said."""
+    await join(door.string(), folder, tmp_path)
+    before = folder.read()
+    (tmp_path / "other").mkdir()
+    other = await FakeEnrolment(Authority(tmp_path / "other")).start()
+    foreign = JoinString.decode(other.string())
+    both = dataclasses.replace(
+        foreign, authorities_pem=door.authority.file.read_text() + other.authority.file.read_text()
+    )
+    for string in (foreign, both, dataclasses.replace(foreign, authorities_pem="")):
+        error = await refusal(string.encode(), folder, tmp_path)
+        assert "is of another kernel than the one that this host has joined" in error.problem
+        assert str(folder.folder) in error.fix
+        assert error.exit_code == 78
+    assert other.requests == []
+    assert folder.read() == before
+    shutil.rmtree(folder.folder)
+    await join(other.string(), folder, tmp_path)
+    assert folder.read().authorities != before.authorities
+    await other.stop()
+
+
+async def test_an_authority_that_is_new_to_the_host_counts_for_its_own_kernel_only(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """The old authority may have vouched for several kernels: the id decides. A restore may change it."""
+    kept = KernelAuthority(tmp_path / "pki", names=("127.0.0.1",))
+    door.serves = kept
+    await door.stop()
+    await door.start()
+    await join(door.string(), folder, tmp_path)
+    before = folder.read()
+
+    async def another(request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
+        answer = door.answer(request)
+        answer.kernel_id = "kernel-2"
+        return answer
+
+    door.instead = another
+    kept.replace()
+    await door.stop()
+    await door.start()
+    error = await refusal(door.string(secret="again"), folder, tmp_path)
+    assert "is of another kernel than the one that this host has joined" in error.problem
+    assert "the string is used up" in error.problem
+    assert error.exit_code == 78
+    assert folder.read() == before
+    folder.write(dataclasses.replace(before, authorities=kept.authorities_pem.encode()))
+    await join(door.string(secret="again"), folder, tmp_path)
+    assert folder.read().kernel_id == "kernel-2"
+
+
+@pytest.mark.parametrize("renewed", [True, False], ids=["renewed-since", "knows-the-old-one-only"])
+async def test_a_host_joins_again_after_the_authority_was_replaced(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path, renewed: bool
+) -> None:
+    """A string names the new authority only. The old one vouches for it, whether or not the host has heard of it."""
+    kept = KernelAuthority(tmp_path / "pki", names=("127.0.0.1",))
+    door.serves = kept
+    await door.stop()
+    await door.start()
+    await join(door.string(), folder, tmp_path)
+    before = folder.read()
+    kept.replace()
+    if renewed:
+        folder.write(dataclasses.replace(before, authorities=kept.authorities_pem.encode()))
+    await door.stop()
+    await door.start()
+    door.secrets.add("again")
+    await join(door.string(secret="again"), folder, tmp_path)
+    assert folder.read().authorities == kept.authorities_pem.encode()
+    assert folder.read().serial != before.serial
+
+
+async def test_a_host_joins_again_through_a_door_of_a_given_certificate(
+    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+) -> None:
+    """The joining door may have a certificate of the operator's, whose authority vouches for no host."""
+    (tmp_path / "operator").mkdir()
+    operator = Authority(tmp_path / "operator")
+    await door.stop()
+    await door.start(by=operator)
+    for secret in ("S3CRET", "again"):
+        door.secrets.add(secret)
+        string = JoinString.decode(door.string(secret=secret))
+        string = dataclasses.replace(string, authorities_pem=operator.file.read_text())
+        await join(string.encode(), folder, tmp_path)
+    assert folder.read().authorities == door.authority.file.read_bytes()
+    assert len(door.requests) == 2
 
 
 async def test_the_string_must_be_for_this_host(door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path) -> None:

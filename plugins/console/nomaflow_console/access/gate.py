@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 from urllib.parse import parse_qsl, quote
 
@@ -20,6 +21,7 @@ __all__ = ["MOST_BYTES", "Gate"]
 
 MOST_BYTES = 512 * 1024
 _MOST_FIELDS = 5_000
+_LONGEST_NAME = 128
 _READS = ("GET", "HEAD")
 _OPEN = ("/login", "/static/")
 """What needs no session."""
@@ -42,12 +44,13 @@ class Gate:
     """The checks of each request; see docs/console.md, Security."""
 
     def __init__(
-        self, app: ASGIApp, *, origins: Origins, sessions: Sessions, refusal: _Refusals = plain_refusal,
-    ) -> None:  # fmt: skip
+        self, app: ASGIApp, *, origins: Origins, sessions: Sessions, refusal: _Refusals, user_header: str = ""
+    ) -> None:
         self._app = app
         self._origins = origins
         self._sessions = sessions
         self._refusal = refusal
+        self._user_header = user_header
         self._headers = security_headers(secure=sessions.secure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,8 +59,13 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        scope.setdefault("state", {})["session"] = session = self._sessions.read(headers)
-        cookie = self._sessions.set_cookie(session) if session and self._sessions.wants_renewal(session) else ""
+        session = self._sessions.read(headers)
+        renews = session is not None and scope["path"] != "/live" and self._sessions.wants_renewal(session)
+        cookie = self._sessions.set_cookie(session) if session is not None and renews else ""
+        named = headers.get(self._user_header, "").strip()[:_LONGEST_NAME] if self._user_header else ""
+        if session is not None and named:
+            session = replace(session, name=named)
+        scope.setdefault("state", {})["session"] = session
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -81,7 +89,7 @@ class Gate:
         """Return the answer to a request that goes no further; None if it does."""
         path = request.url.path
         if not self._origins.knows_host(headers.get("host", "")):
-            return self._refusal(request, 403, "this console does not answer at that host name")
+            return plain_refusal(request, 403, "this console does not answer at that host name; see docs/console.md")
         is_read = request.method in _READS
         if not is_read:
             if not self._origins.allows_change(headers):
@@ -96,7 +104,8 @@ class Gate:
             return self._without_session(request, is_read=is_read)
         given = "" if is_read else request.state.form.get(csrf.FIELD, "") or headers.get(csrf.HEADER, "")
         if not is_read and not csrf.is_genuine(session, given):
-            return self._refusal(request, 403, "this form does not carry the token of your session")
+            request.state.may_repeat = True  # it comes from a page of ours, of somebody else's session
+            return self._refusal(request, 403, "this form was made in another session")
         return None
 
     def _without_session(self, request: Request, *, is_read: bool) -> Response:

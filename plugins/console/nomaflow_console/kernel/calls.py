@@ -94,6 +94,18 @@ class Kernels:
             self._known[token] = Principal(self._source(token), self._settings)
         return self._known[token]
 
+    async def name_of(self, token: str) -> str:
+        """Return the name of the user or service whose token it is.
+
+        :raises ClientError: if the kernel does not take it, or is away
+        """
+        client = KernelClient(
+            self._source(token), ca=self._settings.ca, connect_seconds=PAGE_SECONDS, retry_seconds=PAGE_SECONDS
+        )
+        async with client:
+            caller = (await client.get_kernel()).caller
+        return caller.name if caller is not None else "token"
+
     def _source(self, token: str | None) -> AddressSource:
         own = self._settings.kernel
         return own if token is None else FixedAddress.of(own.addresses(), token=token)

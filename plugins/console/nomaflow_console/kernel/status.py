@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from nomaflow.client.values import HostView, KernelView
+from nomaflow.client.values import CallerView, HostView, KernelView
 
 __all__ = ["KernelStatus"]
 
@@ -18,6 +19,7 @@ class KernelStatus:
     :param away_since: since when no kernel answers; None if it answers
     :param alerts: the number of hosts that need a person
     :param last_event_seq: the newest event, read before everything else of a page
+    :param caller: who the session is to the kernel; None if that is unknown
     """
 
     version: str = ""
@@ -30,6 +32,15 @@ class KernelStatus:
     hosts_all: int = 0
     alerts: int = 0
     last_event_seq: int = 0
+    caller: CallerView | None = None
+
+    def may(self, verb: str, **of: Any) -> bool:
+        """Return whether a button should be offered: the kernel decides, and this only hides what it would refuse.
+
+        :param verb: of docs/access.md, such as ``operate``
+        :param of: ``job_id``, ``host`` and ``tags`` of what it is about
+        """
+        return self.caller is None or self.caller.may(verb, **of)
 
     @property
     def shown(self) -> tuple[object, ...]:
@@ -50,6 +61,7 @@ class KernelStatus:
             hosts_all=len(hosts),
             alerts=sum(_needs_a_look(host) for host in hosts),
             last_event_seq=kernel.last_event_seq,
+            caller=kernel.caller,
         )
 
 

@@ -1,15 +1,98 @@
-"""The page of one host, and its actions."""
+"""The page of one host: its instances, their workers, what is wrong with its code, its callables; and its actions."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from rapidfuzz import process
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client import NotFound
+from nomaflow.client.values import EventView, HostView
+from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.live.encoding import parts_html
+from nomaflow_console.live.views import LiveView, ServerEvent
+from nomaflow_console.pages.hosts import HEARD_SECONDS
+from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views.hosts import Load, load_of_outcome
 
-__all__ = ["ROUTES"]
+__all__ = ["LIVE", "ROUTES"]
 
+
+async def _host(request: Request) -> HostView:
+    name, hosts = request.path_params["name"], await kernel_of(request).list_hosts()
+    found = next((host for host in hosts if host.name == name), None)
+    if found is not None:
+        return found
+    near = [match for match, _, _ in process.extract(name, [host.name for host in hosts], limit=3, score_cutoff=60)]
+    fix = f"did you mean {' or '.join(near)}?" if near else "the page Hosts lists all that have ever attached"
+    raise NotFound(f"there is no host {name!r}", reason="UNKNOWN_HOST", fix=fix)
+
+
+async def _top(request: Request) -> dict[str, Any]:
+    """Return what the live part of the page shows."""
+    kernel = kernel_of(request)
+    about, host, catalogue = await asyncio.gather(kernel.get_kernel(), _host(request), kernel.list_jobs())
+    return {"about": about, "host": host, "catalogue": catalogue, "loads": ()}
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    return await _page(request, ())
+
+
+async def _page(request: Request, loads: Sequence[Load], *, status: int = 200) -> Response:
+    top = await _top(request)
+    name = top["host"].name
+    context = {**top, "loads": loads or top["loads"], "callables": (), "modules": (), "step_types": ()}
+    return page(request, "host.html", title=f"Host {name}", status=status, live="host", **context)
+
+
+async def as_json(request: Request) -> Response:
+    """Return the host as ``nomaflow hosts -o json`` has it."""
+    return JSONResponse((await _host(request)).to_json())
+
+
+async def reload(request: Request) -> Response:
+    """Load the host's code anew, and show what each instance did."""
+    name = request.path_params["name"]
+    outcomes = await kernel_of(request).reload_host(name, force=request.state.form.get("force", "") == "1")
+    loads = [load_of_outcome(outcome) for outcome in outcomes]
+    return await _page(request, loads, status=200 if all(load.accepted for load in loads) else 409)
+
+
+async def forget(request: Request) -> Response:
+    """Forget the host, and show the others."""
+    await kernel_of(request).forget_host(request.path_params["name"])
+    return RedirectResponse("/hosts", status_code=303)
+
+
+class HostPage:
+    """The live part of the page: all but the callables."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True for events of hosts, jobs and pauses."""
+        return event.kind.startswith(("host.", "pause.", "job."))
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the top of the page."""
+        return {"host-top": fragment(request, "parts/host_top.html", **await _top(request))}
+
+    async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
+        """Yield the top of the page now and then: a heartbeat is no event."""
+        while True:
+            await asyncio.sleep(HEARD_SECONDS)
+            yield ServerEvent(data=parts_html(await self.parts(request)))
+
+
+LIVE: Mapping[str, LiveView] = {"host": HostPage()}
 ROUTES = [
-    Route("/hosts/{name}", placeholder),
-    Route("/hosts/{name}/reload", placeholder, methods=["POST"]),
-    Route("/hosts/{name}/forget", placeholder, methods=["POST"]),
+    Route("/hosts/{name}.json", as_json),
+    Route("/hosts/{name}", show),
+    Route("/hosts/{name}/reload", reload, methods=["POST"]),
+    Route("/hosts/{name}/forget", forget, methods=["POST"]),
 ]

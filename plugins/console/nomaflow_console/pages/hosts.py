@@ -1,13 +1,60 @@
-"""The page of all hosts."""
+"""The page of all hosts: who is attached, silent, outdated or broken."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client.values import EventView
+from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.live.encoding import parts_html
+from nomaflow_console.live.views import LiveView, ServerEvent
+from nomaflow_console.rendering import fragment, page
 
-__all__ = ["ROUTES"]
+__all__ = ["HEARD_SECONDS", "LIVE", "ROUTES"]
 
-ROUTES = [
-    Route("/hosts", placeholder),
-]
+HEARD_SECONDS = 5.0
+"""How often a page of hosts looks again: a heartbeat is no event."""
+
+
+async def _context(request: Request) -> dict[str, Any]:
+    kernel = kernel_of(request)
+    about, hosts, catalogue = await asyncio.gather(kernel.get_kernel(), kernel.list_hosts(), kernel.list_jobs())
+    return {"about": about, "hosts": hosts, "catalogue": catalogue}
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    return page(request, "hosts.html", title="Hosts", live="hosts", **await _context(request))
+
+
+async def as_json(request: Request) -> Response:
+    """Return the hosts in the shape of ``nomaflow hosts -o json``."""
+    return JSONResponse([host.to_json() for host in await kernel_of(request).list_hosts()])
+
+
+class HostsView:
+    """The live part of the page: the list."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True for events of hosts and pauses."""
+        return event.kind.startswith(("host.", "pause.", "job.changed"))
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the list."""
+        return {"hosts-list": fragment(request, "parts/hosts_list.html", **await _context(request))}
+
+    async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
+        """Yield the list now and then."""
+        while True:
+            await asyncio.sleep(HEARD_SECONDS)
+            yield ServerEvent(data=parts_html(await self.parts(request)))
+
+
+LIVE: Mapping[str, LiveView] = {"hosts": HostsView()}
+ROUTES = [Route("/hosts", show), Route("/hosts.json", as_json)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
 from nomaflow.client.values.authority import AuthorityView
+from nomaflow.client.values.callables import CallablesView, CallableView, ModuleView, ParameterView, StepTypeView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
     FireView,
@@ -16,7 +17,17 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, PrunedView, Replayed, Triggered, TriggerRefusal
+from nomaflow.client.values.figures import (
+    EventPageView,
+    FirePageView,
+    FrequentScheduleView,
+    JobStatsView,
+    ListedFireView,
+    RecentRunView,
+    RunCountView,
+    RunPageView,
+)
 from nomaflow.client.values.kernel import CallerView, KernelView
 from nomaflow.client.values.logs import LogChunk, LogLine
 from nomaflow.client.values.runs import (
@@ -27,7 +38,10 @@ from nomaflow.client.values.runs import (
     FoldView,
     ProgressView,
     ReasonView,
+    RunRequestView,
     RunView,
+    StepSwitchView,
+    StepValuesView,
     StepView,
     TriggerView,
 )
@@ -41,28 +55,45 @@ __all__ = [
     "AuditRowView",
     "AuditVerdictView",
     "AuthorityView",
+    "CallableView",
+    "CallablesView",
     "CallerView",
     "CancelView",
     "CatalogueView",
     "CertificateView",
+    "EventPageView",
     "EventView",
+    "FirePageView",
     "FireView",
     "FoldView",
+    "FrequentScheduleView",
     "HostView",
     "InstanceView",
     "IssuedToken",
+    "JobStatsView",
     "JobView",
     "KernelView",
+    "ListedFireView",
     "LogChunk",
     "LogLine",
+    "ModuleView",
+    "ParameterView",
     "PauseView",
     "ProblemView",
     "ProgressView",
     "PrunedView",
     "ReasonView",
+    "RecentRunView",
     "RefusedLoadView",
     "ReloadView",
+    "Replayed",
+    "RunCountView",
+    "RunPageView",
+    "RunRequestView",
     "RunView",
+    "StepSwitchView",
+    "StepTypeView",
+    "StepValuesView",
     "StepView",
     "TokenView",
     "TriggerRefusal",

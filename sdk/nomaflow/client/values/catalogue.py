@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from nomaflow.client.values.runs import RunView
-from nomaflow.client.values.shapes import HIDDEN, NullableText, Shaped
+from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, Shaped
 
 __all__ = [
     "CatalogueView",
@@ -115,12 +115,20 @@ class CatalogueView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerView(Shaped):
-    """One worker process; ``kind`` is ``shared`` or ``exclusive``."""
+    """One worker process; ``kind`` is ``shared`` or ``exclusive``.
+
+    :param attempt_keys: the attempts that it runs, at most 100
+    :param rss_bytes: resident size; 0 if not measured
+    :param started_at: by the host's clock
+    """
 
     pid: int
     kind: str
     generation: int = 0
     running: int = 0
+    attempt_keys: tuple[str, ...] = ()
+    rss_bytes: NullableCount = 0
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +151,15 @@ class RefusedLoadView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceView(Shaped):
-    """One process of a host. ``state`` is ATTACHED, LOADING, UNREACHABLE, DRAINING or DETACHED."""
+    """One process of a host. ``state`` is ATTACHED, LOADING, UNREACHABLE, DRAINING or DETACHED.
+
+    :param unreachable_since: when its lease ran out; None while it is heard
+    :param lost_at: when its attempts may be declared LOST if it stays silent; None while it is heard
+    :param clock_offset_us: how far its clock is ahead of the kernel's, in microseconds
+    :param python: version of its Python
+    :param drain_deadline: when it cancels what still runs; None unless it is draining
+    :param newer_files: files that changed after they were loaded, at most 20
+    """
 
     incarnation: str
     state: str
@@ -164,6 +180,12 @@ class InstanceView(Shaped):
     isolation_mechanism: str = ""
     saturated: bool = False
     refused_load: RefusedLoadView | None = None
+    unreachable_since: datetime | None = None
+    lost_at: datetime | None = None
+    clock_offset_us: int = 0
+    python: NullableText = ""
+    drain_deadline: datetime | None = None
+    newer_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from nomaflow.client.values.runs import ReasonView
+from nomaflow.client.values.runs import ReasonView, StepValuesView
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
-__all__ = ["EventView", "PrunedView", "TriggerRefusal", "Triggered"]
+__all__ = ["EventView", "PrunedView", "Replayed", "TriggerRefusal", "Triggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +20,7 @@ class EventView(Shaped):
     :param seq: store-wide, rising in commit order; a watch resumes after any
     :param run_state: the run's state after a ``run.*`` event, else empty
     :param attempt_state: the attempt's state after an ``attempt.*`` event, else empty
+    :param by: who asked for it; empty if nobody did
     """
 
     seq: int
@@ -33,6 +34,7 @@ class EventView(Shaped):
     attempt_state: NullableText = ""
     reason: ReasonView | None = None
     host: NullableText = ""
+    by: NullableText = ""
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,13 +48,27 @@ class PrunedView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triggered:
-    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED if the overlap policy said so."""
+    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED if the overlap policy said so.
+
+    :param steps: for an order that was only validated: what each step that would run gets, merged from all layers
+    """
 
     run_id: str
     deduplicated: bool = False
     state: str = "QUEUED"
     reason: ReasonView | None = None
     warnings: tuple[str, ...] = ()
+    steps: tuple[StepValuesView, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replayed:
+    """The answer to an accepted replay; ``run_id`` is empty, and ``steps`` are set, if it was only validated."""
+
+    run_id: str
+    deduplicated: bool = False
+    warnings: tuple[str, ...] = ()
+    steps: tuple[StepValuesView, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,200 @@
+"""How hosts and their instances look: sign, word, and the sentences that say what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from nomaflow.client.values import HostView, InstanceView, JobView, ReloadView
+from nomaflow_console.views.sentences import counted, line
+from nomaflow_console.views.states import StateSign
+
+__all__ = [
+    "Load",
+    "Note",
+    "host_notes",
+    "host_sign",
+    "instance_notes",
+    "instance_sign",
+    "load_of_event",
+    "load_of_outcome",
+    "words",
+]
+
+_SIGNS: Mapping[str, StateSign] = {
+    "ATTACHED": StateSign(sign="✓", word="attached", css="ok"),
+    "LOADING": StateSign(sign="◔", word="loading", css="waits"),
+    "UNREACHABLE": StateSign(sign="◔", word="silent", css="waits"),
+    "DRAINING": StateSign(sign="◑", word="draining", css="stopping"),
+    "DETACHED": StateSign(sign="○", word="left", css="off"),
+}
+_BROKEN = StateSign(sign="✕", word="problems", css="failed")
+_OUTDATED = StateSign(sign="▲", word="outdated", css="warning")
+_STATE_UNKNOWN = StateSign(sign="·", word="", css="unknown")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """Something about a host that a person should know.
+
+    :param kind: empty for an error, else ``warning`` or ``note``
+    :param fix: the way out; empty if none is needed
+    """
+
+    text: str
+    kind: str = "warning"
+    fix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """The outcome of the newest load of a host's code, from its event."""
+
+    accepted: bool
+    at: Any
+    by: str
+    generation: int
+    message: str = ""
+    jobs: int = 0
+    callables: int = 0
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    problems: tuple[Mapping[str, Any], ...] = ()
+
+
+def short_id(incarnation: str) -> str:
+    """Return the first characters of an instance's id, which tell instances apart."""
+    return incarnation.removeprefix("inc_")[:6]
+
+
+def size(count: float) -> str:
+    """Return a number of bytes: ``412 MiB``, ``3.1 GiB``, ``0 B``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} GiB"
+
+
+def instance_sign(instance: InstanceView) -> StateSign:
+    """Return how an instance looks."""
+    return _SIGNS.get(instance.state, _STATE_UNKNOWN)
+
+
+def host_sign(host: HostView) -> StateSign:
+    """Return how a host looks: its state, or what is wrong with its code."""
+    if host.state != "ATTACHED":
+        return _SIGNS.get(host.state, _STATE_UNKNOWN)
+    if any(problem.severity == "error" for problem in host.problems) or host.refused_load is not None:
+        return _BROKEN
+    return _OUTDATED if any(instance.code_newer for instance in host.instances) else _SIGNS[host.state]
+
+
+def host_notes(host: HostView, jobs: int) -> Iterator[Note]:
+    """Yield what a person should know of a host as a whole.
+
+    :param jobs: the number of job ids that it owns
+    """
+    if host.state == "DETACHED":
+        yield Note(text=f"left, and owns {counted(jobs, 'job id')}", kind="note", fix="start it, or forget it")
+    if host.queued and host.state != "ATTACHED":
+        yield Note(text=f"{counted(host.queued, 'run waits', 'runs wait')} for it", fix="start the host")
+
+
+def instance_notes(instance: InstanceView) -> Iterator[Note]:
+    """Yield what a person should know of an instance."""
+    if instance.refused_load is not None:
+        refused = line(instance.refused_load.summary)
+        yield Note(text=f"refused a load: {refused}", kind="", fix="mend the file, then reload")
+    elif instance.code_newer:
+        yield Note(text=f"code on disk is newer than generation {instance.generation}", fix="reload")
+    if instance.saturated:
+        full = f"takes no new work: its spill file is full ({size(instance.spilled_bytes)})"
+        yield Note(text=full, fix="it goes on when the kernel has taken its reports")
+    elif instance.spilled_bytes:
+        yield Note(text=f"{size(instance.spilled_bytes)} of reports wait in its spill file", kind="note")
+
+
+def exclusive_running(instance: InstanceView) -> int:
+    """Return how many of an instance's attempts have a worker of their own."""
+    return sum(worker.running for worker in instance.workers if worker.kind == "exclusive")
+
+
+def load_of_event(event: Any) -> Load:
+    """Return the outcome that a ``host.reloaded`` or ``host.reload_refused`` event tells."""
+    data = event.data
+    return Load(
+        accepted=event.kind == "host.reloaded",
+        at=event.at,
+        by=getattr(event, "by", ""),
+        generation=int(data.get("generation", 0)),
+        message=str(data.get("message", "")),
+        jobs=int(data.get("jobs", 0)),
+        callables=int(data.get("callables", 0)),
+        added=tuple(data.get("added_job_ids", ())),
+        removed=tuple(data.get("removed_job_ids", ())),
+        stopped=tuple(data.get("stopped_schedules", ())),
+        problems=tuple(data.get("problems", ())),
+    )
+
+
+def load_of_outcome(outcome: ReloadView) -> Load:
+    """Return the outcome that the answer to a reload tells."""
+    return Load(
+        accepted=outcome.accepted,
+        at=None,
+        by="",
+        generation=outcome.generation,
+        message=outcome.message,
+        jobs=outcome.jobs,
+        callables=outcome.callables,
+        added=outcome.added_job_ids,
+        removed=outcome.removed_job_ids,
+        stopped=outcome.stopped_schedules,
+        problems=tuple(problem.to_json() for problem in outcome.problems),
+    )
+
+
+def owned(jobs: tuple[JobView, ...], host: str) -> list[JobView]:
+    """Return the jobs whose ids belong to a host."""
+    return [job for job in jobs if job.owner == host]
+
+
+def share(start: datetime | None, end: datetime | None, now: datetime) -> float:
+    """Return how much of a time span is over, from 0 to 1."""
+    if start is None or end is None or end <= start:
+        return 0.0
+    return min(max((now - start) / (end - start), 0.0), 1.0)
+
+
+def attempt_link(key: str) -> Markup:
+    """Return a link to the attempt that a key names: ``run/step/attempt``."""
+    run_id, _, rest = key.partition("/")
+    step, _, attempt = rest.rpartition("/")
+    target = f"/runs/{quote(run_id)}?step={quote(step)}&try={quote(attempt)}"
+    return Markup('<a href="{}">{}, try {}</a> <span class="quiet">…{}</span>').format(
+        target, step, attempt, run_id[-4:]
+    )
+
+
+def words() -> dict[str, Any]:
+    """Return what templates call."""
+    return {
+        "attempt_link": attempt_link,
+        "exclusive_running": exclusive_running,
+        "host_notes": host_notes,
+        "host_sign": host_sign,
+        "instance_notes": instance_notes,
+        "instance_sign": instance_sign,
+        "owned": owned,
+        "share": share,
+        "short_id": short_id,
+        "size": size,
+    }

@@ -1,0 +1,73 @@
+"""What every page owes a person: it can be read, reached and used, in each light and at each size."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from browser_tabs import DESK, PHONE, Tabs, axe_findings
+
+PAGES = ["/", "/runs", "/schedule", "/hosts", "/hosts/demo", "/activity", "/kernel"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+async def test_axe_finds_nothing_wrong(tabs: Tabs, path: str, theme: Literal["light", "dark"]) -> None:
+    """No page has what axe calls a fault, in light and in dark, wide and narrow."""
+    page = await tabs.open(path, theme=theme)
+    assert await axe_findings(page) == []
+    await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    assert await axe_findings(page) == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_phone_shows_the_whole_page(tabs: Tabs, path: str) -> None:
+    """At 360 px nothing sticks out to the side."""
+    page = await tabs.open(path, size=PHONE)
+    width = await page.evaluate("document.documentElement.scrollWidth")
+    assert width <= PHONE[0]
+
+
+async def test_the_keys_lead_to_the_pages_and_the_help(tabs: Tabs) -> None:
+    """g and a letter open a page, ? the help, / the search; while one types they are letters."""
+    page = await tabs.open("/hosts", size=DESK)
+    for letter, path in [("s", "/schedule"), ("a", "/activity"), ("r", "/runs"), ("j", "/"), ("h", "/hosts")]:
+        await page.keyboard.press("g")
+        await page.keyboard.press(letter)
+        await page.wait_for_url(tabs.console.url + path)
+    await page.keyboard.press("?")
+    assert await page.locator("dialog#help").is_visible()
+    await page.keyboard.press("Escape")
+    assert not await page.locator("dialog#help").is_visible()
+    await page.keyboard.press("/")
+    await page.keyboard.type("g h?")
+    assert await page.locator("#find").input_value() == "g h?"
+    assert not await page.locator("dialog#help").is_visible()
+
+
+async def test_the_choice_of_light_and_dark_stays(tabs: Tabs) -> None:
+    """Dark stays dark on the next page, whatever the system says, with a script and without."""
+    for scripts in (True, False):
+        page = await tabs.open("/kernel", scripts=scripts)
+        await page.locator("summary[aria-label='Light or dark']").click()
+        await page.get_by_role("button", name="Dark").click()
+        await page.goto(tabs.console.url + "/hosts")
+        body = await page.evaluate("getComputedStyle(document.body).backgroundColor") if scripts else ""
+        assert await page.locator("html").get_attribute("data-theme") == "dark"
+        assert not scripts or body == "rgb(14, 17, 22)"
+
+
+async def test_a_time_says_the_other_zones_and_its_age(tabs: Tabs) -> None:
+    """Pointing at a time shows it in three zones, with its age; so does reaching it by Tab."""
+    page = await tabs.open("/kernel", zone="Asia/Tokyo")
+    time = page.locator("time[tabindex]").first
+    await time.hover()
+    tip = page.get_by_role("tooltip")
+    assert "JST" in await tip.inner_text()
+    assert "UTC" in await tip.inner_text()
+    assert "age" in await tip.inner_text()
+    await page.mouse.move(0, 0)
+    await time.focus()
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Shift+Tab")
+    assert await page.get_by_role("tooltip").is_visible()
