@@ -5,49 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
+from nomaflow.client.values import CallableView, ParameterView
 from nomaflow_console.forms.merging import Place, Wanted
 from nomaflow_console.forms.parsing import ABSENT, Kind, KindName, kind_of, to_text
 
-__all__ = ["Field", "Form", "Layers", "Signature", "SignatureParameter", "StepPart", "build_form"]
+__all__ = ["Field", "Form", "Layers", "StepPart", "build_form"]
 
 _LONG = 60
 """The characters from which a text has a field of several lines."""
-
-
-class SignatureParameter(Protocol):
-    """One parameter of a callable, as a ``ParameterView`` has it."""
-
-    name: str
-    required: bool
-    annotation: str
-    doc: str
-    injected: bool
-
-    @property
-    def default(self) -> Any:
-        """The default; not to be read unless ``has_default``."""
-
-    @property
-    def has_default(self) -> bool:
-        """True if there is a default that JSON can hold."""
-
-    @property
-    def schema(self) -> Mapping[str, Any] | None:
-        """The JSON schema of its annotation."""
-
-
-class Signature(Protocol):
-    """One callable, as a ``CallableView`` has it."""
-
-    reference: str
-    doc: str
-    accepts_any_keyword: bool
-
-    @property
-    def parameters(self) -> Sequence[SignatureParameter]:
-        """The parameters, in order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +26,7 @@ class Field:
     :param shown: True if the field begins with that value as its text, not as its placeholder
     :param annotation: the type as the author wrote it
     :param secret: True if the value is shown to nobody
+    :param default_text: the default of the signature as Python writes it
     """
 
     place: Place
@@ -70,6 +38,7 @@ class Field:
     annotation: str = ""
     doc: str = ""
     secret: bool = False
+    default_text: str = ""
 
     @property
     def name(self) -> str:
@@ -81,7 +50,12 @@ class Field:
         """The value in effect, as text for a placeholder."""
         if self.secret:
             return "secret, kept as it is"
-        return to_text(self.now, self.kind)
+        return to_text(self.now, self.kind) or self.default_text
+
+    @property
+    def hint_label(self) -> str:
+        """The value in effect as the label of a choice."""
+        return self.now if self.kind.name is KindName.CHOICE and isinstance(self.now, str) else self.hint
 
     @property
     def type_text(self) -> str:
@@ -213,7 +187,7 @@ def _first(key: str, layers: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[A
     return next(((layer[key], origin) for layer, origin in layers if key in layer), (ABSENT, ""))
 
 
-def build_form(layers: Layers, signatures: Mapping[str, Signature], base: Wanted) -> Form:
+def build_form(layers: Layers, signatures: Mapping[str, CallableView], base: Wanted) -> Form:
     """Return the form of a job.
 
     :param signatures: the callables that are known, by reference: a job whose host is away has fields too, for the
@@ -236,7 +210,7 @@ def build_form(layers: Layers, signatures: Mapping[str, Signature], base: Wanted
     return Form(params=tuple(params), steps=tuple(parts))
 
 
-def _parameters(step: Mapping[str, Any], signatures: Mapping[str, Signature]) -> list[SignatureParameter]:
+def _parameters(step: Mapping[str, Any], signatures: Mapping[str, CallableView]) -> list[ParameterView]:
     signature = signatures.get(str(step.get("callable", "")))
     return [each for each in signature.parameters if not each.injected] if signature is not None else []
 
@@ -244,7 +218,7 @@ def _parameters(step: Mapping[str, Any], signatures: Mapping[str, Signature]) ->
 def _step_part(
     step: Mapping[str, Any],
     layers: Layers,
-    signatures: Mapping[str, Signature],
+    signatures: Mapping[str, CallableView],
     base: Wanted,
     secret: frozenset[str],
 ) -> StepPart:
@@ -269,7 +243,7 @@ def _step_part(
 def _step_fields(
     step: Mapping[str, Any],
     layers: Layers,
-    parameters: Sequence[SignatureParameter],
+    parameters: Sequence[ParameterView],
     base: Wanted,
     secret: frozenset[str],
 ) -> Iterator[Field]:
@@ -294,18 +268,20 @@ def _step_fields(
         yield _field(place, now, origin, known.get(key), shown=shown, secret=key in secret)
 
 
-def _field(
-    place: Place, now: Any, origin: str, parameter: SignatureParameter | None, *, shown: bool, secret: bool
-) -> Field:
+def _field(place: Place, now: Any, origin: str, parameter: ParameterView | None, *, shown: bool, secret: bool) -> Field:
     schema = parameter.schema if parameter is not None else None
-    if now is ABSENT and parameter is not None and parameter.has_default:
-        now, origin = parameter.default, "default"
+    default_text = ""
+    if now is ABSENT and parameter is not None and parameter.default_text:
+        default_text, origin = parameter.default_text, "default"
+        # A default that JSON cannot hold is shown as the author wrote it.
+        now = parameter.default if parameter.default is not None or default_text == "None" else ABSENT
     kind = kind_of(schema, now)
     return Field(
         place=place,
         kind=kind,
         now=ABSENT if secret else now,
         origin="" if secret else origin,
+        default_text="" if secret else default_text,
         shown=shown and origin != "default" and now is not ABSENT and not secret,
         required=parameter is not None and parameter.required and now is ABSENT and not secret,
         annotation=parameter.annotation if parameter is not None else "",

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, KernelUnreachable
+from nomaflow.client import ClientError, KernelUnreachable, ReplayOrder
 from nomaflow.client.values import RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.pages.targets import target_of
@@ -125,11 +124,14 @@ async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request
         if act.startswith("cancel"):
             await kernel.cancel(run.run_id, why=why.strip())
             return _Outcome(run=run)
-        started: Any = await kernel.replay(
-            run.run_id, from_failed_step=run.state in ("FAILED", "CANCELED") and run.started_at is not None,
-            request_id=f"{request_id[:32]}.{run.run_id}",
-        )  # fmt: skip
-        return _Outcome(run=run, new_run=started if isinstance(started, str) else started.run_id)
+        started = await kernel.replay_run(
+            ReplayOrder(
+                run_id=run.run_id,
+                from_failed_step=run.state in ("FAILED", "CANCELED") and run.started_at is not None,
+                request_id=f"{request_id[:32]}.{run.run_id}",
+            )
+        )
+        return _Outcome(run=run, new_run=started.run_id)
     except KernelUnreachable as error:
         return _Outcome(run=run, problem=f"{error.message}; it may have been done all the same")
     except ClientError as error:

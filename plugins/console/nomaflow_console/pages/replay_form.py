@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable, NotFound
+from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable, NotFound, ReplayOrder
 from nomaflow.client.requests import new_request_id
-from nomaflow.client.values import JobView, RunView, StepView, Triggered
+from nomaflow.client.values import JobView, RunView, StepView
 from nomaflow_console.forms.commands import replay_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
@@ -40,7 +40,7 @@ class _Replayed:
     def definition(self, options: Options) -> Mapping[str, Any]:
         """Return the definition that the replay runs: that of then, or today's."""
         now = self.job.definition if self.job is not None else None
-        then = getattr(self.run, "definition", None)
+        then = self.run.definition
         return (now if options.current_definition else then) or now or then or {}
 
     def layers(self, options: Options) -> Layers:
@@ -98,7 +98,7 @@ async def send(request: Request) -> Response:
     if not reading:
         return _page(request, replayed, state, status=400)
     try:
-        started = await _start(kernel, replayed, state)
+        started = await kernel.replay_run(_order(replayed, state))
     except KernelUnreachable as error:
         return _page(request, replayed, with_refusal(state, error), status=503)
     except ClientError as error:
@@ -107,28 +107,32 @@ async def send(request: Request) -> Response:
     return started_page(request, replayed.run.job_id, started, seen=sent.get("seen", ""))
 
 
-async def _start(kernel: KernelCalls, replayed: _Replayed, state: FormState, *, checks: bool = False) -> Triggered:
+def _order(replayed: _Replayed, state: FormState, *, validate_only: bool = False) -> ReplayOrder:
     wanted, options = state.reading.wanted, state.options
-    run_id = await kernel.replay(
-        replayed.run.run_id,
+    return ReplayOrder(
+        run_id=replayed.run.run_id,
         from_step="" if options.start == "failed" else options.start,
         from_failed_step=options.start == "failed",
         params=wanted.params,
         op_kwargs=wanted.op_kwargs,
+        steps=wanted.steps,
+        log_level=options.log_level,
         request_id=state.request_id,
+        allow_overlap=options.allow_overlap,
+        current_definition=options.current_definition,
+        validate_only=validate_only,
     )
-    return Triggered(run_id=run_id)
 
 
 async def _checked(
     kernel: KernelCalls, replayed: _Replayed, state: FormState, *, tells_problems: bool = True
 ) -> FormState:
     """Have the kernel check a form."""
-    if (not state.reading and tells_problems) or not replayed.run.terminal or True:
+    if (not state.reading and tells_problems) or _cannot(replayed.run):
         return state
     try:
         async with asyncio.timeout(5):
-            answer = await _start(kernel, replayed, state, checks=True)
+            answer = await kernel.replay_run(_order(replayed, state, validate_only=True))
     except TimeoutError:
         return state
     except InvalidRequest as error:
@@ -137,7 +141,7 @@ async def _checked(
         raise
     except ClientError as error:
         return with_refusal(state, error)
-    merged = {each.step: each.op_kwargs for each in getattr(answer, "steps", ())}
+    merged = {each.step: each.op_kwargs for each in answer.steps}
     return replace(state, warnings=answer.warnings, checked=tells_problems, merged=merged)
 
 

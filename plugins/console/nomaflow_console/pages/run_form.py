@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable, TriggerOrder
 from nomaflow.client.requests import new_request_id
-from nomaflow.client.values import JobView, Triggered
+from nomaflow.client.values import JobView, Replayed, Triggered
 from nomaflow_console.forms.commands import run_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
@@ -71,7 +71,7 @@ def refusal_status(error: ClientError) -> int:
     return 400 if isinstance(error, InvalidRequest) else 409
 
 
-def started_page(request: Request, job_id: str, started: Triggered, *, seen: str) -> Response:
+def started_page(request: Request, job_id: str, started: Triggered | Replayed, *, seen: str) -> Response:
     """Return the way to a run that was started; where there are warnings that nobody has seen, these first.
 
     :param seen: the warnings that the form showed, as JSON
@@ -149,7 +149,7 @@ async def _checked(kernel: KernelCalls, job: JobView, state: FormState, *, tells
         raise
     except ClientError as error:
         return with_refusal(state, error)
-    merged = {each.step: each.op_kwargs for each in getattr(answer, "steps", ())}
+    merged = {each.step: each.op_kwargs for each in answer.steps}
     return replace(state, warnings=answer.warnings, checked=tells_problems, merged=merged)
 
 

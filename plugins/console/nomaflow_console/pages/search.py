@@ -42,9 +42,6 @@ async def _run_of(kernel: KernelCalls, text: str) -> str:
 
 
 async def _callables(kernel: KernelCalls, hosts: list[HostView], needle: str) -> list[Any]:
-    if not hasattr(kernel, "list_callables"):
-        return []
-
     async def of(host: HostView) -> list[Any]:
         try:
             found = await kernel.list_callables(host.name)

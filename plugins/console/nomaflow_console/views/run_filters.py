@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from nomaflow_console.views.sentences import who
 from nomaflow_console.views.states import RUN_STATES, sign_of
 
 __all__ = ["SPANS", "TRIGGERS", "Chip", "RunQuery"]
@@ -180,7 +181,8 @@ class RunQuery:
         for name, title in _SINGLE.items():
             value = getattr(self, name)
             if value:
-                found.append(Chip(text=f"{title}{value}", without=self.address(**{name: ""})))
+                shown = who(value) if name == "by" else value
+                found.append(Chip(text=f"{title}{shown}", without=self.address(**{name: ""})))
         if self.level:
             found.append(Chip(text=_LEVEL_TITLES[self.level], without=self.address(level="")))
         found += [

@@ -31,6 +31,7 @@ class RunRow:
     run_href: str
     only_href: str
     not_href: str
+    by_href: str
     said: Sentence
     warns: str
     fold: FoldView | None
@@ -66,6 +67,7 @@ def _row(run: RunView, job: JobView | None, query: RunQuery) -> RunRow:
         run_href=f"{job_href}/run{preset}",
         only_href=query.address(job=run.job_id),
         not_href=query.address(hidden=tuple(dict.fromkeys((*query.hidden, run.job_id)))),
+        by_href=query.address(by=run.trigger.by),
         said=run_sentence(run),
         warns=log_marks(run),
         fold=run.fold,
