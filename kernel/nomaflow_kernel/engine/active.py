@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.port import RunDetail
@@ -50,6 +51,11 @@ class CurrentAttempt:
     child_run_id: str = ""
     started_at_us: int = 0
     timed_out: Reason | None = None
+
+    @property
+    def instance(self) -> InstanceKey:
+        """The key of the instance that it was given to."""
+        return self.host, self.incarnation
 
     def call_seconds_left(self, now_us: int) -> float | None:
         """Return the seconds that a call_job step may still wait for its child; None if there is no limit.

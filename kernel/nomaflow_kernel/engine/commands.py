@@ -66,6 +66,7 @@ class TriggerCommand:
     :param replay_of: the finished run to run again from its snapshot, or empty
     :param from_step: the step that a replay starts at, with the outputs of the steps before; empty for the first
     :param from_failed_step: whether a replay starts at the step that did not succeed
+    :param current_definition: whether a replay runs the job as it is defined now instead of as it was
     :param replayed: the run to replay as stored; the engine reads it
     :param draft: what the command was found to mean before it came to the engine; made again if the job has changed
     """
@@ -83,6 +84,7 @@ class TriggerCommand:
     replay_of: str = ""
     from_step: str = ""
     from_failed_step: bool = False
+    current_definition: bool = False
     replayed: RunDetail | None = None
     draft: Draft | None = None
 

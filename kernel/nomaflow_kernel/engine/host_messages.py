@@ -15,11 +15,17 @@ from nomaflow_project.reading.problems import Problem
 __all__ = [
     "HeartbeatInfo",
     "InstanceHello",
+    "InstanceKey",
     "InstanceLink",
     "LoadInfo",
     "RefusedLoad",
     "WorkerStatus",
 ]
+
+
+InstanceKey = tuple[str, str]
+"""Host and incarnation of an instance. An incarnation is chosen by its host and known to others, so it is a name within
+that host only: nobody can take the one of another host's instance."""
 
 
 class InstanceLink(Protocol):
@@ -96,6 +102,11 @@ class InstanceHello:
     watching: bool = False
     loading: bool = False
     principal: str = ""
+
+    @property
+    def key(self) -> InstanceKey:
+        """The key of the instance."""
+        return self.host, self.incarnation
 
 
 @value_class

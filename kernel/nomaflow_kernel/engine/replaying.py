@@ -55,6 +55,7 @@ def check_bringer(run: RunRecord, job: Job | None) -> None:
 def replay_layers(definition: JobDefinition, detail: RunDetail, command: TriggerCommand) -> RunRequest:
     """Return the layers of a replay: those of the replayed run, with the command's values on top.
 
+    :param definition: that of the run, or that of today
     :raises RunNotTerminal: if the run has not finished
     :raises BadRequest: if the run does not have the step to start from, no step of it failed, or values are changed
         and secrets that somebody else gave would go along
@@ -70,8 +71,10 @@ def replay_layers(definition: JobDefinition, detail: RunDetail, command: Trigger
         params={**old.params, **new.params},
         params_of_files=tuple(key for key in old.params_of_files if key not in new.params),
         op_kwargs=op_kwargs,
+        switches={**old.switches, **new.switches},
+        log_level=new.log_level or old.log_level,
         reuse=_reuse(definition, detail, command),
-        allow_overlap=False,
+        allow_overlap=new.allow_overlap,
         traceparent=new.traceparent,
     )
     return replace(layers, sealed_by=_sealed_by(layers, detail.run, command))
@@ -109,7 +112,8 @@ def _reuse(definition: JobDefinition, detail: RunDetail, command: TriggerCommand
     if not first:
         return {}
     if first not in names:
-        raise BadRequest(unknown_name(f"run {detail.run.run_id}", "step", first, names), field="from_step")
+        owner = f"job {detail.run.job_id!r}" if command.current_definition else f"run {detail.run.run_id}"
+        raise BadRequest(unknown_name(owner, "step", first, names), field="from_step")
     outputs: dict[str, Mapping[str, Any]] = {}
     for name in names[: names.index(first)]:
         attempt = last_tries.get(name)

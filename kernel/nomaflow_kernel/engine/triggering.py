@@ -30,7 +30,7 @@ from nomaflow_kernel.history.transitions import FoldRun, QueueRun
 from nomaflow_project.jobs.callables import refuse_op_kwargs
 from nomaflow_project.jobs.definitions import JobDefinition, Overlap, canonical_json
 
-__all__ = ["draft_run", "record_unrun", "settle_folds", "trigger"]
+__all__ = ["draft_run", "record_unrun", "settle_folds", "trigger", "warnings_of"]
 
 
 def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> TriggerOutcome:
@@ -100,18 +100,44 @@ def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
     return draft
 
 
+def warnings_of(state: EngineState, command: TriggerCommand, draft: Draft) -> tuple[str, ...]:
+    """Return what the person who triggers such a run would be warned of.
+
+    :raises BadRequest: if a key of op_kwargs is misspelt
+    """
+    ignored = _check_keys(state, command, draft)
+    current = state.jobs.job(draft.job_id)
+    policy = current.definition if current is not None and current.definition is not None else draft.definition
+    overlap = Overlap.ALLOW if draft.request.allow_overlap else policy.overlap
+    refusal = _overlap_refusal(state, draft.job_id, policy, overlap)
+    skipped = [f"as things are now, the run would be {refusal.message}"] if refusal is not None else []
+    first = draft.plan.first
+    lane = NO_HOST if first is None or first.calls_job else draft.host
+    return (*skipped, *_warnings(state, draft, lane), *ignored)
+
+
 def _of_job(state: EngineState, command: TriggerCommand) -> Draft:
-    job = state.jobs.job(command.job_id)
+    job, definition = _runnable(state, command.job_id)
+    request = _with_bringer(job, state.secrets.sealed(command.request, definition.secret_params))
+    return _draft(job, definition, request, state.plan(definition, request))
+
+
+def _runnable(state: EngineState, job_id: str) -> tuple[Job, JobDefinition]:
+    """Return a job of the catalogue that can run, and its definition.
+
+    :raises UnknownJob: if the catalogue has no such job
+    :raises JobUnavailable: if it cannot run
+    """
+    job = state.jobs.job(job_id)
     if job is None:
-        raise UnknownJob(command.job_id)
+        raise UnknownJob(job_id)
     if job.removed:
-        raise JobUnavailable(command.job_id, f"host {job.host!r} no longer has it")
+        raise JobUnavailable(job_id, f"host {job.host!r} no longer has it")
     if not job.valid or job.definition is None:
-        raise JobUnavailable(command.job_id, job.why_not_valid or "its definition is malformed")
+        raise JobUnavailable(job_id, job.why_not_valid or "its definition is malformed")
     if job.loaded.held:
-        raise JobUnavailable(command.job_id, job.loaded.held)
-    request = _with_bringer(job, state.secrets.sealed(command.request, job.definition.secret_params))
-    return _draft(job, job.definition, request, state.plan(job.definition, request))
+        raise JobUnavailable(job_id, job.loaded.held)
+    return job, job.definition
 
 
 def _with_bringer(job: Job, request: RunRequest) -> RunRequest:
@@ -135,6 +161,8 @@ def _draft(job: Job, definition: JobDefinition, request: RunRequest, plan: RunPl
 def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) -> Draft:
     known = state.jobs.job(replayed.run.job_id)
     check_bringer(replayed.run, known)
+    if command.current_definition:
+        return _of_run_today(state, command, replayed)
     definition = JobDefinition.from_json(replayed.definition)
     request = state.secrets.sealed(replay_layers(definition, replayed, command), definition.secret_params)
     if known is not None and known.of_other_host:
@@ -153,6 +181,22 @@ def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) ->
         request=request,
         plan=plan_run(definition, request),
     )
+
+
+def _of_run_today(state: EngineState, command: TriggerCommand, replayed: RunDetail) -> Draft:
+    """Return the draft of a replay that runs the job as it is defined now, with the run's layers where they still fit.
+
+    :raises JobUnavailable: if the job cannot run now
+    :raises BadRequest: if it no longer has the preset of the run
+    """
+    job, definition = _runnable(state, replayed.run.job_id)
+    request = state.secrets.sealed(replay_layers(definition, replayed, command), definition.secret_params)
+    if request.preset:
+        presets = [preset.name for preset in definition.presets]
+        _check_names("preset", [request.preset], presets, f"job {job.job_id!r}", field="current_definition")
+    request = _with_bringer(job, replace(request, of_other_host=False, brought_by=""))
+    # Without the job: it is asked for again when the run is made, as for every replay.
+    return replace(_draft(job, definition, request, plan_run(definition, request)), job=None)
 
 
 def _check_names(noun: str, names: Collection[str], known: Collection[str], owner: str, *, field: str) -> None:

@@ -19,7 +19,7 @@ from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Admitted"]
 
 _WAIT_SECONDS = 2.0
 _ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
@@ -65,13 +65,15 @@ class Admission:
         except ValuesRefused as error:
             return (drafted, settled) if await self._engine.is_repeat(command) else error
 
-    async def validate(self, command: TriggerCommand) -> tuple[str, ...] | KernelError:
-        """Return the warnings of a trigger that is only validated, or the error that would refuse it."""
-        settled = await self._settled(command.job_id)
+    async def validate(self, command: TriggerCommand) -> Admitted | KernelError:
+        """Return a trigger that is only validated, with its draft and warnings, or the error that would refuse it."""
+        settled = () if command.replay_of else await self._settled(command.job_id)
         if isinstance(settled, HostLoading):
             return settled
         try:
-            return (*settled, *await self._check(await self._engine.draft(command), says_absent=True))
+            drafted = await self._engine.draft(command)
+            checked = await self._check(drafted, says_absent=True)
+            return drafted, (*settled, *self._engine.warnings_of(drafted), *checked)
         except KernelError as error:
             return error
 

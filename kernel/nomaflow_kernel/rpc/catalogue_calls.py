@@ -59,7 +59,7 @@ class CatalogueCalls:
     ) -> None:
         self._engine = engine
         self._guard = guard
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._sessions = sessions
         self._store = store
         self._clock = clock
@@ -70,7 +70,7 @@ class CatalogueCalls:
         :raises UnknownJob: if there is no such job
         :raises UnknownHost: if there is no such host
         """
-        if scope == "job" and self._catalogue.job(name) is None:
+        if scope == "job" and self.catalogue.job(name) is None:
             raise self.unknown_job(name, caller)
         if scope == "host":
             self._check_host(name)
@@ -81,9 +81,9 @@ class CatalogueCalls:
 
     def _ids_read_by(self, caller: Caller) -> Iterable[str]:
         if caller.principal.may_all(Verb.READ):
-            return self._catalogue.ids()
-        may, job = caller.principal.may, self._catalogue.job
-        return (job_id for job_id in self._catalogue.ids() if (of := job(job_id)) and may(Verb.READ, target_of(of)))
+            return self.catalogue.ids()
+        may, job = caller.principal.may, self.catalogue.job
+        return (job_id for job_id in self.catalogue.ids() if (of := job(job_id)) and may(Verb.READ, target_of(of)))
 
     async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
         """Return a page of the part of the catalogue that the caller may read."""
@@ -94,7 +94,7 @@ class CatalogueCalls:
         may = caller.principal.may
         chosen = [
             entry
-            for entry in self._catalogue.jobs(after=after)
+            for entry in self.catalogue.jobs(after=after)
             if _chosen(entry, request) and may(Verb.READ, target_of(entry))
         ]
         of_page = chosen[:most]
@@ -119,7 +119,7 @@ class CatalogueCalls:
         may = caller.principal.may
         return [
             problem
-            for known in self._catalogue.hosts()
+            for known in self.catalogue.hosts()
             if may(Verb.READ, Target(host=known.host)) and may(Verb.LOGS, Target(host=known.host))
             for problem in known.load.problems
         ]
@@ -127,7 +127,7 @@ class CatalogueCalls:
     async def get_job(self, request: kernel.GetJobRequest, caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
         check_job_id(request.job_id)
-        entry = self._catalogue.job(request.job_id)
+        entry = self.catalogue.job(request.job_id)
         if entry is None:
             raise self.unknown_job(request.job_id, caller)
         last_runs = await self._store.last_runs([request.job_id])
@@ -141,7 +141,7 @@ class CatalogueCalls:
         """Return a page of the hosts that the caller may read, and their instances."""
         most, after = page_size(request.page_size, _HOSTS_PER_PAGE), page_key(request.page_token, 1)
         may = caller.principal.may
-        known = {each.host: each for each in self._catalogue.hosts()}
+        known = {each.host: each for each in self.catalogue.hosts()}
         pauses = Pauses(self._engine.pauses())
         instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
@@ -170,11 +170,11 @@ class CatalogueCalls:
 
     async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
-        load = await self._catalogue.reload_jobs_file(explicit=True)
+        load = await self.catalogue.reload_jobs_file(explicit=True)
         own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
-        if not request.host and self._catalogue.jobs_file is not None and not self._host_names():
+        if not request.host and self.catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)
-        host = self._the_host(request.host)
+        host = self.the_host(request.host)
         results = await self._sessions.reload(host, force=request.force)
         outcomes = [
             encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
@@ -189,10 +189,14 @@ class CatalogueCalls:
         self._check_host(request.host)
         if self._sessions.of_host(request.host):
             raise HostAttached(request.host)
-        return kernel.ForgetHostResponse(released_job_ids=await self._catalogue.forget(request.host))
+        return kernel.ForgetHostResponse(released_job_ids=await self.catalogue.forget(request.host))
 
-    def _the_host(self, name: str) -> str:
-        """Return the name of a known host; for an empty name, the only host."""
+    def the_host(self, name: str) -> str:
+        """Return the name of a known host; for an empty name, the only host.
+
+        :raises BadRequest: if no name is given, and there is not exactly one
+        :raises UnknownHost: if there is no such host
+        """
         if name:
             self._check_host(name)
             return name
@@ -209,7 +213,7 @@ class CatalogueCalls:
             raise UnknownHost(name, names)
 
     def _host_names(self) -> set[str]:
-        introduced = {each.host for each in self._catalogue.hosts() if each.host}
+        introduced = {each.host for each in self.catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
 
     def _shown(self, job: job_pb2.Job, entry: Job, caller: Caller) -> job_pb2.Job:

@@ -14,10 +14,13 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.history.reasons import REASONS
 
 __all__ = [
+    "callable_without_values",
     "event_without_values",
     "host_without_values",
     "job_without_values",
+    "module_without_values",
     "reload_without_values",
+    "response_without_values",
     "run_without_values",
 ]
 
@@ -90,12 +93,39 @@ def host_without_values(host: job_pb2.Host) -> job_pb2.Host:
     return host
 
 
+def callable_without_values(offered: job_pb2.Callable) -> job_pb2.Callable:
+    """Take defaults and an exception's text out of a callable, and return it."""
+    if offered.error:
+        offered.error = _HIDDEN
+    for parameter in offered.parameters:
+        for field in ("default_json", "default_text"):
+            parameter.ClearField(field)
+        if b'"default"' in parameter.schema_json:  # of a model's field
+            parameter.ClearField("schema_json")
+    return offered
+
+
+def module_without_values(module: job_pb2.PluginModule) -> job_pb2.PluginModule:
+    """Take an exception's text out of a module, and return it."""
+    if module.error:
+        module.error, module.traceback = _HIDDEN, ""
+    return module
+
+
 def reload_without_values(outcome: kernel.ReloadOutcome) -> kernel.ReloadOutcome:
     """Take texts that quote a file's values, or an exception's text, out of the outcome of a reload, and return it."""
     _hide_texts(outcome.problems)
     if not outcome.accepted:
         outcome.message = _HIDDEN
     return outcome
+
+
+def response_without_values(response: kernel.TriggerRunResponse) -> kernel.TriggerRunResponse:
+    """Take warnings, which may quote a file, and the values of steps out of the answer to a trigger, and return it."""
+    response.ClearField("steps")
+    if response.warnings:
+        response.warnings[:] = ["there are warnings, which the grant `logs` shows"]
+    return response
 
 
 def _generalise(message: run_pb2.Run | run_pb2.Attempt | event_pb2.Event) -> None:

@@ -11,7 +11,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_kernel.access.grants import Verb
+from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.clock import Clock
@@ -19,11 +19,11 @@ from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelErro
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
-from nomaflow_kernel.rpc.admission import Admission
+from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
-from nomaflow_kernel.rpc.discretion import run_without_values
+from nomaflow_kernel.rpc.discretion import response_without_values, run_without_values
 from nomaflow_kernel.rpc.log_reading import LogCalls
-from nomaflow_kernel.rpc.messages import pause_message, run_detail_message, run_message
+from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_kinds,
@@ -62,8 +62,8 @@ class KernelIdentity:
     epoch: int
     store: str
     started_at_us: int
-    lease_seconds: float
-    grace_seconds: float
+    lease_seconds: float = 0.0
+    grace_seconds: float = 0.0
     project: str = ""
     store_id: str = ""
 
@@ -128,6 +128,9 @@ class KernelService:
                 field="requests",
             )
         answers = await self._answers(request.requests, caller)
+        for answer in answers:
+            if isinstance(answer, kernel.TriggerRunResponse):
+                answer.ClearField("steps")  # a thousand of them would be more than a message holds
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
     async def _answers(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> list[_Answer]:
@@ -147,7 +150,7 @@ class KernelService:
                 answers[index] = error
         validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
         for index, found in zip(examined, validated, strict=True):
-            answers[index] = kernel.TriggerRunResponse(warnings=found) if isinstance(found, tuple) else found
+            answers[index] = _examined(found)
         answers.update(zip(made, await self._start(list(made.values())), strict=True))
         told = [self._told(answers[index], request.job_id, caller) for index, request in enumerate(requests)]
         return self._with_near_ids(told, caller)
@@ -158,8 +161,8 @@ class KernelService:
             return answer
         if isinstance(answer, JobUnavailable):
             return JobUnavailable(answer.job_id, "it has problems, which the grant `logs` shows")
-        if isinstance(answer, kernel.TriggerRunResponse) and answer.warnings:
-            answer.warnings[:] = ["there are warnings, which the grant `logs` shows"]
+        if isinstance(answer, kernel.TriggerRunResponse):
+            response_without_values(answer)
         return answer
 
     def _with_near_ids(self, answers: list[_Answer], caller: Caller) -> list[_Answer]:
@@ -186,8 +189,16 @@ class KernelService:
     async def replay_run(self, request: kernel.ReplayRunRequest, caller: Caller) -> kernel.ReplayRunResponse:
         """Start a run from the snapshot of a finished one."""
         command = replay_command(request, caller)
-        (answer,) = await self._start([command])
-        return kernel.ReplayRunResponse(run_id=_accepted(answer).run_id)
+        if request.validate_only:
+            answer = _examined(await self._admission.validate(command))
+        else:
+            (answer,) = await self._start([command])
+        accepted = _accepted(answer)
+        if accepted.warnings or accepted.steps:
+            targets = await self._guard.targets_of_runs([request.run_id])
+            if not caller.principal.may(Verb.LOGS, targets.get(request.run_id, Target())):
+                response_without_values(accepted)
+        return encode(kernel.ReplayRunResponse, accepted)
 
     async def get_run(self, request: kernel.GetRunRequest, caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""
@@ -263,7 +274,16 @@ def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _
     """Return the answer to a trigger, with the warnings of its admission."""
     if isinstance(outcome, KernelError):
         return outcome
-    return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings))
+    return encode(kernel.TriggerRunResponse, outcome, warnings=(*warnings, *outcome.warnings), steps=())
+
+
+def _examined(found: Admitted | KernelError) -> _Answer:
+    """Return the answer to a request that is only validated: its warnings, and what each step would get."""
+    if isinstance(found, KernelError):
+        return found
+    command, warnings = found
+    steps = [] if command.draft is None else planned_values(command.draft)
+    return kernel.TriggerRunResponse(warnings=warnings, steps=steps)
 
 
 def _accepted(answer: _Answer) -> kernel.TriggerRunResponse:

@@ -14,6 +14,7 @@ from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.secret_params import hidden
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import next_fires
+from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.plan import PlannedStep, plan_run
 from nomaflow_kernel.history.ids import attempt_key
@@ -28,10 +29,12 @@ __all__ = [
     "host_message",
     "job_message",
     "pause_message",
+    "planned_values",
     "run_detail_message",
     "run_message",
 ]
 
+_VALUES_BYTES = 2 * 1024 * 1024
 _BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "UNREACHABLE", "DETACHED")
 
 
@@ -71,6 +74,23 @@ def _attempt_message(attempt: AttemptRecord, step: PlannedStep) -> run_pb2.Attem
         progress=progress,
         child_job_id=step.target_job_id if attempt.child_run_id else "",
     )
+
+
+def planned_values(draft: Draft) -> list[run_pb2.StepValues]:
+    """Return what each step that would run gets, merged from all layers, up to 2 MiB; secret values are ``***``."""
+    found, left = [], _VALUES_BYTES
+    for step in draft.plan.steps:
+        if step.enabled and step.reuse is None:
+            values = hidden(_given_to(step), draft.definition.secret_params).encode("utf-8", "surrogatepass")
+            left -= len(values)
+            if left < 0:
+                break
+            found.append(run_pb2.StepValues(step=step.name, op_kwargs_json=values))
+    return found
+
+
+def _given_to(step: PlannedStep) -> str:
+    return json.dumps(step.child_params, separators=(",", ":")) if step.calls_job else step.kwargs_json
 
 
 def _cancel_message(cancel: CancelRequest | None) -> run_pb2.CancelRequest | None:

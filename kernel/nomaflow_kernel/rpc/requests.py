@@ -71,24 +71,15 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
         raise BadRequest(
             f"trigger_kind is number {request.trigger_kind}, expected API, CLI or MANUAL", field="trigger_kind"
         )
-    if request.log_level and request.log_level not in _LOG_LEVELS:
-        raise BadRequest(
-            f"log_level is {request.log_level[:32]!r}, expected one of {', '.join(_LOG_LEVELS)}", field="log_level"
-        )
-    switches: dict[str, bool] = {}
-    if len(request.step_switches) > _STEPS:
-        raise BadRequest(f"step_switches has more than {_STEPS} steps", field="step_switches")
-    for switch in request.step_switches:
-        _add(switches, _name(switch.step, "step_switches"), switch.enabled, "step_switches")
     return TriggerCommand(
         job_id=request.job_id,
         kind=kind,
         request=RunRequest(
             params=_object(request.params_json, "params_json"),
             op_kwargs=_step_values(request.step_values),
-            switches=switches,
+            switches=_switches(request.step_switches),
             preset=_name(request.preset, "preset") if request.preset else "",
-            log_level=request.log_level,
+            log_level=_log_level(request.log_level),
             allow_overlap=request.allow_overlap,
             traceparent=_traceparent(caller),
         ),
@@ -113,9 +104,13 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerC
         replay_of=request.run_id,
         from_step=_name(request.from_step, "from_step") if request.from_step else "",
         from_failed_step=request.from_failed_step,
+        current_definition=request.current_definition,
         request=RunRequest(
             params=_object(request.params_json, "params_json"),
             op_kwargs=_step_values(request.step_values),
+            switches=_switches(request.step_switches),
+            log_level=_log_level(request.log_level),
+            allow_overlap=request.allow_overlap,
             traceparent=_traceparent(caller),
         ),
         by=person(request.by, caller),
@@ -277,6 +272,21 @@ def _printable(text: str, field: str, *, verb: str = "is", least: int = 0, ascii
     count = f"{least} to {_NAME_LENGTH}" if least else f"at most {_NAME_LENGTH}"
     kind = "printable ASCII" if ascii_only else "printable"
     raise BadRequest(f"{field} {verb} {text[:_NAME_LENGTH]!r}, expected {count} {kind} characters", field=field)
+
+
+def _log_level(name: str) -> str:
+    if name and name not in _LOG_LEVELS:
+        raise BadRequest(f"log_level is {name[:32]!r}, expected one of {', '.join(_LOG_LEVELS)}", field="log_level")
+    return name
+
+
+def _switches(items: Sequence[run_pb2.StepSwitch]) -> Mapping[str, bool]:
+    if len(items) > _STEPS:
+        raise BadRequest(f"step_switches has more than {_STEPS} steps", field="step_switches")
+    switches: dict[str, bool] = {}
+    for switch in items:
+        _add(switches, _name(switch.step, "step_switches"), switch.enabled, "step_switches")
+    return switches
 
 
 def _step_values(items: Iterable[run_pb2.StepValues]) -> Mapping[str, Mapping[str, Any]]:

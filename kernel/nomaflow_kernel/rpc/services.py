@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nomaflow_kernel.hosts import HostGateway
+from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.endpoints import methods_of
 from nomaflow_kernel.rpc.enrolment import Enrolment
 from nomaflow_kernel.rpc.health import Health
@@ -23,7 +24,9 @@ def served_services(
     :param access: the parts of AccessService
     """
     services = {
-        KERNEL: methods_of(KERNEL, service, service.catalogue_calls, service.log_calls),
+        KERNEL: methods_of(
+            KERNEL, service, service.catalogue_calls, service.log_calls, CallableCalls(service.catalogue_calls)
+        ),
         ACCESS: methods_of(ACCESS, *access),
         GATEWAY: methods_of(GATEWAY, gateway, enrolment),
         ENROLMENT: methods_of(ENROLMENT, enrolment),

@@ -9,11 +9,14 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.v1.values import dumps_plain
 from nomaflow_host.generation.checking import fields_of
+from nomaflow_host.generation.docstrings import parameter_docs
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.callables import readable
 from nomaflow_host.injection.plan import is_required
 from nomaflow_host.injection.references import stable
+from nomaflow_host.injection.schemas import schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +32,7 @@ MANIFEST_VERSION = 1
 
 _SIMPLE = (type(None), bool, int, float, str)
 _MAX_DEFAULT = 200
+_MAX_DEFAULT_JSON = 10_000
 _UNUSABLE = {"kind": "sync", "doc": "", "file": "", "line": 0, "parameters": [], "catch_all": ""}
 
 
@@ -86,30 +90,39 @@ def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
     if isinstance(plan, PreparationFailed):
         return {**_UNUSABLE, "error": stable(plan.message)}
     code = getattr(plan.function, "__code__", None)
+    doc = _doc(plan)
+    docs = parameter_docs(doc)
     return {
         "kind": plan.kind,
-        "doc": _first_line(plan),
+        "doc": doc.splitlines()[0].strip() if doc else "",
         "file": _relative(code.co_filename, root) if code is not None else "",
         "line": code.co_firstlineno if code is not None else 0,
-        "parameters": [_parameter(each) for each in plan.parameters],
+        "parameters": [_parameter(each, plan.function, docs) for each in plan.parameters],
         "catch_all": plan.catch_all,
         "error": None,
     }
 
 
-def _first_line(plan: CallPlan) -> str:
+def _doc(plan: CallPlan) -> str:
     # inspect.getdoc() would search the module and its classes, any of which may raise.
     doc = plan.function.__doc__ if inspect.isroutine(plan.function) else None
-    return doc.strip().splitlines()[0].strip() if isinstance(doc, str) and doc.strip() else ""
+    return doc.strip() if isinstance(doc, str) else ""
 
 
-def _parameter(parameter: inspect.Parameter) -> dict[str, Any]:
+def _parameter(parameter: inspect.Parameter, function: Any, docs: Mapping[str, str]) -> dict[str, Any]:
+    has_default = parameter.default is not inspect.Parameter.empty
+    for_forms = {
+        "default_json": _default_json(parameter.default) if has_default else "",
+        "schema": schema_of(parameter.annotation, function=function),
+        "doc": docs.get(parameter.name, ""),
+    }
     return {
         "name": parameter.name,
         "kind": "var_positional" if parameter.kind is parameter.VAR_POSITIONAL else "keyword",
         "required": is_required(parameter),
         "annotation": stable(readable(parameter.annotation)),
-        "default": "" if parameter.default is inspect.Parameter.empty else _default(parameter.default),
+        "default": _default(parameter.default) if has_default else "",
+        **{name: value for name, value in for_forms.items() if value},
     }
 
 
@@ -123,6 +136,15 @@ def _default(value: Any) -> str:
     except ValueError:  # an int with more digits than Python prints
         return f"<{type(value).__name__}>"
     return text if len(text) <= _MAX_DEFAULT else text[: _MAX_DEFAULT - 3] + "..."
+
+
+def _default_json(value: Any) -> str:
+    """Return a default as JSON, in the form in which a client would give it; empty if it has none, or a long one."""
+    try:
+        text = dumps_plain(value)  # dates are refused: most are of the moment when the module was imported
+    except Exception:  # noqa: BLE001 - a class of the author's may raise whatever it is asked
+        return ""
+    return text if len(text) <= _MAX_DEFAULT_JSON else ""
 
 
 def _relative(file: str, root: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,19 @@ def masked_manifest(manifest: Mapping[str, Any], masker: Masker) -> dict[str, An
         for section, keys in _QUOTING.items()
     }
     for found in masked["callables"].values():
-        found["parameters"] = [entry(each, ("default",)) for each in found["parameters"]]
+        found["doc"] = text(found["doc"])
+        found["parameters"] = [
+            _parameter(entry(each, ("annotation", "default", "doc")), masker) for each in found["parameters"]
+        ]
     problems = [entry(each, ("message",)) for each in manifest["problems"]]
     return {**manifest, **masked, "problems": problems}
+
+
+def _parameter(found: dict[str, Any], masker: Masker) -> dict[str, Any]:
+    """Return a parameter whose forms show no credential: a default that holds one is left out."""
+    default = found.get("default_json", "")
+    if masker.text(default) != default:
+        del found["default_json"]
+    if "schema" in found:
+        found["schema"] = json.loads(masker.json(json.dumps(found["schema"])))
+    return found

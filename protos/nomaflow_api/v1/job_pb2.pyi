@@ -569,6 +569,7 @@ class Parameter(google.protobuf.message.Message):
     SCHEMA_JSON_FIELD_NUMBER: builtins.int
     DOC_FIELD_NUMBER: builtins.int
     INJECTED_FIELD_NUMBER: builtins.int
+    DEFAULT_TEXT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name is its name."""
     required: builtins.bool
@@ -582,7 +583,9 @@ class Parameter(google.protobuf.message.Message):
     doc: builtins.str
     """doc is what the docstring says of it. May be empty."""
     injected: builtins.bool
-    """injected is true for connectors, ctx and settings, which the host gives."""
+    """injected is true for connectors, ctx and settings, and for what plugins contribute: the host gives them."""
+    default_text: builtins.str
+    """default_text is its default as Python writes it, at most 200 characters. Empty where it has none."""
     def __init__(
         self,
         *,
@@ -593,8 +596,9 @@ class Parameter(google.protobuf.message.Message):
         schema_json: builtins.bytes = ...,
         doc: builtins.str = ...,
         injected: builtins.bool = ...,
+        default_text: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["annotation", b"annotation", "default_json", b"default_json", "doc", b"doc", "injected", b"injected", "name", b"name", "required", b"required", "schema_json", b"schema_json"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotation", b"annotation", "default_json", b"default_json", "default_text", b"default_text", "doc", b"doc", "injected", b"injected", "name", b"name", "required", b"required", "schema_json", b"schema_json"]) -> None: ...
 
 global___Parameter = Parameter
 
@@ -618,9 +622,9 @@ class Callable(google.protobuf.message.Message):
     kind: builtins.str
     """kind is "async" or "sync"."""
     doc: builtins.str
-    """doc is its docstring. May be empty."""
+    """doc is the first line of its docstring. May be empty."""
     file: builtins.str
-    """file is its file, relative to the project."""
+    """file is its file, relative to the project if it is in it."""
     line: builtins.int
     """line is its line in the file, from 1."""
     accepts_any_keyword: builtins.bool
@@ -662,14 +666,19 @@ class PluginModule(google.protobuf.message.Message):
     FILE_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     TRACEBACK_FIELD_NUMBER: builtins.int
+    LINE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name is the module's name."""
     file: builtins.str
-    """file is its file, relative to the project."""
+    """file is the innermost file of the project that was running where its import failed, relative to the project. Empty
+    where it imports.
+    """
     error: builtins.str
     """error is the short error text of its import. Empty where it imports."""
     traceback: builtins.str
     """traceback is the traceback of that error. May be empty."""
+    line: builtins.int
+    """line is the line in the file, from 1. Zero where it imports."""
     def __init__(
         self,
         *,
@@ -677,8 +686,9 @@ class PluginModule(google.protobuf.message.Message):
         file: builtins.str = ...,
         error: builtins.str = ...,
         traceback: builtins.str = ...,
+        line: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["error", b"error", "file", b"file", "name", b"name", "traceback", b"traceback"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "file", b"file", "line", b"line", "name", b"name", "traceback", b"traceback"]) -> None: ...
 
 global___PluginModule = PluginModule
 
@@ -716,19 +726,27 @@ class ListCallablesRequest(google.protobuf.message.Message):
 
     HOST_FIELD_NUMBER: builtins.int
     REFERENCES_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host is the name. Empty means the only one there is."""
+    page_size: builtins.int
+    """page_size is how many entries to return at most: modules, then step types, then callables. Zero means 2,000, the most."""
+    page_token: builtins.str
+    """page_token is next_page_token of the page before. Empty means the first page."""
     @property
     def references(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """references keeps these callables. Empty means all."""
+        """references keeps these callables, at most 1,000, and leaves modules and step types out. Empty means all."""
 
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         references: collections.abc.Iterable[builtins.str] | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "references", b"references"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "page_size", b"page_size", "page_token", b"page_token", "references", b"references"]) -> None: ...
 
 global___ListCallablesRequest = ListCallablesRequest
 
@@ -742,8 +760,11 @@ class ListCallablesResponse(google.protobuf.message.Message):
     CALLABLES_FIELD_NUMBER: builtins.int
     MODULES_FIELD_NUMBER: builtins.int
     STEP_TYPES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host is the name."""
+    next_page_token: builtins.str
+    """next_page_token is empty on the last page."""
     @property
     def callables(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Callable]:
         """callables are sorted by reference."""
@@ -763,8 +784,9 @@ class ListCallablesResponse(google.protobuf.message.Message):
         callables: collections.abc.Iterable[global___Callable] | None = ...,
         modules: collections.abc.Iterable[global___PluginModule] | None = ...,
         step_types: collections.abc.Iterable[global___StepTypeInfo] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["callables", b"callables", "host", b"host", "modules", b"modules", "step_types", b"step_types"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["callables", b"callables", "host", b"host", "modules", b"modules", "next_page_token", b"next_page_token", "step_types", b"step_types"]) -> None: ...
 
 global___ListCallablesResponse = ListCallablesResponse
 

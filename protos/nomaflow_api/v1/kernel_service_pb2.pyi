@@ -241,8 +241,9 @@ class TriggerRunResponse(google.protobuf.message.Message):
 
     @property
     def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:
-        """steps are, for validate_only, the op_kwargs that each enabled step would get, merged from all layers, environment
-        references unresolved.
+        """steps are, for validate_only, the op_kwargs that each step that would run gets, merged from all layers, environment
+        references unresolved, up to 2 MiB; for a call_job step the params that it gives. Empty in TriggerRuns, and without
+        the grant logs.
         """
 
     def __init__(
@@ -489,7 +490,7 @@ class ReplayRunResponse(google.protobuf.message.Message):
 
     @property
     def steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:
-        """steps are, for validate_only, the op_kwargs that each enabled step would get, as for TriggerRun."""
+        """steps are, for validate_only, the op_kwargs that each step that would run gets, as for TriggerRun."""
 
     def __init__(
         self,

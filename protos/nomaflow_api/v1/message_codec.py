@@ -72,10 +72,6 @@ _NOT_YET = frozenset(
         "WorkerInfo.attempt_keys",
         "WorkerInfo.rss_bytes",
         "WorkerInfo.started_at",
-        "TriggerRunResponse.steps",
-        "ReplayRunResponse.deduplicated",
-        "ReplayRunResponse.warnings",
-        "ReplayRunResponse.steps",
         "ListRunsResponse.scanned_until",
     }
 )

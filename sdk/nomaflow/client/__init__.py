@@ -39,7 +39,7 @@ from nomaflow_api.addresses import has_known_form, split_addresses
 
 if TYPE_CHECKING:
     from nomaflow.client.kernel_client import KernelClient
-    from nomaflow.client.requests import TriggerOrder
+    from nomaflow.client.requests import ReplayOrder, TriggerOrder
     from nomaflow.client.sync_client import SyncKernelClient
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "ProfileFolder",
     "ProjectAddress",
     "Refused",
+    "ReplayOrder",
     "ReplyTimeout",
     "SyncKernelClient",
     "TriggerOrder",
@@ -69,6 +70,7 @@ __all__ = [
 _LAZY = {
     "KernelClient": "nomaflow.client.kernel_client",
     "SyncKernelClient": "nomaflow.client.sync_client",
+    "ReplayOrder": "nomaflow.client.requests",
     "TriggerOrder": "nomaflow.client.requests",
 }
 

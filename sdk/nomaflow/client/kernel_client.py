@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from nomaflow.client import values
 from nomaflow.client.address import AddressSource, FixedAddress
+from nomaflow.client.attempt_calls import AttemptCalls
 from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
@@ -36,7 +37,7 @@ _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
 _SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
-class KernelClient(AuditReading, AuthorityCalls, LogCalls, TokenCalls):
+class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a

@@ -16,7 +16,15 @@ from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 
-__all__ = ["TriggerOrder", "new_request_id", "run_state_number", "step_values", "to_json_bytes", "trigger_span"]
+__all__ = [
+    "ReplayOrder",
+    "TriggerOrder",
+    "new_request_id",
+    "run_state_number",
+    "step_values",
+    "to_json_bytes",
+    "trigger_span",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +63,7 @@ class TriggerOrder:
             request_id=self.request_id or new_request_id(),
             params_json=to_json_bytes(self.params, name="params"),
             step_values=step_values(self.op_kwargs),
-            step_switches=[run_pb2.StepSwitch(step=step, enabled=on) for step, on in self.steps.items()],
+            step_switches=_switches(self.steps),
             preset=self.preset,
             log_level=self.log_level,
             trigger_kind=run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{self.kind.upper()}"),
@@ -63,6 +71,61 @@ class TriggerOrder:
             allow_overlap=self.allow_overlap,
             validate_only=self.validate_only,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayOrder:
+    """One finished run to run again.
+
+    :param from_step: starts at this step, with the outputs of those before; empty for the first
+    :param from_failed_step: starts at the step that did not succeed; not with ``from_step``
+    :param params: override those of the run; JSON values, dates and times
+    :param op_kwargs: by step name: override those of the run
+    :param steps: by step name: on or off, over what the run had
+    :param log_level: empty for the run's
+    :param request_id: the idempotency key; if empty a new one is made
+    :param by: the caller's name; the client's own ``by`` if empty
+    :param allow_overlap: start even if the job's overlap policy would not
+    :param current_definition: run the job as it is defined now instead of as it was
+    :param validate_only: check the order and start nothing: bad orders are refused, others get an answer without run id
+    """
+
+    run_id: str
+    from_step: str = ""
+    from_failed_step: bool = False
+    params: Mapping[str, Any] = field(default_factory=dict)
+    op_kwargs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    steps: Mapping[str, bool] = field(default_factory=dict)
+    log_level: str = ""
+    request_id: str = ""
+    by: str = ""
+    allow_overlap: bool = False
+    current_definition: bool = False
+    validate_only: bool = False
+
+    def to_request(self, *, default_by: str) -> service.ReplayRunRequest:
+        """Return the message.
+
+        :raises InvalidRequest: if a value cannot be written as JSON
+        """
+        return service.ReplayRunRequest(
+            run_id=self.run_id,
+            from_step=self.from_step,
+            from_failed_step=self.from_failed_step,
+            params_json=to_json_bytes(self.params, name="params"),
+            step_values=step_values(self.op_kwargs),
+            step_switches=_switches(self.steps),
+            log_level=self.log_level,
+            request_id=self.request_id or new_request_id(),
+            by=self.by or default_by,
+            allow_overlap=self.allow_overlap,
+            current_definition=self.current_definition,
+            validate_only=self.validate_only,
+        )
+
+
+def _switches(steps: Mapping[str, bool]) -> list[run_pb2.StepSwitch]:
+    return [run_pb2.StepSwitch(step=step, enabled=on) for step, on in steps.items()]
 
 
 def new_request_id() -> str:

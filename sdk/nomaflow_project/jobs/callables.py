@@ -13,7 +13,15 @@ from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_
 from nomaflow_project.reading.spelling import misspelt_name
 from nomaflow_project.reading.work_time import check_time, nearest
 
-__all__ = ["check_call_params", "check_callables", "check_keys", "kind_of", "refuse_op_kwargs", "refuse_params"]
+__all__ = [
+    "check_call_params",
+    "check_callables",
+    "check_keys",
+    "injected_names",
+    "kind_of",
+    "refuse_op_kwargs",
+    "refuse_params",
+]
 
 _SIGNATURE = 500
 """The most characters of a signature in a message: each problem of a step repeats it."""
@@ -45,7 +53,7 @@ class _Callable:
             reference=reference,
             parameters=entry.get("parameters") or (),
             catch_all=entry.get("catch_all") or "",
-            injected=_INJECTED.union(manifest.get("injections") or ()),  # plugins may contribute more
+            injected=injected_names(manifest),
             step_types=manifest.get("step_types") or (),
         )
 
@@ -84,6 +92,11 @@ class _Callable:
     def ignored(self, key: str) -> str:
         """Return the message about a key that is ignored."""
         return f"{self.signature} does not name {key!r}, so the key is ignored"
+
+
+def injected_names(manifest: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of parameters that a host gives: its own, and those that its plugins contribute."""
+    return _INJECTED.union(manifest.get("injections") or ())
 
 
 def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:

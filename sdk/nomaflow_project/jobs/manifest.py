@@ -15,6 +15,7 @@ __all__ = ["ManifestError", "check_manifest"]
 _Reference = Annotated[str, Meta(max_length=255)]
 _Module = Annotated[str, Meta(max_length=255)]
 _Name = Annotated[str, Meta(max_length=255)]
+_Line = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Path = Annotated[str, Meta(max_length=4096)]
 
 
@@ -28,10 +29,16 @@ class _Parameter(Struct):
     required: bool
     annotation: str | None = None
     default: str | None = None
+    default_json: str = ""
+    schema: dict[str, Any] = {}
+    doc: str = ""
 
 
 class _Callable(Struct):
     kind: str = "sync"
+    doc: str = ""
+    file: str = ""
+    line: _Line = 0
     parameters: Annotated[list[_Parameter], Meta(max_length=PARAMETERS_OF_CALLABLE)] = []
     catch_all: str | None = None
     error: str | None = None
@@ -39,6 +46,9 @@ class _Callable(Struct):
 
 class _OfModule(Struct):
     error: str | None = None
+    traceback: str = ""
+    file: str = ""
+    line: _Line = 0
 
 
 class _Field(Struct):
@@ -58,6 +68,7 @@ class _StepType(Struct):
     overridable: list[str] | None = None
     secret: list[str] = []
     checked: bool = False
+    doc: str = ""
 
 
 class _File(Struct):

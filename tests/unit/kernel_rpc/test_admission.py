@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -261,3 +262,36 @@ async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, hos
     told = [(item.WhichOneof("outcome"), item.response.run_id) for item in reply.items]
     assert told == [("response", ""), ("error", ""), ("response", RUN_ID)]
     assert len(world.engine.triggers) == 1
+
+
+async def test_validating_tells_what_each_step_would_get(world: World, host: PlayedHost) -> None:
+    """Merged from all layers, references as written; steps that are off are left out, a batch has none."""
+    await host.attach(generation=1)
+    request = kernel.TriggerRunRequest(
+        job_id="job", params_json=b'{"since":"${DAY}"}', validate_only=True,
+        step_values=[run_pb2.StepValues(step="second", op_kwargs_json=b'{"rows":2}')],
+    )  # fmt: skip
+    reply = await world.client.TriggerRun(request)
+    assert {each.step: json.loads(each.op_kwargs_json) for each in reply.steps} == {
+        "first": {"since": "${DAY}"}, "second": {"rows": 2, "since": "${DAY}"}, "call": {},
+    }  # fmt: skip
+    batch = await world.client.TriggerRuns(kernel.TriggerRunsRequest(requests=[request]))
+    assert list(batch.items[0].response.steps) == []
+    assert world.engine.triggers == []
+
+
+async def test_a_replay_is_validated_too(world: World, host: PlayedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes no run, and tells values and warnings; a value that its callable would refuse is refused."""
+    await host.attach(generation=1)
+    monkeypatch.setattr(world.engine, "warnings_of", lambda drafted: ("it is old",))
+    await world.queue_run()
+    request = kernel.ReplayRunRequest(run_id=RUN_ID, params_json=b'{"since":1}', validate_only=True)
+    reply = await world.client.ReplayRun(request)
+    assert (reply.run_id, list(reply.warnings)) == ("", ["it is old"])
+    assert [each.step for each in reply.steps] == ["first", "second", "call"]
+    problem = ValueProblem(step="first", key="since", code="value_invalid", message="no")
+    host.answer = gateway.CheckResult(checked=True, problems=seal([problem]))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await world.client.ReplayRun(request)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert world.engine.triggers == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 from rig import Rig, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
-from nomaflow_kernel.domain.errors import BadRequest, KernelError, QuotaExceeded, RequestIdReused
+from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, QuotaExceeded, RequestIdReused
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_project.jobs.definitions import Overlap
+from nomaflow_project.jobs.definitions import Overlap, PresetDefinition
 
 
 async def test_a_repeated_request_cancels_nothing(rig: Rig) -> None:
@@ -191,3 +192,79 @@ async def test_a_repeated_request_is_answered_though_the_queue_is_full(rig: Rig)
         await rig.trigger("b", request_id="new", request_hash="h")
     again = await rig.trigger("b", request_id="k", request_hash="h")
     assert (again.run_id, again.deduplicated) == (first, True)
+
+
+async def test_a_replay_may_switch_steps_and_change_the_level(rig: Rig) -> None:
+    """Its own switches lie over those of the run; a level that it does not give is the run's."""
+    rig.jobs.add(job("a", step("one"), step("two"), step("three")))
+    host = await rig.host()
+    old = (await rig.trigger("a", switches={"one": False, "two": False}, log_level="DEBUG")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    new = await rig.replay(old, switches={"two": True, "three": False})
+    order = await host.dispatch(2)
+    assert (order.step, opened(order).log_level) == ("two", "DEBUG")
+    await host.finish(order.attempt_key)
+    assert await rig.state(new) is RunState.SUCCEEDED
+    third = await rig.replay(new, log_level="ERROR", switches={"one": True})
+    order = await host.dispatch(3)
+    assert (order.step, opened(order).log_level) == ("one", "ERROR")
+    assert (await rig.detail(third)).run.request.switches == {"one": True, "two": True, "three": False}
+    with pytest.raises(BadRequest, match="has no step 'tow'"):
+        await rig.replay(old, switches={"tow": True})
+
+
+async def test_a_replay_may_set_the_overlap_policy_aside(rig: Rig) -> None:
+    """With allow_overlap it starts beside the running one; without it is skipped, and that is no part of the next."""
+    rig.jobs.add(job("a", step("one"), overlap=Overlap.SKIP))
+    host = await rig.host()
+    old = (await rig.trigger("a")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    await rig.trigger("a")
+    await host.dispatch(2)
+    assert await rig.state(await rig.replay(old)) is RunState.SKIPPED
+    beside = await rig.replay(old, allow_overlap=True)
+    await host.dispatch(3)
+    assert await rig.state(beside) is RunState.RUNNING
+
+
+async def test_a_replay_may_run_the_job_as_it_is_today(rig: Rig) -> None:
+    """Its steps are those of now, with the values of then; outputs of earlier steps are taken over by name."""
+    rig.jobs.add(job("a", step("one"), step("gone"), step("two", op_kwargs={"n": 1})))
+    host = await rig.host()
+    old = (await rig.trigger("a", params={"p": 1}, op_kwargs={"two": {"m": 2}, "gone": {"x": 1}})).run_id
+    await host.finish((await host.dispatch()).attempt_key, finished(rows_affected=3))
+    await host.finish((await host.dispatch(2)).attempt_key)
+    await host.finish((await host.dispatch(3)).attempt_key, failed())
+    rig.jobs.add(job("a", step("one"), step("two", op_kwargs={"n": 5}), step("new")))
+    new = await rig.replay(old, current_definition=True, from_failed_step=True)
+    order = await host.dispatch(4)
+    assert (order.step, json.loads(opened(order).kwargs_json)) == ("two", {"n": 5, "m": 2, "p": 1})
+    assert opened(order).prev_rows_affected == 3
+    await host.finish(order.attempt_key)
+    assert (await host.dispatch(5)).step == "new"
+    detail = await rig.detail(new)
+    today = rig.jobs.job("a")
+    assert today is not None
+    assert today.definition is not None
+    assert (detail.run.definition_digest, detail.run.replay_of) == (today.definition.digest, old)
+    assert detail.run.definition_digest != (await rig.detail(old)).run.definition_digest
+    with pytest.raises(BadRequest, match="job 'a' has no step 'gone'"):
+        await rig.replay(old, current_definition=True, from_step="gone")
+
+
+async def test_a_replay_of_today_needs_a_job_that_can_run_today(rig: Rig) -> None:
+    """A job that is gone or broken, or has lost the preset of the run, is refused; as it was then it still runs."""
+    with_preset = replace(job("a", step("one")), presets=(PresetDefinition(name="quick"),))
+    rig.jobs.add(with_preset)
+    host = await rig.host()
+    old = (await rig.trigger("a", preset="quick")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    rig.jobs.add(job("a", step("one")))
+    with pytest.raises(BadRequest, match="has no preset 'quick'"):
+        await rig.replay(old, current_definition=True)
+    rig.jobs.removed.add("a")
+    with pytest.raises(JobUnavailable, match="no longer has it"):
+        await rig.replay(old, current_definition=True)
+    rig.jobs.removed.clear()
+    await rig.replay(old)
+    assert (await host.dispatch(2)).step == "one"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
 from nomaflow.client.values.authority import AuthorityView
+from nomaflow.client.values.callables import CallablesView, CallableView, ModuleView, ParameterView, StepTypeView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
     FireView,
@@ -16,7 +17,7 @@ from nomaflow.client.values.catalogue import (
     ReloadView,
     WorkerView,
 )
-from nomaflow.client.values.events import EventView, PrunedView, Triggered, TriggerRefusal
+from nomaflow.client.values.events import EventView, PrunedView, Replayed, Triggered, TriggerRefusal
 from nomaflow.client.values.kernel import CallerView, KernelView
 from nomaflow.client.values.logs import LogChunk, LogLine
 from nomaflow.client.values.runs import (
@@ -28,6 +29,7 @@ from nomaflow.client.values.runs import (
     ProgressView,
     ReasonView,
     RunView,
+    StepValuesView,
     StepView,
     TriggerView,
 )
@@ -41,6 +43,8 @@ __all__ = [
     "AuditRowView",
     "AuditVerdictView",
     "AuthorityView",
+    "CallableView",
+    "CallablesView",
     "CallerView",
     "CancelView",
     "CatalogueView",
@@ -55,6 +59,8 @@ __all__ = [
     "KernelView",
     "LogChunk",
     "LogLine",
+    "ModuleView",
+    "ParameterView",
     "PauseView",
     "ProblemView",
     "ProgressView",
@@ -62,7 +68,10 @@ __all__ = [
     "ReasonView",
     "RefusedLoadView",
     "ReloadView",
+    "Replayed",
     "RunView",
+    "StepTypeView",
+    "StepValuesView",
     "StepView",
     "TokenView",
     "TriggerRefusal",

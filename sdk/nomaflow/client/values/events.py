@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from nomaflow.client.values.runs import ReasonView
+from nomaflow.client.values.runs import ReasonView, StepValuesView
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
-__all__ = ["EventView", "PrunedView", "TriggerRefusal", "Triggered"]
+__all__ = ["EventView", "PrunedView", "Replayed", "TriggerRefusal", "Triggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,13 +46,27 @@ class PrunedView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triggered:
-    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED if the overlap policy said so."""
+    """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED if the overlap policy said so.
+
+    :param steps: for an order that was only validated: what each step that would run gets, merged from all layers
+    """
 
     run_id: str
     deduplicated: bool = False
     state: str = "QUEUED"
     reason: ReasonView | None = None
     warnings: tuple[str, ...] = ()
+    steps: tuple[StepValuesView, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replayed:
+    """The answer to an accepted replay; ``run_id`` is empty, and ``steps`` are set, if it was only validated."""
+
+    run_id: str
+    deduplicated: bool = False
+    warnings: tuple[str, ...] = ()
+    steps: tuple[StepValuesView, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ __all__ = [
     "ProgressView",
     "ReasonView",
     "RunView",
+    "StepValuesView",
     "StepView",
     "TriggerView",
 ]
@@ -114,6 +115,14 @@ class StepView(Shaped):
             **{name: last[name] for name in _OUTCOME},
             "attempts": [attempt.to_json() for attempt in self.attempts],
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepValuesView(Shaped):
+    """The op_kwargs of one step; environment references are not resolved, secret values are ``***``."""
+
+    step: str
+    op_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,45 @@
+"""The client's calls about what a host offers, what an attempt does now, and replays with all their options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nomaflow.client import values
+from nomaflow.client.connection import Connection
+from nomaflow.client.requests import ReplayOrder, trigger_span
+from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1.message_codec import decode
+
+__all__ = ["AttemptCalls"]
+
+_READ_SECONDS = 5.0
+_WRITE_SECONDS = 10.0
+
+
+class AttemptCalls:
+    """Looks at callables and attempts, and replays runs."""
+
+    _connection: Connection
+    _by: str
+
+    async def list_callables(self, host: str = "", *, references: Iterable[str] = ()) -> values.CallablesView:
+        """Return what a host offers, asking for one page at a time.
+
+        :param host: empty for the only one there is
+        :param references: keeps these callables, at most 1,000, and leaves modules and step types out; empty for all
+        """
+        request = job_pb2.ListCallablesRequest(host=host, references=references)
+        whole = job_pb2.ListCallablesResponse()
+        while True:
+            reply = await self._connection.call("ListCallables", request, timeout=_READ_SECONDS)
+            whole.MergeFrom(reply)
+            request.page_token = reply.next_page_token
+            if not request.page_token:
+                return decode(values.CallablesView, whole)
+
+    async def replay_run(self, order: ReplayOrder) -> values.Replayed:
+        """Start a new run from a finished one, as an order says, or check whether that would be accepted."""
+        request = order.to_request(default_by=self._by)
+        with trigger_span(f"replay {order.run_id}") as traceparent:
+            reply = await self._connection.call("ReplayRun", request, timeout=_WRITE_SECONDS, traceparent=traceparent)
+        return decode(values.Replayed, reply)
