@@ -1,4 +1,4 @@
-"""Writes weeks of history into the store of a kernel that does not run: copies of real runs, at the times of schedules."""
+"""Writes weeks of history into the store of a stopped kernel: copies of real runs, at the times of schedules."""
 
 from __future__ import annotations
 

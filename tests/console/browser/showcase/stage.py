@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from console_system import ConsoleSystem
+
 from nomaflow.client import TriggerOrder
 from real_system import System, eventually
 
@@ -21,7 +22,6 @@ __all__ = ["running_showcase"]
 
 _HERE = Path(__file__).parent
 _CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "4", "--lost-after-seconds", "600")
-_KINDS = {"tenant": 7}
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def _make_history(system: System) -> None:
         client.close()
     system.clients.clear()
     now = datetime.now(UTC)
-    database = system.kernel_project / ".nomaflow" / "nomaflow.db"
+    database = system.kernel_project / ".nomaflow" / "kernel.db"
     write_history(database, now=now)
     forget_hours(database, "hourly-export", hours=2, now=now)
 
@@ -106,7 +106,7 @@ def _old(system: System) -> Path:
     """Make a host that leaves again, and owns a job."""
     folder = system.root / "old-etl"
     shutil.copytree(_HERE / "sales", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "nomaflow.toml").write_text('[host]\nname = "old-etl"\n')
+    (folder / "nomaflow.toml").write_text('[host]\nname = "old-etl"\ndrain_seconds = 1\n')
     jobs = (folder / "jobs.toml").read_text()
     (folder / "jobs.toml").write_text(jobs.replace('"nightly-sync"', '"weekly-etl"'))
     return folder

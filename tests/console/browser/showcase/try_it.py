@@ -1,4 +1,4 @@
-"""Runs the showcase and prints a link with a login: ``python tests/console/browser/showcase/try_it.py``; Ctrl-C ends it."""
+"""Runs the showcase and prints a link with a login; Ctrl-C ends it."""
 
 from __future__ import annotations
 
