@@ -155,6 +155,13 @@ class ActiveRun:
         self.latest_us = max(self.latest_us, at_us)
         return self.latest_us
 
+    @property
+    def deadline_us(self) -> int | None:
+        """The time at which the job's time limit ends; None without a limit, or before the run has started."""
+        if self.definition.timeout_seconds is None or not self.started_at_us:
+            return None
+        return self.started_at_us + int(self.definition.timeout_seconds * 1_000_000)
+
     def job_us_left(self, now_us: int) -> int | None:
         """Return the microseconds left of the job's time limit; None if it has no limit.
 

@@ -75,12 +75,13 @@ def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo
     instance = state.fleet.get(key)
     if instance is None:
         return
-    _take_refusal(batch, instance, load.refused)
+    _take_refusal(batch, instance, load.refused, by=load.by)
     if load.refused is None:
         _notify(
             batch,
             instance,
             "host.reloaded",
+            by=load.by,
             generation=load.generation,
             jobs=load.jobs,
             callables=load.callables,
@@ -90,7 +91,7 @@ def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo
         )
 
 
-def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None) -> None:
+def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None, *, by: str = "") -> None:
     """Set or clear an instance's refused load. A refusal that was reported before makes no event."""
     known, instance.refused_load = instance.refused_load, refused
     if refused is None or (known is not None and known.at_us == refused.at_us):
@@ -100,16 +101,17 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None)
         batch,
         instance,
         "host.reload_refused",
+        by=by,
         generation=instance.generation,
         message=refused.message,
         problems=problems,
     )
 
 
-def _notify(batch: Batch, instance: Instance, kind: str, **data: Any) -> None:
+def _notify(batch: Batch, instance: Instance, kind: str, *, by: str = "", **data: Any) -> None:
     """Add an event about an instance."""
     data = {"incarnation": instance.incarnation, **data}
-    batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, data=data))
+    batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, by=by, data=data))
 
 
 def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Verdict:

@@ -33,11 +33,12 @@ from nomaflow_kernel.engine.commands import (
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
+from nomaflow_kernel.engine.open_runs import count_open_runs
 from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
+from nomaflow_kernel.history.port import PauseRecord, RunCount, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord
 from nomaflow_kernel.history.transitions import SetNextFire
@@ -277,10 +278,10 @@ class Engine:
         """Pause a job, a host or everything."""
         await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause), changed=lambda _: ())
 
-    async def clear_pause(self, scope: str, name: str) -> bool:
+    async def clear_pause(self, scope: str, name: str, *, by: str = "") -> bool:
         """End a pause; return whether there was one."""
         return await self._loop.ask(
-            lambda batch: pausing.clear_pause(self._state, batch, scope, name),
+            lambda batch: pausing.clear_pause(self._state, batch, scope, name, by=by),
             changed=lambda was_paused: () if was_paused else None,
         )
 
@@ -296,6 +297,15 @@ class Engine:
     def overview(self) -> EngineOverview:
         """Return counts of the engine's contents."""
         return engine_overview(self._state, turns=self._loop.turns)
+
+    def open_runs(self) -> Sequence[RunCount]:
+        """Return the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""
+        return list(count_open_runs(self._state))
+
+    def deadline_us(self, run_id: str) -> int | None:
+        """Return when the time of a RUNNING run is over; None without a limit, or for any other run."""
+        run = self._state.active.get(run_id)
+        return None if run is None else run.deadline_us
 
     def queued_at_us(self, run_id: str) -> int | None:
         """Return when a RUNNING run was queued; None if it is not running."""

@@ -66,7 +66,10 @@ class RefusedLoad:
 
 @value_class
 class LoadInfo:
-    """The result of an instance's newest load: refused, or in service with its number of jobs."""
+    """The result of an instance's newest load: refused, or in service with its number of jobs.
+
+    :param by: who asked for it; empty for a load that the host made by itself
+    """
 
     refused: RefusedLoad | None = None
     generation: int = 0
@@ -75,6 +78,7 @@ class LoadInfo:
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
     stopped_schedules: tuple[str, ...] = ()
+    by: str = ""
 
 
 @value_class

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
@@ -187,7 +187,8 @@ class HostGateway:
                     if session.loading and not info.loading and not info.generation:
                         self._sessions.loaded(session.hello.key)  # its first load has failed
                 elif kind == "load_state":
-                    self._engine.loaded(session.hello.key, read_load(request.load_state))
+                    load = replace(read_load(request.load_state), by=session.reload_by)
+                    self._engine.loaded(session.hello.key, load)
                 elif kind == "reload_result":
                     session.take_answer(request.reload_result)
                 elif kind == "check_result":

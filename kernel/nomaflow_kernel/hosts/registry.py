@@ -125,9 +125,10 @@ class SessionRegistry:
         shown = islice(self._sessions.items(), limit)
         return {"/".join(key): session.queued for key, session in shown if session.open}
 
-    async def reload(self, host: str, *, force: bool) -> Sequence[tuple[str, gateway.ReloadResult]]:
+    async def reload(self, host: str, *, force: bool, by: str = "") -> Sequence[tuple[str, gateway.ReloadResult]]:
         """Ask every instance of a host to load its code again; return the incarnation and answer of each.
 
+        :param by: who asks for it
         :raises HostNotAttached: if none is attached, or if one leaves before it has answered
         :raises OperationInProgress: if a reload of that host is under way
         :raises ReloadUnanswered: if an answer takes too long
@@ -138,7 +139,7 @@ class SessionRegistry:
         if host in self._reloading:
             raise OperationInProgress(host)
         self._reloading.add(host)
-        answers = [asyncio.create_task(session.reload(force=force)) for session in sessions]
+        answers = [asyncio.create_task(session.reload(force=force, by=by)) for session in sessions]
         try:
             async with asyncio.timeout(self._reload_seconds):
                 results = await asyncio.gather(*answers)

@@ -28,7 +28,7 @@ from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
+from nomaflow_kernel.history.port import PauseRecord, RunCount, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
@@ -164,7 +164,7 @@ class ScriptedEngine:
         """Keep a pause."""
         self.paused[pause.scope, pause.name] = pause
 
-    async def clear_pause(self, scope: str, name: str) -> bool:
+    async def clear_pause(self, scope: str, name: str, *, by: str = "") -> bool:
         """End a pause."""
         return self.paused.pop((scope, name), None) is not None
 
@@ -183,6 +183,14 @@ class ScriptedEngine:
     def holdup(self, run_id: str) -> Reason | None:
         """Return nothing."""
         return None
+
+    def deadline_us(self, run_id: str) -> int | None:
+        """Return nothing."""
+        return None
+
+    def open_runs(self) -> Sequence[RunCount]:
+        """Return nothing."""
+        return []
 
     def why_not_running(self, job_id: str) -> str:
         """Return nothing."""

@@ -30,7 +30,7 @@ from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, RefusedLoad
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
+from nomaflow_kernel.history.port import EventFilter, RunDetail, Store, StoreInfo
 from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import open_store
@@ -378,4 +378,4 @@ class Rig:
 
     async def events(self, run_id: str = "") -> Sequence[EventRecord]:
         """Return the events as stored."""
-        return await self.store.events_after(0, limit=1000, run_id=run_id)
+        return await self.store.events_after(0, limit=1000, filter=EventFilter(run_id=run_id))
