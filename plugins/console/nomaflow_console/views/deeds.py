@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from nomaflow.client.values import EventView
 from nomaflow_console.views.sentences import counted, line
 from nomaflow_console.views.states import StateSign, sign_of
@@ -155,6 +157,17 @@ def deed_of(event: EventView) -> Deed:
     return Deed(sign=_sign(sign, css), what=what.replace("{try}", _try(event)), detail=detail)
 
 
+def person(by: str) -> Markup:
+    """Return who did something: the person, and after it the principal in whose name the call came.
+
+    :param by: ``ann``, or ``owner (for ann)``
+    """
+    principal, _, rest = by.partition(" (for ")
+    if not rest:
+        return Markup("<b>{}</b>").format(by)
+    return Markup('<b>{}</b> <span class="quiet">({})</span>').format(rest.removesuffix(")"), principal)
+
+
 def words() -> dict[str, Any]:
     """Return what templates call."""
-    return {"deed_of": deed_of}
+    return {"deed_of": deed_of, "person": person}

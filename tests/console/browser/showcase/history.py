@@ -90,7 +90,7 @@ def _copy(
     copy = {
         **moved(run),
         "queued_at_us": fired + 40_000,
-        "trigger_kind": "CRON",
+        "trigger_kind": "cron",
         "trigger_by": "",
         "trigger_at_us": fired,
     }

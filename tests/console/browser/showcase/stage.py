@@ -92,9 +92,11 @@ def _set_the_stage(system: System) -> None:
     system.launch_host("old-etl", _old(system), "--kernel", system.kernel_address)
     eventually(lambda: system.instance("old-etl"))
     system.stop("old-etl")
+    long = ann.trigger(TriggerOrder(job_id="nightly-sync", op_kwargs={"sync": {"seconds": 3600}})).run_id
+    eventually(lambda: system.run(long).steps[0].last.state == "RUNNING")
     os.kill(system.parts["sales"].pid, signal.SIGSTOP)
     eventually(lambda: (host := system.host_view("sales")) is not None and host.state == "UNREACHABLE")
-    ann.trigger("nightly-sync")
+    ann.trigger(TriggerOrder(job_id="nightly-sync", allow_overlap=True))
     mail = system.root / "ops" / "plugins" / "ops" / "disks.py"
     mail.write_text(mail.read_text() + "\n# a newer line\n")
     system.end(failing)
