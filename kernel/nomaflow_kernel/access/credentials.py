@@ -25,7 +25,7 @@ from nomaflow_kernel.access.tokens import (
     new_token_id,
     secret_in,
 )
-from nomaflow_kernel.access.withdrawing import credentials_meant
+from nomaflow_kernel.access.withdrawing import credentials_meant, ended_at_us
 from nomaflow_kernel.access.withdrawn import WithdrawalUntold, WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
@@ -38,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
 _LONGEST_OVERLAP = 30 * 86_400
+_KEPT_ENDED = 90 * 86_400 * _SECOND
+"""How long what has ended is still listed, in microseconds."""
 
 
 @dataclass(slots=True)
@@ -296,6 +298,24 @@ class Credentials:
             finally:
                 await self._store_withdrawn(tokens, certificates)
         return token_ids, serials_now
+
+    async def prune(self) -> int:
+        """Forget tokens and certificates that ended long ago, and return their number. The audit still names them.
+
+        :raises StoreError: if they cannot be deleted; they are still known then
+        """
+        before = self._clock.now_us() - _KEPT_ENDED
+        async with self._changing:
+            tokens = [each for each in self.tokens() if ended_at_us(each) < before]
+            serials = [each.serial for each in self.certificates() if ended_at_us(each) < before]
+            if tokens or serials:
+                await self._store.remove_credentials([each.token_id for each in tokens], serials)
+            for token in tokens:
+                del self._tokens[token.token_id], self._by_hash[token.secret_hash]
+                self._used.discard(token.token_id)
+            for serial in serials:
+                del self._certificates[serial]
+        return len(tokens) + len(serials)
 
     def _hold_withdrawn(self, tokens: Sequence[TokenRecord], certificates: Sequence[CertificateRecord]) -> None:
         for token in tokens:

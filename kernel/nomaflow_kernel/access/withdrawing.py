@@ -1,4 +1,4 @@
-"""What a withdrawal takes: credentials that are named, and those that were got with them."""
+"""The end of credentials: when it was, and what a withdrawal takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 
-__all__ = ["credentials_meant"]
+__all__ = ["credentials_meant", "ended_at_us"]
 
 
 def credentials_meant(
@@ -28,6 +28,16 @@ def credentials_meant(
         [each for each in tokens if target and target in (each.token_id, each.joined_with, _principal_name(each))],
         [each for each in held if each.line in lines or (target and target in (each.token_id, f"host:{each.host}"))],
     )
+
+
+def ended_at_us(record: TokenRecord | CertificateRecord) -> int:
+    """Return when a credential ends or has ended: at its time, withdrawn, or, for a join string, used up."""
+    ends = [record.expires_at_us]
+    if record.revoked_at_us is not None:
+        ends.append(record.revoked_at_us)
+    if isinstance(record, TokenRecord) and record.uses_left == 0 and record.last_used_at_us is not None:
+        ends.append(record.last_used_at_us)
+    return min(ends)
 
 
 def _principal_name(record: TokenRecord) -> str:

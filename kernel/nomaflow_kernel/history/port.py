@@ -484,6 +484,9 @@ class Store(Protocol):
     async def keep_certificates(self, certificates: Sequence[CertificateRecord]) -> None:
         """Keep certificates, each in place of the one with its serial."""
 
+    async def remove_credentials(self, token_ids: Sequence[str], serials: Sequence[str]) -> None:
+        """Delete tokens and certificates; unknown ones are ignored."""
+
     def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
         """Append rows to the audit, numbered and chained in the order given; submitted when this returns."""
 

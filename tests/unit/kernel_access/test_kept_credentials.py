@@ -308,6 +308,32 @@ async def test_a_restored_store_does_not_bring_back_what_was_withdrawn(kernel: K
     assert stat.S_IMODE((kernel.directory / "withdrawn").stat().st_mode) == 0o600
 
 
+async def test_what_ended_ninety_days_ago_is_forgotten(kernel: Kernel) -> None:
+    """A used string, a revoked token and certificates that have expired go; what is good, or ended lately, stays."""
+    credentials = kernel.credentials
+    join, secret = await credentials.create(HOST, created_by="owner")
+    await credentials.use_join(secret)
+    await credentials.keep_certificate(certificate(kernel, token_id=join.token_id))
+    await credentials.create(TokenOrder(kind="user", name="bo", roles=("viewer",)), created_by="owner")
+    long = TokenOrder(kind="service", name="ci", roles=("viewer",), lifetime_seconds=400 * DAY)
+    kept, token = await credentials.create(long, created_by="owner")
+    await credentials.revoke("bo")
+    kernel.clock.pass_seconds(91 * DAY)
+    late, _ = await credentials.create(TokenOrder(kind="user", name="al", roles=("viewer",)), created_by="owner")
+    await credentials.revoke("al")
+    assert await credentials.prune() == 2
+    assert [each.serial for each in credentials.certificates()] == [SERIAL]  # it ended 61 days ago
+    with pytest.raises(UnknownCredential):
+        await credentials.revoke("bo")
+    assert await credentials.revoke(join.token_id) == ([], [SERIAL])  # what was got with it is still named
+    kernel.clock.pass_seconds(60 * DAY)
+    assert await credentials.prune() == 1
+    credentials = await kernel.again()
+    assert [each.token_id for each in credentials.tokens()] == [kept.token_id, late.token_id]
+    assert credentials.certificates() == []
+    assert of(credentials, token) is not ANYONE
+
+
 async def test_the_last_use_is_stored_to_the_minute_and_not_for_every_call(kernel: Kernel) -> None:
     """A thousand calls within a minute are one write."""
     credentials = kernel.credentials
