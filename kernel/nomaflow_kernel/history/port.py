@@ -264,9 +264,13 @@ class RunCount:
 
 @value_class
 class RecentRun:
-    """One run in short."""
+    """One run in short.
+
+    :param host: the host that ran it
+    """
 
     run_id: str
+    host: str
     state: RunState
     queued_at_us: int
     started_at_us: int | None
