@@ -24,10 +24,11 @@ from rich.text import Text
 from nomaflow.client import ClientError, TriggerOrder
 from nomaflow.client.values import InstanceView, RunView
 from nomaflow_cli.errors import ExitCode
+from nomaflow_cli.invocation import missing_modules
 from nomaflow_cli.live import Screen, choose_screen, follow_run
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.pages.runs import runs_table, summary
-from nomaflow_cli.up import PartFailed, PartNotice, ProjectSupervisor, Ready, Reporter
+from nomaflow_cli.up import ConsoleReady, PartFailed, PartNotice, ProjectSupervisor, Ready, Reporter
 from nomaflow_cli.wording import amount, count, duration
 
 if TYPE_CHECKING:
@@ -80,6 +81,14 @@ class Narrator(Reporter):
         self.proof(f"host {ready.host.name!r}, pid {pid}, brought {found} after {duration(ready.host_seconds)}")
         self.say(f"they talk gRPC over {ready.address}")
 
+    shows_links = True
+
+    def console_ready(self, ready: ConsoleReady) -> None:
+        """Print the link of the web page."""
+        self.proof(f"console, pid {ready.pid}, shows all of it; this link logs in once")
+        self.console.print(Text(f"\n  {ready.link}\n", style="bold"), soft_wrap=True)
+        self.say("Enter ends the demo")
+
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
         """Print a change of a part."""
         again = f"; up starts it again in {notice.again_in:g} s" if notice.again_in else ""
@@ -93,7 +102,8 @@ async def demo(project: Path, narrator: Narrator) -> None:
     :raises DemoFailed: if a promise does not hold
     :raises TimeoutError: if something hangs
     """
-    supervisor = ProjectSupervisor(project=project, reporter=narrator)
+    looks = sys.stdin.isatty() and sys.stdout.isatty() and not missing_modules("console")
+    supervisor = ProjectSupervisor(project=project, reporter=narrator, with_console=looks)
     narrator.chapter("nomaflow up: a kernel and a plugin host, two processes")
     try:
         async with asyncio.timeout(DEMO_SECONDS):
@@ -101,6 +111,10 @@ async def demo(project: Path, narrator: Narrator) -> None:
             if ready is None:
                 raise DemoStopped
             await story(supervisor, narrator)
+        if looks:
+            narrator.chapter("open this: the same on a web page")
+            supervisor.start_console()
+            await enter_pressed()
         narrator.chapter("Ctrl-C: the host drains, then the kernel stops")
     except BaseException:
         for _ in range(2):  # a person who stops a demo does not want to wait for its steps
@@ -214,6 +228,16 @@ async def farewell(client: KernelClient, narrator: Narrator) -> None:
     beats = [run for run in runs if run.job_id == "heartbeat"]
     narrator.say(f"and {count(len(beats), 'run')} of heartbeat")
     narrator.console.print()
+
+
+async def enter_pressed() -> None:
+    """Wait until somebody presses Enter, or the terminal is gone."""
+    loop, pressed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), pressed.set)
+    try:
+        await pressed.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
 
 
 async def finished(client: KernelClient, job_id: str) -> RunView:

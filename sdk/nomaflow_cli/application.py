@@ -27,6 +27,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "trigger": ("run", "replay"),
     "runs": ("runs", "show", "logs", "cancel"),
     "hosts": ("hosts", "reload"),
+    "alerts": ("alerts",),
     "audit": ("audit",),
     "login": ("login", "logout"),
     "call": ("call",),

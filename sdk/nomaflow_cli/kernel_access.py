@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.invocation import Invocation
 
-__all__ = ["client_failure", "first", "kernel_client", "quiet_grpc", "talk"]
+__all__ = ["caller_name", "client_failure", "first", "kernel_client", "quiet_grpc", "talk"]
 
 _LOGIN = "log in: `nomaflow token create --user NAME` on the kernel's machine, then here: nomaflow login FILE"
 
@@ -62,7 +62,7 @@ def talk(
         client = kernel_client(
             kernel.source,
             ca=kernel.ca,
-            by=_caller_name(),
+            by=caller_name(),
             connect_seconds=0.5,
             retry_seconds=retry_seconds,
             on_connected=on_connected,
@@ -105,7 +105,7 @@ def quiet_grpc() -> Iterator[None]:
             del os.environ["GRPC_VERBOSITY"]  # child processes do not need it
 
 
-def _caller_name() -> str:
+def caller_name() -> str:
     """Return the name of the person at the terminal, for the record."""
     try:
         return getpass.getuser()

@@ -39,7 +39,7 @@ class ConsoleSystem:
     @property
     def url(self) -> str:
         """The address that a browser opens, with the console's own host name."""
-        return (self.project / ".nomaflow" / "console").read_text().strip()
+        return (self.project / ".nomaflow" / "console").read_text().split()[0]
 
     @property
     def base(self) -> str:

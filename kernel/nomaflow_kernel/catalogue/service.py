@@ -70,7 +70,7 @@ class CatalogueService(Catalogue):
         kept = await self._store.manifests()
         if self.jobs_file is None and any(item.host == _OWN_FILE for item in kept):
             # Started without the file it once had: its jobs are gone and their ids are free.
-            gone = await self._store.forget_host(_OWN_FILE)
+            gone = (await self._store.forget_host(_OWN_FILE, at_us=self._clock.now_us())).job_ids
             _LOG.warning("no jobs file is named, and there was one; its jobs are gone: %s", ", ".join(gone) or "none")
             kept = [item for item in kept if item.host != _OWN_FILE]
         for item in kept:
@@ -260,13 +260,17 @@ class CatalogueService(Catalogue):
         served = await asyncio.to_thread(ServedManifest.of, known.load, known.manifest)
         self._served.keep(known.host, known.digest, served)
 
-    async def forget(self, host: str) -> Sequence[str]:
-        """Drop a host and return the job ids that this frees."""
+    async def forget(self, host: str, *, by: str = "") -> Sequence[str]:
+        """Drop a host and return the job ids that this frees.
+
+        :param by: who asks for it
+        """
         async with self._changing:
-            released = await self._store.forget_host(host)
+            forgotten = await self._store.forget_host(host, at_us=self._clock.now_us(), by=by)
+            self._feed.publish(forgotten.events)
             self._bytes.pop(host, None)
             await self._changed(host, self.drop(host))
-        return sorted(released)
+        return sorted(forgotten.job_ids)
 
     async def _changed(self, host: str, change: CatalogueChange, *, digest: str = "") -> None:
         """Announce a change and write its events. The change itself is done: a failing store costs only the events."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 __all__ = [
     "BadRequest",
     "CursorAhead",
-    "InstanceOfAnotherHost",
     "JobUnavailable",
     "KernelError",
     "KernelStopping",
@@ -166,18 +165,6 @@ class QuotaExceeded(KernelError):
     def __init__(self, message: str, *, retry_seconds: float | None = None) -> None:
         self.retry_seconds = retry_seconds
         super().__init__(message)
-
-
-class InstanceOfAnotherHost(KernelError):
-    """Raised when a host speaks for an instance that attached under another host's name. The text does not name it."""
-
-    reason = "PERMISSION_DENIED"
-
-    def __init__(self, incarnation: str, host: str) -> None:
-        self.about = f"instance {incarnation[:64]}"
-        super().__init__(
-            f"instance {incarnation[:64]!r} is not one of host {host!r}; each process of a host needs an id of its own"
-        )
 
 
 class StaleSession(KernelError):

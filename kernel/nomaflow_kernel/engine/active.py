@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.port import RunDetail
@@ -50,6 +51,11 @@ class CurrentAttempt:
     child_run_id: str = ""
     started_at_us: int = 0
     timed_out: Reason | None = None
+
+    @property
+    def instance(self) -> InstanceKey:
+        """The key of the instance that it was given to."""
+        return self.host, self.incarnation
 
     def call_seconds_left(self, now_us: int) -> float | None:
         """Return the seconds that a call_job step may still wait for its child; None if there is no limit.
@@ -148,6 +154,13 @@ class ActiveRun:
         """
         self.latest_us = max(self.latest_us, at_us)
         return self.latest_us
+
+    @property
+    def deadline_us(self) -> int | None:
+        """The time at which the job's time limit ends; None without a limit, or before the run has started."""
+        if self.definition.timeout_seconds is None or not self.started_at_us:
+            return None
+        return self.started_at_us + int(self.definition.timeout_seconds * 1_000_000)
 
     def job_us_left(self, now_us: int) -> int | None:
         """Return the microseconds left of the job's time limit; None if it has no limit.

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
-from nomaflow_kernel.domain.errors import InstanceOfAnotherHost
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceLink, LoadInfo, RefusedLoad
+from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey, InstanceLink, LoadInfo, RefusedLoad
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
@@ -21,19 +20,15 @@ from nomaflow_kernel.history.transitions import Notice
 __all__ = ["attach", "await_instance", "check_clocks", "detach", "take_load"]
 
 
-def attach(
-    state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink
-) -> Sequence[Verdict] | InstanceOfAnotherHost:
-    """Attach an instance and return a verdict on each attempt it holds, or the error that refuses it.
+def attach(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
+    """Attach an instance and return a verdict on each attempt it holds.
 
     Attempts that are assigned to it and that it does not hold never started: they are sent again with the same key.
     Attempts of earlier instances that are thereby proved dead have failed.
     """
-    if state.fleet.host_of(hello.incarnation) not in ("", hello.host):
-        return InstanceOfAnotherHost(hello.incarnation, hello.host)
     instance = _introduce(state, batch, hello, link)
     for incarnation in hello.ended_incarnations:
-        ended = state.fleet.get(incarnation)
+        ended = state.fleet.get((hello.host, incarnation))
         if ended is not None and _may_tell_of(hello, ended.hello):
             _settle_ended(state, batch, ended)
     held = {item.attempt_key for item in hello.inventory}
@@ -42,25 +37,25 @@ def attach(
         found = find_attempt(state, key)
         if key not in held and found is not None:
             run, current = found
-            batch.send(hello.incarnation, dispatch_order(state, run, current, batch.now_us))
+            batch.send(hello.key, dispatch_order(state, run, current, batch.now_us))
             if run.cancel is not None:
-                batch.send(hello.incarnation, cancel_order(key, run.cancel))
+                batch.send(hello.key, cancel_order(key, run.cancel))
     state.dirty_hosts.add(hello.host)
     return verdicts
 
 
 def _may_tell_of(hello: InstanceHello, ended: InstanceHello) -> bool:
-    """Return whether an instance is believed that another one has ended: only of its own host, and its own machine.
+    """Return whether an instance is believed that another one of its host has ended: only on its own machine.
 
     Of an instance that attached to an earlier kernel only the host is known.
     """
-    if ended.host != hello.host or ended.incarnation == hello.incarnation:
+    if ended.incarnation == hello.incarnation:
         return False
     return not ended.principal or (ended.machine, ended.principal) == (hello.machine, hello.principal)
 
 
 def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Instance:
-    instance = state.fleet.get(hello.incarnation)
+    instance = state.fleet.get(hello.key)
     returning = instance is not None
     if instance is None:
         instance = Instance(hello=hello)
@@ -75,17 +70,18 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     return instance
 
 
-def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo) -> None:
+def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo) -> None:
     """Record the result of an instance's newest load, with an event for watchers."""
-    instance = state.fleet.get(incarnation)
+    instance = state.fleet.get(key)
     if instance is None:
         return
-    _take_refusal(batch, instance, load.refused)
+    _take_refusal(batch, instance, load.refused, by=load.by)
     if load.refused is None:
         _notify(
             batch,
             instance,
             "host.reloaded",
+            by=load.by,
             generation=load.generation,
             jobs=load.jobs,
             callables=load.callables,
@@ -95,7 +91,7 @@ def take_load(state: EngineState, batch: Batch, incarnation: str, load: LoadInfo
         )
 
 
-def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None) -> None:
+def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None, *, by: str = "") -> None:
     """Set or clear an instance's refused load. A refusal that was reported before makes no event."""
     known, instance.refused_load = instance.refused_load, refused
     if refused is None or (known is not None and known.at_us == refused.at_us):
@@ -105,16 +101,17 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None)
         batch,
         instance,
         "host.reload_refused",
+        by=by,
         generation=instance.generation,
         message=refused.message,
         problems=problems,
     )
 
 
-def _notify(batch: Batch, instance: Instance, kind: str, **data: Any) -> None:
+def _notify(batch: Batch, instance: Instance, kind: str, *, by: str = "", **data: Any) -> None:
     """Add an event about an instance."""
     data = {"incarnation": instance.incarnation, **data}
-    batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, data=data))
+    batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, by=by, data=data))
 
 
 def _judge(state: EngineState, hello: InstanceHello, held: InventoryLine) -> Verdict:
@@ -149,7 +146,7 @@ def _settle_ended(state: EngineState, batch: Batch, instance: Instance) -> None:
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     if instance.link is not None:
         instance.link.end("a later instance says that this one has ended")
-    state.fleet.remove(instance.incarnation)
+    state.fleet.remove(instance.key)
 
 
 def _runs_of(state: EngineState, instance: Instance) -> list[ActiveRun]:
@@ -162,24 +159,25 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
     current = run.current
     if current is None or not current.incarnation:
         return
-    instance = state.fleet.get(current.incarnation)
+    current.host = current.host or run.host
+    instance = state.fleet.get(current.instance)
     if instance is None:
-        instance = Instance.awaited(current.host or run.host, current.incarnation)
+        instance = Instance.awaited(*current.instance)
         instance.heard(now, now_us)
         state.fleet.add(instance)
     current.exclusive = state.uses_exclusive(run.host, current.step)
     instance.hold(current.key, exclusive=current.exclusive)
 
 
-def detach(state: EngineState, batch: Batch, incarnation: str, link: InstanceLink) -> None:
+def detach(state: EngineState, batch: Batch, key: InstanceKey, link: InstanceLink) -> None:
     """Detach an instance whose session has ended. A session that a newer one replaced changes nothing."""
-    instance = state.fleet.get(incarnation)
+    instance = state.fleet.get(key)
     if instance is None or instance.link is not link:
         return
     instance.link = None
     _notify(batch, instance, "host.detached")
     if not instance.attempts:
-        state.fleet.remove(incarnation)
+        state.fleet.remove(key)
 
 
 def check_clocks(state: EngineState, batch: Batch) -> None:
@@ -211,4 +209,4 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
             )
             stepping.conclude(state, batch, run, AttemptState.LOST, reason)
     if not instance.attempts and instance.link is None:
-        state.fleet.remove(instance.incarnation)
+        state.fleet.remove(instance.key)

@@ -12,7 +12,7 @@ from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.domain.errors import InstanceOfAnotherHost, JobUnavailable, KernelError, UnknownRun
+from nomaflow_kernel.domain.errors import JobUnavailable, KernelError, UnknownRun
 from nomaflow_kernel.engine import (
     attaching,
     explaining,
@@ -31,13 +31,14 @@ from nomaflow_kernel.engine.commands import (
     UnrunCommand,
 )
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, LoadInfo
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
+from nomaflow_kernel.engine.open_runs import count_open_runs
 from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, oldest_running
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
+from nomaflow_kernel.history.port import PauseRecord, RunCount, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord
 from nomaflow_kernel.history.transitions import SetNextFire
@@ -224,29 +225,20 @@ class Engine:
         """Attach an instance; return a verdict on each attempt of its inventory, once the verdicts are durable.
 
         The resulting orders are sent on the link after the verdicts' commit.
-
-        :raises InstanceOfAnotherHost: if an instance of another host attached with that incarnation
         """
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
         try:
-            answer = await self._loop.ask(
+            return await self._loop.ask(
                 lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
             )
         except StoreError:
             # Sessions are not rebuilt from the store, and nobody has been told of this one.
-            self.detach(hello.incarnation, link)
+            self.detach(hello.key, link)
             raise
-        if isinstance(answer, KernelError):
-            raise answer
-        return answer
 
-    def host_of(self, incarnation: str) -> str:
-        """Return the host that an incarnation belongs to, as far as this kernel remembers; empty if it does not."""
-        return self._state.fleet.host_of(incarnation)
-
-    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
+    def heartbeat(self, key: InstanceKey, info: HeartbeatInfo) -> None:
         """Record that an instance is alive, with its status."""
-        instance = self._state.fleet.get(incarnation)
+        instance = self._state.fleet.get(key)
         if instance is None:
             return
         served = instance.serves
@@ -260,13 +252,13 @@ class Engine:
         """Check the waiting runs of a host again: an instance of it serves another manifest."""
         self._loop.touch(host)
 
-    def loaded(self, incarnation: str, load: LoadInfo) -> None:
+    def loaded(self, key: InstanceKey, load: LoadInfo) -> None:
         """Record the result of an instance's newest load."""
-        self._loop.tell(lambda batch: attaching.take_load(self._state, batch, incarnation, load))
+        self._loop.tell(lambda batch: attaching.take_load(self._state, batch, key, load))
 
-    def detach(self, incarnation: str, link: InstanceLink) -> None:
+    def detach(self, key: InstanceKey, link: InstanceLink) -> None:
         """Record that a session has ended; the instance's clocks run on."""
-        self._loop.tell(lambda batch: attaching.detach(self._state, batch, incarnation, link))
+        self._loop.tell(lambda batch: attaching.detach(self._state, batch, key, link))
 
     async def report(
         self, incarnation: str, reports: Sequence[AttemptReport], *, host: str = ""
@@ -274,13 +266,9 @@ class Engine:
         """Record events of attempts; the answers are true once this returns.
 
         :param host: the host name that the reporter has proved; empty for one that need not, such as the owner's
-        :raises InstanceOfAnotherHost: if the incarnation belongs to another host; nothing was recorded
         :raises StoreError: if they cannot be stored; nothing was recorded, and the host sends them again
         """
-        known = self.host_of(incarnation)
-        if host and known not in ("", host):
-            raise InstanceOfAnotherHost(incarnation, host)
-        reporter = reporting.Reporter(incarnation=incarnation, host=host or known)
+        reporter = reporting.Reporter(incarnation=incarnation, host=host)
         await rebuilding.recall_attempts(self._state, self._store, [told.attempt_key for told in reports])
         return await self._loop.ask(
             lambda batch: [reporting.report(self._state, batch, reporter, told) for told in reports]
@@ -290,10 +278,10 @@ class Engine:
         """Pause a job, a host or everything."""
         await self._loop.ask(lambda batch: pausing.set_pause(self._state, batch, pause), changed=lambda _: ())
 
-    async def clear_pause(self, scope: str, name: str) -> bool:
+    async def clear_pause(self, scope: str, name: str, *, by: str = "") -> bool:
         """End a pause; return whether there was one."""
         return await self._loop.ask(
-            lambda batch: pausing.clear_pause(self._state, batch, scope, name),
+            lambda batch: pausing.clear_pause(self._state, batch, scope, name, by=by),
             changed=lambda was_paused: () if was_paused else None,
         )
 
@@ -309,6 +297,15 @@ class Engine:
     def overview(self) -> EngineOverview:
         """Return counts of the engine's contents."""
         return engine_overview(self._state, turns=self._loop.turns)
+
+    def open_runs(self) -> Sequence[RunCount]:
+        """Return the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""
+        return list(count_open_runs(self._state))
+
+    def deadline_us(self, run_id: str) -> int | None:
+        """Return when the time of a RUNNING run is over; None without a limit, or for any other run."""
+        run = self._state.active.get(run_id)
+        return None if run is None else run.deadline_us
 
     def queued_at_us(self, run_id: str) -> int | None:
         """Return when a RUNNING run was queued; None if it is not running."""

@@ -43,7 +43,7 @@ def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
 
     Another instance of the same host may be attached: it knows nothing of the attempt.
     """
-    instance = state.fleet.get(current.incarnation)
+    instance = state.fleet.get(current.instance)
     if instance is None or (instance.link is not None and not instance.unreachable):
         return None
     silent = state.clock.monotonic() - instance.last_heard

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, RefusedLoad
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, RefusedLoad
 
 __all__ = ["Fleet", "Instance"]
-
-_REMEMBERED = 20_000
-"""Incarnations, of instances that are gone as well, whose host is remembered."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,8 +58,13 @@ class Instance:
 
     @property
     def incarnation(self) -> str:
-        """Its own name."""
+        """Its own name, within its host."""
         return self.hello.incarnation
+
+    @property
+    def key(self) -> InstanceKey:
+        """Its key."""
+        return self.hello.key
 
     @property
     def introduced(self) -> bool:
@@ -128,38 +130,29 @@ def _any(_instance: Instance) -> bool:
 
 
 class Fleet:
-    """All instances, by incarnation and by host. An incarnation stays its host's after the instance is gone."""
+    """All instances, by key and by host."""
 
     def __init__(self) -> None:
-        self._instances: dict[str, Instance] = {}
-        self._by_host: dict[str, dict[str, Instance]] = {}
-        self._names: dict[str, str] = {}
+        self._instances: dict[InstanceKey, Instance] = {}
+        self._by_host: dict[str, dict[InstanceKey, Instance]] = {}
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(list(self._instances.values()))
 
-    def get(self, incarnation: str) -> Instance | None:
+    def get(self, key: InstanceKey) -> Instance | None:
         """Return the instance, or None."""
-        return self._instances.get(incarnation)
-
-    def host_of(self, incarnation: str) -> str:
-        """Return the host that an incarnation belongs to, even if the instance is gone; empty if it is not known."""
-        return self._names.get(incarnation, "")
+        return self._instances.get(key)
 
     def add(self, instance: Instance) -> None:
         """Add an instance."""
-        self._names.pop(instance.incarnation, None)
-        self._names[instance.incarnation] = instance.host
-        if len(self._names) > max(_REMEMBERED, 2 * len(self._instances)):
-            del self._names[next(name for name in self._names if name not in self._instances)]
-        self._instances[instance.incarnation] = instance
-        self._by_host.setdefault(instance.host, {})[instance.incarnation] = instance
+        self._instances[instance.key] = instance
+        self._by_host.setdefault(instance.host, {})[instance.key] = instance
 
-    def remove(self, incarnation: str) -> None:
+    def remove(self, key: InstanceKey) -> None:
         """Forget an instance."""
-        instance = self._instances.pop(incarnation, None)
+        instance = self._instances.pop(key, None)
         if instance is not None:
-            self._by_host[instance.host].pop(incarnation, None)
+            self._by_host[instance.host].pop(key, None)
 
     def of_host(self, host: str) -> Iterable[Instance]:
         """Return the instances of one host."""

@@ -15,11 +15,17 @@ from nomaflow_project.reading.problems import Problem
 __all__ = [
     "HeartbeatInfo",
     "InstanceHello",
+    "InstanceKey",
     "InstanceLink",
     "LoadInfo",
     "RefusedLoad",
     "WorkerStatus",
 ]
+
+
+InstanceKey = tuple[str, str]
+"""Host and incarnation of an instance. An incarnation is chosen by its host and known to others, so it is a name within
+that host only: nobody can take the one of another host's instance."""
 
 
 class InstanceLink(Protocol):
@@ -60,7 +66,10 @@ class RefusedLoad:
 
 @value_class
 class LoadInfo:
-    """The result of an instance's newest load: refused, or in service with its number of jobs."""
+    """The result of an instance's newest load: refused, or in service with its number of jobs.
+
+    :param by: who asked for it; empty for a load that the host made by itself
+    """
 
     refused: RefusedLoad | None = None
     generation: int = 0
@@ -69,6 +78,7 @@ class LoadInfo:
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
     stopped_schedules: tuple[str, ...] = ()
+    by: str = ""
 
 
 @value_class
@@ -96,6 +106,11 @@ class InstanceHello:
     watching: bool = False
     loading: bool = False
     principal: str = ""
+
+    @property
+    def key(self) -> InstanceKey:
+        """The key of the instance."""
+        return self.host, self.incarnation
 
 
 @value_class

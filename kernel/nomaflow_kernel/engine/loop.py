@@ -220,8 +220,8 @@ class EngineLoop:
     def _act(self, decisions: Decisions, result: ApplyResult) -> None:
         """Tell hosts, watchers and callers what is durable now; hosts first, since they have work to do."""
         self._unanswered.remove(decisions)
-        for incarnation, orders in decisions.orders.items():
-            instance = self._state.fleet.get(incarnation)
+        for key, orders in decisions.orders.items():
+            instance = self._state.fleet.get(key)
             if instance is not None and instance.link is not None:
                 instance.link.send(orders)
         if result.events:

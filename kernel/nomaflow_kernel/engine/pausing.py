@@ -33,11 +33,14 @@ def _key(transition: object) -> tuple[str, str] | None:
     return None
 
 
-def clear_pause(state: EngineState, batch: Batch, scope: str, name: str) -> bool:
-    """End a pause and have the runs that it held up checked; return whether there was one."""
+def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: str = "") -> bool:
+    """End a pause and have the runs that it held up checked; return whether there was one.
+
+    :param by: who ends it; empty if it ends by itself
+    """
     if state.pauses.pop((scope, name), None) is None:
         return False
-    batch.add(ClearPause(scope=scope, name=name))
+    batch.add(ClearPause(scope=scope, name=name, by=by))
     state.dirty_hosts.update(state.waiting.hosts())
     return True
 

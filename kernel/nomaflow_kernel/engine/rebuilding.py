@@ -43,7 +43,7 @@ async def rebuild(state: EngineState, store: Store) -> None:
         instance.attempts.clear()
         instance.exclusive_used = 0
         if not instance.introduced:
-            state.fleet.remove(instance.incarnation)
+            state.fleet.remove(instance.key)
     for detail in found.running:
         _restore(state, detail, now, now_us)
     for entry in found.queued:
@@ -94,7 +94,7 @@ def send_again(state: EngineState, now_us: int) -> None:
     """
     for run in state.active.values():
         current = run.current
-        instance = state.fleet.get(current.incarnation) if current is not None and current.incarnation else None
+        instance = state.fleet.get(current.instance) if current is not None and current.incarnation else None
         if current is None or instance is None or instance.link is None:
             continue
         if current.state is AttemptState.DISPATCHED:

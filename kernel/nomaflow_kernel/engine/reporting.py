@@ -32,7 +32,7 @@ _NOT_OPEN = "no such attempt is open"
 class Reporter:
     """The sender of a report.
 
-    :param host: the name that it proved, or that its instance attached with; empty if neither is known
+    :param host: the name that it proved; empty for one that need not, such as the owner's
     """
 
     incarnation: str
@@ -57,8 +57,9 @@ def report(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptRe
     try:
         return _answer(state, batch, reporter, told)
     except LetterError as error:
-        sender = state.fleet.get(incarnation)
-        fields = ({"host": sender.host} if sender else {}) | attempt_fields(told.attempt_key)
+        found = find_attempt(state, told.attempt_key)
+        host = reporter.host or (found[1].host if found is not None else "")
+        fields = ({"host": host} if host else {}) | attempt_fields(told.attempt_key)
         _LOG.warning("instance %s sent an invalid report: %s", incarnation, error, extra=fields)
         return _refuse(told, AckStatus.INVALID, str(error)[:500])
 
@@ -74,7 +75,7 @@ def _answer(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptR
         return _refuse(told, AckStatus.FENCED, "the attempt is assigned to another instance")
     if told.unknown:
         # The dispatch never arrived; the key makes sending it again harmless.
-        batch.send(incarnation, dispatch_order(state, run, current, batch.now_us))
+        batch.send(current.instance, dispatch_order(state, run, current, batch.now_us))
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=current.report_seq)
     if told.first_seq > current.report_seq + 1:
         return AttemptAck(

@@ -21,6 +21,7 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.commands import EngineSettings
 from nomaflow_kernel.engine.fleet import Fleet, Instance
+from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.engine.timers import Timers
 from nomaflow_kernel.engine.waiting import WaitingRuns
@@ -87,27 +88,27 @@ class Batch:
 
     :param now_us: wall time of the turn that decides
     :param now: monotonic time of that turn
-    :param orders: incarnation → orders to send after the commit
+    :param orders: instance → orders to send after the commit
     """
 
     now_us: int
     now: float
     transitions: list[Transition] = field(default_factory=list)
-    orders: dict[str, list[DispatchOrder | CancelOrder]] = field(default_factory=dict)
+    orders: dict[InstanceKey, list[DispatchOrder | CancelOrder]] = field(default_factory=dict)
     logged_runs: set[str] = field(default_factory=set)
 
     def add(self, transition: Transition) -> None:
         """Add a transition."""
         self.transitions.append(transition)
 
-    def send(self, incarnation: str, order: DispatchOrder | CancelOrder) -> None:
+    def send(self, instance: InstanceKey, order: DispatchOrder | CancelOrder) -> None:
         """Send an order to an instance after the commit."""
-        self.orders.setdefault(incarnation, []).append(order)
+        self.orders.setdefault(instance, []).append(order)
 
     def drop_dispatches(self, run_ids: Container[str]) -> None:
         """Cancel the dispatches of some runs."""
-        for incarnation, orders in self.orders.items():
-            self.orders[incarnation] = [
+        for instance, orders in self.orders.items():
+            self.orders[instance] = [
                 order for order in orders if not (isinstance(order, DispatchOrder) and order.run_id in run_ids)
             ]
 
@@ -235,7 +236,7 @@ class EngineState:
 
     def release(self, current: CurrentAttempt) -> None:
         """Free the slot of an attempt."""
-        instance = self.fleet.get(current.incarnation) if current.incarnation else None
+        instance = self.fleet.get(current.instance) if current.incarnation else None
         if instance is not None:
             instance.release(current.key)
             self.dirty_hosts.add(instance.host)

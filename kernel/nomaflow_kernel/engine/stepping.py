@@ -141,7 +141,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
             dispatched_at_us=at_us,
         )
     current.state = AttemptState.DISPATCHED
-    batch.send(instance.incarnation, dispatch_order(state, run, current, batch.now_us))
+    batch.send(instance.key, dispatch_order(state, run, current, batch.now_us))
     return True
 
 

@@ -95,7 +95,7 @@ def _stop_attempt(state: EngineState, batch: Batch, run: ActiveRun, cancel: Canc
     elif current.state is AttemptState.PENDING:
         stepping.conclude(state, batch, run, AttemptState.CANCELED, stepping.cancel_reason(cancel))
     else:
-        batch.send(current.incarnation, cancel_order(current.key, cancel))
+        batch.send(current.instance, cancel_order(current.key, cancel))
 
 
 def _stop_child(state: EngineState, batch: Batch, current: CurrentAttempt, *, by: str, why: str) -> None:

@@ -306,6 +306,7 @@ def _queue(
             preset=record.request.preset,
             slot_us=record.slot_us,
             author=command.author,
+            kind=record.trigger.kind,
         )
     )
     state.specs.put(record.run_id, run)

@@ -7,10 +7,10 @@ do not hold up the single run of another; within a job the oldest goes first.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 
-from nomaflow_kernel.history.records import QueuedRun
+from nomaflow_kernel.history.records import QueuedRun, TriggerKind
 
 __all__ = ["WaitingRuns"]
 
@@ -25,6 +25,7 @@ class WaitingRuns:
         self._hosts: dict[str, dict[int, _Lane]] = {}
         self._host_counts: dict[str, int] = {}
         self._author_counts: Counter[str] = Counter()
+        self._group_counts: Counter[tuple[str, str, TriggerKind]] = Counter()
         self._jobs: dict[str, OrderedDict[str, None]] = {}
 
     def __len__(self) -> int:
@@ -50,6 +51,7 @@ class WaitingRuns:
         self._host_counts[run.host] = self._host_counts.get(run.host, 0) + 1
         if run.author:
             self._author_counts[run.author] += 1
+        self._group_counts[_group(run)] += 1
         self._jobs.setdefault(run.job_id, OrderedDict())[run.run_id] = None
 
     def remove(self, run_id: str) -> QueuedRun | None:
@@ -59,6 +61,10 @@ class WaitingRuns:
             self._host_counts[run.host] -= 1
             if run.author:
                 self._author_counts[run.author] -= 1
+            group = _group(run)
+            self._group_counts[group] -= 1
+            if not self._group_counts[group]:
+                del self._group_counts[group]
             ids = self._jobs[run.job_id]
             ids.pop(run_id, None)
             if not ids:
@@ -80,6 +86,10 @@ class WaitingRuns:
     def count_of_author(self, author: str) -> int:
         """Return how many runs of a user or service wait."""
         return self._author_counts.get(author, 0)
+
+    def counts(self) -> Mapping[tuple[str, str, TriggerKind], int]:
+        """Return how many runs wait, by job, the job's host and the kind of their trigger."""
+        return self._group_counts
 
     def hosts(self) -> list[str]:
         """Return the hosts that have waiting runs."""
@@ -136,3 +146,7 @@ class WaitingRuns:
                 self.remove(run.run_id)
                 return run
         return None
+
+
+def _group(run: QueuedRun) -> tuple[str, str, TriggerKind]:
+    return run.job_id, run.job_host or run.host, run.kind

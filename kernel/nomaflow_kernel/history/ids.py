@@ -7,7 +7,16 @@ import secrets
 from collections.abc import Callable
 from typing import NewType
 
-__all__ = ["AttemptKey", "RunId", "RunIds", "attempt_key", "is_run_id", "split_attempt_key"]
+__all__ = [
+    "AttemptKey",
+    "RunId",
+    "RunIds",
+    "attempt_key",
+    "first_run_id",
+    "is_run_id",
+    "made_at_ms",
+    "split_attempt_key",
+]
 
 RunId = NewType("RunId", str)
 """``run_`` and 26 characters: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32 (a ULID)."""
@@ -44,6 +53,14 @@ class RunIds:
 def first_run_id(at_ms: int) -> RunId:
     """Return the lowest id that a run of that millisecond since the epoch can have; for comparison only."""
     return RunId("run_" + _encode(max(at_ms, 0) << _RANDOM_BITS))
+
+
+def made_at_ms(run_id: str) -> int:
+    """Return the millisecond since the epoch that a run id begins with."""
+    value = 0
+    for character in run_id.removeprefix("run_"):
+        value = value << 5 | _ALPHABET.index(character)
+    return value >> _RANDOM_BITS
 
 
 def _encode(value: int) -> str:

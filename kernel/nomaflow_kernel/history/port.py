@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.history.access_records import (
@@ -30,14 +30,20 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import SetNextFire, Transition
 
 __all__ = [
+    "ALL_EVENTS",
     "ActiveRuns",
     "ApplyResult",
     "CommitObserver",
+    "EventFilter",
+    "EventPage",
+    "ForgottenHost",
     "HostManifest",
     "LogFilter",
     "LogHeads",
     "LogPage",
     "PauseRecord",
+    "RecentRun",
+    "RunCount",
     "RunDetail",
     "RunFilter",
     "RunOfRequest",
@@ -133,13 +139,79 @@ class RunFilter:
     """A filter of listed runs; empty fields match all.
 
     :param visible: the runs that the caller may read; None for all
+    :param since_us: runs queued at or after it
+    :param until_us: runs queued before it
+    :param job_ids: runs of these jobs, such as those of a tag; None for all
+    :param triggered_by: the principal that triggered them, with or without a note
+    :param run_ids: these runs; None for all
+    :param parent_run_id: runs that a call_job step of that run started
+    :param log_levels: bits of levels, of which one occurs in the log
+    :param oldest_first: turns the order round
     """
 
     job_id: str = ""
     host: str = ""
     states: tuple[RunState, ...] = ()
     since_us: int | None = None
+    until_us: int | None = None
     visible: VisibleRuns | None = None
+    job_ids: tuple[str, ...] | None = None
+    exclude_job_ids: tuple[str, ...] = ()
+    trigger_kinds: tuple[TriggerKind, ...] = ()
+    triggered_by: str = ""
+    reason_codes: tuple[str, ...] = ()
+    run_id_prefix: str = ""
+    run_ids: tuple[str, ...] | None = None
+    replay_of: str = ""
+    parent_run_id: str = ""
+    log_levels: int = 0
+    oldest_first: bool = False
+
+
+@value_class
+class EventFilter:
+    """A filter of events; empty fields match all.
+
+    :param kinds: kinds, or the parts of kinds before a dot
+    :param job_id: events of that job and of its runs
+    :param by: the principal that asked for them, with or without a note
+    :param acts: events that somebody asked for
+    :param since_us: events at or after it
+    :param until_us: events before it
+    """
+
+    kinds: tuple[str, ...] = ()
+    run_id: str = ""
+    job_id: str = ""
+    host: str = ""
+    by: str = ""
+    acts: bool = False
+    since_us: int | None = None
+    until_us: int | None = None
+
+    def keeps(self, event: EventRecord) -> bool:
+        """Return whether an event is of these kinds, this run, job and host."""
+        return (
+            (not self.kinds or any(event.kind == each or event.kind.startswith(each + ".") for each in self.kinds))
+            and self.run_id in ("", event.run_id)
+            and self.job_id in ("", event.job_id)
+            and self.host in ("", event.host)
+        )
+
+
+ALL_EVENTS = EventFilter()
+"""The filter that keeps all."""
+
+
+@value_class
+class EventPage:
+    """One page of events, newest first.
+
+    :param next_before_seq: the page after it has events before that one; 0 for the last page
+    """
+
+    events: Sequence[EventRecord]
+    next_before_seq: int
 
 
 @value_class
@@ -163,10 +235,43 @@ class RunSubject:
 
 @value_class
 class RunPage:
-    """One page, newest first; ``next_before`` is the run id that the next page follows, empty on the last page."""
+    """One page; ``next_before`` is the run id that the next page follows, empty on the last page.
+
+    :param scanned_to: the run id that the page has looked up to, where a filter without an index left it short
+    """
 
     runs: Sequence[RunRecord]
     next_before: str
+    scanned_to: str = ""
+
+
+@value_class
+class RunCount:
+    """The number of runs in a state, of one job, host and trigger kind as far as these are counted by, else empty.
+
+    :param runs: rows
+    :param fires: the fires that they stand for
+    """
+
+    state: RunState
+    runs: int
+    fires: int
+    rows_affected: int
+    job_id: str = ""
+    host: str = ""
+    trigger_kind: str = ""
+
+
+@value_class
+class RecentRun:
+    """One run in short."""
+
+    run_id: str
+    state: RunState
+    queued_at_us: int
+    started_at_us: int | None
+    finished_at_us: int | None
+    rows_affected: int | None
 
 
 @value_class
@@ -212,6 +317,14 @@ class HostManifest:
     owned_job_ids: frozenset[str]
 
 
+@value_class
+class ForgottenHost:
+    """The job ids that a forgotten host owned, sorted, and the events of its removal."""
+
+    job_ids: Sequence[str]
+    events: Sequence[EventRecord] = ()
+
+
 class Store(Protocol):
     """Keeps history. Everything it has confirmed is durable: it survives a loss of power.
 
@@ -253,12 +366,39 @@ class Store(Protocol):
         """Return the subjects of the runs that exist; as quick for one that does not."""
 
     async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
-        """Return runs newest first, only ids lower than ``before`` (empty: from the newest)."""
+        """Return runs newest first, only ids lower than ``before`` (empty: from the newest).
 
-    async def events_after(
-        self, seq: int, *, limit: int, run_id: str = "", kinds: Sequence[str] = ()
-    ) -> Sequence[EventRecord]:
-        """Return events with a greater sequence, in order; optionally of one run, or of some kinds or kind prefixes."""
+        Oldest first, it returns only ids higher than ``before``. A filter without an index looks at a bounded number of
+        runs, so that the page may be short, or empty, and still not be the last one.
+        """
+
+    async def count_runs(
+        self,
+        *,
+        since_us: int,
+        until_us: int,
+        job_id: str = "",
+        host: str = "",
+        by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
+    ) -> Sequence[RunCount]:
+        """Return the number of runs queued in a range, by state and by what else is asked for."""
+
+    async def recent_runs(
+        self, job_ids: Sequence[str], *, last: int, preset: str = ""
+    ) -> Mapping[str, Sequence[RecentRun]]:
+        """Return the newest runs of each job that has one, newest first.
+
+        :param preset: only runs that were started with it, among a bounded number of the newest of each job
+        """
+
+    async def events_after(self, seq: int, *, limit: int, filter: EventFilter = ALL_EVENTS) -> Sequence[EventRecord]:
+        """Return events with a greater sequence, in order; of its filter, kinds, run, job and host count."""
+
+    async def events_before(self, seq: int, *, filter: EventFilter, limit: int) -> EventPage:
+        """Return events with a lower sequence (0: from the newest), newest first.
+
+        A filter without an index looks at a bounded number of events: the page may be short and not be the last one.
+        """
 
     async def log_page(self, run_id: str, filter: LogFilter, *, limit: int, newest_first: bool = False) -> LogPage:
         """Return chunks of a run's log, in the order of their lines, skipping those that cannot match.
@@ -302,8 +442,8 @@ class Store(Protocol):
     async def manifests(self) -> Sequence[HostManifest]:
         """Return the current manifest of every host."""
 
-    async def forget_host(self, host: str) -> Sequence[str]:
-        """Remove a host's manifests and return the job ids it owned."""
+    async def forget_host(self, host: str, *, at_us: int, by: str = "") -> ForgottenHost:
+        """Remove a host's manifests. Event ``host.forgotten``; none for the kernel's own file, whose name is empty."""
 
     async def schedules(self) -> Sequence[SetNextFire]:
         """Return every stored next fire."""

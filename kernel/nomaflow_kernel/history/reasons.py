@@ -18,6 +18,12 @@ class Reason:
     code: str
     message: str
 
+    @property
+    def fix(self) -> str:
+        """The way out that the table has for the code; empty if nothing needs to be done."""
+        known = REASONS.get(self.code)
+        return "" if known is None or known.advice.startswith("Nothing") else known.advice
+
 
 @dataclass(frozen=True, slots=True)
 class ReasonInfo:

@@ -163,6 +163,7 @@ class RunRecord:
     :param request_hash: hash of the request that used it
     :param slot: ``job/preset/instant`` of a cron fire, unique; or empty
     :param log_lines: number of stored log lines
+    :param log_levels: the levels that occur in them: bit ``level // 10`` is set for each
     :param last_event_seq: the newest event of this run
     """
 
@@ -188,6 +189,7 @@ class RunRecord:
     request_hash: str = ""
     slot: str = ""
     log_lines: int = 0
+    log_levels: int = 0
     last_event_seq: int = 0
     current_step: str = ""
 
@@ -205,6 +207,7 @@ class QueuedRun:
     :param job_host: the host that its job belongs to
     :param slot_us: its scheduled start time
     :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
+    :param kind: the kind of its trigger
     """
 
     run_id: str
@@ -217,6 +220,7 @@ class QueuedRun:
     preset: str = ""
     slot_us: int | None = None
     author: str = ""
+    kind: TriggerKind = TriggerKind.API
 
 
 @value_class
@@ -256,7 +260,10 @@ class AttemptRecord:
 
 @value_class
 class EventRecord:
-    """One committed transition or notice; ``seq`` is store-wide, in commit order."""
+    """One committed transition or notice; ``seq`` is store-wide, in commit order.
+
+    :param by: who asked for it; empty if nobody did
+    """
 
     seq: int
     at_us: int
@@ -268,6 +275,7 @@ class EventRecord:
     state: str = ""
     reason: Reason | None = None
     host: str = ""
+    by: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
 
 

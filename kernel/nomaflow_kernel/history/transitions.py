@@ -203,7 +203,7 @@ class FinishRun:
 
 @value_class
 class Notice:
-    """An event that changes no run: about a host, a job, a pause, or a late result."""
+    """An event that changes no run: about a host, a job, or a late result."""
 
     kind: str
     at_us: int
@@ -212,6 +212,7 @@ class Notice:
     step: str = ""
     attempt: int = 0
     host: str = ""
+    by: str = ""
     reason: Reason | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -232,17 +233,21 @@ class SetNextFire:
 
 @value_class
 class SetPause:
-    """Keep a pause, which replaces one of the same scope and name. No event."""
+    """Keep a pause, which replaces one of the same scope and name. Event ``pause.set``."""
 
     pause: PauseRecord
 
 
 @value_class
 class ClearPause:
-    """Remove a pause; one that is not there is lost. No event."""
+    """Remove a pause; one that is not there is lost. Event ``pause.cleared``.
+
+    :param by: who ended it; empty if it ended by itself
+    """
 
     scope: str
     name: str
+    by: str = ""
 
 
 @value_class

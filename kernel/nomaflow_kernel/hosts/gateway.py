@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
@@ -15,7 +15,7 @@ from nomaflow_kernel.access.audit_texts import named
 from nomaflow_kernel.access.audited_calls import audit_about
 from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
 from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.errors import BadRequest, InstanceOfAnotherHost, KernelError, KernelStopping, StaleSession
+from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
@@ -80,7 +80,6 @@ class HostGateway:
         wanted = bool(digest) and (
             await self._is_news(hello, digest, hello.loaded_at_us) or not self._manifests.knows_code(hello.host, digest)
         )
-        self._check_instance(hello.incarnation, hello.host)
         check_room(hello, known={each.host for each in self._manifests.hosts()}, sessions=self._sessions)
         session = Session(hello=hello, loading=hello.loading or wanted)
         # Before the engine knows it: callers that see that it is loading can wait for it.
@@ -105,7 +104,7 @@ class HostGateway:
         finally:
             session.leave()
             self._sessions.remove(session)
-            self._engine.detach(hello.incarnation, session)
+            self._engine.detach(hello.key, session)
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             self._tell("Detach", hello, caller)
             await _cancelled(reader)
@@ -132,16 +131,7 @@ class HostGateway:
 
     def _abandon(self, hello: InstanceHello, session: Session, attached: asyncio.Future[Sequence[Verdict]]) -> None:
         if not attached.cancelled() and attached.exception() is None:
-            self._engine.detach(hello.incarnation, session)
-
-    def _check_instance(self, incarnation: str, host: str) -> None:
-        """Check that an instance is not another host's: no session of that one may be touched.
-
-        :raises InstanceOfAnotherHost: if it is
-        """
-        attached = self._sessions.hello_of(incarnation)
-        if (attached.host if attached is not None else self._engine.host_of(incarnation)) not in ("", host):
-            raise InstanceOfAnotherHost(incarnation, host)
+            self._engine.detach(hello.key, session)
 
     async def _read_hello(
         self, requests: AsyncIterator[gateway.AttachRequest], caller: Caller
@@ -192,12 +182,13 @@ class HostGateway:
                 kind = request.WhichOneof("message")
                 if kind == "heartbeat":
                     info = read_heartbeat(request.heartbeat)
-                    self._engine.heartbeat(session.hello.incarnation, info)
+                    self._engine.heartbeat(session.hello.key, info)
                     session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
                     if session.loading and not info.loading and not info.generation:
-                        self._sessions.loaded(session.hello.incarnation)  # its first load has failed
+                        self._sessions.loaded(session.hello.key)  # its first load has failed
                 elif kind == "load_state":
-                    self._engine.loaded(session.hello.incarnation, read_load(request.load_state))
+                    load = replace(read_load(request.load_state), by=session.reload_by)
+                    self._engine.loaded(session.hello.key, load)
                 elif kind == "reload_result":
                     session.take_answer(request.reload_result)
                 elif kind == "check_result":
@@ -213,7 +204,6 @@ class HostGateway:
 
         :raises BadRequest: if the report as a whole cannot be read
         :raises StaleSession: if the report is from another epoch than this kernel's
-        :raises InstanceOfAnotherHost: if the instance is not one of the caller's host
         """
         host = _proved_name(caller)
         check_incarnation(request.incarnation)
@@ -232,16 +222,13 @@ class HostGateway:
     ) -> gateway.IntroduceManifestResponse:
         """Introduce the manifest of a generation of an attached instance.
 
-        :raises StaleSession: if the instance is not attached
-        :raises InstanceOfAnotherHost: if it is not one of the caller's host
+        :raises StaleSession: if the caller has attached no such instance
         """
         host = _proved_name(caller)
         check_incarnation(request.incarnation)
-        hello = self._sessions.hello_of(request.incarnation)
+        hello = self._sessions.hello_of(request.incarnation, host=host, principal=str(caller.principal))
         if hello is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
-        if host not in ("", hello.host):
-            raise InstanceOfAnotherHost(request.incarnation, host)
         audit_about(f"host:{hello.host}")
         # In a thread: a large manifest takes a while to parse.
         try:
@@ -249,7 +236,7 @@ class HostGateway:
                 open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
             )
         except BadRequest:
-            self._sessions.loaded(request.incarnation)  # it will not send it again
+            self._sessions.loaded(hello.key)  # it will not send it again
             raise
         explicit = request.explicit or await self._is_news(hello, request.digest, request.loaded_at_us)
         try:
@@ -257,9 +244,9 @@ class HostGateway:
                 hello.host, digest=request.digest, manifest=manifest, explicit=explicit, size=size
             )
         except BadRequest:
-            self._sessions.loaded(request.incarnation)
+            self._sessions.loaded(hello.key)
             raise
-        self._sessions.loaded(request.incarnation, digest=request.digest)
+        self._sessions.loaded(hello.key, digest=request.digest)
         self._engine.look_again(hello.host)
         claimed = self._manifests.foreign_ids(hello.host) if current else ()
         if claimed:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.engine.host_messages import InstanceHello
+from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
 
@@ -26,7 +26,7 @@ class SessionRegistry:
 
     def __init__(self, *, reload_seconds: float = 60.0) -> None:
         self._reload_seconds = reload_seconds
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[InstanceKey, Session] = {}
         self._reloading: set[str] = set()
         self._stopped = False
         self._changed = asyncio.Event()
@@ -40,14 +40,14 @@ class SessionRegistry:
 
     def add(self, session: Session) -> None:
         """Add a session; it replaces an older one of the same instance."""
-        self._sessions[session.hello.incarnation] = session
+        self._sessions[session.hello.key] = session
         self._expected_until = 0.0
         self.note_change()
 
     def remove(self, session: Session) -> None:
         """Remove a session, unless a newer one of the same instance has replaced it."""
-        if self._sessions.get(session.hello.incarnation) is session:
-            del self._sessions[session.hello.incarnation]
+        if self._sessions.get(session.hello.key) is session:
+            del self._sessions[session.hello.key]
             self.note_change()
 
     # --- waiting for hosts, before triggers ------------------------------------------------------------------------
@@ -56,12 +56,12 @@ class SessionRegistry:
         """Treat a host that is starting as loading, until the first instance attaches, for ``seconds`` at most."""
         self._expected_until = time.monotonic() + seconds
 
-    def loaded(self, incarnation: str, *, digest: str = "") -> None:
+    def loaded(self, key: InstanceKey, *, digest: str = "") -> None:
         """Record that a load of an instance is over.
 
         :param digest: digest of the manifest it serves; empty if there is nothing to introduce
         """
-        session = self._sessions.get(incarnation)
+        session = self._sessions.get(key)
         if session is not None and digest:
             session.digest = digest
         if session is not None and session.loading:
@@ -95,10 +95,17 @@ class SessionRegistry:
     def _expects(self) -> bool:
         return self._expected_until > 0.0 and time.monotonic() < self._expected_until
 
-    def hello_of(self, incarnation: str) -> InstanceHello | None:
-        """Return the introduction of an attached instance; None if it is not attached."""
-        session = self._sessions.get(incarnation)
-        return None if session is None else session.hello
+    def hello_of(self, incarnation: str, *, host: str = "", principal: str = "") -> InstanceHello | None:
+        """Return the introduction of an instance that the caller may speak for; None if it has attached none such.
+
+        :param host: the host name that the caller has proved; empty for the owner
+        :param principal: the caller. The owner speaks for the instances that attached at his door
+        """
+        if host:
+            session = self._sessions.get((host, incarnation))
+            return None if session is None else session.hello
+        hellos = (session.hello for session in self._sessions.values() if session.hello.incarnation == incarnation)
+        return next((hello for hello in hellos if hello.principal == principal), None)
 
     def digests_beside(self, hello: InstanceHello) -> frozenset[str]:
         """Return the digests that the other attached instances of a host serve."""
@@ -114,12 +121,14 @@ class SessionRegistry:
         return sorted({session.hello.host for session in self._sessions.values() if session.open})
 
     def queued_commands(self, limit: int) -> dict[str, int]:
-        """Return how many commands wait in each open session, by incarnation; only the first ``limit`` sessions."""
-        return {key: session.queued for key, session in islice(self._sessions.items(), limit) if session.open}
+        """Return how many commands wait in each open session, by host and incarnation; only the first ``limit``."""
+        shown = islice(self._sessions.items(), limit)
+        return {"/".join(key): session.queued for key, session in shown if session.open}
 
-    async def reload(self, host: str, *, force: bool) -> Sequence[tuple[str, gateway.ReloadResult]]:
+    async def reload(self, host: str, *, force: bool, by: str = "") -> Sequence[tuple[str, gateway.ReloadResult]]:
         """Ask every instance of a host to load its code again; return the incarnation and answer of each.
 
+        :param by: who asks for it
         :raises HostNotAttached: if none is attached, or if one leaves before it has answered
         :raises OperationInProgress: if a reload of that host is under way
         :raises ReloadUnanswered: if an answer takes too long
@@ -130,7 +139,7 @@ class SessionRegistry:
         if host in self._reloading:
             raise OperationInProgress(host)
         self._reloading.add(host)
-        answers = [asyncio.create_task(session.reload(force=force)) for session in sessions]
+        answers = [asyncio.create_task(session.reload(force=force, by=by)) for session in sessions]
         try:
             async with asyncio.timeout(self._reload_seconds):
                 results = await asyncio.gather(*answers)

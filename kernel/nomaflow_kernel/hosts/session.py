@@ -30,6 +30,7 @@ class Session:
     order in which they were given.
 
     :param loading: whether the instance has not loaded and introduced its first generation yet
+    :ivar reload_by: who asked for the reload that is under way; empty if nobody did
     """
 
     def __init__(self, *, hello: InstanceHello, loading: bool = False) -> None:
@@ -43,6 +44,7 @@ class Session:
         self._ended: KernelError | None = None
         self._host_left = False
         self._asked: dict[int, asyncio.Future[_Answer]] = {}
+        self.reload_by = ""
 
     @property
     def open(self) -> bool:
@@ -97,12 +99,16 @@ class Session:
         self._heartbeat_ack = sent_at_us
         self._ready.set()
 
-    async def reload(self, *, force: bool) -> gateway.ReloadResult:
+    async def reload(self, *, force: bool, by: str = "") -> gateway.ReloadResult:
         """Ask the host to load its code again and return its answer.
 
         :raises HostNotAttached: if the session ends before it has answered
         """
-        return await self._ask(gateway.ReloadResult, reload=gateway.ReloadCommand(force=force))
+        self.reload_by = by  # the host reports the load before it answers
+        try:
+            return await self._ask(gateway.ReloadResult, reload=gateway.ReloadCommand(force=force))
+        finally:
+            self.reload_by = ""
 
     async def check(self, command: gateway.CheckCommand) -> gateway.CheckResult:
         """Ask the host for the checks needed before a run is accepted, and return its answer.

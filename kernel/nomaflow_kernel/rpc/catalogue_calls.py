@@ -31,7 +31,7 @@ from nomaflow_kernel.rpc.discretion import (
 )
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, person
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
@@ -170,12 +170,13 @@ class CatalogueCalls:
 
     async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
+        by = person(request.by, caller)
         load = await self.catalogue.reload_jobs_file(explicit=True)
         own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
         if not request.host and self.catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)
         host = self.the_host(request.host)
-        results = await self._sessions.reload(host, force=request.force)
+        results = await self._sessions.reload(host, force=request.force, by=by)
         outcomes = [
             encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
             for name, result in results
@@ -184,12 +185,14 @@ class CatalogueCalls:
             outcomes = [reload_without_values(each) for each in outcomes]
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
 
-    async def forget_host(self, request: kernel.ForgetHostRequest, _caller: Caller) -> kernel.ForgetHostResponse:
+    async def forget_host(self, request: kernel.ForgetHostRequest, caller: Caller) -> kernel.ForgetHostResponse:
         """Remove a host that is gone, and release its job ids."""
+        by = person(request.by, caller)
         self._check_host(request.host)
         if self._sessions.of_host(request.host):
             raise HostAttached(request.host)
-        return kernel.ForgetHostResponse(released_job_ids=await self.catalogue.forget(request.host))
+        released = await self.catalogue.forget(request.host, by=by)
+        return kernel.ForgetHostResponse(released_job_ids=released)
 
     def the_host(self, name: str) -> str:
         """Return the name of a known host; for an empty name, the only host.

@@ -31,7 +31,7 @@ _EVENT_FACTS = frozenset(
         "not_before_us", "incarnation", "worker_pid", "generation", "child_run_id", "state", "change", "digest",
         "disabled_job_ids", "pid", "machine", "silent_seconds", "jobs", "callables", "removed_job_ids",
         "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "exit_code",
-        "signal",
+        "signal", "scope", "until_us", "released_job_ids", "released",
     }
 )  # fmt: skip
 """The keys of an event's data that hold no text of code or files."""
@@ -41,6 +41,10 @@ def run_without_values(run: run_pb2.Run) -> run_pb2.Run:
     """Take params, results and errors out of a run, and return it."""
     run.ClearField("params_json")
     run.ClearField("error")
+    run.definition_json = _definition_without_values(run.definition_json)
+    run.request.ClearField("params_json") if run.HasField("request") else None
+    for given in run.request.step_values:
+        given.ClearField("op_kwargs_json")
     _generalise(run)
     for step in run.steps:
         for attempt in step.attempts:
@@ -73,14 +77,19 @@ def job_without_values(job: job_pb2.Job) -> job_pb2.Job:
         job.held = "a callable of it cannot be imported"
     if job.HasField("last_run"):
         run_without_values(job.last_run)
-    if job.definition_json:
-        definition = json.loads(job.definition_json)
-        for part in (definition, *definition.get("steps", ()), *definition.get("presets", ())):
-            for name in ("params", "op_kwargs", "step_defaults"):
-                if part.get(name):
-                    part[name] = {}
-        job.definition_json = json.dumps(definition, separators=(",", ":")).encode()
+    job.definition_json = _definition_without_values(job.definition_json)
     return job
+
+
+def _definition_without_values(text: bytes) -> bytes:
+    if not text:
+        return text
+    definition = json.loads(text)
+    for part in (definition, *definition.get("steps", ()), *definition.get("presets", ())):
+        for name in ("params", "op_kwargs", "step_defaults"):
+            if part.get(name):
+                part[name] = {}
+    return json.dumps(definition, separators=(",", ":")).encode()
 
 
 def host_without_values(host: job_pb2.Host) -> job_pb2.Host:

@@ -60,5 +60,6 @@ class EventSight:
             # A run that retention has removed meanwhile has no host any more.
             return self._runs.get(event.run_id) or replace(self._guard.target_of_job(event.job_id), host="")
         if event.job_id:
-            return replace(self._guard.target_of_job(event.job_id), host=event.host)
+            target = self._guard.target_of_job(event.job_id)
+            return target if event.kind.startswith("pause.") else replace(target, host=event.host)
         return Target(host=event.host) if event.host else EVERYTHING

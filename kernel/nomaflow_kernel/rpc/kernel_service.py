@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
@@ -20,29 +20,30 @@ from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.admission import Admission, Admitted
+from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
-from nomaflow_kernel.rpc.discretion import response_without_values, run_without_values
+from nomaflow_kernel.rpc.discretion import response_without_values
+from nomaflow_kernel.rpc.event_pages import EventPages
+from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.log_reading import LogCalls
-from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message, run_message
+from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
-    check_kinds,
     check_run_id,
-    page_start,
+    event_filter,
     pause_record,
     pause_scope,
     person,
     replay_command,
-    run_filter,
     sentence,
     trigger_command,
 )
+from nomaflow_kernel.rpc.run_pages import RunPages
+from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.rpc.watching import Watching, read_run
 
 __all__ = ["KernelIdentity", "KernelService"]
 
-_PAGE_SIZE = 50
-_MAX_PAGE_SIZE = 500
 _MAX_SEQ = 2**53
 _Answer = kernel.TriggerRunResponse | KernelError
 
@@ -62,8 +63,8 @@ class KernelIdentity:
     epoch: int
     store: str
     started_at_us: int
-    lease_seconds: float
-    grace_seconds: float
+    lease_seconds: float = 0.0
+    grace_seconds: float = 0.0
     project: str = ""
     store_id: str = ""
 
@@ -91,8 +92,19 @@ class KernelService:
         self.catalogue_calls = catalogue_calls
         self._identity = identity
         self._guard = guard
-        self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._explain)
-        self.log_calls = LogCalls(store=store, feed=feed)
+        self._sight = RunSight(guard=guard, engine=engine)
+        self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._sight.explain)
+        catalogue = catalogue_calls.catalogue
+        self.parts = (
+            self,
+            catalogue_calls,
+            CallableCalls(catalogue_calls),
+            LogCalls(store=store, feed=feed),
+            RunPages(store=store, catalogue=catalogue, guard=guard, sight=self._sight),
+            EventPages(store=store, guard=guard),
+            FigureCalls(engine=engine, store=store, catalogue=catalogue, clock=clock, guard=guard),
+        )
+        """The objects that together have a method for each rpc."""
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel, and who asks; process and project only to who operates all of it."""
@@ -205,20 +217,6 @@ class KernelService:
         check_run_id(request.run_id)
         return kernel.GetRunResponse(run=await self._run(request.run_id, caller))
 
-    async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:
-        """Return one page of runs that the caller may read, newest first."""
-        if request.page_size > _MAX_PAGE_SIZE:
-            raise BadRequest(f"page_size is {request.page_size}, expected at most {_MAX_PAGE_SIZE}", field="page_size")
-        page = await self._store.list_runs(
-            replace(run_filter(request), visible=self._guard.visible_runs(caller.principal)),
-            before=page_start(request.page_token),
-            limit=request.page_size or _PAGE_SIZE,
-        )
-        return kernel.ListRunsResponse(
-            runs=[self._shown(run_message(run), caller) for run in page.runs],
-            next_page_token=page.next_before,
-        )
-
     def watch_run(self, request: kernel.WatchRunRequest, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events until it is terminal."""
         check_run_id(request.run_id)
@@ -230,9 +228,9 @@ class KernelService:
         """Yield all events that the caller may read, endlessly."""
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
-        check_kinds(request.kinds)
+        filter = event_filter(request)
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
-        return self._watching.events(after, tuple(request.kinds), caller)
+        return self._watching.events(after, filter, caller)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""
@@ -242,32 +240,15 @@ class KernelService:
         return kernel.PauseResponse(pause=pause_message(pause))
 
     async def resume(self, request: kernel.ResumeRequest, caller: Caller) -> kernel.ResumeResponse:
-        """End a pause; only the audit says who did."""
-        person(request.by, caller)  # checked here, kept there
+        """End a pause."""
         scope, name = pause_scope(request.job_id, request.host)
-        was_paused = await self._engine.clear_pause(scope, name)
+        was_paused = await self._engine.clear_pause(scope, name, by=person(request.by, caller))
         if not was_paused:
             self.catalogue_calls.check_known(scope, name, caller)
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:
-        return self._shown(run_detail_message(await read_run(self._store, run_id)), caller)
-
-    def _shown(self, run: run_pb2.Run, caller: Caller) -> run_pb2.Run:
-        """Return a run as its caller may see it: who may cancel it need not be allowed to read it."""
-        if not self._guard.sees_run(run.job_id, run.host, caller):
-            return run_pb2.Run(run_id=run.run_id, job_id=run.job_id, state=run.state)
-        if not self._guard.sees_values(run.job_id, run.host, caller):
-            run_without_values(run)
-        return self._explain(run)
-
-    def _explain(self, run: run_pb2.Run) -> run_pb2.Run:
-        """Return the run, with its current reason for waiting if it is not over: only the engine knows it."""
-        if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
-            reason = self._engine.holdup(run.run_id)
-            if reason is not None:
-                run.reason.CopyFrom(encode(run_pb2.Reason, reason))
-        return run
+        return self._sight.shown(run_detail_message(await read_run(self._store, run_id)), caller)
 
 
 def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from nomaflow_api.bounds import LISTED_WORKERS
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
@@ -19,7 +20,7 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.plan import PlannedStep, plan_run
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.port import PauseRecord, RunDetail
-from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, EventRecord, RunRecord
+from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, EventRecord, RunRecord, RunRequest
 from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_project.jobs.definitions import JobDefinition
 
@@ -40,11 +41,21 @@ _BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "UNREACHABLE", "DETACHED")
 
 def run_message(run: RunRecord) -> run_pb2.Run:
     """Return a run as listed: without steps and params, which only its job's snapshot holds."""
-    return encode(run_pb2.Run, run, run.request, cancel=_cancel_message(run.cancel), steps=(), params_json=b"")
+    return encode(
+        run_pb2.Run,
+        run,
+        run.request,
+        cancel=_cancel_message(run.cancel),
+        steps=(),
+        params_json=b"",
+        deadline_at=None,
+        definition_json=b"",
+        request=None,
+    )
 
 
 def run_detail_message(detail: RunDetail) -> run_pb2.Run:
-    """Return a run with its steps, attempts and merged params; secret ones are ``***``."""
+    """Return a run with its steps, attempts, definition, request and merged params; secret ones are ``***``."""
     run, definition = detail.run, JobDefinition.from_json(detail.definition)
     plan = plan_run(definition, run.request)
     params_json = hidden(plan.params_json, definition.secret_params).encode()
@@ -52,8 +63,36 @@ def run_detail_message(detail: RunDetail) -> run_pb2.Run:
     for attempt in detail.attempts:
         tries.setdefault(attempt.step_index, []).append(attempt)
     steps = [_step_message(step, tries.get(step.index, [])) for step in plan.steps]
+    deadline_us = None
+    if definition.timeout_seconds is not None and run.started_at_us is not None:
+        deadline_us = run.started_at_us + int(definition.timeout_seconds * 1_000_000)
     return encode(
-        run_pb2.Run, plan, run, run.request, cancel=_cancel_message(run.cancel), steps=steps, params_json=params_json
+        run_pb2.Run,
+        plan,
+        run,
+        run.request,
+        cancel=_cancel_message(run.cancel),
+        steps=steps,
+        params_json=params_json,
+        deadline_at=deadline_us,
+        definition_json=detail.definition,
+        request=_request_message(run.request, definition.secret_params),
+    )
+
+
+def _request_message(request: RunRequest, secret_params: Sequence[str]) -> run_pb2.RunRequest:
+    """Return what was asked for, with ``***`` in place of secret values."""
+
+    def shown(values: Mapping[str, Any]) -> bytes:
+        return hidden(json.dumps(values, separators=(",", ":")), secret_params).encode() if values else b""
+
+    return run_pb2.RunRequest(
+        params_json=shown(request.params),
+        step_values=[
+            run_pb2.StepValues(step=step, op_kwargs_json=shown(values)) for step, values in request.op_kwargs.items()
+        ],
+        step_switches=[run_pb2.StepSwitch(step=step, enabled=enabled) for step, enabled in request.switches.items()],
+        allow_overlap=request.allow_overlap,
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nomaflow_kernel.hosts import HostGateway
-from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.endpoints import methods_of
 from nomaflow_kernel.rpc.enrolment import Enrolment
 from nomaflow_kernel.rpc.health import Health
@@ -24,9 +23,7 @@ def served_services(
     :param access: the parts of AccessService
     """
     services = {
-        KERNEL: methods_of(
-            KERNEL, service, service.catalogue_calls, service.log_calls, CallableCalls(service.catalogue_calls)
-        ),
+        KERNEL: methods_of(KERNEL, *service.parts),
         ACCESS: methods_of(ACCESS, *access),
         GATEWAY: methods_of(GATEWAY, gateway, enrolment),
         ENROLMENT: methods_of(ENROLMENT, enrolment),

@@ -14,7 +14,7 @@ from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping, UnknownRun
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import RunDetail, Store
+from nomaflow_kernel.history.port import EventFilter, RunDetail, Store
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
@@ -99,13 +99,12 @@ class Watching:
                     yield kernel.WatchRunResponse(bookmark_seq=max(cursor, after_seq))
 
     async def events(
-        self, after_seq: int | None, kinds: Sequence[str], caller: Caller
+        self, after_seq: int | None, filter: EventFilter, caller: Caller
     ) -> AsyncIterator[kernel.WatchEventsResponse]:
-        """Yield every event after ``after_seq`` (None: from now on) whose kind is one of ``kinds``, without end.
+        """Yield every event after ``after_seq`` (None: from now on) that the filter keeps, without end.
 
         Events that the caller may not read are left out. If some are gone, it reports that before the later ones.
 
-        :param kinds: kinds, or the parts of kinds before a dot; empty for all
         :raises CursorAhead: if the store has no event as new as ``after_seq``
         :raises KernelStopping: if the kernel stops
         """
@@ -120,7 +119,7 @@ class Watching:
             if self._store.pruned_through_seq > max(cursor, told):
                 told = self._store.pruned_through_seq
                 yield _pruned(cursor, told)
-            async for page, through in self._news(cursor, kinds):
+            async for page, through in self._news(cursor, filter):
                 # Checked after the page was read: events missing from it were removed before.
                 if self._store.pruned_through_seq > max(cursor, told):
                     told = self._store.pruned_through_seq
@@ -146,29 +145,27 @@ class Watching:
         if after_seq > newest and not await self._store.events_after(after_seq - 1, limit=1):
             raise CursorAhead(after_seq, newest)
 
-    async def _news(self, cursor: int, kinds: Sequence[str]) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
+    async def _news(self, cursor: int, filter: EventFilter) -> AsyncIterator[tuple[Sequence[EventRecord], int]]:
         """Yield the events after a cursor in pages, each with the sequence that it reaches, until there are no more."""
         while (tail := self._feed.tail_after(cursor)) is None:
             seen = self._feed.last_seq
-            async for page in self._pages(cursor, kinds=kinds):
+            async for page in self._pages(cursor, filter):
                 cursor = page[-1].seq if page else cursor
                 yield page, cursor
             cursor = max(cursor, seen)
         if tail:
-            yield [event for event in tail if _wanted(event.kind, kinds)], tail[-1].seq
+            yield [event for event in tail if filter.keeps(event)], tail[-1].seq
 
     async def _stored(self, after: int, *, run_id: str) -> AsyncIterator[EventRecord]:
         """Yield a run's stored events after a sequence."""
-        async for page in self._pages(after, run_id=run_id):
+        async for page in self._pages(after, EventFilter(run_id=run_id)):
             for event in page:
                 yield event
 
-    async def _pages(
-        self, after: int, *, run_id: str = "", kinds: Sequence[str] = ()
-    ) -> AsyncIterator[Sequence[EventRecord]]:
+    async def _pages(self, after: int, filter: EventFilter) -> AsyncIterator[Sequence[EventRecord]]:
         """Yield the stored events after a sequence, page by page, until there are no more."""
         while True:
-            page = await self._store.events_after(after, limit=_PAGE, run_id=run_id, kinds=kinds)
+            page = await self._store.events_after(after, limit=_PAGE, filter=filter)
             yield page
             if len(page) < _PAGE:
                 return
@@ -187,7 +184,3 @@ def _pruned(after_seq: int, through_seq: int) -> kernel.WatchEventsResponse:
 def _event(event: EventRecord, *, whole: bool) -> event_pb2.Event:
     message = event_message(event)
     return message if whole else event_without_values(message)
-
-
-def _wanted(kind: str, kinds: Sequence[str]) -> bool:
-    return not kinds or any(kind == each or kind.startswith(each + ".") for each in kinds)

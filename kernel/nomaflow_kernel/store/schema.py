@@ -141,12 +141,13 @@ runs = Table(
     _maybe("fold_first_us"),
     _maybe("fold_last_us"),
     _maybe("fold_count"),
-    _text("replay_of"),
+    _key("replay_of"),
     _key("request_id"),
     _text("request_hash"),
     _key("slot"),
     _maybe("rows_affected"),
     _number("log_lines"),
+    Column("log_levels", Integer(), nullable=False),
     _number("last_event_seq"),
     _text("current_step"),
     PrimaryKeyConstraint("run_id"),
@@ -169,6 +170,14 @@ Index(
     unique=True,
     sqlite_where=text("slot <> ''"),
     postgresql_where=text("slot <> ''"),
+)
+
+Index(
+    "runs_by_replayed",
+    runs.c.replay_of,
+    runs.c.run_id,
+    sqlite_where=text("replay_of <> ''"),
+    postgresql_where=text("replay_of <> ''"),
 )
 
 attempts = Table(
@@ -217,11 +226,19 @@ events = Table(
     _text("reason_code"),
     _text("reason_message"),
     _text("host"),
+    _key("by"),
     _text("data"),
     PrimaryKeyConstraint("seq"),
 )
 
 Index("events_by_run", events.c.run_id, events.c.seq)
+Index(
+    "events_of_people",
+    events.c.seq,
+    events.c.by,
+    sqlite_where=text("\"by\" <> ''"),
+    postgresql_where=text("\"by\" <> ''"),
+)
 
 log_chunks = Table(
     "log_chunks",

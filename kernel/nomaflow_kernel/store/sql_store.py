@@ -10,9 +10,21 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
-from nomaflow_kernel.history.port import ApplyResult, CommitObserver, StoreInfo
+from nomaflow_kernel.history.port import ApplyResult, CommitObserver, ForgottenHost, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.store.operations import access, audit, duplicates, events, hosts, logs, prune, runs, scheduling
+from nomaflow_kernel.store.operations import (
+    access,
+    audit,
+    duplicates,
+    events,
+    hosts,
+    logs,
+    prune,
+    run_lists,
+    runs,
+    scheduling,
+    tallies,
+)
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import WriteSession
 
@@ -84,12 +96,15 @@ class SqlStore:
     active_runs = _reading(runs.active_runs)
     run_details = _reading(runs.run_details)
     run_subjects = _reading(runs.run_subjects)
-    list_runs = _reading(runs.list_runs)
+    list_runs = _reading(run_lists.list_runs)
+    count_runs = _reading(tallies.count_runs)
+    recent_runs = _reading(tallies.recent_runs)
     last_runs = _reading(runs.last_runs)
     job_ids = _reading(runs.job_ids)
     runs_of_requests = _reading(duplicates.runs_of_requests)
     slots_taken = _reading(duplicates.slots_taken)
     events_after = _reading(events.events_after)
+    events_before = _reading(events.events_before)
     log_page = _reading(logs.log_page)
     log_heads = _reading(logs.log_heads)
     knows_digest = _reading(hosts.knows_digest)
@@ -105,7 +120,6 @@ class SqlStore:
     keep_certificates = _writing(access.keep_certificates)
     prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
-    forget_host = _writing(hosts.forget_host)
     _remove_runs = _writing(prune.remove_runs)
     _remove_notices = _writing(prune.remove_notices)
 
@@ -182,6 +196,10 @@ class SqlStore:
             if complete:
                 return found
             verdict = found
+
+    async def forget_host(self, host: str, *, at_us: int, by: str = "") -> ForgottenHost:
+        """Remove a host's manifests, with an event."""
+        return await self._database.write(partial(hosts.forget_host, host=host, at_us=at_us, by=by))
 
     async def ping(self) -> None:
         """Make a write without an effect, to test that the store can be written."""

@@ -14,10 +14,13 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer,
 
 from nomaflow_kernel.store.driver import run_many
 
-__all__ = ["ADDED", "ONCE", "RAISED", "Statement", "delete", "insert", "update"]
+__all__ = ["ADDED", "JOINED", "ONCE", "RAISED", "Statement", "delete", "insert", "update"]
 
 ADDED = frozenset({"log_lines", "fold_count"})
 """Columns that an update adds to."""
+
+JOINED = frozenset({"log_levels"})
+"""Columns of bits that an update adds bits to."""
 
 RAISED = frozenset({"report_seq", "fold_last_us", "finished_at_us"})
 """Columns that an update never lowers: late reports and late fires move nothing back."""
@@ -111,6 +114,8 @@ def delete(table: Table, key: Sequence[str]) -> Statement:
 def _new(name: str, value: str) -> str:
     if name in ADDED:
         return f"{name} + {value}"
+    if name in JOINED:
+        return f"{name} | {value}"
     return f"CASE WHEN {name} > {value} THEN {name} ELSE {value} END" if name in RAISED else value
 
 

@@ -62,8 +62,9 @@ def _print_link(settings: ConsoleSettings) -> int:
     from nomaflow_console.settings import SettingsRefused
 
     try:
-        url = (settings.state_folder / "console").read_text(encoding="utf-8").strip()
-    except OSError:
+        url, pid = (settings.state_folder / "console").read_text(encoding="utf-8").split()
+        os.kill(int(pid), 0)
+    except (OSError, ValueError):
         raise SettingsRefused(
             f"no console runs in {str(settings.project)!r}", fix="start one with: nomaflow up, or: nomaflow console"
         ) from None

@@ -76,15 +76,16 @@ async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) ->
     try:
         await server.serve(sockets=[place.listener])
     finally:
+        manager.stopping("stopped")
         _forget(settings, place)
     return 0
 
 
 def _tell(settings: ConsoleSettings, place: Place) -> None:
-    """Say in a file, which is whole as soon as it is there, where the console is."""
+    """Say in a file, which is whole as soon as it is there, where the console is and which process it is."""
     told = told_address(settings)
     fresh = told.with_name(f".{told.name}.{os.getpid()}")
-    fresh.write_text(place.url + "\n", encoding="utf-8")
+    fresh.write_text(f"{place.url}\n{os.getpid()}\n", encoding="utf-8")
     fresh.replace(told)
 
 
@@ -92,7 +93,7 @@ def _forget(settings: ConsoleSettings, place: Place) -> None:
     """Remove what says where the console was, unless another one has begun since."""
     told = told_address(settings)
     with contextlib.suppress(OSError):
-        if told.read_text(encoding="utf-8").strip() == place.url:
+        if told.read_text(encoding="utf-8").split() == [place.url, str(os.getpid())]:
             told.unlink()
         if place.port is None:
             Path(settings.listen.removeprefix("unix:")).unlink()
@@ -188,8 +189,8 @@ def listen(settings: ConsoleSettings, secret: ConsoleSecret) -> Place:
 def _first_free(settings: ConsoleSettings) -> socket.socket:
     """Listen on loopback: at the port of before, so that open pages go on, else the usual one, else a free one."""
     try:
-        before = urlsplit(told_address(settings).read_text(encoding="utf-8").strip()).port
-    except (OSError, ValueError):
+        before = urlsplit(told_address(settings).read_text(encoding="utf-8").split()[0]).port
+    except (OSError, ValueError, IndexError):
         before = None
     for port in (before or DEFAULT_PORT, DEFAULT_PORT):
         with contextlib.suppress(OSError):

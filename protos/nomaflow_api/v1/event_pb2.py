@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nomaflow_api.v1 import run_pb2 as nomaflow__api_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnomaflow_api/v1/event.proto\x12\x0fnomaflow_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nomaflow_api/v1/run.proto\"\xc3\x02\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12,\n\trun_state\x18\x08 \x01(\x0e\x32\x19.nomaflow_api.v1.RunState\x12\x34\n\rattempt_state\x18\t \x01(\x0e\x32\x1d.nomaflow_api.v1.AttemptState\x12\'\n\x06reason\x18\n \x01(\x0b\x32\x17.nomaflow_api.v1.Reason\x12\x0c\n\x04host\x18\x0b \x01(\t\x12\x11\n\tdata_json\x18\x0c \x01(\x0c\x12\n\n\x02\x62y\x18\r \x01(\t\"\xd9\x01\n\x11ListEventsRequest\x12\x12\n\nbefore_seq\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\r\n\x05kinds\x18\x03 \x03(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\n\n\x02\x62y\x18\x07 \x01(\t\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x12ListEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.nomaflow_api.v1.Event\x12\x17\n\x0fnext_before_seq\x18\x02 \x01(\x04\x12\x1a\n\x12pruned_through_seq\x18\x03 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnomaflow_api/v1/event.proto\x12\x0fnomaflow_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nomaflow_api/v1/run.proto\"\xc3\x02\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12,\n\trun_state\x18\x08 \x01(\x0e\x32\x19.nomaflow_api.v1.RunState\x12\x34\n\rattempt_state\x18\t \x01(\x0e\x32\x1d.nomaflow_api.v1.AttemptState\x12\'\n\x06reason\x18\n \x01(\x0b\x32\x17.nomaflow_api.v1.Reason\x12\x0c\n\x04host\x18\x0b \x01(\t\x12\x11\n\tdata_json\x18\x0c \x01(\x0c\x12\n\n\x02\x62y\x18\r \x01(\t\"\xe7\x01\n\x11ListEventsRequest\x12\x12\n\nbefore_seq\x18\x01 \x01(\x04\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\r\n\x05kinds\x18\x03 \x03(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x0e\n\x06job_id\x18\x05 \x01(\t\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\n\n\x02\x62y\x18\x07 \x01(\t\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x61\x63ts\x18\n \x01(\x08\"q\n\x12ListEventsResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.nomaflow_api.v1.Event\x12\x17\n\x0fnext_before_seq\x18\x02 \x01(\x04\x12\x1a\n\x12pruned_through_seq\x18\x03 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT']._serialized_start=109
   _globals['_EVENT']._serialized_end=432
   _globals['_LISTEVENTSREQUEST']._serialized_start=435
-  _globals['_LISTEVENTSREQUEST']._serialized_end=652
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=654
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=767
+  _globals['_LISTEVENTSREQUEST']._serialized_end=666
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=668
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=781
 # @@protoc_insertion_point(module_scope)

@@ -100,6 +100,7 @@ class ListEventsRequest(google.protobuf.message.Message):
     BY_FIELD_NUMBER: builtins.int
     SINCE_FIELD_NUMBER: builtins.int
     UNTIL_FIELD_NUMBER: builtins.int
+    ACTS_FIELD_NUMBER: builtins.int
     before_seq: builtins.int
     """before_seq keeps events before it. Zero means from the newest."""
     page_size: builtins.int
@@ -112,6 +113,8 @@ class ListEventsRequest(google.protobuf.message.Message):
     """host keeps events of that host. Empty means all."""
     by: builtins.str
     """by keeps events of that principal, "alice" also "alice (for bob)". Empty means all."""
+    acts: builtins.bool
+    """acts keeps events that somebody asked for, those with a by: the list of who did what."""
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """kinds keeps events whose kind is, or starts with one of these and a dot. Empty means all."""
@@ -136,9 +139,10 @@ class ListEventsRequest(google.protobuf.message.Message):
         by: builtins.str = ...,
         since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        acts: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["since", b"since", "until", b"until"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["before_seq", b"before_seq", "by", b"by", "host", b"host", "job_id", b"job_id", "kinds", b"kinds", "page_size", b"page_size", "run_id", b"run_id", "since", b"since", "until", b"until"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acts", b"acts", "before_seq", b"before_seq", "by", b"by", "host", b"host", "job_id", b"job_id", "kinds", b"kinds", "page_size", b"page_size", "run_id", b"run_id", "since", b"since", "until", b"until"]) -> None: ...
 
 global___ListEventsRequest = ListEventsRequest
 
@@ -152,7 +156,9 @@ class ListEventsResponse(google.protobuf.message.Message):
     NEXT_BEFORE_SEQ_FIELD_NUMBER: builtins.int
     PRUNED_THROUGH_SEQ_FIELD_NUMBER: builtins.int
     next_before_seq: builtins.int
-    """next_before_seq continues the list, as before_seq of the next request. Zero where there is no more."""
+    """next_before_seq continues the list, as before_seq of the next request. Zero where there is no more. A page may be
+    short, or empty, and still be continued: each looks at a bounded number of events.
+    """
     pruned_through_seq: builtins.int
     """pruned_through_seq is the newest event that retention has removed: what is older is not whole."""
     @property

@@ -141,7 +141,7 @@ class SummarizeRunsResponse(google.protobuf.message.Message):
     COUNTS_FIELD_NUMBER: builtins.int
     @property
     def counts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunCount]:
-        """counts are sorted by group and state. Those of zero are left out."""
+        """counts are sorted by group and state. Those of zero are left out. At most 10,000: those of the most runs."""
 
     def __init__(
         self,
@@ -160,8 +160,13 @@ class GetJobStatsRequest(google.protobuf.message.Message):
 
     JOB_IDS_FIELD_NUMBER: builtins.int
     LAST_FIELD_NUMBER: builtins.int
+    PRESET_FIELD_NUMBER: builtins.int
     last: builtins.int
     """last is how many runs of each to return, at most 100. Zero means 20."""
+    preset: builtins.str
+    """preset keeps runs that were started with it, among the newest of each job (20,000 divided by the number of jobs).
+    Empty means all.
+    """
     @property
     def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """job_ids are at most 200. Jobs that the caller may not see, or that there are not, are left out of the response."""
@@ -171,8 +176,9 @@ class GetJobStatsRequest(google.protobuf.message.Message):
         *,
         job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         last: builtins.int = ...,
+        preset: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["job_ids", b"job_ids", "last", b"last"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_ids", b"job_ids", "last", b"last", "preset", b"preset"]) -> None: ...
 
 global___GetJobStatsRequest = GetJobStatsRequest
 
@@ -224,7 +230,7 @@ global___RecentRun = RecentRun
 
 @typing.final
 class JobStats(google.protobuf.message.Message):
-    """JobStats are the figures of one job, computed over its newest runs (at most 100)."""
+    """JobStats are the newest runs of one job, and figures over them."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.address import AddressSource, FixedAddress
@@ -16,15 +16,16 @@ from nomaflow.client.attempt_calls import AttemptCalls
 from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
+from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.requests import (
     TriggerOrder,
     new_request_id,
-    run_state_number,
     step_values,
     to_json_bytes,
     trigger_span,
 )
+from nomaflow.client.run_filters import RunFilters, list_runs_request
 from nomaflow.client.token_calls import TokenCalls
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode, timestamp
@@ -37,7 +38,7 @@ _READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
 _SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
-class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCalls):
+class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, LogCalls, TokenCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
@@ -49,7 +50,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
     :param token: sent as a bearer token, over TLS only; empty for none
     :param ca: the authorities that must vouch for a kernel on TCP: a file of them, or their PEM as bytes; None for
         those of the system
-    :param by: name of the caller in triggers, cancels and pauses, for the record
+    :param by: name of the caller in whatever it changes, for the record, unless a call gives another
     :param connect_seconds: time limit for a first answer
     :param retry_seconds: time limit for an answer once the kernel has answered before
     :param on_connected: called with False when the kernel goes away and with True when it is back
@@ -124,9 +125,9 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
             for item in reply.items
         ]
 
-    async def cancel(self, run_id: str, *, why: str = "") -> values.RunView:
+    async def cancel(self, run_id: str, *, why: str = "", by: str = "") -> values.RunView:
         """Request a stop of a run and return the run as it is. It becomes CANCELED when its code has stopped."""
-        reply = await self._call("CancelRun", run_id=run_id, by=self._by, why=why)
+        reply = await self._call("CancelRun", run_id=run_id, by=by or self._by, why=why)
         return decode(values.RunView, reply.run)
 
     async def replay(
@@ -138,6 +139,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
         params: Mapping[str, Any] | None = None,
         op_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
         request_id: str = "",
+        by: str = "",
     ) -> str:
         """Start a new run from the snapshot of a finished one and return its id."""
         request = service.ReplayRunRequest(
@@ -147,7 +149,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
             params_json=to_json_bytes(params or {}, name="params"),
             step_values=step_values(op_kwargs or {}),
             request_id=request_id or new_request_id(),
-            by=self._by,
+            by=by or self._by,
         )
         with trigger_span(f"replay {run_id}") as traceparent:
             reply: service.ReplayRunResponse = await self._send("ReplayRun", request, traceparent)
@@ -157,26 +159,22 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
         """Return one run with its steps and attempts."""
         return decode(values.RunView, (await self._call("GetRun", run_id=run_id)).run)
 
-    async def list_runs(
-        self,
-        *,
-        job_id: str = "",
-        states: Iterable[str] = (),
-        host: str = "",
-        since: datetime | None = None,
-        page_size: int = 50,
-    ) -> AsyncIterator[values.RunView]:
-        """Yield runs, newest first and without steps, asking for one page at a time."""
-        request = service.ListRunsRequest(
-            job_id=job_id,
-            states=[run_state_number(state) for state in states],
-            host=host,
-            page_size=page_size,
-            since=timestamp(since) if since else None,
-        )
-        async for page in self._pages("ListRuns", request):
+    async def list_runs(self, *, page_size: int = 50, **filters: Unpack[RunFilters]) -> AsyncIterator[values.RunView]:
+        """Yield runs, newest first and without steps, asking for one page at a time; see :class:`RunFilters`."""
+        async for page in self._pages("ListRuns", list_runs_request(filters, page_size=page_size)):
             for message in page.runs:
                 yield decode(values.RunView, message)
+
+    async def list_runs_page(
+        self, *, page_size: int = 50, page_token: str = "", **filters: Unpack[RunFilters]
+    ) -> values.RunPageView:
+        """Return one page of runs, newest first; see :class:`RunFilters`.
+
+        :param page_size: at most 500
+        :param page_token: ``next_page_token`` of the page before; empty for the first
+        """
+        request = list_runs_request(filters, page_size=page_size, page_token=page_token)
+        return decode(values.RunPageView, await self._send("ListRuns", request))
 
     async def watch_run(
         self, run_id: str, *, after_seq: int = 0
@@ -218,19 +216,27 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
         after_seq: int = 0,
         from_start: bool = False,
         kinds: Iterable[str] = (),
+        job_id: str = "",
+        host: str = "",
         on_pruned: Callable[[values.PrunedView], None] | None = None,
+        on_bookmark: Callable[[int], None] | None = None,
     ) -> AsyncIterator[values.EventView]:
         """Yield every event that the caller may read, in order, without end.
 
         :param after_seq: the last event already seen; 0 means only future events
         :param kinds: keeps events whose kind equals one of these, or starts with one of these and a dot
+        :param job_id: keeps events of that job and of its runs
+        :param host: keeps events of that host
         :param on_pruned: called with the missing events if retention has removed some
+        :param on_bookmark: called with the newest event's number when nothing was sent for a while, about 10 s
         :raises InvalidRequest: CURSOR_AHEAD if ``after_seq`` is newer than every event: the store is then another one
         """
         if not after_seq and not from_start:
             # Without this, an outage before the first event would lose the events during it.
             after_seq = (await self.get_kernel()).last_event_seq
-        request = service.WatchEventsRequest(after_seq=after_seq, from_start=not after_seq, kinds=kinds)
+        request = service.WatchEventsRequest(
+            after_seq=after_seq, from_start=not after_seq, kinds=kinds, job_id=job_id, host=host
+        )
         while True:
             async for message in self._connection.stream("WatchEvents", request):
                 kind = message.WhichOneof("item")
@@ -243,6 +249,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
                     request.after_seq, request.from_start = seq, False
                     if kind == "event":
                         yield decode(values.EventView, message.event)
+                if kind == "bookmark_seq" and on_bookmark is not None:
+                    on_bookmark(message.bookmark_seq)
 
     async def list_jobs(self, *, host: str = "", tag: str = "", include_removed: bool = False) -> values.CatalogueView:
         """Return all known jobs, valid or not, and the problems of whole files, asking for one page at a time."""
@@ -261,26 +269,26 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, LogCalls, TokenCa
         pages = self._pages("ListHosts", service.ListHostsRequest())
         return [decode(values.HostView, one) async for page in pages for one in page.hosts]
 
-    async def reload_host(self, host: str = "", *, force: bool = False) -> list[values.ReloadView]:
+    async def reload_host(self, host: str = "", *, force: bool = False, by: str = "") -> list[values.ReloadView]:
         """Load a new generation of a host's code; returns when it serves or is refused."""
-        reply = await self._call("ReloadHost", host=host, force=force)
+        reply = await self._call("ReloadHost", host=host, force=force, by=by or self._by)
         return [decode(values.ReloadView, one) for one in reply.instances]
 
-    async def forget_host(self, host: str) -> tuple[str, ...]:
+    async def forget_host(self, host: str, *, by: str = "") -> tuple[str, ...]:
         """Remove a host that is not attached; return the ids of the jobs that are free now."""
-        return tuple((await self._call("ForgetHost", host=host)).released_job_ids)
+        return tuple((await self._call("ForgetHost", host=host, by=by or self._by)).released_job_ids)
 
     async def pause(
-        self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None
+        self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None, by: str = ""
     ) -> values.PauseView:
         """Pause scheduled fires and starts of a job, of a host, or (if neither is given) of everything."""
         end = timestamp(until) if until else None
-        reply = await self._call("Pause", job_id=job_id, host=host, why=why, until=end, by=self._by)
+        reply = await self._call("Pause", job_id=job_id, host=host, why=why, until=end, by=by or self._by)
         return decode(values.PauseView, reply.pause)
 
-    async def resume(self, *, job_id: str = "", host: str = "") -> bool:
+    async def resume(self, *, job_id: str = "", host: str = "", by: str = "") -> bool:
         """End a pause; returns False if nothing was paused."""
-        reply: service.ResumeResponse = await self._call("Resume", job_id=job_id, host=host, by=self._by)
+        reply: service.ResumeResponse = await self._call("Resume", job_id=job_id, host=host, by=by or self._by)
         return reply.was_paused
 
     async def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:

@@ -23,6 +23,7 @@ from nomaflow_cli.invocation import (
     ProjectOption,
     TrustOption,
     local_command,
+    missing_modules,
     require_extra,
 )
 from nomaflow_cli.output import console
@@ -46,6 +47,7 @@ def up(
     name: Annotated[str, typer.Option("--name", help="The host's name; default: \\[host] name of nomaflow.toml.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code when a file is saved.")] = False,
     log_format: Annotated[str, typer.Option("--log-format", help="Format of the log files: text or json.")] = "",
+    no_console: Annotated[bool, typer.Option("--no-console", help="Run no console, the web page.")] = False,
     metrics: Annotated[
         str,
         typer.Option(
@@ -54,7 +56,7 @@ def up(
         ),
     ] = "",
 ) -> None:
-    """Run a project's kernel and host in the foreground. Ctrl-C drains and stops them."""
+    """Run a project's kernel and host, and its console, in the foreground. Ctrl-C drains and stops them."""
     keep_memory_private()  # it has the environment of both
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     _require_state_folder(project)
@@ -73,6 +75,7 @@ def up(
             kernel_options=kernel_options,
             host_options=host_options,
             drain_seconds=_drain_seconds(project) + _DRAIN_MARGIN,
+            with_console=not no_console and not missing_modules("console"),
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
@@ -165,7 +168,7 @@ def host(
 
 
 @APP.command("console", context_settings=_PASSING, add_help_option=False)
-def console_(
+def run_console(
     context: typer.Context, directory: Directory = None, project: ProjectOption = None, trust: TrustOption = None
 ) -> None:
     """Run only a project's console, the web page; `nomaflow console link` prints a login link. Other options, such as

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, require_extra
+from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, missing_modules, require_extra
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import host_table, require_project
 from nomaflow_cli.service import (
@@ -41,6 +41,7 @@ class Part(enum.StrEnum):
 
     KERNEL = "kernel"
     HOST = "host"
+    CONSOLE = "console"
 
 
 _User = Annotated[bool, typer.Option("--user", help="Use this user's systemd instead of the system's.")]
@@ -57,7 +58,7 @@ def install(
     directory: Directory = None,
     user: _User = False,
     only: Annotated[
-        Part | None, typer.Option("--only", help="Install only the kernel's unit, or only the host's.")
+        Part | None, typer.Option("--only", help="Install only the kernel's unit, the host's, or the console's.")
     ] = None,
     name: Annotated[str, typer.Option("--name", help="The host's name; default: \\[host] name of nomaflow.toml.")] = "",
     run_as: Annotated[str, typer.Option("--run-as", help="User to run as; default: the project's owner.")] = "",
@@ -67,9 +68,12 @@ def install(
     ] = False,
     force: _Force = False,
 ) -> None:
-    """Write systemd units for a project's kernel and host, and print the command that starts them."""
-    for part in [only] if only else Part:
+    """Write systemd units for a project's kernel, host and console, and print the command that starts them."""
+    wanted_parts = {only} if only else {Part.KERNEL, Part.HOST}
+    for part in sorted(wanted_parts):
         require_extra(part.value)
+    if only is None and not missing_modules("console"):
+        wanted_parts.add(Part.CONSOLE)
     project = require_project(directory or invocation.project, invocation.trust)
     places = Places.of(os.environ, user=user, root=root.absolute())
     wanted = Installation(
@@ -77,8 +81,9 @@ def install(
         project=project,
         python=Path(sys.executable),
         user="" if user else run_as or _owner(project),
-        host="" if only is Part.KERNEL else name or _host_name(project),
-        kernel=only is not Part.HOST,
+        host=(name or _host_name(project)) if Part.HOST in wanted_parts else "",
+        kernel=Part.KERNEL in wanted_parts,
+        console=Part.CONSOLE in wanted_parts,
     )
     files = wanted.files()
     if dry_run:
@@ -156,9 +161,7 @@ def _line(state: UnitState) -> str:
 def uninstall(
     *,
     invocation: Invocation,
-    host: Annotated[list[str] | None, typer.Argument(help="Names of the hosts; default: all hosts and the kernel.")] = (
-        None
-    ),
+    host: Annotated[list[str] | None, typer.Argument(help="Names of the hosts; default: everything.")] = (None),
     user: _User = False,
     root: _Root = Path("/"),
     force: _Force = False,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nomaflow_cli.pages.alerts import incidents_page, messages_page, mute_text, tested_page
     from nomaflow_cli.pages.audit import audit_line, verdict_lines
     from nomaflow_cli.pages.authority import authority_page
     from nomaflow_cli.pages.findings import check_page, doctor_page
@@ -22,9 +23,12 @@ __all__ = [
     "check_page",
     "doctor_page",
     "hosts_page",
+    "incidents_page",
     "issued_page",
     "job_page",
     "jobs_page",
+    "messages_page",
+    "mute_text",
     "no_such_jobs",
     "print_log",
     "reload_page",
@@ -34,11 +38,13 @@ __all__ = [
     "started_line",
     "started_page",
     "summary",
+    "tested_page",
     "tokens_page",
     "verdict_lines",
 ]
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
+    "alerts": ("incidents_page", "messages_page", "mute_text", "tested_page"),
     "audit": ("audit_line", "verdict_lines"),
     "authority": ("authority_page",),
     "findings": ("check_page", "doctor_page"),

@@ -10,9 +10,10 @@ from pathlib import Path
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.service.systemd import Places
 
-__all__ = ["KERNEL_UNIT", "Installation", "UnitFile", "host_unit", "installed_units"]
+__all__ = ["CONSOLE_UNIT", "KERNEL_UNIT", "Installation", "UnitFile", "host_unit", "installed_units"]
 
 KERNEL_UNIT = "nomaflow-kernel.service"
+CONSOLE_UNIT = "nomaflow-console.service"
 
 _HOST_TEMPLATE = "nomaflow-host@.service"
 _DROP_IN = "10-project.conf"  # before the override.conf of `systemctl edit`
@@ -44,7 +45,7 @@ class Installation:
     :param python: the interpreter with this product and the plugins' dependencies
     :param user: the user of the processes, if the system's manager starts them
     :param host: the host's name; empty for no host
-    :param kernel: True if the project's kernel is wanted
+    :param kernel: True if the project's kernel is wanted; ``console`` the same of its console
     """
 
     places: Places
@@ -53,11 +54,13 @@ class Installation:
     user: str
     host: str
     kernel: bool
+    console: bool
 
     @property
     def units(self) -> tuple[str, ...]:
         """The units to enable."""
-        return (*([KERNEL_UNIT] if self.kernel else ()), *([host_unit(self.host)] if self.host else ()))
+        named = ((KERNEL_UNIT, self.kernel), (host_unit(self.host), self.host), (CONSOLE_UNIT, self.console))
+        return tuple(unit for unit, wanted in named if wanted)
 
     def files(self) -> list[UnitFile]:
         """Return every file of the installation.
@@ -79,6 +82,12 @@ class Installation:
                 UnitFile(unit, units / _HOST_TEMPLATE, text),
                 UnitFile(unit, units / f"{unit}.d" / _DROP_IN, self._filled("project.conf", system="user.conf")),
                 UnitFile(unit, settings, self._filled("host.env"), theirs=True),
+            ]
+        if self.console:
+            text = self._filled("console.service", system="console.system.conf")
+            files += [
+                UnitFile(CONSOLE_UNIT, units / CONSOLE_UNIT, text),
+                UnitFile(CONSOLE_UNIT, config / "console.env", self._filled("console.env"), theirs=True),
             ]
         return files
 
@@ -112,7 +121,8 @@ def host_unit(name: str) -> str:
 def installed_units(places: Places) -> dict[str, list[Path]]:
     """Return the installed units, each with its own files; the hosts' common template is under its own name."""
     folder = places.on_disk(places.units)
-    found = {name: [places.units / name] for name in (KERNEL_UNIT, _HOST_TEMPLATE) if os.path.lexists(folder / name)}
+    fixed = (KERNEL_UNIT, CONSOLE_UNIT, _HOST_TEMPLATE)
+    found = {name: [places.units / name] for name in fixed if os.path.lexists(folder / name)}
     for drop_in in sorted(folder.glob(f"nomaflow-host@*.service.d/{_DROP_IN}")):
         unit = drop_in.parent.name.removesuffix(".d")
         found[unit] = [places.units / drop_in.relative_to(folder)]

@@ -1,12 +1,13 @@
-"""The implementation of ``nomaflow up``: runs a kernel and a host as children, restarts and stops them."""
+"""The implementation of ``nomaflow up``: runs a kernel, a host and a console as children, restarts and stops them."""
 
 from __future__ import annotations
 
 from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, part_command
 from nomaflow_cli.up.reporting import JsonReporter, Reporter, TextReporter
-from nomaflow_cli.up.supervising import ProjectSupervisor, Ready
+from nomaflow_cli.up.supervising import ConsoleReady, ProjectSupervisor, Ready
 
 __all__ = [
+    "ConsoleReady",
     "JsonReporter",
     "Part",
     "PartFailed",

@@ -19,13 +19,13 @@ from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
-from nomaflow_cli.up.child_process import PartNotice, PartState
+from nomaflow_cli.up.child_process import PartFailed, PartNotice, PartState
 from nomaflow_cli.versions import installed_version
 from nomaflow_cli.wording import age, clock_time, count, duration, first_line, offers, printable, sign
 from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
-    from nomaflow_cli.up.supervising import Ready
+    from nomaflow_cli.up.supervising import ConsoleReady, Ready
 
 __all__ = ["JsonReporter", "Reporter", "TextReporter"]
 
@@ -38,6 +38,11 @@ _INDENT = 12
 class Reporter:
     """Reports what the parts do; this one reports nothing."""
 
+    @property
+    def shows_links(self) -> bool:
+        """True if a person, and nobody else, reads it: a login link is for one pair of eyes."""
+        return False
+
     def ready(self, ready: Ready) -> None:
         """Report that everything is up."""
 
@@ -49,6 +54,12 @@ class Reporter:
 
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
+
+    def console_ready(self, ready: ConsoleReady) -> None:
+        """Report that the console listens."""
+
+    def console_failed(self, error: PartFailed) -> None:
+        """Report that there is no console, and that the others go on without it."""
 
     def stopping(self, *, hurried: bool) -> None:
         """Report that everything is being stopped, or that the stop is sped up."""
@@ -82,6 +93,14 @@ class JsonReporter(Reporter):
     def events_withheld(self, error: ClientError) -> None:
         """Print the error."""
         print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
+
+    def console_ready(self, ready: ConsoleReady) -> None:
+        """Print where it is, and no link: who reads this may be a file."""
+        print_json_line({"type": "console", "url": ready.url, "pid": ready.pid})
+
+    def console_failed(self, error: PartFailed) -> None:
+        """Print the error."""
+        print_json_line({"type": "console_failed", "message": str(error), "tail": list(error.tail)})
 
     def stopping(self, *, hurried: bool) -> None:
         """Print the notice."""
@@ -242,6 +261,27 @@ class TextReporter(Reporter):
         line = Text.assemble((stamp, "dim"), "  ", signed, f" {printable(what):<18} ", first_line(text))
         # Whole in a pipe or a file, and broken between words on a terminal.
         self._console.print(line, soft_wrap=not self._console.is_terminal)
+
+    @property
+    def shows_links(self) -> bool:
+        """True on a terminal: a journal or a file keeps what it gets."""
+        return self._console.is_terminal
+
+    def console_ready(self, ready: ConsoleReady) -> None:
+        """Print where it is, with a link that logs in."""
+        self._console.print(
+            _part_line("console", ready.pid, "the web page" if ready.link else ready.url, ready.seconds)
+        )
+        if ready.link:
+            self._console.print(Text.assemble(("  open   ", "dim"), (ready.link, "bold")), soft_wrap=True)
+            self._console.print(Text("         logs in once, within 10 minutes; another: nomaflow console link", "dim"))
+        self._console.print()
+
+    def console_failed(self, error: PartFailed) -> None:
+        """Print the error with its last lines."""
+        self._line(("✘", "yellow"), "console", f"{error}; kernel and host go on without it")
+        for line in error.tail[-5:]:
+            self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
 
     def stopping(self, *, hurried: bool) -> None:
         """Print it, and how to speed it up."""

@@ -13,20 +13,37 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nomaflow.client import ClientError, ProjectAddress
 from nomaflow.client.values import CatalogueView, HostView, KernelView
 from nomaflow_cli.kernel_access import kernel_client
-from nomaflow_cli.up.child_process import Part, PartNotice, PartState, part_command
+from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, PartState, part_command
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.up.reporting import Reporter
 
-__all__ = ["ProjectSupervisor", "Ready"]
+__all__ = ["ConsoleReady", "ProjectSupervisor", "Ready"]
 
 R = TypeVar("R")
 
 _POLL = 0.05
+_NOTHING = asyncio.subprocess.DEVNULL
 _ASK_AGAIN = 1.0
 _READY_SECONDS = 30.0
 _KERNEL_STOP_SECONDS = 10.0
+_CONSOLE_STOP_SECONDS = 5.0
+_CONSOLE_READY_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsoleReady:
+    """The running console.
+
+    :param link: logs in once, within ten minutes; empty if nobody sees it
+    :param seconds: time from its start until it listened
+    """
+
+    url: str
+    pid: int
+    link: str
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +80,11 @@ class Ready:
 
 
 class ProjectSupervisor:
-    """Runs a project's kernel and host as children.
+    """Runs a project's kernel and host, and its console, as children.
 
     :param kernel_options: options of the kernel's command line; ``host_options`` those of the host's
     :param drain_seconds: time that the host has to end after a stop request
+    :param with_console: whether there is a console. It may fail: kernel and host go on without it
     """
 
     def __init__(
@@ -77,6 +95,7 @@ class ProjectSupervisor:
         kernel_options: tuple[str, ...] = (),
         host_options: tuple[str, ...] = (),
         drain_seconds: float = 40.0,
+        with_console: bool = False,
     ) -> None:
         self._project = project
         self._reporter = reporter
@@ -86,14 +105,16 @@ class ProjectSupervisor:
         self._failure: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.address = ProjectAddress(project=project)
-        self.kernel, self.host = (
-            Part(
-                name=name,
-                command=part_command(name, project, *options),
-                log=project / ".nomaflow" / f"{name}.log",
-                notify=self._notify,
-            )
-            for name, options in (("kernel", ("--expect-host", *kernel_options)), ("host", host_options))
+        self.kernel = self._part("kernel", "--expect-host", *kernel_options)
+        self.host = self._part("host", *host_options)
+        self.console = self._part("console") if with_console else None
+
+    def _part(self, name: str, *options: str) -> Part:
+        return Part(
+            name=name,
+            command=part_command(name, self._project, *options),
+            log=self._project / ".nomaflow" / f"{name}.log",
+            notify=self._notify,
         )
 
     def client(self, *, by: str = "up", on_connected: Callable[[bool], None] | None = None) -> KernelClient:
@@ -131,6 +152,7 @@ class ProjectSupervisor:
         """
         if await self.start() is not None:  # if it fails, nobody's steps are waited for
             self._spawn(self._show_events())
+            self.start_console()
             await self._over.wait()
         self._reporter.stopping(hurried=False)
         if self._failure is not None:
@@ -168,9 +190,11 @@ class ProjectSupervisor:
         return ready if ready.serves else replace(ready, host_tail=tuple(self.host.tail()))
 
     async def stop(self) -> None:
-        """Drain the host, then stop the kernel. May be called twice."""
+        """Drain the host, then stop the console and the kernel. May be called twice."""
         self._over.set()
         await self.host.stop(deadline=self._drain_seconds, hurry=self._hurry, kill=self._kill)
+        if self.console is not None:
+            await self.console.stop(deadline=_CONSOLE_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
         await self.kernel.stop(deadline=_KERNEL_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
         for task in self._tasks:
             task.cancel()
@@ -228,6 +252,40 @@ class ProjectSupervisor:
         self.host.proven = True
         return None
 
+    def start_console(self) -> None:
+        """Start the console, if there is to be one, and report it once it listens."""
+        if self.console is not None:
+            self._spawn(self._keep_console(self.console))
+            self._spawn(self._show_console(self.console))
+
+    async def _keep_console(self, console: Part) -> None:
+        try:
+            await console.keep_running()
+        except PartFailed as error:
+            self._reporter.console_failed(error)
+
+    async def _show_console(self, console: Part) -> None:
+        """Report the console once it listens, which is when its file names its process."""
+        begun, told = time.monotonic(), self._project / ".nomaflow" / "console"
+        while time.monotonic() - begun < _CONSOLE_READY_SECONDS:
+            found = _words_of(told)
+            if len(found) == 2 and found[1] == str(console.pid):
+                console.proven = True
+                seconds = time.monotonic() - begun
+                link = await self.console_link() if self._reporter.shows_links else ""
+                self._reporter.console_ready(ConsoleReady(url=found[0], pid=console.pid, link=link, seconds=seconds))
+                return
+            await asyncio.sleep(_POLL)
+
+    async def console_link(self) -> str:
+        """Return a new login link of the console; empty if none can be made."""
+        command = part_command("console", self._project, "link")
+        maker = await asyncio.create_subprocess_exec(
+            *command, stdin=_NOTHING, stdout=asyncio.subprocess.PIPE, stderr=_NOTHING
+        )
+        output, _ = await maker.communicate()
+        return output.decode("utf-8", "replace").strip() if maker.returncode == 0 else ""
+
     async def _show_events(self) -> None:
         """Show events. If the kernel refuses to send them, the parts still run, and the kernel is asked again."""
         seen, said = 0, ""
@@ -247,7 +305,16 @@ class ProjectSupervisor:
             await asyncio.sleep(_ASK_AGAIN)
 
     def _notify(self, notice: PartNotice) -> None:
-        part = self.kernel if notice.name == "kernel" else self.host
+        part = {"kernel": self.kernel, "host": self.host}.get(notice.name) or self.console
+        assert part is not None
         if notice.state is PartState.STARTED and not part.proven:
             return  # The first start screen shows it.
         self._reporter.part(notice, tail=part.tail() if notice.state is PartState.CRASHED else [])
+
+
+def _words_of(file: Path) -> list[str]:
+    """Return the words in a file; none if there is no such file."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return []

@@ -116,8 +116,8 @@ def check_project(
     load = replace(load, jobs=tuple(job.with_problem(*_check_aim(job)) for job in load.jobs))
     if settings is not None and (tree or {}).get("alerts"):
         problems += alert_problems(settings.alerts, Place("nomaflow.toml", "alerts"))
-        told = settings.alerts
-        load = replace(load, jobs=tuple(job.with_problem(*job_alert_problems(job, told)) for job in load.jobs))
+        alerts = settings.alerts
+        load = replace(load, jobs=tuple(job.with_problem(*job_alert_problems(job, alerts)) for job in load.jobs))
     read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
     return CheckReport(
         root=str(root),

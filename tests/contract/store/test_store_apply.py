@@ -87,6 +87,7 @@ async def test_a_run_from_trigger_to_end_is_kept_whole(store: SqlStore) -> None:
         finished_at_us=T0 + 9,
         rows_affected=-(2**63),
         log_lines=3,
+        log_levels=0b100,
         last_event_seq=result.events[-1].seq,
     )
     (attempt,) = found.attempts

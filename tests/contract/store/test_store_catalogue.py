@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from store_histories import T0, Ids, finish, logged, opened, queue, start
 
-from nomaflow_kernel.history.port import LogFilter, PauseRecord
+from nomaflow_kernel.history.port import EventFilter, ForgottenHost, LogFilter, PauseRecord
 from nomaflow_kernel.history.transitions import ClearPause, Notice, SetNextFire, SetPause
 from nomaflow_kernel.store.sql_store import SqlStore
 
@@ -38,8 +38,12 @@ async def test_a_job_belongs_to_the_host_that_first_brought_it(store: SqlStore) 
     owned = {m.host: m.owned_job_ids for m in await store.manifests()}
     assert owned == {"demo": {"a", "b"}, "other": {"c"}}
     await store.apply([SetNextFire(job_id=j, preset="", next_fire_us=1, fingerprint="f") for j in ("a", "c")], at_us=T0)
-    assert list(await store.forget_host("demo")) == ["a", "b"]
-    assert list(await store.forget_host("demo")) == []
+    forgotten = await store.forget_host("demo", at_us=T0, by="ann")
+    assert list(forgotten.job_ids) == ["a", "b"]
+    (event,) = await store.events_after(0, limit=9, filter=EventFilter(kinds=("host.forgotten",)))
+    assert [event] == list(forgotten.events)
+    assert (event.host, event.by, event.data["released_job_ids"]) == ("demo", "ann", ["a", "b"])
+    assert await store.forget_host("", at_us=T0) == ForgottenHost(job_ids=[])
     assert [s.job_id for s in await store.schedules()] == ["c"]
     assert not await store.knows_digest("demo", "m1")
     assert await introduce(store, "other", "m10", "b")
@@ -77,7 +81,7 @@ async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: SqlS
     left = [d.run.run_id for d in await store.run_details(runs)]
     assert left == [runs[0], runs[5], runs[6], runs[7]]
     for gone in set(runs) - set(left):
-        assert list(await store.events_after(0, limit=9, run_id=gone)) == []
+        assert list(await store.events_after(0, limit=9, filter=EventFilter(run_id=gone))) == []
         assert (await store.log_page(gone, LogFilter(), limit=1)).chunks == []
     assert await store.prune(job_id="", keep_runs=0, before_us=None, limit=100) == 3
     assert [d.run.run_id for d in await store.run_details(runs)] == [runs[0]]

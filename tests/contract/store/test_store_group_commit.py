@@ -104,7 +104,7 @@ async def test_an_older_kernel_writes_no_more(store: SqlStore, place: Place) -> 
         store.apply([queue(run_id)], at_us=T0),
         store.ping(),
         store.apply([ClearPause(scope="all", name="")], at_us=T0),
-        store.forget_host("demo"),
+        store.forget_host("demo", at_us=1),
     ):
         with pytest.raises(StaleEpoch, match="own epoch 1, found 6"):
             await write

@@ -69,7 +69,7 @@ async def add_events(place: SqlitePlace, newest: int) -> None:
     await place.sql(
         f"""WITH RECURSIVE numbers(n) AS (SELECT {first} + 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {newest})
         INSERT INTO events
-        SELECT n, n * 1000, 'host.attached', '', '', '', 0, '', '', 'é', 'team', '{{}}' FROM numbers"""
+        SELECT n, n * 1000, 'host.attached', '', '', '', 0, '', '', 'é', 'team', '', '{{}}' FROM numbers"""
     )
     await place.sql(f"UPDATE kernel SET last_event_seq = {newest}")
 

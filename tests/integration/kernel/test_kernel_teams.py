@@ -68,16 +68,18 @@ async def test_a_hostile_team_changes_nothing_of_another(running: Running, doors
     before = (await owner.GetRun(kernel.GetRunRequest(run_id=run_id), timeout=DEADLINE)).run
     imitator = ScriptedHost(name="teamb")
     assert await _refused(imitator.attach(of_a)) is denied
-    thief = ScriptedHost(name="teama", incarnation=b.incarnation)
-    assert await _refused(thief.attach(of_a)) is denied
+    namesake = ScriptedHost(name="teama", incarnation=b.incarnation)
+    await namesake.attach(of_a, manifest_digest="")
+    assert (await namesake.report(key, 2, finished(rows=666))).status is AckStatus.FENCED
+    await namesake.leave()
     a = ScriptedHost(name="teama")
     body = {**manifest("teama"), "job_files": []}
     await a.attach(of_a, ended_incarnations=[b.incarnation], manifest_digest="")
     await a.introduce(body)
     assert (await a.report(key, 2, finished(rows=666))).status is AckStatus.FENCED
     own, a.incarnation = a.incarnation, b.incarnation
-    assert await _refused(a.report(key, 2, finished(rows=666))) is denied
-    assert await _refused(a.introduce(manifest("teamb"))) is denied
+    assert (await a.report(key, 2, finished(rows=666))).status is AckStatus.FENCED
+    assert await _refused(a.introduce(manifest("teamb"))) is grpc.StatusCode.FAILED_PRECONDITION
     a.incarnation = own
     assert await _refused(a.introduce(manifest("teamb"))) is grpc.StatusCode.INVALID_ARGUMENT
     after = (await owner.GetRun(kernel.GetRunRequest(run_id=run_id), timeout=DEADLINE)).run

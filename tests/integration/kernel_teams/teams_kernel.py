@@ -128,14 +128,7 @@ class TeamsKernel:
             clock=clock,
             admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
             catalogue_calls=calls,
-            identity=KernelIdentity(
-                version="0",
-                epoch=self.info.epoch,
-                store="sqlite",
-                started_at_us=0,
-                lease_seconds=15,
-                grace_seconds=60,
-            ),
+            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
             guard=Guard.blind(),
         )
         gateway = HostGateway(

@@ -14,7 +14,7 @@ import pytest
 from cli_command import Command
 from machine_parts import need
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.service import KERNEL_UNIT, Places, require_systemd
+from nomaflow_cli.service import CONSOLE_UNIT, KERNEL_UNIT, Places, require_systemd
 
 HOST_UNIT = "nomaflow-host@team.service"
 ODD_NAME = 'it\'s a "team" of 100% $HOME'
@@ -64,7 +64,7 @@ async def test_systemd_accepts_every_variant(
     )
     assert done.code == 0, done.err
     units = places(variant, root).on_disk(places(variant, root).units)
-    for unit in (KERNEL_UNIT, HOST_UNIT):
+    for unit in (KERNEL_UNIT, HOST_UNIT, CONSOLE_UNIT):
         assert verified(units / unit, variant=variant, runtime=tmp_path) == ""
     assert ("User=" in (units / KERNEL_UNIT).read_text()) == (variant == "")
 
@@ -86,19 +86,21 @@ async def test_installing_twice_changes_nothing(command: Command, project: Path,
     assert [(p.name, (root / p.relative_to("/")).stat().st_mode & 0o777) for p in paths] == [
         *names,
         ("team.env", 0o600),
+        (CONSOLE_UNIT, 0o644),
+        ("console.env", 0o600),
     ]
-    assert [one["outcome"] for one in json.loads(first.out)["files"]] == ["written"] * 5
+    assert [one["outcome"] for one in json.loads(first.out)["files"]] == ["written"] * 7
     assert [one["outcome"] for one in json.loads(again.out)["files"]] == [
-        "unchanged", "kept", "unchanged", "unchanged", "kept",
+        "unchanged", "kept", "unchanged", "unchanged", "kept", "unchanged", "kept",
     ]  # fmt: skip
     settings = root / "etc/nomaflow/hosts/team.env"
     settings.write_text("SECRET=mine\n")
     other = await command(*install, "--run-as", "nobody")
     assert [one["outcome"] for one in json.loads(other.out)["files"]] == [
-        "updated", "kept", "unchanged", "updated", "kept",
+        "updated", "kept", "unchanged", "updated", "kept", "updated", "kept",
     ]  # fmt: skip
     assert settings.read_text() == "SECRET=mine\n"
-    assert json.loads(other.out)["next"] == [f"systemctl --root={root} enable {KERNEL_UNIT} {HOST_UNIT}"]
+    assert json.loads(other.out)["next"] == [f"systemctl --root={root} enable {KERNEL_UNIT} {HOST_UNIT} {CONSOLE_UNIT}"]
 
 
 async def test_an_edited_unit_is_shown_and_not_replaced(command: Command, project: Path, root: Path) -> None:
@@ -158,7 +160,9 @@ async def test_a_second_team_is_added_and_taken_away(command: Command, project: 
         "systemd/system/nomaflow-kernel.service",
         "systemd/system/nomaflow-host@.service",
         "systemd/system/nomaflow-host@team.service.d/10-project.conf",
+        "systemd/system/nomaflow-console.service",
         "nomaflow/kernel.env",
+        "nomaflow/console.env",
         "nomaflow/hosts/team.env",
         "nomaflow/hosts/other.env",
     }

@@ -16,7 +16,7 @@ from rig import ManualClock
 from nomaflow_kernel.catalogue import stored_load as kept
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.history.port import EventFilter, Store
 from nomaflow_kernel.store import open_store
 
 JOBS: dict[str, Any] = {
@@ -191,7 +191,7 @@ async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) 
     assert [each for each in shown(first) if each[0] == "good"] == expected
     again = await stage.start(with_file=True)
     assert [each for each in shown(again) if each[0] == "good"] == expected
-    events = await stage.store.events_after(0, limit=100, kinds=["job"])
+    events = await stage.store.events_after(0, limit=100, filter=EventFilter(kinds=("job",)))
     assert [event.kind for event in events if event.job_id == "good"] == ["job.changed", "job.refused"]
     without = await stage.start()
     assert [each for each in shown(without) if each[0] == "good"] == expected[1:]

@@ -26,9 +26,9 @@ from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceLink, LoadInfo
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import PauseRecord, Store, StoreInfo
+from nomaflow_kernel.history.port import PauseRecord, RunCount, Store, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
@@ -134,22 +134,18 @@ class ScriptedEngine:
         self.links.append(link)
         return [Verdict(attempt_key=held.attempt_key, action=VerdictAction.KEEP) for held in hello.inventory]
 
-    def host_of(self, incarnation: str) -> str:
-        """Remember no instance."""
-        return ""
-
-    def heartbeat(self, incarnation: str, info: HeartbeatInfo) -> None:
+    def heartbeat(self, key: InstanceKey, info: HeartbeatInfo) -> None:
         """Record a heartbeat."""
         self.heartbeats.append(info)
 
     def look_again(self, host: str) -> None:
         """Have nothing that waits."""
 
-    def loaded(self, incarnation: str, load: LoadInfo) -> None:
+    def loaded(self, key: InstanceKey, load: LoadInfo) -> None:
         """Record a load."""
         self.loads.append(load)
 
-    def detach(self, incarnation: str, link: InstanceLink) -> None:
+    def detach(self, key: InstanceKey, link: InstanceLink) -> None:
         """Record the end of a session."""
         self.detached.append(link)
 
@@ -168,7 +164,7 @@ class ScriptedEngine:
         """Keep a pause."""
         self.paused[pause.scope, pause.name] = pause
 
-    async def clear_pause(self, scope: str, name: str) -> bool:
+    async def clear_pause(self, scope: str, name: str, *, by: str = "") -> bool:
         """End a pause."""
         return self.paused.pop((scope, name), None) is not None
 
@@ -187,6 +183,14 @@ class ScriptedEngine:
     def holdup(self, run_id: str) -> Reason | None:
         """Return nothing."""
         return None
+
+    def deadline_us(self, run_id: str) -> int | None:
+        """Return nothing."""
+        return None
+
+    def open_runs(self) -> Sequence[RunCount]:
+        """Return nothing."""
+        return []
 
     def why_not_running(self, job_id: str) -> str:
         """Return nothing."""
@@ -238,14 +242,7 @@ class World:
             clock=clock,
             admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
             catalogue_calls=calls,
-            identity=KernelIdentity(
-                version="0",
-                epoch=self.info.epoch,
-                store="sqlite",
-                started_at_us=0,
-                lease_seconds=15,
-                grace_seconds=60,
-            ),
+            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
             guard=Guard.blind(),
         )
         addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))

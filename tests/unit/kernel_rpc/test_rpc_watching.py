@@ -15,6 +15,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant, Target
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
+from nomaflow_kernel.history.port import ALL_EVENTS
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
@@ -112,7 +113,7 @@ async def test_silence_brings_a_bookmark(world: World) -> None:
     """A watcher learns from where to resume, and that the kernel is there."""
     await world.queue_run()
     watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=0.01)
-    run, everything = watching.run(RUN_ID, 0, CALLER), watching.events(0, (), CALLER)
+    run, everything = watching.run(RUN_ID, 0, CALLER), watching.events(0, ALL_EVENTS, CALLER)
     assert [(await anext(run)).WhichOneof("item") for _ in range(3)] == ["snapshot", "event", "bookmark_seq"]
     items = [await anext(everything) for _ in range(2)]
     assert items[0].event.kind == "run.queued"
@@ -147,7 +148,7 @@ async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(wo
 async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world: World) -> None:
     """A hole in the feed is filled from the store."""
     watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind())
-    stream = watching.events(0, (), CALLER)
+    stream = watching.events(0, ALL_EVENTS, CALLER)
     first = await world.store.apply([Notice(kind="a.b", at_us=1)], at_us=1)
     second = await world.store.apply([Notice(kind="c.d", at_us=1)], at_us=1)
     world.feed.publish(second.events)
@@ -172,7 +173,7 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
     clock = itertools.count(0, 3600)
     monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=1800)
-    stream = watching.events(0, (), seen_by("read job:mine"))
+    stream = watching.events(0, ALL_EVENTS, seen_by("read job:mine"))
     await world.apply(
         Notice(kind="host.attached", at_us=1, host="team"), Notice(kind="job.changed", at_us=1, job_id="x")
     )

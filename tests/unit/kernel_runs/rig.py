@@ -28,9 +28,9 @@ from nomaflow_api.v1.sealing import open_order, seal
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, RefusedLoad
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
+from nomaflow_kernel.history.port import EventFilter, RunDetail, Store, StoreInfo
 from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import open_store
@@ -164,6 +164,11 @@ class PlayedHost:
         self.digest = "sha256:0"
         rig.hosts.append(self)
         self._arrived = asyncio.Event()
+
+    @property
+    def key(self) -> InstanceKey:
+        """Its key."""
+        return self.host, self.incarnation
 
     def send(self, orders: Sequence[DispatchOrder | CancelOrder]) -> None:
         """Take orders."""
@@ -341,7 +346,7 @@ class Rig:
         self.clock.advance(seconds)
         for host in self.hosts:
             if not host.silent:
-                self.engine.heartbeat(host.incarnation, HeartbeatInfo())
+                self.engine.heartbeat(host.key, HeartbeatInfo())
         self.engine._loop.wake()
         await self.settle()
 
@@ -373,4 +378,4 @@ class Rig:
 
     async def events(self, run_id: str = "") -> Sequence[EventRecord]:
         """Return the events as stored."""
-        return await self.store.events_after(0, limit=1000, run_id=run_id)
+        return await self.store.events_after(0, limit=1000, filter=EventFilter(run_id=run_id))

@@ -148,7 +148,7 @@ async def test_a_cancel_while_the_host_is_away_is_delivered_when_it_is_back(rig:
     run_id = (await rig.trigger("a")).run_id
     key = (await host.dispatch()).attempt_key
     await host.start(key)
-    rig.engine.detach(host.incarnation, host)
+    rig.engine.detach(host.key, host)
     await rig.engine.cancel(run_id, by="ann", why="wrong day")
     await rig.restart()
     verdicts = await host.attach(inventory=[held(key)])
@@ -252,7 +252,7 @@ async def test_a_proven_crash_fails_the_attempt_and_the_policy_decides(rig: Rig)
     first = (await rig.trigger("a")).run_id
     second = (await rig.trigger("b")).run_id
     await rig.settle()
-    rig.engine.detach(host.incarnation, host)
+    rig.engine.detach(host.key, host)
     successor = PlayedHost(rig)
     await successor.attach(ended=[host.incarnation])
     detail = await rig.detail(second)
@@ -269,7 +269,7 @@ async def test_a_new_incarnation_settles_nothing_by_silence(rig: Rig) -> None:
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
     await host.start((await host.dispatch()).attempt_key)
-    rig.engine.detach(host.incarnation, host)
+    rig.engine.detach(host.key, host)
     await PlayedHost(rig).attach()
     assert await rig.state(run_id) is RunState.RUNNING
 
@@ -282,7 +282,7 @@ async def test_a_newer_session_ends_the_older_one(rig: Rig) -> None:
     second.incarnation = host.incarnation
     await second.attach()
     assert len(host.ended) == 1
-    rig.engine.detach(host.incarnation, host)
+    rig.engine.detach(host.key, host)
     await rig.settle()
     await rig.trigger("a")
     assert opened(await second.dispatch()).job_id == "a"
@@ -351,7 +351,7 @@ async def test_a_host_without_code_gets_nothing_until_it_has_some(rig: Rig) -> N
     reason = rig.engine.holdup(run_id)
     assert reason is not None
     assert reason.code == "waiting_for_host"
-    rig.engine.heartbeat(host.incarnation, HeartbeatInfo(generation=1))
+    rig.engine.heartbeat(host.key, HeartbeatInfo(generation=1))
     await host.finish((await host.dispatch()).attempt_key)
     assert await rig.state(run_id) is RunState.SUCCEEDED
 
@@ -363,14 +363,14 @@ async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
     host = await rig.host()
     problem = Problem(severity=Severity.ERROR, code="bad_toml", file="jobs.toml", line=7, path="", message="no value")
     refused = RefusedLoad(at_us=5, message="the load is refused", problems=(problem,))
-    rig.engine.loaded(host.incarnation, LoadInfo(refused=refused))
+    rig.engine.loaded(host.key, LoadInfo(refused=refused))
     await host.attach(refused_load=refused)
     (warning,) = (await rig.trigger("a")).warnings
     assert "jobs.toml:7: no value" in warning
     assert [one.refused_load for one in rig.engine.instances()] == [refused]
-    rig.engine.loaded(host.incarnation, LoadInfo(refused=RefusedLoad(at_us=6, message="still")))
+    rig.engine.loaded(host.key, LoadInfo(refused=RefusedLoad(at_us=6, message="still")))
     assert "still" in (await rig.trigger("b")).warnings[0]
-    rig.engine.loaded(host.incarnation, LoadInfo(generation=2, jobs=1, removed_job_ids=("d",)))
+    rig.engine.loaded(host.key, LoadInfo(generation=2, jobs=1, removed_job_ids=("d",)))
     assert (await rig.trigger("c")).warnings == ()
     assert [one.refused_load for one in rig.engine.instances()] == [None]
     told = [event.kind for event in await rig.events() if event.kind.startswith("host.re")]

@@ -59,7 +59,7 @@ async def test_nobody_waits_twice_for_one_lock(rig: Rig, monkeypatch: pytest.Mon
     first = asyncio.ensure_future(rig.trigger("a"))
     await refusing.asked.wait()
     second = asyncio.ensure_future(rig.trigger("a"))
-    rig.engine.detach(host.incarnation, host)
+    rig.engine.detach(host.key, host)
     await asyncio.sleep(0)
     refusing.go.set()
     for asked in (first, second):
@@ -96,7 +96,7 @@ async def test_trouble_is_told_also_where_nobody_asked(rig: Rig, monkeypatch: py
     refusing = Refusing(rig, StoreFull("no space"))
     refusing.go.set()
     monkeypatch.setattr(rig.store, "apply", refusing)
-    rig.engine.detach(host.incarnation, host)
+    rig.engine.detach(host.key, host)
     await refusing.asked.wait()
     await rig.settle()
     assert [type(error) for error in rig.troubles] == [StoreFull]

@@ -44,6 +44,6 @@ def test_every_event_that_a_transition_promises_is_in_the_table() -> None:
         word.strip("`.,")
         for name in transitions.__all__
         for word in (getattr(transitions, name).__doc__ or "").split()
-        if word.startswith(("``run.", "``attempt."))
+        if word.startswith(("``run.", "``attempt.", "``pause."))
     }
     assert promised == set(CORE_EVENTS)

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 __all__ = ["HEAD", "REVISIONS"]
 
-REVISIONS = ("0006",)
+REVISIONS = ("0007",)
 HEAD = REVISIONS[-1]

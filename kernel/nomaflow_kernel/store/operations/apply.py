@@ -113,7 +113,7 @@ def _append_audit(session: WriteSession, transitions: Sequence[Transition], dupl
 
 
 def _touches(transitions: Sequence[Transition], lost: set[int], events: Sequence[EventRecord]) -> Iterator[RowChange]:
-    """Yield, for each run, its newest event, its current step and its added log lines, of the transitions not lost."""
+    """Yield, for each run, its newest event, its current step and what its log gains, of the transitions not lost."""
     touched: dict[str, dict[str, Any]] = {}
     for event in events:
         if event.run_id:
@@ -127,6 +127,7 @@ def _touches(transitions: Sequence[Transition], lost: set[int], events: Sequence
         if type(transition) is AppendLog and index not in lost:
             values = touched.setdefault(transition.chunk.run_id, {})
             values["log_lines"] = values.get("log_lines", 0) + transition.chunk.line_count
+            values["log_levels"] = values.get("log_levels", 0) | transition.chunk.levels
     return (touch(run_id, values) for run_id, values in touched.items())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from operator import add, itemgetter
+from operator import add, itemgetter, or_
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -34,7 +34,7 @@ from nomaflow_kernel.history.transitions import (
     Transition,
 )
 from nomaflow_kernel.store.rows import ATTEMPTS, CHUNKS, FIRES, PAUSES, RUNS, Rows
-from nomaflow_kernel.store.statements import ADDED, ONCE, RAISED, Statement, delete, insert, update
+from nomaflow_kernel.store.statements import ADDED, JOINED, ONCE, RAISED, Statement, delete, insert, update
 
 __all__ = ["RowChange", "change_of", "make_changes", "merge", "touch"]
 
@@ -102,8 +102,12 @@ class RowChange:
         return self.sources != ()
 
 
-_SPECIAL = ADDED | RAISED | ONCE
-_JOINED: Mapping[str, Callable[[Any, Any], Any]] = {**dict.fromkeys(ADDED, add), **dict.fromkeys(RAISED, max)}
+_SPECIAL = ADDED | JOINED | RAISED | ONCE
+_JOINED: Mapping[str, Callable[[Any, Any], Any]] = {
+    **dict.fromkeys(ADDED, add),
+    **dict.fromkeys(JOINED, or_),
+    **dict.fromkeys(RAISED, max),
+}
 
 
 def change_of(transition: Transition) -> RowChange | None:

@@ -1,31 +1,94 @@
-"""Reading events."""
+"""Reading events: after a sequence in order, or before one, newest first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from sqlalchemy import ColumnElement, Connection, or_, select, text
 
-from sqlalchemy import Connection, or_, select
-
+from nomaflow_kernel.history.port import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.schema import events
 
-__all__ = ["events_after"]
+__all__ = ["events_after", "events_before"]
+
+_LOOKED_AT = 20_000
+"""Events that one page looks at."""
+_SLACK_US = 60_000_000
+"""Time by which the clock may have gone back between two events."""
+_IS_ACT = text("events.\"by\" <> ''")
+"""Literal, as in the partial index: SQLite uses it only for exactly the same condition."""
 
 
 def events_after(
-    connection: Connection, seq: int, *, limit: int, run_id: str = "", kinds: Sequence[str] = ()
+    connection: Connection, seq: int, *, limit: int, filter: EventFilter = ALL_EVENTS
 ) -> list[EventRecord]:
     """Return events with a greater sequence, in order; a kind also matches those that extend it after a dot."""
-    query = select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
-    if run_id:
-        query = query.where(events.c.run_id == run_id)
-    if kinds:
-        wanted = [kind.rstrip(".") for kind in kinds]
-        query = query.where(
-            or_(
-                events.c.kind.in_(wanted),
-                *(events.c.kind.startswith(kind + ".", autoescape=True) for kind in wanted),
-            )
-        )
+    query = select(events).where(events.c.seq > seq, *_shared(filter)).order_by(events.c.seq).limit(limit)
     return [EVENTS.record(row) for row in connection.execute(query)]
+
+
+def events_before(connection: Connection, seq: int, *, filter: EventFilter, limit: int) -> EventPage:
+    """Return events with a lower sequence (0: from the newest), newest first; the port says how."""
+    walk: list[ColumnElement[bool]] = []
+    if filter.run_id:
+        walk.append(events.c.run_id == filter.run_id)
+    acts = bool(filter.acts or filter.by)
+    if seq:
+        walk.append(events.c.seq < seq)
+    if filter.until_us is not None:
+        walk.append(events.c.seq < _first_seq_at(connection, filter.until_us + _SLACK_US))
+    if filter.since_us is not None:
+        walk.append(events.c.seq >= _first_seq_at(connection, filter.since_us - _SLACK_US))
+    newest_first = events.c.seq.desc()
+    which = [*walk, _IS_ACT] if acts else walk
+    end = select(events.c.seq).where(*which).order_by(newest_first).limit(1).offset(_LOOKED_AT - 1)
+    floor = connection.execute(end).scalar_one_or_none()
+    kept = [*which, *_shared(filter), *_checked(filter)]
+    if floor is not None:
+        kept.append(events.c.seq >= floor)
+    query = select(events).where(*kept).order_by(newest_first).limit(limit + 1)
+    found = [EVENTS.record(row) for row in connection.execute(query)]
+    if len(found) > limit:
+        return EventPage(events=found[:limit], next_before_seq=found[limit - 1].seq)
+    return EventPage(events=found, next_before_seq=floor or 0)
+
+
+def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
+    kept: list[ColumnElement[bool]] = []
+    if filter.kinds:
+        below = [events.c.kind.startswith(kind + ".", autoescape=True) for kind in filter.kinds]
+        kept.append(or_(events.c.kind.in_(filter.kinds), *below))
+    for column, value in (
+        (events.c.run_id, filter.run_id),
+        (events.c.job_id, filter.job_id),
+        (events.c.host, filter.host),
+    ):
+        if value:
+            kept.append(column == value)
+    return kept
+
+
+def _checked(filter: EventFilter) -> list[ColumnElement[bool]]:
+    kept: list[ColumnElement[bool]] = []
+    if filter.by:
+        kept.append(or_(events.c.by == filter.by, events.c.by.startswith(f"{filter.by} (for ", autoescape=True)))
+    if filter.since_us is not None:
+        kept.append(events.c.at_us >= filter.since_us)
+    if filter.until_us is not None:
+        kept.append(events.c.at_us < filter.until_us)
+    return kept
+
+
+def _first_seq_at(connection: Connection, at_us: int) -> int:
+    """Return the first event at or after an instant, by halving: the times rise with the numbers, but for slack."""
+    newest = connection.execute(select(events.c.seq).order_by(events.c.seq.desc()).limit(1)).scalar_one_or_none() or 0
+    low, high = 1, newest + 1
+    while low < high:
+        middle = (low + high) // 2
+        query = select(events.c.seq, events.c.at_us).where(events.c.seq >= middle).order_by(events.c.seq).limit(1)
+        row = connection.execute(query).one_or_none()
+        if row is None or row.at_us >= at_us:
+            high = middle
+        else:
+            low = row.seq + 1
+    return low

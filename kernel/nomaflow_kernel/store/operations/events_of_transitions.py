@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.history.records import EventRecord, TriggerKind
 from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import (
+    ClearPause,
     DispatchAttempt,
     FinishAttempt,
     FinishRun,
@@ -19,6 +20,7 @@ from nomaflow_kernel.history.transitions import (
     QueueRun,
     RecordReport,
     RequestCancel,
+    SetPause,
     StartAttempt,
     StartRun,
     Transition,
@@ -35,6 +37,9 @@ class EventInfo:
     when: str
     data: Mapping[str, str]
 
+
+_BY_NOBODY = (TriggerKind.CRON, TriggerKind.CALL_JOB)
+"""Triggers whose ``by`` names no person: a schedule, a step."""
 
 _TRIGGER = {
     "trigger": "what fired the run: cron, manual, api, cli, call_job, replay",
@@ -82,6 +87,17 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
         "The callable said how far it is.", {"progress": "what it said: done, total, message"}
     ),
     "attempt.finished": EventInfo("The try reached a terminal state. Further keys tell of its process.", _OUTCOME),
+    "pause.set": EventInfo(
+        "A job, a host or everything was paused; `job_id` or `host` says which.",
+        {
+            "scope": "job, host or all",
+            "why": "in their words, or empty",
+            "until_us": "when it ends by itself, microseconds since the epoch, or null",
+        },
+    ),
+    "pause.cleared": EventInfo(
+        "A pause ended: on request, or by itself (then `by` is empty).", {"scope": "job, host or all"}
+    ),
 }
 """The kinds that the store itself writes; notices about hosts, jobs and pauses carry their own."""
 
@@ -118,7 +134,8 @@ def _queued(t: QueueRun, seq: int, at_us: int) -> EventRecord:
         kind = "run.finished"
         facts = end_data(host=run.host, preset=run.request.preset, slot_us=run.slot_us)
         data = {"rows_affected": run.rows_affected, "error": run.error, **facts, **data}
-    return _run_event(run, seq, at_us, kind, data, state=run.state.value, reason=run.reason, host=run.host)
+    by = "" if run.trigger.kind in _BY_NOBODY else run.trigger.by
+    return _run_event(run, seq, at_us, kind, data, state=run.state.value, reason=run.reason, host=run.host, by=by)
 
 
 def _run_started(t: StartRun, seq: int, at_us: int) -> EventRecord:
@@ -128,7 +145,9 @@ def _run_started(t: StartRun, seq: int, at_us: int) -> EventRecord:
 def _cancel_requested(t: RequestCancel, seq: int, at_us: int) -> EventRecord:
     cancel = t.cancel
     reason = Reason(cancel.code, cancel.why or f"cancel requested by {cancel.by or 'nobody named'}")
-    return _run_event(t, seq, at_us, "run.cancel_requested", {"by": cancel.by, "why": cancel.why}, reason=reason)
+    return _run_event(
+        t, seq, at_us, "run.cancel_requested", {"by": cancel.by, "why": cancel.why}, reason=reason, by=cancel.by
+    )
 
 
 def _run_finished(t: FinishRun, seq: int, at_us: int) -> EventRecord:
@@ -195,7 +214,24 @@ def _end(t: Any, more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _notice(t: Notice, seq: int, at_us: int) -> EventRecord:
-    return _attempt_event(t, seq, at_us, t.kind, t.data, reason=t.reason, host=t.host)
+    return _attempt_event(t, seq, at_us, t.kind, t.data, reason=t.reason, host=t.host, by=t.by)
+
+
+def _pause_set(t: SetPause, seq: int, at_us: int) -> EventRecord:
+    pause = t.pause
+    data = {"scope": pause.scope, "why": pause.why, "until_us": pause.until_us}
+    return _pause_event("pause.set", pause.scope, pause.name, pause.by, data, seq, at_us)
+
+
+def _pause_cleared(t: ClearPause, seq: int, at_us: int) -> EventRecord:
+    return _pause_event("pause.cleared", t.scope, t.name, t.by, {"scope": t.scope}, seq, at_us)
+
+
+def _pause_event(
+    kind: str, scope: str, name: str, by: str, data: Mapping[str, Any], seq: int, at_us: int
+) -> EventRecord:
+    job_id, host = name if scope == "job" else "", name if scope == "host" else ""
+    return EventRecord(seq=seq, at_us=at_us, kind=kind, job_id=job_id, host=host, by=by, data=data)
 
 
 _MAKERS: Mapping[type[Any], Callable[[Any, int, int], EventRecord | None]] = {
@@ -209,4 +245,6 @@ _MAKERS: Mapping[type[Any], Callable[[Any, int, int], EventRecord | None]] = {
     RecordReport: _progress,
     FinishAttempt: _finished,
     Notice: _notice,
+    SetPause: _pause_set,
+    ClearPause: _pause_cleared,
 }

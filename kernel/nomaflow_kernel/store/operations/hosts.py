@@ -8,13 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select
 
-from nomaflow_kernel.history.port import HostManifest
+from nomaflow_kernel.history.port import ForgottenHost, HostManifest
+from nomaflow_kernel.history.transitions import Notice
+from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.rows import dump_json
 from nomaflow_kernel.store.schema import host_digests, host_manifests, job_owners, schedules
+from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.statements import insert
 
 __all__ = ["forget_host", "introduce_manifest", "knows_digest", "manifests"]
 
+_TOLD_JOBS = 50
 _SHOW_DIGEST = insert(host_digests, host_digests.columns.keys())
 _CLAIM_JOB = insert(job_owners, job_owners.columns.keys())
 _REPLACE_MANIFEST = insert(host_manifests, host_manifests.columns.keys(), replaces=True)
@@ -66,8 +70,17 @@ def manifests(connection: Connection) -> list[HostManifest]:
     ]
 
 
-def forget_host(connection: Connection, host: str) -> list[str]:
-    """Remove a host's manifests, its claims and the next fires of its jobs; return the job ids it owned."""
+def forget_host(session: WriteSession, host: str, *, at_us: int, by: str) -> ForgottenHost:
+    """Remove a host's manifests, its claims and the next fires of its jobs, with an event in the same transaction."""
+    owned = _remove_host(session.connection, host)
+    if not host:
+        return ForgottenHost(job_ids=owned)
+    data = {"released_job_ids": owned[:_TOLD_JOBS], "released": len(owned)}
+    notice = Notice(kind="host.forgotten", at_us=at_us, host=host, by=by, data=data)
+    return ForgottenHost(job_ids=owned, events=apply_transitions(session, [notice], at_us=at_us).events)
+
+
+def _remove_host(connection: Connection, host: str) -> list[str]:
     owned = list(
         connection.execute(
             select(job_owners.c.job_id).where(job_owners.c.host == host).order_by(job_owners.c.job_id)

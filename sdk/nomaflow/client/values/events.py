@@ -20,6 +20,7 @@ class EventView(Shaped):
     :param seq: store-wide, rising in commit order; a watch resumes after any
     :param run_state: the run's state after a ``run.*`` event, else empty
     :param attempt_state: the attempt's state after an ``attempt.*`` event, else empty
+    :param by: who asked for it; empty if nobody did
     """
 
     seq: int
@@ -33,6 +34,7 @@ class EventView(Shaped):
     attempt_state: NullableText = ""
     reason: ReasonView | None = None
     host: NullableText = ""
+    by: NullableText = ""
     data: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -17,7 +17,9 @@ __all__ = [
     "FoldView",
     "ProgressView",
     "ReasonView",
+    "RunRequestView",
     "RunView",
+    "StepSwitchView",
     "StepValuesView",
     "StepView",
     "TriggerView",
@@ -29,10 +31,11 @@ RUN_TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "MISSED"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReasonView:
-    """The reason for the state of a run or an attempt: a stable code and one sentence."""
+    """The reason for the state of a run or an attempt: a stable code, one sentence, and the way out if there is one."""
 
     code: str
     message: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,8 +155,33 @@ class FoldView(Shaped):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepSwitchView(Shaped):
+    """A step that a request switched on or off."""
+
+    step: str
+    enabled: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequestView(Shaped):
+    """What a trigger or a replay asked for, beside the job and the preset."""
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    step_values: tuple[StepValuesView, ...] = ()
+    step_switches: tuple[StepSwitchView, ...] = ()
+    allow_overlap: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunView(Shaped):
-    """One execution of a job. ``steps`` is empty in lists; times are aware UTC."""
+    """One execution of a job; times are aware UTC. Lists have no ``steps``; only ``get_run`` has the last two fields.
+
+    :param log_levels: the levels that occur in its log: bit ``level // 10`` is set for each, ``1 << 3`` for warnings
+    :param deadline_at: when the time of the whole run is over; None without a limit, or before it has started
+    :param definition_digest: names the definition that it runs with, as a job's ``digest`` does
+    :param definition: that definition
+    :param request: what was asked for
+    """
 
     run_id: str
     job_id: str
@@ -178,6 +206,11 @@ class RunView(Shaped):
     last_event_seq: Annotated[int, HIDDEN] = 0
     priority: Annotated[int, HIDDEN] = 0
     steps: tuple[StepView, ...] = ()
+    log_levels: Annotated[int, HIDDEN] = 0
+    deadline_at: Annotated[datetime | None, HIDDEN] = None
+    definition_digest: Annotated[str, HIDDEN] = ""
+    definition: Annotated[Mapping[str, Any], HIDDEN] = field(default_factory=dict)
+    request: Annotated[RunRequestView | None, HIDDEN] = None
 
     @property
     def terminal(self) -> bool:

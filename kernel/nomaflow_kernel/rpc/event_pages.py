@@ -1,0 +1,63 @@
+"""ListEvents: pages of stored events, newest first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nomaflow_api.v1 import event_pb2
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.history.port import EventFilter, Store
+from nomaflow_kernel.rpc.event_sight import EventSight
+from nomaflow_kernel.rpc.pages import page_size
+from nomaflow_kernel.rpc.requests import check_name, check_run_id, event_filter, moment_us
+
+__all__ = ["EventPages"]
+
+_PAGE_SIZE = 100
+_MAX_PAGE_SIZE = 500
+_READS = 5
+"""Pages of the store that one answer looks through for events that the caller may read."""
+_MAX_SEQ = 2**53
+
+
+class EventPages:
+    """Serves ListEvents."""
+
+    def __init__(self, *, store: Store, guard: Guard) -> None:
+        self._store = store
+        self._guard = guard
+
+    async def list_events(self, request: event_pb2.ListEventsRequest, caller: Caller) -> event_pb2.ListEventsResponse:
+        """Return one page of the events that the caller may read, newest first.
+
+        It may be short, or empty, and not be the last one.
+        """
+        limit = page_size(request.page_size, _MAX_PAGE_SIZE) if request.page_size else _PAGE_SIZE
+        filter = _filter(request)
+        sight = EventSight(guard=self._guard, principal=caller.principal)
+        shown: list[event_pb2.Event] = []
+        before = min(request.before_seq, _MAX_SEQ)
+        for _ in range(_READS):
+            page = await self._store.events_before(before, filter=filter, limit=limit - len(shown))
+            shown += await sight.shown(page.events)
+            before = page.next_before_seq
+            if not before or len(shown) >= limit:
+                break
+        return event_pb2.ListEventsResponse(
+            events=shown, next_before_seq=before, pruned_through_seq=self._store.pruned_through_seq
+        )
+
+
+def _filter(request: event_pb2.ListEventsRequest) -> EventFilter:
+    if request.run_id:
+        check_run_id(request.run_id)
+    check_name(request.by, "by")
+    return replace(
+        event_filter(request),
+        run_id=request.run_id,
+        by=request.by,
+        acts=request.acts,
+        since_us=moment_us(request, "since"),
+        until_us=moment_us(request, "until"),
+    )

@@ -1,0 +1,185 @@
+"""SummarizeRuns and GetJobStats: figures over many runs, of those that the caller may read."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nomaflow_api.v1 import run_figures_pb2 as figures
+from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_kernel.access.grants import Verb
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.history.port import RecentRun, RunCount, Store
+from nomaflow_kernel.history.states import RUN_TERMINAL, RunState
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
+from nomaflow_kernel.rpc.run_pages import jobs_of_tag
+
+__all__ = ["FigureCalls", "median_seconds"]
+
+_RANGE_US = 31 * 86_400_000_000
+_MOST_COUNTS = 10_000
+_MOST_JOBS = 200
+_MOST_LAST = 100
+_LAST = 20
+_Column = Literal["job_id", "host", "trigger_kind"]
+_COLUMNS: dict[int, _Column] = {
+    figures.RUN_GROUPING_JOB: "job_id",
+    figures.RUN_GROUPING_HOST: "host",
+    figures.RUN_GROUPING_TRIGGER: "trigger_kind",
+}
+_NUMBERS = {state: run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in RunState}
+_JUDGED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
+
+
+class FigureCalls:
+    """Serves SummarizeRuns and GetJobStats."""
+
+    def __init__(self, *, engine: Engine, store: Store, catalogue: Catalogue, clock: Clock, guard: Guard) -> None:
+        self._engine = engine
+        self._store = store
+        self._catalogue = catalogue
+        self._clock = clock
+        self._guard = guard
+
+    async def summarize_runs(
+        self, request: figures.SummarizeRunsRequest, caller: Caller
+    ) -> figures.SummarizeRunsResponse:
+        """Return how many runs there are in each state, and of each job, host or trigger."""
+        if request.job_id:
+            check_job_id(request.job_id)
+        if request.host:
+            check_host(request.host)
+        check_name(request.tag, "tag")
+        if request.group_by not in (figures.RUN_GROUPING_UNSPECIFIED, figures.RUN_GROUPING_STATE, *_COLUMNS):
+            raise BadRequest(
+                f"group_by is number {request.group_by}, expected STATE, JOB, HOST or TRIGGER", field="group_by"
+            )
+        since_us, until_us = self._range(request)
+        counted_by = _COLUMNS.get(request.group_by)
+        wanted = self._wanted(request, caller)
+        if since_us is None:
+            found: Iterable[RunCount] = self._engine.open_runs()
+        else:
+            by: set[_Column] = set() if counted_by is None else {counted_by}
+            if caller.principal.may_all(Verb.READ) is False:
+                by |= {"job_id", "host"}
+            if request.tag:
+                by.add("job_id")
+            found = await self._store.count_runs(
+                since_us=since_us, until_us=until_us, job_id=request.job_id, host=request.host, by=sorted(by)
+            )
+        return figures.SummarizeRunsResponse(counts=_summed(filter(wanted, found), counted_by))
+
+    def _range(self, request: figures.SummarizeRunsRequest) -> tuple[int | None, int]:
+        since_us, until_us = moment_us(request, "since"), moment_us(request, "until")
+        if since_us is None and until_us is not None:
+            raise BadRequest("until is set and since is not, expected both, or neither for open runs", field="since")
+        until_us = self._clock.now_us() + 1 if until_us is None else until_us
+        if since_us is not None and until_us - since_us > _RANGE_US:
+            raise BadRequest("since lies more than 31 days before until; ask for a shorter time", field="since")
+        return since_us, until_us
+
+    def _wanted(self, request: figures.SummarizeRunsRequest, caller: Caller) -> Callable[[RunCount], bool]:
+        """Return whether a count is of what the request asks for, and of what the caller may read."""
+        tagged = frozenset(jobs_of_tag(self._catalogue, request.tag)) if request.tag else None
+        sees_all, sees = caller.principal.may_all(Verb.READ), self._guard.sees_run
+        of_store = request.HasField("since")  # the store has kept the job and the host already
+
+        def wanted(count: RunCount) -> bool:
+            if tagged is not None and count.job_id not in tagged:
+                return False
+            if not of_store and not (request.job_id in ("", count.job_id) and request.host in ("", count.host)):
+                return False
+            return sees_all or sees(count.job_id, count.host, caller)
+
+        return wanted
+
+    async def get_job_stats(self, request: figures.GetJobStatsRequest, caller: Caller) -> figures.GetJobStatsResponse:
+        """Return the newest runs of jobs that the caller may read, and what is usual for them."""
+        if len(request.job_ids) > _MOST_JOBS:
+            raise BadRequest(
+                f"job_ids has {len(request.job_ids)} items, expected at most {_MOST_JOBS}", field="job_ids"
+            )
+        if request.last > _MOST_LAST:
+            raise BadRequest(f"last is {request.last}, expected at most {_MOST_LAST}", field="last")
+        check_name(request.preset, "preset")
+        for job_id in request.job_ids:
+            check_job_id(job_id)
+        seen = [job_id for job_id in dict.fromkeys(request.job_ids) if self._may_read(job_id, caller)]
+        recent = await self._store.recent_runs(seen, last=request.last or _LAST, preset=request.preset)
+        jobs = [
+            _stats(job_id, recent.get(job_id, ())) for job_id in seen if job_id in recent or self._catalogue.job(job_id)
+        ]
+        return figures.GetJobStatsResponse(jobs=jobs)
+
+    def _may_read(self, job_id: str, caller: Caller) -> bool:
+        return caller.principal.may(Verb.READ, self._guard.target_of_job(job_id))
+
+
+def _summed(found: Iterable[RunCount], counted_by: _Column | None) -> list[figures.RunCount]:
+    """Return the counts of groups, sorted."""
+    sums: dict[tuple[str, RunState], list[int]] = {}
+    for count in found:
+        group = "" if counted_by is None else getattr(count, counted_by)
+        total = sums.setdefault((group, count.state), [0, 0, 0])
+        total[0] += count.runs
+        total[1] += count.fires
+        total[2] += count.rows_affected
+    most = sorted(sums.items(), key=lambda item: -item[1][0])[:_MOST_COUNTS]
+    return [
+        figures.RunCount(group=group, state=_NUMBERS[state], runs=runs, fires=fires, rows_affected=rows)
+        for (group, state), (runs, fires, rows) in sorted(most, key=lambda item: (item[0][0], _NUMBERS[item[0][1]]))
+    ]
+
+
+def _stats(job_id: str, recent: Sequence[RecentRun]) -> figures.JobStats:
+    succeeded = [run for run in recent if run.state is RunState.SUCCEEDED]
+    seconds = sorted(took for run in succeeded if (took := _seconds(run)) is not None)
+    rows = [run.rows_affected for run in succeeded if run.rows_affected is not None]
+    judged = sum(run.state in _JUDGED for run in recent)
+    waits = [(run.started_at_us - run.queued_at_us) / 1_000_000 for run in recent if run.started_at_us is not None]
+    return figures.JobStats(
+        job_id=job_id,
+        recent=[
+            figures.RecentRun(
+                run_id=run.run_id,
+                state=_NUMBERS[run.state],
+                queued_at=timestamp(run.queued_at_us),
+                started_at=_maybe(run.started_at_us),
+                finished_at=_maybe(run.finished_at_us),
+                rows_affected=run.rows_affected,
+            )
+            for run in recent
+        ],
+        median_seconds=statistics.median(seconds) if seconds else None,
+        p95_seconds=seconds[math.ceil(len(seconds) * 0.95) - 1] if seconds else None,
+        median_rows=statistics.median_low(rows) if rows else None,
+        success_ratio=len(succeeded) / judged if judged else None,
+        median_wait_seconds=statistics.median(waits) if waits else None,
+    )
+
+
+def median_seconds(recent: Sequence[RecentRun]) -> float | None:
+    """Return the median time from start to finish of the runs that succeeded; None if none did."""
+    seconds = [took for run in recent if run.state is RunState.SUCCEEDED and (took := _seconds(run)) is not None]
+    return statistics.median(seconds) if seconds else None
+
+
+def _seconds(run: RecentRun) -> float | None:
+    if run.state not in RUN_TERMINAL or run.started_at_us is None or run.finished_at_us is None:
+        return None
+    return max(run.finished_at_us - run.started_at_us, 0) / 1_000_000
+
+
+def _maybe(at_us: int | None) -> Timestamp | None:
+    return None if at_us is None else timestamp(at_us)

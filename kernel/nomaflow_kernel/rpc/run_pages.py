@@ -1,0 +1,64 @@
+"""ListRuns: pages of runs that the caller may read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.catalogue import Catalogue
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.history.ids import made_at_ms
+from nomaflow_kernel.history.port import RunPage, Store
+from nomaflow_kernel.rpc.messages import run_detail_message, run_message
+from nomaflow_kernel.rpc.requests import page_start, run_filter
+from nomaflow_kernel.rpc.run_sight import RunSight
+
+__all__ = ["RunPages", "jobs_of_tag"]
+
+_PAGE_SIZE = 50
+_MAX_PAGE_SIZE = 500
+_MAX_WITH_STEPS = 50
+
+
+class RunPages:
+    """Serves ListRuns."""
+
+    def __init__(self, *, store: Store, catalogue: Catalogue, guard: Guard, sight: RunSight) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._guard = guard
+        self._sight = sight
+
+    async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:
+        """Return one page of runs that the caller may read."""
+        most = _MAX_WITH_STEPS if request.with_steps else _MAX_PAGE_SIZE
+        if request.page_size > most:
+            steps = " with_steps" if request.with_steps else ""
+            raise BadRequest(f"page_size is {request.page_size}, expected at most {most}{steps}", field="page_size")
+        filter = replace(run_filter(request), visible=self._guard.visible_runs(caller.principal))
+        if request.tag:
+            filter = replace(filter, job_ids=jobs_of_tag(self._catalogue, request.tag))
+        page = await self._store.list_runs(
+            filter, before=page_start(request.page_token), limit=request.page_size or _PAGE_SIZE
+        )
+        return kernel.ListRunsResponse(
+            runs=[self._sight.shown(run, caller) for run in await self._messages(page, request)],
+            next_page_token=page.next_before,
+            scanned_until=timestamp(made_at_ms(page.scanned_to) * 1000) if page.scanned_to else None,
+        )
+
+    async def _messages(self, page: RunPage, request: kernel.ListRunsRequest) -> list[run_pb2.Run]:
+        if not request.with_steps:
+            return [run_message(run) for run in page.runs]
+        return [
+            run_detail_message(detail) for detail in await self._store.run_details([run.run_id for run in page.runs])
+        ]
+
+
+def jobs_of_tag(catalogue: Catalogue, tag: str) -> tuple[str, ...]:
+    """Return the jobs that have a tag now."""
+    return tuple(job.job_id for job in catalogue.jobs() if job.definition is not None and tag in job.definition.tags)

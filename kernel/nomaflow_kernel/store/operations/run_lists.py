@@ -1,0 +1,256 @@
+"""Lists of runs, one page at a time: each walks indexes from one end and looks at a bounded number of runs.
+
+A *walk* is a set of conditions that one index answers in the order of the run ids. What no index answers is checked run
+by run, down to a floor: the page may then be short, and the next one goes on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, or_, select, text, union
+
+from nomaflow_kernel.history.ids import first_run_id
+from nomaflow_kernel.history.port import RunFilter, RunPage, VisibleRuns
+from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.store.operations.runs import begun_job_ids
+from nomaflow_kernel.store.rows import RUNS
+from nomaflow_kernel.store.schema import attempts, runs
+
+__all__ = ["ids_of_range", "list_runs"]
+
+_LOOKED_AT = 10_000
+"""The runs that one page looks at, over all its walks."""
+_LEAST_OF_A_WALK = 100
+_MOST_NAMED = 1000
+_WALKS = 100
+"""Indexes walked in one statement; SQLite takes no more than 500."""
+_SLACK_MS = 60_000
+"""Milliseconds by which an id and the run's own time may differ."""
+_AFTER_ALL = "~"
+_IS_REPLAY = text("runs.replay_of <> ''")
+"""Literal, as in the partial index: SQLite uses it only for exactly the same condition."""
+_Conditions = list[ColumnElement[bool]]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Search:
+    """How the runs of a page are found.
+
+    :param ids: conditions on the run id, shared by all walks
+    :param walks: what each index is asked for, besides
+    :param exact: conditions that are cheap to check, since the ids nearly tell them
+    :param checked: conditions that no index answers
+    """
+
+    ids: _Conditions
+    walks: list[_Conditions]
+    exact: _Conditions
+    checked: _Conditions = field(default_factory=list)
+
+    def of(self, walk: _Conditions) -> _Conditions:
+        """Return all conditions of a walk."""
+        return [*self.ids, *walk, *self.exact, *self.checked]
+
+
+def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: int) -> RunPage:
+    """Return one page; the port says how."""
+    named = _named_ids(connection, filter)
+    if named is not None:
+        found, floor = _read_named(connection, filter, named, before), ""
+    else:
+        search = _search(connection, filter, before)
+        floor = _floor(connection, filter, search) if search.checked else ""
+        if floor:
+            search.ids.append(runs.c.run_id <= floor if filter.oldest_first else runs.c.run_id >= floor)
+        found = _read(connection, filter, search, limit + 1)
+    page = found[:limit]
+    if len(found) > limit:
+        return RunPage(runs=page, next_before=page[-1].run_id if page else "")
+    return RunPage(runs=page, next_before=floor, scanned_to=floor)
+
+
+def _search(connection: Connection, filter: RunFilter, before: str) -> _Search:
+    ids, exact = ids_of_range(filter.since_us, filter.until_us)
+    if before:
+        ids.append(runs.c.run_id > before if filter.oldest_first else runs.c.run_id < before)
+    if filter.run_id_prefix:
+        ids.append(runs.c.run_id >= filter.run_id_prefix)
+        ids.append(runs.c.run_id < filter.run_id_prefix + _AFTER_ALL)
+    whose = _whose(connection, filter)
+    search = _Search(ids=ids, walks=whose, exact=exact, checked=_checked(filter))
+    states = sorted(set(filter.states))
+    if not states:
+        return search
+    anybodys = filter.visible is None and filter.job_ids is None
+    if whose == [[]] or (anybodys and RUN_TERMINAL.isdisjoint(states)):
+        # There are few open runs, whosever they are.
+        search.walks = [[runs.c.state == state.value] for state in states]
+        search.checked += [_plain(column) == value for column, value in _of_one(filter)]
+    else:
+        search.checked.append(_plain(runs.c.state).in_([state.value for state in states]))
+    return search
+
+
+def _of_one(filter: RunFilter) -> list[tuple[ColumnElement[str], str]]:
+    """Return the columns that a filter gives one value, with the value."""
+    return [(column, value) for column, value in ((runs.c.job_id, filter.job_id), (runs.c.host, filter.host)) if value]
+
+
+def _checked(filter: RunFilter) -> _Conditions:
+    """Return the conditions of a filter that no index answers."""
+    checked: _Conditions = []
+    if filter.job_id and filter.host:
+        checked.append(_plain(runs.c.host) == filter.host)
+    if filter.exclude_job_ids:
+        checked.append(_plain(runs.c.job_id).not_in(filter.exclude_job_ids))
+    if filter.trigger_kinds:
+        checked.append(runs.c.trigger_kind.in_([kind.value for kind in filter.trigger_kinds]))
+    if filter.triggered_by:
+        noted = runs.c.trigger_by.startswith(f"{filter.triggered_by} (for ", autoescape=True)
+        checked.append(or_(runs.c.trigger_by == filter.triggered_by, noted))
+    if filter.reason_codes:
+        checked.append(runs.c.reason_code.in_(filter.reason_codes))
+    if filter.log_levels:
+        checked.append(runs.c.log_levels.op("&")(filter.log_levels) != 0)
+    return checked
+
+
+def _plain(column: ColumnElement[str]) -> ColumnElement[str]:
+    """Return a column as an expression that no index is used for: the walk has one already."""
+    return column.concat("")
+
+
+def ids_of_range(since_us: int | None, until_us: int | None) -> tuple[_Conditions, _Conditions]:
+    """Return the conditions of runs queued from an instant on, and before another: on the id, and on the time itself.
+
+    None stands for no end.
+    """
+    ids: _Conditions = []
+    exact: _Conditions = []
+    if since_us is not None:
+        ids.append(runs.c.run_id >= first_run_id(since_us // 1000 - _SLACK_MS))
+        exact.append(runs.c.queued_at_us >= since_us)
+    if until_us is not None:
+        ids.append(runs.c.run_id < first_run_id(until_us // 1000 + _SLACK_MS))
+        exact.append(runs.c.queued_at_us < until_us)
+    return ids, exact
+
+
+# --- whose runs ---------------------------------------------------------------------------------------------------
+
+
+def _whose(connection: Connection, filter: RunFilter) -> list[_Conditions]:
+    """Return a walk for each job, host, or job of a host that the filter keeps; one without a condition for all."""
+    if filter.visible is None and filter.job_ids is None:
+        return [[column == value for column, value in _of_one(filter)[:1]]]
+    visible = filter.visible
+    if visible is None:
+        job_ids, hosts, pairs = set(filter.job_ids or ()), set[str](), set[tuple[str, str]]()
+    else:
+        begun = (job_id for prefix in visible.prefixes for job_id in begun_job_ids(connection, prefix))
+        job_ids, hosts, pairs = {*visible.job_ids, *begun}, set(visible.hosts), set(visible.jobs_of_hosts)
+        if filter.job_ids is not None:
+            tagged = set(filter.job_ids)
+            pairs = {pair for pair in pairs if pair[0] in tagged} | {(job, host) for job in tagged for host in hosts}
+            job_ids, hosts = job_ids & tagged, set()
+    if filter.job_id:
+        job_ids &= {filter.job_id}
+    if filter.host:
+        hosts &= {filter.host}
+        pairs = {pair for pair in pairs if pair[1] == filter.host}
+    kept = sorted((job, host) for job, host in pairs if filter.job_id in ("", job) and job not in job_ids)
+    if filter.job_id:
+        kept += [(filter.job_id, host) for host in sorted(hosts) if filter.job_id not in job_ids]
+        hosts = set()
+    of_host = [runs.c.host == filter.host] if filter.host else []
+    return [
+        *([runs.c.job_id == each, *of_host] for each in sorted(job_ids)),
+        *([runs.c.host == each] for each in sorted(hosts)),
+        *([runs.c.job_id == job, runs.c.host == host] for job, host in kept),
+    ]
+
+
+# --- a few runs that are named ------------------------------------------------------------------------------------
+
+
+def _named_ids(connection: Connection, filter: RunFilter) -> Sequence[str] | None:
+    """Return the few runs that a filter names, directly or by what they come from; None if it names none."""
+    named = [] if filter.run_ids is None else [set(filter.run_ids)]
+    if filter.parent_run_id:
+        of_parent = select(attempts.c.child_run_id).where(attempts.c.run_id == filter.parent_run_id)
+        named.append(set(connection.execute(of_parent.where(attempts.c.child_run_id != "")).scalars()))
+    if filter.replay_of:
+        replays = select(runs.c.run_id).where(runs.c.replay_of == filter.replay_of, _IS_REPLAY)
+        named.append(set(connection.execute(replays.order_by(runs.c.run_id.desc()).limit(_MOST_NAMED)).scalars()))
+    return sorted(set.intersection(*named))[-_MOST_NAMED:] if named else None
+
+
+def _read_named(connection: Connection, filter: RunFilter, ids: Sequence[str], before: str) -> list[RunRecord]:
+    kept = _search(connection, RunFilter(since_us=filter.since_us, until_us=filter.until_us), before)
+    query = select(runs).where(runs.c.run_id.in_(ids), *kept.exact, *_checked(filter)).order_by(_order(filter))
+    return [run for run in map(RUNS.record, connection.execute(query)) if _keeps(filter, run, before)]
+
+
+def _keeps(filter: RunFilter, run: RunRecord, before: str) -> bool:
+    continued = not before or (run.run_id > before if filter.oldest_first else run.run_id < before)
+    return (
+        continued
+        and run.run_id.startswith(filter.run_id_prefix)
+        and filter.job_id in ("", run.job_id)
+        and filter.host in ("", run.host)
+        and (not filter.states or run.state in filter.states)
+        and (filter.job_ids is None or run.job_id in filter.job_ids)
+        and (filter.visible is None or _sees(filter.visible, run))
+    )
+
+
+def _sees(visible: VisibleRuns, run: RunRecord) -> bool:
+    return (
+        run.job_id in visible.job_ids
+        or run.host in visible.hosts
+        or run.job_id.startswith(visible.prefixes)
+        or (run.job_id, run.host) in visible.jobs_of_hosts
+    )
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _order(filter: RunFilter) -> ColumnElement[Any]:
+    return runs.c.run_id.asc() if filter.oldest_first else runs.c.run_id.desc()
+
+
+def _floor(connection: Connection, filter: RunFilter, search: _Search) -> str:
+    """Return the id down to which the walks may look, for a bounded number of runs; empty if they may look at all."""
+    share = max(_LOOKED_AT // max(len(search.walks), 1), _LEAST_OF_A_WALK)
+    ends: set[str] = set()
+    for start in range(0, len(search.walks), _WALKS):
+        parts = [
+            _ids([*search.ids, *walk], filter).limit(1).offset(share).subquery()
+            for walk in search.walks[start : start + _WALKS]
+        ]
+        ends.update(connection.execute(union(*map(select, parts))).scalars())
+    if not ends:
+        return ""
+    return min(ends) if filter.oldest_first else max(ends)
+
+
+def _read(connection: Connection, filter: RunFilter, search: _Search, limit: int) -> list[RunRecord]:
+    if len(search.walks) == 1:
+        query = select(runs).where(*search.of(search.walks[0])).order_by(_order(filter)).limit(limit)
+        return [RUNS.record(row) for row in connection.execute(query)]
+    found: set[str] = set()
+    for start in range(0, len(search.walks), _WALKS):
+        parts = [_ids(search.of(walk), filter).limit(limit).subquery() for walk in search.walks[start : start + _WALKS]]
+        found.update(connection.execute(union(*map(select, parts))).scalars())
+    ids = sorted(found, reverse=not filter.oldest_first)[:limit]
+    query = select(runs).where(runs.c.run_id.in_(ids)).order_by(_order(filter))
+    return [RUNS.record(row) for row in connection.execute(query)]
+
+
+def _ids(conditions: _Conditions, filter: RunFilter) -> Select[tuple[str]]:
+    return select(runs.c.run_id).where(*conditions).order_by(_order(filter))

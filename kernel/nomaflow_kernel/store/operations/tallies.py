@@ -1,0 +1,99 @@
+"""Counting runs, and the newest runs of many jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import JSON, BindParameter, Connection, FromClause, bindparam, cast, func, select
+
+from nomaflow_kernel.history.port import RecentRun, RunCount
+from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.store.operations.run_lists import ids_of_range
+from nomaflow_kernel.store.schema import runs
+
+__all__ = ["count_runs", "recent_runs"]
+
+_LOOKED_AT = 20_000
+"""The runs that are looked at for those of a preset, over all jobs."""
+
+
+def count_runs(
+    connection: Connection,
+    *,
+    since_us: int,
+    until_us: int,
+    job_id: str = "",
+    host: str = "",
+    by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
+) -> list[RunCount]:
+    """Return the number of runs queued in a range, by state and by what else is asked for."""
+    ids, exact = ids_of_range(since_us, until_us)
+    whose = [column == value for column, value in ((runs.c.job_id, job_id), (runs.c.host, host)) if value]
+    # As expressions, so that no index is taken for the order of the groups: the range of ids is what is read.
+    group = [runs.c[name].concat("").label(name) for name in ("state", *by)]
+    sums = (
+        func.count(),
+        func.sum(func.coalesce(runs.c.fold_count, 1)),
+        func.sum(func.coalesce(runs.c.rows_affected, 0)),
+    )
+    query = select(*group, *sums).where(*ids, *exact, *whose).group_by(*group)
+    found = []
+    for state, *names, count, fires, rows in connection.execute(query):
+        named = dict(zip(by, names, strict=True))
+        found.append(RunCount(state=RunState(state), runs=count, fires=int(fires), rows_affected=int(rows), **named))
+    return found
+
+
+def recent_runs(
+    connection: Connection, job_ids: Sequence[str], *, last: int, preset: str = ""
+) -> dict[str, list[RecentRun]]:
+    """Return the newest runs of each job that has one, newest first."""
+    if not job_ids:
+        return {}
+    looked_at = max(_LOOKED_AT // len(job_ids), last) if preset else last
+    jobs = _each(connection, job_ids)
+    one = runs.alias("one")
+    ids = select(one.c.run_id).where(one.c.job_id == jobs.c.value).order_by(one.c.run_id.desc())
+    oldest = ids.limit(1).offset(looked_at - 1).correlate(jobs).scalar_subquery()
+    columns = (
+        runs.c.job_id,
+        runs.c.run_id,
+        runs.c.state,
+        runs.c.queued_at_us,
+        runs.c.started_at_us,
+        runs.c.finished_at_us,
+        runs.c.rows_affected,
+        *((runs.c.request,) if preset else ()),
+    )
+    query = select(*columns).select_from(jobs).join(runs, runs.c.job_id == jobs.c.value)
+    query = query.where(runs.c.run_id >= func.coalesce(oldest, ""))
+    found: dict[str, list[RecentRun]] = {}
+    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))})
+    for row in sorted(rows, key=lambda row: row[1], reverse=True):
+        of_job = found.setdefault(row[0], [])
+        if len(of_job) < last and (not preset or _preset(row[7]) == preset):
+            of_job.append(
+                RecentRun(
+                    run_id=row[1],
+                    state=RunState(row[2]),
+                    queued_at_us=row[3],
+                    started_at_us=row[4],
+                    finished_at_us=row[5],
+                    rows_affected=row[6],
+                )
+            )
+    return found
+
+
+def _each(connection: Connection, job_ids: Sequence[str]) -> FromClause:
+    """Return a table of the job ids, one in each row, given as the parameter ``job_ids``: a JSON array."""
+    given: BindParameter[str] = bindparam("job_ids")
+    if connection.dialect.name == "postgresql":
+        return func.json_array_elements_text(cast(given, JSON)).table_valued("value")
+    return func.json_each(given).table_valued("value")
+
+
+def _preset(request: str) -> Any:
+    return json.loads(request).get("preset", "") if '"preset"' in request else ""

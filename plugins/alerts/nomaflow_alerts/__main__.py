@@ -1,0 +1,81 @@
+"""``python -m nomaflow_alerts``: the alerts' process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from nomaflow_api import event_loop
+from nomaflow_api.private_memory import keep_memory_private
+from nomaflow_telemetry.process_log import set_up_logging, write_error
+
+_CONFIG, _TEMPFAIL = 78, 75
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve alerts, or tell what would have been sent, and return the exit code."""
+    keep_memory_private()  # the secrets of channels are in it
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
+        signal.signal(number, lambda *_: None)
+    options = _parser().parse_args(arguments)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
+    try:
+        from nomaflow_alerts.app import Place, serve
+        from nomaflow_alerts.settings import SettingsError, read_alerts
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("nomaflow"):
+            raise
+        write_error(f"nomaflow alerts: {error.name!r} is not installed; pip install 'nomaflow[alerts]'")
+        return _CONFIG
+
+    from nomaflow.client import ClientError
+    from nomaflow_alerts.ledger import LedgerError
+    from nomaflow_alerts.socket_place import SocketError
+
+    project = options.project.absolute()
+    try:
+        alerts = read_alerts(project, os.environ)
+        place = Place.of(project, alerts, os.environ)
+        set_up_logging(
+            level="WARNING" if options.replay_since is not None else alerts.log_level, form=alerts.log_format
+        )
+        _keep_urls_out_of_the_log()
+        if options.replay_since is not None:
+            from nomaflow_alerts.replaying import replay
+
+            event_loop.run(replay(place, alerts, since=options.replay_since))
+        else:
+            event_loop.run(serve(place, alerts, dict(os.environ)))
+    except SettingsError as error:
+        write_error(f"nomaflow alerts: {error}")
+        return _CONFIG
+    except (ClientError, LedgerError, SocketError) as error:
+        write_error(f"nomaflow alerts: {error}")
+        return _TEMPFAIL
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _keep_urls_out_of_the_log() -> None:
+    """Silence libraries that log the URLs which they ask: those of channels are credentials."""
+    for name in ("httpx", "httpcore", "requests", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("apprise").propagate = False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nomaflow alerts serve", description="Watch a kernel and tell people, by [alerts] of nomaflow.toml."
+    )
+    parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
+    parser.add_argument("--replay-since", type=int, default=None, metavar="SEQ", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

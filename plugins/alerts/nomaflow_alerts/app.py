@@ -1,0 +1,191 @@
+"""The composition root of the alerts' process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from nomaflow.client import AddressSource, FixedAddress, KernelClient, ProjectAddress, read_token
+from nomaflow_alerts.catalogue import Catalogue
+from nomaflow_alerts.channels.http import Web
+from nomaflow_alerts.clockwork import Clockwork
+from nomaflow_alerts.intake import Intake
+from nomaflow_alerts.ledger import Ledger, LedgerInUse
+from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.pulse import Pulse
+from nomaflow_alerts.registry import Registry
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.samples import Samples
+from nomaflow_alerts.sending import Sender
+from nomaflow_alerts.service import AlertsCalls
+from nomaflow_alerts.socket_place import forget_socket, publish_socket, socket_path
+from nomaflow_alerts.trials import Trial
+from nomaflow_api.v1.alerts_service_pb2_grpc import add_AlertsServiceServicer_to_server
+from nomaflow_project.models.alerts_section import AlertsSection
+from nomaflow_telemetry.service_manager import ServiceManager
+
+__all__ = ["Place", "kernel_clients", "serve"]
+
+_LOG = logging.getLogger(__name__)
+_LOCK_SECONDS = 1.0
+_CALL_SECONDS = 3.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where the process works.
+
+    :param addresses: of the kernels; empty for the project's own
+    :param token: for a kernel on TCP
+    """
+
+    project: Path
+    addresses: str = ""
+    token: str = ""
+    ca: Path | None = None
+
+    @classmethod
+    def of(cls, project: Path, alerts: AlertsSection, environ: Mapping[str, str]) -> Place:
+        """Return the place that settings and environment name; the environment wins.
+
+        :raises ClientError: if a token file cannot be read
+        """
+        file = environ.get("NOMAFLOW_TOKEN_FILE") or (str(project / alerts.token_file) if alerts.token_file else "")
+        token = environ.get("NOMAFLOW_TOKEN") or (read_token(Path(file)) if file else "")
+        ca = environ.get("NOMAFLOW_CA") or (str(project / alerts.kernel_ca) if alerts.kernel_ca else "")
+        addresses = environ.get("NOMAFLOW_ADDRESS") or alerts.kernel
+        return cls(project=project, addresses=addresses, token=token, ca=Path(ca) if ca else None)
+
+
+def kernel_clients(place: Place) -> tuple[KernelClient, Callable[[Callable[[bool], None]], KernelClient]]:
+    """Return a client for calls, which gives up soon, and a maker of one for the stream, which never does."""
+    source: AddressSource = ProjectAddress(project=place.project, secret=place.token)
+    if place.addresses:
+        source = FixedAddress.of(place.addresses, token=place.token)
+    calls = KernelClient(source, ca=place.ca, by="alerts", connect_seconds=_CALL_SECONDS, retry_seconds=_CALL_SECONDS)
+
+    def stream(on_connected: Callable[[bool], None]) -> KernelClient:
+        return KernelClient(source, ca=place.ca, by="alerts", retry_seconds=float("inf"), on_connected=on_connected)
+
+    return calls, stream
+
+
+async def serve(place: Place, alerts: AlertsSection, environ: dict[str, str]) -> None:
+    """Watch the kernel and send messages until a signal asks to stop.
+
+    :raises LedgerError: if the file cannot be used
+    :raises SocketError: if the socket cannot be made
+    """
+    manager = ServiceManager.of(environ)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    state = place.project / ".nomaflow"
+    state.mkdir(mode=0o700, exist_ok=True)
+    ledger = Ledger(state / "alerts.db")
+    if not await _opened(ledger, stop, manager):
+        return
+    parts = _Parts(place, alerts, ledger)
+    path = socket_path(place.project, environ)
+    server = grpc.aio.server()
+    add_AlertsServiceServicer_to_server(parts.calls, server)
+    server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    publish_socket(place.project, path)
+    tasks = parts.start()
+    _LOG.info("alerts are served; channels: %s", ", ".join(alerts.channels))
+    manager.ready(f"{len(alerts.channels)} channels")
+    try:
+        stopped = asyncio.create_task(stop.wait())
+        ended, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended - {stopped}:
+            await task  # raises its error: a part that has ended would be missed by nobody
+    finally:
+        manager.stopping("stopping")
+        forget_socket(place.project)
+        await server.stop(0.5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await parts.close()
+        await ledger.close()
+
+
+async def _opened(ledger: Ledger, stop: asyncio.Event, manager: ServiceManager) -> bool:
+    """Open the file; wait for as long as another process has it. Return False if asked to stop meanwhile."""
+    said = False
+    while not stop.is_set():
+        try:
+            await ledger.open()
+        except LedgerInUse as error:
+            if not said:
+                _LOG.warning("another process has %s; waiting for its end", error)
+                manager.ready("standing by: another process has the file")
+            said = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOCK_SECONDS):
+                    await stop.wait()
+        else:
+            return True
+    return False
+
+
+class _Parts:
+    """The parts of the process, put together."""
+
+    def __init__(self, place: Place, alerts: AlertsSection, ledger: Ledger) -> None:
+        self._client, stream = kernel_clients(place)
+        masker, templates, policies = Masker.of(alerts), Templates(alerts.templates), Policies(alerts)
+        self._web = Web()
+        registry = Registry(alerts, web=self._web, templates=templates, masker=masker)
+        self.sender = Sender(
+            ledger=ledger, alerts=alerts, policies=policies, channel=registry.channel, masker=masker, told=self._wake
+        )
+        self.pulse = Pulse(
+            calls=self._client, ledger=ledger, alerts=alerts, policies=policies, web=self._web,
+            channels=lambda: list(alerts.channels), changed=self._wake,
+        )  # fmt: skip
+        self.intake = Intake(
+            calls=self._client, stream=stream, ledger=ledger, policies=policies,
+            catalogue=Catalogue(client=self._client, policies=policies),
+            samples=Samples(client=self._client, policies=policies),
+            detached_after=alerts.host_detached_minutes * 60, changed=self._wake, heard=self.pulse.heard,
+            saw=self.pulse.saw,
+        )  # fmt: skip
+        self.clockwork = Clockwork(
+            ledger=ledger, alerts=alerts, policies=policies, calls=self._client, intake=self.intake,
+            sender=self.sender, templates=templates, masker=masker,
+        )  # fmt: skip
+        trial = Trial(alerts=alerts, policies=policies, templates=templates, masker=masker)
+        self.calls = AlertsCalls(
+            ledger=ledger, alerts=alerts, policies=policies, sender=self.sender, pulse=self.pulse, trial=trial,
+            changed=self._wake,
+        )  # fmt: skip
+
+    def _wake(self) -> None:
+        self.clockwork.wake()
+        self.sender.wake()
+
+    def start(self) -> list[asyncio.Task[Any]]:
+        """Start all parts."""
+        work = (self.sender.run, self.pulse.run, self.intake.run, self.clockwork.run)
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each(), name=each.__qualname__) for each in work]
+        self._beat = asyncio.create_task(self.pulse.beat(), name="heartbeat")
+        return tasks
+
+    async def close(self) -> None:
+        """Close connections."""
+        self._beat.cancel()
+        await asyncio.gather(self._beat, return_exceptions=True)
+        await self._client.close()
+        await self._web.close()

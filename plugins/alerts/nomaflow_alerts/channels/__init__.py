@@ -1,0 +1,3 @@
+"""The ways to tell somebody."""
+
+from __future__ import annotations

@@ -1,0 +1,145 @@
+"""What happens without an event: timers of the rules, messages that are due, upkeep of the file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+
+from nomaflow.client import ClientError, KernelClient
+from nomaflow_alerts.intake import Intake
+from nomaflow_alerts.ledger import Book, Ledger, OpenRun
+from nomaflow_alerts.messages.composing import compose, details_wanted, next_message_at, plan
+from nomaflow_alerts.messages.details import KernelDetails
+from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.timers import RunNow, check_absent_hosts, check_expected, check_runs, expect_runs
+from nomaflow_alerts.sending import Sender
+from nomaflow_project.models.alerts_section import AlertsSection
+
+__all__ = ["Clockwork"]
+
+_LOG = logging.getLogger(__name__)
+_LEAST_PAUSE = 0.2
+_LONGEST_PAUSE = 60.0
+_UPKEEP_SECONDS = 3600.0
+_DAY = 86_400.0
+_ASKED_RUNS = 50
+
+
+class Clockwork:
+    """Turns whenever something is due, or has changed."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        alerts: AlertsSection,
+        policies: Policies,
+        calls: KernelClient,
+        intake: Intake,
+        sender: Sender,
+        templates: Templates,
+        masker: Masker,
+    ) -> None:
+        self._ledger, self._alerts, self._policies = ledger, alerts, policies
+        self._calls, self._intake, self._sender = calls, intake, sender
+        self._templates, self._masker = templates, masker
+        self._details = KernelDetails(calls)
+        self._woken = asyncio.Event()
+        self._upkeep_at = 0.0
+
+    def wake(self) -> None:
+        """Have it turn soon."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Turn without end."""
+        while True:
+            self._woken.clear()
+            await self._turn()
+            due, now = await self._ledger.run(self._next_due)
+            await asyncio.sleep(_LEAST_PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max(due - now - _LEAST_PAUSE, 0.0), _LONGEST_PAUSE)):
+                    await self._woken.wait()
+
+    async def _turn(self) -> None:
+        if self._intake.caught_up:
+            await self._check()
+        if not self._intake.quiet:
+            await self._write()
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._upkeep_at > _UPKEEP_SECONDS:
+            self._upkeep_at = loop.time()
+            await self._ledger.run(
+                lambda book: book.purge(incidents_before=book.now - 90 * _DAY, messages_before=book.now - 30 * _DAY)
+            )
+
+    def _next_due(self, book: Book) -> tuple[float, float]:
+        checks = book.watched.next_check_at() if self._intake.caught_up else None
+        messages = None if self._intake.quiet else next_message_at(book, self._alerts)
+        known = [each for each in (checks, messages) if each is not None]
+        return min(known, default=book.now + _LONGEST_PAUSE), book.now
+
+    async def _check(self) -> None:
+        """Look at what is due. What the kernel says of it counts; while it is silent, that is the incident."""
+        runs, absent = await self._ledger.run(
+            lambda book: (book.watched.runs_due(book.now), list(book.watched.hosts_due(book.now)))
+        )
+        states = await self._states(runs) if runs else {}
+        attached = await self._attached() if absent else None
+        detached_after = self._alerts.host_detached_minutes * 60
+
+        def check(book: Book) -> None:
+            if states is not None:
+                check_runs(book, self._policies, states, runs)
+            if absent:
+                check_absent_hosts(book, self._policies, attached, detached_after=detached_after)
+            check_expected(book, self._policies)
+            expect_runs(book, self._policies)
+
+        await self._ledger.run(check)
+
+    async def _states(self, runs: Iterable[OpenRun]) -> dict[str, RunNow] | None:
+        """Return what the kernel says, of one waiting run of each job and of the others; None without an answer."""
+        found: dict[str, RunNow] = {}
+        asked: set[tuple[str, bool]] = set()
+        for run in runs:
+            key = (run.job_id if run.started_at is None else run.run_id, run.started_at is None)
+            if key in asked or len(asked) == _ASKED_RUNS:
+                continue
+            asked.add(key)
+            try:
+                now = await self._calls.get_run(run.run_id)
+            except ClientError as error:
+                if error.reason == "UNKNOWN_RUN":
+                    found[run.run_id] = RunNow(state="")
+                    continue
+                _LOG.info("runs that take long cannot be looked at: %s", error)
+                return None
+            why = now.reason.message if now.reason else ""
+            found[run.run_id] = RunNow(state=now.state, preset=now.preset, why=why, host=now.host)
+        return found
+
+    async def _attached(self) -> set[str] | None:
+        try:
+            hosts = await self._calls.list_hosts()
+        except ClientError:
+            return None
+        return {host.name for host in hosts if any(one.state != "DETACHED" for one in host.instances)}
+
+    async def _write(self) -> None:
+        drafts = await self._ledger.run(lambda book: plan(book, self._alerts))
+        if not drafts:
+            return
+        details = await self._details.of(details_wanted(drafts))
+
+        def write(book: Book) -> None:
+            for draft in drafts:
+                compose(book, draft, self._alerts, templates=self._templates, masker=self._masker, details=details)
+
+        await self._ledger.run(write)
+        self._sender.wake()

@@ -1,0 +1,51 @@
+"""Takes a batch of events into the file: all of it and the new cursor in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nomaflow.client.values import EventView
+from nomaflow_alerts.ledger import Book
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.runs import Findings, fold_run
+from nomaflow_alerts.rules.system import fold_host, fold_kernel
+
+__all__ = ["KINDS", "Folding"]
+
+KINDS = ("run.queued", "run.started", "run.finished", "host", "kernel", "job")
+"""The kinds of events that are read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folding:
+    """One batch.
+
+    :param through: the cursor after it: the last event, or a bookmark
+    :param store: kind of the kernel's store
+    :param detached_after: seconds of a host's absence that are an incident
+    """
+
+    events: Sequence[EventView]
+    through: int
+    findings: Findings
+    policies: Policies
+    store: str
+    detached_after: float
+    quiet: bool = False
+
+    def __call__(self, book: Book) -> None:
+        """Take it in."""
+        book.quiet = self.quiet
+        seen = int(book.fact("seq") or 0)
+        for event in self.events:
+            if event.seq <= seen:
+                continue  # a repeat after a crash of ours is taken in once
+            if event.kind.startswith("run."):
+                fold_run(book, event, self.policies, self.findings)
+            elif event.kind.startswith("host."):
+                fold_host(book, event, self.policies, detached_after=self.detached_after)
+            elif event.kind.startswith("kernel."):
+                fold_kernel(book, event, self.policies, store=self.store)
+        book.set_fact("seq", max(seen, self.through))
+        book.set_fact("cursor_at", book.now)

@@ -1,0 +1,228 @@
+"""Reads the kernel's events, from where the file stands, and hands them to the rules in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+
+from nomaflow.client import ClientError, KernelClient
+from nomaflow.client.values import EventView, KernelView, PrunedView
+from nomaflow_alerts.catalogue import Catalogue
+from nomaflow_alerts.folding import KINDS, Folding
+from nomaflow_alerts.ledger import Book, Ledger
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.system import end_kernel, sight_kernel
+from nomaflow_alerts.rules.timers import expect_runs
+from nomaflow_alerts.samples import Samples
+
+__all__ = ["Intake"]
+
+_LOG = logging.getLogger(__name__)
+_BATCH = 1000
+_BUFFERED = 4000
+_OLD_CURSOR_SECONDS = 86_400.0
+_CURSOR_EVERY_SECONDS = 60.0
+_AGAIN_SECONDS = 1.0
+
+
+class _OtherStore(Exception):
+    """Raised when the kernel's history is another one than that of the cursor."""
+
+
+class Intake:
+    """Takes events in without end.
+
+    :param changed: called after each batch
+    :param heard: called whenever something comes from the kernel
+    :param saw: called with the events of each batch
+    :ivar caught_up: True while nothing is left that had happened before the connection: only then absence is absence
+    :ivar quiet: True while old events are read: nothing is said
+    """
+
+    def __init__(
+        self,
+        *,
+        calls: KernelClient,
+        stream: Callable[[Callable[[bool], None]], KernelClient],
+        ledger: Ledger,
+        policies: Policies,
+        catalogue: Catalogue,
+        samples: Samples,
+        detached_after: float,
+        changed: Callable[[], None],
+        heard: Callable[[], None],
+        saw: Callable[[Sequence[EventView]], None] = lambda _: None,
+    ) -> None:
+        self._calls, self._stream, self._ledger = calls, stream, ledger
+        self._policies, self._catalogue, self._samples = policies, catalogue, samples
+        self._detached_after = detached_after
+        self._changed, self._heard, self._saw = changed, heard, saw
+        self.caught_up = False
+        self.quiet = False
+        self._behind_until = 0
+        self._unsure = True
+        self._store, self._store_id = "", ""
+        self._queue: asyncio.Queue[EventView | PrunedView | int | Exception] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_BUFFERED)
+        self._kept_at = 0.0
+
+    def reconnected(self, connected: bool) -> None:  # noqa: FBT001  # the client's callback
+        """Have the kernel asked who it is before anything of it is taken in."""
+        if connected:
+            self._unsure, self.caught_up = True, False
+
+    async def run(self) -> None:
+        """Read and take in without end."""
+        said = ""
+        while True:
+            try:
+                await self._once()
+            except _OtherStore:
+                continue
+            except ClientError as error:
+                if error.reason == "CURSOR_AHEAD":
+                    await self._lose_cursor("the kernel's history ends before the last event that was read")
+                    continue
+                if str(error) != said:
+                    _LOG.warning("events cannot be read: %s", error)
+                said = str(error)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _once(self) -> None:
+        after, from_start = await self._begin(await self._calls.get_kernel())
+        self._queue, self._room = asyncio.Queue(), asyncio.Semaphore(_BUFFERED)
+        async with self._stream(self.reconnected) as client:
+            reader = asyncio.create_task(self._read(client, after, from_start=from_start))
+            try:
+                while True:
+                    await self._take_in(await self._batch())
+            finally:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+
+    async def _begin(self, kernel: KernelView) -> tuple[int, bool]:
+        """Return where to go on in this history, and whether from its start."""
+        self._heard()
+        known, seq, age = await self._ledger.run(_cursor)
+        if known and known != kernel.store_id:
+            await self._lose_cursor("the kernel's history is another one: restored from a backup, or made anew")
+            seq = 0
+        self.quiet = self.quiet or not seq or age > _OLD_CURSOR_SECONDS
+        if self.quiet:
+            _LOG.info("reading the history from event %d; what is open then is told in one message", seq)
+        self._store, self._store_id = kernel.store, kernel.store_id
+        await self._ledger.run(lambda book: book.set_fact("store_id", kernel.store_id))
+        self._behind_until, self.caught_up, self._unsure = await self._newest(), False, False
+        self._catalogue.note_change()
+        if seq >= self._behind_until:
+            await self._catch_up()
+        return seq, not seq
+
+    async def _lose_cursor(self, why: str) -> None:
+        _LOG.warning("%s; incidents are built from what it holds", why)
+
+        def reset(book: Book) -> None:
+            sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
+            end_kernel(book, "cursor_lost", at=book.now)
+            book.watched.forget_all()
+            book.set_fact("seq", 0)
+            book.set_fact("store_id", "")
+
+        await self._ledger.run(reset)
+        self.quiet = True
+
+    async def _read(self, client: KernelClient, after: int, *, from_start: bool) -> None:
+        try:
+            events = client.watch_events(
+                after_seq=after,
+                from_start=from_start,
+                kinds=KINDS,
+                on_pruned=self._queue.put_nowait,
+                on_bookmark=self._queue.put_nowait,
+            )
+            async with aclosing(events) as items:  # type: ignore[type-var]  # a generator
+                async for event in items:
+                    await self._room.acquire()
+                    self._queue.put_nowait(event)
+        except ClientError as error:
+            self._queue.put_nowait(error)
+
+    async def _batch(self) -> list[EventView | PrunedView | int]:
+        items = [await self._queue.get()]
+        while not self._queue.empty() and len(items) < _BATCH:
+            items.append(self._queue.get_nowait())
+        for item in items:
+            if isinstance(item, Exception):
+                raise item
+            if isinstance(item, EventView):
+                self._room.release()
+        return items  # type: ignore[return-value]  # without errors
+
+    async def _take_in(self, items: Sequence[EventView | PrunedView | int]) -> None:
+        self._heard()
+        events = [item for item in items if isinstance(item, EventView)]
+        self._saw(events)
+        if self._unsure or any(event.kind == "kernel.leading" for event in events):
+            await self._make_sure()
+        if any(event.kind in ("job.changed", "job.refused", "host.manifest") for event in events):
+            self._catalogue.note_change()
+        await self._catalogue.refresh()
+        gaps = [item for item in items if isinstance(item, PrunedView)]
+        if gaps and not self.quiet:
+            await self._ledger.run(lambda book: self._sight_gap(book, gaps[-1]))
+        through = max((item if isinstance(item, int) else getattr(item, "seq", 0)) for item in items)
+        if events or await self._must_keep():
+            folding = Folding(
+                events=events,
+                through=through,
+                findings=await self._samples.findings(events),
+                policies=self._policies,
+                store=self._store,
+                detached_after=self._detached_after,
+                quiet=self.quiet,
+            )
+            await self._ledger.run(folding)
+            self._kept_at = asyncio.get_running_loop().time()
+        if not self.caught_up and (through >= self._behind_until or any(isinstance(item, int) for item in items)):
+            await self._catch_up()
+        if events:
+            self._changed()
+
+    async def _must_keep(self) -> bool:
+        """Return whether the cursor is kept although nothing has happened: it must not grow old."""
+        return not self.caught_up or asyncio.get_running_loop().time() - self._kept_at > _CURSOR_EVERY_SECONDS
+
+    async def _make_sure(self) -> None:
+        """Ask the kernel whether its history is still the one of the cursor.
+
+        :raises _OtherStore: if it is not
+        """
+        kernel = await self._calls.get_kernel()
+        if kernel.store_id != self._store_id:
+            raise _OtherStore
+        self._behind_until, self._unsure = await self._newest(), False
+
+    async def _newest(self) -> int:
+        """Return the newest event of those that are read: once it is taken in, nothing is left of before."""
+        page = await self._calls.list_events(kinds=KINDS, page_size=1)
+        return page.events[0].seq if page.events else 0
+
+    async def _catch_up(self) -> None:
+        await self._catalogue.refresh()
+        quiet, self.quiet, self.caught_up = self.quiet, False, True
+        await self._ledger.run(lambda book: expect_runs(book, self._policies))
+        if quiet:
+            _LOG.info("the history is read")
+            await self._ledger.run(lambda book: book.announce_open())
+        self._changed()
+
+    def _sight_gap(self, book: Book, gone: PrunedView) -> None:
+        why = f"retention has removed events up to {gone.through_seq}, and {gone.after_seq} was the last one read"
+        sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
+        end_kernel(book, "cursor_lost", at=book.now)
+
+
+def _cursor(book: Book) -> tuple[str, int, float]:
+    return book.fact("store_id"), int(book.fact("seq") or 0), book.now - float(book.fact("cursor_at") or book.now)

@@ -1,0 +1,128 @@
+"""The file, opened by one process at a time and used in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from nomaflow_alerts.ledger.book import Book
+from nomaflow_alerts.ledger.schema import SCHEMA, VERSION
+
+__all__ = ["Ledger", "LedgerError", "LedgerInUse"]
+
+T = TypeVar("T")
+
+_CHECKPOINT_PAGES = 500
+
+
+class LedgerError(Exception):
+    """Raised when the file cannot be used; the text says why, and the way out."""
+
+
+class LedgerInUse(Exception):
+    """Raised when another process has the file."""
+
+
+class Ledger:
+    """Runs transactions on the file, one after the other.
+
+    :param path: the file; None for one in memory
+    :param clock: seconds since the epoch
+    """
+
+    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = -1
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Lock the file, and make its tables if it is new.
+
+        :raises LedgerInUse: if another process has it
+        :raises LedgerError: if it cannot be used
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+
+    async def run(self, work: Callable[[Book], T]) -> T:
+        """Return the result of some work, all of it in one transaction: it is durable, or nothing of it happened."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
+
+    async def close(self) -> None:
+        """Close the file. May be called twice."""
+        if self._connection is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    def _open(self) -> None:
+        if self._path is not None:
+            self._lock = _locked(self._path)
+        try:
+            target = str(self._path) if self._path is not None else ":memory:"
+            connection = sqlite3.connect(target, isolation_level=None, cached_statements=256)
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                connection.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+            elif version > VERSION:
+                raise LedgerError(
+                    f"{target!r} was made by a later version; install that one, or move the file away: "
+                    "incidents are then built anew from the kernel's history"
+                )
+        except sqlite3.Error as error:
+            raise LedgerError(
+                f"{self._path} cannot be used: {error}; check the disk, or move the file away: "
+                "incidents are then built anew from the kernel's history"
+            ) from None
+        self._connection = connection
+
+    def _work(self, work: Callable[[Book], T]) -> T:
+        assert self._connection is not None
+        with _transaction(self._connection):
+            return work(Book(self._connection, now=self._clock()))
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _locked(path: Path) -> int:
+    """Return the descriptor of the lock file beside the file, which holds the lock until it is closed."""
+    try:
+        descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # readable by nobody else
+    except OSError as error:
+        raise LedgerError(f"{str(path)!r} cannot be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LedgerInUse(str(path)) from None
+    return descriptor

@@ -1,0 +1,142 @@
+"""The outgoing messages of the file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from nomaflow_alerts.ledger.records import Incident, Message
+
+__all__ = ["Outbox"]
+
+_HOUR = 3600.0
+
+
+class Outbox:
+    """Messages inside a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, *, now: float) -> None:
+        self._sql = connection.execute
+        self._now = now
+
+    def add(self, message: Message) -> None:
+        """Keep a message to be sent."""
+        self._sql(
+            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                message.id, message.channel, message.kind, message.subject, message.body, message.created_at,
+                message.next_at, json.dumps(message.incident_ids), json.dumps(message.data), message.tries,
+                message.state, message.error, message.done_at,
+            ),
+        )  # fmt: skip
+
+    def due(self, channel: str) -> Message | None:
+        """Return the message of a channel that is to be sent now, the oldest first; None if there is none."""
+        found = self._messages("channel = ? AND state = 'pending' AND next_at <= ? ORDER BY created_at, id LIMIT 1",
+                               (channel, self._now))  # fmt: skip
+        return found[0] if found else None
+
+    def next_at(self, channel: str) -> float | None:
+        """Return when the next message of a channel is to be sent, or None."""
+        row = self._sql("SELECT min(next_at) FROM message WHERE channel = ? AND state = 'pending'", (channel,))
+        found = row.fetchone()[0]
+        return None if found is None else float(found)
+
+    def channels_pending(self) -> list[str]:
+        """Return the channels that messages wait for."""
+        return [str(row[0]) for row in self._sql("SELECT DISTINCT channel FROM message WHERE state = 'pending'")]
+
+    def sent(self, message: Message) -> None:
+        """Note that the channel took a message."""
+        self._sql(
+            "UPDATE message SET state = 'sent', tries = tries + 1, error = '', done_at = ? WHERE id = ?",
+            (self._now, message.id),
+        )
+
+    def failed(self, message: Message, error: str, *, again_at: float | None) -> None:
+        """Note that the channel did not take a message.
+
+        :param again_at: when it is tried again; None if it is given up
+        """
+        self._sql(
+            "UPDATE message SET state = ?, tries = tries + 1, error = ?, next_at = ?, done_at = ? WHERE id = ?",
+            (
+                "undeliverable" if again_at is None else "pending", error, again_at or message.next_at,
+                self._now, message.id,
+            ),
+        )  # fmt: skip
+
+    def made_in_hour(self, channel: str) -> int:
+        """Return how many messages of a channel were made in the last hour, without digests, tests and pings."""
+        row = self._sql(
+            "SELECT count(*) FROM message WHERE channel = ? AND created_at > ?"
+            " AND kind NOT IN ('digest', 'test', 'ping')",
+            (channel, self._now - _HOUR),
+        )
+        return int(row.fetchone()[0])
+
+    def last_told(self, channel: str, host: str) -> float:
+        """Return when a message about a host was made last; 0 for never. ``*`` stands for a digest."""
+        row = self._sql("SELECT at FROM told WHERE channel = ? AND host = ?", (channel, host)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def note_told(self, channel: str, host: str) -> None:
+        """Note that a message about a host was made."""
+        self._sql("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (channel, host, self._now))
+
+    def thread(self, incident: Incident, channel: str) -> tuple[str, str]:
+        """Return id and subject of the first message about an incident on a channel; empty for none."""
+        row = self._sql(
+            "SELECT message_id, subject FROM thread WHERE incident_id = ? AND channel = ?", (incident.id, channel)
+        ).fetchone()
+        return (str(row[0]), str(row[1])) if row else ("", "")
+
+    def begin_thread(self, incident: Incident, message: Message) -> None:
+        """Note the first message about an incident on a channel."""
+        values = (incident.id, message.channel, message.id, message.subject)
+        self._sql("INSERT OR IGNORE INTO thread VALUES (?, ?, ?, ?)", values)
+
+    def message(self, number: str) -> Message:
+        """Return a message by its id."""
+        return self._messages("id = ?", (number,))[0]
+
+    def listed(self, *, channel: str = "", state: str = "", limit: int = 50) -> list[Message]:
+        """Return messages, newest first."""
+        where = "(? = '' OR channel = ?) AND (? = '' OR state = ?) ORDER BY created_at DESC, id DESC LIMIT ?"
+        return self._messages(where, (channel, channel, state, state, limit))
+
+    def last_done(self, channel: str, *, sent: bool) -> Message | None:
+        """Return the last message that a channel took, or refused last."""
+        what = "state = 'sent'" if sent else "state != 'sent' AND error != ''"
+        where = f"channel = ? AND kind != 'test' AND {what} ORDER BY done_at DESC LIMIT 1"
+        found = self._messages(where, (channel,))
+        return found[0] if found else None
+
+    def pending(self, channel: str) -> int:
+        """Return how many messages wait for a channel."""
+        row = self._sql("SELECT count(*) FROM message WHERE channel = ? AND state = 'pending'", (channel,))
+        return int(row.fetchone()[0])
+
+    def undeliverable(self, channel: str) -> bool:
+        """Return whether the last message that is done was given up."""
+        row = self._sql(
+            "SELECT state FROM message WHERE channel = ? AND kind != 'test' AND state != 'pending'"
+            " ORDER BY done_at DESC LIMIT 1",
+            (channel,),
+        ).fetchone()
+        return row is not None and row[0] == "undeliverable"
+
+    def purge(self, *, before: float) -> None:
+        """Remove messages that were done before a time."""
+        self._sql("DELETE FROM message WHERE state != 'pending' AND done_at < ?", (before,))
+
+    def _messages(self, where: str, values: tuple[object, ...]) -> list[Message]:
+        rows = self._sql(f"SELECT * FROM message WHERE {where}", values)  # noqa: S608  # our own conditions
+        return [
+            Message(
+                **{name: row[name] for name in row.keys() if name not in ("incident_ids", "data")},  # noqa: SIM118
+                incident_ids=tuple(json.loads(row["incident_ids"])),
+                data=json.loads(row["data"]),
+            )
+            for row in rows
+        ]

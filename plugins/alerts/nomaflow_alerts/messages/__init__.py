@@ -1,0 +1,3 @@
+"""The texts of messages."""
+
+from __future__ import annotations

@@ -1,0 +1,195 @@
+"""From notices to messages: grouping, inhibition, mutes, rate."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nomaflow_alerts.ledger import Book, Incident, Message, Notice
+from nomaflow_alerts.messages.details import Details
+from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.ids import new_message_id
+from nomaflow_alerts.messages.payload import payload
+from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.messages.writing import Subject, write
+from nomaflow_project.models.alerts_section import AlertsSection
+
+__all__ = ["Draft", "compose", "details_wanted", "next_message_at", "plan"]
+
+_ALL_HOSTS = "*"
+_OF_KERNEL = ("kernel_silent", "store_unwritable", "leader_changed", "cursor_lost", "undeliverable")
+_OF_HOSTS = ("host_unreachable", "host_detached")
+_DETAILED = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """A message to write: what some notices of a channel have to say.
+
+    :param host: the host that they are about, ``*`` for a digest of several
+    """
+
+    channel: str
+    host: str
+    notices: Sequence[Notice]
+
+    @property
+    def incidents(self) -> list[Incident]:
+        """The incidents, in order of opening."""
+        return sorted({each.incident.id: each.incident for each in self.notices}.values(), key=lambda each: each.id)
+
+
+def plan(book: Book, alerts: AlertsSection) -> list[Draft]:
+    """Return the messages to write now. Notices of what is muted, or behind something else, wait."""
+    book.add_reminders(after_seconds=alerts.remind_hours * 3600)
+    _inhibit(book)
+    drafts = []
+    for channel, waiting in _waiting(book).items():
+        groups = {host: group for host, group in waiting.items() if _due_at(book, alerts, channel, group) <= book.now}
+        if not groups:
+            continue
+        left = alerts.max_messages_per_hour - book.outbox.made_in_hour(channel)
+        if len(groups) <= left:
+            drafts += [Draft(channel=channel, host=host, notices=group) for host, group in groups.items()]
+        elif book.outbox.last_told(channel, _ALL_HOSTS) + alerts.group_seconds <= book.now:
+            together = [notice for group in waiting.values() for notice in group]
+            drafts.append(Draft(channel=channel, host=_ALL_HOSTS, notices=together))
+    return drafts
+
+
+def next_message_at(book: Book, alerts: AlertsSection) -> float | None:
+    """Return when there is something to write next, or None. It may be that it is kept back then."""
+    found = [
+        max(_due_at(book, alerts, channel, group), _digest_at(book, alerts, channel))
+        for channel, groups in _waiting(book).items()
+        for group in groups.values()
+    ]
+    found += [notice.at for notice in book.notices() if notice.at > book.now]
+    reminder = book.next_reminder_at(after_seconds=alerts.remind_hours * 3600)
+    return min(found + ([] if reminder is None else [reminder]), default=None)
+
+
+def _digest_at(book: Book, alerts: AlertsSection, channel: str) -> float:
+    if book.outbox.made_in_hour(channel) < alerts.max_messages_per_hour:
+        return 0.0
+    return book.outbox.last_told(channel, _ALL_HOSTS) + alerts.group_seconds
+
+
+def details_wanted(drafts: Iterable[Draft]) -> list[Incident]:
+    """Return the incidents of which a message tells more than one line."""
+    wanted = {each.id: each for draft in drafts for each in draft.incidents[:_DETAILED]}
+    return list(wanted.values())
+
+
+def compose(
+    book: Book,
+    draft: Draft,
+    alerts: AlertsSection,
+    *,
+    templates: Templates,
+    masker: Masker,
+    details: Mapping[int, Details],
+) -> Message | None:
+    """Write a message and keep it to be sent; None if there is nothing left to say."""
+    known = {(each.incident.id, each.channel, each.kind): each for each in book.notices()}
+    notices = [known[key] for each in draft.notices if (key := _key(each)) in known and not _kept_back(book, each)]
+    if not notices:
+        return None
+    fresh = Draft(channel=draft.channel, host=draft.host, notices=notices)
+    incidents = fresh.incidents
+    own = {each.id for each in incidents}
+    about = Subject(
+        kind=_kind(fresh),
+        incidents=incidents,
+        now=book.now,
+        console_url=alerts.console_url or "",
+        details=details,
+        behind={each.id: [one for one in book.behind(each) if one.id not in own] for each in incidents},
+        mutes=book.mutes,
+    )
+    subject, body = templates.texts(about, *write(about))
+    threads = {book.outbox.thread(each, draft.channel) for each in incidents}
+    first_id, first_subject = threads.pop() if len(threads) == 1 else ("", "")
+    message = Message(
+        id=new_message_id(),
+        channel=draft.channel,
+        kind=about.kind,
+        subject=masker.masked(first_subject or subject),
+        body=masker.masked(body),
+        created_at=book.now,
+        next_at=book.now,
+        incident_ids=tuple(each.id for each in incidents[:1000]),
+        data={"answers": first_id, "payload": payload(about, masker)},
+    )
+    book.outbox.add(message)
+    book.drop(notices)
+    book.mark_told(each for each in incidents)
+    for each in incidents:
+        book.outbox.begin_thread(each, message)
+    book.outbox.note_told(draft.channel, draft.host)
+    return message
+
+
+def _key(notice: Notice) -> tuple[int, str, str]:
+    return notice.incident.id, notice.channel, notice.kind
+
+
+def _kept_back(book: Book, notice: Notice) -> bool:
+    return book.mute_of(notice.incident) is not None
+
+
+def _kind(draft: Draft) -> str:
+    kinds = {each.kind for each in draft.notices}
+    if draft.host == _ALL_HOSTS:
+        return "digest"
+    if kinds == {"closed"}:
+        return "closed"
+    return "reminder" if kinds == {"reminder"} else "opened"
+
+
+def _waiting(book: Book) -> dict[str, dict[str, list[Notice]]]:
+    """Return the notices that are not kept back, by channel and host."""
+    found: dict[str, dict[str, list[Notice]]] = defaultdict(lambda: defaultdict(list))
+    for notice in book.notices():
+        mute = book.mute_of(notice.incident)
+        if mute is not None:
+            if notice.at < mute.until:
+                book.defer(notice, mute.until)
+        elif notice.at <= book.now:
+            found[notice.channel][notice.incident.host].append(notice)
+    return found
+
+
+def _due_at(book: Book, alerts: AlertsSection, channel: str, group: Sequence[Notice]) -> float:
+    """Return when a group is told: after the wait for others, and not too soon after the last message about it."""
+    first = min(each.at for each in group)
+    last = book.outbox.last_told(channel, group[0].incident.host)
+    return max(first + alerts.group_wait_seconds, last + alerts.group_seconds)
+
+
+def _inhibit(book: Book) -> None:
+    """Put incidents that nobody was told of behind the open one that is their cause."""
+    causes = {each.condition: each for each in book.open_incidents() if each.condition == "kernel_silent"}
+    for notice in book.notices():
+        incident = notice.incident
+        if incident.told_at is not None or incident.condition in _OF_KERNEL or not incident.is_open:
+            continue
+        cause = causes.get("kernel_silent") or _cause(book, incident)
+        if cause is not None and cause.id != incident.id:
+            book.put_behind(incident, cause)
+
+
+def _cause(book: Book, incident: Incident) -> Incident | None:
+    """Return the open incident that is the cause of another one: that of its host, or of the job that it called."""
+    if incident.job_id and incident.host:
+        for condition in _OF_HOSTS:
+            found = book.open_incident(f"{condition}|{incident.host}")
+            if found is not None:
+                return found
+    child = incident.facts.get("child_job")
+    if child:
+        return next(iter(book.open_incidents("failed", job_id=str(child))), None)
+    if incident.condition == "host_detached":
+        return book.open_incident(f"host_unreachable|{incident.host}")
+    return None

@@ -1,0 +1,64 @@
+"""Makes text from elsewhere harmless: for a terminal, for the markup of chats, and for our own secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from nomaflow_project.models.alerts_section import AlertsSection
+from nomaflow_telemetry.visible_text import printable
+
+__all__ = ["BODY_BYTES", "Masker", "cut", "plain"]
+
+BODY_BYTES = 8192
+"""The largest text of a message."""
+
+_LINE_CHARACTERS = 300
+_SHORTEST_SECRET = 6
+_MENTION = re.compile(r"@(?=\w)|<(?=[!@#/a-zA-Z])|(?<=<)!")
+_JOINER = "\u2060"
+"""A word joiner: nothing to see, and what follows a sign is no name any more."""
+
+
+def plain(text: str, *, most: int = _LINE_CHARACTERS) -> str:
+    """Return text of others as one line that no terminal obeys, and in which no chat finds a mention or a tag."""
+    # Cut first: a line may have a megabyte.
+    shown = printable(text[: most * 2])
+    if len(shown) > most or len(text) > most * 2:
+        shown = shown[:most] + "…"
+    return _MENTION.sub(lambda found: found[0] + _JOINER, shown)
+
+
+def cut(text: str, most: int = BODY_BYTES) -> str:
+    """Return text of at most so many bytes, whole lines if possible; the end says that something is missing."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= most:
+        return raw.decode("utf-8")
+    kept = raw[: most - 32].decode("utf-8", "ignore")
+    whole, _, _ = kept.rpartition("\n")
+    return (whole or kept) + "\n… (cut)"
+
+
+class Masker:
+    """Replaces the secrets of ``[alerts]`` in texts.
+
+    :param secrets: those texts; short ones are left, since they would occur by chance
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        found = sorted({each for each in secrets if len(each) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, found))) if found else None
+
+    @classmethod
+    def of(cls, alerts: AlertsSection) -> Masker:
+        """Return the masker of the secrets in a section: URLs and their parts, passwords, headers."""
+        secrets: list[str] = [alerts.heartbeat_url or ""]
+        for channel in alerts.channels.values():
+            secrets += [channel.url, channel.secret, channel.password, *channel.headers.values()]
+            tail = channel.url.partition("://")[2]
+            secrets += [part for part in re.split(r"[/?&=@:]", tail) if len(part) >= 16 and "." not in part]
+        return cls(secrets)
+
+    def masked(self, text: str) -> str:
+        """Return a text without the secrets."""
+        return self._pattern.sub("***", text) if self._pattern is not None else text

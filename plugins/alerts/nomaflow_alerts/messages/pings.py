@@ -1,0 +1,34 @@
+"""Pings of a job's own check, at healthchecks.io or the like."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from nomaflow.client.values import EventView
+from nomaflow_alerts.ledger import Message
+from nomaflow_alerts.messages.ids import new_message_id
+
+__all__ = ["PINGS", "ping"]
+
+PINGS = "ping:"
+"""Pings are in the outbox under this and the name of the server, so that one that hangs holds up no other."""
+
+_SUFFIXES = {"run": "/start", "complete": "", "fail": "/fail"}
+
+
+def ping(state: str, url: str, event: EventView, *, now: float) -> Message:
+    """Return the ping of a run.
+
+    :param state: ``run``, ``complete`` or ``fail``
+    """
+    target = url.replace("{state}", state) if "{state}" in url else url.rstrip("/") + _SUFFIXES[state]
+    return Message(
+        id=new_message_id(),
+        channel=PINGS + urlsplit(target).netloc,
+        kind="ping",
+        subject=f"{event.job_id}: {state}",
+        body=str(event.data.get("error") or "")[:2000],
+        created_at=now,
+        next_at=now,
+        data={"url": target, "run_id": event.run_id, "state": state},
+    )

@@ -1,0 +1,115 @@
+"""Words for incidents: one line, and the lines of a message."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from nomaflow_alerts.ledger import Incident
+from nomaflow_alerts.messages.harmless import plain
+
+__all__ = ["clock", "counted", "ending", "group_title", "job_name", "reasons", "span", "title"]
+
+_OF_JOBS = {
+    "failed": "failed",
+    "late": "is late",
+    "missed": "missed fires",
+    "never_started": "does not start",
+    "long_run": "runs for unusually long",
+    "rows": "has an unusual number of rows",
+}
+_MANY = {
+    "failed": "failed",
+    "late": "are late",
+    "missed": "missed fires",
+    "never_started": "do not start",
+    "long_run": "run for unusually long",
+    "rows": "have an unusual number of rows",
+}
+_OF_HOSTS = {
+    "host_unreachable": "is unreachable",
+    "host_detached": "is not attached",
+    "jobs_disabled": "has disabled jobs",
+    "load_refused": "refused a load",
+}
+_OF_KERNEL = {
+    "kernel_silent": "the kernel is silent",
+    "store_unwritable": "the kernel cannot write to its store",
+    "leader_changed": "another kernel leads",
+    "cursor_lost": "events may be missing",
+}
+_UNITS = {
+    "failed": "failure",
+    "missed": "row",
+    "late": "due instant",
+    "never_started": "run",
+    "long_run": "run",
+    "rows": "run",
+}
+
+
+def job_name(incident: Incident) -> str:
+    """Return a job with its preset: ``nightly (eu)``."""
+    return f"{incident.job_id} ({incident.preset})" if incident.preset else incident.job_id
+
+
+def title(incident: Incident) -> str:
+    """Return the one line of an incident, the same from its beginning to its end."""
+    if incident.condition in _OF_JOBS:
+        lost = incident.condition == "failed" and incident.facts.get("code") in ("host_lost", "outcome_lost")
+        return f"{job_name(incident)} {'is LOST' if lost else _OF_JOBS[incident.condition]}"
+    if incident.condition in _OF_HOSTS:
+        return f"host {incident.host} {_OF_HOSTS[incident.condition]}"
+    if incident.condition == "undeliverable":
+        return f"channel {incident.facts.get('channel')} takes no messages"
+    return _OF_KERNEL.get(incident.condition, incident.condition)
+
+
+def group_title(incidents: Sequence[Incident]) -> str:
+    """Return the one line of several incidents: ``17 jobs of billing failed``."""
+    if len(incidents) == 1:
+        return title(incidents[0])
+    hosts = {each.host for each in incidents}
+    where = f" of {next(iter(hosts))}" if len(hosts) == 1 and next(iter(hosts)) else ""
+    conditions = Counter(each.condition for each in incidents)
+    first, of_first = conditions.most_common(1)[0]
+    if len(conditions) == 1 and first in _MANY:
+        return f"{of_first:,} jobs{where} {_MANY[first]}"
+    parts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in conditions.most_common(4))
+    return f"{len(incidents):,} incidents{where}: {parts}"
+
+
+def ending(incident: Incident) -> str:
+    """Return how an incident ended: ``recovered after 3 failures, 2 h 10 min``."""
+    took = span((incident.closed_at or incident.last_at) - float(incident.facts.get("since") or incident.opened_at))
+    counts = incident.condition in _UNITS and incident.count > 1
+    after = f"after {counted(incident.count, _UNITS[incident.condition])}, {took}" if counts else f"after {took}"
+    return f"recovered {after}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 run``, ``1,000 runs``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def span(seconds: float) -> str:
+    """Return a time span: ``40 s``, ``12 min``, ``2 h 10 min``, ``3 d 4 h``."""
+    whole = int(max(seconds, 0))
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def clock(at: float) -> str:
+    """Return an instant in UTC."""
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def reasons(incidents: Sequence[Incident]) -> list[tuple[str, int]]:
+    """Return the reasons of incidents, the most common one first, each with how many have it."""
+    return Counter(plain(each.why) for each in incidents if each.why).most_common()

@@ -1,0 +1,212 @@
+"""The texts of messages: of one incident, of several, of many."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nomaflow.client.values import LogLine, from_micros
+from nomaflow_alerts.ledger import Incident, Mute
+from nomaflow_alerts.messages.details import NO_DETAILS, Details
+from nomaflow_alerts.messages.harmless import cut, plain
+from nomaflow_alerts.messages.wording import clock, counted, ending, group_title, job_name, reasons, span, title
+
+__all__ = ["Subject", "write"]
+
+_NAMED = 10
+_FURTHER = 8
+_TEXT = 16_384
+_IN_FULL = 3
+_REPLAYED = ("failed", "rows")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What a message is about.
+
+    :param incidents: the incidents, in order of opening
+    :param behind: for each incident the ones that are told with it
+    :param mutes: all in force
+    :param quiet_since: for the message after a quiet time: since when nothing was told; None otherwise
+    """
+
+    kind: str
+    incidents: Sequence[Incident]
+    now: float
+    console_url: str = ""
+    details: Mapping[int, Details] = field(default_factory=dict)
+    behind: Mapping[int, Sequence[Incident]] = field(default_factory=dict)
+    mutes: Sequence[Mute] = ()
+
+
+def write(about: Subject) -> tuple[str, str]:
+    """Return subject and text of a message."""
+    open_ones = [each for each in about.incidents if each.is_open]
+    over = [each for each in about.incidents if not each.is_open]
+    head = group_title(about.incidents)
+    lines: list[str] = []
+    if len(about.incidents) == 1:
+        lines += _one(about.incidents[0], about)
+    else:
+        if open_ones:
+            lines += _several(open_ones, about)
+        if over:
+            lines += [*([""] if open_ones else []), f"Over again: {counted(len(over), 'incident')}", *_ended(over)]
+    lines += _mutes(about.mutes)
+    return plain(head, most=150), cut("\n".join(lines))
+
+
+def _one(incident: Incident, about: Subject) -> Iterator[str]:
+    details = about.details.get(incident.id, NO_DETAILS)
+    yield from _what(incident, about)
+    if incident.host:
+        step = incident.facts.get("step")
+        yield f"Where: host {incident.host}" + (f", step {plain(str(step))}" if step else "")
+    yield _since(incident, about.now)
+    why = _why(incident, details)
+    if why:
+        yield f"Why: {why}"
+    if incident.is_open and details.lines:
+        yield "It said last:"
+        for line in details.lines:
+            yield from _log_line(line)
+    yield from _often(incident)
+    if details.next_fire is not None:
+        yield f"Next fire: {details.next_fire:%Y-%m-%d %H:%M:%S} UTC"
+    yield from _behind(about.behind.get(incident.id, ()))
+    yield from _ways(incident, about.console_url)
+    unknown = incident.facts.get("unknown")
+    if unknown:
+        yield f"Note: no channel is called {', '.join(map(plain, unknown))}; this went to the default"
+
+
+def _what(incident: Incident, about: Subject) -> Iterator[str]:
+    name = plain(title(incident))
+    if not incident.is_open:
+        over = incident.tells_end and incident.condition not in ("leader_changed", "cursor_lost")
+        yield f"{name}: {ending(incident)}" if over else name
+    elif about.kind == "reminder":
+        yield f"Still so: {name}, for {span(about.now - incident.opened_at)}"
+    else:
+        yield name
+
+
+def _since(incident: Incident, now: float) -> str:
+    since = float(incident.facts.get("since") or incident.opened_at)
+    if not incident.is_open:
+        return f"From: {clock(since)} to {clock(incident.closed_at or now)}"
+    return f"Since: {clock(since)} ({span(now - since)})"
+
+
+def _why(incident: Incident, details: Details) -> str:
+    run = details.run
+    why = incident.why
+    if incident.condition == "never_started" and run is not None and run.reason is not None:
+        why = run.reason.message or why
+    if incident.condition == "missed" and run is not None and run.fold is not None:
+        fold = run.fold
+        first, last = (f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else "?" for at in (fold.first, fold.last))
+        fires = f"{counted(fold.count, 'fire')}, {first}" + (f" to {last}" if fold.count > 1 else "")
+        why = f"{fires}: {why}"
+    error = str(incident.facts.get("error") or "")
+    if error and error.partition("\n")[0] not in why:
+        why = f"{why}: {error.partition(chr(10))[0]}" if why else error
+    return plain(why, most=600)
+
+
+def _log_line(line: LogLine) -> Iterator[str]:
+    """Yield a line of the log, and of the further ones in it, such as those of a traceback, the last ones."""
+    text = line.message[: 2 * _TEXT] if len(line.message) > 4 * _TEXT else line.message
+    first, *more = text.rstrip("\n").split("\n")
+    yield f"  {from_micros(line.at_us):%H:%M:%S} {line.level_name} {plain(line.logger, most=60)}: {plain(first)}"
+    left = more[-_FURTHER:]
+    if len(left) < len(more):
+        yield f"    … {len(more) - len(left)} lines"
+    yield from (f"    {plain(each)}" for each in left)
+
+
+def _often(incident: Incident) -> Iterator[str]:
+    if incident.condition == "failed":
+        tries = int(incident.facts.get("tries") or 0)
+        last = f", the last one after {counted(tries, 'try').replace('trys', 'tries')}" if tries > 1 else ""
+        yield f"How often: {counted(incident.count, 'failure')}{' in a row' if incident.count > 1 else ''}{last}"
+    elif incident.count > 1:
+        yield f"How often: {incident.count:,} times"
+
+
+def _behind(behind: Sequence[Incident]) -> Iterator[str]:
+    if behind:
+        over = sum(not each.is_open for each in behind)
+        known = f", {over:,} of them over again" if over else ""
+        yield f"Behind it: {group_title(behind)}{known}"
+        yield from _named(behind)
+
+
+def _ways(incident: Incident, console_url: str) -> Iterator[str]:
+    if incident.run_id:
+        page = f"{console_url.rstrip('/')}/runs/{incident.run_id}" if console_url else ""
+        yield f"See: {page or f'nomaflow show {incident.run_id}'}"
+    elif incident.job_id:
+        page = f"{console_url.rstrip('/')}/jobs/{incident.job_id}" if console_url else ""
+        yield f"See: {page or f'nomaflow job {shlex.quote(incident.job_id)}'}"
+    else:
+        yield f"See: {console_url or 'nomaflow doctor'}"
+    if incident.is_open:
+        yield from _mend(incident)
+
+
+def _mend(incident: Incident) -> Iterator[str]:
+    if incident.condition in _REPLAYED and incident.run_id:
+        since = " --from-failed" if incident.condition == "failed" else ""
+        yield f"Mend: nomaflow replay {incident.run_id}{since}"
+    elif incident.condition in ("late", "missed"):
+        preset = f" --preset {shlex.quote(incident.preset)}" if incident.preset else ""
+        yield f"Mend: nomaflow run {shlex.quote(incident.job_id)}{preset}"
+    elif incident.condition == "long_run" and incident.run_id:
+        yield f"Stop it: nomaflow cancel {incident.run_id}"
+    elif incident.condition in ("load_refused", "jobs_disabled"):
+        yield f"Mend: correct it, then: nomaflow reload {shlex.quote(incident.host)}"
+
+
+def _several(incidents: Sequence[Incident], about: Subject) -> Iterator[str]:
+    yield group_title(incidents)
+    yield f"Since: {clock(min(each.opened_at for each in incidents))}"
+    for why, number in reasons(incidents)[:3]:
+        yield f"Why: {why}" + (f" ({number:,} of them)" if number > 1 else "")
+    total = sum(each.count for each in incidents)
+    if total > len(incidents):
+        yield f"How often: {total:,} times together"
+    yield from _named(incidents)
+    for each in incidents[:_IN_FULL]:
+        yield from _behind(about.behind.get(each.id, ()))
+        details = about.details.get(each.id, NO_DETAILS)
+        if details.lines:
+            yield f"{plain(job_name(each))} said last:"
+            for line in details.lines[-5:]:
+                yield from _log_line(line)
+    yield f"See: {about.console_url or 'nomaflow alerts open'}"
+
+
+def _named(incidents: Sequence[Incident]) -> Iterator[str]:
+    for each in incidents[:_NAMED]:
+        run = f" · nomaflow show {each.run_id}" if each.run_id else ""
+        often = f" · {each.count:,} times" if each.count > 1 else ""
+        yield f"  {plain(title(each))}{often}{run}"
+    if len(incidents) > _NAMED:
+        yield f"  and {len(incidents) - _NAMED:,} more"
+
+
+def _ended(incidents: Sequence[Incident]) -> Iterator[str]:
+    for each in incidents[:_NAMED]:
+        yield f"  {plain(title(each))}: {ending(each)}"
+    if len(incidents) > _NAMED:
+        yield f"  and {len(incidents) - _NAMED:,} more"
+
+
+def _mutes(mutes: Sequence[Mute]) -> Iterator[str]:
+    for each in mutes[:5]:
+        what = f"job {each.job_id}" if each.job_id else f"host {each.host}" if each.host else "everything"
+        yield f"Muted: {plain(what)} until {clock(each.until)}, by {plain(each.by)}: {plain(each.why)}"
+    if len(mutes) > 5:
+        yield f"Muted: {len(mutes) - 5} more"

@@ -1,0 +1,190 @@
+"""Is the kernel there, and can it work? And the heartbeat, which goes out only while everything is well."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from nomaflow.client import ClientError, KernelClient
+from nomaflow.client.values import EventView
+from nomaflow_alerts.channels.channel import NotSent
+from nomaflow_alerts.channels.http import Web
+from nomaflow_alerts.ledger import Book, Ledger
+from nomaflow_alerts.rules.policies import Policies, Timetable
+from nomaflow_alerts.rules.system import end_kernel, sight_kernel
+from nomaflow_project.models.alerts_section import AlertsSection
+
+__all__ = ["Pulse"]
+
+_LOG = logging.getLogger(__name__)
+_EVERY_SECONDS = 10.0
+_STREAM_SECONDS = 30.0
+_UNSERVED_SECONDS = 300.0
+_ASKED_JOBS = 20
+_HEARTBEAT_SECONDS = 15.0
+_COUNTED_FIRES = 2000
+
+
+class Pulse:
+    """Asks the kernel at short intervals.
+
+    :param clock: seconds since the epoch
+    :param changed: called when an incident opened or closed
+    :ivar heard_at: when the kernel last answered; 0 for never
+    :ivar streamed_at: when its stream last sent something; 0 for never
+    :ivar beat_at: when the heartbeat last went out; 0 for never
+    :ivar withheld: why the heartbeat does not go out; empty if it does
+    """
+
+    def __init__(
+        self,
+        *,
+        calls: KernelClient,
+        ledger: Ledger,
+        alerts: AlertsSection,
+        policies: Policies,
+        web: Web,
+        channels: Callable[[], list[str]],
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._calls, self._ledger, self._alerts, self._policies = calls, ledger, alerts, policies
+        self._web, self._channels, self._changed, self._clock = web, channels, changed, clock
+        self.heard_at = 0.0
+        self.streamed_at = 0.0
+        self.beat_at = 0.0
+        self.withheld = "nothing was heard of the kernel yet"
+        self._since = clock()
+        self._silent = self._unwritable = False
+        self._served: dict[tuple[str, str], float] = {}
+        self._rows: dict[str, float] = {}
+        self._answered = False
+
+    def heard(self) -> None:
+        """Note that the stream sent something."""
+        self.heard_at = self.streamed_at = self._clock()
+
+    def saw(self, events: Iterable[EventView]) -> None:
+        """Note the rows that came of due instants."""
+        for event in events:
+            if event.at is not None and event.kind in ("run.queued", "run.finished"):
+                self._rows[event.job_id] = event.at.timestamp()
+
+    async def run(self) -> None:
+        """Ask without end."""
+        every = min(_EVERY_SECONDS, self._alerts.kernel_silent_seconds / 4)
+        await self._ledger.run(self._recall)
+        while True:
+            await self._ask()
+            await asyncio.sleep(every)
+
+    async def beat(self) -> None:
+        """Send the heartbeat without end, if there is one."""
+        url = self._alerts.heartbeat_url
+        while url:
+            await asyncio.sleep(self._alerts.heartbeat_seconds)
+            self.withheld = await self._not_well()
+            if self.withheld:
+                _LOG.warning("the heartbeat is withheld: %s", self.withheld)
+                continue
+            try:
+                await self._web.post(url, b"", {}, seconds=_HEARTBEAT_SECONDS)
+                self.beat_at = self._clock()
+            except NotSent as error:
+                self.withheld = f"its URL: {error}"
+                _LOG.warning("the heartbeat did not arrive: %s", error)
+
+    def _recall(self, book: Book) -> None:
+        self._silent = book.open_incident("kernel_silent") is not None
+        self._unwritable = book.open_incident("store_unwritable") is not None
+
+    async def _ask(self) -> None:
+        try:
+            await self._calls.get_kernel()
+            serves = await self._calls.is_serving()
+        except ClientError as error:
+            self._answered = False
+            await self._note_silence(str(error))
+            return
+        self._answered = True
+        self.heard_at = self._clock()
+        if self._silent:
+            self._silent = False
+            await self._ledger.run(lambda book: end_kernel(book, "kernel_silent", at=book.now))
+            self._changed()
+        if serves == self._unwritable:
+            self._unwritable = not serves
+            await self._ledger.run(self._note_unwritable)
+            self._changed()
+
+    def _note_unwritable(self, book: Book) -> None:
+        if self._unwritable:
+            why = "it answers, and reports that it cannot serve: its log says why; often its disk is full"
+            sight_kernel(book, "store_unwritable", self._policies, at=book.now, why=why)
+        else:
+            end_kernel(book, "store_unwritable", at=book.now)
+
+    async def _note_silence(self, error: str) -> None:
+        since = self.heard_at or self._since
+        now = self._clock()
+        if self._silent or now - since < self._alerts.kernel_silent_seconds:
+            return
+        self._silent = True
+        fires = (1 for _, table in self._tables() for _ in table.slots(now, now + 3600))
+        due = sum(itertools.islice(fires, _COUNTED_FIRES))
+        why = f"{error}; {due:,} fires are due within an hour"
+        await self._ledger.run(
+            lambda book: sight_kernel(book, "kernel_silent", self._policies, at=since, why=why, since=since)
+        )
+        self._changed()
+
+    def _tables(self) -> list[tuple[str, Timetable]]:
+        return [(job.job_id, table) for job in self._policies.jobs for table in job.timetables]
+
+    async def _not_well(self) -> str:
+        """Return why the heartbeat must not go out, empty if all is well."""
+        if not self._answered:
+            return "the kernel does not answer"
+        if self._clock() - self.streamed_at > _STREAM_SECONDS:
+            return "the kernel's events do not come"
+        if self._unwritable:
+            return "the kernel cannot write to its store"
+        broken = await self._ledger.run(
+            lambda book: [name for name in self._channels() if book.outbox.undeliverable(name)]
+        )
+        if broken:
+            return f"the last message of {', '.join(broken)} could not be delivered"
+        return await self._unserved()
+
+    async def _unserved(self) -> str:
+        """Return which due instant has passed without a row, empty for none."""
+        now = self._clock()
+        for job_id, table in self._tables():
+            key = (job_id, table.preset)
+            due = self._served.get(key) or table.next_after(max(self._since, now - _UNSERVED_SECONDS))
+            if due is None or due + _UNSERVED_SECONDS > now:
+                if due is not None:
+                    self._served[key] = due
+                continue
+            if self._rows.get(job_id, 0.0) < due and not await self._is_served(job_id, table, due):
+                return f"{job_id} was due at {time.strftime('%H:%M:%S', time.gmtime(due))} UTC and has no run"
+            self._served[key] = table.next_after(now) or float("inf")
+        return ""
+
+    async def _is_served(self, job_id: str, table: Timetable, due: float) -> bool:
+        try:
+            job = await self._calls.get_job(job_id)
+            if job.pause is not None or not job.next_fires:
+                return True
+            async for run in self._calls.list_runs(job_id=job_id, page_size=_ASKED_JOBS):
+                rows = [run.queued_at, run.trigger.at, run.fold.last if run.fold else None]
+                if run.preset == table.preset and any(at and at.timestamp() >= due - 1 for at in rows):
+                    return True
+                if run.queued_at and run.queued_at.timestamp() < due - 86_400:
+                    break
+        except ClientError:
+            return True  # asked again next time; silence has an incident of its own
+        return False

@@ -1,0 +1,78 @@
+"""The channels of ``[alerts]``, made when the first message is for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from nomaflow_alerts.channels.channel import Channel, NotSent
+from nomaflow_alerts.channels.http import Web
+from nomaflow_alerts.ledger import Message
+from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.pings import PINGS
+from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.rules.recipients import channel_of, mail_addresses
+from nomaflow_project.models.alerts_section import AlertsSection
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Returns channels by name."""
+
+    def __init__(
+        self,
+        alerts: AlertsSection,
+        *,
+        web: Web,
+        templates: Templates,
+        masker: Masker,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._alerts, self._web, self._templates = alerts, web, templates
+        self._masker, self._clock = masker, clock
+        self._made: dict[str, Channel] = {}
+
+    def channel(self, name: str) -> Channel:
+        """Return a channel.
+
+        :raises KeyError: if the settings do not have it
+        """
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Channel:
+        seconds = self._alerts.channel_seconds
+        if name.startswith(PINGS):
+            return _PingChannel(self._web, seconds=seconds)
+        entry = self._alerts.channels[channel_of(name)]
+        if entry.type == "email":
+            from nomaflow_alerts.channels.mail import MailChannel
+
+            return MailChannel(entry, to=mail_addresses(name, entry), seconds=seconds)
+        if entry.type == "webhook":
+            from nomaflow_alerts.channels.webhook import WebhookChannel
+
+            return WebhookChannel(entry, web=self._web, templates=self._templates, seconds=seconds, clock=self._clock)
+        from nomaflow_alerts.channels.chat import ChatChannel
+
+        return ChatChannel(entry.url, seconds=seconds, masker=self._masker)
+
+
+class _PingChannel:
+    """Requests the URL that a ping's message names."""
+
+    def __init__(self, web: Web, *, seconds: float) -> None:
+        self._web, self._seconds = web, seconds
+
+    async def send(self, message: Message) -> None:
+        """Send a ping.
+
+        :raises NotSent: if it was not taken
+        """
+        url = str(message.data.get("url") or "")
+        if not url:
+            raise NotSent("it has no URL")
+        body = message.body.encode("utf-8", "replace")
+        await self._web.post(url, body, {"content-type": "text/plain; charset=utf-8"}, seconds=self._seconds)

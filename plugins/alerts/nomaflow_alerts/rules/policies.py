@@ -1,0 +1,167 @@
+"""The policy of each job: ``[jobs.alerts]`` over the rules of ``[alerts]`` over the defaults."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nomaflow_alerts.rules.recipients import Recipients
+from nomaflow_project.cron import CronError, CronExpression, zone
+from nomaflow_project.jobs.alert_policy import AlertPolicy
+from nomaflow_project.models.alerts_section import AlertRule, AlertsSection
+
+__all__ = ["JobFacts", "JobRules", "Policies", "Timetable"]
+
+_NEVER_STARTED_SECONDS = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """A policy with its defaults filled in. Times are in seconds.
+
+    :param channels: who is told, by the policy's recipients and severity
+    :param unknown: recipients that are no channel
+    """
+
+    on_failure: bool = True
+    failures: int = 1
+    on_recovery: bool = True
+    late_after: float | None = None
+    on_missed: bool = True
+    never_started: float = _NEVER_STARTED_SECONDS
+    long_run: float | None = None
+    long_run_factor: float | None = None
+    rows_min: int | None = None
+    rows_max: int | None = None
+    rows_change_percent: float | None = None
+    severity: str = "warning"
+    ping_url: str = ""
+    channels: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """One schedule of a job; ``preset`` is empty for the job's own."""
+
+    preset: str
+    expression: str
+    timezone: str
+
+    def slots(self, after: float, until: float) -> Iterator[float]:
+        """Yield the due instants after one time up to another, none for an expression that cannot be read."""
+        try:
+            cron, tz = CronExpression.parse(self.expression), zone(self.timezone)
+        except CronError:
+            return
+        for at in cron.iter_after(datetime.fromtimestamp(after, UTC), tz):
+            if at.timestamp() > until:
+                return
+            yield at.timestamp()
+
+    def next_after(self, after: float) -> float | None:
+        """Return the first due instant after a time, or None."""
+        return next(self.slots(after, float("inf")), None)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What is known of a job.
+
+    :param enabled: True if it fires by its schedules and can run
+    """
+
+    job_id: str
+    host: str = ""
+    tags: tuple[str, ...] = ()
+    enabled: bool = True
+    digest: str = ""
+    timetables: tuple[Timetable, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+    misfire: str = "latest"
+
+
+class Policies:
+    """The jobs of the kernel's catalogue, and what each is told about."""
+
+    def __init__(self, alerts: AlertsSection) -> None:
+        self.recipients = Recipients(alerts)
+        self._rules: Sequence[AlertRule] = alerts.rules
+        self._jobs: dict[str, JobFacts] = {}
+        self._made: dict[tuple[str, str], JobRules] = {}
+
+    @property
+    def jobs(self) -> Iterable[JobFacts]:
+        """The known jobs."""
+        return self._jobs.values()
+
+    def job(self, job_id: str) -> JobFacts | None:
+        """Return a job, or None."""
+        return self._jobs.get(job_id)
+
+    def learn(self, job: JobFacts) -> None:
+        """Take in a job, in place of what was known of it."""
+        self._jobs[job.job_id] = job
+        self._made.clear()
+
+    def keep_only(self, job_ids: set[str]) -> None:
+        """Forget all other jobs."""
+        self._jobs = {name: job for name, job in self._jobs.items() if name in job_ids}
+
+    def rules(self, job_id: str, host: str = "") -> JobRules:
+        """Return the rules of a job, known or not.
+
+        :param host: its host, if the job is not known
+        """
+        made = self._made.get((job_id, host))
+        if made is None:
+            job = self._jobs.get(job_id) or JobFacts(job_id, host)
+            made = self._made[job_id, host] = self._effective(job)
+        return made
+
+    def host_of(self, job_id: str) -> str:
+        """Return the host of a job, empty if it is not known."""
+        job = self._jobs.get(job_id)
+        return job.host if job else ""
+
+    def _effective(self, job: JobFacts) -> JobRules:
+        layers = [_given(rule) for rule in self._rules if _fits(rule, job)]
+        policy = AlertPolicy.merged(*layers, job.given)
+        severity = policy.severity or "warning"
+        channels, unknown = self.recipients.channels(policy.recipients, severity)
+        on_missed = policy.on_missed if policy.on_missed is not None else job.misfire != "skip"
+        return JobRules(
+            on_failure=policy.on_failure is not False,
+            failures=policy.failures or 1,
+            on_recovery=policy.on_recovery is not False,
+            late_after=_seconds(policy.late_after_minutes),
+            on_missed=on_missed,
+            never_started=_seconds(policy.never_started_minutes) or _NEVER_STARTED_SECONDS,
+            long_run=_seconds(policy.on_long_run_minutes),
+            long_run_factor=policy.long_run_factor,
+            rows_min=policy.rows_min,
+            rows_max=policy.rows_max,
+            rows_change_percent=policy.rows_change_percent,
+            severity=severity,
+            ping_url=policy.ping_url or "",
+            channels=channels,
+            unknown=unknown,
+        )
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else minutes * 60
+
+
+def _given(rule: AlertRule) -> Mapping[str, Any]:
+    return AlertPolicy.given({name: getattr(rule, name) for name in AlertPolicy.__dataclass_fields__})
+
+
+def _fits(rule: AlertRule, job: JobFacts) -> bool:
+    return all(
+        not patterns or any(fnmatch.fnmatchcase(value, pattern) for value in values for pattern in patterns)
+        for patterns, values in ((rule.jobs, (job.job_id,)), (rule.hosts, (job.host,)), (rule.tags, job.tags))
+    )

@@ -1,0 +1,112 @@
+"""The rules about hosts and the kernel."""
+
+from __future__ import annotations
+
+from nomaflow.client.values import EventView
+from nomaflow_alerts.ledger import Book, Sighting
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.runs import moment
+
+__all__ = ["SEVERITIES", "end_kernel", "fold_host", "fold_kernel", "sight_host", "sight_kernel"]
+
+SEVERITIES = {
+    "host_unreachable": "critical",
+    "host_detached": "warning",
+    "jobs_disabled": "warning",
+    "load_refused": "warning",
+    "kernel_silent": "critical",
+    "store_unwritable": "critical",
+    "leader_changed": "info",
+    "cursor_lost": "warning",
+    "undeliverable": "critical",
+}
+"""How bad the conditions of hosts and of the kernel are."""
+
+
+def sight_host(
+    book: Book, condition: str, host: str, policies: Policies, *, at: float, why: str, seq: int = 0, **facts: object
+) -> None:
+    """Sight a condition of a host."""
+    severity = SEVERITIES[condition]
+    channels, _ = policies.recipients.channels((), severity)
+    book.sight(
+        Sighting(
+            key=f"{condition}|{host}", condition=condition, at=at, seq=seq, host=host, severity=severity, why=why,
+            channels=channels, facts=facts,
+        )
+    )  # fmt: skip
+
+
+def sight_kernel(book: Book, condition: str, policies: Policies, *, at: float, why: str, **facts: object) -> None:
+    """Sight a condition of the kernel."""
+    severity = SEVERITIES[condition]
+    channels, _ = policies.recipients.channels((), severity)
+    book.sight(
+        Sighting(key=condition, condition=condition, at=at, severity=severity, why=why, channels=channels, facts=facts)
+    )
+
+
+def end_kernel(book: Book, condition: str, *, at: float, **facts: object) -> None:
+    """End a condition of the kernel."""
+    book.close(condition, at=at, facts=facts)
+
+
+def fold_host(book: Book, event: EventView, policies: Policies, *, detached_after: float) -> None:
+    """Take in an event of a host.
+
+    :param detached_after: seconds of absence that are an incident
+    """
+    at, host, data = moment(event), event.host, event.data
+    match event.kind:
+        case "host.unreachable":
+            seconds = float(data.get("silent_seconds") or 0)
+            why = f"silent for {seconds:.0f} s; its runs go on or not, nobody can know"
+            sight_host(book, "host_unreachable", host, policies, at=at, seq=event.seq, why=why)
+        case "host.attached" | "host.reattached":
+            book.watched.host_back(host)
+            for condition in ("host_unreachable", "host_detached"):
+                book.close(f"{condition}|{host}", at=at, seq=event.seq)
+        case "host.detached":
+            book.watched.host_left(host, at=at, check_at=at + detached_after)
+        case "host.forgotten":
+            book.watched.host_back(host)
+            for condition in ("host_unreachable", "host_detached", "jobs_disabled", "load_refused"):
+                book.close(f"{condition}|{host}", at=at, seq=event.seq)
+        case "host.manifest":
+            disabled = [str(each) for each in data.get("disabled_job_ids") or ()]
+            book.close(f"load_refused|{host}", at=at, seq=event.seq)
+            if disabled:
+                why = f"a load disabled {len(disabled)}: {', '.join(disabled[:10])}"
+                sight_host(book, "jobs_disabled", host, policies, at=at, seq=event.seq, why=why, jobs=disabled[:50])
+            else:
+                book.close(f"jobs_disabled|{host}", at=at, seq=event.seq)
+        case "host.reloaded":
+            book.close(f"load_refused|{host}", at=at, seq=event.seq)
+        case "host.reload_refused":
+            why = _refusal(event)
+            sight_host(book, "load_refused", host, policies, at=at, seq=event.seq, why=why)
+
+
+def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str) -> None:
+    """Take in an event of the kernel: on a database that kernels share, another one has taken the lead.
+
+    :param store: kind of store; only one kernel can use an SQLite file, and its absence is told as silence
+    """
+    end_us = event.data.get("previous_end_us")
+    if event.kind == "kernel.leading" and store == "postgresql" and end_us:
+        at, epoch = moment(event), event.data.get("epoch")
+        gap = max(at - float(end_us) / 1_000_000, 0.0)
+        why = f"a kernel of version {event.data.get('version')} leads since then; nobody led for up to {gap:.0f} s"
+        sight_kernel(book, "leader_changed", policies, at=at, why=why, epoch=epoch)
+        end_kernel(book, "leader_changed", at=at)
+
+
+def _refusal(event: EventView) -> str:
+    problems = event.data.get("problems") or ()
+    message = str(event.data.get("message") or "the load was refused").partition("\n")[0]
+    if not problems:
+        return message
+    first = problems[0]
+    place = f"{first.get('file')}:{first.get('line')}: " if first.get("file") else ""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{place}{first.get('message')}{more}"

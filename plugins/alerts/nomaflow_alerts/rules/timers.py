@@ -1,0 +1,145 @@
+"""The rules that need no event: late, never started, running for too long, a host that stays away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from nomaflow_alerts.ledger import Book, OpenRun, Sighting
+from nomaflow_alerts.rules.policies import JobRules, Policies
+from nomaflow_alerts.rules.runs import key_of
+from nomaflow_alerts.rules.system import sight_host
+
+__all__ = ["RunNow", "check_absent_hosts", "check_expected", "check_runs", "expect_runs"]
+
+_LOOKBACK_SECONDS = 86_400.0
+_MOST_SLOTS = 500
+_TOLD_ALREADY = ("FAILED", "MISSED")
+_CAUSES = {
+    "FAILED": "its run failed, and none has succeeded",
+    "SKIPPED": "it was skipped, and no run has succeeded",
+    "MISSED": "it was missed, and no run has succeeded",
+    "CANCELED": "its run was cancelled, and none has succeeded",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunNow:
+    """What the kernel says of a run that is looked at; ``state`` is empty if it is not known any more."""
+
+    state: str
+    preset: str = ""
+    why: str = ""
+    host: str = ""
+
+
+def expect_runs(book: Book, policies: Policies) -> None:
+    """Expect the next run of each schedule with ``late_after_minutes``, and those due since the last expected one."""
+    schedules = book.watched.expected_schedules()
+    for job in policies.jobs:
+        late_after = policies.rules(job.job_id).late_after
+        if late_after is None or not job.enabled:
+            continue
+        for timetable in job.timetables:
+            schedules.discard((job.job_id, timetable.preset))
+            fact = f"schedule|{job.job_id}|{timetable.preset}"
+            known = f"{timetable.expression}|{timetable.timezone}|{late_after:g}"
+            if book.fact(fact) != known:
+                book.watched.expect_no_more(job.job_id, timetable.preset, after=book.now)
+                book.set_fact(fact, known)
+                book.set_fact(f"{fact}|through", book.now)
+            last = book.watched.last_expected(job.job_id, timetable.preset)
+            since = max(last, float(book.fact(f"{fact}|through") or book.now), book.now - _LOOKBACK_SECONDS)
+            slots = [slot for slot, _ in zip(timetable.slots(since, book.now), range(_MOST_SLOTS), strict=False)]
+            if last <= book.now:
+                following = timetable.next_after(book.now)
+                slots += [] if following is None else [following]
+            for slot in slots:
+                book.watched.expect(job.job_id, timetable.preset, slot, late_at=slot + late_after)
+            if slots:
+                book.set_fact(f"{fact}|through", slots[-1])
+    for job_id, preset in schedules:  # gone, disabled, or no longer with the key
+        book.watched.expect_no_more(job_id, preset, after=book.now)
+
+
+def check_expected(book: Book, policies: Policies) -> None:
+    """Sight what is late: expected runs whose time is over."""
+    for job_id, preset, slot, outcome in book.watched.unmet(book.now):
+        rules, host = policies.rules(job_id), policies.host_of(job_id)
+        if outcome in _TOLD_ALREADY and _is_told(book, job_id, preset, outcome):
+            continue
+        cause = _CAUSES.get(outcome, "no run has succeeded")
+        due = datetime.fromtimestamp(slot, UTC)
+        book.sight(
+            Sighting(
+                key=key_of("late", job_id, preset), condition="late", at=book.now, job_id=job_id, preset=preset,
+                host=host, severity=rules.severity, channels=rules.channels, tells_end=rules.on_recovery,
+                why=f"due at {due:%Y-%m-%d %H:%M:%S} UTC, and {cause} since",
+                facts={"slot": slot, "since": slot},
+            )
+        )  # fmt: skip
+
+
+def _is_told(book: Book, job_id: str, preset: str, outcome: str) -> bool:
+    condition = outcome.lower()
+    return any(each.preset == preset for each in book.open_incidents(condition, job_id=job_id))
+
+
+def check_runs(book: Book, policies: Policies, runs: Mapping[str, RunNow], due: list[OpenRun]) -> None:
+    """Sight runs that wait or go on for too long.
+
+    :param runs: run id → what the kernel says of it; one that it was not asked about counts like the others of its job
+    """
+    for run in due:
+        now = runs.get(run.run_id)
+        if now is not None and now.state not in ("QUEUED", "RUNNING"):
+            book.watched.run_ended(run.run_id)
+            continue
+        rules = policies.rules(run.job_id, run.host)
+        if run.started_at is None:
+            if now is not None and now.state == "RUNNING":
+                book.watched.run_checked(run.run_id, again_at=None)  # run.started is on its way
+                continue
+            book.watched.run_checked(run.run_id, again_at=None)
+            book.sight(_sighting("never_started", run, rules, now, at=book.now, since=run.queued_at))
+            continue
+        book.watched.run_checked(run.run_id, again_at=None)
+        book.sight(_sighting("long_run", run, rules, now, at=book.now, since=run.started_at))
+
+
+def _sighting(
+    condition: str, run: OpenRun, rules: JobRules, now: RunNow | None, *, at: float, since: float
+) -> Sighting:
+    preset = now.preset if now else ""
+    run_id = run.run_id if condition == "long_run" else ""
+    return Sighting(
+        key=key_of(condition, run.job_id, preset if run_id else "", run_id=run_id),
+        condition=condition,
+        at=at,
+        job_id=run.job_id,
+        preset=preset,
+        host=run.host,
+        run_id=run.run_id,
+        severity=rules.severity,
+        why=now.why if now else "",
+        channels=rules.channels,
+        facts={"since": since},
+        tells_end=rules.on_recovery,
+    )
+
+
+def check_absent_hosts(book: Book, policies: Policies, attached: set[str] | None, *, detached_after: float) -> None:
+    """Sight hosts that stay away although they have enabled jobs.
+
+    :param attached: the hosts with an instance; None if the kernel does not answer, so that it is asked again
+    """
+    for host, since in book.watched.hosts_due(book.now):
+        book.watched.host_back(host)
+        if attached is None:
+            book.watched.host_left(host, at=since, check_at=book.now + detached_after)
+        elif host not in attached:
+            jobs = sorted(job.job_id for job in policies.jobs if job.host == host and job.enabled)
+            if jobs:
+                why = f"no instance is attached; {len(jobs)} enabled jobs cannot run"
+                sight_host(book, "host_detached", host, policies, at=book.now, why=why, since=since)

@@ -1,0 +1,130 @@
+"""Sends what the outbox holds: one task for each channel, so that none waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from nomaflow_alerts.channels.channel import Channel, NotSent
+from nomaflow_alerts.ledger import Book, Ledger, Message, Sighting
+from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.system import SEVERITIES
+from nomaflow_project.models.alerts_section import AlertsSection
+
+__all__ = ["Sender"]
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_DELAY = 3600.0
+_LONGEST_SLEEP = 60.0
+
+
+class Sender:
+    """Sends messages until the channel takes them, or for too long.
+
+    :param channel: returns the channel of a name; raises KeyError for one that the settings no longer have
+    :param told: called after each change of a message that may have opened or closed an incident
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        alerts: AlertsSection,
+        policies: Policies,
+        channel: Callable[[str], Channel],
+        masker: Masker,
+        told: Callable[[], None],
+    ) -> None:
+        self._ledger, self._alerts, self._policies = ledger, alerts, policies
+        self._channel, self._masker, self._told = channel, masker, told
+        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._tests: dict[str, asyncio.Future[str]] = {}
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Have the outbox looked at."""
+        self._woken.set()
+
+    def tried(self, message_id: str) -> asyncio.Future[str]:
+        """Return a future of the first try of a test message: empty if the channel took it, else why not."""
+        self._tests[message_id] = asyncio.get_running_loop().create_future()
+        return self._tests[message_id]
+
+    async def run(self) -> None:
+        """Send without end."""
+        try:
+            while True:
+                self._woken.clear()
+                for name in await self._ledger.run(lambda book: book.outbox.channels_pending()):
+                    self._wakes.setdefault(name, asyncio.Event()).set()
+                    worker = self._workers.get(name)
+                    if worker is None or worker.done():
+                        self._workers[name] = asyncio.create_task(self._work(name), name=f"channel {name}")
+                await self._woken.wait()
+        finally:
+            for worker in self._workers.values():
+                worker.cancel()
+            await asyncio.gather(*self._workers.values(), return_exceptions=True)
+
+    async def _work(self, name: str) -> None:
+        wake = self._wakes[name]
+        while True:
+            wake.clear()
+            message, next_at, now = await self._ledger.run(
+                lambda book: (book.outbox.due(name), book.outbox.next_at(name), book.now)
+            )
+            if message is not None:
+                await self._send(message)
+                continue
+            if next_at is None:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(max(next_at - now, 0.01), _LONGEST_SLEEP)):
+                    await wake.wait()
+
+    async def _send(self, message: Message) -> None:
+        error = ""
+        try:
+            async with asyncio.timeout(self._alerts.channel_seconds + 5):
+                await self._channel(message.channel).send(message)
+        except NotSent as refusal:
+            error = self._masker.masked(str(refusal))
+        except KeyError:
+            error = "the settings no longer have the channel"
+        except TimeoutError:
+            error = f"no answer within {self._alerts.channel_seconds:g} s"
+        except Exception as failure:  # noqa: BLE001  # a channel of another's making must not end the others'
+            _LOG.exception("channel %s failed", message.channel)
+            error = f"{type(failure).__name__}"
+        await self._ledger.run(lambda book: self._mark(book, message, error))
+        waiting = self._tests.pop(message.id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(error)
+        self._told()
+
+    def _mark(self, book: Book, message: Message, error: str) -> None:
+        if not error:
+            book.outbox.sent(message)
+            if message.kind != "test":
+                book.close(f"undeliverable|{message.channel}", at=book.now)
+            return
+        delay = min(self._alerts.retry_seconds * 2 ** min(message.tries, 20), _LONGEST_DELAY)
+        over = message.kind == "test" or book.now + delay - message.created_at > self._alerts.give_up_hours * 3600
+        _LOG.warning("channel %s did not take message %s: %s", message.channel, message.id, error)
+        book.outbox.failed(message, error, again_at=None if over else book.now + delay)
+        if over and message.kind != "test":
+            self._sight_undeliverable(book, message, error)
+
+    def _sight_undeliverable(self, book: Book, message: Message, error: str) -> None:
+        severity = SEVERITIES["undeliverable"]
+        book.sight(
+            Sighting(
+                key=f"undeliverable|{message.channel}", condition="undeliverable", at=book.now, severity=severity,
+                why=f"{error}; given up: {message.subject}", facts={"channel": message.channel},
+                channels=self._policies.recipients.without(message.channel, severity),
+            )
+        )  # fmt: skip

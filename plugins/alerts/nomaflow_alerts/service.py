@@ -1,0 +1,212 @@
+"""AlertsService, on a Unix socket of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import grpc
+
+from nomaflow.client.values import from_micros
+from nomaflow.client.values.alerts import (
+    AlertChannelView,
+    AlertMessageView,
+    AlertsView,
+    IncidentsView,
+    IncidentView,
+    MuteView,
+    TestedChannelView,
+)
+from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
+from nomaflow_alerts.messages.harmless import plain
+from nomaflow_alerts.messages.wording import title
+from nomaflow_alerts.pulse import Pulse
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.sending import Sender
+from nomaflow_alerts.trials import Trial, test_message
+from nomaflow_api.v1 import alerts_service_pb2 as service
+from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer
+from nomaflow_api.v1.message_codec import encode
+from nomaflow_project.models.alerts_section import AlertsSection
+
+__all__ = ["AlertsCalls"]
+
+_LISTED, _MOST = 200, 1000
+_MESSAGES = 50
+_LONGEST_MUTE = 90 * 86_400.0
+
+
+class AlertsCalls(AlertsServiceServicer):
+    """Answers command line and console."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        alerts: AlertsSection,
+        policies: Policies,
+        sender: Sender,
+        pulse: Pulse,
+        trial: Trial,
+        changed: Callable[[], None],
+    ) -> None:
+        self._ledger, self._alerts, self._policies = ledger, alerts, policies
+        self._sender, self._pulse, self._trial, self._changed = sender, pulse, trial, changed
+        self._started_at = datetime.now(UTC)
+
+    async def GetAlerts(self, request: Any, context: Any) -> Any:  # noqa: N802  # the rpc's name
+        """Return the state of the process."""
+
+        def read(book: Book) -> AlertsView:
+            return AlertsView(
+                version=version("nomaflow"),
+                pid=os.getpid(),
+                started_at=self._started_at,
+                last_event_seq=int(book.fact("seq") or 0),
+                kernel_heard_at=_at(self._pulse.heard_at or None),
+                channels=tuple(self._channel(book, name) for name in self._alerts.channels),
+                mutes=tuple(map(_mute_view, book.mutes)),
+                open=book.count_open(),
+                heartbeat=bool(self._alerts.heartbeat_url),
+                heartbeat_at=_at(self._pulse.beat_at or None),
+                heartbeat_withheld=self._pulse.withheld if self._alerts.heartbeat_url else "",
+            )
+
+        return encode(service.GetAlertsResponse, await self._ledger.run(read))
+
+    async def ListIncidents(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Return incidents."""
+        limit = min(request.limit or _LISTED, _MOST)
+
+        def read(book: Book) -> IncidentsView:
+            found = book.listed_incidents(
+                job_id=request.job_id, host=request.host, closed=request.include_closed, limit=limit
+            )
+            return IncidentsView(incidents=tuple(_incident_view(book, each) for each in found), open=book.count_open())
+
+        return encode(service.ListIncidentsResponse, await self._ledger.run(read))
+
+    async def ListMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Return messages."""
+        limit = min(request.limit or _MESSAGES, _MOST)
+        found = await self._ledger.run(
+            lambda book: book.outbox.listed(channel=request.channel, state=request.state, limit=limit)
+        )
+        return service.ListMessagesResponse(
+            messages=[encode(service.AlertMessage, _message_view(each)) for each in found]
+        )
+
+    async def Mute(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Keep a mute."""
+        now, until = datetime.now(UTC).timestamp(), request.until.seconds + request.until.nanos / 1e9
+        problem = ""
+        if request.job_id and request.host:
+            problem = "mute a job or a host, not both"
+        elif not request.by.strip() or not request.why.strip():
+            problem = "a mute needs who mutes (by) and a reason (why): those who wonder at the silence read it"
+        elif not now < until <= now + _LONGEST_MUTE:
+            problem = "a mute needs an end (until) in the future, at most 90 days ahead"
+        if problem:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        mute = Mute(
+            job_id=request.job_id, host=request.host, by=request.by[:200], why=request.why[:500], since=now, until=until
+        )
+        await self._ledger.run(lambda book: book.mute(mute))
+        self._changed()
+        return service.MuteResponse(mute=encode(service.AlertMute, _mute_view(mute)))
+
+    async def Unmute(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """End a mute."""
+        was = await self._ledger.run(lambda book: book.unmute(job_id=request.job_id, host=request.host))
+        self._changed()
+        return service.UnmuteResponse(was_muted=was)
+
+    async def TestChannels(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Send a test by each channel, and wait for the first try of each."""
+        unknown = [name for name in request.channels if name not in self._alerts.channels]
+        if unknown:
+            known = ", ".join(self._alerts.channels)
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"there is no channel {unknown[0]!r}; the channels are {known}"
+            )
+        names = list(request.channels) or list(self._alerts.channels)
+        if request.job_id and not request.channels:
+            names = list(self._policies.rules(request.job_id).channels)
+        message = test_message(self._trial, job_id=request.job_id, condition=request.condition, by=request.by)
+        results = await asyncio.gather(*(self._try(name, message) for name in names))
+        return service.TestChannelsResponse(results=[encode(service.TestedChannel, each) for each in results])
+
+    async def _try(self, name: str, make: Callable[[str, float], Message]) -> TestedChannelView:
+        began = asyncio.get_running_loop().time()
+        message = make(name, datetime.now(UTC).timestamp())
+        answer = self._sender.tried(message.id)
+        await self._ledger.run(lambda book: book.outbox.add(message))
+        self._sender.wake()
+        error = await answer
+        took = asyncio.get_running_loop().time() - began
+        return TestedChannelView(channel=name, sent=not error, error=error, seconds=took, message_id=message.id)
+
+    def _channel(self, book: Book, name: str) -> AlertChannelView:
+        sent, failed = (book.outbox.last_done(name, sent=sent) for sent in (True, False))
+        return AlertChannelView(
+            name=name,
+            type=self._alerts.channels[name].type,
+            sent_at=_at(sent.done_at if sent else None),
+            failed_at=_at(failed.done_at if failed else None),
+            error=failed.error if failed else "",
+            pending=book.outbox.pending(name),
+            undeliverable=book.outbox.undeliverable(name),
+        )
+
+
+def _incident_view(book: Book, incident: Incident) -> IncidentView:
+    mute = book.mute_of(incident)
+    return IncidentView(
+        incident_id=incident.id,
+        condition=incident.condition,
+        job_id=incident.job_id,
+        preset=incident.preset,
+        host=incident.host,
+        severity=incident.severity,
+        title=title(incident),
+        why=plain(incident.why, most=600),
+        run_id=incident.run_id,
+        count=incident.count,
+        opened_at=_at(incident.opened_at),
+        last_at=_at(incident.last_at),
+        closed_at=_at(incident.closed_at),
+        told_at=_at(incident.told_at),
+        channels=incident.channels,
+        behind=incident.behind,
+        mute=None if mute is None or not incident.is_open else _mute_view(mute),
+    )
+
+
+def _mute_view(mute: Mute) -> MuteView:
+    return MuteView(
+        job_id=mute.job_id, host=mute.host, by=mute.by, why=mute.why, since=_at(mute.since), until=_at(mute.until)
+    )
+
+
+def _message_view(message: Message) -> AlertMessageView:
+    return AlertMessageView(
+        message_id=message.id,
+        channel=message.channel,
+        kind=message.kind,
+        subject=message.subject,
+        state=message.state,
+        tries=message.tries,
+        created_at=_at(message.created_at),
+        next_at=_at(message.next_at) if message.state == "pending" else None,
+        error=message.error,
+        incident_ids=message.incident_ids,
+        body=message.body,
+    )
+
+
+def _at(seconds: float | None) -> datetime | None:
+    return None if seconds is None else from_micros(round(seconds * 1_000_000))

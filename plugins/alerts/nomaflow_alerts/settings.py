@@ -1,0 +1,49 @@
+"""``[alerts]`` of a project's nomaflow.toml, with its secrets resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nomaflow_project.models.alerts_section import AlertsSection
+from nomaflow_project.reading.env_files import project_variables
+from nomaflow_project.reading.environment import project_sources, resolve_leniently
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.validation import validate
+
+__all__ = ["SettingsError", "read_alerts"]
+
+_FILE = "nomaflow.toml"
+
+
+class SettingsError(Exception):
+    """Raised when the settings cannot be used; the text is for a terminal."""
+
+
+def read_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
+    """Return the section.
+
+    :raises SettingsError: if the file or the section cannot be used, or there is no channel
+    """
+    if not project.is_dir():
+        raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
+    tree = read_toml(project / _FILE)
+    if isinstance(tree, Problem):
+        if tree.code != "missing_file":
+            raise SettingsError(str(tree))
+        tree = {}
+    variables = project_variables(project, tree, environ)
+    sources = project_sources(project, tree, variables.environ)
+    # No URL, password or token of it is ever shown: a text that lacks a variable is.
+    table: Any = resolve_leniently(tree.get("alerts") or {}, sources)
+    section, problems = validate(AlertsSection, table, Place(_FILE, "alerts"), hide_values=True)
+    if section is None or problems:
+        raise SettingsError("\n".join(map(str, problems)))
+    if not section.channels:
+        raise SettingsError(
+            f"{_FILE} has no channel in [alerts], so nobody would be told; add one, such as "
+            'channels.ops = { url = "${OPS_URL}" } (docs/alerts.md has recipes)'
+        )
+    return section

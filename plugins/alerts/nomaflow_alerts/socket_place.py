@@ -1,0 +1,65 @@
+"""The Unix socket of the alerts, and the file that tells where it is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from nomaflow.client.alerts import alerts_address_file
+
+__all__ = ["SocketError", "forget_socket", "publish_socket", "socket_path"]
+
+_LONGEST_PATH = 107
+_NOT_IN_ADDRESSES = "?#%,"
+
+
+class SocketError(Exception):
+    """Raised when no socket can be made; the text says why."""
+
+
+def socket_path(project: Path, environ: Mapping[str, str]) -> Path:
+    """Return the path of the socket, in a directory that only this user can enter; a left one is removed.
+
+    :raises SocketError: if that directory is not this user's, or cannot be made
+    """
+    path = project / ".nomaflow" / "run" / "alerts.sock"
+    if len(os.fsencode(path)) > _LONGEST_PATH or any(each in str(path) for each in _NOT_IN_ADDRESSES):
+        runtime = environ.get("XDG_RUNTIME_DIR")
+        folder = Path(runtime) / "nomaflow" if runtime else Path(f"/tmp/nomaflow-{os.geteuid()}")  # noqa: S108
+        path = folder / f"{hashlib.sha256(os.fsencode(project)).hexdigest()[:16]}-alerts.sock"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.parent.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise SocketError(f"{str(path.parent)!r} is not a directory of this user; run it as the project's owner")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            path.parent.chmod(0o700)
+        # Whoever had it is dead: the file's lock is ours.
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SocketError(f"cannot make {str(path)!r}: {error.strerror}") from None
+    return path
+
+
+def publish_socket(project: Path, path: Path) -> None:
+    """Write the file that tells clients where the socket is, atomically.
+
+    :raises SocketError: if it cannot be written
+    """
+    file = alerts_address_file(project)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        draft.write_text(f"unix:{path}\n", encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        raise SocketError(f"cannot write {str(file)!r}: {error.strerror}") from None
+
+
+def forget_socket(project: Path) -> None:
+    """Remove that file."""
+    with contextlib.suppress(OSError):
+        alerts_address_file(project).unlink()

@@ -1,0 +1,121 @@
+"""The client's calls for figures over many runs, stored events, and coming fires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal
+
+from nomaflow.client import values
+from nomaflow.client.connection import Connection
+from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2
+from nomaflow_api.v1.message_codec import decode, timestamp
+
+__all__ = ["FigureReading"]
+
+_SECONDS = 10.0
+
+
+class FigureReading:
+    """Reads figures, events and fires. Every call leaves out what the caller may not read."""
+
+    _connection: Connection
+
+    async def summarize_runs(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        group_by: Literal["state", "job", "host", "trigger"] = "state",
+        job_id: str = "",
+        host: str = "",
+        tag: str = "",
+    ) -> list[values.RunCountView]:
+        """Return the number of runs by state, and by job, host or trigger kind; groups without a run are left out.
+
+        :param since: counts runs queued at or after it, at most 31 days before ``until``; None counts open runs only
+        :param until: counts runs queued before it; None means now
+        """
+        request = run_figures_pb2.SummarizeRunsRequest(
+            since=timestamp(since) if since else None,
+            until=timestamp(until) if until else None,
+            group_by=run_figures_pb2.RunGrouping.Value(f"RUN_GROUPING_{group_by.upper()}"),
+            job_id=job_id,
+            host=host,
+            tag=tag,
+        )
+        reply = await self._connection.call("SummarizeRuns", request, timeout=_SECONDS)
+        return [decode(values.RunCountView, one) for one in reply.counts]
+
+    async def job_stats(
+        self, job_ids: Iterable[str], *, last: int = 20, preset: str = ""
+    ) -> dict[str, values.JobStatsView]:
+        """Return the newest runs of at most 200 jobs, by job, and what is usual for them.
+
+        Jobs that do not exist, or that the caller may not read, are left out.
+
+        :param last: the number of runs of each, at most 100; the figures are about these
+        :param preset: counts only runs that were started with it
+        """
+        request = run_figures_pb2.GetJobStatsRequest(job_ids=job_ids, last=last, preset=preset)
+        reply = await self._connection.call("GetJobStats", request, timeout=_SECONDS)
+        return {one.job_id: decode(values.JobStatsView, one) for one in reply.jobs}
+
+    async def list_events(
+        self,
+        *,
+        before_seq: int = 0,
+        page_size: int = 0,
+        kinds: Iterable[str] = (),
+        run_id: str = "",
+        job_id: str = "",
+        host: str = "",
+        by: str = "",
+        acts: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> values.EventPageView:
+        """Return one page of stored events, newest first.
+
+        :param before_seq: returns earlier events only; 0 starts at the newest
+        :param page_size: at most 500; 0 means 100
+        :param kinds: keeps events whose kind equals one of these, or starts with one of these and a dot
+        :param job_id: keeps events of that job and of its runs
+        :param by: keeps what that principal asked for; ``alice`` also finds ``alice (for bob)``
+        :param acts: keeps what somebody asked for: the list of who did what
+        """
+        request = event_pb2.ListEventsRequest(
+            before_seq=before_seq,
+            page_size=page_size,
+            kinds=kinds,
+            run_id=run_id,
+            job_id=job_id,
+            host=host,
+            by=by,
+            acts=acts,
+            since=timestamp(since) if since else None,
+            until=timestamp(until) if until else None,
+        )
+        return decode(values.EventPageView, await self._connection.call("ListEvents", request, timeout=_SECONDS))
+
+    async def list_fires(
+        self,
+        *,
+        begin: datetime | None = None,
+        until: datetime | None = None,
+        host: str = "",
+        tag: str = "",
+        job_id: str = "",
+        limit: int = 0,
+    ) -> values.FirePageView:
+        """Return the coming fires of the caller's jobs, in order of time, with what they collide with.
+
+        :param begin: the start of the range; None means now
+        :param until: its end, at most 31 days later; None means a day later
+        :param limit: at most 10,000; 0 means 1,000
+        """
+        request = job_pb2.ListFiresRequest(host=host, tag=tag, job_id=job_id, limit=limit)
+        for name, moment in (("from", begin), ("until", until)):
+            if moment is not None:
+                getattr(request, name).CopyFrom(timestamp(moment))
+        return decode(values.FirePageView, await self._connection.call("ListFires", request, timeout=_SECONDS))

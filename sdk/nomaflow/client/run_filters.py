@@ -1,0 +1,81 @@
+"""The filters of lists of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TypedDict
+
+from nomaflow.client.errors import InvalidRequest
+from nomaflow.client.requests import run_state_number
+from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.message_codec import timestamp
+
+__all__ = ["RunFilters", "list_runs_request"]
+
+_KIND = "TRIGGER_KIND_"
+
+
+class RunFilters(TypedDict, total=False):
+    """What a list of runs keeps; a key that is missing, or empty, keeps all.
+
+    ``since`` and ``until`` are aware times: runs queued at or after, and before them. ``triggered_by`` also finds
+    ``alice (for bob)`` for ``alice``. ``tag`` is one that the job has now. ``log_levels`` is a set of levels as in
+    ``RunView.log_levels``, of which one must occur. ``with_steps`` fills steps and attempts, of at most 50 runs a page.
+    ``oldest_first`` turns the order round.
+    """
+
+    job_id: str
+    states: Iterable[str]
+    host: str
+    since: datetime | None
+    until: datetime | None
+    trigger_kinds: Iterable[str]
+    triggered_by: str
+    tag: str
+    reason_codes: Iterable[str]
+    exclude_job_ids: Iterable[str]
+    run_id_prefix: str
+    replay_of: str
+    parent_run_id: str
+    run_ids: Iterable[str]
+    log_levels: int
+    with_steps: bool
+    oldest_first: bool
+
+
+def list_runs_request(filters: RunFilters, *, page_size: int, page_token: str = "") -> service.ListRunsRequest:
+    """Return the request for one page.
+
+    :raises InvalidRequest: if there is no such state or trigger kind
+    """
+    since, until = filters.get("since"), filters.get("until")
+    return service.ListRunsRequest(
+        job_id=filters.get("job_id", ""),
+        states=map(run_state_number, filters.get("states", ())),
+        host=filters.get("host", ""),
+        page_size=page_size,
+        page_token=page_token,
+        since=timestamp(since) if since else None,
+        until=timestamp(until) if until else None,
+        trigger_kinds=map(_trigger_kind_number, filters.get("trigger_kinds", ())),
+        triggered_by=filters.get("triggered_by", ""),
+        tag=filters.get("tag", ""),
+        reason_codes=filters.get("reason_codes", ()),
+        exclude_job_ids=filters.get("exclude_job_ids", ()),
+        run_id_prefix=filters.get("run_id_prefix", ""),
+        replay_of=filters.get("replay_of", ""),
+        parent_run_id=filters.get("parent_run_id", ""),
+        run_ids=filters.get("run_ids", ()),
+        log_levels=filters.get("log_levels", 0),
+        with_steps=filters.get("with_steps", False),
+        oldest_first=filters.get("oldest_first", False),
+    )
+
+
+def _trigger_kind_number(name: str) -> run_pb2.TriggerKind.ValueType:
+    known = [kind.removeprefix(_KIND) for kind in run_pb2.TriggerKind.keys()[1:]]
+    if name.upper() not in known:
+        raise InvalidRequest(f"unknown trigger kind {name!r}", fix=f"use one of {', '.join(known).lower()}")
+    return run_pb2.TriggerKind.Value(_KIND + name.upper())

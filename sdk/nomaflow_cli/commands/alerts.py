@@ -1,0 +1,182 @@
+"""``nomaflow alerts serve``, ``test``, ``open``, ``mute``, ``unmute``, ``messages`` and ``replay``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from nomaflow.client.errors import ClientError
+from nomaflow_cli import pages
+from nomaflow_cli.errors import CliError, ExitCode
+from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, require_extra
+from nomaflow_cli.kernel_access import caller_name, quiet_grpc
+from nomaflow_cli.output import answer, print_json_line, say
+from nomaflow_cli.project import require_project
+from nomaflow_cli.up import part_command
+from nomaflow_cli.values import parse_instant, parse_span
+from nomaflow_cli.wording import printable
+
+if TYPE_CHECKING:
+    from nomaflow.client.alerts import AlertsClient
+    from nomaflow.client.values.alerts import AlertsView, IncidentsView
+
+_GROUP = typer.Typer(no_args_is_help=True)
+APP.add_typer(_GROUP, name="alerts", help="Tell people what needs them: channels and rules are in \\[alerts].")
+
+R = TypeVar("R")
+
+_DEFAULT_MUTE = timedelta(hours=1)
+_OneOrAll = Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")]
+_Host = Annotated[str, typer.Option("--host", help="A host and its jobs.")]
+
+
+@local_command("serve", group=_GROUP)
+def serve(*, invocation: Invocation, directory: Directory = None) -> None:
+    """Watch the kernel and send messages, in the foreground. A second process waits for the end of the first."""
+    require_extra("alerts")
+    project = require_project(directory or invocation.project, invocation.trust)
+    command = part_command("alerts", project)
+    os.execv(command[0], command)  # noqa: S606  # no shell is wanted
+
+
+@local_command("test", group=_GROUP)
+def try_channels(
+    *,
+    invocation: Invocation,
+    channels: Annotated[
+        list[str] | None, typer.Argument(help="Names of channels; default: all, or those of the job.")
+    ] = None,
+    job: Annotated[str, typer.Option("--job", help="Make it the message of an incident of this job.")] = "",
+    condition: Annotated[str, typer.Option("--condition", help="The incident's condition, with --job.")] = "failed",
+) -> None:
+    """Send a real message, marked as a test, by each channel, and print what each answers; exits 1 if one fails."""
+    results = _talk(
+        invocation,
+        lambda client: client.test_channels(
+            channels or (), job_id=job, condition=condition if job else "", by=caller_name()
+        ),
+    )
+    answer(invocation, {"results": [each.to_json() for each in results]}, lambda: pages.tested_page(results))
+    if not all(each.sent for each in results):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@local_command("open", group=_GROUP)
+def open_(
+    *,
+    invocation: Invocation,
+    job: Annotated[str, typer.Option("--job", help="Show only incidents of this job.")] = "",
+    host: _Host = "",
+    all_: Annotated[bool, typer.Option("--all", help="Also show incidents that are over.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 200,
+) -> None:
+    """List open incidents, and the mutes in force."""
+
+    async def ask(client: AlertsClient) -> tuple[IncidentsView, AlertsView]:
+        found = await client.list_incidents(job_id=job, host=host, include_closed=all_, limit=limit)
+        return found, await client.get_alerts()
+
+    found, alerts = _talk(invocation, ask)
+    shape = {**found.to_json(), "alerts": alerts.to_json()}
+    answer(invocation, shape, lambda: pages.incidents_page(found, alerts))
+
+
+@local_command("mute", group=_GROUP)
+def mute(
+    *,
+    invocation: Invocation,
+    job: _OneOrAll = "",
+    host: _Host = "",
+    why: Annotated[str, typer.Option("--why", help="The reason, which every message shows meanwhile.")] = "",
+    span: Annotated[str, typer.Option("--for", help="How long, for example 30m or 2h; default: one hour.")] = "",
+    until: Annotated[str, typer.Option("--until", help="End it at this ISO 8601 time.")] = "",
+) -> None:
+    """Keep messages about a job, a host or everything back. What is still open at the end is told then."""
+    if until and span:
+        raise CliError("--until and --for cannot be used together", fix="give only one of them")
+    if not why.strip():
+        raise CliError("a mute needs a reason", fix='give one: --why "moving to the new database"')
+    end = parse_instant(until, option="--until") if until else datetime.now(UTC)
+    end = end if until else end + (parse_span(span) if span else _DEFAULT_MUTE)
+    found = _talk(invocation, lambda client: client.mute(until=end, by=caller_name(), why=why, job_id=job, host=host))
+    answer(invocation, found.to_json(), lambda: f"muted {pages.mute_text(found)}")
+
+
+@local_command("unmute", group=_GROUP)
+def unmute(*, invocation: Invocation, job: _OneOrAll = "", host: _Host = "") -> None:
+    """End a mute."""
+    was = _talk(invocation, lambda client: client.unmute(job_id=job, host=host))
+    name = printable(f"job {job!r}" if job else f"host {host!r}" if host else "everything")
+    shape = {"job_id": job or None, "host": host or None, "was_muted": was}
+    answer(invocation, shape, f"unmuted {name}" if was else f"{name} was not muted")
+
+
+@local_command("messages", group=_GROUP)
+def messages(
+    *,
+    invocation: Invocation,
+    channel: Annotated[str, typer.Option("--channel", help="Show only messages of this channel.")] = "",
+    state: Annotated[str, typer.Option("--state", help="pending, sent or undeliverable.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 50,
+) -> None:
+    """List outgoing messages, newest first."""
+    found = _talk(invocation, lambda client: client.list_messages(channel=channel, state=state, limit=limit))
+    answer(invocation, {"messages": [each.to_json() for each in found]}, lambda: pages.messages_page(found))
+
+
+@local_command("replay", group=_GROUP)
+def replay(
+    *,
+    invocation: Invocation,
+    directory: Directory = None,
+    since: Annotated[int, typer.Option("--since", min=0, help="The event to begin after; 0 for all.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Required: nothing is sent.")] = False,
+) -> None:
+    """Print what the rules of now would have sent about the events of then."""
+    require_extra("alerts")
+    if not dry_run:
+        raise CliError("old events are never sent again", fix="print what would have been sent: --dry-run")
+    project = require_project(directory or invocation.project, invocation.trust)
+    command = (*part_command("alerts", project), "--replay-since", str(since))
+    told = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        for line in process.stdout or ():
+            told += 1
+            message = json.loads(line)
+            if invocation.as_json:
+                print_json_line(message)
+            else:
+                body = "\n".join(f"    {printable(each)}" for each in message["body"].splitlines())
+                say(f"{message['at']}  {printable(message['channel'])}  {printable(message['subject'])}\n{body}\n")
+    if process.returncode:
+        raise typer.Exit(ExitCode.FAILED)
+    if not told and not invocation.as_json:
+        say("nothing would have been sent")
+
+
+def _talk(invocation: Invocation, conversation: Callable[[AlertsClient], Awaitable[R]]) -> R:
+    """Ask the alerts' process of the project and return the result.
+
+    :raises CliError: with message, reason and exit code of the error
+    """
+    project: Path = require_project(invocation.project, invocation.trust)
+    with quiet_grpc():
+        from nomaflow.client.alerts import AlertsClient, AlertsUnreachable
+
+    async def connected() -> R:
+        async with AlertsClient(project) as client:
+            return await conversation(client)
+
+    try:
+        return asyncio.run(connected())
+    except ClientError as error:
+        code = ExitCode.UNREACHABLE if isinstance(error, AlertsUnreachable) else ExitCode.USAGE
+        raise CliError(error.message, reason=error.reason, fix=error.fix, exit_code=code) from None

@@ -1,0 +1,111 @@
+"""Incidents, mutes, messages and tests of the alerts, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from nomaflow.client.values.alerts import (
+    AlertMessageView,
+    AlertsView,
+    IncidentsView,
+    IncidentView,
+    MuteView,
+    TestedChannelView,
+)
+from nomaflow_cli.pages.cells import Column, Rows
+from nomaflow_cli.wording import age, amount, count, duration, moment, printable
+
+__all__ = ["incidents_page", "messages_page", "mute_text", "tested_page"]
+
+_STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}
+_STATES = {"sent": ("✔ sent", "green"), "pending": ("◌ waiting", "yellow"), "undeliverable": ("✘ given up", "red")}
+
+
+def incidents_page(found: IncidentsView, alerts: AlertsView) -> RenderableType:
+    """Return incidents, mutes, and what is wrong with channels."""
+    rows: list[RenderableType] = []
+    if found.incidents:
+        rows.append(Rows(_INCIDENTS, found.incidents))
+    else:
+        rows.append(Text("✔ nothing is open", style="green"))
+    rows += [Text(f"  muted: {mute_text(mute)}", style="dim") for mute in alerts.mutes]
+    for channel in alerts.channels:
+        if channel.undeliverable or channel.pending:
+            waiting = f", {count(channel.pending, 'message')} waiting" if channel.pending else ""
+            text = f"✘ channel {printable(channel.name)}: {printable(channel.error or 'not reached yet')}{waiting}"
+            rows.append(Text(text, style="red" if channel.undeliverable else "yellow"))
+    if alerts.heartbeat_withheld:
+        rows.append(Text(f"✘ the heartbeat is withheld: {printable(alerts.heartbeat_withheld)}", style="red"))
+    return Group(*rows)
+
+
+def mute_text(mute: MuteView) -> str:
+    """Return a mute in one line."""
+    what = f"job {mute.job_id}" if mute.job_id else f"host {mute.host}" if mute.host else "everything"
+    return printable(f"{what} until {moment(mute.until)}, by {mute.by}: {mute.why}")
+
+
+def messages_page(messages: Sequence[AlertMessageView]) -> RenderableType:
+    """Return messages, newest first."""
+    if not messages:
+        return Text("no message was made yet", style="dim")
+    return Rows(_MESSAGES, messages)
+
+
+def tested_page(results: Sequence[TestedChannelView]) -> RenderableType:
+    """Return what each channel answered to a test."""
+    lines = []
+    for each in results:
+        if each.sent:
+            lines.append(Text(f"✔ {printable(each.channel)} took it in {duration(each.seconds)}", style="green"))
+        else:
+            lines.append(Text(f"✘ {printable(each.channel)}: {printable(each.error)}", style="red"))
+    return Group(*lines)
+
+
+def _title(incident: IncidentView) -> Text:
+    text = Text(printable(incident.title), style=_STYLES.get(incident.severity, ""))
+    if incident.why:
+        text.append(f"\n  {printable(incident.why)}", style="dim")
+    if incident.mute is not None:
+        text.append(f"\n  muted: {mute_text(incident.mute)}", style="dim")
+    return text
+
+
+def _state(incident: IncidentView) -> str:
+    if incident.closed_at is not None:
+        return f"over {age(incident.closed_at)}"
+    return "behind" if incident.behind else "muted" if incident.mute else "open"
+
+
+_INCIDENTS = (
+    Column[IncidentView]("id", lambda one: str(one.incident_id), right=True),
+    Column[IncidentView]("incident", _title, loose=True, min_width=30),
+    Column[IncidentView]("count", lambda one: amount(one.count), right=True),
+    Column[IncidentView]("since", lambda one: age(one.opened_at)),
+    Column[IncidentView]("state", _state),
+    Column[IncidentView]("told", lambda one: age(one.told_at) or "not yet", from_width=90),
+    Column[IncidentView]("on", lambda one: printable(", ".join(one.channels)), from_width=100, loose=True),
+    Column[IncidentView]("run", lambda one: printable(one.run_id or ""), from_width=120),
+)
+
+
+def _message_state(message: AlertMessageView) -> Text:
+    text, style = _STATES.get(message.state, (message.state, ""))
+    shown = Text(printable(text), style=style)
+    if message.error:
+        shown.append(f"\n  {printable(message.error)}", style="dim")
+    return shown
+
+
+_MESSAGES = (
+    Column[AlertMessageView]("made", lambda one: moment(one.created_at)),
+    Column[AlertMessageView]("channel", lambda one: printable(one.channel)),
+    Column[AlertMessageView]("kind", lambda one: printable(one.kind)),
+    Column[AlertMessageView]("subject", lambda one: Text(printable(one.subject)), loose=True, min_width=20),
+    Column[AlertMessageView]("state", _message_state, loose=True),
+    Column[AlertMessageView]("tries", lambda one: amount(one.tries), right=True, from_width=90),
+)

@@ -1,0 +1,244 @@
+"""Lists with filters, counts and the newest runs of jobs: right on both databases, and from an index."""
+
+from __future__ import annotations
+
+import pytest
+from store_histories import T0, Ids, finish, logged, opened, queue, start
+from store_places import Place
+
+from nomaflow_kernel.history.port import RunCount, RunFilter, VisibleRuns
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.records import Fold, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.store.operations import run_lists, tallies
+from nomaflow_kernel.store.sql_store import SqlStore
+
+SECOND = 1_000_000
+
+
+def by(name: str, kind: TriggerKind = TriggerKind.API) -> RunTrigger:
+    return RunTrigger(kind=kind, by=name, at_us=T0)
+
+
+async def pages(store: SqlStore, *, limit: int = 50, **filter: object) -> list[list[str]]:
+    """Return the ids of all pages of a list."""
+    found, before = [], ""
+    while True:
+        page = await store.list_runs(RunFilter(**filter), before=before, limit=limit)  # type: ignore[arg-type] # passed on
+        found.append([run.run_id for run in page.runs])
+        before = page.next_before
+        if not before:
+            return found
+
+
+async def listed(store: SqlStore, **filter: object) -> list[str]:
+    return [run_id for page in await pages(store, **filter) for run_id in page]
+
+
+async def test_each_filter_of_a_list_keeps_what_it_names(store: SqlStore) -> None:
+    """Trigger, person, reason, time, level, tag, exclusion, prefix, replay, parent and ids; together they narrow."""
+    ids = Ids()
+    a, b, c, d, e = (ids.new() for _ in range(5))
+    await store.apply(
+        [
+            queue(a, job_id="x", trigger=by("alice"), queued_at_us=T0),
+            queue(b, job_id="x", trigger=by("alice (for bob)", TriggerKind.CLI), queued_at_us=T0 + SECOND),
+            queue(c, job_id="y", trigger=by("alicent"), queued_at_us=T0 + 2 * SECOND, host="h"),
+            queue(d, job_id="y", trigger=by("alice", TriggerKind.REPLAY), replay_of=a, queued_at_us=T0 + 3 * SECOND),
+            queue(e, job_id="z", trigger=by("* * * * *", TriggerKind.CRON), queued_at_us=T0 + 4 * SECOND),
+            start(a, job_id="x"),
+            opened(a, child_run_id=c),
+            logged(a, 1, 2, levels=0b1100),
+            logged(a, 3, 1, levels=0b10000),
+            logged(c, 1, 1, levels=0b100),
+            finish(b, RunState.FAILED, reason=Reason("step_failed", "no")),
+            finish(e, RunState.FAILED, reason=Reason("timed_out", "late")),
+        ],
+        at_us=T0,
+    )
+    (detail,) = await store.run_details([a])
+    assert detail.run.log_levels == 0b11100
+    assert await listed(store, trigger_kinds=(TriggerKind.CLI, TriggerKind.CRON)) == [e, b]
+    assert await listed(store, triggered_by="alice") == [d, b, a]
+    assert await listed(store, triggered_by="al%") == []
+    assert await listed(store, reason_codes=("step_failed", "else")) == [b]
+    assert await listed(store, reason_codes=("timed_out",), states=(RunState.FAILED, RunState.MISSED)) == [e]
+    assert await listed(store, since_us=T0 + SECOND, until_us=T0 + 4 * SECOND) == [d, c, b]
+    assert await listed(store, log_levels=0b10000) == [a]
+    assert await listed(store, log_levels=0b101) == [c, a]
+    assert await listed(store, job_ids=("x", "z", "absent")) == [e, b, a]
+    assert await listed(store, job_ids=("x", "z"), states=(RunState.FAILED,), job_id="x") == [b]
+    assert await listed(store, job_ids=()) == []
+    assert await listed(store, exclude_job_ids=("x", "z")) == [d, c]
+    assert await listed(store, run_id_prefix=b) == [b]
+    assert await listed(store, run_id_prefix=a[:10]) == [e, d, c, b, a]
+    assert await listed(store, replay_of=a) == [d]
+    assert await listed(store, replay_of=b) == []
+    assert await listed(store, parent_run_id=a) == [c]
+    assert await listed(store, run_ids=(e, a, "run_absent")) == [e, a]
+    assert await listed(store, run_ids=(e, a, d), replay_of=a, states=(RunState.QUEUED,)) == [d]
+    assert await listed(store, oldest_first=True, job_id="y") == [c, d]
+    assert await pages(store, oldest_first=True, limit=2) == [[a, b], [c, d], [e]]
+    assert await pages(store, limit=2, run_ids=(a, b, e)) == [[e, b], [a]]
+
+
+async def test_filters_never_show_what_the_caller_may_not_read(store: SqlStore) -> None:
+    """A caller of one job or host gets no other run, by whichever filter."""
+    ids = Ids()
+    a, b, c = (ids.new() for _ in range(3))
+    await store.apply(
+        [
+            queue(a, job_id="mine", trigger=by("alice")),
+            queue(b, job_id="theirs", trigger=by("alice"), host="h", replay_of=a),
+            queue(c, job_id="theirs", trigger=by("alice"), host="g"),
+            opened(a, child_run_id=b),
+        ],
+        at_us=T0,
+    )
+    for visible, seen in (
+        (VisibleRuns(job_ids=("mine",)), [a]),
+        (VisibleRuns(prefixes=("mi",)), [a]),
+        (VisibleRuns(hosts=("h",)), [b]),
+        (VisibleRuns(jobs_of_hosts=(("theirs", "g"),)), [c]),
+        (VisibleRuns(), []),
+    ):
+        assert await listed(store, visible=visible, triggered_by="alice") == seen
+        assert await listed(store, visible=visible, run_ids=(a, b, c)) == seen
+        assert await listed(store, visible=visible, job_ids=("mine", "theirs")) == seen
+        assert await listed(store, visible=visible, states=(RunState.QUEUED,)) == seen
+        assert await listed(store, visible=visible, replay_of=a) == [each for each in seen if each == b]
+        assert await listed(store, visible=visible, parent_run_id=a) == [each for each in seen if each == b]
+        assert await listed(store, visible=visible, job_id="theirs") == [each for each in seen if each != a]
+
+
+@pytest.mark.parametrize("oldest_first", [False, True])
+async def test_a_filter_without_an_index_stops_and_says_how_far_it_looked(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, *, oldest_first: bool
+) -> None:
+    """Pages are short, and together whole: no run is missed or told twice, wherever a page has stopped."""
+    monkeypatch.setattr(run_lists, "_LOOKED_AT", 10)
+    monkeypatch.setattr(run_lists, "_LEAST_OF_A_WALK", 3)
+    ids = Ids()
+    runs = [ids.new() for _ in range(60)]
+    await store.apply(
+        [
+            queue(r, job_id=f"j{i % 3}", trigger=by("rare" if i % 25 == 0 else "often"), queued_at_us=T0)
+            for i, r in enumerate(runs)
+        ],
+        at_us=T0,
+    )
+    rare = [runs[50], runs[25], runs[0]]
+    if oldest_first:
+        rare.reverse()
+    for more in ({}, {"job_ids": ("j0", "j1", "j2")}, {"states": (RunState.QUEUED,)}):
+        found = await pages(store, triggered_by="rare", oldest_first=oldest_first, **more)
+        assert [run_id for page in found for run_id in page] == rare, more
+        assert len(found) > 3, more
+    page = await store.list_runs(RunFilter(triggered_by="nobody", oldest_first=oldest_first), before="", limit=5)
+    assert (list(page.runs), page.scanned_to) == ([], runs[10] if oldest_first else runs[49])
+    page = await store.list_runs(RunFilter(triggered_by="often", oldest_first=oldest_first), before="", limit=5)
+    assert (len(page.runs), page.scanned_to) == (5, "")
+
+
+async def test_runs_are_counted_by_what_is_asked_for(store: SqlStore) -> None:
+    """Runs, the fires that they stand for, and their rows; only of the range, the job and the host."""
+    ids = Ids()
+    a, b, c, d = (ids.new() for _ in range(4))
+    await store.apply(
+        [
+            queue(a, job_id="x", trigger=by("alice"), queued_at_us=T0),
+            queue(b, job_id="x", trigger=by("@daily", TriggerKind.CRON), queued_at_us=T0 + SECOND),
+            queue(c, job_id="y", host="h", queued_at_us=T0 + 2 * SECOND),
+            queue(
+                d,
+                job_id="y",
+                state=RunState.MISSED,
+                fold=Fold(first_us=T0, last_us=T0, count=3),
+                queued_at_us=T0 + 3 * SECOND,
+                trigger=by("@daily", TriggerKind.CRON),
+            ),
+            finish(a, rows_affected=7),
+            finish(b, rows_affected=5),
+        ],
+        at_us=T0,
+    )
+
+    async def counted(**asked: object) -> set[RunCount]:
+        range_us = {"since_us": T0, "until_us": T0 + 10 * SECOND}
+        return set(await store.count_runs(**{**range_us, **asked}))  # type: ignore[arg-type] # passed on
+
+    done, waits, missed = RunState.SUCCEEDED, RunState.QUEUED, RunState.MISSED
+    assert await counted() == {
+        RunCount(state=done, runs=2, fires=2, rows_affected=12),
+        RunCount(state=waits, runs=1, fires=1, rows_affected=0),
+        RunCount(state=missed, runs=1, fires=3, rows_affected=0),
+    }
+    assert await counted(by=["trigger_kind"], job_id="x") == {
+        RunCount(state=done, runs=1, fires=1, rows_affected=7, trigger_kind="api"),
+        RunCount(state=done, runs=1, fires=1, rows_affected=5, trigger_kind="cron"),
+    }
+    assert await counted(by=["job_id", "host"], host="h") == {
+        RunCount(state=waits, runs=1, fires=1, rows_affected=0, job_id="y", host="h")
+    }
+    assert await counted(since_us=T0 + 1, until_us=T0 + SECOND) == set()
+    assert await counted(since_us=T0 + 1, until_us=T0 + SECOND + 1) == {
+        RunCount(state=done, runs=1, fires=1, rows_affected=5)
+    }
+
+
+async def test_the_newest_runs_of_many_jobs_come_at_once(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newest first, at most so many of each; those of a preset among a bounded number."""
+    ids = Ids()
+    runs = [ids.new() for _ in range(12)]
+    await store.apply(
+        [
+            queue(
+                r,
+                job_id="a" if i % 2 else "b",
+                request=RunRequest(preset="eu") if i % 3 == 0 else RunRequest(params={"preset": "eu"}),
+                queued_at_us=T0 + i,
+            )
+            for i, r in enumerate(runs)
+        ],
+        at_us=T0,
+    )
+    await store.apply([start(runs[11], job_id="a"), finish(runs[11], job_id="a", rows_affected=4)], at_us=T0)
+
+    async def recent(*job_ids: str, last: int = 2, preset: str = "") -> dict[str, list[int]]:
+        found = await store.recent_runs(job_ids, last=last, preset=preset)
+        return {job_id: [runs.index(run.run_id) for run in of_job] for job_id, of_job in found.items()}
+
+    assert await recent("a", "b", "none' OR '1'='1") == {"a": [11, 9], "b": [10, 8]}
+    assert await recent("b", last=100) == {"b": [10, 8, 6, 4, 2, 0]}
+    assert await recent("a", "b", preset="eu") == {"a": [9, 3], "b": [6, 0]}
+    monkeypatch.setattr(tallies, "_LOOKED_AT", 2)
+    assert await recent("a", "b", preset="eu", last=1) == {"a": [9], "b": []} or await recent("a", preset="eu") == {
+        "a": [9]
+    }
+    assert await recent() == {}
+    newest = (await store.recent_runs(["a"], last=1))["a"][0]
+    assert (newest.state, newest.started_at_us, newest.finished_at_us) == (RunState.SUCCEEDED, T0 + 1, T0 + 9)
+    assert (newest.queued_at_us, newest.rows_affected) == (T0 + 11, 4)
+
+
+async def test_figures_are_read_from_an_index(store: SqlStore, place: Place) -> None:
+    """SQLite walks an index, or a range of ids, for each figure: never the whole table."""
+    if place.kind != "sqlite":
+        return
+    for query, used in (
+        (
+            "SELECT run_id FROM runs WHERE replay_of = 'r' AND runs.replay_of <> '' ORDER BY run_id DESC",
+            "runs_by_replayed",
+        ),
+        (
+            "SELECT state || '', count(*) FROM runs WHERE run_id >= 'a' AND run_id < 'b' GROUP BY state || ''",
+            "PRIMARY KEY",
+        ),
+        (
+            "SELECT seq FROM events WHERE seq < 9 AND events.\"by\" <> '' ORDER BY seq DESC LIMIT 1 OFFSET 99",
+            "events_of_people",
+        ),
+    ):
+        plan = " ".join(str(row[3]) for row in await place.sql(f"EXPLAIN QUERY PLAN {query}"))
+        assert used in plan, plan
+        assert "SCAN runs" not in plan

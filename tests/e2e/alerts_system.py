@@ -1,0 +1,96 @@
+"""A kernel, a host and the alerts of one project, with receivers of our own. Clocks are short."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from project_system import ProjectSystem
+
+from real_system import Running, eventually, launch, nothing_left
+from receivers import WebReceiver
+
+__all__ = ["SECRET", "AlertsSystem", "open_alerts"]
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+SETTINGS = """
+[host]
+name = "team"
+
+[alerts]
+group_wait_seconds = {group_wait}
+group_seconds = {group}
+retry_seconds = 0.2
+channel_seconds = 2
+kernel_silent_seconds = 2
+heartbeat_seconds = 0.5
+{more}
+channels.hook = {{ type = "webhook", url = "{url}/hook", secret = "{secret}" }}
+{tables}
+"""
+
+
+@dataclass(kw_only=True)
+class AlertsSystem(ProjectSystem):
+    """The processes of one project, and what its channel received."""
+
+    web: WebReceiver = field(default_factory=WebReceiver)
+
+    def settings(self, more: str = "", *, tables: str = "", group_wait: float = 0.3, group: float = 0.3) -> None:
+        """Write nomaflow.toml.
+
+        :param more: further keys of ``[alerts]``
+        :param tables: further tables
+        """
+        text = SETTINGS.format(
+            more=more, tables=tables, url=self.web.url, secret=SECRET, group_wait=group_wait, group=group
+        )
+        (self.project / "nomaflow.toml").write_text(text)
+
+    def start_alerts(self) -> Running:
+        """Start the alerts and wait until they have read what there is."""
+        part = self.launch_alerts()
+        eventually(lambda: part.ended or self._caught_up())
+        assert not part.ended, part.log
+        return part
+
+    def launch_alerts(self) -> Running:
+        """Start the alerts, and wait for nothing."""
+        self.parts["alerts"] = launch("nomaflow_alerts", self.project, log_file=self.root / "alerts.log")
+        return self.parts["alerts"]
+
+    def _caught_up(self) -> bool:
+        return "alerts are served" in self.log("alerts") and (
+            self.log("alerts").count("the history is read") == self.log("alerts").count("reading the history")
+        )
+
+    def messages(self, channel: str = "") -> list[dict[str, Any]]:
+        """Return the outgoing messages, oldest first."""
+        options = ["--channel", channel] if channel else []
+        return self.ask("alerts", "messages", *options)["messages"][::-1]
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """Return the open incidents."""
+        return self.ask("alerts", "open")["incidents"]
+
+    def received(self, count: int) -> list[Any]:
+        """Wait until so many messages were taken, and return their bodies."""
+        eventually(lambda: len(self.web.taken()) >= count)
+        return [json.loads(post.body) for post in self.web.taken()]
+
+
+@contextmanager
+def open_alerts(folder: Path) -> Iterator[AlertsSystem]:
+    """Yield a system without processes; stop what the test has started, and leave nothing behind."""
+    with WebReceiver() as web:
+        system = AlertsSystem(project=folder, web=web)
+        try:
+            yield system
+        finally:
+            system.close()
+        eventually(lambda: nothing_left(folder))
