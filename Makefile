@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick storm torture fuzz mutants
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick screenshots storm torture fuzz mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,6 +68,9 @@ bench: $(STAMP) ## Take every measure (25 minutes, on an idle machine) and write
 
 bench-quick: $(STAMP) ## Compare ratios with the recorded floors (30 seconds)
 	@$(BIN)/python -m bench quick
+
+screenshots: $(STAMP) ## Take the pictures of docs/screenshots again; needs chromium (two minutes)
+	@$(BIN)/python tests/console/browser/showcase/pictures.py
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 
+from nomaflow_console.access.links import make_code
+from nomaflow_console.access.secret import ConsoleSecret
 from real_system import PATIENCE, Running, System, eventually, launch
 
 __all__ = ["DEMO", "ConsoleSystem", "running_console"]
@@ -60,6 +62,10 @@ class ConsoleSystem:
         command = [sys.executable, "-P", "-m", "nomaflow_console", "--project", str(self.project), "link"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout.strip()
 
+    def code(self, by: str = "ann") -> str:
+        """Return the code of a new login link, made here, which takes no process."""
+        return make_code(ConsoleSecret.of(self.project / ".nomaflow"), by)
+
     def visitor(self) -> httpx.Client:
         """Return a client without a session, which sends what a browser sends with a form of ours."""
         return httpx.Client(
@@ -72,7 +78,7 @@ class ConsoleSystem:
     def logged_in(self) -> Iterator[httpx.Client]:
         """A client with a session."""
         with self.visitor() as client:
-            answer = client.post("/login", data={"code": self.link().partition("#")[2]})
+            answer = client.post("/login", data={"code": self.code()})
             assert answer.status_code == 303, answer.text
             yield client
 

@@ -134,9 +134,10 @@ def test_a_certificate_is_renewed_under_load(system: FaultSystem) -> None:
         assert system.end(work.run_id).state == "SUCCEEDED"
         work.is_whole()
     assert host.log.count("attached to the kernel") == 2  # once in each of its lives
-    assert revoke(system, str(before)) == [before]  # the one before is of no use to anybody any more
-    system.until_state("team", "ATTACHED")
     system.work("ticks").under_way().succeeds_whole()
+    # Whoever had the key of the one before may have renewed it: it is withdrawn with all that follow.
+    assert set(revoke(system, str(before))) == {before, facts(system)["serial"]}
+    eventually(lambda: system.state_of("team") != "ATTACHED", seconds=8)
 
 
 def test_a_revoked_host_is_gone_within_five_seconds(system: FaultSystem) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import httpx
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -24,12 +25,14 @@ from packaging.utils import canonicalize_name
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # pip resolves and unpacks
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = {"bare": "", "kernel": "kernel", "host": "host"}
+EXTRAS = {"bare": "", "kernel": "kernel", "host": "host", "console": "console"}
 PATIENCE = 60.0
 PACKAGES = {
     "nomaflow": "sdk",
+    "nomaflow_alerts": "plugins/alerts",
     "nomaflow_api": "protos",
     "nomaflow_cli": "sdk",
+    "nomaflow_console": "plugins/console",
     "nomaflow_host": "plugin_host",
     "nomaflow_kernel": "kernel",
     "nomaflow_project": "sdk",
@@ -193,7 +196,8 @@ def test_bare_gives_an_author_the_sdk_and_the_client(installations: Mapping[str,
         assert "pip install 'nomaflow[kernel]'" in refused
         assert "Traceback" not in refused
     assert "pip install 'nomaflow[host]'" in bare.nomaflow("host", project, code=2).stderr
-    for part in ("kernel", "host"):
+    assert "pip install 'nomaflow[console]'" in bare.nomaflow("console", project, code=2).stderr
+    for part in ("kernel", "host", "console"):
         refused = bare.run("-m", f"nomaflow_{part}", "--project", project, code=78).stderr
         assert refused.endswith(f"pip install 'nomaflow[{part}]'\n")
         assert refused.count("\n") == 1
@@ -214,6 +218,29 @@ def test_each_part_runs_in_its_own_environment(installations: Mapping[str, Insta
             run = json.loads(bare.nomaflow("run", "cleanup", "--wait", "-o", "json", "--project", str(project)).stdout)
             assert run["state"] == "SUCCEEDED"
             assert run["rows_affected"] > 0
+
+
+def test_a_page_opens_from_the_installed_wheel(installations: Mapping[str, Installation], tmp_path: Path) -> None:
+    """A console from [console] logs a browser in with a link, and its page and every file of that page are there."""
+    bare, console, project = installations["bare"], installations["console"], tmp_path / "team"
+    bare.nomaflow("init", str(project))
+    of_project = ("--project", str(project))
+    with (
+        installations["kernel"].running("-m", "nomaflow_kernel", *of_project),
+        console.running("-m", "nomaflow_console", *of_project, "--listen", "127.0.0.1:0"),
+    ):
+        until((project / ".nomaflow" / "address").exists)
+        until((project / ".nomaflow" / "console").exists)
+        link = console.nomaflow("console", "link", str(project)).stdout.strip()
+        address, _, code = link.partition("/login#")
+        base = f"http://127.0.0.1:{address.rpartition(':')[2]}"
+        with httpx.Client(base_url=base, headers={"origin": base, "accept": "text/html"}) as browser:
+            page = browser.post("/login", data={"code": code}, follow_redirects=True)
+            assert page.status_code == 200, page.text
+            files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+            assert len(files) >= 4
+            for file in files:
+                assert browser.get(file).status_code == 200, file
 
 
 def until(true: object) -> None:

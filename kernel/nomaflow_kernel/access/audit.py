@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nomaflow_kernel.access.audit_texts import target_of
 from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
+from nomaflow_kernel.access.folded_rows import FoldedRows
 from nomaflow_kernel.access.policy import RULES, Rule
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.access.refusals import Refusals
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import Store
@@ -31,20 +32,23 @@ class AuditLog:
     """Writes the audit.
 
     :param store: None for a kernel that does not lead, or keeps no audit: refusals are in its log only
-    :param fold_seconds: how long like refusals are counted before their number is written
+    :param fold_seconds: how long like rows are counted before their number is written
     """
 
     def __init__(self, *, store: Store | None, clock: Clock, fold_seconds: float = 60.0) -> None:
         self._store = store
         self._clock = clock
         self._writing: set[asyncio.Future[None]] = set()
-        self._refusals = Refusals(self._write, seconds=fold_seconds)
+        self._refused_total: Counter[str] = Counter()
+        self._warned: set[str] = set()
+        self._refusals = FoldedRows(self._write, on_first=self._warn, on_more=self._tell_more, seconds=fold_seconds)
+        self._sessions = FoldedRows(self._write, seconds=fold_seconds)
         self._anchoring: asyncio.Task[None] | None = None
 
     @property
     def refused_total(self) -> Mapping[str, int]:
         """Outcome → the number of refused calls since the start."""
-        return self._refusals.total
+        return self._refused_total
 
     async def start(self) -> None:
         """Tell the newest hash in the log, now and once a day."""
@@ -57,6 +61,7 @@ class AuditLog:
             self._anchoring.cancel()
             await asyncio.wait((self._anchoring,))
         self._refusals.flush()
+        self._sessions.flush()
         if self._writing:
             await asyncio.wait(self._writing)
 
@@ -112,16 +117,31 @@ class AuditLog:
                 self._refuse("TriggerRuns", target_of(asked), item.error.reason, caller)
 
     def _refuse(self, action: str, target: str, reason: str, caller: Caller, *, correlation: str = "") -> None:
+        self._refused_total[reason] += 1
         self._refusals.add(
             audit_row(self._clock, caller, action=action, target=target, outcome=reason, correlation=correlation)
         )
 
+    def _warn(self, record: AuditRecord) -> None:
+        if record.outcome == "UNAUTHENTICATED" and record.address not in self._warned:
+            self._warned.add(record.address)
+            _LOG.warning("a call from %s has no valid credential: %s", record.address, record.action)
+
+    def _tell_more(self, count: int) -> None:
+        self._warned.clear()
+        if count:
+            _LOG.warning("%d more calls like those were refused since", count)
+
     # Changes that are no calls.
+
+    def of_session(self, action: str, caller: Caller, *, target: str, outcome: str = "ok", note: str = "") -> None:
+        """Write that something happened to a host's session; like ones within a minute are counted."""
+        self._sessions.add(audit_row(self._clock, caller, action=action, target=target, outcome=outcome, note=note))
 
     def happened(
         self, action: str, caller: Caller, *, target: str, outcome: str = "ok", note: str = "", correlation: str = ""
     ) -> None:
-        """Write that something happened that is not a call by itself, such as the begin of a host's session."""
+        """Write that something happened that is not a call, such as the kernel's start."""
         row = audit_row(
             self._clock, caller, action=action, target=target, outcome=outcome, note=note, correlation=correlation
         )

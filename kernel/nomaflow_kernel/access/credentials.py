@@ -25,6 +25,7 @@ from nomaflow_kernel.access.tokens import (
     new_token_id,
     secret_in,
 )
+from nomaflow_kernel.access.withdrawing import credentials_meant, ended_at_us
 from nomaflow_kernel.access.withdrawn import WithdrawalUntold, WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
@@ -37,6 +38,8 @@ _LOG = logging.getLogger(__name__)
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
 _LONGEST_OVERLAP = 30 * 86_400
+_KEPT_ENDED = 90 * 86_400 * _SECOND
+"""How long what has ended is still listed, in microseconds."""
 
 
 @dataclass(slots=True)
@@ -175,16 +178,20 @@ class Credentials:
 
     # --- changes --------------------------------------------------------------------------------------------------
 
-    async def create(self, order: TokenOrder, *, created_by: str) -> tuple[TokenRecord, str]:
+    async def create(self, order: TokenOrder, *, created_by: str, joined_with: str = "") -> tuple[TokenRecord, str]:
         """Make a token; return it and its secret, of which only the hash is kept.
 
+        :param joined_with: the join string that it is made for; empty for none
         :raises BadRequest: if the order breaks a rule, or a principal of another kind has the name
+        :raises NotAuthenticated: if that string was withdrawn meanwhile
         """
         order.check()
         self.grants_of(order.roles, order.grants)
         async with self._changing:
+            if joined_with and self._tokens[joined_with].record.revoked_at_us is not None:
+                raise NotAuthenticated
             self._check_kind(order)
-            return await self._made(order, created_by=created_by)
+            return await self._made(order, created_by=created_by, joined_with=joined_with)
 
     def join_of(self, secret: str) -> TokenRecord:
         """Return the token of a join string's secret, which has a use left; this is none.
@@ -213,7 +220,7 @@ class Credentials:
     async def exchange(self, join: TokenRecord) -> tuple[TokenRecord, str]:
         """Make the token of a user or service that has used a join string; return it and its secret."""
         order = TokenOrder(kind=join.kind, name=join.name, roles=_lines(join.roles), grants=_lines(join.grants))
-        return await self.create(order, created_by=join.created_by)
+        return await self.create(order, created_by=join.created_by, joined_with=join.token_id)
 
     async def rotate(self, target: str, *, overlap_seconds: int, created_by: str) -> tuple[TokenRecord, str]:
         """Make a new token in place of another, for as long as that one was given for; return it and its secret.
@@ -264,31 +271,26 @@ class Credentials:
             revoked = before.revoked_at_us if before is not None else join.record.revoked_at_us if join else None
             if revoked is not None:
                 raise NotAuthenticated
-            kept = replace(record, serial=record.serial.lower())
+            kept = replace(record, serial=record.serial.lower(), line=record.serial.lower())
+            if before is not None:
+                kept = replace(kept, token_id=before.token_id, line=before.line)
             await self._store.keep_certificates((kept,))
             self._certificates[kept.serial] = kept
 
     async def revoke(self, target: str) -> tuple[list[str], list[str]]:
-        """Withdraw credentials; return the ids of tokens and the serials that were not withdrawn before.
+        """Withdraw credentials and what was got with them; return the ids and serials that were not withdrawn before.
 
-        :param target: a token's id, a certificate's serial, the name of a user or service, or ``host:NAME``
+        :param target: what to withdraw, as in :func:`credentials_meant`
         :raises UnknownCredential: if nothing has the name
         :raises WithdrawalUntold: if they are withdrawn, but a restored backup would know them as good
         """
         async with self._changing:
-            tokens = [each for each in self.tokens() if target in (each.token_id, _principal_name(each))]
-            # Serials are kept as numbers; other programs print whole bytes, often in upper case.
-            serials = {target.lower().lstrip("0")} & self._certificates.keys()
-            serials |= {each.serial for each in self._certificates.values() if f"host:{each.host}" == target}
-            if not tokens and not serials:
+            named, lines = credentials_meant(target, self.tokens(), self.certificates())
+            if not named and not lines:
                 raise UnknownCredential(target)
             now = self._clock.now_us()
-            tokens = [replace(each, revoked_at_us=now) for each in tokens if each.revoked_at_us is None]
-            certificates = [
-                replace(each, revoked_at_us=now)
-                for each in self._certificates.values()
-                if each.serial in serials and each.revoked_at_us is None
-            ]
+            tokens = [replace(each, revoked_at_us=now) for each in named if each.revoked_at_us is None]
+            certificates = [replace(each, revoked_at_us=now) for each in lines if each.revoked_at_us is None]
             token_ids, serials_now = [each.token_id for each in tokens], [each.serial for each in certificates]
             self._hold_withdrawn(tokens, certificates)
             try:
@@ -296,6 +298,24 @@ class Credentials:
             finally:
                 await self._store_withdrawn(tokens, certificates)
         return token_ids, serials_now
+
+    async def prune(self) -> int:
+        """Forget tokens and certificates that ended long ago, and return their number. The audit still names them.
+
+        :raises StoreError: if they cannot be deleted; they are still known then
+        """
+        before = self._clock.now_us() - _KEPT_ENDED
+        async with self._changing:
+            tokens = [each for each in self.tokens() if ended_at_us(each) < before]
+            serials = [each.serial for each in self.certificates() if ended_at_us(each) < before]
+            if tokens or serials:
+                await self._store.remove_credentials([each.token_id for each in tokens], serials)
+            for token in tokens:
+                del self._tokens[token.token_id], self._by_hash[token.secret_hash]
+                self._used.discard(token.token_id)
+            for serial in serials:
+                del self._certificates[serial]
+        return len(tokens) + len(serials)
 
     def _hold_withdrawn(self, tokens: Sequence[TokenRecord], certificates: Sequence[CertificateRecord]) -> None:
         for token in tokens:
@@ -315,7 +335,7 @@ class Credentials:
             raise WithdrawalUntold(error) from None
 
     async def _made(
-        self, order: TokenOrder, *, created_by: str, along: Sequence[TokenRecord] = ()
+        self, order: TokenOrder, *, created_by: str, joined_with: str = "", along: Sequence[TokenRecord] = ()
     ) -> tuple[TokenRecord, str]:
         """Store a new token, and changes of others in the same commit."""
         secret, now = new_secret(joins=order.joins), self._clock.now_us()
@@ -331,6 +351,7 @@ class Credentials:
             created_by=created_by,
             expires_at_us=now + order.seconds * _SECOND,
             uses_left=order.uses_left,
+            joined_with=joined_with,
         )
         await self._store.keep_tokens((record, *along))
         for each in (record, *along):
@@ -369,10 +390,6 @@ def _ended(record: TokenRecord, at_us: int) -> TokenRecord:
     if record.joins:
         return replace(record, uses_left=0)
     return replace(record, expires_at_us=min(record.expires_at_us, at_us))
-
-
-def _principal_name(record: TokenRecord) -> str:
-    return f"host:{record.name}" if record.kind == "host" else record.name
 
 
 def _lines(text: str) -> tuple[str, ...]:

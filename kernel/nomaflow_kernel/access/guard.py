@@ -70,7 +70,7 @@ class Guard:
         """
         rule = self.readmit(method, caller)
         if self._quotas is not None and caller.principal.kind is not PrincipalKind.OWNER:
-            self._quotas.call(caller.principal)
+            self._quotas.call(caller.principal, method.rpartition("/")[2])
         return rule
 
     def readmit(self, method: str, caller: Caller) -> Rule:

@@ -1,9 +1,9 @@
-"""Quotas: the most that one user or service may ask of the kernel. The owner is exempt, and so are hosts."""
+"""Quotas: the most that one user, service or host may ask of the kernel. The owner is exempt."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +16,15 @@ __all__ = ["Quotas"]
 
 _CALLS_SECONDS = 10.0
 _TRIGGERS_SECONDS = 60.0
+
+
+_HOST_CALLS: Mapping[str, tuple[float, float]] = {
+    "Attach": (10.0, 200.0),
+    "IntroduceManifest": (2.0, 120.0),
+    "RenewCertificate": (0.1, 100.0),
+    "Report": (1000.0, 10_000.0),
+}
+"""What all instances of one host may ask: calls a second, and the most at once. Ten times what a busy host does."""
 
 
 @dataclass(slots=True)
@@ -56,7 +65,7 @@ class _Account:
 
 @dataclass(slots=True)
 class Quotas:
-    """Counts what each user and service asks for. In memory: a restart forgives.
+    """Counts what each user, service and host asks for. In memory: a restart forgives.
 
     :param limits: ``[access.quotas]`` of nomaflow.toml
     """
@@ -65,15 +74,36 @@ class Quotas:
     clock: Clock
     _accounts: dict[str, _Account] = field(default_factory=dict)
     _streams: Counter[str] = field(default_factory=Counter)
+    _hosts: dict[tuple[str, str], _Bucket] = field(default_factory=dict)
 
-    def call(self, principal: Principal) -> None:
+    def call(self, principal: Principal, method: str = "") -> None:
         """Count a call.
 
+        :param method: the rpc's name, which counts for hosts
         :raises QuotaExceeded: if it is one too many
         """
+        if principal.kind is PrincipalKind.HOST:
+            self._call_of_host(principal, method)
+            return
         account = self._account(principal)
         if account is not None:
             self._take(account.calls, 1, principal, "calls", "calls_per_second")
+
+    def _call_of_host(self, principal: Principal, method: str) -> None:
+        limit = _HOST_CALLS.get(method)
+        if limit is None:
+            return
+        rate, size = limit
+        bucket = self._hosts.get((principal.name, method))
+        if bucket is None:
+            bucket = _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
+            self._hosts[principal.name, method] = bucket
+        wait = bucket.take(1, self.clock.monotonic())
+        if wait:
+            raise QuotaExceeded(
+                f"{principal} calls {method} more often than {rate:g} times a second; try again in {wait:.1f} s",
+                retry_seconds=wait,
+            )
 
     def request(self, principal: Principal, size: int, triggers: int) -> None:
         """Count what a call asks for.

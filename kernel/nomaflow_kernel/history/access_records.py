@@ -17,6 +17,7 @@ class TokenRecord:
     :param grants: ``VERB SCOPE``, one a line, without those of the roles
     :param secret_hash: SHA-256 of the secret, hexadecimal
     :param uses_left: how often a join string can still be used; None for other tokens
+    :param joined_with: the join string that it was got with; empty for one that an administrator was given
     """
 
     token_id: str
@@ -32,6 +33,7 @@ class TokenRecord:
     uses_left: int | None = None
     last_used_at_us: int | None = None
     revoked_at_us: int | None = None
+    joined_with: str = ""
 
 
 @value_class
@@ -40,7 +42,8 @@ class CertificateRecord:
 
     :param serial: hexadecimal
     :param issued_to: the peer's address
-    :param token_id: the join string that it was given for; empty for a renewal
+    :param token_id: the join string that it, or the first of its line, was given for
+    :param line: serial of the first certificate, which this one renews in so many steps
     """
 
     serial: str
@@ -50,6 +53,7 @@ class CertificateRecord:
     issued_to: str
     token_id: str
     revoked_at_us: int | None = None
+    line: str = ""
 
 
 @value_class

@@ -265,9 +265,13 @@ class RunCount:
 
 @value_class
 class RecentRun:
-    """One run in short."""
+    """One run in short.
+
+    :param host: the host that ran it
+    """
 
     run_id: str
+    host: str
     state: RunState
     queued_at_us: int
     started_at_us: int | None
@@ -487,6 +491,9 @@ class Store(Protocol):
 
     async def keep_certificates(self, certificates: Sequence[CertificateRecord]) -> None:
         """Keep certificates, each in place of the one with its serial."""
+
+    async def remove_credentials(self, token_ids: Sequence[str], serials: Sequence[str]) -> None:
+        """Delete tokens and certificates; unknown ones are ignored."""
 
     def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
         """Append rows to the audit, numbered and chained in the order given; submitted when this returns."""

@@ -112,7 +112,7 @@ class HostGateway:
     def _tell(self, action: str, hello: InstanceHello, caller: Caller) -> None:
         """Write the begin or the end of a session to the audit."""
         note = f"instance {hello.incarnation}, pid {hello.pid} on {hello.machine}"
-        self._audit.happened(action, caller, target=f"host:{hello.host}", note=note)
+        self._audit.of_session(action, caller, target=f"host:{hello.host}", note=note)
 
     async def _is_news(self, hello: InstanceHello, digest: str, loaded_at_us: int) -> bool:
         return not await self._manifests.knows_manifest(
@@ -250,7 +250,7 @@ class HostGateway:
         self._engine.look_again(hello.host)
         claimed = self._manifests.foreign_ids(hello.host) if current else ()
         if claimed:
-            self._audit.happened(
+            self._audit.of_session(
                 "ClaimJobs", caller, target=named("job:", claimed), outcome="JOB_DISABLED", note="of another host"
             )
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)

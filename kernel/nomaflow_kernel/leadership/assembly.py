@@ -93,15 +93,16 @@ class Kernel:
             last_event_seq=info.last_event_seq,
         )
         self._jobs_watch: asyncio.Task[None] | None = None
+        withdrawn = settings.state_dir / "withdrawn"
+        self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
         self._retention = RetentionSweeper(
             store=store,
             clock=clock,
             catalogue=self._catalogue,
             default=settings.retention,
             audit_days=settings.audit.keep_days,
+            also=self._credentials.prune,
         )
-        withdrawn = settings.state_dir / "withdrawn"
-        self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
         self._info = info
         self._servers = build_servers(self._served_parts(certificates), addresses=addresses, reached=self._reached)
 

@@ -169,9 +169,13 @@ class CatalogueCalls:
         return kernel.ListHostsResponse(hosts=page.entries, next_page_token=token)
 
     async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
-        """Have a host load its code again, and return each instance's result; the kernel's own file is read too."""
+        """Have a host load its code again, and return each instance's result.
+
+        The kernel's own file is read too, for a caller that may operate everything.
+        """
         by = person(request.by, caller)
-        load = await self.catalogue.reload_jobs_file(explicit=True)
+        operates = caller.principal.may_all(Verb.OPERATE)
+        load = await self.catalogue.reload_jobs_file(explicit=True) if operates else None
         own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
         if not request.host and self.catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)

@@ -330,6 +330,7 @@ tokens = Table(
     _maybe("uses_left"),
     _maybe("last_used_at_us"),
     _maybe("revoked_at_us"),
+    _text("joined_with"),
     PrimaryKeyConstraint("token_id"),
     sqlite_with_rowid=False,
 )
@@ -345,6 +346,7 @@ certificates = Table(
     _text("issued_to"),
     _text("token_id"),
     _maybe("revoked_at_us"),
+    _text("line"),
     PrimaryKeyConstraint("serial"),
     sqlite_with_rowid=False,
 )

@@ -119,6 +119,7 @@ class SqlStore:
     audit_tail = _reading(audit.audit_tail)
     keep_tokens = _writing(access.keep_tokens)
     keep_certificates = _writing(access.keep_certificates)
+    remove_credentials = _writing(access.remove_credentials)
     prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
     _remove_runs = _writing(prune.remove_runs)

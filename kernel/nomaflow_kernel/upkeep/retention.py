@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock, happens_within
@@ -29,6 +29,7 @@ class RetentionSweeper:
 
     :param default: the policy of jobs whose file sets none
     :param audit_days: age at which rows of the audit are deleted, whatever becomes of runs; None to keep all
+    :param also: deletes what else is too old and returns its number; called at each sweep
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class RetentionSweeper:
         catalogue: Catalogue,
         default: RetentionPolicy,
         audit_days: int | None = None,
+        also: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._catalogue = catalogue
         self._default = default
         self._audit_days = audit_days
+        self._also = also
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -64,6 +67,8 @@ class RetentionSweeper:
             try:
                 gone = await self.sweep()
                 await self.sweep_audit()
+                if self._also is not None:
+                    await self._also()
             except StoreError as error:
                 _LOG.warning("retention will try again: %s", error.message)
             else:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
-from nomaflow.client import ClientError, KernelClient
+from nomaflow.client import ClientError, KernelClient, KernelFailed
 from nomaflow.client.values import EventView, KernelView, PrunedView
 from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.folding import KINDS, Folding
@@ -114,7 +114,7 @@ class Intake:
             _LOG.info("reading the history from event %d; what is open then is told in one message", seq)
         self._store, self._store_id = kernel.store, kernel.store_id
         await self._ledger.run(lambda book: book.set_fact("store_id", kernel.store_id))
-        self._behind_until, self.caught_up, self._unsure = await self._newest(), False, False
+        self._behind_until, self.caught_up, self._unsure = await self._newest(kernel), False, False
         self._catalogue.note_change()
         if seq >= self._behind_until:
             await self._catch_up()
@@ -202,11 +202,14 @@ class Intake:
         kernel = await self._calls.get_kernel()
         if kernel.store_id != self._store_id:
             raise _OtherStore
-        self._behind_until, self._unsure = await self._newest(), False
+        self._behind_until, self._unsure = await self._newest(kernel), False
 
-    async def _newest(self) -> int:
+    async def _newest(self, kernel: KernelView) -> int:
         """Return the newest event of those that are read: once it is taken in, nothing is left of before."""
-        page = await self._calls.list_events(kinds=KINDS, page_size=1)
+        try:
+            page = await self._calls.list_events(kinds=KINDS, page_size=1)
+        except KernelFailed:  # an older kernel: a bookmark tells within 10 s
+            return kernel.last_event_seq
         return page.events[0].seq if page.events else 0
 
     async def _catch_up(self) -> None:

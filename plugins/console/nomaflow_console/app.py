@@ -58,6 +58,7 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     routes = [*ALL_ROUTES, Route("/live", live), Route("/static/{digest}/{path:path}", serve_asset)]
     app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: raised})
     app.add_middleware(Answering, kernels=kernels)
+    app.router.redirect_slashes = False
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())

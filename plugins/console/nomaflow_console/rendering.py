@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
-from nomaflow_console.views import durations, hosts, sentences, states, times
+from nomaflow_console.views import deeds, durations, hosts, schedule, sentences, states, times
 
 __all__ = ["NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
 
@@ -52,13 +52,16 @@ def _words() -> dict[str, Any]:
     """Return what templates call: ``when``, ``took``, ``state_badge``."""
     return {
         **times.words(),
+        **deeds.words(),
         **hosts.words(),
+        **schedule.words(),
         "amount": sentences.amount,
         "counted": sentences.counted,
         "rough": durations.rough,
         "state_badge": states.state_badge,
         "ticking": durations.ticking,
         "took": durations.took,
+        "who": sentences.who,
     }
 
 

@@ -68,6 +68,7 @@ class Token(google.protobuf.message.Message):
     USES_LEFT_FIELD_NUMBER: builtins.int
     REVOKED_AT_FIELD_NUMBER: builtins.int
     ROLES_FIELD_NUMBER: builtins.int
+    JOINED_WITH_FIELD_NUMBER: builtins.int
     token_id: builtins.str
     """token_id names it: "tok_" and 12 letters or digits."""
     kind: global___TokenKind.ValueType
@@ -80,6 +81,8 @@ class Token(google.protobuf.message.Message):
     """created_by is the principal that made it."""
     uses_left: builtins.int
     """uses_left is how often a join string can still be used. Absent for other tokens."""
+    joined_with: builtins.str
+    """joined_with is the join string that it was got with. Empty for one that an administrator was given."""
     @property
     def grants(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """grants are "VERB SCOPE" each, those of its roles included. Empty for a host."""
@@ -119,9 +122,10 @@ class Token(google.protobuf.message.Message):
         uses_left: builtins.int | None = ...,
         revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         roles: collections.abc.Iterable[builtins.str] | None = ...,
+        joined_with: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "revoked_at", b"revoked_at", "uses_left", b"uses_left"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "created_by", b"created_by", "expires_at", b"expires_at", "grants", b"grants", "joins", b"joins", "kind", b"kind", "last_used_at", b"last_used_at", "name", b"name", "revoked_at", b"revoked_at", "roles", b"roles", "token_id", b"token_id", "uses_left", b"uses_left"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "created_by", b"created_by", "expires_at", b"expires_at", "grants", b"grants", "joined_with", b"joined_with", "joins", b"joins", "kind", b"kind", "last_used_at", b"last_used_at", "name", b"name", "revoked_at", b"revoked_at", "roles", b"roles", "token_id", b"token_id", "uses_left", b"uses_left"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_uses_left", b"_uses_left"]) -> typing.Literal["uses_left"] | None: ...
 
 global___Token = Token
@@ -247,7 +251,9 @@ class RevokeTokensRequest(google.protobuf.message.Message):
 
     TARGET_FIELD_NUMBER: builtins.int
     target: builtins.str
-    """target is a token's id, a certificate's serial, the name of a user or service, or "host:NAME"."""
+    """target is a token's id, a certificate's serial, the name of a user or service, or "host:NAME". A join string takes
+    the tokens and certificates that were got with it, a serial every certificate that it renews or that renews it.
+    """
     def __init__(
         self,
         *,
@@ -267,11 +273,11 @@ class RevokeTokensResponse(google.protobuf.message.Message):
     SERIALS_FIELD_NUMBER: builtins.int
     @property
     def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """token_ids are the tokens."""
+        """token_ids are the tokens that were good until now, those included that were got with the target."""
 
     @property
     def serials(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """serials are the certificates."""
+        """serials are the certificates, likewise."""
 
     def __init__(
         self,
@@ -343,6 +349,7 @@ class Certificate(google.protobuf.message.Message):
     ISSUED_TO_FIELD_NUMBER: builtins.int
     TOKEN_ID_FIELD_NUMBER: builtins.int
     REVOKED_AT_FIELD_NUMBER: builtins.int
+    LINE_FIELD_NUMBER: builtins.int
     serial: builtins.str
     """serial is its number, in hexadecimal digits."""
     host: builtins.str
@@ -350,7 +357,9 @@ class Certificate(google.protobuf.message.Message):
     issued_to: builtins.str
     """issued_to is the address that asked for it."""
     token_id: builtins.str
-    """token_id is the join string that it was given for; empty for a renewal."""
+    """token_id is the join string that it, or the first of its line, was given for."""
+    line: builtins.str
+    """line is the serial of the first certificate that this one renews, in so many steps; its own for one that was joined."""
     @property
     def issued_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """issued_at is when it was made."""
@@ -373,9 +382,10 @@ class Certificate(google.protobuf.message.Message):
         issued_to: builtins.str = ...,
         token_id: builtins.str = ...,
         revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        line: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "revoked_at", b"revoked_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["expires_at", b"expires_at", "host", b"host", "issued_at", b"issued_at", "issued_to", b"issued_to", "revoked_at", b"revoked_at", "serial", b"serial", "token_id", b"token_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expires_at", b"expires_at", "host", b"host", "issued_at", b"issued_at", "issued_to", b"issued_to", "line", b"line", "revoked_at", b"revoked_at", "serial", b"serial", "token_id", b"token_id"]) -> None: ...
 
 global___Certificate = Certificate
 

@@ -101,7 +101,8 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RevokeTokens(self, request, context):
-        """RevokeTokens withdraws tokens and certificates at once; streams that use them end within 5 s.
+        """RevokeTokens withdraws tokens and certificates at once, and what was got with them; streams that use them end within
+        5 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

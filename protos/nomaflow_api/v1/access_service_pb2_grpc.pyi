@@ -39,7 +39,9 @@ class AccessServiceStub:
         nomaflow_api.v1.access_service_pb2.RevokeTokensRequest,
         nomaflow_api.v1.access_service_pb2.RevokeTokensResponse,
     ]
-    """RevokeTokens withdraws tokens and certificates at once; streams that use them end within 5 s."""
+    """RevokeTokens withdraws tokens and certificates at once, and what was got with them; streams that use them end within
+    5 s.
+    """
 
     RotateToken: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
@@ -96,7 +98,9 @@ class AccessServiceAsyncStub:
         nomaflow_api.v1.access_service_pb2.RevokeTokensRequest,
         nomaflow_api.v1.access_service_pb2.RevokeTokensResponse,
     ]
-    """RevokeTokens withdraws tokens and certificates at once; streams that use them end within 5 s."""
+    """RevokeTokens withdraws tokens and certificates at once, and what was got with them; streams that use them end within
+    5 s.
+    """
 
     RotateToken: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
@@ -159,7 +163,9 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.access_service_pb2.RevokeTokensRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.access_service_pb2.RevokeTokensResponse, collections.abc.Awaitable[nomaflow_api.v1.access_service_pb2.RevokeTokensResponse]]:
-        """RevokeTokens withdraws tokens and certificates at once; streams that use them end within 5 s."""
+        """RevokeTokens withdraws tokens and certificates at once, and what was got with them; streams that use them end within
+        5 s.
+        """
 
     @abc.abstractmethod
     def RotateToken(

@@ -79,6 +79,8 @@ class TokenCalls:
     async def revoke(self, target: str) -> values.WithdrawnView:
         """Withdraw credentials; streams that use them end within 5 s. Returns what was good until then.
 
+        A join string takes the tokens and certificates that were got with it, a serial every certificate of its line.
+
         :param target: a token's id, a certificate's serial, the name of a user or service, or ``host:NAME``
         """
         return decode(values.WithdrawnView, await self._ask("RevokeTokens", service.RevokeTokensRequest(target=target)))

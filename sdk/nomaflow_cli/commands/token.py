@@ -114,14 +114,9 @@ def revoke(
         str, typer.Argument(help="A token's id, a certificate's serial, the name of a user or service, or host:NAME.")
     ],
 ) -> None:
-    """Withdraw tokens and certificates at once. What they had opened ends within 5 s."""
+    """Withdraw tokens and certificates at once, and what was got with them. What they had opened ends within 5 s."""
     found = talk(invocation, lambda kernel: kernel.revoke(target))
-    ended = ", ".join((*found.token_ids, *found.serials))
-    answer(
-        invocation,
-        found.to_json(),
-        f"withdrew {printable(ended)}" if ended else f"{target!r} had been withdrawn before",
-    )
+    answer(invocation, found.to_json(), pages.withdrawn_text(target, found))
 
 
 def _tell(invocation: Invocation, issued: IssuedToken) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.jobs import job_page, jobs_page, no_such_jobs, schedule_page
     from nomaflow_cli.pages.log_lines import print_log
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
-    from nomaflow_cli.pages.tokens import issued_page, tokens_page
+    from nomaflow_cli.pages.tokens import issued_page, tokens_page, withdrawn_text
 
 __all__ = [
     "audit_line",
@@ -41,6 +41,7 @@ __all__ = [
     "tested_page",
     "tokens_page",
     "verdict_lines",
+    "withdrawn_text",
 ]
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
@@ -52,7 +53,7 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
     "jobs": ("job_page", "jobs_page", "no_such_jobs", "schedule_page"),
     "log_lines": ("print_log",),
     "runs": ("run_page", "runs_table", "started_line", "started_page", "summary"),
-    "tokens": ("issued_page", "tokens_page"),
+    "tokens": ("issued_page", "tokens_page", "withdrawn_text"),
 }
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from nomaflow.client.values import CertificateView, IssuedToken, TokenView
+from nomaflow.client.values import CertificateView, IssuedToken, TokenView, WithdrawnView
 from nomaflow_cli.pages.cells import Column, Rows, facts, when
 from nomaflow_cli.wording import age, count, printable
 
-__all__ = ["issued_page", "tokens_page"]
+__all__ = ["issued_page", "tokens_page", "withdrawn_text"]
 
 
 def tokens_page(tokens: Sequence[TokenView], certificates: Sequence[CertificateView]) -> RenderableType:
@@ -36,6 +36,23 @@ def issued_page(issued: IssuedToken) -> RenderableType:
         ("secret", "printed this once; the kernel keeps only a hash of it"),
         ("use", _use(token)),
     )
+
+
+def withdrawn_text(target: str, found: WithdrawnView) -> str:
+    """Return what a withdrawal has ended, and of that what was not named."""
+    ended = (*found.token_ids, *found.serials)
+    named = [one for one in ended if one in (target, target.lower().lstrip("0"))]
+    others = [one for one in ended if one not in named]
+    if not ended:
+        return f"{target!r} had been withdrawn before"
+    if not others:
+        return f"withdrew {printable(', '.join(named))}"
+    got = target.startswith("tok_") or bool(named)  # a token's id or a serial; else a principal, all of whose are named
+    if not got:
+        return f"withdrew {printable(', '.join(others))}"
+    what = "got with it" if target.startswith("tok_") else "of the same line of renewals"
+    first = f"{printable(named[0])}, and " if named else ""
+    return f"withdrew {first}{printable(', '.join(others))}, {what}"
 
 
 def _use(token: TokenView) -> str:

@@ -21,8 +21,9 @@ from pydantic.json_schema import SkipJsonSchema
 from nomaflow_api.bounds import STEPS_OF_JOB
 from nomaflow_project.jobs.alert_policy import AlertPolicy
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
-from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, LogLevel, Name, Zone, ZoneOrUtc, is_job_id
+from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, Name, Zone, ZoneOrUtc, is_job_id
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
+from nomaflow_project.reading.names import LogLevel
 
 __all__ = [
     "CALL_JOB_STEP",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -11,9 +11,7 @@ from pydantic_core import PydanticCustomError
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.reading.names import JOB_ID
 
-__all__ = ["Cron", "ExceptionNames", "JobId", "LogLevel", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
-
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+__all__ = ["Cron", "ExceptionNames", "JobId", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
 
 _NAME_LENGTH = 128
 

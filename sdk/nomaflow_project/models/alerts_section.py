@@ -9,8 +9,8 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from nomaflow_project.jobs.alert_policy import AlertPolicy, Severity, WebUrl, is_http
-from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.reading.keys import Entry, key, seconds
+from nomaflow_project.reading.names import LogLevel
 
 __all__ = ["AlertRule", "AlertsSection", "ChannelEntry"]
 

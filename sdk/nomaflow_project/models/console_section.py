@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.reading.keys import Entry, key
+from nomaflow_project.reading.names import LogLevel
 
 __all__ = ["ConsoleSection"]
 

@@ -11,12 +11,11 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
-from nomaflow_project.jobs.values import LogLevel
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
 from nomaflow_project.reading.keys import Entry, key, seconds
-from nomaflow_project.reading.names import HOST_NAME
+from nomaflow_project.reading.names import HOST_NAME, LogLevel
 
 __all__ = [
     "AccessSection",

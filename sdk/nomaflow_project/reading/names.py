@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
-__all__ = ["HOST_NAME", "JOB_ID"]
+__all__ = ["HOST_NAME", "JOB_ID", "LogLevel"]
 
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A host's name."""
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 """A job's id."""
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+"""A level of a log."""

@@ -26,6 +26,7 @@ def token(number: int) -> TokenRecord:
         created_by="alice (for bob)",
         expires_at_us=2**60,
         uses_left=3 if number == 2 else None,
+        joined_with="tok_0" if number == 1 else "",
     )
 
 
@@ -38,6 +39,7 @@ def certificate(number: int) -> CertificateRecord:
         expires_at_us=2**60,
         issued_to="ipv6:[::1]:1",
         token_id="tok_1",
+        line=f"{1:040x}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -11,6 +12,9 @@ from teams_kernel import PATIENCE, Team, TeamsKernel, job, reason_of, refusal, s
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import REASONS
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_kernel.access.grants import Grant
+from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
 from nomaflow_kernel.history.access_records import AuditFilter
 from nomaflow_kernel.history.states import RunState
 
@@ -187,6 +191,21 @@ async def test_the_kernels_own_file_may_name_any_host(teams: TeamsKernel) -> Non
     assert (shown.valid, shown.host, shown.owner) == (True, "teamb", "")
     await teams.run("central")
     assert (await b.letter()).literal_kwargs == ()
+
+
+async def test_the_kernels_own_file_is_read_again_only_for_who_operates_everything(teams: TeamsKernel) -> None:
+    """An operator of one host reloads that host. The kernel's own jobs are none of his business."""
+    teams.jobs_file = teams.directory / "jobs.toml"
+    teams.jobs_file.write_text("")
+    await teams.restart()
+    grants = tuple(map(Grant.parse, ("read *", "logs *", "operate host:teamb")))
+    ben = Principal(kind=PrincipalKind.USER, name="ben", grants=grants)
+    for principal, known in ((ben, False), (OWNER, True)):
+        teams.jobs_file.write_text('[[jobs]]\nid = "central"\n[[jobs.steps]]\ncallable = "m:f"\n')
+        calls: Any = KernelServiceStub(await teams.door(principal.name, principal))
+        with pytest.raises(grpc.aio.AioRpcError):  # no host is there, which comes after the file
+            await calls.ReloadHost(kernel.ReloadHostRequest(host="teamb"), timeout=10)
+        assert (teams.catalogue.job("central") is not None) is known
 
 
 async def test_a_job_id_of_another_team_disables_that_one_job(teams: TeamsKernel) -> None:

@@ -229,6 +229,47 @@ async def test_what_was_withdrawn_meanwhile_gives_no_certificate(kernel: Kernel)
         await credentials.keep_certificate(certificate(kernel, serial="2" * 40), renews=SERIAL)
 
 
+async def test_a_used_join_string_takes_the_token_that_was_got_with_it(kernel: Kernel) -> None:
+    """Whoever had the string may have the token. One that was handed out since, by a rotation, stays."""
+    credentials = kernel.credentials
+    order = TokenOrder(kind="user", name="alice", joins=True, roles=("viewer",), uses=2)
+    join, secret = await credentials.create(order, created_by="owner")
+    got, token = await credentials.exchange(await credentials.use_join(secret))
+    other, rotated = await credentials.exchange(await credentials.use_join(secret))
+    _, handed_out = await credentials.rotate(other.token_id, overlap_seconds=600, created_by="owner")
+    credentials = await kernel.again()
+    assert await credentials.revoke(join.token_id) == ([join.token_id, got.token_id, other.token_id], [])
+    assert [of(credentials, each) for each in (token, rotated)] == [ANYONE, ANYONE]
+    assert of(credentials, handed_out) is not ANYONE
+
+
+async def test_a_serial_takes_its_line_and_a_join_string_the_lines_that_began_with_it(kernel: Kernel) -> None:
+    """A certificate renews another, in as many steps as there were: whoever had one key may have had the next."""
+    credentials = kernel.credentials
+    join, _ = await credentials.create(TokenOrder(kind="host", name="teamb", joins=True, uses=2), created_by="owner")
+    for line in ("a", "b"):
+        await credentials.keep_certificate(certificate(kernel, serial=line * 40, token_id=join.token_id))
+        for before, renewed in ((line * 40, f"1{line}"), (f"1{line}", f"2{line}")):
+            await credentials.keep_certificate(certificate(kernel, serial=renewed), renews=before)
+    credentials = await kernel.again()
+    assert await credentials.revoke("1A") == ([], ["a" * 40, "1a", "2a"])
+    assert credentials.of_certificate(host="teamb", serial="2a") is ANYONE
+    assert credentials.of_certificate(host="teamb", serial="2b") is not ANYONE
+    with pytest.raises(NotAuthenticated):
+        await credentials.keep_certificate(certificate(kernel, serial="3a"), renews="2a")
+    assert await credentials.revoke(join.token_id) == ([join.token_id], ["b" * 40, "1b", "2b"])
+
+
+async def test_a_string_that_is_withdrawn_while_it_is_used_gives_no_token(kernel: Kernel) -> None:
+    """The withdrawal comes between the use and the token that it was to give."""
+    order = TokenOrder(kind="user", name="alice", joins=True, roles=("viewer",))
+    join, secret = await kernel.credentials.create(order, created_by="owner")
+    used = await kernel.credentials.use_join(secret)
+    await kernel.credentials.revoke(join.token_id)
+    with pytest.raises(NotAuthenticated):
+        await kernel.credentials.exchange(used)
+
+
 async def test_a_restored_store_does_not_bring_back_what_was_withdrawn(kernel: Kernel) -> None:
     """A backup knows a revoked token, a rotated one, a used string and a revoked certificate as good: all stay bad."""
     credentials = kernel.credentials
@@ -265,6 +306,32 @@ async def test_a_restored_store_does_not_bring_back_what_was_withdrawn(kernel: K
     kernel.clock.pass_seconds(3601)
     assert of(credentials, overlapping) is ANYONE
     assert stat.S_IMODE((kernel.directory / "withdrawn").stat().st_mode) == 0o600
+
+
+async def test_what_ended_ninety_days_ago_is_forgotten(kernel: Kernel) -> None:
+    """A used string, a revoked token and certificates that have expired go; what is good, or ended lately, stays."""
+    credentials = kernel.credentials
+    join, secret = await credentials.create(HOST, created_by="owner")
+    await credentials.use_join(secret)
+    await credentials.keep_certificate(certificate(kernel, token_id=join.token_id))
+    await credentials.create(TokenOrder(kind="user", name="bo", roles=("viewer",)), created_by="owner")
+    long = TokenOrder(kind="service", name="ci", roles=("viewer",), lifetime_seconds=400 * DAY)
+    kept, token = await credentials.create(long, created_by="owner")
+    await credentials.revoke("bo")
+    kernel.clock.pass_seconds(91 * DAY)
+    late, _ = await credentials.create(TokenOrder(kind="user", name="al", roles=("viewer",)), created_by="owner")
+    await credentials.revoke("al")
+    assert await credentials.prune() == 2
+    assert [each.serial for each in credentials.certificates()] == [SERIAL]  # it ended 61 days ago
+    with pytest.raises(UnknownCredential):
+        await credentials.revoke("bo")
+    assert await credentials.revoke(join.token_id) == ([], [SERIAL])  # what was got with it is still named
+    kernel.clock.pass_seconds(60 * DAY)
+    assert await credentials.prune() == 1
+    credentials = await kernel.again()
+    assert [each.token_id for each in credentials.tokens()] == [kept.token_id, late.token_id]
+    assert credentials.certificates() == []
+    assert of(credentials, token) is not ANYONE
 
 
 async def test_the_last_use_is_stored_to_the_minute_and_not_for_every_call(kernel: Kernel) -> None:

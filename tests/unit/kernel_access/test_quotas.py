@@ -105,3 +105,19 @@ def test_the_owner_hosts_and_who_is_refused_anyway_have_no_account(quotas: Quota
         with quotas.stream(principal), quotas.stream(principal), quotas.stream(principal):
             pass
     assert not quotas._accounts
+
+
+def test_a_host_cannot_storm_and_is_told_when_to_come_again(quotas: Quotas, clock: HandClock) -> None:
+    """Attaches, manifests, renewals and reports of one host name have a rate each, whatever its instances are."""
+    storm, other = (Principal(kind=PrincipalKind.HOST, name=name) for name in ("storm", "other"))
+    for method, burst, rate in (
+        ("Attach", 200, 10.0), ("IntroduceManifest", 120, 2.0), ("RenewCertificate", 100, 0.1), ("Report", 10_000, 1e3),
+    ):  # fmt: skip
+        for _ in range(burst):
+            quotas.call(storm, method)
+        with pytest.raises(QuotaExceeded, match=f"host:storm calls {method} more often") as caught:
+            quotas.call(storm, method)
+        assert caught.value.retry_seconds == pytest.approx(1 / rate)
+        quotas.call(other, method)
+        clock.now += 1.01 / rate
+        quotas.call(storm, method)

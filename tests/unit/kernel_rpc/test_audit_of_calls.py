@@ -13,9 +13,9 @@ from rpc_world import RUN_ID, World, eventually
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.folded_rows import FoldedRows
 from nomaflow_kernel.access.policy import RULES
 from nomaflow_kernel.access.principals import ANYONE, Caller, NotPermitted, Principal, PrincipalKind
-from nomaflow_kernel.access.refusals import Refusals
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import UnknownJob
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
@@ -73,7 +73,7 @@ async def test_refusals_are_counted_by_the_minute(world: World) -> None:
 async def test_memory_is_bounded_whatever_is_refused() -> None:
     """20,000 refusals, each of another target, principal and address, keep 600 rows at most; none is left uncounted."""
     written: list[AuditRecord] = []
-    refusals = Refusals(written.extend, seconds=60)
+    refusals = FoldedRows(written.extend, seconds=60)
     audit = AuditLog(store=None, clock=SystemClock())
     audit._refusals = refusals
     for number in range(20_000):
@@ -202,3 +202,27 @@ async def test_a_refusal_names_what_a_host_claimed_to_be(world: World) -> None:
     world.audit.refused(ATTACH, None, error.reason, stranger(), about=status_of(error).about)
     await world.audit.stop()
     assert [(row.action, row.target) for row in await rows(world)] == [("Attach", "host:b")]
+
+
+async def test_a_host_that_comes_and_goes_fills_no_audit(world: World) -> None:
+    """A storm of attaches is a row at once and a number; another host, and the same one from elsewhere, has its own."""
+
+    def host(name: str, address: str) -> Caller:
+        return Caller(principal=Principal(kind=PrincipalKind.HOST, name=name), peer=f"ipv4:{address}:4000")
+
+    for number in range(500):
+        for action in ("Attach", "Detach"):
+            world.audit.of_session(action, host("a", "10.0.0.1"), target="host:a", note=f"instance {number}")
+    world.audit.of_session("Attach", host("a", "10.0.0.2"), target="host:a")
+    world.audit.of_session("Attach", host("b", "10.0.0.1"), target="host:b")
+    await world.audit.stop()
+    found = [(row.principal, row.address, row.action, row.count) for row in await rows(world)]
+    assert found == [
+        ("host:a", "ipv4:10.0.0.1", "Attach", 1),
+        ("host:a", "ipv4:10.0.0.1", "Detach", 1),
+        ("host:a", "ipv4:10.0.0.2", "Attach", 1),
+        ("host:b", "ipv4:10.0.0.1", "Attach", 1),
+        ("host:a", "ipv4:10.0.0.1", "Attach", 499),
+        ("host:a", "ipv4:10.0.0.1", "Detach", 499),
+    ]
+    assert world.audit.refused_total == {}

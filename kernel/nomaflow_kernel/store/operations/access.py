@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.store.rows import CERTIFICATES, TOKENS
 from nomaflow_kernel.store.statements import insert
 
-__all__ = ["certificates", "keep_certificates", "keep_tokens", "tokens"]
+__all__ = ["certificates", "keep_certificates", "keep_tokens", "remove_credentials", "tokens"]
 
+_PAGE = 500
 _KEEP_TOKEN = insert(TOKENS.table, TOKENS.columns, replaces=True)
 _KEEP_CERTIFICATE = insert(CERTIFICATES.table, CERTIFICATES.columns, replaces=True)
 
@@ -38,3 +39,10 @@ def certificates(connection: Connection) -> list[CertificateRecord]:
 def keep_certificates(connection: Connection, records: Sequence[CertificateRecord]) -> None:
     """Keep certificates, each in place of the one with its serial."""
     _KEEP_CERTIFICATE.execute(connection, [CERTIFICATES.values(each) for each in records])
+
+
+def remove_credentials(connection: Connection, token_ids: Sequence[str], serials: Sequence[str]) -> None:
+    """Delete tokens by their ids and certificates by their serials; unknown ones are ignored."""
+    for column, names in ((TOKENS.table.c.token_id, token_ids), (CERTIFICATES.table.c.serial, serials)):
+        for start in range(0, len(names), _PAGE):
+            connection.execute(delete(column.table).where(column.in_(names[start : start + _PAGE])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -65,15 +66,15 @@ class Principal:
     async def _read(self) -> KernelStatus:
         try:
             async with asyncio.timeout(PAGE_SECONDS):
-                kernel, hosts = await self.asking.get_kernel(), await self.asking.list_hosts()
-                running = [run async for run in self.asking.list_runs(states=["RUNNING"], page_size=100)]
-                waiting = [run async for run in self.asking.list_runs(states=["QUEUED"], page_size=100)]
+                kernel = await self.asking.get_kernel()  # first: what follows is not older than its sequence
+                hosts, counts = await asyncio.gather(self.asking.list_hosts(), self.asking.summarize_runs())
         except (KernelUnreachable, TimeoutError):
             return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
         except ClientError:
             # It answers, and this caller may not read all of it.
             return KernelStatus(as_of=datetime.now(UTC))
-        return KernelStatus.of(kernel, hosts, running=len(running), waiting=len(waiting))
+        runs = Counter({each.state: each.runs for each in counts})
+        return KernelStatus.of(kernel, hosts, running=runs["RUNNING"], waiting=runs["QUEUED"])
 
     async def close(self) -> None:
         """Stop watching, and close both clients."""

@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -31,6 +31,7 @@ MOST_STREAMS = 20
 """Streams of one session at once."""
 _UPDATE_SECONDS = 0.25
 _HEARTBEAT_SECONDS = 15.0
+_AGAIN_SECONDS = 1.0
 _WAITING = 64
 """Messages that wait for a slow viewer; then their source waits."""
 
@@ -182,13 +183,24 @@ class _Stream:
         if not isinstance(self._view, HasExtra):
             return
         try:
-            async for message in self._view.extra(self._request):  # noqa: S610  # no Django here
-                self._extra.append(message)
-                self.wake.set()
-                while len(self._extra) >= _WAITING:
-                    self._room.clear()
-                    await self._room.wait()
+            while True:
+                try:
+                    async for message in self._view.extra(self._request):  # noqa: S610  # no Django here
+                        await self._queue(message)
+                    return
+                except KernelUnreachable:
+                    await asyncio.sleep(_AGAIN_SECONDS)
         except ClientError as error:
             _log.info("no further messages of %s: %s", self._request.url.query, error)
         except Exception:  # noqa: BLE001  # the parts go on
             _log.exception("error %s in the messages of %s", secrets.token_hex(4), self._request.url.query)
+
+    async def _queue(self, message: ServerEvent) -> None:
+        """Keep a message for the viewer, and remember where its source would go on."""
+        cursor: Cursor = self._request.state.cursor
+        self._request.state.cursor = replace(cursor, log_seq=message.log_seq or cursor.log_seq)
+        self._extra.append(message)
+        self.wake.set()
+        while len(self._extra) >= _WAITING:
+            self._room.clear()
+            await self._room.wait()

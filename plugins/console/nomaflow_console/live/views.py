@@ -58,5 +58,5 @@ class HasExtra(Protocol):
     def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
         """Yield messages; they wait for a viewer that is slow.
 
-        :param request: ``request.state.cursor`` says where the page is
+        :param request: ``request.state.cursor`` says where the page is. It is called again after the kernel was away
         """

@@ -1,13 +1,126 @@
-"""The page of who did what, and of all events."""
+"""The page of who did what; with ``all=1`` of all events."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client.values import EventPageView, EventView
+from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.live.views import LiveView
+from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views.deeds import KINDS
+from nomaflow_console.views.times import Zone
 
-__all__ = ["ROUTES"]
+__all__ = ["LIVE", "ROUTES"]
 
-ROUTES = [
-    Route("/activity", placeholder),
-]
+_PAGE = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What the page shows, as its address says.
+
+    :param everything: True for all events, False for what somebody asked for
+    :param before: shows older events than that; 0 begins at the newest
+    """
+
+    everything: bool
+    kinds: tuple[str, ...]
+    by: str
+    job: str
+    host: str
+    run: str
+    before: int
+
+    @classmethod
+    def of(cls, request: Request) -> Choice:
+        """Return the choice of a request; what is not understood counts as not said."""
+        query = request.query_params
+        before = query.get("before", "")
+        return cls(
+            everything=query.get("all", "") == "1",
+            kinds=tuple(kind for kind in query.getlist("kind") if kind),
+            by=query.get("by", "").strip(),
+            job=query.get("job", "").strip(),
+            host=query.get("host", "").strip(),
+            run=query.get("run", "").strip(),
+            before=int(before) if before.isdecimal() and len(before) < 19 else 0,
+        )
+
+    def address(self, **changes: Any) -> str:
+        """Return the address of the page with another choice."""
+        said = {
+            "all": "1" if self.everything else "", "kind": self.kinds, "by": self.by, "job": self.job,
+            "host": self.host, "run": self.run, "before": self.before,
+        }  # fmt: skip
+        kept = {name: value for name, value in {**said, **changes}.items() if value}
+        return "/activity" + (f"?{urlencode(kept, doseq=True)}" if kept else "")
+
+    @property
+    def filters(self) -> list[tuple[str, str, str]]:
+        """The filters that are set: name, value, and the address without it."""
+        found = [(name, getattr(self, name)) for name in ("by", "job", "host", "run")]
+        kinds = [
+            ("kind", kind, self.address(kind=[each for each in self.kinds if each != kind], before=0))
+            for kind in self.kinds
+        ]
+        return [*kinds, *((name, value, self.address(**{name: "", "before": 0})) for name, value in found if value)]
+
+
+async def _events(request: Request, choice: Choice) -> EventPageView:
+    return await kernel_of(request).list_events(
+        before_seq=choice.before,
+        page_size=_PAGE,
+        kinds=choice.kinds,
+        run_id=choice.run,
+        job_id=choice.job,
+        host=choice.host,
+        by=choice.by,
+        acts=not choice.everything,
+    )
+
+
+async def _context(request: Request) -> dict[str, Any]:
+    choice = Choice.of(request)
+    found = await _events(request, choice)
+    zone = Zone.of_cookie(request.state.session.zone).info
+    dated = [(event.at.astimezone(zone), event) for event in found.events if event.at is not None]
+    days = [(next(iter(group)), key) for key, group in groupby(dated, key=lambda pair: pair[0].date())]
+    by_day = [(first[0], [event for at, event in dated if at.date() == key]) for first, key in days]
+    return {"choice": choice, "found": found, "days": by_day, "kinds": KINDS}
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    return page(request, "activity.html", title="Activity", live="activity", **await _context(request))
+
+
+async def as_json(request: Request) -> Response:
+    """Return the events in the shape of ``nomaflow events -o json``."""
+    return JSONResponse((await _events(request, Choice.of(request))).to_json())
+
+
+class ActivityView:
+    """The live part of the page: the list, where it begins at the newest."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True for all but progress, which would be a stream of its own."""
+        return event.kind != "attempt.progress"
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the list; nothing for an older page, which does not change."""
+        if Choice.of(request).before:
+            return {}
+        return {"activity-list": fragment(request, "parts/activity_list.html", **await _context(request))}
+
+
+LIVE: Mapping[str, LiveView] = {"activity": ActivityView()}
+ROUTES = [Route("/activity", show), Route("/activity.json", as_json)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from rapidfuzz import process
 from starlette.requests import Request
@@ -18,9 +19,11 @@ from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
 from nomaflow_console.pages.hosts import HEARD_SECONDS
 from nomaflow_console.rendering import fragment, page
-from nomaflow_console.views.hosts import Load, load_of_outcome
+from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
 
 __all__ = ["LIVE", "ROUTES"]
+
+_LOADS = ("host.reloaded", "host.reload_refused")
 
 
 async def _host(request: Request) -> HostView:
@@ -36,8 +39,19 @@ async def _host(request: Request) -> HostView:
 async def _top(request: Request) -> dict[str, Any]:
     """Return what the live part of the page shows."""
     kernel = kernel_of(request)
-    about, host, catalogue = await asyncio.gather(kernel.get_kernel(), _host(request), kernel.list_jobs())
-    return {"about": about, "host": host, "catalogue": catalogue, "loads": ()}
+    name = request.path_params["name"]
+    about, host, catalogue, found = await asyncio.gather(
+        kernel.get_kernel(),
+        _host(request),
+        kernel.list_jobs(),
+        kernel.list_events(kinds=_LOADS, host=name, page_size=1),
+    )
+    return {
+        "about": about,
+        "host": host,
+        "catalogue": catalogue,
+        "loads": [load_of_event(each) for each in found.events],
+    }
 
 
 async def show(request: Request) -> Response:
@@ -58,11 +72,12 @@ async def as_json(request: Request) -> Response:
 
 
 async def reload(request: Request) -> Response:
-    """Load the host's code anew, and show what each instance did."""
+    """Load the host's code anew. Its page says what came of it: from the event, or from the refusal at once."""
     name = request.path_params["name"]
     outcomes = await kernel_of(request).reload_host(name, force=request.state.form.get("force", "") == "1")
-    loads = [load_of_outcome(outcome) for outcome in outcomes]
-    return await _page(request, loads, status=200 if all(load.accepted for load in loads) else 409)
+    if all(outcome.accepted for outcome in outcomes):
+        return RedirectResponse(f"/hosts/{quote(name)}#loads", status_code=303)
+    return await _page(request, [load_of_outcome(outcome) for outcome in outcomes], status=409)
 
 
 async def forget(request: Request) -> Response:

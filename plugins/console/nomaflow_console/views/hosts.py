@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -88,24 +88,38 @@ def instance_sign(instance: InstanceView) -> StateSign:
     return _SIGNS.get(instance.state, _STATE_UNKNOWN)
 
 
-def host_sign(host: HostView) -> StateSign:
-    """Return how a host looks: its state, or what is wrong with its code."""
+def host_sign(host: HostView, jobs: Iterable[JobView] = ()) -> StateSign:
+    """Return how a host looks: its state, or what is wrong with its code.
+
+    :param jobs: the jobs that it owns
+    """
     if host.state != "ATTACHED":
         return _SIGNS.get(host.state, _STATE_UNKNOWN)
-    if any(problem.severity == "error" for problem in host.problems) or host.refused_load is not None:
+    broken = any(problem.severity == "error" for problem in host.problems) or any(map(_is_broken, jobs))
+    if broken or host.refused_load is not None:
         return _BROKEN
     return _OUTDATED if any(instance.code_newer for instance in host.instances) else _SIGNS[host.state]
 
 
-def host_notes(host: HostView, jobs: int) -> Iterator[Note]:
+def _is_broken(job: JobView) -> bool:
+    return not job.removed and (not job.valid or bool(job.held))
+
+
+def host_notes(host: HostView, jobs: Sequence[JobView]) -> Iterator[Note]:
     """Yield what a person should know of a host as a whole.
 
-    :param jobs: the number of job ids that it owns
+    :param jobs: the jobs that it owns
     """
-    if host.state == "DETACHED":
-        yield Note(text=f"left, and owns {counted(jobs, 'job id')}", kind="note", fix="start it, or forget it")
     if host.queued and host.state != "ATTACHED":
-        yield Note(text=f"{counted(host.queued, 'run waits', 'runs wait')} for it", fix="start the host")
+        waits = counted(host.queued, "run waits", "runs wait")
+        yield Note(text=f"no instance is attached, and {waits}", fix="start the host")
+    elif host.state == "DETACHED":
+        yield Note(text=f"left, and owns {counted(len(jobs), 'job id')}", kind="note", fix="start it, or forget it")
+    for job in filter(_is_broken, jobs):
+        first = next((each for each in job.problems if each.severity == "error"), None)
+        place = f"{first.place}: " if first is not None and first.place else ""
+        why = line(first.message if first is not None else job.held or "")
+        yield Note(text=f"job {job.job_id} cannot run: {place}{why}", kind="", fix=line(first.fix) if first else "")
 
 
 def instance_notes(instance: InstanceView) -> Iterator[Note]:

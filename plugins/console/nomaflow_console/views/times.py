@@ -155,6 +155,7 @@ def when(
     timezone: str = "",
     seconds: bool = False,
     own: bool = False,
+    clock: bool = False,
     focus: bool = False,
 ) -> Markup:
     """Return a time as HTML, in the page's zone; ``–`` for None.
@@ -163,6 +164,7 @@ def when(
     :param timezone: the zone of the job that it belongs to, an IANA name
     :param seconds: True to show the seconds
     :param own: True for a time of a schedule, which is shown in the schedule's own zone whatever the page's is
+    :param clock: True for the time of day only, to the second: the day is said elsewhere
     :param focus: True if Tab stops at it; in a list its row does
     """
     if at is None:
@@ -172,7 +174,7 @@ def when(
     now: datetime = context["now"]
     schedule = zone_info(timezone) if own else None
     info, name = (schedule, timezone) if schedule is not None else zone.for_job(timezone)
-    text = in_words(instant, info, now, seconds=seconds)
+    text = in_words(instant, info, instant if clock else now, seconds=seconds or clock)
     # A time in another zone than the header names says so.
     if name != zone.name or (zone.mode == _JOB and timezone):
         text = f"{text} {city(name)}"

@@ -21,6 +21,7 @@ class TokenView(Shaped):
     :param grants: ``VERB SCOPE`` each, those of its roles included
     :param last_used_at: to the minute; None if it never was
     :param uses_left: how often a join string can still be used; None for other tokens
+    :param joined_with: the join string that it was got with; empty for one that an administrator was given
     """
 
     token_id: str
@@ -35,6 +36,7 @@ class TokenView(Shaped):
     last_used_at: datetime | None = None
     uses_left: int | None = None
     revoked_at: datetime | None = None
+    joined_with: NullableText = ""
 
     @property
     def state(self) -> str:
@@ -59,7 +61,8 @@ class CertificateView(Shaped):
     """A certificate that the kernel's authority gave to a host.
 
     :param issued_to: the address that asked for it
-    :param token_id: the join string that it was given for; empty for a renewal
+    :param token_id: the join string that it, or the first of its line, was given for
+    :param line: serial of the first certificate, which this one renews in so many steps
     """
 
     serial: str
@@ -69,6 +72,7 @@ class CertificateView(Shaped):
     issued_to: str = ""
     token_id: NullableText = ""
     revoked_at: datetime | None = None
+    line: NullableText = ""
 
     @property
     def state(self) -> str:
@@ -80,7 +84,7 @@ class CertificateView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WithdrawnView(Shaped):
-    """The credentials that a withdrawal has ended: ids of tokens, serials of certificates."""
+    """The credentials that a withdrawal has ended, those included that were got with what was named."""
 
     token_ids: tuple[str, ...] = ()
     serials: tuple[str, ...] = ()

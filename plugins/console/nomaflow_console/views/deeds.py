@@ -1,0 +1,204 @@
+"""Events as sentences: who did what to which run, job or host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from nomaflow.client.values import EventView
+from nomaflow_console.views.sentences import counted, line
+from nomaflow_console.views.states import StateSign, sign_of
+
+__all__ = ["KINDS", "Deed", "deed_of", "words"]
+
+KINDS = (
+    ("run", "runs"),
+    ("attempt", "tries"),
+    ("job", "jobs"),
+    ("host", "hosts"),
+    ("pause", "pauses"),
+    ("kernel", "kernel"),
+)
+"""The kinds of events that the page offers as filters, and their words."""
+_MOST_NAMES = 5
+_CHANGES = (("added_job_ids", "new"), ("removed_job_ids", "gone"), ("stopped_schedules", "fire no more"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deed:
+    """An event as a line of the page.
+
+    :param what: the verb and what follows before the object's name: ``cancelled``
+    :param detail: what else there is to say; may be empty
+    """
+
+    sign: StateSign
+    what: str
+    detail: str = ""
+
+
+def _sign(sign: str, css: str) -> StateSign:
+    return StateSign(sign=sign, word="", css=css)
+
+
+def _text(event: EventView, key: str) -> str:
+    found = event.data.get(key)
+    return line(found) if isinstance(found, str) else ""
+
+
+def _number(event: EventView, key: str) -> int:
+    found = event.data.get(key)
+    return found if isinstance(found, int) else 0
+
+
+def _list(event: EventView, key: str) -> list[Any]:
+    found = event.data.get(key)
+    return list(found) if isinstance(found, list | tuple) else []
+
+
+def _names(event: EventView, key: str) -> str:
+    """Return at most five names, and how many more there are."""
+    listed = [str(name) for name in _list(event, key)]
+    more = f" and {len(listed) - _MOST_NAMES} more" if len(listed) > _MOST_NAMES else ""
+    return ", ".join(listed[:_MOST_NAMES]) + more
+
+
+def _quoted(event: EventView) -> str:
+    why = _text(event, "why")
+    return f"“{why}”" if why else ""
+
+
+def _reason(event: EventView) -> str:
+    return line(event.reason.message or event.reason.code.replace("_", " ")) if event.reason is not None else ""
+
+
+def _try(event: EventView) -> str:
+    return f"{event.step}, try {event.attempt}," if event.step else "a try"
+
+
+def _queued(event: EventView) -> Deed:
+    kind = _text(event, "trigger")
+    verb = {"replay": "replayed", "cron": "fired", "call_job": "called"}.get(kind, "started")
+    return Deed(sign=_sign("▷", "running"), what=verb, detail=f"by {kind}" if kind not in ("", "manual") else "")
+
+
+def _cancel(event: EventView) -> Deed:
+    return Deed(sign=_sign("⊘", "canceled"), what="asked to cancel", detail=_quoted(event))
+
+
+def _finished(event: EventView) -> Deed:
+    sign, rows = sign_of(event.run_state), _number(event, "rows_affected")
+    said = _text(event, "error") or _reason(event)
+    return Deed(sign=sign, what=f"ended {sign.word}:", detail=said or (counted(rows, "row") if rows else ""))
+
+
+def _attempt_finished(event: EventView) -> Deed:
+    sign = sign_of(event.attempt_state)
+    return Deed(sign=sign, what=f"{_try(event)} {sign.word} in", detail=_text(event, "error"))
+
+
+def _reloaded(event: EventView) -> Deed:
+    parts = [f"generation {_number(event, 'generation')}", counted(_number(event, "jobs"), "job")]
+    parts += [f"{word}: {_names(event, key)}" for key, word in _CHANGES if _list(event, key)]
+    return Deed(sign=_sign("✓", "ok"), what="reloaded", detail=" · ".join(parts))
+
+
+def _refused(event: EventView) -> Deed:
+    first = next(
+        (each["message"] for each in _list(event, "problems") if isinstance(each, dict) and "message" in each), ""
+    )
+    detail = ": ".join(filter(None, [_text(event, "message"), line(str(first))]))
+    return Deed(sign=_sign("✕", "failed"), what="tried to reload", detail=detail)
+
+
+def _paused(event: EventView) -> Deed:
+    return Deed(sign=_sign("‖", "paused"), what="paused", detail=_quoted(event))
+
+
+def _changed(event: EventView) -> Deed:
+    return Deed(sign=_sign("✎", "off"), what=f"job {_text(event, 'change') or 'changed'}:")
+
+
+def _late(event: EventView) -> Deed:
+    state = _text(event, "state").lower() or "not known"
+    return Deed(sign=_sign("◷", "warning"), what=f"a result came late ({state}); the state stays:")
+
+
+def _progress(event: EventView) -> Deed:
+    told = event.data.get("progress")
+    told = told if isinstance(told, dict) else {}
+    message = told.get("message")
+    far = f"{told['done']} of {told['total']}" if "done" in told and told.get("total") else ""
+    detail = line(message) if isinstance(message, str) and message else far
+    return Deed(sign=_sign("▶", "running"), what=f"{_try(event)} went on in", detail=detail)
+
+
+def _kernel(event: EventView) -> Deed:
+    what = "a kernel started" if event.kind == "kernel.started" else "a kernel took the lead"
+    detail = f"version {_text(event, 'version') or '?'}, epoch {_number(event, 'epoch')}"
+    return Deed(sign=_sign("●", "ok"), what=what, detail=detail)
+
+
+def _attached(event: EventView) -> Deed:
+    what = "an instance attached to" if event.kind == "host.attached" else "an instance came back to"
+    machine = _text(event, "machine")
+    return Deed(sign=_sign("✓", "ok"), what=what, detail=f"{machine}, pid {_number(event, 'pid')}" if machine else "")
+
+
+_DEEDS: Mapping[str, Callable[[EventView], Deed]] = {
+    "run.queued": _queued,
+    "run.cancel_requested": _cancel,
+    "run.finished": _finished,
+    "attempt.finished": _attempt_finished,
+    "attempt.late_result": _late,
+    "attempt.progress": _progress,
+    "host.attached": _attached,
+    "host.reattached": _attached,
+    "kernel.started": _kernel,
+    "kernel.leading": _kernel,
+    "host.reloaded": _reloaded,
+    "host.reload_refused": _refused,
+    "pause.set": _paused,
+    "job.changed": _changed,
+}
+_PLAIN: Mapping[str, tuple[str, str, str]] = {
+    "run.started": ("▶", "running", "began"),
+    "attempt.pending": ("◔", "waits", "{try} waits in"),
+    "attempt.dispatched": ("▷", "running", "{try} was sent to its host, in"),
+    "attempt.started": ("▶", "running", "{try} began in"),
+    "attempt.stopping": ("◑", "stopping", "{try} is being stopped in"),
+    "host.detached": ("○", "off", "an instance left"),
+    "host.unreachable": ("◔", "waits", "an instance fell silent in"),
+    "host.manifest": ("✎", "off", "a new catalogue came from"),
+    "host.forgotten": ("⌫", "off", "forgot"),
+    "job.refused": ("✕", "failed", "job refused:"),
+    "pause.cleared": ("▷", "ok", "resumed"),
+}
+
+
+def deed_of(event: EventView) -> Deed:
+    """Return an event as a line of the page; for a kind that this version does not know, its name."""
+    if (made := _DEEDS.get(event.kind)) is not None:
+        return made(event)
+    sign, css, what = _PLAIN.get(event.kind, ("·", "off", event.kind.replace(".", " ").replace("_", " ")))
+    detail = _reason(event) or _text(event, "why") or _text(event, "what")
+    return Deed(sign=_sign(sign, css), what=what.replace("{try}", _try(event)), detail=detail)
+
+
+def person(by: str) -> Markup:
+    """Return who did something: the person, and after it the principal in whose name the call came.
+
+    :param by: ``ann``, or ``owner (for ann)``
+    """
+    principal, _, rest = by.partition(" (for ")
+    if not rest:
+        return Markup("<b>{}</b>").format(by)
+    return Markup('<b>{}</b> <span class="quiet">({})</span>').format(rest.removesuffix(")"), principal)
+
+
+def words() -> dict[str, Any]:
+    """Return what templates call."""
+    return {"deed_of": deed_of, "person": person}

@@ -1,0 +1,97 @@
+"""Takes the pictures of docs/screenshots: the four main pages of the showcase, light, dark and on a phone.
+
+``make screenshots`` runs it. Look at what it made before you commit it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_TESTS = Path(__file__).parents[3]
+_ROOT = _TESTS.parent
+sys.path[:0] = [str(_TESTS), str(_TESTS / "console"), str(_TESTS / "console" / "browser")]
+
+from browser_tabs import CHROMIUM, Tabs  # noqa: E402  # found by the line above
+from console_system import ConsoleSystem  # noqa: E402
+from playwright.async_api import Page, async_playwright  # noqa: E402
+
+from showcase.stage import running_showcase  # noqa: E402
+
+_OUT = _ROOT / "docs" / "screenshots"
+_KINDS: dict[str, dict[str, Any]] = {
+    "light": {"size": (1280, 800), "theme": "light"},
+    "dark": {"size": (1280, 800), "theme": "dark"},
+    "phone": {"size": (390, 780), "theme": "light"},
+}
+
+
+def _pages(made: ConsoleSystem) -> dict[str, str]:
+    """Return the address of each page by the name of its picture."""
+    failed = next(run for run in made.system.api.list_runs(job_id="month-end", states=["FAILED"]))
+    return {"jobs": "/", "runs": "/runs", "run": f"/runs/{failed.run_id}", "hosts": "/hosts"}
+
+
+async def _settled(page: Page) -> None:
+    """Wait until a page has its styles, its first live message, and its log."""
+    await page.wait_for_load_state("load")
+    await page.wait_for_timeout(1500)
+    await page.mouse.move(0, 0)
+
+
+async def take(made: ConsoleSystem, out: Path) -> list[Path]:
+    """Take all pictures; return their files."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--hide-scrollbars"])
+        tabs = Tabs(browser=browser, console=made)
+        for name, path in _pages(made).items():
+            for kind, options in _KINDS.items():
+                page = await tabs.open(path, still=True, **options)
+                await _settled(page)
+                files.append(out / f"{name}-{kind}.png")
+                files[-1].write_bytes(smaller(await page.screenshot()))
+                await tabs.close()
+        await browser.close()
+    assert not tabs.complaints, "\n".join(tabs.complaints)
+    return files
+
+
+def smaller(picture: bytes) -> bytes:
+    """Return the same PNG, packed as tightly as the format allows."""
+    head, chunks = picture[:8], list(_chunks(picture))
+    pixels = zlib.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT"))
+    packed = zlib.compress(pixels, 9)
+    kept = [(kind, body) for kind, body in chunks if kind in (b"IHDR", b"PLTE", b"tRNS")]
+    return head + b"".join(_chunk(kind, body) for kind, body in [*kept, (b"IDAT", packed), (b"IEND", b"")])
+
+
+def _chunks(picture: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 8
+    while at < len(picture):
+        (length,) = struct.unpack(">I", picture[at : at + 4])
+        yield picture[at + 4 : at + 8], picture[at + 8 : at + 8 + length]
+        at += length + 12
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def main() -> None:
+    """Take the pictures."""
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else _OUT
+    with tempfile.TemporaryDirectory(prefix="nf-") as folder, running_showcase(Path(folder)) as made:
+        for file in asyncio.run(take(made, out)):
+            print(f"{file}  {file.stat().st_size / 1024:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

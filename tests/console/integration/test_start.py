@@ -1,0 +1,214 @@
+"""The console as a process: where it listens, what it refuses, TLS, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from certificate_authority import Authority
+from nomaflow_console.access.links import make_code
+from nomaflow_console.access.secret import ConsoleSecret
+from real_system import PATIENCE, Running, eventually, launch, run_command
+
+Launch = Callable[..., Running]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project without a kernel."""
+    (tmp_path / "p").mkdir()
+    return tmp_path / "p"
+
+
+@pytest.fixture
+def start(project: Path, tmp_path: Path) -> Iterator[Launch]:
+    """Starts consoles of the project, and waits until they say where they are."""
+    with contextlib.ExitStack() as stack:
+
+        def launch_console(*flags: str) -> Running:
+            told = project / ".nomaflow" / "console"
+            told.unlink(missing_ok=True)
+            made = launch("nomaflow_console", project, *flags, log_file=tmp_path / "console.log")
+            stack.callback(made.stop)
+            eventually(lambda: told.exists() or made.ended)
+            assert not made.ended, made.log
+            return made
+
+        yield launch_console
+
+
+def refused(project: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Return how a console ended that does not start."""
+    command = [sys.executable, "-P", "-m", "nomaflow_console", "--project", str(project), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def url_of(project: Path) -> str:
+    """Return where the console is, as a browser sees it."""
+    return (project / ".nomaflow" / "console").read_text().split()[0]
+
+
+def code_of(project: Path) -> str:
+    """Return a code that logs in."""
+    return make_code(ConsoleSecret.of(project / ".nomaflow"), "ann")
+
+
+def test_an_open_network_is_refused_with_exit_code_78(project: Path) -> None:
+    """One line says what is wrong and the way out; nothing listens."""
+    done = refused(project, "--listen", "192.0.2.7:7434")
+    assert done.returncode == 78
+    assert done.stderr.startswith("nomaflow console: the console would listen at 192.0.2.7:7434 without TLS")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_address_is_refused_with_exit_code_75(project: Path) -> None:
+    """The refusal names a way to a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = refused(project, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 75
+    assert "--listen 127.0.0.1:0" in done.stderr
+
+
+def test_the_secret_is_for_its_owner_alone(project: Path, start: Launch) -> None:
+    """It is made with mode 0600; one that others can read, or that is cut short, is not used."""
+    start("--listen", "127.0.0.1:0")
+    secret = project / ".nomaflow" / "console-secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    secret.chmod(0o640)
+    done = refused(project)
+    assert (done.returncode, "others can read the console's secret" in done.stderr) == (78, True)
+    secret.chmod(0o600)
+    secret.write_bytes(b"short")
+    assert refused(project).returncode == 78
+
+
+def test_a_unix_socket_serves_whoever_forwards_it(project: Path, start: Launch) -> None:
+    """Behind ssh -L the browser's port is unknown: the names count, and the origin must be the host's."""
+    path = project / "c.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()
+    start("--listen", "unix:c.sock")
+    assert path.stat().st_mode & 0o777 == 0o660
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost:9999") as client:
+        own = {"origin": "http://localhost:9999"}
+        assert client.post("/login", data={"code": code_of(project)}, headers=own).status_code == 303
+        assert client.post("/login", data={"code": code_of(project)}, headers={"origin": "http://x"}).status_code == 403
+        assert client.get("/login", headers={"host": "evil.example"}).status_code == 403
+    assert refused(project, "--listen", "unix:c.sock").returncode == 75
+    (project / "file").touch()
+    assert refused(project, "--listen", "unix:file").returncode == 78
+
+
+def test_a_proxy_is_believed_for_its_origin_and_the_name_of_the_person_only(project: Path, start: Launch) -> None:
+    """Only its host is answered, cookies are for TLS, and its header names who acts; it logs nobody in."""
+    start("--listen", "127.0.0.1:0", "--origin", "https://ops.example.org", "--user-header", "X-User")
+    assert url_of(project) == "https://ops.example.org"
+    base = listening_port(project)
+    with httpx.Client(base_url=f"http://127.0.0.1:{base}", headers={"host": "ops.example.org"}) as client:
+        named = {"accept": "text/html", "x-user": "zoe"}
+        assert client.get("/preferences", headers=named).status_code == 303
+        own = {"origin": "https://ops.example.org"}
+        answer = client.post("/login", data={"code": code_of(project)}, headers=own)
+        assert answer.status_code == 303
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith("__Host-nomaflow-")
+        assert cookie.endswith("; Secure")
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
+        shown = {**named, "cookie": cookie.partition(";")[0]}
+        assert "Logged in as zoe" in client.get("/nowhere", headers=shown).text
+        assert client.get("/login", headers={"host": f"127.0.0.1:{base}"}).status_code == 403
+
+
+def listening_port(project: Path) -> int:
+    """Return the port that the console of a project listens on."""
+    pid = int((project / ".nomaflow" / "console").read_text().split()[1])
+    return next(each.laddr.port for each in psutil.Process(pid).net_connections("tcp") if each.status == "LISTEN")
+
+
+def test_own_tls_serves_with_a_secure_cookie(project: Path, start: Launch, tmp_path: Path) -> None:
+    """With a certificate and key of its own the console speaks TLS only."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("console", "localhost", "127.0.0.1")
+    start("--listen", "127.0.0.1:0", "--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+    url = url_of(project)
+    assert url.startswith("https://127.0.0.1:")
+    with httpx.Client(base_url=url, verify=ssl.create_default_context(cafile=str(authority.file))) as client:
+        answer = client.post("/login", data={"code": code_of(project)}, headers={"origin": url})
+        assert answer.headers["set-cookie"].startswith("__Host-nomaflow-")
+        plain = {"origin": url.replace("https", "http")}
+        assert client.post("/login", data={"code": code_of(project)}, headers=plain).status_code == 403
+    other = authority.issue("other", "localhost")
+    done = refused(project, "--listen", "127.0.0.1:0", "--tls-cert", str(pair.cert), "--tls-key", str(other.key))
+    assert (done.returncode, "cannot be used" in done.stderr) == (78, True)
+
+
+def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project: Path, start: Launch) -> None:
+    """Nothing but the secret is needed: the address, the cookie and the form's token of before still serve."""
+    first = start()
+    url = url_of(project)
+    base = f"http://127.0.0.1:{url.rpartition(':')[2]}"
+    with httpx.Client(base_url=base, headers={"origin": base}) as client:
+        client.post("/login", data={"code": code_of(project)})
+        unused = code_of(project)
+        first.kill()
+        told = project / ".nomaflow" / "console"
+        kept = told.read_text()
+        again = launch("nomaflow_console", project, log_file=first.log_file)
+        try:
+            eventually(lambda: told.read_text() != kept or again.ended)
+            assert url_of(project) == url
+            assert client.get("/kernel").status_code == 503, "a session, and no kernel"
+            answer = client.post("/login", data={"code": unused})
+            assert (answer.status_code, "older than the console" in answer.text) == (403, True)
+        finally:
+            assert again.stop() == 0, again.log
+
+
+def test_link_says_where_no_console_runs(project: Path, start: Launch) -> None:
+    """Neither a console that was never there nor one that was killed has a link; a running one has."""
+    command = ("console", "link", str(project))
+    never = run_command(*command, folder=project)
+    assert (never.code, "no console runs in" in never.err) == (78, True)
+    console = start("--listen", "127.0.0.1:0")
+    assert run_command(*command, folder=project).out.startswith(f"{url_of(project)}/login#")
+    assert run_command("console", "link", folder=project).out.startswith(f"{url_of(project)}/login#")
+    console.kill()
+    assert run_command(*command, folder=project).code == 78
+
+
+def test_a_stop_is_no_failure_and_leaves_no_address(project: Path, start: Launch) -> None:
+    """SIGTERM, SIGINT and the signal of a dead starter end it with 0; SIGHUP and SIGUSR1 do not end it."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        console = start("--listen", "127.0.0.1:0")
+        for harmless in (signal.SIGHUP, signal.SIGUSR1):
+            console.process.send_signal(harmless)
+        console.process.send_signal(number)
+        assert console.process.wait(PATIENCE) == 0, console.log
+        assert not (project / ".nomaflow" / "console").exists()
+        assert "Traceback" not in console.log
+
+
+def test_pages_without_a_kernel_say_so_and_keep_what_was_sent(project: Path, start: Launch) -> None:
+    """A page is a 503 that opens by itself later, a form is kept with a button, JSON has the error's shape."""
+    start("--listen", "127.0.0.1:0")
+    base = f"http://127.0.0.1:{url_of(project).rpartition(':')[2]}"
+    with httpx.Client(base_url=base, headers={"origin": base, "accept": "text/html"}, timeout=PATIENCE) as client:
+        client.post("/login", data={"code": code_of(project)})
+        page = client.get("/runs")
+        assert page.status_code == 503
+        assert "data-reload" in page.text
+        assert "The kernel does not answer" in page.text
+        told = client.get("/runs.json")
+        assert (told.status_code, told.json()["error"]["reason"]) == (503, "KERNEL_UNREACHABLE")
+        assert client.get("/login").status_code == 200

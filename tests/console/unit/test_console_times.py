@@ -1,0 +1,105 @@
+"""Times are in one zone at a time, and the nights on which clocks change are told apart."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nomaflow_console.views.times import Zone, city, day_title, in_words, until, when
+
+PARIS = ZoneInfo("Europe/Paris")
+NOW = datetime(2026, 11, 26, 10, 30, tzinfo=UTC)
+
+
+def _shown(at: datetime | None, zone: str, **options: object) -> str:
+    context = {"zone": Zone.of_cookie(zone), "now": NOW}
+    return str(when(context, at, **options))  # type: ignore[arg-type]  # a context is a mapping
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (datetime(2026, 11, 26, 5, 2, tzinfo=UTC), "06:02"),
+        (datetime(2026, 11, 25, 16, 40, tzinfo=UTC), "yesterday 17:40"),
+        (datetime(2026, 11, 27, 1, 30, tzinfo=UTC), "tomorrow 02:30"),
+        (datetime(2026, 11, 20, 4, 0, tzinfo=UTC), "20 Nov 05:00"),
+        (datetime(2025, 11, 20, 4, 0, tzinfo=UTC), "20 Nov 2025 05:00"),
+        (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), "25 Oct 02:30 CEST"),
+        (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), "25 Oct 02:30 CET"),
+        (datetime(2026, 3, 29, 1, 30, tzinfo=UTC), "29 Mar 03:30"),
+    ],
+)
+def test_a_time_reads_as_a_person_says_it(at: datetime, words: str) -> None:
+    """Near days have names, and an hour that comes twice says which one it is."""
+    assert in_words(at, PARIS, NOW) == words
+
+
+@pytest.mark.parametrize(
+    ("cookie", "mode", "name"),
+    [
+        ("Europe/Paris", "yours", "Europe/Paris"),
+        ("UTC:Europe/Paris", "UTC", "UTC"),
+        ("job:Europe/Paris", "job", "Europe/Paris"),
+        ("UTC", "UTC", "UTC"),
+        ("", "yours", "UTC"),
+        ("job:", "job", "UTC"),
+        ("Mars/Olympus", "yours", "UTC"),
+        ("../../etc/passwd", "yours", "UTC"),
+        ("Europe", "yours", "UTC"),
+    ],
+)
+def test_the_cookie_says_the_zone(cookie: str, mode: str, name: str) -> None:
+    """The zone is that of the browser, of the job, or UTC; what makes no sense counts as not told."""
+    zone = Zone.of_cookie(cookie)
+    assert (zone.mode, zone.name) == (mode, name)
+    assert Zone.of_cookie(zone.cookie) == zone
+
+
+@given(st.text(max_size=64))
+def test_no_cookie_breaks_a_page(text: str) -> None:
+    """Whatever a browser sends as its zone, a page can be shown."""
+    assert Zone.of_cookie(text).info is not None
+
+
+def test_each_time_carries_all_three_zones_and_its_age() -> None:
+    """A time in a list shows one zone and has the others for whoever points at it."""
+    html = _shown(datetime(2026, 11, 26, 7, 30, tzinfo=UTC), "Europe/Paris", timezone="America/New_York")
+    assert ">08:30<" in html
+    for text in ("08:30:00 CET", "02:30:00 EST", "07:30:00 UTC", "age\t3 h 00 m"):
+        assert text in html
+
+
+def test_in_the_jobs_zone_a_time_names_it() -> None:
+    """Where each time is in its job's zone, each says which; without a job it is the browser's."""
+    at = datetime(2026, 11, 26, 7, 30, tzinfo=UTC)
+    assert ">02:30 New York<" in _shown(at, "job:Europe/Paris", timezone="America/New_York")
+    assert ">08:30<" in _shown(at, "job:Europe/Paris")
+
+
+def test_a_schedule_keeps_its_own_zone() -> None:
+    """A time of a schedule is in the schedule's zone, whatever the page's is, and says so."""
+    at = datetime(2026, 11, 26, 7, 30, tzinfo=UTC)
+    assert ">02:30 New York<" in _shown(at, "Europe/Paris", timezone="America/New_York", own=True)
+    assert ">08:30<" in _shown(at, "Europe/Paris", timezone="Europe/Paris", own=True)
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    """An instant that is not known is a dash, and nothing counts down to it."""
+    assert _shown(None, "Europe/Paris") == "–"
+    assert str(until(SimpleNamespace(), None)) == "–"  # type: ignore[arg-type]  # is not looked at
+
+
+def test_days_have_names() -> None:
+    """The heading of a day says which day it is, and how near."""
+    assert day_title(datetime(2026, 11, 27, tzinfo=PARIS), NOW) == "Tomorrow, Friday 27 November"
+    assert day_title(datetime(2027, 1, 1, tzinfo=PARIS), NOW) == "Friday 1 January 2027"
+
+
+def test_a_zone_has_a_short_name() -> None:
+    """A zone is called by its city."""
+    assert city("America/Argentina/Buenos_Aires") == "Buenos Aires"
