@@ -12,6 +12,8 @@ from playwright.async_api import Page, expect
 
 from real_system import eventually
 
+PATIENCE = 90_000
+"""Milliseconds: a generous ceiling."""
 _GONE = ["ERR_CONNECTION_REFUSED", "Failed to fetch", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE", "network error"]
 
 
@@ -60,9 +62,9 @@ async def test_the_line_about_the_kernel_follows_it(page: Page, console: Console
     line = page.locator("#kernel-line")
     await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"))
     console.system.stop("host")
-    await expect(line).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=20_000)
+    await expect(line).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=PATIENCE)
     console.system.launch_host("host", console.project)
-    await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=30_000)
+    await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=PATIENCE)
 
 
 async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
@@ -75,7 +77,7 @@ async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
     )
     console.system.kernel.kill()
     away = page.locator("#kernel-line .is-away")
-    await expect(away).to_be_visible(timeout=15_000)
+    await expect(away).to_be_visible(timeout=PATIENCE)
     await expect(page.locator("#kernel-line")).to_contain_text("the page is as of")
     await expect(page.locator("#act")).to_be_disabled()
     await expect(page.locator("#act")).to_have_attribute("title", "the kernel does not answer")
@@ -85,10 +87,10 @@ async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
     await fresh.goto(console.url + "/runs")
     await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_be_visible()
     console.system.start_kernel()
-    await expect(away).to_have_count(0, timeout=20_000)
+    await expect(away).to_have_count(0, timeout=PATIENCE)
     await expect(page.locator("#act")).to_be_enabled()
     # The page that could not be shown opens by itself.
-    await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_have_count(0, timeout=20_000)
+    await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_have_count(0, timeout=PATIENCE)
     eventually(lambda: console.system.instance("demo") is not None)
 
 
@@ -100,11 +102,11 @@ async def test_a_console_that_stops_is_said_and_the_page_goes_on_with_the_next_o
     port = console.base.rpartition(":")[2]
     assert console.console.stop() == 0
     bar = page.locator("#live-bar")
-    await expect(bar).to_contain_text("The console does not answer", timeout=20_000)
+    await expect(bar).to_contain_text("The console does not answer", timeout=PATIENCE)
     before, console.flags = console.flags, ("--listen", f"127.0.0.1:{port}")
     console.start()
     console.flags = before
-    await expect(bar).to_be_hidden(timeout=20_000)
+    await expect(bar).to_be_hidden(timeout=PATIENCE)
 
 
 async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: ConsoleSystem) -> None:
@@ -125,10 +127,10 @@ async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: Conso
     await other.goto(console.url + "/kernel")
     await other.get_by_label("Session").click()
     await other.get_by_role("button", name="Log out").click()
-    await expect(page.locator("#live-bar")).to_contain_text("Your session is over", timeout=30_000)
+    await expect(page.locator("#live-bar")).to_contain_text("Your session is over", timeout=PATIENCE)
     await other.goto(console.url + "/login#" + console.code())
     await expect(other.locator("#kernel-line")).to_be_visible()
-    await expect(page.locator("#live-bar")).to_be_hidden(timeout=30_000)
+    await expect(page.locator("#live-bar")).to_be_hidden(timeout=PATIENCE)
     assert await page.input_value("#kept") == "/schedule"
     await page.locator("#act").click()
     assert page.url == f"{console.url}/schedule"
@@ -143,9 +145,9 @@ async def test_seven_tabs_are_all_live_and_none_hangs(tabs: Tabs, console: Conso
         await live(page)
     console.system.stop("host")
     for page in pages:
-        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=30_000)
+        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=PATIENCE)
     eighth = await context.new_page()
-    await eighth.goto(console.url + "/kernel", timeout=10_000)
+    await eighth.goto(console.url + "/kernel", timeout=PATIENCE)
     console.system.launch_host("host", console.project)
     for page in pages:
-        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=40_000)
+        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=PATIENCE)
