@@ -33,7 +33,8 @@ _EVENT_FACTS = frozenset(
         "not_before_us", "incarnation", "worker_pid", "generation", "child_run_id", "state", "change", "digest",
         "disabled_job_ids", "pid", "machine", "silent_seconds", "jobs", "callables", "removed_job_ids",
         "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "exit_code",
-        "signal", "scope", "until_us", "released_job_ids", "released",
+        "signal", "scope", "until_us", "released_job_ids", "released", "rung", "what",
+        "at_us", "after_seconds", "next_at_us",
     }
 )  # fmt: skip
 """The keys of an event's data that hold no text of code or files."""
@@ -50,8 +51,10 @@ def run_without_values(run: run_pb2.Run) -> run_pb2.Run:
     _generalise(run)
     for step in run.steps:
         for attempt in step.attempts:
-            for field in ("extras_json", "error"):
+            for field in ("extras_json", "error", "kwargs_json", "warnings"):
                 attempt.ClearField(field)
+            for rung in attempt.stop.rungs:
+                rung.ClearField("why")
             attempt.progress.ClearField("message") if attempt.HasField("progress") else None
             _generalise(attempt)
     return run
@@ -62,6 +65,8 @@ def event_without_values(event: event_pb2.Event) -> event_pb2.Event:
     _generalise(event)
     if event.data_json:
         data = json.loads(event.data_json)
+        if event.kind == "attempt.stopping":
+            data.pop("why", None)  # it may name what the code has left behind
         kept: dict[str, Any] = {name: value for name, value in data.items() if name in _EVENT_FACTS}
         progress = data.get("progress")
         if isinstance(progress, dict):

@@ -208,6 +208,8 @@ attempts = Table(
     _text("child_run_id"),
     _number("peak_rss_bytes"),
     Column("cpu_seconds", Double(), nullable=False),
+    Column("exclusive", Boolean(), nullable=False),
+    _text("facts"),
     PrimaryKeyConstraint("run_id", "step_index", "attempt"),
     sqlite_with_rowid=False,
 )

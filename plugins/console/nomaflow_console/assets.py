@@ -19,7 +19,7 @@ __all__ = ["STATIC", "asset", "serve_asset"]
 
 STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
-    "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js"),
+    "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js"),
 }
 """Files that are sent as one, so that a page needs few requests."""
 _TEXT = ("text/", "image/svg")

@@ -61,6 +61,7 @@ def _words() -> dict[str, Any]:
         "state_badge": states.state_badge,
         "ticking": durations.ticking,
         "took": durations.took,
+        "who": sentences.who,
     }
 
 

@@ -46,16 +46,6 @@ __all__ = ["decode", "encode", "timestamp"]
 # Fields of the console's additions (N1 to N18) that nothing fills yet: each is taken out with the change that fills it.
 _NOT_YET = frozenset(
     {
-        "Attempt.kwargs_json",
-        "Attempt.not_before",
-        "Attempt.deadline_at",
-        "Attempt.exclusive",
-        "Attempt.exit",
-        "Attempt.warnings",
-        "Attempt.log",
-        "Attempt.stop",
-        "Step.max_attempts",
-        "Step.enabled",
         "Instance.unreachable_since",
         "Instance.lost_at",
         "Instance.clock_offset_us",

@@ -1,1 +1,1 @@
-"""Forms: their fields, the values that were sent, and those that the kernel gets."""
+"""Forms: the fields of a call's values, their texts, and what a filled-in form asks for."""

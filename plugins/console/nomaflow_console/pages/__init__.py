@@ -10,6 +10,7 @@ from starlette.routing import Route
 from nomaflow_console.live import LiveView
 from nomaflow_console.pages import (
     activity,
+    bulk,
     cancel,
     host,
     hosts,
@@ -30,8 +31,8 @@ from nomaflow_console.pages import (
 __all__ = ["ALL_ROUTES", "LIVE_VIEWS"]
 
 _MODULES: tuple[ModuleType, ...] = (
-    login, jobs, run_form, pause, job, runs, replay_form, cancel, run, schedule, hosts, host, activity, kernel, search,
-    preferences,
+    login, jobs, run_form, pause, job, bulk, runs, replay_form, cancel, run, schedule, hosts, host, activity, kernel,
+    search, preferences,
 )  # fmt: skip
 
 ALL_ROUTES: list[Route] = [route for module in _MODULES for route in module.ROUTES]

@@ -2,12 +2,116 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client.values import EventView, JobView, RunPageView
+from nomaflow_console.forms.fields import Layers, build_form
+from nomaflow_console.forms.merging import Wanted
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.signatures import signatures_of
+from nomaflow_console.live import LiveView
+from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views.calendar import recent_days
+from nomaflow_console.views.job_rows import job_sign
+from nomaflow_console.views.needs_you import job_address
+from nomaflow_console.views.run_filters import RunQuery
+from nomaflow_console.views.run_grid import run_grid
+from nomaflow_console.views.run_rows import run_rows
+from nomaflow_console.views.sentences import now_sentence
+from nomaflow_console.views.times import Zone
 
-__all__ = ["ROUTES"]
+__all__ = ["LIVE", "ROUTES"]
 
+_GRID = 30
+_ROWS = 20
+_DAYS = 35
+_MOST_OF_DAYS = 500
+
+
+def _id(request: Request) -> str:
+    found: str = request.path_params.get("job_id") or request.query_params.get("job_id", "")
+    return found
+
+
+async def _days(kernel: KernelCalls, job_id: str, now: datetime) -> tuple[RunPageView, RunPageView]:
+    """Return the runs of recent days, and again those that did not run, of which there may be more."""
+    since = now - timedelta(days=_DAYS + 6)
+    return await asyncio.gather(
+        kernel.list_runs_page(job_id=job_id, since=since, page_size=_MOST_OF_DAYS),
+        kernel.list_runs_page(job_id=job_id, since=since, page_size=_MOST_OF_DAYS, states=["MISSED", "SKIPPED"]),
+    )
+
+
+async def _load_runs(request: Request, job: JobView, now: datetime) -> dict[str, Any]:
+    kernel = kernel_of(request)
+    recent, stats, (all_days, not_run) = await asyncio.gather(
+        kernel.list_runs_page(job_id=job.job_id, page_size=_GRID, with_steps=True),
+        kernel.job_stats([job.job_id], last=100),
+        _days(kernel, job.job_id, now),
+    )
+    zone, _ = Zone.of_cookie(request.state.session.zone).for_job(job.timezone)
+    whole_since = all_days.runs[-1].queued_at if all_days.next_page_token and all_days.runs else None
+    of_days = {run.run_id: run for run in (*all_days.runs, *not_run.runs)}
+    query = RunQuery(job=job.job_id, since="ever")
+    return {
+        "job": job,
+        "here": job_address(job.job_id),
+        "sign": job_sign(job),
+        "now_text": now_sentence(job),
+        "query": query,
+        "rows": run_rows(recent.runs[:_ROWS], {job.job_id: job}, query),
+        "grid": run_grid(recent.runs, job.step_names, now),
+        "weeks": recent_days(of_days.values(), now=now, zone=zone, days=_DAYS, whole_since=whole_since),
+        "stats": stats.get(job.job_id),
+        "more_runs": bool(recent.next_page_token) or len(recent.runs) > _ROWS,
+    }
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    kernel, now = kernel_of(request), datetime.now(UTC)
+    job = await kernel.get_job(_id(request))
+    definition = job.definition or {}
+    runs, signatures = await asyncio.gather(_load_runs(request, job, now), signatures_of(kernel, job.host, definition))
+    form = build_form(Layers(definition=definition), signatures, Wanted())
+    return page(
+        request, "job.html", title=job.job_id, live="job", definition=definition, form=form, signatures=signatures,
+        **runs,
+    )  # fmt: skip
+
+
+async def show_json(request: Request) -> Response:
+    """Return the job in the shape of ``nomaflow job -o json``."""
+    kernel = kernel_of(request)
+    job = await kernel.get_job(_id(request))
+    recent = await kernel.list_runs_page(job_id=job.job_id, page_size=5)
+    return JSONResponse({**job.to_json(), "recent_runs": [run.to_json() for run in recent.runs]})
+
+
+class _JobLive:
+    """The live parts of the page: what it does now, and its runs."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True for events that may be about some job; the stream does not know which one is looked at."""
+        return event.kind.startswith(("run.", "attempt.", "job.", "pause.", "host."))
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the HTML of each part."""
+        job = await kernel_of(request).get_job(_id(request))
+        context = await _load_runs(request, job, datetime.now(UTC))
+        templates = ("job-head", "parts/job_head.html"), ("job-runs", "parts/job_runs.html")
+        return {name: fragment(request, template, **context) for name, template in templates}
+
+
+LIVE: dict[str, LiveView] = {"job": _JobLive()}
 ROUTES = [
-    Route("/jobs/{job_id}", placeholder),
+    Route("/jobs/{job_id}.json", show_json),
+    Route("/jobs/{job_id}", show),
 ]

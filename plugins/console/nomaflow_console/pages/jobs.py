@@ -2,12 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client.values import EventView
+from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.overview import Overview, load_overview, with_stats
+from nomaflow_console.live import LiveView
+from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views.job_rows import STATES, JobQuery, job_rows, page_of_jobs, tally
+from nomaflow_console.views.needs_you import needs_you, usual_of
+from nomaflow_console.views.times import Zone
 
-__all__ = ["ROUTES"]
+__all__ = ["LIVE", "ROUTES", "SPANS", "since_of"]
 
+SPANS = {"night": "last night", "24h": "last 24 h", "7d": "last 7 days"}
+"""How far back *Needs you* and the tally look."""
+_PARTS = {
+    "needs": "parts/jobs_needs.html",
+    "running": "parts/jobs_running.html",
+    "tally": "parts/jobs_tally.html",
+    "jobs": "parts/jobs_table.html",
+}
+
+
+def since_of(span: str, now: datetime, zone: Zone) -> datetime:
+    """Return the beginning of a span: of the night, 18:00 of the day before in the page's zone."""
+    if span in ("24h", "7d"):
+        return now - timedelta(days=1 if span == "24h" else 7)
+    yesterday = now.astimezone(zone.info).date() - timedelta(days=1)
+    return datetime.combine(yesterday, time(18), zone.info).astimezone(UTC)
+
+
+async def _load(request: Request) -> dict[str, Any]:
+    query, now = JobQuery.of(request.query_params), datetime.now(UTC)
+    since = since_of(query.since, now, Zone.of_cookie(request.state.session.zone))
+    kernel = kernel_of(request)
+    overview = await load_overview(kernel, now=now, since=since)
+    open_jobs = {run.job_id: run for run in overview.situation.open}
+    jobs = page_of_jobs(overview.situation.catalogue.jobs, query, open_jobs)
+    overview = await with_stats(kernel, overview, (job.job_id for job in jobs.jobs))
+    return _context(overview, query, replace(jobs), since)
+
+
+def _context(overview: Overview, query: JobQuery, jobs: Any, since: datetime) -> dict[str, Any]:
+    situation = overview.situation
+    usual = {run.run_id: usual_of(situation.stats.get(run.job_id)) for run in overview.running}
+    return {
+        "query": query,
+        "since": since,
+        "spans": SPANS,
+        "needs": needs_you(situation),
+        "running": overview.running,
+        "usual": usual,
+        "more_open": overview.more_open,
+        "tally": tally(overview.counts),
+        "jobs": jobs,
+        "rows": job_rows(jobs.jobs, stats=situation.stats, open_runs=situation.open, now=situation.now),
+        "state_titles": STATES,
+        "problems": situation.catalogue.problems,
+    }
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    return page(request, "jobs.html", title="Jobs", live="jobs", **await _load(request))
+
+
+async def show_json(request: Request) -> Response:
+    """Return the jobs in the shape of ``nomaflow jobs -o json``."""
+    kernel = kernel_of(request)
+    query = JobQuery.of(request.query_params)
+    return JSONResponse((await kernel.list_jobs(host=query.host, tag=query.tag)).to_json())
+
+
+class _JobsLive:
+    """The live parts of the page."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True: every event may change what needs a person, or a row."""
+        del event
+        return True
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the HTML of each part."""
+        context = await _load(request)
+        return {name: fragment(request, template, **context) for name, template in _PARTS.items()}
+
+
+LIVE: dict[str, LiveView] = {"jobs": _JobsLive()}
 ROUTES = [
-    Route("/", placeholder),
+    Route("/", show),
+    Route("/.json", show_json),
+    Route("/jobs.json", show_json),
 ]

@@ -2,13 +2,180 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable, TriggerOrder
+from nomaflow.client.requests import new_request_id
+from nomaflow.client.values import JobView, Replayed, Triggered
+from nomaflow_console.forms.commands import run_command
+from nomaflow_console.forms.fields import Layers, build_form
+from nomaflow_console.forms.merging import Wanted
+from nomaflow_console.forms.reading import from_address, read_form
+from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, with_refusal
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.signatures import signatures_of
+from nomaflow_console.rendering import page
+from nomaflow_console.views.needs_you import job_address
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "base_of", "preset_of", "refusal_status", "started_page"]
+
+
+async def _job(request: Request) -> tuple[KernelCalls, JobView, dict[str, Any]]:
+    kernel = kernel_of(request)
+    job = await kernel.get_job(request.path_params["job_id"])
+    return kernel, job, dict(job.definition or {})
+
+
+async def show(request: Request) -> Response:
+    """Return the form; the address may fill it: ``?preset=full&p.tenant=12&s.score.batch=3&on.summary=off``."""
+    kernel, job, definition = await _job(request)
+    signatures = await signatures_of(kernel, job.host, definition)
+    options = Options.of(request.query_params)
+    layers = _layers(definition, options)
+    reading = from_address(build_form(layers, signatures, Wanted()), request.query_params)
+    form = build_form(layers, signatures, reading.base)
+    state = FormState(form=form, reading=reading, options=options, request_id=new_request_id())
+    state = await _checked(kernel, job, state, tells_problems=False)
+    return _page(request, job, state)
+
+
+async def send(request: Request) -> Response:
+    """Start the run, or only check what the form asks for; show the form again where something is wrong."""
+    kernel, job, definition = await _job(request)
+    signatures = await signatures_of(kernel, job.host, definition)
+    state = _read(request, definition, signatures)
+    if request.state.form.get("do") == "check":
+        return _page(request, job, await _checked(kernel, job, state))
+    if not state.reading:
+        return _page(request, job, state, status=400)
+    try:
+        started = await kernel.trigger(_order(job, state))
+    except KernelUnreachable as error:
+        return _page(request, job, with_refusal(state, error), status=503)
+    except ClientError as error:
+        again = replace(state, request_id=new_request_id())
+        return _page(request, job, with_refusal(again, error), status=refusal_status(error))
+    return started_page(request, job.job_id, started, seen=request.state.form.get("seen", ""))
+
+
+def refusal_status(error: ClientError) -> int:
+    """Return the HTTP status of a form that is shown again for what the kernel said."""
+    return 400 if isinstance(error, InvalidRequest) else 409
+
+
+def started_page(request: Request, job_id: str, started: Triggered | Replayed, *, seen: str) -> Response:
+    """Return the way to a run that was started; where there are warnings that nobody has seen, these first.
+
+    :param seen: the warnings that the form showed, as JSON
+    """
+    target = f"/runs/{started.run_id}"
+    try:
+        known = json.loads(seen or "[]")
+    except ValueError:
+        known = []
+    unseen = [each for each in started.warnings if each not in known]
+    if not unseen:
+        return RedirectResponse(target, status_code=303)
+    return page(
+        request, "started.html", title=f"{job_id} started", job_id=job_id, started=started, warnings=unseen,
+        target=target,
+    )  # fmt: skip
+
+
+def preset_of(definition: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a preset of a job's definition; an empty one if there is none of that name."""
+    named: list[Mapping[str, Any]] = [each for each in definition.get("presets", ()) if each.get("name") == name]
+    return next((each for each in named if each.get("schedule")), named[0] if named else {})
+
+
+def _layers(definition: Mapping[str, Any], options: Options) -> Layers:
+    return Layers(definition=definition, preset=preset_of(definition, options.preset))
+
+
+def _read(request: Request, definition: dict[str, Any], signatures: Any) -> FormState:
+    sent = request.state.form
+    options = Options.of(sent)
+    layers = _layers(definition, options)
+    # Twice: what the JSON adds has a field of its own from then on.
+    first = read_form(build_form(layers, signatures, base_of(sent)), sent)
+    form = build_form(layers, signatures, first.base)
+    return FormState(form=form, reading=first, options=options, request_id=sent.get("request_id") or new_request_id())
+
+
+def base_of(sent: Mapping[str, str]) -> Wanted:
+    """Return the values that a form showed before it was filled in."""
+    try:
+        return Wanted.from_json(json.loads(sent.get("base") or "{}"))
+    except (ValueError, AttributeError, TypeError):
+        return Wanted()
+
+
+def _order(job: JobView, state: FormState, *, validate_only: bool = False) -> TriggerOrder:
+    wanted, options = state.reading.wanted, state.options
+    return TriggerOrder(
+        job_id=job.job_id,
+        params=wanted.params,
+        op_kwargs=wanted.op_kwargs,
+        steps=wanted.steps,
+        preset=options.preset,
+        log_level=options.log_level,
+        request_id=state.request_id,
+        kind="manual",
+        allow_overlap=options.allow_overlap,
+        validate_only=validate_only,
+    )
+
+
+async def _checked(kernel: KernelCalls, job: JobView, state: FormState, *, tells_problems: bool = True) -> FormState:
+    """Have the kernel check a form; a form that nobody has filled in yet is not blamed for what it lacks."""
+    if not state.reading and tells_problems:
+        return state
+    try:
+        async with asyncio.timeout(5):
+            answer = await kernel.trigger(_order(job, state, validate_only=True))
+    except TimeoutError:
+        return state
+    except InvalidRequest as error:
+        return with_refusal(state, error) if tells_problems else state
+    except KernelUnreachable:
+        raise
+    except ClientError as error:
+        return with_refusal(state, error)
+    merged = {each.step: each.op_kwargs for each in answer.steps}
+    return replace(state, warnings=answer.warnings, checked=tells_problems, merged=merged)
+
+
+def _page(request: Request, job: JobView, state: FormState, *, status: int = 200) -> Response:
+    options = state.options
+    command = run_command(
+        job.job_id, state.reading.wanted, preset=options.preset, log_level=options.log_level,
+        allow_overlap=options.allow_overlap,
+    )  # fmt: skip
+    return page(
+        request, "run_form.html", status=status, title=f"▷ Run {job.job_id}", mode="run", job=job, run=None,
+        state=state, command_line=command, action=f"{job_address(job.job_id)}/run", levels=LOG_LEVELS,
+        back=job_address(job.job_id), starts=(), cannot=_cannot(job), kept=frozenset(), outdated=False,
+    )  # fmt: skip
+
+
+def _cannot(job: JobView) -> str:
+    """Return why the job cannot run at all; empty if it can."""
+    if job.removed:
+        return "its host no longer brings this job"
+    if not job.valid:
+        return "the job is disabled by a problem in its file; its page shows the problem and the way out"
+    return f"the job cannot run: {job.held}" if job.held else ""
+
 
 ROUTES = [
-    Route("/jobs/{job_id}/run", placeholder),
-    Route("/jobs/{job_id}/run", placeholder, methods=["POST"]),
+    Route("/jobs/{job_id}/run", show),
+    Route("/jobs/{job_id}/run", send, methods=["POST"]),
 ]

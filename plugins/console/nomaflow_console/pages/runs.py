@@ -2,12 +2,192 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.catalogue import known_jobs
+from nomaflow_console.live import LiveView
+from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
+from nomaflow_console.views.run_rows import run_rows
+from nomaflow_console.views.states import RUN_STATES, sign_of
 
-__all__ = ["ROUTES"]
+__all__ = ["LIVE", "PAGE", "ROUTES", "page_of_runs"]
 
+PAGE = 50
+_CSV_ROWS = 100_000
+_LONGEST_TALLY = timedelta(days=31)
+_COLUMNS = (
+    "run_id", "job_id", "state", "reason", "error", "rows_affected", "trigger", "by", "host", "preset", "queued_at",
+    "started_at", "finished_at", "fires",
+)  # fmt: skip
+
+
+async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> tuple[RunPageView, str, str]:
+    """Return the runs of a page, and the run ids that the newer and the older page begin at; empty if there is none."""
+    filters = query.filters(now)
+    if query.after:
+        found = await kernel.list_runs_page(
+            page_size=PAGE, page_token=query.after, oldest_first=True, with_steps=True, **filters
+        )
+        runs = tuple(reversed(found.runs))
+        newer = found.next_page_token and (runs[0].run_id if runs else "")
+        shown = RunPageView(runs=runs)
+        return shown, newer, runs[-1].run_id if runs else query.after
+    found = await kernel.list_runs_page(page_size=PAGE, page_token=query.before, with_steps=True, **filters)
+    newer = (found.runs[0].run_id if found.runs else query.before) if query.before else ""
+    return found, newer, found.next_page_token
+
+
+async def _counts(kernel: KernelCalls, query: RunQuery, now: datetime) -> list[RunCountView]:
+    """Return the counts of the time that the page shows, by state, whatever else is filtered."""
+    since = query.since_at(now)
+    since = max(since, now - _LONGEST_TALLY) if since is not None else now - _LONGEST_TALLY
+    until = query.filters(now)["until"]
+    if until is not None and until <= since:
+        return []
+    grouping: Any = "job" if query.hidden else "state"
+    return await kernel.summarize_runs(since=since, until=until, group_by=grouping, job_id=query.job, host=query.host)
+
+
+async def _load(request: Request) -> dict[str, Any]:
+    query, problems = RunQuery.of(request.query_params.multi_items())
+    now, kernel = datetime.now(UTC), kernel_of(request)
+    (found, newer, older), counts, jobs = await asyncio.gather(
+        page_of_runs(kernel, query, now), _counts(kernel, query, now), known_jobs(request)
+    )
+    by_state = {state: sum(each.runs for each in counts if each.state == state) for state in RUN_STATES}
+    hidden = {job: sum(each.runs for each in counts if each.group == job) for job in query.hidden}
+    chips = query.chips()
+    return {
+        "query": query,
+        "here": query.address(before=query.before, after=query.after),
+        "heading": " · ".join([*(chip.text for chip in chips[:3]), "Runs"]),
+        "problems": problems,
+        "rows": run_rows(found.runs, jobs, query),
+        "rows_sum": sum(run.rows_affected or 0 for run in found.runs),
+        "newer": query.address(after=newer) if newer else "",
+        "older": query.address(before=older) if older else "",
+        "scanned_until": found.scanned_until,
+        "total": sum(by_state.values()),
+        "states": [(sign_of(state), state, by_state[state]) for state in RUN_STATES],
+        "triggers": TRIGGERS,
+        "spans": SPANS,
+        "toggled": _toggled,
+        "chips": chips,
+        "hidden_chips": [(chip, hidden[job]) for chip, job in zip(query.hidden_chips(), query.hidden, strict=True)],
+        "shown_filters": {
+            "job": query.job, "host": query.host, "tag": query.tag, "by": query.by, "id": query.prefix,
+            "reason": ", ".join(query.reasons),
+        },
+        "kept": _kept(query),
+        "known_jobs": sorted(jobs),
+        "known_hosts": sorted({job.host for job in jobs.values() if job.host}),
+        "known_tags": sorted({tag for job in jobs.values() for tag in job.tags}),
+    }  # fmt: skip
+
+
+def _toggled(values: Sequence[str], one: str) -> tuple[str, ...]:
+    return tuple(each for each in values if each != one) if one in values else (*values, one)
+
+
+def _kept(query: RunQuery) -> list[tuple[str, str]]:
+    """Return the filters that the small form has no field for."""
+    pairs = [("state", each) for each in query.states] + [("trigger", each) for each in query.triggers]
+    pairs += [("not", each) for each in query.hidden]
+    single = (("level", query.level), ("replay_of", query.replay_of), ("parent", query.parent))
+    return pairs + [(name, value) for name, value in single if value]
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    context = await _load(request)
+    live = "runs" if not (context["query"].before or context["query"].after) else ""
+    return page(request, "runs.html", live=live, **context)
+
+
+async def show_json(request: Request) -> Response:
+    """Return one page of runs in the shape of ``nomaflow runs -o json``, and where the next page begins."""
+    query, _ = RunQuery.of(request.query_params.multi_items())
+    found, newer, older = await page_of_runs(kernel_of(request), query, datetime.now(UTC))
+    shape = {
+        "runs": [run.to_json() for run in found.runs],
+        "newer": query.address(path="/runs.json", after=newer) if newer else None,
+        "older": query.address(path="/runs.json", before=older) if older else None,
+    }
+    return JSONResponse(shape)
+
+
+async def show_csv(request: Request) -> Response:
+    """Return all runs that the filters keep as a table, at most 100,000."""
+    query, _ = RunQuery.of(request.query_params.multi_items())
+    runs = kernel_of(request).list_runs(page_size=500, **query.filters(datetime.now(UTC)))
+    return StreamingResponse(
+        _csv(runs),
+        media_type="text/csv; charset=utf-8",
+        headers={"content-disposition": 'attachment; filename="runs.csv"'},
+    )
+
+
+async def _csv(runs: AsyncIterator[RunView]) -> AsyncIterator[str]:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS)
+    count = 0
+    async for run in runs:
+        writer.writerow([_cell(value) for value in _row(run)])
+        count += 1
+        if text.tell() > 32_768:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+        if count >= _CSV_ROWS:
+            break
+    yield text.getvalue()
+
+
+def _row(run: RunView) -> list[Any]:
+    return [
+        run.run_id, run.job_id, run.state, run.reason.code if run.reason else "", run.error, run.rows_affected,
+        run.trigger.kind, run.trigger.by, run.host, run.preset, run.queued_at, run.started_at, run.finished_at,
+        run.fold.count if run.fold else 1,
+    ]  # fmt: skip
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell that a spreadsheet takes for text, never for a formula."""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+class _RunsLive:
+    """The live part of the page: its table; a script keeps new rows back while somebody works with the old ones."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True for events of runs and attempts."""
+        return event.kind.startswith(("run.", "attempt."))
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the HTML of the table."""
+        return {"runs": fragment(request, "parts/runs_table.html", **await _load(request))}
+
+
+LIVE: dict[str, LiveView] = {"runs": _RunsLive()}
 ROUTES = [
-    Route("/runs", placeholder),
+    Route("/runs", show),
+    Route("/runs.json", show_json),
+    Route("/runs.csv", show_csv),
 ]

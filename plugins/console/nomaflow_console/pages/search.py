@@ -1,13 +1,102 @@
-"""Finds jobs, hosts, callables and runs."""
+"""Finds jobs, hosts, callables and runs by any part of their names."""
 
 from __future__ import annotations
 
+import asyncio
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client import ClientError, KernelUnreachable
+from nomaflow.client.values import HostView
+from nomaflow_api.near_names import near_names
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.catalogue import known_jobs
+from nomaflow_console.rendering import page
+from nomaflow_console.views.needs_you import job_address
 
 __all__ = ["ROUTES"]
 
+_RUN_ID = re.compile(r"run_[0-9a-z]{10,40}")
+_RUN_PART = re.compile(r"(?:run_)?[0-9a-z]{4,40}")
+_MOST = 50
+
+
+async def _run_of(kernel: KernelCalls, text: str) -> str:
+    """Return the run that a text names, whole, or by the beginning of its id; empty if there is none, or several."""
+    if not _RUN_PART.fullmatch(text):
+        return ""
+    prefix = text if text.startswith("run_") else f"run_{text}"
+    try:
+        if _RUN_ID.fullmatch(text):
+            return (await kernel.get_run(text)).run_id
+        found = await kernel.list_runs_page(run_id_prefix=prefix, page_size=2)
+    except KernelUnreachable:
+        raise
+    except ClientError:
+        return ""
+    return found.runs[0].run_id if len(found.runs) == 1 else ""
+
+
+async def _callables(kernel: KernelCalls, hosts: list[HostView], needle: str) -> list[Any]:
+    async def of(host: HostView) -> list[Any]:
+        try:
+            found = await kernel.list_callables(host.name)
+        except KernelUnreachable:
+            raise
+        except ClientError:
+            return []
+        return [(host.name, each) for each in found.callables if needle in each.reference.casefold()]
+
+    return [one for found in await asyncio.gather(*map(of, hosts[:_MOST])) for one in found]
+
+
+async def _found(request: Request, text: str) -> dict[str, Any]:
+    kernel, needle = kernel_of(request), text.casefold()
+    jobs, hosts = await asyncio.gather(known_jobs(request), kernel.list_hosts())
+    callables = await _callables(kernel, hosts, needle) if needle else []
+    of_jobs = [
+        job for id, job in sorted(jobs.items()) if needle in id.casefold() or needle in job.description.casefold()
+    ]
+    of_hosts = [host for host in hosts if needle in host.name.casefold()]
+    names = [*jobs, *(host.name for host in hosts)]
+    nothing = not (of_jobs or of_hosts or callables)
+    return {
+        "jobs": of_jobs[:_MOST],
+        "hosts": of_hosts[:_MOST],
+        "callables": callables[:_MOST],
+        "more": max(0, len(of_jobs) - _MOST) + max(0, len(callables) - _MOST),
+        "near": near_names(text, names) if nothing and text else [],
+    }
+
+
+async def show(request: Request) -> Response:
+    """Return what is found; go straight to a run whose id is pasted, and to a job if nothing else is found."""
+    text = request.query_params.get("q", "").strip()
+    run_id = await _run_of(kernel_of(request), text)
+    if run_id:
+        return RedirectResponse(f"/runs/{run_id}", status_code=303)
+    found = await _found(request, text)
+    if text and len(found["jobs"]) == 1 and not (found["hosts"] or found["callables"]):
+        return RedirectResponse(job_address(found["jobs"][0].job_id), status_code=303)
+    return page(request, "search.html", title=f"Find {text}", q=text, **found)
+
+
+async def show_json(request: Request) -> Response:
+    """Return what is found, as names."""
+    found = await _found(request, request.query_params.get("q", "").strip())
+    shape = {
+        "jobs": [job.job_id for job in found["jobs"]],
+        "hosts": [host.name for host in found["hosts"]],
+        "callables": [{"host": host, "reference": each.reference} for host, each in found["callables"]],
+    }
+    return JSONResponse(shape)
+
+
 ROUTES = [
-    Route("/search", placeholder),
+    Route("/search", show),
+    Route("/search.json", show_json),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,12 @@ __all__ = [
     "reason_sentence",
     "run_sentence",
     "usually",
+    "who",
 ]
 
+_OWNER = re.compile(r"owner \(for (.+)\)", re.DOTALL)
+_PLAIN = ("step_failed", "canceled_by_user")
+"""Reasons whose way out is the log, which every page offers beside them."""
 _LONGEST = 300
 """The most characters of a sentence in a list; the run's page has it whole."""
 
@@ -64,7 +69,8 @@ def reason_sentence(of: Any) -> Sentence:
     """Return the reason of a run or an attempt: its error if it has one, else the reason's sentence; with the fix."""
     reason = of.reason
     text = of.error or (reason.message or reason.code.replace("_", " ") if reason is not None else "")
-    return Sentence(text=line(text), fix=line(getattr(reason, "fix", "") if reason is not None else ""))
+    fix = reason.fix if reason is not None and reason.code not in _PLAIN else ""
+    return Sentence(text=line(text), fix=line(fix))
 
 
 def run_sentence(run: RunView) -> Sentence:
@@ -110,9 +116,15 @@ def _failed_in(run: RunView) -> str:
     return f"{line(broken.name)}{tries}: "
 
 
+def who(by: str) -> str:
+    """Return the person of a principal: of ``owner (for ann)``, which whoever owns the project is, ``ann``."""
+    named = _OWNER.fullmatch(by)
+    return line(named[1] if named else by)
+
+
 def _asked(run: RunView) -> str:
     assert run.cancel is not None
-    by, why = line(run.cancel.by) or "somebody", line(run.cancel.why)
+    by, why = who(run.cancel.by) or "somebody", line(run.cancel.why)
     return f'{by}: "{why}"' if why else f"{by} asked for it"
 
 
@@ -130,7 +142,7 @@ def pause_sentence(pause: PauseView, until: str = "") -> str:
     :param until: the end of the pause as the page shows times
     """
     what = f"host {line(pause.host)} " if pause.host else "" if pause.job_id else "everything "
-    text = f"{what}paused by {line(pause.by) or 'somebody'}"
+    text = f"{what}paused by {who(pause.by) or 'somebody'}"
     if pause.until is not None and until:
         text += f" until {until}"
     return text + (f': "{line(pause.why)}"' if pause.why else "")

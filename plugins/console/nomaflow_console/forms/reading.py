@@ -1,0 +1,164 @@
+"""What a form that was sent asks for, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nomaflow_console.forms.fields import Field, Form
+from nomaflow_console.forms.merging import Conflict, Merged, Place, Wanted, WrongShape, merge
+from nomaflow_console.forms.parsing import ABSENT, KindName, WrongText, parse_object, parse_text, to_text
+
+__all__ = ["JSON_FIELD", "Reading", "field_of", "from_address", "json_text", "read_form"]
+
+JSON_FIELD, BASE_FIELD = "json", "base"
+WAS = "was."
+"""Begins the name of the hidden field with which a checkbox tells how it was."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """A form as it was sent.
+
+    :param base: the values that the page showed; if the form is shown again, those that it shows next
+    :param wanted: all edits together
+    :param errors: by the name of the input
+    :param texts: of the inputs to show again as they are, by name
+    :param json_text: the JSON to show
+    """
+
+    base: Wanted
+    wanted: Wanted
+    errors: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    json_text: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.errors
+
+
+def json_text(wanted: Wanted) -> str:
+    """Return the JSON of values for its field; empty for none."""
+    return json.dumps(wanted.to_json(), indent=2, ensure_ascii=True) if wanted else ""
+
+
+def field_of(name: str) -> str:
+    """Return the input that an invalid field of a request belongs to; empty if it has none.
+
+    :param name: as the kernel gives it: ``params_json.KEY``, ``step_values.STEP.op_kwargs_json.KEY``
+    """
+    if name.startswith("params_json."):
+        return f"p.{name.removeprefix('params_json.')}"
+    step, found, key = name.removeprefix("step_values.").partition(".op_kwargs_json.")
+    return f"s.{step}.{key}" if found and name.startswith("step_values.") else ""
+
+
+def from_address(form: Form, query: Mapping[str, str]) -> Reading:
+    """Return the reading of an address that fills a form: ``?p.tenant=12&s.score.batch=3&on.summary=off``."""
+    edits: dict[Place, Any] = {}
+    errors: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    for name, one in form.fields.items():
+        if name in query:
+            _take(one, query[name], edits, errors, texts, keeps_nothing=True)
+    for step in form.steps:
+        if query.get(step.switch) in ("on", "off"):
+            edits[Place(step.name, "")] = query[step.switch] == "on"
+    wanted, problem = _json(query.get(JSON_FIELD, ""))
+    if problem:
+        errors[JSON_FIELD] = problem
+    merged = merge(base=Wanted(), fields=edits, edited=wanted)
+    shown = query[JSON_FIELD] if problem else json_text(merged.wanted)
+    return Reading(base=merged.wanted, wanted=merged.wanted, errors=errors, texts=texts, json_text=shown)
+
+
+def read_form(form: Form, sent: Mapping[str, str]) -> Reading:
+    """Return the reading of a form that was sent."""
+    base, _ = _json(sent.get(BASE_FIELD, ""))
+    edits: dict[Place, Any] = {}
+    errors: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    for name, one in form.fields.items():
+        if name in sent and _lines(sent[name]) != _lines(one.begins_with(base)):
+            _take(one, sent[name], edits, errors, texts)
+    for step in form.steps:
+        was = sent.get(WAS + step.switch)
+        if was is not None and (step.switch in sent) != (was == "1"):
+            edits[Place(step.name, "")] = step.switch in sent
+    edited, problem = _json(sent.get(JSON_FIELD, ""))
+    if problem:
+        # Until the JSON can be read, nobody knows what of it was edited: everything is shown again as it was sent.
+        merged = merge(base=base, fields=edits, edited=base)
+        kept = {name: sent[name] for name in form.fields if name in sent}
+        return Reading(
+            base=base, wanted=merged.wanted, errors={**errors, JSON_FIELD: problem}, texts=kept,
+            json_text=sent[JSON_FIELD],
+        )  # fmt: skip
+    merged = merge(base=base, fields=edits, edited=edited)
+    if merged.conflicts:
+        kept = {name: sent[name] for name in form.fields if name in sent}
+        told = {**errors, **_told(form, merged)}
+        return Reading(base=base, wanted=merged.wanted, errors=told, texts=kept, json_text=sent.get(JSON_FIELD, ""))
+    wanted = merged.wanted
+    return Reading(base=wanted, wanted=wanted, errors=errors, texts=texts, json_text=json_text(wanted))
+
+
+def _take(
+    one: Field,
+    text: str,
+    edits: dict[Place, Any],
+    errors: dict[str, str],
+    texts: dict[str, str],
+    *,
+    keeps_nothing: bool = False,
+) -> None:
+    """Read one text that was edited."""
+    try:
+        value = parse_text(text, one.kind)
+    except WrongText as error:
+        errors[one.name], texts[one.name] = str(error), text
+        return
+    if value is not ABSENT or keeps_nothing or not one.shown:
+        edits[one.place] = value
+    elif one.kind.name is KindName.TEXT:
+        edits[one.place] = ""
+    else:
+        null = ", or null" if one.kind.nullable else ""
+        errors[one.name] = (
+            f"the run had {to_text(one.now, one.kind)}, which an empty field cannot undo; give a value{null}"
+        )
+        texts[one.name] = text
+
+
+def _json(text: str) -> tuple[Wanted, str]:
+    """Return the values of a JSON text, and what is wrong with it."""
+    try:
+        return Wanted.from_json(parse_object(text)), ""
+    except (WrongText, WrongShape) as error:
+        return Wanted(), str(error)
+
+
+def _told(form: Form, merged: Merged) -> dict[str, str]:
+    return {_input_of(form, each): _conflict(form, each) for each in merged.conflicts}
+
+
+def _input_of(form: Form, conflict: Conflict) -> str:
+    found = form.at(conflict.place)
+    if found is not None:
+        return found.name
+    return f"on.{conflict.place.step}" if not conflict.place.key else JSON_FIELD
+
+
+def _conflict(form: Form, conflict: Conflict) -> str:
+    def shown(value: Any) -> str:
+        return "nothing" if value is ABSENT else json.dumps(value, ensure_ascii=False)
+
+    del form
+    ends = f"{shown(conflict.in_field)} here, and {shown(conflict.in_json)} in the JSON"
+    return f"{conflict.place} was set to {ends}; make them the same"
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").strip()

@@ -1,0 +1,144 @@
+"""The form of a run as it stands: what it shows, what it asks for, and what the kernel says of that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nomaflow.client import ClientError, InvalidRequest
+from nomaflow_console.forms.fields import Field, Form
+from nomaflow_console.forms.merging import Wanted, same
+from nomaflow_console.forms.parsing import ABSENT, ANY, to_text
+from nomaflow_console.forms.reading import JSON_FIELD, Reading, field_of
+
+__all__ = ["Change", "FormState", "Options", "changes", "with_refusal"]
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a form asks for beside values.
+
+    :param start: of a replay: the step to begin at, ``failed`` for the one that failed, empty for the first
+    :param current_definition: of a replay: True to run the job as it is now
+    """
+
+    preset: str = ""
+    log_level: str = ""
+    allow_overlap: bool = False
+    start: str = ""
+    current_definition: bool = False
+
+    @classmethod
+    def of(cls, sent: Mapping[str, str], *, start: str = "") -> Options:
+        """Return the options of a form or an address.
+
+        :param start: where a replay begins if nothing is said
+        """
+        level = sent.get("log_level", "").upper()
+        return cls(
+            preset=sent.get("preset", ""),
+            log_level=level if level in LOG_LEVELS else "",
+            allow_overlap=sent.get("overlap", "") == "allow",
+            start=sent.get("from", start),
+            current_definition=sent.get("definition", "") == "now",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference from the job, or from the run that is done again; the texts are for people."""
+
+    place: str
+    before: str
+    after: str
+
+
+def changes(form: Form, wanted: Wanted) -> list[Change]:
+    """Return what a run will have that it would not have by itself."""
+    found = []
+    switches = {step.name: step.on for step in form.steps}
+    for place, value in wanted.items():
+        if not place.key:
+            was, now = switches.get(place.step), bool(value)
+            if was is not now:
+                found.append(Change(f"step {place.step}", _on(was), _on(now)))
+            continue
+        one = form.at(place)
+        before = one.now if one is not None else ABSENT
+        if not same(before, value):
+            found.append(Change(str(place), _before(one), to_text(value, ANY)))
+    return found
+
+
+def _on(on: bool | None) -> str:  # noqa: FBT001  # its one argument
+    return "" if on is None else "on" if on else "off"
+
+
+def _before(one: Field | None) -> str:
+    if one is None or (one.now is ABSENT and not one.secret):
+        return "not given"
+    return "secret" if one.secret else to_text(one.now, ANY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormState:
+    """A form as it is shown.
+
+    :param problem: what the kernel says against the whole of it
+    :param warnings: of the kernel, about what would be started
+    :param checked: True if the kernel has found nothing wrong
+    :param merged: by step, the values that it would get
+    """
+
+    form: Form
+    reading: Reading
+    options: Options
+    request_id: str
+    problem: str = ""
+    fix: str = ""
+    warnings: Sequence[str] = ()
+    checked: bool = False
+    merged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> list[Change]:
+        """What differs."""
+        return changes(self.form, self.reading.wanted)
+
+    @property
+    def json_error(self) -> str:
+        """What is wrong with the JSON."""
+        return self.reading.errors.get(JSON_FIELD, "")
+
+    def text(self, one: Field) -> str:
+        """Return the text of a field."""
+        shown = self.reading.texts.get(one.name)
+        return one.begins_with(self.reading.base) if shown is None else shown
+
+    def error(self, name: str) -> str:
+        """Return what is wrong with a field; empty for nothing."""
+        return self.reading.errors.get(name, "")
+
+    @property
+    def lost_errors(self) -> list[str]:
+        """What is wrong and has no field on the page."""
+        known = {*self.form.fields, *(step.switch for step in self.form.steps), JSON_FIELD}
+        return [text for name, text in self.reading.errors.items() if name not in known]
+
+
+def with_refusal(state: FormState, error: ClientError) -> FormState:
+    """Return a form with what the kernel says against it, beside the fields that it is about."""
+    if not isinstance(error, InvalidRequest) or not error.fields:
+        return replace(state, problem=error.message, fix=error.fix)
+    errors = {field_of(name) or name: text for name, text in error.fields.items()}
+    # A value that came by a param of the job may be told of a step, and the other way round.
+    for name in list(errors):
+        if name not in state.form.fields and name.startswith("p."):
+            step = next((each for each in state.form.fields.values() if each.place.key == name[2:]), None)
+            if step is not None:
+                errors[step.name] = errors.pop(name)
+    reading = replace(state.reading, errors={**state.reading.errors, **errors})
+    return replace(state, reading=reading)

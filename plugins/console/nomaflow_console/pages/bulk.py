@@ -1,0 +1,154 @@
+"""Many runs at once: those that are selected, or all that match, after a question; and two runs side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from nomaflow.client import ClientError, KernelUnreachable, ReplayOrder
+from nomaflow.client.values import RunView
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.pages.targets import target_of
+from nomaflow_console.rendering import page
+from nomaflow_console.views.run_comparison import compare
+from nomaflow_console.views.run_filters import RunQuery
+from nomaflow_console.views.run_rows import run_rows
+
+__all__ = ["ASKS_FROM", "ROUTES"]
+
+ASKS_FROM = 200
+"""More runs than this are acted on only after their number was typed."""
+_MOST = 5_000
+_AT_ONCE = 8
+_VERBS = {"cancel": "Cancel", "cancel-all": "Cancel", "replay": "Replay"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Outcome:
+    """What became of one run.
+
+    :param new_run: the run that a replay started
+    """
+
+    run: RunView
+    problem: str = ""
+    new_run: str = ""
+
+
+async def ask(request: Request) -> Response:
+    """Return the question, with everything that would be acted on; or go on to the comparison."""
+    sent = request.state.form
+    act, run_ids = sent.get("do", ""), list(dict.fromkeys(sent.getlist("run")))
+    if act == "compare":
+        return RedirectResponse(f"/runs/compare?{urlencode([('run', one) for one in run_ids[:2]])}", status_code=303)
+    runs = await _selected(kernel_of(request), act, run_ids, sent)
+    return _question(request, act, runs, number=len(run_ids))
+
+
+def _question(request: Request, act: str, runs: Sequence[RunView], *, number: int, problem: str = "") -> Response:
+    sent = request.state.form
+    fit = [run for run in runs if _fits(act, run)]
+    back = _back(sent)
+    return page(
+        request, "bulk.html", status=409 if problem else 200, title=f"{_VERBS.get(act, 'Act on')} many runs", act=act,
+        verb=_VERBS.get(act, "Act on"), rows=run_rows(fit[:100], {}, RunQuery()), fit=fit,
+        unfit=len(runs) - len(fit), chosen=number, asks=len(fit) > ASKS_FROM, problem=problem, back=back,
+        filters=sent.get("filters", ""), upto=sent.get("upto", ""), why=sent.get("why", ""), most=_MOST,
+    )  # fmt: skip
+
+
+def _back(sent: Mapping[str, str]) -> str:
+    filters = sent.get("filters", "")
+    return target_of({"next": f"/runs?{filters}"}, "/runs") if filters else "/runs"
+
+
+def _fits(act: str, run: RunView) -> bool:
+    if act.startswith("cancel"):
+        return not run.terminal and run.cancel is None
+    return run.terminal and run.state not in ("MISSED", "SKIPPED")
+
+
+async def _selected(kernel: KernelCalls, act: str, run_ids: Sequence[str], sent: Mapping[str, str]) -> list[RunView]:
+    """Return the runs that are selected; for *all that match* the open ones that the filters of the page keep."""
+    if act == "cancel-all":
+        query, _ = RunQuery.of(parse_qsl(sent.get("filters", "")))
+        filters = query.filters(datetime.now(UTC))
+        filters["states"] = [state for state in ("QUEUED", "RUNNING") if not query.states or state in query.states]
+        found: list[RunView] = []
+        if filters["states"]:
+            async for run in kernel.list_runs(page_size=500, **filters):
+                found.append(run)
+                if len(found) >= _MOST:
+                    break
+        return found
+    found = []
+    for start in range(0, min(len(run_ids), _MOST), 500):
+        part = run_ids[start : start + 500]
+        found += (await kernel.list_runs_page(run_ids=part, page_size=500)).runs
+    return found
+
+
+async def do(request: Request) -> Response:
+    """Do what was asked for, and tell what became of each run."""
+    sent, kernel = request.state.form, kernel_of(request)
+    act, run_ids = sent.get("do", ""), list(dict.fromkeys(sent.getlist("run")))
+    # The runs of the question, whatever else matches by now.
+    runs = [run for run in await _selected(kernel, "", run_ids, sent) if _fits(act, run)]
+    if len(run_ids) > ASKS_FROM and sent.get("count", "").replace(",", "").strip() != str(len(run_ids)):
+        text = f"type the number of runs, {len(run_ids)}, to act on all of them"
+        return _question(request, act, runs, number=len(run_ids), problem=text)
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(run: RunView) -> _Outcome:
+        async with gate:
+            return await _act(kernel, act, run, why=sent.get("why", ""), request_id=sent.get("request_id", ""))
+
+    outcomes = await asyncio.gather(*(one(run) for run in runs))
+    started = [each.new_run for each in outcomes if each.new_run]
+    return page(
+        request, "bulk_done.html", title=f"{_VERBS.get(act, '')} done", verb=_VERBS.get(act, ""), outcomes=outcomes,
+        failed=[each for each in outcomes if each.problem], gone=len(run_ids) - len(runs), started=started,
+        back=_back(sent),
+    )  # fmt: skip
+
+
+async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request_id: str) -> _Outcome:
+    try:
+        if act.startswith("cancel"):
+            await kernel.cancel(run.run_id, why=why.strip())
+            return _Outcome(run=run)
+        started = await kernel.replay_run(
+            ReplayOrder(
+                run_id=run.run_id,
+                from_failed_step=run.state in ("FAILED", "CANCELED") and run.started_at is not None,
+                request_id=f"{request_id[:32]}.{run.run_id}",
+            )
+        )
+        return _Outcome(run=run, new_run=started.run_id)
+    except KernelUnreachable as error:
+        return _Outcome(run=run, problem=f"{error.message}; it may have been done all the same")
+    except ClientError as error:
+        return _Outcome(run=run, problem=error.message)
+
+
+async def show_comparison(request: Request) -> Response:
+    """Return two runs side by side."""
+    run_ids = request.query_params.getlist("run")[:2]
+    kernel = kernel_of(request)
+    runs = await asyncio.gather(*(kernel.get_run(each) for each in run_ids))
+    sides = compare(runs[0], runs[1]) if len(runs) == 2 else ()
+    return page(request, "compare.html", title="Compare two runs", runs=runs, rows=sides)
+
+
+ROUTES = [
+    Route("/runs/bulk", ask, methods=["POST"]),
+    Route("/runs/bulk/do", do, methods=["POST"]),
+    Route("/runs/compare", show_comparison),
+]

@@ -1,0 +1,170 @@
+// @ts-check
+// The page of runs: new rows wait while somebody works with the old ones; selection; views and filters that are kept here.
+
+const rows = () => document.getElementById("runs-rows");
+const waiting = /** @type {HTMLElement[]} */ ([]);
+
+/** Whether rows must not move now. */
+const busy = () => {
+  const table = document.getElementById("runs");
+  return Boolean(table?.matches(":hover, :focus-within") || table?.querySelector("input:checked, details[open]") || scrollY > 200);
+};
+
+/** Keep the rows of a fresh table back that are new, and those on it that somebody has selected. @param {DocumentFragment} fresh */
+function holdBack(fresh) {
+  const body = fresh.querySelector("#runs-rows"), old = rows();
+  if (!body || !old) return;
+  waiting.length = 0;
+  for (const row of [...body.children]) {
+    if (row instanceof HTMLElement && !document.getElementById(row.id)) {
+      waiting.push(/** @type {HTMLElement} */ (row.cloneNode(true)));
+      row.remove();
+    }
+  }
+  for (const row of old.children) if (!fresh.querySelector(`[id="${row.id}"]`)) body.append(row.cloneNode(true));
+  fresh.querySelector("#new-runs")?.replaceWith(say());
+}
+
+/** What waits, in words. */
+function say() {
+  const place = document.createElement("div");
+  place.id = "new-runs";
+  place.setAttribute("role", "status");
+  place.hidden = !waiting.length;
+  if (waiting.length) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "button new-runs";
+    button.textContent = waiting.length === 1 ? "↑ 1 new run" : `↑ ${waiting.length} new runs`;
+    place.append(button);
+  }
+  return place;
+}
+
+function letIn() {
+  const body = rows();
+  if (!body || !waiting.length) return;
+  for (const row of waiting.splice(0).reverse()) if (!document.getElementById(row.id)) body.prepend(row);
+  document.getElementById("new-runs")?.replaceWith(say());
+}
+
+document.addEventListener("htmx:before:swap", (event) => {
+  const tasks = /** @type {CustomEvent} */ (event).detail?.tasks ?? [];
+  for (const task of tasks) {
+    const id = task.target?.id ?? task.target;
+    if ((id === "runs" || id === "#runs") && busy()) holdBack(task.fragment);
+  }
+});
+document.addEventListener("click", (event) => {
+  if (event.target instanceof Element && event.target.closest(".new-runs")) {
+    scrollTo(0, 0);
+    letIn();
+  }
+});
+for (const kind of ["pointerout", "focusout", "scroll"]) {
+  document.addEventListener(kind, () => setTimeout(() => waiting.length && !busy() && letIn(), 400), { passive: true });
+}
+
+// Selection.
+function picked() {
+  const boxes = /** @type {HTMLInputElement[]} */ ([...document.querySelectorAll("#runs-rows input[name=run]")]);
+  const all = document.getElementById("pick-all"), text = document.getElementById("picked");
+  const count = boxes.filter((box) => box.checked).length;
+  if (all instanceof HTMLInputElement) {
+    all.hidden = false;
+    all.checked = count > 0 && count === boxes.length;
+    all.indeterminate = count > 0 && count < boxes.length;
+  }
+  if (text) text.textContent = count ? `${count} selected:` : "selected:";
+}
+document.addEventListener("change", (event) => {
+  if (!(event.target instanceof HTMLInputElement)) return;
+  if (event.target.id === "pick-all") {
+    for (const box of document.querySelectorAll("#runs-rows input[name=run]")) {
+      if (box instanceof HTMLInputElement) box.checked = event.target.checked;
+    }
+  }
+  picked();
+});
+picked();
+
+// Views that are kept in this browser, and the last filters, which are offered again and never forced.
+const VIEWS = "nomaflow.views", LAST = "nomaflow.last-filters";
+/** @returns {Record<string, string>} */
+const views = () => {
+  try {
+    const found = JSON.parse(localStorage.getItem(VIEWS) || "{}");
+    return found && typeof found === "object" ? found : {};
+  } catch {
+    return {};
+  }
+};
+const query = new URLSearchParams(location.search);
+for (const name of ["before", "after"]) query.delete(name);
+
+function offerLast() {
+  const place = document.getElementById("last-filters"), last = localStorage.getItem(LAST) || "";
+  if (!place || String(query) || !last) return;
+  const link = document.createElement("a");
+  link.className = "chip";
+  link.href = `/runs?${last}`;
+  link.textContent = `again: ${[...new URLSearchParams(last).values()].join(", ").toLowerCase().slice(0, 60)}`;
+  place.replaceChildren(link);
+  place.hidden = false;
+}
+
+function showViews() {
+  const place = document.getElementById("saved-views");
+  if (!place) return;
+  const all = views();
+  const menu = document.createElement("details");
+  menu.className = "menu";
+  const title = document.createElement("summary");
+  title.textContent = "Views";
+  const list = document.createElement("div");
+  for (const [name, address] of Object.entries(all)) {
+    const line = document.createElement("div");
+    line.className = "view-line";
+    const link = document.createElement("a");
+    link.className = "item";
+    link.href = `/runs?${new URLSearchParams(address)}`;
+    link.textContent = name;
+    const drop = document.createElement("button");
+    drop.type = "button";
+    drop.className = "button plain square";
+    drop.setAttribute("aria-label", `Forget the view ${name}`);
+    drop.textContent = "✕";
+    drop.addEventListener("click", () => {
+      const left = views();
+      delete left[name];
+      localStorage.setItem(VIEWS, JSON.stringify(left));
+      showViews();
+    });
+    line.append(link, drop);
+    list.append(line);
+  }
+  const form = document.createElement("form");
+  form.className = "ask-form";
+  const input = document.createElement("input");
+  input.className = "small";
+  input.placeholder = "Name of this view";
+  input.setAttribute("aria-label", "Name of this view");
+  input.required = true;
+  input.maxLength = 60;
+  const save = document.createElement("button");
+  save.className = "button";
+  save.textContent = "Save view";
+  form.append(input, save);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    localStorage.setItem(VIEWS, JSON.stringify({ ...views(), [input.value.trim()]: String(query) }));
+    showViews();
+  });
+  list.append(form);
+  menu.append(title, list);
+  place.replaceChildren(menu);
+  place.hidden = false;
+}
+offerLast();
+showViews();
+if (String(query)) localStorage.setItem(LAST, String(query));

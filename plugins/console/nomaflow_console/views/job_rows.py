@@ -1,0 +1,215 @@
+"""The rows of the table of jobs, and its filters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from markupsafe import Markup
+
+from nomaflow.client.values import FireView, JobView, PauseView, RunView
+from nomaflow_console.views.needs_you import job_address
+from nomaflow_console.views.sentences import Sentence, line, now_sentence, run_sentence
+from nomaflow_console.views.sparkline import sparkline
+from nomaflow_console.views.states import StateSign, run_sign, sign_of
+
+__all__ = ["PAGE", "STATES", "JobPage", "JobQuery", "JobRow", "job_rows", "job_sign", "page_of_jobs", "tally"]
+
+PAGE = 100
+"""Jobs on one page."""
+_DISABLED = StateSign(sign="⚠", word="disabled", css="disabled")
+_PAUSED = StateSign(sign="‖", word="paused", css="paused")
+_OFF = StateSign(sign="○", word="switched off", css="off")
+_NEVER = StateSign(sign="·", word="never run", css="off")
+STATES = {
+    "failed": "last run failed", "running": "running or waiting", "ok": "last run ok", "paused": "paused",
+    "disabled": "disabled by a problem", "never": "never run",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobQuery:
+    """The filters of the table of jobs.
+
+    :param q: a part of the id or of the description
+    :param state: a key of ``STATES``
+    :param since: how far back *Needs you* and the tally look: ``night``, ``24h`` or ``7d``
+    """
+
+    q: str = ""
+    tag: str = ""
+    host: str = ""
+    state: str = ""
+    since: str = "night"
+    page: int = 1
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> JobQuery:
+        """Return the filters of an address; what is not understood counts as not given."""
+        page = query.get("page", "")
+        state, since = query.get("state", ""), query.get("since", "")
+        return cls(
+            q=query.get("q", "").strip(),
+            tag=query.get("tag", ""),
+            host=query.get("host", ""),
+            state=state if state in STATES else "",
+            since=since if since in ("24h", "7d") else "night",
+            page=int(page) if page.isascii() and page.isdecimal() and 0 < len(page) < 6 else 1,
+        )
+
+    def address(self, **changes: Any) -> str:
+        """Return the address with some filters changed, on the first page unless a page is named."""
+        changed = replace(self, **{"page": 1, **changes})
+        pairs = [
+            (each.name, value) for each in fields(changed) if (value := getattr(changed, each.name)) != each.default
+        ]
+        return f"/?{urlencode(pairs)}" if pairs else "/"
+
+    @property
+    def filters(self) -> bool:
+        """True if some jobs are left out."""
+        return bool(self.q or self.tag or self.host or self.state)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRow:
+    """One job in the table.
+
+    :param now: what it does, or why it does nothing
+    :param open_run: the run that it has now
+    """
+
+    job: JobView
+    href: str
+    sign: StateSign
+    last: RunView | None
+    spark: Markup
+    next: FireView | None
+    pause: PauseView | None
+    now: Sentence
+    open_run: RunView | None
+    open_count: int
+    usual: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobPage:
+    """The jobs that a page shows.
+
+    :param jobs: those of the page
+    :param matching: the number of those that the filters keep
+    :param tags: every tag with its number of jobs, as are ``hosts`` and ``states``
+    """
+
+    jobs: Sequence[JobView]
+    matching: int
+    all: int
+    pages: int
+    tags: Mapping[str, int]
+    hosts: Mapping[str, int]
+    states: Mapping[str, int]
+
+
+def job_sign(job: JobView) -> StateSign:
+    """Return the sign at the head of a job's row: what keeps it from running, else how its last run is."""
+    if not job.valid or (job.held and not job.removed):
+        return _DISABLED
+    if job.pause is not None:
+        return _PAUSED
+    if not job.enabled:
+        return _OFF
+    if job.last_run is None:
+        return _NEVER
+    return run_sign(job.last_run)
+
+
+def _states_of(job: JobView, open_jobs: Mapping[str, Any]) -> set[str]:
+    found = set()
+    if not job.valid or job.held:
+        found.add("disabled")
+    if job.pause is not None:
+        found.add("paused")
+    if job.job_id in open_jobs or (job.last_run is not None and not job.last_run.terminal):
+        found.add("running")
+    if job.last_run is None:
+        found.add("never")
+    elif job.last_run.state in ("FAILED", "SUCCEEDED"):
+        found.add("failed" if job.last_run.state == "FAILED" else "ok")
+    return found
+
+
+def page_of_jobs(jobs: Iterable[JobView], query: JobQuery, open_jobs: Mapping[str, Any]) -> JobPage:
+    """Return the jobs that a page shows, and what its filters may be set to.
+
+    :param open_jobs: the jobs that have open runs
+    """
+    every = sorted(jobs, key=lambda job: job.job_id)
+    states = {job.job_id: _states_of(job, open_jobs) for job in every}
+    needle = query.q.casefold()
+    found = [
+        job
+        for job in every
+        if (not needle or needle in job.job_id.casefold() or needle in job.description.casefold())
+        and (not query.tag or query.tag in job.tags)
+        and (not query.host or query.host == job.host)
+        and (not query.state or query.state in states[job.job_id])
+    ]
+    start = (query.page - 1) * PAGE
+    counted = Counter(state for each in states.values() for state in each)
+    return JobPage(
+        jobs=found[start : start + PAGE],
+        matching=len(found),
+        all=len(every),
+        pages=max(1, -(-len(found) // PAGE)),
+        tags=dict(sorted(Counter(tag for job in every for tag in dict.fromkeys(job.tags)).items())),
+        hosts=dict(sorted(Counter(job.host for job in every if job.host).items())),
+        states={state: counted[state] for state in STATES if counted[state]},
+    )
+
+
+def job_rows(
+    jobs: Sequence[JobView], *, stats: Mapping[str, Any], open_runs: Sequence[RunView], now: datetime
+) -> list[JobRow]:
+    """Return the rows of jobs.
+
+    :param stats: ``JobStatsView`` by job
+    """
+    by_job: dict[str, list[RunView]] = {}
+    for run in open_runs:
+        by_job.setdefault(run.job_id, []).append(run)
+    return [_row(job, stats.get(job.job_id), by_job.get(job.job_id, []), now) for job in jobs]
+
+
+def _row(job: JobView, stats: Any, open_runs: Sequence[RunView], now: datetime) -> JobRow:
+    first = next((run for run in open_runs if run.state == "RUNNING"), open_runs[0] if open_runs else None)
+    said = run_sentence(first) if first is not None else Sentence(text=now_sentence(job))
+    broken = next((each for each in job.problems if each.severity == "error"), None)
+    if first is None and broken is not None and (not job.valid or job.held):
+        place = f"{line(broken.place)}, {line(broken.path)}: " if broken.file and broken.path else ""
+        said = Sentence(text=f"{place}{line(broken.message)}", fix=line(broken.fix))
+    return JobRow(
+        job=job,
+        href=job_address(job.job_id),
+        sign=job_sign(job),
+        last=job.last_run,
+        spark=sparkline(stats.recent, now=now) if stats is not None else Markup(""),
+        next=job.next_fires[0] if job.next_fires else None,
+        pause=job.pause,
+        now=said,
+        open_run=first,
+        open_count=len(open_runs),
+        usual=stats.median_seconds if stats is not None else None,
+    )
+
+
+def tally(counts: Iterable[Any]) -> list[tuple[StateSign, str, int, int]]:
+    """Return sign, state, number of runs and number of fires of each state that occurs, in the order of a tally."""
+    by_state = {each.state: each for each in counts}
+    order = ("SUCCEEDED", "FAILED", "CANCELED", "MISSED", "SKIPPED")
+    return [
+        (sign_of(state), state, by_state[state].runs, by_state[state].fires) for state in order if state in by_state
+    ]

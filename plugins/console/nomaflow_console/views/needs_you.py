@@ -1,0 +1,337 @@
+"""What needs a person: each thing in a sentence, with the way out and what can be done about it here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from nomaflow.client.values import CatalogueView, HostView, JobView, ProblemView, RunView
+from nomaflow_console.views.durations import between, rough, took
+from nomaflow_console.views.sentences import counted, line, pause_sentence, run_sentence
+
+__all__ = ["Act", "Need", "Situation", "needs_you", "usual_of"]
+
+LONG_WAIT = timedelta(minutes=5)
+_LEAST_WAIT = timedelta(minutes=1)
+"""A wait of less is never too long, however short it usually is."""
+_OLD_PAUSE = timedelta(days=1)
+_ENOUGH = 5
+"""Runs that a percentile needs."""
+_LOST = ("host_lost", "outcome_lost")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Act:
+    """Something to do.
+
+    :param kind: ``link``, ``cancel`` (asks in place) or ``reload``
+    :param target: an address; for ``cancel`` the run, for ``reload`` the host
+    """
+
+    kind: str
+    label: str
+    target: str
+    icon: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """One thing that needs a person.
+
+    :param key: names it, the same on every page
+    :param css: the end of the class ``state-…``
+    :param subject: the job or host
+    :param at: when it happened, or since when it is so
+    :param counts: True if it goes on since then, so that the time is counted
+    """
+
+    key: str
+    css: str
+    sign: str
+    subject: str
+    href: str
+    text: str
+    fix: str = ""
+    at: datetime | None = None
+    counts: bool = False
+    timezone: str = ""
+    seconds: float | None = None
+    acts: tuple[Act, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Situation:
+    """What is known of a project now.
+
+    :param unhappy: FAILED and MISSED runs of late, newest first
+    :param open: QUEUED and RUNNING runs
+    :param stats: ``JobStatsView`` of jobs, by id
+    """
+
+    now: datetime
+    catalogue: CatalogueView
+    hosts: Sequence[HostView] = ()
+    unhappy: Sequence[RunView] = ()
+    open: Sequence[RunView] = ()
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def jobs(self) -> dict[str, JobView]:
+        """The jobs by id."""
+        return {job.job_id: job for job in self.catalogue.jobs}
+
+
+def usual_of(stats: Any) -> tuple[float | None, float | None]:
+    """Return the median and the 95th percentile of a job's time; the latter only of enough runs."""
+    if stats is None:
+        return None, None
+    enough = sum(run.state == "SUCCEEDED" for run in stats.recent) >= _ENOUGH
+    return stats.median_seconds, stats.p95_seconds if enough else None
+
+
+def needs_you(situation: Situation) -> list[Need]:
+    """Return what needs a person, the most urgent first."""
+    return [
+        *_failures(situation),
+        *_silent(situation),
+        *_hosts(situation.hosts),
+        *_waits(situation),
+        *_overdue(situation),
+        *_missed(situation),
+        *_broken(situation.catalogue),
+        *_pauses(situation),
+    ]
+
+
+def job_address(job_id: str) -> str:
+    """Return the address of a job."""
+    return f"/jobs/{quote(job_id, safe='')}"
+
+
+def _run_act(job_id: str) -> Act:
+    return Act(kind="link", label="Run…", target=f"{job_address(job_id)}/run", icon="play")
+
+
+def _grouped(runs: Iterable[RunView]) -> dict[str, list[RunView]]:
+    found: dict[str, list[RunView]] = {}
+    for run in runs:
+        found.setdefault(run.job_id, []).append(run)
+    return found
+
+
+def _succeeded_after(run: RunView, situation: Situation) -> bool:
+    """Return whether the job has succeeded since a run."""
+    job = situation.jobs.get(run.job_id)
+    later = [*situation.stats[run.job_id].recent] if run.job_id in situation.stats else []
+    if job is not None and job.last_run is not None:
+        later.append(job.last_run)
+    start = run.queued_at
+    return any(
+        each.state == "SUCCEEDED" and start is not None and each.queued_at is not None and each.queued_at > start
+        for each in later
+    )
+
+
+def _failures(situation: Situation) -> Iterator[Need]:
+    for job_id, runs in _grouped(run for run in situation.unhappy if run.state == "FAILED").items():
+        newest = runs[0]
+        if _succeeded_after(newest, situation):
+            continue
+        lost = newest.reason is not None and newest.reason.code in _LOST
+        said = run_sentence(newest)
+        more = f" (and {counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
+        again = next((each for each in situation.open if each.job_id == job_id), None)
+        yield Need(
+            key=f"failed.{newest.run_id}",
+            css="lost" if lost else "failed",
+            sign="?" if lost else "✕",
+            subject=job_id,
+            href=f"/runs/{newest.run_id}",
+            text=f"{'lost' if lost else 'failed'}{more}: {said.text}" + ("; it runs again now" if again else ""),
+            fix=said.fix,
+            at=newest.finished_at,
+            seconds=between(newest.started_at, newest.finished_at) if newest.finished_at else None,
+            timezone=_zone(situation, job_id),
+            acts=(
+                Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
+                Act(kind="link", label="Replay…", target=f"/runs/{newest.run_id}/replay", icon="rotate-ccw"),
+            ),
+        )
+
+
+def _zone(situation: Situation, job_id: str) -> str:
+    job = situation.jobs.get(job_id)
+    return job.timezone if job is not None else ""
+
+
+def _silent(situation: Situation) -> Iterator[Need]:
+    for run in situation.open:
+        if run.state == "RUNNING" and run.reason is not None and run.reason.code == "host_silent":
+            said = run_sentence(run)
+            yield Need(
+                key=f"silent.{run.run_id}", css="stopping" if run.cancel else "waits", sign="?", subject=run.job_id,
+                href=f"/runs/{run.run_id}", text=said.text, fix=said.fix, at=run.started_at, counts=True,
+                acts=(Act(kind="link", label="Host", target=_host_address(run.host), icon="server"),),
+            )  # fmt: skip
+
+
+def _host_address(name: str) -> str:
+    return f"/hosts/{quote(name, safe='')}"
+
+
+def _hosts(hosts: Sequence[HostView]) -> Iterator[Need]:
+    for host in hosts:
+        text, fix, at, reloads = _host_trouble(host)
+        if not text:
+            continue
+        look = Act(kind="link", label="Host", target=_host_address(host.name), icon="server")
+        reload = Act(kind="reload", label="Reload", target=host.name, icon="refresh-cw")
+        yield Need(
+            key=f"host.{host.name}", css="warning", sign="▲", subject=f"host {host.name}",
+            href=_host_address(host.name), text=text, fix=fix, at=at, acts=(reload, look) if reloads else (look,),
+        )  # fmt: skip
+
+
+def _host_trouble(host: HostView) -> tuple[str, str, datetime | None, bool]:
+    """Return what is wrong with a host, the way out, since when, and whether a reload may help."""
+    seen = max((each.last_heartbeat_at for each in host.instances if each.last_heartbeat_at), default=None)
+    if host.state == "UNREACHABLE":
+        return "is silent: nobody can say how its steps do", "bring its machine or network back", seen, False
+    if host.state == "DETACHED":
+        work = f"; {counted(host.queued, 'run')} wait for it" if host.queued else ""
+        return (
+            f"is not attached{work}",
+            f"start it: nomaflow host DIR, or forget it: nomaflow forget {host.name}",
+            seen,
+            False,
+        )
+    if host.state == "DRAINING":
+        return "is stopping: it finishes what it has and takes nothing new", "", None, False
+    if host.state == "LOADING":
+        return "is loading its code for the first time", "", None, False
+    refused = host.refused_load
+    if refused is not None:
+        return (
+            f"refused its newest code: {line(refused.summary)}",
+            "correct it and reload; the code before goes on",
+            refused.at,
+            True,
+        )
+    if host.problems:
+        return _problem(host.problems), line(host.problems[0].fix), host.introduced_at, True
+    newer = next((each for each in host.instances if each.code_newer), None)
+    if newer is not None:
+        return f"code on disk is newer than generation {newer.generation}", "reload it", newer.loaded_at, True
+    return "", "", None, False
+
+
+def _problem(problems: Sequence[ProblemView]) -> str:
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    place = f"{line(first.place)}{', ' if first.place and first.path else ''}{line(first.path)}"
+    return f"{place}: {line(first.message)}{more}" if place else f"{line(first.message)}{more}"
+
+
+def _waits(situation: Situation) -> Iterator[Need]:
+    for run in situation.open:
+        if run.state != "QUEUED" or run.queued_at is None:
+            continue
+        waited = situation.now - run.queued_at
+        stats = situation.stats.get(run.job_id)
+        usual = stats.median_wait_seconds if stats is not None else None
+        too_long = usual is not None and waited > max(timedelta(seconds=2 * usual), _LEAST_WAIT)
+        if waited < LONG_WAIT and not too_long:
+            continue
+        said = run_sentence(run)
+        host = [Act(kind="link", label="Host", target=_host_address(run.host), icon="server")] if run.host else []
+        yield Need(
+            key=f"waits.{run.run_id}", css="waits", sign="◔", subject=run.job_id, href=f"/runs/{run.run_id}",
+            text=f"waits {rough(waited.total_seconds())}: {said.text}", fix=said.fix, at=run.queued_at,
+            timezone=_zone(situation, run.job_id),
+            acts=(*host, Act(kind="cancel", label="Cancel…", target=run.run_id, icon="x")),
+        )  # fmt: skip
+
+
+def _overdue(situation: Situation) -> Iterator[Need]:
+    for run in situation.open:
+        if run.state != "RUNNING" or run.cancel is not None:
+            continue
+        median, p95 = usual_of(situation.stats.get(run.job_id))
+        seconds = between(run.started_at, None, now=situation.now)
+        if median is None or p95 is None or seconds is None or seconds <= max(p95, median + 10):
+            continue
+        yield Need(
+            key=f"long.{run.run_id}", css="running", sign="▶", subject=run.job_id, href=f"/runs/{run.run_id}",
+            text=f"longer than 19 of 20 runs of it, usually {took(median)}; now in {line(run.current_step) or '–'}",
+            at=run.started_at, counts=True, timezone=_zone(situation, run.job_id),
+            acts=(
+                Act(kind="link", label="Log", target=f"/runs/{run.run_id}#log", icon="terminal"),
+                Act(kind="cancel", label="Cancel…", target=run.run_id, icon="x"),
+            ),
+        )  # fmt: skip
+
+
+def _missed(situation: Situation) -> Iterator[Need]:
+    missed = [run for run in situation.unhappy if run.state == "MISSED" and not _by_pause(run)]
+    for job_id, runs in _grouped(missed).items():
+        fires = sum(run.fold.count if run.fold is not None else 1 for run in runs)
+        why = runs[0].reason.message if runs[0].reason is not None else ""
+        yield Need(
+            key=f"missed.{runs[0].run_id}", css="missed", sign="◌", subject=job_id, href=f"/runs/{runs[0].run_id}",
+            text=f"{counted(fires, 'fire')} did not run: {line(why) or 'not known why'}",
+            fix=line(getattr(runs[0].reason, "fix", "")), at=_last_fire(runs[0]), timezone=_zone(situation, job_id),
+            acts=(
+                Act(kind="link", label="Show", target=_missed_address(job_id), icon="search"),
+                _run_act(job_id),
+            ),
+        )  # fmt: skip
+
+
+def _missed_address(job_id: str) -> str:
+    return f"/runs?state=MISSED&job={quote(job_id)}&since=7d"
+
+
+def _by_pause(run: RunView) -> bool:
+    return run.reason is not None and run.reason.code == "paused"
+
+
+def _last_fire(run: RunView) -> datetime | None:
+    return run.fold.last if run.fold is not None else run.trigger.at or run.queued_at
+
+
+def _broken(catalogue: CatalogueView) -> Iterator[Need]:
+    for problem in catalogue.problems:
+        if problem.severity == "error":
+            yield Need(
+                key=f"file.{problem.place}.{problem.path}", css="disabled", sign="⚠",
+                subject=line(problem.file) or "jobs", href="/kernel", text=_problem([problem]), fix=line(problem.fix),
+            )  # fmt: skip
+    for job in catalogue.jobs:
+        errors = [each for each in job.problems if each.severity == "error"]
+        if job.removed or not (not job.valid or job.kept or job.held):
+            continue
+        state = "goes on with its last good definition" if job.kept and not job.held else "disabled"
+        yield Need(
+            key=f"job.{job.job_id}", css="disabled", sign="⚠", subject=job.job_id, href=job_address(job.job_id),
+            text=f"{state}: {_problem(errors) if errors else line(job.held or job.why_not_running)}",
+            fix=line(errors[0].fix) if errors else "",
+            acts=(Act(kind="link", label="Show fix", target=f"{job_address(job.job_id)}#problems", icon="search"),),
+        )  # fmt: skip
+
+
+def _pauses(situation: Situation) -> Iterator[Need]:
+    jobs = [job.pause for job in situation.catalogue.jobs if job.pause is not None]
+    hosts = [host.pause for host in situation.hosts if host.pause is not None]
+    for pause in {(each.job_id, each.host): each for each in (*jobs, *hosts)}.values():
+        if pause.since is None or situation.now - pause.since < _OLD_PAUSE:
+            continue
+        href = job_address(pause.job_id) if pause.job_id else _host_address(pause.host) if pause.host else "/kernel"
+        yield Need(
+            key=f"pause.{pause.job_id}.{pause.host}", css="paused", sign="‖",
+            subject=pause.job_id or (f"host {pause.host}" if pause.host else "everything"), href=href,
+            text=f"{pause_sentence(pause)}; for {rough((situation.now - pause.since).total_seconds())} now",
+            at=pause.since, acts=(Act(kind="link", label="Show", target=href, icon="search"),),
+        )  # fmt: skip

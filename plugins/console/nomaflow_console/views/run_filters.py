@@ -1,0 +1,224 @@
+"""The filters of the page of runs: the address holds them whole, so that Back, a reload and a pasted link all work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from nomaflow_console.views.sentences import who
+from nomaflow_console.views.states import RUN_STATES, sign_of
+
+__all__ = ["SPANS", "TRIGGERS", "Chip", "RunQuery"]
+
+TRIGGERS = ("cron", "manual", "api", "cli", "call_job", "replay")
+SPANS: Mapping[str, tuple[str, timedelta | None]] = {
+    "1h": ("last hour", timedelta(hours=1)),
+    "24h": ("last 24 h", timedelta(hours=24)),
+    "7d": ("last 7 days", timedelta(days=7)),
+    "31d": ("last 31 days", timedelta(days=31)),
+    "ever": ("ever", None),
+}
+"""The choices of how far back to look: title and length."""
+_LEVELS = {"warning": 1 << 3 | 1 << 4 | 1 << 5, "error": 1 << 4 | 1 << 5}
+_SPAN = re.compile(r"(\d{1,6})([mhd])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_DEFAULT_SINCE = "24h"
+_MOST = 100
+"""The most values of one filter."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chip:
+    """One filter in force, with the address without it."""
+
+    text: str
+    without: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunQuery:
+    """The state of the page of runs.
+
+    :param since: a span such as ``24h``, ``ever``, or an ISO instant
+    :param level: ``warning`` or ``error``: runs in whose log there is one, or worse
+    :param hidden: jobs that are left out
+    :param before: the run that the page goes on before, for older ones
+    :param after: the run that the page goes on after, for newer ones
+    """
+
+    states: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
+    job: str = ""
+    host: str = ""
+    tag: str = ""
+    by: str = ""
+    since: str = _DEFAULT_SINCE
+    until: str = ""
+    level: str = ""
+    hidden: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    prefix: str = ""
+    replay_of: str = ""
+    parent: str = ""
+    before: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, query: Iterable[tuple[str, str]]) -> tuple[RunQuery, list[str]]:
+        """Return the filters of an address, and what in it is not understood, as sentences."""
+        given: dict[str, list[str]] = {}
+        for name, value in query:
+            given.setdefault(name, []).append(value.strip())
+        problems: list[str] = []
+
+        def one(name: str) -> str:
+            return (given.get(name) or [""])[-1]
+
+        def many(name: str, known: Sequence[str] = (), *, upper: bool = False) -> tuple[str, ...]:
+            found = [part.strip() for value in given.get(name, ()) for part in value.split(",") if part.strip()]
+            found = [each.upper() if upper else each for each in dict.fromkeys(found)][:_MOST]
+            wrong = [each for each in found if known and each not in known]
+            if wrong:
+                problems.append(f"there is no {_NAMES[name]} {wrong[0]!r}; there are {', '.join(known).lower()}")
+            return tuple(each for each in found if each not in wrong)
+
+        since = one("since") or _DEFAULT_SINCE
+        for name, text in (("since", since), ("until", one("until"))):
+            if text and text not in SPANS and _span(text) is None and _instant(text) is None:
+                problems.append(f"{name}: {text!r} is no time; write 24h, 7d, ever, or 2026-11-26T08:00")
+                since = _DEFAULT_SINCE if name == "since" else since
+        level = one("level")
+        if level and level not in _LEVELS:
+            problems.append(f"there is no level {level!r}; there are {', '.join(_LEVELS)}")
+            level = ""
+        found = cls(
+            states=many("state", RUN_STATES, upper=True),
+            triggers=many("trigger", TRIGGERS),
+            job=one("job"),
+            host=one("host"),
+            tag=one("tag"),
+            by=one("by"),
+            since=since,
+            until=one("until") if _instant(one("until")) is not None else "",
+            level=level,
+            hidden=many("not"),
+            reasons=many("reason"),
+            prefix=one("id"),
+            replay_of=one("replay_of"),
+            parent=one("parent"),
+            before=one("before"),
+            after=one("after"),
+        )
+        return found, problems
+
+    def to_query(self) -> str:
+        """Return the query of the address, without the ``?``; what is as without any choice is left out."""
+        pairs: list[tuple[str, str]] = []
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value == each.default:
+                continue
+            name = _IN_ADDRESS.get(each.name, each.name)
+            pairs += [(name, one) for one in value] if isinstance(value, tuple) else [(name, value)]
+        return urlencode(pairs)
+
+    def address(self, *, path: str = "/runs", **changes: Any) -> str:
+        """Return the address with some filters changed, on the first page unless a page is named."""
+        changed = replace(self, **{"before": "", "after": "", **changes})
+        query = changed.to_query()
+        return f"{path}?{query}" if query else path
+
+    def filters(self, now: datetime) -> dict[str, Any]:
+        """Return the filters as ``list_runs_page`` takes them."""
+        return {
+            "job_id": self.job,
+            "states": self.states,
+            "host": self.host,
+            "tag": self.tag,
+            "since": self.since_at(now),
+            "until": _instant(self.until),
+            "trigger_kinds": self.triggers,
+            "triggered_by": self.by,
+            "reason_codes": self.reasons,
+            "exclude_job_ids": self.hidden,
+            "run_id_prefix": self.prefix,
+            "replay_of": self.replay_of,
+            "parent_run_id": self.parent,
+            "log_levels": _LEVELS.get(self.level, 0),
+        }
+
+    def since_at(self, now: datetime) -> datetime | None:
+        """Return the instant from which runs are shown; None for all."""
+        if self.since in SPANS:
+            length = SPANS[self.since][1]
+            return now - length if length is not None else None
+        span = _span(self.since)
+        return now - span if span is not None else _instant(self.since)
+
+    @property
+    def since_title(self) -> str:
+        """How far back the page looks, in words."""
+        return SPANS[self.since][0] if self.since in SPANS else f"since {self.since}"
+
+    @property
+    def shown_alone(self) -> bool:
+        """True if nothing is filtered but by time."""
+        return not self.chips()
+
+    def chips(self) -> list[Chip]:
+        """Return each filter in force but the time, with the address without it."""
+        found = [
+            Chip(text=sign_of(each).word, without=self.address(states=_less(self.states, each))) for each in self.states
+        ]
+        found += [
+            Chip(text=f"trigger: {each}", without=self.address(triggers=_less(self.triggers, each)))
+            for each in self.triggers
+        ]
+        for name, title in _SINGLE.items():
+            value = getattr(self, name)
+            if value:
+                shown = who(value) if name == "by" else value
+                found.append(Chip(text=f"{title}{shown}", without=self.address(**{name: ""})))
+        if self.level:
+            found.append(Chip(text=_LEVEL_TITLES[self.level], without=self.address(level="")))
+        found += [
+            Chip(text=f"reason: {each}", without=self.address(reasons=_less(self.reasons, each)))
+            for each in self.reasons
+        ]
+        return found
+
+    def hidden_chips(self) -> list[Chip]:
+        """Return the jobs that are left out, each with the address that shows it again."""
+        return [
+            Chip(text=f"not: {each}", without=self.address(hidden=_less(self.hidden, each))) for each in self.hidden
+        ]
+
+
+_NAMES = {"state": "state", "trigger": "trigger", "not": "job", "reason": "reason"}
+_IN_ADDRESS = {"states": "state", "triggers": "trigger", "hidden": "not", "reasons": "reason", "prefix": "id"}
+_SINGLE = {
+    "job": "job: ", "host": "host: ", "tag": "tag: ", "by": "by ", "prefix": "id: ", "replay_of": "replays of ",
+    "parent": "called by ", "until": "until ",
+}  # fmt: skip
+_LEVEL_TITLES = {"warning": "▲ with warnings", "error": "✕ with errors in the log"}
+
+
+def _less(values: tuple[str, ...], one: str) -> tuple[str, ...]:
+    return tuple(each for each in values if each != one)
+
+
+def _span(text: str) -> timedelta | None:
+    found = _SPAN.fullmatch(text)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

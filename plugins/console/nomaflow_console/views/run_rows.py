@@ -1,0 +1,77 @@
+"""The rows of a table of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from nomaflow.client.values import FoldView, JobView, RunView
+from nomaflow_console.views.needs_you import job_address
+from nomaflow_console.views.run_filters import RunQuery
+from nomaflow_console.views.sentences import Sentence, run_sentence
+
+__all__ = ["RunRow", "log_marks", "run_rows"]
+
+_WARNING, _ERROR = 1 << 3, 1 << 4 | 1 << 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRow:
+    """One run in a table.
+
+    :param warns: ``warnings`` or ``errors`` where its log has some, and its state does not say so already
+    :param fold: the fires that the row stands for
+    :param run_href: the form that runs the job, with the preset of this run
+    """
+
+    run: RunView
+    href: str
+    job_href: str
+    run_href: str
+    only_href: str
+    not_href: str
+    by_href: str
+    said: Sentence
+    warns: str
+    fold: FoldView | None
+    timezone: str
+    can_cancel: bool
+    can_replay: bool
+
+
+def log_marks(run: RunView) -> str:
+    """Return ``errors`` or ``warnings`` if a log has some; empty if it has none, or the run failed anyway."""
+    levels = run.log_levels
+    if run.state == "FAILED" or not levels & (_WARNING | _ERROR):
+        return ""
+    return "errors" if levels & _ERROR else "warnings"
+
+
+def run_rows(runs: Sequence[RunView], jobs: Mapping[str, JobView], query: RunQuery) -> list[RunRow]:
+    """Return the rows of runs.
+
+    :param jobs: those that are known, for the zone of their times
+    :param query: the filters of the page, which the rows' links narrow
+    """
+    return [_row(run, jobs.get(run.job_id), query) for run in runs]
+
+
+def _row(run: RunView, job: JobView | None, query: RunQuery) -> RunRow:
+    job_href = job_address(run.job_id)
+    preset = f"?preset={quote(run.preset)}" if run.preset else ""
+    return RunRow(
+        run=run,
+        href=f"/runs/{run.run_id}",
+        job_href=job_href,
+        run_href=f"{job_href}/run{preset}",
+        only_href=query.address(job=run.job_id),
+        not_href=query.address(hidden=tuple(dict.fromkeys((*query.hidden, run.job_id)))),
+        by_href=query.address(by=run.trigger.by),
+        said=run_sentence(run),
+        warns=log_marks(run),
+        fold=run.fold,
+        timezone=job.timezone if job is not None else "",
+        can_cancel=not run.terminal and run.cancel is None,
+        can_replay=run.terminal and run.state not in ("SKIPPED", "MISSED"),
+    )

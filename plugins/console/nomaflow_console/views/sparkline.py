@@ -1,0 +1,123 @@
+"""The last runs of a job as bars: height is time, shape and colour the state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from math import sqrt
+from typing import Any
+
+from markupsafe import Markup
+
+from nomaflow_console.views.durations import between, took
+from nomaflow_console.views.states import RUN_STATES, sign_of
+
+__all__ = ["HEIGHT", "STEP", "sparkline"]
+
+STEP, WIDTH, HEIGHT = 9, 7, 22
+"""The pixels from bar to bar, of a bar's width, and of all."""
+_LEAST, _ROOM = 3.0, 13.0
+
+
+def sparkline(recent: Sequence[Any], *, now: datetime, places: int = 20) -> Markup:
+    """Return runs as an SVG of bars, the newest at the right, each a link.
+
+    :param recent: runs in short, newest first, each with ``run_id``, ``state`` and times
+    :param places: the number of bars that there is room for
+    """
+    shown = list(recent[:places])
+    spans = [_seconds(run, now) for run in shown]
+    longest = max((span for span in spans if span is not None), default=0.0)
+    bars = [
+        _bar(run, span, longest, (places - 1 - place) * STEP)
+        for place, (run, span) in enumerate(zip(shown, spans, strict=True))
+    ]
+    return Markup('<svg class="spark" viewBox="0 0 {} {}" role="group" aria-label="{}">{}</svg>').format(
+        places * STEP - 2, HEIGHT, _summary(shown), Markup("").join(reversed(bars))
+    )
+
+
+def _seconds(run: Any, now: datetime) -> float | None:
+    return between(run.started_at, run.finished_at, now=now if run.state == "RUNNING" else run.started_at)
+
+
+def _summary(runs: Sequence[Any]) -> str:
+    if not runs:
+        return "never run"
+    counts = {state: sum(run.state == state for run in runs) for state in RUN_STATES}
+    told = ", ".join(f"{count} {sign_of(state).word}" for state, count in counts.items() if count)
+    return f"last {len(runs)} runs: {told}" if len(runs) > 1 else f"last run: {told}"
+
+
+def _bar(run: Any, seconds: float | None, longest: float, x: int) -> Markup:
+    look = sign_of(run.state)
+    share = sqrt(seconds / longest) if seconds is not None and longest > 0 else 0.0
+    height = round(_LEAST + _ROOM * share, 1)
+    shape = _SHAPES.get(run.state, _solid)(x, height)
+    day = f"{run.queued_at:%d %b %H:%M} UTC" if run.queued_at is not None else ""
+    title = " · ".join(filter(None, (look.word, took(seconds) if seconds is not None else "", day)))
+    return Markup(
+        '<a href="/runs/{}" tabindex="-1" class="state-{}"><title>{} {}</title>'
+        '<rect class="track" x="{}" y="0" width="{}" height="{}"/>{}</a>'
+    ).format(run.run_id, look.css, look.sign, title, x - 1, STEP, HEIGHT, shape)
+
+
+def _solid(x: int, height: float) -> Markup:
+    return Markup('<rect class="fill" x="{}" y="{}" width="{}" height="{}" rx="1"/>').format(
+        x, round(HEIGHT - height, 1), WIDTH, height
+    )
+
+
+def _path(text: str) -> Markup:
+    return Markup('<path class="fill" fill-rule="evenodd" d="{}"/>').format(text)
+
+
+def _frame(x: int, height: float) -> Markup:
+    """Return a hollow bar: it was stopped."""
+    tall = max(height, 6.0)
+    top = round(HEIGHT - tall, 1)
+    inner = round(tall - 3, 1)
+    return _path(f"M{x} {top}h{WIDTH}v{tall}h-{WIDTH}z M{x + 1.5} {top + 1.5}h{WIDTH - 3}v{inner}h-{WIDTH - 3}z")
+
+
+def _cross(x: int, height: float) -> Markup:
+    """Return a bar that ends in a cross: it failed."""
+    low = round(max(min(height, _ROOM + _LEAST) - 8, 2.0), 1)
+    top = round(HEIGHT - low - 8, 1)
+    cross = (
+        f"M{x} {top + 1}l1 -1 2.5 2.5 2.5 -2.5 1 1 -2.5 2.5 2.5 2.5 -1 1 -2.5 -2.5 -2.5 2.5 -1 -1 2.5 -2.5z"
+        f"M{x} {round(HEIGHT - low, 1)}h{WIDTH}v{low}h-{WIDTH}z"
+    )
+    return _path(cross)
+
+
+def _ring(x: int, height: float) -> Markup:
+    """Return a ring at the foot: it did not run."""
+    del height
+    middle, foot = x + WIDTH / 2, HEIGHT - 3.5
+    outer = f"M{middle - 3} {foot}a3 3 0 1 0 6 0 3 3 0 1 0 -6 0z"
+    return _path(f"{outer} M{middle - 1.6} {foot}a1.6 1.6 0 1 0 3.2 0 1.6 1.6 0 1 0 -3.2 0z")
+
+
+def _dash(x: int, height: float) -> Markup:
+    """Return a dash at the foot: it was passed over."""
+    del height
+    return _path(f"M{x} {HEIGHT - 2}h{WIDTH}v2h-{WIDTH}z")
+
+
+def _pointed(x: int, height: float) -> Markup:
+    """Return a bar with a point: it goes on."""
+    tall = max(height, 7.0)
+    top = round(HEIGHT - tall, 1)
+    return _path(f"M{x} {top + 3}l{WIDTH / 2} -3 {WIDTH / 2} 3v{tall - 3}h-{WIDTH}z")
+
+
+def _dot(x: int, height: float) -> Markup:
+    """Return a dot at the foot: it waits."""
+    del height
+    return Markup('<circle class="fill" cx="{}" cy="{}" r="2.2"/>').format(x + WIDTH / 2, HEIGHT - 3.2)
+
+
+_SHAPES = {
+    "FAILED": _cross, "CANCELED": _frame, "MISSED": _ring, "SKIPPED": _dash, "RUNNING": _pointed, "QUEUED": _dot,
+}  # fmt: skip

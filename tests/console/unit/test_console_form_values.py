@@ -1,0 +1,169 @@
+"""Values as texts of fields: what is shown is what is meant, and a wrong text is told in words."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nomaflow_console.forms.merging import same
+from nomaflow_console.forms.parsing import (
+    ABSENT,
+    ANY,
+    Kind,
+    KindName,
+    WrongText,
+    kind_of,
+    parse_object,
+    parse_text,
+    to_text,
+)
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=6
+)
+INT, FLOAT, TEXT, BOOL = (Kind(name=name) for name in (KindName.INT, KindName.FLOAT, KindName.TEXT, KindName.BOOL))
+JSON, DATE = Kind(name=KindName.JSON), Kind(name=KindName.DATE)
+
+
+def _round(value: Any, kind: Kind) -> Any:
+    # What a browser does to the text of a field on its way: line ends become CR LF.
+    return parse_text(to_text(value, kind).replace("\n", "\r\n"), kind)
+
+
+@given(VALUES)
+def test_any_value_shown_without_a_type_is_read_as_the_same_value(value: Any) -> None:
+    """An edit elsewhere on the page does not change it."""
+    assert same(_round(value, ANY), value)
+
+
+@given(st.text())
+def test_any_text_shown_in_a_text_field_is_read_as_the_same_text(value: str) -> None:
+    """Blanks at the ends, quotes, controls, line ends and the empty text included."""
+    assert _round(value, TEXT) == value
+    assert _round(value, Kind(name=KindName.TEXT, nullable=True)) == value
+
+
+@given(VALUES.filter(lambda value: isinstance(value, list | dict)))
+def test_any_list_or_object_is_read_as_the_same_one(value: Any) -> None:
+    """As JSON."""
+    assert same(_round(value, JSON), value)
+
+
+@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
+def test_any_number_is_read_as_the_same_number(value: float) -> None:
+    """An int stays an int."""
+    assert same(_round(value, FLOAT), value)
+    if isinstance(value, int):
+        assert same(_round(value, INT), value)
+
+
+@given(st.dates(), st.times(), st.datetimes())
+def test_any_date_and_time_is_read_as_the_same(day: Any, clock: Any, moment: Any) -> None:
+    """They travel with a tag."""
+    for tag, value, name in (
+        ("$date", day, KindName.DATE),
+        ("$time", clock, KindName.TIME),
+        ("$datetime", moment, KindName.DATETIME),
+    ):
+        tree = {tag: value.isoformat()}
+        assert kind_of(None, tree).name is name
+        assert _round(tree, Kind(name=name)) == tree
+
+
+@given(st.lists(SCALARS.filter(lambda value: value is not None), min_size=1, max_size=5))
+def test_any_choice_is_read_as_itself(choices: list[Any]) -> None:
+    """The number 1, the text "1" and true are three choices."""
+    kind = Kind(name=KindName.CHOICE, choices=tuple(choices))
+    for choice in choices:
+        assert same(_round(choice, kind), choice)
+
+
+@given(st.text(), st.sampled_from(KindName))
+def test_any_text_is_read_or_refused_in_words(text: str, name: KindName) -> None:
+    """Nothing else may happen to a page."""
+    with contextlib.suppress(WrongText):
+        parse_text(text, Kind(name=name, choices=(1, "a")))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("", INT, ABSENT),
+        ("  ", TEXT, ABSENT),
+        ('""', TEXT, ""),
+        ("10", INT, 10),
+        ("10", TEXT, "10"),
+        ("10", ANY, 10),
+        ('"10"', ANY, "10"),
+        ("ten", ANY, "ten"),
+        ("true", BOOL, True),
+        ("${TENANT}", INT, "${TENANT}"),
+        ("1e3", FLOAT, 1000.0),
+        ("2026-11-26", DATE, {"$date": "2026-11-26"}),
+        ("null", Kind(name=KindName.INT, nullable=True), None),
+        ("null", TEXT, "null"),
+    ],
+)
+def test_a_text_is_read_by_the_kind_of_its_field(text: str, kind: Kind, value: Any) -> None:
+    """The type is the signature's; without one the command line's rule holds."""
+    found = parse_text(text, kind)
+    assert found is value if value is ABSENT else same(found, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("ten", INT, "'ten' is not a whole number, such as 10"),
+        ("1.5", INT, "'1.5' is not a whole number, such as 10"),
+        ("1,204", INT, "'1,204' is not a whole number, such as 10; write 1204"),
+        ("0,5", FLOAT, "'0,5' is not a number, such as 0.5; write 0.5"),
+        ("yes", BOOL, "'yes' is not true or false"),
+        ("26.11.2026", DATE, "'26.11.2026' is not a date, such as 2026-11-26"),
+        ("NaN", FLOAT, "'NaN' is not a number, such as 0.5"),
+        ("[1,", ANY, "this begins like JSON and is none: Expecting value at line 1, column 4"),
+        ("red", Kind(name=KindName.CHOICE, choices=("blue", 3)), "'red' is none of blue, 3"),
+    ],
+)
+def test_a_wrong_text_is_told_with_what_is_expected(text: str, kind: Kind, message: str) -> None:
+    """Beside the field."""
+    with pytest.raises(WrongText) as caught:
+        parse_text(text, kind)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"type": "integer"}, INT),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, Kind(name=KindName.INT, nullable=True)),
+        ({"type": "string", "format": "date"}, DATE),
+        ({"enum": ["a", "b"]}, Kind(name=KindName.CHOICE, choices=("a", "b"))),
+        ({"type": "array", "items": {"type": "string"}}, JSON),
+        ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, Kind(name=KindName.ANY)),
+        ({}, Kind(name=KindName.ANY, nullable=True)),
+    ],
+)
+def test_the_kind_of_a_field_follows_from_the_signature(schema: dict[str, Any], kind: Kind) -> None:
+    """By the JSON schema of the annotation."""
+    assert kind_of(schema) == kind
+
+
+def test_without_a_signature_the_kind_is_that_of_the_value() -> None:
+    """A job whose host is away has a form too."""
+    assert [kind_of(None, value).name for value in (True, 1, 0.5, "a", [1], {"$date": "2026-11-26"}, None)] == [
+        KindName.BOOL, KindName.INT, KindName.FLOAT, KindName.TEXT, KindName.JSON, KindName.DATE, KindName.ANY,
+    ]  # fmt: skip
+
+
+def test_the_json_of_a_form_is_an_object_or_refused_in_words() -> None:
+    """With the place of the mistake."""
+    assert parse_object(" ") == {}
+    with pytest.raises(WrongText, match="not JSON: Expecting value at line 1, column 8"):
+        parse_object('{"a":  }')
+    with pytest.raises(WrongText, match="expected an object"):
+        parse_object("[]")
