@@ -59,7 +59,7 @@ async def test_no_two_hosts_have_reservations_that_overlap(kernel: Kernel) -> No
 @pytest.mark.parametrize("ids", [("*",), ("a b",), ("",), ("a**",), ("x" * 300,), tuple(f"a{n}" for n in range(101))])
 async def test_what_is_no_job_id_is_not_reserved(kernel: Kernel, ids: tuple[str, ...]) -> None:
     """An entry is the id of a job or the beginning of one."""
-    with pytest.raises(BadRequest, match="^ids has"):
+    with pytest.raises(BadRequest, match=r"^ids has"):
         await kernel.credentials.create(order("teamb", *ids), created_by="owner")
     user = TokenOrder(kind="user", name="al", roles=("viewer",), ids=("a",))
     with pytest.raises(BadRequest, match="for hosts only"):
