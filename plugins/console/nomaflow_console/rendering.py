@@ -27,8 +27,6 @@ NAVIGATION = (
     ("Activity", "/activity"),
 )
 """The pages of the header: name and address."""
-_ESCAPES = True
-"""Text of jobs, steps and people is text, wherever a template puts it."""
 _LIVE_NAMES = frozenset({"view", "after", "once"})
 THEME_COOKIE = "theme"
 THEMES = ("light", "dark")
@@ -40,7 +38,7 @@ def environment() -> Environment:
     """Return the environment of all templates. Text is always escaped, and a missing value is an error."""
     made = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=_ESCAPES,
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
