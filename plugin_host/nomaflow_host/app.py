@@ -282,6 +282,7 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
         max_sync=limits.max_sync,
         ended_incarnations=me.ended,
         watching=watching,
+        python=platform.python_version(),
     )
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER, texts_without_owner
 from nomaflow_kernel.history.reasons import REASONS
 
 __all__ = [
     "callable_without_values",
     "event_without_values",
     "host_without_values",
+    "job_without_owner",
     "job_without_values",
     "module_without_values",
     "reload_without_values",
@@ -95,6 +97,15 @@ def _definition_without_values(text: bytes) -> bytes:
             if part.get(name):
                 part[name] = {}
     return json.dumps(definition, separators=(",", ":")).encode()
+
+
+def job_without_owner(job: job_pb2.Job) -> job_pb2.Job:
+    """Take out of a job whose id is another host's which host that is, and return it."""
+    job.owner = ""
+    for problem in job.problems:
+        if problem.code == ID_OF_ANOTHER and problem.message != _HIDDEN:
+            problem.message, problem.fix = texts_without_owner(job.job_id)
+    return job
 
 
 def host_without_values(host: job_pb2.Host) -> job_pb2.Host:

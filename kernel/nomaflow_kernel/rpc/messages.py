@@ -218,7 +218,12 @@ def _instance_message(status: Instance) -> job_pb2.Instance:
         attached_at=status.attached_at_us or None,
         last_heartbeat_at=status.last_heartbeat_us or None,
         workers=[
-            encode(job_pb2.WorkerInfo, worker, kind="exclusive" if worker.exclusive else "shared")
+            encode(
+                job_pb2.WorkerInfo,
+                worker,
+                kind="exclusive" if worker.exclusive else "shared",
+                started_at=worker.started_at_us or None,
+            )
             for worker in (beat.workers or ())[:LISTED_WORKERS]
         ],
     )

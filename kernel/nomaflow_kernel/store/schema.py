@@ -331,6 +331,7 @@ tokens = Table(
     _maybe("last_used_at_us"),
     _maybe("revoked_at_us"),
     _text("joined_with"),
+    _text("ids"),
     PrimaryKeyConstraint("token_id"),
     sqlite_with_rowid=False,
 )
@@ -347,6 +348,7 @@ certificates = Table(
     _text("token_id"),
     _maybe("revoked_at_us"),
     _text("line"),
+    _text("ids"),
     PrimaryKeyConstraint("serial"),
     sqlite_with_rowid=False,
 )
