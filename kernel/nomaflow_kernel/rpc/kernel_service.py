@@ -41,7 +41,7 @@ from nomaflow_kernel.rpc.requests import (
 )
 from nomaflow_kernel.rpc.run_pages import RunPages
 from nomaflow_kernel.rpc.run_sight import RunSight
-from nomaflow_kernel.rpc.watching import Watching, read_run
+from nomaflow_kernel.rpc.watching import Watching, whole_run
 
 __all__ = ["KernelIdentity", "KernelService"]
 
@@ -250,7 +250,7 @@ class KernelService:
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:
-        return self._sight.shown(run_detail_message(await read_run(self._store, run_id)), caller)
+        return self._sight.shown(run_detail_message(*await whole_run(self._store, run_id)), caller)
 
 
 def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
+from nomaflow.client.values.attempts import AttemptLogView, ExitView, StopView
 from nomaflow.client.values.shapes import HIDDEN, NULL_IF_EMPTY, NullableCount, NullableText, Shaped
 
 __all__ = [
@@ -64,7 +65,17 @@ class ProgressView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView(Shaped):
-    """One try at one step. Times are aware UTC, ``peak_rss_bytes`` and ``cpu_seconds`` 0 if not measured."""
+    """One try at one step. Times are aware UTC, ``peak_rss_bytes`` and ``cpu_seconds`` 0 if not measured.
+
+    :param kwargs: what it was given, merged from all layers: references are not resolved, secret values are ``***``
+    :param not_before: when a retry's back-off ends
+    :param deadline_at: when its time is over, None without a limit
+    :param exclusive: True if no other attempt shared its worker
+    :param exit: how its process ended, None if that lives on
+    :param warnings: what the host and the worker noted about it
+    :param log: None in lists
+    :param stop: None if nobody stopped it
+    """
 
     state: str
     attempt: int
@@ -85,6 +96,14 @@ class AttemptView(Shaped):
     dispatched_at: datetime | None = None
     peak_rss_bytes: NullableCount = 0
     cpu_seconds: Annotated[float, NULL_IF_EMPTY] = 0.0
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    not_before: datetime | None = None
+    deadline_at: datetime | None = None
+    exclusive: bool = False
+    exit: ExitView | None = None
+    warnings: tuple[str, ...] = ()
+    log: AttemptLogView | None = None
+    stop: StopView | None = None
 
 
 _NOT_REACHED = AttemptView(attempt_key="", attempt=0, state="PENDING")
@@ -103,6 +122,8 @@ class StepView(Shaped):
     type: str = "python"
     callable: str = ""
     attempts: tuple[AttemptView, ...] = ()
+    max_attempts: int = 1
+    enabled: bool = True
 
     @property
     def last(self) -> AttemptView:
@@ -116,6 +137,8 @@ class StepView(Shaped):
             "name": self.name,
             "type": self.type,
             "callable": self.callable,
+            "enabled": self.enabled,
+            "max_attempts": self.max_attempts,
             **{name: last[name] for name in _OUTCOME},
             "attempts": [attempt.to_json() for attempt in self.attempts],
         }
