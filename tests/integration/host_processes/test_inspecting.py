@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from harness import Host, StartHost
 
-from conftest import StartHost
 from nomaflow_api.v1.letters import Isolation
 from nomaflow_host.supervisor.inspecting import Inspection
 
