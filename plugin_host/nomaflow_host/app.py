@@ -246,7 +246,7 @@ class _NoAttempts:
     def started(self, attempt_key: str, event: object) -> None:
         """Drop the event: this supervisor starts nothing."""
 
-    log = progress = finished = started
+    log = progress = stopping = finished = started
 
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: nothing is ever held back."""
@@ -282,6 +282,7 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
         max_sync=limits.max_sync,
         ended_incarnations=me.ended,
         watching=watching,
+        python=platform.python_version(),
     )
 
 

@@ -54,7 +54,7 @@ class ConsoleSystem:
         told.unlink(missing_ok=True)
         flags = self.flags or ("--listen", "127.0.0.1:0")
         self.console = launch("nomaflow_console", self.project, *flags, log_file=self.system.root / "console.log")
-        eventually(lambda: told.exists() or self.console.ended)
+        eventually(lambda: told.exists() or self.console.ended, seconds=60)
         assert not self.console.ended, self.console.log
 
     def link(self) -> str:
@@ -104,7 +104,7 @@ def running_console(folder: Path, *flags: str, project: Path = DEMO) -> Iterator
     try:
         system.start_kernel()
         system.launch_host("host", copy)
-        eventually(lambda: any(host.manifest_digest for host in system.api.list_hosts()))
+        eventually(lambda: any(host.manifest_digest for host in system.api.list_hosts()), seconds=120)
         made.start()
         yield made
     finally:

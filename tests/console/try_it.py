@@ -1,11 +1,12 @@
 """Runs a kernel, a host and a console on a copy of the demo's project, and prints a link with a login.
 
-By hand, from the top of the repository: ``python tests/console/try_it.py [PROJECT]``; Ctrl-C ends it. The second line
-that it prints is a session's cookie, for curl: ``curl -b 'COOKIE' URL``.
+By hand, from the top of the repository: ``python tests/console/try_it.py [PROJECT]``; Ctrl-C or SIGTERM ends it. The
+second line that it prints is a session's cookie, for curl: ``curl -b 'COOKIE' URL``.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +19,8 @@ from console_system import DEMO, running_console  # noqa: E402  # found by the l
 
 
 def main() -> None:
-    """Run until Ctrl-C."""
+    """Run until Ctrl-C, or SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     project = Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO
     with tempfile.TemporaryDirectory(prefix="nf-") as folder, running_console(Path(folder), project=project) as made:
         cookie = made.cookie()

@@ -1,4 +1,4 @@
-"""A real kernel process, called by a hostile host and a hostile client over its Unix socket."""
+"""A real kernel process, called by a hostile host, client and joiner over its Unix socket."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ from google.protobuf import message_factory
 from grpc_health.v1 import health_pb2
 from hostile_inputs import NUMBERS, damaged, json_text, letter, line, manifest, message, some_text
 
+from nomaflow_api.join_string import JOIN_PREFIX, JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import letters, sealing
+from nomaflow_host.identity.requests import signing_request
 from real_system import Running, address_of, launch_kernel
 
 __all__ = ["FuzzedKernel", "Weakness"]
@@ -36,14 +38,12 @@ SERVICES = (
     kernel.DESCRIPTOR.services_by_name["KernelService"],
     gateway.DESCRIPTOR.services_by_name["HostGatewayService"],
     access.DESCRIPTOR.services_by_name["AccessService"],
+    access.DESCRIPTOR.services_by_name["EnrolmentService"],
     health_pb2.DESCRIPTOR.services_by_name["Health"],
 )
-METHODS = [
-    method
-    for service in SERVICES
-    for method in service.methods
-    if method.name != "CreateToken"  # a token is a row that stays: a million of them would be the memory measured here
-]
+METHODS = [method for service in SERVICES for method in service.methods]
+MOST_TOKENS = 5000
+"""A token is a row that stays: a million of them would be the memory measured here."""
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAUTHENTICATED}
 OURS = re.compile(r"Traceback|File \"|/site-packages/|nomaflow_kernel[/.]|error id|object at 0x")
 MOST_RSS = 600 * 1024 * 1024
@@ -76,6 +76,9 @@ class FuzzedKernel:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.runs: list[str] = ["run_" + "0" * 26]
+        self.secrets: list[str] = [""]
+        self._tokens = 0
+        self._requests = [signing_request(name).csr for name in ("fuzz-1", "team")]
         self.incarnation = uuid.uuid4().hex
         self.epoch = 0
         self._attempts: dict[str, int] = {}
@@ -88,7 +91,9 @@ class FuzzedKernel:
     async def start(self) -> None:
         """Start the kernel, and attach the honest instance."""
         log = self._project / "kernel.log"
-        self._running = await asyncio.to_thread(lambda: launch_kernel(self._project, log_file=log))
+        self._running = await asyncio.to_thread(
+            lambda: launch_kernel(self._project, "--address", "127.0.0.1:0", log_file=log)
+        )
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
         self._channel = grpc.aio.insecure_channel(address_of(self._project), options=options)
         self._host = asyncio.create_task(self._serve())
@@ -136,6 +141,8 @@ class FuzzedKernel:
         self.counts[f"{method} {code.name}"] += 1
         # The client's own half of gRPC says INTERNAL for a stream that the kernel refuses while it still writes to it.
         ours = not details.startswith(("Received RST_STREAM", 'Failed "execute_batch"', "Internal error from Core"))
+        if method == "Enrol" and code is grpc.StatusCode.UNAUTHENTICATED:
+            return  # whatever is no good join string
         if (code in NEVER and ours) or OURS.search(details):
             raise Weakness(f"{method} ends with {code.name}: {details[:500]}")
 
@@ -153,6 +160,8 @@ class FuzzedKernel:
 
     async def _call(self, choices: Choices) -> None:
         method = choices.pick(METHODS)
+        while method.name == "CreateToken" and self._tokens >= MOST_TOKENS:
+            method = choices.pick(METHODS)
         path = f"/{method.containing_service.full_name}/{method.name}"
         bodies = [self._body(choices, method) for _ in range(1 + choices.number(4) if method.client_streaming else 1)]
         metadata = [("traceparent", "x" * choices.number(100)), ("x-any", "y" * choices.number(5000))]
@@ -188,6 +197,11 @@ class FuzzedKernel:
             run_id = getattr(kernel, f"{method}Response").FromString(raw).run_id
             if run_id:
                 self.runs = [*self.runs[-20:], run_id]
+        elif method == "CreateToken":
+            self._tokens += 1
+            secret = access.CreateTokenResponse.FromString(raw).secret
+            if secret.startswith(JOIN_PREFIX):
+                self.secrets = [*self.secrets[-20:], JoinString.decode(secret).secret]
 
     def _body(self, choices: Choices, method: Any) -> bytes:
         kind = choices.number(10)
@@ -219,6 +233,12 @@ class FuzzedKernel:
             "service": ["", "nomaflow_api.v1.KernelService", some_text(choices)],
             "token_id": ["tok_" + "0" * 12, "alice"],
             "target": ["tok_" + "0" * 12, "alice", "host:fuzz-1"],
+            "secret": self.secrets,
+            "csr_pem": ["", *self._requests, damaged(choices, self._requests[0].encode()).decode("ascii", "replace")],
+            "name": ["alice", "fuzz-1", "team", some_text(choices)],
+            "roles": ["viewer", "operator job:a.*", some_text(choices)],
+            "grants": ["read *", "trigger job:one", some_text(choices)],
+            "ids": ["fuzz.*", "fuzzed", some_text(choices)],
             "loaded_at_us": [0, 1_700_000_000_000_000, choices.pick(NUMBERS)],
         }
         daring = choices.pick((3, 3, 20, 60))

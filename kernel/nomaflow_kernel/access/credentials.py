@@ -17,12 +17,12 @@ from pathlib import Path
 
 from nomaflow_kernel.access.grants import Grant, GrantError, grants_of_role
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
+from nomaflow_kernel.access.reserved_ids import ReservedIds
 from nomaflow_kernel.access.tokens import (
     TokenOrder,
     UnknownCredential,
     hash_of,
     new_secret,
-    new_token_id,
     secret_in,
 )
 from nomaflow_kernel.access.withdrawing import credentials_meant, ended_at_us
@@ -57,6 +57,7 @@ class Credentials:
 
     :param roles: the roles of the configuration → their grants as texts
     :param withdrawn: the file that remembers withdrawals beside the store; None for none
+    :ivar reserved: the job ids that are reserved for hosts
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Credentials:
         self._tokens: dict[str, _Held] = {}
         self._by_hash: dict[str, _Held] = {}
         self._certificates: dict[str, CertificateRecord] = {}
+        self.reserved = ReservedIds(clock)
         self._changing = asyncio.Lock()
         self._used: set[str] = set()
         self._noting: asyncio.Task[None] | None = None
@@ -87,6 +89,7 @@ class Credentials:
         for token in await self._store.tokens():
             self._hold(token)
         self._certificates = {each.serial: each for each in await self._store.certificates()}
+        self.reserved.read(self.tokens(), self.certificates())
         ends = self._withdrawn.read()
         tokens = [_ended(each, ends[each.token_id]) for each in self.tokens() if each.token_id in ends]
         tokens = [each for each in tokens if each != self._tokens[each.token_id].record]
@@ -191,6 +194,7 @@ class Credentials:
             if joined_with and self._tokens[joined_with].record.revoked_at_us is not None:
                 raise NotAuthenticated
             self._check_kind(order)
+            self._check_ids(order)
             return await self._made(order, created_by=created_by, joined_with=joined_with)
 
     def join_of(self, secret: str) -> TokenRecord:
@@ -273,9 +277,12 @@ class Credentials:
                 raise NotAuthenticated
             kept = replace(record, serial=record.serial.lower(), line=record.serial.lower())
             if before is not None:
-                kept = replace(kept, token_id=before.token_id, line=before.line)
+                kept = replace(kept, token_id=before.token_id, line=before.line, ids=before.ids)
+            elif join is not None:
+                kept = replace(kept, ids=join.record.ids)
             await self._store.keep_certificates((kept,))
             self._certificates[kept.serial] = kept
+            self.reserved.read(self.tokens(), self.certificates())
 
     async def revoke(self, target: str) -> tuple[list[str], list[str]]:
         """Withdraw credentials and what was got with them; return the ids and serials that were not withdrawn before.
@@ -321,6 +328,7 @@ class Credentials:
         for token in tokens:
             self._hold(token)
         self._certificates.update((each.serial, each) for each in certificates)
+        self.reserved.read(self.tokens(), self.certificates())
 
     async def _store_withdrawn(self, tokens: Sequence[TokenRecord], certificates: Sequence[CertificateRecord]) -> None:
         if tokens:
@@ -339,23 +347,11 @@ class Credentials:
     ) -> tuple[TokenRecord, str]:
         """Store a new token, and changes of others in the same commit."""
         secret, now = new_secret(joins=order.joins), self._clock.now_us()
-        record = TokenRecord(
-            token_id=new_token_id(),
-            kind=order.kind,
-            name=order.name,
-            joins=order.joins,
-            roles="\n".join(map(str.strip, order.roles)),
-            grants="\n".join(map(str.strip, order.grants)),
-            secret_hash=hash_of(secret),
-            created_at_us=now,
-            created_by=created_by,
-            expires_at_us=now + order.seconds * _SECOND,
-            uses_left=order.uses_left,
-            joined_with=joined_with,
-        )
+        record = order.record(secret, at_us=now, created_by=created_by, joined_with=joined_with)
         await self._store.keep_tokens((record, *along))
         for each in (record, *along):
             self._hold(each)
+        self.reserved.read(self.tokens(), self.certificates())
         return record, secret
 
     def _check_kind(self, order: TokenOrder) -> None:
@@ -366,6 +362,14 @@ class Credentials:
                 raise BadRequest(
                     f"the name {order.name!r} is that of a {each.kind}; choose another, or revoke that first",
                     field="name",
+                )
+
+    def _check_ids(self, order: TokenOrder) -> None:
+        for reserved in order.ids:
+            taken = self.reserved.taken(reserved, order.name)
+            if taken is not None:
+                raise BadRequest(
+                    f"ids has {reserved!r}, and {taken[1]!r} is reserved for host {taken[0]!r}", field="ids"
                 )
 
     def _hold(self, record: TokenRecord) -> None:

@@ -8,6 +8,8 @@ import secrets
 from dataclasses import dataclass
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.history.access_records import TokenRecord
+from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_project.reading.names import HOST_NAME
 
 __all__ = [
@@ -17,7 +19,6 @@ __all__ = [
     "UnknownCredential",
     "hash_of",
     "new_secret",
-    "new_token_id",
     "secret_in",
 ]
 
@@ -38,6 +39,7 @@ _LONGEST_TOKEN = 10 * 365 * 86_400
 _LONGEST_JOIN = 30 * 86_400
 _MOST_USES = 1000
 _MOST_GRANTS = 100
+_MOST_IDS = 100
 _KINDS = ("user", "service", "host")
 
 
@@ -63,6 +65,7 @@ class TokenOrder:
     :param grants: ``VERB SCOPE`` each, beside those of the roles
     :param lifetime_seconds: 0 for the usual one
     :param uses: of a join string; 0 for once
+    :param ids: of a host: job ids to reserve for it, ``ID`` or ``PREFIX*`` each
     """
 
     kind: str
@@ -72,6 +75,7 @@ class TokenOrder:
     grants: tuple[str, ...] = ()
     lifetime_seconds: int = 0
     uses: int = 0
+    ids: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check the form of the order; whether roles and grants can be read is not checked here.
@@ -102,6 +106,18 @@ class TokenOrder:
             raise BadRequest("uses is given, and only a join string has uses", field="uses")
         if self.uses > _MOST_USES:
             raise BadRequest(f"uses is {self.uses}, expected at most {_MOST_USES}", field="uses")
+        self._check_ids()
+
+    def _check_ids(self) -> None:
+        if self.ids and self.kind != "host":
+            raise BadRequest("job ids are reserved for hosts only; leave ids empty", field="ids")
+        if len(self.ids) > _MOST_IDS:
+            raise BadRequest(f"ids has {len(self.ids)} entries, expected at most {_MOST_IDS}", field="ids")
+        for each in self.ids:
+            if not is_job_id(each.removesuffix("*")):
+                raise BadRequest(
+                    f"ids has {each[:80]!r}, expected the id of a job, or the beginning of ids and '*'", field="ids"
+                )
 
     def _check_name(self) -> None:
         if self.kind == "host":
@@ -131,13 +147,36 @@ class TokenOrder:
         """The uses of a join string; None for other tokens."""
         return (self.uses or 1) if self.joins else None
 
+    def record(self, secret: str, *, at_us: int, created_by: str, joined_with: str) -> TokenRecord:
+        """Return the new token of this order.
+
+        :param at_us: now, in microseconds since 1970
+        :param created_by: who ordered it
+        :param joined_with: the join string that it is got with; empty for none
+        """
+        return TokenRecord(
+            token_id=_new_token_id(),
+            kind=self.kind,
+            name=self.name,
+            joins=self.joins,
+            roles="\n".join(map(str.strip, self.roles)),
+            grants="\n".join(map(str.strip, self.grants)),
+            secret_hash=hash_of(secret),
+            created_at_us=at_us,
+            created_by=created_by,
+            expires_at_us=at_us + self.seconds * 1_000_000,
+            uses_left=self.uses_left,
+            joined_with=joined_with,
+            ids="\n".join(self.ids),
+        )
+
 
 def new_secret(*, joins: bool) -> str:
     """Return a new secret of 256 random bits: ``nft1.…`` for calls, without that beginning for a join string."""
     return ("" if joins else _PREFIX) + secrets.token_urlsafe(_SECRET_BYTES)
 
 
-def new_token_id() -> str:
+def _new_token_id() -> str:
     """Return a new id: ``tok_`` and 12 letters or digits."""
     return "tok_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
 

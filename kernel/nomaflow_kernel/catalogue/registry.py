@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,16 @@ from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["REFUSALS", "Catalogue", "CatalogueChange", "HostCatalogue", "Job", "why_kept"]
+__all__ = [
+    "ID_OF_ANOTHER",
+    "REFUSALS",
+    "Catalogue",
+    "CatalogueChange",
+    "HostCatalogue",
+    "Job",
+    "texts_without_owner",
+    "why_kept",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +31,8 @@ class Job:
     """A job of the catalogue.
 
     :param loaded: the job as its file and its host's code make it
-    :param owner: the host that its id belongs to; empty for the kernel's own jobs file, and for an id that is free
+    :param owner: the host that its id belongs to, or is reserved for; empty for the kernel's own jobs file, and for an
+        id that is free
     :param removed: True if the host no longer brings the job: it does not fire and keeps its history
     :param foreign: True for a job whose id belongs to another host, or is free and not claimed; it never runs
     :param unaccepted: True if another host would run it and does not accept jobs of the one that brought it
@@ -115,9 +125,12 @@ class Catalogue:
     """All jobs, in memory. A job id belongs to the host that first brought it, until that host is forgotten.
 
     From then on it is free: a job that waited for it gets it when its host introduces a manifest again, and not before.
+
+    :param reserved: returns the host that a free id is reserved for; empty for nobody
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, reserved: Callable[[str], str] = lambda _: "") -> None:
+        self._reserved = reserved
         self._owners: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
         self._foreign: dict[tuple[str, str], Job] = {}
@@ -193,8 +206,13 @@ class Catalogue:
         self._owners.update(dict.fromkeys(job_ids, host))
 
     def may_own(self, job_id: str, host: str, *, claims: bool) -> bool:
-        """Return whether an id is a host's, or free for a host that claims it. A malformed one is never stored."""
-        return self._owners.get(job_id, host if claims or not is_job_id(job_id) else None) == host
+        """Return whether an id is a host's, or free for a host that claims it. A malformed one is never stored.
+
+        The kernel's own file is its owner's, who has made the reservations.
+        """
+        if job_id in self._owners or not is_job_id(job_id):
+            return self._owners.get(job_id, host) == host
+        return claims and (not host or self._reserved(job_id) in ("", host))
 
     def take_in(self, catalogue: HostCatalogue, *, claims: bool = True) -> CatalogueChange:
         """Replace all jobs of a host with the given ones; jobs whose ids are not the host's come in disabled.
@@ -319,18 +337,25 @@ class Catalogue:
     def _explain_foreign(self) -> None:
         """Give every foreign job the problem that names the present owner of its id, or says that it is free."""
         for at, entry in self._foreign.items():
-            owner, job = self._owners.get(at[0]), _without(entry.loaded, _OWNED)
-            if owner is None:
+            owner, job = self._owners.get(at[0]), _without(entry.loaded, ID_OF_ANOTHER)
+            reserved = self._reserved(at[0]) if owner is None else ""
+            if reserved not in ("", at[1]):
+                what = f"the id {job.job_id!r} is reserved for the host {reserved!r}"
+                fix, owner = (
+                    "rename the job; an administrator has given the id to that host with its join string",
+                    reserved,
+                )
+            elif owner is None:
                 what = f"the id {job.job_id!r} is free: its host was forgotten, and nobody has claimed it since"
                 fix = f"rename the job, or claim the id: nomaflow reload {at[1]}".strip()
             else:
                 what, fix = f"the id {job.job_id!r} belongs to {_called(owner)}", _release(owner)
-            problem = (job.place / "id").error(_OWNED, what, fix=fix)
+            problem = (job.place / "id").error(ID_OF_ANOTHER, what, fix=fix)
             self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner or "")
 
 
-_OWNED = "id_of_another_host"
-REFUSALS = (_OWNED, UNACCEPTED, NOT_OFFERED)
+ID_OF_ANOTHER = "id_of_another_host"
+REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED)
 """Codes of the problems of jobs that are refused for the sake of another host."""
 
 
@@ -344,6 +369,14 @@ def _release(owner: str) -> str:
     return (
         f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
         f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"
+    )
+
+
+def texts_without_owner(job_id: str) -> tuple[str, str]:
+    """Return problem and way out of an id that is not the host's, for those who may not learn whose it is."""
+    return (
+        f"the id {job_id!r} belongs to another host, or is not claimed",
+        "rename the job; the kernel's owner sees whose the id is, and can free it",
     )
 
 

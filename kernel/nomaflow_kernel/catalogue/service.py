@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
-from nomaflow_kernel.catalogue.registry import REFUSALS, Catalogue, CatalogueChange, HostCatalogue, Job, why_kept
+from nomaflow_kernel.catalogue.registry import (
+    ID_OF_ANOTHER,
+    REFUSALS,
+    Catalogue,
+    CatalogueChange,
+    HostCatalogue,
+    Job,
+    texts_without_owner,
+    why_kept,
+)
 from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
 from nomaflow_kernel.domain.clock import Clock, from_us
@@ -47,10 +56,19 @@ class CatalogueService(Catalogue):
     """All jobs of a kernel. Answers come from memory; changes are stored first.
 
     :param jobs_file: a jobs.toml that the kernel itself reads, or None
+    :param reserved: returns the host that a free job id is reserved for; empty for nobody
     """
 
-    def __init__(self, *, store: Store, clock: Clock, feed: EventFeed, jobs_file: Path | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        feed: EventFeed,
+        jobs_file: Path | None = None,
+        reserved: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        super().__init__(reserved=reserved)
         self.jobs_file = jobs_file
         self._store = store
         self._clock = clock
@@ -327,7 +345,8 @@ def _size(manifest: Mapping[str, Any]) -> int:
 def _refusal(job: Job) -> str:
     """Return why a job is refused for the sake of another host."""
     problem = next(each for each in job.loaded.problems if each.code in REFUSALS)
-    return f"{problem.message}; {problem.fix}"
+    texts = (problem.message, problem.fix)
+    return "; ".join(texts_without_owner(job.job_id) if problem.code == ID_OF_ANOTHER else texts)
 
 
 def _invalid(known: HostCatalogue) -> list[str]:

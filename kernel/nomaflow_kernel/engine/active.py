@@ -10,6 +10,7 @@ from typing import Any
 
 from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
+from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.reasons import Reason
@@ -34,6 +35,7 @@ class CurrentAttempt:
     :param exclusive: whether it uses or will use an exclusive slot
     :param started_at_us: when a call_job step began to wait for its child
     :param timed_out: set when a call_job step's time is up and its child is being stopped for that reason
+    :param facts: what its host has told besides
     """
 
     step: PlannedStep
@@ -51,6 +53,7 @@ class CurrentAttempt:
     child_run_id: str = ""
     started_at_us: int = 0
     timed_out: Reason | None = None
+    facts: AttemptFacts = NO_FACTS
 
     @property
     def instance(self) -> InstanceKey:
@@ -255,4 +258,5 @@ def _restore_attempt(
         not_before_us=last.not_before_us or 0,
         child_run_id=last.child_run_id,
         started_at_us=last.started_at_us or 0,
+        facts=last.facts,
     )

@@ -194,6 +194,9 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
         silent = batch.now - instance.last_heard
         if silent >= state.settings.lease_seconds and not instance.unreachable:
             instance.unreachable = True
+            grace = state.settings.grace_seconds + state.settings.grace_margin_seconds
+            instance.unreachable_since_us = batch.now_us - int((silent - state.settings.lease_seconds) * 1_000_000)
+            instance.lost_at_us = batch.now_us + int((grace - silent) * 1_000_000)
             _notify(batch, instance, "host.unreachable", silent_seconds=round(silent, 1))
         if silent >= state.settings.lease_seconds:
             _lose_overdue(state, batch, instance, silent)

@@ -244,7 +244,9 @@ class Engine:
         served = instance.serves
         workers = info.workers if info.workers is not None else instance.heartbeat.workers
         instance.heartbeat = replace(info, workers=workers)
-        instance.heard(self._clock.monotonic(), self._clock.now_us())
+        now_us = self._clock.now_us()
+        instance.heard(self._clock.monotonic(), now_us)
+        instance.clock_offset_us = info.sent_at_us - now_us if info.sent_at_us else 0
         if instance.serves and not served:
             self._loop.touch(instance.host)
 

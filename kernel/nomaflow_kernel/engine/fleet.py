@@ -19,6 +19,9 @@ class Instance:
     :param last_heard: monotonic seconds; for an awaited instance the kernel's start
     :param last_heartbeat_us: the same as wall time
     :param unreachable: True once it has been silent for longer than the lease
+    :param unreachable_since_us: when that was found; None while it is heard
+    :param lost_at_us: when its attempts may be declared LOST if it stays silent; None while it is heard
+    :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat
     :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
     """
@@ -29,6 +32,9 @@ class Instance:
     link: InstanceLink | None = None
     attached_at_us: int = 0
     unreachable: bool = False
+    unreachable_since_us: int | None = None
+    lost_at_us: int | None = None
+    clock_offset_us: int = 0
     heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
     refused_load: RefusedLoad | None = None
     attempts: dict[str, bool] = field(default_factory=dict)
@@ -79,6 +85,7 @@ class Instance:
     def heard(self, now: float, now_us: int) -> None:
         """Note that it is alive."""
         self.last_heard, self.last_heartbeat_us, self.unreachable = now, now_us, False
+        self.unreachable_since_us = self.lost_at_us = None
 
     @property
     def serves(self) -> bool:

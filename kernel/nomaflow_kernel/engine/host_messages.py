@@ -106,6 +106,7 @@ class InstanceHello:
     watching: bool = False
     loading: bool = False
     principal: str = ""
+    python: str = ""
 
     @property
     def key(self) -> InstanceKey:
@@ -121,11 +122,19 @@ class WorkerStatus:
     exclusive: bool
     generation: int
     running: int
+    attempt_keys: tuple[str, ...] = ()
+    rss_bytes: int = 0
+    started_at_us: int = 0
 
 
 @value_class
 class HeartbeatInfo:
-    """The contents of a heartbeat; ``workers`` None means unchanged."""
+    """The contents of a heartbeat; ``workers`` None means unchanged.
+
+    :param newer_files: files that changed after they were loaded, relative to its project
+    :param drain_deadline_us: when a draining host cancels what still runs
+    :param sent_at_us: its own clock; 0 for none
+    """
 
     running: int = 0
     spilled_bytes: int = 0
@@ -137,3 +146,6 @@ class HeartbeatInfo:
     loaded_at_us: int = 0
     loading: bool = False
     workers: tuple[WorkerStatus, ...] | None = None
+    newer_files: tuple[str, ...] = ()
+    drain_deadline_us: int | None = None
+    sent_at_us: int = 0

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
+from msgspec import structs
+
 from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import LetterError, open_outcome
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishAttempt
@@ -26,6 +29,7 @@ class Outcome:
     """A terminal state with its details.
 
     :param innocent: True if the attempt was killed because of a neighbour
+    :param facts: what the host told besides, but for the rungs and lost lines that it told before
     """
 
     state: AttemptState
@@ -38,6 +42,7 @@ class Outcome:
     peak_rss_bytes: int = 0
     cpu_seconds: float = 0.0
     innocent: bool = False
+    facts: AttemptFacts = NO_FACTS
     data: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -76,8 +81,16 @@ class Outcome:
             peak_rss_bytes=event.peak_rss_bytes,
             cpu_seconds=event.cpu_seconds if math.isfinite(event.cpu_seconds) else 0.0,
             innocent=code == "worker_killed",
+            facts=_facts(event, tuple(warnings)),
             data=data,
         )
+
+    def _all_facts(self, earlier: AttemptFacts) -> AttemptFacts:
+        """Return the facts of the outcome with those that were told before."""
+        if earlier is NO_FACTS:
+            return self.facts
+        complete = self.facts.complete and not earlier.lost_lines
+        return structs.replace(self.facts, rungs=earlier.rungs, lost_lines=earlier.lost_lines, complete=complete)
 
     def transition(self, run: ActiveRun, attempt: CurrentAttempt, now_us: int) -> FinishAttempt:
         """Return the transition that records this outcome."""
@@ -96,8 +109,23 @@ class Outcome:
             has_result=self.has_result,
             peak_rss_bytes=self.peak_rss_bytes,
             cpu_seconds=self.cpu_seconds,
+            facts=self._all_facts(attempt.facts),
             data=self.data,
         )
+
+
+def _facts(event: Finished, warnings: tuple[str, ...]) -> AttemptFacts:
+    facts = AttemptFacts(
+        stopped_at_us=event.stopped_at_us,
+        exit_status=event.exit_status,
+        exit_signal=event.exit_signal,
+        exit_text=event.exit_text,
+        warnings=warnings,
+        dropped_lines=event.dropped_lines,
+        dropped_bytes=event.dropped_bytes,
+        complete=not event.lines_lost,
+    )
+    return COMPLETE if facts == COMPLETE else facts
 
 
 def _check_extras(extras_json: bytes) -> None:

@@ -7,7 +7,19 @@ import logging
 import math
 from collections.abc import Sequence
 
-from nomaflow_api.v1.letters import AckStatus, AttemptAck, AttemptReport, Event, Finished, LogChunk, Progress, Started
+from msgspec import structs
+
+from nomaflow_api.v1.letters import (
+    AckStatus,
+    AttemptAck,
+    AttemptReport,
+    Event,
+    Finished,
+    LogChunk,
+    Progress,
+    Started,
+    Stopping,
+)
 from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine import stepping
@@ -15,15 +27,18 @@ from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
+from nomaflow_kernel.history.attempt_facts import RungRecord
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, StartAttempt
+from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, RecordRung, StartAttempt
 from nomaflow_telemetry.process_log import attempt_fields
 
 __all__ = ["Reporter", "find_attempt", "report"]
 
 _LOG = logging.getLogger(__name__)
+_RUNGS = 8
+_RUNG_TEXT = 1000
 _NOT_OPEN = "no such attempt is open"
 """The answer for an attempt of another host too: its reporter learns nothing of it."""
 
@@ -105,17 +120,22 @@ def _take_in(
     state: EngineState, batch: Batch, run: ActiveRun, current: CurrentAttempt, events: Sequence[Event]
 ) -> None:
     progress: Progress | None = None
-    last = events[-1]
+    last, lost = events[-1], 0
     # Opened before anything is recorded: nothing of an invalid report counts.
     outcome = Outcome.reported(last) if isinstance(last, Finished) else None
     for event in events:
         match event:
             case LogChunk():
                 _append_log(batch, run, current, event)
+                lost += event.lost_lines
             case Started():
                 _start(batch, run, current, event)
             case Progress():
                 progress = event
+            case Stopping():
+                _climb(batch, run, current, event)
+    if lost:
+        current.facts = structs.replace(current.facts, lost_lines=current.facts.lost_lines + lost)
     current.report_seq += len(events)
     batch.add(
         RecordReport(
@@ -127,6 +147,7 @@ def _take_in(
             report_seq=current.report_seq,
             at_us=batch.now_us,
             progress_json=_progress_json(progress) if progress else "",
+            facts=current.facts if lost else None,
         )
     )
     if outcome is not None:
@@ -147,8 +168,25 @@ def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Started
             at_us=run.stamp(min(event.at_us, batch.now_us)),
             worker_pid=event.worker_pid,
             generation=event.generation,
+            exclusive=event.exclusive,
         )
     )
+
+
+def _climb(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Stopping) -> None:
+    """Record a rung; a host that reports more of them than a ladder has is not listened to."""
+    if len(current.facts.rungs) >= _RUNGS:
+        return
+    rung = RungRecord(
+        rung=event.rung,
+        what=event.what[:_RUNG_TEXT],
+        why=event.why[:_RUNG_TEXT],
+        at_us=event.at_us,
+        after_us=event.after_us,
+        next_at_us=event.next_at_us,
+    )
+    current.facts = structs.replace(current.facts, rungs=(*current.facts.rungs, rung))
+    batch.add(RecordRung(**run.named(), at_us=batch.now_us, rung=rung, facts=current.facts))
 
 
 def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: LogChunk) -> None:

@@ -18,6 +18,7 @@ class TokenRecord:
     :param secret_hash: SHA-256 of the secret, hexadecimal
     :param uses_left: how often a join string can still be used; None for other tokens
     :param joined_with: the join string that it was got with; empty for one that an administrator was given
+    :param ids: of a host: the job ids that are reserved for it, ``ID`` or ``PREFIX*``, one a line
     """
 
     token_id: str
@@ -34,6 +35,7 @@ class TokenRecord:
     last_used_at_us: int | None = None
     revoked_at_us: int | None = None
     joined_with: str = ""
+    ids: str = ""
 
 
 @value_class
@@ -44,6 +46,7 @@ class CertificateRecord:
     :param issued_to: the peer's address
     :param token_id: the join string that it, or the first of its line, was given for
     :param line: serial of the first certificate, which this one renews in so many steps
+    :param ids: the job ids that are reserved for the host, ``ID`` or ``PREFIX*``, one a line
     """
 
     serial: str
@@ -54,6 +57,7 @@ class CertificateRecord:
     token_id: str
     revoked_at_us: int | None = None
     line: str = ""
+    ids: str = ""
 
 
 @value_class

@@ -16,6 +16,7 @@ from nomaflow_kernel.history.access_records import (
     TokenRecord,
 )
 from nomaflow_kernel.history.records import (
+    AttemptLogRecord,
     AttemptRecord,
     EventRecord,
     LogChunkRecord,
@@ -264,9 +265,13 @@ class RunCount:
 
 @value_class
 class RecentRun:
-    """One run in short."""
+    """One run in short.
+
+    :param host: the host that ran it
+    """
 
     run_id: str
+    host: str
     state: RunState
     queued_at_us: int
     started_at_us: int | None
@@ -408,6 +413,9 @@ class Store(Protocol):
 
     async def log_heads(self, run_id: str, filter: LogFilter, *, limit: int) -> LogHeads:
         """Return the heads of chunks of a run's log, in the order of their lines."""
+
+    async def attempt_logs(self, run_id: str) -> Mapping[tuple[str, int], AttemptLogRecord]:
+        """Return how much of the log of each attempt of a run is stored, by step and number of the try."""
 
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""

@@ -11,11 +11,13 @@ from dataclasses import field, fields
 from typing import Any
 
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
 
 __all__ = [
     "Ancestor",
+    "AttemptLogRecord",
     "AttemptRecord",
     "CancelRequest",
     "EventRecord",
@@ -230,6 +232,8 @@ class AttemptRecord:
     :param report_seq: the highest contiguous event number of the host that is stored
     :param not_before_us: when a PENDING attempt may be dispatched
     :param child_run_id: the run that a call_job step started
+    :param exclusive: whether no other attempt shares its worker
+    :param facts: what its host told besides
     """
 
     run_id: str
@@ -256,6 +260,22 @@ class AttemptRecord:
     child_run_id: str = ""
     peak_rss_bytes: int = 0
     cpu_seconds: float = 0.0
+    exclusive: bool = False
+    facts: AttemptFacts = NO_FACTS
+
+
+@value_class
+class AttemptLogRecord:
+    """How much of an attempt's log is stored.
+
+    :param last_seq: the last line in the run's log; lines of other attempts may lie between
+    :param levels: the levels that occur: bit ``level // 10`` is set for each
+    """
+
+    first_seq: int
+    last_seq: int
+    lines: int
+    levels: int
 
 
 @value_class

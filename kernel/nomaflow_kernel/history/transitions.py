@@ -14,6 +14,7 @@ from typing import Any
 
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.history.access_records import AuditRecord
+from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts, RungRecord
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import (
     AttemptRecord,
@@ -36,6 +37,7 @@ __all__ = [
     "OpenAttempt",
     "QueueRun",
     "RecordReport",
+    "RecordRung",
     "RequestCancel",
     "SetNextFire",
     "SetPause",
@@ -132,6 +134,24 @@ class StartAttempt:
     worker_pid: int = 0
     generation: int = 0
     child_run_id: str = ""
+    exclusive: bool = False
+
+
+@value_class
+class RecordRung:
+    """Record a rung of the ladder by which an attempt is being stopped. Event ``attempt.stopping``.
+
+    :param facts: those of the attempt so far, the rung among them
+    """
+
+    run_id: str
+    job_id: str
+    step_index: int
+    step: str
+    attempt: int
+    at_us: int
+    rung: RungRecord
+    facts: AttemptFacts
 
 
 @value_class
@@ -140,6 +160,8 @@ class RecordReport:
 
     Event ``attempt.progress`` if ``progress_json`` is set, otherwise none. Also applied to terminal attempts, for late
     logs.
+
+    :param facts: those of the attempt, if they have changed
     """
 
     run_id: str
@@ -150,6 +172,7 @@ class RecordReport:
     report_seq: int
     at_us: int
     progress_json: str = ""
+    facts: AttemptFacts | None = None
 
 
 @value_class
@@ -181,6 +204,7 @@ class FinishAttempt:
     has_result: bool = False
     peak_rss_bytes: int = 0
     cpu_seconds: float = 0.0
+    facts: AttemptFacts = NO_FACTS
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -288,6 +312,7 @@ Transition = (
     | OpenAttempt
     | DispatchAttempt
     | StartAttempt
+    | RecordRung
     | RecordReport
     | AppendLog
     | FinishAttempt

@@ -32,6 +32,9 @@ _SENTENCE = 500
 _PROBLEMS = 20
 _JOB_IDS = 50
 _NUMBER = 2**53
+_KEYS = 100
+_KEY = 400
+_FILES = 20
 
 
 def check_incarnation(text: str) -> None:
@@ -88,6 +91,7 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         loading=message.loading,
         refused_load=_refused_load(message.refused_load) if message.HasField("refused_load") else None,
         principal=principal,
+        python=message.python[:32],
     )
 
 
@@ -157,7 +161,15 @@ def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
     workers = None
     if not message.workers_unchanged:
         workers = tuple(
-            WorkerStatus(pid=item.pid, exclusive=item.exclusive, generation=item.generation, running=item.running)
+            WorkerStatus(
+                pid=item.pid,
+                exclusive=item.exclusive,
+                generation=item.generation,
+                running=item.running,
+                attempt_keys=tuple(key[:_KEY] for key in item.attempt_keys[:_KEYS]),
+                rss_bytes=min(item.rss_bytes, _NUMBER),
+                started_at_us=_moment(item.started_at_us, "heartbeat.workers.started_at_us"),
+            )
             for item in message.workers
         )
     return HeartbeatInfo(
@@ -171,4 +183,7 @@ def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
         loaded_at_us=_moment(message.loaded_at_us, "heartbeat.loaded_at_us"),
         loading=message.loading,
         workers=workers,
+        newer_files=tuple(name[:_SENTENCE] for name in message.newer_files[:_FILES]),
+        drain_deadline_us=_moment(message.drain_deadline_at_us, "heartbeat.drain_deadline_at_us") or None,
+        sent_at_us=_moment(message.sent_at_us, "heartbeat.sent_at_us"),
     )

@@ -71,7 +71,15 @@ class Kernel:
         self._feed = EventFeed(info.last_event_seq)
         self._sessions = SessionRegistry()
         self._health = Health(services=SERVICES, store=store)
-        self._catalogue = CatalogueService(store=store, clock=clock, feed=self._feed, jobs_file=settings.jobs_file)
+        withdrawn = settings.state_dir / "withdrawn"
+        self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
+        self._catalogue = CatalogueService(
+            store=store,
+            clock=clock,
+            feed=self._feed,
+            jobs_file=settings.jobs_file,
+            reserved=self._credentials.reserved.host_of,
+        )
         self._audit = AuditLog(store=store if settings.audit.enabled else None, clock=clock)
         self._engine = Engine(
             store=store,
@@ -93,8 +101,6 @@ class Kernel:
             last_event_seq=info.last_event_seq,
         )
         self._jobs_watch: asyncio.Task[None] | None = None
-        withdrawn = settings.state_dir / "withdrawn"
-        self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
         self._retention = RetentionSweeper(
             store=store,
             clock=clock,

@@ -35,6 +35,8 @@ _AUTHORITY_DAYS, _SERVER_DAYS, _HOST_DAYS = 3652, 90, 30
 _BACKDATED = timedelta(days=2)  # a host whose clock is a day behind must find them valid
 _CSR_BYTES = 16_384
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_MOST_OLDER = 8
+"""Replaced authorities that are still trusted: each is a certificate in every handshake."""
 _AUTHORITY_WARNING = timedelta(days=180)
 
 
@@ -164,6 +166,8 @@ class Authority:
     def replace(self) -> None:
         """Make a new authority. The old one vouches for it, and stays trusted until it ends; its key is forgotten.
 
+        Of those before it the eight newest stay trusted.
+
         :raises OSError: if the new one cannot be written: the old one stays
         """
         with self._guard:
@@ -171,11 +175,10 @@ class Authority:
             key, name = ec.generate_private_key(ec.SECP256R1()), _authority_name()
             crossing = _authority(key.public_key(), name, now).issuer_name(old.own.subject)
             crossing = crossing.not_valid_after(old.own.not_valid_after_utc)
+            crosses = (_sign(crossing, old), *(each for each in old.crosses if each.not_valid_after_utc > now))
+            older = tuple(each for each in (old.own, *old.older) if each.not_valid_after_utc > now)
             new = _Held(
-                key=key,
-                own=_self_signed(key, name, now),
-                crosses=(_sign(crossing, old), *(each for each in old.crosses if each.not_valid_after_utc > now)),
-                older=tuple(each for each in (old.own, *old.older) if each.not_valid_after_utc > now),
+                key=key, own=_self_signed(key, name, now), crosses=crosses[:_MOST_OLDER], older=older[:_MOST_OLDER]
             )
             _write(self._file, _bundle(new))
             self._held = new

@@ -46,6 +46,7 @@ class AccessCalls:
             grants=tuple(request.grants),
             lifetime_seconds=request.lifetime_seconds,
             uses=request.uses,
+            ids=tuple(dict.fromkeys(request.ids)),
         )
         order.check()
         # Who joins as a host gets the orders of its jobs, with their params, and decides how they end.
@@ -95,11 +96,19 @@ class AccessCalls:
             for each in self._credentials.certificates()
             if request.host in ("", each.host) and (request.include_ended or _holds(each, now))
         ]
-        return access.ListCertificatesResponse(certificates=[encode(access.Certificate, each) for each in kept])
+        return access.ListCertificatesResponse(
+            certificates=[encode(access.Certificate, each, ids=each.ids.splitlines()) for each in kept]
+        )
 
     def _token(self, record: TokenRecord) -> access.Token:
         roles = record.roles.splitlines()
-        return encode(access.Token, record, roles=roles, grants=list(map(str, self._credentials.given_by(record))))
+        return encode(
+            access.Token,
+            record,
+            roles=roles,
+            grants=list(map(str, self._credentials.given_by(record))),
+            ids=record.ids.splitlines(),
+        )
 
 
 def _require_no_more(grants: Iterable[Grant], caller: Caller) -> None:

@@ -25,6 +25,7 @@ from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
+    job_without_owner,
     job_without_values,
     reload_without_values,
     run_without_values,
@@ -227,6 +228,8 @@ class CatalogueCalls:
         """Return a job as its caller may see it: its newest run may be one of another host."""
         if not caller.principal.may(Verb.LOGS, target_of(entry)):
             job_without_values(job)
+        if entry.foreign and entry.owner and not caller.principal.may(Verb.READ, Target(host=entry.owner)):
+            job_without_owner(job)
         if job.HasField("last_run"):
             run = job.last_run
             if not self._guard.sees_run(run.job_id, run.host, caller):

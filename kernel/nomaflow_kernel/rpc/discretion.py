@@ -11,12 +11,14 @@ from typing import Any
 
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER, texts_without_owner
 from nomaflow_kernel.history.reasons import REASONS
 
 __all__ = [
     "callable_without_values",
     "event_without_values",
     "host_without_values",
+    "job_without_owner",
     "job_without_values",
     "module_without_values",
     "reload_without_values",
@@ -31,7 +33,8 @@ _EVENT_FACTS = frozenset(
         "not_before_us", "incarnation", "worker_pid", "generation", "child_run_id", "state", "change", "digest",
         "disabled_job_ids", "pid", "machine", "silent_seconds", "jobs", "callables", "removed_job_ids",
         "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "exit_code",
-        "signal", "scope", "until_us", "released_job_ids", "released",
+        "signal", "scope", "until_us", "released_job_ids", "released", "rung", "what",
+        "at_us", "after_seconds", "next_at_us",
     }
 )  # fmt: skip
 """The keys of an event's data that hold no text of code or files."""
@@ -48,8 +51,10 @@ def run_without_values(run: run_pb2.Run) -> run_pb2.Run:
     _generalise(run)
     for step in run.steps:
         for attempt in step.attempts:
-            for field in ("extras_json", "error"):
+            for field in ("extras_json", "error", "kwargs_json", "warnings"):
                 attempt.ClearField(field)
+            for rung in attempt.stop.rungs:
+                rung.ClearField("why")
             attempt.progress.ClearField("message") if attempt.HasField("progress") else None
             _generalise(attempt)
     return run
@@ -60,6 +65,8 @@ def event_without_values(event: event_pb2.Event) -> event_pb2.Event:
     _generalise(event)
     if event.data_json:
         data = json.loads(event.data_json)
+        if event.kind == "attempt.stopping":
+            data.pop("why", None)  # it may name what the code has left behind
         kept: dict[str, Any] = {name: value for name, value in data.items() if name in _EVENT_FACTS}
         progress = data.get("progress")
         if isinstance(progress, dict):
@@ -90,6 +97,15 @@ def _definition_without_values(text: bytes) -> bytes:
             if part.get(name):
                 part[name] = {}
     return json.dumps(definition, separators=(",", ":")).encode()
+
+
+def job_without_owner(job: job_pb2.Job) -> job_pb2.Job:
+    """Take out of a job whose id is another host's which host that is, and return it."""
+    job.owner = ""
+    for problem in job.problems:
+        if problem.code == ID_OF_ANOTHER and problem.message != _HIDDEN:
+            problem.message, problem.fix = texts_without_owner(job.job_id)
+    return job
 
 
 def host_without_values(host: job_pb2.Host) -> job_pb2.Host:

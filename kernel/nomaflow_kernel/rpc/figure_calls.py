@@ -117,6 +117,11 @@ class FigureCalls:
             check_job_id(job_id)
         seen = [job_id for job_id in dict.fromkeys(request.job_ids) if self._may_read(job_id, caller)]
         recent = await self._store.recent_runs(seen, last=request.last or _LAST, preset=request.preset)
+        if not caller.principal.may_all(Verb.READ):
+            sees = self._guard.sees_run
+            recent = {
+                job_id: [run for run in of_job if sees(job_id, run.host, caller)] for job_id, of_job in recent.items()
+            }
         jobs = [
             _stats(job_id, recent.get(job_id, ())) for job_id in seen if job_id in recent or self._catalogue.job(job_id)
         ]

@@ -25,6 +25,7 @@ from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import response_without_values
 from nomaflow_kernel.rpc.event_pages import EventPages
 from nomaflow_kernel.rpc.figure_calls import FigureCalls
+from nomaflow_kernel.rpc.fire_calls import FireCalls
 from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.requests import (
@@ -40,7 +41,7 @@ from nomaflow_kernel.rpc.requests import (
 )
 from nomaflow_kernel.rpc.run_pages import RunPages
 from nomaflow_kernel.rpc.run_sight import RunSight
-from nomaflow_kernel.rpc.watching import Watching, read_run
+from nomaflow_kernel.rpc.watching import Watching, whole_run
 
 __all__ = ["KernelIdentity", "KernelService"]
 
@@ -102,6 +103,7 @@ class KernelService:
             LogCalls(store=store, feed=feed),
             RunPages(store=store, catalogue=catalogue, guard=guard, sight=self._sight),
             EventPages(store=store, guard=guard),
+            FireCalls(engine=engine, store=store, catalogue=catalogue, clock=clock),
             FigureCalls(engine=engine, store=store, catalogue=catalogue, clock=clock, guard=guard),
         )
         """The objects that together have a method for each rpc."""
@@ -248,7 +250,7 @@ class KernelService:
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:
-        return self._sight.shown(run_detail_message(await read_run(self._store, run_id)), caller)
+        return self._sight.shown(run_detail_message(*await whole_run(self._store, run_id)), caller)
 
 
 def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:

@@ -17,10 +17,10 @@ from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.service import next_fires
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.engine.plan import PlannedStep, plan_run
-from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.engine.plan import plan_run
 from nomaflow_kernel.history.port import PauseRecord, RunDetail
-from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, EventRecord, RunRecord, RunRequest
+from nomaflow_kernel.history.records import CancelRequest, EventRecord, RunRecord, RunRequest
+from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES, AttemptLogs, given_values, step_messages
 from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_project.jobs.definitions import JobDefinition
 
@@ -35,7 +35,6 @@ __all__ = [
     "run_message",
 ]
 
-_VALUES_BYTES = 2 * 1024 * 1024
 _BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "UNREACHABLE", "DETACHED")
 
 
@@ -54,15 +53,14 @@ def run_message(run: RunRecord) -> run_pb2.Run:
     )
 
 
-def run_detail_message(detail: RunDetail) -> run_pb2.Run:
-    """Return a run with its steps, attempts, definition, request and merged params; secret ones are ``***``."""
+def run_detail_message(detail: RunDetail, logs: AttemptLogs | None = None) -> run_pb2.Run:
+    """Return a run with its steps, attempts, definition, request and merged params; secret ones are ``***``.
+
+    :param logs: None leaves out what lists do not show: the values and logs of attempts
+    """
     run, definition = detail.run, JobDefinition.from_json(detail.definition)
     plan = plan_run(definition, run.request)
     params_json = hidden(plan.params_json, definition.secret_params).encode()
-    tries: dict[int, list[AttemptRecord]] = {}
-    for attempt in detail.attempts:
-        tries.setdefault(attempt.step_index, []).append(attempt)
-    steps = [_step_message(step, tries.get(step.index, [])) for step in plan.steps]
     deadline_us = None
     if definition.timeout_seconds is not None and run.started_at_us is not None:
         deadline_us = run.started_at_us + int(definition.timeout_seconds * 1_000_000)
@@ -72,7 +70,7 @@ def run_detail_message(detail: RunDetail) -> run_pb2.Run:
         run,
         run.request,
         cancel=_cancel_message(run.cancel),
-        steps=steps,
+        steps=step_messages(detail, definition, plan, logs),
         params_json=params_json,
         deadline_at=deadline_us,
         definition_json=detail.definition,
@@ -96,40 +94,17 @@ def _request_message(request: RunRequest, secret_params: Sequence[str]) -> run_p
     )
 
 
-def _step_message(step: PlannedStep, tries: Sequence[AttemptRecord]) -> run_pb2.Step:
-    attempts = [_attempt_message(attempt, step) for attempt in sorted(tries, key=lambda each: each.attempt)]
-    return encode(run_pb2.Step, step, callable=step.target_job_id or step.callable, attempts=attempts)
-
-
-def _attempt_message(attempt: AttemptRecord, step: PlannedStep) -> run_pb2.Attempt:
-    told = json.loads(attempt.progress_json) if attempt.progress_json else {}
-    progress = (
-        run_pb2.Progress(done=told["done"], total=told.get("total"), message=told.get("message", "")) if told else None
-    )
-    return encode(
-        run_pb2.Attempt,
-        attempt,
-        attempt_key=attempt_key(attempt.run_id, attempt.step, attempt.attempt),
-        progress=progress,
-        child_job_id=step.target_job_id if attempt.child_run_id else "",
-    )
-
-
 def planned_values(draft: Draft) -> list[run_pb2.StepValues]:
     """Return what each step that would run gets, merged from all layers, up to 2 MiB; secret values are ``***``."""
-    found, left = [], _VALUES_BYTES
+    found, left = [], VALUES_BYTES
     for step in draft.plan.steps:
         if step.enabled and step.reuse is None:
-            values = hidden(_given_to(step), draft.definition.secret_params).encode("utf-8", "surrogatepass")
+            values = given_values(step, draft.definition.secret_params)
             left -= len(values)
             if left < 0:
                 break
             found.append(run_pb2.StepValues(step=step.name, op_kwargs_json=values))
     return found
-
-
-def _given_to(step: PlannedStep) -> str:
-    return json.dumps(step.child_params, separators=(",", ":")) if step.calls_job else step.kwargs_json
 
 
 def _cancel_message(cancel: CancelRequest | None) -> run_pb2.CancelRequest | None:
@@ -243,7 +218,12 @@ def _instance_message(status: Instance) -> job_pb2.Instance:
         attached_at=status.attached_at_us or None,
         last_heartbeat_at=status.last_heartbeat_us or None,
         workers=[
-            encode(job_pb2.WorkerInfo, worker, kind="exclusive" if worker.exclusive else "shared")
+            encode(
+                job_pb2.WorkerInfo,
+                worker,
+                kind="exclusive" if worker.exclusive else "shared",
+                started_at=worker.started_at_us or None,
+            )
             for worker in (beat.workers or ())[:LISTED_WORKERS]
         ],
     )

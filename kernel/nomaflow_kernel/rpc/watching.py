@@ -17,14 +17,24 @@ from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import EventFilter, RunDetail, Store
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
 from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 
-__all__ = ["Watching", "read_run"]
+__all__ = ["Watching", "read_run", "whole_run"]
 
 _PAGE = 500
 _RUN_END = "run.finished"
+
+
+async def whole_run(store: Store, run_id: str) -> tuple[RunDetail, AttemptLogs]:
+    """Return a run, and how much of the log of each of its attempts is stored.
+
+    :raises UnknownRun: if there is no such run
+    """
+    detail = await read_run(store, run_id)
+    return detail, await store.attempt_logs(run_id) if detail.run.log_lines else {}
 
 
 async def read_run(store: Store, run_id: str) -> RunDetail:
@@ -70,10 +80,10 @@ class Watching:
         """
         # Subscribed before the run is read: an event is either in the run as read, or it comes through the feed.
         with self._feed.subscribe(run_id) as subscription:
-            detail = await read_run(self._store, run_id)
+            detail, logs = await whole_run(self._store, run_id)
             await self._refuse_ahead(after_seq)
             whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
-            snapshot = run_detail_message(detail)
+            snapshot = run_detail_message(detail, logs)
             yield kernel.WatchRunResponse(snapshot=self._explain(snapshot if whole else run_without_values(snapshot)))
             cursor = after_seq
             async for event in self._stored(cursor, run_id=run_id):

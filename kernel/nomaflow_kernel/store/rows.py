@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, get_args, get_type_hints
 from sqlalchemy import Table
 
 from nomaflow_kernel.history.access_records import AuditRecord, CertificateRecord, TokenRecord
+from nomaflow_kernel.history.attempt_facts import dump_facts, load_facts
 from nomaflow_kernel.history.records import (
     Ancestor,
     AttemptRecord,
@@ -97,6 +98,7 @@ _JSON: Mapping[str, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
     "request": (_dump_request, _load_request),
     "parent_chain": (_dump_chain, _load_chain),
     "data": (_dump_object, json.loads),
+    "facts": (dump_facts, load_facts),
 }
 """Fields that are kept as JSON: how to write and read them."""
 

@@ -208,6 +208,8 @@ attempts = Table(
     _text("child_run_id"),
     _number("peak_rss_bytes"),
     Column("cpu_seconds", Double(), nullable=False),
+    Column("exclusive", Boolean(), nullable=False),
+    _text("facts"),
     PrimaryKeyConstraint("run_id", "step_index", "attempt"),
     sqlite_with_rowid=False,
 )
@@ -329,6 +331,7 @@ tokens = Table(
     _maybe("last_used_at_us"),
     _maybe("revoked_at_us"),
     _text("joined_with"),
+    _text("ids"),
     PrimaryKeyConstraint("token_id"),
     sqlite_with_rowid=False,
 )
@@ -345,6 +348,7 @@ certificates = Table(
     _text("token_id"),
     _maybe("revoked_at_us"),
     _text("line"),
+    _text("ids"),
     PrimaryKeyConstraint("serial"),
     sqlite_with_rowid=False,
 )

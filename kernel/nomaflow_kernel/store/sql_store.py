@@ -107,6 +107,7 @@ class SqlStore:
     events_before = _reading(events.events_before)
     log_page = _reading(logs.log_page)
     log_heads = _reading(logs.log_heads)
+    attempt_logs = _reading(logs.attempt_logs)
     knows_digest = _reading(hosts.knows_digest)
     manifests = _reading(hosts.manifests)
     schedules = _reading(scheduling.schedules)

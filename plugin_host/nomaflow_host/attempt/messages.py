@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started
+from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_api.v1.log_lines import encode_line
 
 __all__ = ["AttemptSink", "host_line"]
@@ -21,9 +21,9 @@ def host_line(level: int, text: str) -> bytes:
 class AttemptSink(Protocol):
     """The receiver of the supervisor's events of attempts. The session's outbox is one.
 
-    Calls come from the event loop's thread, in order within an attempt: ``started``, any number of ``log`` and
-    ``progress``, ``finished`` exactly once. ``started`` is left out if an attempt fails before its callable is
-    called.
+    Calls come from the event loop's thread, in order within an attempt: ``started``, any number of ``log``,
+    ``progress`` and ``stopping``, ``finished`` exactly once. ``started`` is left out if an attempt fails before its
+    callable is called.
     """
 
     def started(self, attempt_key: str, event: Started) -> None:
@@ -34,6 +34,9 @@ class AttemptSink(Protocol):
 
     def progress(self, attempt_key: str, event: Progress) -> None:
         """Record the newest progress; only the last one before a report matters."""
+
+    def stopping(self, attempt_key: str, event: Stopping) -> None:
+        """Record a rung of the ladder by which the attempt is being stopped."""
 
     def finished(self, attempt_key: str, event: Finished) -> None:
         """Record the outcome."""

@@ -81,7 +81,7 @@ class HostMetrics:
             "nomaflow_host_attached": {(): view.session.attached.is_set()},
             "nomaflow_generation": {(): 0 if generation is None else generation.number},
             "nomaflow_generation_loaded_timestamp_seconds": {(): loaded_us / 1e6},
-            "nomaflow_code_newer": {(): supervisor.code_newer()},
+            "nomaflow_code_newer": {(): bool(supervisor.newer_files())},
             "nomaflow_attempts_running": {(): supervisor.running},
             "nomaflow_slots": {("shared",): me.max_async, ("exclusive",): me.max_sync},
             "nomaflow_attempts_ended_total": {(str(state),): self._ended[state] for state in FinishedState},

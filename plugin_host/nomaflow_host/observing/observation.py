@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started
+from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_host.observing.metrics import HOST_METRICS, HostMetrics
 from nomaflow_host.observing.state_dump import HostView, host_state
@@ -98,6 +98,9 @@ class _ObservedSink:
 
     def progress(self, attempt_key: str, event: Progress) -> None:
         self._sink.progress(attempt_key, event)
+
+    def stopping(self, attempt_key: str, event: Stopping) -> None:
+        self._sink.stopping(attempt_key, event)
 
     def finished(self, attempt_key: str, event: Finished) -> None:
         self._metrics.finished(attempt_key, event)

@@ -22,10 +22,11 @@ from nomaflow_api.v1.letters import (
     LogChunk,
     Progress,
     Started,
+    Stopping,
     replace,
 )
 from nomaflow_api.v1.log_lines import pack_lines
-from nomaflow_api.v1.sealing import fitting, seal
+from nomaflow_api.v1.sealing import fitting, open_event, seal
 from nomaflow_host.attempt.messages import host_line
 from nomaflow_host.outbox.answers import AnswerBook
 from nomaflow_host.outbox.lane import Lane
@@ -255,6 +256,13 @@ class Outbox:
             lane.progress = event
             self._turns.schedule(lane)
 
+    def stopping(self, attempt_key: str, event: Stopping) -> None:
+        """Record a rung of the ladder by which the attempt is being stopped."""
+        lane = self._open_lane(attempt_key)
+        if lane is not None:
+            self._turns.take_progress(lane)
+            self._append(lane, seal(event))
+
     def finished(self, attempt_key: str, event: Finished) -> None:
         """Record the outcome."""
         lane = self._lanes.get(attempt_key)
@@ -266,7 +274,7 @@ class Outbox:
             self._retire(lane)
             return
         if lane.rejected:
-            event = replace(event, warnings=(*event.warnings, lane.rejected))
+            event = replace(event, warnings=(*event.warnings, lane.rejected), lines_lost=True)
         self._turns.take_progress(lane)
         lane.finished = _sealed_outcome(event)
         self._append(lane, lane.finished)
@@ -321,7 +329,9 @@ class Outbox:
         self._turns.remove(key)
         if lane.finished is not None:
             if not keep_outcome:
-                lane.finished = seal(_failed("return_invalid", lane.rejected, error=lane.rejected))
+                lane.finished = seal(_failed("return_invalid", lane.rejected, error=lane.rejected, lines_lost=True))
+            else:
+                lane.finished = _with_lines_lost(lane.finished)
             self._append(lane, lane.finished)
         return None
 
@@ -331,7 +341,7 @@ class Outbox:
         what = what if lines else "a report of progress"
         text = f"lost: {what}, since the host's spill file cannot be read: {error}"
         _log.error("%s", text)
-        return seal(pack_lines([host_line(logging.ERROR, text)]))
+        return seal(replace(pack_lines([host_line(logging.ERROR, text)]), lost_lines=lines))
 
     def _tell_again(self, attempt_key: str, acked: int) -> None:
         """Repeat the outcome for a kernel that acknowledged it but lacks earlier events, since it was restored.
@@ -342,6 +352,7 @@ class Outbox:
         if answer is None or (answer.event is not None and answer.seq == acked + 1):
             return
         event = answer.event or seal(_failed("outcome_lost", _FORGOTTEN, error=_FORGOTTEN))
+        event = _with_lines_lost(event)
         self._answers.remember(attempt_key, seq=acked + 1, event=event)
         self._says[attempt_key] = self._answer(attempt_key)
         self._turns.nudge()
@@ -356,7 +367,15 @@ class Outbox:
         return AttemptReport(attempt_key=attempt_key, first_seq=answer.seq, events=(answer.event,))
 
 
-def _failed(code: str, reason: str, *, error: str = "", not_started: bool = False) -> Finished:
+def _with_lines_lost(finished: bytes) -> bytes:
+    """Return a sealed outcome that says that earlier events are missing."""
+    event = open_event(finished)
+    return seal(replace(event, lines_lost=True)) if isinstance(event, Finished) else finished
+
+
+def _failed(
+    code: str, reason: str, *, error: str = "", not_started: bool = False, lines_lost: bool = False
+) -> Finished:
     """Return the end of an attempt that the outbox itself has to give."""
     return Finished(
         at_us=time.time_ns() // 1000,
@@ -365,6 +384,7 @@ def _failed(code: str, reason: str, *, error: str = "", not_started: bool = Fals
         reason=fitting(reason),
         error=error,
         not_started=not_started,
+        lines_lost=lines_lost,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ class SupervisedRunner:
         self._watch = watch
         self._drain_seconds = drain_seconds
         self._draining = False
+        self._drain_deadline_at_us = 0
         self._loading = True
         self._manifest: Manifest | None = None
         self.kill = supervisor.kill
@@ -77,8 +79,9 @@ class SupervisedRunner:
             generation=generation.number if generation else 0,
             manifest_digest=generation.digest if generation else "",
             loaded_at_us=generation.loaded_at_us if generation else 0,
-            code_newer=self._supervisor.code_newer(),
+            newer_files=self._supervisor.newer_files(),
             draining=self._draining,
+            drain_deadline_at_us=self._drain_deadline_at_us,
             isolation_mechanism=self._supervisor.mechanism,
             load=self._supervisor.newest_load,
             loading=self._loading,
@@ -122,4 +125,6 @@ class SupervisedRunner:
     async def drain(self, deadline_s: float) -> None:
         """Accept nothing new and return when nothing runs any more."""
         self._draining = True
-        await self._supervisor.drain(deadline_s or self._drain_seconds)
+        seconds = deadline_s or self._drain_seconds
+        self._drain_deadline_at_us = time.time_ns() // 1000 + int(seconds * 1_000_000)
+        await self._supervisor.drain(seconds)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.sealing import LetterError
+from nomaflow_api.v1.sealing import LetterError, fitting
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands
@@ -162,7 +162,9 @@ class Conversation:
             running=status.running,
             spilled_bytes=self._outbox.spilled_bytes,
             saturated=self._outbox.saturated,
-            code_newer=status.code_newer,
+            code_newer=bool(status.newer_files),
+            newer_files=[fitting(name) for name in status.newer_files],
+            drain_deadline_at_us=status.drain_deadline_at_us,
             workers=[] if unchanged else worker_messages(status.workers),
             workers_unchanged=unchanged,
             generation=status.generation,

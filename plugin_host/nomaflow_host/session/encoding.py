@@ -53,6 +53,7 @@ def hello_message(
         loaded_at_us=status.loaded_at_us,
         isolation_mechanism=status.isolation_mechanism,
         watching=identity.watching,
+        python=identity.python,
         loading=status.loading,
         inventory=seal(inventory) if inventory else b"",
     )
@@ -105,6 +106,14 @@ def _sentence(text: str) -> str:
 def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
     """Return the lines of a heartbeat about worker processes."""
     return [
-        pb.HostWorker(pid=each.pid, exclusive=each.exclusive, generation=each.generation, running=each.running)
+        pb.HostWorker(
+            pid=each.pid,
+            exclusive=each.exclusive,
+            generation=each.generation,
+            running=each.running,
+            attempt_keys=each.attempt_keys,
+            rss_bytes=each.rss_bytes,
+            started_at_us=each.started_at_us,
+        )
         for each in workers
     ]

@@ -17,6 +17,7 @@ class HostIdentity:
     :param max_sync: exclusive steps at once
     :param ended_incarnations: earlier lives of which no process is left
     :param watching: True if it reloads its code whenever a file is saved
+    :param python: the version of its Python
     """
 
     host: str
@@ -29,6 +30,7 @@ class HostIdentity:
     max_sync: int
     ended_incarnations: tuple[str, ...] = ()
     watching: bool = False
+    python: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,8 @@ class HostStatus:
     :param isolation_mechanism: ``cgroup`` or ``sampling``
     :param load: the newest load, the same object for as long as there is no newer one; None before the first
     :param loading: True while the first load of its life is under way
+    :param newer_files: files on disk that are newer than what is loaded, at most 20, relative to the project
+    :param drain_deadline_at_us: when a draining host cancels what still runs, microseconds since the epoch; 0 else
     """
 
     running: int = 0
@@ -46,8 +50,9 @@ class HostStatus:
     generation: int = 0
     manifest_digest: str = ""
     loaded_at_us: int = 0
-    code_newer: bool = False
+    newer_files: tuple[str, ...] = ()
     draining: bool = False
+    drain_deadline_at_us: int = 0
     isolation_mechanism: str = ""
     load: LoadOutcome | None = None
     loading: bool = False

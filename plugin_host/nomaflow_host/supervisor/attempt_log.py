@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nomaflow_api.v1.letters import replace
 from nomaflow_api.v1.log_lines import LogChunkError, decode_line, pack_lines
 from nomaflow_host.attempt.messages import host_line
 
@@ -25,6 +26,8 @@ class AttemptLog:
 
     :param put: receives each chunk
     :param max_bytes: maximum bytes of encoded lines that are kept; 0 for all
+    :ivar dropped_lines: lines that were over that limit so far
+    :ivar dropped_bytes: the bytes of those
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop, put: Callable[[LogChunk], None], max_bytes: int = 0) -> None:
@@ -34,8 +37,8 @@ class AttemptLog:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._kept_bytes = 0
-        self._dropped_lines = 0
-        self._dropped_bytes = 0
+        self.dropped_lines = 0
+        self.dropped_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, lines: Sequence[bytes]) -> None:
@@ -70,11 +73,11 @@ class AttemptLog:
 
     def close(self) -> None:
         """Send the gathered lines, with the exact count of dropped ones."""
-        if self._dropped_lines:
+        if self.dropped_lines:
             self.host_line(
                 30,
-                f"max_log_bytes of {self._max_bytes} reached: {self._dropped_lines} lines of "
-                f"{self._dropped_bytes} bytes were dropped",
+                f"max_log_bytes of {self._max_bytes} reached: {self.dropped_lines} lines of "
+                f"{self.dropped_bytes} bytes were dropped",
             )
         self.flush()
 
@@ -86,15 +89,15 @@ class AttemptLog:
             lost = len(lines) - len(whole)
             said = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"
             text = f"{said} damaged in the worker's memory and {'is' if lost == 1 else 'are'} lost"
-            return pack_lines([*whole, host_line(40, text)])
+            return replace(pack_lines([*whole, host_line(40, text)]), lost_lines=lost)
 
     def _within_bounds(self, lines: Sequence[bytes]) -> list[bytes]:
         kept = []
         for line in lines:
             size = len(line) + 1
-            if self._dropped_lines or self._kept_bytes + size > self._max_bytes:
-                self._dropped_lines += 1
-                self._dropped_bytes += size
+            if self.dropped_lines or self._kept_bytes + size > self._max_bytes:
+                self.dropped_lines += 1
+                self.dropped_bytes += size
             else:
                 self._kept_bytes += size
                 kept.append(line)

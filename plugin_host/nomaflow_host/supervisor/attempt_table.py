@@ -11,7 +11,7 @@ from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
-from nomaflow_host.supervisor.ladder import LadderTimes, climb
+from nomaflow_host.supervisor.ladder import LadderTimes, Rung, climb
 from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
 
@@ -113,6 +113,7 @@ class AttemptTable:
             counts_as_sync=counts_as_sync,
             log=log,
             tell_reaper=lambda message: self._tell_reaper(message, ()),
+            report=lambda rung: self._sink.stopping(key, rung),
         )
         self._held[key] = attempt
         self._counts[counts_as_sync] += 1
@@ -140,7 +141,7 @@ class AttemptTable:
             attempt.stop = stop
         if attempt.ladder is not None:
             attempt.ladder.cancel()
-        attempt.rung(4, f"{stop_sentence(stop)}: its worker's process tree is killed at once (stage 4 of 4)")
+        attempt.rung(Rung(number=4, what="its worker's process tree is killed at once", why=stop_sentence(stop)))
         attempt.kill(stop.reason)
 
     # --- messages of workers --------------------------------------------------------------------------------------
@@ -322,7 +323,7 @@ class AttemptTable:
         """Report the end of an attempt: its last line, its last event."""
         key, worker = attempt.order.attempt_key, attempt.worker
         if attempt.stop is not None and attempt.ladder is not None:
-            attempt.rung(0, "stopped: none of its code runs any more")
+            attempt.stopped()
         attempt.log.close()
         worker.take_out(attempt.slot)
         del self._held[key]

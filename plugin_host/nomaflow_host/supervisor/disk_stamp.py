@@ -15,6 +15,7 @@ __all__ = ["DiskStamp", "DiskWatch", "disk_stamp"]
 _SUFFIXES = (".py", ".toml", ".env")
 _KEPT_SECONDS = 2.0
 _MAX_FILES = 20_000
+_MOST_NAMED = 20
 
 
 class _Seen(NamedTuple):
@@ -55,14 +56,22 @@ class DiskWatch:
     def __init__(self) -> None:
         self._checked = -_KEPT_SECONDS
         self._stamp: DiskStamp | None = None
-        self._newer = False
+        self._newer: tuple[str, ...] = ()
 
-    def newer_than(self, stamp: DiskStamp, spec: ProjectSpec) -> bool:
-        """Return True if a file has changed, appeared or vanished since *stamp*."""
+    def newer_than(self, stamp: DiskStamp, spec: ProjectSpec) -> tuple[str, ...]:
+        """Return the files and folders that have changed, appeared or vanished since *stamp*, relative to the project.
+
+        At most 20, sorted.
+        """
         now = time.monotonic()
         if stamp is not self._stamp or now - self._checked >= _KEPT_SECONDS:
             self._checked, self._stamp = now, stamp
-            self._newer = disk_stamp(spec) != stamp
+            found = disk_stamp(spec)
+            if found == stamp:
+                self._newer = ()
+            else:
+                changed = sorted(path for path in stamp.keys() | found.keys() if stamp.get(path) != found.get(path))
+                self._newer = tuple(os.path.relpath(path, spec.root) for path in changed[:_MOST_NAMED])
         return self._newer
 
 

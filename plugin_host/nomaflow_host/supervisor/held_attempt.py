@@ -7,6 +7,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.v1.letters import Stopping
+from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.worker.signals import INTERRUPT
 from nomaflow_telemetry.process_log import attempt_fields
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from nomaflow_api.v1.letters import DispatchOrder, FinishedState
     from nomaflow_host.supervisor.attempt_log import AttemptLog
+    from nomaflow_host.supervisor.ladder import Rung
     from nomaflow_host.supervisor.values import StopRequest
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
@@ -28,6 +31,7 @@ class HeldAttempt:
 
     :param counts_as_sync: True if it counts against max_sync, False if against max_async
     :param tell_reaper: sends a command to the reaper
+    :param report: takes each rung of the ladder
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class HeldAttempt:
         counts_as_sync: bool,
         log: AttemptLog,
         tell_reaper: Callable[[Mapping[str, Any]], None],
+        report: Callable[[Stopping], None],
     ) -> None:
         self.order = order
         self.worker = worker
@@ -59,7 +64,10 @@ class HeldAttempt:
         self.finished: dict[str, Any] | None = None
         self.deadline: asyncio.TimerHandle | None = None
         self.ladder: asyncio.Task[None] | None = None
+        self.stopped_at_us = 0
+        """When none of its code ran any more, microseconds since the epoch; 0 if it was not stopped by the ladder."""
         self._tell_reaper = tell_reaper
+        self._report = report
         self._began = time.monotonic()
         self._rung = 0
 
@@ -111,10 +119,29 @@ class HeldAttempt:
             "held_seconds": time.monotonic() - self._began,
         }
 
-    def rung(self, number: int, text: str) -> None:
-        """Log a rung of the ladder, or 0 at its end."""
-        self._rung = number or self._rung
-        self.log.host_line(logging.INFO if number == 1 else logging.WARNING, text)
+    def rung(self, rung: Rung) -> None:
+        """Log and report a rung of the ladder."""
+        self._rung = rung.number
+        self._say(logging.INFO if rung.number == 1 else logging.WARNING, rung.text)
+        now_us = time.time_ns() // 1000
+        self._report(
+            Stopping(
+                at_us=now_us,
+                rung=rung.number,
+                what=fitting(rung.what),
+                why=fitting(self.worker.masker.now.text(rung.why)),
+                after_us=int(rung.after * 1_000_000),
+                next_at_us=0 if rung.wait is None else now_us + int(rung.wait * 1_000_000),
+            )
+        )
+
+    def stopped(self) -> None:
+        """Log and note that the ladder has reached its end."""
+        self.stopped_at_us = time.time_ns() // 1000
+        self._say(logging.WARNING, "stopped: none of its code runs any more")
+
+    def _say(self, level: int, text: str) -> None:
+        self.log.host_line(level, text)
         _log.info("%s", text, extra=attempt_fields(self.order.attempt_key))
 
     def settle(self) -> None:

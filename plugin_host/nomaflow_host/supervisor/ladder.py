@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
 
-__all__ = ["LadderTimes", "climb"]
+__all__ = ["LadderTimes", "Rung", "climb"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +29,29 @@ class LadderTimes:
     kill: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """A step of the ladder that was just taken.
+
+    :param number: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL
+    :param what: what was done
+    :param why: why; for a later rung, why the one before was not enough
+    :param after: seconds since the first one
+    :param wait: seconds until the next one, if the code has not stopped by then; None on the last
+    """
+
+    number: int
+    what: str
+    why: str
+    after: float = 0.0
+    wait: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The rung in one line."""
+        return f"{self.why}: {self.what} (stage {self.number} of 4)"
+
+
 async def climb(
     target: HeldAttempt,
     *,
@@ -39,37 +62,43 @@ async def climb(
 ) -> None:
     """Stop *target*, rung by rung, until it is gone.
 
-    :param why: reason for the stop, for the log
+    :param why: reason for the stop, for the first rung
     :param unaskable: set once it is known that its code cannot notice a request to stop: the first rung is skipped
     """
     began = clock()
 
-    def note(stage: int, text: str) -> None:
-        target.rung(stage, f"{why}: {text} (stage {stage} of 4)")
+    def note(number: int, what: str, because: str, wait: float | None) -> None:
+        target.rung(Rung(number=number, what=what, why=because, after=clock() - began, wait=wait))
 
     def late() -> str:
         return f"not stopped after {round(clock() - began, 2):g} s"
 
     askable = unaskable is None or not unaskable.is_set()
     if askable:
-        note(1, f"asked to stop, {times.grace:g} s of grace")
+        note(1, f"asked to stop, {times.grace:g} s of grace", why, times.grace)
     target.ask()
     if askable and await _gone_within(target, times.grace, unless=unaskable):
         return
     if not target.exclusive:
-        note(4, f"{late()}: its shared worker is killed")
+        note(4, "its shared worker is killed", late(), None)
         target.kill(f"{why}, not stopped within its grace of {times.grace:g} s")
         return
-    first = "it takes no ctx and cannot be asked" if unaskable is not None and unaskable.is_set() else late()
-    note(2, f"{first}: SIGTERM to its children, an exception into its threads")
+    useless = unaskable is not None and unaskable.is_set()
+    because = "it takes no ctx and cannot be asked" if useless else late()
+    note(
+        2,
+        "SIGTERM to its children, an exception into its threads",
+        because if askable else f"{why}; {because}",
+        times.term,
+    )
     target.interrupt()
     if await _gone_within(target, times.term):
         return
-    note(3, f"{late()}: SIGTERM to its worker")
+    note(3, "SIGTERM to its worker", late(), times.kill)
     target.terminate()
     if await _gone_within(target, times.kill):
         return
-    note(4, f"{late()}: its worker's process tree is killed")
+    note(4, "its worker's process tree is killed", late(), None)
     target.kill(why)
 
 

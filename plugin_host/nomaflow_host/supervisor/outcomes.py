@@ -37,6 +37,7 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
     """
     state, code, reason = _verdict(attempt, exited)
     peak_rss_bytes, cpu_seconds = _usage(attempt, exited)
+    status, signum, text = _exit_of(attempt, exited)
     left = f"it left {attempt.left} running when it returned; the host has stopped them"
     return Finished(
         at_us=time.time_ns() // 1000,
@@ -48,7 +49,25 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
         cpu_seconds=cpu_seconds,
         not_started=not attempt.started,
         outcome=attempt.outcome,
+        exit_status=status,
+        exit_signal=signum,
+        exit_text=text,
+        dropped_lines=attempt.log.dropped_lines,
+        dropped_bytes=attempt.log.dropped_bytes,
+        stopped_at_us=attempt.stopped_at_us,
     )
+
+
+def _exit_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[int | None, int, str]:
+    """Return status, signal and words of the end of its worker's process; no words if that lives on."""
+    if exited is None:
+        return None, 0, ""
+    if "error" in exited:
+        return None, 0, fitting(f"the worker could not be started: {exited['error']}")
+    status, signum = exited.get("code"), exited.get("signal")
+    if signum == signal.SIGKILL and (exited.get("killed") or exited.get("cause")):
+        return None, signum, "killed by SIGKILL, by its host"
+    return status if signum is None else None, signum or 0, said_of_exit(signum, status)
 
 
 def _verdict(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[FinishedState, str, str]:

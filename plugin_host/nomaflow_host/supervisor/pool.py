@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from nomaflow_api.bounds import LISTED_WORKERS
+from nomaflow_host.reaper.proc import read_process
 from nomaflow_host.supervisor.values import WorkerStatus
 
 if TYPE_CHECKING:
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["WorkerPool"]
 
 _IDLE_SECONDS = 30.0
+_KEYS_OF_WORKER = 100
+_KEYS_IN_ALL = 1_000
+_RSS_STEP = 4 << 20
+"""Sizes are told in such steps: a heartbeat has no workers if nothing of them has changed."""
 
 
 class WorkerPool:
@@ -47,16 +54,25 @@ class WorkerPool:
 
     def statuses(self) -> list[WorkerStatus]:
         """Return the status of each started worker."""
-        return [
-            WorkerStatus(
-                pid=worker.pid,
-                exclusive=worker.exclusive,
-                generation=worker.generation.number,
-                running=len(worker.attempts),
-            )
-            for worker in self
-            if worker.pid
-        ]
+        found: list[WorkerStatus] = []
+        keys_left = _KEYS_IN_ALL
+        for worker in self:
+            if worker.pid:
+                named = islice(worker.attempts.values(), min(_KEYS_OF_WORKER, keys_left))
+                keys = tuple(attempt.order.attempt_key for attempt in named)
+                keys_left -= len(keys)
+                found.append(
+                    WorkerStatus(
+                        pid=worker.pid,
+                        exclusive=worker.exclusive,
+                        generation=worker.generation.number,
+                        running=len(worker.attempts),
+                        attempt_keys=keys,
+                        rss_bytes=_resident(worker.pid) if len(found) < LISTED_WORKERS else 0,
+                        started_at_us=worker.started_at_us,
+                    )
+                )
+        return found
 
     def overdue(self, seconds: float) -> list[WorkerHandle]:
         """Return the workers that did not become ready within *seconds* and are not being killed yet."""
@@ -135,3 +151,8 @@ class WorkerPool:
             return True
         growth = settings.recycle_growth_mb
         return growth is not None and worker.first_rss > 0 and worker.last_rss - worker.first_rss > growth * 1024 * 1024
+
+
+def _resident(pid: int) -> int:
+    info = read_process(pid)
+    return 0 if info is None else -(-info.rss_bytes // _RSS_STEP) * _RSS_STEP

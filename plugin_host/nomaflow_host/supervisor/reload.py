@@ -118,10 +118,10 @@ class GenerationLoader:
         """Return True if a file has changed, appeared or vanished since the newest load began. Reads the disk."""
         return self._spec is not None and disk_stamp(self._spec) != self._stamp
 
-    def code_newer(self) -> bool:
-        """Return whether files on disk are newer than what is loaded."""
+    def newer_files(self) -> tuple[str, ...]:
+        """Return files on disk that are newer than what is loaded, at most 20, relative to the project."""
         serving = self.serving
-        return serving is not None and self._disk.newer_than(serving.stamp, serving.project.spec)
+        return () if serving is None else self._disk.newer_than(serving.stamp, serving.project.spec)
 
     async def _read(self) -> ProjectLoad:
         """Read the project. A vanished file gets time to come back, since editors and git replace files.

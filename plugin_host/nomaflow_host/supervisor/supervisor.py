@@ -79,8 +79,8 @@ class Supervisor:
         """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
         self.disk_changed = self._loader.disk_changed
         """Returns whether the project has changed on disk since the newest load began. Blocks."""
-        self.code_newer = self._loader.code_newer
-        """Returns whether files on disk are newer than what is loaded."""
+        self.newer_files = self._loader.newer_files
+        """Returns files on disk that are newer than what is loaded, at most 20, relative to the project."""
         self.check = ValueChecker(pool=self._pool, loader=self._loader, tell_reaper=self._tell_reaper).check
         """Has given values checked by the callables of the generation that serves, without calling one."""
         self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)

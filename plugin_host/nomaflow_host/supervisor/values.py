@@ -103,12 +103,20 @@ class LoadOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerStatus:
-    """One worker."""
+    """One worker.
+
+    :param attempt_keys: attempts that it runs, at most 100
+    :param rss_bytes: its resident size, in steps of 4 MiB; 0 if it was not measured
+    :param started_at_us: microseconds since the epoch
+    """
 
     pid: int
     exclusive: bool
     generation: int
     running: int
+    attempt_keys: tuple[str, ...] = ()
+    rss_bytes: int = 0
+    started_at_us: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

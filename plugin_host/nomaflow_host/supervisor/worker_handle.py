@@ -84,6 +84,7 @@ class WorkerHandle:
         self.first_rss = 0
         self.last_rss = 0
         self.made = self.idle_since = time.monotonic()
+        self.started_at_us = time.time_ns() // 1000
         self.blocked_since = 0.0
         self.dump_asked = False
         self.next_dump = 0.0

@@ -69,6 +69,7 @@ class Token(google.protobuf.message.Message):
     REVOKED_AT_FIELD_NUMBER: builtins.int
     ROLES_FIELD_NUMBER: builtins.int
     JOINED_WITH_FIELD_NUMBER: builtins.int
+    IDS_FIELD_NUMBER: builtins.int
     token_id: builtins.str
     """token_id names it: "tok_" and 12 letters or digits."""
     kind: global___TokenKind.ValueType
@@ -107,6 +108,10 @@ class Token(google.protobuf.message.Message):
     def roles(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """roles are the names that were given for its grants. May be empty."""
 
+    @property
+    def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """ids are the job ids that are reserved for a host: "ID" or "PREFIX*" each. Empty for users and services."""
+
     def __init__(
         self,
         *,
@@ -123,9 +128,10 @@ class Token(google.protobuf.message.Message):
         revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         roles: collections.abc.Iterable[builtins.str] | None = ...,
         joined_with: builtins.str = ...,
+        ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "revoked_at", b"revoked_at", "uses_left", b"uses_left"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "created_by", b"created_by", "expires_at", b"expires_at", "grants", b"grants", "joined_with", b"joined_with", "joins", b"joins", "kind", b"kind", "last_used_at", b"last_used_at", "name", b"name", "revoked_at", b"revoked_at", "roles", b"roles", "token_id", b"token_id", "uses_left", b"uses_left"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "created_by", b"created_by", "expires_at", b"expires_at", "grants", b"grants", "ids", b"ids", "joined_with", b"joined_with", "joins", b"joins", "kind", b"kind", "last_used_at", b"last_used_at", "name", b"name", "revoked_at", b"revoked_at", "roles", b"roles", "token_id", b"token_id", "uses_left", b"uses_left"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_uses_left", b"_uses_left"]) -> typing.Literal["uses_left"] | None: ...
 
 global___Token = Token
@@ -143,6 +149,7 @@ class CreateTokenRequest(google.protobuf.message.Message):
     GRANTS_FIELD_NUMBER: builtins.int
     LIFETIME_SECONDS_FIELD_NUMBER: builtins.int
     USES_FIELD_NUMBER: builtins.int
+    IDS_FIELD_NUMBER: builtins.int
     kind: global___TokenKind.ValueType
     """kind is what it gives access as."""
     name: builtins.str
@@ -161,6 +168,12 @@ class CreateTokenRequest(google.protobuf.message.Message):
     def grants(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """grants are "VERB SCOPE" each, beside those of the roles."""
 
+    @property
+    def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """ids reserve job ids for a host: "ID" or "PREFIX*" each, at most 100. No other host can claim them, whether or not this
+        one has come yet, as long as the join string or a certificate that it led to is good.
+        """
+
     def __init__(
         self,
         *,
@@ -171,8 +184,9 @@ class CreateTokenRequest(google.protobuf.message.Message):
         grants: collections.abc.Iterable[builtins.str] | None = ...,
         lifetime_seconds: builtins.int = ...,
         uses: builtins.int = ...,
+        ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["grants", b"grants", "joins", b"joins", "kind", b"kind", "lifetime_seconds", b"lifetime_seconds", "name", b"name", "roles", b"roles", "uses", b"uses"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["grants", b"grants", "ids", b"ids", "joins", b"joins", "kind", b"kind", "lifetime_seconds", b"lifetime_seconds", "name", b"name", "roles", b"roles", "uses", b"uses"]) -> None: ...
 
 global___CreateTokenRequest = CreateTokenRequest
 
@@ -350,6 +364,7 @@ class Certificate(google.protobuf.message.Message):
     TOKEN_ID_FIELD_NUMBER: builtins.int
     REVOKED_AT_FIELD_NUMBER: builtins.int
     LINE_FIELD_NUMBER: builtins.int
+    IDS_FIELD_NUMBER: builtins.int
     serial: builtins.str
     """serial is its number, in hexadecimal digits."""
     host: builtins.str
@@ -372,6 +387,10 @@ class Certificate(google.protobuf.message.Message):
     def revoked_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """revoked_at is when it was withdrawn. Absent where it was not."""
 
+    @property
+    def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """ids are the job ids that are reserved for the host, as its join string said."""
+
     def __init__(
         self,
         *,
@@ -383,9 +402,10 @@ class Certificate(google.protobuf.message.Message):
         token_id: builtins.str = ...,
         revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         line: builtins.str = ...,
+        ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "revoked_at", b"revoked_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["expires_at", b"expires_at", "host", b"host", "issued_at", b"issued_at", "issued_to", b"issued_to", "line", b"line", "revoked_at", b"revoked_at", "serial", b"serial", "token_id", b"token_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expires_at", b"expires_at", "host", b"host", "ids", b"ids", "issued_at", b"issued_at", "issued_to", b"issued_to", "line", b"line", "revoked_at", b"revoked_at", "serial", b"serial", "token_id", b"token_id"]) -> None: ...
 
 global___Certificate = Certificate
 

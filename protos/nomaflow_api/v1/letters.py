@@ -22,8 +22,8 @@ from nomaflow_api.bounds import LAST_MOMENT_US, REPORTED_EVENTS
 __all__ = [
     "MAX_TEXT", "AckStatus", "AttemptAck", "AttemptOrder", "AttemptReport", "CallOutcome", "CancelOrder",
     "CheckedStep", "DispatchOrder", "Event", "Finished", "FinishedState", "HeldState", "InventoryLine", "Isolation",
-    "LogChunk", "LogCodec", "Progress", "Started", "TimeoutKind", "ValueProblem", "Verdict", "VerdictAction",
-    "replace",
+    "LogChunk", "LogCodec", "Progress", "Started", "Stopping", "TimeoutKind", "ValueProblem", "Verdict",
+    "VerdictAction", "replace",
 ]  # fmt: skip
 
 MAX_TEXT = 16 * 1024
@@ -261,6 +261,7 @@ class LogChunk(Letter, frozen=True, kw_only=True, tag="log", tag_field="is"):
     """A block of consecutive log lines, packed as ``nomaflow_api.v1.log_lines`` describes.
 
     :param levels: bit n is set if the chunk holds a line of level 10·n up to 10·n+9; 60 and more set bit 6
+    :param lost_lines: lines that belong here and that the host has lost, such as those on a disk that cannot be read
     """
 
     line_count: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -269,6 +270,7 @@ class LogChunk(Letter, frozen=True, kw_only=True, tag="log", tag_field="is"):
     levels: Small
     codec: LogCodec
     body: Annotated[bytes, Meta(min_length=1, max_length=_MAX_BODY_BYTES)]
+    lost_lines: Number = 0
 
 
 class Progress(Letter, frozen=True, kw_only=True, tag="progress", tag_field="is"):
@@ -278,6 +280,24 @@ class Progress(Letter, frozen=True, kw_only=True, tag="progress", tag_field="is"
     done: float
     total: float | None = None
     message: Text = ""
+
+
+class Stopping(Letter, frozen=True, kw_only=True, tag="stopping", tag_field="is"):
+    """A rung of the ladder by which the attempt is being stopped.
+
+    :param rung: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL; the first ones may be left out
+    :param what: what the host has just done
+    :param why: why; for a later rung, why the one before was not enough
+    :param after_us: microseconds since the first rung
+    :param next_at_us: when the next rung follows if the code has not stopped by then; 0 on the last
+    """
+
+    at_us: Moment
+    rung: Annotated[int, Meta(ge=1, le=4)]
+    what: Text
+    why: Text = ""
+    after_us: Number = 0
+    next_at_us: Moment = 0
 
 
 class Finished(Letter, frozen=True, kw_only=True, tag="finished", tag_field="is"):
@@ -291,6 +311,13 @@ class Finished(Letter, frozen=True, kw_only=True, tag="finished", tag_field="is"
     :param cpu_seconds: the processor time of the worker's tree; 0 if it was not measured
     :param not_started: True if it failed before the callable was called, as far as the host knows
     :param outcome: the sealed `CallOutcome`; empty if the callable came to none
+    :param exit_status: that of its worker's process; None if that lives on, was ended by a signal or is not known
+    :param exit_signal: the signal that ended that process; 0 for none
+    :param exit_text: how it ended, in words; empty if it lives on
+    :param dropped_lines: lines of its log that were over its limit
+    :param dropped_bytes: the bytes of those
+    :param lines_lost: True if events of it are missing, with unknown lines
+    :param stopped_at_us: when none of its code ran any more, if it was stopped by the ladder; else 0
     """
 
     at_us: Moment
@@ -303,9 +330,16 @@ class Finished(Letter, frozen=True, kw_only=True, tag="finished", tag_field="is"
     cpu_seconds: float = 0.0
     not_started: bool = False
     outcome: bytes = b""
+    exit_status: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    exit_signal: Small = 0
+    exit_text: Text = ""
+    dropped_lines: Number = 0
+    dropped_bytes: Number = 0
+    lines_lost: bool = False
+    stopped_at_us: Moment = 0
 
 
-Event = Started | LogChunk | Progress | Finished
+Event = Started | LogChunk | Progress | Stopping | Finished
 
 
 class CallOutcome(Letter, frozen=True, kw_only=True):

@@ -43,31 +43,6 @@ from nomaflow_api.bounds import LAST_MOMENT_US
 
 __all__ = ["decode", "encode", "timestamp"]
 
-# Fields of the console's additions (N1 to N18) that nothing fills yet: each is taken out with the change that fills it.
-_NOT_YET = frozenset(
-    {
-        "Attempt.kwargs_json",
-        "Attempt.not_before",
-        "Attempt.deadline_at",
-        "Attempt.exclusive",
-        "Attempt.exit",
-        "Attempt.warnings",
-        "Attempt.log",
-        "Attempt.stop",
-        "Step.max_attempts",
-        "Step.enabled",
-        "Instance.unreachable_since",
-        "Instance.lost_at",
-        "Instance.clock_offset_us",
-        "Instance.python",
-        "Instance.drain_deadline",
-        "Instance.newer_files",
-        "WorkerInfo.attempt_keys",
-        "WorkerInfo.rss_bytes",
-        "WorkerInfo.started_at",
-    }
-)
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=Message)
@@ -208,8 +183,6 @@ def _encoder(
     arguments = []
     for field in kind.DESCRIPTOR.fields:
         name, value = field.name, f"given[{field.name!r}]"
-        if name not in given and f"{kind.DESCRIPTOR.name}.{name}" in _NOT_YET:
-            continue
         if name not in given:
             index, attribute = _attribute_for(kind, field, sources)
             value = f"sources[{index}].{attribute}"

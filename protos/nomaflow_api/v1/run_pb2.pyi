@@ -404,6 +404,7 @@ class AttemptLog(google.protobuf.message.Message):
     DROPPED_BYTES_FIELD_NUMBER: builtins.int
     LEVELS_FIELD_NUMBER: builtins.int
     COMPLETE_FIELD_NUMBER: builtins.int
+    LOST_LINES_FIELD_NUMBER: builtins.int
     first_seq: builtins.int
     """first_seq is the first line in the run's log. Zero where there is no line."""
     last_seq: builtins.int
@@ -418,6 +419,10 @@ class AttemptLog(google.protobuf.message.Message):
     """levels is the set of levels that occur: the bit (level / 10) is set for each, as in Run.log_levels."""
     complete: builtins.bool
     """complete is true once the attempt's last report is stored: no line is missing but the dropped ones."""
+    lost_lines: builtins.int
+    """lost_lines is how many lines the host has lost, such as those on a disk that could not be read. More may be missing
+    where complete is false.
+    """
     def __init__(
         self,
         *,
@@ -428,8 +433,9 @@ class AttemptLog(google.protobuf.message.Message):
         dropped_bytes: builtins.int = ...,
         levels: builtins.int = ...,
         complete: builtins.bool = ...,
+        lost_lines: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["complete", b"complete", "dropped_bytes", b"dropped_bytes", "dropped_lines", b"dropped_lines", "first_seq", b"first_seq", "last_seq", b"last_seq", "levels", b"levels", "lines", b"lines"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["complete", b"complete", "dropped_bytes", b"dropped_bytes", "dropped_lines", b"dropped_lines", "first_seq", b"first_seq", "last_seq", b"last_seq", "levels", b"levels", "lines", b"lines", "lost_lines", b"lost_lines"]) -> None: ...
 
 global___AttemptLog = AttemptLog
 
@@ -566,7 +572,8 @@ class Attempt(google.protobuf.message.Message):
     """child_job_id is the job of that run. Empty for other steps, and before the run is started."""
     kwargs_json: builtins.bytes
     """kwargs_json is the JSON object of the op_kwargs it was given, merged from all layers, environment references
-    unresolved. Empty before it is dispatched. Only GetRun and WatchRun's snapshot fill it.
+    unresolved, secret values hidden; for a call_job step the params that it gives. Empty before it is dispatched, and
+    beyond 2 MiB of all attempts together. Only GetRun and WatchRun's snapshot fill it.
     """
     exclusive: builtins.bool
     """exclusive is true where it had a worker of its own."""

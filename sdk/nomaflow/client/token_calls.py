@@ -33,6 +33,7 @@ class TokenCalls:
         joins: bool = False,
         lifetime: timedelta | None = None,
         uses: int = 0,
+        ids: Iterable[str] = (),
     ) -> values.IssuedToken:
         """Make a token, or a join string, and return it with its secret.
 
@@ -44,6 +45,7 @@ class TokenCalls:
         :param joins: whether to make a join string; a host's always is one
         :param lifetime: None for 90 days, of a join string 1 hour
         :param uses: how often a join string can be used; 0 for once
+        :param ids: job ids to reserve for a host, ``ID`` or ``PREFIX*`` each
         """
         if kind not in _KINDS:
             raise InvalidRequest(f"unknown kind {kind!r}", fix=f"use one of {', '.join(_KINDS)}")
@@ -55,6 +57,7 @@ class TokenCalls:
             grants=grants,
             lifetime_seconds=_seconds(lifetime),
             uses=uses,
+            ids=ids,
         )
         return decode(values.IssuedToken, await self._ask("CreateToken", request))
 

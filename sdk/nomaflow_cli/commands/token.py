@@ -44,6 +44,10 @@ def create(
         str, typer.Option("--for", help="How long it works, for example 30d; default: 90 days, a join string 1 hour.")
     ] = "",
     uses: Annotated[int, typer.Option("--uses", min=0, help="How often a join string can be used; default: once.")] = 0,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--ids", help="With --host: job ids that no other host can claim: 'billing-*', or one id."),
+    ] = None,
     join: Annotated[
         bool | None, typer.Option("--join/--no-join", help="Make a join string, or a token; default: by kind.")
     ] = None,
@@ -65,6 +69,7 @@ def create(
             joins=kind != "service" if join is None else join,
             lifetime=parse_span(span) if span else None,
             uses=uses,
+            ids=ids or (),
         ),
     )
     _tell(invocation, issued)

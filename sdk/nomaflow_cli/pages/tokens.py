@@ -32,6 +32,7 @@ def issued_page(issued: IssuedToken) -> RenderableType:
     return facts(
         ("token", f"{token.token_id}, {'a join string ' if token.joins else ''}for {token.kind} {token.name}"),
         ("may", _grants(token.grants)),
+        ("job ids", f"{', '.join(token.ids)}, which no other host can claim" if token.ids else ""),
         ("until", Text.assemble(when(token.expires_at), uses)),
         ("secret", "printed this once; the kernel keeps only a hash of it"),
         ("use", _use(token)),
@@ -69,7 +70,8 @@ def _state(one: TokenView | CertificateView) -> Text:
 
 def _may(token: TokenView) -> Text:
     if token.kind == "host":
-        return Text("attach as that host", style="dim")
+        ids = f", and bring jobs {', '.join(token.ids)}" if token.ids else ""
+        return Text(printable(f"attach as that host{ids}"), style="dim")
     return Text(printable(("get a token that may: " if token.joins else "") + _grants(token.grants)))
 
 

@@ -8,7 +8,7 @@ from datetime import MAXYEAR, date, datetime
 
 from nomaflow_project.cron.grammar import LAST, CronFields
 
-__all__ = ["first_match"]
+__all__ = ["first_match", "matching_days"]
 
 # The Gregorian calendar, weekdays included, repeats after 400 years: a date that does not match by then never does.
 _CYCLE_YEARS = 400
@@ -20,7 +20,7 @@ def first_match(fields: CronFields, start: datetime) -> datetime | None:
     :param start: a whole second
     """
     year, month, day = start.year, start.month, start.day
-    if month in fields.months and day in _matching_days(fields, year, month):
+    if month in fields.months and day in matching_days(fields, year, month):
         time = _time_from(fields, start.hour, start.minute, start.second)
         if time is not None:
             return datetime(year, month, day, *time)  # noqa: DTZ001 - a wall clock without zone is what is searched
@@ -53,14 +53,14 @@ def _day_after(fields: CronFields, year: int, month: int, day: int) -> date | No
         for each_month in fields.months:
             if each_year == year and each_month < month:
                 continue
-            days = _matching_days(fields, each_year, each_month)
+            days = matching_days(fields, each_year, each_month)
             index = bisect_right(days, day) if (each_year, each_month) == (year, month) else 0
             if index < len(days):
                 return date(each_year, each_month, days[index])
     return None
 
 
-def _matching_days(fields: CronFields, year: int, month: int) -> list[int] | range:
+def matching_days(fields: CronFields, year: int, month: int) -> list[int] | range:
     """Return the matching days of a month in order, by the day rules of crontab."""
     monday_based, length = calendar.monthrange(year, month)
     every_weekday = len(fields.weekdays) == 7 and not fields.nth_weekdays

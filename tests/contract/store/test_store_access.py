@@ -40,6 +40,7 @@ def certificate(number: int) -> CertificateRecord:
         issued_to="ipv6:[::1]:1",
         token_id="tok_1",
         line=f"{1:040x}",
+        ids="a.*\nb",
     )
 
 

@@ -20,6 +20,7 @@ from nomaflow_api.v1.letters import (
     LogCodec,
     Progress,
     Started,
+    Stopping,
 )
 from nomaflow_api.v1.log_lines import LogLine, decode_lines
 from nomaflow_api.v1.sealing import seal
@@ -83,7 +84,9 @@ class Sink:
         self.starts: dict[str, Started] = {}
         self.chunks: dict[str, list[LogChunk]] = {}
         self.said: dict[str, list[Progress]] = {}
+        self.rungs: dict[str, list[Stopping]] = {}
         self.ends: dict[str, Ended] = {}
+        self.finishes: dict[str, Finished] = {}
         self.ended_at: dict[str, float] = {}
         self.open = True
         self._changed = asyncio.Event()
@@ -104,9 +107,15 @@ class Sink:
         self.said.setdefault(attempt_key, []).append(event)
         self._changed.set()
 
+    def stopping(self, attempt_key: str, event: Stopping) -> None:
+        assert attempt_key not in self.ends
+        self.rungs.setdefault(attempt_key, []).append(event)
+        self._changed.set()
+
     def finished(self, attempt_key: str, event: Finished) -> None:
         assert attempt_key not in self.ends
         self.ends[attempt_key] = Ended.of(event)
+        self.finishes[attempt_key] = event
         self.ended_at[attempt_key] = time.monotonic()
         self._changed.set()
 

@@ -124,7 +124,7 @@ async def test_stop_before_start_is_legal() -> None:
 
     host = Host(HOSTILE)
     assert host.supervisor.generation is None
-    assert not host.supervisor.code_newer()
+    assert host.supervisor.newer_files() == ()
     await host.supervisor.stop()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from google.protobuf import message_factory
 from kernel_process import DEADLINE, ScriptedHost, eventually, log, manifest, started, terminal
 
 from doors import Doors, HostIdentity, create_token, doors_of, join_as_host, owner_channel, tls_channel
@@ -175,7 +176,9 @@ class As:
     async def __call__(self, name: str, /, **fields: Any) -> Any:
         """Make a unary call."""
         stub, module = (self._kernel, kernel) if hasattr(self._kernel, name) else (self._access, access)
-        request = getattr(module, f"{name}Request")(**fields)
+        service = "KernelService" if module is kernel else "AccessService"
+        method = module.DESCRIPTOR.services_by_name[service].methods_by_name[name]
+        request = message_factory.GetMessageClass(method.input_type)(**fields)
         return await getattr(stub, name)(request, metadata=self._metadata, timeout=DEADLINE)
 
     async def code(self, name: str, /, **fields: Any) -> grpc.StatusCode:

@@ -214,7 +214,17 @@ async def test_a_job_id_of_another_team_disables_that_one_job(teams: TeamsKernel
     assert list((await a.introduce([job("b.job", callable="os:system"), job("a.own")])).disabled_job_ids) == ["b.job"]
     (event,) = [each for each in await teams.events() if each.kind == "job.refused"]
     assert (event.job_id, event.host) == ("b.job", "teama")
-    assert "belongs to the host 'teamb'" in event.data["why"]
+    assert "'b.job' belongs to another host" in event.data["why"]
+    assert "teamb" not in event.data["why"]
+    told = {}
+    for name, grants in (("ann", ("read host:teama", "logs host:teama")), ("all", ("read *", "logs *"))):
+        principal = Principal(kind=PrincipalKind.USER, name=name, grants=tuple(map(Grant.parse, grants)))
+        calls: Any = KernelServiceStub(await teams.door(name, principal))
+        jobs = (await calls.ListJobs(kernel.ListJobsRequest(), timeout=10)).jobs
+        (told[name],) = [each for each in jobs if each.job_id == "b.job" and each.problems]
+    assert "belongs to the host 'teamb'" in told["all"].problems[0].message
+    assert "belongs to another host" in told["ann"].problems[0].message
+    assert "teamb" not in str(told["ann"])
     await a.introduce([job("b.job", callable="os:system"), job("a.own"), job("a.aimed", host="teamc")])
     rows = [row for row in await teams.store.audit_tail(filter=AuditFilter(), limit=100) if row.action == "ClaimJobs"]
     assert [(row.principal, row.outcome) for row in rows] == [("host:teama", "JOB_DISABLED")] * 2

@@ -13,7 +13,7 @@ from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.supervisor import reaper_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
-from nomaflow_host.supervisor.ladder import LadderTimes, climb
+from nomaflow_host.supervisor.ladder import LadderTimes, Rung, climb
 from nomaflow_host.supervisor.outcomes import death_of
 from nomaflow_host.supervisor.output_pipe import OutputPipe, TailPipe
 from nomaflow_host.worker.tracking import is_library_thread
@@ -28,6 +28,7 @@ class Target:
         self.goes_at = goes_at
         self.taken: list[str] = []
         self.rungs: list[int] = []
+        self.told: list[Rung] = []
 
     def _take(self, name: str, number: int) -> None:
         self.taken.append(name)
@@ -46,9 +47,10 @@ class Target:
     def kill(self, why: str) -> None:
         self._take("kill", 4)
 
-    def rung(self, number: int, text: str) -> None:
-        assert f"(stage {number} of 4)" in text
-        self.rungs.append(number)
+    def rung(self, rung: Rung) -> None:
+        assert f"(stage {rung.number} of 4)" in rung.text
+        self.rungs.append(rung.number)
+        self.told.append(rung)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,17 @@ async def test_the_ladder_ends_where_the_code_does(*, exclusive: bool, goes_at: 
     await climb(target, why="cancelled", times=LadderTimes(grace=0.01, term=0.01, kill=0.01))
     assert target.taken == taken
     assert len(target.rungs) == len(taken)
+
+
+async def test_each_rung_says_what_was_done_why_and_what_comes_next() -> None:
+    """The first names the reason for the stop, later ones why the one before was not enough; the last has no next."""
+    target = Target(exclusive=True, goes_at=4)
+    await climb(target, why="cancelled", times=LadderTimes(grace=0.01, term=0.02, kill=0.03))
+    assert [(rung.number, rung.wait) for rung in target.told] == [(1, 0.01), (2, 0.02), (3, 0.03), (4, None)]
+    assert target.told[0].why == "cancelled"
+    assert all(rung.why.startswith("not stopped after") for rung in target.told[1:])
+    assert [rung.after for rung in target.told] == sorted(rung.after for rung in target.told)
+    assert target.told[3].what == "its worker's process tree is killed"
 
 
 @pytest.mark.parametrize("known_at", ["the beginning", "a later moment"])

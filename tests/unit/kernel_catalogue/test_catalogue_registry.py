@@ -103,6 +103,22 @@ def test_the_next_owner_is_named_to_those_who_still_wait() -> None:
     assert ["'c'" in problem.message for problem in waiting[0].loaded.problems] == [True]
 
 
+def test_a_reserved_id_waits_for_its_host() -> None:
+    """Whoever comes first gets the ids that are free and not another's: claimed ones stay."""
+    catalogue = Catalogue(reserved=lambda job_id: "b" if job_id.startswith("b.") else "")
+    catalogue.own(["b.old"], "a")
+    change = _introduce(catalogue, "a", _load("a", "b.one", "b.old", "a.one"))
+    assert (change.added, change.disabled) == (("b.old", "a.one"), ("b.one",))
+    (waiting,) = [entry for entry in catalogue.jobs() if entry.foreign]
+    assert (waiting.job_id, waiting.owner) == ("b.one", "b")
+    assert "reserved for the host 'b'" in waiting.loaded.problems[0].message
+    assert _introduce(catalogue, "b", _load("b", "b.one")).disabled == ()
+    _introduce(catalogue, "", _load("", "b.own"))
+    own = catalogue.job("b.own")
+    assert own is not None
+    assert not own.foreign  # the kernel's own file is its owner's
+
+
 def test_ownership_known_from_earlier_holds() -> None:
     """A host that comes first after a restart does not take another's ids."""
     catalogue = Catalogue()

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from nomaflow_api.join_string import certificates_in
 from nomaflow_kernel.network.authority import Authority, SigningRefused, host_of
 from nomaflow_kernel.network.certificates import CertificateRefused
 
@@ -221,6 +222,14 @@ def test_a_replaced_authority_is_trusted_by_those_who_know_only_an_older_one(
     assert again.authorities_pem == authority.authorities_pem
     for trusted in (first, second, again.own_pem):
         greets(again, trusted)
+
+
+def test_a_handshake_stays_small_however_often_the_authority_is_replaced(authority: Authority) -> None:
+    """Eight replaced authorities are still trusted; each more would be a certificate in every handshake."""
+    for _ in range(12):
+        authority.replace()
+    assert len(certificates_in(authority.authorities_pem)) == 9
+    assert len(certificates_in(authority.cert.read_text())) == 9
 
 
 def test_the_key_of_a_replaced_authority_is_gone(authority: Authority, folder: Path) -> None:

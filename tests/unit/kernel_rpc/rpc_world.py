@@ -79,6 +79,7 @@ class ScriptedEngine:
         self.loads: list[LoadInfo] = []
         self.links: list[InstanceLink] = []
         self.detached: list[InstanceLink] = []
+        self.open: list[RunCount] = []
         self.paused: dict[tuple[str, str], PauseRecord] = {}
         self.store: Store
         self.trouble: Exception | None = None
@@ -188,9 +189,13 @@ class ScriptedEngine:
         """Return nothing."""
         return None
 
+    def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
+        """Return the pause of a job or of its host."""
+        return self.paused.get(("host", host)) or self.paused.get(("job", job_id))
+
     def open_runs(self) -> Sequence[RunCount]:
-        """Return nothing."""
-        return []
+        """Return what the test sets."""
+        return self.open
 
     def why_not_running(self, job_id: str) -> str:
         """Return nothing."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from nomaflow.client import values
+from nomaflow.client.values import from_micros
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.engine.fleet import Instance
@@ -31,27 +32,46 @@ def test_a_host_is_told_with_its_instances() -> None:
     problem = Problem(severity=Severity.ERROR, code="syntax", file="jobs.toml", path="", message="broken", line=3)
     hello = InstanceHello(
         host="team", incarnation="i-1", boot_id="b", machine="m", pid=7, version="0.1", generation=1,
-        manifest_digest="old", max_async=5, max_sync=2, isolation_mechanism="cgroup",
+        manifest_digest="old", max_async=5, max_sync=2, isolation_mechanism="cgroup", python="3.11.2",
     )  # fmt: skip
-    worker = WorkerStatus(pid=8, exclusive=True, generation=2, running=1)
+    worker = WorkerStatus(
+        pid=8, exclusive=True, generation=2, running=1, attempt_keys=("run_1/a/1",), rss_bytes=4 << 20,
+        started_at_us=3_000_000,
+    )  # fmt: skip
     status = Instance(
         hello=hello,
         attached_at_us=1_000_000,
         last_heartbeat_us=0,
         attempts={"run_1/a/1": True},
-        heartbeat=HeartbeatInfo(generation=2, manifest_digest="new", workers=(worker,), saturated=True),
+        heartbeat=HeartbeatInfo(
+            generation=2,
+            manifest_digest="new",
+            workers=(worker,),
+            saturated=True,
+            newer_files=("plugins/a.py",),
+            drain_deadline_us=9_000_000,
+        ),
+        unreachable=True,
+        unreachable_since_us=5_000_000,
+        lost_at_us=6_000_000,
+        clock_offset_us=-7,
         refused_load=RefusedLoad(at_us=2_000_000, message="no", problems=(problem,)),
     )
     message = host_message("team", known=HostCatalogue(host="team"), instances=[status], queued=4, pause=None)
     host = decode(values.HostView, message)
     (instance,) = host.instances
-    assert (host.state, host.queued, host.introduced_at, host.pause) == ("DETACHED", 4, None, None)
+    assert (host.state, host.queued, host.introduced_at, host.pause) == ("UNREACHABLE", 4, None, None)
     assert not message.HasField("introduced_at")
     assert (instance.pid, instance.max_sync, instance.isolation_mechanism, instance.running) == (7, 2, "cgroup", 1)
     assert (instance.generation, instance.manifest_digest, instance.saturated) == (2, "new", True)
     assert instance.attached_at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
     assert instance.last_heartbeat_at is None
-    assert instance.workers == (values.WorkerView(pid=8, kind="exclusive", generation=2, running=1),)
+    (told,) = instance.workers
+    assert (told.pid, told.kind, told.generation, told.running) == (8, "exclusive", 2, 1)
+    assert (told.attempt_keys, told.rss_bytes, told.started_at) == (("run_1/a/1",), 4 << 20, from_micros(3_000_000))
+    assert (instance.python, instance.newer_files, instance.clock_offset_us) == ("3.11.2", ("plugins/a.py",), -7)
+    times = (instance.unreachable_since, instance.lost_at, instance.drain_deadline)
+    assert times == tuple(map(from_micros, (5_000_000, 6_000_000, 9_000_000)))
     assert host.refused_load is not None
     assert host.refused_load.problems[0].place == "jobs.toml:3"
     assert host.to_json()["instances"][0]["refused_load"]["at"] == "1970-01-01T00:00:02.000000Z"

@@ -26,6 +26,7 @@ from nomaflow_kernel.history.transitions import (
     OpenAttempt,
     QueueRun,
     RecordReport,
+    RecordRung,
     RequestCancel,
     SetNextFire,
     SetPause,
@@ -51,11 +52,13 @@ _ATTEMPT_ENDS = Rows(
         "has_result",
         "peak_rss_bytes",
         "cpu_seconds",
+        "facts",
     ),
 )
 _DISPATCHED = Rows(ATTEMPTS.table, AttemptRecord, only=("host", "incarnation", "epoch"))
-_STARTED = Rows(ATTEMPTS.table, AttemptRecord, only=("worker_pid", "generation", "child_run_id"))
+_STARTED = Rows(ATTEMPTS.table, AttemptRecord, only=("worker_pid", "generation", "child_run_id", "exclusive"))
 _CANCEL = Rows(RUNS.table, RunRecord, only=("cancel",))
+_FACTS = Rows(ATTEMPTS.table, AttemptRecord, only=("facts",))
 _PROGRESS = Rows(ATTEMPTS.table, AttemptRecord, only=("report_seq", "progress_json"))
 _NO_REASON = {"reason_code": "", "reason_message": ""}
 
@@ -212,7 +215,13 @@ def _start_attempt(t: StartAttempt) -> RowChange:
 
 def _record_report(t: RecordReport) -> RowChange:
     values = _PROGRESS.changes(t) if t.progress_json else {"report_seq": t.report_seq}
+    if t.facts is not None:
+        values |= _FACTS.changes(t)
     return _update_attempt(t, values, None)
+
+
+def _record_rung(t: RecordRung) -> RowChange:
+    return _update_attempt(t, _FACTS.changes(t), None)
 
 
 def _finish_attempt(t: FinishAttempt) -> RowChange:
@@ -234,5 +243,6 @@ _MAKERS: Mapping[type[Any], Callable[[Any], RowChange]] = {
     DispatchAttempt: _dispatch_attempt,
     StartAttempt: _start_attempt,
     RecordReport: _record_report,
+    RecordRung: _record_rung,
     FinishAttempt: _finish_attempt,
 }

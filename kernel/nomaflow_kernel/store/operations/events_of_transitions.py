@@ -19,6 +19,7 @@ from nomaflow_kernel.history.transitions import (
     OpenAttempt,
     QueueRun,
     RecordReport,
+    RecordRung,
     RequestCancel,
     SetPause,
     StartAttempt,
@@ -85,6 +86,17 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
     ),
     "attempt.progress": EventInfo(
         "The callable said how far it is.", {"progress": "what it said: done, total, message"}
+    ),
+    "attempt.stopping": EventInfo(
+        "The host took a rung of the ladder that stops the try: after a cancel, a timeout, or when it left work.",
+        {
+            "rung": "1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL; the first ones may be left out",
+            "what": "what the host has done",
+            "why": "why; for a later rung, why the one before was not enough",
+            "at_us": "when, microseconds since the epoch, by the host's clock",
+            "after_seconds": "seconds since the first rung",
+            "next_at_us": "when the next rung follows if the code has not stopped by then, or null on the last",
+        },
     ),
     "attempt.finished": EventInfo("The try reached a terminal state. Further keys tell of its process.", _OUTCOME),
     "pause.set": EventInfo(
@@ -201,6 +213,19 @@ def _progress(t: RecordReport, seq: int, at_us: int) -> EventRecord | None:
     return _attempt_event(t, seq, at_us, "attempt.progress", {"progress": progress})
 
 
+def _stopping(t: RecordRung, seq: int, at_us: int) -> EventRecord:
+    rung = t.rung
+    data = {
+        "rung": rung.rung,
+        "what": rung.what,
+        "why": rung.why,
+        "at_us": rung.at_us,
+        "after_seconds": rung.after_us / 1_000_000,
+        "next_at_us": rung.next_at_us or None,
+    }
+    return _attempt_event(t, seq, at_us, "attempt.stopping", data)
+
+
 def _finished(t: FinishAttempt, seq: int, at_us: int) -> EventRecord:
     return _attempt_event(t, seq, at_us, "attempt.finished", _end(t, t.data), state=t.state.value, reason=t.reason)
 
@@ -243,6 +268,7 @@ _MAKERS: Mapping[type[Any], Callable[[Any, int, int], EventRecord | None]] = {
     DispatchAttempt: _dispatched,
     StartAttempt: _started,
     RecordReport: _progress,
+    RecordRung: _stopping,
     FinishAttempt: _finished,
     Notice: _notice,
     SetPause: _pause_set,

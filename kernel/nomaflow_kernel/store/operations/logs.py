@@ -5,20 +5,32 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import BigInteger, Connection, Select, cast, func, literal, select
 
 from nomaflow_kernel.history.port import LogFilter, LogHeads, LogPage
-from nomaflow_kernel.history.records import LogHead
+from nomaflow_kernel.history.records import AttemptLogRecord, LogHead
 from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks
 
-__all__ = ["log_heads", "log_page"]
+__all__ = ["attempt_logs", "log_heads", "log_page"]
+
+_LEVEL_BITS = 7
 
 _CHUNKS = select(log_chunks)
 # The length of a blob is read from the row's header, on both databases: the body stays on its pages.
 _SIZE = func.length(log_chunks.c.body)
 _HEAD = tuple(field.name for field in fields(LogHead))
 _HEADS = select(*(_SIZE if name == "size_bytes" else log_chunks.c[name] for name in _HEAD))
+
+_ATTEMPT_LOGS = select(
+    log_chunks.c.step,
+    log_chunks.c.attempt,
+    func.min(log_chunks.c.first_seq),
+    func.max(log_chunks.c.first_seq + log_chunks.c.line_count - 1),
+    cast(func.sum(log_chunks.c.line_count), BigInteger),
+    # There is no aggregate for OR that both databases have: each bit occurs if its greatest value is not 0.
+    sum((func.max(log_chunks.c.levels.op("&")(1 << bit)) for bit in range(_LEVEL_BITS)), literal(0)),
+).group_by(log_chunks.c.step, log_chunks.c.attempt)
 
 
 def log_page(
@@ -36,6 +48,15 @@ def log_heads(connection: Connection, run_id: str, filter: LogFilter, *, limit: 
     query = _of_run(_HEADS, run_id, filter).order_by(log_chunks.c.first_seq).limit(limit + 1)
     found = [LogHead(**dict(zip(_HEAD, row, strict=True))) for row in connection.execute(query)]
     return LogHeads(heads=found[:limit], more=len(found) > limit)
+
+
+def attempt_logs(connection: Connection, run_id: str) -> dict[tuple[str, int], AttemptLogRecord]:
+    """Return how much of the log of each attempt of a run is stored, by step and number of the try."""
+    rows = connection.execute(_ATTEMPT_LOGS.where(log_chunks.c.run_id == run_id))
+    return {
+        (step, attempt): AttemptLogRecord(first_seq=first, last_seq=last, lines=lines, levels=levels)
+        for step, attempt, first, last, lines, levels in rows
+    }
 
 
 def _of_run(query: Select[Any], run_id: str, filter: LogFilter) -> Select[Any]:

@@ -60,6 +60,7 @@ def recent_runs(
     columns = (
         runs.c.job_id,
         runs.c.run_id,
+        runs.c.host,
         runs.c.state,
         runs.c.queued_at_us,
         runs.c.started_at_us,
@@ -73,15 +74,16 @@ def recent_runs(
     rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))})
     for row in sorted(rows, key=lambda row: row[1], reverse=True):
         of_job = found.setdefault(row[0], [])
-        if len(of_job) < last and (not preset or _preset(row[7]) == preset):
+        if len(of_job) < last and (not preset or _preset(row[8]) == preset):
             of_job.append(
                 RecentRun(
                     run_id=row[1],
-                    state=RunState(row[2]),
-                    queued_at_us=row[3],
-                    started_at_us=row[4],
-                    finished_at_us=row[5],
-                    rows_affected=row[6],
+                    host=row[2],
+                    state=RunState(row[3]),
+                    queued_at_us=row[4],
+                    started_at_us=row[5],
+                    finished_at_us=row[6],
+                    rows_affected=row[7],
                 )
             )
     return found

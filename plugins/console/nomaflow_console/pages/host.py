@@ -62,7 +62,14 @@ async def show(request: Request) -> Response:
 async def _page(request: Request, loads: Sequence[Load], *, status: int = 200) -> Response:
     top = await _top(request)
     name = top["host"].name
-    context = {**top, "loads": loads or top["loads"], "callables": (), "modules": (), "step_types": ()}
+    offered = await kernel_of(request).list_callables(name)
+    context = {
+        **top,
+        "loads": loads or top["loads"],
+        "callables": offered.callables,
+        "modules": [module for module in offered.modules if module.error],
+        "step_types": offered.step_types,
+    }
     return page(request, "host.html", title=f"Host {name}", status=status, live="host", **context)
 
 

@@ -1,13 +1,143 @@
-"""The page of coming fires."""
+"""The page of the schedule: what ran, what comes, and what collides, day by day."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client.values import EventView, FirePageView, RunPageView
+from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.live.views import LiveView
+from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views.schedule import days
+from nomaflow_console.views.times import Zone
 
-__all__ = ["ROUTES"]
+__all__ = ["LIVE", "ROUTES"]
 
-ROUTES = [
-    Route("/schedule", placeholder),
-]
+_LENGTHS = (1, 2, 7, 14, 31)
+_MOST_RUNS = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What the page shows, as its address says.
+
+    :param first: the first day, in the page's zone
+    :param collisions: True to show only fires that collide
+    """
+
+    first: date
+    length: int
+    host: str
+    tag: str
+    job: str
+    collisions: bool
+
+    @classmethod
+    def of(cls, request: Request, today: date) -> Choice:
+        """Return the choice of a request; what is not understood counts as not said."""
+        query = request.query_params
+        try:
+            first = min(max(date.fromisoformat(query.get("from", "")), today - _FAR), today + _FAR)
+        except ValueError:
+            first = today
+        asked = query.get("days", "")
+        return cls(
+            first=first,
+            length=int(asked) if asked in map(str, _LENGTHS) else 2,
+            host=query.get("host", ""),
+            tag=query.get("tag", ""),
+            job=query.get("job", ""),
+            collisions=query.get("show", "") == "collisions",
+        )
+
+    def address(self, **changes: Any) -> str:
+        """Return the address of the page with another choice."""
+        said = {
+            "from": self.first.isoformat(), "days": self.length, "host": self.host, "tag": self.tag, "job": self.job,
+            "show": "collisions" if self.collisions else "",
+        }  # fmt: skip
+        return "/schedule?" + urlencode({name: value for name, value in {**said, **changes}.items() if value})
+
+    def moved(self, count: int) -> str:
+        """Return the address of the days after it, or before it."""
+        return self.address(**{"from": (self.first + timedelta(days=count * self.length)).isoformat()})
+
+
+_FAR = timedelta(days=3660)
+
+
+async def _context(request: Request) -> dict[str, Any]:
+    zone = Zone.of_cookie(request.state.session.zone)
+    now = datetime.now(UTC)
+    choice = Choice.of(request, now.astimezone(zone.info).date())
+    begin = datetime.combine(choice.first, time(), tzinfo=zone.info)
+    end = datetime.combine(choice.first + timedelta(days=choice.length), time(), tzinfo=zone.info)
+    fires, runs = await asyncio.gather(
+        _fires(request, choice, begin, end, now), _runs(request, choice, begin, end, now)
+    )
+    listed = [fire for fire in fires.fires if fire.collides_with or not choice.collisions]
+    shown = () if choice.collisions else runs.runs
+    return {
+        "choice": choice,
+        "lengths": _LENGTHS,
+        "days": days(choice.first, choice.length, zone.info, listed, shown),
+        "fires": fires,
+        "more_runs": bool(runs.next_page_token),
+        "today": now.astimezone(zone.info).date(),
+    }
+
+
+async def _fires(request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime) -> FirePageView:
+    """Return the fires from now on."""
+    if end <= now:
+        return FirePageView()
+    return await kernel_of(request).list_fires(
+        begin=max(begin, now), until=end, host=choice.host, tag=choice.tag, job_id=choice.job
+    )
+
+
+async def _runs(request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime) -> RunPageView:
+    """Return the scheduled runs up to now, also those that did not take place."""
+    if begin >= now:
+        return RunPageView()
+    return await kernel_of(request).list_runs_page(
+        page_size=_MOST_RUNS, trigger_kinds=["cron"], since=begin, until=min(end, now),
+        host=choice.host, tag=choice.tag, job_id=choice.job,
+    )  # fmt: skip
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    return page(request, "schedule.html", title="Schedule", live="schedule", **await _context(request))
+
+
+async def as_json(request: Request) -> Response:
+    """Return the coming fires in the shape of ``nomaflow schedule -o json``."""
+    return JSONResponse((await _context(request))["fires"].to_json())
+
+
+class ScheduleView:
+    """The live part of the page: the days."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True for events that change what runs or fires."""
+        return event.kind in ("run.finished", "run.started") or event.kind.startswith(
+            ("job.", "pause.", "host.manifest")
+        )
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the days."""
+        return {"schedule-days": fragment(request, "parts/schedule_days.html", **await _context(request))}
+
+
+LIVE: Mapping[str, LiveView] = {"schedule": ScheduleView()}
+ROUTES = [Route("/schedule", show), Route("/schedule.json", as_json)]

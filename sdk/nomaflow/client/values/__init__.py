@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow.client.values.attempts import AttemptLogView, ExitView, RungView, StopView
 from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
 from nomaflow.client.values.authority import AuthorityView
 from nomaflow.client.values.callables import CallablesView, CallableView, ModuleView, ParameterView, StepTypeView
@@ -51,6 +52,7 @@ from nomaflow.client.values.tokens import CertificateView, IssuedToken, TokenVie
 __all__ = [
     "RUN_TERMINAL",
     "AncestorView",
+    "AttemptLogView",
     "AttemptView",
     "AuditRowView",
     "AuditVerdictView",
@@ -63,6 +65,7 @@ __all__ = [
     "CertificateView",
     "EventPageView",
     "EventView",
+    "ExitView",
     "FirePageView",
     "FireView",
     "FoldView",
@@ -91,10 +94,12 @@ __all__ = [
     "RunPageView",
     "RunRequestView",
     "RunView",
+    "RungView",
     "StepSwitchView",
     "StepTypeView",
     "StepValuesView",
     "StepView",
+    "StopView",
     "TokenView",
     "TriggerRefusal",
     "TriggerView",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
+from nomaflow.client.values.attempts import AttemptLogView, ExitView, StopView
 from nomaflow.client.values.shapes import HIDDEN, NULL_IF_EMPTY, NullableCount, NullableText, Shaped
 
 __all__ = [
@@ -63,7 +65,17 @@ class ProgressView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView(Shaped):
-    """One try at one step. Times are aware UTC, ``peak_rss_bytes`` and ``cpu_seconds`` 0 if not measured."""
+    """One try at one step. Times are aware UTC, ``peak_rss_bytes`` and ``cpu_seconds`` 0 if not measured.
+
+    :param kwargs: what it was given, merged from all layers: references are not resolved, secret values are ``***``
+    :param not_before: when a retry's back-off ends
+    :param deadline_at: when its time is over, None without a limit
+    :param exclusive: True if no other attempt shared its worker
+    :param exit: how its process ended, None if that lives on
+    :param warnings: what the host and the worker noted about it
+    :param log: None in lists
+    :param stop: None if nobody stopped it
+    """
 
     state: str
     attempt: int
@@ -84,6 +96,14 @@ class AttemptView(Shaped):
     dispatched_at: datetime | None = None
     peak_rss_bytes: NullableCount = 0
     cpu_seconds: Annotated[float, NULL_IF_EMPTY] = 0.0
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    not_before: datetime | None = None
+    deadline_at: datetime | None = None
+    exclusive: bool = False
+    exit: ExitView | None = None
+    warnings: tuple[str, ...] = ()
+    log: AttemptLogView | None = None
+    stop: StopView | None = None
 
 
 _NOT_REACHED = AttemptView(attempt_key="", attempt=0, state="PENDING")
@@ -102,6 +122,8 @@ class StepView(Shaped):
     type: str = "python"
     callable: str = ""
     attempts: tuple[AttemptView, ...] = ()
+    max_attempts: int = 1
+    enabled: bool = True
 
     @property
     def last(self) -> AttemptView:
@@ -115,6 +137,8 @@ class StepView(Shaped):
             "name": self.name,
             "type": self.type,
             "callable": self.callable,
+            "enabled": self.enabled,
+            "max_attempts": self.max_attempts,
             **{name: last[name] for name in _OUTCOME},
             "attempts": [attempt.to_json() for attempt in self.attempts],
         }
@@ -207,8 +231,8 @@ class RunView(Shaped):
     priority: Annotated[int, HIDDEN] = 0
     steps: tuple[StepView, ...] = ()
     log_levels: Annotated[int, HIDDEN] = 0
-    deadline_at: Annotated[datetime | None, HIDDEN] = None
-    definition_digest: Annotated[str, HIDDEN] = ""
+    deadline_at: datetime | None = None
+    definition_digest: NullableText = ""
     definition: Annotated[Mapping[str, Any], HIDDEN] = field(default_factory=dict)
     request: Annotated[RunRequestView | None, HIDDEN] = None
 
@@ -216,3 +240,18 @@ class RunView(Shaped):
     def terminal(self) -> bool:
         """True if the state is final."""
         return self.state in RUN_TERMINAL
+
+    @property
+    def log_level_names(self) -> tuple[str, ...]:
+        """The levels that occur in its log, lowest first, such as ``("INFO", "WARNING")``."""
+        return tuple(logging.getLevelName(10 * bit) for bit in range(1, 6) if self.log_levels >> bit & 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run in the shape of docs/cli.md; ``request`` and ``definition`` appear only if they are known."""
+        shape = {**Shaped.to_json(self), "log_levels": list(self.log_level_names)}
+        shape["steps"] = shape.pop("steps")
+        if self.request is not None:
+            shape["request"] = self.request.to_json()
+        if self.definition:
+            shape["definition"] = dict(self.definition)
+        return shape

@@ -22,6 +22,7 @@ class TokenView(Shaped):
     :param last_used_at: to the minute; None if it never was
     :param uses_left: how often a join string can still be used; None for other tokens
     :param joined_with: the join string that it was got with; empty for one that an administrator was given
+    :param ids: the job ids that are reserved for a host, ``ID`` or ``PREFIX*`` each
     """
 
     token_id: str
@@ -37,6 +38,7 @@ class TokenView(Shaped):
     uses_left: int | None = None
     revoked_at: datetime | None = None
     joined_with: NullableText = ""
+    ids: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -63,6 +65,7 @@ class CertificateView(Shaped):
     :param issued_to: the address that asked for it
     :param token_id: the join string that it, or the first of its line, was given for
     :param line: serial of the first certificate, which this one renews in so many steps
+    :param ids: the job ids that are reserved for the host, as its join string said
     """
 
     serial: str
@@ -73,6 +76,7 @@ class CertificateView(Shaped):
     token_id: NullableText = ""
     revoked_at: datetime | None = None
     line: NullableText = ""
+    ids: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:

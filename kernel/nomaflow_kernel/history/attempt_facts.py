@@ -1,0 +1,78 @@
+"""What a host tells of an attempt besides its outcome: how it was stopped, how its process ended, and of its log."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["COMPLETE", "NO_FACTS", "AttemptFacts", "RungRecord", "dump_facts", "load_facts"]
+
+
+class RungRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rung of the ladder by which an attempt was stopped.
+
+    :param rung: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL
+    :param why: why; for a later rung, why the one before was not enough
+    :param at_us: when, by the host's clock
+    :param after_us: microseconds since the first rung
+    :param next_at_us: when the next rung follows if the code has not stopped by then; 0 on the last
+    """
+
+    rung: int
+    what: str
+    why: str = ""
+    at_us: int = 0
+    after_us: int = 0
+    next_at_us: int = 0
+
+
+class AttemptFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The facts of one attempt.
+
+    :param rungs: in order; empty if nobody stopped it
+    :param stopped_at_us: when none of its code ran any more, by the host's clock; 0 if it was not stopped by the ladder
+    :param exit_status: that of its worker's process; None if that lives on, was ended by a signal or is not known
+    :param exit_signal: the signal that ended that process; 0 for none
+    :param exit_text: how it ended, in words; empty if it lives on
+    :param warnings: notes of the host and of the worker
+    :param dropped_lines: lines of its log that were over its limit
+    :param dropped_bytes: the bytes of those
+    :param lost_lines: lines of its log that the host has lost
+    :param complete: whether its last report is stored, and no event before it is missing
+    """
+
+    rungs: tuple[RungRecord, ...] = ()
+    stopped_at_us: int = 0
+    exit_status: int | None = None
+    exit_signal: int = 0
+    exit_text: str = ""
+    warnings: tuple[str, ...] = ()
+    dropped_lines: int = 0
+    dropped_bytes: int = 0
+    lost_lines: int = 0
+    complete: bool = False
+
+
+NO_FACTS = AttemptFacts()
+"""The facts of an attempt of which nothing was told."""
+
+COMPLETE = AttemptFacts(complete=True)
+"""The facts of most attempts: nothing but that the last report is stored."""
+
+_COMPLETE_TEXT = '{"complete":true}'
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(AttemptFacts).decode
+
+
+def dump_facts(facts: AttemptFacts) -> str:
+    """Return the text that is stored; empty for no facts."""
+    if facts is COMPLETE:
+        return _COMPLETE_TEXT
+    return "" if facts is NO_FACTS else _encode(facts).decode()
+
+
+def load_facts(text: str) -> AttemptFacts:
+    """Return the facts that were stored; keys of a newer version are ignored."""
+    if text == _COMPLETE_TEXT:
+        return COMPLETE
+    return _decode(text) if text else NO_FACTS

@@ -1,0 +1,143 @@
+"""Messages to clients about steps and attempts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_kernel.access.secret_params import hidden
+from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
+from nomaflow_kernel.history.attempt_facts import AttemptFacts
+from nomaflow_kernel.history.ids import attempt_key
+from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.records import AttemptLogRecord, AttemptRecord
+from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
+from nomaflow_project.jobs.definitions import JobDefinition
+
+__all__ = ["VALUES_BYTES", "AttemptLogs", "given_values", "step_messages"]
+
+VALUES_BYTES = 2 * 1024 * 1024
+"""The most bytes of values of steps in one message."""
+
+AttemptLogs = Mapping[tuple[str, int], AttemptLogRecord]
+"""How much of each attempt's log is stored, by step and number of the try."""
+
+_US = 1_000_000
+_NO_LOG = AttemptLogRecord(first_seq=0, last_seq=0, lines=0, levels=0)
+
+
+def step_messages(
+    detail: RunDetail, definition: JobDefinition, plan: RunPlan, logs: AttemptLogs | None
+) -> list[run_pb2.Step]:
+    """Return the steps of a run with their attempts.
+
+    :param logs: None leaves out what lists do not show: values, up to 2 MiB, and logs
+    """
+    tries: dict[int, list[AttemptRecord]] = {}
+    for attempt in detail.attempts:
+        tries.setdefault(attempt.step_index, []).append(attempt)
+    messages, left = [], VALUES_BYTES
+    for step in plan.steps:
+        message = encode(
+            run_pb2.Step,
+            step,
+            callable=step.target_job_id or step.callable,
+            max_attempts=step.retry.attempts,
+            attempts=[
+                _attempt_message(attempt, step, _deadline_us(attempt, step, detail, definition))
+                for attempt in sorted(tries.get(step.index, ()), key=lambda each: each.attempt)
+            ],
+        )
+        if logs is not None:
+            values = given_values(step, definition.secret_params)
+            for attempt, told in zip(sorted(tries.get(step.index, ()), key=_number), message.attempts, strict=True):
+                told.log.CopyFrom(_log_message(attempt, logs.get((step.name, attempt.attempt))))
+                left -= len(values)
+                if left >= 0 and _was_given(attempt):
+                    told.kwargs_json = values
+        messages.append(message)
+    return messages
+
+
+def given_values(step: PlannedStep, secret_params: Sequence[str]) -> bytes:
+    """Return what a step is given, merged from all layers, references unresolved; secret values are ``***``."""
+    text = json.dumps(step.child_params, separators=(",", ":")) if step.calls_job else step.kwargs_json
+    return hidden(text, secret_params).encode("utf-8", "surrogatepass")
+
+
+def _number(attempt: AttemptRecord) -> int:
+    return attempt.attempt
+
+
+def _was_given(attempt: AttemptRecord) -> bool:
+    return attempt.dispatched_at_us is not None or bool(attempt.child_run_id)
+
+
+def _attempt_message(attempt: AttemptRecord, step: PlannedStep, deadline_us: int | None) -> run_pb2.Attempt:
+    told = json.loads(attempt.progress_json) if attempt.progress_json else {}
+    progress = (
+        run_pb2.Progress(done=told["done"], total=told.get("total"), message=told.get("message", "")) if told else None
+    )
+    return encode(
+        run_pb2.Attempt,
+        attempt,
+        attempt.facts,
+        attempt_key=attempt_key(attempt.run_id, attempt.step, attempt.attempt),
+        progress=progress,
+        child_job_id=step.target_job_id if attempt.child_run_id else "",
+        kwargs_json=b"",
+        not_before=attempt.not_before_us if attempt.attempt > 1 else None,
+        deadline_at=deadline_us,
+        exit=_exit_message(attempt.facts),
+        log=None,
+        stop=_stop_message(attempt.facts),
+    )
+
+
+def _deadline_us(attempt: AttemptRecord, step: PlannedStep, detail: RunDetail, definition: JobDefinition) -> int | None:
+    """Return when the time of an attempt is over: its host counts what is left of both limits from its start."""
+    started = attempt.started_at_us
+    if started is None:
+        return None
+    ends = []
+    if step.timeout_seconds is not None:
+        ends.append(started + int(step.timeout_seconds * _US))
+    if definition.timeout_seconds is not None and detail.run.started_at_us is not None:
+        waited = started - (attempt.dispatched_at_us or started)
+        ends.append(detail.run.started_at_us + int(definition.timeout_seconds * _US) + waited)
+    return min(ends, default=None)
+
+
+def _exit_message(facts: AttemptFacts) -> run_pb2.AttemptExit | None:
+    if not facts.exit_text:
+        return None
+    return run_pb2.AttemptExit(status=facts.exit_status, signal=facts.exit_signal, text=facts.exit_text)
+
+
+def _stop_message(facts: AttemptFacts) -> run_pb2.AttemptStop | None:
+    if not facts.rungs:
+        return None
+    return run_pb2.AttemptStop(
+        rungs=[
+            run_pb2.StopRung(
+                rung=each.rung,
+                what=each.what,
+                why=each.why,
+                at=timestamp(each.at_us),
+                after_seconds=each.after_us / _US,
+                next_at=timestamp(each.next_at_us) if each.next_at_us else None,
+            )
+            for each in facts.rungs
+        ],
+        stopped_at=timestamp(facts.stopped_at_us) if facts.stopped_at_us else None,
+    )
+
+
+def _log_message(attempt: AttemptRecord, stored: AttemptLogRecord | None) -> run_pb2.AttemptLog:
+    facts = attempt.facts
+    # What no host ever got has no log: nothing of it can be missing.
+    unsent = attempt.state in ATTEMPT_TERMINAL and attempt.dispatched_at_us is None
+    complete = (facts.complete and not facts.lost_lines) or (unsent and attempt.state is not AttemptState.LOST)
+    return encode(run_pb2.AttemptLog, stored or _NO_LOG, facts, complete=complete)

@@ -1,0 +1,137 @@
+"""ListFires: the coming fires of the jobs that the caller may read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_kernel.access.grants import Verb
+from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.domain.clock import Clock, from_us, to_us
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.rpc.catalogue_calls import target_of
+from nomaflow_kernel.rpc.figure_calls import median_seconds
+from nomaflow_kernel.rpc.fire_plan import FirePlan, Owner, collisions
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
+
+__all__ = ["FireCalls"]
+
+_RANGE = timedelta(days=31)
+_DAY = timedelta(days=1)
+_LIMIT = 1000
+_MOST = 10_000
+_LAST_RUNS = 20
+_JOBS_AT_ONCE = 200
+_JOBS_WITH_FIGURES = 1000
+"""Jobs whose usual time is looked up: those that fire first."""
+_STEPS_PER_TURN = 50
+
+
+class FireCalls:
+    """Serves ListFires."""
+
+    def __init__(self, *, engine: Engine, store: Store, catalogue: Catalogue, clock: Clock) -> None:
+        self._engine = engine
+        self._store = store
+        self._catalogue = catalogue
+        self._clock = clock
+
+    async def list_fires(self, request: job_pb2.ListFiresRequest, caller: Caller) -> job_pb2.ListFiresResponse:
+        """Return the fires of a range in order of time, with what they collide with."""
+        plan = self._plan(request)
+        for job in self._jobs(request, caller):
+            assert job.definition is not None
+            for schedule in job.definition.schedules():
+                owner = Owner(job_id=job.job_id, host=job.host, preset=schedule.preset)
+                plan.add(owner, schedule.expression, schedule.timezone)
+        for number, _ in enumerate(plan.work()):
+            if number % _STEPS_PER_TURN == 0:
+                await asyncio.sleep(0)  # give other tasks a turn
+        seconds = await self._usual_seconds(
+            [*(fire.owner for fire in plan.fires), *(each.owner for each in plan.frequent)]
+        )
+        fires = []
+        for number, (fire, at_once, others) in enumerate(collisions(plan, seconds)):
+            if number % _STEPS_PER_TURN == 0:
+                await asyncio.sleep(0)
+            fires.append(
+                job_pb2.ListedFire(
+                    at=timestamp(fire.at),
+                    local=fire.local,
+                    timezone=fire.timezone,
+                    job_id=fire.owner.job_id,
+                    preset=fire.owner.preset,
+                    at_once=at_once,
+                    collides_with=others,
+                    expected_seconds=seconds.get(fire.owner.job_id),
+                    paused=self._is_paused(fire.owner, fire.at),
+                    daylight_saving=fire.daylight_saving,
+                )
+            )
+        frequent = sorted(plan.frequent, key=lambda each: (each.owner.job_id, each.owner.preset))
+        return job_pb2.ListFiresResponse(
+            fires=fires,
+            frequent=[
+                job_pb2.FrequentSchedule(
+                    job_id=each.owner.job_id,
+                    preset=each.owner.preset,
+                    schedule=each.expression,
+                    timezone=each.timezone,
+                    fires=each.fires,
+                    next=timestamp(each.next),
+                    expected_seconds=seconds.get(each.owner.job_id),
+                    paused=self._is_paused(each.owner, each.next),
+                )
+                for each in frequent[:_MOST]
+            ],
+            listed_until=timestamp(plan.listed_until),
+        )
+
+    def _plan(self, request: job_pb2.ListFiresRequest) -> FirePlan:
+        if request.host:
+            check_host(request.host)
+        if request.job_id:
+            check_job_id(request.job_id)
+        check_name(request.tag, "tag")
+        if request.limit > _MOST:
+            raise BadRequest(f"limit is {request.limit}, expected at most {_MOST:,}", field="limit")
+        from_us_, until_us = moment_us(request, "from"), moment_us(request, "until")
+        begin = from_us(self._clock.now_us() if from_us_ is None else from_us_)
+        end = min(begin, datetime.max.replace(tzinfo=UTC) - _DAY) + _DAY if until_us is None else from_us(until_us)
+        if end <= begin:
+            raise BadRequest("until is not later than from, expected a later time", field="until")
+        if end - begin > _RANGE:
+            raise BadRequest("until lies more than 31 days after from; ask for a shorter time", field="until")
+        return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT)
+
+    def _jobs(self, request: job_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:
+        """Yield the jobs that fire, of those that the request and the caller's grants keep."""
+        for job in self._catalogue.jobs():
+            if not job.runnable or job.definition is None:
+                continue
+            if request.job_id not in ("", job.job_id) or request.host not in ("", job.host):
+                continue
+            if request.tag and request.tag not in job.definition.tags:
+                continue
+            if caller.principal.may(Verb.READ, target_of(job)):
+                yield job
+
+    async def _usual_seconds(self, owners: Iterable[Owner]) -> dict[str, float | None]:
+        hosts = dict(islice({owner.job_id: owner.host for owner in owners}.items(), _JOBS_WITH_FIGURES))
+        job_ids = list(hosts)
+        found: dict[str, float | None] = {}
+        for start in range(0, len(job_ids), _JOBS_AT_ONCE):
+            recent = await self._store.recent_runs(job_ids[start : start + _JOBS_AT_ONCE], last=_LAST_RUNS)
+            for job_id, runs in recent.items():
+                found[job_id] = median_seconds([run for run in runs if run.host == hosts[job_id]])
+        return found
+
+    def _is_paused(self, owner: Owner, at: datetime) -> bool:
+        return self._engine.pause_of(owner.job_id, owner.host, to_us(at)) is not None

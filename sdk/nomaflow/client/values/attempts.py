@@ -1,0 +1,74 @@
+"""How attempts were stopped and ended, and what is stored of their logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
+
+__all__ = ["AttemptLogView", "ExitView", "RungView", "StopView"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExitView(Shaped):
+    """How the process of an attempt ended.
+
+    :param status: the exit status, None if a signal ended it
+    :param signal: the signal's number, 0 for none
+    :param text: the same in words
+    """
+
+    status: int | None = None
+    signal: NullableCount = 0
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptLogView(Shaped):
+    """How much of an attempt's log is stored.
+
+    :param first_seq: the first line in the run's log, 0 if there is none
+    :param last_seq: the last one; lines of other attempts may lie between
+    :param dropped_lines: lines that were over the limit of the log
+    :param levels: the levels that occur: bit n is set for levels 10·n to 10·n+9
+    :param complete: True once the attempt's last report is stored: no line is missing but the dropped ones
+    :param lost_lines: lines that the host has lost; more may be missing if it is not complete
+    """
+
+    first_seq: NullableCount = 0
+    last_seq: NullableCount = 0
+    lines: int = 0
+    dropped_lines: int = 0
+    dropped_bytes: int = 0
+    lost_lines: int = 0
+    levels: int = 0
+    complete: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RungView(Shaped):
+    """One rung of the ladder by which an attempt was stopped.
+
+    :param rung: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL; the first ones may be left out
+    :param what: what was done
+    :param why: why; for a later rung, why the one before was not enough
+    :param at: when, by the host's clock
+    :param after_seconds: seconds since the first rung
+    :param next_at: when the next one follows if the code has not stopped by then; None on the last
+    """
+
+    rung: int
+    what: str = ""
+    why: NullableText = ""
+    at: datetime | None = None
+    after_seconds: float = 0.0
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopView(Shaped):
+    """How an attempt was stopped; ``stopped_at`` is when none of its code ran any more, by the host's clock."""
+
+    rungs: tuple[RungView, ...] = ()
+    stopped_at: datetime | None = None

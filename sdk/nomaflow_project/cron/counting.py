@@ -1,0 +1,99 @@
+"""Counting the fires of an expression without making them, and what is special about one on the two DST nights."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Literal
+
+from nomaflow_project.cron.calendar import matching_days
+from nomaflow_project.cron.expression import CronExpression
+from nomaflow_project.cron.grammar import CronFields
+
+__all__ = ["count_fires", "dst_of_fire", "fires_a_day"]
+
+_DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
+
+
+def fires_a_day(expression: CronExpression) -> int:
+    """Return how many fires a matching day has."""
+    return len(expression.fields.hours) * len(expression.fields.minutes) * len(expression.fields.seconds)
+
+
+def count_fires(expression: CronExpression, begin: datetime, end: datetime, tz: tzinfo) -> int:
+    """Return how many fires there are from an aware time on, before another.
+
+    Fires of a fixed expression whose times fall together at the end of a gap count one by one.
+    """
+    begin, end = _next_second(begin.astimezone(UTC)), _next_second(end.astimezone(UTC))
+    if not expression.fields.wildcard:
+        return _count(expression.fields, _wall(begin, tz), _wall(end, tz))
+    total = 0
+    while begin < end:
+        part_end = _offset_ends(begin, end, tz)
+        offset = begin.astimezone(tz).utcoffset() or timedelta(0)
+        total += _count(expression.fields, *((at + offset).replace(tzinfo=None) for at in (begin, part_end)))
+        begin = part_end
+    return total
+
+
+def dst_of_fire(expression: CronExpression, at: datetime, tz: tzinfo) -> Literal["", "gap", "repeated"]:
+    """Return ``gap`` for a fire whose time the wall clock skips, ``repeated`` for one whose time it shows twice."""
+    local = at.astimezone(tz)
+    fields = expression.fields
+    if local.hour not in fields.hours or local.minute not in fields.minutes or local.second not in fields.seconds:
+        return "gap"
+    first, second = local.replace(fold=0).utcoffset(), local.replace(fold=1).utcoffset()
+    return "repeated" if first is not None and second is not None and first > second else ""
+
+
+def _next_second(at: datetime) -> datetime:
+    return at if at.microsecond == 0 else at.replace(microsecond=0) + _SECOND
+
+
+def _wall(at: datetime, tz: tzinfo) -> datetime:
+    return at.astimezone(tz).replace(tzinfo=None, fold=0)
+
+
+def _offset_ends(begin: datetime, end: datetime, tz: tzinfo) -> datetime:
+    """Return the first instant after ``begin`` with another offset, ``end`` if there is none before."""
+    offset = begin.astimezone(tz).utcoffset()
+    low, high = begin, min(begin + _DAY, end)
+    while high.astimezone(tz).utcoffset() == offset:
+        if high >= end:
+            return end
+        low, high = high, min(high + _DAY, end)
+    while high - low > _SECOND:
+        middle = low + (high - low) // _SECOND // 2 * _SECOND
+        if middle.astimezone(tz).utcoffset() == offset:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _count(fields: CronFields, begin: datetime, end: datetime) -> int:
+    """Return how many wall times match from ``begin`` on, before ``end``."""
+    whole = len(fields.hours) * len(fields.minutes) * len(fields.seconds)
+    total = 0
+    year, month = begin.year, begin.month
+    while (year, month) <= (end.year, end.month):
+        for day in matching_days(fields, year, month) if month in fields.months else ():
+            each = date(year, month, day)
+            if begin.date() <= each <= end.date():
+                total += _before(fields, end) if each == end.date() else whole
+                total -= _before(fields, begin) if each == begin.date() else 0
+        year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+    return max(total, 0)
+
+
+def _before(fields: CronFields, wall: datetime) -> int:
+    """Return how many times of a day match before a wall time's own."""
+    seconds, minutes = len(fields.seconds), len(fields.minutes)
+    count = bisect_left(fields.hours, wall.hour) * minutes * seconds
+    if wall.hour in fields.hours:
+        count += bisect_left(fields.minutes, wall.minute) * seconds
+        if wall.minute in fields.minutes:
+            count += bisect_left(fields.seconds, wall.second)
+    return count

@@ -1,0 +1,153 @@
+"""What a person sees in a real browser: login by a link, live pages, a kernel and a console that go and come back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from browser_tabs import Tabs
+from console_system import ConsoleSystem
+from playwright.async_api import Page, expect
+
+from real_system import eventually
+
+PATIENCE = 90_000
+"""Milliseconds: a generous ceiling."""
+_GONE = ["ERR_CONNECTION_REFUSED", "Failed to fetch", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE", "network error"]
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(tabs: Tabs) -> AsyncIterator[Page]:
+    """The page of the kernel, live."""
+    made = await tabs.open("/kernel")
+    await live(made)
+    yield made
+
+
+async def live(page: Page) -> None:
+    """Wait until a page has its stream, or asks now and then."""
+    await expect(page.locator("#kernel-line .pulse")).to_be_visible()
+    await page.wait_for_function("document.querySelector('#live > div') !== null")
+
+
+async def test_a_link_logs_in_and_its_code_is_in_no_address(tabs: Tabs, console: ConsoleSystem) -> None:
+    """The code after the hash is posted by the page; no request's address has it, nor the browser's history."""
+    context = await tabs.context(login=False)
+    page = await context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    link = console.link()
+    await page.goto(link)
+    await expect(page.locator("#kernel-line")).to_be_visible()
+    code = link.partition("#")[2]
+    assert not [url for url in asked if code in url]
+    assert "#" not in page.url
+    await page.go_back()
+    assert code not in page.url
+
+
+async def test_without_a_script_the_code_is_pasted(tabs: Tabs, console: ConsoleSystem) -> None:
+    """The page of the link has a field for the code, a plain form."""
+    context = await tabs.context(login=False, scripts=False)
+    page = await context.new_page()
+    await page.goto(console.url + "/runs")
+    await page.get_by_label("Or paste its code").fill(console.code())
+    await page.get_by_role("button", name="Log in").click()
+    assert page.url == f"{console.url}/runs"
+
+
+async def test_the_line_about_the_kernel_follows_it(page: Page, console: ConsoleSystem) -> None:
+    """A host that is not there any more is on every open page, without a reload."""
+    line = page.locator("#kernel-line")
+    await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"))
+    console.system.stop("host")
+    await expect(line).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=PATIENCE)
+    console.system.launch_host("host", console.project)
+    await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=PATIENCE)
+
+
+async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
+    tabs: Tabs, console: ConsoleSystem, page: Page
+) -> None:
+    """It says since when, what would change something is off with the reason, and all of that ends by itself."""
+    await page.evaluate(
+        """() => { document.getElementById("main").insertAdjacentHTML("beforeend",
+        '<form method="post" action="/pause"><button id="act">Pause</button></form>') }"""
+    )
+    console.system.kernel.kill()
+    away = page.locator("#kernel-line .is-away")
+    await expect(away).to_be_visible(timeout=PATIENCE)
+    await expect(page.locator("#kernel-line")).to_contain_text("the page is as of")
+    await expect(page.locator("#act")).to_be_disabled()
+    await expect(page.locator("#act")).to_have_attribute("title", "the kernel does not answer")
+    assert "0.1.0" in await page.inner_text("main")
+    tabs.allowed.append("status of 503")
+    fresh = await page.context.new_page()
+    await fresh.goto(console.url + "/runs")
+    await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_be_visible()
+    console.system.start_kernel()
+    await expect(away).to_have_count(0, timeout=PATIENCE)
+    await expect(page.locator("#act")).to_be_enabled()
+    # The page that could not be shown opens by itself.
+    await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_have_count(0, timeout=PATIENCE)
+    eventually(lambda: console.system.instance("demo") is not None)
+
+
+async def test_a_console_that_stops_is_said_and_the_page_goes_on_with_the_next_one(
+    tabs: Tabs, console: ConsoleSystem, page: Page
+) -> None:
+    """The page says that nobody answers, keeps what it shows, and is live again without a reload."""
+    tabs.allowed += _GONE
+    port = console.base.rpartition(":")[2]
+    assert console.console.stop() == 0
+    bar = page.locator("#live-bar")
+    await expect(bar).to_contain_text("The console does not answer", timeout=PATIENCE)
+    before, console.flags = console.flags, ("--listen", f"127.0.0.1:{port}")
+    console.start()
+    console.flags = before
+    await expect(bar).to_be_hidden(timeout=PATIENCE)
+
+
+async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: ConsoleSystem) -> None:
+    """The page says that the session is over; after a login in another tab the same button works, values kept."""
+    tabs.allowed += ["status of 401", *_GONE]
+    context = await tabs.context()
+    page = await context.new_page()
+    await page.goto(console.url + "/kernel")
+    await live(page)
+    await page.evaluate(
+        """() => { const csrf = document.querySelector("input[name=csrf]").value;
+        document.getElementById("main").insertAdjacentHTML("beforeend",
+        '<form method="post" action="/preferences"><input type="hidden" name="csrf" value="' + csrf + '">' +
+        '<input id="kept" name="next"><button id="act">Go on</button></form>') }"""
+    )
+    await page.locator("#kept").fill("/schedule")
+    other = await context.new_page()
+    await other.goto(console.url + "/kernel")
+    await other.get_by_label("Session").click()
+    await other.get_by_role("button", name="Log out").click()
+    await expect(page.locator("#live-bar")).to_contain_text("Your session is over", timeout=PATIENCE)
+    await other.goto(console.url + "/login#" + console.code())
+    await expect(other.locator("#kernel-line")).to_be_visible()
+    await expect(page.locator("#live-bar")).to_be_hidden(timeout=PATIENCE)
+    assert await page.input_value("#kept") == "/schedule"
+    await page.locator("#act").click()
+    assert page.url == f"{console.url}/schedule"
+
+
+async def test_seven_tabs_are_all_live_and_none_hangs(tabs: Tabs, console: ConsoleSystem) -> None:
+    """Four tabs have a stream and the others ask now and then, so that an eighth page still opens at once."""
+    context = await tabs.context()
+    pages = [await context.new_page() for _ in range(7)]
+    for page in pages:
+        await page.goto(console.url + "/kernel")
+        await live(page)
+    console.system.stop("host")
+    for page in pages:
+        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=PATIENCE)
+    eighth = await context.new_page()
+    await eighth.goto(console.url + "/kernel", timeout=PATIENCE)
+    console.system.launch_host("host", console.project)
+    for page in pages:
+        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=PATIENCE)

@@ -1,0 +1,90 @@
+"""The schedule and the times of a page in three zones, over the nights on which clocks change."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browser_tabs import Tabs, axe_findings
+from playwright.async_api import expect
+
+NIGHTS = [
+    ("Europe/Paris", "2027-03-28", "clocks go forward by 1 h"),
+    ("America/New_York", "2027-03-14", "clocks go forward by 1 h"),
+    ("Asia/Tokyo", "2027-03-28", ""),
+]
+
+
+@pytest.mark.parametrize(("zone", "day", "change"), NIGHTS)
+async def test_the_schedule_marks_the_night_of_a_change_in_each_zone(
+    tabs: Tabs, zone: str, day: str, change: str
+) -> None:
+    """The day says what clocks do in the reader's zone, and the job's fire keeps its own clock."""
+    page = await tabs.open(f"/schedule?from={day}&days=1", zone=zone)
+    section = page.locator(f"#day-{day}")
+    await expect(section).to_be_visible()
+    text = await section.inner_text()
+    assert (change in text) if change else ("clocks" not in text.split("On its own clock")[0])
+    assert await axe_findings(page) == []
+
+
+async def test_a_fire_in_the_hour_that_is_skipped_is_marked(tabs: Tabs) -> None:
+    """The cleanup at 02:30 in Paris fires when the clock goes on, and says that its time was skipped."""
+    page = await tabs.open("/schedule?from=2027-03-28&days=1&job=nightly-cleanup")
+    row = page.locator("#day-2027-03-28 tbody tr")
+    await expect(row).to_contain_text("skipped hour")
+    assert await row.locator("time[data-at]").inner_text() == "28 Mar 2027 03:00"
+
+
+@pytest.mark.parametrize(
+    ("zone", "chosen", "shown"),
+    [
+        ("Europe/Paris", "", "02:30"),
+        ("America/New_York", "", "20:30"),
+        ("Asia/Tokyo", "", "10:30"),
+        ("Asia/Tokyo", "UTC:Asia/Tokyo", "01:30"),
+        ("Asia/Tokyo", "job:Asia/Tokyo", "02:30 Paris"),
+    ],
+)
+async def test_all_times_of_a_page_are_in_the_zone_of_its_header(
+    tabs: Tabs, zone: str, chosen: str, shown: str
+) -> None:
+    """One instant reads differently in each zone, and the header names the zone."""
+    page = await tabs.open("/schedule?from=2027-01-11&days=2&job=nightly-cleanup", zone=zone, chosen=chosen)
+    first = page.locator("tbody tr time[data-at]").first
+    assert re.search(rf"\b{shown}$", await first.inner_text())
+    name = await page.locator("summary[aria-label^='Time zone']").inner_text()
+    place = zone.rsplit("/", 1)[1].replace("_", " ")
+    assert name.strip() == {"UTC": "UTC", "job": "each job's zone"}.get(chosen.partition(":")[0], place)
+
+
+async def test_a_browser_that_moved_tells_its_new_zone(tabs: Tabs) -> None:
+    """A machine that was in Paris and is in Tokyo now sees Tokyo's times, after the page has loaded itself again."""
+    page = await tabs.open("/kernel", zone="Asia/Tokyo", chosen="Europe/Paris")
+    await expect(page.locator("summary[aria-label^='Time zone']")).to_contain_text("Tokyo")
+    assert "JST" in (await page.locator("time[data-at]").first.get_attribute("data-at") or "")
+
+
+async def test_the_zone_can_be_chosen_with_and_without_a_script(tabs: Tabs) -> None:
+    """The menu changes the zone of the page that is open, and of the next."""
+    for scripts in (True, False):
+        page = await tabs.open("/kernel", scripts=scripts)
+        await page.locator("summary[aria-label^='Time zone']").click()
+        await page.get_by_role("button", name="UTC").click()
+        await expect(page.locator("summary[aria-label^='Time zone']")).to_contain_text("UTC")
+        await page.goto(tabs.console.url + "/hosts")
+        await expect(page.locator("summary[aria-label^='Time zone']")).to_contain_text("UTC")
+
+
+async def test_run_now_stands_beside_each_fire(tabs: Tabs) -> None:
+    """A coming fire can be started now: its button leads to the job's form."""
+    page = await tabs.open("/schedule?from=2027-03-28&days=1&job=nightly-cleanup")
+    await page.get_by_role("link", name="Run nightly-cleanup now").click()
+    await page.wait_for_url(re.compile(r"/jobs/nightly-cleanup/run"))
+
+
+async def test_a_schedule_that_fires_often_is_one_line(tabs: Tabs) -> None:
+    """The heartbeat of the demo, every five seconds, is one line with its number of fires."""
+    page = await tabs.open("/schedule?days=1")
+    await expect(page.locator("#frequent")).to_contain_text("heartbeat")
+    assert await page.locator("tbody tr", has_text="heartbeat").count() == 1

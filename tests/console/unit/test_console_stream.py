@@ -1,0 +1,255 @@
+"""The stream of one tab: how often it speaks, where it goes on, and what does not end it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from nomaflow.client import KernelUnreachable
+from nomaflow.client.values import EventView
+from nomaflow_console.access.secret import ConsoleSecret
+from nomaflow_console.access.sessions import Session, Sessions
+from nomaflow_console.kernel.hub import Subscription
+from nomaflow_console.kernel.status import KernelStatus
+from nomaflow_console.live import ServerEvent, Streams
+from nomaflow_console.live.encoding import encode, parts_html, read_cursor
+
+
+class View:
+    """A live view that counts."""
+
+    def __init__(self) -> None:
+        self.state = 0
+        self.errors: list[Exception] = []
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True."""
+        del event
+        return True
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the newest state, or raise the next error."""
+        if self.errors:
+            raise self.errors.pop(0)
+        return {"count": f"<b>{self.state}</b>"}
+
+
+class Talker(View):
+    """A view with messages of its own, which begin after the page's last line."""
+
+    def __init__(self, *, most: int = 3) -> None:
+        super().__init__()
+        self.most = most
+        self.said = 0
+        self.begun: list[int] = []
+        self.away = False
+
+    async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
+        """Yield lines; once, the kernel goes away after the second."""
+        self.begun.append(request.state.cursor.log_seq)
+        for line in range(request.state.cursor.log_seq + 1, self.most + 1):
+            self.said += 1
+            yield ServerEvent(event="log", data=f"line {line}", log_seq=line)
+            if line == 2 and not self.away:
+                self.away = True
+                raise KernelUnreachable("away")
+
+
+class Principal:
+    """Stands for a kernel: events are given to its one viewer."""
+
+    def __init__(self) -> None:
+        self.viewer: Subscription | None = None
+        self.hub = self
+
+    @contextmanager
+    def subscribe(
+        self, after: int, concerns: Callable[[EventView], bool], wake: Callable[[], None]
+    ) -> Iterator[Subscription]:
+        """Keep the viewer."""
+        self.viewer = Subscription(after, concerns, wake)
+        yield self.viewer
+        self.viewer = None
+
+    async def status(self) -> KernelStatus:
+        """Return a status."""
+        return KernelStatus(version="1")
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Sessions:
+    """The sessions of a console."""
+    return Sessions(secret=ConsoleSecret(value=b"x" * 32), ended_file=tmp_path / "ended", secure=False)
+
+
+class Tab:
+    """One tab with its stream."""
+
+    def __init__(self, sessions: Sessions, view: View, query: str = "", last: str = "") -> None:
+        self.principal: Any = Principal()
+        self.session: Session = sessions.start(name="ann", principal="owner")
+        self.streams = Streams(views={"v": view}, sessions=sessions)
+        headers = [(b"last-event-id", last.encode())] if last else []
+        scope = {
+            "type": "http", "method": "GET", "path": "/live", "headers": headers,
+            "query_string": f"view=v&{query}".encode(), "state": {"session": self.session},
+            "server": ("127.0.0.1", 80), "scheme": "http",
+        }  # fmt: skip
+        response = self.streams.open(Request(scope), self.principal)
+        assert isinstance(response, StreamingResponse)
+        self.body: Any = response.body_iterator
+
+    def happen(self, seq: int) -> None:
+        """Have an event happen."""
+        assert self.principal.viewer is not None
+        self.principal.viewer.event(EventView(seq=seq, at=None, kind="run.state"))
+
+    async def next(self) -> str:
+        """Return the next message that is no heartbeat."""
+        async with asyncio.timeout(10):
+            while True:
+                text = (await anext(self.body)).decode()
+                if not text.startswith(":"):
+                    return str(text)
+
+
+async def test_a_burst_of_events_is_at_most_four_updates_a_second_and_the_newest_wins(sessions: Sessions) -> None:
+    """A thousand events in half a second are a few messages; the last one has the last state."""
+    view = View()
+    tab = Tab(sessions, view, "after=1")
+    async with aclosing(tab.body):
+        await tab.next()
+        began, messages = time.monotonic(), []
+        for seq in range(2, 1_002):
+            view.state = seq
+            tab.happen(seq)
+            if seq % 100 == 0:
+                await asyncio.sleep(0.05)
+        while not messages or "<b>1001</b>" not in messages[-1]:
+            messages.append(await tab.next())
+        assert len(messages) <= 4 * (time.monotonic() - began) + 1
+        assert messages[-1].startswith("id: 1001.0\n")
+
+
+async def test_a_broken_stream_goes_on_where_the_browser_was(sessions: Sessions) -> None:
+    """The browser's last id counts, not the address that the page was made with; it has event and line."""
+    talker = Talker(most=9)
+    talker.away = True
+    tab = Tab(sessions, talker, "after=5.2", last="7.6")
+    async with aclosing(tab.body):
+        texts = [await tab.next() for _ in range(4)]
+        logs = [text for text in texts if "event: log" in text]
+        assert talker.begun == [6]
+        assert [re.findall(r"^id: (.*)$", text, re.M)[0] for text in logs] == ["7.7", "7.8", "7.9"]
+
+
+async def test_a_pages_own_messages_go_on_after_the_kernel_was_away_without_a_line_twice(sessions: Sessions) -> None:
+    """The source is asked again from the last line that it gave."""
+    talker = Talker(most=4)
+    tab = Tab(sessions, talker)
+    async with aclosing(tab.body):
+        lines: list[str] = []
+        while len(lines) < 4:
+            lines += re.findall(r"data: (line \d)", await tab.next())
+        assert lines == ["line 1", "line 2", "line 3", "line 4"]
+        assert talker.begun == [0, 2]
+
+
+async def test_a_slow_viewer_makes_the_source_wait(sessions: Sessions) -> None:
+    """Memory is bounded by what waits for one viewer."""
+    talker = Talker(most=10_000)
+    talker.away = True
+    tab = Tab(sessions, talker)
+    async with aclosing(tab.body):
+        await tab.next()
+        await asyncio.sleep(0.2)
+        assert talker.said <= 80
+
+
+@pytest.mark.parametrize("error", [KernelUnreachable("away"), ValueError("a mistake of ours")], ids=["away", "mistake"])
+async def test_what_goes_wrong_in_a_part_does_not_end_the_stream(sessions: Sessions, error: Exception) -> None:
+    """The next event, or the kernel's return, brings the parts."""
+    view = View()
+    tab = Tab(sessions, view, "after=1")
+    async with aclosing(tab.body):
+        await tab.next()
+        view.errors.append(error)
+        tab.happen(2)
+        waiting = asyncio.create_task(tab.next())
+        await asyncio.sleep(0.6)
+        assert not waiting.done()
+        if isinstance(error, KernelUnreachable):
+            tab.principal.viewer.line(KernelStatus(version="2"))
+        else:
+            tab.happen(3)
+        assert "<b>0</b>" in await waiting
+
+
+async def test_a_logout_in_another_tab_ends_the_stream_and_says_so(sessions: Sessions) -> None:
+    """The page is told that its session is over."""
+    tab = Tab(sessions, View(), "after=1")
+    async with aclosing(tab.body):
+        await tab.next()
+        sessions.end(tab.session)
+        tab.happen(2)
+        assert "event: session-over" in await tab.next()
+        with pytest.raises(StopAsyncIteration):
+            await tab.next()
+
+
+async def test_a_stop_ends_the_stream(sessions: Sessions) -> None:
+    """A console that stops ends its streams itself; a new one is told to come back."""
+    tab = Tab(sessions, View())
+    await tab.next()
+    tab.streams.stop()
+    with pytest.raises(StopAsyncIteration):
+        await tab.next()
+    assert not tab.streams._open
+
+
+async def test_asking_once_gets_one_message_and_an_end(sessions: Sessions) -> None:
+    """A fifth tab asks now and then instead of keeping a stream."""
+    tab = Tab(sessions, View(), "once=1")
+    assert "kernel-line" in await tab.next()
+    with pytest.raises(StopAsyncIteration):
+        await tab.next()
+
+
+def test_a_part_is_the_element_or_what_is_in_it() -> None:
+    """HTML that begins with the element of that id replaces it; other HTML goes inside."""
+    assert parts_html({"a": '<div class="x" id="a">1</div>'}).startswith(
+        '<hx-partial hx-target="#a" hx-swap="outerMorph">'
+    )
+    assert parts_html({"a": '<div id="b">1</div>'}).startswith('<hx-partial hx-target="#a" hx-swap="innerMorph">')
+
+
+@pytest.mark.parametrize("data", ["a\nb", "a\r\nb", "a\rb"])
+def test_no_text_can_end_a_message_early(data: str) -> None:
+    """Every line break within the data begins a new data line, so that no text forges an id or an event."""
+    assert encode(data, id="1.2", event="log") == b"id: 1.2\nevent: log\ndata: a\ndata: b\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cursor"),
+    [
+        ("7.3", (7, 3)),
+        ("7", (7, 0)),
+        ("", (0, 0)),
+        ("x.y", (0, 0)),
+        ("-1.2", (0, 2)),
+        ("²", (0, 0)),
+        ("9" * 40, (0, 0)),
+    ],
+)
+def test_a_cursor_that_is_noise_is_the_beginning(text: str, cursor: tuple[int, int]) -> None:
+    """What a browser sends back may be anything."""
+    assert read_cursor(text) == cursor

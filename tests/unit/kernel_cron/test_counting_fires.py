@@ -1,0 +1,67 @@
+"""Counts of fires against the fires themselves, and the two DST nights."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from time import process_time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nomaflow_project.cron import CronExpression, zone
+from nomaflow_project.cron.counting import count_fires, dst_of_fire, fires_a_day
+
+_ZONES = ["Europe/Paris", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia", "UTC"]
+_NIGHTS = [datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC), datetime(2026, 4, 5, tzinfo=UTC)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=st.sampled_from(
+        ["* * * * *", "*/7 * * * *", "*/20 */3 * * 1-5", "0 * 29 3 *", "* 2 * * *", "*/30 1-3 L * *", "5 */2 * * 0"]
+    ),
+    name=st.sampled_from(_ZONES),
+    night=st.sampled_from(_NIGHTS),
+    begin=st.integers(-60 * 60 * 24 * 3, 60 * 60 * 24),
+    length=st.integers(0, 60 * 60 * 24 * 4),
+)
+def test_a_count_is_the_number_of_fires(text: str, name: str, night: datetime, begin: int, length: int) -> None:
+    """For expressions in real time, whatever the zone and the night, to the second."""
+    expression, tz = CronExpression.parse(text), zone(name)
+    start = night + timedelta(seconds=begin)
+    end = start + timedelta(seconds=length)
+    fires = takewhile(lambda at: at < end, expression.iter_after(start - timedelta(microseconds=1), tz))
+    assert count_fires(expression, start, end, tz) == sum(1 for _ in fires)
+
+
+def test_a_month_of_seconds_is_counted_without_making_them() -> None:
+    """31 days of a fire each second: 2,678,400, in a moment; one hour fewer in the spring, one more in autumn."""
+    every_second, paris = CronExpression.parse("* * * * * *"), zone("Europe/Paris")
+    began = process_time()
+    for month, days in ((3, 31), (7, 31), (10, 31)):
+        begin = datetime(2026, month, 1, tzinfo=paris)
+        end = datetime(2026, month, days, tzinfo=paris) + timedelta(days=1)
+        hours = 24 * days + {3: -1, 7: 0, 10: 1}[month]
+        assert count_fires(every_second, begin, end.astimezone(UTC), paris) == hours * 3600
+    assert process_time() - began < 0.5
+    assert fires_a_day(every_second) == 86_400
+    assert fires_a_day(CronExpression.parse("*/30 * * * *")) == 48
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "told"),
+    [
+        ("30 2 * * *", datetime(2026, 3, 29, 1, 0, tzinfo=UTC), "gap"),
+        ("30 3 * * *", datetime(2026, 3, 29, 1, 30, tzinfo=UTC), ""),
+        ("30 2 * * *", datetime(2026, 10, 25, 0, 30, tzinfo=UTC), "repeated"),
+        ("*/30 * * * *", datetime(2026, 10, 25, 1, 30, tzinfo=UTC), "repeated"),
+        ("30 3 * * *", datetime(2026, 10, 25, 2, 30, tzinfo=UTC), ""),
+    ],
+)
+def test_a_fire_of_a_dst_night_is_told(text: str, at: datetime, told: str) -> None:
+    """One that the wall clock skips, and one whose time it shows twice."""
+    expression, paris = CronExpression.parse(text), zone("Europe/Paris")
+    assert next(iter(expression.iter_after(at - timedelta(seconds=1), paris))) == at
+    assert dst_of_fire(expression, at, paris) == told

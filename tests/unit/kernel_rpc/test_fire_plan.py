@@ -1,0 +1,103 @@
+"""The plan of coming fires: order, collisions, limits, and work that does not grow with the number of jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from time import process_time
+
+from nomaflow_kernel.rpc.fire_plan import FirePlan, Owner, PlannedFire, collisions
+
+BEGIN = datetime(2026, 3, 28, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def plan(
+    *schedules: tuple[str, str], hours: int = 24, limit: int = 1000, zone: str = "UTC", host: str = "h"
+) -> FirePlan:
+    """Return the plan of jobs with their expressions."""
+    made = FirePlan(begin=BEGIN, end=BEGIN + timedelta(hours=hours), limit=limit)
+    for job_id, expression in schedules:
+        made.add(Owner(job_id=job_id, host="h", preset=""), expression, zone)
+    for _ in made.work():
+        pass
+    return made
+
+
+def told(fires: list[PlannedFire]) -> list[tuple[str, str]]:
+    return [(fire.owner.job_id, fire.local) for fire in fires]
+
+
+def test_fires_come_in_order_from_the_first_instant_on() -> None:
+    """The first instant belongs to the range, the last does not."""
+    made = plan(("noon", "0 12 * * *"), ("six", "0 18 * * *"), ("later", "0 0 1 1 *"))
+    assert told(made.fires) == [("noon", "2026-03-28T12:00:00+00:00"), ("six", "2026-03-28T18:00:00+00:00")]
+    assert made.listed_until == made.end
+
+
+def test_both_dst_nights_are_marked() -> None:
+    """In the gap the fire moves to its end; in the overlap it is the first of the two."""
+    (fire,) = plan(("night", "30 2 * * *"), zone="Europe/Paris").fires
+    assert (fire.local, fire.daylight_saving) == ("2026-03-29T03:00:00+02:00", "gap")
+    autumn = FirePlan(begin=datetime(2026, 10, 24, 12, tzinfo=UTC), end=datetime(2026, 10, 25, 12, tzinfo=UTC), limit=9)
+    autumn.add(Owner(job_id="night", host="h", preset="eu"), "30 2 * * *", "Europe/Paris")
+    assert sum(1 for _ in autumn.work()) > 0
+    assert [(each.local, each.daylight_saving) for each in autumn.fires] == [("2026-10-25T02:30:00+02:00", "repeated")]
+
+
+def test_a_frequent_schedule_is_one_line_with_its_count() -> None:
+    """More than 48 a day; 48 are still listed one by one."""
+    made = plan(("often", "*/29 * * * *"), ("half", "*/30 * * * *"), hours=48)
+    (often,) = made.frequent
+    assert (often.owner.job_id, often.fires, often.next) == ("often", 3 * 48, BEGIN)
+    assert len(made.fires) == 96
+    assert {fire.owner.job_id for fire in made.fires} == {"half"}
+
+
+def test_a_list_that_is_full_says_how_far_it_is_whole() -> None:
+    """Fires of one instant are cut too, and the instant is told: nothing before it is missing."""
+    made = plan(("a", "0 * * * *"), ("b", "0 * * * *"), ("c", "30 * * * *"), limit=4)
+    assert [job for job, _ in told(made.fires)] == ["a", "b", "c", "a"]
+    assert made.listed_until == BEGIN + HOUR
+
+
+def test_a_fire_collides_with_what_usually_still_runs_on_its_host() -> None:
+    """Also with a run that began before the range, and with those of the same instant; not with itself."""
+    made = plan(("long", "0 11,13 * * *"), ("short", "30 * * * *"), ("same", "0 13 * * *"), hours=3)
+    made.add(Owner(job_id="x", host="other", preset=""), "30 12 * * *", "UTC")
+    found = {
+        (fire.owner.job_id, fire.at.hour, fire.at.minute): (at_once, others)
+        for fire, at_once, others in collisions(made, {"long": 5400.0, "short": 60.0})
+    }
+    assert found == {
+        ("short", 12, 30): (1, []),
+        ("long", 13, 0): (2, ["same"]),
+        ("same", 13, 0): (2, ["long"]),
+        ("short", 13, 30): (1, ["long"]),
+        ("short", 14, 30): (1, []),
+    }
+    earlier = plan(("long", "0 11 * * *"), ("short", "15 12 * * *"), hours=1)
+    assert [others for _, _, others in collisions(earlier, {"long": 5400.0})] == [["long"]]
+    assert [others for _, _, others in collisions(earlier, {"long": 3600.0})] == [[]]
+
+
+def test_fires_of_one_minute_are_counted_over_all_hosts() -> None:
+    """Two hosts at 02:00:00 and 02:00:30 begin at once, and do not collide."""
+    made = FirePlan(begin=BEGIN, end=BEGIN + timedelta(days=1), limit=99)
+    made.add(Owner(job_id="a", host="h", preset=""), "0 2 * * *", "UTC")
+    made.add(Owner(job_id="b", host="g", preset=""), "0 2 * * * 30", "UTC")
+    assert sum(1 for _ in made.work()) > 0
+    assert [(at_once, others) for _, at_once, others in collisions(made, {})] == [(2, []), (2, [])]
+
+
+def test_a_hundred_thousand_jobs_are_planned_in_a_moment() -> None:
+    """Jobs that share an expression are planned as one; the list is bounded, and names at most ten others."""
+    made = FirePlan(begin=BEGIN, end=BEGIN + timedelta(days=31), limit=10_000)
+    began = process_time()
+    for number in range(100_000):
+        made.add(Owner(job_id=f"j{number}", host="h", preset=""), f"{number % 60} {number // 60 % 24} * * *", "UTC")
+    steps = sum(1 for _ in made.work())
+    found = list(collisions(made, {}))
+    assert len(found) == 10_000
+    assert max(len(others) for _, _, others in found) == 10
+    assert steps < 10_000
+    assert process_time() - began < 5
