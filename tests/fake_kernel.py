@@ -19,6 +19,7 @@ from nomaflow_api.v1 import (
     kernel_service_pb2,
     kernel_service_pb2_grpc,
     log_pb2,
+    run_figures_pb2,
     run_pb2,
 )
 
@@ -298,6 +299,25 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
     async def ListHosts(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("ListHosts", request, context)
         return self._page("ListHosts", request)
+
+    async def SummarizeRuns(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("SummarizeRuns", request, context)
+        return self.replies.get("SummarizeRuns", run_figures_pb2.SummarizeRunsResponse())
+
+    async def GetJobStats(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("GetJobStats", request, context)
+        return self.replies.get("GetJobStats", run_figures_pb2.GetJobStatsResponse())
+
+    async def ListEvents(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ListEvents", request, context)
+        below = [event for event in self.events if not request.before_seq or event.seq < request.before_seq]
+        page = below[::-1][: request.page_size or 100]
+        more = len(below) > len(page)
+        return event_pb2.ListEventsResponse(events=page, next_before_seq=page[-1].seq if more else 0)
+
+    async def ListFires(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ListFires", request, context)
+        return self.replies["ListFires"]
 
     def _page(self, method: str, request: Any) -> Any:
         """Return the answer that the test put in; of a list of answers, the one that the token asks for."""

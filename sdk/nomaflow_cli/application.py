@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("jobs", "job", "pause", "resume"),
     "trigger": ("run", "replay"),
     "runs": ("runs", "show", "logs", "cancel"),
+    "events": ("events",),
     "hosts": ("hosts", "reload"),
     "alerts": ("alerts",),
     "audit": ("audit",),

@@ -16,7 +16,9 @@ from nomaflow_cli.errors import CliError
 __all__ = [
     "hidden_value",
     "level_number",
+    "levels_from",
     "parse_instant",
+    "parse_moment",
     "parse_op_kwargs",
     "parse_params",
     "parse_span",
@@ -25,6 +27,7 @@ __all__ = [
 
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|m|h|d)")
 _MAX_SECRET = 64 * 1024
+_HIGHEST_LEVEL = 6
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -107,6 +110,15 @@ def level_number(name: str) -> int:
     raise CliError(f"unknown level {name!r}", fix="use one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
 
 
+def levels_from(name: str) -> int:
+    """Return the set of levels from a level on: bit ``level // 10`` is set for each.
+
+    :raises CliError: if there is no such level
+    """
+    lowest = min(level_number(name) // 10, _HIGHEST_LEVEL)
+    return sum(1 << level for level in range(lowest, _HIGHEST_LEVEL + 1))
+
+
 def parse_span(text: str) -> timedelta:
     """Return ``90s``, ``30m``, ``2h``, ``7d`` as a time span.
 
@@ -129,6 +141,24 @@ def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> date
         return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise CliError(f"{option}: {error}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None
+
+
+def parse_moment(text: str, *, option: str) -> datetime:
+    """Return an ISO 8601 instant, or that of a span before now, such as ``1h``, as an aware time.
+
+    :raises CliError: if the form is wrong
+    """
+    if _SPAN.fullmatch(text.strip().lower()):
+        try:
+            return datetime.now(UTC) - parse_span(text)
+        except OverflowError:
+            raise CliError(
+                f"{option}: {text} lies before the calendar", fix="write a shorter span, as in 30d"
+            ) from None
+    try:
+        return parse_instant(text, option=option)
+    except CliError as error:
+        raise CliError(str(error), fix="write a span before now, as in 1h or 7d, or 2026-11-24T14:00:00Z") from None
 
 
 def hidden_value(name: str) -> str:

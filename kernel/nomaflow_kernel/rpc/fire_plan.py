@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from itertools import chain, groupby, islice
+from typing import cast
 
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.counting import count_fires, dst_of_fire, fires_a_day
@@ -98,7 +99,7 @@ class FirePlan:
         for number, ((text, timezone), owners) in enumerate(self._owners.items()):
             yield
             try:
-                expression, tz = CronExpression.parse(text), zone(timezone)
+                expression, tz = CronExpression.parse(text), cast("tzinfo", zone(timezone))
                 if fires_a_day(expression) > _FREQUENT:
                     self._add_frequent(expression, text, timezone, tz, owners)
                     continue

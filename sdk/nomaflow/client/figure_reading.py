@@ -11,7 +11,10 @@ from nomaflow.client.connection import Connection
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2
 from nomaflow_api.v1.message_codec import decode, timestamp
 
-__all__ = ["FigureReading"]
+__all__ = ["FigureReading", "Grouping"]
+
+Grouping = Literal["state", "job", "host", "trigger"]
+"""What runs are counted by, besides their state."""
 
 _SECONDS = 10.0
 
@@ -26,7 +29,7 @@ class FigureReading:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
-        group_by: Literal["state", "job", "host", "trigger"] = "state",
+        group_by: Grouping = "state",
         job_id: str = "",
         host: str = "",
         tag: str = "",

@@ -1,4 +1,4 @@
-"""``nomaflow check``, ``schedule`` and ``cron``: the content of the project's files, without a kernel."""
+"""``nomaflow check``, ``schedule`` and ``cron``: the content of the project's files, mostly without a kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +14,23 @@ import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import Directory, Invocation, local_command, require_extra
-from nomaflow_cli.output import answer, say
+from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command, require_extra
+from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.output import answer, print_warnings, say
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import parse_instant
+from nomaflow_cli.wording import moment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import FirePageView
     from nomaflow_project.check.project import CheckReport
 
 _MANIFEST_SECONDS = 90
+_LIVE_DAYS = 31
+_MOST_FIRES = 10_000
 
 
 @local_command("check", needs=("kernel",))
@@ -106,7 +114,7 @@ def _manifest(project: Path) -> dict[str, Any]:
     )
 
 
-@local_command("schedule", needs=("kernel",))
+@remote_command("schedule")
 def schedule(
     *,
     invocation: Invocation,
@@ -114,8 +122,23 @@ def schedule(
     days: Annotated[int, typer.Option("--days", min=1, max=366, help="Number of days to show.")] = 7,
     start: Annotated[str, typer.Option("--from", help="Start of the period, as an ISO 8601 time; default: now.")] = "",
     job: Annotated[list[str] | None, typer.Option("--job", help="Show only this job; repeatable.")] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Ask the kernel: the jobs of all hosts, with pauses, usual times and collisions; 31 days."
+        ),
+    ] = False,
+    host: Annotated[str, typer.Option("--host", help="With --live: show only jobs of this host.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="With --live: show only jobs with this tag.")] = "",
 ) -> None:
-    """Show when the project's jobs will fire, and mark fires at the same time."""
+    """Show when the project's jobs, or with --live those of a kernel, will fire, and mark collisions."""
+    begin = parse_instant(start, option="--from") if start else datetime.now(UTC)
+    if live:
+        _show_fires(invocation, begin, days=days, jobs=job or [], host=host, tag=tag)
+        return
+    if host or tag:
+        raise CliError("--host and --tag need --live", fix="add --live to ask the kernel")
+    require_extra("kernel")
     from nomaflow_project.check.planning import schedule_table
     from nomaflow_project.check.project import check_project
 
@@ -130,9 +153,29 @@ def schedule(
         )
     shown = [each for name, each in known.items() if not job or name in job]
     broken = [each.job_id for each in shown if not each.valid]
-    begin = parse_instant(start, option="--from") if start else datetime.now(UTC)
     table = schedule_table([each.definition for each in shown if each.valid and each.definition], begin, days)
     answer(invocation, {**table.to_json(), "broken": broken}, lambda: pages.schedule_page(table, broken))
+
+
+def _show_fires(
+    invocation: Invocation, begin: datetime, *, days: int, jobs: Sequence[str], host: str, tag: str
+) -> None:
+    if days > _LIVE_DAYS:
+        raise CliError(f"--live shows at most {_LIVE_DAYS} days", fix=f"give --days {_LIVE_DAYS} or less")
+    if len(jobs) > 1:
+        raise CliError("--live takes one --job", fix="give one, or none")
+    end, job_id = begin + timedelta(days=days), jobs[0] if jobs else ""
+
+    async def ask(kernel: KernelClient) -> FirePageView:
+        if job_id:
+            await kernel.get_job(job_id)  # refuses a job that does not exist
+        return await kernel.list_fires(begin=begin, until=end, host=host, tag=tag, job_id=job_id, limit=_MOST_FIRES)
+
+    found = talk(invocation, ask)
+    answer(invocation, found.to_json(), lambda: pages.fires_page(found))
+    if found.listed_until is not None and found.listed_until < end:
+        more = f"there are more fires from {moment(found.listed_until)} on; ask for fewer days"
+        print_warnings([more], as_json=invocation.as_json)
 
 
 @local_command("cron", needs=("kernel",))

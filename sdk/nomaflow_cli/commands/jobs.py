@@ -20,9 +20,12 @@ from nomaflow_cli.wording import moment, printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
-    from nomaflow.client.values import CatalogueView, JobView, RefusedLoadView, RunView
+    from nomaflow.client.values import CatalogueView, JobStatsView, JobView, RefusedLoadView, RunView
 
 _RECENT = 5
+_MEASURED = 50
+"""Newest runs that the usual figures are of."""
+_USUAL = ("median_seconds", "p95_seconds", "median_rows", "success_ratio", "median_wait_seconds")
 _OneOrAll = Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")]
 
 
@@ -58,13 +61,16 @@ def jobs(
 def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
     """Show one job: its steps, next fires, recent runs, problems, and why it is not running."""
 
-    async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView]]:
-        return await kernel.get_job(job), await first(_RECENT, kernel.list_runs(job_id=job, page_size=_RECENT))
+    async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView], JobStatsView | None]:
+        view = await kernel.get_job(job)
+        recent = await first(_RECENT, kernel.list_runs(job_id=job, page_size=_RECENT))
+        return view, recent, (await kernel.job_stats([job], last=_MEASURED)).get(job)
 
-    view, recent = talk(invocation, ask)
+    view, recent, stats = talk(invocation, ask)
     [view] = with_lines_of_files([view], _project(invocation))
-    shape = {**view.to_json(), "recent_runs": [run.to_json() for run in recent]}
-    answer(invocation, shape, lambda: pages.job_page(view, recent))
+    usual = {} if stats is None else {key: value for key, value in stats.to_json().items() if key in _USUAL}
+    shape = {**view.to_json(), "recent_runs": [run.to_json() for run in recent], "usual": usual}
+    answer(invocation, shape, lambda: pages.job_page(view, recent, stats))
 
 
 def _project(invocation: Invocation) -> Path | None:

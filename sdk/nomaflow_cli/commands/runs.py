@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,13 +11,18 @@ from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk
 from nomaflow_cli.output import answer, console, print_json_line
-from nomaflow_cli.values import level_number, parse_instant
+from nomaflow_cli.values import level_number, levels_from, parse_moment
 from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from nomaflow.client import KernelClient
+    from nomaflow.client.figure_reading import Grouping
+    from nomaflow.client.run_filters import RunFilters
     from nomaflow.client.values import RunView
 
+_GROUPS = ("state", "job", "host", "trigger")
 _Run = Annotated[str, typer.Argument(help="The run's id.")]
 
 
@@ -30,26 +35,102 @@ def runs(
         list[str] | None, typer.Option("--state", help="Show only runs in this state; repeatable.")
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Show only runs of this host's jobs.")] = "",
-    since: Annotated[str, typer.Option("--since", help="Show only runs queued at or after this ISO 8601 time.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="Show only runs of jobs with this tag.")] = "",
+    trigger: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trigger", help="Show only runs started so: cron, manual, api, cli, call_job, replay; repeatable."
+        ),
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="Show only runs that this user or service started.")] = "",
+    reason: Annotated[
+        list[str] | None, typer.Option("--reason", help="Show only runs with this reason code; repeatable.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--not", help="Leave out the runs of this job; repeatable.")
+    ] = None,
+    level: Annotated[str, typer.Option("--level", help="Show only runs with a log line of this level or above.")] = "",
+    replays_of: Annotated[str, typer.Option("--replays-of", help="Show only replays of this run.")] = "",
+    started_by_run: Annotated[
+        str, typer.Option("--parent", help="Show only runs that a call_job step of this run started.")
+    ] = "",
+    since: Annotated[
+        str, typer.Option("--since", help="Show only runs queued since: a span such as 1h, or an ISO 8601 time.")
+    ] = "",
+    until: Annotated[
+        str, typer.Option("--until", help="Show only runs queued before: a span such as 1h, or an ISO 8601 time.")
+    ] = "",
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Turn the order round.")] = False,
+    count: Annotated[
+        str,
+        typer.Option("--count", help="Count instead: by state, job, host or trigger; without --since open runs only."),
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Maximum number of runs.")] = 20,
 ) -> None:
-    """List runs, newest first."""
-    after = parse_instant(since, option="--since") if since else None
+    """List runs, newest first, or count them."""
+    begin = parse_moment(since, option="--since") if since else None
+    end = parse_moment(until, option="--until") if until else None
+    if count:
+        others = (state, trigger, by, reason, without, level, replays_of, started_by_run)
+        _count(invocation, count, job=job, host=host, tag=tag, since=begin, until=end, others=any(others))
+        return
+    filters: RunFilters = {
+        "job_id": job,
+        "states": state or [],
+        "host": host,
+        "tag": tag,
+        "trigger_kinds": trigger or [],
+        "triggered_by": by,
+        "reason_codes": reason or [],
+        "exclude_job_ids": without or [],
+        "log_levels": levels_from(level) if level else 0,
+        "replay_of": replays_of,
+        "parent_run_id": started_by_run,
+        "since": begin,
+        "until": end,
+        "oldest_first": oldest_first,
+    }
 
     async def ask(kernel: KernelClient) -> list[RunView]:
-        size = min(limit, 500)
-        listed = kernel.list_runs(job_id=job, states=state or [], host=host, since=after, page_size=size)
-        found = await first(limit, listed)
+        found = await first(limit, kernel.list_runs(page_size=min(limit, 500), **filters))
         if job and not found:
             await kernel.get_job(job)  # refuses a job that does not exist
         return found
 
     found = talk(invocation, ask)
     nothing = "no runs match"
-    if not (state or host or since):
+    if not any(value for name, value in filters.items() if name != "job_id"):
         nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow"
     shape = {"runs": [run.to_json() for run in found]}
     answer(invocation, shape, lambda: pages.runs_table(found) if found else nothing)
+
+
+def _count(
+    invocation: Invocation,
+    group_by: str,
+    *,
+    job: str,
+    host: str,
+    tag: str,
+    since: datetime | None,
+    until: datetime | None,
+    others: bool,
+) -> None:
+    if others:
+        raise CliError(
+            "--count cannot be used with these filters", fix="use it with JOB, --host, --tag, --since and --until only"
+        )
+    if group_by not in _GROUPS:
+        raise CliError(f"--count {group_by!r} is not known", fix=f"use one of {', '.join(_GROUPS)}")
+    grouping = cast("Grouping", group_by)
+    found = talk(
+        invocation,
+        lambda kernel: kernel.summarize_runs(
+            since=since, until=until, group_by=grouping, job_id=job, host=host, tag=tag
+        ),
+    )
+    shape = {"counts": [each.to_json() for each in found]}
+    answer(invocation, shape, lambda: pages.counts_table(found, group_by) if found else "no runs match")
 
 
 @remote_command("show")

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.alerts import incidents_page, messages_page, mute_text, tested_page
     from nomaflow_cli.pages.audit import audit_line, verdict_lines
     from nomaflow_cli.pages.authority import authority_page
+    from nomaflow_cli.pages.events import counts_table, event_line
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
-    from nomaflow_cli.pages.jobs import job_page, jobs_page, no_such_jobs, schedule_page
+    from nomaflow_cli.pages.jobs import fires_page, job_page, jobs_page, no_such_jobs, schedule_page
     from nomaflow_cli.pages.log_lines import print_log
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
     from nomaflow_cli.pages.tokens import issued_page, tokens_page, withdrawn_text
@@ -21,7 +22,10 @@ __all__ = [
     "audit_line",
     "authority_page",
     "check_page",
+    "counts_table",
     "doctor_page",
+    "event_line",
+    "fires_page",
     "hosts_page",
     "incidents_page",
     "issued_page",
@@ -48,9 +52,10 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
     "alerts": ("incidents_page", "messages_page", "mute_text", "tested_page"),
     "audit": ("audit_line", "verdict_lines"),
     "authority": ("authority_page",),
+    "events": ("counts_table", "event_line"),
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),
-    "jobs": ("job_page", "jobs_page", "no_such_jobs", "schedule_page"),
+    "jobs": ("fires_page", "job_page", "jobs_page", "no_such_jobs", "schedule_page"),
     "log_lines": ("print_log",),
     "runs": ("run_page", "runs_table", "started_line", "started_page", "summary"),
     "tokens": ("issued_page", "tokens_page", "withdrawn_text"),

@@ -12,16 +12,26 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from nomaflow.client.values import CatalogueView, FireView, JobView, RefusedLoadView, RunView
+from nomaflow.client.values import (
+    CatalogueView,
+    FirePageView,
+    FireView,
+    FrequentScheduleView,
+    JobStatsView,
+    JobView,
+    ListedFireView,
+    RefusedLoadView,
+    RunView,
+)
 from nomaflow_api.near_names import near_names
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
-from nomaflow_cli.wording import age, moment, printable
+from nomaflow_cli.wording import age, amount, clock_time, duration, moment, printable
 
 if TYPE_CHECKING:
     from nomaflow_project.check.planning import FrequentSchedule, PlannedFire, ScheduleTable
 
-__all__ = ["job_page", "jobs_page", "no_such_jobs", "schedule_page"]
+__all__ = ["fires_page", "job_page", "jobs_page", "no_such_jobs", "schedule_page"]
 
 _NAMES = 5
 
@@ -114,10 +124,13 @@ def _now(job: JobView) -> Text:
     return Text("disabled" if not job.enabled else printable(job.why_not_running), style="dim")
 
 
-def job_page(job: JobView, recent: Sequence[RunView]) -> RenderableType:
-    """Return everything about a job: its definition, its problems, its next fires and its last runs."""
+def job_page(job: JobView, recent: Sequence[RunView], stats: JobStatsView | None = None) -> RenderableType:
+    """Return everything about a job: its definition, its problems, its next fires and its last runs.
+
+    :param stats: what is usual for its runs
+    """
     title = Text.assemble((printable(job.job_id), "bold"), f"  {printable(job.description)}")
-    parts: list[RenderableType] = [title, Padding(_facts(job), (1, 0, 1, 2))]
+    parts: list[RenderableType] = [title, Padding(_facts(job, stats), (1, 0, 1, 2))]
     parts.extend(problem_lines(problem) for problem in job.problems)
     if recent:
         parts.append(runs_table(recent))
@@ -126,7 +139,7 @@ def job_page(job: JobView, recent: Sequence[RunView]) -> RenderableType:
     return Group(*parts)
 
 
-def _facts(job: JobView) -> RenderableType:
+def _facts(job: JobView, stats: JobStatsView | None) -> RenderableType:
     return facts(
         ("host", job.host or "none"),
         ("owner", f"host {job.owner}" if job.owner not in ("", job.host) else ""),
@@ -140,8 +153,21 @@ def _facts(job: JobView) -> RenderableType:
         ("cannot run", f"{job.held}; its fires become MISSED" if job.held else ""),
         ("pause", pause_text(job.pause) if job.pause is not None else ""),
         ("not running", job.why_not_running),
+        ("usually", "" if stats is None else _usual(stats)),
         *_step_rows(job),
     )
+
+
+def _usual(stats: JobStatsView) -> str:
+    """Return what is usual for a job's newest runs: ``41.0 s, at most 52.0 s · 1,200 rows · 19 of 20 succeed``."""
+    parts = []
+    if stats.median_seconds is not None and stats.p95_seconds is not None:
+        parts.append(f"{duration(stats.median_seconds)}, 95 of 100 at most {duration(stats.p95_seconds)}")
+    if stats.median_rows is not None:
+        parts.append(f"{amount(stats.median_rows)} rows")
+    if stats.success_ratio is not None:
+        parts.append(f"{stats.success_ratio:.0%} succeed")
+    return " · ".join(parts)
 
 
 def _fire(fire: FireView) -> str:
@@ -189,7 +215,51 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
     return Group(*parts)
 
 
-def _job_and_preset(each: PlannedFire | FrequentSchedule) -> Text:
+def fires_page(found: FirePageView) -> RenderableType:
+    """Return the fires that a kernel has told, day by day, then the schedules too frequent to list."""
+    parts: list[RenderableType] = []
+    if found.fires:
+        days = groupby(found.fires, key=lambda fire: fire.at.astimezone().strftime("%a %d %b") if fire.at else "")
+        rows = [("" if number else day, fire) for day, fires in days for number, fire in enumerate(fires)]
+        columns: list[Column[tuple[str, ListedFireView]]] = [
+            Column("day", lambda row: row[0]),
+            Column("time", lambda row: clock_time(row[1].at)),
+            Column("job", lambda row: _job_and_preset(row[1])),
+            Column("usually", lambda row: _usually(row[1].expected_seconds), right=True, from_width=60),
+            Column("notes", lambda row: Text(_notes(row[1]), style="yellow"), loose=True),
+        ]
+        parts.append(Rows(columns, rows))
+    if found.frequent:
+        often: list[Column[FrequentScheduleView]] = [
+            Column("often", _job_and_preset),
+            Column("schedule", lambda each: Text(printable(f"{each.schedule} {each.timezone}"))),
+            Column("fires", lambda each: amount(each.fires), right=True),
+            Column("next", lambda each: age(each.next)),
+            Column("usually", lambda each: _usually(each.expected_seconds), right=True, from_width=90),
+            Column("notes", lambda each: Text("paused" if each.paused else "", style="yellow"), loose=True),
+        ]
+        parts.append(Rows(often, found.frequent))
+    return Group(*parts) if parts else "nothing is scheduled"
+
+
+def _usually(seconds: float | None) -> str:
+    return "" if seconds is None else duration(seconds)
+
+
+def _notes(fire: ListedFireView) -> str:
+    notes = ["paused"] if fire.paused else []
+    if fire.daylight_saving == "gap":
+        notes.append("the clock skips its time this night")
+    elif fire.daylight_saving == "repeated":
+        notes.append("the clock shows its time twice this night")
+    if fire.collides_with:
+        notes.append(f"while {', '.join(fire.collides_with)} {'runs' if len(fire.collides_with) == 1 else 'run'}")
+    if fire.at_once > 1:
+        notes.append(f"{fire.at_once} at once")
+    return printable(" · ".join(notes))
+
+
+def _job_and_preset(each: PlannedFire | FrequentSchedule | ListedFireView | FrequentScheduleView) -> Text:
     return Text(printable(f"{each.job_id} ({each.preset})" if each.preset else each.job_id))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -230,8 +231,8 @@ class RunView(Shaped):
     priority: Annotated[int, HIDDEN] = 0
     steps: tuple[StepView, ...] = ()
     log_levels: Annotated[int, HIDDEN] = 0
-    deadline_at: Annotated[datetime | None, HIDDEN] = None
-    definition_digest: Annotated[str, HIDDEN] = ""
+    deadline_at: datetime | None = None
+    definition_digest: NullableText = ""
     definition: Annotated[Mapping[str, Any], HIDDEN] = field(default_factory=dict)
     request: Annotated[RunRequestView | None, HIDDEN] = None
 
@@ -239,3 +240,18 @@ class RunView(Shaped):
     def terminal(self) -> bool:
         """True if the state is final."""
         return self.state in RUN_TERMINAL
+
+    @property
+    def log_level_names(self) -> tuple[str, ...]:
+        """The levels that occur in its log, lowest first, such as ``("INFO", "WARNING")``."""
+        return tuple(logging.getLevelName(10 * bit) for bit in range(1, 6) if self.log_levels >> bit & 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run in the shape of docs/cli.md; ``request`` and ``definition`` appear only if they are known."""
+        shape = {**Shaped.to_json(self), "log_levels": list(self.log_level_names)}
+        shape["steps"] = shape.pop("steps")
+        if self.request is not None:
+            shape["request"] = self.request.to_json()
+        if self.definition:
+            shape["definition"] = dict(self.definition)
+        return shape
