@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.views import deeds, durations, hosts, run_words, schedule, sentences, states, times
+from nomaflow_telemetry.visible_text import visible
 
 __all__ = ["NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
 
@@ -43,9 +44,15 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        finalize=_visible,
     )
     made.globals.update(asset=asset, **_words())
     return made
+
+
+def _visible(value: Any) -> Any:
+    """Return text with its controls and marks of direction spelled out; what is HTML already stays as it is."""
+    return visible(value) if type(value) is str else value
 
 
 def _words() -> dict[str, Any]:
