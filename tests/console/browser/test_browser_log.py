@@ -162,7 +162,10 @@ async def test_a_selection_is_copied_even_where_it_left_the_window(tabs: Tabs, b
 
 async def test_a_filter_is_a_link_and_keeps_what_it_says(tabs: Tabs, big: str) -> None:
     """Warnings and errors of a million lines are a short log of their own; its next error is found by a key."""
-    page = await tabs.open(f"/runs/{big}?level=30")
+    page = await tabs.open(f"/runs/{big}")
+    await _log(page)
+    await page.select_option("#log-level", "30")
+    await page.wait_for_url("**level=30**")
     await _log(page)
     assert (await page.locator(".log-count").inner_text()) == "201 lines shown"
     await page.keyboard.press("e")

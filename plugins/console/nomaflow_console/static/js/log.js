@@ -53,6 +53,7 @@ class LogWindow {
     this.asking = null;
     this.rowHeight = 21;
     this.going = 0; // moves that are under way
+    this.missed = false; // a scroll during them
     this.turn = 0;
     this.idle = 0;
     this.news = { lines: 0, errors: 0 };
@@ -161,22 +162,29 @@ class LogWindow {
   }
 
   scrolled() {
+    const place = this.view.scrollTop, up = place < this.lastPlace - 1;
+    this.lastPlace = place;
+    if (this.going) {
+      this.missed = true;
+      if (up && this.follows) {
+        this.turn++; // somebody reads: the move to the end is off
+        this.follow(false);
+      }
+      return;
+    }
     clearTimeout(this.idle);
     this.idle = window.setTimeout(() => this.settle(), IDLE);
     if (this.covers) {
       this.look();
       if (this.nearEdge) this.draw();
-      const place = this.view.scrollTop;
       if ((place <= 0 && this.anchor > 0) || (place + this.view.clientHeight >= this.view.scrollHeight && !this.nodes.has(this.rows - 1))) this.settle();
-    } else if (!this.going) {
-      this.anchor = this.rowAt(this.view.scrollTop);
+    } else {
+      this.anchor = this.rowAt(place);
       this.lead = 0;
       this.draw();
     }
     // Lines may have come since: only somebody who scrolls up wants no more of them.
-    const up = this.view.scrollTop < this.lastPlace - 1;
-    this.lastPlace = this.view.scrollTop;
-    if (!this.going && (up || this.atEnd)) this.follow(this.atEnd);
+    if (up || this.atEnd) this.follow(this.atEnd);
     this.drawSight();
   }
 
@@ -342,6 +350,10 @@ class LogWindow {
       return await move();
     } finally {
       this.going--;
+      if (!this.going && this.missed) {
+        this.missed = false;
+        this.scrolled();
+      }
     }
   }
 
@@ -601,6 +613,11 @@ if (root?.querySelector(".log-view")) {
   log.start();
   Object.assign(root, { log }); // for the tests
 }
+
+// A filter is a page of its own: its address says what it shows.
+document.querySelector(".log-filter")?.addEventListener("change", (event) => {
+  if (event.target instanceof HTMLSelectElement) event.target.form?.requestSubmit();
+});
 
 // The title says the state, also when it changes.
 const head = document.getElementById("run-head");
