@@ -13,7 +13,7 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
-__all__ = ["process_stacks"]
+__all__ = ["process_stacks", "task_frames"]
 
 _TASKS = 2000
 _SHOWN = 50
@@ -40,13 +40,18 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 def _stack(task: asyncio.Task[Any]) -> Iterator[str]:
-    """Yield the frames of a task's coroutine, and the object it waits for."""
+    """Return the places in a task's coroutine, and in what it waits for."""
+    return map(_place, islice(task_frames(task), _DEPTH))
+
+
+def task_frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
+    """Yield the frames of a task's coroutine, outermost first: each awaits the next."""
     waiting: Any = task.get_coro()
-    for _ in range(_DEPTH):
+    while True:
         frame = next((found for name in _FRAMES if (found := getattr(waiting, name, None)) is not None), None)
         if frame is None:
             return
-        yield _place(frame)
+        yield frame
         waiting = next((found for name in _NEXT if (found := getattr(waiting, name, None)) is not None), None)
 
 

@@ -145,6 +145,15 @@ class RequestIdReused(KernelError):
         )
 
 
+class AttemptNotRunning(KernelError):
+    """Raised when an operation needs an attempt whose code runs in a host."""
+
+    reason = "ATTEMPT_NOT_RUNNING"
+
+    def __init__(self, run_id: str, why: str) -> None:
+        super().__init__(f"nothing of run {run_id} can be inspected: {why}")
+
+
 class RunNotTerminal(KernelError):
     """Raised when an operation needs a finished run and the run is not finished."""
 

@@ -193,6 +193,8 @@ class HostGateway:
                     session.take_answer(request.reload_result)
                 elif kind == "check_result":
                     session.take_answer(request.check_result)
+                elif kind == "inspect_result":
+                    session.take_answer(request.inspect_result)
                 elif kind == "hello":
                     raise BadRequest("a second hello on one session; open a new session", field="hello")
                 # Any other message belongs to a newer protocol: a host that speaks ours needs no answer to it.

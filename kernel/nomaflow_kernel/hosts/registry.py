@@ -112,6 +112,11 @@ class SessionRegistry:
         others = (each for each in self.of_host(hello.host) if each.hello.incarnation != hello.incarnation)
         return frozenset(session.digest for session in others)
 
+    def of_instance(self, host: str, incarnation: str) -> Session | None:
+        """Return the open session of an instance; None if it has none."""
+        session = self._sessions.get((host, incarnation))
+        return session if session is not None and session.open else None
+
     def of_host(self, host: str) -> Sequence[Session]:
         """Return the open sessions of a host."""
         return [session for session in self._sessions.values() if session.hello.host == host and session.open]

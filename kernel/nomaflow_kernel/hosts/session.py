@@ -19,8 +19,8 @@ __all__ = ["Session"]
 
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 1024 * 1024
-_Answer = gateway.ReloadResult | gateway.CheckResult
-_A = TypeVar("_A", gateway.ReloadResult, gateway.CheckResult)
+_Answer = gateway.ReloadResult | gateway.CheckResult | gateway.InspectResult
+_A = TypeVar("_A", gateway.ReloadResult, gateway.CheckResult, gateway.InspectResult)
 
 
 class Session:
@@ -117,7 +117,14 @@ class Session:
         """
         return await self._ask(gateway.CheckResult, check=command)
 
-    def take_answer(self, answer: gateway.ReloadResult | gateway.CheckResult) -> None:
+    async def inspect(self, attempt_key: str) -> gateway.InspectResult:
+        """Ask the host what a running attempt does now, and return its answer.
+
+        :raises HostNotAttached: if the session ends before it has answered
+        """
+        return await self._ask(gateway.InspectResult, inspect=gateway.InspectCommand(attempt_key=attempt_key))
+
+    def take_answer(self, answer: _Answer) -> None:
         """Pass an answer to the caller that waits for it; an answer nobody waits for is ignored."""
         waiting = self._asked.get(answer.command_seq)
         if waiting is not None and not waiting.done():

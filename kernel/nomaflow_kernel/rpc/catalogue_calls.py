@@ -61,7 +61,7 @@ class CatalogueCalls:
         self._engine = engine
         self._guard = guard
         self.catalogue = catalogue
-        self._sessions = sessions
+        self.sessions = sessions
         self._store = store
         self._clock = clock
 
@@ -181,7 +181,7 @@ class CatalogueCalls:
         if not request.host and self.catalogue.jobs_file is not None and not self._host_names():
             return kernel.ReloadHostResponse(instances=own)
         host = self.the_host(request.host)
-        results = await self._sessions.reload(host, force=request.force, by=by)
+        results = await self.sessions.reload(host, force=request.force, by=by)
         outcomes = [
             encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
             for name, result in results
@@ -194,7 +194,7 @@ class CatalogueCalls:
         """Remove a host that is gone, and release its job ids."""
         by = person(request.by, caller)
         self._check_host(request.host)
-        if self._sessions.of_host(request.host):
+        if self.sessions.of_host(request.host):
             raise HostAttached(request.host)
         released = await self.catalogue.forget(request.host, by=by)
         return kernel.ForgetHostResponse(released_job_ids=released)
@@ -208,7 +208,7 @@ class CatalogueCalls:
         if name:
             self._check_host(name)
             return name
-        candidates = self._sessions.hosts() or sorted(self._host_names())
+        candidates = self.sessions.hosts() or sorted(self._host_names())
         if len(candidates) != 1:
             known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "no host is known yet"
             raise BadRequest(f"no host is named, and {known}; name one", field="host")
@@ -222,7 +222,7 @@ class CatalogueCalls:
 
     def _host_names(self) -> set[str]:
         introduced = {each.host for each in self.catalogue.hosts() if each.host}
-        return introduced | {status.hello.host for status in self._engine.instances()} | set(self._sessions.hosts())
+        return introduced | {status.hello.host for status in self._engine.instances()} | set(self.sessions.hosts())
 
     def _shown(self, job: job_pb2.Job, entry: Job, caller: Caller) -> job_pb2.Job:
         """Return a job as its caller may see it: its newest run may be one of another host."""

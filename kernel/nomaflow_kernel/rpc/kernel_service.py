@@ -26,6 +26,7 @@ from nomaflow_kernel.rpc.discretion import response_without_values
 from nomaflow_kernel.rpc.event_pages import EventPages
 from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.fire_calls import FireCalls
+from nomaflow_kernel.rpc.inspecting import InspectCalls
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
@@ -101,6 +102,7 @@ class KernelService:
             catalogue_calls,
             CallableCalls(catalogue_calls),
             LogCalls(store=store, feed=feed),
+            InspectCalls(store=store, sessions=catalogue_calls.sessions, clock=clock),
             RunPages(store=store, catalogue=catalogue, guard=guard, sight=self._sight),
             EventPages(store=store, guard=guard),
             FireCalls(engine=engine, store=store, catalogue=catalogue, clock=clock),

@@ -123,6 +123,19 @@ def read_process(pid: int) -> ProcessInfo | None:
     )
 
 
+def read_usage(info: ProcessInfo) -> tuple[int, float]:
+    """Return when a process was started, microseconds since the epoch, and its processor seconds; 0 if it is gone."""
+    up_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - info.identity.start_ticks * 1_000_000_000 // _TICKS
+    started_at_us = (time.time_ns() - up_ns) // 1000
+    try:
+        with open(f"/proc/{info.pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:
+        return started_at_us, 0.0
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return started_at_us, (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 def processes() -> dict[int, ProcessInfo]:
     """Return every process of the system."""
     found = {}

@@ -29,6 +29,7 @@ class Commands:
     :param epoch: commands of a lower one are ignored
     :param on_reloaded: called with each new generation after a reload, even if the session has ended meanwhile
     :param answer_check: performs a check and sends its outcome
+    :param answer_inspect: looks at an attempt and sends what it sees
     :param answer_reload: sends the outcome of a reload, once the new manifest is introduced
     """
 
@@ -41,6 +42,7 @@ class Commands:
         on_reloaded: Callable[[], None],
         answer_reload: Callable[[int, LoadOutcome], Awaitable[None]],
         answer_check: Callable[[int, pb.CheckCommand], Coroutine[Any, Any, None]],
+        answer_inspect: Callable[[int, str], Coroutine[Any, Any, None]],
     ) -> None:
         self._runner = runner
         self._outbox = outbox
@@ -48,6 +50,7 @@ class Commands:
         self._on_reloaded = on_reloaded
         self._answer_reload = answer_reload
         self._answer_check = answer_check
+        self._answer_inspect = answer_inspect
         self._tasks: set[asyncio.Task[None]] = set()
         self.handled = 0
 
@@ -96,6 +99,8 @@ class Commands:
             self._beside(self._reload(command.command_seq, force=command.reload.force), "reload")
         elif kind == "check":
             self._beside(self._answer_check(command.command_seq, command.check), "check")
+        elif kind == "inspect":
+            self._beside(self._answer_inspect(command.command_seq, command.inspect.attempt_key), "inspect")
         elif kind == "query":
             for key in command.query.attempt_keys:
                 self._outbox.say(key)

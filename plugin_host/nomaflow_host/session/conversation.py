@@ -16,7 +16,7 @@ from nomaflow_api.v1.sealing import LetterError, fitting
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands
-from nomaflow_host.session.encoding import load_message, loaded_message, worker_messages
+from nomaflow_host.session.encoding import inspect_message, load_message, loaded_message, worker_messages
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
@@ -80,6 +80,7 @@ class Conversation:
             on_reloaded=lambda: introducer.want(explicit=True),
             answer_reload=self._answer_reload,
             answer_check=self._answer_check,
+            answer_inspect=self._answer_inspect,
         )
         self._reporter = Reporter(
             link=link,
@@ -211,6 +212,10 @@ class Conversation:
             command_seq=command_seq, settled=settled, checked=checked is not None, problems=checked or b""
         )
         await self._write(pb.AttachRequest(check_result=result))
+
+    async def _answer_inspect(self, command_seq: int, attempt_key: str) -> None:
+        seen = await self._runner.inspect(attempt_key)
+        await self._write(pb.AttachRequest(inspect_result=inspect_message(command_seq, seen)))
 
     async def _write(self, message: pb.AttachRequest) -> None:
         async with self._writing:

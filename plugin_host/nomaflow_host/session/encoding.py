@@ -6,13 +6,24 @@ from collections.abc import Iterable, Sequence
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
 from nomaflow_api.v1.letters import InventoryLine
+from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.session.facts import HostIdentity, HostStatus
+from nomaflow_host.supervisor.inspecting import Inspection
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["PROTOCOL_MAX", "PROTOCOL_MIN", "hello_message", "load_message", "loaded_message", "worker_messages"]
+__all__ = [
+    "PROTOCOL_MAX",
+    "PROTOCOL_MIN",
+    "hello_message",
+    "inspect_message",
+    "load_message",
+    "loaded_message",
+    "worker_messages",
+]
 
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
@@ -79,6 +90,33 @@ def loaded_message(load: LoadOutcome) -> pb.Loaded:
         stopped_schedules=[_sentence(name) for name in load.stopped[:_MAX_JOB_IDS]],
         added_job_ids=[_sentence(job_id) for job_id in load.added[:_MAX_JOB_IDS]],
     )
+
+
+def inspect_message(command_seq: int, seen: Inspection | None) -> pb.InspectResult:
+    """Return what was seen of an attempt; None if this host does not run it."""
+    if seen is None:
+        return pb.InspectResult(command_seq=command_seq, found=False)
+    response = InspectAttemptResponse(
+        processes=[
+            InspectedProcess(
+                pid=each.pid,
+                ppid=each.parent,
+                started_at=timestamp(each.started_at_us),
+                state=each.state,
+                rss_bytes=each.rss_bytes,
+                cpu_seconds=each.cpu_seconds,
+                command=fitting(each.command),
+            )
+            for each in seen.processes
+        ],
+        stacks=[
+            ThreadStack(name=fitting(each.name), frames=map(fitting, each.frames), of_attempt=each.of_attempt)
+            for each in seen.stacks
+        ],
+        note=_sentence(seen.note),
+        seen_at=timestamp(seen.seen_at_us),
+    )
+    return pb.InspectResult(command_seq=command_seq, found=True, response=response)
 
 
 def _refused_message(load: LoadOutcome) -> job_pb2.RefusedLoad:

@@ -67,6 +67,11 @@ class AttemptTable:
     def __len__(self) -> int:
         return len(self._held)
 
+    def find(self, key: str) -> HeldAttempt | None:
+        """Return the attempt that a key names; None if it is not held, or has ended."""
+        attempt = self._held.get(key)
+        return attempt if attempt is not None and attempt.finished is None else None
+
     def held_keys(self) -> list[str]:
         """Return the keys of all held attempts."""
         return list(self._held)
@@ -161,6 +166,9 @@ class AttemptTable:
             return
         if message["is"] == "checked":
             worker.checked(message["number"], frame.letter if message["checked"] else None)
+            return
+        if message["is"] == "stacks":
+            worker.looked(message["number"], list(message["stacks"]))
             return
         attempt = worker.attempts.get(message["slot"])
         if attempt is None or attempt.finished is not None:

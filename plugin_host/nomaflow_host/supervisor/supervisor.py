@@ -12,13 +12,14 @@ from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
+from nomaflow_host.supervisor.inspecting import Inspector
 from nomaflow_host.supervisor.order_values import OrderValues
 from nomaflow_host.supervisor.pool import WorkerPool
 from nomaflow_host.supervisor.reaper_link import ReaperLink
 from nomaflow_host.supervisor.reload import GenerationLoader
 from nomaflow_host.supervisor.secrets_link import SecretsLink
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
-from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest, WorkerStatus
+from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest
 from nomaflow_host.supervisor.watchdog import LoopWatchdog
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
@@ -83,6 +84,12 @@ class Supervisor:
         """Returns files on disk that are newer than what is loaded, at most 20, relative to the project."""
         self.check = ValueChecker(pool=self._pool, loader=self._loader, tell_reaper=self._tell_reaper).check
         """Has given values checked by the callables of the generation that serves, without calling one."""
+        self.inspect = Inspector(find=self._attempts.find, tell_reaper=self._tell_reaper).inspect
+        """Returns what an attempt does now; None if this host does not run it. Takes at most three seconds."""
+        self.workers = self._pool.statuses
+        """Returns the status of each worker."""
+        self.attempts = self._attempts.statuses
+        """Returns the status of each held attempt, oldest first, for the state dump."""
         self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
         self._accepted: set[str] = set()
         self._next_worker = 1
@@ -201,14 +208,6 @@ class Supervisor:
         self._attempts.settle_waiting()
 
     # --- status ---------------------------------------------------------------------------------------------------
-
-    def workers(self) -> list[WorkerStatus]:
-        """Return the status of each worker."""
-        return self._pool.statuses()
-
-    def attempts(self) -> list[dict[str, Any]]:
-        """Return the status of each held attempt, oldest first, for the state dump."""
-        return self._attempts.statuses()
 
     @property
     def running(self) -> int:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.log_lines import SHARED
 from nomaflow_host.attempt.masking import WorkerMasker
@@ -76,6 +76,8 @@ class WorkerHandle:
         self.attempts: dict[int, HeldAttempt] = {}
         self.masker = WorkerMasker(generation.secrets)
         self.checks: dict[int, asyncio.Future[bytes | None]] = {}
+        self.looks: dict[int, asyncio.Future[list[Any]]] = {}
+        """The questions for its stacks that wait for an answer, by number."""
         self.ready = False
         self.closed = False
         self.tainted = False
@@ -167,6 +169,12 @@ class WorkerHandle:
         waiting = self.checks.pop(number, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(problems)
+
+    def looked(self, number: int, stacks: list[Any]) -> None:
+        """Process an answer to a question for its stacks; one that nobody waits for is ignored."""
+        waiting = self.looks.pop(number, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(stacks)
 
     def close(self) -> None:
         """Close everything and leave its checks unanswered. May be called twice."""

@@ -100,6 +100,10 @@ class _Worker:
                     run.take_values(GivenValues.from_json(message["values"], own=self._services.environ))
             case "check":
                 self._check(message["number"], frame.letter)
+            case "stacks":
+                run = self._runs.get(message["slot"])
+                stacks = [] if run is None else run.stacks()
+                self._services.link.send({"is": "stacks", "number": message["number"], "stacks": stacks})
             case "shutdown":
                 self._spawn(self._shut_down())
             case unknown:

@@ -23,6 +23,7 @@ from nomaflow_host.worker.outcome import author_traceback, error_text, masked, o
 from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
+from nomaflow_host.worker.stacks import attempt_stacks
 from nomaflow_host.worker.usage import Usage
 from nomaflow_project.reading.sources import VARIABLE
 from nomaflow_project.reading.worker_environment import withheld_hint
@@ -137,6 +138,17 @@ class AttemptRun:
         if thread is not None and thread.is_alive() and thread.ident is not None:
             idents.append(thread.ident)
         interrupt_thread(idents)
+
+    def stacks(self) -> list[dict[str, Any]]:
+        """Return the stacks of its tasks and threads, and those of other threads if no other attempt runs here."""
+        services = self._services
+        return attempt_stacks(
+            self.scope,
+            running=(self._inner, self._thread),
+            alone=self._is_alone(),
+            root=services.generation.spec.root,
+            mask=self._mask,
+        )
 
     @property
     def _is_asked(self) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
 from nomaflow.client.requests import ReplayOrder, trigger_span
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import attempt_inspection_pb2, job_pb2
 from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["AttemptCalls"]
 
 _READ_SECONDS = 5.0
 _WRITE_SECONDS = 10.0
+_INSPECT_SECONDS = 10.0
 
 
 class AttemptCalls:
@@ -36,6 +37,16 @@ class AttemptCalls:
             request.page_token = reply.next_page_token
             if not request.page_token:
                 return decode(values.CallablesView, whole)
+
+    async def inspect_attempt(self, run_id: str, *, step: str = "", attempt: int = 0) -> values.InspectionView:
+        """Return what a running attempt does now: its processes, and the stacks of its Python code.
+
+        :param step: empty for the step in progress
+        :param attempt: the number of the try; 0 for the newest
+        """
+        request = attempt_inspection_pb2.InspectAttemptRequest(run_id=run_id, step=step, attempt=attempt)
+        reply = await self._connection.call("InspectAttempt", request, timeout=_INSPECT_SECONDS)
+        return decode(values.InspectionView, reply)
 
     async def replay_run(self, order: ReplayOrder) -> values.Replayed:
         """Start a new run from a finished one, as an order says, or check whether that would be accepted."""

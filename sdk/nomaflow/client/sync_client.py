@@ -111,6 +111,7 @@ class SyncKernelClient:
     get_kernel = _call(KernelClient.get_kernel)
     get_run = _call(KernelClient.get_run)
     job_stats = _call(KernelClient.job_stats)
+    inspect_attempt = _call(KernelClient.inspect_attempt)
     list_callables = _call(KernelClient.list_callables)
     list_certificates = _call(KernelClient.list_certificates)
     list_events = _call(KernelClient.list_events)

@@ -10,8 +10,8 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk
-from nomaflow_cli.output import answer, console, print_json_line
-from nomaflow_cli.values import level_number, levels_from, parse_moment
+from nomaflow_cli.output import answer
+from nomaflow_cli.values import levels_from, parse_moment
 from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
@@ -137,43 +137,6 @@ def show(*, invocation: Invocation, run: _Run) -> None:
     """Show one run: its steps with rows and extras, all attempts, and the reason for its state."""
     found = talk(invocation, lambda kernel: kernel.get_run(run))
     answer(invocation, found.to_json(), lambda: pages.run_page(found))
-
-
-@remote_command("logs")
-def logs(
-    *,
-    invocation: Invocation,
-    run: _Run,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until the run ends.")] = False,
-    step: Annotated[str, typer.Option("--step", help="Show only lines of this step.")] = "",
-    level: Annotated[str, typer.Option("--level", help="Show only lines of this level and above.")] = "",
-    tail: Annotated[
-        int, typer.Option("--tail", "-n", min=0, help="Number of lines to show, from the end; 0 shows all.")
-    ] = 0,
-) -> None:
-    """Print the log of a run. With -o json, each line is one object."""
-    lowest = level_number(level) if level else 0
-
-    async def ask(kernel: KernelClient) -> None:
-        if step:
-            _require_step(await kernel.get_run(run), step)
-        out = None if invocation.as_json else console()
-        async for block in kernel.read_log_blocks(run, follow=follow, step=step, min_level=lowest, tail=tail):
-            if out is not None:
-                pages.print_log(out, block)
-            else:
-                for line in block:
-                    print_json_line(line.to_json())
-
-    talk(invocation, ask, retry_seconds=300)
-
-
-def _require_step(run: RunView, step: str) -> None:
-    names = [one.name for one in run.steps]
-    if step not in names:
-        raise CliError(
-            f"run {run.run_id} has no step {step!r}", fix=f"its steps are {', '.join(map(repr, names)) or 'none'}"
-        )
 
 
 @remote_command("cancel")

@@ -20,12 +20,19 @@ async def test_axe_finds_nothing_wrong(tabs: Tabs, path: str, theme: Literal["li
     assert await axe_findings(page) == []
 
 
+STICKS_OUT = """() => [document.documentElement, ...document.querySelectorAll(".card")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.id || each.className || each.tagName)"""
+
+
 @pytest.mark.parametrize("path", PAGES)
-async def test_a_phone_shows_the_whole_page(tabs: Tabs, path: str) -> None:
-    """At 360 px nothing sticks out to the side."""
+async def test_nothing_sticks_out_at_any_width(tabs: Tabs, path: str) -> None:
+    """On a phone, a narrow window, a laptop and a desk nothing sticks out to the side."""
     page = await tabs.open(path, size=PHONE)
-    width = await page.evaluate("document.documentElement.scrollWidth")
-    assert width <= PHONE[0]
+    assert await page.evaluate(STICKS_OUT) == []
+    page = await tabs.open(path)
+    for width in (800, 1024, 1280, 1600):
+        await page.set_viewport_size({"width": width, "height": 800})
+        assert await page.evaluate(STICKS_OUT) == [], width
 
 
 async def test_the_keys_lead_to_the_pages_and_the_help(tabs: Tabs) -> None:

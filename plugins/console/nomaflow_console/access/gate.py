@@ -8,7 +8,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl, quote
 
 from starlette.datastructures import Headers, ImmutableMultiDict, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -77,7 +77,10 @@ class Gate:
             await send(message)
 
         request = Request(scope, receive)
-        refused = await self._refused(request, headers, session)
+        try:
+            refused = await self._refused(request, headers, session)
+        except ClientDisconnect:
+            return  # nobody is left to answer
         if refused is not None:
             await refused(scope, receive, sending)
         elif request.method in _READS:

@@ -29,6 +29,7 @@ from nomaflow.client.values.figures import (
     RunCountView,
     RunPageView,
 )
+from nomaflow.client.values.inspection import InspectionView, ProcessView, StackView
 from nomaflow.client.values.kernel import CallerView, KernelView
 from nomaflow.client.values.logs import LogChunk, LogLine
 from nomaflow.client.values.runs import (
@@ -71,6 +72,7 @@ __all__ = [
     "FoldView",
     "FrequentScheduleView",
     "HostView",
+    "InspectionView",
     "InstanceView",
     "IssuedToken",
     "JobStatsView",
@@ -83,6 +85,7 @@ __all__ = [
     "ParameterView",
     "PauseView",
     "ProblemView",
+    "ProcessView",
     "ProgressView",
     "PrunedView",
     "ReasonView",
@@ -95,6 +98,7 @@ __all__ = [
     "RunRequestView",
     "RunView",
     "RungView",
+    "StackView",
     "StepSwitchView",
     "StepTypeView",
     "StepValuesView",

@@ -1,0 +1,209 @@
+"""Looks at a running attempt: the processes of its worker, and the stacks of its code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nomaflow_host.reaper.proc import descendants, processes, read_process, read_usage
+from nomaflow_host.worker.signals import DUMP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from nomaflow_host.reaper.proc import ProcessInfo
+    from nomaflow_host.supervisor.held_attempt import HeldAttempt
+    from nomaflow_host.supervisor.worker_handle import WorkerHandle
+
+__all__ = ["Inspection", "Inspector", "SeenProcess", "SeenStack"]
+
+_AT_ONCE = 4
+_ANSWER_SECONDS = 1.0
+_DUMP_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+_PROCESSES = 100
+_STACKS = 100
+_FRAMES = 60
+_COMMAND = 500
+_DUMP_BYTES = 256 * 1024
+_THREADS = re.compile(r"(?m)^(?:Current thread|Thread) (0x[0-9a-f]+).*\n")
+_FRAME = re.compile(r'File "(.*)", line (\d+) in (.*)')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenProcess:
+    """One process of a worker's tree; ``command`` is empty where it is not shown."""
+
+    pid: int
+    parent: int
+    started_at_us: int
+    state: str
+    rss_bytes: int
+    cpu_seconds: float
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenStack:
+    """One thread or task; its frames are innermost last."""
+
+    name: str
+    frames: tuple[str, ...]
+    of_attempt: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What an attempt does.
+
+    :param note: what could not be seen; may be empty
+    """
+
+    seen_at_us: int
+    processes: tuple[SeenProcess, ...] = ()
+    stacks: tuple[SeenStack, ...] = ()
+    note: str = ""
+
+
+class Inspector:
+    """Inspects attempts, a few at once; each takes at most three seconds.
+
+    :param find: returns the attempt that a key names; None if this host does not hold it
+    :param tell_reaper: sends the reaper a command
+    """
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[str], HeldAttempt | None],
+        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
+    ) -> None:
+        self._find = find
+        self._tell_reaper = tell_reaper
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._number = 0
+
+    async def inspect(self, attempt_key: str) -> Inspection | None:
+        """Return what an attempt does now; None if this host does not run it."""
+        async with self._turns:
+            attempt = self._find(attempt_key)
+            if attempt is None:
+                return None
+            worker, seen_at_us = attempt.worker, time.time_ns() // 1000
+            if not worker.pid or not worker.ready:
+                return Inspection(seen_at_us=seen_at_us, note="its worker is still starting")
+            alone = len(worker.attempts) == 1
+            seen = await asyncio.to_thread(_tree, worker.pid, worker.masker.now.text, alone=alone)
+            stacks, note = await self._stacks(attempt)
+            if not alone:
+                others = f"{len(worker.attempts) - 1} other attempts run in its worker, which are not shown"
+                note = f"{note}; {others}" if note else others
+            return Inspection(seen_at_us=seen_at_us, processes=seen, stacks=stacks, note=note)
+
+    async def _stacks(self, attempt: HeldAttempt) -> tuple[tuple[SeenStack, ...], str]:
+        """Return the stacks that the worker tells; from outside if it does not answer."""
+        told = await self._asked(attempt)
+        if told is not None:
+            return tuple(_told(told)), ""
+        note = (
+            f"the worker did not answer within {_ANSWER_SECONDS:g} s: its code blocks the event loop, or native code "
+            "holds its interpreter"
+        )
+        dump = await self._dumped(attempt.worker)
+        if not dump:
+            return (), f"{note}; and its stacks cannot be read from outside"
+        return tuple(_of_dump(dump, attempt)[:_STACKS]), f"{note}; these are its threads, without its tasks"
+
+    async def _asked(self, attempt: HeldAttempt) -> list[Any] | None:
+        worker = attempt.worker
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        worker.looks[number] = answer
+        worker.link.send({"is": "stacks", "slot": attempt.slot, "number": number})
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            worker.looks.pop(number, None)
+
+    async def _dumped(self, worker: WorkerHandle) -> str:
+        """Return what the worker's handler in C writes about its threads; it needs no interpreter."""
+        if worker.dump_fd < 0:
+            return ""
+        os.ftruncate(worker.dump_fd, 0)
+        os.lseek(worker.dump_fd, 0, os.SEEK_SET)
+        self._tell_reaper({"is": "signal", "worker": worker.number, "signum": int(DUMP)}, ())
+        size, until = 0, time.monotonic() + _DUMP_SECONDS
+        while time.monotonic() < until and worker.dump_fd >= 0:
+            await asyncio.sleep(_POLL_SECONDS)
+            if worker.dump_fd >= 0 and (now := os.fstat(worker.dump_fd).st_size) and now == size:
+                return os.pread(worker.dump_fd, _DUMP_BYTES, 0).decode("utf-8", "replace")
+            size = os.fstat(worker.dump_fd).st_size if worker.dump_fd >= 0 else 0
+        return ""
+
+
+def _told(stacks: list[Any]) -> Iterator[SeenStack]:
+    """Yield the stacks of a worker's answer; code in it may have sent anything."""
+    for each in stacks[:_STACKS]:
+        if isinstance(each, dict) and isinstance(each.get("frames"), list):
+            frames = tuple(str(frame) for frame in each["frames"][-_FRAMES:])
+            yield SeenStack(name=str(each.get("name")), frames=frames, of_attempt=bool(each.get("of_attempt")))
+
+
+def _of_dump(dump: str, attempt: HeldAttempt) -> list[SeenStack]:
+    """Return the stacks of faulthandler's output, which has the innermost frame first and the main thread last."""
+    worker = attempt.worker
+    alone, root = len(worker.attempts) == 1, worker.generation.project.spec.root
+    mask = worker.masker.now.text
+    parts = _THREADS.split(dump)[1:]
+    file, name = attempt.location.rpartition(":")[0], attempt.order.callable.rpartition(":")[2].rpartition(".")[2]
+    found = []
+    for ident, text in zip(parts[::2], parts[1::2], strict=True):
+        places = _FRAME.findall(text)[::-1]
+        mine = any(path == file and function == name for path, _, function in places)
+        is_main = ident == parts[-2]
+        if mine or alone:
+            frames = tuple(mask(f"{_relative(path, root)}:{line} {function}") for path, line, function in places)
+            title = "main thread" if is_main else f"thread {ident}"
+            found.append(SeenStack(name=title, frames=frames[-_FRAMES:], of_attempt=mine))
+    return sorted(found, key=lambda each: not each.of_attempt)
+
+
+def _relative(file: str, root: str) -> str:
+    return file[len(root) + 1 :] if root and file.startswith(root + os.sep) else file
+
+
+def _tree(pid: int, mask: Callable[[str], str], *, alone: bool) -> tuple[SeenProcess, ...]:
+    """Return a worker and the processes below it; commands of children only if they are of one attempt."""
+    worker = read_process(pid)
+    below = descendants([pid], processes())
+    found = [*([worker] if worker is not None else []), *sorted(below, key=lambda each: each.pid)]
+    return tuple(_seen(each, mask, shows_command=alone or each.pid == pid) for each in found[:_PROCESSES])
+
+
+def _seen(info: ProcessInfo, mask: Callable[[str], str], *, shows_command: bool) -> SeenProcess:
+    started_at_us, cpu_seconds = read_usage(info)
+    return SeenProcess(
+        pid=info.pid,
+        parent=info.parent,
+        started_at_us=started_at_us,
+        state=info.state,
+        rss_bytes=info.rss_bytes,
+        cpu_seconds=cpu_seconds,
+        command=mask(_command(info.pid))[:_COMMAND] if shows_command else "",
+    )
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read(64 * 1024).rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,52 @@
+"""What a host sees of a running attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from nomaflow.client.values.shapes import NullableText, Shaped
+
+__all__ = ["InspectionView", "ProcessView", "StackView"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessView(Shaped):
+    """One process of an attempt's worker.
+
+    :param state: the operating system's letter, such as ``S`` for sleeping
+    :param command: its command line, known secrets masked; empty if it is not shown
+    """
+
+    pid: int
+    ppid: int
+    started_at: datetime | None = None
+    state: str = ""
+    rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+    command: NullableText = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackView(Shaped):
+    """What one Python thread or task does now.
+
+    :param frames: innermost last, each ``file:line function``
+    :param of_attempt: True if it runs the attempt that was asked for
+    """
+
+    name: str
+    frames: tuple[str, ...] = ()
+    of_attempt: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InspectionView(Shaped):
+    """What a host saw of a running attempt; ``note`` says what it could not see."""
+
+    attempt_key: str
+    host: str
+    processes: tuple[ProcessView, ...] = ()
+    stacks: tuple[StackView, ...] = ()
+    note: NullableText = ""
+    seen_at: datetime | None = None
