@@ -14,7 +14,8 @@ from starlette.responses import HTMLResponse
 
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
-from nomaflow_console.views import deeds, durations, hosts, schedule, sentences, states, times
+from nomaflow_console.views import deeds, durations, hosts, run_words, schedule, sentences, states, times
+from nomaflow_telemetry.visible_text import visible
 
 __all__ = ["NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
 
@@ -43,15 +44,22 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        finalize=_visible,
     )
     made.globals.update(asset=asset, **_words())
     return made
+
+
+def _visible(value: Any) -> Any:
+    """Return text with its controls and marks of direction spelled out; what is HTML already stays as it is."""
+    return visible(value) if type(value) is str else value
 
 
 def _words() -> dict[str, Any]:
     """Return what templates call: ``when``, ``took``, ``state_badge``."""
     return {
         **times.words(),
+        **run_words.words(),
         **deeds.words(),
         **hosts.words(),
         **schedule.words(),
@@ -65,23 +73,27 @@ def _words() -> dict[str, Any]:
     }
 
 
-def page(request: Request, template: str, *, status: int = 200, live: str = "", **context: Any) -> HTMLResponse:
+def page(
+    request: Request, template: str, *, status: int = 200, live: str = "", log_seq: int = 0, **context: Any
+) -> HTMLResponse:
     """Return a whole page.
 
     :param template: a file of ``templates``
     :param status: the HTTP status
     :param live: the name of its live view; without one only the line about the kernel is live
+    :param log_seq: the newest line of a log that it shows
     """
-    html = fragment(request, template, live=_live_address(request, live), **context)
+    html = fragment(request, template, live=_live_address(request, live, log_seq), **context)
     return HTMLResponse(html, status_code=status)
 
 
-def _live_address(request: Request, view: str) -> str:
+def _live_address(request: Request, view: str, log_seq: int) -> str:
     """Return the address of a page's stream: it goes on after what the page shows, and knows the page's query."""
     kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
     own = [(name, value) for name, value in request.query_params.multi_items() if name not in _LIVE_NAMES]
     place = [(name, str(value)) for name, value in request.path_params.items()]
-    return f"/live?{urlencode([('view', view), ('after', str(kernel.last_event_seq)), *place, *own])}"
+    after = f"{kernel.last_event_seq}.{log_seq}"
+    return f"/live?{urlencode([('view', view), ('after', after), *place, *own])}"
 
 
 def fragment(request: Request, template: str, **context: Any) -> str:

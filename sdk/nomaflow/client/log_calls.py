@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
@@ -32,7 +32,7 @@ class LogCalls:
         min_level: int = 0,
         tail: int = 0,
         limit: int = 0,
-    ) -> AsyncIterator[list[values.LogLine]]:
+    ) -> AsyncGenerator[list[values.LogLine], None]:
         """Yield the log lines of a run in blocks as they arrive; see :meth:`read_logs`."""
         request = service.ReadLogsRequest(
             run_id=run_id,

@@ -57,11 +57,42 @@ def keygen(
 
 
 @local_command("set", group=_GROUP, needs=("host",))
-def set_value(*, invocation: Invocation, directory: Directory = None) -> None:
-    """Encrypt a value, from a prompt or from standard input, and print the text for the project's files."""
-    ring = _keys(directory or invocation.project)
-    text = ring.encrypt(hidden_value("value"))
-    answer(invocation, {"value": text, "key_id": ring.ids[0]}, text)
+def set_value(
+    *,
+    invocation: Invocation,
+    directory: Directory = None,
+    place: Annotated[
+        str,
+        typer.Option("--in", help="Write it over the text of this key: 'connectors.toml:pools.default.password'."),
+    ] = "",
+) -> None:
+    """Encrypt a value, from a prompt or from standard input; print the text for the project's files, or write it."""
+    project = directory or invocation.project
+    ring = _keys(project)
+    if not place:
+        text = ring.encrypt(hidden_value("value"))
+        answer(invocation, {"value": text, "key_id": ring.ids[0]}, text)
+        return
+    from nomaflow_project.check.secrets import encrypt_in_place
+
+    name, _, key = place.partition(":")
+    if not key:
+        raise CliError(
+            f"--in is {place!r}, expected FILE:KEY", fix="for example connectors.toml:pools.default.password"
+        )
+    file = require_project(project) / name
+    try:
+        encrypt_in_place(file, key, ring.encrypt(hidden_value("value")))
+    except ValueError as error:
+        raise CliError(str(error), fix="name a key whose value is a text; see `nomaflow secret list`") from None
+    except OSError as error:
+        problem = f"the file {str(file)!r} cannot be read or replaced: {(error.strerror or '').lower()}"
+        raise CliError(problem, reason="UNWRITABLE", exit_code=ExitCode.FAILED) from None
+    answer(
+        invocation,
+        {"file": name, "path": key, "key_id": ring.ids[0]},
+        f"{printable(name)}: {printable(key)} is encrypted with key {ring.ids[0]}",
+    )
 
 
 @local_command("list", group=_GROUP, needs=("host",))

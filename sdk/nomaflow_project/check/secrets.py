@@ -1,6 +1,6 @@
 """The secrets of a project: where its files refer to them, and whether each can be read. No value leaves this module.
 
-``nomaflow secret list`` and ``rotate`` are made of this.
+``nomaflow secret set --in``, ``list`` and ``rotate`` are made of this.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from nomaflow_project.reading.encryption import KeyRing, Undecipherable
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import project_sources, references_in, texts_in
 from nomaflow_project.reading.files import parse_toml_file, read_job_files
-from nomaflow_project.reading.lines import with_lines
+from nomaflow_project.reading.lines import lines_of_keys, with_lines
 from nomaflow_project.reading.problems import Place
 from nomaflow_project.reading.regular_files import read_regular, shown_path
 from nomaflow_project.reading.sources import (
@@ -32,8 +33,10 @@ from nomaflow_project.reading.sources import (
     is_secret,
 )
 
-__all__ = ["Rotated", "SecretUse", "keys_of", "replace_file", "rotate", "secret_uses"]
+__all__ = ["Rotated", "SecretUse", "encrypt_in_place", "keys_of", "replace_file", "rotate", "secret_uses"]
 
+_LITERAL = re.compile(rb"""\"(?:[^"\\]|\\.)*"|'[^']*'""")
+"""A text of TOML on one line."""
 _TOKEN = re.compile(rb"ENC:(gAAAA[A-Za-z0-9_-]*={0,2})")
 
 
@@ -128,6 +131,41 @@ def rotate(root: Path, environ: Mapping[str, str]) -> Rotated:
     for path, body, _ in wanted.values():
         replace_file(path, body)
     return Rotated(changed={name: count for name, (_, _, count) in wanted.items()}, unchanged=unchanged)
+
+
+def encrypt_in_place(file: Path, key: str, encrypted: str) -> None:
+    """Write an encrypted value over the text that a key of a TOML file has. The rest of the file stays as it is.
+
+    :param key: place in the file, such as ``warehouse.password`` or ``pools[0].password``
+    :param encrypted: as :meth:`KeyRing.encrypt` makes it
+    :raises ValueError: if the key has no text there, on one line; nothing was written
+    :raises OSError: if the file cannot be read or replaced
+    """
+    body = read_regular(file)
+    tree = parse_toml_file(file).tree
+    texts = {place.path: text for place, text in texts_in(tree, Place(file.name))}
+    if key not in texts:
+        named = f"; keys with a text: {', '.join(sorted(texts)[:8])}" if texts else ""
+        raise ValueError(f"{file.name} has no text at {key!r}{named}")
+    line = lines_of_keys(body).get(key, 0)
+    lines = body.splitlines(keepends=True)
+    changed = dict(texts) | {key: encrypted}
+    for match in _LITERAL.finditer(lines[line - 1]) if line else ():
+        at = sum(map(len, lines[: line - 1]))
+        made = body[: at + match.start()] + b'"' + encrypted.encode("ascii") + b'"' + body[at + match.end() :]
+        read = _tree_of(made)
+        if read is not None and {place.path: text for place, text in texts_in(read, Place(file.name))} == changed:
+            replace_file(file, made)
+            return
+    raise ValueError(f"the text of {key!r} in {file.name} cannot be found on one line; write it there yourself")
+
+
+def _tree_of(body: bytes) -> Mapping[str, Any] | None:
+    """Return the tree of a TOML text; None if it is none."""
+    try:
+        return tomllib.loads(body.decode())
+    except ValueError:
+        return None
 
 
 def _replaced(body: bytes, tokens: Mapping[bytes, bytes]) -> bytes:

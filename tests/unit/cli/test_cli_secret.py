@@ -66,3 +66,46 @@ async def test_a_list_of_unreadable_secrets_exits_1(project: Path) -> None:
     (project / "connectors.toml").unlink()
     empty = await command_in(project)("secret", "list")
     assert (empty.code, empty.out.strip()) == (0, "no file refers to a secret")
+
+
+async def test_a_value_is_written_in_its_place(project: Path) -> None:
+    """The text of one key is replaced and nothing else, comments and mode included; the file is never half written."""
+    command = command_in(project)
+    await command("secret", "keygen", "team.key")
+    ring = ring_of((project / "team.key").read_text(), "")
+    file = project / "connectors.toml"
+    text = '# "a"\n[pools.a]\nurl = \'sqlite:///x\'  # "here"\npassword = "old \\" one" # "keep"\n'
+    file.write_text(text)
+    file.chmod(0o640)
+    before = file.stat().st_ino
+    done = await command("secret", "set", "--in", "connectors.toml:pools.a.password", stdin=VALUE)
+    assert (done.code, "pools.a.password is encrypted with key" in done.out) == (0, True), done.err
+    written = file.read_text()
+    start, _, rest = written.partition('password = "')
+    token, _, end = rest.partition('"')
+    assert (start + 'password = "old \\" one"' + end, ring.decrypt(token)) == (text, VALUE)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert file.stat().st_ino != before
+    assert [each.name for each in project.glob(".connectors*")] == []
+    assert VALUE not in done.out + done.err + written
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("connectors.toml", "expected FILE:KEY"),
+        ("connectors.toml:pools.a.none", "has no text at 'pools.a.none'"),
+        ("connectors.toml:pools.a.size", "has no text at"),
+        ("connectors.toml:pools.a.long", "cannot be found on one line"),
+    ],
+)
+async def test_a_place_without_a_text_is_refused(project: Path, place: str, said: str) -> None:
+    """Exit 2, and the file is as it was."""
+    command = command_in(project)
+    await command("secret", "keygen", "team.key")
+    text = '[pools.a]\nurl = "x"\nsize = 5\nlong = """a\nb"""\n'
+    (project / "connectors.toml").write_text(text)
+    done = await command("secret", "set", "--in", place, stdin=VALUE)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert (project / "connectors.toml").read_text() == text
+    assert VALUE not in done.out + done.err

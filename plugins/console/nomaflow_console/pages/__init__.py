@@ -23,6 +23,7 @@ from nomaflow_console.pages import (
     replay_form,
     run,
     run_form,
+    run_log,
     runs,
     schedule,
     search,
@@ -31,7 +32,8 @@ from nomaflow_console.pages import (
 __all__ = ["ALL_ROUTES", "LIVE_VIEWS"]
 
 _MODULES: tuple[ModuleType, ...] = (
-    login, jobs, run_form, pause, job, bulk, runs, replay_form, cancel, run, schedule, hosts, host, activity, kernel,
+    login, jobs, run_form, pause, job, bulk, runs, replay_form, cancel, run_log, run, schedule, hosts, host, activity,
+    kernel,
     search, preferences,
 )  # fmt: skip
 

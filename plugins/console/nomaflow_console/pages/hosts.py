@@ -35,7 +35,7 @@ async def show(request: Request) -> Response:
 
 async def as_json(request: Request) -> Response:
     """Return the hosts in the shape of ``nomaflow hosts -o json``."""
-    return JSONResponse([host.to_json() for host in await kernel_of(request).list_hosts()])
+    return JSONResponse({"hosts": [host.to_json() for host in await kernel_of(request).list_hosts()]})
 
 
 class HostsView:

@@ -1,13 +1,285 @@
-"""The page of one run: timeline, attempts and log."""
+"""The page of one run: what became of it, its timeline, its tries, and its log."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from nomaflow_console.pages.placeholder import placeholder
+from nomaflow.client import ClientError
+from nomaflow.client.values import EventView, JobStatsView, JobView, RunView, from_micros
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
+from nomaflow_console.kernel.log_search import first_matches
+from nomaflow_console.live import ServerEvent
+from nomaflow_console.pages.run_log import (
+    filter_of,
+    log_feed,
+    log_pages,
+    number,
+    page_zone,
+    shown_window,
+)
+from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views import run_words
+from nomaflow_console.views.log_lines import shown_line
+from nomaflow_console.views.sentences import run_sentence, usually
+from nomaflow_console.views.states import run_sign
+from nomaflow_console.views.timeline import Moment, timeline
 
-__all__ = ["ROUTES"]
+__all__ = ["LIVE", "ROUTES"]
+
+T = TypeVar("T")
+_WARNINGS, _ERRORS = 1 << 3, 0b1110000
+_ERROR = 40
+_FIRST_LINES = 100
+_LEVELS = ((0, "all levels"), (20, "INFO and up"), (30, "WARNING and up"), (40, "ERROR and up"))
+_TAIL = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Known:
+    """What the page knows of a run beside itself; each part may be missing.
+
+    :param children: the runs that its call_job steps started, by id, with their steps
+    :param replays: its replays, newest first
+    :param generation: the newest generation that its host serves
+    """
+
+    run: RunView
+    job: JobView | None
+    stats: JobStatsView | None
+    children: Mapping[str, RunView]
+    replays: tuple[RunView, ...]
+    generation: int
+
+
+async def _known(kernel: KernelCalls, run_id: str) -> _Known:
+    run = await kernel.get_run(run_id)
+    job, stats, children, replays, hosts = await asyncio.gather(
+        _or_none(kernel.get_job(run.job_id)),
+        _or_none(kernel.job_stats([run.job_id], preset=run.preset)),
+        _or_none(_children(kernel, run)),
+        _or_none(kernel.list_runs_page(replay_of=run_id, page_size=5)),
+        _or_none(kernel.list_hosts()),
+    )
+    instances = [one for host in hosts or () if host.name == run.host for one in host.instances]
+    return _Known(
+        run=run,
+        job=job,
+        stats=(stats or {}).get(run.job_id),
+        children={child.run_id: child for child in children or ()},
+        replays=replays.runs if replays is not None else (),
+        generation=max((one.generation for one in instances), default=0),
+    )
+
+
+async def _children(kernel: KernelCalls, run: RunView) -> tuple[RunView, ...]:
+    if not any(attempt.child_run_id for step in run.steps for attempt in step.attempts):
+        return ()
+    return (await kernel.list_runs_page(parent_run_id=run.run_id, with_steps=True)).runs
+
+
+async def _or_none(asked: Awaitable[T]) -> T | None:
+    """Return an answer, or None where this caller may not have it or there is none: the page is useful without."""
+    try:
+        return await asked
+    except ClientError:
+        return None
+
+
+async def show(request: Request) -> Response:
+    """Return the page."""
+    run_id = request.path_params["run_id"]
+    known = await _known(kernel_of(request), run_id)
+    run = known.run
+    row, opens = await _opening_row(request, run)
+    window = await shown_window(request, run_id, row=row, count=_FIRST_LINES, before=_FIRST_LINES // 3)
+    wanted, needle = filter_of(request), request.query_params.get("q", "")
+    follows = not run.terminal and "at" not in request.query_params
+    return page(
+        request,
+        "run.html",
+        live="run",
+        log_seq=window["last_seq"],
+        title=run_words.title(run, run_sign(run).sign),
+        window=window,
+        opens=opens if opens is not None else "",
+        follows=follows,
+        wanted=wanted,
+        query=_query(wanted),
+        levels=_LEVELS,
+        needle=needle,
+        shown_lines=await _matches(request, run_id, needle) if needle else window["lines"],
+        tries=max((len(step.attempts) for step in run.steps), default=0),
+        **await _context(request, known),
+    )
+
+
+async def _matches(request: Request, run_id: str, needle: str) -> list[dict[str, Any]]:
+    """Return the first lines that hold a text; a page with a script shows all of them in their place instead."""
+    found = await first_matches(kernel_of(request), run_id, needle, filter_of(request), most=_FIRST_LINES)
+    return [shown_line(line, row, page_zone(request)) for row, line in enumerate(found)]
+
+
+def _query_of(wanted: LogFilter) -> dict[str, Any]:
+    asked = {"step": wanted.step, "try": wanted.attempt, "level": wanted.level}
+    return {name: value for name, value in asked.items() if value}
+
+
+def _query(wanted: LogFilter) -> str:
+    return urlencode(_query_of(wanted))
+
+
+async def _opening_row(request: Request, run: RunView) -> tuple[int, int | None]:
+    """Return the row at which the log opens, and the row whose traceback is shown, if it opens at an error.
+
+    The first error of the try that failed; else the end of a run that is not over, else the beginning.
+    """
+    if "at" in request.query_params:
+        return number(request, "at"), None
+    if not run.terminal:
+        return -1, None
+    failed = run_words.failed_try(run)
+    if failed is None or not run.log_lines:
+        return 0, None
+    step, attempt = failed
+    kernel, pages, wanted = kernel_of(request), log_pages(request), filter_of(request)
+    of_try = LogFilter(step=step.name, attempt=attempt.attempt, level=wanted.level)
+    seq = await pages.next_error(kernel, run.run_id, of_try)
+    if not seq or wanted.step not in ("", step.name) or wanted.attempt not in (0, attempt.attempt):
+        return 0, None
+    row = await pages.row_of(kernel, run.run_id, wanted, seq)
+    return row, row
+
+
+async def _context(request: Request, known: _Known) -> dict[str, Any]:
+    """Return what the live parts of the page are made of."""
+    run, now = known.run, datetime.now(UTC)
+    moments = await _moments(request, run.run_id)
+    seconds = None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds()
+    stats = known.stats
+    definition = dict(known.job.definition or {}) if known.job is not None else {}
+    changed = bool(definition and run.definition_digest and known.job and known.job.digest != run.definition_digest)
+    return {
+        "run": run,
+        "job": known.job,
+        "sign": run_sign(run),
+        "sentence": run_sentence(run),
+        "words": run_words,
+        "seconds": seconds,
+        "usual": usually(seconds or 0.0, usual=stats.median_seconds, p95=stats.p95_seconds) if stats else "",
+        "timezone": known.job.timezone if known.job is not None else "",
+        "children": known.children,
+        "replays": known.replays,
+        "generation_now": known.generation,
+        "generations": sorted({try_.generation for step in run.steps for try_ in step.attempts if try_.generation}),
+        "difference": run_words.difference(run.definition, definition) if changed and run.definition else (),
+        "definition_changed": changed,
+        "timeline": timeline(run, now=now, moments=moments, children=known.children),
+        "failed": run_words.failed_try(run),
+        "seal": run_words.seal_of_run(run),
+    }
+
+
+async def _moments(request: Request, run_id: str) -> list[Moment]:
+    """Return when warnings and errors were logged; of a long log, when the blocks with them begin."""
+    kernel, pages = kernel_of(request), log_pages(request)
+    loud = await pages.loud_lines(kernel, run_id, ALL_LINES)
+    if loud is None:
+        index = await pages.index(kernel, run_id, ALL_LINES)
+        blocks = index.moments(_WARNINGS | _ERRORS)
+        found = [(step, attempt, at_us, bool(levels & _ERRORS)) for step, attempt, at_us, levels in blocks]
+    else:
+        found = [(line.step, line.attempt, line.at_us, line.level >= _ERROR) for line in loud]
+    return [
+        Moment(step=step, attempt=attempt, at=from_micros(at_us), kind="error" if error else "warning")
+        for step, attempt, at_us, error in found
+    ]
+
+
+async def as_json(request: Request) -> Response:
+    """Return the run as the command line prints it with ``-o json``."""
+    run = await kernel_of(request).get_run(request.path_params["run_id"])
+    return JSONResponse(run.to_json())
+
+
+async def report(request: Request) -> Response:
+    """Return the report of a run as text: its error with the traceback, its values, and the address of its page."""
+    kernel, run_id = kernel_of(request), request.path_params["run_id"]
+    run = await kernel.get_run(run_id)
+    message = ""
+    failed = run_words.failed_try(run)
+    if failed is not None:
+        step, attempt = failed
+        blocks = kernel.read_log_blocks(run_id, step=step.name, attempt=attempt.attempt, min_level=40, limit=1)
+        async for block in blocks:
+            message = block[0].message
+    address = str(request.url.replace(path=f"/runs/{run_id}", query=""))
+    return PlainTextResponse(run_words.written_report(run, address=address, error_line=message))
+
+
+class RunLive:
+    """The live parts of the page, and the lines of the log as they come."""
+
+    def concerns(self, event: EventView) -> bool:
+        """Return True for an event of a run; whose it is, `parts` decides."""
+        return bool(event.run_id)
+
+    async def parts(self, request: Request) -> Mapping[str, str]:
+        """Return the header, the timeline, the tries and the seal of the log."""
+        context = await _context(request, await _known(kernel_of(request), request.query_params.get("run_id", "")))
+        return {name: fragment(request, f"parts/{name.replace('-', '_')}.html", **context) for name in _PARTS}
+
+    async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
+        """Yield the log as it grows: how many rows it has now, and the last ones. No line comes twice.
+
+        A step may log 100,000 lines in a second, so that at most the last 200 come each time; the page asks for others
+        when somebody looks at them.
+        """
+        kernel, run_id, wanted = kernel_of(request), request.query_params.get("run_id", ""), filter_of(request)
+        pages, seen_seq = log_pages(request), request.state.cursor.log_seq
+        index = await pages.index(kernel, run_id, wanted)
+        seen = (
+            index.rows(wanted)
+            if seen_seq >= index.last_seq
+            else await pages.row_of(kernel, run_id, wanted, seen_seq + 1)
+        )
+        async with aclosing(log_feed(request).changes(run_id, seen_seq)) as changes:
+            async for _ in changes:
+                index = await pages.index(kernel, run_id, wanted)
+                rows, last_seq = index.rows(wanted), index.last_seq
+                if rows > seen:
+                    data = await _tail(request, run_id, seen, rows)
+                    seen = rows
+                    yield ServerEvent(event="log", data=json.dumps(data), log_seq=last_seq)
+
+
+async def _tail(request: Request, run_id: str, seen: int, rows: int) -> dict[str, Any]:
+    """Return the rows that are new, at most the last 200 of them."""
+    first = max(seen, rows - _TAIL)
+    window = await log_pages(request).window(
+        kernel_of(request), run_id, filter_of(request), row=first, count=rows - first, before=0
+    )
+    zone = page_zone(request)
+    lines = [shown_line(line, window.first_row + place, zone) for place, line in enumerate(window.lines)]
+    return {"rows": rows, "first": first, "row": first, "last_seq": window.last_seq, "lines": lines}
+
+
+_PARTS = ("run-head", "run-timeline", "run-tries", "run-seal")
 
 ROUTES = [
-    Route("/runs/{run_id}", placeholder),
+    Route("/runs/{run_id}.json", as_json),
+    Route("/runs/{run_id}", show),
+    Route("/runs/{run_id}/report.txt", report),
 ]
+LIVE = {"run": RunLive()}

@@ -57,7 +57,7 @@ async def _counts(kernel: KernelCalls, query: RunQuery, now: datetime) -> list[R
     if until is not None and until <= since:
         return []
     grouping: Any = "job" if query.hidden else "state"
-    return await kernel.summarize_runs(since=since, until=until, group_by=grouping, job_id=query.job, host=query.host)
+    return await kernel.summarize_runs(since=since, until=until, group_by=grouping)
 
 
 async def _load(request: Request) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def run_grid(runs: Sequence[RunView], step_names: Sequence[str], now: datetime) 
     """
     shown = [run for run in runs if run.steps and run.state != "MISSED"]
     steps = list(dict.fromkeys((*step_names, *(step.name for run in shown for step in run.steps))))
-    spans = [between(run.started_at, run.finished_at, now=now) or 0.0 for run in shown]
+    spans = [max(between(run.started_at, run.finished_at, now=now) or 0.0, 0.0) for run in shown]
     longest = max(spans, default=0.0)
     columns = [
         _column(run, steps, span / longest if longest else 0.0, span) for run, span in zip(shown, spans, strict=True)

@@ -38,7 +38,8 @@ def sparkline(recent: Sequence[Any], *, now: datetime, places: int = 20) -> Mark
 
 
 def _seconds(run: Any, now: datetime) -> float | None:
-    return between(run.started_at, run.finished_at, now=now if run.state == "RUNNING" else run.started_at)
+    seconds = between(run.started_at, run.finished_at, now=now if run.state == "RUNNING" else run.started_at)
+    return max(seconds, 0.0) if seconds is not None else None  # the clocks of hosts differ
 
 
 def _summary(runs: Sequence[Any]) -> str:

@@ -39,6 +39,8 @@ _SIGNS: Mapping[str, StateSign] = {
     "MISSED": StateSign(sign="◌", word="missed", css="missed"),
     "LOST": StateSign(sign="?", word="lost: outcome not known", css="lost"),
 }
+_ENDED_BEFORE = StateSign(sign="⤼", word="not reached", css="skipped")
+_NOT_REACHED = ("earlier_step_failed", "run_canceled")
 _UNKNOWN = StateSign(sign="·", word="", css="unknown")
 
 RUN_STATES = ("RUNNING", "QUEUED", "FAILED", "CANCELED", "MISSED", "SKIPPED", "SUCCEEDED")
@@ -63,10 +65,13 @@ def run_sign(run: Any) -> StateSign:
 
 
 def attempt_sign(attempt: Any) -> StateSign:
-    """Return how an attempt looks: *stopping* with the rung while it is stopped.
+    """Return how an attempt looks: *stopping* with the rung while it is stopped, *not reached* where none began.
 
     :param attempt: an ``AttemptView``
     """
+    reason = getattr(attempt, "reason", None)
+    if attempt.state == "SKIPPED" and reason is not None and reason.code in _NOT_REACHED:
+        return _ENDED_BEFORE
     stops = attempt.state == "RUNNING" and getattr(attempt, "stop", None) is not None
     return _stopping(_rung(attempt)) if stops else sign_of(attempt.state)
 

@@ -1,9 +1,10 @@
 // @ts-check
-// Keeps what the reader did to a part that is replaced: open menus stay open, buttons that a script shows stay shown.
-document.addEventListener("htmx:before:morph:attr", (event) => {
-  const { attrName } = /** @type {CustomEvent} */ (event).detail;
-  const target = event.target;
-  if (!(target instanceof Element)) return;
-  if (attrName === "open" && target.matches("details")) event.preventDefault();
-  if (attrName === "hidden" && target.matches("[data-copy], #pick-all")) event.preventDefault();
+// Keeps what the reader did to a part that is replaced: what was opened stays open, buttons that a script shows stay
+// shown. htmx asks its extensions about each attribute; an event of the page there is none.
+htmx.registerExtension("keep", {
+  htmx_before_morph_attr: (/** @type {Element} */ target, /** @type {{attrName: string}} */ { attrName }) =>
+    !(
+      (attrName === "open" && target.matches("details")) ||
+      (attrName === "hidden" && target.matches("[data-copy], #pick-all"))
+    ),
 });

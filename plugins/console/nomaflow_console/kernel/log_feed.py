@@ -1,0 +1,111 @@
+"""Word of new lines in a log: one follower for each run that is watched, however many people watch it.
+
+A follower does not hand lines on: a step may log 100,000 of them in a second. It says that there are new ones, at most
+four times a second, and each viewer then reads what its window shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from nomaflow.client import KernelClient
+
+__all__ = ["LogFeed"]
+
+_PAUSE_SECONDS = 0.25
+
+
+class LogFeed:
+    """The followers of logs.
+
+    :param kernel: the client that reads
+    """
+
+    def __init__(self, kernel: KernelClient) -> None:
+        self._kernel = kernel
+        self._followers: dict[str, _Follower] = {}
+
+    async def changes(self, run_id: str, after_seq: int) -> AsyncGenerator[None, None]:
+        """Yield at once, and then whenever there may be new lines, until the run is over and all are stored.
+
+        :param after_seq: the last line that is known
+        """
+        follower = self._followers.get(run_id)
+        if follower is None:
+            follower = self._followers[run_id] = _Follower(self._kernel, run_id, after_seq)
+        follower.viewers += 1
+        try:
+            async for _ in follower.changes():
+                yield
+        finally:
+            follower.viewers -= 1
+            if not follower.viewers and self._followers.get(run_id) is follower:
+                del self._followers[run_id]
+                await follower.stop()
+
+
+class _Follower:
+    def __init__(self, kernel: KernelClient, run_id: str, after_seq: int) -> None:
+        self._kernel = kernel
+        self._run_id = run_id
+        self._after = after_seq
+        self._version = 0
+        self._ended = False
+        self._news = asyncio.Condition()
+        self._task = asyncio.create_task(self._follow())
+        self.viewers = 0
+
+    async def changes(self) -> AsyncIterator[None]:
+        """Yield at once and after each piece of news; the last time after the end."""
+        seen = -1
+        while True:
+            ended = self._ended
+            seen = self._version
+            yield
+            if ended:
+                await self._task  # raises what ended it, if it was no end
+                return
+            async with self._news:
+                await self._news.wait_for(partial(self._has_more, seen))
+
+    def _has_more(self, seen: int) -> bool:
+        return seen != self._version or self._ended
+
+    async def _follow(self) -> None:
+        try:
+            while await self._wait_for_lines():
+                told = 0
+                while told < self._after:
+                    told = self._after
+                    await self._tell()
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    # Sequences have no gaps, so their number says which is the last one.
+                    self._after = max(told, (await self._kernel.get_run(self._run_id)).log_lines)
+        finally:
+            self._ended = True
+            await self._tell()
+
+    async def _wait_for_lines(self) -> bool:
+        """Wait for a line after the last known one; return False if the run is over and has none."""
+        async with aclosing(self._kernel.read_log_blocks(self._run_id, follow=True, after_seq=self._after)) as blocks:
+            async for block in blocks:
+                self._after = block[-1].seq
+                return True
+        return False
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._version += 1
+            self._news.notify_all()
+
+    async def stop(self) -> None:
+        """End the follower."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task

@@ -1,0 +1,149 @@
+"""Windows over the log of a run: any rows of it, by number, by line, from its end, or at its first error."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nomaflow_console.kernel.log_index import LogFilter, LogIndex
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import LogLine
+
+__all__ = ["MOST_LINES", "LogPages", "LogWindow"]
+
+MOST_LINES = 300
+"""The most lines of one window."""
+_MOST_INDEXES = 64
+_LONG = 5000
+_WARNING, _ERROR = 30, 40
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogWindow:
+    """Some rows of a log.
+
+    :param rows: how many there are, as far as the log is stored
+    :param first_row: the number of the first one here, from 0
+    :param row: the row that was asked for
+    :param last_seq: the sequence up to which the log was read for this
+    :param lines: the rows, in order
+    """
+
+    rows: int
+    first_row: int
+    row: int
+    last_seq: int
+    lines: tuple[LogLine, ...]
+
+
+class LogPages:
+    """Windows over logs, with an index for each log that was looked at lately."""
+
+    def __init__(self) -> None:
+        self._indexes: OrderedDict[str, LogIndex] = OrderedDict()
+
+    async def index(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> LogIndex:
+        """Return the index of a run's log, up to date for a filter."""
+        found = self._indexes.setdefault(run_id, LogIndex(run_id))
+        self._indexes.move_to_end(run_id)
+        while len(self._indexes) > _MOST_INDEXES:
+            self._indexes.popitem(last=False)
+        await found.refresh(kernel, wanted)
+        return found
+
+    async def window(
+        self, kernel: KernelClient, run_id: str, wanted: LogFilter, *, row: int, count: int, before: int = 0
+    ) -> LogWindow:
+        """Return rows around a row.
+
+        :param row: from 0; negative ones count from the end; one beyond an end becomes the last or the first
+        :param count: how many rows, at most `MOST_LINES`
+        :param before: how many of them come before the row
+        """
+        index = await self.index(kernel, run_id, wanted)
+        rows = index.rows(wanted)
+        row = max(0, min(rows - 1, rows + row if row < 0 else row))
+        count = max(1, min(count, MOST_LINES))
+        first = max(0, min(row - min(before, count - 1), rows - count))
+        lines = await _read(kernel, index, wanted, first, min(count, rows - first)) if rows else ()
+        return LogWindow(rows=rows, first_row=first, row=row, last_seq=index.last_seq, lines=lines)
+
+    async def row_of(self, kernel: KernelClient, run_id: str, wanted: LogFilter, seq: int) -> int:
+        """Return the row of a line, or of the next one that the filter keeps."""
+        index = await self.index(kernel, run_id, wanted)
+        start, first = index.row_of_block(wanted, seq)
+        if not wanted.level:
+            return start if _empty(index, wanted, seq) else start + max(0, seq - first)
+        counted = 0
+        async for block in _blocks(kernel, run_id, wanted, after_seq=first - 1, before_seq=seq):
+            counted += len(block)
+        return start + counted
+
+    async def next_error(
+        self, kernel: KernelClient, run_id: str, wanted: LogFilter, *, after_seq: int = 0, before_seq: int = 0
+    ) -> int:
+        """Return the sequence of the first error after a line, or of the last one before a line; 0 for none."""
+        errors = LogFilter(step=wanted.step, attempt=wanted.attempt, level=max(wanted.level, _ERROR))
+        tail = 1 if before_seq else 0
+        async for block in _blocks(kernel, run_id, errors, after_seq=after_seq, before_seq=before_seq, tail=tail):
+            return block[0].seq
+        return 0
+
+    async def loud_lines(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> tuple[LogLine, ...] | None:
+        """Return the warnings and errors of what a filter keeps, if it keeps few enough rows; else None."""
+        index = await self.index(kernel, run_id, wanted)
+        if index.rows(wanted) > _LONG:
+            return None
+        loud = LogFilter(step=wanted.step, attempt=wanted.attempt, level=max(wanted.level, _WARNING))
+        blocks = _blocks(kernel, run_id, loud, limit=_LONG)
+        return tuple([line async for block in blocks for line in block])
+
+    async def map(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> list[int]:
+        """Return the map of a log: the highest level of each of its 200 stretches, as a number from 0 to 6."""
+        loud = await self.loud_lines(kernel, run_id, wanted)
+        index = await self.index(kernel, run_id, wanted)
+        return index.map_of_levels(wanted) if loud is None else index.map_of_lines(wanted, loud)
+
+
+def _empty(index: LogIndex, wanted: LogFilter, seq: int) -> bool:
+    """Return True if the filter keeps nothing of the block of a line."""
+    start, _ = index.row_of_block(wanted, seq)
+    after, _ = index.place(wanted, start)
+    return after + 1 > seq
+
+
+async def _read(
+    kernel: KernelClient, index: LogIndex, wanted: LogFilter, first: int, count: int
+) -> tuple[LogLine, ...]:
+    after_seq, left_out = index.place(wanted, first)
+    lines: list[LogLine] = []
+    async for block in _blocks(kernel, index.run_id, wanted, after_seq=after_seq, limit=left_out + count):
+        lines += block
+    return tuple(lines[left_out : left_out + count])
+
+
+def _blocks(
+    kernel: KernelClient,
+    run_id: str,
+    wanted: LogFilter,
+    *,
+    after_seq: int = 0,
+    before_seq: int = 0,
+    tail: int = 0,
+    limit: int = 0,
+) -> AsyncIterator[list[LogLine]]:
+    return kernel.read_log_blocks(
+        run_id,
+        step=wanted.step,
+        attempt=wanted.attempt,
+        min_level=wanted.level,
+        after_seq=after_seq,
+        before_seq=before_seq,
+        tail=tail,
+        limit=limit or (1 if not before_seq and not tail else 0),
+    )

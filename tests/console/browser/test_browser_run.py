@@ -1,0 +1,194 @@
+"""The page of a run in a real browser: what it says, what it shows live, and what nobody can do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from browser_tabs import PHONE, Tabs, axe_findings
+from console_system import ConsoleSystem, running_console
+from playwright.async_api import Page, expect
+
+from nomaflow.client import TriggerOrder
+from processes import is_alive
+from real_system import eventually
+
+_LAB = Path(__file__).parents[1] / "run_page_project"
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A kernel, a host and a console on a project whose runs have much to show."""
+    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def failed_run(console: ConsoleSystem) -> str:
+    """The id of a run whose second step failed twice."""
+    api = console.system.api
+    run = api.wait(api.trigger("month-end").run_id)
+    assert run.state == "FAILED"
+    return run.run_id
+
+
+@pytest.fixture(scope="module")
+def hostile_run(console: ConsoleSystem) -> str:
+    """The id of a run that has printed what should not be able to hurt a page."""
+    api = console.system.api
+    return api.wait(api.trigger("hostile").run_id).run_id
+
+
+async def _log(page: Page) -> None:
+    await page.wait_for_selector(".is-windowed .log-line")
+
+
+async def test_a_failed_run_opens_at_its_error(tabs: Tabs, failed_run: str) -> None:
+    """One click from a list: the sentence, the failed try opened, and the log at the traceback, which is open."""
+    page = await tabs.open(f"/runs/{failed_run}#log")
+    await _log(page)
+    assert (await page.title()).startswith("✕ month-end")
+    await expect(page.locator("#run-head h1")).to_contain_text("LookupError: no rows in invoices_2026_10 of tenant 10")
+    await expect(page.locator("details.try[open] summary")).to_contain_text("try 2 of 2")
+    error = page.locator(".log-line.k-error").last
+    await expect(error).to_be_in_viewport()
+    await expect(error.locator(".folded")).to_contain_text("raise LookupError")
+    await expect(page.get_by_role("link", name="Replay from score…")).to_be_visible()
+    rows = page.locator("#run-timeline .track")
+    assert [await row.get_attribute("class") for row in await rows.all()]
+    await expect(rows.nth(0)).to_contain_text("182,044 rows")
+    assert await rows.nth(2).locator("rect.bar-backoff").count() == 1
+    await expect(rows.nth(3)).to_contain_text("an earlier step")
+    await expect(page.locator("#run-seal")).to_contain_text("complete: 31 lines, none missing")
+
+
+async def test_it_reads_well_without_scripts(tabs: Tabs, console: ConsoleSystem, failed_run: str) -> None:
+    """Without scripts the page is whole: lines, filters, older and newer ones by links."""
+    page = await tabs.open(f"/runs/{failed_run}", scripts=False)
+    await expect(page.locator(".log-line.k-error").last).to_contain_text("Traceback (most recent call last):")
+    await page.select_option("#log-level", "30")
+    await page.get_by_role("button", name="Show").first.click()
+    assert await page.locator(".log-line").count() == 4
+    api = console.system.api
+    order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": 500, "needle_at": 400}})
+    long = api.wait(api.trigger(order).run_id).run_id
+    await page.goto(f"{console.url}/runs/{long}")
+    seen = [await page.locator(".log-line .n").first.inner_text()]
+    while await (newer := page.get_by_role("link", name="newer lines")).count():
+        await newer.click()
+        seen.append(await page.locator(".log-line .n").first.inner_text())
+    assert seen == ["1", "101", "201", "301", "401"]
+    await page.fill(".log-find input", "NEEDLE")
+    await page.press(".log-find input", "Enter")
+    assert await page.locator(".log-line .n").all_inner_texts() == ["400"]
+
+
+async def test_a_hostile_line_hurts_nothing(tabs: Tabs, hostile_run: str) -> None:
+    """Whatever a program prints is text: no script, no markup, no hidden link, in the log and beside it."""
+    page = await tabs.open(f"/runs/{hostile_run}")
+    await _log(page)
+    await page.locator("details.try summary").first.click()
+    for button in await page.locator(".fold", has_not_text="characters").all():
+        await button.click()
+    assert await page.evaluate("window.hurt") is None
+    links = await page.eval_on_selector_all(".log-line .m a", "links => links.map(link => [link.href, link.rel])")
+    assert links == [
+        ["https://example.org/a?b=c&d=%3Cscript%3E", "noreferrer"],
+        ["http://example.org/(x)", "noreferrer"],
+    ]
+    assert await page.locator("#log img, #log script, #log .m b").count() == 0
+    assert "\u202e" not in await page.locator("main").inner_text()
+    await expect(page.locator(".log-line .f1.b")).to_have_text("red and bold")
+    await expect(page.locator(".tree").first).to_be_visible()
+
+
+async def test_a_run_is_watched_live(tabs: Tabs, console: ConsoleSystem) -> None:
+    """Its state, its progress and its log change without a reload, and what somebody has opened stays open."""
+    api = console.system.api
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 120, "per_second": 30.0}})
+    page = await tabs.open(f"/runs/{api.trigger(order).run_id}")
+    await page.wait_for_selector("#run-tries details.try")
+    await page.locator("#run-tries details.try summary").click()
+    await page.wait_for_selector("#run-timeline progress")
+    await page.wait_for_selector("#run-head .state-ok", timeout=60_000)
+    assert (await page.title()).startswith("✓ talker")
+    await expect(page.locator("#run-tries details.try")).to_have_attribute("open", "")
+    await expect(page.locator("#run-seal")).to_contain_text("complete: 120 lines")
+    await expect(page.get_by_role("link", name="Replay…")).to_be_visible()
+
+
+async def test_a_stop_is_shown_rung_by_rung_until_it_is_proven(tabs: Tabs, console: ConsoleSystem) -> None:
+    """While a tight loop is stopped each rung appears; canceled is said only when its process is gone."""
+    api = console.system.api
+    run_id = api.trigger("spinner").run_id
+    pid = eventually(lambda: console.system.run(run_id).steps[0].last.worker_pid)
+    page = await tabs.open(f"/runs/{run_id}")
+    api.cancel(run_id, why="wrong month")
+    await page.wait_for_selector("#run-head .state-stopping")
+    await expect(page.locator(".ladder")).to_contain_text("wrong month")
+    await page.wait_for_selector(".ladder .rungs >> text=①")
+    assert is_alive(pid)
+    await page.wait_for_selector("#run-head .state-canceled", timeout=60_000)
+    assert not is_alive(pid)
+    await expect(page.locator(".ladder .is-stopped")).to_contain_text("proven stopped")
+    assert await page.locator("#run-timeline .mark-rung").count() >= 2
+
+
+async def test_a_called_run_is_part_of_the_timeline(tabs: Tabs, console: ConsoleSystem) -> None:
+    """A call_job step shows the steps of the run that it started below it, and links to it."""
+    api = console.system.api
+    run = api.wait(api.trigger("caller").run_id)
+    page = await tabs.open(f"/runs/{run.run_id}")
+    await expect(page.locator(".track.depth-1 .name")).to_have_text(["purge", "score", "summary"])
+    child = run.steps[0].last.child_run_id
+    await page.locator(f"#run-head a[href='/runs/{child}']").click()
+    await expect(page.locator("#run-head")).to_contain_text("called by caller")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_axe_finds_nothing_wrong(
+    tabs: Tabs, failed_run: str, hostile_run: str, theme: Literal["light", "dark"]
+) -> None:
+    """Neither in the page of a failed run nor in a colourful log, wide and narrow."""
+    for run_id in (failed_run, hostile_run):
+        page = await tabs.open(f"/runs/{run_id}", theme=theme)
+        await _log(page)
+        assert await axe_findings(page) == []
+        await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+        assert await axe_findings(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+
+
+async def test_the_log_is_used_by_keys_alone(tabs: Tabs, failed_run: str) -> None:
+    """Errors, matches, wrap, full window and the end have keys; none acts while one types."""
+    page = await tabs.open(f"/runs/{failed_run}")
+    await _log(page)
+    await page.keyboard.press("E")
+    await page.wait_for_selector(".is-picked:has-text('LookupError')")
+    assert page.url.endswith("#L16")
+    await page.keyboard.press("w")
+    await expect(page.locator(".log-view.is-wrapped")).to_be_visible()
+    await page.keyboard.press("f")
+    await expect(page.locator("#log.is-full")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Control+f")
+    await page.keyboard.type("few wrens")
+    await expect(page.locator(".log-find input")).to_have_value("few wrens")
+    await expect(page.locator("#log.is-full")).to_have_count(0)
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("G")
+    await expect(page.locator(".log-line").last).to_be_in_viewport()
+
+
+async def test_a_report_is_copied_with_what_somebody_else_needs(tabs: Tabs, failed_run: str) -> None:
+    """Error, step, values, traceback and the address of the page, as plain text."""
+    page = await tabs.open(f"/runs/{failed_run}")
+    await _log(page)
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.get_by_role("link", name="copy for a report").click()
+    await page.wait_for_function("() => document.querySelector('.log-say').textContent.startsWith('copied')")
+    text = await page.evaluate("navigator.clipboard.readText()")
+    for part in ("month-end failed: LookupError", failed_run, "score, try 2 of 2", '"tenant": 10', "raise LookupError"):
+        assert part in text

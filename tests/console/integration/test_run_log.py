@@ -1,0 +1,219 @@
+"""The log of a run over HTTP: windows by row and line, filters, search, files, and the live stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from console_system import ConsoleSystem, running_console
+
+from nomaflow.client import TriggerOrder
+from real_system import eventually
+
+_LAB = Path(__file__).parents[1] / "run_page_project"
+LINES = 12_000
+NEEDLE = 7_777
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A kernel, a host and a console on a project whose steps talk a lot."""
+    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def long_run(console: ConsoleSystem) -> str:
+    """The id of a run with 12,000 lines, a warning in each 5,000 and one error."""
+    api = console.system.api
+    order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": LINES, "needle_at": NEEDLE}})
+    run = api.wait(api.trigger(order).run_id)
+    assert run.log_lines == LINES
+    return run.run_id
+
+
+@pytest.fixture(scope="module")
+def failed_run(console: ConsoleSystem) -> str:
+    """The id of a run whose second step failed twice."""
+    api = console.system.api
+    run = api.wait(api.trigger("month-end").run_id)
+    assert run.state == "FAILED"
+    return run.run_id
+
+
+def _lines(client: httpx.Client, run_id: str, query: str) -> dict[str, Any]:
+    answer = client.get(f"/runs/{run_id}/log/lines?{query}")
+    assert answer.status_code == 200, answer.text
+    shown: dict[str, Any] = answer.json()
+    return shown
+
+
+def _numbers(shown: dict[str, Any]) -> list[int]:
+    return [line["seq"] for line in shown["lines"]]
+
+
+def test_a_window_has_the_rows_that_were_asked_for(browser_client: httpx.Client, long_run: str) -> None:
+    """Rows count from 0; negative ones from the end; beyond an end the window ends there."""
+    shown = _lines(browser_client, long_run, "row=6000&before=10&count=30")
+    assert (shown["rows"], shown["first"], shown["row"]) == (LINES, 5990, 6000)
+    assert _numbers(shown) == list(range(5991, 6021))
+    assert [line["row"] for line in shown["lines"]] == list(range(5990, 6020))
+    assert _numbers(_lines(browser_client, long_run, "row=-1&count=5")) == list(range(LINES - 4, LINES + 1))
+    assert _numbers(_lines(browser_client, long_run, "row=999999999&count=2&before=0")) == [LINES - 1, LINES]
+    assert len(_lines(browser_client, long_run, "row=0&count=100000")["lines"]) == 300
+
+
+def test_a_line_is_found_by_its_number_under_each_filter(browser_client: httpx.Client, long_run: str) -> None:
+    """A link to a line leads to its row; if the filter leaves it out, to the next one."""
+    assert _lines(browser_client, long_run, "seq=4321")["row"] == 4320
+    warned = _lines(browser_client, long_run, "seq=5000&level=30")
+    assert (warned["rows"], warned["row"], _numbers(warned)) == (3, 0, [5000, NEEDLE, 10_000])
+    assert _lines(browser_client, long_run, "seq=5001&level=30")["row"] == 1
+    assert _lines(browser_client, long_run, "step=none&row=0") == {
+        "rows": 0, "first": 0, "row": 0, "last_seq": LINES, "lines": [],
+    }  # fmt: skip
+
+
+def test_filters_by_step_and_try_count_rows_of_their_own(browser_client: httpx.Client, failed_run: str) -> None:
+    """The second try of a step is a log of its own, with numbers of the whole."""
+    whole = _lines(browser_client, failed_run, "row=0&count=300")
+    second = _lines(browser_client, failed_run, "row=0&count=300&step=score&try=2")
+    expected = [line["seq"] for line in whole["lines"] if (line["step"], line["try"]) == ("score", 2)]
+    assert _numbers(second) == expected
+    assert second["rows"] == len(expected)
+    assert [line["row"] for line in second["lines"]] == list(range(len(expected)))
+    middle = expected[len(expected) // 2]
+    assert _lines(browser_client, failed_run, f"seq={middle}&step=score&try=2")["row"] == expected.index(middle)
+
+
+def test_the_next_error_is_found_both_ways(browser_client: httpx.Client, failed_run: str) -> None:
+    """From the top the first error is next, from it the second; back from the end as well; then there is none."""
+    whole = _lines(browser_client, failed_run, "row=0&count=300")
+    first, second = (line["seq"] for line in whole["lines"] if line["kind"] == "error")
+    assert _lines(browser_client, failed_run, "error_after=0")["row"] == first - 1
+    assert _lines(browser_client, failed_run, f"error_after={first}")["row"] == second - 1
+    assert _lines(browser_client, failed_run, f"error_after={second}")["row"] == -1
+    assert _lines(browser_client, failed_run, f"error_before={second}")["row"] == first - 1
+
+
+def test_the_map_shows_where_warnings_and_errors_are(browser_client: httpx.Client, long_run: str) -> None:
+    """Each of the 200 stretches has the highest level in it."""
+    levels = _lines(browser_client, long_run, "row=0&count=1&map=1&level=30")["map"]
+    assert [level for level in levels if level] == [3, 4, 3]
+
+
+def test_search_tells_what_it_finds(browser_client: httpx.Client, long_run: str) -> None:
+    """Every match is told, with its line and its place on the map; filters hold."""
+
+    def found(query: str) -> tuple[int, list[int]]:
+        parts = [
+            json.loads(line) for line in browser_client.get(f"/runs/{long_run}/log/search?{query}").text.splitlines()
+        ]
+        assert parts[-1] == {"done": True}
+        seqs = [seq for part in parts[:-1] for seq in part["seqs"]]
+        return sum(part["new"] for part in parts[:-1]), seqs
+
+    assert found("q=NEEDLE") == (1, [NEEDLE])
+    assert found("q=is+slow&level=40") == (0, [])
+    assert found("q=is+slow") == (2, [5000, 10_000])
+    assert found("q=is+slow&after=5000") == (1, [10_000])
+    assert found("q=status%3Dok")[0] == LINES - 3
+
+
+def test_a_file_has_all_lines_or_those_that_are_shown(browser_client: httpx.Client, long_run: str) -> None:
+    """The whole log, a filter, a range, just what was printed, and the lines as the command line prints them."""
+    whole = browser_client.get(f"/runs/{long_run}/log.txt")
+    assert len(whole.text.splitlines()) == LINES
+    assert whole.headers["content-type"] == "text/plain; charset=utf-8"
+    assert whole.headers["content-disposition"].startswith("attachment")
+    assert " ERROR scan/1 reports.monthly: needle in tenant 7777" in whole.text
+    assert len(browser_client.get(f"/runs/{long_run}/log.txt?level=30").text.splitlines()) == 3
+    assert len(browser_client.get(f"/runs/{long_run}/log.txt?from=5&to=9").text.splitlines()) == 5
+    raw = browser_client.get(f"/runs/{long_run}/log.txt?raw=1&from=5000&to=5000").text
+    assert raw == f"tenant 5000 is slow: {5000 % 977} ms\n"
+    lines = [json.loads(line) for line in browser_client.get(f"/runs/{long_run}/log.json?level=30").text.splitlines()]
+    assert [line["seq"] for line in lines] == [5000, NEEDLE, 10_000]
+
+
+def test_the_json_of_a_log_is_that_of_the_command_line(
+    browser_client: httpx.Client, console: ConsoleSystem, failed_run: str
+) -> None:
+    """``.json`` equals ``nomaflow logs -o json`` and ``nomaflow show -o json``."""
+    printed = console.system.cli("logs", failed_run, "-o", "json").out
+    shown = browser_client.get(f"/runs/{failed_run}/log.json").text
+    assert [json.loads(line) for line in shown.splitlines()] == [json.loads(line) for line in printed.splitlines()]
+    assert (
+        browser_client.get(f"/runs/{failed_run}.json").json()
+        == console.system.cli("show", failed_run, "-o", "json").json
+    )
+
+
+def test_hostile_lines_are_text(browser_client: httpx.Client, console: ConsoleSystem) -> None:
+    """Markup, hidden links, marks of direction and bytes that are no text come as what they are."""
+    api = console.system.api
+    run_id = api.wait(api.trigger("hostile").run_id).run_id
+    page = browser_client.get(f"/runs/{run_id}").text
+    assert "<script>window.hurt" not in page
+    assert "\u202e" not in page
+    texts = ["".join(text for text, _ in line["text"]) for line in _lines(browser_client, run_id, "row=0")["lines"]]
+    assert "\\x1b]8;;javascript:window.hurt=3" in texts[1]
+    assert "user \\u202egnp.exe\\u202c and \\u2066isolated\\u2069" in texts
+    assert "caf\\xe9 \\xff\\xfe" in texts
+    assert "100 %" in texts
+    long = next(line for line in _lines(browser_client, run_id, "row=5&count=1&before=0")["lines"])
+    assert len(long["text"][0][0]) == 4000
+    assert long["cut"] > 60_000
+    whole = _lines(browser_client, run_id, "row=5&count=1&before=0&whole=1")["lines"][0]
+    assert len(whole["text"][0][0]) == 4000 + long["cut"]
+
+
+def test_numbers_that_are_none_are_left_out(browser_client: httpx.Client, long_run: str) -> None:
+    """A query that somebody has typed wrongly shows the log from its beginning."""
+    shown = _lines(browser_client, long_run, "row=abc&count=-5&level=x&try=1e9")
+    assert _numbers(shown) == [1]
+
+
+def test_lines_come_on_the_live_stream_without_gap_or_repeat(console: ConsoleSystem) -> None:
+    """A stream that breaks and goes on, also across a kernel that is killed, tells each row once and in order."""
+    api = console.system.api
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 240, "per_second": 40.0}})
+    run_id = api.trigger(order).run_id
+    rows: list[int] = []
+    cursor, killed, breaks = "0.0", False, 0
+
+    def take(data: str) -> None:
+        told = json.loads(data)
+        assert told["first"] == len(rows), "a row is missing, or comes twice"
+        rows.extend(line["seq"] for line in told["lines"])
+        assert told["rows"] == len(rows)
+
+    with console.logged_in() as client:
+        while len(rows) < 240:
+            address = f"/live?view=run&run_id={run_id}&after={cursor}"
+            before = len(rows)
+            with client.stream("GET", address, headers={"accept": "text/event-stream"}) as answer:
+                event, id = "", ""
+                for line in answer.iter_lines():
+                    name, _, value = line.partition(": ")
+                    if name == "id":
+                        id = value
+                    elif name == "event":
+                        event = value
+                    elif name == "data" and event == "log":
+                        take(value)
+                    elif not line:
+                        cursor, event, id = id or cursor, "", ""
+                        if len(rows) > 80 and not killed:
+                            killed = True
+                            console.system.kernel.kill()
+                            console.system.start_kernel()
+                        if len(rows) >= before + 60 or len(rows) >= 240:
+                            break
+            breaks += 1
+    assert rows == list(range(1, 241))
+    assert breaks >= 3
+    assert eventually(lambda: console.system.run(run_id).state == "SUCCEEDED")

@@ -1,0 +1,1 @@
+"""Steps whose runs a page has to show well."""

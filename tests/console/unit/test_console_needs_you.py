@@ -1,0 +1,167 @@
+"""What needs a person: all of it, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from nomaflow.client.values import (
+    CatalogueView,
+    FoldView,
+    HostView,
+    InstanceView,
+    JobStatsView,
+    JobView,
+    PauseView,
+    ProblemView,
+    ReasonView,
+    RecentRunView,
+    RunView,
+)
+from nomaflow_console.views.needs_you import Need, Situation, needs_you
+
+NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
+AGO = {minutes: NOW - timedelta(minutes=minutes) for minutes in (1, 3, 6, 10, 20, 30, 60)}
+
+
+def _run(state: str, minutes: int, **more: Any) -> RunView:
+    ended = NOW if state in ("FAILED", "SUCCEEDED") else None
+    given = {"run_id": f"run_{state}_{minutes}", "job_id": "j", "queued_at": AGO[minutes], "started_at": AGO[minutes]}
+    return RunView(**{**given, "state": state, "finished_at": ended, **more})
+
+
+def _needs(**more: Any) -> list[Need]:
+    catalogue = more.pop("catalogue", CatalogueView(jobs=(JobView(job_id="j", last_run=more.pop("last", None)),)))
+    return needs_you(Situation(now=NOW, catalogue=catalogue, **more))
+
+
+def _stats(*states: str, seconds: float = 60, **more: Any) -> dict[str, JobStatsView]:
+    recent = [
+        RecentRunView(run_id=f"r{number}", state=state, queued_at=NOW - timedelta(days=1))
+        for number, state in enumerate(states)
+    ]
+    return {
+        "j": JobStatsView(job_id="j", recent=tuple(recent), median_seconds=seconds, p95_seconds=2 * seconds, **more)
+    }
+
+
+def test_a_quiet_project_needs_nobody() -> None:
+    """The first line of the morning."""
+    host = HostView(name="h", state="ATTACHED", instances=(InstanceView(incarnation="a", state="ATTACHED"),))
+    assert _needs(hosts=[host], last=_run("SUCCEEDED", 6)) == []
+
+
+def test_a_failure_is_told_with_its_error_and_offers_log_and_replay() -> None:
+    """What, where, and the two next clicks."""
+    (need,) = _needs(unhappy=[_run("FAILED", 6, error="no rows")])
+    assert (need.subject, need.text, need.css) == ("j", "failed: no rows", "failed")
+    assert [act.target for act in need.acts] == ["/runs/run_FAILED_6#log", "/runs/run_FAILED_6/replay"]
+
+
+def test_a_failure_that_a_success_followed_needs_nobody() -> None:
+    """Whether the success is the last run, or another one came after it."""
+    failed = _run("FAILED", 30)
+    assert _needs(unhappy=[failed], last=_run("SUCCEEDED", 6)) == []
+    again = _stats("SKIPPED")["j"].recent[0], RecentRunView(run_id="ok", state="SUCCEEDED", queued_at=AGO[10])
+    assert _needs(unhappy=[failed], last=_run("SKIPPED", 1), stats={"j": JobStatsView(job_id="j", recent=again)}) == []
+
+
+def test_failures_of_one_job_are_one_line() -> None:
+    """The newest, and how many there were before."""
+    (need,) = _needs(unhappy=[_run("FAILED", 6, error="new"), _run("FAILED", 30, error="old")])
+    assert need.text == "failed (and 1 time before): new"
+
+
+def test_a_failure_whose_outcome_is_not_known_is_called_lost() -> None:
+    """It may have done its work."""
+    (need,) = _needs(
+        unhappy=[_run("FAILED", 6, reason=ReasonView(code="host_lost", message="silent for 600 s", fix="look"))]
+    )
+    assert (need.sign, need.css, need.text, need.fix) == ("?", "lost", "lost: silent for 600 s", "look")
+
+
+def test_fires_that_did_not_run_are_counted_and_offer_a_run() -> None:
+    """But not those of a pause, which somebody wanted."""
+    fold = FoldView(first=AGO[60], last=AGO[10], count=3)
+    missed = _run(
+        "MISSED", 10, started_at=None, fold=fold, reason=ReasonView(code="kernel_down", message="the kernel was down")
+    )
+    paused = _run("MISSED", 30, job_id="k", reason=ReasonView(code="paused", message="paused"))
+    (need,) = _needs(unhappy=[missed, paused])
+    assert need.text == "3 fires did not run: the kernel was down"
+    assert [act.label for act in need.acts] == ["Show", "Run…"]
+
+
+def test_a_wait_is_told_after_five_minutes_or_twice_the_usual_time() -> None:
+    """Never before a minute: a job that usually starts at once may wait for a moment."""
+    why = ReasonView(code="waiting_for_host", message="no instance of host 'sales' takes work", fix="start the host")
+    waits = {minutes: _run("QUEUED", minutes, started_at=None, reason=why, host="sales") for minutes in (1, 3, 6)}
+    assert _needs(open=[waits[3]]) == []
+    assert _needs(open=[waits[1]], stats=_stats(median_wait_seconds=0.1)) == []
+    (need,) = _needs(open=[waits[3]], stats=_stats(median_wait_seconds=0.1))
+    assert need.text == "waits 3 m: no instance of host 'sales' takes work"
+    (need,) = _needs(open=[waits[6]])
+    assert (need.fix, [act.kind for act in need.acts]) == ("start the host", ["link", "cancel"])
+
+
+def test_a_run_far_over_its_usual_time_is_told_once_enough_is_known() -> None:
+    """Two runs make no percentile."""
+    run = _run("RUNNING", 6, current_step="score")
+    assert _needs(open=[run], stats=_stats("SUCCEEDED", "SUCCEEDED")) == []
+    assert _needs(open=[run], stats=_stats(*["SUCCEEDED"] * 5, seconds=600)) == []
+    (need,) = _needs(open=[run], stats=_stats(*["SUCCEEDED"] * 5))
+    assert need.text == "longer than 19 of 20 runs of it, usually 1 m 00 s; now in score"
+    assert need.counts
+
+
+def test_a_run_whose_host_is_silent_is_told() -> None:
+    """Nobody can say how it does."""
+    (need,) = _needs(open=[_run("RUNNING", 3, reason=ReasonView(code="host_silent", message="silent for 40 s"))])
+    assert need.text == "silent for 40 s"
+
+
+def test_each_kind_of_trouble_of_a_host_is_told() -> None:
+    """Away, silent, refused code, broken modules, newer code."""
+    broken = ProblemView(severity="error", code="x", message="No module named 'lxml'", file="ops.py", line=3)
+    attached = InstanceView(incarnation="a", state="ATTACHED", generation=7, code_newer=True)
+    hosts = [
+        HostView(name="a", state="DETACHED", queued=5),
+        HostView(name="b", state="UNREACHABLE"),
+        HostView(name="c", state="ATTACHED", problems=(broken,)),
+        HostView(name="d", state="ATTACHED", instances=(attached,)),
+    ]
+    texts = [need.text for need in _needs(hosts=hosts)]
+    assert texts == [
+        "is not attached; 5 runs wait for it",
+        "is silent: nobody can say how its steps do",
+        "ops.py:3: No module named 'lxml'",
+        "code on disk is newer than generation 7",
+    ]
+
+
+def test_a_disabled_job_is_told_with_the_place_and_the_fix() -> None:
+    """One that was removed is not."""
+    problem = ProblemView(
+        severity="error", code="x", message="hour 25", file="jobs.toml", path="jobs[2]", fix="0 to 23"
+    )
+    jobs = (
+        JobView(job_id="bad", valid=False, problems=(problem,)),
+        JobView(job_id="gone", valid=False, removed=True),
+        JobView(job_id="kept", kept=True, problems=(problem,)),
+    )
+    needs = _needs(catalogue=CatalogueView(jobs=jobs))
+    assert [(need.subject, need.text, need.fix) for need in needs] == [
+        ("bad", "disabled: jobs.toml, jobs[2]: hour 25", "0 to 23"),
+        ("kept", "goes on with its last good definition: jobs.toml, jobs[2]: hour 25", "0 to 23"),
+    ]
+
+
+def test_a_pause_is_told_once_it_is_older_than_a_day() -> None:
+    """And once, though every job of a paused host carries it."""
+    fresh, old = (PauseView(host="ops", by="ann", since=NOW - timedelta(hours=hours)) for hours in (23, 50))
+    for pause, count in ((fresh, 0), (old, 1)):
+        jobs = tuple(JobView(job_id=name, pause=pause) for name in "abc")
+        assert (
+            len(_needs(catalogue=CatalogueView(jobs=jobs), hosts=[HostView(name="ops", state="ATTACHED", pause=pause)]))
+            == count
+        )

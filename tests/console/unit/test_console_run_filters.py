@@ -1,0 +1,86 @@
+"""The address of the page of runs holds its whole state."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
+from nomaflow_console.views.states import RUN_STATES
+
+NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
+NAMES = st.text("abcdefgh-_.&=?%é", min_size=1, max_size=8).map(str.strip).filter(bool)
+QUERIES = st.builds(
+    RunQuery,
+    states=st.lists(st.sampled_from(RUN_STATES), unique=True).map(tuple),
+    triggers=st.lists(st.sampled_from(TRIGGERS), unique=True).map(tuple),
+    job=NAMES | st.just(""),
+    host=NAMES | st.just(""),
+    by=NAMES | st.just(""),
+    since=st.sampled_from([*SPANS, "90m", "2026-11-26T08:00:00+00:00"]),
+    level=st.sampled_from(["", "warning", "error"]),
+    hidden=st.lists(NAMES, unique=True, max_size=3).map(tuple),
+    before=st.sampled_from(["", "run_1"]),
+)
+
+
+@given(QUERIES)
+def test_an_address_leads_back_to_the_same_page(query: RunQuery) -> None:
+    """Back, reload, and a pasted link."""
+    assert RunQuery.of(parse_qsl(query.to_query())) == (query, [])
+
+
+@given(QUERIES)
+def test_each_filter_can_be_taken_off_alone(query: RunQuery) -> None:
+    """The others stay."""
+    chips = [*query.chips(), *query.hidden_chips()]
+    for chip in chips:
+        left, problems = RunQuery.of(parse_qsl(chip.without.partition("?")[2]))
+        assert problems == []
+        assert len([*left.chips(), *left.hidden_chips()]) == len(chips) - 1
+
+
+@given(st.lists(st.tuples(st.text(max_size=10), st.text(max_size=20)), max_size=8))
+def test_any_address_is_a_page(pairs: list[tuple[str, str]]) -> None:
+    """What is not understood is told, or left out."""
+    query, _ = RunQuery.of(pairs)
+    query.filters(NOW)
+
+
+@pytest.mark.parametrize(
+    ("pair", "problem"),
+    [
+        (("state", "DONE"), "there is no state 'DONE'"),
+        (("trigger", "moon"), "there is no trigger 'moon'; there are cron, manual, api, cli, call_job, replay"),
+        (("since", "tuesday"), "since: 'tuesday' is no time; write 24h, 7d, ever, or 2026-11-26T08:00"),
+        (("level", "loud"), "there is no level 'loud'; there are warning, error"),
+    ],
+)
+def test_a_wrong_filter_is_told_with_the_right_ones(pair: tuple[str, str], problem: str) -> None:
+    """The page is shown all the same."""
+    _, (told,) = RunQuery.of([pair])
+    assert told.startswith(problem)
+
+
+def test_another_filter_begins_on_the_first_page() -> None:
+    """The run that a page went on after may not match any more."""
+    query = RunQuery(before="run_1")
+    assert query.address(job="a") == "/runs?job=a"
+    assert query.address(before="run_2") == "/runs?before=run_2"
+
+
+def test_a_span_is_counted_from_now() -> None:
+    """24 hours unless something else is said."""
+    assert RunQuery().since_at(NOW) == NOW - timedelta(hours=24)
+    assert RunQuery(since="90m").since_at(NOW) == NOW - timedelta(minutes=90)
+    assert RunQuery(since="ever").since_at(NOW) is None
+
+
+def test_warnings_include_what_is_worse() -> None:
+    """A log with an error has something to look at too."""
+    assert RunQuery(level="warning").filters(NOW)["log_levels"] == 0b111000
+    assert RunQuery(level="error").filters(NOW)["log_levels"] == 0b110000
