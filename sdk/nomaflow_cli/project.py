@@ -28,6 +28,7 @@ __all__ = [
     "project_around",
     "read_settings",
     "require_project",
+    "wants_alerts",
     "with_lines_of_files",
     "working_directory",
 ]
@@ -160,6 +161,14 @@ def read_settings(project: Path) -> dict[str, Any]:
         return {}
     line = f"line {found.line}: " if found.line else ""
     raise CliError(f"nomaflow.toml cannot be read: {line}{found.message}", fix="find the error with: nomaflow check")
+
+
+def wants_alerts(project: Path) -> bool:
+    """Return whether ``[alerts]`` of nomaflow.toml says anything. Who reads the file itself reports a malformed one."""
+    try:
+        return bool(read_settings(project).get("alerts"))
+    except CliError:
+        return False
 
 
 def host_table(project: Path) -> dict[str, Any]:

@@ -86,9 +86,10 @@ class Pulse:
         url = self._alerts.heartbeat_url
         while url:
             await asyncio.sleep(self._alerts.heartbeat_seconds)
-            self.withheld = await self._not_well()
+            before, self.withheld = self.withheld, await self._not_well()
             if self.withheld:
-                _LOG.warning("the heartbeat is withheld: %s", self.withheld)
+                if self.withheld != before:
+                    _LOG.warning("the heartbeat is withheld: %s", self.withheld)
                 continue
             try:
                 await self._web.post(url, b"", {}, seconds=_HEARTBEAT_SECONDS)

@@ -26,8 +26,8 @@ from nomaflow_cli.invocation import (
     missing_modules,
     require_extra,
 )
-from nomaflow_cli.output import console
-from nomaflow_cli.project import host_table, require_project
+from nomaflow_cli.output import console, print_warnings
+from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.up import JsonReporter, PartFailed, ProjectSupervisor, TextReporter, part_command
 
 _DRAIN_SECONDS = 30.0
@@ -56,7 +56,7 @@ def up(
         ),
     ] = "",
 ) -> None:
-    """Run a project's kernel and host, and its console, in the foreground. Ctrl-C drains and stops them."""
+    """Run a project's kernel and host, its console and its alerts, in the foreground. Ctrl-C drains and stops them."""
     keep_memory_private()  # it has the environment of both
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     _require_state_folder(project)
@@ -66,6 +66,11 @@ def up(
         *_given("--name", name), *(["--watch"] if watch else ()),
         *_given("--metrics", _next_port(metrics)), *both,
     )  # fmt: skip
+    with_alerts = wants_alerts(project)
+    if with_alerts and missing_modules("alerts"):
+        with_alerts = False
+        told = "nomaflow.toml has [alerts], and what sends them is not installed: pip install 'nomaflow[alerts]'"
+        print_warnings([told], as_json=invocation.as_json)
     reporter = JsonReporter() if invocation.as_json else TextReporter(console=console())
 
     async def supervise() -> None:
@@ -76,6 +81,7 @@ def up(
             host_options=host_options,
             drain_seconds=_drain_seconds(project) + _DRAIN_MARGIN,
             with_console=not no_console and not missing_modules("console"),
+            with_alerts=with_alerts,
         )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):

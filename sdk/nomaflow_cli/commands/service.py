@@ -17,7 +17,7 @@ import typer
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, missing_modules, require_extra
 from nomaflow_cli.output import answer, print_warnings
-from nomaflow_cli.project import host_table, require_project
+from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.service import (
     Installation,
     Places,
@@ -42,6 +42,7 @@ class Part(enum.StrEnum):
     KERNEL = "kernel"
     HOST = "host"
     CONSOLE = "console"
+    ALERTS = "alerts"
 
 
 _User = Annotated[bool, typer.Option("--user", help="Use this user's systemd instead of the system's.")]
@@ -58,7 +59,8 @@ def install(
     directory: Directory = None,
     user: _User = False,
     only: Annotated[
-        Part | None, typer.Option("--only", help="Install only the kernel's unit, the host's, or the console's.")
+        Part | None,
+        typer.Option("--only", help="Install only the unit of the kernel, the host, the console or the alerts."),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="The host's name; default: \\[host] name of nomaflow.toml.")] = "",
     run_as: Annotated[str, typer.Option("--run-as", help="User to run as; default: the project's owner.")] = "",
@@ -68,13 +70,15 @@ def install(
     ] = False,
     force: _Force = False,
 ) -> None:
-    """Write systemd units for a project's kernel, host and console, and print the command that starts them."""
+    """Write systemd units for a project's kernel, host, console and alerts, and print the command that starts them."""
     wanted_parts = {only} if only else {Part.KERNEL, Part.HOST}
     for part in sorted(wanted_parts):
         require_extra(part.value)
     if only is None and not missing_modules("console"):
         wanted_parts.add(Part.CONSOLE)
     project = require_project(directory or invocation.project, invocation.trust)
+    if only is None and wants_alerts(project) and not missing_modules("alerts"):
+        wanted_parts.add(Part.ALERTS)
     places = Places.of(os.environ, user=user, root=root.absolute())
     wanted = Installation(
         places=places,
@@ -84,6 +88,7 @@ def install(
         host=(name or _host_name(project)) if Part.HOST in wanted_parts else "",
         kernel=Part.KERNEL in wanted_parts,
         console=Part.CONSOLE in wanted_parts,
+        alerts=Part.ALERTS in wanted_parts,
     )
     files = wanted.files()
     if dry_run:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nomaflow_cli.doctor.alerts import examine_alerts
 from nomaflow_cli.doctor.findings import Finding, problem, warning
 from nomaflow_cli.doctor.isolation import examine_isolation
 from nomaflow_cli.doctor.machine import examine_machine
@@ -50,3 +51,5 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
         way_out = f"systemctl start nomaflow-kernel if it is a service, else nomaflow up {shlex.quote(str(project))}"
         ran_here = any((project / ".nomaflow" / name).exists() for name in ("kernel.db", "kernel.log"))
         yield (problem if ran_here else warning)("kernel.answers", "no kernel is running here", way_out)
+    if not invocation.addresses:
+        yield from examine_alerts(project)

@@ -32,7 +32,7 @@ class Finding:
 
     @property
     def area(self) -> str:
-        """Its subject: machine, project, isolation, store, kernel, hosts, runs or access."""
+        """Its subject: machine, project, isolation, store, kernel, hosts, runs, access or alerts."""
         return self.check.partition(".")[0]
 
     def to_json(self) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def _permissions(project: Path) -> Iterator[Finding]:
         (state / "identity" / "host.key", "is that key", 0o600),
         (state / "pki", "holds the key of the kernel's authority", 0o700),
         (state / "kernel.db", "contains the values given to jobs", 0o600),
+        (state / "alerts.db", "contains messages about runs", 0o600),
         (state / "run", "is the only protection of the kernel's socket", 0o700),
     )
     wrong = [finding for path, why, mode in private if (finding := _private(path, why, mode)) is not None]

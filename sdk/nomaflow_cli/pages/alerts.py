@@ -81,15 +81,15 @@ def _state(incident: IncidentView) -> str:
     return "behind" if incident.behind else "muted" if incident.mute else "open"
 
 
-_INCIDENTS = (
-    Column[IncidentView]("id", lambda one: str(one.incident_id), right=True),
-    Column[IncidentView]("incident", _title, loose=True, min_width=30),
-    Column[IncidentView]("count", lambda one: amount(one.count), right=True),
-    Column[IncidentView]("since", lambda one: age(one.opened_at)),
-    Column[IncidentView]("state", _state),
-    Column[IncidentView]("told", lambda one: age(one.told_at) or "not yet", from_width=90),
-    Column[IncidentView]("on", lambda one: printable(", ".join(one.channels)), from_width=100, loose=True),
-    Column[IncidentView]("run", lambda one: printable(one.run_id or ""), from_width=120),
+_INCIDENTS: Sequence[Column[IncidentView]] = (
+    Column("id", lambda one: str(one.incident_id), right=True),
+    Column("incident", _title, loose=True, min_width=30),
+    Column("count", lambda one: amount(one.count), right=True),
+    Column("since", lambda one: age(one.opened_at)),
+    Column("state", _state),
+    Column("told", lambda one: age(one.told_at) or "not yet", from_width=90),
+    Column("on", lambda one: printable(", ".join(one.channels)), from_width=100, loose=True),
+    Column("run", lambda one: printable(one.run_id or ""), from_width=120),
 )
 
 
@@ -101,11 +101,11 @@ def _message_state(message: AlertMessageView) -> Text:
     return shown
 
 
-_MESSAGES = (
-    Column[AlertMessageView]("made", lambda one: moment(one.created_at)),
-    Column[AlertMessageView]("channel", lambda one: printable(one.channel)),
-    Column[AlertMessageView]("kind", lambda one: printable(one.kind)),
-    Column[AlertMessageView]("subject", lambda one: Text(printable(one.subject)), loose=True, min_width=20),
-    Column[AlertMessageView]("state", _message_state, loose=True),
-    Column[AlertMessageView]("tries", lambda one: amount(one.tries), right=True, from_width=90),
+_MESSAGES: Sequence[Column[AlertMessageView]] = (
+    Column("made", lambda one: moment(one.created_at)),
+    Column("channel", lambda one: printable(one.channel)),
+    Column("kind", lambda one: printable(one.kind)),
+    Column("subject", lambda one: Text(printable(one.subject)), loose=True, min_width=20),
+    Column("state", _message_state, loose=True),
+    Column("tries", lambda one: amount(one.tries), right=True, from_width=90),
 )

@@ -10,10 +10,11 @@ from pathlib import Path
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.service.systemd import Places
 
-__all__ = ["CONSOLE_UNIT", "KERNEL_UNIT", "Installation", "UnitFile", "host_unit", "installed_units"]
+__all__ = ["ALERTS_UNIT", "CONSOLE_UNIT", "KERNEL_UNIT", "Installation", "UnitFile", "host_unit", "installed_units"]
 
 KERNEL_UNIT = "nomaflow-kernel.service"
 CONSOLE_UNIT = "nomaflow-console.service"
+ALERTS_UNIT = "nomaflow-alerts.service"
 
 _HOST_TEMPLATE = "nomaflow-host@.service"
 _DROP_IN = "10-project.conf"  # before the override.conf of `systemctl edit`
@@ -45,7 +46,7 @@ class Installation:
     :param python: the interpreter with this product and the plugins' dependencies
     :param user: the user of the processes, if the system's manager starts them
     :param host: the host's name; empty for no host
-    :param kernel: True if the project's kernel is wanted; ``console`` the same of its console
+    :param kernel: True if the project's kernel is wanted; ``console`` and ``alerts`` the same of these
     """
 
     places: Places
@@ -55,11 +56,17 @@ class Installation:
     host: str
     kernel: bool
     console: bool
+    alerts: bool
 
     @property
     def units(self) -> tuple[str, ...]:
         """The units to enable."""
-        named = ((KERNEL_UNIT, self.kernel), (host_unit(self.host), self.host), (CONSOLE_UNIT, self.console))
+        named = (
+            (KERNEL_UNIT, self.kernel),
+            (host_unit(self.host), self.host),
+            (CONSOLE_UNIT, self.console),
+            (ALERTS_UNIT, self.alerts),
+        )
         return tuple(unit for unit, wanted in named if wanted)
 
     def files(self) -> list[UnitFile]:
@@ -88,6 +95,12 @@ class Installation:
             files += [
                 UnitFile(CONSOLE_UNIT, units / CONSOLE_UNIT, text),
                 UnitFile(CONSOLE_UNIT, config / "console.env", self._filled("console.env"), theirs=True),
+            ]
+        if self.alerts:
+            text = self._filled("alerts.service", system="console.system.conf")
+            files += [
+                UnitFile(ALERTS_UNIT, units / ALERTS_UNIT, text),
+                UnitFile(ALERTS_UNIT, config / "alerts.env", self._filled("alerts.env"), theirs=True),
             ]
         return files
 
@@ -121,7 +134,7 @@ def host_unit(name: str) -> str:
 def installed_units(places: Places) -> dict[str, list[Path]]:
     """Return the installed units, each with its own files; the hosts' common template is under its own name."""
     folder = places.on_disk(places.units)
-    fixed = (KERNEL_UNIT, CONSOLE_UNIT, _HOST_TEMPLATE)
+    fixed = (KERNEL_UNIT, CONSOLE_UNIT, ALERTS_UNIT, _HOST_TEMPLATE)
     found = {name: [places.units / name] for name in fixed if os.path.lexists(folder / name)}
     for drop_in in sorted(folder.glob(f"nomaflow-host@*.service.d/{_DROP_IN}")):
         unit = drop_in.parent.name.removesuffix(".d")

@@ -58,8 +58,11 @@ class Reporter:
     def console_ready(self, ready: ConsoleReady) -> None:
         """Report that the console listens."""
 
-    def console_failed(self, error: PartFailed) -> None:
-        """Report that there is no console, and that the others go on without it."""
+    def alerts_ready(self, pid: int, *, seconds: float) -> None:
+        """Report that the alerts are served."""
+
+    def part_failed(self, error: PartFailed) -> None:
+        """Report that there is no console, or are no alerts, and that the others go on without."""
 
     def stopping(self, *, hurried: bool) -> None:
         """Report that everything is being stopped, or that the stop is sped up."""
@@ -98,9 +101,13 @@ class JsonReporter(Reporter):
         """Print where it is, and no link: who reads this may be a file."""
         print_json_line({"type": "console", "url": ready.url, "pid": ready.pid})
 
-    def console_failed(self, error: PartFailed) -> None:
+    def alerts_ready(self, pid: int, *, seconds: float) -> None:
+        """Print it."""
+        print_json_line({"type": "alerts", "pid": pid})
+
+    def part_failed(self, error: PartFailed) -> None:
         """Print the error."""
-        print_json_line({"type": "console_failed", "message": str(error), "tail": list(error.tail)})
+        print_json_line({"type": f"{error.name}_failed", "message": str(error), "tail": list(error.tail)})
 
     def stopping(self, *, hurried: bool) -> None:
         """Print the notice."""
@@ -277,9 +284,14 @@ class TextReporter(Reporter):
             self._console.print(Text("         logs in once, within 10 minutes; another: nomaflow console link", "dim"))
         self._console.print()
 
-    def console_failed(self, error: PartFailed) -> None:
+    def alerts_ready(self, pid: int, *, seconds: float) -> None:
+        """Print it."""
+        self._console.print(_part_line("alerts", pid, "see: nomaflow alerts open", seconds))
+        self._console.print()
+
+    def part_failed(self, error: PartFailed) -> None:
         """Print the error with its last lines."""
-        self._line(("✘", "yellow"), "console", f"{error}; kernel and host go on without it")
+        self._line(("✘", "yellow"), error.name, f"{error}; kernel and host go on without it")
         for line in error.tail[-5:]:
             self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
 

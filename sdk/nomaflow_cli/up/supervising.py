@@ -80,11 +80,12 @@ class Ready:
 
 
 class ProjectSupervisor:
-    """Runs a project's kernel and host, and its console, as children.
+    """Runs a project's kernel and host, and its console and alerts, as children.
 
     :param kernel_options: options of the kernel's command line; ``host_options`` those of the host's
     :param drain_seconds: time that the host has to end after a stop request
     :param with_console: whether there is a console. It may fail: kernel and host go on without it
+    :param with_alerts: whether there are alerts, likewise
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class ProjectSupervisor:
         host_options: tuple[str, ...] = (),
         drain_seconds: float = 40.0,
         with_console: bool = False,
+        with_alerts: bool = False,
     ) -> None:
         self._project = project
         self._reporter = reporter
@@ -108,6 +110,7 @@ class ProjectSupervisor:
         self.kernel = self._part("kernel", "--expect-host", *kernel_options)
         self.host = self._part("host", *host_options)
         self.console = self._part("console") if with_console else None
+        self.alerts = self._part("alerts") if with_alerts else None
 
     def _part(self, name: str, *options: str) -> Part:
         return Part(
@@ -153,6 +156,7 @@ class ProjectSupervisor:
         if await self.start() is not None:  # if it fails, nobody's steps are waited for
             self._spawn(self._show_events())
             self.start_console()
+            self.start_alerts()
             await self._over.wait()
         self._reporter.stopping(hurried=False)
         if self._failure is not None:
@@ -190,11 +194,11 @@ class ProjectSupervisor:
         return ready if ready.serves else replace(ready, host_tail=tuple(self.host.tail()))
 
     async def stop(self) -> None:
-        """Drain the host, then stop the console and the kernel. May be called twice."""
+        """Drain the host, then stop the console, the alerts and the kernel. May be called twice."""
         self._over.set()
         await self.host.stop(deadline=self._drain_seconds, hurry=self._hurry, kill=self._kill)
-        if self.console is not None:
-            await self.console.stop(deadline=_CONSOLE_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
+        for part in filter(None, (self.console, self.alerts)):
+            await part.stop(deadline=_CONSOLE_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
         await self.kernel.stop(deadline=_KERNEL_STOP_SECONDS, hurry=self._hurry, kill=self._kill)
         for task in self._tasks:
             task.cancel()
@@ -255,14 +259,32 @@ class ProjectSupervisor:
     def start_console(self) -> None:
         """Start the console, if there is to be one, and report it once it listens."""
         if self.console is not None:
-            self._spawn(self._keep_console(self.console))
+            self._spawn(self._keep_beside(self.console))
             self._spawn(self._show_console(self.console))
 
-    async def _keep_console(self, console: Part) -> None:
+    def start_alerts(self) -> None:
+        """Start the alerts, if there are to be any, and report them once they are served."""
+        if self.alerts is not None:
+            self._spawn(self._keep_beside(self.alerts))
+            self._spawn(self._show_alerts(self.alerts))
+
+    async def _keep_beside(self, part: Part) -> None:
+        """Keep a part running that the others go on without."""
         try:
-            await console.keep_running()
+            await part.keep_running()
         except PartFailed as error:
-            self._reporter.console_failed(error)
+            self._reporter.part_failed(error)
+
+    async def _show_alerts(self, alerts: Part) -> None:
+        """Report the alerts once they are served, which is when the file with their address is new."""
+        begun, since = time.monotonic(), time.time()
+        file = self._project / ".nomaflow" / "alerts.address"
+        while time.monotonic() - begun < _CONSOLE_READY_SECONDS:
+            if alerts.pid and _changed_at(file) >= since:
+                alerts.proven = True
+                self._reporter.alerts_ready(alerts.pid, seconds=time.monotonic() - begun)
+                return
+            await asyncio.sleep(_POLL)
 
     async def _show_console(self, console: Part) -> None:
         """Report the console once it listens, which is when its file names its process."""
@@ -305,11 +327,19 @@ class ProjectSupervisor:
             await asyncio.sleep(_ASK_AGAIN)
 
     def _notify(self, notice: PartNotice) -> None:
-        part = {"kernel": self.kernel, "host": self.host}.get(notice.name) or self.console
+        part = {"kernel": self.kernel, "host": self.host, "alerts": self.alerts}.get(notice.name) or self.console
         assert part is not None
         if notice.state is PartState.STARTED and not part.proven:
             return  # The first start screen shows it.
         self._reporter.part(notice, tail=part.tail() if notice.state is PartState.CRASHED else [])
+
+
+def _changed_at(file: Path) -> float:
+    """Return when a file was written last; 0 if there is none."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _words_of(file: Path) -> list[str]:

@@ -50,12 +50,15 @@ class Book:
         known = self.open_incident(sighting.key)
         if known is None:
             return self._open(sighting)
+        facts = {**known.facts, **sighting.facts}
+        if "since" in known.facts:
+            facts["since"] = known.facts["since"]  # it began with the first occurrence
         self._sql(
             "UPDATE incident SET count = count + ?, last_at = max(last_at, ?), last_seq = max(last_seq, ?),"
             " why = ?, run_id = ?, facts = ? WHERE id = ?",
             (
                 sighting.count, sighting.at, sighting.seq, sighting.why or known.why,
-                sighting.run_id or known.run_id, _json({**known.facts, **sighting.facts}), known.id,
+                sighting.run_id or known.run_id, _json(facts), known.id,
             ),
         )  # fmt: skip
         count = known.count + sighting.count

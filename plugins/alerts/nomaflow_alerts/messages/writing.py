@@ -18,6 +18,8 @@ _NAMED = 10
 _FURTHER = 8
 _TEXT = 16_384
 _IN_FULL = 3
+_ONE_MOMENT = ("leader_changed", "cursor_lost")
+"""Conditions that are over as soon as they are there."""
 _REPLAYED = ("failed", "rows")
 
 
@@ -84,7 +86,7 @@ def _one(incident: Incident, about: Subject) -> Iterator[str]:
 def _what(incident: Incident, about: Subject) -> Iterator[str]:
     name = plain(title(incident))
     if not incident.is_open:
-        over = incident.tells_end and incident.condition not in ("leader_changed", "cursor_lost")
+        over = incident.tells_end and incident.condition not in _ONE_MOMENT
         yield f"{name}: {ending(incident)}" if over else name
     elif about.kind == "reminder":
         yield f"Still so: {name}, for {span(about.now - incident.opened_at)}"
@@ -199,7 +201,8 @@ def _named(incidents: Sequence[Incident]) -> Iterator[str]:
 
 def _ended(incidents: Sequence[Incident]) -> Iterator[str]:
     for each in incidents[:_NAMED]:
-        yield f"  {plain(title(each))}: {ending(each)}"
+        how = plain(each.why, most=600) if each.condition in _ONE_MOMENT else ending(each)
+        yield f"  {plain(title(each))}: {how}"
     if len(incidents) > _NAMED:
         yield f"  and {len(incidents) - _NAMED:,} more"
 

@@ -1,0 +1,146 @@
+"""Alerts of what does not come: a kernel that is away, a host that is silent, another history, events that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alerts_system import AlertsSystem, open_alerts
+
+from nomaflow_kernel.store.opening import open_store
+from real_system import CLOCKS, eventually
+
+TICKING = """
+[[jobs]]
+id = "tick{number}"
+schedule = "*/10 * * * * *"
+alerts = {{ late_after_minutes = 0.1 }}
+steps = [{{ callable = "team.code:count" }}]
+"""
+FINE = """
+[[jobs]]
+id = "fine"
+steps = [{ callable = "team.code:count" }]
+"""
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[AlertsSystem]:
+    """Give a project without processes."""
+    with open_alerts(tmp_path) as system:
+        yield system
+
+
+def ready(system: AlertsSystem, jobs: str, *, wait: float = 0.3) -> None:
+    """Start everything."""
+    system.settings(f'heartbeat_url = "{system.web.url}/beat"', group_wait=wait)
+    system.write(jobs)
+    system.start_kernel()
+    system.start_host()
+    system.start_alerts()
+
+
+def beats(system: AlertsSystem) -> int:
+    """Return how many heartbeats arrived."""
+    return len(system.web.taken("/beat"))
+
+
+def lost(system: AlertsSystem) -> int:
+    """Return how often it was told that events may be missing."""
+    conditions = [each["condition"] for post in system.web.taken() for each in post.json["incidents"]]
+    return conditions.count("cursor_lost")
+
+
+def test_a_kernel_that_is_away_is_told_and_the_heartbeat_stops(system: AlertsSystem) -> None:
+    """Due instants pass meanwhile: they are told with it or as MISSED, and nothing claims to have failed."""
+    ready(system, TICKING.format(number=0))
+    eventually(lambda: beats(system) >= 2)
+    system.kill("kernel")
+    began = time.monotonic()
+    eventually(lambda: "the kernel is silent" in system.web.subjects())
+    assert time.monotonic() - began < 15
+    stopped = beats(system)
+    time.sleep(15 - min(time.monotonic() - began, 14))  # over a due instant, and what makes it late
+    assert beats(system) <= stopped + 1
+    assert system.web.subjects() == ["the kernel is silent"]
+    system.start_kernel()
+    told = eventually(lambda: [each for each in system.received(2) if each["type"] == "incidents.closed"])
+    assert told[0]["text"].startswith("the kernel is silent: recovered after")
+    eventually(lambda: beats(system) > stopped + 1, seconds=60)
+    eventually(lambda: not [each for each in system.incidents() if each["condition"] != "late"], seconds=60)
+    assert not any("failed" in each for each in system.web.subjects())
+    assert system.web.subjects().count("the kernel is silent") == 2  # its beginning and its end
+
+
+def test_a_silent_host_is_the_cause_of_its_late_jobs(system: AlertsSystem) -> None:
+    """Unreachable, reattached; its jobs are named in these two messages and have none of their own."""
+    count = 4
+    system.kernel_flags = (*CLOCKS[:4], "--lost-after-seconds", "300")
+    ready(system, "".join(TICKING.format(number=number) for number in range(count)), wait=8)
+    eventually(lambda: len(list(system.api.list_runs(states=["SUCCEEDED"]))) >= count, seconds=120)
+    os.kill(system.parts["host"].pid, signal.SIGSTOP)
+    eventually(lambda: "host team is unreachable" in system.web.subjects())
+    eventually(lambda: sum(each["condition"] == "late" for each in system.incidents()) == count, seconds=60)
+    os.kill(system.parts["host"].pid, signal.SIGCONT)
+    closed = eventually(
+        lambda: [post.json for post in system.web.taken() if post.json["type"] == "incidents.closed"], seconds=60
+    )
+    assert closed[0]["text"].startswith("host team is unreachable: recovered after")
+    assert f"{count} jobs of team are late" in closed[0]["text"]
+    told = [each["title"] for post in system.web.taken() for each in post.json["incidents"]]
+    assert set(told) == {"host team is unreachable"}
+
+
+def test_another_history_at_the_address_is_told_once(system: AlertsSystem) -> None:
+    """A store made anew, whose events have smaller numbers; then one of larger numbers, from a backup."""
+    ready(system, FINE)
+    for _ in range(3):
+        system.ask("run", "fine", "--wait")
+    backup = system.project / "backup.db"
+    system.ask("backup", str(backup))
+    for part in ("host", "kernel"):
+        system.stop(part)
+    for file in (system.project / ".nomaflow").glob("kernel.db*"):
+        file.unlink()
+    system.start_kernel()
+    system.start_host()
+    eventually(lambda: lost(system) == 1, seconds=60)
+    assert "history" in system.web.taken()[-1].json["text"]
+    for part in ("host", "kernel"):
+        system.stop(part)
+    system.ask("restore", str(backup), "--force", "--no-pause")
+    system.start_kernel()
+    eventually(lambda: lost(system) == 2, seconds=60)
+    system.start_host()
+    system.ask("run", "fine", "--wait")
+    assert lost(system) == 2
+
+
+def test_events_that_are_gone_are_told_once(system: AlertsSystem) -> None:
+    """Retention removed them before they were read: the message says which."""
+    ready(system, FINE)
+    system.ask("run", "fine", "--wait")
+    eventually(lambda: system.ask("alerts", "open")["alerts"]["last_event_seq"] > 5)
+    system.stop("alerts")
+    for _ in range(3):
+        system.ask("run", "fine", "--wait")
+    for part in ("host", "kernel"):
+        system.stop(part)
+
+    async def prune() -> None:
+        store = open_store(f"sqlite:///{system.project}/.nomaflow/kernel.db")
+        await store.open()
+        await store.prune(job_id="fine", keep_runs=1, before_us=None, limit=10)
+        await store.close()
+
+    asyncio.run(prune())
+    system.start_kernel()
+    system.start_host()
+    system.start_alerts()
+    [told] = [each for each in system.received(1) if each["subject"] == "events may be missing"]
+    assert "retention has removed events" in told["text"]

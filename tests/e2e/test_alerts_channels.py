@@ -1,0 +1,183 @@
+"""Channels on real receivers: they hang, refuse, close, redirect; a mail server; tests; hostile text; a mute."""
+
+from __future__ import annotations
+
+import email
+import json
+import time
+from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from alerts_system import SECRET, AlertsSystem, open_alerts
+from standardwebhooks import Webhook
+
+from real_system import eventually, free_ports
+
+JOBS = """
+[[jobs]]
+id = "failing"
+steps = [{ name = "one", callable = "team.code:shout" }]
+"""
+CODE = """
+import logging
+import os
+
+def shout(*, ok: bool = False):
+    if ok:
+        return 1
+    log = logging.getLogger("team")
+    log.error("<!channel> @everyone <b>bold</b> \\x1b[31mred %s", os.environ.get("SHOWN", ""))
+    log.error("x" * 1_000_000)
+    raise RuntimeError("<!here> it broke")
+"""
+CHANNELS = """
+channels.slow = {{ type = "webhook", url = "{url}/slow" }}
+channels.bad = {{ type = "webhook", url = "{url}/bad" }}
+channels.closing = {{ type = "webhook", url = "{url}/closing" }}
+channels.moved = {{ type = "webhook", url = "{url}/moved" }}
+channels.chat = {{ url = "json{chat}/chat" }}
+"""
+
+
+class Mails:
+    """Takes mails, and keeps them."""
+
+    def __init__(self) -> None:
+        self.mails: list[Message] = []
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Keep a mail."""
+        assert isinstance(envelope.content, bytes)
+        self.mails.append(email.message_from_bytes(envelope.content))
+        return "250 OK"
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[AlertsSystem]:
+    """Give a project without processes."""
+    with open_alerts(tmp_path) as system:
+        yield system
+
+
+@pytest.fixture
+def mails() -> Iterator[tuple[Mails, int]]:
+    """Give a mail server, and its port."""
+    taken = Mails()
+    controller = Controller(taken, hostname="127.0.0.1", port=(port := free_ports(1)))
+    controller.start()
+    try:
+        yield taken, port
+    finally:
+        controller.stop()
+
+
+def start(system: AlertsSystem) -> None:
+    """Start everything."""
+    system.write(JOBS, code=CODE)
+    system.start_kernel()
+    system.start_host()
+    system.start_alerts()
+
+
+def titles(system: AlertsSystem) -> set[str]:
+    """Return the titles of all incidents that were told by the good channel."""
+    return {each["title"] for post in system.web.taken() for each in post.json["incidents"]}
+
+
+def test_a_bad_channel_holds_up_no_other(system: AlertsSystem) -> None:
+    """One hangs, one answers 500, one closes, one redirects: the others are on time, and the bad ones are told of."""
+
+    def answer(path: str, body: bytes) -> int:
+        if path == "/slow":
+            time.sleep(5)
+        return {"/bad": 500, "/closing": 0, "/moved": 302}.get(path, 200)
+
+    system.web.answer = answer
+    more = CHANNELS.format(url=system.web.url, chat=system.web.url.removeprefix("http"))
+    system.settings(f"give_up_hours = 0.001\n{more}")
+    start(system)
+    system.ask("run", "failing", "--wait", code=1)
+    began = time.monotonic()
+    eventually(lambda: system.web.taken() and system.web.taken("/chat"))
+    assert time.monotonic() - began < 8
+    undelivered = {f"channel {name} takes no messages" for name in ("bad", "closing", "moved")}
+    eventually(lambda: undelivered <= titles(system), seconds=60)
+    assert not system.web.taken("/elsewhere")
+    messages = {each["channel"]: each for each in system.messages() if each["subject"] == "failing failed"}
+    assert messages["bad"]["error"] == "it answered 500"
+    assert "redirect" in messages["moved"]["error"]
+    assert messages["slow"]["error"] == "no answer within 2 s"
+    bad = [post.headers["webhook-id"] for post in system.web.posts if post.path == "/bad"]
+    assert len(set(bad)) < len(bad)  # a repeat has the same id
+
+
+def test_a_hostile_log_is_harmless_everywhere(system: AlertsSystem, mails: tuple[Mails, int]) -> None:
+    """Mentions, markup, escape sequences, a megabyte and the channel's own secret: cut, escaped, masked."""
+    taken, port = mails
+    channel = f'channels.mail = {{ type = "email", host = "127.0.0.1", port = {port}, security = "none", '
+    channel += 'from = "jobs@example.org", to = ["ops@example.org"] }'
+    system.settings(channel)
+    (system.project / ".env").write_text(f"SHOWN={SECRET}\n")
+    text = (system.project / "nomaflow.toml").read_text()
+    (system.project / "nomaflow.toml").write_text(text.replace('name = "team"', 'name = "team"\nenv_file = ".env"'))
+    start(system)
+    run = system.ask("run", "failing", "--wait", code=1)["run_id"]
+    [told] = system.received(1)
+    eventually(lambda: taken.mails)
+    mail = taken.mails[0].get_payload(decode=True).decode()
+    for text in (json.dumps(told), mail):
+        for hostile in ("<!channel", "<!here", "@everyone", "\x1b", "<b>", SECRET):
+            assert hostile not in text, hostile
+        assert "it broke" in text
+    assert len(told["text"].encode()) <= 8192
+    assert run in mail
+    system.ask("run", "failing", "-p", "ok=true", "--wait")
+    eventually(lambda: len(taken.mails) == 2)
+    first, second = taken.mails
+    assert second["In-Reply-To"] == first["Message-ID"]
+    assert second["Subject"] == f"Re: {first['Subject']}"
+    assert (first["Auto-Submitted"], first["To"]) == ("auto-generated", "ops@example.org")
+
+
+def test_a_test_goes_the_real_way(system: AlertsSystem, mails: tuple[Mails, int]) -> None:
+    """A signed webhook and a mail, each answer printed; exit code 1 if one fails, with the reason."""
+    taken, port = mails
+    mail = (
+        'channels.{} = {{ type = "email", host = "127.0.0.1", port = {}, security = "{}", from = "a@x", to = ["b@x"] }}'
+    )
+    system.settings("\n".join([mail.format("mail", port, "none"), mail.format("strict", port, "starttls")]))
+    start(system)
+    answers = {each["channel"]: each for each in system.ask("alerts", "test", code=1)["results"]}
+    assert (answers["hook"]["sent"], answers["mail"]["sent"], answers["strict"]["sent"]) == (True, True, False)
+    assert "STARTTLS" in answers["strict"]["error"]
+    post = system.web.taken()[0]
+    body = Webhook(SECRET).verify(post.body, dict(post.headers))
+    assert (body["type"], body["id"]) == ("test", answers["hook"]["message_id"])
+    assert body["subject"].startswith("[test]")
+    assert taken.mails[0]["Subject"].startswith("[test]")
+    of_job = system.ask("alerts", "test", "hook", "--job", "failing", "--condition", "late")["results"]
+    assert [each["channel"] for each in of_job] == ["hook"]
+    assert system.web.taken()[-1].json["subject"] == "[test] failing is late"
+    wrong = system.cli("alerts", "test", "nobody", code=2)
+    assert "there is no channel 'nobody'" in wrong.err
+    assert system.incidents() == []
+
+
+def test_a_mute_keeps_back_and_is_seen(system: AlertsSystem) -> None:
+    """With author, reason and end; its end tells what is open."""
+    system.settings()
+    start(system)
+    assert "needs a reason" in system.cli("alerts", "mute", "failing", code=2).err
+    mute = system.ask("alerts", "mute", "failing", "--why", "moving", "--for", "1h")
+    assert (mute["job_id"], mute["why"]) == ("failing", "moving")
+    system.ask("run", "failing", "--wait", code=1)
+    [incident] = eventually(lambda: system.incidents())
+    assert (incident["mute"]["why"], incident["told_at"]) == ("moving", None)
+    assert "muted: job failing" in system.cli("alerts", "open").out
+    assert system.ask("alerts", "unmute", "failing")["was_muted"]
+    assert system.received(1)[0]["subject"] == "failing failed"
+    assert not system.ask("alerts", "unmute", "failing")["was_muted"]
