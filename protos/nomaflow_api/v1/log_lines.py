@@ -35,6 +35,7 @@ __all__ = [
     "read_lines",
     "split_lines",
     "split_message",
+    "unpacked",
 ]
 
 CONTINUED = 1
@@ -203,6 +204,14 @@ def _is_below(raw: bytes, min_level: int) -> bool:
 
 def _unreadable(at_us: int, trouble: str) -> LogLine:
     return LogLine(level=UNREADABLE_LEVEL, at_us=at_us, logger="nomaflow.kernel", message=trouble)
+
+
+def unpacked(body: bytes, *, compressed: bool) -> bytes | None:
+    """Return the lines of a chunk as one text, to search it; None if they cannot be unpacked."""
+    try:
+        return _unpack(body) if compressed else body
+    except LogChunkError:
+        return None
 
 
 def decode_line(line: bytes) -> LogLine:
