@@ -331,7 +331,13 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
     async def ReplayRun(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("ReplayRun", request, context)
         self.runs.setdefault("run_replayed", make_run("run_replayed", "SUCCEEDED"))
+        if request.validate_only:
+            return self.replies["ReplayRun"]
         return pb.ReplayRunResponse(run_id="run_replayed")
+
+    async def InspectAttempt(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("InspectAttempt", request, context)
+        return self.replies["InspectAttempt"]
 
     async def ForgetHost(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("ForgetHost", request, context)

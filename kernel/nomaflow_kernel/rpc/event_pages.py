@@ -9,8 +9,9 @@ from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.history.port import EventFilter, Store
 from nomaflow_kernel.rpc.event_sight import EventSight
+from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import page_size
-from nomaflow_kernel.rpc.requests import check_name, check_run_id, event_filter, moment_us
+from nomaflow_kernel.rpc.requests import check_name, check_run_id, moment_us
 
 __all__ = ["EventPages"]
 

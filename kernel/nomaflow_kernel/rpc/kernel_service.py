@@ -27,12 +27,12 @@ from nomaflow_kernel.rpc.event_pages import EventPages
 from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.fire_calls import FireCalls
 from nomaflow_kernel.rpc.inspecting import InspectCalls
+from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_run_id,
-    event_filter,
     pause_record,
     pause_scope,
     person,

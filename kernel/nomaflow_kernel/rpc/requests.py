@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,8 @@ from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
-from nomaflow_kernel.history.port import EventFilter, PauseRecord, RunFilter
+from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import RunRequest, TriggerKind
-from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_telemetry.trace_context import TraceContext
 
@@ -31,14 +29,12 @@ __all__ = [
     "check_kinds",
     "check_name",
     "check_run_id",
-    "event_filter",
     "moment_us",
     "page_start",
     "pause_record",
     "pause_scope",
     "person",
     "replay_command",
-    "run_filter",
     "sentence",
     "trigger_command",
 ]
@@ -58,13 +54,6 @@ _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_CLI: TriggerKind.CLI,
     run_pb2.TRIGGER_KIND_MANUAL: TriggerKind.MANUAL,
 }
-_RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
-_ALL_TRIGGER_KINDS = {run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}"): kind for kind in TriggerKind}
-_EXCLUDED = 100
-_NAMED_RUNS = 500
-_REASON_CODES = 100
-_LEVEL_BITS = 0x7FFF_FFFF
-_RUN_ID_PREFIX = re.compile("(run_[0-9a-z]{0,26})?")
 _LAST_SECOND = LAST_MOMENT_US // 1_000_000
 
 
@@ -131,70 +120,6 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerC
 def _traceparent(caller: Caller) -> str:
     """Return the trace context of a call; a malformed one counts as none, as the standard requires."""
     return caller.traceparent if caller.traceparent and TraceContext.parse(caller.traceparent) is not None else ""
-
-
-def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
-    """Return the filter for listing runs.
-
-    :raises BadRequest: if a field breaks a rule
-    """
-    if request.job_id:
-        check_job_id(request.job_id)
-    if request.host:
-        check_host(request.host)
-    states = []
-    for number in request.states[:64]:
-        if number not in _RUN_STATES:
-            raise BadRequest(f"states has the number {number}, expected run states", field="states")
-        states.append(_RUN_STATES[number])
-    check_name(request.tag, "tag")
-    check_name(request.triggered_by, "triggered_by")
-    for job_id in _at_most(request.exclude_job_ids, _EXCLUDED, "exclude_job_ids"):
-        check_job_id(job_id)
-    for field in ("replay_of", "parent_run_id"):
-        _check_any_run_id(getattr(request, field), field)
-    if not _RUN_ID_PREFIX.fullmatch(request.run_id_prefix):
-        raise BadRequest(
-            f"run_id_prefix is {request.run_id_prefix[:64]!r}, expected the beginning of a run id",
-            field="run_id_prefix",
-        )
-    return RunFilter(
-        job_id=request.job_id,
-        host=request.host,
-        states=tuple(states),
-        since_us=moment_us(request, "since"),
-        until_us=moment_us(request, "until"),
-        trigger_kinds=tuple(map(_trigger_kind, request.trigger_kinds[:64])),
-        triggered_by=request.triggered_by,
-        reason_codes=tuple(_at_most(request.reason_codes, _REASON_CODES, "reason_codes")),
-        exclude_job_ids=tuple(request.exclude_job_ids),
-        run_id_prefix=request.run_id_prefix,
-        run_ids=tuple(_at_most(request.run_ids, _NAMED_RUNS, "run_ids")) or None,
-        replay_of=request.replay_of,
-        parent_run_id=request.parent_run_id,
-        log_levels=request.log_levels & _LEVEL_BITS,
-        oldest_first=request.oldest_first,
-    )
-
-
-def _trigger_kind(number: run_pb2.TriggerKind.ValueType) -> TriggerKind:
-    kind = _ALL_TRIGGER_KINDS.get(number)
-    if kind is None:
-        raise BadRequest(f"trigger_kinds has the number {number}, expected trigger kinds", field="trigger_kinds")
-    return kind
-
-
-def _at_most(items: Sequence[str], most: int, field: str) -> Sequence[str]:
-    if len(items) > most:
-        raise BadRequest(f"{field} has {len(items)} items, expected at most {most}", field=field)
-    for item in items:
-        check_name(item, field)
-    return items
-
-
-def _check_any_run_id(run_id: str, field: str) -> None:
-    if run_id and not is_run_id(run_id):
-        raise BadRequest(f"{field} is {run_id[:64]!r}, expected 'run_' and 26 characters", field=field)
 
 
 def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -> PauseRecord:
@@ -270,21 +195,6 @@ def check_kinds(kinds: Sequence[str]) -> None:
     """
     if len(kinds) > _KINDS or not all(kind.isascii() and kind.isprintable() and len(kind) <= _KINDS for kind in kinds):
         raise BadRequest(f"kinds has {len(kinds)} items, expected at most {_KINDS} names of events", field="kinds")
-
-
-def event_filter(request: Any) -> EventFilter:
-    """Return the filter of a request for events.
-
-    :raises BadRequest: if a field breaks a rule
-    """
-    check_kinds(request.kinds)
-    if request.job_id:
-        check_job_id(request.job_id)
-    if request.host:
-        check_host(request.host)
-    return EventFilter(
-        kinds=tuple(kind.rstrip(".") for kind in request.kinds), job_id=request.job_id, host=request.host
-    )
 
 
 def check_name(name: str, field: str) -> None:

@@ -67,7 +67,9 @@ def _exit_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[in
     status, signum = exited.get("code"), exited.get("signal")
     if signum == signal.SIGKILL and (exited.get("killed") or exited.get("cause")):
         return None, signum, "killed by SIGKILL, by its host"
-    return status if signum is None else None, signum or 0, said_of_exit(signum, status)
+    if signum is None:
+        return status, 0, f"exit status {status}"
+    return None, signum, said_of_exit(signum, None)
 
 
 def _verdict(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[FinishedState, str, str]:

@@ -6,9 +6,10 @@ import os
 import sys
 import threading
 import traceback
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import TYPE_CHECKING, Any
 
+import nomaflow_host
 from nomaflow_host.worker.leftovers import left_tasks, left_threads
 from nomaflow_telemetry.stacks import task_frames
 
@@ -25,6 +26,7 @@ _MOST = 100
 _FRAMES = 60
 _NAME = 200
 _PLACE = 300
+_HOST = os.path.dirname(nomaflow_host.__file__) + os.sep
 
 
 def attempt_stacks(
@@ -53,6 +55,7 @@ def attempt_stacks(
     ]
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     stacks = sys._current_frames()  # noqa: SLF001  # the documented way, for debuggers
+    stacks.pop(threading.get_ident(), None)  # it answers this question
     for ident, frame in sorted(stacks.items(), key=lambda item: item[0] not in threads):
         if ident in threads or alone:
             outermost_first = [each for each, _ in traceback.walk_stack(frame)][::-1]
@@ -67,8 +70,15 @@ _LIBRARIES = sorted(filter(os.path.isabs, sys.path), key=len, reverse=True)
 def _told(
     name: str, frames: Iterable[FrameType], *, root: str, mask: Callable[[str], str], of_attempt: bool
 ) -> dict[str, Any]:
-    places = [_place(frame, root) for frame in frames][-_FRAMES:]
+    authors = dropwhile(_calls_the_step, frames) if of_attempt else frames
+    places = [_place(frame, root) for frame in authors][-_FRAMES:]
     return {"name": mask(name)[:_NAME], "frames": [mask(each) for each in places], "of_attempt": of_attempt}
+
+
+def _calls_the_step(frame: FrameType) -> bool:
+    """Return whether a frame is of what calls a step: the worker, or the standard library's thread."""
+    file = frame.f_code.co_filename
+    return file == threading.__file__ or file.startswith(_HOST)
 
 
 def _place(frame: FrameType, root: str) -> str:

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2
 from nomaflow_api.v1.message_codec import decode, timestamp
 
-__all__ = ["FigureReading", "Grouping"]
+__all__ = ["EventFilters", "FigureReading", "Grouping"]
 
 Grouping = Literal["state", "job", "host", "trigger"]
 """What runs are counted by, besides their state."""
 
 _SECONDS = 10.0
+
+
+class EventFilters(TypedDict, total=False):
+    """What a list of events keeps; a key that is missing, or empty, keeps all.
+
+    ``kinds`` keeps events whose kind equals one of these, or starts with one of these and a dot. ``job_id`` keeps those
+    of that job and of its runs. ``by`` keeps what that principal asked for; ``alice`` also finds ``alice (for bob)``.
+    ``acts`` keeps what somebody asked for: the list of who did what. ``since`` and ``until`` are aware times: events at
+    or after, and before them.
+    """
+
+    kinds: Iterable[str]
+    run_id: str
+    job_id: str
+    host: str
+    by: str
+    acts: bool
+    since: datetime | None
+    until: datetime | None
 
 
 class FigureReading:
@@ -65,37 +84,23 @@ class FigureReading:
         return {one.job_id: decode(values.JobStatsView, one) for one in reply.jobs}
 
     async def list_events(
-        self,
-        *,
-        before_seq: int = 0,
-        page_size: int = 0,
-        kinds: Iterable[str] = (),
-        run_id: str = "",
-        job_id: str = "",
-        host: str = "",
-        by: str = "",
-        acts: bool = False,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        self, *, before_seq: int = 0, page_size: int = 0, **filters: Unpack[EventFilters]
     ) -> values.EventPageView:
-        """Return one page of stored events, newest first.
+        """Return one page of stored events, newest first; see :class:`EventFilters`.
 
         :param before_seq: returns earlier events only; 0 starts at the newest
         :param page_size: at most 500; 0 means 100
-        :param kinds: keeps events whose kind equals one of these, or starts with one of these and a dot
-        :param job_id: keeps events of that job and of its runs
-        :param by: keeps what that principal asked for; ``alice`` also finds ``alice (for bob)``
-        :param acts: keeps what somebody asked for: the list of who did what
         """
+        since, until = filters.get("since"), filters.get("until")
         request = event_pb2.ListEventsRequest(
             before_seq=before_seq,
             page_size=page_size,
-            kinds=kinds,
-            run_id=run_id,
-            job_id=job_id,
-            host=host,
-            by=by,
-            acts=acts,
+            kinds=filters.get("kinds", ()),
+            run_id=filters.get("run_id", ""),
+            job_id=filters.get("job_id", ""),
+            host=filters.get("host", ""),
+            by=filters.get("by", ""),
+            acts=filters.get("acts", False),
             since=timestamp(since) if since else None,
             until=timestamp(until) if until else None,
         )

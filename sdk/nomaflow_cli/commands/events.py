@@ -13,82 +13,82 @@ from nomaflow_cli.output import console, print_json_line
 from nomaflow_cli.values import parse_moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
-
     from nomaflow.client import KernelClient
+    from nomaflow.client.figure_reading import EventFilters
     from nomaflow.client.values import EventView
 
 _MOST_IN_A_PAGE = 500
+
+
+_Kind = Annotated[
+    list[str] | None,
+    typer.Option("--kind", help="Show only this kind, such as run.finished, or all of run; repeatable."),
+]
+_Since = Annotated[str, typer.Option("--since", help="Show only events since: a span such as 1h, or an ISO 8601 time.")]
+_Until = Annotated[
+    str, typer.Option("--until", help="Show only events before: a span such as 1h, or an ISO 8601 time.")
+]
 
 
 @remote_command("events")
 def events(
     *,
     invocation: Invocation,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option("--kind", help="Show only this kind, such as run.finished, or all of run; repeatable."),
-    ] = None,
+    kind: _Kind = None,
     job: Annotated[str, typer.Option("--job", help="Show only events of this job and its runs.")] = "",
     run: Annotated[str, typer.Option("--run", help="Show only events of this run.")] = "",
     host: Annotated[str, typer.Option("--host", help="Show only events of this host.")] = "",
     by: Annotated[str, typer.Option("--by", help="Show only what this user or service asked for.")] = "",
     acts: Annotated[bool, typer.Option("--acts", help="Show only what somebody asked for.")] = False,
-    since: Annotated[
-        str, typer.Option("--since", help="Show only events since: a span such as 1h, or an ISO 8601 time.")
-    ] = "",
-    until: Annotated[
-        str, typer.Option("--until", help="Show only events before: a span such as 1h, or an ISO 8601 time.")
-    ] = "",
+    since: _Since = "",
+    until: _Until = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new events.")] = False,
     tail: Annotated[
         int, typer.Option("--tail", "-n", min=1, max=100_000, help="Number of events to show, the newest.")
     ] = 50,
 ) -> None:
     """Print stored events, oldest first. With -o json, each event is one object."""
-    begin = parse_moment(since, option="--since") if since else None
-    end = parse_moment(until, option="--until") if until else None
-    kinds = kind or []
+    filters: EventFilters = {
+        "kinds": kind or [],
+        "run_id": run,
+        "job_id": job,
+        "host": host,
+        "by": by,
+        "acts": acts,
+        "since": parse_moment(since, option="--since") if since else None,
+        "until": parse_moment(until, option="--until") if until else None,
+    }
     out = None if invocation.as_json else console()
 
-    def show(found: Iterable[EventView]) -> None:
-        for event in found:
-            if out is None:
-                print_json_line(event.to_json())
-            else:
-                out.print(pages.event_line(event), soft_wrap=True)
-
-    async def newest(kernel: KernelClient, before: int, since_: datetime | None) -> list[EventView]:
-        found: list[EventView] = []
-        while len(found) < tail:
-            page = await kernel.list_events(
-                before_seq=before,
-                page_size=min(tail - len(found), _MOST_IN_A_PAGE),
-                kinds=kinds,
-                run_id=run,
-                job_id=job,
-                host=host,
-                by=by,
-                acts=acts,
-                since=since_,
-                until=end,
-            )
-            found += page.events
-            before = page.next_before_seq
-            if not before:
-                break
-        return found[::-1]
+    def show(event: EventView) -> None:
+        if out is None:
+            print_json_line(event.to_json())
+        else:
+            out.print(pages.event_line(event), soft_wrap=True)
 
     async def ask(kernel: KernelClient) -> None:
         last = (await kernel.get_kernel()).last_event_seq if follow else 0
-        show(await newest(kernel, last + 1 if last else 0, begin))
+        for event in await _newest(kernel, filters, tail, before_seq=last + 1 if last else 0):
+            show(event)
         if follow:
-            async for event in kernel.watch_events(after_seq=last, kinds=kinds, job_id=job, host=host):
+            async for event in kernel.watch_events(after_seq=last, kinds=filters["kinds"], job_id=job, host=host):
                 if run in ("", event.run_id) and _is_of(event, by, acts=acts):
-                    show([event])
+                    show(event)
 
     talk(invocation, ask, retry_seconds=300)
+
+
+async def _newest(kernel: KernelClient, filters: EventFilters, count: int, *, before_seq: int) -> list[EventView]:
+    """Return so many of the newest events, oldest first."""
+    found: list[EventView] = []
+    while len(found) < count:
+        size = min(count - len(found), _MOST_IN_A_PAGE)
+        page = await kernel.list_events(before_seq=before_seq, page_size=size, **filters)
+        found += page.events
+        before_seq = page.next_before_seq
+        if not before_seq:
+            break
+    return found[::-1]
 
 
 def _is_of(event: EventView, by: str, *, acts: bool) -> bool:

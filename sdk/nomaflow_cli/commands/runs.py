@@ -10,20 +10,36 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk
-from nomaflow_cli.output import answer, console, print_json_line
-from nomaflow_cli.values import level_number, levels_from, parse_moment
+from nomaflow_cli.output import answer
+from nomaflow_cli.values import levels_from, parse_moment
 from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from nomaflow.client import KernelClient
     from nomaflow.client.figure_reading import Grouping
     from nomaflow.client.run_filters import RunFilters
     from nomaflow.client.values import RunView
 
 _GROUPS = ("state", "job", "host", "trigger")
+_COUNTED = ("job_id", "host", "tag", "since", "until")
+"""Filters that counts take too."""
 _Run = Annotated[str, typer.Argument(help="The run's id.")]
+
+
+_Trigger = Annotated[
+    list[str] | None,
+    typer.Option("--trigger", help="Show only runs started so: cron, manual, api, cli, call_job, replay; repeatable."),
+]
+_Since = Annotated[
+    str, typer.Option("--since", help="Show only runs queued since: a span such as 1h, or an ISO 8601 time.")
+]
+_Until = Annotated[
+    str, typer.Option("--until", help="Show only runs queued before: a span such as 1h, or an ISO 8601 time.")
+]
+_Parent = Annotated[str, typer.Option("--parent", help="Show only runs that a call_job step of this run started.")]
+_Count = Annotated[
+    str, typer.Option("--count", help="Count instead: by state, job, host or trigger; without --since open runs only.")
+]
 
 
 @remote_command("runs")
@@ -36,12 +52,7 @@ def runs(
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Show only runs of this host's jobs.")] = "",
     tag: Annotated[str, typer.Option("--tag", help="Show only runs of jobs with this tag.")] = "",
-    trigger: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--trigger", help="Show only runs started so: cron, manual, api, cli, call_job, replay; repeatable."
-        ),
-    ] = None,
+    trigger: _Trigger = None,
     by: Annotated[str, typer.Option("--by", help="Show only runs that this user or service started.")] = "",
     reason: Annotated[
         list[str] | None, typer.Option("--reason", help="Show only runs with this reason code; repeatable.")
@@ -51,29 +62,14 @@ def runs(
     ] = None,
     level: Annotated[str, typer.Option("--level", help="Show only runs with a log line of this level or above.")] = "",
     replays_of: Annotated[str, typer.Option("--replays-of", help="Show only replays of this run.")] = "",
-    started_by_run: Annotated[
-        str, typer.Option("--parent", help="Show only runs that a call_job step of this run started.")
-    ] = "",
-    since: Annotated[
-        str, typer.Option("--since", help="Show only runs queued since: a span such as 1h, or an ISO 8601 time.")
-    ] = "",
-    until: Annotated[
-        str, typer.Option("--until", help="Show only runs queued before: a span such as 1h, or an ISO 8601 time.")
-    ] = "",
+    parent: _Parent = "",
+    since: _Since = "",
+    until: _Until = "",
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Turn the order round.")] = False,
-    count: Annotated[
-        str,
-        typer.Option("--count", help="Count instead: by state, job, host or trigger; without --since open runs only."),
-    ] = "",
+    count: _Count = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Maximum number of runs.")] = 20,
 ) -> None:
     """List runs, newest first, or count them."""
-    begin = parse_moment(since, option="--since") if since else None
-    end = parse_moment(until, option="--until") if until else None
-    if count:
-        others = (state, trigger, by, reason, without, level, replays_of, started_by_run)
-        _count(invocation, count, job=job, host=host, tag=tag, since=begin, until=end, others=any(others))
-        return
     filters: RunFilters = {
         "job_id": job,
         "states": state or [],
@@ -85,11 +81,19 @@ def runs(
         "exclude_job_ids": without or [],
         "log_levels": levels_from(level) if level else 0,
         "replay_of": replays_of,
-        "parent_run_id": started_by_run,
-        "since": begin,
-        "until": end,
+        "parent_run_id": parent,
+        "since": parse_moment(since, option="--since") if since else None,
+        "until": parse_moment(until, option="--until") if until else None,
         "oldest_first": oldest_first,
     }
+    if count:
+        _count(invocation, count, filters)
+    else:
+        _list(invocation, filters, limit=limit)
+
+
+def _list(invocation: Invocation, filters: RunFilters, *, limit: int) -> None:
+    job = filters["job_id"]
 
     async def ask(kernel: KernelClient) -> list[RunView]:
         found = await first(limit, kernel.list_runs(page_size=min(limit, 500), **filters))
@@ -105,18 +109,8 @@ def runs(
     answer(invocation, shape, lambda: pages.runs_table(found) if found else nothing)
 
 
-def _count(
-    invocation: Invocation,
-    group_by: str,
-    *,
-    job: str,
-    host: str,
-    tag: str,
-    since: datetime | None,
-    until: datetime | None,
-    others: bool,
-) -> None:
-    if others:
+def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
+    if any(value for name, value in filters.items() if name not in _COUNTED):
         raise CliError(
             "--count cannot be used with these filters", fix="use it with JOB, --host, --tag, --since and --until only"
         )
@@ -126,7 +120,12 @@ def _count(
     found = talk(
         invocation,
         lambda kernel: kernel.summarize_runs(
-            since=since, until=until, group_by=grouping, job_id=job, host=host, tag=tag
+            since=filters["since"],
+            until=filters["until"],
+            group_by=grouping,
+            job_id=filters["job_id"],
+            host=filters["host"],
+            tag=filters["tag"],
         ),
     )
     shape = {"counts": [each.to_json() for each in found]}
@@ -138,43 +137,6 @@ def show(*, invocation: Invocation, run: _Run) -> None:
     """Show one run: its steps with rows and extras, all attempts, and the reason for its state."""
     found = talk(invocation, lambda kernel: kernel.get_run(run))
     answer(invocation, found.to_json(), lambda: pages.run_page(found))
-
-
-@remote_command("logs")
-def logs(
-    *,
-    invocation: Invocation,
-    run: _Run,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until the run ends.")] = False,
-    step: Annotated[str, typer.Option("--step", help="Show only lines of this step.")] = "",
-    level: Annotated[str, typer.Option("--level", help="Show only lines of this level and above.")] = "",
-    tail: Annotated[
-        int, typer.Option("--tail", "-n", min=0, help="Number of lines to show, from the end; 0 shows all.")
-    ] = 0,
-) -> None:
-    """Print the log of a run. With -o json, each line is one object."""
-    lowest = level_number(level) if level else 0
-
-    async def ask(kernel: KernelClient) -> None:
-        if step:
-            _require_step(await kernel.get_run(run), step)
-        out = None if invocation.as_json else console()
-        async for block in kernel.read_log_blocks(run, follow=follow, step=step, min_level=lowest, tail=tail):
-            if out is not None:
-                pages.print_log(out, block)
-            else:
-                for line in block:
-                    print_json_line(line.to_json())
-
-    talk(invocation, ask, retry_seconds=300)
-
-
-def _require_step(run: RunView, step: str) -> None:
-    names = [one.name for one in run.steps]
-    if step not in names:
-        raise CliError(
-            f"run {run.run_id} has no step {step!r}", fix=f"its steps are {', '.join(map(repr, names)) or 'none'}"
-        )
 
 
 @remote_command("cancel")

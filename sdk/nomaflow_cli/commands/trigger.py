@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from nomaflow.client import ClientError, InvalidRequest, NotFound, Refused, TriggerOrder
+from nomaflow.client import ClientError, InvalidRequest, NotFound, Refused, ReplayOrder, TriggerOrder
 from nomaflow.client.values import Triggered
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
@@ -43,6 +43,20 @@ class Overlap(enum.StrEnum):
     ALLOW = "allow"
 
 
+_Steps = Annotated[
+    list[str] | None, typer.Option("--step", help="Switch a step on or off for this run, as name=on or name=off.")
+]
+_LogLevel = Annotated[
+    str, typer.Option("--log-level", help="Log level of the run: DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+]
+_OverlapOption = Annotated[
+    Overlap | None, typer.Option("--overlap", help="allow: start the run in spite of the job's overlap policy.")
+]
+_Validate = Annotated[
+    bool, typer.Option("--validate", help="Only check whether the run would be accepted; start nothing.")
+]
+
+
 @remote_command("run")
 def run(
     *,
@@ -57,22 +71,14 @@ def run(
             help="Give this param from a hidden prompt or standard input: no list of processes shows it.",
         ),
     ] = "",
-    step: Annotated[
-        list[str] | None, typer.Option("--step", help="Switch a step on or off for this run, as name=on or name=off.")
-    ] = None,
+    step: _Steps = None,
     preset: Annotated[str, typer.Option("--preset", help="Preset of the job to use.")] = "",
-    log_level: Annotated[
-        str, typer.Option("--log-level", help="Log level of the run: DEBUG, INFO, WARNING, ERROR or CRITICAL.")
-    ] = "",
+    log_level: _LogLevel = "",
     key: _Key = "",
-    overlap: Annotated[
-        Overlap | None, typer.Option("--overlap", help="allow: start the run in spite of the job's overlap policy.")
-    ] = None,
+    overlap: _OverlapOption = None,
     wait: _Wait = False,
     follow: _Follow = False,
-    validate: Annotated[
-        bool, typer.Option("--validate", help="Only check whether the run would be accepted; start nothing.")
-    ] = False,
+    validate: _Validate = False,
 ) -> None:
     """Start a run of a job."""
     if log_level:
@@ -90,22 +96,23 @@ def run(
         validate_only=validate,
     )
     if validate:
-        _validate(invocation, order)
+        _validate(invocation, lambda kernel: kernel.trigger(order), f"a run of job {printable(repr(job))}")
     _run(invocation, lambda kernel: kernel.trigger(order), wait=wait, follow=follow)
 
 
-def _validate(invocation: Invocation, order: TriggerOrder) -> None:
-    """Print whether a run would be accepted; the exit code is 0 if it would, else 1."""
+def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
+    """Print whether a run would be accepted, and with which values; the exit code is 0 if it would, else 1."""
 
     async def ask(kernel: KernelClient) -> Triggered | ClientError:
         try:
-            return await kernel.trigger(order)
+            return await start(kernel)
         except (InvalidRequest, NotFound, Refused) as error:
             return error
 
     reply = talk(invocation, ask)
     refusal = reply if isinstance(reply, ClientError) else None
     warnings = () if isinstance(reply, ClientError) else reply.warnings
+    given = {} if isinstance(reply, ClientError) else {each.step: dict(each.op_kwargs) for each in reply.steps}
     fields = dict(refusal.fields) if isinstance(refusal, InvalidRequest) else {}
     if refusal is not None:
         fields = fields or {"": refusal.message}
@@ -114,11 +121,14 @@ def _validate(invocation: Invocation, order: TriggerOrder) -> None:
         "reason": refusal.reason if refusal is not None else "",
         "problems": [{"field": field, "message": text} for field, text in fields.items()],
         "warnings": list(warnings),
+        "steps": [{"step": name, "op_kwargs": values} for name, values in given.items()],
     }
     if not invocation.as_json:
         print_warnings(warnings, as_json=False)
     lines = [f"✘ {printable(text)}" for text in fields.values()]
-    answer(invocation, shape, "\n".join(lines) or f"✔ a run of job {printable(repr(order.job_id))} would be accepted")
+    answer(invocation, shape, "\n".join(lines) or f"✔ {what} would be accepted")
+    if given and not invocation.as_json:
+        console().print(pages.validated_table(given))
     raise typer.Exit(ExitCode.FAILED if refusal else ExitCode.SUCCEEDED)
 
 
@@ -133,26 +143,47 @@ def replay(
     from_failed: Annotated[bool, typer.Option("--from-failed", help="Start at the step that did not succeed.")] = False,
     param: _Params = None,
     op_kwarg: _OpKwargs = None,
+    step: _Steps = None,
+    log_level: _LogLevel = "",
+    today: Annotated[
+        bool, typer.Option("--today", help="Run the job as it is defined now, instead of as it was then.")
+    ] = False,
     key: _Key = "",
+    overlap: _OverlapOption = None,
     wait: _Wait = False,
     follow: _Follow = False,
+    validate: _Validate = False,
 ) -> None:
-    """Start a new run from the snapshot of a finished one."""
+    """Start a new run from a finished one: with its values, and as the job was then."""
     if from_step and from_failed:
         raise CliError("--from-step and --from-failed cannot be used together", fix="give only one of them")
-    params, op_kwargs = parse_params(param or []), parse_op_kwargs(op_kwarg or [])
+    if log_level:
+        level_number(log_level)
+    order = ReplayOrder(
+        run_id=run,
+        from_step=from_step,
+        from_failed_step=from_failed,
+        params=parse_params(param or []),
+        op_kwargs=parse_op_kwargs(op_kwarg or []),
+        steps=parse_switches(step or []),
+        log_level=log_level.upper(),
+        request_id=key,
+        allow_overlap=overlap is Overlap.ALLOW,
+        current_definition=today,
+        validate_only=validate,
+    )
 
     async def start(kernel: KernelClient) -> Triggered:
-        run_id = await kernel.replay(
-            run,
-            from_step=from_step,
-            from_failed_step=from_failed,
-            params=params,
-            op_kwargs=op_kwargs,
-            request_id=key,
+        replayed = await kernel.replay_run(order)
+        return Triggered(
+            run_id=replayed.run_id,
+            deduplicated=replayed.deduplicated,
+            warnings=replayed.warnings,
+            steps=replayed.steps,
         )
-        return Triggered(run_id=run_id)
 
+    if validate:
+        _validate(invocation, start, f"a replay of run {printable(run)}")
     _run(invocation, start, wait=wait, follow=follow)
 
 

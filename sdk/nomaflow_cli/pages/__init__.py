@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nomaflow_cli.pages.alerts import incidents_page, messages_page, mute_text, tested_page
+    from nomaflow_cli.pages.attempts import inspection_page, validated_table
     from nomaflow_cli.pages.audit import audit_line, verdict_lines
     from nomaflow_cli.pages.authority import authority_page
     from nomaflow_cli.pages.events import counts_table, event_line
@@ -28,6 +29,7 @@ __all__ = [
     "fires_page",
     "hosts_page",
     "incidents_page",
+    "inspection_page",
     "issued_page",
     "job_page",
     "jobs_page",
@@ -44,12 +46,14 @@ __all__ = [
     "summary",
     "tested_page",
     "tokens_page",
+    "validated_table",
     "verdict_lines",
     "withdrawn_text",
 ]
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
     "alerts": ("incidents_page", "messages_page", "mute_text", "tested_page"),
+    "attempts": ("inspection_page", "validated_table"),
     "audit": ("audit_line", "verdict_lines"),
     "authority": ("authority_page",),
     "events": ("counts_table", "event_line"),

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, RunView, StepView
+from nomaflow_cli.pages.attempts import attempt_notes, given_table, log_seal
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
 from nomaflow_cli.wording import (
     age,
@@ -110,8 +111,12 @@ def run_page(run: RunView) -> RenderableType:
     if any(len(step.attempts) > 1 for step in run.steps):
         parts.append(_attempts_table(run))
     parts.extend(_trouble(run))
+    given = given_table(run)
+    if given is not None:
+        parts += [Text("\nvalues", style="dim"), Padding(given, (0, 0, 0, 2))]
+    parts.extend(attempt_notes(run))
     if run.log_lines:
-        parts.append(Text(f"\nlog: nomaflow logs {printable(run.run_id)}", style="dim"))
+        parts.append(Text(f"\nlog: nomaflow logs {printable(run.run_id)}  ({log_seal(run)})", style="dim"))
     return Group(*parts)
 
 

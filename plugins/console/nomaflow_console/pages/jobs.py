@@ -56,6 +56,7 @@ def _context(overview: Overview, query: JobQuery, jobs: Any, since: datetime) ->
     usual = {run.run_id: usual_of(situation.stats.get(run.job_id)) for run in overview.running}
     return {
         "query": query,
+        "here": query.address(page=query.page),
         "since": since,
         "spans": SPANS,
         "needs": needs_you(situation),

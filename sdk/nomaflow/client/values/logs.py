@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from nomaflow.client.values.shapes import iso_micros
 
 __all__ = ["LogChunk", "LogLine"]
+
+_PLAIN = re.compile(r"[A-Za-z0-9 _:;,=<>/%#@!&'~-]+")
+"""Patterns that match only themselves, and that a message has as they are where it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,31 @@ class LogChunk:
         from nomaflow_api.v1.log_lines import split_lines
 
         return split_lines(self.body, compressed=self.compressed)
+
+    def search(self, pattern: re.Pattern[str], *, min_level: int = 0) -> Iterator[LogLine]:
+        """Yield the lines whose message matches; lines that do not match are not decoded.
+
+        :param min_level: keeps lines of at least that level number
+        """
+        from nomaflow_api.v1.log_lines import message_of, unpacked
+
+        body = unpacked(self.body, compressed=self.compressed)
+        if body is None:
+            yield from (line for line in self.lines(min_level=min_level) if pattern.search(line.message))
+            return
+        if _PLAIN.fullmatch(pattern.pattern):
+            flags = pattern.flags & re.IGNORECASE
+            if re.search(pattern.pattern.encode(), body, flags) is None:
+                return
+        hits = set()
+        for seq, raw in enumerate(body.splitlines(), start=self.first_seq):
+            message = message_of(raw)
+            if message is None or pattern.search(message):
+                hits.add(seq)
+        if hits:
+            for line in self.lines(after_seq=min(hits) - 1, before_seq=max(hits) + 1, min_level=min_level):
+                if line.seq in hits and pattern.search(line.message):
+                    yield line
 
     def lines(self, *, after_seq: int = 0, before_seq: int = 0, min_level: int = 0) -> Iterator[LogLine]:
         """Yield the lines, decoded; one that cannot be read becomes one that says so.

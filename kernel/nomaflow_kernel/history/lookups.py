@@ -1,0 +1,199 @@
+"""What the store is asked for in lists: filters of runs, events and logs, and the pages that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nomaflow_api.value_class import value_class
+from nomaflow_kernel.history.records import (
+    EventRecord,
+    LogChunkRecord,
+    LogHead,
+    RunRecord,
+    TriggerKind,
+)
+from nomaflow_kernel.history.states import RunState
+
+__all__ = [
+    "ALL_EVENTS",
+    "EventFilter",
+    "EventPage",
+    "LogFilter",
+    "LogHeads",
+    "LogPage",
+    "RecentRun",
+    "RunCount",
+    "RunFilter",
+    "RunPage",
+    "VisibleRuns",
+]
+
+
+@value_class
+class VisibleRuns:
+    """The runs that a caller may read: those of some jobs, of jobs whose ids begin so, or of some hosts.
+
+    :param jobs_of_hosts: job ids, each with a host: the runs of that job that this host has run
+    """
+
+    job_ids: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    jobs_of_hosts: tuple[tuple[str, str], ...] = ()
+
+
+@value_class
+class RunFilter:
+    """A filter of listed runs; empty fields match all.
+
+    :param visible: the runs that the caller may read; None for all
+    :param since_us: runs queued at or after it
+    :param until_us: runs queued before it
+    :param job_ids: runs of these jobs, such as those of a tag; None for all
+    :param triggered_by: the principal that triggered them, with or without a note
+    :param run_ids: these runs; None for all
+    :param parent_run_id: runs that a call_job step of that run started
+    :param log_levels: bits of levels, of which one occurs in the log
+    :param oldest_first: turns the order round
+    """
+
+    job_id: str = ""
+    host: str = ""
+    states: tuple[RunState, ...] = ()
+    since_us: int | None = None
+    until_us: int | None = None
+    visible: VisibleRuns | None = None
+    job_ids: tuple[str, ...] | None = None
+    exclude_job_ids: tuple[str, ...] = ()
+    trigger_kinds: tuple[TriggerKind, ...] = ()
+    triggered_by: str = ""
+    reason_codes: tuple[str, ...] = ()
+    run_id_prefix: str = ""
+    run_ids: tuple[str, ...] | None = None
+    replay_of: str = ""
+    parent_run_id: str = ""
+    log_levels: int = 0
+    oldest_first: bool = False
+
+
+@value_class
+class RunPage:
+    """One page; ``next_before`` is the run id that the next page follows, empty on the last page.
+
+    :param scanned_to: the run id that the page has looked up to, where a filter without an index left it short
+    """
+
+    runs: Sequence[RunRecord]
+    next_before: str
+    scanned_to: str = ""
+
+
+@value_class
+class RunCount:
+    """The number of runs in a state, of one job, host and trigger kind as far as these are counted by, else empty.
+
+    :param runs: rows
+    :param fires: the fires that they stand for
+    """
+
+    state: RunState
+    runs: int
+    fires: int
+    rows_affected: int
+    job_id: str = ""
+    host: str = ""
+    trigger_kind: str = ""
+
+
+@value_class
+class RecentRun:
+    """One run in short.
+
+    :param host: the host that ran it
+    """
+
+    run_id: str
+    host: str
+    state: RunState
+    queued_at_us: int
+    started_at_us: int | None
+    finished_at_us: int | None
+    rows_affected: int | None
+
+
+@value_class
+class EventFilter:
+    """A filter of events; empty fields match all.
+
+    :param kinds: kinds, or the parts of kinds before a dot
+    :param job_id: events of that job and of its runs
+    :param by: the principal that asked for them, with or without a note
+    :param acts: events that somebody asked for
+    :param since_us: events at or after it
+    :param until_us: events before it
+    """
+
+    kinds: tuple[str, ...] = ()
+    run_id: str = ""
+    job_id: str = ""
+    host: str = ""
+    by: str = ""
+    acts: bool = False
+    since_us: int | None = None
+    until_us: int | None = None
+
+    def keeps(self, event: EventRecord) -> bool:
+        """Return whether an event is of these kinds, this run, job and host."""
+        return (
+            (not self.kinds or any(event.kind == each or event.kind.startswith(each + ".") for each in self.kinds))
+            and self.run_id in ("", event.run_id)
+            and self.job_id in ("", event.job_id)
+            and self.host in ("", event.host)
+        )
+
+
+ALL_EVENTS = EventFilter()
+"""The filter that keeps all."""
+
+
+@value_class
+class EventPage:
+    """One page of events, newest first.
+
+    :param next_before_seq: the page after it has events before that one; 0 for the last page
+    """
+
+    events: Sequence[EventRecord]
+    next_before_seq: int
+
+
+@value_class
+class LogFilter:
+    """A filter of a run's log chunks; empty fields match all.
+
+    :param after_seq: keeps chunks with a line after it
+    :param before_seq: keeps chunks with a line before it
+    :param levels: keeps chunks in which one of these levels occurs: bit n is levels 10·n to 10·n+9
+    """
+
+    after_seq: int = 0
+    before_seq: int = 0
+    step: str = ""
+    attempt: int = 0
+    levels: int = 0
+
+
+@value_class
+class LogPage:
+    """Chunks in the order asked for, and whether there may be more."""
+
+    chunks: Sequence[LogChunkRecord]
+    more: bool
+
+
+@value_class
+class LogHeads:
+    """Heads of chunks in order, and whether there may be more."""
+
+    heads: Sequence[LogHead]
+    more: bool

@@ -1,0 +1,136 @@
+"""``nomaflow logs`` and ``inspect``."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nomaflow_cli import pages
+from nomaflow_cli.errors import CliError
+from nomaflow_cli.invocation import Invocation, remote_command
+from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.output import answer, console, print_json_line
+from nomaflow_cli.values import level_number
+
+if TYPE_CHECKING:
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import LogLine, RunView
+
+_Run = Annotated[str, typer.Argument(help="The run's id.")]
+_Try = Annotated[int, typer.Option("--try", min=0, help="Number of the try, from 1; 0 for all.")]
+_ALL_LEVELS = (1 << 7) - 1
+
+
+@remote_command("logs")
+def logs(
+    *,
+    invocation: Invocation,
+    run: _Run,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until the run ends.")] = False,
+    step: Annotated[str, typer.Option("--step", help="Show only lines of this step.")] = "",
+    attempt: _Try = 0,
+    level: Annotated[str, typer.Option("--level", help="Show only lines of this level and above.")] = "",
+    grep: Annotated[
+        str, typer.Option("--grep", "-g", help="Show only lines that match this regular expression (Python's).")
+    ] = "",
+    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Let --grep ignore case.")] = False,
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=0, help="Number of lines to show, from the end; 0 shows all.")
+    ] = 0,
+) -> None:
+    """Print the log of a run. With -o json, each line is one object."""
+    lowest = level_number(level) if level else 0
+    pattern = _pattern(grep, ignore_case=ignore_case)
+
+    async def ask(kernel: KernelClient) -> int:
+        if step:
+            _require_step(await kernel.get_run(run), step)
+        out, shown = None if invocation.as_json else console(), 0
+        if pattern is None:
+            blocks = kernel.read_log_blocks(run, follow=follow, step=step, attempt=attempt, min_level=lowest, tail=tail)
+        else:
+            blocks = _matching(
+                kernel, run, pattern, follow=follow, step=step, attempt=attempt, min_level=lowest, tail=tail
+            )
+        async for block in blocks:
+            shown += len(block)
+            if out is not None:
+                pages.print_log(out, block)
+            else:
+                for line in block:
+                    print_json_line(line.to_json())
+        return shown
+
+    shown = talk(invocation, ask, retry_seconds=300)
+    if pattern is not None and not shown and not invocation.as_json:
+        console(stderr=True).print("no line matches")
+
+
+def _pattern(text: str, *, ignore_case: bool) -> re.Pattern[str] | None:
+    if not text:
+        return None
+    try:
+        return re.compile(text, re.IGNORECASE if ignore_case else 0)
+    except re.error as error:
+        raise CliError(
+            f"--grep {text!r} is no regular expression: {error}", fix=f"to look for it as it is: {re.escape(text)!r}"
+        ) from None
+
+
+async def _matching(
+    kernel: KernelClient,
+    run: str,
+    pattern: re.Pattern[str],
+    *,
+    follow: bool,
+    step: str,
+    attempt: int,
+    min_level: int,
+    tail: int,
+) -> AsyncIterator[list[LogLine]]:
+    """Yield the matching lines: those stored now, the last ones of them with a tail, and then those that follow."""
+    last: deque[LogLine] = deque(maxlen=tail or None)
+    seen = 0
+    levels = _ALL_LEVELS >> (bit := min(min_level // 10, 6)) << bit if min_level else 0
+    async for chunks in kernel.read_log_chunks(run, step=step, attempt=attempt, levels=levels):
+        found = [line for chunk in chunks for line in chunk.search(pattern, min_level=min_level)]
+        seen = chunks[-1].last_seq
+        if tail:
+            last.extend(found)
+        elif found:
+            yield found
+    if last:
+        yield list(last)
+    if follow:
+        new = kernel.read_log_blocks(run, follow=True, after_seq=seen, step=step, attempt=attempt, min_level=min_level)
+        async with aclosing(new) as blocks:  # type: ignore[type-var]  # an asynchronous generator
+            async for block in blocks:
+                found = [line for line in block if pattern.search(line.message)]
+                if found:
+                    yield found
+
+
+def _require_step(run: RunView, step: str) -> None:
+    names = [one.name for one in run.steps]
+    if step not in names:
+        raise CliError(
+            f"run {run.run_id} has no step {step!r}", fix=f"its steps are {', '.join(map(repr, names)) or 'none'}"
+        )
+
+
+@remote_command("inspect")
+def inspect(
+    *,
+    invocation: Invocation,
+    run: _Run,
+    step: Annotated[str, typer.Option("--step", help="The step; without it the one in progress.")] = "",
+    attempt: Annotated[int, typer.Option("--try", min=0, help="Number of the try; 0 for the newest.")] = 0,
+) -> None:
+    """Show what a running step does now: its processes, and the stacks of its Python code."""
+    seen = talk(invocation, lambda kernel: kernel.inspect_attempt(run, step=step, attempt=attempt))
+    answer(invocation, seen.to_json(), lambda: pages.inspection_page(seen))
