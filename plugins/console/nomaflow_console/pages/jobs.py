@@ -61,6 +61,7 @@ def _context(
     usual = {run.run_id: usual_of(situation.stats.get(run.job_id)) for run in overview.running}
     return {
         "query": query,
+        "here": query.address(page=query.page),
         "since": since,
         "spans": SPANS,
         "needs": with_incidents(needs_you(situation), incidents),
