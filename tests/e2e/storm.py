@@ -162,7 +162,7 @@ async def _endure(storm: Storm, seconds: float, doors: Doors, project: Path, pid
             _call_as_owner(doors, until, noticed), *(_call_at(door, callers, until, noticed) for door in others)
         )
         noticed.growth = (process.memory_info().rss - before) / 2**20
-        out, _ = await asyncio.to_thread(attacker.communicate, timeout=60)
+        out, _ = await asyncio.to_thread(attacker.communicate, timeout=240)  # on a busy machine it takes long to end
         noticed.attacks = int(out or b"0")
     finally:
         attacker.kill()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,8 @@ from nomaflow_kernel.rpc.watching import read_run
 __all__ = ["LogCalls"]
 
 _CHUNKS = 4
+_MOST_CHUNKS = 100
+_PAGE_BYTES = 1024 * 1024
 _HEADS = 2_000
 _MAX_SEQ = 2**53
 _MAX_TAIL = 10_000
@@ -106,24 +108,32 @@ class LogCalls:
             attempt=min(request.attempt, _MAX_ATTEMPT),
             levels=request.levels & _ALL_LEVELS,
         )
-        more = bool(filter.levels or not request.levels)
-        while more:
-            found, more = await self._chunks(request.run_id, filter, without_body=request.without_body)
-            if found:
-                yield ReadLogChunksResponse(chunks=found)
-                last = found[-1].first_seq + found[-1].line_count - 1
-                filter = replace(filter, after_seq=max(filter.after_seq, last))
+        if request.levels and not filter.levels:
+            return
+        async for found in self._chunks(request.run_id, filter, without_body=request.without_body):
+            yield ReadLogChunksResponse(chunks=found)
 
     async def _chunks(
         self, run_id: str, filter: LogFilter, *, without_body: bool
-    ) -> tuple[list[log_pb2.LogChunk], bool]:
-        """Return the next chunks, and whether there may be more."""
-        if without_body:
-            heads = await self._store.log_heads(run_id, filter, limit=_HEADS)
-            return [_chunk_message(head, body=b"") for head in heads.heads], heads.more
-        page = await self._store.log_page(run_id, filter, limit=_CHUNKS)
-        found = [_chunk_message(chunk, size_bytes=len(chunk.body)) for chunk in page.chunks]
-        return found, page.more
+    ) -> AsyncIterator[list[log_pb2.LogChunk]]:
+        """Yield chunks, as many together as fit into a message."""
+        more, limit = True, _CHUNKS
+        while more:
+            chunks: Sequence[LogChunkRecord | LogHead]
+            if without_body:
+                heads = await self._store.log_heads(run_id, filter, limit=_HEADS)
+                chunks, more = heads.heads, heads.more
+                if chunks:
+                    yield [_chunk_message(head, body=b"") for head in heads.heads]
+            else:
+                page = await self._store.log_page(run_id, filter, limit=limit)
+                chunks, more, limit = page.chunks, page.more, _next_limit(page.chunks)
+                for together in _grouped(page.chunks):
+                    yield [_chunk_message(chunk, size_bytes=len(chunk.body)) for chunk in together]
+            if not chunks:
+                return
+            last = chunks[-1].first_seq + chunks[-1].line_count - 1
+            filter = replace(filter, after_seq=max(filter.after_seq, last))
 
     async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
         """Wait for more lines; return True once the run is terminal, so that the stored log is complete."""
@@ -139,8 +149,10 @@ class LogCalls:
     async def _tail(self, run_id: str, wanted: _Wanted, count: int) -> list[log_pb2.LogLine]:
         """Return the last lines that are wanted, reading backwards."""
         newest_first: list[log_pb2.LogLine] = []
+        limit = _CHUNKS
         while True:
-            page = await self._store.log_page(run_id, wanted.filter, limit=_CHUNKS, newest_first=True)
+            page = await self._store.log_page(run_id, wanted.filter, limit=limit, newest_first=True)
+            limit = _next_limit(page.chunks)
             for chunk in page.chunks:
                 newest_first += reversed(list(_matching(chunk, wanted)))
                 if len(newest_first) >= count:
@@ -151,9 +163,10 @@ class LogCalls:
 
     async def _stored(self, run_id: str, wanted: _Wanted) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
         """Yield blocks of wanted lines, each with the number of the last line read."""
+        limit = _CHUNKS
         while True:
-            page = await self._store.log_page(run_id, wanted.filter, limit=_CHUNKS)
-            after = wanted.after
+            page = await self._store.log_page(run_id, wanted.filter, limit=limit)
+            after, limit = wanted.after, _next_limit(page.chunks)
             for chunk in page.chunks:
                 for block in _blocks(_matching(chunk, wanted)):
                     yield block, block.lines[-1].seq
@@ -199,6 +212,26 @@ class _Wanted:
             attempt=self.attempt,
             levels=levels_from(self.min_level) if self.min_level else 0,
         )
+
+
+def _next_limit(chunks: Sequence[LogChunkRecord]) -> int:
+    """Return how many chunks to read next: as many as have a mebibyte, if they are of the size of the last ones."""
+    size = sum(len(chunk.body) for chunk in chunks)
+    return max(_CHUNKS, min(_MOST_CHUNKS, _PAGE_BYTES * len(chunks) // max(size, 1)))
+
+
+def _grouped(chunks: Sequence[LogChunkRecord]) -> Iterator[list[LogChunkRecord]]:
+    """Yield chunks in groups of a mebibyte; more only for a single one."""
+    group: list[LogChunkRecord] = []
+    size = 0
+    for chunk in chunks:
+        if group and size + len(chunk.body) > _PAGE_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(chunk)
+        size += len(chunk.body)
+    if group:
+        yield group
 
 
 def levels_from(min_level: int) -> int:

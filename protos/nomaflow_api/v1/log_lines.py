@@ -31,6 +31,7 @@ __all__ = [
     "decode_line",
     "decode_lines",
     "encode_line",
+    "message_of",
     "pack_lines",
     "read_lines",
     "split_lines",
@@ -57,6 +58,9 @@ _LINE = re.compile(
     rb'\[(-?[0-9]{1,19}),(-?[0-9]{1,19}),("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")'
     rb',("[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+")(?:,([0-9]{1,9}))?\]\n?'
 )
+
+
+_MESSAGE = re.compile(rb'\[-?[0-9]+,-?[0-9]+,"[^"\\]*","(.*)"(?:,[0-9]+)?\]')
 
 
 class LogChunkError(ValueError):
@@ -204,6 +208,15 @@ def _is_below(raw: bytes, min_level: int) -> bool:
 
 def _unreadable(at_us: int, trouble: str) -> LogLine:
     return LogLine(level=UNREADABLE_LEVEL, at_us=at_us, logger="nomaflow.kernel", message=trouble)
+
+
+def message_of(line: bytes) -> str | None:
+    """Return the message of a line, without checking or decoding the rest; None if it cannot be found."""
+    found = _MESSAGE.fullmatch(line)
+    try:
+        return None if found is None else _text(b'"' + found[1] + b'"')
+    except ValueError:  # an escape that JSON does not have, or bytes that are not UTF-8
+        return None
 
 
 def unpacked(body: bytes, *, compressed: bool) -> bytes | None:

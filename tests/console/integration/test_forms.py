@@ -313,7 +313,7 @@ def test_the_filters_of_runs_are_in_the_address(console: ConsoleSystem, client: 
     assert "/jobs/report" not in page.text.partition('id="runs"')[2].partition("</section>")[0]
     assert "0 of" in text_of(client.get("/runs?job=broken"))
     assert "there is no state 'WRONG'" in text_of(client.get("/runs?state=wrong"))
-    assert client.get("/runs?since=nonsense&page=x&before=y").status_code in (200, 400)
+    assert client.get("/runs?since=nonsense&page=x&older_than=y").status_code in (200, 400)
 
 
 def test_a_disabled_job_is_told_with_its_fix_and_cannot_be_run(console: ConsoleSystem, client: httpx.Client) -> None:

@@ -70,7 +70,7 @@ def test_another_filter_begins_on_the_first_page() -> None:
     """The run that a page went on after may not match any more."""
     query = RunQuery(before="run_1")
     assert query.address(job="a") == "/runs?job=a"
-    assert query.address(before="run_2") == "/runs?before=run_2"
+    assert query.address(before="run_2") == "/runs?older_than=run_2"
 
 
 def test_a_span_is_counted_from_now() -> None:

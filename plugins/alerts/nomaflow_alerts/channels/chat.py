@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Self
 
 from nomaflow_alerts.channels.channel import NotSent
@@ -58,12 +57,10 @@ class _Log(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.last = ""
-        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message of a record, of this thread alone: other channels send at the same time."""
-        if record.thread == self._thread:
-            self.last = record.getMessage()[:300]
+        """Keep the message of a record. It may be of another channel that sends just now: apprise does not say."""
+        self.last = record.getMessage()[:300]
 
     def __enter__(self) -> Self:
         logging.getLogger("apprise").addHandler(self)

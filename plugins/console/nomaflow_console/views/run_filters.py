@@ -110,8 +110,8 @@ class RunQuery:
             prefix=one("id"),
             replay_of=one("replay_of"),
             parent=one("parent"),
-            before=one("before"),
-            after=one("after"),
+            before=one("older_than"),
+            after=one("newer_than"),
         )
         return found, problems
 
@@ -199,7 +199,10 @@ class RunQuery:
 
 
 _NAMES = {"state": "state", "trigger": "trigger", "not": "job", "reason": "reason"}
-_IN_ADDRESS = {"states": "state", "triggers": "trigger", "hidden": "not", "reasons": "reason", "prefix": "id"}
+_IN_ADDRESS = {
+    "states": "state", "triggers": "trigger", "hidden": "not", "reasons": "reason", "prefix": "id",
+    "before": "older_than", "after": "newer_than",
+}  # fmt: skip
 _SINGLE = {
     "job": "job: ", "host": "host: ", "tag": "tag: ", "by": "by ", "prefix": "id: ", "replay_of": "replays of ",
     "parent": "called by ", "until": "until ",

@@ -105,20 +105,29 @@ class LogChunk:
         return split_lines(self.body, compressed=self.compressed)
 
     def search(self, pattern: re.Pattern[str], *, min_level: int = 0) -> Iterator[LogLine]:
-        """Yield the lines whose message matches; a chunk without a plain text that is looked for is not decoded.
+        """Yield the lines whose message matches; lines that do not match are not decoded.
 
         :param min_level: keeps lines of at least that level number
         """
-        if _PLAIN.fullmatch(pattern.pattern):
-            from nomaflow_api.v1.log_lines import unpacked
+        from nomaflow_api.v1.log_lines import message_of, unpacked
 
+        body = unpacked(self.body, compressed=self.compressed)
+        if body is None:
+            yield from (line for line in self.lines(min_level=min_level) if pattern.search(line.message))
+            return
+        if _PLAIN.fullmatch(pattern.pattern):
             flags = pattern.flags & re.IGNORECASE
-            body = unpacked(self.body, compressed=self.compressed)
-            if body is not None and re.search(pattern.pattern.encode(), body, flags) is None:
+            if re.search(pattern.pattern.encode(), body, flags) is None:
                 return
-        for line in self.lines(min_level=min_level):
-            if pattern.search(line.message):
-                yield line
+        hits = set()
+        for seq, raw in enumerate(body.splitlines(), start=self.first_seq):
+            message = message_of(raw)
+            if message is None or pattern.search(message):
+                hits.add(seq)
+        if hits:
+            for line in self.lines(after_seq=min(hits) - 1, before_seq=max(hits) + 1, min_level=min_level):
+                if line.seq in hits and pattern.search(line.message):
+                    yield line
 
     def lines(self, *, after_seq: int = 0, before_seq: int = 0, min_level: int = 0) -> Iterator[LogLine]:
         """Yield the lines, decoded; one that cannot be read becomes one that says so.

@@ -100,7 +100,7 @@ const views = () => {
   }
 };
 const query = new URLSearchParams(location.search);
-for (const name of ["before", "after"]) query.delete(name);
+for (const name of ["older_than", "newer_than"]) query.delete(name);
 
 function offerLast() {
   const place = document.getElementById("last-filters"), last = localStorage.getItem(LAST) || "";

@@ -1,0 +1,112 @@
+"""Jobs, runs and forms in a real browser: what changes by itself, what waits, and what an edit shows at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser_tabs import PHONE, Tabs, axe_findings
+from console_system import ConsoleSystem, running_console
+from playwright.async_api import Page, expect
+
+PATIENCE = 90_000
+"""Milliseconds: a generous ceiling."""
+PROJECT = Path(__file__).parents[1] / "desk"
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A kernel, a host and a console on the project of the pages' tests, with a few runs."""
+    with running_console(tmp_path_factory.mktemp("desk"), project=PROJECT) as made:
+        for _ in range(3):
+            made.system.api.wait(made.system.api.trigger("report").run_id)
+        yield made
+
+
+async def _live(page: Page) -> None:
+    await page.wait_for_function("document.querySelector('#live > div') !== null")
+
+
+async def test_a_new_run_appears_by_itself_and_waits_while_one_works_with_the_rows(
+    tabs: Tabs, console: ConsoleSystem
+) -> None:
+    """Nothing moves under a pointer or a selection; a button says how many wait."""
+    page = await tabs.open("/runs?job=report")
+    await _live(page)
+    rows = page.locator("#runs-rows tr")
+    before = await rows.count()
+    await page.mouse.move(5, 5)
+    first = console.system.api.trigger("report").run_id
+    await expect(rows).to_have_count(before + 1, timeout=PATIENCE)
+    await expect(page.locator(f"#row-{first}")).to_contain_text("ok", timeout=PATIENCE)
+    box = page.locator(f"#row-{first} input[name=run]")
+    await box.check()
+    second = console.system.api.wait(console.system.api.trigger("report").run_id).run_id
+    await expect(page.get_by_role("button", name="↑ 1 new run")).to_be_visible(timeout=PATIENCE)
+    await expect(rows).to_have_count(before + 1)
+    await expect(box).to_be_checked()
+    await page.get_by_role("button", name="↑ 1 new run").click()
+    await expect(rows.first).to_have_id(f"row-{second}")
+    await expect(box).to_be_checked()
+
+
+async def test_a_run_is_started_watched_and_canceled_from_the_first_page(tabs: Tabs, console: ConsoleSystem) -> None:
+    """Its question stays open while the page changes around it; CANCELED comes by itself."""
+    page = await tabs.open("/")
+    await _live(page)
+    run_id = console.system.api.trigger("walk").run_id
+    line = page.locator(f"#now-{run_id}")
+    await expect(line).to_be_visible(timeout=PATIENCE)
+    await line.locator("summary").click()
+    await line.get_by_label(re.compile("Why")).fill("wrong tenant")
+    console.system.api.wait(console.system.api.trigger("report").run_id)
+    await expect(page.locator("#job-report .last-run")).to_contain_text("ok", timeout=PATIENCE)
+    await expect(line.get_by_label(re.compile("Why"))).to_have_value("wrong tenant")
+    await line.get_by_role("button", name="Cancel the run").click()
+    await expect(page.locator("#job-walk .last-run")).to_contain_text("canceled", timeout=PATIENCE)
+    assert console.system.api.wait(run_id).state == "CANCELED"
+
+
+async def test_an_edit_of_the_form_shows_the_difference_and_the_json_at_once(tabs: Tabs) -> None:
+    """And a wrong text its message, beside the field, with the text kept."""
+    page = await tabs.open("/jobs/report/run")
+    await page.get_by_label("tenant int").first.fill("12")
+    await page.get_by_label("batch int").fill("7")
+    await page.get_by_label("batch int").press("Tab")
+    differs = page.get_by_role("region", name="What will differ")
+    await expect(differs).to_contain_text(re.compile(r"tenant\s*10\s*→\s*12"), timeout=PATIENCE)
+    await expect(differs).to_contain_text(re.compile(r"score\.batch\s*100\s*→\s*7"), timeout=PATIENCE)
+    await expect(page.locator("#json")).to_have_value(re.compile(r'"tenant": 12'))
+    await page.get_by_label("batch int").fill("seven")
+    await page.get_by_label("batch int").press("Tab")
+    await expect(page.get_by_text("'seven' is not a whole number, such as 10")).to_be_visible(timeout=PATIENCE)
+    await expect(page.get_by_label("batch int")).to_have_value("seven")
+    await page.get_by_label("batch int").fill("8")
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await expect(page).to_have_url(re.compile("/runs/run_"), timeout=PATIENCE)
+
+
+async def test_views_and_the_last_filters_are_kept_in_this_browser(tabs: Tabs) -> None:
+    """They are offered again, never forced."""
+    page = await tabs.open("/runs?job=report&state=SUCCEEDED")
+    await page.get_by_text("Views", exact=True).click()
+    await page.get_by_label("Name of this view").fill("reports that went well")
+    await page.get_by_role("button", name="Save view").click()
+    await page.goto(page.url.partition("?")[0])
+    await expect(page.locator("#last-filters a")).to_contain_text("again:")
+    await page.get_by_text("Views", exact=True).click()
+    await page.get_by_role("link", name="reports that went well").click()
+    await expect(page).to_have_url(re.compile(r"job=report"))
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/runs", "/jobs/report", "/jobs/report/run", "/jobs/report/pause", "/search?q=e"]
+)
+@pytest.mark.parametrize("size", [(1280, 800), PHONE])
+async def test_each_page_is_accessible_and_fits(tabs: Tabs, address: str, size: tuple[int, int]) -> None:
+    """Nothing for axe to find, and nothing sticks out at the side."""
+    page = await tabs.open(address, size=size)
+    assert await axe_findings(page) == []
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,0 +1,229 @@
+"""The outbox, its channels and the heartbeat, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from alerts_rig import section
+
+from nomaflow.client import KernelUnreachable
+from nomaflow_alerts.channels.channel import Channel, NotSent
+from nomaflow_alerts.channels.chat import ChatChannel
+from nomaflow_alerts.channels.http import Web
+from nomaflow_alerts.channels.threads import Threads
+from nomaflow_alerts.ledger import Ledger, Message
+from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.pulse import Pulse
+from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.sending import Sender
+from nomaflow_project.models.alerts_section import AlertsSection
+from receivers import WebReceiver
+
+ALERTS = section(
+    channels={"ops": {"url": "json://x"}, "other": {"url": "json://x"}},
+    retry_seconds=0.05, give_up_hours=0.0002, channel_seconds=1,
+)  # fmt: skip
+
+
+class Scripted:
+    """A channel that does as it is told."""
+
+    def __init__(self, answer: Callable[[], str] = lambda: "", *, hangs: bool = False) -> None:
+        self.answer, self.hangs = answer, hangs
+        self.ids: list[str] = []
+
+    async def send(self, message: Message) -> None:
+        """Take a message, or not."""
+        self.ids.append(message.id)
+        if self.hangs:
+            await asyncio.Event().wait()
+        error = self.answer()
+        if error:
+            raise NotSent(error)
+
+
+def message(channel: str, number: str = "m1", now: float = 0.0) -> Message:
+    """Return a message."""
+    return Message(id=number, channel=channel, kind="opened", subject="s", body="b", created_at=now, next_at=now)
+
+
+class Post:
+    """An outbox with its sender."""
+
+    def __init__(self, alerts: AlertsSection, channels: dict[str, Channel]) -> None:
+        self.ledger = Ledger(None)
+        self.sender = Sender(
+            ledger=self.ledger, alerts=alerts, policies=Policies(alerts), channel=channels.__getitem__,
+            masker=Masker(["topsecret"]), told=lambda: None,
+        )  # fmt: skip
+
+    async def add(self, *messages: Message) -> None:
+        """Have messages sent, made now."""
+        from dataclasses import replace
+
+        def put(book: Any) -> None:
+            for each in messages:
+                book.outbox.add(replace(each, created_at=book.now, next_at=book.now))
+
+        await self.ledger.run(put)
+        self.sender.wake()
+
+    async def until(self, question: Callable[[Any], Any]) -> Any:
+        """Wait until a question about the file has a true answer, and return that."""
+        async with asyncio.timeout(30):
+            while not (answer := await self.ledger.run(question)):
+                await asyncio.sleep(0.02)
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def posting(channels: dict[str, Channel], alerts: AlertsSection = ALERTS) -> AsyncIterator[Post]:
+    """Give an outbox whose sender runs."""
+    post = Post(alerts, channels)
+    await post.ledger.open()
+    task = asyncio.create_task(post.sender.run())
+    try:
+        yield post
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await post.ledger.close()
+
+
+async def test_a_refused_message_is_tried_again_with_its_id() -> None:
+    """Until the channel takes it; then it is sent, once."""
+    answers = iter(["no", "no", ""])
+    channel = Scripted(lambda: next(answers))
+    async with posting({"ops": channel}) as post:
+        await post.add(message("ops"))
+        await post.until(lambda book: book.outbox.message("m1").state == "sent")
+    assert channel.ids == ["m1"] * 3
+
+
+async def test_a_channel_that_hangs_holds_up_no_other() -> None:
+    """Each has a task of its own, and the one that hangs a time limit."""
+    good = Scripted()
+    async with posting({"ops": Scripted(hangs=True), "other": good}) as post:
+        await post.add(message("ops"), message("other", "m2"))
+        async with asyncio.timeout(5):
+            await post.until(lambda book: book.outbox.message("m2").state == "sent")
+
+
+async def test_a_message_that_is_given_up_is_an_incident_of_the_others() -> None:
+    """With the reason, without secrets; it is over with the next message that is taken."""
+    answers = {"error": "bad topsecret"}
+    async with posting({"ops": Scripted(lambda: answers["error"]), "other": Scripted()}) as post:
+        await post.add(message("ops"))
+        [incident] = await post.until(lambda book: book.open_incidents("undeliverable"))
+        assert (incident.channels, incident.why) == (("other",), "bad ***; given up: s")
+        answers["error"] = ""
+        await post.add(message("ops", "m2"))
+        await post.until(lambda book: not book.open_incidents())
+
+
+async def test_a_channel_that_is_gone_is_said() -> None:
+    """Its messages are not lost without a word."""
+    async with posting({"other": Scripted()}) as post:
+        await post.add(message("ops"))
+        found = await post.until(lambda book: book.outbox.message("m1").error)
+    assert found == "the settings no longer have the channel"
+
+
+@pytest.fixture
+def web_receiver() -> Any:
+    """Give a web server."""
+    with WebReceiver() as web:
+        yield web
+
+
+async def test_a_redirect_is_not_followed(web_receiver: WebReceiver) -> None:
+    """The signature is for the receiver that was named."""
+    web_receiver.answer = lambda path, _: 307 if path == "/hook" else 200
+    web = Web()
+    with pytest.raises(NotSent, match="redirect"):
+        await web.post(f"{web_receiver.url}/hook", b"{}", {}, seconds=10)
+    await web.close()
+    assert [post.path for post in web_receiver.posts] == ["/hook"]
+
+
+@pytest.mark.parametrize(("status", "error"), [(500, "it answered 500"), (0, "cannot be reached")])
+async def test_what_a_receiver_does_wrong(web_receiver: WebReceiver, status: int, error: str) -> None:
+    """It is said in words, without the URL."""
+    web_receiver.answer = lambda _path, _body: status
+    web = Web()
+    with pytest.raises(NotSent, match=error) as raised:
+        await web.post(f"{web_receiver.url}/hook", b"{}", {}, seconds=10)
+    await web.close()
+    assert web_receiver.url not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of apprise's own imports
+async def test_apprise_says_why_and_no_url(web_receiver: WebReceiver) -> None:
+    """Its log has the reason; a URL that it does not know is told too."""
+    web_receiver.answer = lambda _path, _body: 503
+    url = web_receiver.url.replace("http", "json") + "/topsecret"
+    with pytest.raises(NotSent, match="503"):
+        await ChatChannel(url, seconds=20, masker=Masker(["topsecret"])).send(message("ops"))
+    with pytest.raises(NotSent, match="does not know"):
+        await ChatChannel("nonsense", seconds=20, masker=Masker([])).send(message("ops"))
+
+
+async def test_calls_that_never_return_are_bounded() -> None:
+    """Five of them are enough; the next is refused, until one returns."""
+    threads, gate = Threads("test"), threading.Event()
+    for _ in range(5):
+        with pytest.raises(NotSent, match="no answer within"):
+            await threads.run(lambda: bool(gate.wait()) and None, seconds=0.02)
+    with pytest.raises(NotSent, match="still hang"):
+        await threads.run(lambda: None, seconds=1)
+    gate.set()
+
+
+class Kernel:
+    """A kernel that answers, or not."""
+
+    def __init__(self) -> None:
+        self.there = True
+
+    async def get_kernel(self) -> None:
+        """Answer."""
+        if not self.there:
+            raise KernelUnreachable("no kernel answers")
+
+    async def is_serving(self) -> bool:
+        """Answer."""
+        return True
+
+
+async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) -> None:
+    """It goes out while all is well; without an answer, or without events, it does not."""
+    alerts = section(heartbeat_url=f"{web_receiver.url}/beat", heartbeat_seconds=0.02)
+    ledger, kernel, web = Ledger(None), Kernel(), Web()
+    await ledger.open()
+    pulse = Pulse(
+        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts), web=web,  # type: ignore[arg-type]
+        channels=lambda: ["ops"], changed=lambda: None,
+    )  # fmt: skip
+    await pulse._ask()
+    pulse.heard()
+    assert await pulse._not_well() == ""
+    beating = asyncio.create_task(pulse.beat())
+    async with asyncio.timeout(30):
+        while len(web_receiver.taken("/beat")) < 2:
+            await asyncio.sleep(0.02)
+    kernel.there = False
+    await pulse._ask()
+    assert await pulse._not_well() == "the kernel does not answer"
+    kernel.there = True
+    await pulse._ask()
+    pulse.streamed_at -= 60
+    assert await pulse._not_well() == "the kernel's events do not come"
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+    await web.close()
+    await ledger.close()
