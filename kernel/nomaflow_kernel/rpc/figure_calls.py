@@ -27,7 +27,8 @@ from nomaflow_kernel.rpc.run_pages import jobs_of_tag
 
 __all__ = ["FigureCalls", "median_seconds"]
 
-_RANGE_US = 31 * 86_400_000_000
+_RANGE_US = 31 * 86_400_000_000 + 3_600_000_000
+"""31 days, also where a change of the clocks makes one of them longer."""
 _MOST_COUNTS = 10_000
 _MOST_JOBS = 200
 _MOST_LAST = 100
