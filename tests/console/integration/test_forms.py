@@ -272,7 +272,7 @@ def test_nothing_of_a_project_becomes_markup(console: ConsoleSystem, client: htt
         RUN,
         f"/runs/{failed.run_id}/replay",
         "/search?q=e",
-        "/search?q=%3Cscript%3E",
+        "/search?q=%3Cscript%3Enothing",
     ]
     for address in pages:
         answer = client.get(address)
