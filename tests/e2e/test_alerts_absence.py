@@ -18,7 +18,7 @@ from real_system import CLOCKS, eventually
 TICKING = """
 [[jobs]]
 id = "tick{number}"
-schedule = "*/10 * * * * *"
+schedule = "* * * * * */10"
 alerts = {{ late_after_minutes = 0.1 }}
 steps = [{{ callable = "team.code:count" }}]
 """

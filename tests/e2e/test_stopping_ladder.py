@@ -107,6 +107,27 @@ def test_deaf_code_is_dead_when_canceled_is_said(canceled: dict[str, Stopped], j
     assert "stopped: none of its code runs any more" in stopped.log
 
 
+@pytest.mark.parametrize("job", DEAF)
+def test_the_run_tells_how_its_code_was_stopped(canceled: dict[str, Stopped], job: str) -> None:
+    """Each rung with its time, the proof after the last, how the process ended, and a log of which nothing is missing."""
+    attempt = canceled[job].run.steps[0].last
+    assert attempt.stop is not None
+    rungs = attempt.stop.rungs
+    assert [rung.rung for rung in rungs] == sorted({rung.rung for rung in rungs})
+    assert rungs[0].rung == 1
+    assert "canceled" in rungs[0].why or "cancel requested" in rungs[0].why
+    assert [rung.after_seconds for rung in rungs] == sorted(rung.after_seconds for rung in rungs)
+    assert attempt.stop.stopped_at is not None
+    assert rungs[-1].at is not None
+    assert attempt.stop.stopped_at >= rungs[-1].at
+    assert (rungs[-1].next_at is None) == (rungs[-1].rung == 4)
+    assert attempt.log is not None
+    assert attempt.log.complete
+    if len(rungs) == 4:
+        assert attempt.exit is not None
+        assert attempt.exit.text
+
+
 def test_the_deafest_needs_every_rung(canceled: dict[str, Stopped]) -> None:
     """A worker that swallows every exception and ignores SIGTERM goes at the fourth rung, grace and two seconds on."""
     for stage, seconds in ((2, "0.2"), (3, "1.2"), (4, "2.2")):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from team_system import TeamSystem, reason_of
 
-from nomaflow.client.values import RunView
+from nomaflow.client.values import EventView, RunView
 from processes import is_alive
 from real_system import Running, eventually
 
@@ -179,6 +179,11 @@ def test_acknowledged_and_then_the_kernel_dies(system: TeamSystem, host: Running
     assert not is_alive(pid)
 
 
+def events_of(system: TeamSystem, run_id: str) -> list[EventView]:
+    """Return the events of a run that is over."""
+    return [item for item in system.api.watch_run(run_id) if isinstance(item, EventView)]
+
+
 def test_ended_while_the_kernel_is_down(system: TeamSystem) -> None:
     """A stop that completes without the kernel is reported to the next one, once, and is final there."""
     ledger = system.ledger()
@@ -192,6 +197,14 @@ def test_ended_while_the_kernel_is_down(system: TeamSystem) -> None:
     system.start_kernel()
     run = system.end(run_id)
     assert run.state == "CANCELED"
+    stop, log = run.steps[0].last.stop, run.steps[0].last.log
+    assert stop is not None
+    assert [rung.rung for rung in stop.rungs][:2] == [1, 2]
+    assert stop.stopped_at is not None
+    assert log is not None
+    assert log.complete
+    told = [event for event in events_of(system, run_id) if event.kind == "attempt.stopping"]
+    assert [event.data["rung"] for event in told] == [rung.rung for rung in stop.rungs]
     system.kill("kernel")
     system.start_kernel()
     assert system.run(run_id) == run

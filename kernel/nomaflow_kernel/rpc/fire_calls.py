@@ -23,7 +23,8 @@ from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, m
 
 __all__ = ["FireCalls"]
 
-_RANGE = timedelta(days=31)
+_RANGE = timedelta(days=31, hours=1)
+"""31 days, also where a change of the clocks makes one of them longer."""
 _DAY = timedelta(days=1)
 _LIMIT = 1000
 _MOST = 10_000

@@ -173,7 +173,7 @@ class DoorServers:
                 parts = replace(
                     parts, body_seconds=_BODY_SECONDS, calls=CallsAtOnce(), shows_certificate=door is Door.HOSTS
                 )
-            handlers = [service_handler(each, services[each], parts, may_grow=True) for each in _PLANS[door].services]
+            handlers = [service_handler(each, services[each], parts) for each in _PLANS[door].services]
             others = [each for each in (KERNEL, ACCESS, GATEWAY) if each not in _PLANS[door].services]
             handlers += [elsewhere_handler(each, parts) for each in others]
             handlers.append(service_handler(HEALTH, health, parts, may_grow=True))

@@ -11,13 +11,21 @@ since the epoch, by the clock of the sender.
 
 from __future__ import annotations
 
-import enum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from nomaflow_api.bounds import LAST_MOMENT_US, REPORTED_EVENTS
+from nomaflow_api.v1.letter_words import (
+    AckStatus,
+    FinishedState,
+    HeldState,
+    Isolation,
+    LogCodec,
+    TimeoutKind,
+    VerdictAction,
+)
 
 __all__ = [
     "MAX_TEXT", "AckStatus", "AttemptAck", "AttemptOrder", "AttemptReport", "CallOutcome", "CancelOrder",
@@ -38,81 +46,6 @@ Moment = Annotated[int, Meta(ge=0, le=LAST_MOMENT_US)]
 Rows = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-
-
-class Isolation(enum.StrEnum):
-    """The kind of worker that an attempt gets."""
-
-    BY_KIND = "by_kind"
-    """Shared for async callables, exclusive for sync ones."""
-    SHARED = "shared"
-    EXCLUSIVE = "exclusive"
-
-
-class TimeoutKind(enum.StrEnum):
-    """The time limit that an attempt's deadline belongs to."""
-
-    NONE = "none"
-    STEP = "step"
-    """The step's timeout_seconds; retried like any failure."""
-    JOB = "job"
-    """The job's timeout_seconds; not retried."""
-
-
-class LogCodec(enum.IntEnum):
-    """The packing of a chunk's body."""
-
-    JSONL = 1
-    """Lines as ``nomaflow_api.v1.log_lines`` writes them, each ended by a line feed."""
-    JSONL_ZLIB = 2
-    """The same, compressed in zlib's format."""
-
-
-class FinishedState(enum.StrEnum):
-    """The end of an attempt, as far as its host can know it."""
-
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELED = "CANCELED"
-
-
-class HeldState(enum.StrEnum):
-    """The state of an attempt that a host may still report on."""
-
-    DISPATCHED = "DISPATCHED"
-    """Accepted, not started."""
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    CANCELED = "CANCELED"
-
-
-class AckStatus(enum.StrEnum):
-    """The result of taking in reported events."""
-
-    OK = "ok"
-    """Committed up to the acknowledged number; known events were passed over."""
-    GAP = "gap"
-    """Events are missing; send from the acknowledged number + 1."""
-    FENCED = "fenced"
-    """The attempt is no longer this instance's, or has ended otherwise; forget it."""
-    CONFLICT = "conflict"
-    """Another outcome is recorded; the first stays, forget it."""
-    INVALID = "invalid"
-    """The events break the contract; the detail explains how."""
-
-
-class VerdictAction(enum.StrEnum):
-    """The action that an instance takes on an attempt of its inventory."""
-
-    KEEP = "keep"
-    """Go on, and resume reports after the acknowledged number."""
-    CANCEL = "cancel"
-    """Go on reporting, and stop the code."""
-    FORGET = "forget"
-    """The kernel wants no more reports of it."""
-    KILL = "kill"
-    """It no longer belongs to this host; stop the code at once. Its last events may still be reported."""
 
 
 class Letter(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from nomaflow.client.values import AttemptView, RunView, StepView
+from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
 from nomaflow_cli.pages.attempts import attempt_notes, given_table, log_seal
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
 from nomaflow_cli.wording import (
@@ -182,8 +182,15 @@ def _trouble(run: RunView) -> Iterator[RenderableType]:
             codes.add(last.reason.code)
             sentence = f": {printable(last.reason.message)}" if last.reason.message not in ("", why(last)) else ""
             yield Text(f"  {printable(last.reason.code)}{sentence}", style="dim")
+            yield from _fix(last.reason)
     if run.reason is not None and run.reason.code not in codes:
         yield Text(f"  {printable(run.reason.code)}: {paragraph(run.reason.message, indent=2)}", style="dim")
+        yield from _fix(run.reason)
+
+
+def _fix(reason: ReasonView) -> Iterator[Text]:
+    if reason.fix:
+        yield Text(f"  → {paragraph(reason.fix, indent=4)}")
 
 
 def _facts(run: RunView) -> Table:

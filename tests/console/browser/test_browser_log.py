@@ -162,7 +162,10 @@ async def test_a_selection_is_copied_even_where_it_left_the_window(tabs: Tabs, b
 
 async def test_a_filter_is_a_link_and_keeps_what_it_says(tabs: Tabs, big: str) -> None:
     """Warnings and errors of a million lines are a short log of their own; its next error is found by a key."""
-    page = await tabs.open(f"/runs/{big}?level=30")
+    page = await tabs.open(f"/runs/{big}")
+    await _log(page)
+    await page.select_option("#log-level", "30")
+    await page.wait_for_url("**level=30**")
     await _log(page)
     assert (await page.locator(".log-count").inner_text()) == "201 lines shown"
     await page.keyboard.press("e")
@@ -219,6 +222,7 @@ async def test_a_live_log_is_followed_and_lets_one_read(tabs: Tabs, console: Con
     await page.wait_for_selector(".log-line:has-text('line 60 of')")
     await page.evaluate("v => v.scrollTop = 0", await page.query_selector(".log-view"))
     await page.wait_for_function("() => !document.getElementById('log').classList.contains('is-following')")
+    await page.wait_for_function("() => document.getElementById('log').log.anchor === 0")
     top = await _top(page)
     rows = await page.evaluate("document.getElementById('log').log.rows")
     await page.wait_for_function("rows => document.getElementById('log').log.rows > rows + 60", arg=rows)
@@ -235,3 +239,22 @@ async def test_a_live_log_is_followed_and_lets_one_read(tabs: Tabs, console: Con
     )
     assert numbers == list(range(1, 401))
     assert api.wait(run_id).log_lines == 400
+
+
+async def test_a_flood_of_lines_is_followed(tabs: Tabs, console: ConsoleSystem) -> None:
+    """A step that logs as fast as it can is followed to its last line; the page stays small and answers meanwhile."""
+    api = console.system.api
+    run_id = api.trigger(TriggerOrder(job_id="flood", op_kwargs={"flood": {"seconds": 4.0}})).run_id
+    page = await tabs.open(f"/runs/{run_id}")
+    await _log(page)
+    frames = await page.evaluate(
+        """async () => { let frames = 0; const until = performance.now() + 2000;
+            while (performance.now() < until) { await new Promise(requestAnimationFrame); frames++; }
+            return frames; }"""
+    )
+    assert frames > 10, "60 is usual, 30 promised for two seconds' worth of them"
+    await page.wait_for_selector("#run-head .state-ok", timeout=90_000)
+    lines = api.wait(run_id).log_lines
+    await page.wait_for_selector(f".log-line:has(.n:text-is('{lines:,}'))")
+    assert await page.evaluate("document.getElementById('log').log.follows")
+    assert await page.locator(".log-line").count() <= 300

@@ -125,6 +125,11 @@ async def test_a_stop_is_shown_rung_by_rung_until_it_is_proven(tabs: Tabs, conso
     run_id = api.trigger("spinner").run_id
     pid = eventually(lambda: console.system.run(run_id).steps[0].last.worker_pid)
     page = await tabs.open(f"/runs/{run_id}")
+    await page.locator("details.try summary").click()
+    await page.get_by_role("link", name="What is it doing?").click()
+    await expect(page.locator("main pre").first).to_contain_text("lab/steps.py")
+    await expect(page.locator("main table")).to_contain_text(str(pid))
+    await page.go_back()
     api.cancel(run_id, why="wrong month")
     await page.wait_for_selector("#run-head .state-stopping")
     await expect(page.locator(".ladder")).to_contain_text("wrong month")

@@ -28,6 +28,10 @@ async def waits(*, marker, **_):
     _mark(marker)
     await helper
 
+async def threads(*, marker, **_):
+    _mark(marker)
+    await asyncio.to_thread(time.sleep, 600)
+
 def sleeps(*, marker, token="", **_):
     child = subprocess.Popen(["sleep", "600", token] if not token else ["sh", "-c", "sleep 600", token])
     _mark(marker)
@@ -94,7 +98,7 @@ async def test_tasks_are_seen_with_what_they_wait_for(start_host: StartHost, tea
     seen, _ = await look(host, key)
     mine = {stack.name: stack.frames for stack in seen.stacks if stack.of_attempt}
     assert any(frame.endswith("waits.<locals>.inner") for frame in mine["helper of s3cret-token"])
-    other = host.run("busy:waits", {"marker": f"{marker}-2"})
+    other = host.run("busy:threads", {"marker": f"{marker}-2"})
     await host.started_in(Path(f"{marker}-2"))
     seen, _ = await look(host, key)
     assert all(stack.of_attempt for stack in seen.stacks)

@@ -110,6 +110,7 @@ async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
             assert await ben.code("GetRun", run_id=world.runs["a"]) is _CODE.PERMISSION_DENIED
             assert [run.run_id for run in (await ben("ListRuns")).runs] == [world.runs["b"]]
             assert not (await ben("GetJob", job_id="a.one")).job.HasField("last_run")
+            assert not (await ben("GetJobStats", job_ids=["a.one"])).jobs[0].recent
             run_ids, stream = set(), ben.stream("WatchEvents", from_start=True)
             async for message in stream:
                 run_ids.add(message.event.run_id)

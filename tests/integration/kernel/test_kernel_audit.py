@@ -121,7 +121,7 @@ async def test_without_an_audit_nothing_is_written(project: Path) -> None:
         await process.close()
 
 
-async def test_two_thousand_bad_tokens_are_two_rows_and_a_warning(project: Path) -> None:
+async def test_hundreds_of_bad_tokens_are_two_rows_and_a_warning(project: Path) -> None:
     """Whoever tries tokens over TCP is seen at once, in audit and log, and cannot fill either."""
     port = free_ports(3)
     process = KernelProcess(project=project, flags=("--address", f"unix:,tls://127.0.0.1:{port}"))
@@ -130,7 +130,7 @@ async def test_two_thousand_bad_tokens_are_two_rows_and_a_warning(project: Path)
         trusted = grpc.ssl_channel_credentials((project / ".nomaflow" / "pki" / "authorities.pem").read_bytes())
         async with grpc.aio.secure_channel(f"127.0.0.1:{port}", trusted) as channel:
             stub: Any = KernelServiceStub(channel)
-            for number in range(2000):
+            for number in range(500):
                 bad = (("authorization", f"Bearer nft1.{number}"),)
                 with pytest.raises(grpc.aio.AioRpcError, match="a valid token is needed"):
                     await stub.ListJobs(kernel.ListJobsRequest(), metadata=bad, timeout=DEADLINE)
@@ -141,7 +141,7 @@ async def test_two_thousand_bad_tokens_are_two_rows_and_a_warning(project: Path)
         assert await process.stop() == 0
         with closing(sqlite3.connect(project / ".nomaflow" / "kernel.db")) as raw:
             counts = raw.execute("SELECT count FROM audit WHERE outcome = 'UNAUTHENTICATED' ORDER BY seq").fetchall()
-        assert sum(count for (count,) in counts) == 2000
+        assert sum(count for (count,) in counts) == 500
         assert len(counts) <= 6
         assert written < 4000
     finally:

@@ -39,6 +39,15 @@ def test_jobs_of_a_host_that_fail_together_are_one_message(rig: Rig) -> None:
     assert (sum("failed · nomaflow show" in line for line in lines), "and 7 more" in told.body) == (10, True)
 
 
+def test_what_opens_within_the_group_wait_is_one_message(rig: Rig) -> None:
+    """Nothing is told at once; what comes meanwhile is told with it."""
+    rig.job("other")
+    rig.ends("FAILED")
+    assert rig.wait(20) == []
+    rig.ends("FAILED", "other")
+    assert first_lines(rig, 20) == ["2 jobs of team failed"]
+
+
 def test_hosts_are_told_apart(rig: Rig) -> None:
     """A group is a channel and a host."""
     for host in ("a", "b"):
@@ -299,6 +308,14 @@ def test_who_is_told(recipients: tuple[str, ...], severity: str, channels: tuple
     rig.job(recipients=list(recipients), severity=severity)
     rig.ends("FAILED")
     assert rig.incident("failed").channels == channels
+
+
+def test_somebody_is_told_even_if_no_channel_takes_the_severity() -> None:
+    """Rather too much than nothing."""
+    rig = Rig(alerts=section(channels={"pager": {"url": "json://x", "severities": ["critical"]}}))
+    rig.job()
+    rig.ends("FAILED")
+    assert rig.incident("failed").channels == ("pager",)
 
 
 def test_an_unknown_recipient_is_said_in_the_message() -> None:

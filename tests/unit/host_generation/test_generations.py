@@ -32,6 +32,36 @@ from os.path import join
 '''
 
 
+PURGE = {
+    "kind": "async",
+    "doc": "Purge sessions.",
+    "file": "plugins/myapp/cleanup.py",
+    "line": 3,
+    "parameters": [
+        {"name": "ctx", "kind": "keyword", "required": True, "annotation": "", "default": ""},
+        {
+            "name": "apps_id",
+            "kind": "keyword",
+            "required": True,
+            "annotation": "int",
+            "default": "",
+            "schema": {"type": "integer"},
+        },
+        {
+            "name": "max_age_days",
+            "kind": "keyword",
+            "required": False,
+            "annotation": "int",
+            "default": "30",
+            "default_json": "30",
+            "schema": {"type": "integer"},
+        },
+    ],
+    "catch_all": "_",
+    "error": None,
+}
+
+
 def test_manifest(project: Project, tmp_path: Path) -> None:
     """The manifest has the decided form: public functions, what jobs name, modules with their errors."""
     generation = project(
@@ -57,34 +87,7 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
     assert sorted(manifest["callables"]) == [
         "json:dumps", "myapp.cleanup:export", "myapp.cleanup:numbers", "myapp.cleanup:purge", "nowhere:f", "single:f",
     ]  # fmt: skip
-    assert manifest["callables"]["myapp.cleanup:purge"] == {
-        "kind": "async",
-        "doc": "Purge sessions.",
-        "file": "plugins/myapp/cleanup.py",
-        "line": 3,
-        "parameters": [
-            {"name": "ctx", "kind": "keyword", "required": True, "annotation": "", "default": ""},
-            {
-                "name": "apps_id",
-                "kind": "keyword",
-                "required": True,
-                "annotation": "int",
-                "default": "",
-                "schema": {"type": "integer"},
-            },
-            {
-                "name": "max_age_days",
-                "kind": "keyword",
-                "required": False,
-                "annotation": "int",
-                "default": "30",
-                "default_json": "30",
-                "schema": {"type": "integer"},
-            },
-        ],
-        "catch_all": "_",
-        "error": None,
-    }
+    assert manifest["callables"]["myapp.cleanup:purge"] == PURGE
     assert manifest["callables"]["myapp.cleanup:export"]["parameters"][0]["default"] == "'x'"
     assert "is a generator" in manifest["callables"]["myapp.cleanup:numbers"]["error"]
     assert "no module 'nowhere'" in manifest["callables"]["nowhere:f"]["error"]

@@ -16,6 +16,7 @@ from nomaflow_api.v1.letters import (
     LogCodec,
     Progress,
     Started,
+    Stopping,
 )
 from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox import Outbox
@@ -39,6 +40,8 @@ def shown(event: Event) -> bytes:
         return event.body
     if isinstance(event, Progress):
         return f"progress {event.done:g}".encode()
+    if isinstance(event, Stopping):
+        return f"rung {event.rung}".encode()
     if isinstance(event, Started):
         return f"started {event.worker_pid}".encode()
     return f"finished {event.state} {event.reason_code} ".encode() + event.outcome

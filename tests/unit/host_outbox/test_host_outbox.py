@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from outbox_driver import KEY, Clock, acknowledge, answer, chunk, deliver_all, finished, order, started, texts
 
-from nomaflow_api.v1.letters import Progress
+from nomaflow_api.v1.letters import Progress, Stopping
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Outbox, SpillStore
 
@@ -45,6 +45,23 @@ def test_progress_is_coalesced_and_the_last_one_survives(make: Callable[..., Out
     outbox.progress(KEY, Progress(at_us=0, done=101))
     outbox.finished(KEY, finished())
     assert texts(outbox.next_batch()) == {KEY: [b"progress 101", b"finished SUCCEEDED  "]}
+
+
+def test_a_rung_is_an_event_in_its_place(make: Callable[..., Outbox]) -> None:
+    """Rungs come between the lines and the progress that were reported around them, and none after the end."""
+    outbox = make()
+    outbox.accept(order())
+    outbox.started(KEY, started())
+    outbox.log(KEY, chunk(b"a"))
+    outbox.progress(KEY, Progress(at_us=0, done=1))
+    outbox.stopping(KEY, Stopping(at_us=0, rung=1, what="asked"))
+    outbox.log(KEY, chunk(b"b"))
+    outbox.stopping(KEY, Stopping(at_us=0, rung=2, what="exception"))
+    outbox.finished(KEY, finished())
+    outbox.stopping(KEY, Stopping(at_us=0, rung=3, what="late"))
+    assert deliver_all(outbox) == {
+        KEY: [b"started 7", b"a", b"progress 1", b"rung 1", b"b", b"rung 2", b"finished SUCCEEDED  "]
+    }
 
 
 def test_batches_are_bounded_and_filled_in_turn(make: Callable[..., Outbox]) -> None:

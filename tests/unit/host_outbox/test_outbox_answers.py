@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from outbox_driver import KEY, Clock, acknowledge, answer, chunk, finished, order, started, texts
 
-from nomaflow_api.v1.letters import AckStatus
+from nomaflow_api.v1.letters import AckStatus, Finished
+from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox import Outbox
 
 
@@ -131,6 +132,9 @@ def test_a_restored_kernel_is_told_an_outcome_it_had_acknowledged(make: Callable
     answer(outbox, 1, AckStatus.GAP)
     batch = outbox.next_batch()
     assert (batch[0].first_seq, texts(batch)) == (2, {KEY: [b"finished SUCCEEDED  "]})
+    end = open_event(batch[0].events[0])
+    assert isinstance(end, Finished)
+    assert end.lines_lost, "the lines before it are gone, and its log must not be called complete"
     answer(outbox, 1, AckStatus.GAP)
     assert outbox.next_batch() == [], "told once for each number"
     answer(outbox, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 from sqlalchemy import JSON, BindParameter, Connection, FromClause, bindparam, cast, func, select
@@ -15,6 +16,7 @@ from nomaflow_kernel.store.schema import runs
 
 __all__ = ["count_runs", "recent_runs"]
 
+_STATES = {state.value: state for state in RunState}
 _LOOKED_AT = 20_000
 """The runs that are looked at for those of a preset, over all jobs."""
 
@@ -71,15 +73,15 @@ def recent_runs(
     query = select(*columns).select_from(jobs).join(runs, runs.c.job_id == jobs.c.value)
     query = query.where(runs.c.run_id >= func.coalesce(oldest, ""))
     found: dict[str, list[RecentRun]] = {}
-    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))})
-    for row in sorted(rows, key=lambda row: row[1], reverse=True):
+    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))}).all()
+    for row in sorted(rows, key=itemgetter(1), reverse=True):
         of_job = found.setdefault(row[0], [])
         if len(of_job) < last and (not preset or _preset(row[8]) == preset):
             of_job.append(
                 RecentRun(
                     run_id=row[1],
                     host=row[2],
-                    state=RunState(row[3]),
+                    state=_STATES[row[3]],
                     queued_at_us=row[4],
                     started_at_us=row[5],
                     finished_at_us=row[6],

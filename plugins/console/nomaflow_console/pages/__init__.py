@@ -18,6 +18,7 @@ from nomaflow_console.pages import (
     jobs,
     kernel,
     login,
+    mute,
     pause,
     preferences,
     replay_form,
@@ -32,9 +33,8 @@ from nomaflow_console.pages import (
 __all__ = ["ALL_ROUTES", "LIVE_VIEWS"]
 
 _MODULES: tuple[ModuleType, ...] = (
-    login, jobs, run_form, pause, job, bulk, runs, replay_form, cancel, run_log, run, schedule, hosts, host, activity,
-    kernel,
-    search, preferences,
+    login, jobs, run_form, pause, mute, job, bulk, runs, replay_form, cancel, run_log, run, schedule, hosts, host,
+    activity, kernel, search, preferences,
 )  # fmt: skip
 
 ALL_ROUTES: list[Route] = [route for module in _MODULES for route in module.ROUTES]

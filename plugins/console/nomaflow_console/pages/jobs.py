@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -12,10 +12,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView
+from nomaflow.client.values.alerts import IncidentView
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.incidents import open_incidents
 from nomaflow_console.kernel.overview import Overview, load_overview, with_stats
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import fragment, page
+from nomaflow_console.views.incidents import with_incidents
 from nomaflow_console.views.job_rows import STATES, JobQuery, job_rows, page_of_jobs, tally
 from nomaflow_console.views.needs_you import needs_you, usual_of
 from nomaflow_console.views.times import Zone
@@ -48,10 +51,12 @@ async def _load(request: Request) -> dict[str, Any]:
     open_jobs = {run.job_id: run for run in overview.situation.open}
     jobs = page_of_jobs(overview.situation.catalogue.jobs, query, open_jobs)
     overview = await with_stats(kernel, overview, (job.job_id for job in jobs.jobs))
-    return _context(overview, query, replace(jobs), since)
+    return _context(overview, query, replace(jobs), since, await open_incidents(request))
 
 
-def _context(overview: Overview, query: JobQuery, jobs: Any, since: datetime) -> dict[str, Any]:
+def _context(
+    overview: Overview, query: JobQuery, jobs: Any, since: datetime, incidents: Sequence[IncidentView]
+) -> dict[str, Any]:
     situation = overview.situation
     usual = {run.run_id: usual_of(situation.stats.get(run.job_id)) for run in overview.running}
     return {
@@ -59,7 +64,7 @@ def _context(overview: Overview, query: JobQuery, jobs: Any, since: datetime) ->
         "here": query.address(page=query.page),
         "since": since,
         "spans": SPANS,
-        "needs": needs_you(situation),
+        "needs": with_incidents(needs_you(situation), incidents),
         "running": overview.running,
         "usual": usual,
         "more_open": overview.more_open,

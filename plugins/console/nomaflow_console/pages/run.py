@@ -228,6 +228,16 @@ async def report(request: Request) -> Response:
     return PlainTextResponse(run_words.written_report(run, address=address, error_line=message))
 
 
+async def inspect(request: Request) -> Response:
+    """Return what a try does now: its processes and the stacks of its threads, as its host sees them."""
+    run_id, step = request.path_params["run_id"], request.path_params["step"]
+    attempt = request.path_params["attempt"]
+    seen = await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)
+    return page(
+        request, "inspect.html", title=f"What {step} does now", seen=seen, run_id=run_id, step=step, attempt=attempt
+    )
+
+
 class RunLive:
     """The live parts of the page, and the lines of the log as they come."""
 
@@ -281,5 +291,6 @@ ROUTES = [
     Route("/runs/{run_id}.json", as_json),
     Route("/runs/{run_id}", show),
     Route("/runs/{run_id}/report.txt", report),
+    Route("/runs/{run_id}/inspect/{step}/{attempt:int}", inspect),
 ]
 LIVE = {"run": RunLive()}

@@ -44,6 +44,7 @@ class LogWindow {
     this.anchor = Number(root.dataset.row); // the row at the top of what is in sight
     this.lead = 0; // how many pixels of it are above
     this.top = 0; // of the block
+    this.lastPlace = 0; // of the scrollbar
     this.follows = root.dataset.follows === "true";
     this.error = -1; // the row of the error that was shown last
     this.picked = [0, 0];
@@ -52,6 +53,7 @@ class LogWindow {
     this.asking = null;
     this.rowHeight = 21;
     this.going = 0; // moves that are under way
+    this.missed = false; // a scroll during them
     this.turn = 0;
     this.idle = 0;
     this.news = { lines: 0, errors: 0 };
@@ -137,7 +139,7 @@ class LogWindow {
     this.block.addEventListener("click", (event) => this.clicked(event));
     this.mapArea.addEventListener("click", (event) => {
       const box = this.mapArea.getBoundingClientRect();
-      this.follows = false;
+      this.follow(false);
       this.jump(Math.floor(((event.clientY - box.top) / box.height) * this.rows), 0.3);
     });
     this.view.addEventListener("pointerdown", (event) => {
@@ -160,21 +162,42 @@ class LogWindow {
   }
 
   scrolled() {
+    const place = this.view.scrollTop, up = place < this.lastPlace - 1;
+    this.lastPlace = place;
+    if (this.going) {
+      this.missed = true;
+      if (up && this.follows) {
+        this.turn++; // somebody reads: the move to the end is off
+        this.follow(false);
+      }
+      return;
+    }
     clearTimeout(this.idle);
     this.idle = window.setTimeout(() => this.settle(), IDLE);
     if (this.covers) {
       this.look();
       if (this.nearEdge) this.draw();
-      const place = this.view.scrollTop;
       if ((place <= 0 && this.anchor > 0) || (place + this.view.clientHeight >= this.view.scrollHeight && !this.nodes.has(this.rows - 1))) this.settle();
-    } else if (!this.going) {
-      this.anchor = this.rowAt(this.view.scrollTop);
+    } else {
+      this.anchor = this.rowAt(place);
       this.lead = 0;
       this.draw();
     }
-    this.follows = this.atEnd;
-    this.root.classList.toggle("is-following", this.follows);
+    // Lines may have come since: only somebody who scrolls up wants no more of them.
+    if (up || this.atEnd) this.follow(this.atEnd);
     this.drawSight();
+  }
+
+  /** @param {boolean} on */
+  follow(on) {
+    this.follows = on;
+    this.root.classList.toggle("is-following", on);
+  }
+
+  /** @param {number} place */
+  scrollTo(place) {
+    this.view.scrollTop = place;
+    this.lastPlace = this.view.scrollTop;
   }
 
   /** Put the scrollbar where the anchor is, without moving a line: they drift apart where rows differ in height. */
@@ -191,7 +214,7 @@ class LogWindow {
     }
     place = Math.max(0, Math.min(place, height - view)) || 0;
     this.move(top);
-    if (Math.abs(this.view.scrollTop - place) > 1) this.view.scrollTop = place;
+    if (Math.abs(this.view.scrollTop - place) > 1) this.scrollTo(place);
   }
 
   /** Make the scrollbar as long as the log: exactly, where all of it is on the page. */
@@ -327,6 +350,10 @@ class LogWindow {
       return await move();
     } finally {
       this.going--;
+      if (!this.going && this.missed) {
+        this.missed = false;
+        this.scrolled();
+      }
     }
   }
 
@@ -358,9 +385,8 @@ class LogWindow {
       this.anchor = last - 1;
       this.place(first, last);
       this.move(Math.max(0, this.setHeight() - this.block.offsetHeight));
-      this.view.scrollTop = this.view.scrollHeight;
-      this.follows = true;
-      this.root.classList.add("is-following");
+      this.scrollTo(this.view.scrollHeight);
+      this.follow(true);
       this.look();
       this.drawSight();
     });
@@ -372,7 +398,7 @@ class LogWindow {
       const shown = await this.ask(`${what}&count=${MOST_LINES}&before=${AROUND + this.inSight + 9}`);
       if (!shown || shown.row < 0) return null;
       this.take(shown);
-      this.follows = false;
+      this.follow(false);
       await this.jump(shown.row, below);
       return this.known.get(shown.row) || null;
     });
@@ -587,6 +613,11 @@ if (root?.querySelector(".log-view")) {
   log.start();
   Object.assign(root, { log }); // for the tests
 }
+
+// A filter is a page of its own: its address says what it shows.
+document.querySelector(".log-filter")?.addEventListener("change", (event) => {
+  if (event.target instanceof HTMLSelectElement) event.target.form?.requestSubmit();
+});
 
 // The title says the state, also when it changes.
 const head = document.getElementById("run-head");

@@ -1,0 +1,53 @@
+"""The scripts of the console as browsers get them."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nomaflow_console.assets import BUNDLES, STATIC, _load
+
+_OURS = sorted(file.relative_to(STATIC).as_posix() for file in (STATIC / "js").glob("*.js"))
+
+
+def _sent(name: str) -> bytes:
+    return _load(name).body
+
+
+def test_our_own_scripts_are_small() -> None:
+    """All of them together are at most 15 kB compressed, those of no page being more."""
+    assert len(gzip.compress(b"\n".join(map(_sent, _OURS)), 9)) <= 15_000
+
+
+def test_a_page_needs_little() -> None:
+    """Scripts and styles of the page with the most of both, that of a run, are at most 45 kB compressed."""
+    names = ["log-bundle.js", "live-bundle.js", "js/keys.js", "js/times.js", "css/console.css", "css/run.css"]
+    assert sum(len(gzip.compress(_sent(name), 9)) for name in names) <= 45_000
+
+
+@pytest.mark.parametrize("name", [*_OURS, *BUNDLES])
+def test_what_is_sent_is_still_a_script(name: str, tmp_path: Path) -> None:
+    """Without its comments each script has all of its code, and an engine can read it."""
+    for source in BUNDLES.get(name, (name,)):
+        code = [line.strip() for line in (STATIC / source).read_text(encoding="utf-8").splitlines()]
+        plain = [line for line in code if line and not line.startswith(("//", "*")) and "/**" not in line]
+        assert [line for line in plain if line.encode() not in _sent(name)] == []
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    file = tmp_path / "script.mjs"
+    file.write_bytes(_sent(name))
+    done = subprocess.run([node, "--check", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", _OURS)
+def test_no_script_makes_markup_of_text(name: str) -> None:
+    """No script of ours writes HTML or runs text: what a program printed is never more than text."""
+    script = (STATIC / name).read_text(encoding="utf-8")
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"):
+        assert word not in script
