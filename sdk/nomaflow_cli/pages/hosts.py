@@ -14,6 +14,8 @@ from nomaflow_cli.wording import age, amount, count, offers, paragraph, printabl
 
 __all__ = ["hosts_page", "job_changes", "reload_page"]
 
+_CLOCK_SECONDS = 1.0
+
 
 def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
     """Return each host with its instances, their loaded code, and their problems."""
@@ -38,16 +40,38 @@ def _instance(instance: InstanceView) -> RenderableType:
     digest = printable(instance.manifest_digest.rpartition(":")[2][:8])
     loaded = f", loaded {age(instance.loaded_at)}" if instance.loaded_at else ""
     newer = "  newer on disk: nomaflow reload" if instance.code_newer and refused is None else ""
+    files = ", ".join(map(printable, instance.newer_files)) if newer else ""
     spilled = f", {amount(instance.spilled_bytes)} bytes of reports waiting" if instance.spilled_bytes else ""
     exclusive = sum(worker.kind == "exclusive" for worker in instance.workers)
     mechanism = f", limits by {instance.isolation_mechanism}" if instance.isolation_mechanism else ""
     return facts(
         ("instance", Text.assemble(process, (_why_idle(instance), "yellow"))),
         ("code", Text.assemble(f"generation {instance.generation} {digest}{loaded}", (newer, "yellow"))),
+        ("", Text(files, style="dim") if files else ""),
         ("", Text(refused_text(refused), style="red") if refused is not None else ""),
         ("running", f"{instance.running} of {instance.max_async} async and {instance.max_sync} sync{spilled}"),
+        ("silent", _silent(instance)),
+        ("clock", _clock(instance)),
+        ("drain", f"cancels what still runs {age(instance.drain_deadline)}" if instance.drain_deadline else ""),
         ("workers", f"{len(instance.workers) - exclusive} shared, {exclusive} exclusive{mechanism}"),
     )
+
+
+def _silent(instance: InstanceView) -> Text | str:
+    """Return what becomes of a silent instance's steps, and when; empty while it is heard."""
+    if instance.unreachable_since is None:
+        return ""
+    steps = f"its {instance.running} steps are LOST" if instance.running != 1 else "its step is LOST"
+    fate = f"; {steps} {age(instance.lost_at)} if it stays silent" if instance.running and instance.lost_at else ""
+    return Text(f"no new work for {age(instance.unreachable_since).removesuffix(' ago')}{fate}", style="yellow")
+
+
+def _clock(instance: InstanceView) -> Text | str:
+    """Return how far its clock is off, where that would confuse who compares times; empty else."""
+    seconds = instance.clock_offset_us / 1e6
+    if abs(seconds) < _CLOCK_SECONDS:
+        return ""
+    return Text(f"{abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} the kernel's", style="yellow")
 
 
 def _why_idle(instance: InstanceView) -> str:

@@ -1,0 +1,41 @@
+"""What ``hosts`` tells of an instance that is silent, off in its time, outdated or leaving."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from cli_command import Command
+from fake_kernel import FakeKernel
+from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import kernel_service_pb2 as pb
+from nomaflow_api.v1.message_codec import timestamp
+
+
+def at(**ago: float) -> Timestamp:
+    """Return an instant before now; negative for one after it."""
+    return timestamp(datetime.now(UTC) - timedelta(**ago))
+
+
+async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Command) -> None:
+    """Since when it gets no work, and when its steps are LOST; a clock that is off and newer files are named."""
+    host = job_pb2.Host(name="team", state=job_pb2.HOST_STATE_UNREACHABLE)
+    host.instances.add(
+        incarnation="abc", state=job_pb2.HOST_STATE_UNREACHABLE, pid=7, running=2, generation=1,
+        unreachable_since=at(seconds=230), lost_at=at(seconds=-385), clock_offset_us=-90_500_000, code_newer=True,
+        newer_files=["plugins/a\x1b.py", "jobs.toml"],
+    )  # fmt: skip
+    host.instances.add(
+        incarnation="def", state=job_pb2.HOST_STATE_DRAINING, pid=8, generation=1, drain_deadline=at(seconds=-45),
+        clock_offset_us=200_000,
+    )  # fmt: skip
+    kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
+    done = await command("hosts", "--address", kernel.address, env={"COLUMNS": "120"})
+    said = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert "silent no new work for 3 min; its 2 steps are LOST in 6 min if it stays silent" in said
+    assert "clock 90.5 s behind the kernel's" in said
+    assert any(line.startswith("plugins/a") and line.endswith("jobs.toml") for line in said)
+    assert any(line.startswith("drain cancels what still runs in 4") for line in said)
+    assert sum(line.startswith("clock") for line in said) == 1
+    assert "\x1b" not in done.out
