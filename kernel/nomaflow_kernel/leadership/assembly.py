@@ -73,12 +73,9 @@ class Kernel:
         self._health = Health(services=SERVICES, store=store)
         withdrawn = settings.state_dir / "withdrawn"
         self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
+        reserved, jobs_file = self._credentials.reserved.host_of, settings.jobs_file
         self._catalogue = CatalogueService(
-            store=store,
-            clock=clock,
-            feed=self._feed,
-            jobs_file=settings.jobs_file,
-            reserved=self._credentials.reserved.host_of,
+            store=store, clock=clock, feed=self._feed, jobs_file=jobs_file, reserved=reserved
         )
         self._audit = AuditLog(store=store if settings.audit.enabled else None, clock=clock)
         self._engine = Engine(

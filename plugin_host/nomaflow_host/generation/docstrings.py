@@ -24,9 +24,9 @@ def parameter_docs(doc: str) -> Mapping[str, str]:
     """Return the text for each parameter that a docstring describes, on one line, at most 500 characters."""
     lines = inspect.cleandoc(doc).splitlines()
     found: dict[str, list[str]] = {}
-    for names, parts in (*_fields(lines), *_google(lines), *_numpy(lines)):
+    for names, text in (*_fields(lines), *_google(lines), *_numpy(lines)):
         for name in names:
-            found.setdefault(name, parts)
+            found.setdefault(name, text)
     told = {name: " ".join(" ".join(parts).split())[:_MAX_TEXT] for name, parts in found.items()}
     return {name: text for name, text in told.items() if text}
 

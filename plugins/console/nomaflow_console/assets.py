@@ -20,7 +20,7 @@ __all__ = ["STATIC", "asset", "serve_asset"]
 
 STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
-    "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log.js"),
+    "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log_window.js", "js/log.js"),
     "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js"),
 }
 """Files that are sent as one, so that a page needs few requests."""

@@ -211,9 +211,9 @@ def test_lines_come_on_the_live_stream_without_gap_or_repeat(console: ConsoleSys
                             killed = True
                             console.system.kernel.kill()
                             console.system.start_kernel()
-                        if len(rows) >= before + 60 or len(rows) >= 240:
+                        if len(rows) >= before + 40 or len(rows) >= 240:
                             break
             breaks += 1
     assert rows == list(range(1, 241))
-    assert breaks >= 3
+    assert breaks >= 2
     assert eventually(lambda: console.system.run(run_id).state == "SUCCEEDED")

@@ -84,10 +84,12 @@ class LogIndex:
     """The index of one run's log. Calls take turns.
 
     :param run_id: the run
+    :ivar ends_at: the last line of a log that is known to be complete; the index does not ask for more
     """
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
+        self.ends_at: int | None = None
         self._blocks: list[_Block] = []
         self._starts: dict[LogFilter, list[int]] = {}
         self._turn = asyncio.Lock()
@@ -101,9 +103,10 @@ class LogIndex:
         """Take in what was stored since the last call, and count the rows of a filter."""
         async with self._turn:
             known = self.last_seq
-            async for chunks in kernel.read_log_chunks(self.run_id, after_seq=known, without_body=True):
-                for chunk in chunks:
-                    self._take(chunk)
+            if known != self.ends_at:
+                async for chunks in kernel.read_log_chunks(self.run_id, after_seq=known, without_body=True):
+                    for chunk in chunks:
+                        self._take(chunk)
             if self.last_seq != known:
                 self._starts.clear()
             await self._count(kernel, wanted)

@@ -49,11 +49,19 @@ class LogPages:
 
     async def index(self, kernel: KernelClient, run_id: str, wanted: LogFilter) -> LogIndex:
         """Return the index of a run's log, up to date for a filter."""
+        found = self._of(run_id)
+        await found.refresh(kernel, wanted)
+        return found
+
+    def complete(self, run_id: str, lines: int) -> None:
+        """Take note that a log is complete, so that nobody asks for more of it."""
+        self._of(run_id).ends_at = lines
+
+    def _of(self, run_id: str) -> LogIndex:
         found = self._indexes.setdefault(run_id, LogIndex(run_id))
         self._indexes.move_to_end(run_id)
         while len(self._indexes) > _MOST_INDEXES:
             self._indexes.popitem(last=False)
-        await found.refresh(kernel, wanted)
         return found
 
     async def window(

@@ -102,6 +102,8 @@ async def show(request: Request) -> Response:
     run_id = request.path_params["run_id"]
     known = await _known(kernel_of(request), run_id)
     run = known.run
+    if run.terminal and run_words.seal_of_run(run).css == "complete":
+        log_pages(request).complete(run_id, run.log_lines)
     row, opens = await _opening_row(request, run)
     window = await shown_window(request, run_id, row=row, count=_FIRST_LINES, before=_FIRST_LINES // 3)
     wanted, needle = filter_of(request), request.query_params.get("q", "")

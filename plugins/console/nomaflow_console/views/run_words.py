@@ -164,7 +164,7 @@ def rungs(run: RunView, attempt: AttemptView) -> tuple[Rung, ...]:
         Rung(
             sign=_SIGNS[min(rung.rung, len(_SIGNS)) - 1] if rung.rung > 0 else "·",
             what=line(rung.what),
-            why=line(rung.why),
+            why="" if rung is first and run.cancel is not None else line(rung.why),
             seconds=_since(begun, rung.at, rung.after_seconds),
             next_at=rung.next_at if rung is stop.rungs[-1] and stop.stopped_at is None else None,
         )

@@ -1,0 +1,473 @@
+// @ts-check
+// The window over a log: at most 300 of its lines are on the page, however many there are. Rows are counted from 0
+// among the lines that the page's filter keeps; the server knows which line each row is. It is sent as one module with
+// log_line.js and log_search.js before it, and log.js after it.
+
+
+const MOST_HEIGHT = 8e6; // pixels: an element cannot be much higher in every browser
+const MOST_LINES = 300;
+const AROUND = 80; // rows kept above and below what is in sight
+const KEPT = 4000; // rows kept in memory
+const IDLE = 160; // milliseconds without a scroll, after which the scrollbar is put right
+
+/** @typedef {{row: number, seq: number, at: number, day: string, clock: string, level: string, kind: string,
+ *   logger: string, step: string, try: number, text: [string, string][], cut?: number, older?: string[],
+ *   continued?: boolean, shared?: boolean}} Line */
+/** @typedef {{rows: number, first: number, row: number, last_seq: number, lines: Line[], map?: number[]}} Shown */
+
+/** @template {Element} T @param {string} name @param {new () => T} kind @param {ParentNode} [below] @returns {T} */
+function part(name, kind, below = document) {
+  const found = below.querySelector(name);
+  if (!(found instanceof kind)) throw new Error(`no ${name} on this page`);
+  return found;
+}
+
+class LogWindow {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.root = root;
+    this.view = part(".log-view", HTMLElement, root);
+    this.space = part(".log-space", HTMLElement, root);
+    this.block = part(".log-lines", HTMLElement, root);
+    this.mapArea = part(".log-map", SVGSVGElement, root);
+    this.address = root.dataset.address || "";
+    this.query = root.dataset.query || "";
+    this.rows = Number(root.dataset.rows);
+    /** @type {Map<number, Line>} */
+    this.known = new Map();
+    /** @type {Map<number, HTMLElement>} */
+    this.nodes = new Map();
+    /** @type {Set<number>} */
+    this.open = new Set();
+    /** @type {number[]} */
+    this.levels = [];
+    this.anchor = Number(root.dataset.row); // the row at the top of what is in sight
+    this.lead = 0; // how many pixels of it are above
+    this.top = 0; // of the block
+    this.lastPlace = 0; // of the scrollbar
+    this.follows = root.dataset.follows === "true";
+    this.error = -1; // the row of the error that was shown last
+    this.picked = [0, 0];
+    this.selected = { from: 0, to: 0, lost: false };
+    /** @type {AbortController | null} */
+    this.asking = null;
+    this.rowHeight = 21;
+    this.going = 0; // moves that are under way
+    this.missed = false; // a scroll during them
+    this.turn = 0;
+    this.idle = 0;
+    this.news = { lines: 0, errors: 0 };
+    this.search = new LogSearch(this);
+    this.wrap(localStorage.getItem("log-wrap") ?? (matchMedia("(max-width: 47rem)").matches ? "1" : ""));
+    this.times = localStorage.getItem("log-times") || "clock";
+  }
+
+  async start() {
+    this.rowHeight = this.measure();
+    this.view.style.minHeight = `${this.view.offsetHeight}px`; // the page must not jump
+    this.block.replaceChildren();
+    this.root.classList.add("is-windowed");
+    this.listen();
+    await this.go(async () => {
+      const opens = this.root.dataset.opens;
+      if (opens) this.open.add((this.error = Number(opens)));
+      if (await this.goToHash()) return;
+      await (this.follows ? this.toEnd() : this.jump(this.anchor, opens ? 0.25 : 0));
+    });
+    this.view.style.minHeight = "";
+    setInterval(() => this.tellNews(), 10_000);
+    const shown = await this.ask("row=0&count=1&map=1");
+    if (shown) this.take(shown);
+    this.drawMap();
+  }
+
+  measure() {
+    const line = this.block.firstElementChild;
+    return (line instanceof HTMLElement && line.classList.contains("log-line") && !this.wraps && line.offsetHeight) || 21;
+  }
+
+  // --- where things are ---------------------------------------------------------------------------------------------
+
+  get height() {
+    return Math.min(this.rows * this.rowHeight, MOST_HEIGHT);
+  }
+
+  get inSight() {
+    return Math.ceil(this.view.clientHeight / this.rowHeight);
+  }
+
+  /** The row that a place of the scrollbar means. @param {number} place */
+  rowAt(place) {
+    const last = Math.max(0, this.rows - this.view.clientHeight / this.rowHeight);
+    return Math.floor((place / Math.max(1, this.height - this.view.clientHeight)) * last);
+  }
+
+  /** Take the row at the top of what is in sight as the anchor. */
+  look() {
+    const place = this.view.scrollTop - this.top;
+    for (const [row, node] of this.nodes) {
+      if (node.offsetTop + node.offsetHeight > place && node.offsetHeight) {
+        this.anchor = row;
+        this.lead = place - node.offsetTop;
+        return;
+      }
+    }
+  }
+
+  get covers() {
+    const place = this.view.scrollTop;
+    return this.nodes.size > 0 && this.top < place + this.view.clientHeight && this.top + this.block.offsetHeight > place;
+  }
+
+  get nearEdge() {
+    const above = this.view.scrollTop - this.top;
+    const below = this.top + this.block.offsetHeight - this.view.scrollTop - this.view.clientHeight;
+    const margin = this.view.clientHeight / 2;
+    return (above < margin && !this.nodes.has(0)) || (below < margin && !this.nodes.has(this.rows - 1));
+  }
+
+  get atEnd() {
+    return this.view.scrollTop + this.view.clientHeight >= this.view.scrollHeight - 4 && (!this.rows || this.nodes.has(this.rows - 1));
+  }
+
+  /** Listen to the reader's hands. */
+  listen() {}
+
+  // --- what happens -------------------------------------------------------------------------------------------------
+
+  scrolled() {
+    const place = this.view.scrollTop, up = place < this.lastPlace - 1;
+    this.lastPlace = place;
+    if (this.going) {
+      this.missed = true;
+      if (up && this.follows) {
+        this.turn++; // somebody reads: the move to the end is off
+        this.follow(false);
+      }
+      return;
+    }
+    clearTimeout(this.idle);
+    this.idle = window.setTimeout(() => this.settle(), IDLE);
+    if (this.covers) {
+      this.look();
+      if (this.nearEdge) this.draw();
+      if ((place <= 0 && this.anchor > 0) || (place + this.view.clientHeight >= this.view.scrollHeight && !this.nodes.has(this.rows - 1))) this.settle();
+    } else {
+      this.anchor = this.rowAt(place);
+      this.lead = 0;
+      this.draw();
+    }
+    // Lines may have come since: only somebody who scrolls up wants no more of them.
+    if (up || this.atEnd) this.follow(this.atEnd);
+    this.drawSight();
+  }
+
+  /** @param {boolean} on */
+  follow(on) {
+    this.follows = on;
+    this.root.classList.toggle("is-following", on);
+  }
+
+  /** @param {number} place */
+  scrollTo(place) {
+    this.view.scrollTop = place;
+    this.lastPlace = this.view.scrollTop;
+  }
+
+  /** Put the scrollbar where the anchor is, without moving a line: they drift apart where rows differ in height. */
+  settle() {
+    if (!this.nodes.size) return;
+    const view = this.view.clientHeight, offset = this.view.scrollTop - this.top; // of what is in sight, in the block
+    const height = this.setHeight();
+    const last = Math.max(1, this.rows - view / this.rowHeight);
+    let place = ((this.anchor + this.lead / this.rowHeight) / last) * (height - view), top = place - offset;
+    if (this.nodes.has(0)) [place, top] = [offset, 0];
+    else if (this.nodes.has(this.rows - 1)) {
+      top = height - this.block.offsetHeight;
+      place = top + offset;
+    }
+    place = Math.max(0, Math.min(place, height - view)) || 0;
+    this.move(top);
+    if (Math.abs(this.view.scrollTop - place) > 1) this.scrollTo(place);
+  }
+
+  /** Make the scrollbar as long as the log: exactly, where all of it is on the page. */
+  setHeight() {
+    const whole = this.nodes.has(0) && this.nodes.has(this.rows - 1);
+    const height = whole ? this.block.offsetHeight : this.height;
+    this.space.style.height = `${height}px`;
+    return height;
+  }
+
+  /** @param {number} top */
+  move(top) {
+    this.top = top;
+    this.block.style.top = `${top}px`;
+  }
+
+  // --- lines --------------------------------------------------------------------------------------------------------
+
+  /** Draw the rows around the anchor, which stays where it is; those that are not known are asked for. */
+  async draw() {
+    if (this.going) return;
+    const turn = ++this.turn;
+    const first = Math.max(0, this.anchor - AROUND);
+    const last = Math.min(this.rows, first + Math.min(MOST_LINES, this.inSight + 2 * AROUND));
+    if (!(await this.have(first, last)) || turn !== this.turn) return;
+    this.place(first, last);
+    if (this.nearEdge && this.covers) return;
+    this.settleSoon();
+  }
+
+  settleSoon() {
+    clearTimeout(this.idle);
+    this.idle = window.setTimeout(() => this.settle(), IDLE);
+  }
+
+  /** @param {number} first @param {number} last */
+  place(first, last) {
+    const before = this.nodes.get(this.anchor);
+    const offset = before ? before.offsetTop + this.top - this.view.scrollTop : -this.lead;
+    this.keepSelection(first, last);
+    for (const [row, node] of [...this.nodes]) {
+      if (row < first || row >= last) {
+        node.remove();
+        this.nodes.delete(row);
+      }
+    }
+    /** @type {Map<number, HTMLElement>} */
+    const nodes = new Map();
+    let next = this.block.firstElementChild;
+    for (let row = first; row < last; row++) {
+      const line = this.known.get(row);
+      if (!line) continue;
+      let node = this.nodes.get(row);
+      if (!node) {
+        node = lineNode(line, this.known.get(row - 1), this);
+        this.block.insertBefore(node, next);
+      } else next = node.nextElementSibling;
+      nodes.set(row, node);
+    }
+    this.nodes = nodes;
+    this.setHeight();
+    const anchor = this.nodes.get(this.anchor);
+    if (anchor) this.move(this.view.scrollTop + offset - anchor.offsetTop);
+    this.mark();
+    this.drawSight();
+  }
+
+  /** Build the lines again. */
+  redraw() {
+    this.look();
+    for (const node of this.nodes.values()) node.remove();
+    this.nodes.clear();
+    return this.draw();
+  }
+
+  /** Ask for rows that are not known. Returns false if another question came in between. @param {number} first @param {number} last */
+  async have(first, last) {
+    while (first < last && this.known.has(first)) first++;
+    while (first < last && this.known.has(last - 1)) last--;
+    if (first >= last) return true;
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    const shown = await this.ask(`row=${first}&before=0&count=${last - first}`, asking.signal);
+    if (!shown || asking.signal.aborted) return false;
+    this.take(shown);
+    return true;
+  }
+
+  /** @param {string} what @param {AbortSignal} [signal] @returns {Promise<Shown | null>} */
+  async ask(what, signal) {
+    try {
+      const answer = await fetch(`${this.address}/lines?${this.query}&${what}`, { signal });
+      this.root.classList.toggle("is-away", !answer.ok);
+      return answer.ok ? await answer.json() : null;
+    } catch (error) {
+      if (!(error instanceof DOMException)) this.root.classList.add("is-away");
+      return null;
+    }
+  }
+
+  /** @param {Shown} shown */
+  take(shown) {
+    this.rows = Math.max(this.rows, shown.rows || 0);
+    const last = shown.lines[shown.lines.length - 1];
+    if (last) this.root.style.setProperty("--digits", `${Math.max(4, number.format(last.seq).length)}ch`);
+    for (const line of shown.lines) this.known.set(line.row, line);
+    if (shown.map) this.levels = shown.map;
+    if (this.known.size > KEPT) {
+      const near = (/** @type {number} */ row, /** @type {number} */ place) => Math.abs(row - place) < KEPT / 4;
+      for (const row of this.known.keys()) if (!near(row, this.anchor) && !near(row, shown.first)) this.known.delete(row);
+    }
+  }
+
+  /** Lines came in: the number of rows now, and the last ones. @param {Shown} shown */
+  arrived(shown) {
+    const before = this.rows;
+    this.take(shown);
+    this.news.lines += this.rows - before;
+    this.news.errors += shown.lines.filter((line) => line.row >= before && line.kind === "error").length;
+    part(".log-count", HTMLElement, this.root).textContent = `${number.format(this.rows)} lines shown`;
+    if (this.follows) this.toEnd();
+    else this.setHeight();
+    if (shown.map) this.drawMap();
+  }
+
+  // --- going somewhere ----------------------------------------------------------------------------------------------
+
+  /** Do something that leads elsewhere; until then nothing else is drawn. @template T @param {() => Promise<T>} move */
+  async go(move) {
+    this.going++;
+    this.turn++;
+    try {
+      return await move();
+    } finally {
+      this.going--;
+      if (!this.going && this.missed) {
+        this.missed = false;
+        this.scrolled();
+      }
+    }
+  }
+
+  /** Show a row, a part of the window's height below its top. @param {number} row @param {number} [below] */
+  jump(row, below = 0.3) {
+    return this.go(async () => {
+      const turn = this.turn;
+      row = Math.max(0, Math.min(row, this.rows - 1));
+      const first = Math.max(0, row - AROUND - this.inSight);
+      const last = Math.min(this.rows, row + AROUND + this.inSight);
+      if (!(await this.have(first, last)) || turn !== this.turn) return;
+      this.anchor = row;
+      this.place(first, last);
+      const node = this.nodes.get(row);
+      if (!node) return;
+      this.move(this.view.scrollTop + this.view.clientHeight * below - node.offsetTop);
+      this.look();
+      this.settle();
+      this.look();
+      this.drawSight();
+    });
+  }
+
+  toEnd() {
+    return this.go(async () => {
+      const turn = this.turn;
+      const last = this.rows, first = Math.max(0, last - this.inSight - AROUND);
+      if (!last || !(await this.have(first, last)) || turn !== this.turn) return;
+      this.anchor = last - 1;
+      this.place(first, last);
+      this.move(Math.max(0, this.setHeight() - this.block.offsetHeight));
+      this.scrollTo(this.view.scrollHeight);
+      this.follow(true);
+      this.look();
+      this.drawSight();
+    });
+  }
+
+  /** @param {string} what @param {number} [below] */
+  goTo(what, below = 0.3) {
+    return this.go(async () => {
+      const shown = await this.ask(`${what}&count=${MOST_LINES}&before=${AROUND + this.inSight + 9}`);
+      if (!shown || shown.row < 0) return null;
+      this.take(shown);
+      this.follow(false);
+      await this.jump(shown.row, below);
+      return this.known.get(shown.row) || null;
+    });
+  }
+
+  /** Go to the line, or lines, that the address names. */
+  async goToHash() {
+    const found = /^#L(\d+)(?:-L?(\d+))?$/.exec(location.hash);
+    if (!found) return false;
+    const ends = [Number(found[1]), Number(found[2] || found[1])];
+    this.picked = [Math.min(...ends), Math.max(...ends)];
+    return (await this.goTo(`seq=${this.picked[0]}`)) !== null;
+  }
+
+  /** @param {number} from @param {number} to */
+  pick(from, to) {
+    this.picked = [Math.min(from, to), Math.max(from, to)];
+    const [first, last] = this.picked;
+    history.replaceState(null, "", `#L${first}${last > first ? `-L${last}` : ""}`);
+    this.mark();
+  }
+
+  async nextError(back = false) {
+    const line = this.known.get(this.error) || this.known.get(this.anchor);
+    const found = await this.goTo(back ? `error_before=${line?.seq || 1}` : `error_after=${line?.seq || 0}`);
+    if (!found) return this.say(back ? "no error before this one" : "no error after this one");
+    this.error = found.row;
+    this.pick(found.seq, found.seq);
+    openFold(this.nodes.get(found.row), this);
+  }
+
+  // --- marks --------------------------------------------------------------------------------------------------------
+
+  /** Show which lines are picked, selected beyond the window, or the current match. */
+  mark() {
+    const [first, last] = this.picked, { from, to, lost } = this.selected;
+    for (const [row, node] of this.nodes) {
+      const seq = this.known.get(row)?.seq || 0;
+      node.classList.toggle("is-picked", seq >= first && seq <= last);
+      node.classList.toggle("is-selected", lost && seq >= Math.min(from, to) && seq <= Math.max(from, to));
+      node.classList.toggle("is-match", seq > 0 && seq === this.search.current);
+    }
+    const copy = part("[data-do=copy-lines]", HTMLElement, this.root);
+    copy.hidden = last <= 0;
+    copy.textContent = last > first ? `copy lines ${number.format(first)}–${number.format(last)}` : `copy line ${number.format(first)}`;
+  }
+
+  /** Keep a selection whose lines are about to leave the window. @param {number} first @param {number} last */
+  keepSelection(first, last) {
+    const { from, to } = this.selected;
+    const begin = this.known.get(first)?.seq || 0, end = this.known.get(last - 1)?.seq || 0;
+    if (from && (Math.min(from, to) < begin || Math.max(from, to) > end)) this.selected.lost = true;
+  }
+
+  drawMap() {
+    const kinds = ["", "", "", "warning", "error", "error", "error"];
+    const marks = this.levels.map((level, place) => (kinds[level] ? [place, kinds[level]] : null));
+    this.mapArea.replaceChildren(
+      ...marks.flatMap((mark) => (mark ? [rect(Number(mark[0]) / 2, 0.5, String(mark[1]))] : [])),
+      ...[...this.search.marks].map((place) => rect(place / 2, 0.5, "hit")),
+      rect(0, 1, "sight"),
+    );
+    this.drawSight();
+  }
+
+  drawSight() {
+    const sight = this.mapArea.querySelector(".sight");
+    const start = (this.anchor / Math.max(1, this.rows)) * 100, share = (this.inSight / Math.max(1, this.rows)) * 100;
+    sight?.setAttribute("y", `${Math.min(start, 98)}%`);
+    sight?.setAttribute("height", `${Math.max(share, 1.5)}%`);
+  }
+
+  /** @param {string} text */
+  say(text) {
+    part(".log-say", HTMLElement, this.root).textContent = text;
+  }
+
+  /** @param {string} on */
+  wrap(on) {
+    this.wraps = on === "1";
+    localStorage.setItem("log-wrap", on);
+    this.view.classList.toggle("is-wrapped", this.wraps);
+    part("[data-do=wrap]", HTMLElement, this.root).setAttribute("aria-pressed", String(this.wraps));
+  }
+
+  tellNews() {
+    const { lines, errors } = this.news;
+    this.say(lines ? `${number.format(lines)} new lines${errors ? `, ${errors} errors` : ""}` : "");
+    this.news = { lines: 0, errors: 0 };
+  }
+}
+
+/** @param {number} y @param {number} height @param {string} kind */
+function rect(y, height, kind) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  for (const [name, value] of Object.entries({ y: `${y}%`, height: `${height}%`, width: "100%", class: kind })) made.setAttribute(name, value);
+  return made;
+}
