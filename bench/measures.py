@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import growth, logs, scheduling, starting
 from bench.bare import BareSystem
+from bench.console import console
 from bench.figures import at_rank
 from bench.idle import idle
 from bench.reading import reading
@@ -117,6 +118,13 @@ async def _reading(_: int) -> Series:
     return {**ranks, "M8 bytes a run": found["bytes_a_run"]}
 
 
+async def _console(_: int) -> Series:
+    found = await console()
+    for name in ("C2 runs", "C2 jobs", "C4 jump"):
+        found[f"{name} p99"] = [at_rank(found.pop(name), 0.99)]
+    return found
+
+
 async def _starting(rounds: int) -> Series:
     return await asyncio.to_thread(_start, rounds)
 
@@ -141,6 +149,7 @@ GROUPS: Mapping[str, Callable[[int], Coroutine[Any, Any, Series]]] = {
     "postgresql": _postgres,
     "due": _due,
     "reading": _reading,
+    "console": _console,
 }
 """By the name to give to ``--only``; the argument is how many rounds to take."""
 

@@ -13,7 +13,7 @@ from bench.system import System, job
 from bench.throughput import until_over
 from nomaflow.client import KernelClient
 
-__all__ = ["reading"]
+__all__ = ["lengthen", "reading"]
 
 _LINES = 10_000
 _JOBS = "\n".join([job("one", "nothing"), job("log", "write", more=f"op_kwargs = {{ count = {_LINES} }}\n")])
@@ -32,7 +32,7 @@ async def reading(*, runs: int = 1_000_000, lines: int = 1_000_000, calls: int =
         system.stop("kernel")
         copies(system.database, run_id=run_id, count=runs)
         bytes_a_run = system.database.stat().st_size / runs
-        _lengthen(system.database, run_id=logged, times=lines // _LINES)
+        lengthen(system.database, run_id=logged, times=lines // _LINES, lines=_LINES)
         system.start_kernel()
         async with system.client() as client:
             await system.until_attached(client)
@@ -50,13 +50,16 @@ async def _two_runs(system: System) -> tuple[str, str]:
     return run_id, logged
 
 
-def _lengthen(database: Path, *, run_id: str, times: int) -> None:
-    """Repeat the log chunks of a run so many times in all."""
+def lengthen(database: Path, *, run_id: str, times: int, lines: int) -> None:
+    """Repeat the log chunks of a run so many times in all.
+
+    :param lines: the lines of the run's log
+    """
     with closing(sqlite3.connect(database)) as connection:
         names = [row[1] for row in connection.execute("PRAGMA table_info(log_chunks)")]
-        columns = ", ".join(f"t.first_seq + n.i * {_LINES}" if name == "first_seq" else f"t.{name}" for name in names)
+        columns = ", ".join(f"t.first_seq + n.i * {lines}" if name == "first_seq" else f"t.{name}" for name in names)
         connection.execute(_LOG_COPIES.format(copies=times, columns=columns, run_id=run_id))
-        connection.execute("UPDATE runs SET log_lines = ? WHERE run_id = ?", (times * _LINES, run_id))
+        connection.execute("UPDATE runs SET log_lines = ? WHERE run_id = ?", (times * lines, run_id))
         connection.commit()
 
 

@@ -167,6 +167,10 @@ class System:
         (project / "nomaflow.toml").write_text("\n".join(["[host]", f'name = "{name}"', *self._settings, ""]))
         return self._spawn(name, "nomaflow_host", "--project", str(project), "--kernel", self.address)
 
+    def start(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start another process of the product, which ends with the system."""
+        return self._spawn(name, module, *arguments)
+
     @property
     def address(self) -> str:
         """The kernel's address."""

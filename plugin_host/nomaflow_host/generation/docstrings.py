@@ -27,7 +27,8 @@ def parameter_docs(doc: str) -> Mapping[str, str]:
     for names, text in (*_fields(lines), *_google(lines), *_numpy(lines)):
         for name in names:
             found.setdefault(name, text)
-    return {name: text for name, parts in found.items() if (text := " ".join(" ".join(parts).split())[:_MAX_TEXT])}
+    told = {name: " ".join(" ".join(parts).split())[:_MAX_TEXT] for name, parts in found.items()}
+    return {name: text for name, text in told.items() if text}
 
 
 def _fields(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
@@ -71,7 +72,8 @@ def _numpy(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
     """Yield the items of NumPy's section: names on a line of their own, and an indented text below."""
     for number, line in enumerate(lines[:-1]):
         if line.strip() in ("Parameters", "Other Parameters") and _NUMPY_RULE.fullmatch(lines[number + 1].strip()):
-            outer, item = _indent(line), None
+            outer = _indent(line)
+            item: tuple[list[str], list[str]] | None = None
             for more in lines[number + 2 :]:
                 if more.strip() and _indent(more) > outer:
                     if item is not None:

@@ -20,6 +20,8 @@ __all__ = ["STATIC", "asset", "serve_asset"]
 
 STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
+    "page-bundle.css": ("css/console.css", "css/pages.css", "css/run.css"),
+    "page-bundle.js": ("js/times.js", "js/keys.js"),
     "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log_window.js", "js/log.js"),
     "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js"),
 }

@@ -51,6 +51,7 @@ def logs(
         if step:
             _require_step(await kernel.get_run(run), step)
         out, shown = None if invocation.as_json else console(), 0
+        blocks: AsyncIterator[list[LogLine]]
         if pattern is None:
             blocks = kernel.read_log_blocks(run, follow=follow, step=step, attempt=attempt, min_level=lowest, tail=tail)
         else:
@@ -108,7 +109,7 @@ async def _matching(
         yield list(last)
     if follow:
         new = kernel.read_log_blocks(run, follow=True, after_seq=seen, step=step, attempt=attempt, min_level=min_level)
-        async with aclosing(new) as blocks:  # type: ignore[type-var]  # an asynchronous generator
+        async with aclosing(new) as blocks:
             async for block in blocks:
                 found = [line for line in block if pattern.search(line.message)]
                 if found:

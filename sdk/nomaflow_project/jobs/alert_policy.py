@@ -92,4 +92,5 @@ class AlertPolicy(Entry):
         over: dict[str, Any] = {}
         for layer in layers:
             over.update(layer)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in over.items()})
+        known: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in over.items()}
+        return cls(**known)

@@ -272,7 +272,7 @@ def test_nothing_of_a_project_becomes_markup(console: ConsoleSystem, client: htt
         RUN,
         f"/runs/{failed.run_id}/replay",
         "/search?q=e",
-        "/search?q=%3Cscript%3E",
+        "/search?q=%3Cscript%3Enothing",
     ]
     for address in pages:
         answer = client.get(address)
@@ -322,3 +322,19 @@ def test_a_disabled_job_is_told_with_its_fix_and_cannot_be_run(console: ConsoleS
     assert "25 is out of range" in page
     form_page = client.get("/jobs/broken/run")
     assert "disabled by a problem" in text_of(form_page)
+
+
+def test_fires_that_did_not_run_are_rows_from_which_the_job_is_run(
+    console: ConsoleSystem, client: httpx.Client
+) -> None:
+    """With how many, why, and a way to make up for them."""
+    api = console.system.api
+    api.pause(job_id="often", why="vendor freeze")
+    eventually(lambda: any(run.state == "MISSED" for run in api.list_runs(job_id="often")))
+    page = client.get("/runs?state=MISSED&job=often")
+    assert "vendor freeze" in text_of(page)
+    assert 'href="/jobs/often/run"' in page.text
+    api.resume(job_id="often")
+    run = _ended(console, _form(client, "/jobs/often/run?overlap=allow").send(client, do="run"))
+    assert run.state == "SUCCEEDED"
+    assert "missed" in text_of(client.get("/jobs/often"))

@@ -19,7 +19,7 @@ from nomaflow_console.views.states import StateSign, run_sign, sign_of
 
 __all__ = ["PAGE", "STATES", "JobPage", "JobQuery", "JobRow", "job_rows", "job_sign", "page_of_jobs", "tally"]
 
-PAGE = 100
+PAGE = 50
 """Jobs on one page."""
 _DISABLED = StateSign(sign="⚠", word="disabled", css="disabled")
 _PAUSED = StateSign(sign="‖", word="paused", css="paused")

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-import struct
+import io
+import shutil
 import sys
 import tempfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ sys.path[:0] = [str(_TESTS), str(_TESTS / "console"), str(_TESTS / "console" / "
 
 from browser_tabs import CHROMIUM, Tabs  # noqa: E402  # found by the line above
 from console_system import ConsoleSystem  # noqa: E402
+from PIL import Image  # noqa: E402
 from playwright.async_api import Page, async_playwright  # noqa: E402
 
 from showcase.stage import running_showcase  # noqa: E402
@@ -57,40 +57,33 @@ async def take(made: ConsoleSystem, out: Path) -> list[Path]:
                 page = await tabs.open(path, still=True, **options)
                 await _settled(page)
                 files.append(out / f"{name}-{kind}.png")
-                files[-1].write_bytes(smaller(await page.screenshot()))
+                files[-1].write_bytes(_smaller(await page.screenshot()))
                 await tabs.close()
         await browser.close()
     assert not tabs.complaints, "\n".join(tabs.complaints)
     return files
 
 
-def smaller(picture: bytes) -> bytes:
-    """Return the same PNG, packed as tightly as the format allows."""
-    head, chunks = picture[:8], list(_chunks(picture))
-    pixels = zlib.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT"))
-    packed = zlib.compress(pixels, 9)
-    kept = [(kind, body) for kind, body in chunks if kind in (b"IHDR", b"PLTE", b"tRNS")]
-    return head + b"".join(_chunk(kind, body) for kind, body in [*kept, (b"IDAT", packed), (b"IEND", b"")])
-
-
-def _chunks(picture: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 8
-    while at < len(picture):
-        (length,) = struct.unpack(">I", picture[at : at + 4])
-        yield picture[at + 4 : at + 8], picture[at + 8 : at + 8 + length]
-        at += length + 12
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def _smaller(picture: bytes) -> bytes:
+    """Return a picture in 256 colours, which is as much as pages of text have."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        out, "PNG", optimize=True
+    )
+    return out.getvalue()
 
 
 def main() -> None:
     """Take the pictures."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else _OUT
-    with tempfile.TemporaryDirectory(prefix="nf-") as folder, running_showcase(Path(folder)) as made:
-        for file in asyncio.run(take(made, out)):
-            print(f"{file}  {file.stat().st_size / 1024:.0f} kB")
+    folder = Path(tempfile.gettempdir()) / "northwind"  # its name is on some pictures
+    folder.mkdir(mode=0o700)
+    try:
+        with running_showcase(folder) as made:
+            for file in asyncio.run(take(made, out)):
+                print(f"{file.name}  {file.stat().st_size / 1024:.0f} kB")
+    finally:
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from .jobs import JOBS, jobs_toml
 __all__ = ["running_showcase"]
 
 _HERE = Path(__file__).parent
+_PATIENCE = 120.0
 _CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "4", "--lost-after-seconds", "600")
 
 
@@ -52,7 +53,7 @@ def running_showcase(folder: Path, *flags: str) -> Iterator[ConsoleSystem]:
 def _attach(system: System, name: str, *, pace: str = "1") -> None:
     flags = () if name == "team" else ("--kernel", system.kernel_address)
     system.launch_host(name, system.root / name, *flags, environ={"SHOWCASE_PACE": pace})
-    eventually(lambda: system.instance(name))
+    eventually(lambda: system.instance(name), seconds=_PATIENCE)
 
 
 def _make_history(system: System) -> None:
@@ -95,7 +96,7 @@ def _set_the_stage(system: System) -> None:
     long = ann.trigger(TriggerOrder(job_id="nightly-sync", op_kwargs={"sync": {"seconds": 3600}})).run_id
     eventually(lambda: system.run(long).steps[0].last.state == "RUNNING")
     os.kill(system.parts["sales"].pid, signal.SIGSTOP)
-    eventually(lambda: (host := system.host_view("sales")) is not None and host.state == "UNREACHABLE")
+    eventually(lambda: (host := system.host_view("sales")) is not None and host.state == "UNREACHABLE", seconds=60)
     ann.trigger(TriggerOrder(job_id="nightly-sync", allow_overlap=True))
     mail = system.root / "ops" / "plugins" / "ops" / "disks.py"
     mail.write_text(mail.read_text() + "\n# a newer line\n")
