@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _RECENT = 5
 _MEASURED = 50
 """Newest runs that the usual figures are of."""
-_USUAL = ("median_seconds", "p95_seconds", "median_rows", "success_ratio", "median_wait_seconds")
 _OneOrAll = Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")]
 
 
@@ -68,8 +67,8 @@ def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The 
 
     view, recent, stats = talk(invocation, ask)
     [view] = with_lines_of_files([view], _project(invocation))
-    usual = {} if stats is None else {key: value for key, value in stats.to_json().items() if key in _USUAL}
-    shape = {**view.to_json(), "recent_runs": [run.to_json() for run in recent], "usual": usual}
+    recent_runs = [run.to_json() for run in recent]
+    shape = {**view.to_json(), "recent_runs": recent_runs, "usual": {} if stats is None else stats.usual()}
     answer(invocation, shape, lambda: pages.job_page(view, recent, stats))
 
 

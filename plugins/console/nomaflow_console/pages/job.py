@@ -92,7 +92,9 @@ async def show_json(request: Request) -> Response:
     kernel = kernel_of(request)
     job = await kernel.get_job(_id(request))
     recent = await kernel.list_runs_page(job_id=job.job_id, page_size=5)
-    return JSONResponse({**job.to_json(), "recent_runs": [run.to_json() for run in recent.runs]})
+    stats = (await kernel.job_stats([job.job_id])).get(job.job_id)
+    usual = {} if stats is None else stats.usual()
+    return JSONResponse({**job.to_json(), "recent_runs": [run.to_json() for run in recent.runs], "usual": usual})
 
 
 class _JobLive:

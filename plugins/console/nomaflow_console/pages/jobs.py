@@ -85,7 +85,10 @@ async def show_json(request: Request) -> Response:
     """Return the jobs in the shape of ``nomaflow jobs -o json``."""
     kernel = kernel_of(request)
     query = JobQuery.of(request.query_params)
-    return JSONResponse((await kernel.list_jobs(host=query.host, tag=query.tag)).to_json())
+    found = await kernel.list_jobs(host=query.host, tag=query.tag)
+    hosts = [one for one in await kernel.list_hosts() if query.host in ("", one.name)]
+    refused = {one.name: one.refused_load.to_json() for one in hosts if one.refused_load is not None}
+    return JSONResponse({**found.to_json(), "refused_loads": refused})
 
 
 class _JobsLive:

@@ -33,18 +33,20 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> tuple[RunPageView, str, str]:
+async def page_of_runs(
+    kernel: KernelCalls, query: RunQuery, now: datetime, *, with_steps: bool = True
+) -> tuple[RunPageView, str, str]:
     """Return the runs of a page, and the run ids that the newer and the older page begin at; empty if there is none."""
     filters = query.filters(now)
     if query.after:
         found = await kernel.list_runs_page(
-            page_size=PAGE, page_token=query.after, oldest_first=True, with_steps=True, **filters
+            page_size=PAGE, page_token=query.after, oldest_first=True, with_steps=with_steps, **filters
         )
         runs = tuple(reversed(found.runs))
         newer = found.next_page_token and (runs[0].run_id if runs else "")
         shown = RunPageView(runs=runs)
         return shown, newer, runs[-1].run_id if runs else query.after
-    found = await kernel.list_runs_page(page_size=PAGE, page_token=query.before, with_steps=True, **filters)
+    found = await kernel.list_runs_page(page_size=PAGE, page_token=query.before, with_steps=with_steps, **filters)
     newer = (found.runs[0].run_id if found.runs else query.before) if query.before else ""
     return found, newer, found.next_page_token
 
@@ -119,7 +121,7 @@ async def show(request: Request) -> Response:
 async def show_json(request: Request) -> Response:
     """Return one page of runs in the shape of ``nomaflow runs -o json``, and where the next page begins."""
     query, _ = RunQuery.of(request.query_params.multi_items())
-    found, newer, older = await page_of_runs(kernel_of(request), query, datetime.now(UTC))
+    found, newer, older = await page_of_runs(kernel_of(request), query, datetime.now(UTC), with_steps=False)
     shape = {
         "runs": [run.to_json() for run in found.runs],
         "newer": query.address(path="/runs.json", after=newer) if newer else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from nomaflow.client.values.events import EventView
 from nomaflow.client.values.runs import RunView
@@ -88,6 +88,10 @@ class JobStatsView(Shaped):
     median_rows: int | None = None
     success_ratio: float | None = None
     median_wait_seconds: float | None = None
+
+    def usual(self) -> dict[str, Any]:
+        """Return the figures in the shape of docs/cli.md, without the job and its runs."""
+        return {name: value for name, value in self.to_json().items() if name not in ("job_id", "recent")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

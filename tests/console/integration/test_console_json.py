@@ -1,0 +1,115 @@
+"""Each page's ``.json`` is what the command prints with ``-o json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from console_system import ConsoleSystem, running_console
+
+JOBS = """
+[[jobs]]
+id = "works"
+description = "does it"
+tags = ["nightly"]
+schedule = "0 5 1 1 *"
+timezone = "Europe/Paris"
+steps = [{ name = "one", callable = "work:works", op_kwargs = { rows = 3 } }]
+[[jobs]]
+id = "fails"
+steps = [{ name = "one", callable = "work:fails" }]
+"""
+WORK = """
+def works(rows: int = 1, **_):
+    print("working")
+    return {"rows_affected": rows, "of": "us"}
+
+def fails(**_):
+    raise LookupError("no rows in invoices_2026_10")
+"""
+MOVING = {"last_heartbeat_at", "clock_offset_us", "now", "rss_bytes", "cpu_seconds"}
+"""What differs from one moment to the next."""
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A console on a project where nothing happens by itself, with two runs."""
+    project = tmp_path_factory.mktemp("source")
+    (project / "plugins").mkdir()
+    (project / "plugins" / "work.py").write_text(WORK)
+    (project / "jobs.toml").write_text(JOBS)
+    (project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+    with running_console(tmp_path_factory.mktemp("console"), project=project) as made:
+        for job in ("works", "fails"):
+            made.system.end(made.system.api.trigger(job).run_id)
+        yield made
+
+
+def still(value: Any) -> Any:
+    """Return a value without what differs from one moment to the next."""
+    if isinstance(value, dict):
+        return {name: still(each) for name, each in value.items() if name not in MOVING}
+    return [still(each) for each in value] if isinstance(value, list) else value
+
+
+PAGES = {"newer", "older"}
+"""Addresses of the pages before and after, where a page is one of several."""
+CASES = [
+    ("/jobs.json", ["jobs"]),
+    ("/.json", ["jobs"]),
+    ("/jobs.json?tag=nightly", ["jobs", "--tag", "nightly"]),
+    ("/jobs/works.json", ["job", "works"]),
+    ("/runs.json", ["runs"]),
+    ("/runs.json?state=FAILED", ["runs", "--state", "FAILED"]),
+    ("/runs.json?job=works", ["runs", "works"]),
+    ("/runs/{run}.json", ["show", "{run}"]),
+    ("/hosts.json", ["hosts"]),
+]
+
+
+@pytest.mark.parametrize(("path", "command"), CASES, ids=[path for path, _ in CASES])
+def test_a_page_as_json_is_what_the_command_prints(
+    console: ConsoleSystem, browser_client: httpx.Client, path: str, command: list[str]
+) -> None:
+    """The same shape with the same values."""
+    [run] = [each.run_id for each in console.system.api.list_runs(job_id="works")]
+    answer = browser_client.get(path.replace("{run}", run))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    printed = console.system.cli(*(word.replace("{run}", run) for word in command), "-o", "json").json
+    page = still(answer.json())
+    assert {name: page[name] for name in page if name not in PAGES} == still(printed)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason"),
+    [
+        ("/jobs/wroks.json", 404, "JOB_NOT_FOUND"),
+        ("/runs/run_00000000000000000000000000.json", 404, "RUN_NOT_FOUND"),
+        ("/hosts/taem.json", 404, "UNKNOWN_HOST"),
+        ("/nowhere.json", 404, "UNKNOWN_PAGE"),
+    ],
+)
+def test_a_refusal_as_json_has_the_reason_of_the_kernel(
+    browser_client: httpx.Client, path: str, status: int, reason: str
+) -> None:
+    """Programs read the reason, people the message."""
+    answer = browser_client.get(path)
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (status, reason)
+    assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("path", "near"), [("/jobs/wroks", "/jobs/works"), ("/hosts/taem", "/hosts/team")])
+def test_an_unknown_name_says_which_was_probably_meant(browser_client: httpx.Client, path: str, near: str) -> None:
+    """The 404 has a link to the near name."""
+    answer = browser_client.get(path)
+    assert answer.status_code == 404
+    assert f'Did you mean <a href="{near}">' in answer.text
+
+
+def test_without_a_session_json_is_a_401_and_no_login_page(console: ConsoleSystem) -> None:
+    """A program gets an error that it can read."""
+    answer = httpx.get(f"{console.base}/runs.json")
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (401, "SESSION_OVER")
