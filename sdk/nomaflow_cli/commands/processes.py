@@ -66,11 +66,7 @@ def up(
         *_given("--name", name), *(["--watch"] if watch else ()),
         *_given("--metrics", _next_port(metrics)), *both,
     )  # fmt: skip
-    with_alerts = wants_alerts(project)
-    if with_alerts and missing_modules("alerts"):
-        with_alerts = False
-        told = "nomaflow.toml has [alerts], and what sends them is not installed: pip install 'nomaflow[alerts]'"
-        print_warnings([told], as_json=invocation.as_json)
+    with_alerts = _with_alerts(project, invocation)
     reporter = JsonReporter() if invocation.as_json else TextReporter(console=console())
 
     async def supervise() -> None:
@@ -99,6 +95,16 @@ def up(
         text = "\n".join([str(error), *error.tail])
         fix = f"see its log: {error.log}"
         raise CliError(text, reason="PART_FAILED", fix=fix, exit_code=ExitCode.FAILED) from None
+
+
+def _with_alerts(project: Path, invocation: Invocation) -> bool:
+    """Return whether there are alerts; warn if the project asks for some and they are not installed."""
+    wanted = wants_alerts(project)
+    if wanted and missing_modules("alerts"):
+        told = "nomaflow.toml has [alerts], and what sends them is not installed: pip install 'nomaflow[alerts]'"
+        print_warnings([told], as_json=invocation.as_json)
+        return False
+    return wanted
 
 
 def _require_state_folder(project: Path) -> None:

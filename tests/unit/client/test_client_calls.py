@@ -219,6 +219,20 @@ async def test_lists_of_jobs_and_hosts_are_read_to_their_end(kernel: FakeKernel,
     assert [host.name for host in await client.list_hosts()] == ["one", "two"]
 
 
+async def test_a_job_that_changed_between_two_lists_is_another_value(kernel: FakeKernel, client: KernelClient) -> None:
+    """Those that stayed as they were are not read again; for the caller all are as the kernel says now."""
+    names = [job_pb2.Job(job_id=name) for name in "ab"]
+    changed = [names[0], job_pb2.Job(job_id="b", description="new")]
+    kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=names)
+    first = await client.list_jobs()
+    kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=changed)
+    second = await client.in_name_of("ann").list_jobs()
+    assert [job.description for job in second.jobs] == ["", "new"]
+    assert second.jobs[0] is first.jobs[0]
+    kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=names[:1])
+    assert [job.job_id for job in (await client.list_jobs()).jobs] == ["a"]
+
+
 async def test_a_batch_answers_item_by_item(kernel: FakeKernel, client: KernelClient) -> None:
     """Each order of a batch has its own outcome."""
     kernel.replies["TriggerRuns"] = pb.TriggerRunsResponse(

@@ -45,7 +45,8 @@ def test_every_problem_code_is_documented() -> None:
     )
     calls = r"""(?:\.(?:error|warning)|PydanticCustomError|_formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
     pattern = (
-        calls + r"""|(?:_OWNED|UNACCEPTED|NOT_OFFERED|UNSET_VARIABLE) = "([a-z_]+)\"|code(?:: str =|=)\s*"([a-z_]+)\""""
+        calls
+        + r"""|(?:ID_OF_\w+|UNACCEPTED|NOT_OFFERED|UNSET_VARIABLE) = "([a-z_]+)\"|code(?:: str =|=)\s*"([a-z_]+)\""""
     )
     used = {"".join(each) for each in re.findall(pattern, source)}
     assert used == set(PROBLEM_CODES)
