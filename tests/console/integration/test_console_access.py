@@ -321,7 +321,7 @@ def test_every_answer_has_the_headers_that_protect_it(browser_client: httpx.Clie
 
 def test_a_file_is_kept_for_ever_at_the_address_with_its_hash_and_nowhere_else(browser_client: httpx.Client) -> None:
     """A changed file has another address; a wrong hash and a way out of the folder find nothing."""
-    address = re.search(r'href="(/static/[0-9a-f]{12}/css/console.css)"', browser_client.get("/kernel").text)
+    address = re.search(r'href="(/static/[0-9a-f]{12}/page-bundle.css)"', browser_client.get("/kernel").text)
     assert address is not None
     answer = browser_client.get(address[1])
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
