@@ -27,8 +27,8 @@ async def page(tabs: Tabs) -> AsyncIterator[Page]:
 
 async def live(page: Page) -> None:
     """Wait until a page has its stream, or asks now and then."""
-    await expect(page.locator("#kernel-line .pulse")).to_be_visible()
-    await expect(page.locator("#live > div")).to_have_count(1)
+    await expect(page.locator("#kernel-line .pulse")).to_be_visible(timeout=PATIENCE)
+    await expect(page.locator("#live > div")).to_have_count(1, timeout=PATIENCE)
 
 
 async def test_a_link_logs_in_and_its_code_is_in_no_address(tabs: Tabs, console: ConsoleSystem) -> None:
