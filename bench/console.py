@@ -20,9 +20,8 @@ import httpx
 
 from bench.history import copies
 from bench.idle import cpu_seconds, pss_mib
-from bench.reading import lengthen
+from bench.reading import lengthen, two_runs
 from bench.system import System, eventually, job
-from bench.throughput import until_over
 from nomaflow.client import KernelClient
 
 __all__ = ["console"]
@@ -42,7 +41,7 @@ async def console(*, runs: int = 1_000_000, jobs: int = 1_000, lines: int = 1_00
     with System(jobs="\n".join([*texts, log])) as system:
         system.start_kernel()
         system.start_host()
-        run_id, logged = await _two_runs(system)
+        run_id, logged = await two_runs(system, "job-0000")
         system.stop("kernel")
         copies(system.database, run_id=run_id, count=runs)
         lengthen(system.database, run_id=logged, times=lines // _LINES, lines=_LINES)
@@ -59,16 +58,6 @@ async def console(*, runs: int = 1_000_000, jobs: int = 1_000, lines: int = 1_00
                     **await _idle(pid),
                     **await _stop(visitor, pid),
                 }
-
-
-async def _two_runs(system: System) -> tuple[str, str]:
-    async with system.client() as client:
-        await system.until_attached(client)
-        run_id = (await client.trigger("job-0000")).run_id
-        logged = (await client.trigger("log")).run_id
-        with system.look() as look:
-            await until_over(look)
-    return run_id, logged
 
 
 def _start(system: System) -> int:

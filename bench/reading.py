@@ -13,7 +13,7 @@ from bench.system import System, job
 from bench.throughput import until_over
 from nomaflow.client import KernelClient
 
-__all__ = ["lengthen", "reading"]
+__all__ = ["lengthen", "reading", "two_runs"]
 
 _LINES = 10_000
 _JOBS = "\n".join([job("one", "nothing"), job("log", "write", more=f"op_kwargs = {{ count = {_LINES} }}\n")])
@@ -28,7 +28,7 @@ async def reading(*, runs: int = 1_000_000, lines: int = 1_000_000, calls: int =
     with System(jobs=_JOBS) as system:
         system.start_kernel()
         system.start_host()
-        run_id, logged = await _two_runs(system)
+        run_id, logged = await two_runs(system, "one")
         system.stop("kernel")
         copies(system.database, run_id=run_id, count=runs)
         bytes_a_run = system.database.stat().st_size / runs
@@ -40,10 +40,11 @@ async def reading(*, runs: int = 1_000_000, lines: int = 1_000_000, calls: int =
         return {**found, "bytes_a_run": [bytes_a_run]}
 
 
-async def _two_runs(system: System) -> tuple[str, str]:
+async def two_runs(system: System, job_id: str) -> tuple[str, str]:
+    """Run a job and then the job `log`; return the ids of both runs."""
     async with system.client() as client:
         await system.until_attached(client)
-        run_id = (await client.trigger("one")).run_id
+        run_id = (await client.trigger(job_id)).run_id
         logged = (await client.trigger("log")).run_id
         with system.look() as look:
             await until_over(look)
