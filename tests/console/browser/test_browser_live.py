@@ -128,8 +128,9 @@ async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: Conso
     await other.get_by_label("Session").click()
     await other.get_by_role("button", name="Log out").click()
     await expect(page.locator("#live-bar")).to_contain_text("Your session is over", timeout=PATIENCE)
-    await other.goto(console.url + "/login#" + console.code())
-    await expect(other.locator("#kernel-line")).to_be_visible()
+    await other.wait_for_url("**/login**", timeout=PATIENCE)
+    await other.goto(console.url + "/login#" + console.code())  # only the part after the # changes in this tab
+    await expect(other.locator("#kernel-line")).to_be_visible(timeout=PATIENCE)
     await expect(page.locator("#live-bar")).to_be_hidden(timeout=PATIENCE)
     assert await page.input_value("#kept") == "/schedule"
     await page.locator("#act").click()
