@@ -42,7 +42,7 @@ _CALL_SECONDS = 3.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where the process works.
+    """The project that the process serves, and the way to its kernel.
 
     :param addresses: of the kernels; empty for the project's own
     :param token: for a kernel on TCP

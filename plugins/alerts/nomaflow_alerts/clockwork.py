@@ -1,4 +1,4 @@
-"""What happens without an event: timers of the rules, messages that are due, upkeep of the file."""
+"""Does what no event causes: timers of the rules, messages that are due, upkeep of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request of a session gets: the line about the kernel, a deadline, and a page for an error."""
+"""Gives every request of a session the line about the kernel, a deadline, and a page for an error."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class AlertRule(AlertPolicy):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertsSection(Entry):
-    """Who is told when something goes wrong, by `nomaflow alerts serve`."""
+    """Messages that `nomaflow alerts serve` sends when something goes wrong, and who gets them."""
 
     channels: dict[str, Channel] = key(dict, "Channels by name.")
     default: tuple[str, ...] = key(

@@ -1,4 +1,4 @@
-"""What a person sees in a real browser: login by a link, live pages, a kernel and a console that go and come back."""
+"""Live pages in a real browser: login by a link, changes as they happen, restarts of kernel and console."""
 
 from __future__ import annotations
 

@@ -256,5 +256,5 @@ def test_no_text_can_end_a_message_early(data: str) -> None:
     ],
 )
 def test_a_cursor_that_is_noise_is_the_beginning(text: str, cursor: tuple[int, int]) -> None:
-    """What a browser sends back may be anything."""
+    """A cursor that a browser made up does no harm."""
     assert read_cursor(text) == cursor

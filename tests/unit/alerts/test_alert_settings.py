@@ -1,4 +1,4 @@
-"""What ``nomaflow check`` says about ``[alerts]`` and ``[jobs.alerts]``."""
+"""``nomaflow check`` finds the mistakes in ``[alerts]`` and ``[jobs.alerts]``."""
 
 from __future__ import annotations
 

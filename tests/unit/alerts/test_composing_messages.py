@@ -57,7 +57,7 @@ def test_hosts_are_told_apart(rig: Rig) -> None:
 
 
 def test_the_next_message_about_a_host_waits(rig: Rig) -> None:
-    """What opens within group_seconds after a message is one message then."""
+    """Incidents that open within group_seconds after a message are told together when that time is over."""
     rig.ends("FAILED")
     assert len(rig.wait(35)) == 1
     rig.job("other")
@@ -174,7 +174,7 @@ def test_what_opened_and_ended_during_a_mute_is_counted_at_its_end(rig: Rig) -> 
 
 
 def test_every_message_shows_the_mutes(rig: Rig) -> None:
-    """Who reads it knows what is kept back, by whom and why."""
+    """The reader learns what is kept back, by whom and why."""
     mute(rig, 3600, host="other")
     rig.ends("FAILED")
     [told] = rig.wait(40)
@@ -182,7 +182,7 @@ def test_every_message_shows_the_mutes(rig: Rig) -> None:
 
 
 def test_an_unmute_tells_at_once(rig: Rig) -> None:
-    """What is open then."""
+    """Incidents that are open when a mute ends are told."""
     mute(rig, 36000, job_id="nightly")
     rig.ends("FAILED")
     rig.wait(60)
@@ -205,7 +205,7 @@ def test_beyond_the_rate_there_is_one_digest_with_exact_counts(rig: Rig) -> None
 
 
 def test_old_events_are_read_in_silence_and_told_in_one_message(rig: Rig) -> None:
-    """What is open at the end of a quiet time; what was over is not."""
+    """The message has what is open at the end of the quiet time, and nothing that was over before."""
     rig.quiet = True
     for number in range(5):
         rig.job(f"job{number}")

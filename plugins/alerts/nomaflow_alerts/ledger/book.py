@@ -1,4 +1,4 @@
-"""What one transaction reads and writes."""
+"""Reads and writes of one transaction."""
 
 from __future__ import annotations
 

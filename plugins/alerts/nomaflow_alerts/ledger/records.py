@@ -1,4 +1,4 @@
-"""What the file holds. Times are seconds since the epoch."""
+"""Records of the file. Times are seconds since the epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may become an incident by the passing of time: open runs, expected runs, absent hosts, failures in a row."""
+"""Things that may become incidents as time passes: open runs, expected runs, absent hosts, failures in a row."""
 
 from __future__ import annotations
 

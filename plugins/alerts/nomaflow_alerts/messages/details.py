@@ -1,4 +1,4 @@
-"""What the kernel is asked about incidents before a message is written."""
+"""Asks the kernel about incidents before a message is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WARNING = 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Details:
-    """What a message tells of a run and its job beside the incident.
+    """Details of a run and its job that a message adds to the incident.
 
     :param lines: what the run said last
     :param next_fire: when the job fires next; None if it is unknown, or not by a schedule

@@ -25,7 +25,7 @@ _REPLAYED = ("failed", "rows")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What a message is about.
+    """The subject of a message.
 
     :param incidents: the incidents, in order of opening
     :param behind: for each incident the ones that are told with it

@@ -18,7 +18,7 @@ _PAUSED = "paused"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """What the kernel was asked about a batch of events beforehand.
+    """The kernel's answers about a batch of events, asked for beforehand.
 
     :param long_after: run id → seconds after which it takes unusually long
     :param median_rows: run id → the usual rows of its job and preset

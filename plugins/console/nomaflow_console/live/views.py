@@ -1,4 +1,4 @@
-"""What a page says of its live parts."""
+"""Protocols by which a page declares its live parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Cursor", "HasExtra", "LiveView", "ServerEvent"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cursor:
-    """How much a page shows already; ``request.state.cursor`` of a live view's request.
+    """The point up to which a page is current; ``request.state.cursor`` of a live view's request.
 
     :param event_seq: the newest event
     :param log_seq: the newest line of the log; 0 if the page has none

@@ -26,7 +26,7 @@ _PAGE = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What the page shows, as its address says.
+    """The selection in the page's address.
 
     :param everything: True for all events, False for what somebody asked for
     :param before: shows older events than that; 0 begins at the newest

@@ -48,7 +48,7 @@ _TAIL = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Known:
-    """What the page knows of a run beside itself; each part may be missing.
+    """A run with what the page shows beside it; each part may be missing.
 
     :param children: the runs that its call_job steps started, by id, with their steps
     :param replays: its replays, newest first

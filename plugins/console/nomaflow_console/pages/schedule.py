@@ -28,7 +28,7 @@ _MOST_RUNS = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What the page shows, as its address says.
+    """The selection in the page's address.
 
     :param first: the first day, in the page's zone
     :param collisions: True to show only fires that collide
