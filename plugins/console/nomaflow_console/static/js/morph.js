@@ -1,4 +1,3 @@
-// @ts-check
 // Keeps what the reader did to a part that is replaced: what was opened stays open, the row that was walked to keeps the
 // focus, buttons that a script shows stay shown. htmx asks its extensions about each attribute; an event of the page
 // there is none.
