@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
-
-from nomaflow_project.reading.keys import Entry, key
+from nomaflow_project.reading.keys import Checked, Entry, key, refusal
 
 __all__ = ["AlertPolicy", "Severity", "is_http"]
 
@@ -25,13 +22,13 @@ def is_http(url: str) -> bool:
 
 def _web_url(value: str) -> str:
     if value and not is_http(value) and "${" not in value:
-        raise PydanticCustomError(
-            "bad_value", "expected a URL that begins with https:// or http://", {"fix": "copy the URL of the check"}
+        raise refusal(
+            "bad_value", "expected a URL that begins with https:// or http://", fix="copy the URL of the check"
         )
     return value
 
 
-WebUrl = Annotated[str, AfterValidator(_web_url)]
+WebUrl = Annotated[str, Checked(_web_url)]
 
 
 def _minutes(meaning: str) -> Any:

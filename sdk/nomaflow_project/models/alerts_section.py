@@ -7,11 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
-
 from nomaflow_project.jobs.alert_policy import AlertPolicy, Severity, WebUrl, is_http
-from nomaflow_project.reading.keys import Entry, key, seconds
+from nomaflow_project.reading.keys import Checked, Entry, key, refusal, seconds
 from nomaflow_project.reading.names import LogLevel
 
 __all__ = ["AlertRule", "AlertsSection", "ChannelEntry"]
@@ -48,21 +45,15 @@ def _complete(channel: ChannelEntry) -> ChannelEntry:
     if channel.type == "email":
         missing = [{"sender": "from"}.get(name, name) for name in _MAIL_KEYS if not getattr(channel, name)]
         if missing:
-            raise PydanticCustomError(
-                "incomplete_channel",
-                "a channel of type email needs {missing}",
-                {"missing": " and ".join(missing), "fix": "add them"},
-            )
+            needs = " and ".join(missing)
+            raise refusal("incomplete_channel", "a channel of type email needs {needs}", needs=needs, fix="add them")
     elif not channel.url:
-        raise PydanticCustomError("incomplete_channel", "the channel has no url", {"fix": "add it"})
+        raise refusal("incomplete_channel", "the channel has no url", fix="add it")
     elif channel.type == "webhook" and not is_http(channel.url) and "${" not in channel.url:
-        raise PydanticCustomError(
-            "incomplete_channel", "a webhook's url begins with https:// or http://", {"fix": "correct it"}
-        )
+        raise refusal("incomplete_channel", "a webhook's url begins with https:// or http://", fix="correct it")
     elif channel.secret and "${" not in channel.secret and not _is_base64(channel.secret.removeprefix("whsec_")):
-        raise PydanticCustomError(
-            "bad_value", "the secret of a webhook is whsec_ and base64", {"fix": "copy it whole, with its = at the end"}
-        )
+        fix = "copy it whole, with its = at the end"
+        raise refusal("bad_value", "the secret of a webhook is whsec_ and base64", fix=fix)
     return channel
 
 
@@ -75,14 +66,14 @@ def _is_base64(text: str) -> bool:
 
 def _named(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise PydanticCustomError(
-            "bad_name", "the name of a channel is 1 to 64 of A-Z, a-z, 0-9, `_`, `-` and `.`", {"fix": "rename it"}
+        raise refusal(
+            "bad_name", "the name of a channel is 1 to 64 of A-Z, a-z, 0-9, `_`, `-` and `.`", fix="rename it"
         )
     return name
 
 
-Channel = Annotated[ChannelEntry, AfterValidator(_complete)]
-ChannelName = Annotated[str, AfterValidator(_named)]
+Channel = Annotated[ChannelEntry, Checked(_complete)]
+ChannelName = Annotated[str, Checked(_named)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,27 +1,26 @@
 """The declaration of the keys of the three files.
 
 Each key is declared once, with its type, bounds, default, unit, first version and meaning: the same declaration
-validates a file and generates docs/configuration.md and the JSON Schemas.
+validates a file and generates docs/configuration.md and the JSON Schemas. Loads no pydantic: a process that gets
+checked values does without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
-from functools import cache
-from types import NoneType
-from typing import Any, ClassVar, get_args, get_type_hints
-
-from pydantic import ConfigDict, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nomaflow_project.reading.records import Record
 
-__all__ = ["FORM", "Entry", "key", "seconds"]
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
+__all__ = ["FORM", "Checked", "Entry", "key", "refusal", "seconds"]
 
 _LONGEST_SECONDS = 1e9
 
-FORM = ConfigDict(extra="forbid", allow_inf_nan=False)
+FORM: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 """Unknown keys are refused; texts of numbers are read, as ``${NAME}`` gives them."""
 
 
@@ -32,26 +31,39 @@ class Entry(Record):
     """
 
     __slots__ = ()
-    __pydantic_config__: ClassVar[ConfigDict] = FORM
+    __pydantic_config__: ClassVar[Any] = FORM
 
     REPLACED: ClassVar[Mapping[str, str]] = {}
     """Keys that are gone, each with what to do instead."""
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_true_for_one(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, bool) and info.field_name is not None:
-            owner: type = cls
-            annotation = _hints(owner)[info.field_name]
-            kinds = set(get_args(annotation) or (annotation,)) - {NoneType}
-            if kinds <= {int, float}:
-                raise PydanticCustomError("wrong_type", "expected a number, got {got}", {"got": str(value).lower()})
-        return value
+    check_numbers: ClassVar[Any]
+    """Refuses true for 1; `nomaflow_project.reading.validation` puts it here."""
 
 
-@cache
-def _hints(model: Any) -> dict[str, Any]:
-    return get_type_hints(model)
+class Checked:
+    """A check of a value beyond its type: ``Annotated[str, Checked(function)]``.
+
+    :param check: returns the value, or raises a `refusal`
+    """
+
+    def __init__(self, check: Callable[[Any], Any]) -> None:
+        self._check = check
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+
+def refusal(code: str, message: str, **context: object) -> Exception:
+    """Return what a check raises.
+
+    :param code: of the problem, listed in docs/configuration.md
+    :param context: fills ``{name}`` in the message; ``fix`` is the way out
+    """
+    from pydantic_core import PydanticCustomError
+
+    return PydanticCustomError(code, message, context)
 
 
 def key(

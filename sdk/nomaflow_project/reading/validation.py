@@ -6,13 +6,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from types import NoneType
 from typing import Any, TypeGuard, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_project.reading.environment import unresolved_references
+from nomaflow_project.reading.keys import Entry, refusal
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
 __all__ = ["keys_of", "misfits", "models_in", "validate"]
@@ -39,6 +41,24 @@ _BOUNDS = {
     "less_than": ("lt", "large", "less than"),
 }
 _SECRET = re.compile(r"password|secret|token|api_key|(^|_)url$")
+
+
+def _refuse_true_for_one(model: type, value: object, info: ValidationInfo) -> object:
+    if isinstance(value, bool) and info.field_name is not None:
+        annotation = _hints(model)[info.field_name]
+        kinds = set(get_args(annotation) or (annotation,)) - {NoneType}
+        if kinds <= {int, float}:
+            raise refusal("wrong_type", "expected a number, got {got}", got=str(value).lower())
+    return value
+
+
+@cache
+def _hints(model: Any) -> dict[str, Any]:
+    return get_type_hints(model)
+
+
+# Here, since a process that gets checked values loads the keys without pydantic.
+Entry.check_numbers = field_validator("*", mode="before")(classmethod(_refuse_true_for_one))
 
 
 def validate(
