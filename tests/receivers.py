@@ -14,7 +14,7 @@ __all__ = ["Post", "WebReceiver"]
 
 @dataclass(frozen=True, kw_only=True)
 class Post:
-    """One request that arrived, and the status that was answered."""
+    """One request that arrived, its headers with small letters, and the status that was answered."""
 
     path: str
     headers: Mapping[str, str]
@@ -45,7 +45,8 @@ class WebReceiver:
             def do_POST(self) -> None:  # the library's name
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 status = receiver.answer(self.path, body)
-                receiver.posts.append(Post(path=self.path, headers=dict(self.headers), body=body, status=status))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.posts.append(Post(path=self.path, headers=headers, body=body, status=status))
                 if status == 0:
                     self.close_connection = True  # it closes without an answer
                     return

@@ -42,7 +42,7 @@ APP = typer.Typer(
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("sqlalchemy", "croniter", "alembic", "pydantic"),
-    "alerts": ("apprise", "httpx", "jinja2", "pydantic", "standardwebhooks"),
+    "alerts": ("apprise", "croniter", "jinja2", "pydantic", "standardwebhooks"),
     "host": ("sqlalchemy", "pydantic", "watchfiles"),
     "console": ("cryptography", "jinja2", "pydantic", "starlette", "uvicorn"),
 }

@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from nomaflow_alerts.settings import SettingsError, checked_alerts
 from nomaflow_api import event_loop
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
@@ -23,9 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: None)
     options = _parser().parse_args(arguments)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
+    project = options.project.absolute()
     try:
+        alerts = checked_alerts(project, os.environ)
         from nomaflow_alerts.app import Place, serve
-        from nomaflow_alerts.settings import SettingsError, read_alerts
+    except SettingsError as error:
+        write_error(f"nomaflow alerts: {error}")
+        return _CONFIG
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
@@ -36,9 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     from nomaflow_alerts.ledger import LedgerError
     from nomaflow_alerts.socket_place import SocketError
 
-    project = options.project.absolute()
     try:
-        alerts = read_alerts(project, os.environ)
         place = Place.of(project, alerts, os.environ)
         set_up_logging(
             level="WARNING" if options.replay_since is not None else alerts.log_level, form=alerts.log_format
@@ -50,9 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
             event_loop.run(replay(place, alerts, since=options.replay_since))
         else:
             event_loop.run(serve(place, alerts, dict(os.environ)))
-    except SettingsError as error:
-        write_error(f"nomaflow alerts: {error}")
-        return _CONFIG
     except (ClientError, LedgerError, SocketError) as error:
         write_error(f"nomaflow alerts: {error}")
         return _TEMPFAIL
@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _keep_urls_out_of_the_log() -> None:
-    """Silence libraries that log the URLs which they ask: those of channels are credentials."""
-    for name in ("httpx", "httpcore", "requests", "urllib3"):
+    """Silence the libraries of apprise that log the URLs which they ask: those of channels are credentials."""
+    for name in ("requests", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("apprise").propagate = False
 

@@ -15,7 +15,6 @@ import grpc
 
 from nomaflow.client import AddressSource, FixedAddress, KernelClient, ProjectAddress, read_token
 from nomaflow_alerts.catalogue import Catalogue
-from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.clockwork import Clockwork
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger, LedgerInUse
@@ -148,14 +147,13 @@ class _Parts:
         self._client, stream = kernel_clients(place)
         self._beats = bool(alerts.heartbeat_url)
         masker, templates, policies = Masker.of(alerts), Templates(alerts.templates), Policies(alerts)
-        self._web = Web()
         details = KernelDetails(self._client)
-        registry = Registry(alerts, web=self._web, templates=templates, masker=masker, details=details)
+        registry = Registry(alerts, templates=templates, masker=masker, details=details)
         self.sender = Sender(
             ledger=ledger, alerts=alerts, policies=policies, channel=registry.channel, masker=masker, told=self._wake
         )
         self.pulse = Pulse(
-            calls=self._client, ledger=ledger, alerts=alerts, policies=policies, web=self._web,
+            calls=self._client, ledger=ledger, alerts=alerts, policies=policies,
             channels=lambda: list(alerts.channels), changed=self._wake,
         )  # fmt: skip
         self.intake = Intake(
@@ -188,4 +186,3 @@ class _Parts:
     async def close(self) -> None:
         """Close connections."""
         await self._client.close()
-        await self._web.close()

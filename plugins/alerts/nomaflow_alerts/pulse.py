@@ -46,13 +46,13 @@ class Pulse:
         ledger: Ledger,
         alerts: AlertsSection,
         policies: Policies,
-        web: Web,
         channels: Callable[[], list[str]],
         changed: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._calls, self._ledger, self._alerts, self._policies = calls, ledger, alerts, policies
-        self._web, self._channels, self._changed, self._clock = web, channels, changed, clock
+        self._channels, self._changed, self._clock = channels, changed, clock
+        self._web = Web()
         self.heard_at = 0.0
         self.streamed_at = 0.0
         self.beat_at = 0.0

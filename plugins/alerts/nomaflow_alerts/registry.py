@@ -26,13 +26,12 @@ class Registry:
         self,
         alerts: AlertsSection,
         *,
-        web: Web,
         templates: Templates,
         masker: Masker,
         details: KernelDetails,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._alerts, self._web, self._templates = alerts, web, templates
+        self._alerts, self._templates = alerts, templates
         self._masker, self._details, self._clock = masker, details, clock
         self._made: dict[str, Channel] = {}
 
@@ -48,7 +47,7 @@ class Registry:
     def _make(self, name: str) -> Channel:
         seconds = self._alerts.channel_seconds
         if name.startswith(PINGS):
-            return _PingChannel(self._web, seconds=seconds, details=self._details, masker=self._masker)
+            return _PingChannel(seconds=seconds, details=self._details, masker=self._masker)
         entry = self._alerts.channels[channel_of(name)]
         if entry.type == "email":
             from nomaflow_alerts.channels.mail import MailChannel
@@ -57,7 +56,7 @@ class Registry:
         if entry.type == "webhook":
             from nomaflow_alerts.channels.webhook import WebhookChannel
 
-            return WebhookChannel(entry, web=self._web, templates=self._templates, seconds=seconds, clock=self._clock)
+            return WebhookChannel(entry, templates=self._templates, seconds=seconds, clock=self._clock)
         from nomaflow_alerts.channels.chat import ChatChannel
 
         return ChatChannel(entry.url, seconds=seconds, masker=self._masker)
@@ -66,8 +65,9 @@ class Registry:
 class _PingChannel:
     """Requests the URL that a ping's message names."""
 
-    def __init__(self, web: Web, *, seconds: float, details: KernelDetails, masker: Masker) -> None:
-        self._web, self._seconds, self._details, self._masker = web, seconds, details, masker
+    def __init__(self, *, seconds: float, details: KernelDetails, masker: Masker) -> None:
+        self._seconds, self._details, self._masker = seconds, details, masker
+        self._web = Web()
 
     async def send(self, message: Message) -> None:
         """Send a ping; one of a failure has the end of the run's log.

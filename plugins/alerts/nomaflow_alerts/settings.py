@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nomaflow_project.models.alerts_section import AlertsSection
-from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import project_sources, resolve_leniently
-from nomaflow_project.reading.problems import Place, Problem
-from nomaflow_project.reading.toml_file import read_toml
-from nomaflow_project.reading.validation import validate
 
-__all__ = ["SettingsError", "read_alerts"]
+__all__ = ["SettingsError", "checked_alerts", "read_alerts"]
 
 _FILE = "nomaflow.toml"
 
@@ -22,11 +20,57 @@ class SettingsError(Exception):
     """Raised when the settings cannot be used; the text is for a terminal."""
 
 
+def checked_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
+    """Return the section as a child process reads it: what it takes to check a file would stay in this one for ever.
+
+    Call it before there are threads.
+
+    :raises SettingsError: as `read_alerts`
+    :raises ModuleNotFoundError: if what it needs is not installed
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        _answer(project, environ, writer)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    if not answer:
+        raise SettingsError(f"{_FILE} could not be read; the reason is above")
+    section: AlertsSection | Exception = pickle.loads(answer)  # noqa: S301  # of our own child
+    if isinstance(section, Exception):
+        raise section
+    return section
+
+
+def _answer(project: Path, environ: Mapping[str, str], writer: int) -> NoReturn:
+    code = 1
+    try:
+        try:
+            answer: AlertsSection | Exception = read_alerts(project, environ)
+        except (SettingsError, ModuleNotFoundError) as error:
+            answer = error
+        with open(writer, "wb") as pipe:
+            pickle.dump(answer, pipe)
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)  # whatever happens: the rest of the process is its parent's
+
+
 def read_alerts(project: Path, environ: Mapping[str, str]) -> AlertsSection:
     """Return the section.
 
     :raises SettingsError: if the file or the section cannot be used, or there is no channel
     """
+    from nomaflow_project.reading.env_files import project_variables
+    from nomaflow_project.reading.environment import project_sources, resolve_leniently
+    from nomaflow_project.reading.problems import Place, Problem
+    from nomaflow_project.reading.toml_file import read_toml
+    from nomaflow_project.reading.validation import validate
+
     if not project.is_dir():
         raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
     tree = read_toml(project / _FILE)

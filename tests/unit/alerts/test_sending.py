@@ -146,13 +146,12 @@ def web_receiver() -> Any:
         yield web
 
 
-async def test_a_redirect_is_not_followed(web_receiver: WebReceiver) -> None:
+@pytest.mark.parametrize("status", [302, 307])
+async def test_a_redirect_is_not_followed(web_receiver: WebReceiver, status: int) -> None:
     """The signature is for the receiver that was named."""
-    web_receiver.answer = lambda path, _: 307 if path == "/hook" else 200
-    web = Web()
+    web_receiver.answer = lambda path, _: status if path == "/hook" else 200
     with pytest.raises(NotSent, match="redirect"):
-        await web.post(f"{web_receiver.url}/hook", b"{}", {}, seconds=10)
-    await web.close()
+        await Web().post(f"{web_receiver.url}/hook", b"{}", {}, seconds=10)
     assert [post.path for post in web_receiver.posts] == ["/hook"]
 
 
@@ -160,11 +159,25 @@ async def test_a_redirect_is_not_followed(web_receiver: WebReceiver) -> None:
 async def test_what_a_receiver_does_wrong(web_receiver: WebReceiver, status: int, error: str) -> None:
     """It is said in words, without the URL."""
     web_receiver.answer = lambda _path, _body: status
-    web = Web()
     with pytest.raises(NotSent, match=error) as raised:
-        await web.post(f"{web_receiver.url}/hook", b"{}", {}, seconds=10)
-    await web.close()
+        await Web().post(f"{web_receiver.url}/hook", b"{}", {}, seconds=10)
     assert web_receiver.url not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("http://127.0.0.1:1/topsecret", "it cannot be reached: Connection refused"),
+        ("file:///etc/hostname?topsecret", "it cannot be reached: str"),
+        ("http://x/top secret", "it cannot be reached: InvalidURL"),
+        ("topsecret", "it cannot be reached: ValueError"),
+    ],
+)
+async def test_urls_that_lead_nowhere(url: str, error: str) -> None:
+    """Only web servers are asked, and no error quotes the URL."""
+    with pytest.raises(NotSent) as raised:
+        await Web().post(url, b"{}", {}, seconds=10)
+    assert str(raised.value) == error
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of apprise's own imports
@@ -230,10 +243,10 @@ async def test_a_kernel_without_events_is_silent() -> None:
     """It answers calls, and its stream says nothing: nobody would be told of what fails."""
     now = [1000.0]
     alerts = section(kernel_silent_seconds=20)
-    ledger, kernel, web = Ledger(None), Kernel(), Web()
+    ledger, kernel = Ledger(None), Kernel()
     await ledger.open()
     pulse = Pulse(
-        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts), web=web,  # type: ignore[arg-type]
+        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts),  # type: ignore[arg-type]
         channels=lambda: ["ops"], changed=lambda: None, clock=lambda: now[0],
     )  # fmt: skip
     await pulse._ask()
@@ -248,7 +261,6 @@ async def test_a_kernel_without_events_is_silent() -> None:
     await pulse._ask()
     assert await ledger.run(lambda book: book.open_incidents()) == []
     assert await pulse._not_well() == ""
-    await web.close()
     await ledger.close()
 
 
@@ -260,16 +272,13 @@ async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebRecei
         async def last_lines(self, run_id: str) -> tuple[LogLine, ...]:
             return (line,) if run_id == "run_1" else ()
 
-    web = Web()
-    registry = Registry(
-        ALERTS, web=web, templates=Templates({}), masker=Masker(["topsecret"]), details=Details(),  # type: ignore[arg-type]
-    )  # fmt: skip
+    details: Any = Details()
+    registry = Registry(ALERTS, templates=Templates({}), masker=Masker(["topsecret"]), details=details)
     for state in ("run", "fail"):
         data = {"error": "broke"} if state == "fail" else {}
         event = EventView(seq=1, at=None, kind="run", run_id="run_1", job_id="nightly", data=data)
         told = ping(state, f"{web_receiver.url}/check", event, now=0.0)
         await registry.channel(told.channel).send(told)
-    await web.close()
     started, failed = web_receiver.posts
     assert (started.path, started.body) == ("/check/start", b"")
     assert (failed.path, failed.body) == ("/check/fail", b"broke\n  00:00:00 ERROR x: no ***")
@@ -278,10 +287,10 @@ async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebRecei
 async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) -> None:
     """It goes out while all is well; without an answer, or without events, it does not."""
     alerts = section(heartbeat_url=f"{web_receiver.url}/beat", heartbeat_seconds=0.02)
-    ledger, kernel, web = Ledger(None), Kernel(), Web()
+    ledger, kernel = Ledger(None), Kernel()
     await ledger.open()
     pulse = Pulse(
-        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts), web=web,  # type: ignore[arg-type]
+        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts),  # type: ignore[arg-type]
         channels=lambda: ["ops"], changed=lambda: None,
     )  # fmt: skip
     await pulse._ask()
@@ -300,5 +309,4 @@ async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) ->
     assert await pulse._not_well() == "the kernel's events do not come"
     beating.cancel()
     await asyncio.gather(beating, return_exceptions=True)
-    await web.close()
     await ledger.close()

@@ -19,10 +19,10 @@ class WebhookChannel:
     """Posts JSON with ``webhook-id``, ``webhook-timestamp`` and, if there is a secret, ``webhook-signature``."""
 
     def __init__(
-        self, entry: ChannelEntry, *, web: Web, templates: Templates, seconds: float, clock: Callable[[], float]
+        self, entry: ChannelEntry, *, templates: Templates, seconds: float, clock: Callable[[], float]
     ) -> None:
-        self._entry, self._web, self._templates = entry, web, templates
-        self._seconds, self._clock = seconds, clock
+        self._entry, self._templates, self._seconds, self._clock = entry, templates, seconds, clock
+        self._web = Web()
 
     async def send(self, message: Message) -> None:
         """Post a message.

@@ -1,0 +1,52 @@
+"""What an idle process of the alerts loads: memory that nothing gives back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nomaflow_alerts.settings import SettingsError, checked_alerts
+
+SETTINGS = """
+[alerts]
+heartbeat_url = "https://example.org/beat"
+templates.body = "{{ text }}"
+channels.chat = { url = "json://127.0.0.1" }
+channels.mail = { type = "email", host = "mx", from = "a@x", to = ["b@x"] }
+channels.hook = { type = "webhook", url = "https://example.org", headers = { authorization = "${KEY}" } }
+rules = [{ jobs = ["etl-*"], failures = 2 }]
+"""
+CODE = """
+import json, os, sys
+from pathlib import Path
+from nomaflow_alerts.settings import checked_alerts
+alerts = checked_alerts(Path(sys.argv[1]), os.environ)
+import nomaflow_alerts.app
+heavy = {"apprise", "cryptography", "httpx", "jinja2", "pydantic", "pydantic_core", "requests", "sqlalchemy"}
+print(json.dumps([sorted(heavy & set(sys.modules)), alerts.to_json()]))
+"""
+
+
+def test_an_idle_process_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Its settings are checked all the same, and complete."""
+    (tmp_path / "nomaflow.toml").write_text(SETTINGS)
+    command = [sys.executable, "-c", CODE, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "KEY": "k"}, capture_output=True, text=True, check=True)
+    loaded, alerts = json.loads(done.stdout)
+    assert loaded == []
+    assert alerts["channels"]["hook"]["headers"] == {"authorization": "k"}
+    assert (alerts["rules"][0]["failures"], alerts["group_seconds"]) == (2, 300.0)
+
+
+def test_what_is_wrong_with_the_settings_is_told_by_the_process_itself(tmp_path: Path) -> None:
+    """Though a child has read them."""
+    with pytest.raises(SettingsError, match="has no channel"):
+        checked_alerts(tmp_path, {})
+    (tmp_path / "nomaflow.toml").write_text(SETTINGS.replace("failures = 2", "failures = true"))
+    with pytest.raises(SettingsError, match="expected a number, got true"):
+        checked_alerts(tmp_path, {"KEY": "k"})
