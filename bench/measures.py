@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import growth, logs, scheduling, starting
+from bench.alerts import alerts
 from bench.bare import BareSystem
 from bench.console import console
 from bench.figures import at_rank
@@ -150,6 +151,7 @@ GROUPS: Mapping[str, Callable[[int], Coroutine[Any, Any, Series]]] = {
     "due": _due,
     "reading": _reading,
     "console": _console,
+    "alerts": alerts,
 }
 """By the name to give to ``--only``; the argument is how many rounds to take."""
 

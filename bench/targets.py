@@ -120,4 +120,8 @@ TARGETS = (
     _least("C7 console", "idle console, PSS", "MiB", 90),
     _least("C7 console CPU", "idle console, share of one core over 20 s", "%", 0.5),
     _least("C8 stop", "console: stop with 20 streams open", "s", 2),
+    _least("A1", "alerts: M2 with them attached ÷ without, by turns", "", 1.05),
+    _least("A2", "idle alerts with a heartbeat, resident", "MiB", 60),
+    _least("A3", "idle alerts, share of one core over 20 s", "%", 0.2),
+    _row("A4", "alerts: events taken in, the history read from its start", "events/s", 1_000),
 )
