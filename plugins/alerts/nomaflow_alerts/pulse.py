@@ -56,7 +56,7 @@ class Pulse:
         self.heard_at = 0.0
         self.streamed_at = 0.0
         self.beat_at = 0.0
-        self.withheld = "nothing was heard of the kernel yet"
+        self.withheld = ""
         self._since = clock()
         self._silent = self._unwritable = False
         self._served: dict[tuple[str, str], float] = {}

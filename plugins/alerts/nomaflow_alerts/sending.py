@@ -109,8 +109,7 @@ class Sender:
     def _mark(self, book: Book, message: Message, error: str) -> None:
         if not error:
             book.outbox.sent(message)
-            if message.kind != "test":
-                book.close(f"undeliverable|{message.channel}", at=book.now)
+            book.close(f"undeliverable|{message.channel}", at=book.now)
             return
         delay = min(self._alerts.retry_seconds * 2 ** min(message.tries, 20), _LONGEST_DELAY)
         over = message.kind == "test" or book.now + delay - message.created_at > self._alerts.give_up_hours * 3600

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +70,6 @@ class Post:
 
     async def add(self, *messages: Message) -> None:
         """Have messages sent, made now."""
-        from dataclasses import replace
 
         def put(book: Any) -> None:
             for each in messages:
@@ -119,16 +119,34 @@ async def test_a_channel_that_hangs_holds_up_no_other() -> None:
         assert await post.ledger.run(lambda book: book.outbox.message("m1").tries) == 0
 
 
-async def test_a_message_that_is_given_up_is_an_incident_of_the_others() -> None:
-    """With the reason, without secrets; it is over with the next message that is taken."""
+@pytest.mark.parametrize("kind", ["opened", "test"])
+async def test_a_message_that_is_given_up_is_an_incident_of_the_others(kind: str) -> None:
+    """With the reason, without secrets; it is over with the next message that is taken, which may be a test."""
     answers = {"error": "bad topsecret"}
     async with posting({"ops": Scripted(lambda: answers["error"]), "other": Scripted()}) as post:
         await post.add(message("ops"))
         [incident] = await post.until(lambda book: book.open_incidents("undeliverable"))
         assert (incident.channels, incident.why) == (("other",), "bad ***; given up: s")
+        assert await post.ledger.run(lambda book: book.outbox.undeliverable("ops"))
         answers["error"] = ""
-        await post.add(message("ops", "m2"))
+        await post.add(replace(message("ops", "m2"), kind=kind))
         await post.until(lambda book: not book.open_incidents())
+        assert not await post.ledger.run(lambda book: book.outbox.undeliverable("ops"))
+
+
+async def test_what_goes_to_one_address_is_the_channel_s() -> None:
+    """What `alerts open` and `doctor` say of a mail channel, and whether the heartbeat goes out."""
+    answers = {"error": "no such user"}
+    async with posting({"mail:ann@x": Scripted(lambda: answers["error"])}) as post:
+        await post.add(message("mail:ann@x"))
+        await post.until(lambda book: book.outbox.undeliverable("mail"))
+        assert await post.ledger.run(lambda book: book.outbox.last_done("mail", sent=False).error) == "no such user"
+        answers["error"] = ""
+        await post.add(message("mail:ann@x", "m2"))
+        await post.until(lambda book: book.outbox.last_done("mail", sent=True))
+        assert await post.ledger.run(lambda book: (book.outbox.pending("mail"), book.outbox.undeliverable("mail"))) == (
+            0, False,
+        )  # fmt: skip
 
 
 async def test_a_channel_that_is_gone_is_said() -> None:

@@ -65,6 +65,9 @@ class MailChannel:
                 if entry.username:
                     server.login(entry.username, entry.password)
                 refused = server.send_message(mail)
+        except smtplib.SMTPNotSupportedError as error:
+            fix = '; its channel may say security = "tls" or "none"' if entry.security == "starttls" else ""
+            raise NotSent(f"the mail server at {entry.host}:{port}: {error}{fix}") from None
         except smtplib.SMTPResponseException as error:
             told = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else ""
             raise NotSent(f"the mail server answered {error.smtp_code} {told[:200]}".strip()) from None

@@ -10,6 +10,8 @@ from nomaflow_alerts.ledger.records import Incident, Message
 __all__ = ["Outbox"]
 
 _HOUR = 3600.0
+_OF_CHANNEL = "(channel = :channel OR channel GLOB :channel || ':*')"
+"""Also what goes to single addresses: ``CHANNEL:ADDRESS``."""
 
 
 class Outbox:
@@ -106,23 +108,26 @@ class Outbox:
         return self._messages(where, (channel, channel, state, state, limit))
 
     def last_done(self, channel: str, *, sent: bool) -> Message | None:
-        """Return the last message that a channel took, or refused last."""
+        """Return the last message that a channel took, or refused last; tests count."""
         what = "state = 'sent'" if sent else "state != 'sent' AND error != ''"
-        where = f"channel = ? AND kind != 'test' AND {what} ORDER BY done_at DESC LIMIT 1"
-        found = self._messages(where, (channel,))
+        where = f"{_OF_CHANNEL} AND {what} ORDER BY done_at DESC LIMIT 1"
+        found = self._messages(where, {"channel": channel})
         return found[0] if found else None
 
     def pending(self, channel: str) -> int:
         """Return how many messages wait for a channel."""
-        row = self._sql("SELECT count(*) FROM message WHERE channel = ? AND state = 'pending'", (channel,))
+        row = self._sql(
+            f"SELECT count(*) FROM message WHERE {_OF_CHANNEL} AND state = 'pending'",  # noqa: S608
+            {"channel": channel},
+        )
         return int(row.fetchone()[0])
 
     def undeliverable(self, channel: str) -> bool:
-        """Return whether the last message that is done was given up."""
+        """Return whether the last message that is done was given up; a test that was taken is a message."""
         row = self._sql(
-            "SELECT state FROM message WHERE channel = ? AND kind != 'test' AND state != 'pending'"
-            " ORDER BY done_at DESC LIMIT 1",
-            (channel,),
+            f"SELECT state FROM message WHERE {_OF_CHANNEL}"  # noqa: S608
+            " AND (state = 'sent' OR state = 'undeliverable' AND kind != 'test') ORDER BY done_at DESC LIMIT 1",
+            {"channel": channel},
         ).fetchone()
         return row is not None and row[0] == "undeliverable"
 
@@ -130,7 +135,7 @@ class Outbox:
         """Remove messages that were done before a time."""
         self._sql("DELETE FROM message WHERE state != 'pending' AND done_at < ?", (before,))
 
-    def _messages(self, where: str, values: tuple[object, ...]) -> list[Message]:
+    def _messages(self, where: str, values: tuple[object, ...] | dict[str, object]) -> list[Message]:
         rows = self._sql(f"SELECT * FROM message WHERE {where}", values)  # noqa: S608  # our own conditions
         return [
             Message(
