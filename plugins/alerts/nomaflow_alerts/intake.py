@@ -23,6 +23,8 @@ __all__ = ["Intake"]
 _LOG = logging.getLogger(__name__)
 _BATCH = 1000
 _BUFFERED = 4000
+_LINGER_SECONDS = 0.1
+"""Time in which events become one batch: each batch is a commit, on the disk to which the kernel commits too."""
 _OLD_CURSOR_SECONDS = 86_400.0
 _CURSOR_EVERY_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0
@@ -153,6 +155,8 @@ class Intake:
 
     async def _batch(self) -> list[EventView | PrunedView | int]:
         items = [await self._queue.get()]
+        if self._queue.qsize() < _BATCH:
+            await asyncio.sleep(_LINGER_SECONDS)
         while not self._queue.empty() and len(items) < _BATCH:
             items.append(self._queue.get_nowait())
         for item in items:
