@@ -80,7 +80,7 @@ class _Alerts:
 
 
 async def alerts(rounds: int) -> dict[str, list[float]]:
-    """Take all of them, with one kernel; the latencies by turns, each turn with and without, in changing order."""
+    """Take all of them, with one kernel; the latencies by turns: without, with, without."""
     with _receiver() as url, System() as system:
         system.start_kernel()
         system.start_host()
@@ -88,25 +88,20 @@ async def alerts(rounds: int) -> dict[str, list[float]]:
         async with system.client() as client:
             await system.until_attached(client)
             await batched(system, client, runs=500)
-            ratios = [await _ratio(system, client, process, first=bool(number % 2)) for number in range(rounds)]
+            ratios = [await _ratio(system, client, process) for _ in range(rounds)]
             rate = await _taking_in(system, client, process)
         return {"A1": ratios, "A4": [rate], **await _idle(process)}
 
 
-async def _ratio(system: System, client: KernelClient, process: _Alerts, *, first: bool) -> float:
-    """Return the median latency with the alerts ÷ that without.
-
-    :param first: whether the one with the alerts comes first
-    """
-    found = {}
-    for attached in (first, not first):
-        if attached:
-            await process.start(through=_newest(system)[1])
-        await one_at_a_time(client, runs=50)
-        found[attached] = statistics.median(await one_at_a_time(client, runs=400))
-        if attached:
-            await asyncio.to_thread(process.stop)
-    return found[True] / found[False]
+async def _ratio(system: System, client: KernelClient, process: _Alerts) -> float:
+    """Return the median latency with the alerts ÷ that without, of as many runs before as after."""
+    without = await one_at_a_time(client, runs=200)
+    await process.start(through=_newest(system)[1])
+    await one_at_a_time(client, runs=20)
+    attached = await one_at_a_time(client, runs=400)
+    await asyncio.to_thread(process.stop)
+    without += await one_at_a_time(client, runs=200)
+    return statistics.median(attached) / statistics.median(without)
 
 
 async def _taking_in(system: System, client: KernelClient, process: _Alerts) -> float:

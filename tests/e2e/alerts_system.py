@@ -72,7 +72,7 @@ class AlertsSystem(ProjectSystem):
     def messages(self, channel: str = "") -> list[dict[str, Any]]:
         """Return the outgoing messages, oldest first."""
         options = ["--channel", channel] if channel else []
-        return self.ask("alerts", "messages", *options)["messages"][::-1]
+        return self.ask("alerts", "messages", "--limit", "1000", *options)["messages"][::-1]
 
     def incidents(self) -> list[dict[str, Any]]:
         """Return the open incidents."""
