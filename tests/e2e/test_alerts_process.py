@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from alerts_system import AlertsSystem, open_alerts
 
@@ -95,6 +96,17 @@ def test_a_first_start_tells_what_is_open_in_one_message(system: AlertsSystem) -
     assert sorted(each["subject"] for each in replayed) == ["job0 failed", "job1 failed", "job2 failed"]
     assert len(system.web.taken()) == 1
     assert "--dry-run" in system.cli("alerts", "replay", code=2).err
+
+
+def test_an_idle_process_is_small(system: AlertsSystem) -> None:
+    """With a heartbeat it has about 57 MiB: what only checks settings, or sends to a chat, is not in memory."""
+    system.settings(f'heartbeat_url = "{system.web.url}/beat"')
+    system.write(JOB.format(number=0))
+    system.start_kernel()
+    system.start_host()
+    part = system.start_alerts()
+    eventually(lambda: len(system.web.taken("/beat")) >= 2)
+    assert psutil.Process(part.pid).memory_info().rss < 75 << 20
 
 
 def test_settings_that_tell_nobody_are_refused(system: AlertsSystem) -> None:
