@@ -41,17 +41,21 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 async def serve(tmp_path: Path, authority: Authority) -> AsyncIterator[Serve]:
-    """Serve hosts as a kernel does: with a certificate, and for certificates only."""
+    """Serve hosts as a kernel does: with a certificate, and for certificates only; without TLS if nobody issued one."""
     made: list[FakeGateway] = []
 
-    async def start(port: int, *, by: Authority = authority, names: tuple[str, ...] = ("127.0.0.1",)) -> FakeGateway:
-        pair = by.issue(f"server{len(made)}", *names)
-        credentials = grpc.ssl_server_credentials(
-            [(pair.key.read_bytes(), pair.cert.read_bytes())], by.file.read_bytes(), require_client_auth=True
-        )
+    async def start(
+        port: int, *, by: Authority | None = authority, names: tuple[str, ...] = ("127.0.0.1",)
+    ) -> FakeGateway:
+        credentials = None
+        if by is not None:
+            pair = by.issue(f"server{len(made)}", *names)
+            credentials = grpc.ssl_server_credentials(
+                [(pair.key.read_bytes(), pair.cert.read_bytes())], by.file.read_bytes(), require_client_auth=True
+            )
         kernel = FakeGateway(tmp_path / "unused")
-        await kernel.start(f"127.0.0.1:{port}", credentials)
         made.append(kernel)
+        await kernel.start(f"127.0.0.1:{port}", credentials)
         return kernel
 
     yield start
@@ -67,9 +71,8 @@ async def test_nothing_is_said_to_who_cannot_prove_to_be_the_kernel(
     stranger = Authority(tmp_path / "stranger")
     port = free_port()
     mine = host(given=f"127.0.0.1:{port}", folder=joined(tmp_path, identity_of(authority, "demo")))
-    plain = FakeGateway(tmp_path / "plain")
     with caplog.at_level(logging.WARNING):
-        await plain.start(f"127.0.0.1:{port}")
+        plain = await serve(port, by=None)
         await until(lambda: "does not speak TLS" in caplog.text)
         await plain.kill()
         false = await serve(port, by=stranger)
