@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from store_places import Place, PostgresPlace, SqlitePlace, eventually
+from store_places import Place, PostgresPlace, SqlitePlace
 
 from bench.store_size import write_history
 from nomaflow_kernel.history.access_records import AuditRecord
@@ -30,6 +30,7 @@ from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_kernel.store.transfer import StorePlace, copy_store
 from nomaflow_kernel.upkeep import CopyDone, copy_history_to, reclaim_history
+from waiting import eventually
 
 
 @pytest.fixture

@@ -30,9 +30,10 @@ from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 from nomaflow_kernel.engine.outcome import Outcome
 from processes import is_alive, pids_below, process_name
+from waiting import eventually
 
 __all__ = [
-    "HOSTILE", "Host", "Sink", "StartHost", "is_alive", "pids_below", "process_name", "wait_until",
+    "HOSTILE", "Host", "Sink", "StartHost", "is_alive", "pids_below", "process_name",
 ]  # fmt: skip
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -204,15 +205,9 @@ class Host:
 
     async def started_in(self, marker: Path) -> int:
         """Wait until hostile code runs and return the pid it runs in."""
-        await wait_until(lambda: marker.exists() and marker.read_text() != "")
+        await eventually(lambda: marker.exists() and marker.read_text() != "")
         return int(marker.read_text())
 
 
 StartHost = Callable[..., Awaitable[Host]]
 """What the fixture ``start_host`` gives."""
-
-
-async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # what other processes do sets no event here
-            await asyncio.sleep(0.005)

@@ -12,13 +12,14 @@ from typing import Any
 import grpc
 import pytest
 from access_world import NO_RUN, SECRET, AccessWorld, jobs, kernel_of_two_teams
-from kernel_process import eventually, manifest
+from kernel_process import manifest
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.access.grants import Verb
 from real_system import Running
+from waiting import eventually
 
 _CODE = grpc.StatusCode
 

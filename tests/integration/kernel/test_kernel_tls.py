@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended
 
 from certificate_authority import Authority, Pair
 from cli_command import command_in
@@ -27,6 +27,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from postgres_server import SUPERUSER, PostgresServer
+from waiting import eventually
 
 
 @pytest.fixture

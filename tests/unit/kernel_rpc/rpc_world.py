@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,18 +53,10 @@ from nomaflow_kernel.rpc import (
 from nomaflow_kernel.store import open_store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from waiting import eventually
 
 PATIENCE = 20.0
 RUN_ID = "run_" + "0" * 26
-
-
-async def eventually(question: Callable[[], Any]) -> None:
-    """Wait until the answer to a question is true."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if question():
-                return
-            await asyncio.sleep(0.005)
 
 
 class ScriptedEngine:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from rpc_histories import begin, finish
-from rpc_world import RUN_ID, World, eventually, queue_run
+from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant, Target
@@ -21,6 +21,7 @@ from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.watching import Watching
+from waiting import eventually
 
 CALLER = Caller(principal=OWNER, peer="unix:")
 OTHER = "run_" + "1" * 26
