@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watchfiles import DefaultFilter, awatch
-
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
 from nomaflow_host.session import HostSession
@@ -22,9 +20,6 @@ _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
-_SOURCES = (".py", ".toml", ".env")
-_BURST_MS = 400  # the longest time for which saves in quick succession delay a load
-_LOOK_MS = 1_000
 
 
 @dataclass(kw_only=True)
@@ -108,25 +103,26 @@ class HostLife:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.drain_s
         await self._drain()
-        in_vain = self._hurry.is_set() and not self.session.attached.is_set()
-        if not await self._delivered(_FLUSH_SECONDS if in_vain else max(_FLUSH_SECONDS, until - loop.time())):
+        seconds = max(_FLUSH_SECONDS, until - loop.time())
+        without_kernel = _FLUSH_SECONDS if self._hurry.is_set() else seconds
+        if not await self._delivered(seconds, without_kernel):
             _log.warning("the kernel has not accepted all reports; it will find out the rest by itself")
         attached = self.session.attached.is_set()
         await self.session.say_goodbye()
         if attached:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
 
-    async def _delivered(self, seconds: float) -> bool:
-        """Wait until the kernel has everything, even while it is away; a further signal ends the wait.
+    async def _delivered(self, seconds: float, without_kernel: float) -> bool:
+        """Wait until the kernel has everything, so long even while it is away; a further signal ends the wait.
 
         Undelivered events are lost with this host.
         """
         if not self.session.attached.is_set() and not self.session.idle:
             _log.warning(
                 "no kernel: waiting %.0f s for one that accepts the remaining reports; stop again to exit at once",
-                seconds,
+                without_kernel,
             )
-        delivering = asyncio.create_task(self.session.flush(seconds))
+        delivering = asyncio.create_task(self.session.flush(seconds, without_kernel=without_kernel))
         if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
             delivering.cancel()
             await asyncio.gather(delivering, return_exceptions=True)
@@ -168,16 +164,9 @@ class HostLife:
         Not every change is an event of a source: a folder becomes a link, permissions change, a file lies behind a
         link. So the files are checked after any event, and each second.
         """
-        async for changes in awatch(
-            *self.watched,
-            watch_filter=_ProjectFilter(),
-            debounce=_BURST_MS,
-            rust_timeout=_LOOK_MS,
-            yield_on_timeout=True,
-            ignore_permission_denied=True,
-            stop_event=self._stop,
-        ):
-            saved = any(path.endswith(_SOURCES) for _, path in changes)
+        from nomaflow_host.process.watching import saves  # few hosts watch
+
+        async for saved in saves(self.watched, until=self._stop):
             if saved or await asyncio.to_thread(self.disk_changed):
                 self._reload.set()
 
@@ -189,12 +178,6 @@ class HostLife:
     def _orphaned(self) -> None:
         if not self._signals:
             self._asked_to_stop()
-
-
-class _ProjectFilter(DefaultFilter):
-    """Lets through files that may be code, jobs, or a folder of them, and nothing that the host itself writes."""
-
-    ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
 
 
 async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:

@@ -74,8 +74,10 @@ def test_the_kernel_decides_by_the_tokens_grants(world: World, visitor: httpx.Cl
     for name, grants, status in (("viewer", ["read *"], 403), ("operator", ["read *", "operate *"], 303)):
         visitor.cookies.clear()
         visitor.post("/login", data={"token": world.token(name, *grants)})
-        found = re.search(r'name="csrf" value="(\w+)"', visitor.get("/kernel").text)
+        page = visitor.get("/kernel").text
+        found = re.search(r'name="csrf" value="(\w+)"', page)
         assert found is not None
+        assert ('href="/pause"' in page) is (name == "operator")  # what would be refused is not offered
         answer = visitor.post("/pause", data={"csrf": found[1], "why": "a test", "request_id": name})
         assert answer.status_code == status, answer.text
 

@@ -64,6 +64,8 @@ def test_an_address_needs_a_mail_channel(tmp_path: Path) -> None:
         ('[alerts]\nchannels.w = { url = "json://x" }\ntemplates.body = "{{ x"\n', "bad_template", "warning"),
         ('[alerts]\nchannels.w = { url = "json://x" }\ntemplates.bodi = "x"\n', "bad_template", "warning"),
         ('[alerts]\nchannels.w = { url = "json://x" }\nheartbeat_url = "hc"\n', "bad_value", "error"),
+        ('[alerts]\nchannels."a:b" = { url = "json://x" }\n', "bad_name", "error"),
+        ('[alerts]\nchannels.w = { type = "webhook", url = "https://x", secret = "whsec_x" }\n', "bad_value", "error"),
         ('[alerts]\nchannel.w = { url = "json://x" }\n', "unknown_key", "error"),
     ],
 )

@@ -217,6 +217,38 @@ def test_old_events_are_read_in_silence_and_told_in_one_message(rig: Rig) -> Non
     assert first_lines(rig, 40) == ["4 jobs of team failed"]
 
 
+def test_a_quiet_time_is_one_message_of_a_channel_whatever_the_hosts(rig: Rig) -> None:
+    """Also of what was told before and is over now; what comes later is told by host again."""
+    rig.ends("FAILED")
+    assert len(rig.wait(40)) == 1
+    rig.quiet = True
+    rig.ends("SUCCEEDED")
+    for host in ("a", "b", "c"):
+        rig.job(f"of-{host}", host=host)
+        rig.ends("FAILED", f"of-{host}", host=host)
+    rig.quiet = False
+    rig.work(lambda book: book.announce_open())
+    [told] = rig.wait(400)
+    assert (told.kind, len(told.incident_ids)) == ("digest", 4)
+    assert told.body.splitlines()[0] == "3 jobs failed"
+    assert "nightly failed: recovered after" in told.body
+    rig.ends("SUCCEEDED", "of-a", host="a")
+    assert first_lines(rig, 40) == ["of-a failed: recovered after 6 min"]
+
+
+def test_what_was_behind_a_cause_that_ended_in_a_quiet_time_is_told(rig: Rig) -> None:
+    """It is still open, and its cause is over."""
+    rig.event("host.unreachable", host="team")
+    rig.ends("FAILED")
+    assert first_lines(rig, 60) == ["host team is unreachable"]
+    rig.quiet = True
+    rig.event("host.reattached", host="team")
+    rig.quiet = False
+    rig.work(lambda book: book.announce_open())
+    [told] = rig.wait(400)
+    assert "nightly failed" in told.body
+
+
 def test_an_event_that_comes_twice_counts_once(rig: Rig) -> None:
     """After a crash the last batch may come again."""
     rig.ends("FAILED")
@@ -296,7 +328,7 @@ def test_another_leader_is_told_once() -> None:
         (("ops", "pager"), "warning", ("ops",)),
         (("nobody",), "warning", ("ops",)),
         (("c@example.org",), "warning", ("mail:c@example.org",)),
-        (("c@example.org", "nobody"), "info", ("mail:c@example.org",)),
+        (("c@example.org", "nobody"), "info", ("mail:c@example.org", "ops")),  # the default, for nobody
     ],
 )
 def test_who_is_told(recipients: tuple[str, ...], severity: str, channels: tuple[str, ...]) -> None:
