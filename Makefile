@@ -42,8 +42,9 @@ alerts-storm: $(STAMP) ## Kill the alerts 100 times, and let 1,000 runs fail at 
 	@NOMAFLOW_ALERTS_KILLS=100 NOMAFLOW_ALERTS_RUNS=1000 $(BIN)/python -m pytest -q --timeout 3600 \
 	  tests/e2e/test_alerts_process.py tests/e2e/test_alerts_runs.py -k "killed or storm"
 
-mutants: $(STAMP) ## Break the product in known ways; a test must notice each (ten minutes)
-	@$(BIN)/python tests/mutants/run.py
+JOBS ?= 2
+mutants: $(STAMP) ## Break the product in known ways; a test must notice each (an hour; JOBS=2 at once)
+	@$(BIN)/python tests/mutants/run.py --jobs $(JOBS)
 
 lint: $(STAMP) ## ruff, import-linter, buf
 	@$(BIN)/ruff check .

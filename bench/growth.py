@@ -1,4 +1,4 @@
-"""How M1, M2 and memory change with what is queued, with what is in history, and with how many hosts are attached."""
+"""Measures M1, M2 and memory as the queue, the history and the number of attached hosts grow."""
 
 from __future__ import annotations
 

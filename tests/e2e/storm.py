@@ -63,7 +63,7 @@ STORMS: Sequence[Storm] = (
 
 @dataclass(kw_only=True)
 class Noticed:
-    """What was noticed during a storm.
+    """The effects of a storm on everybody else.
 
     :param owner: seconds that each call on the owner's socket took
     :param others: door → seconds that each call there took, with a connection of its own; None for one that failed

@@ -111,7 +111,7 @@ def test_settings_that_tell_nobody_are_refused(system: AlertsSystem) -> None:
 
 
 def test_up_starts_the_alerts_and_doctor_knows_them(system: AlertsSystem) -> None:
-    """Where [alerts] says anything; doctor says that nobody would notice their end."""
+    """A project with [alerts] gets them; doctor warns that nobody would notice their end."""
     system.settings()
     system.write(JOB.format(number=0))
     system.parts["up"] = up = launch_up(system.project, "--no-console", "-o", "json", log_file=system.root / "up.log")

@@ -114,9 +114,11 @@ class _Place:
 class Mutant:
     """One way to be wrong.
 
+    :param file: name of its file, without the suffix
     :param tests: ids of pytest of which at least one fails
     """
 
+    file: str
     name: str
     reason: str
     edits: tuple[Edit, ...]
@@ -147,7 +149,7 @@ def load_mutants(directory: Path) -> list[Mutant]:
     mutants: list[Mutant] = []
     for file in sorted(directory.glob("*.toml")):
         tables = tomllib.loads(file.read_text(encoding="utf-8"))["mutants"]
-        mutants += [_mutant(file.name, table) for table in tables]
+        mutants += [_mutant(file.stem, table) for table in tables]
     names = [each.name for each in mutants]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -159,13 +161,14 @@ def _mutant(file: str, table: Mapping[str, Any]) -> Mutant:
     edits = table.get("edits", [table])
     try:
         mutant = Mutant(
+            file=file,
             name=table["name"],
             reason=table["reason"],
             edits=tuple(Edit(at=each["at"], code=each.get("code", ""), instead=each["instead"]) for each in edits),
             tests=tuple(table["tests"]),
         )
     except KeyError as error:
-        raise MutantError(f"a mutant of {file} has no {error}; see README.md for the form") from None
+        raise MutantError(f"a mutant of {file}.toml has no {error}; see README.md for the form") from None
     if not mutant.tests:
         raise MutantError(f"{mutant.name} names no test that notices it; write one")
     return mutant

@@ -1,6 +1,8 @@
 """Applies each mutant to a copy of the tree and runs its tests, which must fail: ``python tests/mutants/run.py``.
 
-Names of mutants limit it to those. Exit code 1 where one survives, or no longer fits the code.
+Names of mutants, or of their files, limit it to those; ``--jobs`` says how many run at once, each in a copy of its own.
+The verdicts are printed in the order in which they are reached. Exit code 1 if a mutant survives, or no longer fits
+the code.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ import argparse
 import ast
 import itertools
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from mutants import PACKAGES, Mutant, MutantError, load_mutants
@@ -30,40 +34,71 @@ _TIMES = itertools.count(1)
 def main(arguments: Sequence[str]) -> int:
     """Run the mutants that the command line names, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="names of mutants; all where none is given")
-    wanted = parser.parse_args(arguments).names
+    parser.add_argument("names", nargs="*", help="names of mutants, or of files of mutants; all if none is given")
+    parser.add_argument("--jobs", type=int, default=2, choices=range(1, 65), metavar="N", help="how many run at once")
+    options = parser.parse_args(arguments)
     try:
-        mutants = load_mutants(_HERE)
-        unknown = sorted(set(wanted) - {each.name for each in mutants})
-        if unknown:
-            raise MutantError(f"there is no mutant {unknown[0]!r}")
-        chosen = [each for each in mutants if not wanted or each.name in wanted]
+        chosen = _chosen(options.names)
+        for mutant in chosen:
+            mutant.trees(_ROOT)
         with tempfile.TemporaryDirectory(prefix="nomaflow-mutants-") as directory:
-            Path(directory).chmod(0o755)  # some tests run code as another user
-            tree = Path(directory) / "tree"
-            shutil.copytree(_ROOT, tree, ignore=_LEFT_OUT, symlinks=True)
-            return _run_all(tree, chosen)
+            return _run_all([_copy(Path(directory) / str(number)) for number in range(options.jobs)], chosen)
     except MutantError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def _run_all(tree: Path, mutants: Sequence[Mutant]) -> int:
+def _chosen(names: Sequence[str]) -> list[Mutant]:
+    """Return the mutants of some names or files, in the order of the files; all for no name.
+
+    :raises MutantError: if there is no mutant and no file of a name
+    """
+    mutants = load_mutants(_HERE)
+    unknown = sorted(set(names) - {each.name for each in mutants} - {each.file for each in mutants})
+    if unknown:
+        raise MutantError(f"there is no mutant {unknown[0]!r}, and no file of mutants with that name")
+    return [each for each in mutants if not names or each.name in names or each.file in names]
+
+
+def _copy(directory: Path) -> Path:
+    directory.mkdir()
+    for open_one in (directory.parent, directory):
+        open_one.chmod(0o755)  # some tests run code as another user
+    return Path(shutil.copytree(_ROOT, directory / "tree", ignore=_LEFT_OUT, symlinks=True))
+
+
+def _run_all(trees: Sequence[Path], mutants: Sequence[Mutant]) -> int:
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     print(f"{len(mutants)} mutants; their {len(tests)} tests on the code as it is", flush=True)
-    if _pytest(tree, tests, last=False) != _GREEN:
+    if _pytest(trees[0], tests, last=False) != _GREEN:
         raise MutantError("the tests fail on the code as it is; mend that first")
     survivors = []
-    for mutant in mutants:
-        begun = time.monotonic()
-        verdict = _verdict(tree, mutant)
-        print(f"{verdict:9} {mutant.name:40} {time.monotonic() - begun:5.1f} s  {mutant.reason}", flush=True)
-        if verdict != "killed":
-            survivors.append(mutant.name)
+    free: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    for tree in trees:
+        free.put(tree)
+    pool = ThreadPoolExecutor(len(trees))
+    try:
+        for ended in as_completed([pool.submit(_try, mutant, free) for mutant in mutants]):
+            mutant, verdict, seconds = ended.result()
+            print(f"{verdict:9} {mutant.name:40} {seconds:5.1f} s  {mutant.reason}", flush=True)
+            if verdict != "killed":
+                survivors.append(mutant.name)
+    finally:
+        pool.shutdown(cancel_futures=True)
     print(f"{len(mutants) - len(survivors)} of {len(mutants)} killed")
     if survivors:
         print(f"not killed: {' '.join(survivors)}")
     return 1 if survivors else 0
+
+
+def _try(mutant: Mutant, free: queue.SimpleQueue[Path]) -> tuple[Mutant, str, float]:
+    """Return a mutant with its verdict and the seconds it took, in a tree that no other uses meanwhile."""
+    tree = free.get()
+    begun = time.monotonic()
+    try:
+        return mutant, _verdict(tree, mutant), time.monotonic() - begun
+    finally:
+        free.put(tree)
 
 
 def _verdict(tree: Path, mutant: Mutant) -> str:

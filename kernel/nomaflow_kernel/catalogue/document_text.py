@@ -68,7 +68,7 @@ PROBLEM_CODES = {
     "bad_grant": "A grant is not of the form `VERB SCOPE`.",
     "bad_host_name": "A host name has characters other than lower-case letters, digits, `-` and `_`.",
     "bad_job_id": "A job id has characters other than letters, digits, `-`, `_` and `.`.",
-    "bad_name": "The name of a step, preset, pool or connector is empty, too long or has invalid characters.",
+    "bad_name": "The name of a step, preset, pool, connector or channel is empty, too long or has invalid characters.",
     "bad_role_name": "The name of a role has characters other than lower-case letters, digits, `-` and `_`.",
     "bad_schedule": "A cron expression is not valid, or never matches.",
     "bad_template": "Warning: a template of `[alerts]` cannot be parsed, is not there, or is not used.",

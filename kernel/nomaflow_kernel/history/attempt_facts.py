@@ -1,4 +1,4 @@
-"""What a host tells of an attempt besides its outcome: how it was stopped, how its process ended, and of its log."""
+"""Facts that a host reports about an attempt besides its outcome: its stop, the end of its process, and its log."""
 
 from __future__ import annotations
 

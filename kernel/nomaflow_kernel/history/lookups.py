@@ -1,4 +1,4 @@
-"""What the store is asked for in lists: filters of runs, events and logs, and the pages that answer them."""
+"""Values of the store's lists: filters of runs, events and logs, and the pages that answer them."""
 
 from __future__ import annotations
 

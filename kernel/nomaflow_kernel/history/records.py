@@ -266,7 +266,7 @@ class AttemptRecord:
 
 @value_class
 class AttemptLogRecord:
-    """How much of an attempt's log is stored.
+    """The stored part of an attempt's log.
 
     :param last_seq: the last line in the run's log; lines of other attempts may lie between
     :param levels: the levels that occur: bit ``level // 10`` is set for each
@@ -317,7 +317,7 @@ class LogChunkRecord:
 
 @value_class
 class LogHead:
-    """What is known of a stored block of log lines without its body.
+    """The head of a stored block of log lines: all but its body.
 
     :param size_bytes: the size of the body as stored
     """

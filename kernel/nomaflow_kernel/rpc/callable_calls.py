@@ -79,7 +79,7 @@ class CallableCalls:
 
 
 class _Offer:
-    """What a host offers.
+    """The modules, step types and callables that a host offers.
 
     :param jobs: the jobs that call each callable
     :param references: the callables that are asked for; empty for all, and the rest

@@ -1,4 +1,4 @@
-"""What a docstring says of the parameters, in the styles of Sphinx, Google and NumPy."""
+"""Reads the descriptions of parameters from a docstring, in the styles of Sphinx, Google and NumPy."""
 
 from __future__ import annotations
 

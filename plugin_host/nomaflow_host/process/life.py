@@ -108,25 +108,26 @@ class HostLife:
         loop = asyncio.get_running_loop()
         until = loop.time() + self.drain_s
         await self._drain()
-        in_vain = self._hurry.is_set() and not self.session.attached.is_set()
-        if not await self._delivered(_FLUSH_SECONDS if in_vain else max(_FLUSH_SECONDS, until - loop.time())):
+        seconds = max(_FLUSH_SECONDS, until - loop.time())
+        without_kernel = _FLUSH_SECONDS if self._hurry.is_set() else seconds
+        if not await self._delivered(seconds, without_kernel):
             _log.warning("the kernel has not accepted all reports; it will find out the rest by itself")
         attached = self.session.attached.is_set()
         await self.session.say_goodbye()
         if attached:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
 
-    async def _delivered(self, seconds: float) -> bool:
-        """Wait until the kernel has everything, even while it is away; a further signal ends the wait.
+    async def _delivered(self, seconds: float, without_kernel: float) -> bool:
+        """Wait until the kernel has everything, so long even while it is away; a further signal ends the wait.
 
         Undelivered events are lost with this host.
         """
         if not self.session.attached.is_set() and not self.session.idle:
             _log.warning(
                 "no kernel: waiting %.0f s for one that accepts the remaining reports; stop again to exit at once",
-                seconds,
+                without_kernel,
             )
-        delivering = asyncio.create_task(self.session.flush(seconds))
+        delivering = asyncio.create_task(self.session.flush(seconds, without_kernel=without_kernel))
         if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
             delivering.cancel()
             await asyncio.gather(delivering, return_exceptions=True)

@@ -138,12 +138,20 @@ class HostSession:
         """True if the kernel has acknowledged every event."""
         return self._outbox.empty
 
-    async def flush(self, seconds: float) -> bool:
-        """Wait until the kernel has acknowledged everything; return False if it has not within *seconds*."""
+    async def flush(self, seconds: float, *, without_kernel: float) -> bool:
+        """Wait until the kernel has acknowledged everything.
+
+        :param without_kernel: seconds without an attached kernel, in a row, after which the wait is over too
+        :return: False if it has not within *seconds*
+        """
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
+        now = attached_at = loop.time()
+        until = now + seconds
         while not self._outbox.empty:
-            if loop.time() >= until:
+            now = loop.time()
+            if self.attached.is_set():
+                attached_at = now
+            if now >= min(until, attached_at + without_kernel):
                 return False
             await asyncio.sleep(0.02)
         return True

@@ -58,7 +58,7 @@ class SeenStack:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
-    """What an attempt does.
+    """A look at a running attempt.
 
     :param note: what could not be seen; may be empty
     """

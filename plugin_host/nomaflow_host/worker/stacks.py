@@ -1,4 +1,4 @@
-"""What the code of an attempt does now: the stacks of its tasks and threads."""
+"""Stacks of an attempt's tasks and threads: what its code is doing now."""
 
 from __future__ import annotations
 

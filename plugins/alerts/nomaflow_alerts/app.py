@@ -19,6 +19,7 @@ from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.clockwork import Clockwork
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger, LedgerInUse
+from nomaflow_alerts.messages.details import KernelDetails
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.pulse import Pulse
@@ -42,7 +43,7 @@ _CALL_SECONDS = 3.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where the process works.
+    """The project that the process serves, and the way to its kernel.
 
     :param addresses: of the kernels; empty for the project's own
     :param token: for a kernel on TCP
@@ -145,9 +146,11 @@ class _Parts:
 
     def __init__(self, place: Place, alerts: AlertsSection, ledger: Ledger) -> None:
         self._client, stream = kernel_clients(place)
+        self._beats = bool(alerts.heartbeat_url)
         masker, templates, policies = Masker.of(alerts), Templates(alerts.templates), Policies(alerts)
         self._web = Web()
-        registry = Registry(alerts, web=self._web, templates=templates, masker=masker)
+        details = KernelDetails(self._client)
+        registry = Registry(alerts, web=self._web, templates=templates, masker=masker, details=details)
         self.sender = Sender(
             ledger=ledger, alerts=alerts, policies=policies, channel=registry.channel, masker=masker, told=self._wake
         )
@@ -164,7 +167,7 @@ class _Parts:
         )  # fmt: skip
         self.clockwork = Clockwork(
             ledger=ledger, alerts=alerts, policies=policies, calls=self._client, intake=self.intake,
-            sender=self.sender, templates=templates, masker=masker,
+            sender=self.sender, templates=templates, masker=masker, details=details,
         )  # fmt: skip
         trial = Trial(alerts=alerts, policies=policies, templates=templates, masker=masker)
         self.calls = AlertsCalls(
@@ -178,14 +181,11 @@ class _Parts:
 
     def start(self) -> list[asyncio.Task[Any]]:
         """Start all parts."""
-        work = (self.sender.run, self.pulse.run, self.intake.run, self.clockwork.run)
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(each(), name=each.__qualname__) for each in work]
-        self._beat = asyncio.create_task(self.pulse.beat(), name="heartbeat")
-        return tasks
+        work = [self.sender.run, self.pulse.run, self.intake.run, self.clockwork.run]
+        work += [self.pulse.beat] if self._beats else []
+        return [asyncio.create_task(each(), name=each.__qualname__) for each in work]
 
     async def close(self) -> None:
         """Close connections."""
-        self._beat.cancel()
-        await asyncio.gather(self._beat, return_exceptions=True)
         await self._client.close()
         await self._web.close()

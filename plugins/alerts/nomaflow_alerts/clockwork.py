@@ -1,4 +1,4 @@
-"""What happens without an event: timers of the rules, messages that are due, upkeep of the file."""
+"""Does what no event causes: timers of the rules, messages that are due, upkeep of the file."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Clockwork:
         sender: Sender,
         templates: Templates,
         masker: Masker,
+        details: KernelDetails,
     ) -> None:
         self._ledger, self._alerts, self._policies = ledger, alerts, policies
         self._calls, self._intake, self._sender = calls, intake, sender
-        self._templates, self._masker = templates, masker
-        self._details = KernelDetails(calls)
+        self._templates, self._masker, self._details = templates, masker, details
         self._woken = asyncio.Event()
         self._upkeep_at = 0.0
 

@@ -13,6 +13,7 @@ from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.folding import KINDS, Folding
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.runs import end_unseen
 from nomaflow_alerts.rules.system import end_kernel, sight_kernel
 from nomaflow_alerts.rules.timers import expect_runs
 from nomaflow_alerts.samples import Samples
@@ -35,7 +36,7 @@ class Intake:
     """Takes events in without end.
 
     :param changed: called after each batch
-    :param heard: called whenever something comes from the kernel
+    :param heard: called whenever the stream sends something: an answer to a call does not count
     :param saw: called with the events of each batch
     :ivar caught_up: True while nothing is left that had happened before the connection: only then absence is absence
     :ivar quiet: True while old events are read: nothing is said
@@ -104,7 +105,6 @@ class Intake:
 
     async def _begin(self, kernel: KernelView) -> tuple[int, bool]:
         """Return where to go on in this history, and whether from its start."""
-        self._heard()
         known, seq, age = await self._ledger.run(_cursor)
         if known and known != kernel.store_id:
             await self._lose_cursor("the kernel's history is another one: restored from a backup, or made anew")
@@ -126,6 +126,8 @@ class Intake:
         def reset(book: Book) -> None:
             sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
             end_kernel(book, "cursor_lost", at=book.now)
+            book.quiet = True
+            end_unseen(book, ())
             book.watched.forget_all()
             book.set_fact("seq", 0)
             book.set_fact("store_id", "")
@@ -170,8 +172,8 @@ class Intake:
             self._catalogue.note_change()
         await self._catalogue.refresh()
         gaps = [item for item in items if isinstance(item, PrunedView)]
-        if gaps and not self.quiet:
-            await self._ledger.run(lambda book: self._sight_gap(book, gaps[-1]))
+        if gaps:
+            await self._note_gap(gaps[-1])
         through = max((item if isinstance(item, int) else getattr(item, "seq", 0)) for item in items)
         if events or await self._must_keep():
             folding = Folding(
@@ -221,10 +223,19 @@ class Intake:
             await self._ledger.run(lambda book: book.announce_open())
         self._changed()
 
-    def _sight_gap(self, book: Book, gone: PrunedView) -> None:
+    async def _note_gap(self, gone: PrunedView) -> None:
+        """Say that events are gone. The end of a run may have been among them."""
         why = f"retention has removed events up to {gone.through_seq}, and {gone.after_seq} was the last one read"
-        sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
-        end_kernel(book, "cursor_lost", at=book.now)
+        active = {run.run_id async for run in self._calls.list_runs(states=["QUEUED", "RUNNING"], page_size=500)}
+
+        def note(book: Book) -> None:
+            book.quiet = self.quiet
+            if not self.quiet:
+                sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
+                end_kernel(book, "cursor_lost", at=book.now)
+            end_unseen(book, active)
+
+        await self._ledger.run(note)
 
 
 def _cursor(book: Book) -> tuple[str, int, float]:

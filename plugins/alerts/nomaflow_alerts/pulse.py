@@ -82,9 +82,9 @@ class Pulse:
             await asyncio.sleep(every)
 
     async def beat(self) -> None:
-        """Send the heartbeat without end, if there is one."""
-        url = self._alerts.heartbeat_url
-        while url:
+        """Send the heartbeat without end."""
+        url = self._alerts.heartbeat_url or ""
+        while True:
             await asyncio.sleep(self._alerts.heartbeat_seconds)
             before, self.withheld = self.withheld, await self._not_well()
             if self.withheld:
@@ -108,10 +108,14 @@ class Pulse:
             serves = await self._calls.is_serving()
         except ClientError as error:
             self._answered = False
-            await self._note_silence(str(error))
+            await self._note_silence(str(error), since=self.heard_at or self._since)
             return
         self._answered = True
         self.heard_at = self._clock()
+        if not self._streams():
+            since = max(self.streamed_at, self._since)
+            await self._note_silence("it answers, and its events do not come", since=since)
+            return
         if self._silent:
             self._silent = False
             await self._ledger.run(lambda book: end_kernel(book, "kernel_silent", at=book.now))
@@ -128,18 +132,24 @@ class Pulse:
         else:
             end_kernel(book, "store_unwritable", at=book.now)
 
-    async def _note_silence(self, error: str) -> None:
-        since = self.heard_at or self._since
+    def _streams(self) -> bool:
+        """Return whether events come, or bookmarks in their place; a process that has just begun waits for them."""
+        return self._clock() - max(self.streamed_at, self._since) <= _STREAM_SECONDS
+
+    async def _note_silence(self, error: str, *, since: float) -> None:
         now = self._clock()
         if self._silent or now - since < self._alerts.kernel_silent_seconds:
             return
         self._silent = True
         fires = (1 for _, table in self._tables() for _ in table.slots(now, now + 3600))
         due = sum(itertools.islice(fires, _COUNTED_FIRES))
-        why = f"{error}; {due:,} fires are due within an hour"
-        await self._ledger.run(
-            lambda book: sight_kernel(book, "kernel_silent", self._policies, at=since, why=why, since=since)
-        )
+
+        def sight(book: Book) -> None:
+            waiting, running = book.watched.count_runs()
+            why = f"{error}; {running:,} runs were going on, {waiting:,} waited; {due:,} fires are due within an hour"
+            sight_kernel(book, "kernel_silent", self._policies, at=since, why=why, since=since)
+
+        await self._ledger.run(sight)
         self._changed()
 
     def _tables(self) -> list[tuple[str, Timetable]]:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Message
-from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.details import KernelDetails
+from nomaflow_alerts.messages.harmless import Masker, cut, plain
 from nomaflow_alerts.messages.pings import PINGS
 from nomaflow_alerts.messages.templates import Templates
+from nomaflow_alerts.messages.writing import log_lines
 from nomaflow_alerts.rules.recipients import channel_of, mail_addresses
 from nomaflow_project.models.alerts_section import AlertsSection
 
@@ -27,10 +29,11 @@ class Registry:
         web: Web,
         templates: Templates,
         masker: Masker,
+        details: KernelDetails,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._alerts, self._web, self._templates = alerts, web, templates
-        self._masker, self._clock = masker, clock
+        self._masker, self._details, self._clock = masker, details, clock
         self._made: dict[str, Channel] = {}
 
     def channel(self, name: str) -> Channel:
@@ -45,7 +48,7 @@ class Registry:
     def _make(self, name: str) -> Channel:
         seconds = self._alerts.channel_seconds
         if name.startswith(PINGS):
-            return _PingChannel(self._web, seconds=seconds)
+            return _PingChannel(self._web, seconds=seconds, details=self._details, masker=self._masker)
         entry = self._alerts.channels[channel_of(name)]
         if entry.type == "email":
             from nomaflow_alerts.channels.mail import MailChannel
@@ -63,16 +66,18 @@ class Registry:
 class _PingChannel:
     """Requests the URL that a ping's message names."""
 
-    def __init__(self, web: Web, *, seconds: float) -> None:
-        self._web, self._seconds = web, seconds
+    def __init__(self, web: Web, *, seconds: float, details: KernelDetails, masker: Masker) -> None:
+        self._web, self._seconds, self._details, self._masker = web, seconds, details, masker
 
     async def send(self, message: Message) -> None:
-        """Send a ping.
+        """Send a ping; one of a failure has the end of the run's log.
 
         :raises NotSent: if it was not taken
         """
         url = str(message.data.get("url") or "")
         if not url:
             raise NotSent("it has no URL")
-        body = message.body.encode("utf-8", "replace")
-        await self._web.post(url, body, {"content-type": "text/plain; charset=utf-8"}, seconds=self._seconds)
+        said = await self._details.last_lines(str(message.data["run_id"])) if message.data["state"] == "fail" else ()
+        body = self._masker.masked(cut("\n".join([plain(message.body, most=2000), *log_lines(said)]).strip()))
+        head = {"content-type": "text/plain; charset=utf-8"}
+        await self._web.post(url, body.encode("utf-8", "replace"), head, seconds=self._seconds)

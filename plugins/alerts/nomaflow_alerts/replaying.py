@@ -1,4 +1,4 @@
-"""What would have been sent: the rules of now on the events of then, on a file in memory."""
+"""Replays past events: lists the messages that today's rules would have sent, with a file in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is usual for a job and preset: its rows and its time, from the runs that succeeded."""
+"""Samples of a job and preset: the usual rows and time of the runs that succeeded."""
 
 from __future__ import annotations
 

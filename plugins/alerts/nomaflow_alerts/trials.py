@@ -21,7 +21,7 @@ _MARK = "[test]"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What a test is made with."""
+    """The parts that a test message is made with."""
 
     alerts: AlertsSection
     policies: Policies

@@ -1,16 +1,21 @@
-"""What every request of a session gets: the line about the kernel, a deadline, and a page for an error."""
+"""Gives every request of a session the line about the kernel, a deadline, and a page for an error."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nomaflow.client import KernelUnreachable
 from nomaflow_console.access.sessions import Session
 from nomaflow_console.kernel.calls import Kernels
+from nomaflow_console.memory import PageMemory
 from nomaflow_console.problems import of_error
+from nomaflow_console.rendering import remembered
 
 __all__ = ["Answering"]
 
@@ -22,9 +27,10 @@ _WITHOUT_KERNEL = ("/login", "/logout", "/preferences", "/live", "/static/")
 class Answering:
     """Answers each request, whatever happens."""
 
-    def __init__(self, app: ASGIApp, *, kernels: Kernels) -> None:
+    def __init__(self, app: ASGIApp, *, kernels: Kernels, pages: PageMemory) -> None:
         self._app = app
         self._kernels = kernels
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -49,7 +55,7 @@ class Answering:
         except Exception as error:
             if begun:
                 raise  # too late for a page: the connection ends
-            response = await of_error(request, error)
+            response = await self._as_it_was(request, error) or await of_error(request, error)
             await response(scope, receive, send)
 
     async def _know_kernel(self, request: Request, *, reads: bool) -> None:
@@ -64,3 +70,19 @@ class Answering:
         request.state.kernel = status
         if status.away_since is not None and reads and not request.url.path.startswith(_WITHOUT_KERNEL):
             raise KernelUnreachable("the kernel does not answer")
+
+    async def _as_it_was(self, request: Request, error: Exception) -> Response | None:
+        """Return the page as it was shown last, if the kernel is away and the page was ever shown."""
+        if not isinstance(error, KernelUnreachable | TimeoutError) or request.method not in ("GET", "HEAD"):
+            return None
+        session: Session | None = request.state.session
+        shown = None if session is None else self._pages.of(request)
+        if session is None or shown is None:
+            return None
+        status = await self._kernels.principal(session.token).status()
+        if status.away_since is None:
+            if isinstance(error, TimeoutError):
+                return None  # it is there, and slow
+            status = replace(status, away_since=datetime.now(UTC))
+        request.state.kernel = status
+        return remembered(request, shown)

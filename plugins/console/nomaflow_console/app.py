@@ -23,6 +23,7 @@ from nomaflow_console.answering import Answering
 from nomaflow_console.assets import serve_asset
 from nomaflow_console.kernel.calls import Kernels
 from nomaflow_console.live import Streams
+from nomaflow_console.memory import PageMemory
 from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
 from nomaflow_console.problems import refusal
 from nomaflow_console.settings import ConsoleSettings
@@ -57,10 +58,11 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
 
     routes = [*ALL_ROUTES, Route("/live", live), Route("/static/{digest}/{path:path}", serve_asset)]
     app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: raised})
-    app.add_middleware(Answering, kernels=kernels)
+    pages = PageMemory()
+    app.add_middleware(Answering, kernels=kernels, pages=pages)
     app.router.redirect_slashes = False
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
-    app.state.logs = {}
+    app.state.logs, app.state.pages = {}, pages
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
     return Console(

@@ -22,7 +22,9 @@ STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
     "page-bundle.css": ("css/console.css", "css/pages.css", "css/run.css"),
     "page-bundle.js": ("js/times.js", "js/keys.js"),
-    "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log_window.js", "js/log.js"),
+    "runs-bundle.js": ("js/held.js", "js/runs.js"),
+    "activity-bundle.js": ("js/held.js", "js/activity.js"),
+    "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log_rows.js", "js/log_window.js", "js/log.js"),
     "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js"),
 }
 """Files that are sent as one, so that a page needs few requests."""

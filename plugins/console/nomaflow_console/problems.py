@@ -43,7 +43,7 @@ _SHOWN = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """What to say of a request that was not done.
+    """An explanation of a request that was not carried out.
 
     :param reason: stable, for programs
     :param fix: the way out

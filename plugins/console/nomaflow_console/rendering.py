@@ -14,10 +14,13 @@ from starlette.responses import HTMLResponse
 
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
+from nomaflow_console.memory import STREAM_NAMES, PageMemory, ShownPage
 from nomaflow_console.views import deeds, durations, hosts, run_words, schedule, sentences, states, times
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = ["NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "page"]
+__all__ = [
+    "NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "live_part", "page", "remembered",
+]  # fmt: skip
 
 _HERE = Path(__file__).parent
 NAVIGATION = (
@@ -28,7 +31,7 @@ NAVIGATION = (
     ("Activity", "/activity"),
 )
 """The pages of the header: name and address."""
-_LIVE_NAMES = frozenset({"view", "after", "once"})
+_LIVE_NAMES = STREAM_NAMES | {"view"}
 THEME_COOKIE = "theme"
 THEMES = ("light", "dark")
 """The cookie of the choice between light and dark; without it the page is as the system says."""
@@ -80,25 +83,51 @@ def page(
 
     :param template: a file of ``templates``
     :param status: the HTTP status
-    :param live: the name of its live view; without one only the line about the kernel is live
+    :param live: the name of its live view; without one only the line about the kernel is live, and the page is not
+        remembered
     :param log_seq: the newest line of a log that it shows
     """
-    html = fragment(request, template, live=_live_address(request, live, log_seq), **context)
+    kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
+    stream = _stream(request, live)
+    address = f"/live?{stream}&after={kernel.last_event_seq}.{log_seq}"
+    html = fragment(request, template, live=address, **context)
+    if live and status == 200 and kernel.as_of is not None:
+        shown = ShownPage(
+            template=template, context=context, live=address, stream=stream, as_of=kernel.as_of, characters=len(html)
+        )
+        _memory(request).keep(request, shown)
     return HTMLResponse(html, status_code=status)
 
 
-def _live_address(request: Request, view: str, log_seq: int) -> str:
-    """Return the address of a page's stream: it goes on after what the page shows, and knows the page's query."""
-    kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
+def _stream(request: Request, view: str) -> str:
+    """Return what the address of a page's stream says of the page: its view, its place and its query."""
     own = [(name, value) for name, value in request.query_params.multi_items() if name not in _LIVE_NAMES]
     place = [(name, str(value)) for name, value in request.path_params.items()]
-    after = f"{kernel.last_event_seq}.{log_seq}"
-    return f"/live?{urlencode([('view', view), ('after', after), *place, *own])}"
+    return urlencode([("view", view), *place, *own])
+
+
+def _memory(request: Request) -> PageMemory:
+    memory: PageMemory = request.app.state.pages
+    return memory
+
+
+def remembered(request: Request, shown: ShownPage) -> HTMLResponse:
+    """Return a page as it was shown last. Its stream brings what has changed since, once there is an answer."""
+    request.state.as_of = shown.as_of
+    live = f"{shown.live}&as_of={int(shown.as_of.timestamp())}"
+    return HTMLResponse(fragment(request, shown.template, live=live, **shown.context))
+
+
+def live_part(request: Request, template: str, **context: Any) -> str:
+    """Return the HTML of a live part of a page, and remember what it is made of as the page's."""
+    _memory(request).renew(request, context)
+    return fragment(request, template, **context)
 
 
 def fragment(request: Request, template: str, **context: Any) -> str:
     """Return the HTML of a part of a page; the template sees the same values as a page."""
     session = getattr(request.state, "session", None)
+    kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
     shared = {
         "request": request,
         "session": session,
@@ -106,7 +135,8 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         "zone": times.Zone.of_cookie(session.zone if session else ""),
         "theme": theme if (theme := request.cookies.get(THEME_COOKIE, "")) in THEMES else "",
         "now": datetime.now(UTC),
-        "kernel": getattr(request.state, "kernel", KernelStatus()),
+        "kernel": kernel,
+        "as_of": getattr(request.state, "as_of", None) or kernel.as_of,
         "nav": NAVIGATION,
         "live": "",
         "reload_when_back": False,

@@ -42,7 +42,7 @@ _DRAIN_SECONDS = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a console listens.
+    """The place where a console listens.
 
     :param port: None for a Unix socket
     :param url: the address that a browser opens, without a path

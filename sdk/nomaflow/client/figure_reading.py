@@ -20,7 +20,7 @@ _SECONDS = 10.0
 
 
 class EventFilters(TypedDict, total=False):
-    """What a list of events keeps; a key that is missing, or empty, keeps all.
+    """Filters of a list of events; a key that is missing, or empty, keeps all.
 
     ``kinds`` keeps events whose kind equals one of these, or starts with one of these and a dot. ``job_id`` keeps those
     of that job and of its runs. ``by`` keeps what that principal asked for; ``alice`` also finds ``alice (for bob)``.

@@ -18,7 +18,7 @@ _KIND = "TRIGGER_KIND_"
 
 
 class RunFilters(TypedDict, total=False):
-    """What a list of runs keeps; a key that is missing, or empty, keeps all.
+    """Filters of a list of runs; a key that is missing, or empty, keeps all.
 
     ``since`` and ``until`` are aware times: runs queued at or after, and before them. ``triggered_by`` also finds
     ``alice (for bob)`` for ``alice``. ``tag`` is one that the job has now. ``log_levels`` is a set of levels as in

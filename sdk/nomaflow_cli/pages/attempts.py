@@ -1,4 +1,4 @@
-"""What a page of a run says of attempts besides their outcome; and a look at one that runs."""
+"""Prints an attempt's values, stop, end and log seal on the page of a run, and a look at a running attempt."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _minutes(meaning: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertPolicy(Entry):
-    """What of the job somebody is told. Without a key, that of a rule of `[alerts]` holds, else the default."""
+    """Alerts of the job. A key that is left out is taken from a rule of `[alerts]`, else it has its default."""
 
     on_failure: bool | None = key(
         None, "Whether a run that ends FAILED, after all tries, opens an incident. Default: true."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,6 +17,8 @@ from nomaflow_project.reading.names import LogLevel
 __all__ = ["AlertRule", "AlertsSection", "ChannelEntry"]
 
 _MAIL_KEYS = ("host", "sender", "to")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Of a channel. The ledger writes ``CHANNEL:ADDRESS``, and a recipient with ``@`` is an address."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +59,30 @@ def _complete(channel: ChannelEntry) -> ChannelEntry:
         raise PydanticCustomError(
             "incomplete_channel", "a webhook's url begins with https:// or http://", {"fix": "correct it"}
         )
+    elif channel.secret and "${" not in channel.secret and not _is_base64(channel.secret.removeprefix("whsec_")):
+        raise PydanticCustomError(
+            "bad_value", "the secret of a webhook is whsec_ and base64", {"fix": "copy it whole, with its = at the end"}
+        )
     return channel
 
 
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
+
+
+def _named(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise PydanticCustomError(
+            "bad_name", "the name of a channel is 1 to 64 of A-Z, a-z, 0-9, `_`, `-` and `.`", {"fix": "rename it"}
+        )
+    return name
+
+
 Channel = Annotated[ChannelEntry, AfterValidator(_complete)]
+ChannelName = Annotated[str, AfterValidator(_named)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,9 +96,9 @@ class AlertRule(AlertPolicy):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertsSection(Entry):
-    """Who is told when something goes wrong, by `nomaflow alerts serve`."""
+    """Messages that `nomaflow alerts serve` sends when something goes wrong, and who gets them."""
 
-    channels: dict[str, Channel] = key(dict, "Channels by name.")
+    channels: dict[ChannelName, Channel] = key(dict, "Channels by name.")
     default: tuple[str, ...] = key(
         tuple, "Channels for what neither job nor rule says: also for hosts and the kernel. Empty: all channels."
     )

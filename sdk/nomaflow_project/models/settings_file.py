@@ -253,7 +253,7 @@ class QuotaSection(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccessSection(Entry):
-    """Who may do what, over TCP."""
+    """Rights and quotas of callers over TCP."""
 
     roles: dict[RoleName, tuple[GrantText, ...]] = key(
         dict, 'Roles of your own, name → grants: `nightwatch = ["read *", "cancel job:nightly*"]`.'

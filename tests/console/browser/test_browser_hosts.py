@@ -78,7 +78,7 @@ async def test_a_silent_host_counts_down_and_comes_back_by_itself(tabs: Tabs) ->
 
 
 async def test_an_open_worker_list_stays_open_when_the_page_lives(tabs: Tabs) -> None:
-    """What a person has opened stays open when the list is rendered anew."""
+    """A list that a person has opened stays open when the page renders it again."""
     page = await tabs.open("/hosts")
     await page.locator(".instance-load summary").click()
     workers = page.locator(".workers").first

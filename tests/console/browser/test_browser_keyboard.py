@@ -30,6 +30,20 @@ async def test_a_run_is_found_read_and_done_again_by_keyboard_alone(tabs: Tabs) 
     await page.wait_for_url(re.compile(f"/runs/{run_id}/replay"))
 
 
+async def test_a_row_keeps_the_focus_while_the_list_is_renewed(tabs: Tabs) -> None:
+    """Enter opens the run that was walked to, though others have come meanwhile."""
+    api = tabs.console.system.api
+    run_id = api.trigger("seed-data").run_id
+    tabs.console.system.end(run_id)
+    page = await tabs.open("/runs?job=seed-data")
+    await page.keyboard.press("j")
+    assert await page.evaluate("document.activeElement.id") == f"row-{run_id}"
+    tabs.console.system.end(api.trigger("seed-data").run_id)
+    await expect(page.get_by_role("button", name="1 new run")).to_be_visible(timeout=20_000)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(re.compile(f"/runs/{run_id}"))
+
+
 async def test_the_focus_can_be_seen_on_everything_that_tab_reaches(tabs: Tabs) -> None:
     """Tab stops at controls in the order of the page, each with an outline."""
     page = await tabs.open("/hosts/demo")

@@ -1,4 +1,4 @@
-"""What a person sees in a real browser: login by a link, live pages, a kernel and a console that go and come back."""
+"""Live pages in a real browser: login by a link, changes as they happen, restarts of kernel and console."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
     assert "0.1.0" in await page.inner_text("main")
     tabs.allowed.append("status of 503")
     fresh = await page.context.new_page()
-    await fresh.goto(console.url + "/runs")
+    await fresh.goto(console.url + "/runs/compare")
     await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_be_visible()
     console.system.start_kernel()
     await expect(away).to_have_count(0, timeout=PATIENCE)
@@ -92,6 +92,37 @@ async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
     # The page that could not be shown opens by itself.
     await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_have_count(0, timeout=PATIENCE)
     eventually(lambda: console.system.instance("demo") is not None)
+
+
+async def test_a_page_that_was_shown_before_is_read_from_memory_while_the_kernel_is_away(
+    tabs: Tabs, console: ConsoleSystem
+) -> None:
+    """Anybody of the same access reads it as it was, with its time; what has happened since comes by itself."""
+    tabs.allowed.append("status of 503")
+    address = "/runs?job=seed-data&since=ever"
+    opened = await tabs.open(address)
+    await expect(opened.locator("#runs")).to_contain_text("runs match")
+    await live(opened)
+    run_id = console.system.api.trigger("seed-data").run_id
+    await expect(opened.locator(f"#row-{run_id}")).to_contain_text("ok", timeout=PATIENCE)
+    await opened.close()
+    console.system.kernel.kill()
+    page = await tabs.open(address)  # of another session, which has never seen it
+    plain = await tabs.open(address, scripts=False)
+    for each in (page, plain):
+        await expect(each.locator("#kernel-line .is-away")).to_be_visible(timeout=PATIENCE)
+        await expect(each.locator("#kernel-line")).to_contain_text(re.compile(r"the page is as of .*\d\d:\d\d:\d\d"))
+        await expect(each.locator(f"#row-{run_id}")).to_contain_text("ok")
+    await expect(page.get_by_role("button", name="Compare two")).to_be_disabled()
+    with console.logged_in() as client:
+        assert client.get("/runs.json").status_code == 503
+        assert client.get("/jobs/seed-data/run").status_code == 503
+    console.system.start_kernel()
+    await expect(page.locator("#kernel-line .is-away")).to_have_count(0, timeout=PATIENCE)
+    await expect(page.get_by_role("button", name="Compare two")).to_be_enabled()
+    eventually(lambda: console.system.instance("demo") is not None)
+    later = console.system.api.trigger("seed-data").run_id
+    await expect(page.locator(f"#row-{later}")).to_contain_text("ok", timeout=PATIENCE)
 
 
 async def test_a_console_that_stops_is_said_and_the_page_goes_on_with_the_next_one(

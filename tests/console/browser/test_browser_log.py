@@ -140,7 +140,7 @@ async def test_a_link_leads_to_its_lines(tabs: Tabs, big: str) -> None:
 
 
 async def test_a_selection_is_copied_even_where_it_left_the_window(tabs: Tabs, big: str) -> None:
-    """What is selected from one line to another far below is copied whole, as plain text."""
+    """A selection from one line to another far below is copied whole, as plain text."""
     page = await tabs.open(f"/runs/{big}#L1000")
     await _log(page)
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -1,4 +1,4 @@
-"""What every page owes a person: it can be read, reached and used, in each light and at each size."""
+"""Every page can be read, reached and used, light and dark and at each size."""
 
 from __future__ import annotations
 

@@ -52,6 +52,33 @@ async def test_a_new_run_appears_by_itself_and_waits_while_one_works_with_the_ro
     await expect(box).to_be_checked()
 
 
+async def test_what_happens_while_one_reads_the_activity_waits_behind_a_button(
+    tabs: Tabs, console: ConsoleSystem
+) -> None:
+    """A row stays under the pointer that is on it; elsewhere new ones come by themselves."""
+    page = await tabs.open("/activity?job=report")
+    await _live(page)
+    rows = page.locator("#activity-list li[id]")
+    await page.mouse.move(5, 5)
+    before = await rows.count()
+    console.system.api.wait(console.system.api.trigger("report").run_id)
+    await expect(rows).to_have_count(before + 1, timeout=PATIENCE)
+    first = await rows.first.get_attribute("id")
+    await rows.first.hover()
+    place = await rows.first.bounding_box()
+    for number in (1, 2):
+        console.system.api.wait(console.system.api.trigger("report").run_id)
+        name = "↑ 1 new event" if number == 1 else "↑ 2 new events"
+        await expect(page.get_by_role("button", name=name)).to_be_visible(timeout=PATIENCE)
+    await expect(rows).to_have_count(before + 1)
+    await expect(rows.first).to_have_id(first or "")
+    assert await rows.first.bounding_box() == place
+    await page.get_by_role("button", name="↑ 2 new events").click()
+    await expect(rows).to_have_count(before + 3)
+    await expect(rows.nth(2)).to_have_id(first or "")
+    await expect(page.locator("#new-rows")).to_be_hidden()
+
+
 async def test_a_run_is_started_watched_and_canceled_from_the_first_page(tabs: Tabs, console: ConsoleSystem) -> None:
     """Its question stays open while the page changes around it; CANCELED comes by itself."""
     page = await tabs.open("/")

@@ -104,6 +104,27 @@ async def test_a_hostile_line_hurts_nothing(tabs: Tabs, hostile_run: str) -> Non
     await expect(page.locator(".tree").first).to_be_visible()
 
 
+async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(tabs: Tabs, console: ConsoleSystem) -> None:
+    """It asks now and then: the last line comes into sight without a reload, and no line comes twice or is missing."""
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 240, "per_second": 20.0}})
+    run_id = console.system.api.trigger(order).run_id
+    context = await tabs.context()
+    for _ in range(4):
+        other = await context.new_page()
+        await other.goto(f"{console.url}/runs")
+        await other.wait_for_selector("#live > [hx-sse\\:connect]", state="attached")
+    page = await context.new_page()
+    await page.goto(f"{console.url}/runs/{run_id}")
+    await page.wait_for_selector("#live > div", state="attached")
+    assert await page.locator("#live > [hx-sse\\:connect]").count() == 0
+    await page.wait_for_selector("#run-head .state-ok", timeout=90_000)
+    await expect(page.locator(".log-line").last).to_contain_text("line 240 of 240", timeout=90_000)
+    assert await page.evaluate("document.getElementById('log').log.atEnd")
+    seqs = await page.evaluate("[...document.getElementById('log').log.known.values()].map((line) => line.seq)")
+    assert sorted(seqs)[-100:] == list(range(141, 241))
+    assert await page.evaluate("document.getElementById('log').log.rows") == 240
+
+
 async def test_a_run_is_watched_live(tabs: Tabs, console: ConsoleSystem) -> None:
     """Its state, its progress and its log change without a reload, and what somebody has opened stays open."""
     api = console.system.api

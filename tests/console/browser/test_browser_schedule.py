@@ -6,7 +6,10 @@ import re
 
 import pytest
 from browser_tabs import Tabs, axe_findings
+from console_system import ConsoleSystem
 from playwright.async_api import expect
+
+from real_system import eventually
 
 NIGHTS = [
     ("Europe/Paris", "2027-03-28", "clocks go forward by 1 h"),
@@ -88,3 +91,19 @@ async def test_a_schedule_that_fires_often_is_one_line(tabs: Tabs) -> None:
     page = await tabs.open("/schedule?days=1")
     await expect(page.locator("#frequent")).to_contain_text("heartbeat")
     assert await page.locator("tbody tr", has_text="heartbeat").count() == 1
+
+
+async def test_runs_of_a_schedule_that_fires_often_are_counted_and_leave_room_for_the_others(
+    tabs: Tabs, console: ConsoleSystem
+) -> None:
+    """Thousands of heartbeats are a number in their line, which leads to them, and no marks on the axis."""
+    eventually(lambda: any(run.state == "SUCCEEDED" for run in console.system.api.list_runs(job_id="heartbeat")))
+    page = await tabs.open("/schedule?days=1")
+    line = page.locator("#frequent tr", has_text="heartbeat")
+    ran = line.get_by_role("link", name=re.compile(r"^[\d,]+ ok$"))
+    await expect(ran).to_be_visible()
+    assert await page.locator(".strip a[aria-label*=heartbeat]").count() == 0
+    await ran.click()
+    await expect(page.locator("#runs-rows tr").first).to_contain_text("heartbeat")
+    yesterday = await tabs.open("/schedule?days=1&from=2026-01-01")
+    await expect(yesterday.locator("#frequent tr", has_text="heartbeat")).to_contain_text("none")

@@ -246,7 +246,7 @@ def test_an_old_session_is_over(console: ConsoleSystem, visitor: httpx.Client, c
 def test_a_session_in_use_is_renewed_and_never_beyond_its_seven_days(
     console: ConsoleSystem, visitor: httpx.Client
 ) -> None:
-    """What is used stays, until its end."""
+    """A session that is used goes on until its seven days are over."""
     begun = sessions_of(console, ago=7 * DAY - 3600).start(name="ann", principal="owner")
     visitor.headers.update(cookie_pair(sessions_of(console, ago=6 * 3600), begun))
     renewed = visitor.get("/kernel").headers["set-cookie"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,6 +67,11 @@ CASES = [
     ("/runs.json?job=works", ["runs", "works"]),
     ("/runs/{run}.json", ["show", "{run}"]),
     ("/hosts.json", ["hosts"]),
+    ("/schedule.json?from=2027-01-01&days=7", ["schedule", "--live", "--from", "2027-01-01T00:00Z", "--days", "7"]),
+    (
+        "/schedule.json?from=2027-01-01&days=1&job=works",
+        ["schedule", "--live", "--from", "2027-01-01T00:00Z", "--days", "1", "--job", "works"],
+    ),
 ]
 
 
@@ -81,6 +87,33 @@ def test_a_page_as_json_is_what_the_command_prints(
     printed = console.system.cli(*(word.replace("{run}", run) for word in command), "-o", "json").json
     page = still(answer.json())
     assert {name: page[name] for name in page if name not in PAGES} == still(printed)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("/activity.json", ["events", "--acts", "-n", "100"]),
+        ("/activity.json?all=1", ["events", "-n", "100"]),
+        ("/activity.json?all=1&kind=run.finished&job=fails", ["events", "--kind", "run.finished", "--job", "fails"]),
+    ],
+)
+def test_activity_as_json_is_what_the_command_prints_line_by_line(
+    console: ConsoleSystem, browser_client: httpx.Client, path: str, command: list[str]
+) -> None:
+    """One object a line, oldest first."""
+    answer = browser_client.get(path)
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    lines = answer.text.splitlines()
+    assert lines
+    printed = console.system.cli(*command, "-o", "json").out.splitlines()
+    assert [json.loads(line) for line in lines] == [json.loads(line) for line in printed]
+
+
+def test_activity_as_json_goes_on_before_its_first_line(browser_client: httpx.Client) -> None:
+    """Older events are those before the sequence of the first line."""
+    lines = [json.loads(line) for line in browser_client.get("/activity.json?all=1").text.splitlines()]
+    older = browser_client.get(f"/activity.json?all=1&before={lines[3]['seq']}").text.splitlines()
+    assert [json.loads(line)["seq"] for line in older] == [each["seq"] for each in lines[:3]]
 
 
 @pytest.mark.parametrize(

@@ -21,3 +21,10 @@ def test_without_a_session_a_page_leads_to_the_login(console: ConsoleSystem) -> 
     with console.visitor() as visitor:
         answer = visitor.get("/runs?state=failed")
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/runs%3Fstate%3Dfailed")
+
+
+def test_everything_can_be_paused_from_every_page(browser_client: httpx.Client) -> None:
+    """The line about the kernel leads to the form, which pauses all."""
+    for path in PAGES:
+        assert '<a class="end" href="/pause">' in browser_client.get(path).text, path
+    assert "Pause everything" in browser_client.get("/pause").text

@@ -1,4 +1,4 @@
-"""What a colour looks like to whom: contrast (WCAG 2), three kinds of colour blindness, distance (CIEDE2000)."""
+"""Measures of colours: contrast (WCAG 2), three kinds of colour blindness, distance (CIEDE2000)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_an_edit_of_a_field_is_sent_and_nothing_else_changes(base: Wanted, field
 
 @given(WANTED, WANTED)
 def test_an_edit_of_the_json_is_sent_whole(base: Wanted, edited: Wanted) -> None:
-    """What was taken out of it is out."""
+    """A value that was taken out of the JSON is not sent."""
     found = merge(base=base, fields={}, edited=edited)
     assert found.wanted == edited
     assert not found.conflicts

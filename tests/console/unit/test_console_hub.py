@@ -114,7 +114,7 @@ async def test_a_viewer_that_comes_back_hears_of_what_came_meanwhile_and_of_noth
 
 
 async def test_a_viewer_from_before_the_watch_is_shown_everything_anew(kernel: Kernel, hub: EventHub) -> None:
-    """What came before the watch began is not known, so the page counts as changed; its next place is known."""
+    """The hub does not know what happened before its watch began: the page counts as changed, and gets a cursor."""
     with hub.subscribe(42, concerns_a, lambda: None) as viewer:
         for _ in range(20):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What needs a person: all of it, and nothing else."""
+"""The list of things that need a person has all of them, and nothing else."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_a_quiet_project_needs_nobody() -> None:
 
 
 def test_a_failure_is_told_with_its_error_and_offers_log_and_replay() -> None:
-    """What, where, and the two next clicks."""
+    """The line names the job and the error, and offers the two next clicks."""
     (need,) = _needs(unhappy=[_run("FAILED", 6, error="no rows")])
     assert (need.subject, need.text, need.css) == ("j", "failed: no rows", "failed")
     assert [act.target for act in need.acts] == ["/runs/run_FAILED_6#log", "/runs/run_FAILED_6/replay"]
 
 
 def test_a_failure_that_a_success_followed_needs_nobody() -> None:
-    """Whether the success is the last run, or another one came after it."""
+    """It makes no difference if another run that did not succeed came after the success."""
     failed = _run("FAILED", 30)
     assert _needs(unhappy=[failed], last=_run("SUCCEEDED", 6)) == []
     again = _stats("SKIPPED")["j"].recent[0], RecentRunView(run_id="ok", state="SUCCEEDED", queued_at=AGO[10])

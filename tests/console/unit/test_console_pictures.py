@@ -39,7 +39,7 @@ def test_any_runs_are_bars_inside_of_the_picture(recent: list[RecentRunView]) ->
 
 
 def test_each_state_has_a_shape_of_its_own() -> None:
-    """Who cannot tell the colours apart sees which run failed."""
+    """A reader who cannot tell the colours apart sees which run failed."""
     shapes = set()
     for state in RUN_STATES:
         run = RecentRunView(run_id="r", state=state, queued_at=NOW, started_at=NOW, finished_at=NOW)

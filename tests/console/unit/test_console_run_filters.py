@@ -46,7 +46,7 @@ def test_each_filter_can_be_taken_off_alone(query: RunQuery) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=10), st.text(max_size=20)), max_size=8))
 def test_any_address_is_a_page(pairs: list[tuple[str, str]]) -> None:
-    """What is not understood is told, or left out."""
+    """A filter that is not understood is reported or left out; the page is shown."""
     query, _ = RunQuery.of(pairs)
     query.filters(NOW)
 

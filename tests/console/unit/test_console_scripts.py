@@ -23,6 +23,12 @@ def test_our_own_scripts_are_small() -> None:
     assert len(gzip.compress(b"\n".join(map(_sent, _OURS)), 9)) <= 15_000
 
 
+@pytest.mark.parametrize("name", _OURS)
+def test_a_script_is_no_longer_than_a_module(name: str) -> None:
+    """The bound of 400 lines holds for scripts, too."""
+    assert len((STATIC / name).read_text(encoding="utf-8").splitlines()) < 400
+
+
 def test_a_page_needs_little() -> None:
     """Scripts and styles of the page with the most of both, that of a run, are at most 45 kB compressed."""
     names = ["log-bundle.js", "live-bundle.js", "js/keys.js", "js/times.js", "css/console.css", "css/run.css"]

@@ -1,4 +1,4 @@
-"""Why a run is where it is, in a sentence with the way out."""
+"""A sentence says why a run is in its state, with the way out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_run_that_succeeded_has_nothing_to_explain() -> None:
 
 
 def test_a_failed_run_names_the_step_and_the_error() -> None:
-    """What and where, without opening the run."""
+    """The step and its error are seen without opening the run."""
     run = _run(
         "FAILED", error="no rows in invoices\nmore", steps=(_step("purge", "SUCCEEDED"), _step("score", "FAILED"))
     )

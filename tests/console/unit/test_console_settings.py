@@ -16,7 +16,7 @@ def read(project: Path, *, environ: dict[str, str] | None = None, **flags: str) 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:7434", "127.0.0.1:0", "localhost:80", "[::1]:7434", "127.8.9.1:1"])
 def test_loopback_needs_nothing_else(tmp_path: Path, listen: str) -> None:
-    """What only this machine reaches needs neither TLS nor an origin."""
+    """An address that only this machine reaches needs neither TLS nor an origin."""
     assert read(tmp_path, listen=listen).listen == listen
 
 

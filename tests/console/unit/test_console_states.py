@@ -1,4 +1,4 @@
-"""How states look: sign, word and colour, always together."""
+"""Each state is shown by a sign, a word and a colour, always together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_each_state_of_the_wire_has_a_sign_a_word_and_a_colour(state: str) -> No
 
 
 def test_no_two_colours_share_a_sign() -> None:
-    """Who cannot tell the colours apart reads the sign."""
+    """A reader who cannot tell the colours apart reads the sign."""
     signs = {(found.sign, found.css) for found in map(sign_of, KNOWN)}
     assert len({sign for sign, _ in signs}) == len({css for _, css in signs}) == len(signs)
 

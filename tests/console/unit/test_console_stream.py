@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.hub import Subscription
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.live import ServerEvent, Streams
-from nomaflow_console.live.encoding import encode, parts_html, read_cursor
+from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read_moment
 
 
 class View:
@@ -229,6 +230,53 @@ async def test_asking_once_gets_one_message_and_an_end(sessions: Sessions) -> No
         await tab.next()
 
 
+async def test_asking_once_gets_the_pages_own_messages_too(sessions: Sessions) -> None:
+    """A tab without a stream follows like the others: it gets what there is, and the next time what came since."""
+    talker = Talker(most=3)
+    talker.away = True
+    tab = Tab(sessions, talker, "once=1&after=7.1")
+    texts = [text async for text in _all(tab)]
+    assert re.findall(r"id: (\S+)\nevent: log\ndata: (line \d)", "".join(texts)) == [
+        ("7.2", "line 2"),
+        ("7.3", "line 3"),
+    ]
+    assert talker.begun == [1]
+
+
+async def test_asking_once_ends_while_the_kernel_is_away(sessions: Sessions) -> None:
+    """The tab asks again later; nothing waits in the console for it."""
+    tab = Tab(sessions, Talker(most=4), "once=1")
+    async with asyncio.timeout(10):
+        texts = [text async for text in _all(tab)]
+    assert re.findall(r"data: (line \d)", "".join(texts)) == ["line 1", "line 2"]
+
+
+async def _all(tab: Tab) -> AsyncIterator[str]:
+    async for message in tab.body:
+        yield message.decode()
+
+
+async def test_a_remembered_page_says_its_own_time_until_it_is_read_anew(sessions: Sessions) -> None:
+    """The line about the kernel has the time of the page, which may be older than the last answer of the kernel."""
+    tab = Tab(sessions, View(), "after=1&as_of=1767225600")
+    away = KernelStatus(version="1", as_of=datetime(2026, 2, 2, 2, 2, 2, tzinfo=UTC), away_since=datetime.now(UTC))
+    async with aclosing(tab.body):
+        await tab.next()
+        tab.principal.viewer.line(away)
+        assert "as of <time" in (told := await tab.next())
+        assert 'datetime="2026-01-01T00:00:00' in told.partition("as of")[2]
+        tab.happen(2)
+        await tab.next()
+        tab.principal.viewer.line(away)
+        assert 'datetime="2026-02-02T02:02:02' in (await tab.next()).partition("as of")[2]
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "²", "9" * 12, "1.5"])
+def test_a_moment_that_is_noise_is_none(text: str) -> None:
+    """An address may hold anything."""
+    assert read_moment(text) is None
+
+
 def test_a_part_is_the_element_or_what_is_in_it() -> None:
     """HTML that begins with the element of that id replaces it; other HTML goes inside."""
     assert parts_html({"a": '<div class="x" id="a">1</div>'}).startswith(
@@ -256,5 +304,5 @@ def test_no_text_can_end_a_message_early(data: str) -> None:
     ],
 )
 def test_a_cursor_that_is_noise_is_the_beginning(text: str, cursor: tuple[int, int]) -> None:
-    """What a browser sends back may be anything."""
+    """A cursor that a browser made up does no harm."""
     assert read_cursor(text) == cursor

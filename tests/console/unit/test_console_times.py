@@ -75,7 +75,7 @@ def test_each_time_carries_all_three_zones_and_its_age() -> None:
 
 
 def test_in_the_jobs_zone_a_time_names_it() -> None:
-    """Where each time is in its job's zone, each says which; without a job it is the browser's."""
+    """A time in its job's zone names the zone; a time without a job is in the browser's zone."""
     at = datetime(2026, 11, 26, 7, 30, tzinfo=UTC)
     assert ">02:30 New York<" in _shown(at, "job:Europe/Paris", timezone="America/New_York")
     assert ">08:30<" in _shown(at, "job:Europe/Paris")

@@ -29,7 +29,7 @@ async def seqs(store: SqlStore, *, limit: int = 50, **filter: object) -> list[in
 
 
 async def test_a_pause_and_its_end_are_events_of_their_own_commit(store: SqlStore) -> None:
-    """Who, what and why; an end that ends nothing is no event, and one that comes by itself is nobody's."""
+    """The events say who paused what, and why; an end that ends nothing is no event, and one by time has no author."""
     result = await store.apply([pause("job", "nightly"), pause("host", "demo"), pause("all", "")], at_us=T0)
     assert [(e.kind, e.job_id, e.host, e.by) for e in result.events] == [
         ("pause.set", "nightly", "", "ann"),

@@ -1,4 +1,4 @@
-"""What a host tells of attempts: facts and rungs are kept with the attempt, in the transaction of their event."""
+"""Facts and rungs that a host reports are stored with the attempt, in the transaction of their event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a running attempt does now: its processes and the stacks of its code, whatever that code does."""
+"""Inspecting a running attempt shows its processes and the stacks of its code, whatever that code does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What steps see of their host's environment: what they need; all else is withheld, and its absence explained."""
+"""Steps see what they need of their host's environment; the rest is withheld, and its absence explained."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ import pytest
 from fake_gateway import FakeGateway, Journal
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec
-from nomaflow_api.v1.sealing import open_outcome
+from nomaflow_api.v1.letters import Event, Finished, FinishedState, LogChunk, LogCodec
+from nomaflow_api.v1.sealing import open_event, open_outcome, open_reports
 from processes import command_of, still_alive
 from real_system import Running, launch
 
@@ -289,6 +289,34 @@ async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(
     assert await exit_code(mine) == 0
     outcome = kernel.journal.end_of(KEY)
     assert outcome.reason_code == "host_draining"
+
+
+async def test_a_hurried_host_waits_a_moment_for_a_kernel_that_goes_away_meanwhile(
+    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
+) -> None:
+    """The kernel was still attached as the host had ended its steps, and went before it took the outcome."""
+    kernel = await gateway()
+    mine = await start()
+    session = await kernel.session()
+    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 60}')
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    asked = asyncio.Event()
+
+    async def never(request: pb.ReportRequest, _: object) -> None:
+        if any(isinstance(open_event(one), Finished) for each in open_reports(request.attempts) for one in each.events):
+            asked.set()
+        await asyncio.Event().wait()
+
+    kernel.on_report = never
+    mine.process.send_signal(signal.SIGTERM)
+    await kernel.journal.until(lambda: session.heartbeats[-1].draining)
+    mine.process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(asked.wait(), 15)
+    beats = len(session.heartbeats)
+    await kernel.journal.until(lambda: len(session.heartbeats) > beats + 2)  # it has ended its drain meanwhile
+    await kernel.kill()
+    assert await exit_code(mine) == 0
+    assert "it will find out the rest by itself" in mine.log
 
 
 async def test_it_attaches_when_the_kernel_comes_later(

@@ -1,4 +1,4 @@
-"""What each caller sees of figures, stored events and coming fires."""
+"""Each caller sees those figures, stored events and coming fires only that its grants allow."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Who may do what: every rpc, called raw by every principal on its own things, another's, and things that do not exist.
+"""Every rpc, called raw by every principal on its own things, another's, and things that do not exist.
 
-What is expected stands here a second time, independent of the kernel's policy. A new rpc without a row fails.
+The expected answers are written down here a second time, independent of the kernel's policy. A new rpc without a row
+fails.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ALLOWED: dict[str, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What one rpc needs.
+    """The grant that one rpc needs.
 
     :param verb: needed on the object, two with a space between; empty where any credential of a client will do
     :param request: makes the request of an object, for a run without its id; None if it is about no single thing

@@ -1,4 +1,4 @@
-"""How much one caller may ask of a kernel: at the door, over TLS."""
+"""Quotas of a caller, enforced by a real kernel over TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each caller sees: lists, watches and values."""
+"""Each caller sees those entries of lists, watches and values only that its grants allow."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_a_scope_may_be_a_tag_a_prefix_or_a_job(world: AccessWorld) -> Non
 
 
 async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
-    """Who may read a host sees the runs of that host: in lists, alone, and in the events."""
+    """A reader of a host sees the runs of that host: in lists, alone, and in the events."""
     with kernel_of_two_teams() as running:
         async with AsyncExitStack() as stack:
             world = await AccessWorld(running=running).start(stack)
@@ -269,7 +269,7 @@ async def test_each_item_of_a_batch_is_permitted_or_refused_alone(world: AccessW
 
 
 async def test_a_replay_of_ones_own_run_needs_trigger_and_of_anothers_operate_too(world: AccessWorld) -> None:
-    """Who may start a job may start it again, with the values of his own run, and not with another's."""
+    """A caller who may start a job may replay it with the values of his own run, and not with another's."""
     await world.join("tri", grants=("trigger job:a.*", "cancel job:a.*", "read job:a.*"))
     tri, owner = world.as_("tri"), world.as_("owner")
     await owner("Pause", job_id="a.one")  # so that a cancel ends the run at once

@@ -312,7 +312,7 @@ async def test_a_project_up_on_tcp_needs_no_credential_of_its_own(project: Path)
 
 @pytest.mark.postgres
 async def test_kernels_of_one_database_have_one_authority(project: Path, postgres_server: PostgresServer) -> None:
-    """One with another authority does not stand by, nor go on standing by where the leader's is replaced: it says why."""
+    """One with another authority does not stand by, nor any longer once the leader's is replaced, and says why."""
     folder, url = str(postgres_server.folder), postgres_server.url("two_authorities")
     database = await asyncpg.connect(host=folder, user=SUPERUSER, database="postgres")
     await database.execute("CREATE DATABASE two_authorities")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from nomaflow.client.values import EventView, ReasonView
 from nomaflow_alerts.folding import Folding
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message
-from nomaflow_alerts.messages.composing import compose, plan
+from nomaflow_alerts.messages.composing import compose, next_message_at, plan
 from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.messages.templates import Templates
@@ -123,6 +123,8 @@ class Rig:
                 compose(book, draft, self.alerts, templates=self.templates, masker=self.masker, details=self.details)
                 for draft in plan(book, self.alerts)
             ]
+            due = next_message_at(book, self.alerts)
+            assert due is None or due > book.now  # else the process would turn without a rest
             return [each for each in made if each is not None]
 
         return self.work(check)

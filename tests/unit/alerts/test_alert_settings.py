@@ -1,4 +1,4 @@
-"""What ``nomaflow check`` says about ``[alerts]`` and ``[jobs.alerts]``."""
+"""``nomaflow check`` finds the mistakes in ``[alerts]`` and ``[jobs.alerts]``."""
 
 from __future__ import annotations
 
@@ -77,6 +77,8 @@ def test_an_address_needs_a_mail_channel(tmp_path: Path) -> None:
         ('[alerts]\nchannels.w = { url = "json://x" }\ntemplates.bodi = "x"\n', "bad_template", "warning"),
         ('[alerts]\nchannels.w = { url = "json://x" }\nheartbeat_url = "hc"\n', "bad_value", "error"),
         ('[alerts]\nchannels.w = { url = "json://x" }\nheartbeat_url = "http://["\n', "bad_value", "error"),
+        ('[alerts]\nchannels."a:b" = { url = "json://x" }\n', "bad_name", "error"),
+        ('[alerts]\nchannels.w = { type = "webhook", url = "https://x", secret = "whsec_x" }\n', "bad_value", "error"),
         ('[alerts]\nchannel.w = { url = "json://x" }\n', "unknown_key", "error"),
     ],
 )

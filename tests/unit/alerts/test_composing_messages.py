@@ -57,7 +57,7 @@ def test_hosts_are_told_apart(rig: Rig) -> None:
 
 
 def test_the_next_message_about_a_host_waits(rig: Rig) -> None:
-    """What opens within group_seconds after a message is one message then."""
+    """Incidents that open within group_seconds after a message are told together when that time is over."""
     rig.ends("FAILED")
     assert len(rig.wait(35)) == 1
     rig.job("other")
@@ -174,7 +174,7 @@ def test_what_opened_and_ended_during_a_mute_is_counted_at_its_end(rig: Rig) -> 
 
 
 def test_every_message_shows_the_mutes(rig: Rig) -> None:
-    """Who reads it knows what is kept back, by whom and why."""
+    """The reader learns what is kept back, by whom and why."""
     mute(rig, 3600, host="other")
     rig.ends("FAILED")
     [told] = rig.wait(40)
@@ -182,7 +182,7 @@ def test_every_message_shows_the_mutes(rig: Rig) -> None:
 
 
 def test_an_unmute_tells_at_once(rig: Rig) -> None:
-    """What is open then."""
+    """Incidents that are open when a mute ends are told."""
     mute(rig, 36000, job_id="nightly")
     rig.ends("FAILED")
     rig.wait(60)
@@ -205,7 +205,7 @@ def test_beyond_the_rate_there_is_one_digest_with_exact_counts(rig: Rig) -> None
 
 
 def test_old_events_are_read_in_silence_and_told_in_one_message(rig: Rig) -> None:
-    """What is open at the end of a quiet time; what was over is not."""
+    """The message has what is open at the end of the quiet time, and nothing that was over before."""
     rig.quiet = True
     for number in range(5):
         rig.job(f"job{number}")
@@ -215,6 +215,38 @@ def test_old_events_are_read_in_silence_and_told_in_one_message(rig: Rig) -> Non
     rig.quiet = False
     rig.work(lambda book: book.announce_open())
     assert first_lines(rig, 40) == ["4 jobs of team failed"]
+
+
+def test_a_quiet_time_is_one_message_of_a_channel_whatever_the_hosts(rig: Rig) -> None:
+    """Also of what was told before and is over now; what comes later is told by host again."""
+    rig.ends("FAILED")
+    assert len(rig.wait(40)) == 1
+    rig.quiet = True
+    rig.ends("SUCCEEDED")
+    for host in ("a", "b", "c"):
+        rig.job(f"of-{host}", host=host)
+        rig.ends("FAILED", f"of-{host}", host=host)
+    rig.quiet = False
+    rig.work(lambda book: book.announce_open())
+    [told] = rig.wait(400)
+    assert (told.kind, len(told.incident_ids)) == ("digest", 4)
+    assert told.body.splitlines()[0] == "3 jobs failed"
+    assert "nightly failed: recovered after" in told.body
+    rig.ends("SUCCEEDED", "of-a", host="a")
+    assert first_lines(rig, 40) == ["of-a failed: recovered after 6 min"]
+
+
+def test_what_was_behind_a_cause_that_ended_in_a_quiet_time_is_told(rig: Rig) -> None:
+    """It is still open, and its cause is over."""
+    rig.event("host.unreachable", host="team")
+    rig.ends("FAILED")
+    assert first_lines(rig, 60) == ["host team is unreachable"]
+    rig.quiet = True
+    rig.event("host.reattached", host="team")
+    rig.quiet = False
+    rig.work(lambda book: book.announce_open())
+    [told] = rig.wait(400)
+    assert "nightly failed" in told.body
 
 
 def test_an_event_that_comes_twice_counts_once(rig: Rig) -> None:
@@ -296,7 +328,7 @@ def test_another_leader_is_told_once() -> None:
         (("ops", "pager"), "warning", ("ops",)),
         (("nobody",), "warning", ("ops",)),
         (("c@example.org",), "warning", ("mail:c@example.org",)),
-        (("c@example.org", "nobody"), "info", ("mail:c@example.org",)),
+        (("c@example.org", "nobody"), "info", ("mail:c@example.org", "ops")),  # the default, for nobody
     ],
 )
 def test_who_is_told(recipients: tuple[str, ...], severity: str, channels: tuple[str, ...]) -> None:

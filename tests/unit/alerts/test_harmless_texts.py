@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from alerts_rig import Rig, section
 
 from nomaflow.client.values import LogLine, RunView
 from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless import Masker, cut, plain
+from nomaflow_alerts.messages.templates import Templates
 
 HOSTILE = "<!channel> <@U123> @everyone @here <b>x</b> \x1b[31mred\x1b[0m\r\n\u202eabc"
 
@@ -71,6 +74,17 @@ def test_templates_of_ones_own() -> None:
     [told] = rig.wait(40)
     assert told.subject == "[warning] nightly failed"
     assert told.body.startswith("nightly: nightly failed\n")
+
+
+def test_a_body_of_ones_own_is_sent_whole() -> None:
+    """Half a JSON object is none: what is too long has failed."""
+    templates = Templates({"pager": '{"text": {{ text | tojson }}}', "endless": "{{ text * 40 }}"})
+    text = 'a "quoted" <line>\n' * 400
+    body, problem = templates.body_of_webhook("pager", {"text": text})
+    assert (json.loads(body), problem) == ({"text": text}, "")
+    body, problem = templates.body_of_webhook("endless", {"text": text})
+    assert body == ""
+    assert "at most 262,144 are sent" in problem
 
 
 def test_a_template_that_fails_gives_way() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from alerts_rig import START, Rig, section
 
-from nomaflow_alerts.rules.runs import Findings
+from nomaflow_alerts.rules.runs import Findings, end_unseen
 from nomaflow_alerts.rules.timers import RunNow
 from nomaflow_alerts.samples import long_after, usual_rows
 
@@ -160,6 +160,24 @@ def test_many_waiting_runs_are_one_incident(rig: Rig) -> None:
     assert rig.open() == ["never_started"]
     rig.event("run.finished", run_id="r4", job_id="nightly", run_state="CANCELED")
     assert rig.open() == []
+
+
+def test_runs_whose_end_nobody_saw(rig: Rig) -> None:
+    """Retention removed the event: what was open because of them is over, and the others are watched on."""
+    rig.job(never_started_minutes=1, on_long_run_minutes=1)
+    for run_id in ("waits", "waits-no-more", "runs", "runs-no-more"):
+        rig.event("run.queued", run_id=run_id, job_id="nightly")
+        if run_id.startswith("runs"):
+            rig.event("run.started", run_id=run_id, job_id="nightly")
+    states = {name: RunNow(state="RUNNING" if name.startswith("runs") else "QUEUED") for name in ("runs", "waits")}
+    rig.wait(90, runs=states)
+    assert sorted(rig.open()) == ["long_run", "long_run", "never_started"]
+    rig.work(lambda book: end_unseen(book, {"waits", "runs"}))
+    assert rig.incident("long_run").run_id == "runs"
+    assert rig.incident("never_started").count == 2
+    rig.work(lambda book: end_unseen(book, ()))
+    assert rig.open() == []
+    assert rig.work(lambda book: book.watched.open_runs()) == []
 
 
 def test_a_run_that_takes_long(rig: Rig) -> None:

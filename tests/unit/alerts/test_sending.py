@@ -12,18 +12,23 @@ import pytest
 from alerts_rig import section
 
 from nomaflow.client import KernelUnreachable
+from nomaflow.client.values import EventView, LogLine
 from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.channels.chat import ChatChannel
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.channels.threads import Threads
 from nomaflow_alerts.ledger import Ledger, Message
 from nomaflow_alerts.messages.harmless import Masker
+from nomaflow_alerts.messages.pings import ping
+from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.pulse import Pulse
+from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
 from nomaflow_project.models.alerts_section import AlertsSection
 from receivers import WebReceiver
 
+PATIENCE = 120.0
 ALERTS = section(
     channels={"ops": {"url": "json://x"}, "other": {"url": "json://x"}},
     retry_seconds=0.05, give_up_hours=0.0002, channel_seconds=1,
@@ -75,7 +80,7 @@ class Post:
 
     async def until(self, question: Callable[[Any], Any]) -> Any:
         """Wait until a question about the file has a true answer, and return that."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not (answer := await self.ledger.run(question)):
                 await asyncio.sleep(0.02)
         return answer
@@ -107,11 +112,11 @@ async def test_a_refused_message_is_tried_again_with_its_id() -> None:
 
 async def test_a_channel_that_hangs_holds_up_no_other() -> None:
     """Each has a task of its own, and the one that hangs a time limit."""
-    good = Scripted()
-    async with posting({"ops": Scripted(hangs=True), "other": good}) as post:
+    patient = section(channels={"ops": {"url": "json://x"}, "other": {"url": "json://x"}}, channel_seconds=600)
+    async with posting({"ops": Scripted(hangs=True), "other": Scripted()}, patient) as post:
         await post.add(message("ops"), message("other", "m2"))
-        async with asyncio.timeout(5):
-            await post.until(lambda book: book.outbox.message("m2").state == "sent")
+        await post.until(lambda book: book.outbox.message("m2").state == "sent")
+        assert await post.ledger.run(lambda book: book.outbox.message("m1").tries) == 0
 
 
 async def test_a_message_that_is_given_up_is_an_incident_of_the_others() -> None:
@@ -182,6 +187,27 @@ async def test_calls_that_never_return_are_bounded() -> None:
     with pytest.raises(NotSent, match="still hang"):
         await threads.run(lambda: None, seconds=1)
     gate.set()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(NotSent):
+                await threads.run(lambda: None, seconds=PATIENCE)
+                break
+            await asyncio.sleep(0.02)
+
+
+def test_a_call_that_returns_after_the_end_of_the_loop_is_no_error() -> None:
+    """The process stops while a channel hangs: nobody waits for the answer, and no traceback is printed."""
+    threads, gate = Threads("late"), threading.Event()
+
+    async def give_up() -> None:
+        with pytest.raises(NotSent, match="no answer within"):
+            await threads.run(lambda: bool(gate.wait()) and None, seconds=0.02)
+
+    asyncio.run(give_up())
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "late":
+            thread.join()
 
 
 class Kernel:
@@ -200,6 +226,55 @@ class Kernel:
         return True
 
 
+async def test_a_kernel_without_events_is_silent() -> None:
+    """It answers calls, and its stream says nothing: nobody would be told of what fails."""
+    now = [1000.0]
+    alerts = section(kernel_silent_seconds=20)
+    ledger, kernel, web = Ledger(None), Kernel(), Web()
+    await ledger.open()
+    pulse = Pulse(
+        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts), web=web,  # type: ignore[arg-type]
+        channels=lambda: ["ops"], changed=lambda: None, clock=lambda: now[0],
+    )  # fmt: skip
+    await pulse._ask()
+    assert await pulse._not_well() == "the kernel's events do not come"
+    now[0] += 31
+    await pulse._ask()
+    [incident] = await ledger.run(lambda book: book.open_incidents("kernel_silent"))
+    assert incident.why == (
+        "it answers, and its events do not come; 0 runs were going on, 0 waited; 0 fires are due within an hour"
+    )
+    pulse.heard()
+    await pulse._ask()
+    assert await ledger.run(lambda book: book.open_incidents()) == []
+    assert await pulse._not_well() == ""
+    await web.close()
+    await ledger.close()
+
+
+async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebReceiver) -> None:
+    """The error and the last lines, masked; that of a start has nothing."""
+    line = LogLine(seq=1, at_us=0, level=40, logger="x", step="one", attempt=1, message="no topsecret")
+
+    class Details:
+        async def last_lines(self, run_id: str) -> tuple[LogLine, ...]:
+            return (line,) if run_id == "run_1" else ()
+
+    web = Web()
+    registry = Registry(
+        ALERTS, web=web, templates=Templates({}), masker=Masker(["topsecret"]), details=Details(),  # type: ignore[arg-type]
+    )  # fmt: skip
+    for state in ("run", "fail"):
+        data = {"error": "broke"} if state == "fail" else {}
+        event = EventView(seq=1, at=None, kind="run", run_id="run_1", job_id="nightly", data=data)
+        told = ping(state, f"{web_receiver.url}/check", event, now=0.0)
+        await registry.channel(told.channel).send(told)
+    await web.close()
+    started, failed = web_receiver.posts
+    assert (started.path, started.body) == ("/check/start", b"")
+    assert (failed.path, failed.body) == ("/check/fail", b"broke\n  00:00:00 ERROR x: no ***")
+
+
 async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) -> None:
     """It goes out while all is well; without an answer, or without events, it does not."""
     alerts = section(heartbeat_url=f"{web_receiver.url}/beat", heartbeat_seconds=0.02)
@@ -213,7 +288,7 @@ async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) ->
     pulse.heard()
     assert await pulse._not_well() == ""
     beating = asyncio.create_task(pulse.beat())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while len(web_receiver.taken("/beat")) < 2:
             await asyncio.sleep(0.02)
     kernel.there = False

@@ -1,4 +1,4 @@
-"""What commands tell of attempts: values, stops, ends, seals; searching a log; a look at a running step; replays."""
+"""Commands about attempts: values, stops, ends, seals; searching a log; a look at a running step; replays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``hosts`` tells of an instance that is silent, off in its time, outdated or leaving."""
+"""``hosts`` tells of an instance that is silent, outdated or leaving, or whose clock is off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `nomaflow token revoke` says it has ended."""
+"""`nomaflow token revoke` names everything that it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program may offer to its user: the client reads grants as the kernel does."""
+"""The client reads grants as the kernel does, so that a program knows what to offer to its user."""
 
 from __future__ import annotations
 

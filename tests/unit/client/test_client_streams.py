@@ -96,7 +96,7 @@ async def test_any_bytes_of_a_line_survive(kernel: FakeKernel, client: KernelCli
 
 
 async def test_a_limited_read_ends_after_its_lines_whatever_breaks(kernel: FakeKernel, client: KernelClient) -> None:
-    """What was read before a break counts."""
+    """Lines that were read before a break count."""
     kernel.runs["run_1"] = make_run(state="SUCCEEDED")
     kernel.lines = [log_pb2.LogLine(seq=n, message=b"x") for n in range(1, 10)]
     kernel.break_stream_after = 2

@@ -1,4 +1,4 @@
-"""What a manifest tells for a form: defaults as JSON, schemas, and what docstrings say of parameters."""
+"""A manifest has what a form needs: defaults as JSON, schemas, and descriptions of parameters from docstrings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def parameters(project: Project, signature: str, *, head: str = HEAD, doc: str =
     ],
 )
 def test_an_annotation_becomes_a_schema(project: Project, annotation: str, schema: object) -> None:
-    """What is not known has none, and whatever an annotation raises harms no other."""
+    """An unknown annotation has no schema, and one that raises harms no other."""
     found = parameters(project, f"n: {annotation}, other: int")
     assert found["n"].get("schema") == schema
     assert found["other"]["schema"] == {"type": "integer"}

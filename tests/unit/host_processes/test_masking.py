@@ -118,7 +118,7 @@ def test_a_credential_on_two_lines(at: int, indent: str) -> None:
 
 
 def test_a_part_of_a_credential_elsewhere_is_a_word() -> None:
-    """What begins like a credential stays where the line goes on otherwise, or where the credential is short."""
+    """The beginning of a credential is not masked if the line goes on otherwise, or if the credential is short."""
     masker = Masker(["production-database-pw", "password-123"])
     text = "to production-database only, as a password"
     assert masker.text(text) is text
@@ -140,7 +140,7 @@ def test_url_encoding_in_small_letters() -> None:
 
 
 def test_bytes_of_a_credential() -> None:
-    """What ``repr`` makes of the bytes of a credential is recognised."""
+    """The ``repr`` of a credential's bytes is recognised."""
     assert Masker([SECRET]).text(repr(SECRET.encode())) == f"b'{MASK}'"
 
 

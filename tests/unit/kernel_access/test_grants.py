@@ -51,7 +51,7 @@ def test_what_is_no_grant_is_refused(text: str) -> None:
 
 
 def test_one_scope_contains_another() -> None:
-    """What an administrator may give lies within what he has."""
+    """An administrator may give only what lies within his own grants."""
     wide = {
         "*": ("*",),
         "job:a*": ("job:a*", "job:a.b*", "job:a", "job:abc"),

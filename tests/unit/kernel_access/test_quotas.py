@@ -60,7 +60,7 @@ def test_the_wait_that_a_refusal_names_is_the_true_one(quotas: Quotas, clock: Ha
 
 
 def test_a_refused_call_costs_nothing(quotas: Quotas, clock: HandClock) -> None:
-    """Who knocks all the time is let in as soon as who waits."""
+    """A caller who keeps asking is let in as soon as one who waits."""
     for _ in range(20):
         quotas.call(ANN)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""What the audit says of each call: names, reasons and credentials by their ids, and no secret."""
+"""The audit names each call's objects, reasons and credentials' ids, and no secret."""
 
 from __future__ import annotations
 

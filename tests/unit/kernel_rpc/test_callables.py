@@ -1,4 +1,4 @@
-"""What a host offers, as clients read it: signatures for forms, and why a module does not import."""
+"""Clients read what a host offers: signatures for forms, and why a module does not import."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ async def test_twenty_thousand_characters_are_no_id(world: World) -> None:
 
 
 async def test_near_ids_are_those_that_the_caller_may_see(world: World) -> None:
-    """Who may read one team's jobs is never told the names of another's."""
+    """A reader of one team's jobs is never told the names of another's."""
     calls = world.service.catalogue_calls
     world.catalogue.take_in(catalogue_of("teama", "a.nightly"))
     world.catalogue.take_in(catalogue_of("teamb", "b.nightly"))

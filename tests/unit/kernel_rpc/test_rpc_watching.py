@@ -186,7 +186,7 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
 
 
 async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
-    """What retention has removed meanwhile is not shown to whoever has the job now."""
+    """Events of a run that retention has removed are not shown to the host that has the job now."""
     job = Target(job_id="job", host="team", tags=("daily",))
     blind = Guard.blind()
     guard = Guard(job=lambda _: job, jobs=lambda: (job,), run=blind._run, runs=blind._runs, host=lambda _: True)

@@ -123,7 +123,7 @@ async def test_a_failed_commit_leaves_no_row(rig: Rig, monkeypatch: pytest.Monke
 
 
 async def test_cancels_and_pauses_have_their_row(rig: Rig) -> None:
-    """What is stopped, paused and resumed is in the audit with the reason that was given."""
+    """Every cancel, pause and resume is in the audit with the reason that was given."""
     rig.jobs.add(job("a"))
     calls = Calls(rig)
     run_id = (await calls.trigger("a")).run_id

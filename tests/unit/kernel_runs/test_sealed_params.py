@@ -85,7 +85,7 @@ async def test_retries_replays_and_restarts_keep_it(rig: Rig) -> None:
 
 
 async def test_anothers_secret_goes_along_only_with_a_replay_that_changes_nothing(rig: Rig) -> None:
-    """Who may replay the runs of others sends their secrets nowhere else, nor by way of a replay of his own."""
+    """A caller who may replay others' runs cannot send their secrets elsewhere, not even by a replay of his own."""
     _add(rig)
     host = await rig.host()
     alice, bob = {"author": "alice", "by": "alice"}, {"author": "bob", "by": "bob (for alice)"}

@@ -38,7 +38,7 @@ _Conditions = list[ColumnElement[bool]]
 
 @dataclass(kw_only=True, slots=True)
 class _Search:
-    """How the runs of a page are found.
+    """The conditions by which the runs of a page are found.
 
     :param ids: conditions on the run id, shared by all walks
     :param walks: what each index is asked for, besides

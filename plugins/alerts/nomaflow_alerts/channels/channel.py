@@ -1,4 +1,4 @@
-"""What every channel does: send one message, or say why not."""
+"""The contract of every channel: send one message, or say why not."""
 
 from __future__ import annotations
 

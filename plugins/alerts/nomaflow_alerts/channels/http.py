@@ -28,16 +28,16 @@ class Web:
         """
         import httpx
 
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                follow_redirects=False, headers={"user-agent": _USER_AGENT}, trust_env=True
-            )
         try:
+            if self._client is None:
+                self._client = httpx.AsyncClient(
+                    follow_redirects=False, headers={"user-agent": _USER_AGENT}, trust_env=True
+                )
             async with self._client.stream("POST", url, content=body, headers=dict(headers), timeout=seconds) as reply:
                 status = reply.status_code  # the answer's text is not read: it may be endless
         except httpx.TimeoutException:
             raise NotSent(f"no answer within {seconds:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # OSError: of SSL_CERT_FILE
             raise NotSent(f"it cannot be reached: {type(error).__name__}") from None
         if 300 <= status < 400:
             raise NotSent(f"it answered {status}, a redirect, which is not followed; give the final URL")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -39,7 +40,8 @@ class Threads:
                 call()
             except BaseException as raised:  # noqa: BLE001  # handed over
                 error = raised
-            loop.call_soon_threadsafe(self._ended, done, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends, and nobody waits
+                loop.call_soon_threadsafe(self._ended, done, error)
 
         self._stuck += 1
         threading.Thread(target=work, name=self._name, daemon=True).start()

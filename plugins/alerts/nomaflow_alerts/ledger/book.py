@@ -1,4 +1,4 @@
-"""What one transaction reads and writes."""
+"""Reads and writes of one transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Book:
     """The file inside a transaction.
 
     :ivar now: seconds since the epoch; all rules go by it
-    :ivar quiet: True while old events are read: incidents open and close, and nothing is said
+    :ivar quiet: True while old events are read: incidents open and close, and what that means is told in one message
     """
 
     def __init__(self, connection: sqlite3.Connection, *, now: float) -> None:
@@ -96,11 +96,10 @@ class Book:
         self._sql("DELETE FROM notice WHERE incident_id = ? AND kind IN ('reminder', 'grew')", (known.id,))
         if known.behind:
             self._sql("DELETE FROM notice WHERE incident_id = ?", (known.id,))  # the other one's messages count it
-        if known.told_at is not None and known.tells_end and not self.quiet:
-            self._add_notices(known, "closed", self.now)
+        if known.told_at is not None and known.tells_end:
+            self._add_notices(known, "found" if self.quiet else "closed", self.now)
         for each in self._incidents("behind = ? AND closed_at IS NULL", (known.id,)):
-            if not self.quiet:
-                self._add_notices(each, "opened", self.now)
+            self._add_notices(each, "found" if self.quiet else "opened", self.now)
         return self.incident(known.id)
 
     def incident(self, number: int) -> Incident:
@@ -153,7 +152,7 @@ class Book:
     def announce_open(self) -> None:
         """Give each open incident that was never told something to say: the end of a quiet time."""
         for each in self._incidents("closed_at IS NULL AND told_at IS NULL AND behind = 0", ()):
-            self._add_notices(each, "opened", self.now)
+            self._add_notices(each, "found", self.now)
 
     def add_reminders(self, *, after_seconds: float) -> None:
         """Give each open incident that was told so long ago something to say again."""
@@ -171,7 +170,7 @@ class Book:
     def notices(self) -> list[Notice]:
         """Return all notices, oldest first."""
         rows = self._sql("SELECT * FROM notice ORDER BY at, incident_id").fetchall()
-        known = {number: self.incident(number) for number in dict.fromkeys(row["incident_id"] for row in rows)}
+        known = {each.id: each for each in self._incidents("id IN (SELECT incident_id FROM notice)", ())}
         return [
             Notice(incident=known[row["incident_id"]], channel=row["channel"], kind=row["kind"], at=row["at"])
             for row in rows

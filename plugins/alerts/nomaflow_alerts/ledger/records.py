@@ -1,4 +1,4 @@
-"""What the file holds. Times are seconds since the epoch."""
+"""Records of the file. Times are seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ class Incident:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notice:
-    """Something that an incident has to say on a channel: ``opened``, ``grew``, ``closed`` or ``reminder``.
+    """Something that an incident has to say on a channel: ``opened``, ``grew``, ``closed``, ``reminder`` or ``found``.
+
+    What a quiet time leaves is ``found``: all of it is one message of the channel.
 
     :param at: not before this time
     """

@@ -1,4 +1,4 @@
-"""What may become an incident by the passing of time: open runs, expected runs, absent hosts, failures in a row."""
+"""Things that may become incidents as time passes: open runs, expected runs, absent hosts, failures in a row."""
 
 from __future__ import annotations
 
@@ -61,9 +61,14 @@ class Watched:
         """Return whether a run of a job waits that was found to wait too long already."""
         return bool(self._runs("job_id = ? AND started_at IS NULL AND check_at IS NULL", (job_id,)))
 
-    def forget_runs(self, queued_before: float) -> None:
-        """Watch no run that waits or runs since before a time: its end was missed."""
-        self._sql("DELETE FROM open_run WHERE queued_at < ?", (queued_before,))
+    def open_runs(self) -> list[OpenRun]:
+        """Return all runs that are watched."""
+        return self._runs("true", ())
+
+    def count_runs(self) -> tuple[int, int]:
+        """Return how many runs wait, and how many have started."""
+        row = self._sql("SELECT count(*) - count(started_at), count(started_at) FROM open_run").fetchone()
+        return int(row[0]), int(row[1])
 
     def forget_all(self) -> None:
         """Watch nothing: the history is another one."""

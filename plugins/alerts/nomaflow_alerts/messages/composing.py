@@ -46,13 +46,11 @@ def plan(book: Book, alerts: AlertsSection) -> list[Draft]:
     _inhibit(book)
     drafts = []
     for channel, waiting in _waiting(book).items():
-        groups = {host: group for host, group in waiting.items() if _due_at(book, alerts, channel, group) <= book.now}
-        if not groups:
-            continue
-        left = alerts.max_messages_per_hour - book.outbox.made_in_hour(channel)
-        if len(groups) <= left:
+        due = _due(book, alerts, channel, waiting)
+        groups = {host: group for host, group in waiting.items() if due[host] <= book.now}
+        if len(groups) <= _left(book, alerts, channel):
             drafts += [Draft(channel=channel, host=host, notices=group) for host, group in groups.items()]
-        elif book.outbox.last_told(channel, _ALL_HOSTS) + alerts.group_seconds <= book.now:
+        elif _digest_at(book, alerts, channel) <= book.now:
             together = [notice for group in waiting.values() for notice in group]
             drafts.append(Draft(channel=channel, host=_ALL_HOSTS, notices=together))
     return drafts
@@ -60,19 +58,22 @@ def plan(book: Book, alerts: AlertsSection) -> list[Draft]:
 
 def next_message_at(book: Book, alerts: AlertsSection) -> float | None:
     """Return when there is something to write next, or None. It may be that it is kept back then."""
-    found = [
-        max(_due_at(book, alerts, channel, group), _digest_at(book, alerts, channel))
-        for channel, groups in _waiting(book).items()
-        for group in groups.values()
-    ]
+    found = []
+    for channel, waiting in _waiting(book).items():
+        due = _due(book, alerts, channel, waiting).values()
+        first = max(min(due), book.now)
+        beyond = sum(at <= first for at in due) > _left(book, alerts, channel)
+        found.append(max(first, _digest_at(book, alerts, channel)) if beyond else first)
     found += [notice.at for notice in book.notices() if notice.at > book.now]
     reminder = book.next_reminder_at(after_seconds=alerts.remind_hours * 3600)
     return min(found + ([] if reminder is None else [reminder]), default=None)
 
 
+def _left(book: Book, alerts: AlertsSection, channel: str) -> int:
+    return max(alerts.max_messages_per_hour - book.outbox.made_in_hour(channel), 0)
+
+
 def _digest_at(book: Book, alerts: AlertsSection, channel: str) -> float:
-    if book.outbox.made_in_hour(channel) < alerts.max_messages_per_hour:
-        return 0.0
     return book.outbox.last_told(channel, _ALL_HOSTS) + alerts.group_seconds
 
 
@@ -157,15 +158,18 @@ def _waiting(book: Book) -> dict[str, dict[str, list[Notice]]]:
             if notice.at < mute.until:
                 book.defer(notice, mute.until)
         elif notice.at <= book.now:
-            found[notice.channel][notice.incident.host].append(notice)
+            host = _ALL_HOSTS if notice.kind == "found" else notice.incident.host
+            found[notice.channel][host].append(notice)
     return found
 
 
-def _due_at(book: Book, alerts: AlertsSection, channel: str, group: Sequence[Notice]) -> float:
-    """Return when a group is told: after the wait for others, and not too soon after the last message about it."""
-    first = min(each.at for each in group)
-    last = book.outbox.last_told(channel, group[0].incident.host)
-    return max(first + alerts.group_wait_seconds, last + alerts.group_seconds)
+def _due(book: Book, alerts: AlertsSection, channel: str, waiting: Mapping[str, Sequence[Notice]]) -> dict[str, float]:
+    """Return when each group is told: after the wait for others, and not too soon after the last message about it."""
+    found = {}
+    for host, group in waiting.items():
+        first, last = min(each.at for each in group), book.outbox.last_told(channel, host)
+        found[host] = max(first + alerts.group_wait_seconds, last + alerts.group_seconds)
+    return found
 
 
 def _inhibit(book: Book) -> None:

@@ -1,4 +1,4 @@
-"""What the kernel is asked about incidents before a message is written."""
+"""Asks the kernel about incidents before a message is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WARNING = 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Details:
-    """What a message tells of a run and its job beside the incident.
+    """Details of a run and its job that a message adds to the incident.
 
     :param lines: what the run said last
     :param next_fire: when the job fires next; None if it is unknown, or not by a schedule
@@ -60,9 +60,13 @@ class KernelDetails:
         if incident.run_id:
             run = await self._run(incident.run_id)
         if run is not None and run.log_lines:
-            lines = await self._tail(run.run_id, min_level=_WARNING, tail=_LINES)
-            lines = lines or await self._tail(run.run_id, min_level=0, tail=_PLAIN_LINES)
+            lines = await self.last_lines(run.run_id)
         return Details(run=run, lines=lines, next_fire=await self._next_fire(incident))
+
+    async def last_lines(self, run_id: str) -> tuple[LogLine, ...]:
+        """Return what a run said last: its warnings and errors, else its last lines; nothing if they cannot be read."""
+        lines = await self._tail(run_id, min_level=_WARNING, tail=_LINES)
+        return lines or await self._tail(run_id, min_level=0, tail=_PLAIN_LINES)
 
     async def _run(self, run_id: str) -> RunView | None:
         try:

@@ -16,7 +16,7 @@ _SUFFIXES = {"run": "/start", "complete": "", "fail": "/fail"}
 
 
 def ping(state: str, url: str, event: EventView, *, now: float) -> Message:
-    """Return the ping of a run.
+    """Return the ping of a run. The channel adds the end of the log to that of a failure.
 
     :param state: ``run``, ``complete`` or ``fail``
     """

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_alerts.messages.harmless import BODY_BYTES, Masker, cut, plain
+from nomaflow_alerts.messages.harmless import Masker, cut, plain
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.writing import Subject
 
@@ -17,6 +17,8 @@ __all__ = ["Templates"]
 
 _LOG = logging.getLogger(__name__)
 _NO_MASK = Masker(())
+_MOST = 262_144
+"""Characters of a template's text: half a JSON object is worse than none, so a longer one has failed."""
 
 
 class Templates:
@@ -48,11 +50,13 @@ class Templates:
             return built_in, ""
         try:
             text = self._sandbox().from_string(self._texts[name]).render(**values)
+            if len(text) > _MOST:
+                raise ValueError(f"it made {len(text):,} characters, at most {_MOST:,} are sent")
         except Exception as error:  # noqa: BLE001  # whatever a template does, the message goes out
             problem = f"Note: the template {name!r} failed: {plain(str(error))}"
             _LOG.warning("the template %r failed: %s", name, error)
             return built_in, problem
-        return text[:BODY_BYTES], ""
+        return text, ""
 
     def _sandbox(self) -> SandboxedEnvironment:
         if self._environment is None:

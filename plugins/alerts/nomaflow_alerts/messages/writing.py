@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nomaflow.client.values import LogLine, from_micros
@@ -12,7 +12,7 @@ from nomaflow_alerts.messages.details import NO_DETAILS, Details
 from nomaflow_alerts.messages.harmless import cut, plain
 from nomaflow_alerts.messages.wording import clock, counted, ending, group_title, job_name, reasons, span, title
 
-__all__ = ["Subject", "write"]
+__all__ = ["Subject", "log_lines", "write"]
 
 _NAMED = 10
 _FURTHER = 8
@@ -25,7 +25,7 @@ _REPLAYED = ("failed", "rows")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What a message is about.
+    """The subject of a message.
 
     :param incidents: the incidents, in order of opening
     :param behind: for each incident the ones that are told with it
@@ -71,8 +71,7 @@ def _one(incident: Incident, about: Subject) -> Iterator[str]:
         yield f"Why: {why}"
     if incident.is_open and details.lines:
         yield "It said last:"
-        for line in details.lines:
-            yield from _log_line(line)
+        yield from log_lines(details.lines)
     yield from _often(incident)
     if details.next_fire is not None:
         yield f"Next fire: {details.next_fire:%Y-%m-%d %H:%M:%S} UTC"
@@ -117,8 +116,13 @@ def _why(incident: Incident, details: Details) -> str:
     return plain(why, most=600)
 
 
+def log_lines(lines: Iterable[LogLine]) -> Iterator[str]:
+    """Yield lines of a log; of the further ones in a line, such as those of a traceback, the last ones."""
+    for line in lines:
+        yield from _log_line(line)
+
+
 def _log_line(line: LogLine) -> Iterator[str]:
-    """Yield a line of the log, and of the further ones in it, such as those of a traceback, the last ones."""
     text = line.message[: 2 * _TEXT] if len(line.message) > 4 * _TEXT else line.message
     first, *more = text.rstrip("\n").split("\n")
     yield f"  {from_micros(line.at_us):%H:%M:%S} {line.level_name} {plain(line.logger, most=60)}: {plain(first)}"
@@ -185,8 +189,7 @@ def _several(incidents: Sequence[Incident], about: Subject) -> Iterator[str]:
         details = about.details.get(each.id, NO_DETAILS)
         if details.lines:
             yield f"{plain(job_name(each))} said last:"
-            for line in details.lines[-5:]:
-                yield from _log_line(line)
+            yield from log_lines(details.lines[-5:])
     yield f"See: {about.console_url or 'nomaflow alerts open'}"
 
 

@@ -1,3 +1,3 @@
-"""What opens and closes incidents: functions of an event, a policy and the file."""
+"""Rules that open and close incidents: functions of an event, a policy and the file."""
 
 from __future__ import annotations

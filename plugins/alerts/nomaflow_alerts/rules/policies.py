@@ -71,7 +71,7 @@ class Timetable:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What is known of a job.
+    """The facts about a job that rules need.
 
     :param enabled: True if it fires by its schedules and can run
     """

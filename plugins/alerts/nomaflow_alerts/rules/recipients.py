@@ -22,11 +22,13 @@ class Recipients:
     def channels(self, names: Iterable[str], severity: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the channels for recipients, and the names among those that stand for none.
 
-        An address becomes ``CHANNEL:ADDRESS``. If no channel is left, or none takes the severity, the default is told;
-        if that takes it neither, whatever channel does, else all: somebody is always told.
+        An address becomes ``CHANNEL:ADDRESS``. In place of a name that stands for none, the default is told. If no
+        channel is left, or none takes the severity, the default is told; if that takes it neither, whatever channel
+        does, else all: somebody is always told.
         """
         known, unknown = self._known(names)
-        for choice in (known, self._default, tuple(self._channels)):
+        named = tuple(dict.fromkeys((*known, *self._default))) if unknown else known
+        for choice in (named, self._default, tuple(self._channels)):
             taken = tuple(name for name in choice if self._takes(name, severity))
             if taken:
                 return taken, unknown

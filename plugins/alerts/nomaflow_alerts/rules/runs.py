@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from nomaflow.client.values import EventView
@@ -10,7 +10,7 @@ from nomaflow_alerts.ledger import Book, OpenRun, Sighting
 from nomaflow_alerts.messages.pings import ping
 from nomaflow_alerts.rules.policies import JobRules, Policies
 
-__all__ = ["Findings", "fold_run", "key_of", "sighting"]
+__all__ = ["Findings", "end_unseen", "fold_run", "key_of", "sighting"]
 
 _ENDED_BY_SUCCESS = ("failed", "late", "rows")
 _PAUSED = "paused"
@@ -18,7 +18,7 @@ _PAUSED = "paused"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """What the kernel was asked about a batch of events beforehand.
+    """The kernel's answers about a batch of events, asked for beforehand.
 
     :param long_after: run id → seconds after which it takes unusually long
     :param median_rows: run id → the usual rows of its job and preset
@@ -87,6 +87,21 @@ def fold_run(book: Book, event: EventView, policies: Policies, found: Findings) 
         preset = str(event.data.get("preset") or "")
         book.close(key_of("long_run", event.job_id, preset, run_id=event.run_id), at=at, seq=event.seq)
         _fold_end(book, event, rules, host, found)
+
+
+def end_unseen(book: Book, active: Collection[str]) -> None:
+    """Watch no run whose end was not seen, and close what was open because of it.
+
+    :param active: the runs that wait or go on
+    """
+    gone = [run for run in book.watched.open_runs() if run.run_id not in active]
+    for run in gone:
+        book.watched.run_ended(run.run_id)
+    for incident in book.open_incidents("long_run"):
+        if incident.run_id not in active:
+            book.close(incident.key, at=book.now)
+    for job_id in {run.job_id for run in gone}:
+        _waits_no_more(book, job_id, book.now)
 
 
 def _waits_no_more(book: Book, job_id: str, at: float) -> None:

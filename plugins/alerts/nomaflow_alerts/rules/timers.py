@@ -26,7 +26,7 @@ _CAUSES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunNow:
-    """What the kernel says of a run that is looked at; ``state`` is empty if it is not known any more."""
+    """The present state of a run, as the kernel says; ``state`` is empty if it no longer knows the run."""
 
     state: str
     preset: str = ""

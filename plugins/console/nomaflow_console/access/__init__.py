@@ -1,1 +1,1 @@
-"""Who may use the console: login links, sessions, and the checks of each request."""
+"""Access to the console: login links, sessions, and the checks of each request."""

@@ -137,7 +137,7 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layers:
-    """What the values of a run come from, lowest first: the definition, a preset, and what a former run was given.
+    """The sources of a run's values, lowest first: the definition, a preset, and the values of a former run.
 
     :param definition: of the job, in the form of ``jobs.toml``
     :param given: what the run that is done again was asked for; None for a new run

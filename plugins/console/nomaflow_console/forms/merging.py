@@ -1,7 +1,7 @@
-"""What a filled-in form asks for: three ways to the same values, merged so that no edit is lost and nothing is added.
+"""Merges the fields and the JSON of a filled-in form, so that no edit is lost and nothing is added.
 
-A form shows values as fields and as JSON. Each of the two may be edited, or both. What was on the page before is the
-base: what differs from it is an edit; whatever was not touched is never sent.
+A form shows values as fields and as JSON; either may be edited, or both. The base is what the page showed before. A
+value that differs from the base is an edit; a value that was not touched is never sent.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class WrongShape(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What a run is to have that it would not have by itself.
+    """The values that a run is to have and would not have by itself.
 
     :param params: params of the job
     :param op_kwargs: by step

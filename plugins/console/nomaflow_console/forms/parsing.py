@@ -61,7 +61,7 @@ class KindName(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """What a field takes.
+    """The kind of value that a field takes.
 
     :param nullable: True if it takes null
     :param choices: the values of a choice

@@ -1,4 +1,4 @@
-"""What a form that was sent asks for, and what is wrong with it."""
+"""Reads a submitted form: the values that it asks for, and its mistakes."""
 
 from __future__ import annotations
 

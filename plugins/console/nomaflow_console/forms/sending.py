@@ -19,7 +19,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What a form asks for beside values.
+    """The options of a form beside its values.
 
     :param start: of a replay: the step to begin at, ``failed`` for the one that failed, empty for the first
     :param current_definition: of a replay: True to run the job as it is now
@@ -105,12 +105,12 @@ class FormState:
 
     @property
     def changes(self) -> list[Change]:
-        """What differs."""
+        """Differences from the run as it would be without the form."""
         return changes(self.form, self.reading.wanted)
 
     @property
     def json_error(self) -> str:
-        """What is wrong with the JSON."""
+        """Error in the JSON; empty if there is none."""
         return self.reading.errors.get(JSON_FIELD, "")
 
     def text(self, one: Field) -> str:
@@ -124,7 +124,7 @@ class FormState:
 
     @property
     def lost_errors(self) -> list[str]:
-        """What is wrong and has no field on the page."""
+        """Errors that have no field on the page."""
         known = {*self.form.fields, *(step.switch for step in self.form.steps), JSON_FIELD}
         return [text for name, text in self.reading.errors.items() if name not in known]
 

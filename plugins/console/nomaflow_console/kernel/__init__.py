@@ -1,1 +1,1 @@
-"""What the console asks of the kernel, and what it hears from it."""
+"""Calls to the kernel, and the events that it sends."""

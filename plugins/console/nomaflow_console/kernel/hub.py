@@ -25,7 +25,7 @@ _AGAIN_SECONDS = 2.0
 
 
 class Subscription:
-    """What one viewer has not seen yet.
+    """The changes that one viewer has not seen yet.
 
     :param after: the newest event that the page shows
     :param concerns: returns True for an event that may change the page

@@ -1,8 +1,8 @@
-"""Which rows a log has under a filter, and where each of them lies: from the heads of its stored blocks.
+"""Index of the rows that a log has under a filter, made from the heads of its stored blocks.
 
-A page speaks of rows, counted from 0 among the lines that its filter keeps; the kernel speaks of sequences. An index
-says at which sequence to begin to read for any row, and knows the levels on the way for the map of the log. It is
-brought up to date by the heads of new blocks only, so that a request about a long log costs what is new in it.
+A page counts rows, from 0, among the lines that its filter keeps; the kernel counts sequences. The index tells at which
+sequence to begin reading for a row, and keeps the levels for the map of the log. Only the heads of new blocks are read
+to update it, so that a request about a long log costs no more than what is new.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LEVEL = re.compile(rb"\[(-?[0-9]+),")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogFilter:
-    """Which lines of a log are wanted.
+    """The lines of a log that are wanted.
 
     :param step: name of the step; empty for all
     :param attempt: number of the try; 0 for all

@@ -40,7 +40,7 @@ _MESSAGE = b'","'
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """What a part of the log yielded.
+    """The lines found in a part of the log.
 
     :param seqs: the lines that hold the text, in order
     :param through_seq: how far the log is searched now

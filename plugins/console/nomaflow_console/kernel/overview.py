@@ -1,4 +1,4 @@
-"""What the first page shows, asked of the kernel all at once: a fixed number of calls, however many jobs there are."""
+"""Asks the kernel for all that the first page shows: a fixed number of calls at once, however many jobs there are."""
 
 from __future__ import annotations
 

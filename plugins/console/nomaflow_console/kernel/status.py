@@ -13,7 +13,7 @@ __all__ = ["KernelStatus"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelStatus:
-    """What the line says.
+    """The content of the line about the kernel.
 
     :param as_of: when that was true; None if the kernel has not answered yet
     :param away_since: since when no kernel answers; None if it answers
@@ -44,7 +44,7 @@ class KernelStatus:
 
     @property
     def shown(self) -> tuple[object, ...]:
-        """What a person sees of it; equal ones look the same."""
+        """The part that a person sees; equal ones look the same."""
         counts = (self.running, self.waiting, self.hosts_ok, self.hosts_all, self.alerts)
         return (self.version, self.project, self.away_since, *counts)
 

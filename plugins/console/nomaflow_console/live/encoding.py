@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-__all__ = ["HEARTBEAT", "encode", "parts_html", "read_cursor"]
+__all__ = ["HEARTBEAT", "encode", "parts_html", "read_cursor", "read_moment"]
 
 HEARTBEAT = b": \n\n"
 """A comment: it keeps the connection, and shows that the other end is gone."""
@@ -44,6 +45,11 @@ def read_cursor(text: str) -> tuple[int, int]:
     """Return the event and the log line of ``EVENTSEQ.LOGSEQ``; 0 for what is missing or malformed."""
     event, _, line = text.partition(".")
     return _number(event), _number(line)
+
+
+def read_moment(text: str) -> datetime | None:
+    """Return the instant of seconds since the epoch; None if it is missing or malformed."""
+    return datetime.fromtimestamp(int(text), UTC) if text.isdecimal() and len(text) < 12 else None
 
 
 def _number(text: str) -> int:

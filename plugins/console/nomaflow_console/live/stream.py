@@ -18,7 +18,7 @@ from nomaflow.client.values import EventView
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.calls import Principal
 from nomaflow_console.kernel.hub import Subscription
-from nomaflow_console.live.encoding import HEARTBEAT, encode, parts_html, read_cursor
+from nomaflow_console.live.encoding import HEARTBEAT, encode, parts_html, read_cursor, read_moment
 from nomaflow_console.live.throttle import Throttle
 from nomaflow_console.live.views import Cursor, HasExtra, LiveView, ServerEvent
 from nomaflow_console.rendering import fragment
@@ -70,14 +70,16 @@ class Streams:
             wake.set()
 
     def open(self, request: Request, principal: Principal) -> Response:
-        """Return the stream that a request asks for; with ``once=1`` in its query it ends after the first message."""
+        """Return the stream that a request asks for; with ``once=1`` in its query it ends with what there is now."""
         session: Session = request.state.session
         if self.stopping or self._open[session.id] >= MOST_STREAMS:
             text = "the console stops" if self.stopping else f"a session has at most {MOST_STREAMS} streams"
             return PlainTextResponse(text + "\n", status_code=503, headers={"retry-after": "5"})
         last = request.headers.get("last-event-id") or request.query_params.get("after", "")
         event_seq, log_seq = read_cursor(last)
-        request.state.cursor = Cursor(event_seq=event_seq, log_seq=log_seq)
+        once = request.query_params.get("once") == "1"
+        request.state.cursor = Cursor(event_seq=event_seq, log_seq=log_seq, once=once)
+        request.state.as_of = read_moment(request.query_params.get("as_of", ""))
         view = self.views.get(request.query_params.get("view", ""), _NoParts())
         stream = _Stream(streams=self, request=request, view=view, principal=principal, session=session)
         headers = {"x-accel-buffering": "no"}  # a proxy must not hold it back
@@ -109,16 +111,16 @@ class _Stream:
         self._view = view
         self._principal = principal
         self._session = session
-        self._once = request.query_params.get("once") == "1"
         self._extra: deque[ServerEvent] = deque()
         self._room = asyncio.Event()
         cursor: Cursor = request.state.cursor
-        self._event_seq, self._log_seq = cursor.event_seq, cursor.log_seq
+        self._event_seq, self._log_seq, self._once = cursor.event_seq, cursor.log_seq, cursor.once
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages until the viewer goes, the session is over, or the console stops."""
         throttle = Throttle(_UPDATE_SECONDS, self.wake.set)
         source = asyncio.create_task(self._read_extra())
+        source.add_done_callback(lambda _: self.wake.set())
         try:
             with self._principal.hub.subscribe(self._event_seq, self._view.concerns, self.wake.set) as seen:
                 seen.line(await self._principal.status())
@@ -134,7 +136,7 @@ class _Stream:
                         message = await self._update(seen)
                         if message:
                             yield message
-                    if self._once:
+                    if self._once and source.done() and not self._extra:
                         return
                     if not await self._woken():
                         yield HEARTBEAT
@@ -164,6 +166,7 @@ class _Stream:
         if changed:
             try:
                 parts.update(await self._view.parts(self._request))
+                self._request.state.as_of = None
             except KernelUnreachable:
                 seen.changed = True  # until it is back, which the next status tells
                 seq = self._event_seq
@@ -189,6 +192,8 @@ class _Stream:
                         await self._queue(message)
                     return
                 except KernelUnreachable:
+                    if self._once:
+                        return
                     await asyncio.sleep(_AGAIN_SECONDS)
         except ClientError as error:
             _log.info("no further messages of %s: %s", self._request.url.query, error)

@@ -1,4 +1,4 @@
-"""What a page says of its live parts."""
+"""Protocols by which a page declares its live parts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ __all__ = ["Cursor", "HasExtra", "LiveView", "ServerEvent"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cursor:
-    """How much a page shows already; ``request.state.cursor`` of a live view's request.
+    """The point up to which a page is current; ``request.state.cursor`` of a live view's request.
 
     :param event_seq: the newest event
     :param log_seq: the newest line of the log; 0 if the page has none
+    :param once: True if the page has no stream and asks now and then: it wants what there is now
     """
 
     event_seq: int = 0
     log_seq: int = 0
+    once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,5 +60,6 @@ class HasExtra(Protocol):
     def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
         """Yield messages; they wait for a viewer that is slow.
 
-        :param request: ``request.state.cursor`` says where the page is. It is called again after the kernel was away
+        :param request: ``request.state.cursor`` says where the page is, and whether it wants no more than there is
+            now. It is called again after the kernel was away
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,13 +10,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventPageView, EventView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.views import LiveView
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.deeds import KINDS
 from nomaflow_console.views.times import Zone
 
@@ -26,7 +27,7 @@ _PAGE = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What the page shows, as its address says.
+    """The selection in the page's address.
 
     :param everything: True for all events, False for what somebody asked for
     :param before: shows older events than that; 0 begins at the newest
@@ -104,8 +105,10 @@ async def show(request: Request) -> Response:
 
 
 async def as_json(request: Request) -> Response:
-    """Return the events in the shape of ``nomaflow events -o json``."""
-    return JSONResponse((await _events(request, Choice.of(request))).to_json())
+    """Return the events as ``nomaflow events -o json`` prints them: one JSON object a line, oldest first."""
+    found = await _events(request, Choice.of(request))
+    lines = "".join(json.dumps(event.to_json()) + "\n" for event in reversed(found.events))
+    return Response(lines, media_type="application/x-ndjson")
 
 
 class ActivityView:
@@ -119,7 +122,7 @@ class ActivityView:
         """Return the list; nothing for an older page, which does not change."""
         if Choice.of(request).before:
             return {}
-        return {"activity-list": fragment(request, "parts/activity_list.html", **await _context(request))}
+        return {"activity-list": live_part(request, "parts/activity_list.html", **await _context(request))}
 
 
 LIVE: Mapping[str, LiveView] = {"activity": ActivityView()}

@@ -32,7 +32,7 @@ _VERBS = {"cancel": "Cancel", "cancel-all": "Cancel", "replay": "Replay"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Outcome:
-    """What became of one run.
+    """The result of an action on one run.
 
     :param new_run: the run that a replay started
     """

@@ -18,7 +18,7 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
 from nomaflow_console.pages.hosts import HEARD_SECONDS
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
 
 __all__ = ["LIVE", "ROUTES"]
@@ -102,11 +102,11 @@ class HostPage:
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the top of the page."""
-        return {"host-top": fragment(request, "parts/host_top.html", **await _top(request))}
+        return {"host-top": live_part(request, "parts/host_top.html", **await _top(request))}
 
     async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
         """Yield the top of the page now and then: a heartbeat is no event."""
-        while True:
+        while not request.state.cursor.once:
             await asyncio.sleep(HEARD_SECONDS)
             yield ServerEvent(data=parts_html(await self.parts(request)))
 

@@ -14,7 +14,7 @@ from nomaflow.client.values import EventView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 
 __all__ = ["HEARD_SECONDS", "LIVE", "ROUTES"]
 
@@ -47,11 +47,11 @@ class HostsView:
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the list."""
-        return {"hosts-list": fragment(request, "parts/hosts_list.html", **await _context(request))}
+        return {"hosts-list": live_part(request, "parts/hosts_list.html", **await _context(request))}
 
     async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
         """Yield the list now and then."""
-        while True:
+        while not request.state.cursor.once:
             await asyncio.sleep(HEARD_SECONDS)
             yield ServerEvent(data=parts_html(await self.parts(request)))
 

@@ -17,7 +17,7 @@ from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.live import LiveView
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.calendar import recent_days
 from nomaflow_console.views.job_rows import job_sign
 from nomaflow_console.views.needs_you import job_address
@@ -109,7 +109,7 @@ class _JobLive:
         job = await kernel_of(request).get_job(_id(request))
         context = await _load_runs(request, job, datetime.now(UTC))
         templates = ("job-head", "parts/job_head.html"), ("job-runs", "parts/job_runs.html")
-        return {name: fragment(request, template, **context) for name, template in templates}
+        return {name: live_part(request, template, **context) for name, template in templates}
 
 
 LIVE: dict[str, LiveView] = {"job": _JobLive()}

@@ -17,7 +17,7 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.incidents import open_incidents
 from nomaflow_console.kernel.overview import Overview, load_overview, with_stats
 from nomaflow_console.live import LiveView
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.incidents import with_incidents
 from nomaflow_console.views.job_rows import STATES, JobQuery, job_rows, page_of_jobs, tally
 from nomaflow_console.views.needs_you import needs_you, usual_of
@@ -102,7 +102,7 @@ class _JobsLive:
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the HTML of each part."""
         context = await _load(request)
-        return {name: fragment(request, template, **context) for name, template in _PARTS.items()}
+        return {name: live_part(request, template, **context) for name, template in _PARTS.items()}
 
 
 LIVE: dict[str, LiveView] = {"jobs": _JobsLive()}

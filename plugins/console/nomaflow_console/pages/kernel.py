@@ -13,7 +13,7 @@ from starlette.routing import Route
 from nomaflow.client.values import EventView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.views import LiveView
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 
 __all__ = ["LIVE", "ROUTES"]
 
@@ -43,7 +43,7 @@ class KernelPage:
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the page's content."""
-        return {"kernel-page": fragment(request, "parts/kernel_page.html", **await _context(request))}
+        return {"kernel-page": live_part(request, "parts/kernel_page.html", **await _context(request))}
 
 
 LIVE: Mapping[str, LiveView] = {"kernel": KernelPage()}

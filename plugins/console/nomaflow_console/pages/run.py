@@ -29,7 +29,7 @@ from nomaflow_console.pages.run_log import (
     page_zone,
     shown_window,
 )
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views import run_words
 from nomaflow_console.views.log_lines import shown_line
 from nomaflow_console.views.sentences import run_sentence, usually
@@ -48,7 +48,7 @@ _TAIL = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Known:
-    """What the page knows of a run beside itself; each part may be missing.
+    """A run with what the page shows beside it; each part may be missing.
 
     :param children: the runs that its call_job steps started, by id, with their steps
     :param replays: its replays, newest first
@@ -250,7 +250,7 @@ class RunLive:
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the header, the timeline, the tries and the seal of the log."""
         context = await _context(request, await _known(kernel_of(request), request.query_params.get("run_id", "")))
-        return {name: fragment(request, f"parts/{name.replace('-', '_')}.html", **context) for name in _PARTS}
+        return {name: live_part(request, f"parts/{name.replace('-', '_')}.html", **context) for name in _PARTS}
 
     async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
         """Yield the log as it grows: how many rows it has now, and the last ones. No line comes twice.
@@ -274,6 +274,8 @@ class RunLive:
                     data = await _tail(request, run_id, seen, rows)
                     seen = rows
                     yield ServerEvent(event="log", data=json.dumps(data), log_seq=last_seq)
+                if request.state.cursor.once:
+                    return
 
 
 async def _tail(request: Request, run_id: str, seen: int, rows: int) -> dict[str, Any]:

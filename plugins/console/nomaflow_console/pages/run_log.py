@@ -30,7 +30,7 @@ _BEFORE = 60
 
 @dataclass(kw_only=True)
 class _Logs:
-    """What a console knows of the logs that one principal reads."""
+    """The pages and the feed of the logs that one principal reads."""
 
     pages: LogPages
     feed: LogFeed

@@ -17,7 +17,7 @@ from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import known_jobs
 from nomaflow_console.live import LiveView
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
@@ -113,9 +113,7 @@ def _kept(query: RunQuery) -> list[tuple[str, str]]:
 
 async def show(request: Request) -> Response:
     """Return the page."""
-    context = await _load(request)
-    live = "runs" if not (context["query"].before or context["query"].after) else ""
-    return page(request, "runs.html", live=live, **context)
+    return page(request, "runs.html", live="runs", **await _load(request))
 
 
 async def show_json(request: Request) -> Response:
@@ -183,8 +181,11 @@ class _RunsLive:
         return event.kind.startswith(("run.", "attempt."))
 
     async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the HTML of the table."""
-        return {"runs": fragment(request, "parts/runs_table.html", **await _load(request))}
+        """Return the HTML of the table; nothing for an older page, which does not change."""
+        query, _ = RunQuery.of(request.query_params.multi_items())
+        if query.before or query.after:
+            return {}
+        return {"runs": live_part(request, "parts/runs_table.html", **await _load(request))}
 
 
 LIVE: dict[str, LiveView] = {"runs": _RunsLive()}

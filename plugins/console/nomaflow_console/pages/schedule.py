@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -16,19 +16,21 @@ from starlette.routing import Route
 from nomaflow.client.values import EventView, FirePageView, RunPageView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.views import LiveView
-from nomaflow_console.rendering import fragment, page
+from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.schedule import days
+from nomaflow_console.views.states import RUN_STATES, StateSign, sign_of
 from nomaflow_console.views.times import Zone
 
 __all__ = ["LIVE", "ROUTES"]
 
 _LENGTHS = (1, 2, 7, 14, 31)
 _MOST_RUNS = 500
+_MOST_FIRES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What the page shows, as its address says.
+    """The selection in the page's address.
 
     :param first: the first day, in the page's zone
     :param collisions: True to show only fires that collide
@@ -75,14 +77,21 @@ class Choice:
 _FAR = timedelta(days=3660)
 
 
+def _range(request: Request, now: datetime) -> tuple[Choice, datetime, datetime]:
+    """Return the choice of a request, and the begin and end of its days in the page's zone."""
+    zone = Zone.of_cookie(request.state.session.zone).info
+    choice = Choice.of(request, now.astimezone(zone).date())
+    last = choice.first + timedelta(days=choice.length)
+    return choice, datetime.combine(choice.first, time(), tzinfo=zone), datetime.combine(last, time(), tzinfo=zone)
+
+
 async def _context(request: Request) -> dict[str, Any]:
-    zone = Zone.of_cookie(request.state.session.zone)
-    now = datetime.now(UTC)
-    choice = Choice.of(request, now.astimezone(zone.info).date())
-    begin = datetime.combine(choice.first, time(), tzinfo=zone.info)
-    end = datetime.combine(choice.first + timedelta(days=choice.length), time(), tzinfo=zone.info)
-    fires, runs = await asyncio.gather(
-        _fires(request, choice, begin, end, now), _runs(request, choice, begin, end, now)
+    zone, now = Zone.of_cookie(request.state.session.zone), datetime.now(UTC)
+    choice, begin, end = _range(request, now)
+    fires = await _fires(request, choice, begin, end, now)
+    often = sorted({each.job_id for each in fires.frequent})
+    runs, counts = await asyncio.gather(
+        _runs(request, choice, begin, end, now, without=often), _counts(request, choice, begin, end, now, of=often)
     )
     listed = [fire for fire in fires.fires if fire.collides_with or not choice.collisions]
     shown = () if choice.collisions else runs.runs
@@ -91,28 +100,54 @@ async def _context(request: Request) -> dict[str, Any]:
         "lengths": _LENGTHS,
         "days": days(choice.first, choice.length, zone.info, listed, shown),
         "fires": fires,
+        "counts": counts,
+        "begin": begin,
+        "end": end,
         "more_runs": bool(runs.next_page_token),
         "today": now.astimezone(zone.info).date(),
     }
 
 
 async def _fires(request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime) -> FirePageView:
-    """Return the fires from now on."""
-    if end <= now:
-        return FirePageView()
-    return await kernel_of(request).list_fires(
-        begin=max(begin, now), until=end, host=choice.host, tag=choice.tag, job_id=choice.job
-    )
+    """Return the fires from now on; of days that are over none, but which schedules fire often."""
+    kernel = kernel_of(request)
+    if end > now:
+        return await kernel.list_fires(
+            begin=max(begin, now), until=end, host=choice.host, tag=choice.tag, job_id=choice.job
+        )
+    coming = await kernel.list_fires(begin=now, limit=1, host=choice.host, tag=choice.tag, job_id=choice.job)
+    return FirePageView(frequent=tuple(replace(each, fires=0) for each in coming.frequent))
 
 
-async def _runs(request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime) -> RunPageView:
-    """Return the scheduled runs up to now, also those that did not take place."""
+async def _runs(
+    request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime, *, without: Sequence[str]
+) -> RunPageView:
+    """Return the scheduled runs up to now, also those that did not take place.
+
+    :param without: jobs that fire too often to be shown run by run: they would leave no room for the others
+    """
     if begin >= now:
         return RunPageView()
     return await kernel_of(request).list_runs_page(
-        page_size=_MOST_RUNS, trigger_kinds=["cron"], since=begin, until=min(end, now),
+        page_size=_MOST_RUNS, trigger_kinds=["cron"], since=begin, until=min(end, now), exclude_job_ids=without,
         host=choice.host, tag=choice.tag, job_id=choice.job,
     )  # fmt: skip
+
+
+async def _counts(
+    request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime, *, of: Sequence[str]
+) -> dict[str, list[tuple[StateSign, str, int]]]:
+    """Return for jobs that fire often how many runs there were up to now: for each job sign, state and number."""
+    if begin >= now or not of:
+        return {}
+    found = await kernel_of(request).summarize_runs(
+        since=begin, until=min(end, now), group_by="job", host=choice.host, tag=choice.tag, job_id=choice.job
+    )
+    counted = {(each.group, each.state): each.runs for each in found}
+    return {
+        job: [(sign_of(state), state, runs) for state in RUN_STATES if (runs := counted.get((job, state), 0))]
+        for job in of
+    }
 
 
 async def show(request: Request) -> Response:
@@ -121,8 +156,14 @@ async def show(request: Request) -> Response:
 
 
 async def as_json(request: Request) -> Response:
-    """Return the coming fires in the shape of ``nomaflow schedule -o json``."""
-    return JSONResponse((await _context(request))["fires"].to_json())
+    """Return the coming fires as ``nomaflow schedule --live -o json`` prints them."""
+    now = datetime.now(UTC)
+    choice, begin, end = _range(request, now)
+    fires = await kernel_of(request).list_fires(
+        begin=begin if "from" in request.query_params else now, until=end, limit=_MOST_FIRES,
+        host=choice.host, tag=choice.tag, job_id=choice.job,
+    )  # fmt: skip
+    return JSONResponse(fires.to_json())
 
 
 class ScheduleView:
@@ -136,7 +177,7 @@ class ScheduleView:
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the days."""
-        return {"schedule-days": fragment(request, "parts/schedule_days.html", **await _context(request))}
+        return {"schedule-days": live_part(request, "parts/schedule_days.html", **await _context(request))}
 
 
 LIVE: Mapping[str, LiveView] = {"schedule": ScheduleView()}

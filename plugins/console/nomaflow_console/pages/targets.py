@@ -1,4 +1,4 @@
-"""Where an action leads to when it is done."""
+"""Addresses that an action leads to when it is done."""
 
 from __future__ import annotations
 

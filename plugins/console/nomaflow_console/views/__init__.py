@@ -1,1 +1,1 @@
-"""What a page shows, computed from the client's values: pure functions, without I/O."""
+"""Contents of the pages, computed from the client's values by pure functions, without I/O."""

@@ -1,4 +1,4 @@
-"""How hosts and their instances look: sign, word, and the sentences that say what is wrong with them."""
+"""Signs and words for hosts and their instances, and the sentences that say what is wrong with them."""
 
 from __future__ import annotations
 

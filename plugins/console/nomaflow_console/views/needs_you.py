@@ -1,4 +1,4 @@
-"""What needs a person: each thing in a sentence, with the way out and what can be done about it here."""
+"""Things that need a person: each in a sentence, with the way out and what can be done about it here."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Situation:
-    """What is known of a project now.
+    """The present state of a project.
 
     :param unhappy: FAILED and MISSED runs of late, newest first
     :param open: QUEUED and RUNNING runs

@@ -1,4 +1,4 @@
-"""When a pause may end: a few choices in the page's zone, or a time that is typed in."""
+"""Ends of a pause: a few choices in the page's zone, or a time that is typed in."""
 
 from __future__ import annotations
 

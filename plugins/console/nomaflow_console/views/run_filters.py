@@ -161,7 +161,7 @@ class RunQuery:
 
     @property
     def since_title(self) -> str:
-        """How far back the page looks, in words."""
+        """The period that the page covers, in words."""
         return SPANS[self.since][0] if self.since in SPANS else f"since {self.since}"
 
     @property

@@ -1,4 +1,4 @@
-"""What the page of a run says in words: its waits, the seal of its log, how it was stopped, a report to send on."""
+"""Texts of a run's page: its waits, the seal of its log, how it was stopped, a report to send on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MOST_DIFFERENCE = 400
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seal:
-    """Whether a log is known to be whole.
+    """The statement on a log's completeness.
 
     :param css: ``complete``, ``open``, ``dropped`` or ``lost``
     """

@@ -32,7 +32,7 @@ _LONGEST = 300
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
-    """What to say of a run.
+    """A sentence about a run.
 
     :param fix: the way out; empty if there is none, or none is needed
     """

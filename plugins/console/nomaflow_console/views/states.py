@@ -13,7 +13,7 @@ __all__ = ["RUN_STATES", "StateSign", "attempt_sign", "run_sign", "sign_of", "st
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateSign:
-    """How a state looks.
+    """The appearance of a state.
 
     :param css: the end of the class ``state-…``
     """

@@ -1,4 +1,4 @@
-"""How attempts were stopped and ended, and what is stored of their logs."""
+"""Views of attempts: their stops, the ends of their processes, and the stored parts of their logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["AttemptLogView", "ExitView", "RungView", "StopView"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExitView(Shaped):
-    """How the process of an attempt ended.
+    """The end of an attempt's process.
 
     :param status: the exit status, None if a signal ended it
     :param signal: the signal's number, 0 for none
@@ -26,7 +26,7 @@ class ExitView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptLogView(Shaped):
-    """How much of an attempt's log is stored.
+    """The stored part of an attempt's log.
 
     :param first_seq: the first line in the run's log, 0 if there is none
     :param last_seq: the last one; lines of other attempts may lie between
@@ -68,7 +68,7 @@ class RungView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopView(Shaped):
-    """How an attempt was stopped; ``stopped_at`` is when none of its code ran any more, by the host's clock."""
+    """The stop of an attempt; ``stopped_at`` is when none of its code ran any more, by the host's clock."""
 
     rungs: tuple[RungView, ...] = ()
     stopped_at: datetime | None = None

@@ -1,4 +1,4 @@
-"""What a host offers: callables with their parameters, modules and step types."""
+"""Views of what a host offers: callables with their parameters, modules and step types."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class StepTypeView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallablesView(Shaped):
-    """What the newest catalogue of a host offers, sorted by name."""
+    """The newest catalogue of a host, sorted by name."""
 
     host: str
     callables: tuple[CallableView, ...] = ()

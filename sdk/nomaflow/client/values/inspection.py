@@ -1,4 +1,4 @@
-"""What a host sees of a running attempt."""
+"""Views of a running attempt: its processes and stacks, as its host sees them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProcessView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StackView(Shaped):
-    """What one Python thread or task does now.
+    """The stack of one Python thread or task.
 
     :param frames: innermost last, each ``file:line function``
     :param of_attempt: True if it runs the attempt that was asked for
@@ -42,7 +42,7 @@ class StackView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InspectionView(Shaped):
-    """What a host saw of a running attempt; ``note`` says what it could not see."""
+    """A running attempt as its host saw it; ``note`` says what it could not see."""
 
     attempt_key: str
     host: str

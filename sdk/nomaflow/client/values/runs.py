@@ -188,7 +188,7 @@ class StepSwitchView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequestView(Shaped):
-    """What a trigger or a replay asked for, beside the job and the preset."""
+    """The request of a trigger or a replay, without the job and the preset."""
 
     params: Mapping[str, Any] = field(default_factory=dict)
     step_values: tuple[StepValuesView, ...] = ()

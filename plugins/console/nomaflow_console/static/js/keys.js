@@ -1,4 +1,3 @@
-// @ts-check
 // Keys: pages, rows, the help, and menus that close. A page may have more: log.js has those of the log.
 
 const GO = { j: "/", r: "/runs", s: "/schedule", h: "/hosts", a: "/activity" };

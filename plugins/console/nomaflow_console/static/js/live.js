@@ -63,8 +63,9 @@
   const buttons = () => {
     const away = document.querySelector("#kernel-line .is-away");
     const why = over ? "your session is over" : silentSince ? "the console does not answer" : away ? "the kernel does not answer" : "";
-    for (const button of document.querySelectorAll('form[method="post"] button:not([type="button"])')) {
-      if (/\/(logout|preferences|login)$/.test(button.form.getAttribute("action") ?? "")) continue;
+    for (const button of document.querySelectorAll('button:not([type="button"])')) {
+      // A button may stand outside its form.
+      if (button.form?.getAttribute("method") !== "post" || /\/(logout|preferences|login)$/.test(button.form.getAttribute("action") ?? "")) continue;
       if (why && !over && !button.disabled) {
         Object.assign(button, { disabled: true, title: why });
         button.dataset.off = "";
@@ -103,6 +104,7 @@
     if (id) {
       const next = new URL(address, location.href);
       next.searchParams.set("after", id);
+      if (!document.querySelector("#kernel-line .is-away")) next.searchParams.delete("as_of"); // it shows what is now
       address = next.pathname + next.search;
     }
     answered();

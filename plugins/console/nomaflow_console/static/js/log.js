@@ -1,4 +1,3 @@
-// @ts-check
 // What a reader does with a log: keys, buttons, links to lines, selections and copies.
 
 class LogReader extends LogWindow {

@@ -1,4 +1,3 @@
-// @ts-check
 // One line of a log as DOM nodes. Text is always text: nothing here makes markup of what a program printed.
 
 

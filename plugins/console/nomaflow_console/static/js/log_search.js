@@ -1,4 +1,3 @@
-// @ts-check
 // Search in all of a log. The server looks through it and tells of matches as it finds them.
 
 const number = new Intl.NumberFormat("en");

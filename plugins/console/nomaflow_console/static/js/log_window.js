@@ -1,47 +1,23 @@
-// @ts-check
-// The window over a log: at most 300 of its lines are on the page, however many there are. Rows are counted from 0
-// among the lines that the page's filter keeps; the server knows which line each row is. It is sent as one module with
-// log_line.js and log_search.js before it, and log.js after it.
-
+// The window over a log: at most 300 of its lines are on the page, however many there are, and the scrollbar is as long
+// as all of them.
 
 const MOST_HEIGHT = 8e6; // pixels: an element cannot be much higher in every browser
 const MOST_LINES = 300;
 const AROUND = 80; // rows kept above and below what is in sight
-const KEPT = 4000; // rows kept in memory
 const IDLE = 160; // milliseconds without a scroll, after which the scrollbar is put right
 
-/** @typedef {{row: number, seq: number, at: number, day: string, clock: string, level: string, kind: string,
- *   logger: string, step: string, try: number, text: [string, string][], cut?: number, older?: string[],
- *   continued?: boolean, shared?: boolean}} Line */
-/** @typedef {{rows: number, first: number, row: number, last_seq: number, lines: Line[], map?: number[]}} Shown */
-
-/** @template {Element} T @param {string} name @param {new () => T} kind @param {ParentNode} [below] @returns {T} */
-function part(name, kind, below = document) {
-  const found = below.querySelector(name);
-  if (!(found instanceof kind)) throw new Error(`no ${name} on this page`);
-  return found;
-}
-
-class LogWindow {
+class LogWindow extends LogRows {
   /** @param {HTMLElement} root */
   constructor(root) {
-    this.root = root;
+    super(root);
     this.view = part(".log-view", HTMLElement, root);
     this.space = part(".log-space", HTMLElement, root);
     this.block = part(".log-lines", HTMLElement, root);
     this.mapArea = part(".log-map", SVGSVGElement, root);
-    this.address = root.dataset.address || "";
-    this.query = root.dataset.query || "";
-    this.rows = Number(root.dataset.rows);
-    /** @type {Map<number, Line>} */
-    this.known = new Map();
     /** @type {Map<number, HTMLElement>} */
     this.nodes = new Map();
     /** @type {Set<number>} */
     this.open = new Set();
-    /** @type {number[]} */
-    this.levels = [];
-    this.anchor = Number(root.dataset.row); // the row at the top of what is in sight
     this.lead = 0; // how many pixels of it are above
     this.top = 0; // of the block
     this.lastPlace = 0; // of the scrollbar
@@ -49,14 +25,11 @@ class LogWindow {
     this.error = -1; // the row of the error that was shown last
     this.picked = [0, 0];
     this.selected = { from: 0, to: 0, lost: false };
-    /** @type {AbortController | null} */
-    this.asking = null;
     this.rowHeight = 21;
     this.going = 0; // moves that are under way
     this.missed = false; // a scroll during them
     this.turn = 0;
     this.idle = 0;
-    this.news = { lines: 0, errors: 0 };
     this.search = new LogSearch(this);
     this.wrap(localStorage.getItem("log-wrap") ?? (matchMedia("(max-width: 47rem)").matches ? "1" : ""));
     this.times = localStorage.getItem("log-times") || "clock";
@@ -264,44 +237,6 @@ class LogWindow {
     return this.draw();
   }
 
-  /** Ask for rows that are not known. Returns false if another question came in between. @param {number} first @param {number} last */
-  async have(first, last) {
-    while (first < last && this.known.has(first)) first++;
-    while (first < last && this.known.has(last - 1)) last--;
-    if (first >= last) return true;
-    this.asking?.abort();
-    const asking = (this.asking = new AbortController());
-    const shown = await this.ask(`row=${first}&before=0&count=${last - first}`, asking.signal);
-    if (!shown || asking.signal.aborted) return false;
-    this.take(shown);
-    return true;
-  }
-
-  /** @param {string} what @param {AbortSignal} [signal] @returns {Promise<Shown | null>} */
-  async ask(what, signal) {
-    try {
-      const answer = await fetch(`${this.address}/lines?${this.query}&${what}`, { signal });
-      this.root.classList.toggle("is-away", !answer.ok);
-      return answer.ok ? await answer.json() : null;
-    } catch (error) {
-      if (!(error instanceof DOMException)) this.root.classList.add("is-away");
-      return null;
-    }
-  }
-
-  /** @param {Shown} shown */
-  take(shown) {
-    this.rows = Math.max(this.rows, shown.rows || 0);
-    const last = shown.lines[shown.lines.length - 1];
-    if (last) this.root.style.setProperty("--digits", `${Math.max(4, number.format(last.seq).length)}ch`);
-    for (const line of shown.lines) this.known.set(line.row, line);
-    if (shown.map) this.levels = shown.map;
-    if (this.known.size > KEPT) {
-      const near = (/** @type {number} */ row, /** @type {number} */ place) => Math.abs(row - place) < KEPT / 4;
-      for (const row of this.known.keys()) if (!near(row, this.anchor) && !near(row, shown.first)) this.known.delete(row);
-    }
-  }
-
   /** Lines came in: the number of rows now, and the last ones. @param {Shown} shown */
   arrived(shown) {
     const before = this.rows;
@@ -445,11 +380,6 @@ class LogWindow {
     sight?.setAttribute("height", `${Math.max(share, 1.5)}%`);
   }
 
-  /** @param {string} text */
-  say(text) {
-    part(".log-say", HTMLElement, this.root).textContent = text;
-  }
-
   /** @param {string} on */
   wrap(on) {
     this.wraps = on === "1";
@@ -458,11 +388,6 @@ class LogWindow {
     part("[data-do=wrap]", HTMLElement, this.root).setAttribute("aria-pressed", String(this.wraps));
   }
 
-  tellNews() {
-    const { lines, errors } = this.news;
-    this.say(lines ? `${number.format(lines)} new lines${errors ? `, ${errors} errors` : ""}` : "");
-    this.news = { lines: 0, errors: 0 };
-  }
 }
 
 /** @param {number} y @param {number} height @param {string} kind */

@@ -1,69 +1,37 @@
-// @ts-check
 // The page of runs: new rows wait while somebody works with the old ones; selection; views and filters that are kept here.
 
 const rows = () => document.getElementById("runs-rows");
-const waiting = /** @type {HTMLElement[]} */ ([]);
 
-/** Whether rows must not move now. */
-const busy = () => {
-  const table = document.getElementById("runs");
-  return Boolean(table?.matches(":hover, :focus-within") || table?.querySelector("input:checked, details[open]") || scrollY > 200);
-};
+class HeldRuns extends HeldRows {
+  waiting = /** @type {HTMLElement[]} */ ([]);
 
-/** Keep the rows of a fresh table back that are new, and those on it that somebody has selected. @param {DocumentFragment} fresh */
-function holdBack(fresh) {
-  const body = fresh.querySelector("#runs-rows"), old = rows();
-  if (!body || !old) return;
-  waiting.length = 0;
-  for (const row of [...body.children]) {
-    if (row instanceof HTMLElement && !document.getElementById(row.id)) {
-      waiting.push(/** @type {HTMLElement} */ (row.cloneNode(true)));
-      row.remove();
+  get busy() {
+    return super.busy || Boolean(this.list?.querySelector("input:checked, details[open]"));
+  }
+
+  /** Also keep those that somebody has selected, where they have left the page. @param {DocumentFragment} fresh */
+  hold(fresh) {
+    const body = fresh.querySelector("#runs-rows"), old = rows();
+    if (!body || !old) return;
+    this.waiting.length = 0;
+    for (const row of [...body.children]) {
+      if (row instanceof HTMLElement && !document.getElementById(row.id)) {
+        this.waiting.push(/** @type {HTMLElement} */ (row.cloneNode(true)));
+        row.remove();
+      }
     }
+    for (const row of old.children) if (!fresh.querySelector(`[id="${row.id}"]`)) body.append(row.cloneNode(true));
+    this.count = this.waiting.length;
+    fresh.querySelector("#new-rows")?.replaceWith(this.say());
   }
-  for (const row of old.children) if (!fresh.querySelector(`[id="${row.id}"]`)) body.append(row.cloneNode(true));
-  fresh.querySelector("#new-runs")?.replaceWith(say());
-}
 
-/** What waits, in words. */
-function say() {
-  const place = document.createElement("div");
-  place.id = "new-runs";
-  place.setAttribute("role", "status");
-  place.hidden = !waiting.length;
-  if (waiting.length) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "button new-runs";
-    button.textContent = waiting.length === 1 ? "↑ 1 new run" : `↑ ${waiting.length} new runs`;
-    place.append(button);
+  letIn() {
+    this.count = 0;
+    for (const row of this.waiting.splice(0).reverse()) if (!document.getElementById(row.id)) rows()?.prepend(row);
+    document.getElementById("new-rows")?.replaceWith(this.say());
   }
-  return place;
 }
-
-function letIn() {
-  const body = rows();
-  if (!body || !waiting.length) return;
-  for (const row of waiting.splice(0).reverse()) if (!document.getElementById(row.id)) body.prepend(row);
-  document.getElementById("new-runs")?.replaceWith(say());
-}
-
-document.addEventListener("htmx:before:swap", (event) => {
-  const tasks = /** @type {CustomEvent} */ (event).detail?.tasks ?? [];
-  for (const task of tasks) {
-    const id = task.target?.id ?? task.target;
-    if ((id === "runs" || id === "#runs") && busy()) holdBack(task.fragment);
-  }
-});
-document.addEventListener("click", (event) => {
-  if (event.target instanceof Element && event.target.closest(".new-runs")) {
-    scrollTo(0, 0);
-    letIn();
-  }
-});
-for (const kind of ["pointerout", "focusout", "scroll"]) {
-  document.addEventListener(kind, () => setTimeout(() => waiting.length && !busy() && letIn(), 400), { passive: true });
-}
+new HeldRuns("runs", "run");
 
 // Selection.
 function picked() {

@@ -1,4 +1,3 @@
-// @ts-check
 // Times: tells the server the browser's zone, counts durations, and shows a time in all three zones with its age.
 
 const YEAR = 365 * 24 * 3600;

@@ -1,0 +1,56 @@
+// Rows that come while somebody works with a list: they wait behind a button, and nothing moves under a pointer.
+
+class HeldRows {
+  /** @param {string} id of the list @param {string} word for one of its rows */
+  constructor(id, word) {
+    this.id = id;
+    this.word = word;
+    this.count = 0; // of the rows that wait
+    document.addEventListener("htmx:before:swap", (event) => {
+      const tasks = /** @type {CustomEvent} */ (event).detail?.tasks ?? [];
+      for (const task of tasks) {
+        const target = task.target?.id ?? task.target;
+        if ((target === id || target === `#${id}`) && this.busy) this.hold(task.fragment);
+      }
+    });
+    document.addEventListener("click", (event) => {
+      if (!(event.target instanceof Element && event.target.closest(".new-rows"))) return;
+      scrollTo(0, 0);
+      this.letIn();
+    });
+    for (const kind of ["pointerout", "focusout", "scroll"]) {
+      document.addEventListener(kind, () => setTimeout(() => this.count && !this.busy && this.letIn(), 400), { passive: true });
+    }
+  }
+
+  get list() {
+    return document.getElementById(this.id);
+  }
+
+  /** Whether rows must not move now. */
+  get busy() {
+    return scrollY > 200 || Boolean(this.list?.matches(":hover, :focus-within"));
+  }
+
+  /** What waits, in words. */
+  say() {
+    const place = document.createElement("div");
+    place.id = "new-rows";
+    place.setAttribute("role", "status");
+    place.hidden = !this.count;
+    if (this.count) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "button new-rows";
+      button.textContent = `↑ ${this.count} new ${this.word}${this.count === 1 ? "" : "s"}`;
+      place.append(button);
+    }
+    return place;
+  }
+
+  /** Keep the new rows of a fresh list back. @param {DocumentFragment} fresh */
+  hold(fresh) {}
+
+  /** Show the rows that wait. */
+  letIn() {}
+}

@@ -1,0 +1,83 @@
+// The rows of a log that the page knows. They are counted from 0 among the lines that the page's filter keeps; the
+// server knows which line each row is.
+
+const KEPT = 4000; // rows kept in memory
+
+/** @typedef {{row: number, seq: number, at: number, day: string, clock: string, level: string, kind: string,
+ *   logger: string, step: string, try: number, text: [string, string][], cut?: number, older?: string[],
+ *   continued?: boolean, shared?: boolean}} Line */
+/** @typedef {{rows: number, first: number, row: number, last_seq: number, lines: Line[], map?: number[]}} Shown */
+
+/** @template {Element} T @param {string} name @param {new () => T} kind @param {ParentNode} [below] @returns {T} */
+function part(name, kind, below = document) {
+  const found = below.querySelector(name);
+  if (!(found instanceof kind)) throw new Error(`no ${name} on this page`);
+  return found;
+}
+
+class LogRows {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.root = root;
+    this.address = root.dataset.address || "";
+    this.query = root.dataset.query || "";
+    this.rows = Number(root.dataset.rows);
+    this.anchor = Number(root.dataset.row); // the row at the top of what is in sight
+    /** @type {Map<number, Line>} */
+    this.known = new Map();
+    /** @type {number[]} */
+    this.levels = [];
+    /** @type {AbortController | null} */
+    this.asking = null;
+    this.news = { lines: 0, errors: 0 };
+  }
+
+  /** Ask for rows that are not known. Returns false if another question came in between. @param {number} first @param {number} last */
+  async have(first, last) {
+    while (first < last && this.known.has(first)) first++;
+    while (first < last && this.known.has(last - 1)) last--;
+    if (first >= last) return true;
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    const shown = await this.ask(`row=${first}&before=0&count=${last - first}`, asking.signal);
+    if (!shown || asking.signal.aborted) return false;
+    this.take(shown);
+    return true;
+  }
+
+  /** @param {string} what @param {AbortSignal} [signal] @returns {Promise<Shown | null>} */
+  async ask(what, signal) {
+    try {
+      const answer = await fetch(`${this.address}/lines?${this.query}&${what}`, { signal });
+      this.root.classList.toggle("is-away", !answer.ok);
+      return answer.ok ? await answer.json() : null;
+    } catch (error) {
+      if (!(error instanceof DOMException)) this.root.classList.add("is-away");
+      return null;
+    }
+  }
+
+  /** @param {Shown} shown */
+  take(shown) {
+    this.rows = Math.max(this.rows, shown.rows || 0);
+    const last = shown.lines[shown.lines.length - 1];
+    if (last) this.root.style.setProperty("--digits", `${Math.max(4, number.format(last.seq).length)}ch`);
+    for (const line of shown.lines) this.known.set(line.row, line);
+    if (shown.map) this.levels = shown.map;
+    if (this.known.size > KEPT) {
+      const near = (/** @type {number} */ row, /** @type {number} */ place) => Math.abs(row - place) < KEPT / 4;
+      for (const row of this.known.keys()) if (!near(row, this.anchor) && !near(row, shown.first)) this.known.delete(row);
+    }
+  }
+
+  /** @param {string} text */
+  say(text) {
+    part(".log-say", HTMLElement, this.root).textContent = text;
+  }
+
+  tellNews() {
+    const { lines, errors } = this.news;
+    this.say(lines ? `${number.format(lines)} new lines${errors ? `, ${errors} errors` : ""}` : "");
+    this.news = { lines: 0, errors: 0 };
+  }
+}
