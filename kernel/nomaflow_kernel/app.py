@@ -50,7 +50,7 @@ from nomaflow_kernel.store.errors import (
 )
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.opening import shown_url, sqlite_file
-from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
+from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -194,7 +194,8 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
     try:
         # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.
         gc.disable()
-        gc.unfreeze()
+        if not first_term:
+            gc.unfreeze()  # what the terms before have left
         process.observation.begin(kernel.view)
         sentry.addresses = await kernel.start()
         _calm_collector()

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from nomaflow_api import event_loop
+from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_project.reading.toml_file import read_toml
-from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
+from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 
 __all__ = ["main"]
@@ -43,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     # gRPC's core would write lines of its own to stderr whenever a kernel goes away. It reads this on import.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
-        from nomaflow_host.app import HostOptions, print_manifest, serve
+        with imports_frozen():
+            from nomaflow_host.app import HostOptions, print_manifest, serve
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import logging
 import os
 import platform
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.client import has_known_form
+from nomaflow_api.version import VERSION
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.identity import Identity, IdentityFolder, join_kernel, read_join_string
 from nomaflow_host.observing import HostObservation, HostView
@@ -277,7 +277,7 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
         boot_id=me.boot_id,
         machine=platform.node(),
         pid=os.getpid(),
-        version=importlib.metadata.version("nomaflow"),
+        version=VERSION,
         max_async=limits.max_async,
         max_sync=limits.max_sync,
         ended_incarnations=me.ended,

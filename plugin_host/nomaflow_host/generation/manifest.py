@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import json
 import os
@@ -10,6 +9,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import dumps_plain
+from nomaflow_api.version import VERSION
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.generation.docstrings import parameter_docs
 from nomaflow_host.injection import CallPlan, PreparationFailed
@@ -49,7 +49,7 @@ def build_manifest(
     return {
         "manifest_version": MANIFEST_VERSION,
         "host": spec.host,
-        "nomaflow_version": importlib.metadata.version("nomaflow"),
+        "nomaflow_version": VERSION,
         "python": platform.python_version(),
         "project": spec.root,
         "max_parallel": spec.max_parallel,

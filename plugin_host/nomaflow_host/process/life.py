@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watchfiles import DefaultFilter, awatch
-
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
 from nomaflow_host.session import HostSession
@@ -22,9 +20,6 @@ _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
-_SOURCES = (".py", ".toml", ".env")
-_BURST_MS = 400  # the longest time for which saves in quick succession delay a load
-_LOOK_MS = 1_000
 
 
 @dataclass(kw_only=True)
@@ -169,16 +164,9 @@ class HostLife:
         Not every change is an event of a source: a folder becomes a link, permissions change, a file lies behind a
         link. So the files are checked after any event, and each second.
         """
-        async for changes in awatch(
-            *self.watched,
-            watch_filter=_ProjectFilter(),
-            debounce=_BURST_MS,
-            rust_timeout=_LOOK_MS,
-            yield_on_timeout=True,
-            ignore_permission_denied=True,
-            stop_event=self._stop,
-        ):
-            saved = any(path.endswith(_SOURCES) for _, path in changes)
+        from nomaflow_host.process.watching import saves  # few hosts watch
+
+        async for saved in saves(self.watched, until=self._stop):
             if saved or await asyncio.to_thread(self.disk_changed):
                 self._reload.set()
 
@@ -190,12 +178,6 @@ class HostLife:
     def _orphaned(self) -> None:
         if not self._signals:
             self._asked_to_stop()
-
-
-class _ProjectFilter(DefaultFilter):
-    """Lets through files that may be code, jobs, or a folder of them, and nothing that the host itself writes."""
-
-    ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
 
 
 async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:

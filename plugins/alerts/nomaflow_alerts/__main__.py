@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from nomaflow_api import event_loop
+from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
@@ -24,8 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
     try:
-        from nomaflow_alerts.app import Place, serve
-        from nomaflow_alerts.settings import SettingsError, read_alerts
+        with imports_frozen():
+            from nomaflow_alerts.app import Place, serve
+            from nomaflow_alerts.settings import SettingsError, read_alerts
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("nomaflow"):
             raise
