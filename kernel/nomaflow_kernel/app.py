@@ -68,7 +68,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
 
     :param manager: told what the kernel does
     :raises AddressRefused: if an address must not be used
-    :raises CertificateRefused: if the certificate cannot be used
+    :raises CertificateRefused: if the certificate cannot be used, or the kernel that leads has another authority
     :raises AddressInUse: if another kernel uses an address
     :raises AddressUntold: if the file that tells others the address cannot be written
     :raises MetricsAddressRefused: if metrics must not, or cannot, be served
@@ -147,6 +147,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     lease = LeasePolicy(
         ttl_seconds=settings.leader_ttl_seconds,
         addresses=lambda: _reported(sentry.addresses, settings),
+        authority=lambda: sentry.authority,
         on_lost=requests.lead_lost,
     )
     store = open_store(settings.store, lease=lease, observer=process.observation)

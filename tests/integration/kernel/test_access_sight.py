@@ -135,8 +135,9 @@ async def test_tags_of_a_job_that_another_host_owns_open_none_of_its_runs() -> N
 
 
 async def _sees_only(as_: Any, run_id: str, *, not_: str, job_id: str) -> None:
-    """Check that a caller sees one run and not the other: in lists, alone, and as the newest of its job."""
+    """Check that a caller sees one run and not the other: in lists, events, alone, and as the newest of its job."""
     assert [run.run_id for run in (await as_("ListRuns")).runs] == [run_id]
+    assert {event.run_id for event in (await as_("ListEvents", page_size=500)).events} - {""} == {run_id}
     assert await as_.code("GetRun", run_id=run_id) is _CODE.OK
     assert await as_.code("GetRun", run_id=not_) is _CODE.PERMISSION_DENIED
     listed = (await as_("ListJobs")).jobs

@@ -312,6 +312,42 @@ async def test_a_project_up_on_tcp_needs_no_credential_of_its_own(project: Path)
 
 
 @pytest.mark.postgres
+async def test_kernels_of_one_database_have_one_authority(project: Path, postgres_server: PostgresServer) -> None:
+    """One with another authority does not stand by, nor any longer once the leader's is replaced, and says why."""
+    folder, url = str(postgres_server.folder), postgres_server.url("two_authorities")
+    database = await asyncpg.connect(host=folder, user=SUPERUSER, database="postgres")
+    await database.execute("CREATE DATABASE two_authorities")
+    flags = ("--address", "tls://127.0.0.1:0", "--store", url, "--leader-ttl-seconds", "3")
+    first, second = (KernelProcess(project=project / name, flags=flags) for name in ("first", "second"))
+    for kernel in (first, second):
+        kernel.project.mkdir()
+    pki = second.project / ".nomaflow" / "pki"
+    try:
+        await first.start()
+        code, errors = await ended("--project", str(second.project), *flags)
+        assert code == 78
+        assert "another authority, sha256:" in errors
+        assert "copy its .nomaflow/pki over that of this kernel" in errors
+        assert not (second.project / ".nomaflow" / "address").exists()
+        shutil.rmtree(pki)
+        shutil.copytree(first.project / ".nomaflow" / "pki", pki)
+        await second.start()
+        assert (await command_in(first.project)("pki", "replace")).code == 0
+        assert second.process is not None
+        await eventually(lambda: second.process is not None and second.process.ended)
+        assert second.process.process.returncode == 78
+        assert await first.stop() == 0
+        second.process = None
+        await second.start()
+        assert "the kernel that led before had another authority, sha256:" in second.log
+    finally:
+        for kernel in (first, second):
+            await kernel.close()
+        await database.execute("DROP DATABASE two_authorities WITH (FORCE)")
+        await database.close()
+
+
+@pytest.mark.postgres
 async def test_a_standby_sends_clients_and_hosts_on_to_their_own_doors(
     project: Path, postgres_server: PostgresServer
 ) -> None:
