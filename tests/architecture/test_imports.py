@@ -48,7 +48,7 @@ def test_a_start_loads_no_part_that_few_have_a_use_for(part: str, unneeded: tupl
 
 
 def test_the_collector_leaves_imports_alone() -> None:
-    """What is imported inside the block is exempt from collection, which goes on afterwards."""
+    """Imports inside the block are exempt from collection, which goes on afterwards."""
     code = (
         "import gc\n"
         "from nomaflow_api.import_freeze import imports_frozen\n"

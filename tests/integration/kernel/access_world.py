@@ -107,6 +107,15 @@ class AccessWorld:
         self.tokens[name] = made.secret
         return str(made.token.token_id)
 
+    async def forget(self, team: str) -> None:
+        """Let the host of a team leave, and forget it once the kernel has noticed."""
+        await self.hosts[team].leave()
+
+        async def forgotten() -> bool:
+            return await self.as_("owner").code("ForgetHost", host=f"team{team}") is grpc.StatusCode.OK
+
+        await eventually(forgotten)
+
     async def failed_run(self, team: str) -> str:
         """Return a run of a team that failed with a secret in everything that its code wrote."""
         host = self.hosts[team]

@@ -95,12 +95,7 @@ async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
         async with AsyncExitStack() as stack:
             world = await AccessWorld(running=running).start(stack)
             owner, ben = world.as_("owner"), world.as_("ben")
-            await world.hosts["a"].leave()
-
-            async def forgotten() -> bool:
-                return await owner.code("ForgetHost", host="teama") is _CODE.OK
-
-            await eventually(forgotten)
+            await world.forget("a")
             await world.join("tag", grants=("read tag:one",))
             for at in ({"host": "teama"}, {}):
                 moved = {"jobs": [*({**job, **at} for job in jobs("a")["jobs"]), *jobs("b")["jobs"]]}
