@@ -94,7 +94,7 @@ async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
     with kernel_of_two_teams() as running:
         async with AsyncExitStack() as stack:
             world = await AccessWorld(running=running).start(stack)
-            owner, ben = world.as_("owner"), world.as_("ben")
+            ben = world.as_("ben")
             await world.forget("a")
             await world.join("tag", grants=("read tag:one",))
             for at in ({"host": "teama"}, {}):
