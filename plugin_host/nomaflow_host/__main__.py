@@ -88,6 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     for flag in _GONE:
         parser.add_argument(flag, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="the host's name")
+    state_dir = os.environ.get("NOMAFLOW_HOST_STATE_DIR")
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path(state_dir) if state_dir else None,
+        metavar="DIR",
+        help="a folder of this machine for this instance alone, where several instances share the project's folder"
+        " [NOMAFLOW_HOST_STATE_DIR]",
+    )
     for flag, text in (
         ("--log-level", "lowest level of the host's own log"),
         ("--log-format", "text or json"),

@@ -134,6 +134,7 @@ class Supervisor:
         Returns once the stop ladder's time is over as well, even if the sink is full.
         """
         self._draining = True
+        self._attempts.host_ends(_DRAINING)
         if await self._attempts.emptied_within(deadline_s):
             return
         self._attempts.read_to_the_end()
