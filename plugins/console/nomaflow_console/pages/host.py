@@ -26,8 +26,14 @@ __all__ = ["LIVE", "ROUTES"]
 _LOADS = ("host.reloaded", "host.reload_refused")
 
 
+def _name(request: Request) -> str:
+    """Return the host of a page, or of its live part, whose address has it in the query."""
+    found: str = request.path_params.get("name") or request.query_params.get("name", "")
+    return found
+
+
 async def _host(request: Request) -> HostView:
-    name, hosts = request.path_params["name"], await kernel_of(request).list_hosts()
+    name, hosts = _name(request), await kernel_of(request).list_hosts()
     found = next((host for host in hosts if host.name == name), None)
     if found is not None:
         return found
@@ -39,7 +45,7 @@ async def _host(request: Request) -> HostView:
 async def _top(request: Request) -> dict[str, Any]:
     """Return what the live part of the page shows."""
     kernel = kernel_of(request)
-    name = request.path_params["name"]
+    name = _name(request)
     about, host, catalogue, found = await asyncio.gather(
         kernel.get_kernel(),
         _host(request),

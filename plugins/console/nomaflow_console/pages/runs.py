@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import known_jobs
 from nomaflow_console.live import LiveView
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.rendering import live_part, page, streamed
 from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
@@ -132,7 +132,7 @@ async def show_csv(request: Request) -> Response:
     """Return all runs that the filters keep as a table, at most 100,000."""
     query, _ = RunQuery.of(request.query_params.multi_items())
     runs = kernel_of(request).list_runs(page_size=500, **query.filters(datetime.now(UTC)))
-    return StreamingResponse(
+    return await streamed(
         _csv(runs),
         media_type="text/csv; charset=utf-8",
         headers={"content-disposition": 'attachment; filename="runs.csv"'},
