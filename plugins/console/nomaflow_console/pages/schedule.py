@@ -169,8 +169,9 @@ async def as_json(request: Request) -> Response:
 class ScheduleView:
     """The live part of the page: the days."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events that change what runs or fires."""
+        del request
         return event.kind in ("run.finished", "run.started") or event.kind.startswith(
             ("job.", "pause.", "host.manifest")
         )
