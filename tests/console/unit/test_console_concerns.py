@@ -1,4 +1,4 @@
-"""Which events make a page look again: those of others cost it nothing."""
+"""Events that make a page look again: those of other runs and jobs cost it nothing."""
 
 from __future__ import annotations
 
