@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nomaflow.client.values import RunCountView
 
 __all__ = ["Tallies"]
 
-_LONG_SECONDS = 0.1
+_LONG_SECONDS, _PATIENCE_SECONDS = 0.1, 1.0
 _GOOD, _USABLE = 20, 60
 _MOST = 200
 
@@ -27,7 +28,7 @@ Count = Callable[[], Awaitable[Sequence[RunCountView]]]
 class _Tally:
     """One count; `counting` is the next one, while it is under way."""
 
-    counts: Sequence[RunCountView] = ()
+    counts: Sequence[RunCountView] | None = None
     at: float = float("-inf")
     seconds: float = 0.0
     counting: asyncio.Task[None] | None = None
@@ -45,8 +46,8 @@ class Tallies:
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, _Tally] = OrderedDict()
 
-    async def of(self, key: Hashable, count: Count) -> Sequence[RunCountView]:
-        """Return counts.
+    async def of(self, key: Hashable, count: Count) -> Sequence[RunCountView] | None:
+        """Return counts; None if they are not known yet: a page waits a second for them, and the next one has them.
 
         :param key: what is counted; a span of time as such, since each page counts from another instant on
         :param count: asks the kernel
@@ -60,7 +61,9 @@ class Tallies:
             tally.counting = asyncio.create_task(_renew(tally, count))
             tally.counting.add_done_callback(_note)
         if age > _USABLE and tally.counting is not None:
-            await asyncio.shield(tally.counting)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await asyncio.shield(tally.counting)
         return tally.counts
 
 

@@ -50,7 +50,7 @@ async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> t
     return found, newer, found.next_page_token
 
 
-async def _counts(request: Request, query: RunQuery, now: datetime) -> Sequence[RunCountView]:
+async def _counts(request: Request, query: RunQuery, now: datetime) -> Sequence[RunCountView] | None:
     """Return the counts of the time that the page shows, by state, whatever else is filtered."""
     since = query.since_at(now)
     since = max(since, now - _LONGEST_TALLY) if since is not None else now - _LONGEST_TALLY
@@ -71,8 +71,8 @@ async def _load(request: Request) -> dict[str, Any]:
         page_of_runs(kernel, query, now), _counts(request, query, now), known_jobs(request)
     )
     runs = await with_steps(kernel, found.runs)
-    by_state = {state: sum(each.runs for each in counts if each.state == state) for state in RUN_STATES}
-    hidden = {job: sum(each.runs for each in counts if each.group == job) for job in query.hidden}
+    by_state = {state: sum(each.runs for each in counts or () if each.state == state) for state in RUN_STATES}
+    hidden = {job: sum(each.runs for each in counts or () if each.group == job) for job in query.hidden}
     chips = query.chips()
     return {
         "query": query,
@@ -85,7 +85,7 @@ async def _load(request: Request) -> dict[str, Any]:
         "older": query.address(before=older) if older else "",
         "scanned_until": found.scanned_until,
         "total": sum(by_state.values()),
-        "states": [(sign_of(state), state, by_state[state]) for state in RUN_STATES],
+        "states": [(sign_of(state), state, None if counts is None else by_state[state]) for state in RUN_STATES],
         "triggers": TRIGGERS,
         "spans": SPANS,
         "toggled": _toggled,
