@@ -278,9 +278,7 @@ def main() -> int:
         try:
             asyncio.run(demo(project, narrator))
         except (DemoFailed, PartFailed, ClientError, TimeoutError) as error:
-            narrator.console.print(
-                Text(f"✘ {str(error) or 'something hangs, or the machine is too busy'}", style="red")
-            )
+            narrator.console.print(Text(f"✘ {str(error) or 'something hangs, or the machine is busy'}", style="red"))
             for part in ("kernel", "host"):
                 log = project / ".nomaflow" / f"{part}.log"
                 if log.exists():
