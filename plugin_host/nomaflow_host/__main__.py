@@ -104,9 +104,30 @@ def _parser() -> argparse.ArgumentParser:
     ):
         variable = "NOMAFLOW_HOST_" + flag[2:].replace("-", "_").upper()
         parser.add_argument(flag, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")
+    parser.add_argument(
+        "--idle-exit-seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="end with exit code 0 once nothing has run for so long and the kernel has every report",
+    )
     parser.add_argument("--watch", action="store_true", help="reload whenever a file is saved")
     parser.add_argument("--manifest", action="store_true", help="load the project once, print its manifest, exit")
     return parser
+
+
+def _seconds(text: str) -> float:
+    """Return a positive number of seconds.
+
+    :raises ArgumentTypeError: if it is none
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _logging_settings(options: argparse.Namespace) -> tuple[str, str]:

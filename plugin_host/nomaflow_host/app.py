@@ -55,6 +55,7 @@ class HostOptions:
         then the project's own kernel
     :param join: file of a join string, ``-`` for standard input; empty for none
     :param state_dir: the instance's own folder, on this machine; None means ``.nomaflow/host-NAME`` in the project
+    :param idle_exit_seconds: end once nothing has run for so long; 0 for never
     :param watch: reload whenever a file of the project is saved
     :param log_level: of the host's own log
     :param log_format: ``text`` or ``json``
@@ -66,6 +67,7 @@ class HostOptions:
     join: str = ""
     name: str = ""
     state_dir: Path | None = None
+    idle_exit_seconds: float = 0.0
     watch: bool = False
     log_level: str = "INFO"
     log_format: str = "text"
@@ -152,6 +154,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             state=state,
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
+            idle_exit_s=options.idle_exit_seconds,
             dump=observation.dump,
             disk_changed=supervisor.disk_changed,
         )

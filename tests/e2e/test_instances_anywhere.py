@@ -81,6 +81,22 @@ def test_a_given_state_directory_must_be_private(system: TeamSystem, tmp_path: P
     assert shared.stat().st_mode & 0o777 == 0o755
 
 
+def test_an_idle_instance_ends_and_leaves_no_trace(system: TeamSystem, tmp_path: Path) -> None:
+    """It serves, has nothing to do for long enough, and ends with 0; the kernel forgets it, and the other serves on."""
+    flags = ("--state-dir", str(tmp_path / "second"), "--idle-exit-seconds", "3")
+    second = _one_more(system, "second", tmp_path / "team", *flags)
+    eventually(lambda: second.pid in _attached(system))
+    meet = tmp_path / "meet"
+    meet.mkdir()
+    runs = [system.start("together", meet=str(meet), of=2) for _ in range(2)]
+    assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
+    assert second.process.wait(30) == 0
+    assert "idle for 3 s" in second.log
+    view = system.host_view("team")
+    assert view is not None
+    assert [one.pid for one in view.instances] == [system.parts["team"].pid]
+
+
 def test_the_same_code_in_other_folders_changes_nothing(system: TeamSystem, tmp_path: Path) -> None:
     """The catalogue is introduced once, and a run waits for no instance in particular."""
     known = system.host_view("team")

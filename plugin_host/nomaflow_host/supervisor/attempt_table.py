@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind
@@ -67,6 +68,7 @@ class AttemptTable:
         self._undecided: dict[int, float] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        self._empty_since = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -96,6 +98,10 @@ class AttemptTable:
         except TimeoutError:
             return False
         return True
+
+    def idle_seconds(self) -> float:
+        """Return for how long no attempt has been held, in seconds; 0 while one is."""
+        return time.monotonic() - self._empty_since if self._empty.is_set() else 0.0
 
     def read_to_the_end(self) -> None:
         """Read the last lines of stopped workers from now on, even if the sink is full: no more lines will follow.
@@ -364,3 +370,4 @@ class AttemptTable:
             self._pool.released(worker)
         if not self._held:
             self._empty.set()
+            self._empty_since = time.monotonic()

@@ -161,10 +161,17 @@ class Host:
         self.named: tuple[str, ...] = ()
         self.connectors = connectors or ResolvedConnectors(root=str(root), secret_env_names=secret_names)
         self.sink = Sink()
-        defaults: dict[str, Any] = {"cancel_grace_seconds": 0.3, "term_seconds": 0.3, "kill_seconds": 0.3}
-        spawn_only = bool(os.environ.get("NOMAFLOW_TEST_SPAWN"))
+        spawn_only = bool(settings.pop("spawn_only", os.environ.get("NOMAFLOW_TEST_SPAWN")))
+        defaults: dict[str, Any] = {
+            "cancel_grace_seconds": 0.3,
+            "term_seconds": 0.3,
+            "kill_seconds": 0.3,
+            # By default as many as the machine has cores, and a spawned one is a fresh interpreter.
+            "shared_workers": 1,
+            "spare_exclusive": 0 if spawn_only else 1,
+        }
         self.supervisor = Supervisor(
-            settings=SupervisorSettings(**{**defaults, "spawn_only": spawn_only, **settings}),
+            settings=SupervisorSettings(**{**defaults, **settings}, spawn_only=spawn_only),
             project=self.project,
             sink=self.sink,
             environ=environ,

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from nomaflow.client import NotFound
 from nomaflow.client.values import EventView, HostView
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import known_jobs
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
 from nomaflow_console.pages.hosts import HEARD_SECONDS
@@ -46,16 +47,16 @@ async def _top(request: Request) -> dict[str, Any]:
     """Return what the live part of the page shows."""
     kernel = kernel_of(request)
     name = _name(request)
-    about, host, catalogue, found = await asyncio.gather(
+    about, host, jobs, found = await asyncio.gather(
         kernel.get_kernel(),
         _host(request),
-        kernel.list_jobs(),
+        known_jobs(request),
         kernel.list_events(kinds=_LOADS, host=name, page_size=1),
     )
     return {
         "about": about,
         "host": host,
-        "catalogue": catalogue,
+        "jobs": jobs.values(),
         "loads": [load_of_event(each) for each in found.events],
     }
 
@@ -102,8 +103,9 @@ async def forget(request: Request) -> Response:
 class HostPage:
     """The live part of the page: all but the callables."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of hosts, jobs and pauses."""
+        del request
         return event.kind.startswith(("host.", "pause.", "job."))
 
     async def parts(self, request: Request) -> Mapping[str, str]:

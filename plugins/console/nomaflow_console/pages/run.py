@@ -254,13 +254,21 @@ async def inspect(request: Request) -> Response:
 class RunLive:
     """The live parts of the page, and the lines of the log as they come."""
 
-    def concerns(self, event: EventView) -> bool:
-        """Return True for an event of a run; whose it is, `parts` decides."""
-        return bool(event.run_id)
+    def concerns(self, event: EventView, request: Request) -> bool:
+        """Return True for events of the run and of those that it called, and if another run of its job begins or ends.
+
+        The first parts tell which runs these are.
+        """
+        known: _Known | None = getattr(request.state, "known", None)
+        if known is None or event.run_id == known.run.run_id or event.run_id in known.children:
+            return bool(event.run_id)
+        return event.job_id == known.run.job_id and event.kind.startswith("run.")
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the header, the timeline, the tries and the seal of the log."""
-        context = await _context(request, await _known(kernel_of(request), request.query_params.get("run_id", "")))
+        known = await _known(kernel_of(request), request.query_params.get("run_id", ""))
+        request.state.known = known
+        context = await _context(request, known)
         return {name: live_part(request, f"parts/{name.replace('-', '_')}.html", **context) for name in _PARTS}
 
     async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:

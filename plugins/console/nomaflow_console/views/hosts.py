@@ -176,9 +176,9 @@ def load_of_outcome(outcome: ReloadView) -> Load:
     )
 
 
-def owned(jobs: tuple[JobView, ...], host: str) -> list[JobView]:
+def owned(jobs: Iterable[JobView], host: str) -> list[JobView]:
     """Return the jobs whose ids belong to a host."""
-    return [job for job in jobs if job.owner == host]
+    return [job for job in jobs if job.owner == host and not job.removed]
 
 
 def share(start: datetime | None, end: datetime | None, now: datetime) -> float:
