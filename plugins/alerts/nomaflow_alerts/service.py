@@ -107,7 +107,7 @@ class AlertsCalls(AlertsServiceServicer):
         if request.job_id and request.host:
             problem = "mute a job or a host, not both"
         elif not request.by.strip() or not request.why.strip():
-            problem = "a mute needs who mutes (by) and a reason (why): those who wonder at the silence read it"
+            problem = "a mute needs who mutes (by) and a reason (why): people who miss a message read it"
         elif not now < until <= now + _LONGEST_MUTE:
             problem = "a mute needs an end (until) in the future, at most 90 days ahead"
         if problem:

@@ -168,6 +168,7 @@ def test_a_failed_run_is_replayed_from_its_failed_step_with_one_value_changed(
     address = f"/runs/{failed.run_id}/replay"
     form = _form(client, address)
     assert (form.value("from"), form.value("p.tenant"), form.value("s.score.fail")) == ("failed", "12", "true")
+    assert _form(client, f"{address}?from=score").value("from") == "failed"
     answer = form.fill(s__score__fail="false").send(client, do="check")
     assert "score.fail true → false" in text_of(answer)
     run = _ended(console, form.fill(s__score__fail="false").send(client, do="run"))

@@ -7,9 +7,10 @@ import csv
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -24,6 +25,7 @@ from nomaflow_console.rendering import live_part, page, streamed
 from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
+from nomaflow_telemetry.visible_text import visible
 
 __all__ = ["LIVE", "PAGE", "ROUTES", "page_of_runs"]
 
@@ -96,10 +98,16 @@ async def _load(request: Request) -> dict[str, Any]:
             "reason": ", ".join(query.reasons),
         },
         "kept": _kept(query),
-        "known_jobs": sorted(jobs),
+        "known_jobs": _options(tuple(sorted(jobs))),
         "known_hosts": sorted({job.host for job in jobs.values() if job.host}),
         "known_tags": sorted({tag for job in jobs.values() for tag in job.tags}),
     }  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _options(names: tuple[str, ...]) -> Markup:
+    """Return what a field offers: a thousand jobs, which are the same from page to page."""
+    return Markup("").join(Markup('<option value="{}">').format(visible(name)) for name in names)
 
 
 def _toggled(values: Sequence[str], one: str) -> tuple[str, ...]:

@@ -112,7 +112,9 @@ def host_notes(host: HostView, jobs: Sequence[JobView]) -> Iterator[Note]:
     """
     if host.queued and host.state != "ATTACHED":
         waits = counted(host.queued, "run waits", "runs wait")
-        yield Note(text=f"no instance is attached, and {waits}", fix="start the host")
+        silent = host.state == "UNREACHABLE"
+        fix = "bring its machine or network back" if silent else "start the host"
+        yield Note(text=f"no instance is {'heard' if silent else 'attached'}, and {waits}", fix=fix)
     elif host.state == "DETACHED":
         yield Note(text=f"left, and owns {counted(len(jobs), 'job id')}", kind="note", fix="start it, or forget it")
     for job in filter(_is_broken, jobs):
