@@ -13,7 +13,7 @@ from bench.system import System, job
 from bench.throughput import until_over
 from nomaflow.client import KernelClient
 
-__all__ = ["lengthen", "reading", "two_runs"]
+__all__ = ["lengthen", "reading"]
 
 _LINES = 10_000
 _JOBS = "\n".join([job("one", "nothing"), job("log", "write", more=f"op_kwargs = {{ count = {_LINES} }}\n")])
@@ -28,19 +28,19 @@ async def reading(*, runs: int = 1_000_000, lines: int = 1_000_000, calls: int =
     with System(jobs=_JOBS) as system:
         system.start_kernel()
         system.start_host()
-        run_id, logged = await two_runs(system, "one")
+        run_id, logged = await _two_runs(system, "one")
         system.stop("kernel")
-        copies(system.database, run_id=run_id, count=runs)
+        middle = copies(system.database, run_id=run_id, count=runs)
         bytes_a_run = system.database.stat().st_size / runs
         lengthen(system.database, run_id=logged, times=lines // _LINES, lines=_LINES)
         system.start_kernel()
         async with system.client() as client:
             await system.until_attached(client)
-            found = await _measured(client, logged, lines=lines, runs=runs, calls=calls)
+            found = await _measured(client, logged, lines=lines, middle=middle, calls=calls)
         return {**found, "bytes_a_run": [bytes_a_run]}
 
 
-async def two_runs(system: System, job_id: str) -> tuple[str, str]:
+async def _two_runs(system: System, job_id: str) -> tuple[str, str]:
     """Run a job and then the job `log`; return the ids of both runs."""
     async with system.client() as client:
         await system.until_attached(client)
@@ -64,9 +64,9 @@ def lengthen(database: Path, *, run_id: str, times: int, lines: int) -> None:
         connection.commit()
 
 
-async def _measured(client: KernelClient, logged: str, *, lines: int, runs: int, calls: int) -> dict[str, list[float]]:
-    middle = f"run_{runs // 2:026d}"
-
+async def _measured(
+    client: KernelClient, logged: str, *, lines: int, middle: str, calls: int
+) -> dict[str, list[float]]:
     async def first_page() -> None:
         await _page(client, job_id="")
 

@@ -43,6 +43,10 @@ def write(count):
     for number in range(count):
         log.info(LINE, number)
     return count
+
+
+def fail():
+    raise LookupError("there are no rows")
 '''
 
 

@@ -110,7 +110,22 @@ TARGETS = (
     _row("M10 bare", "the bare prototype itself", "runs/s", None, "the prototype of the design 17,000–27,000"),
     _least("C1 painted", "console: first content of a page of 50 runs, Chromium with an empty cache", "ms", 200),
     _least("C2 runs p99", "console: such a page of 1,000,000 runs, the server's part, 99th percentile", "ms", 60),
+    _least("C2 month p99", "console: the same of all 31 days, with their tallies", "ms", 60),
     _least("C2 jobs p99", "console: the page of 1,000 jobs, the same", "ms", 60),
+    _least("C2 schedule p99", "console: the page of their fires of two days, the same", "ms", 60),
+    _least("C2 activity p99", "console: the page of who did what, the same", "ms", 60),
+    _least("C2 run p99", "console: the page of a failed run, the same", "ms", 60),
+    *(
+        _least(f"C2 {name} CPU", f"console and kernel: processor time for the page of {what}", "ms", None)
+        for name, what in (
+            ("runs", "runs"),
+            ("month", "runs of all 31 days"),
+            ("jobs", "jobs"),
+            ("schedule", "fires"),
+            ("activity", "who did what"),
+            ("run", "a failed run"),
+        )
+    ),
     _least("C3 weight", "console: scripts and styles of a page, compressed", "kB", 45),
     _least("C3 requests", "console: requests of a page with an empty cache", "", 6),
     _least("C4 jump p99", "console: any line of a log of a million", "ms", 150),
@@ -119,6 +134,10 @@ TARGETS = (
     _least("C6 on screen", "console: from a trigger's answer to the message on the stream of an open page", "ms", 300),
     _least("C7 console", "idle console, PSS", "MiB", 90),
     _least("C7 console CPU", "idle console, share of one core over 20 s", "%", 0.5),
+    _row("C9 frames", "console: frames of the page of a run that logs as fast as it can", "frames/s", 30),
+    _row("C9 lines", "of that run, lines", "lines/s", 100_000),
+    _least("C9 heap", "what the tab keeps meanwhile, the most more than at first", "MB", 10),
+    _least("C9 console", "the console after it, PSS", "MiB", 120),
     _least("C8 stop", "console: stop with 20 streams open", "s", 2),
     _least("A1", "alerts: M2 with them attached ÷ without, by turns", "", 1.05),
     _least("A2", "idle alerts with a heartbeat, resident", "MiB", 60),

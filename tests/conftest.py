@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -38,8 +39,18 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("suite")
 
 
-_LONG_FIRST = ("torture", "e2e", "integration", "contract")
+_LONG_FIRST = ("torture", "browser", "e2e", "integration", "contract")
 """Folders of long tests, which begin first, so that no process is left alone with them at the end."""
+
+
+# Modules and tests live as long as the session: the collector looks at them neither while they come nor later.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what the collection has made from garbage collection, which begins here."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,6 +20,7 @@ __all__ = ["PACKAGES", "need"]
 PACKAGES = {
     "chromium": "chromium",
     "ip": "iproute2",
+    "node": "nodejs",
     "nsenter": "util-linux",
     "openssl": "openssl",
     "setpriv": "util-linux",

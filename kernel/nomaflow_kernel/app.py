@@ -50,7 +50,7 @@ from nomaflow_kernel.store.errors import (
 )
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.opening import shown_url, sqlite_file
-from nomaflow_telemetry.endpoint import MetricsAddressRefused, MetricsAddressTaken
+from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -68,7 +68,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
 
     :param manager: told what the kernel does
     :raises AddressRefused: if an address must not be used
-    :raises CertificateRefused: if the certificate cannot be used
+    :raises CertificateRefused: if the certificate cannot be used, or the kernel that leads has another authority
     :raises AddressInUse: if another kernel uses an address
     :raises AddressUntold: if the file that tells others the address cannot be written
     :raises MetricsAddressRefused: if metrics must not, or cannot, be served
@@ -147,6 +147,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     lease = LeasePolicy(
         ttl_seconds=settings.leader_ttl_seconds,
         addresses=lambda: _reported(sentry.addresses, settings),
+        authority=lambda: sentry.authority,
         on_lost=requests.lead_lost,
     )
     store = open_store(settings.store, lease=lease, observer=process.observation)
@@ -193,7 +194,8 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
     try:
         # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.
         gc.disable()
-        gc.unfreeze()
+        if not first_term:
+            gc.unfreeze()  # what the terms before have left
         process.observation.begin(kernel.view)
         sentry.addresses = await kernel.start()
         _calm_collector()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import logging
 import os
 import platform
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.client import has_known_form
+from nomaflow_api.version import VERSION
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.identity import Identity, IdentityFolder, join_kernel, read_join_string
 from nomaflow_host.observing import HostObservation, HostView
@@ -54,6 +54,8 @@ class HostOptions:
     :param kernel: addresses, separated by commas; empty means [host] kernel, then the kernel that the host has joined,
         then the project's own kernel
     :param join: file of a join string, ``-`` for standard input; empty for none
+    :param state_dir: the instance's own folder, on this machine; None means ``.nomaflow/host-NAME`` in the project
+    :param idle_exit_seconds: end once nothing has run for so long; 0 for never
     :param watch: reload whenever a file of the project is saved
     :param log_level: of the host's own log
     :param log_format: ``text`` or ``json``
@@ -64,6 +66,8 @@ class HostOptions:
     kernel: str = ""
     join: str = ""
     name: str = ""
+    state_dir: Path | None = None
+    idle_exit_seconds: float = 0.0
     watch: bool = False
     log_level: str = "INFO"
     log_format: str = "text"
@@ -112,11 +116,12 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     state = ServiceState(ServiceManager.of(environ))
     reader = ProjectReader(options=options, environ=environ)
     project = reader.current
-    limits = _limits(options, project)
+    state_dir = project.state_dir if options.state_dir is None else options.state_dir.absolute()
+    limits = _limits(options, project, state_dir)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
-    make_state_dir(project.state_dir)
-    folder, lock = IdentityFolder(project.root / ".nomaflow" / "identity"), InstanceLock(state_dir=project.state_dir)
+    make_state_dir(state_dir, given=options.state_dir is not None)
+    folder, lock = _identity_folder(options, project), InstanceLock(state_dir=state_dir)
     me = await _joined_alone(options, project, folder, lock)
     if me is None:
         return 0
@@ -124,7 +129,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
         stack.callback(lock.release)
         addresses = _addresses(options, project, folder)
         lock.record(me)
-        outbox = Outbox(store=SpillStore(directory=project.state_dir / "spill"))
+        outbox = Outbox(store=SpillStore(directory=state_dir / "spill"))
         stack.callback(outbox.close)
         observation = _observation(options, project, outbox, environ)
         supervisor = _supervisor(limits, reader, observation, environ, lock, me)
@@ -149,11 +154,21 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             state=state,
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
+            idle_exit_s=options.idle_exit_seconds,
             dump=observation.dump,
             disk_changed=supervisor.disk_changed,
         )
         await life.run()
     return 0
+
+
+def _identity_folder(options: HostOptions, project: Project) -> IdentityFolder:
+    """Return the folder of the certificate: the instance's own if it joins by itself or has one, else the project's."""
+    shared = IdentityFolder(project.root / ".nomaflow" / "identity")
+    if options.state_dir is None:
+        return shared
+    own = IdentityFolder(options.state_dir.absolute() / "identity")
+    return own if options.join or own.exists else shared
 
 
 async def _joined_alone(
@@ -207,14 +222,14 @@ def _supervisor(
     )
 
 
-def _limits(options: HostOptions, project: Project) -> SupervisorSettings:
+def _limits(options: HostOptions, project: Project, state_dir: Path) -> SupervisorSettings:
     """Return the supervisor's settings of a host that serves.
 
     :raises ProjectError: if the project's code cannot run as the user that it names
     """
     return supervisor_settings(
         project,
-        state_dir=str(project.state_dir),
+        state_dir=str(state_dir),
         vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
         user=user_of(project),
     )
@@ -277,12 +292,13 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
         boot_id=me.boot_id,
         machine=platform.node(),
         pid=os.getpid(),
-        version=importlib.metadata.version("nomaflow"),
+        version=VERSION,
         max_async=limits.max_async,
         max_sync=limits.max_sync,
         ended_incarnations=me.ended,
         watching=watching,
         python=platform.python_version(),
+        project=str(project.root),
     )
 
 

@@ -12,6 +12,7 @@ from typing import cast
 
 import typer
 
+from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import APP
 from nomaflow_cli.output import print_error
@@ -84,8 +85,9 @@ def run(arguments: Sequence[str]) -> int:
 def _load(arguments: Sequence[str]) -> None:
     """Load the module of the named command; all of them for the help, and for a name that no command has."""
     named = [module for module, commands in _COMMANDS.items() if set(arguments[:1]) & set(commands)]
-    for module in named or _COMMANDS:
-        importlib.import_module(f"nomaflow_cli.commands.{module}")
+    with imports_frozen():
+        for module in named or _COMMANDS:
+            importlib.import_module(f"nomaflow_cli.commands.{module}")
 
 
 def _fill_standard_streams() -> None:

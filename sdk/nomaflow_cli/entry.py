@@ -19,9 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         hide_store_password("nomaflow")
     if given in (["version"], ["--version"]):
-        from nomaflow_cli.versions import installed_version
+        from nomaflow_api.version import VERSION
 
-        print(f"nomaflow {installed_version()}")
+        print(f"nomaflow {VERSION}")
         return 0
     try:
         from nomaflow_cli.application import run

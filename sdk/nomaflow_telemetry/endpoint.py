@@ -25,11 +25,12 @@ from nomaflow_telemetry.metrics import Histogram, Metric, Reading
 from nomaflow_telemetry.metrics_address import (
     MetricsAddress,
     MetricsAddressRefused,
+    MetricsAddressTaken,
     MetricsToken,
     read_metrics_address,
 )
 
-__all__ = ["LOOP_LAG", "MetricsAddressRefused", "MetricsAddressTaken", "MetricsEndpoint"]
+__all__ = ["LOOP_LAG", "MetricsEndpoint"]
 
 _LOG = logging.getLogger(__name__)
 _READ_SECONDS = 5.0
@@ -42,10 +43,6 @@ LOOP_LAG = Metric(
     unit="seconds",
     help="How long the event loop took to get to this scrape.",
 )
-
-
-class MetricsAddressTaken(Exception):
-    """Raised when the address cannot be listened on now."""
 
 
 class MetricsEndpoint:

@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MetricsAddress", "MetricsAddressRefused", "MetricsToken", "read_metrics_address"]
+__all__ = ["MetricsAddress", "MetricsAddressRefused", "MetricsAddressTaken", "MetricsToken", "read_metrics_address"]
 
 _LEAST = 16
 _MOST_BYTES = 4096
@@ -17,6 +17,10 @@ _MOST_BYTES = 4096
 
 class MetricsAddressRefused(Exception):
     """Raised when metrics must not, or cannot, be served at all; the text gives the reason and the way out."""
+
+
+class MetricsAddressTaken(Exception):
+    """Raised when the address cannot be listened on now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

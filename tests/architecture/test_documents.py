@@ -14,6 +14,32 @@ from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS,
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").rglob("*.md"), *(ROOT / "tests").rglob("*.md")]
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text).lower() for text in found)
+    return {re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Each link to a file or a heading of the repository exists."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", prose):
+        path, _, anchor = "".join(link).partition("#")
+        if not re.match(r"https?:|mailto:", path):
+            target = page.parent / path if path else page
+            assert target.exists(), path
+            assert not anchor or anchor in headings(target), f"{path}#{anchor}"
+
+
+def test_the_readme_lists_every_page() -> None:
+    """A page of docs/ that the README does not name is found by nobody."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in readme] == []
 
 
 def test_reason_codes_page_is_the_table() -> None:

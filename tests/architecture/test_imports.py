@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,3 +31,31 @@ def test_importing_the_sdk_loads_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("part", "unneeded"),
+    [
+        ("nomaflow_kernel", ("alembic", "asyncpg", "cryptography", "prometheus_client", "watchfiles", "wsgiref")),
+        ("nomaflow_host", ("cryptography", "httpx", "prometheus_client", "sqlalchemy", "watchfiles", "wsgiref")),
+    ],
+)
+def test_a_start_loads_no_part_that_few_have_a_use_for(part: str, unneeded: tuple[str, ...]) -> None:
+    """Metrics, watches, certificates, PostgreSQL and migrations are loaded by whoever uses them."""
+    code = f"import sys, {part}.app; print([name for name in {unneeded!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_collector_leaves_imports_alone() -> None:
+    """Imports inside the block are exempt from collection, which goes on afterwards."""
+    code = (
+        "import gc\n"
+        "from nomaflow_api.import_freeze import imports_frozen\n"
+        "with imports_frozen():\n"
+        "    inside = gc.isenabled()\n"
+        "    import email.message\n"
+        "print(inside, gc.isenabled(), any(each is email.message.__dict__ for each in gc.get_objects()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True", "False"]

@@ -361,7 +361,7 @@ def test_a_trigger_right_after_up_has_begun(tmp_path: Path) -> None:
     (project / "plugins").mkdir(parents=True)
     (project / "jobs.toml").write_text(JOBS)
     (project / "plugins" / "team.py").write_text(CODE)
-    up = launch_up(project, "-o", "json", log_file=tmp_path / "up.log")
+    up = launch_up(project, "-o", "json", "--no-console", log_file=tmp_path / "up.log")
     try:
         eventually((project / ".nomaflow" / "address").exists)
         with SyncKernelClient(ProjectAddress(project=project)) as client:

@@ -81,7 +81,15 @@ class Up:
 async def start_up(project: Path) -> Up:
     """Start ``up`` and wait until it is ready."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_cli", "up", str(project), "-o", "json", stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "nomaflow_cli",
+        "up",
+        str(project),
+        "-o",
+        "json",
+        "--no-console",
+        stdout=asyncio.subprocess.PIPE,
     )
     started = Up(process=process, project=project, command=command_in(project), ready={})
     started.ready = await started.line(type="ready")

@@ -24,7 +24,7 @@ def test_the_demo_keeps_its_promises(tmp_path: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=270,
         env={**os.environ, "COLUMNS": "160", "TMPDIR": str(tmp_path)},
     )
     assert done.returncode == 0, done.stdout + done.stderr

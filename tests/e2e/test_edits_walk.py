@@ -29,6 +29,7 @@ overlap = "allow"
 steps = [{ callable = "team.code:work" }]
 """
 EXTRA = MAIN[: MAIN.index("[[jobs]]", 5)].replace('"tick"', '"extra"')
+CONNECTORS = '[connectors.web]\ntype = "api"\nbase_url = "http://127.0.0.1"\n'
 CODE = "async def work(*, rows: int = 1):\n    return rows\n"
 
 Edit = Callable[[Path], object]
@@ -106,7 +107,7 @@ ILLEGIBLE: dict[str, Edit] = {
     "a plugin behind a link to nowhere": _linked("plugins/extra", "nowhere"),
     "settings with a syntax error": _text("[host\n", file="nomaflow.toml"),
     "settings with a wrong key": _text("[host]\nmax_sinc = 3\n", file="nomaflow.toml"),
-    "connectors with a syntax error": _text("[pools.default\n", file="connectors.toml"),
+    "connectors with a syntax error": _text("[connectors.web\n", file="connectors.toml"),
     "emptied connectors": _text("", file="connectors.toml"),
     "no connectors": _gone("connectors.toml"),
     "a Python syntax error": _text("async def work(:\n", file=CODE_FILE),
@@ -162,7 +163,7 @@ def _restore(project: Path) -> None:
     (project / "jobs.toml").write_text(MAIN)
     (project / EXTRA_FILE).write_text(EXTRA)
     (project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
-    (project / "connectors.toml").write_text('[pools.default]\nurl = "sqlite:///team.db"\n')
+    (project / "connectors.toml").write_text(CONNECTORS)
 
 
 def _fired_since(system: ProjectSystem, at: datetime) -> set[str]:

@@ -84,7 +84,7 @@ def test_files_behind_links_are_watched(system: TeamSystem, tmp_path: Path) -> N
 def _up(project: Path, *flags: str) -> Iterator[Callable[[], str]]:
     """Run ``up`` on a project; yields what it has printed so far."""
     screen = project.parent / "screen"
-    up = launch_up(project, "--name", "team", *flags, log_file=screen, environ={"COLUMNS": "100"})
+    up = launch_up(project, "--no-console", "--name", "team", *flags, log_file=screen, environ={"COLUMNS": "100"})
     try:
         eventually(lambda: "Ctrl-C" in up.log)
         yield lambda: up.log

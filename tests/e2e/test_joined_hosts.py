@@ -127,7 +127,7 @@ def test_a_certificate_is_renewed_under_load(system: FaultSystem) -> None:
     make_due(system)
     assert host.stop() == 0
     host = system.start_host("team", dials=False)
-    works = [system.work(job, lines=20_000, width=100) for job in ("shout", "sync_shout", "shout")]
+    works = [system.work(job, lines=5_000, width=100) for job in ("shout", "sync_shout", "shout")]
     eventually(lambda: facts(system)["serial"] != before)
     eventually(lambda: "the certificate is renewed" in host.log)
     for work in works:

@@ -108,7 +108,7 @@ def test_the_rung_of_a_stop_is_told(system: ProjectSystem) -> None:
 def test_up_passes_the_signals_on(system: ProjectSystem) -> None:
     """SIGUSR1 and SIGHUP to ``up`` reach both parts, and neither ends any of them, nor ``up`` while it starts them."""
     flags = ("--log-format", "json", "-o", "json", "--metrics", "127.0.0.1:0")
-    up = system.parts["up"] = launch_up(system.project, *flags, log_file=system.project / "up.log")
+    up = system.parts["up"] = launch_up(system.project, "--no-console", *flags, log_file=system.project / "up.log")
     state = system.project / ".nomaflow"
     eventually((state / "kernel.log").exists)
     for _ in range(10):

@@ -57,20 +57,14 @@ steps = [{ callable = "work:deaf" }]
 
 
 @pytest.fixture
-def flags() -> list[str]:
-    """Start ``up`` without options, unless a test says otherwise."""
-    return []
-
-
-@pytest.fixture
-def up(tmp_path: Path, flags: list[str]) -> Iterator[subprocess.Popen[str]]:
+def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a project; nothing of it may be left."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "work.py").write_text(CODE)
     (tmp_path / "jobs.toml").write_text(JOBS)
     (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 60\n')
     process = subprocess.Popen(
-        [sys.executable, "-m", "nomaflow_cli", "up", str(tmp_path), "-o", "json", *flags],
+        [sys.executable, "-m", "nomaflow_cli", "up", str(tmp_path), "-o", "json", "--no-console"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -267,7 +261,7 @@ def test_a_host_without_code_is_not_called_ready(tmp_path: Path) -> None:
     (tmp_path / "jobs.toml").write_text('[[jobs]]\nid = "one"\nsteps = [{ callable = "work:one" }]\n')
     (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\n')
     command = [sys.executable, "-m", "nomaflow_cli"]
-    with subprocess.Popen([*command, "up", str(tmp_path)], stdout=subprocess.PIPE, text=True) as up:
+    with subprocess.Popen([*command, "up", str(tmp_path), "--no-console"], stdout=subprocess.PIPE, text=True) as up:
         try:
             assert up.stdout is not None
             said = []

@@ -70,14 +70,16 @@ def _copy(directory: Path) -> Path:
 def _run_all(trees: Sequence[Path], mutants: Sequence[Mutant]) -> int:
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     print(f"{len(mutants)} mutants; their {len(tests)} tests on the code as it is", flush=True)
-    if _pytest(trees[0], tests, last=False) != _GREEN:
-        raise MutantError("the tests fail on the code as it is; mend that first")
     survivors = []
     free: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for tree in trees:
         free.put(tree)
     pool = ThreadPoolExecutor(len(trees))
+    share = -(-len(tests) // len(trees))
+    shares = [tests[start : start + share] for start in range(0, len(tests), share)]
     try:
+        if any(code != _GREEN for code in pool.map(lambda *of: _pytest(*of, last=False), trees, shares)):
+            raise MutantError("the tests fail on the code as it is; mend that first")
         for ended in as_completed([pool.submit(_try, mutant, free) for mutant in mutants]):
             mutant, verdict, seconds = ended.result()
             print(f"{verdict:9} {mutant.name:40} {seconds:5.1f} s  {mutant.reason}", flush=True)
@@ -130,7 +132,8 @@ def _pytest(tree: Path, tests: Sequence[str], *, last: bool) -> int:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     if last:
         command.append("--exitfirst")
-    done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    seconds = _SECONDS if last else None
+    done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode not in (_GREEN, _RED) or (done.returncode == _RED and not last):
         print(done.stdout[-3000:], done.stderr[-1000:], file=sys.stderr)
     return done.returncode

@@ -1,4 +1,4 @@
-"""Fifty seeded fault schedules over real kernel, host and worker processes; `make torture` runs many more."""
+"""Twenty seeded fault schedules over real kernel, host and worker processes; `make torture` runs many more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torture_run import Torture, Verdict
 
 pytestmark = pytest.mark.e2e
 
-_SEEDS = range(50)
+_SEEDS = range(20)
 _SYSTEMS = 3
 """Tortured beside each other: most of a schedule is waiting for something to come back."""
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.private_file import create_private
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.history.records import RunRequest
 
@@ -154,16 +155,7 @@ class SecretParams:
         try:
             with contextlib.suppress(FileNotFoundError):
                 return self._read()
-            draft = self._file.with_suffix(f".{os.getpid()}")
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(handle, Fernet.generate_key() + b"\n")
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            with contextlib.suppress(FileExistsError):  # another kernel of this folder was faster
-                os.link(draft, self._file)
-            draft.unlink()
+            create_private(self._file, Fernet.generate_key() + b"\n")  # unless another kernel of this folder was faster
             return self._read()
         except (OSError, ValueError) as error:
             why = (getattr(error, "strerror", None) or str(error)).lower()

@@ -113,6 +113,7 @@ PROBLEM_CODES = {
     "unknown_key": "A key is unknown; the message names the near match.",
     "unknown_op_kwarg": "A callable does not take a key of `op_kwargs`; the message shows its signature.",
     "unknown_pool": "A connector names a pool that connectors.toml does not have.",
+    "unknown_ping_host": "Warning: a job's check is not requested: `[alerts] ping_hosts` does not name its server.",
     "unknown_recipient": "Warning: a recipient of alerts is neither a channel nor an address; the default is told.",
     "unknown_step": "Warning: a preset names a step that the job does not have.",
     "unknown_step_type": "No plugin of the host contributes the step type.",

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from watchfiles import awatch
-
 from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = ["watch_jobs_file"]
@@ -21,6 +19,8 @@ async def watch_jobs_file(path: Path, on_change: Callable[[], Awaitable[object]]
 
     :param on_change: may raise the kernel's errors, which are logged; the next save tries again
     """
+    from watchfiles import awatch  # most kernels are named no jobs file
+
     try:
         async for _ in awatch(
             path.parent,

@@ -107,6 +107,7 @@ class InstanceHello:
     loading: bool = False
     principal: str = ""
     python: str = ""
+    project: str = ""
 
     @property
     def key(self) -> InstanceKey:

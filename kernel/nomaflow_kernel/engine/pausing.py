@@ -16,21 +16,10 @@ _ENDED_PAUSE_SECONDS = 60.0
 
 def set_pause(state: EngineState, batch: Batch, pause: PauseRecord) -> None:
     """Keep a pause; it replaces one of the same scope and name."""
-    key = (pause.scope, pause.name)
-    batch.transitions = [each for each in batch.transitions if _key(each) != key]
     batch.add(SetPause(pause=pause))
-    state.pauses[key] = pause
+    state.pauses[pause.scope, pause.name] = pause
     if pause.until_us is not None:
         state.timers.add(batch.now + (pause.until_us - batch.now_us) / 1_000_000, TimerKind.PAUSE_END)
-
-
-def _key(transition: object) -> tuple[str, str] | None:
-    match transition:
-        case SetPause():
-            return transition.pause.scope, transition.pause.name
-        case ClearPause():
-            return transition.scope, transition.name
-    return None
 
 
 def clear_pause(state: EngineState, batch: Batch, scope: str, name: str, *, by: str = "") -> bool:

@@ -165,9 +165,6 @@ def discard(state: EngineState, run_id: str) -> None:
     """Remove a run that the store refused as a duplicate from memory, and free what it held."""
     state.waiting.remove(run_id)
     state.specs.pop(run_id, None)
-    for schedule, fold in list(state.last_folds.items()):
-        if fold.run_id == run_id:
-            del state.last_folds[schedule]
     run = state.active.get(run_id)
     if run is None:
         return

@@ -146,8 +146,8 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The run waited for a host that is not attached, and its job names another host now.",
         "Start the job again if the run is still wanted.",
     ),
-    "canceled_by_parent": ReasonInfo("The run that started this run was cancelled.", "Look at the parent run."),
-    "child_canceled": ReasonInfo("The run that a call_job step started was cancelled.", "Look at the child run."),
+    "canceled_by_parent": ReasonInfo("The run that started this run was canceled.", "Look at the parent run."),
+    "child_canceled": ReasonInfo("The run that a call_job step started was canceled.", "Look at the child run."),
     "timed_out": ReasonInfo(
         "The step ran longer than its timeout_seconds; its code has been stopped.",
         "Raise timeout_seconds or make the step shorter; it is retried like any failure.",
@@ -207,7 +207,7 @@ REASONS: Mapping[str, ReasonInfo] = {
         "Nothing; to run this step, replay from it.",
     ),
     "reused": ReasonInfo("The replay reused the step's output from the replayed run.", "Nothing."),
-    "run_canceled": ReasonInfo("The run was cancelled before this step.", "Nothing."),
+    "run_canceled": ReasonInfo("The run was canceled before this step.", "Nothing."),
     "overlap": ReasonInfo(
         "Another run of the job was active and the overlap policy is skip, or its queue is full.",
         "Wait, or choose another overlap policy; run --overlap allow starts a run in spite of it.",

@@ -67,7 +67,7 @@ class QueueRun:
 class FoldRun:
     """Widen the fold of a SKIPPED or MISSED row by one or more fires. No event.
 
-    :param otherwise: records the fires if the row is gone because retention removed it
+    :param otherwise: records the fires if there is no such row: retention removed it, or it was refused as a duplicate
     """
 
     run_id: str

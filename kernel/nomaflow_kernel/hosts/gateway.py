@@ -91,8 +91,9 @@ class HostGateway:
             raise
         reader = asyncio.create_task(self._read(requests, session), name=f"host {hello.host} reader")
         _LOG.info(
-            "host %s attached: instance %s, pid %s on %s, %s attempts held",
-            hello.host, hello.incarnation, hello.pid, hello.machine, len(hello.inventory), extra={"host": hello.host},
+            "host %s attached: instance %s, pid %s on %s in %s, %s attempts held",
+            hello.host, hello.incarnation, hello.pid, hello.machine, hello.project, len(hello.inventory),
+            extra={"host": hello.host},
         )  # fmt: skip
         self._tell("Attach", hello, caller)
         try:

@@ -92,6 +92,7 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         refused_load=_refused_load(message.refused_load) if message.HasField("refused_load") else None,
         principal=principal,
         python=message.python[:32],
+        project=message.project[:4096],
     )
 
 

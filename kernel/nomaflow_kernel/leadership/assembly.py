@@ -7,8 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 
+from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import KERNEL
@@ -163,15 +163,13 @@ class Kernel:
 
     async def _tell_start(self) -> None:
         """Write the events of the start, and its audit row. A failing store costs only these."""
-        note = (
-            f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {version('nomaflow')}"
-        )
+        note = f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {VERSION}"
         self._audit.happened("StartKernel" if self._first_term else "LeadAgain", KERNEL, target="kernel", note=note)
         now, last = self._clock.now_us(), self._info.last_event_seq
         try:
             before = await self._store.events_after(last - 1, limit=1) if last else ()
             data = {
-                "version": version("nomaflow"),
+                "version": VERSION,
                 "epoch": self._info.epoch,
                 "previous_end_us": before[0].at_us if before else None,
             }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nomaflow_kernel.history.port import Store, StoreInfo
 from nomaflow_kernel.leadership.signals import Requests
+from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address
@@ -43,6 +44,11 @@ class Sentry:
         self._endpoints = endpoints
         self._address_file = address_file
         self._server: StandbyServer | None = None
+
+    @property
+    def authority(self) -> str:
+        """The fingerprint of this kernel's authority; empty if it has none."""
+        return "" if self.certificates is None else self.certificates.authority.fingerprint
 
     @property
     def on_duty(self) -> bool:
@@ -89,12 +95,16 @@ async def take_lead(
     :param manager: told that the kernel stands by: for the service manager this completes the start
     :param patient: whether to wait for a store that cannot be reached, too
     :raises StoreError: if the store cannot be used
+    :raises CertificateRefused: if the kernel that leads has another authority
     """
     said = ""
     while True:
         try:
             info = await _opened(store, requests)
         except StoreLed as led:
+            if led.authority and sentry.authority and led.authority != sentry.authority:
+                await sentry.leave()
+                raise _other_authority(led, sentry.authority) from None
             why: StoreError = led
         except (StoreBusy, StoreUnavailable) as error:
             if not patient:
@@ -112,6 +122,14 @@ async def take_lead(
         if await requests.stop_within(_LOOK_SECONDS):
             await sentry.leave()
             return None
+
+
+def _other_authority(led: StoreLed, own: str) -> CertificateRefused:
+    return CertificateRefused(
+        f"kernel {led.holder!r} leads on this database with another authority, {led.authority}, and whoever has joined "
+        f"that one would not trust this one, {own}; copy its .nomaflow/pki over that of this kernel, with the same "
+        "owner and modes, and start this kernel again"
+    )
 
 
 async def _opened(store: Store, requests: Requests) -> StoreInfo | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 
+from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import Identify, clients_door, hosts_door, joining_door, owners_door
@@ -126,7 +126,7 @@ def _kernel_service(parts: ServedParts, guard: Guard) -> KernelService:
         ),
         guard=guard,
         identity=KernelIdentity(
-            version=version("nomaflow"),
+            version=VERSION,
             epoch=info.epoch,
             store=info.kind,
             store_id=info.store_id,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import os
 import secrets
 import socket
 import threading
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nomaflow_api.private_file import write_private
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate, read_key
 from nomaflow_kernel.network.listening import private_directory
 
@@ -384,16 +384,6 @@ def _pem(certificates: Iterable[x509.Certificate]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600, atomically; nothing happens if it has that content."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write a file for this user only, unless it has that content."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_private(path, content)

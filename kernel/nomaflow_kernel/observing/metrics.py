@@ -9,8 +9,8 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 
+from nomaflow_api.version import VERSION
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind
@@ -134,7 +134,7 @@ class KernelMetrics:
         A kernel that stands by has no series of what only a leader has.
         """
         counted: Reading = {
-            "nomaflow_kernel_info": {(version("nomaflow"), platform.python_version()): 1},
+            "nomaflow_kernel_info": {(VERSION, platform.python_version()): 1},
             "nomaflow_leader": {(): view is not None},
             "nomaflow_epoch": {(): 0 if view is None else view.info.epoch},
             "nomaflow_runs_triggered_total": {(str(kind),): self._triggered[kind] for kind in TriggerKind},

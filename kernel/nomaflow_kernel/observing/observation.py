@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nomaflow_kernel.history.port import ApplyResult, CommitObserver
 from nomaflow_kernel.history.records import RunRecord
@@ -12,10 +13,12 @@ from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
 from nomaflow_kernel.observing.state_dump import CommitLog, KernelView, kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
-from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from nomaflow_telemetry.endpoint import MetricsEndpoint
 
 __all__ = ["Observation"]
 
@@ -43,6 +46,8 @@ class Observation:
             self._tracer = RunTracer(self._tracing)
             self._observers.append(self._tracer)
         if metrics_address:
+            from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, of which most have no need
+
             self._metrics = KernelMetrics()
             self._observers.append(self._metrics)
             self._endpoint = MetricsEndpoint(

@@ -21,7 +21,6 @@ from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
-from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
@@ -30,6 +29,7 @@ from nomaflow_kernel.rpc.discretion import (
     reload_without_values,
     run_without_values,
 )
+from nomaflow_kernel.rpc.listed_jobs import ListedJobs
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, person
@@ -39,7 +39,6 @@ from nomaflow_project.reading.problems import Problem
 __all__ = ["CatalogueCalls", "target_of"]
 
 _FIRES = 10
-_FIRES_IN_LISTS = 1
 _JOBS_PER_PAGE = 500
 _HOSTS_PER_PAGE = 200
 _JOBS_PER_TURN = 25
@@ -64,6 +63,7 @@ class CatalogueCalls:
         self.sessions = sessions
         self._store = store
         self._clock = clock
+        self._listed = ListedJobs()
 
     def check_known(self, scope: str, name: str, caller: Caller) -> None:
         """Check that the target of a pause exists.
@@ -105,7 +105,13 @@ class CatalogueCalls:
         for index, entry in enumerate(of_page):
             if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
-            job = self._job(entry, pauses, fires=_FIRES_IN_LISTS, last_run=last_runs.get(entry.job_id))
+            job = self._listed.message(
+                entry,
+                now_us=self._clock.now_us(),
+                pauses=pauses,
+                why_not_running=self._why_not_running(entry),
+                last_run=None if entry.foreign else last_runs.get(entry.job_id),
+            )
             page.add(self._shown(job, entry, caller))
             if page.full:
                 break
@@ -133,7 +139,14 @@ class CatalogueCalls:
             raise self.unknown_job(request.job_id, caller)
         last_runs = await self._store.last_runs([request.job_id])
         pauses = Pauses(self._engine.pauses())
-        message = self._job(entry, pauses, fires=_FIRES, last_run=last_runs.get(request.job_id))
+        message = job_message(
+            entry,
+            now_us=self._clock.now_us(),
+            fires=_FIRES,
+            pauses=pauses,
+            why_not_running=self._why_not_running(entry),
+            last_run=None if entry.foreign else last_runs.get(request.job_id),
+        )
         if entry.definition is not None:
             message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
         return kernel.GetJobResponse(job=self._shown(message, entry, caller))
@@ -238,15 +251,8 @@ class CatalogueCalls:
                 run_without_values(run)
         return job
 
-    def _job(self, entry: Job, pauses: Pauses, *, fires: int, last_run: RunRecord | None) -> job_pb2.Job:
-        return job_message(
-            entry,
-            now_us=self._clock.now_us(),
-            fires=fires,
-            pauses=pauses,
-            why_not_running="" if entry.foreign else self._engine.why_not_running(entry.job_id),
-            last_run=None if entry.foreign else last_run,
-        )
+    def _why_not_running(self, entry: Job) -> str:
+        return "" if entry.foreign else self._engine.why_not_running(entry.job_id)
 
 
 def target_of(entry: Job) -> Target:

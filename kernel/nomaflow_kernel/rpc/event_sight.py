@@ -25,7 +25,7 @@ class EventSight:
         self._guard = guard
         self._principal = principal
         self._sees_all = principal.may_all(Verb.READ) and principal.may_all(Verb.LOGS)
-        self._by_host = any(grant.scope.kind == "host" for grant in principal.grants)
+        self._asks_for_hosts = any(grant.scope.kind in ("host", "tag") for grant in principal.grants)
         self._runs: dict[str, Target] = {}
 
     async def shown(self, events: Sequence[EventRecord]) -> list[event_pb2.Event]:
@@ -44,8 +44,8 @@ class EventSight:
         return found
 
     async def _look_up(self, events: Sequence[EventRecord]) -> None:
-        """Look up the hosts of runs, if a grant depends on them."""
-        if not self._by_host:
+        """Look up the hosts of runs, if a grant depends on them: a job's tags are for the runs of its present host."""
+        if not self._asks_for_hosts:
             return
         unknown = {event.run_id for event in events if event.run_id} - self._runs.keys()
         if not unknown:
@@ -57,9 +57,12 @@ class EventSight:
 
     def _target(self, event: EventRecord) -> Target:
         if event.run_id:
-            # A run that retention has removed meanwhile has no host any more.
-            return self._runs.get(event.run_id) or replace(self._guard.target_of_job(event.job_id), host="")
+            # A run that retention has removed meanwhile has no host any more, and so no tags.
+            return self._runs.get(event.run_id) or Target(job_id=event.job_id)
         if event.job_id:
             target = self._guard.target_of_job(event.job_id)
-            return target if event.kind.startswith("pause.") else replace(target, host=event.host)
+            if event.kind.startswith("pause.") or event.host == target.host:
+                return target
+            # The kernel's own file is of no host; what another host said of the job is not for the tags of this one.
+            return replace(target, host=event.host, tags=() if event.host else target.tags)
         return Target(host=event.host) if event.host else EVERYTHING

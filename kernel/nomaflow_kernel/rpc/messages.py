@@ -56,8 +56,9 @@ def run_message(run: RunRecord) -> run_pb2.Run:
 def run_detail_message(detail: RunDetail, logs: AttemptLogs | None = None) -> run_pb2.Run:
     """Return a run with its steps, attempts, definition, request and merged params; secret ones are ``***``.
 
-    :param logs: None leaves out what lists do not show: the values and logs of attempts
+    :param logs: None leaves out what lists do not show: definition and request, the values and logs of attempts
     """
+    listed = logs is None
     run, definition = detail.run, JobDefinition.from_json(detail.definition)
     plan = plan_run(definition, run.request)
     params_json = hidden(plan.params_json, definition.secret_params).encode()
@@ -73,8 +74,8 @@ def run_detail_message(detail: RunDetail, logs: AttemptLogs | None = None) -> ru
         steps=step_messages(detail, definition, plan, logs),
         params_json=params_json,
         deadline_at=deadline_us,
-        definition_json=detail.definition,
-        request=_request_message(run.request, definition.secret_params),
+        definition_json=b"" if listed else detail.definition,
+        request=None if listed else _request_message(run.request, definition.secret_params),
     )
 
 

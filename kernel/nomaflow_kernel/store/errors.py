@@ -99,12 +99,21 @@ class StoreLed(StoreError):
     :param holder: host and process of that kernel
     :param addresses: the addresses it reports for clients; empty if it has not reported any yet
     :param hosts_addresses: those for hosts
+    :param authority: the fingerprint of its authority; empty for none
     """
 
     reason = "NOT_LEADER"
 
-    def __init__(self, *, holder: str, addresses: Sequence[str] = (), hosts_addresses: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        holder: str,
+        addresses: Sequence[str] = (),
+        hosts_addresses: Sequence[str] = (),
+        authority: str = "",
+    ) -> None:
         self.holder = holder
+        self.authority = authority
         self.addresses = tuple(addresses)
         self.hosts_addresses = tuple(hosts_addresses)
         where = f" at {', '.join(self.addresses)}" if self.addresses else ""

@@ -106,7 +106,13 @@ class LeaseKeeper:
 
     async def _renew(self) -> None:
         addresses = self._policy.addresses()
-        renew = partial(renew_lease, term=self._term, addresses=addresses, ttl_seconds=self._policy.ttl_seconds)
+        renew = partial(
+            renew_lease,
+            term=self._term,
+            addresses=addresses,
+            authority=self._policy.authority(),
+            ttl_seconds=self._policy.ttl_seconds,
+        )
         await self._link.run(in_transaction(renew))
         self._told = any(addresses)
 

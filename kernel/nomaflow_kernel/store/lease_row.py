@@ -17,15 +17,16 @@ __all__ = ["LeasePolicy", "LeaseWatch", "refuse_while_held", "release_lease", "r
 
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _LOOK = (
-    f"SELECT term, lease_until_us, ttl_us, holder, process, addresses, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant
+    f"SELECT term, lease_until_us, ttl_us, holder, process, addresses, authority, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant
     " FROM leadership WHERE id = 1"
 )
 _TAKE = text(
     "UPDATE leadership SET term = :term, holder = :holder, process = :process, addresses = :addresses,"  # noqa: S608  # a constant
-    f" ttl_us = :ttl_us, lease_until_us = {_NOW} + :ttl_us WHERE id = 1"
+    f" authority = :authority, ttl_us = :ttl_us, lease_until_us = {_NOW} + :ttl_us WHERE id = 1"
 )
 _RENEW = text(
-    f"UPDATE leadership SET addresses = :addresses, lease_until_us = {_NOW} + :ttl_us WHERE id = 1 AND term = :term"  # noqa: S608  # a constant
+    f"UPDATE leadership SET addresses = :addresses, authority = :authority, lease_until_us = {_NOW} + :ttl_us"  # noqa: S608  # a constant
+    " WHERE id = 1 AND term = :term"
 )
 _RELEASE = text("UPDATE leadership SET lease_until_us = 0 WHERE id = 1 AND term = :term")
 
@@ -41,6 +42,10 @@ def _nowhere() -> Reported:
     return (), ()
 
 
+def _none() -> str:
+    return ""
+
+
 def _ignore(_error: StoreError) -> None:
     """Ignore the loss: the epoch refuses writes of a kernel that no longer leads."""
 
@@ -51,11 +56,13 @@ class LeasePolicy:
 
     :param ttl_seconds: validity of the lease; it is renewed after a third of that
     :param addresses: returns this kernel's addresses, which standby kernels tell callers; none while it knows none
+    :param authority: returns the fingerprint of this kernel's authority, which standby kernels compare; empty for none
     :param on_lost: called once, when the lease is lost
     """
 
     ttl_seconds: float = 15.0
     addresses: Callable[[], Reported] = _nowhere
+    authority: Callable[[], str] = _none
     on_lost: Callable[[StoreError], None] = _ignore
 
 
@@ -81,16 +88,20 @@ class LeaseWatch:
         return (now - self._since) * 1_000_000 >= ttl_us
 
 
-def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool = False) -> None:
+def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool = False) -> str:
     """Check that the lease is free: expired, given back, or of a process of this machine that has ended.
 
+    :return: the fingerprint of the authority of the kernel that led last; empty for none
     :raises StoreLed: if it is held
     """
     row = connection.execute(text(_LOOK + (" FOR UPDATE" if lock else ""))).one()
     over = watch.is_over(term=row.term, until_us=row.lease_until_us, ttl_us=row.ttl_us)
     if row.left_us > 0 and not over and not certainly_ended(row.process):
         clients, _, hosts = row.addresses.partition(_HOSTS)
-        raise StoreLed(holder=row.holder, addresses=_lines(clients), hosts_addresses=_lines(hosts))
+        raise StoreLed(
+            holder=row.holder, addresses=_lines(clients), hosts_addresses=_lines(hosts), authority=row.authority
+        )
+    return str(row.authority)
 
 
 def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, process: str, term: int) -> None:
@@ -99,15 +110,17 @@ def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, proc
     :param holder: its name for people
     """
     row = {"term": term, "holder": holder, "process": process, "addresses": _joined(*policy.addresses())}
-    connection.execute(_TAKE, {**row, "ttl_us": _micros(policy.ttl_seconds)})
+    connection.execute(_TAKE, {**row, "authority": policy.authority(), "ttl_us": _micros(policy.ttl_seconds)})
 
 
-def renew_lease(connection: Connection, *, term: int, addresses: Reported, ttl_seconds: float) -> None:
+def renew_lease(connection: Connection, *, term: int, addresses: Reported, authority: str, ttl_seconds: float) -> None:
     """Extend the lease by its full length from now, expired or not: nobody else has taken it.
 
     :raises StaleEpoch: if another kernel has taken it
     """
-    values = {"term": term, "addresses": _joined(*addresses), "ttl_us": _micros(ttl_seconds)}
+    values = {
+        "term": term, "addresses": _joined(*addresses), "authority": authority, "ttl_us": _micros(ttl_seconds),
+    }  # fmt: skip
     if connection.execute(_RENEW, values).rowcount != 1:
         found = connection.execute(text("SELECT term FROM leadership WHERE id = 1")).scalar_one()
         raise StaleEpoch(own=term, found=found)

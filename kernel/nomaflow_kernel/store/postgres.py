@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ __all__ = ["PostgresDatabase", "PostgresLink"]
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
 _READERS = 4
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
@@ -85,7 +87,13 @@ class PostgresDatabase(SqlDatabase):
     def _take(self, connection: Connection) -> Taken:
         lock_migrations(connection)
         migrate(connection)
-        refuse_while_held(connection, self._watch, lock=True)
+        before, own = refuse_while_held(connection, self._watch, lock=True), self._lease.authority()
+        if before and own and before != own:
+            _LOG.warning(
+                "the kernel that led before had another authority, %s; hosts and clients that have joined it do not "
+                "trust this one, %s: stop this kernel, copy that one's .nomaflow/pki here and start again, or let them "
+                "join again", before, own,
+            )  # fmt: skip
         taken = take_over(connection, holder=self._holder)
         take_lease(connection, self._lease, holder=self._holder, process=own_process(), term=taken.epoch)
         return taken

@@ -97,11 +97,12 @@ leadership = Table(
     _text("holder", default=""),
     _text("process", default=""),
     _text("addresses", default=""),
+    _text("authority", default=""),
     _number("lease_until_us", default=0),
     _number("ttl_us", default=0),
 )
-"""One row, which no commit locks: the kernel that leads, on PostgreSQL, and how long its lease is valid unless it is
-renewed. The term is its epoch; times are of the database's clock."""
+"""One row, which no commit locks: the kernel that leads, on PostgreSQL, the fingerprint of its authority, and how long
+its lease is valid unless it is renewed. The term is its epoch; times are of the database's clock."""
 
 definitions = Table(
     "definitions",

@@ -105,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> Any:
     found = sqlite_file(settings.store)
     if found is None:
         if arguments.work == "inspect":
-            return StoreReport(kind="postgresql")
+            return StoreReport(kind="postgresql", certificate=inspect_certificate(settings))
         raise MaintenanceRefused(
             "the store is a PostgreSQL database, which has its own tools",
             reason="OTHER_STORE",
@@ -113,7 +113,8 @@ def _run(arguments: argparse.Namespace) -> Any:
         )
     history = Path(found).absolute()
     if arguments.work == "inspect":
-        return inspect_store(history, deep=arguments.deep)
+        seen = inspect_store(history, deep=arguments.deep)
+        return dataclasses.replace(seen, certificate=inspect_certificate(settings))
     file = Path(os.path.abspath(arguments.file))
     if arguments.work == "restore":
         now_us = time.time_ns() // 1000

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nomaflow_kernel.store.file_lock import read_holder
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
+from nomaflow_kernel.upkeep.certificate_report import CertificateReport
 from nomaflow_kernel.upkeep.history_file import beside, damage, no_damage, opened, read_facts
 
 __all__ = ["StoreReport", "inspect_store"]
@@ -28,6 +29,7 @@ class StoreReport:
     :param trouble: why the file could not be read, empty if it could; damage is not reported here
     :param held_by: pid of the process that has the store, 0 for none, -1 if unknown
     :param held_for: ``restore``, empty for a kernel's work
+    :param certificate: of the kernel that uses the store
     """
 
     kind: str
@@ -50,6 +52,7 @@ class StoreReport:
     epoch: int = 0
     runs: int = 0
     open_runs: int = 0
+    certificate: CertificateReport = field(default_factory=CertificateReport)
 
 
 def inspect_store(history: Path, *, deep: bool) -> StoreReport:

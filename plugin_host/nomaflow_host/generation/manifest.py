@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import json
 import os
@@ -10,6 +9,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import dumps_plain
+from nomaflow_api.version import VERSION
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.generation.docstrings import parameter_docs
 from nomaflow_host.injection import CallPlan, PreparationFailed
@@ -49,9 +49,8 @@ def build_manifest(
     return {
         "manifest_version": MANIFEST_VERSION,
         "host": spec.host,
-        "nomaflow_version": importlib.metadata.version("nomaflow"),
+        "nomaflow_version": VERSION,
         "python": platform.python_version(),
-        "project": spec.root,
         "max_parallel": spec.max_parallel,
         "accept_jobs_from": sorted(spec.accept_jobs_from),
         "accept_calls_from": sorted(spec.accept_calls_from),
@@ -83,12 +82,13 @@ def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:
         if not (file := _relative(path, root)).startswith(("/", "<")) and "site-packages" not in file
     ]
     file, line = inside[-1] if inside else ("", 0)
-    return {"error": failed.message, "traceback": failed.traceback, "file": file, "line": line}
+    error, traceback = (_inside(text, root) for text in (failed.message, failed.traceback))
+    return {"error": error, "traceback": traceback, "file": file, "line": line}
 
 
 def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
     if isinstance(plan, PreparationFailed):
-        return {**_UNUSABLE, "error": stable(plan.message)}
+        return {**_UNUSABLE, "error": _inside(stable(plan.message), root)}
     code = getattr(plan.function, "__code__", None)
     doc = _doc(plan)
     docs = parameter_docs(doc)
@@ -145,6 +145,11 @@ def _default_json(value: Any) -> str:
     except Exception:  # noqa: BLE001 - a class of the author's may raise whatever it is asked
         return ""
     return text if len(text) <= _MAX_DEFAULT_JSON else ""
+
+
+def _inside(text: str, root: str) -> str:
+    """Return a text with paths in the project relative to it, so that the same code in two folders gives the same."""
+    return text.replace(os.path.join(root, ""), "")
 
 
 def _relative(file: str, root: str) -> str:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.private_file import write_private
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 
 __all__ = ["Identity", "IdentityFolder"]
@@ -130,7 +131,7 @@ class IdentityFolder:
         self._draft.mkdir(mode=0o700)
         self._draft.chmod(0o700)
         for name, content in contents.items():
-            _write(self._draft / name, content)
+            write_private(self._draft / name, content)
         _sync(self._draft)
         shutil.rmtree(self._former, ignore_errors=True)
         if self.folder.exists():
@@ -182,13 +183,6 @@ class IdentityFolder:
                 fix=f"`nomaflow token revoke host:NAME` on the kernel's machine, then join again; "
                 f"where nobody has read it: chmod 600 {key}",
             )
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_host.attempt.messages import AttemptSink
 from nomaflow_host.observing.metrics import HOST_METRICS, HostMetrics
 from nomaflow_host.observing.state_dump import HostView, host_state
 from nomaflow_host.observing.tracing import AttemptTracer
-from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from nomaflow_telemetry.endpoint import MetricsEndpoint
 
 __all__ = ["HostObservation"]
 
@@ -44,6 +47,8 @@ class HostObservation:
         self._metrics = HostMetrics()
         self._endpoint: MetricsEndpoint | None = None
         if metrics_address:
+            from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, of which most have no need
+
             self._endpoint = MetricsEndpoint(
                 address=metrics_address, metrics=HOST_METRICS, read=self._reading, token_file=metrics_token
             )

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watchfiles import DefaultFilter, awatch
-
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
 from nomaflow_host.session import HostSession
@@ -22,9 +20,7 @@ _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
-_SOURCES = (".py", ".toml", ".env")
-_BURST_MS = 400  # the longest time for which saves in quick succession delay a load
-_LOOK_MS = 1_000
+_LOOK_SECONDS = 1.0  # between two looks whether the kernel has everything, where nothing else is left to do
 
 
 @dataclass(kw_only=True)
@@ -38,6 +34,8 @@ class HostLife:
 
     :param state: receives changes of the host's state, for the service manager
     :param dump: writes the state into the log
+    :param idle_exit_s: the host stops by itself once it has run nothing for so long, and the kernel has everything; 0
+        for never
     :param watched: folders whose changes reload the code; empty for none
     :param disk_changed: returns True if the project has changed on disk since the newest load; may block
     """
@@ -47,6 +45,7 @@ class HostLife:
     state: ServiceState
     watched: Sequence[Path]
     drain_s: float
+    idle_exit_s: float
     dump: Callable[[], None]
     disk_changed: Callable[[], bool]
     _signals: int = field(default=0, init=False)
@@ -91,6 +90,8 @@ class HostLife:
         tasks = [asyncio.create_task(self.session.run(), name="session"), asyncio.create_task(self._loads())]
         if self.watched:
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
+        if self.idle_exit_s:
+            tasks.append(asyncio.create_task(self._idle(), name="idle"))
         stop = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -169,18 +170,20 @@ class HostLife:
         Not every change is an event of a source: a folder becomes a link, permissions change, a file lies behind a
         link. So the files are checked after any event, and each second.
         """
-        async for changes in awatch(
-            *self.watched,
-            watch_filter=_ProjectFilter(),
-            debounce=_BURST_MS,
-            rust_timeout=_LOOK_MS,
-            yield_on_timeout=True,
-            ignore_permission_denied=True,
-            stop_event=self._stop,
-        ):
-            saved = any(path.endswith(_SOURCES) for _, path in changes)
+        from nomaflow_host.process.watching import saves  # few hosts watch
+
+        async for saved in saves(self.watched, until=self._stop):
             if saved or await asyncio.to_thread(self.disk_changed):
                 self._reload.set()
+
+    async def _idle(self) -> None:
+        """End once there has been nothing to do for long enough."""
+        while True:
+            left = self.idle_exit_s - self.runner.idle_seconds()
+            if left <= 0 and self.session.idle:
+                break
+            await asyncio.sleep(max(left, _LOOK_SECONDS))
+        _log.info("idle for %g s", self.idle_exit_s)
 
     def _asked_to_stop(self) -> None:
         self._signals += 1
@@ -190,12 +193,6 @@ class HostLife:
     def _orphaned(self) -> None:
         if not self._signals:
             self._asked_to_stop()
-
-
-class _ProjectFilter(DefaultFilter):
-    """Lets through files that may be code, jobs, or a folder of them, and nothing that the host itself writes."""
-
-    ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
 
 
 async def _either(task: asyncio.Task[object], event: asyncio.Event) -> bool:

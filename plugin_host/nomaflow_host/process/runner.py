@@ -50,6 +50,8 @@ class SupervisedRunner:
         """Kills an attempt's worker at once, for a reason code and a reason; an unknown key does nothing."""
         self.settled = supervisor.settled
         """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
+        self.idle_seconds = supervisor.idle_seconds
+        """Returns for how long this host has run nothing, in seconds; 0 while it runs something."""
         self.check = supervisor.check
         """Has a sealed list of CheckedStep checked; returns one of ValueProblem, or None if that is not known."""
 

@@ -114,7 +114,8 @@ class InstanceLock:
             raise HostBusy(
                 f"another process is this host already: {self._holder()}holds {self._state_dir}\n"
                 "  fix: stop it first; one that is stopping already ends within its drain_seconds. "
-                "Where two hosts are meant, give this one a --name of its own"
+                "Where two hosts are meant, give this one a --name of its own; "
+                "for one more instance of this host, a --state-dir"
             ) from None
         ended: list[str] = []
         previous = self._previous()

@@ -232,16 +232,19 @@ def _connectors(
     return found
 
 
-def make_state_dir(state: Path) -> None:
+def make_state_dir(state: Path, *, given: bool) -> None:
     """Make a host's own folder, for its owner only. Processes that only read a project need none.
 
-    :raises ProjectError: if it cannot be made
+    :param given: whether a person chose it; the rights of such a folder are never changed
+
+    :raises ProjectError: if it cannot be made, or others may enter the one that was given
     :raises StateUnwritable: if the disk has no room for it
     """
     try:
         state.parent.mkdir(mode=0o700, exist_ok=True)
         state.mkdir(mode=0o700, exist_ok=True)
-        state.chmod(0o700)
+        if not given:
+            state.chmod(0o700)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StateUnwritable(state, error) from None
@@ -249,3 +252,9 @@ def make_state_dir(state: Path) -> None:
         raise ProjectError(
             f"it cannot be made: {reason}", file=str(state), fix="the host needs a folder of its own to write to"
         ) from None
+    if state.stat().st_mode & 0o077:
+        raise ProjectError(
+            "others may enter this folder",
+            file=str(state),
+            fix=f"give a --state-dir for this instance alone, which need not exist, or: chmod 700 {state}",
+        )

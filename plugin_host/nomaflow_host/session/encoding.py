@@ -65,6 +65,7 @@ def hello_message(
         isolation_mechanism=status.isolation_mechanism,
         watching=identity.watching,
         python=identity.python,
+        project=fitting(identity.project),
         loading=status.loading,
         inventory=seal(inventory) if inventory else b"",
     )

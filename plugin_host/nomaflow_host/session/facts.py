@@ -18,6 +18,7 @@ class HostIdentity:
     :param ended_incarnations: earlier lives of which no process is left
     :param watching: True if it reloads its code whenever a file is saved
     :param python: the version of its Python
+    :param project: the folder of its project, absolute
     """
 
     host: str
@@ -31,6 +32,7 @@ class HostIdentity:
     ended_incarnations: tuple[str, ...] = ()
     watching: bool = False
     python: str = ""
+    project: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["AttemptTable"]
 
 _log = logging.getLogger("nomaflow.host")
+_GROUP_SECONDS = 1.0  # between the SIGTERM of a worker and that of its host, if one signal was for both
 
 
 class AttemptTable:
@@ -61,8 +64,11 @@ class AttemptTable:
         self._dead: list[WorkerHandle] = []
         self._retry: asyncio.TimerHandle | None = None
         self._to_the_end = False
+        self._ending: StopRequest | None = None
+        self._undecided: dict[int, float] = {}
         self._empty = asyncio.Event()
         self._empty.set()
+        self._empty_since = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -93,12 +99,24 @@ class AttemptTable:
             return False
         return True
 
+    def idle_seconds(self) -> float:
+        """Return for how long no attempt has been held, in seconds; 0 while one is."""
+        return time.monotonic() - self._empty_since if self._empty.is_set() else 0.0
+
     def read_to_the_end(self) -> None:
         """Read the last lines of stopped workers from now on, even if the sink is full: no more lines will follow.
 
         That is at most a ring and two pipes per worker, so a stopping host does not wait for a kernel that is away.
         """
         self._to_the_end = True
+        self.settle_waiting()
+
+    def host_ends(self, why: StopRequest) -> None:
+        """Take *why* for the reason of a worker's death by SIGTERM, from now on or a moment ago.
+
+        Engines and service managers send SIGTERM to a whole group: workers die of it while their host begins to drain.
+        """
+        self._ending = why
         self.settle_waiting()
 
     def ladder_seconds(self) -> float:
@@ -202,6 +220,9 @@ class AttemptTable:
         if len(worker.attempts) and (note is None or note.spoilt) and not worker.exclusive:
             # The code at fault is unknown, so none of these callables shares a worker again.
             worker.generation.demoted.update(attempt.order.callable for attempt in worker.attempts.values())
+        unasked = any(each.stop is None and each.returned is None for each in worker.attempts.values())
+        if unasked and exited.get("signal") == signal.SIGTERM and exited["cause"] is None:
+            self._undecided[worker.number] = asyncio.get_running_loop().time() + _GROUP_SECONDS
         for attempt in list(worker.attempts.values()):
             attempt.settle()
             self._waiting[attempt.order.attempt_key] = exited
@@ -217,16 +238,24 @@ class AttemptTable:
             attempt = self._held[key]
             number = attempt.worker.number
             if number not in caught_up:
-                caught_up[number] = attempt.worker.pump.catch_up(over_cap=self._to_the_end)
+                caught_up[number] = attempt.worker.pump.catch_up(over_cap=self._to_the_end) and self._decided(number)
             if caught_up[number]:
+                if number in self._undecided and attempt.stop is None:
+                    attempt.stop = self._ending
                 del self._waiting[key]
                 self._conclude(attempt, exited)
         for worker in [each for each in self._dead if not each.attempts]:
             self._dead.remove(worker)
             worker.close()
             self._pool.remove(worker)
+            self._undecided.pop(worker.number, None)
         if self._waiting and self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(0.1, self._settle_again)
+
+    def _decided(self, number: int) -> bool:
+        """Return whether it is known of whose SIGTERM a worker died: that of its host comes at the same moment."""
+        until = self._undecided.get(number, 0.0)
+        return self._ending is not None or asyncio.get_running_loop().time() >= until
 
     def _settle_again(self) -> None:
         self._retry = None
@@ -341,3 +370,4 @@ class AttemptTable:
             self._pool.released(worker)
         if not self._held:
             self._empty.set()
+            self._empty_since = time.monotonic()

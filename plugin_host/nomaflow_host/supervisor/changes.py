@@ -39,10 +39,11 @@ class Changes:
     stopped: tuple[str, ...] = ()
 
 
-def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Changes:
+def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any], *, root: Path) -> Changes:
     """Return the changes, with the lines of all problems. Blocks: call it in a thread.
 
     :param serving: the serving manifest; None if there is none, and then nothing is compared
+    :param root: the project's folder, where lines are looked for
     """
     if serving is None:
         return Changes()
@@ -63,7 +64,7 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any]) -> Cha
     known, found = _ids(before), _ids(after)
     broken = sorted(_once(broken), key=lambda each: each.code not in _CAUSES)
     return Changes(
-        broken=with_lines(broken, Path(str(new.get("project", "")))),
+        broken=with_lines(broken, root),
         removed=tuple(sorted(known - found)),
         added=tuple(sorted(found - known)),
         stopped=tuple(

@@ -169,7 +169,8 @@ class GenerationLoader:
         if secrets:
             loaded = {**loaded, "manifest": masked_manifest(loaded["manifest"], masker)}
         old = self.serving
-        changes = await asyncio.to_thread(changes_of, None if old is None else old.manifest, loaded["manifest"])
+        before, root = None if old is None else old.manifest, Path(project.spec.root)
+        changes = await asyncio.to_thread(changes_of, before, loaded["manifest"], root=root)
         if old is not None and _lost_connectors(old.project, project):
             changes = replace(changes, broken=(*changes.broken, _no_connectors(project)))
         if changes.broken and not force:

@@ -90,6 +90,8 @@ class Supervisor:
         """Returns the status of each worker."""
         self.attempts = self._attempts.statuses
         """Returns the status of each held attempt, oldest first, for the state dump."""
+        self.idle_seconds = self._attempts.idle_seconds
+        """Returns for how long it has run nothing, in seconds; 0 while it runs something."""
         self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
         self._accepted: set[str] = set()
         self._next_worker = 1
@@ -134,6 +136,7 @@ class Supervisor:
         Returns once the stop ladder's time is over as well, even if the sink is full.
         """
         self._draining = True
+        self._attempts.host_ends(_DRAINING)
         if await self._attempts.emptied_within(deadline_s):
             return
         self._attempts.read_to_the_end()

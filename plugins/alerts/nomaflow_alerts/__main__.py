@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nomaflow_alerts.settings import SettingsError, checked_alerts
 from nomaflow_api import event_loop
+from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
@@ -27,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     project = options.project.absolute()
     try:
         alerts = checked_alerts(project, os.environ)
-        from nomaflow_alerts.app import Place, serve
+        with imports_frozen():
+            from nomaflow_alerts.app import Place, serve
     except SettingsError as error:
         write_error(f"nomaflow alerts: {error}")
         return _CONFIG

@@ -114,7 +114,7 @@ class Pulse:
         self.heard_at = self._clock()
         if not self._streams():
             since = max(self.streamed_at, self._since)
-            await self._note_silence("it answers, and its events do not come", since=since)
+            await self._note_silence("it answers, but its events do not arrive", since=since)
             return
         if self._silent:
             self._silent = False
@@ -146,7 +146,7 @@ class Pulse:
 
         def sight(book: Book) -> None:
             waiting, running = book.watched.count_runs()
-            why = f"{error}; {running:,} runs were going on, {waiting:,} waited; {due:,} fires are due within an hour"
+            why = f"{error}; {running:,} runs were running, {waiting:,} were waiting; {due:,} fires due within an hour"
             sight_kernel(book, "kernel_silent", self._policies, at=since, why=why, since=since)
 
         await self._ledger.run(sight)
@@ -160,7 +160,7 @@ class Pulse:
         if not self._answered:
             return "the kernel does not answer"
         if self._clock() - self.streamed_at > _STREAM_SECONDS:
-            return "the kernel's events do not come"
+            return "the kernel's events do not arrive"
         if self._unwritable:
             return "the kernel cannot write to its store"
         broken = await self._ledger.run(

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import grpc
@@ -31,6 +30,7 @@ from nomaflow_alerts.trials import Trial, test_message
 from nomaflow_api.v1 import alerts_service_pb2 as service
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer
 from nomaflow_api.v1.message_codec import encode
+from nomaflow_api.version import VERSION
 from nomaflow_project.models.alerts_section import AlertsSection
 
 __all__ = ["AlertsCalls"]
@@ -63,7 +63,7 @@ class AlertsCalls(AlertsServiceServicer):
 
         def read(book: Book) -> AlertsView:
             return AlertsView(
-                version=version("nomaflow"),
+                version=VERSION,
                 pid=os.getpid(),
                 started_at=self._started_at,
                 last_event_seq=int(book.fact("seq") or 0),
@@ -107,7 +107,7 @@ class AlertsCalls(AlertsServiceServicer):
         if request.job_id and request.host:
             problem = "mute a job or a host, not both"
         elif not request.by.strip() or not request.why.strip():
-            problem = "a mute needs who mutes (by) and a reason (why): those who wonder at the silence read it"
+            problem = "a mute needs who mutes (by) and a reason (why): people who miss a message read it"
         elif not now < until <= now + _LONGEST_MUTE:
             problem = "a mute needs an end (until) in the future, at most 90 days ahead"
         if problem:

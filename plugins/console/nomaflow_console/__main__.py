@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_api import event_loop
+from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(settings: ConsoleSettings) -> int:
-    from nomaflow_console.serving import serve
+    with imports_frozen():
+        from nomaflow_console.serving import serve
 
     set_up_logging(level=settings.log_level, form=settings.log_format)
     return event_loop.run(serve(settings, os.environ))

@@ -62,7 +62,7 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     app.add_middleware(Answering, kernels=kernels, pages=pages)
     app.router.redirect_slashes = False
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
-    app.state.logs, app.state.pages = {}, pages
+    app.state.logs, app.state.tallies, app.state.pages = {}, {}, pages
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
     return Console(

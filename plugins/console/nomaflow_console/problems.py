@@ -91,7 +91,7 @@ def refusal(request: Request, status: int, message: str) -> Response:
         fix = "log in in another tab and come back: what you sent is kept here"
         again, reason = "Send again", "SESSION_OVER"
     elif getattr(request.state, "may_repeat", False):
-        fix, again, reason = "look at it once more, and send it again", "Send again", "CSRF"
+        fix, again, reason = "check it, and send it again", "Send again", "CSRF"
     else:
         fix, again, reason = "", "", "REFUSED"
     title = "Your session is over" if status == 401 else ""
@@ -111,8 +111,8 @@ async def of_error(request: Request, error: Exception) -> Response:
         return answer(request, late)
     number = secrets.token_hex(4)
     _log.error("error %s at %s %s", number, request.method, request.url.path[:_SHOWN], exc_info=error)
-    message = f"the console met an error, {number}"
-    fix = "its log has the cause under that number: .nomaflow/console.log of the project, or the journal"
+    message = f"internal error of the console, {number}"
+    fix = "look for that number in the console's log: .nomaflow/console.log of the project, or the journal"
     return answer(
         request, Problem(status=500, message=message, reason="INTERNAL", fix=fix, title="An error of the console")
     )
@@ -122,7 +122,7 @@ async def _of_kernel(request: Request, error: ClientError) -> Problem:
     status = next((number for kind, number in _STATUS.items() if isinstance(error, kind)), 502)
     near = await _near(request) if status == 404 else ()
     again = "Try again" if status == 503 else ""
-    fix = "it is tried again; this page opens by itself as soon as there is an answer" if status == 503 else error.fix
+    fix = "wait: this page opens as soon as there is an answer" if status == 503 else error.fix
     return Problem(status=status, message=error.message, reason=error.reason, fix=fix, near=near, again=again)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, StreamingResponse
 
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
@@ -20,8 +21,10 @@ from nomaflow_telemetry.visible_text import visible
 
 __all__ = [
     "NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "live_part", "page", "remembered",
+    "streamed",
 ]  # fmt: skip
 
+_Part = TypeVar("_Part", bytes, str)
 _HERE = Path(__file__).parent
 NAVIGATION = (
     ("Jobs", "/"),
@@ -109,6 +112,22 @@ def _stream(request: Request, view: str) -> str:
 def _memory(request: Request) -> PageMemory:
     memory: PageMemory = request.app.state.pages
     return memory
+
+
+async def streamed(parts: AsyncIterator[_Part], **more: Any) -> StreamingResponse:
+    """Return an answer whose parts come one by one. It begins with the first: what refuses that one is told on a page.
+
+    :param more: of the response: its media type, its headers
+    """
+    first = [part] if (part := await anext(parts, None)) is not None else []
+
+    async def all_parts() -> AsyncIterator[_Part]:
+        for each in first:
+            yield each
+        async for each in parts:
+            yield each
+
+    return StreamingResponse(all_parts(), **more)
 
 
 def remembered(request: Request, shown: ShownPage) -> HTMLResponse:

@@ -12,6 +12,7 @@ import socket
 import stat
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ import uvicorn
 from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.app import build_app
+from nomaflow_console.connections import PromptProtocol, Waiting
 from nomaflow_console.live import Streams
 from nomaflow_console.settings import EX_TEMPFAIL, ConsoleSettings, SettingsRefused
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -107,7 +109,8 @@ def _config(app: object, settings: ConsoleSettings) -> uvicorn.Config:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, date_header=False, lifespan="on",  # type: ignore[arg-type]  # an ASGI application
-        http="h11", ws="none", timeout_graceful_shutdown=_DRAIN_SECONDS, proxy_headers=False,
+        http=partial(PromptProtocol, waiting=Waiting()), ws="none",  # type: ignore[arg-type]  # it makes a protocol
+        timeout_graceful_shutdown=_DRAIN_SECONDS, proxy_headers=False,
         timeout_keep_alive=15, h11_max_incomplete_event_size=64 * 1024, limit_concurrency=1_000,
         ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key and str(settings.tls_key),
     )  # fmt: skip

@@ -112,6 +112,7 @@ class Hello(google.protobuf.message.Message):
     REFUSED_LOAD_FIELD_NUMBER: builtins.int
     KERNEL_ID_FIELD_NUMBER: builtins.int
     PYTHON_FIELD_NUMBER: builtins.int
+    PROJECT_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -154,6 +155,10 @@ class Hello(google.protobuf.message.Message):
     """kernel_id is the kernel that epoch_seen is about: the one of its last Welcome. Empty where there was none."""
     python: builtins.str
     """python is the version of its Python, such as "3.11.2"."""
+    project: builtins.str
+    """project is the absolute path of the project's folder on its machine. It is no part of the manifest: the same code in two
+    folders offers the same.
+    """
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -189,9 +194,10 @@ class Hello(google.protobuf.message.Message):
         refused_load: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
         kernel_id: builtins.str = ...,
         python: builtins.str = ...,
+        project: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow.client.errors import Unauthenticated
+from nomaflow_api.private_file import write_private
 
 __all__ = ["DEFAULT_PROFILE", "Profile", "ProfileFolder"]
 
@@ -140,13 +141,7 @@ class ProfileFolder:
         self._folder.chmod(0o700)
         tree = asdict(profile)
         del tree["name"]
-        draft = path.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            json.dump(tree, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_private(path, json.dumps(tree, indent=1).encode())
         return path
 
     def remove(self, name: str) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from nomaflow_api.version import VERSION
 from nomaflow_cli import pages
 from nomaflow_cli.doctor import Level, examine
 from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
-from nomaflow_cli.versions import installed_version
 
 
 @remote_command("doctor", needs=("kernel",))
@@ -40,5 +40,5 @@ def doctor(
 @local_command("version")
 def version(*, invocation: Invocation) -> None:
     """Print the version."""
-    shape = {"version": installed_version(), "python": platform.python_version()}
-    answer(invocation, shape, f"nomaflow {installed_version()}")
+    shape = {"version": VERSION, "python": platform.python_version()}
+    answer(invocation, shape, f"nomaflow {VERSION}")

@@ -12,7 +12,7 @@ from nomaflow_cli.doctor.findings import Finding, problem, warning
 from nomaflow_cli.doctor.isolation import examine_isolation
 from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
-from nomaflow_cli.doctor.store_files import examine_certificate, examine_store
+from nomaflow_cli.doctor.store_files import examine_store
 from nomaflow_cli.doctor.system import examine_system, look
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.kernel_access import talk
@@ -40,7 +40,6 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
         # With an address, the kernel may be on another machine and have another store than this project.
         of_store = list(examine_store(project, store=store, deep=deep, answers=view is not None))
         yield from of_store
-        yield from examine_certificate(project)
         if any(finding.check == "store.lock" for finding in of_store):
             return  # an earlier finding names the process and the way out
     if view is not None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.invocation import EXTRAS, missing_modules
-from nomaflow_cli.versions import installed_version
 from nomaflow_cli.wording import amount
 
 __all__ = ["examine_machine"]
@@ -26,7 +26,7 @@ _LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 def examine_machine(project: Path) -> Iterator[Finding]:
     """Yield the findings about the machine that runs the command."""
     version = ".".join(map(str, sys.version_info[:3]))
-    text = f"Python {version}, nomaflow {installed_version()}"
+    text = f"Python {version}, nomaflow {VERSION}"
     old = sys.version_info < _OLDEST
     yield problem("machine.python", text, "install Python 3.11 or later") if old else fine("machine.python", text)
     for name in EXTRAS:

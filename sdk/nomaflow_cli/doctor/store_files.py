@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,13 +14,13 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_cli.wording import amount, count
 
-__all__ = ["examine_certificate", "examine_store"]
+__all__ = ["examine_store"]
 
 _LARGE_WAL = 1 << 30
 
 
 def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> Iterator[Finding]:
-    """Yield the findings about the store, and about leftovers of a kernel that is gone.
+    """Yield the findings about the store, about leftovers of a kernel that is gone, and about the certificate.
 
     :param answers: True if the project's kernel answers
     """
@@ -27,7 +28,14 @@ def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> It
         seen = run_store_tool("inspect", *(["--deep"] if deep else []), project=project, store=store)
     except CliError as error:
         yield problem("store.settings", " ".join(error.message.split()), error.fix)
+        with contextlib.suppress(CliError):  # of unreadable settings, which is said above
+            yield from _certificate(run_store_tool("certificate", project=project))
         return
+    yield from _store(project, seen, answers=answers)
+    yield from _certificate(seen["certificate"])
+
+
+def _store(project: Path, seen: dict[str, Any], *, answers: bool) -> Iterator[Finding]:
     if seen["kind"] != "sqlite":
         yield fine("store.history", "the store is a PostgreSQL database; see the kernel's health")
         return
@@ -94,12 +102,8 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def examine_certificate(project: Path) -> Iterator[Finding]:
+def _certificate(seen: dict[str, Any]) -> Iterator[Finding]:
     """Yield the findings about the certificate; none if the settings name no certificate."""
-    try:
-        seen = run_store_tool("certificate", project=project)
-    except CliError:
-        return  # the check of the store reports unreadable settings
     if seen["refused"]:
         message, _, fix = seen["refused"].rpartition("; ")
         yield problem("kernel.certificate", message or fix, fix if message else "name two PEM files of one pair")

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from nomaflow.client.errors import ClientError
+from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.access import examine_access
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.kernel_access import first
-from nomaflow_cli.versions import installed_version
 from nomaflow_cli.wording import age, amount, count, duration
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def examine_system(view: SystemView, *, now: datetime | None = None) -> Iterator
 
 
 def _kernel(view: SystemView, now: datetime) -> Iterator[Finding]:
-    kernel, took, own = view.kernel, duration(view.read_seconds), installed_version()
+    kernel, took, own = view.kernel, duration(view.read_seconds), VERSION
     up = age(kernel.started_at, now=now) or "a while ago"
     process = f", pid {kernel.pid}" if kernel.pid else ""
     text = f"kernel {kernel.version}{process}, started {up}, epoch {kernel.epoch}, store {kernel.store}"

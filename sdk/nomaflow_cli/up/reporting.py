@@ -15,12 +15,12 @@ from rich.text import Text
 
 from nomaflow.client import ClientError
 from nomaflow.client.values import RUN_TERMINAL, EventView
+from nomaflow_api.version import VERSION
 from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.child_process import PartFailed, PartNotice, PartState
-from nomaflow_cli.versions import installed_version
 from nomaflow_cli.wording import age, clock_time, count, duration, first_line, offers, printable, sign
 from nomaflow_project.reading.problems import Problem
 
@@ -129,7 +129,7 @@ class TextReporter(Reporter):
         self._project, self._host = ready.project, ready.host.name if ready.host else ""
         name = ready.host.name if ready.host else ready.project.name
         out = self._console.print
-        out(Text.assemble(("nomaflow", "bold"), f" {installed_version()}", (f"  ·  {printable(name)}", "dim")))
+        out(Text.assemble(("nomaflow", "bold"), f" {VERSION}", (f"  ·  {printable(name)}", "dim")))
         out()
         leads = f"  on standby, kernel pid {ready.kernel.pid} is the leader" if ready.stands_by else ""
         # Relative to the project, so that the line fits.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
+from nomaflow_project.jobs.alert_policy import server_of
 from nomaflow_project.jobs.load import LoadedJob
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
@@ -34,10 +35,17 @@ def alert_problems(alerts: AlertsSection, place: Place) -> Iterator[Problem]:
 
 
 def job_alert_problems(job: LoadedJob, alerts: AlertsSection) -> Iterator[Problem]:
-    """Yield a warning for each recipient of a job that is no channel; its messages go to the default."""
+    """Yield a warning for each recipient of a job that is no channel, and for a check that is not requested."""
     policy = None if job.definition is None else job.definition.alerts
-    if policy is not None:
-        yield from _recipients(policy.recipients, alerts, job.place / "alerts" / "recipients")
+    if policy is None:
+        return
+    place = job.place / "alerts"
+    yield from _recipients(policy.recipients, alerts, place / "recipients")
+    server = server_of(policy.ping_url or "")
+    if policy.ping_url and "${" not in policy.ping_url and server not in alerts.ping_hosts:
+        problem = f"{server!r} is no server of [alerts] ping_hosts, so the check is not requested"
+        fix = f'add it to nomaflow.toml: [alerts] ping_hosts = ["{server}"]'
+        yield (place / "ping_url").warning("unknown_ping_host", problem, fix=fix)
 
 
 def _recipients(names: tuple[str, ...], alerts: AlertsSection, place: Place) -> Iterator[Problem]:

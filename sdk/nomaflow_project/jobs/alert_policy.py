@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal
 
-__all__ = ["AlertPolicy", "Severity", "is_http"]
+__all__ = ["AlertPolicy", "Severity", "is_http", "server_of"]
 
 Severity = Literal["info", "warning", "critical"]
 
@@ -20,8 +21,21 @@ def is_http(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
+def server_of(url: str) -> str:
+    """Return the server that the URL of a web server names, as ``HOST`` or ``HOST:PORT``; empty for any other text."""
+    try:
+        found = urlsplit(url)
+        host, port = found.hostname or "", found.port
+    except ValueError:
+        return ""
+    if not host or not is_http(url):
+        return ""
+    host = f"[{host}]" if ":" in host else host
+    return host if port is None else f"{host}:{port}"
+
+
 def _web_url(value: str) -> str:
-    if value and not is_http(value) and "${" not in value:
+    if value and not server_of(value) and "${" not in value:
         raise refusal(
             "bad_value", "expected a URL that begins with https:// or http://", fix="copy the URL of the check"
         )
@@ -74,7 +88,8 @@ class AlertPolicy(Entry):
     ping_url: WebUrl | None = key(
         None,
         "A check at healthchecks.io or the like: requested with `/start` when a run starts, as it is after success, "
-        "with `/fail` and the end of the log after a failure. `{state}` in it becomes run, complete or fail instead.",
+        "with `/fail` and the end of the log after a failure. `{state}` in it becomes run, complete or fail instead. "
+        "A job's is requested only at a server of `[alerts] ping_hosts`.",
     )
 
     @classmethod

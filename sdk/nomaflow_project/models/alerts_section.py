@@ -100,6 +100,10 @@ class AlertsSection(Entry):
     templates: dict[str, str] = key(
         dict, "Texts of your own, Jinja2: `subject` and `body` of messages, and those that webhooks name."
     )
+    ping_hosts: tuple[str, ...] = key(
+        ("hc-ping.com", "cronitor.link"),
+        "Servers that the `ping_url` of a job may name, as `HOST` or `HOST:PORT`. Those of rules may name any.",
+    )
     heartbeat_url: WebUrl | None = key(
         None, "A dead man's switch outside this machine: requested while everything is well. Default: none."
     )

@@ -74,6 +74,33 @@ async def test_any_of_a_million_lines_is_shown_at_once(tabs: Tabs, big: str) -> 
     assert median < 1500, "150 ms is promised, on a machine that is not as busy as one that runs tests"
 
 
+async def test_a_page_keeps_moving_while_its_run_floods_it(tabs: Tabs, console: ConsoleSystem) -> None:
+    """A step logs as fast as it can: the page follows and draws, and keeps a bounded part of what it has shown."""
+    run_id = console.system.api.trigger("big-log").run_id
+    page = await tabs.open(f"/runs/{run_id}")
+    await _log(page)
+    script = """async (enough) => {
+        const { log } = document.getElementById("log");
+        const began = performance.now(), before = log.rows;
+        let frames = 0, most = 0, kept = 0;
+        while (log.rows < before + enough && performance.now() < began + 120_000) {
+            await new Promise(requestAnimationFrame);
+            frames++;
+            most = Math.max(most, log.block.childElementCount);
+            kept = Math.max(kept, log.known.size);
+        }
+        return [frames / ((performance.now() - began) / 1000), log.rows - before, most, kept, log.follows];
+    }"""
+    rate, lines, most, kept, follows = await page.evaluate(script, 200_000)
+    assert lines >= 200_000
+    assert follows
+    assert most <= 300
+    assert kept <= 4_300
+    assert rate > 5, "30 frames a second are promised, on a machine that is not as busy as one that runs tests"
+    await page.close()
+    assert console.system.api.wait(run_id).log_lines == LINES
+
+
 async def test_the_scrollbar_reaches_every_line(tabs: Tabs, big: str) -> None:
     """Its end shows the last line, its beginning the first, its middle one there; a wheel moves line by line."""
     page = await tabs.open(f"/runs/{big}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import httpx
 import pytest
@@ -14,6 +17,7 @@ from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.pages import ALL_ROUTES
+from real_system import PATIENCE, eventually
 
 DAY = 24 * 3600
 CODE_OF_ANOTHER = make_code(ConsoleSecret(value=b"x" * 32), "mallory")
@@ -341,6 +345,44 @@ def test_a_body_of_more_than_512_kib_is_refused(browser_client: httpx.Client) ->
     parts = (long[at : at + 65_536] for at in range(0, len(long), 65_536))
     assert browser_client.post("/logout", content=parts, headers=form).status_code == 413
     assert is_logged_in(browser_client)
+
+
+def test_connections_that_ask_for_nothing_keep_nobody_out(console: ConsoleSystem, visitor: httpx.Client) -> None:
+    """More of them than the console answers at once, silent or in the middle of a request, and a browser is served."""
+    port = int(console.base.rpartition(":")[2])
+    head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: {console.base}\r\nContent-Length: 9\r\n"
+    begun = (b"", head.encode(), f"{head}\r\ncode=".encode())
+    with contextlib.ExitStack() as stack:
+        for number in range(1_200):
+            idle = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            with contextlib.suppress(ConnectionError):  # one of the first, which had to go
+                idle.sendall(begun[number % 3])
+        assert visitor.get("/login").status_code == 200
+
+
+def test_a_request_that_does_not_come_whole_ends_its_connection(console: ConsoleSystem) -> None:
+    """Also if a byte comes now and then: in the head, in the body, and where nothing came at all."""
+    address = console.base.partition("//")[2]
+    host, _, port = address.partition(":")
+    post = f"POST /login HTTP/1.1\r\nHost: {address}\r\nOrigin: {console.base}\r\nContent-Length: 9000\r\n\r\n"
+    begun = {post: b"a", "GET /login HTTP/1.1\r\n": b"x-a: b\r\n", "": b""}
+
+    def is_over(slow: socket.socket, more: bytes) -> bool:
+        try:
+            slow.sendall(more)
+            return slow.recv(1) == b""
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+
+    with contextlib.ExitStack() as stack:
+        opened = [(stack.enter_context(socket.create_connection((host, int(port)))), more) for more in begun.values()]
+        for (slow, _), text in zip(opened, begun, strict=True):
+            slow.settimeout(0.2)
+            slow.sendall(text.encode())
+        for slow, more in opened:
+            eventually(partial(is_over, slow, more), seconds=60)
 
 
 def test_an_unknown_page_is_a_404_with_near_names(browser_client: httpx.Client) -> None:

@@ -14,15 +14,16 @@ from console_system import ConsoleSystem
 
 from doors import Doors, create_token, doors_of
 from nomaflow_api.v1 import access_service_pb2 as access
-from real_system import System, free_ports
+from real_system import System, eventually, free_ports
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A kernel on TCP, and a console without access of its own."""
+    """A kernel on TCP, a run that has ended, and a console without access of its own."""
 
     console: ConsoleSystem
     doors: Doors
+    run_id: str
 
     def token(self, name: str, *grants: str) -> str:
         """Return a new token of a service."""
@@ -36,6 +37,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     system = System(root=folder)
     port = free_ports(3)
     kernel = system.start_kernel("--address", f"tls://127.0.0.1:{port}")
+    project = system.kernel_project
+    (project / "plugins").mkdir(parents=True)
+    (project / "plugins" / "saying.py").write_text('def says():\n    print("a-line-of-the-log")\n')
+    (project / "jobs.toml").write_text('jobs = [{ id = "says", steps = [{ callable = "saying:says" }] }]\n')
+    system.launch_host("host", project)
+    eventually(lambda: [job for job in system.api.list_jobs().jobs if job.valid], seconds=120)
+    run_id = system.api.trigger("says").run_id
+    assert system.api.wait(run_id).state == "SUCCEEDED"
     doors = doors_of(kernel)
     ca = folder / "ca.pem"
     ca.write_bytes(doors.authorities)
@@ -43,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     console = ConsoleSystem(system=system, flags=flags)
     try:
         console.start()
-        yield World(console=console, doors=doors)
+        yield World(console=console, doors=doors, run_id=run_id)
     finally:
         if console.console is not None:
             console.console.stop()
@@ -80,6 +89,41 @@ def test_the_kernel_decides_by_the_tokens_grants(world: World, visitor: httpx.Cl
         assert ('href="/pause"' in page) is (name == "operator")  # what would be refused is not offered
         answer = visitor.post("/pause", data={"csrf": found[1], "why": "a test", "request_id": name})
         assert answer.status_code == status, answer.text
+
+
+def test_who_may_not_read_the_log_sees_the_run_and_not_a_line_of_it(world: World, visitor: httpx.Client) -> None:
+    """A3: the page says which grant is missing; lines, search and downloads are refused, none of them half-way."""
+    run_id = world.run_id
+    for grants, status in ((["read *"], 403), (["read *", "logs *"], 200)):
+        visitor.cookies.clear()
+        visitor.post("/login", data={"token": world.token(f"reader{status}", *grants)})
+        page = visitor.get(f"/runs/{run_id}")
+        assert page.status_code == 200, page.text
+        assert ("needs the grant logs" in page.text) is (status == 403)
+        assert ("a-line-of-the-log" in page.text) is (status == 200)
+        for place in ("/log.txt", "/log.json", "/log/lines", "/log/search?q=a-line"):
+            answer = visitor.get(f"/runs/{run_id}{place}")
+            assert (place, answer.status_code) == (place, status)
+            assert status == 200 or "a-line-of-the-log" not in answer.text
+    visitor.cookies.clear()
+    visitor.post("/login", data={"token": world.token("starter", "trigger *")})
+    assert visitor.get("/runs.csv").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/log/lines?seq=--5", "/log/lines?seq=-5&level=10", "/log/lines?error_before=-99999999999999",
+        "/log/search?after=-1", "/log.txt?try=999999999999999&level=999999999999999", "/log.txt?to=-7",
+        "/log/lines?row=٣", "/inspect/says/99999999999",
+    ],
+)  # fmt: skip
+def test_numbers_of_an_address_cause_no_error_of_the_console(world: World, visitor: httpx.Client, place: str) -> None:
+    """Negative ones, ones that no field holds, and what merely looks like one."""
+    run_id = world.run_id
+    visitor.post("/login", data={"token": world.token("numbers", "read *", "logs *")})
+    answer = visitor.get(f"/runs/{run_id}{place}")
+    assert answer.status_code in (200, 400, 404, 409), answer.text
 
 
 @pytest.mark.parametrize("token", ["nft1.wrong", "x" * 2_000, "é", "a\nb"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +168,7 @@ def test_a_failed_run_is_replayed_from_its_failed_step_with_one_value_changed(
     address = f"/runs/{failed.run_id}/replay"
     form = _form(client, address)
     assert (form.value("from"), form.value("p.tenant"), form.value("s.score.fail")) == ("failed", "12", "true")
+    assert _form(client, f"{address}?from=score").value("from") == "failed"
     answer = form.fill(s__score__fail="false").send(client, do="check")
     assert "score.fail true → false" in text_of(answer)
     run = _ended(console, form.fill(s__score__fail="false").send(client, do="run"))
@@ -183,6 +185,28 @@ def test_a_replay_from_the_start_does_everything_again(console: ConsoleSystem, c
     assert form.value("from") == ""
     run = _ended(console, form.send(client, do="run"))
     assert all(step.last.reason is None for step in run.steps)
+
+
+def test_the_button_of_a_failed_run_leads_to_a_form_that_begins_at_the_failed_step(
+    console: ConsoleSystem, client: httpx.Client
+) -> None:
+    """The choice is made where the address names the step, too."""
+    order = TriggerOrder(job_id="report", op_kwargs={"score": {"fail": True}})
+    failed = console.system.api.wait(console.system.api.trigger(order).run_id)
+    [address] = re.findall(r'href="(/runs/\w+/replay\?from=score)"', client.get(f"/runs/{failed.run_id}").text)
+    for page in (client.get(address).text, client.get(address.partition("?")[0]).text):
+        assert re.findall(r'name="from" value="(\w*)" checked', page) == ["failed"]
+
+
+def test_a_replay_that_nobody_touched_sends_nothing(console: ConsoleSystem, client: httpx.Client) -> None:
+    """Its fields show what the run had; what they show is no wish of whoever replays it."""
+    api = console.system.api
+    first = api.wait(api.trigger(TriggerOrder(job_id="report", params={"tenant": 12})).run_id)
+    again = _ended(console, _form(client, f"/runs/{first.run_id}/replay").send(client, do="run"))
+    asked, was = api.get_run(again.run_id).request, api.get_run(first.run_id).request
+    assert asked is not None
+    assert was is not None
+    assert (asked.params, asked.step_values, asked.step_switches) == (was.params, was.step_values, was.step_switches)
 
 
 def test_a_value_of_a_replay_that_is_emptied_is_not_dropped_in_silence(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from machine_parts import need
 from nomaflow_console.assets import BUNDLES, STATIC, _load
 
 _OURS = sorted(file.relative_to(STATIC).as_posix() for file in (STATIC / "js").glob("*.js"))
@@ -42,12 +42,10 @@ def test_what_is_sent_is_still_a_script(name: str, tmp_path: Path) -> None:
         code = [line.strip() for line in (STATIC / source).read_text(encoding="utf-8").splitlines()]
         plain = [line for line in code if line and not line.startswith(("//", "*")) and "/**" not in line]
         assert [line for line in plain if line.encode() not in _sent(name)] == []
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
+    need("node")
     file = tmp_path / "script.mjs"
     file.write_bytes(_sent(name))
-    done = subprocess.run([node, "--check", str(file)], capture_output=True, text=True, check=False)
+    done = subprocess.run(["node", "--check", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -30,17 +30,19 @@ class View:
 
     def __init__(self) -> None:
         self.state = 0
+        self.seconds = 0.0
         self.errors: list[Exception] = []
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True."""
-        del event
+        del event, request
         return True
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the newest state, or raise the next error."""
         if self.errors:
             raise self.errors.pop(0)
+        await asyncio.sleep(self.seconds)
         return {"count": f"<b>{self.state}</b>"}
 
 
@@ -144,6 +146,21 @@ async def test_a_burst_of_events_is_at_most_four_updates_a_second_and_the_newest
         await reader
         assert len(messages) - 1 <= 4 * (time.monotonic() - began) + 1
         assert messages[-1].startswith("id: 1001.0\n")
+
+
+async def test_parts_that_take_long_are_made_less_often(sessions: Sessions) -> None:
+    """A page that takes half a second is made for a quarter of the time at most, however much happens."""
+    view = View()
+    view.seconds = 0.5
+    tab = Tab(sessions, view, "after=1")
+    async with aclosing(tab.body):
+        await tab.next()
+        tab.happen(2)
+        await tab.next()
+        began = time.monotonic()
+        tab.happen(3)
+        await tab.next()
+        assert time.monotonic() - began >= 3 * view.seconds
 
 
 async def test_a_broken_stream_goes_on_where_the_browser_was(sessions: Sessions) -> None:

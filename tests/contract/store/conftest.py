@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from store_places import Place, PostgresPlace, SqlitePlace, eventually
+from store_places import Place, PostgresPlace, SqlitePlace
 
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.sql_store import SqlStore
 from postgres_server import PostgresServer
+from waiting import eventually
 
 _numbers = itertools.count(1)
 

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
 
 from postgres_server import SUPERUSER, PostgresServer
 from processes import open_files
-
-
-async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 10.0) -> None:
-    """Wait until a condition holds; fail when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not await holds():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        await asyncio.sleep(0.01)
 
 
 class Place:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from store_histories import T0, Ids, queue, start
-from store_places import PostgresPlace, eventually
+from store_places import PostgresPlace
 
 from nomaflow_kernel.store import LeasePolicy, open_store
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.sql_store import SqlStore
+from waiting import eventually
 
 pytestmark = pytest.mark.postgres
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from store_places import Place, PostgresPlace, SqlitePlace, eventually
+from store_places import Place, PostgresPlace, SqlitePlace
 
 from bench.store_size import write_history
 from nomaflow_kernel.history.access_records import AuditRecord
@@ -30,6 +30,7 @@ from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_kernel.store.transfer import StorePlace, copy_store
 from nomaflow_kernel.upkeep import CopyDone, copy_history_to, reclaim_history
+from waiting import eventually
 
 
 @pytest.fixture
@@ -108,14 +109,14 @@ async def refused(source: Place, target: Place) -> MaintenanceRefused:
 
 
 @pytest.mark.postgres
-async def test_fifty_thousand_events_move_there_and_back(
+async def test_ten_thousand_events_move_there_and_back(
     sqlite_place: SqlitePlace, postgres_place: PostgresPlace, other_place: SqlitePlace
 ) -> None:
     """Every run, event and log line is kept, numbers and epochs continue, and no connection of the copy stays open."""
-    await fill(sqlite_place, runs=1_000, logged=200)
-    await add_events(sqlite_place, 50_000)
+    await fill(sqlite_place, runs=300, logged=60)
+    await add_events(sqlite_place, 10_000)
     before = await content(sqlite_place)
-    assert len(before["events"]) == 50_000
+    assert len(before["events"]) == 10_000
     for source, target in ((sqlite_place, postgres_place), (postgres_place, other_place)):
         epoch = (await source.sql("SELECT epoch FROM kernel"))[0][0]
         done = await move(source, target)

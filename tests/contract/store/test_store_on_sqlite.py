@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from store_histories import T0, Ids, logged, queue, start
-from store_places import SqlitePlace, eventually
+from store_places import SqlitePlace
 
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import (
@@ -27,6 +27,7 @@ from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_kernel.upkeep import back_up
+from waiting import eventually
 
 CHILD = [sys.executable, str(Path(__file__).with_name("store_writing_child.py"))]
 ids = Ids()

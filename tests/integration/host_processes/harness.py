@@ -30,9 +30,10 @@ from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
 from nomaflow_kernel.engine.outcome import Outcome
 from processes import is_alive, pids_below, process_name
+from waiting import eventually
 
 __all__ = [
-    "HOSTILE", "Host", "Sink", "StartHost", "is_alive", "pids_below", "process_name", "wait_until",
+    "HOSTILE", "Host", "Sink", "StartHost", "is_alive", "pids_below", "process_name",
 ]  # fmt: skip
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -160,10 +161,17 @@ class Host:
         self.named: tuple[str, ...] = ()
         self.connectors = connectors or ResolvedConnectors(root=str(root), secret_env_names=secret_names)
         self.sink = Sink()
-        defaults: dict[str, Any] = {"cancel_grace_seconds": 0.3, "term_seconds": 0.3, "kill_seconds": 0.3}
-        spawn_only = bool(os.environ.get("NOMAFLOW_TEST_SPAWN"))
+        spawn_only = bool(settings.pop("spawn_only", os.environ.get("NOMAFLOW_TEST_SPAWN")))
+        defaults: dict[str, Any] = {
+            "cancel_grace_seconds": 0.3,
+            "term_seconds": 0.3,
+            "kill_seconds": 0.3,
+            # By default as many as the machine has cores, and a spawned one is a fresh interpreter.
+            "shared_workers": 1,
+            "spare_exclusive": 0 if spawn_only else 1,
+        }
         self.supervisor = Supervisor(
-            settings=SupervisorSettings(**{**defaults, "spawn_only": spawn_only, **settings}),
+            settings=SupervisorSettings(**{**defaults, **settings}, spawn_only=spawn_only),
             project=self.project,
             sink=self.sink,
             environ=environ,
@@ -204,15 +212,9 @@ class Host:
 
     async def started_in(self, marker: Path) -> int:
         """Wait until hostile code runs and return the pid it runs in."""
-        await wait_until(lambda: marker.exists() and marker.read_text() != "")
+        await eventually(lambda: marker.exists() and marker.read_text() != "")
         return int(marker.read_text())
 
 
 StartHost = Callable[..., Awaitable[Host]]
 """What the fixture ``start_host`` gives."""
-
-
-async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # what other processes do sets no event here
-            await asyncio.sleep(0.005)

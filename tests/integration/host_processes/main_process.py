@@ -10,7 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from harness import HOSTILE, Host, pids_below, wait_until
+from harness import HOSTILE, Host, pids_below
+
+from waiting import eventually
 
 
 async def main(folder: Path) -> None:
@@ -20,7 +22,7 @@ async def main(folder: Path) -> None:
     host.run("hostile.stubborn:daemonises_and_stays", {"marker": str(folder / "daemon")})
     host.run("hostile.stubborn:async_tight_loop", {"marker": str(folder / "loop")})
     files = [folder / name for name in ("daemon", "daemon.child", "loop")]
-    await wait_until(lambda: all(file.exists() and file.read_text() for file in files))  # a new file is empty at first
+    await eventually(lambda: all(file.exists() and file.read_text() for file in files))  # a new file is empty at first
     reaper = host.supervisor.reaper_identity.pid
     template = pids_below(reaper)[0]  # the first that a reaper starts
     lasting = {reaper, template, *(int(file.read_text()) for file in files)}

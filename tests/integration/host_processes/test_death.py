@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import StartHost, is_alive, pids_below, wait_until
+from harness import StartHost, is_alive, pids_below
 
 from nomaflow_api.v1.letters import FinishedState, Isolation
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor import Refused
 from processes import still_alive
+from waiting import eventually
 
 SUITE = Path(__file__).parents[2]
 
@@ -83,7 +84,7 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
     assert "reaper" in end.reason
     assert not any(is_alive(pid) for pid in below)
-    await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    await eventually(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
     assert host.supervisor.reaper_identity.pid != reaper
     assert reapers[0].pid == reaper
@@ -110,7 +111,7 @@ async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_h
 
     host = await start_host(on_reaper=note)
     os.kill(reapers[0].pid, signal.SIGKILL)
-    await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    await eventually(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
     assert len(reapers) == 3
     assert refused == ["host_has_no_reaper"]
     for key in taken:
@@ -128,7 +129,7 @@ async def test_loads_asked_for_while_a_reaper_dies_come_to_an_end(start_host: St
     outcomes = await asyncio.wait_for(asyncio.gather(*loads), 20)
     assert "reaper" in outcomes[0].reasons[0]
     assert "reaper" in outcomes[1].reasons[0]
-    await wait_until(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
+    await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     assert (await host.supervisor.load()).accepted
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
@@ -154,7 +155,7 @@ async def test_a_template_that_dies_with_its_answer_under_way_is_not_served(
     first = template if answer_first else host.supervisor._reaper._link
     first.read()
     assert (await load).generation == served
-    await wait_until(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
+    await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     for name in ("noop", "anoop"):
         assert (await host.result(f"polite:{name}")).state is FinishedState.SUCCEEDED
 
@@ -170,7 +171,7 @@ async def test_a_reaper_that_cannot_be_recorded_is_not_left(start_host: StartHos
 
     host = await start_host(on_reaper=record)
     os.kill(reapers[0], signal.SIGKILL)
-    await wait_until(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
+    await eventually(lambda: (info := host.supervisor.generation) is not None and info.number == 2)
     assert [is_alive(pid) for pid in reapers] == [False, False, True]
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
@@ -184,7 +185,7 @@ async def test_a_killed_reaper_brings_no_worse_code(start_host: StartHost, tmp_p
     reaper = host.supervisor.reaper_identity.pid
     (plugins / "work.py").write_text("def step(:\n")
     os.kill(reaper, signal.SIGKILL)
-    await wait_until(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
+    await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
     assert (await host.result("work:step")).rows_affected == 1
     info = host.supervisor.generation
     assert info is not None
@@ -198,7 +199,7 @@ async def test_a_killed_template_is_survived(start_host: StartHost) -> None:
 
     template = pids_below(reaper)[0]  # the first that a reaper starts
     os.kill(template, signal.SIGKILL)
-    await wait_until(lambda: not is_alive(template))
+    await eventually(lambda: not is_alive(template))
     ends = [await host.result("polite:noop") for _ in range(3)]
     assert FinishedState.SUCCEEDED in [end.state for end in ends]
     assert ends[-1].state is FinishedState.SUCCEEDED

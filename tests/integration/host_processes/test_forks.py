@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost, is_alive, wait_until
+from harness import Host, StartHost, is_alive
 
 from nomaflow_api.v1.letters import FinishedState
+from waiting import eventually
 
 CAME_BACK = "a process that the step forked came back"
 BOTH = [
@@ -26,7 +27,7 @@ BOTH = [
 async def with_neighbour(host: Host, marker: Path) -> str:
     """Start a step in the shared worker that runs until the marker is there."""
     neighbour = host.run("polite:waits_for", {"marker": str(marker)})
-    await wait_until(Path(f"{marker}.running").exists)
+    await eventually(Path(f"{marker}.running").exists)
     return neighbour
 
 

@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import StartHost, wait_until
+from harness import StartHost
 
 from nomaflow_api.v1.letters import FinishedState, Isolation
+from waiting import eventually
 
 CLOSED = "code in it has closed descriptors that the worker needs"
 DAMAGED = "the memory that its log goes through is damaged"
@@ -44,7 +45,7 @@ async def test_a_worker_that_is_spoilt_is_killed_for_its_true_cause(
     shared = "thread" not in name
     keys = [host.run("polite:waits_for", {"marker": str(marker)})] if shared else []
     if shared:
-        await wait_until(Path(f"{marker}.running").exists)
+        await eventually(Path(f"{marker}.running").exists)
     for key in (host.run(f"hostile.meddling:{name}"), *keys):
         end = await host.sink.end_of(key)
         assert (end.state, end.reason_code) == (FinishedState.FAILED, "worker_killed")
@@ -61,7 +62,7 @@ async def test_a_neighbour_is_unharmed(start_host: StartHost, marker: Path, name
     """The step itself, its neighbour in the shared worker, and those that come after end as they should."""
     host = await start_host(shared_workers=1)
     neighbour = host.run("polite:waits_for", {"marker": str(marker)})
-    await wait_until(Path(f"{marker}.running").exists)
+    await eventually(Path(f"{marker}.running").exists)
     assert (await host.result(f"hostile.meddling:{name}")).rows_affected == 1
     marker.touch()
     assert (await host.sink.end_of(neighbour)).rows_affected == 11
@@ -89,7 +90,7 @@ async def test_lines_that_are_overwritten_are_counted(start_host: StartHost, mar
     host = await start_host()
     host.sink.open = False
     key = host.run("hostile.meddling:overwrites_a_line", {"marker": str(marker)})
-    await wait_until(marker.exists)
+    await eventually(marker.exists)
     host.sink.open = True
     host.supervisor.resume_reading()
     await host.sink.end_of(key)

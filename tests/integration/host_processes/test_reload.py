@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import StartHost, is_alive, wait_until
+from harness import StartHost, is_alive
 
 from nomaflow_api.v1.letters import FinishedState
+from waiting import eventually
 
 GOOD = "def step(**_):\n    return {version}\n\n\nasync def astep(**_):\n    return {version}\n"
 WAITS = """
@@ -40,12 +41,12 @@ async def test_new_code_serves_and_old_steps_finish(start_host: StartHost, team:
     (team / "plugins" / "slow.py").write_text(WAITS)
     host = await start_host(team)
     old = host.run("slow:waits", {"marker": str(marker)})
-    await wait_until(Path(f"{marker}.running").exists)
+    await eventually(Path(f"{marker}.running").exists)
     assert host.supervisor.newer_files() == ()
     old_pids = {status.pid for status in host.supervisor.workers()}
     (team / "plugins" / "work.py").write_text(GOOD.format(version=22))
     (team / "plugins" / "slow.py").write_text(WAITS.replace("VERSION = 1", "VERSION = 22"))
-    await wait_until(lambda: set(host.supervisor.newer_files()) == {"plugins/slow.py", "plugins/work.py"})
+    await eventually(lambda: set(host.supervisor.newer_files()) == {"plugins/slow.py", "plugins/work.py"})
     (worker,) = (each for each in host.supervisor.workers() if each.running)
     assert worker.attempt_keys == (old,)
     assert worker.rss_bytes > 0
@@ -57,8 +58,8 @@ async def test_new_code_serves_and_old_steps_finish(start_host: StartHost, team:
     assert (await host.result("work:astep")).rows_affected == 22
     marker.touch()
     assert (await host.sink.end_of(old)).rows_affected == 1
-    await wait_until(lambda: not any(is_alive(pid) for pid in old_pids))
-    await wait_until(lambda: {status.generation for status in host.supervisor.workers()} == {2})
+    await eventually(lambda: not any(is_alive(pid) for pid in old_pids))
+    await eventually(lambda: {status.generation for status in host.supervisor.workers()} == {2})
 
 
 async def test_unchanged_code_has_the_same_digest(start_host: StartHost, team: Path) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 from fake_gateway import FakeGateway, Journal
+from host_process import JOBS, WORK, MakeKernel, Start
 from scripted_host import Host
 
 from nomaflow_host.identity import IdentityFolder
+from processes import still_alive
+from real_system import Running, launch
 
 
 @pytest.fixture
@@ -41,6 +44,50 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[FakeG
             stack.push_async_callback(made.kill)
             await made.start()
             (tmp_path / "address").write_text(f"unix:{path}\n")
+            return made
+
+        yield factory
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "demo"
+    (root / "plugins" / "myapp").mkdir(parents=True)
+    (root / ".nomaflow").mkdir(mode=0o700)
+    (root / "plugins" / "myapp" / "work.py").write_text(WORK)
+    (root / "jobs.toml").write_text(JOBS)
+    (root / "nomaflow.toml").write_text("[host]\nshared_workers = 1\nmax_sync = 2\ncancel_grace_seconds = 0.3\n")
+    return root
+
+
+@pytest.fixture
+async def start(project: Path) -> AsyncIterator[Start]:
+    """Start hosts; at the end nothing of them may be left."""
+    made: list[Running] = []
+
+    async def factory(*arguments: str) -> Running:
+        made.append(launch("nomaflow_host", project, *arguments, log_file=project.parent / f"host{len(made)}.log"))
+        return made[-1]
+
+    yield factory
+    trees = [child for each in made for child in each.tree()]
+    for each in made:
+        each.kill()
+    assert not still_alive(trees, seconds=3)
+
+
+@pytest.fixture
+async def kernels(project: Path) -> AsyncIterator[MakeKernel]:
+    """Start gateways that write their address as the project's kernel does."""
+    journal, numbers = Journal(), itertools.count()
+    async with AsyncExitStack() as stack:
+
+        async def factory(*, epoch: int = 1) -> FakeGateway:
+            path = project.parent / f"k{next(numbers)}.sock"
+            made = FakeGateway(path, journal=journal, epoch=epoch)
+            stack.push_async_callback(made.kill)
+            await made.start()
+            (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")
             return made
 
         yield factory

@@ -3,123 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import json
 import os
 import signal
-import sys
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from fake_gateway import FakeGateway, Journal
+from host_process import JOBS, KEY, WORK, MakeKernel, Start, exit_code
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import Event, Finished, FinishedState, LogChunk, LogCodec
-from nomaflow_api.v1.sealing import open_event, open_outcome, open_reports
+from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec
+from nomaflow_api.v1.sealing import open_outcome
 from processes import command_of, still_alive
-from real_system import Running, launch
-
-KEY = "run_1/one/1"
-WORK = """
-import asyncio
-import logging
-import subprocess
-import time
-from pathlib import Path
-
-_log = logging.getLogger(__name__)
 
 
-async def quick(*, n: int = 1, **_):
-    _log.info("hello %d", n)
-    return {"rows_affected": n, "said": "hello"}
-
-
-def chatty(*, lines: int, **_):
-    for line in range(lines):
-        _log.info("line %06d", line)
-    return lines
-
-
-def slow(*, seconds: float, ctx, **_):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not ctx.is_cancelled():
-        time.sleep(0.02)
-    return 1
-
-
-def stubborn(**_):
-    while True:
-        time.sleep(0.1)
-
-
-def sheds(*, pid_file, **_):
-    child = subprocess.Popen(["sleep", "600"], env={}, cwd="/", start_new_session=True)
-    Path(pid_file).write_text(str(child.pid))
-    child.wait()
-"""
-JOBS = '[[jobs]]\nid = "j"\n[[jobs.steps]]\ntype = "python"\ncallable = "myapp.work:quick"\n'
-
-Start = Callable[..., Awaitable[Running]]
-
-
-async def exit_code(of: Running) -> int:
-    """Wait for the end of a host that ends by itself."""
-    return await asyncio.to_thread(of.process.wait, 15.0)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    root = tmp_path / "demo"
-    (root / "plugins" / "myapp").mkdir(parents=True)
-    (root / ".nomaflow").mkdir(mode=0o700)
-    (root / "plugins" / "myapp" / "work.py").write_text(WORK)
-    (root / "jobs.toml").write_text(JOBS)
-    (root / "nomaflow.toml").write_text("[host]\nshared_workers = 1\nmax_sync = 2\ncancel_grace_seconds = 0.3\n")
-    return root
-
-
-@pytest.fixture
-async def start(project: Path) -> AsyncIterator[Start]:
-    """Start hosts; at the end nothing of them may be left."""
-    made: list[Running] = []
-
-    async def factory(*arguments: str) -> Running:
-        made.append(launch("nomaflow_host", project, *arguments, log_file=project.parent / f"host{len(made)}.log"))
-        return made[-1]
-
-    yield factory
-    trees = [child for each in made for child in each.tree()]
-    for each in made:
-        each.kill()
-    assert not still_alive(trees, seconds=3)
-
-
-@pytest.fixture
-async def gateway(project: Path) -> AsyncIterator[Callable[..., Awaitable[FakeGateway]]]:
-    """Start gateways that write their address as the project's kernel does."""
-    journal, numbers = Journal(), itertools.count()
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def factory(*, epoch: int = 1) -> FakeGateway:
-            path = project.parent / f"k{next(numbers)}.sock"
-            made = FakeGateway(path, journal=journal, epoch=epoch)
-            stack.push_async_callback(made.kill)
-            await made.start()
-            (project / ".nomaflow" / "address").write_text(f"unix:{path}\n")
-            return made
-
-        yield factory
-
-
-async def test_it_runs_a_real_callable_and_stops_cleanly(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
-) -> None:
+async def test_it_runs_a_real_callable_and_stops_cleanly(kernels: MakeKernel, start: Start, project: Path) -> None:
     """Manifest introduced, log line and result reported; SIGTERM ends it with 0 and leaves no process."""
-    kernel = await gateway()
+    kernel = await kernels()
     mine = await start()
     session = await kernel.session()
     assert session.hello.host == "demo"
@@ -149,16 +50,14 @@ def unpacked(event: Event) -> bytes:
     return zlib.decompress(event.body) if event.codec is LogCodec.JSONL_ZLIB else event.body
 
 
-async def test_a_killed_kernel_does_not_touch_the_step(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
-) -> None:
+async def test_a_killed_kernel_does_not_touch_the_step(kernels: MakeKernel, start: Start) -> None:
     """The same worker continues; 100,000 lines, most of them logged during the outage, are all there in order."""
-    first = await gateway()
+    first = await kernels()
     await start()
     (await first.session()).dispatch(KEY, callable="myapp.work:chatty", kwargs_json=b'{"lines": 100000}')
     await first.journal.until(lambda: first.journal.acked(KEY) >= 2)
     await first.kill()
-    second = await gateway(epoch=2)
+    second = await kernels(epoch=2)
     (held,) = (await second.session()).inventory
     assert held.attempt_key == KEY
     await second.journal.until(lambda: second.journal.kinds(KEY)[-1:] == ["finished"], 30)
@@ -168,11 +67,9 @@ async def test_a_killed_kernel_does_not_touch_the_step(
     assert messages == [f"line {number:06d}" for number in range(100_000)]
 
 
-async def test_a_killed_host_is_proved_gone_by_its_successor(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
-) -> None:
+async def test_a_killed_host_is_proved_gone_by_its_successor(kernels: MakeKernel, start: Start) -> None:
     """kill -9 of the main process: the tree is gone, and the next life names the old incarnation in its hello."""
-    kernel = await gateway()
+    kernel = await kernels()
     first = await start()
     session = await kernel.session()
     session.dispatch(KEY, callable="myapp.work:stubborn")
@@ -188,10 +85,10 @@ async def test_a_killed_host_is_proved_gone_by_its_successor(
 
 
 async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
+    kernels: MakeKernel, start: Start, project: Path
 ) -> None:
     """Main process and reaper both killed: what is left is found, also without its environment, and killed first."""
-    kernel = await gateway()
+    kernel = await kernels()
     first = await start()
     session = await kernel.session()
     session.dispatch(KEY, callable="myapp.work:stubborn")
@@ -214,11 +111,9 @@ async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
     assert not still_alive(below)
 
 
-async def test_a_second_host_on_the_same_folder_is_turned_away(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
-) -> None:
+async def test_a_second_host_on_the_same_folder_is_turned_away(kernels: MakeKernel, start: Start) -> None:
     """Exit code 75 and who holds it; another name may run beside."""
-    kernel = await gateway()
+    kernel = await kernels()
     first = await start()
     await kernel.session()
     second = await start()
@@ -229,10 +124,10 @@ async def test_a_second_host_on_the_same_folder_is_turned_away(
 
 
 async def test_a_reload_serves_new_code_and_a_bad_one_is_refused(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
+    kernels: MakeKernel, start: Start, project: Path
 ) -> None:
     """SIGHUP introduces a new generation explicitly; a broken one leaves the last good one serving."""
-    kernel = await gateway()
+    kernel = await kernels()
     mine = await start()
     session = await kernel.session()
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
@@ -258,11 +153,9 @@ async def test_a_reload_serves_new_code_and_a_bad_one_is_refused(
     await kernel.journal.until(lambda: session.heartbeats[-1].code_newer)
 
 
-async def test_saving_a_file_reloads_with_watch(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start, project: Path
-) -> None:
+async def test_saving_a_file_reloads_with_watch(kernels: MakeKernel, start: Start, project: Path) -> None:
     """A save reloads without a command, also that of a job file."""
-    kernel = await gateway()
+    kernel = await kernels()
     await start("--watch")
     await kernel.session()
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
@@ -270,64 +163,13 @@ async def test_saving_a_file_reloads_with_watch(
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 2, 10)
 
 
-async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
-) -> None:
-    """The first SIGTERM drains and refuses new work, the second stops what runs; the outcome is still reported."""
-    kernel = await gateway()
-    mine = await start()
-    session = await kernel.session()
-    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 60}')
-    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
-    mine.process.send_signal(signal.SIGTERM)
-    await kernel.journal.until(lambda: session.heartbeats[-1].draining)
-    session.dispatch("run_2/new/1", callable="myapp.work:quick")
-    await kernel.journal.until(lambda: kernel.journal.kinds("run_2/new/1") == ["finished"])
-    assert kernel.journal.end_of("run_2/new/1").reason_code == "host_refused"
-    assert not mine.ended
-    mine.process.send_signal(signal.SIGTERM)
-    assert await exit_code(mine) == 0
-    outcome = kernel.journal.end_of(KEY)
-    assert outcome.reason_code == "host_draining"
-
-
-async def test_a_hurried_host_waits_a_moment_for_a_kernel_that_goes_away_meanwhile(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
-) -> None:
-    """The kernel was still attached as the host had ended its steps, and went before it took the outcome."""
-    kernel = await gateway()
-    mine = await start()
-    session = await kernel.session()
-    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 60}')
-    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
-    asked = asyncio.Event()
-
-    async def never(request: pb.ReportRequest, _: object) -> None:
-        if any(isinstance(open_event(one), Finished) for each in open_reports(request.attempts) for one in each.events):
-            asked.set()
-        await asyncio.Event().wait()
-
-    kernel.on_report = never
-    mine.process.send_signal(signal.SIGTERM)
-    await kernel.journal.until(lambda: session.heartbeats[-1].draining)
-    mine.process.send_signal(signal.SIGTERM)
-    await asyncio.wait_for(asked.wait(), 15)
-    beats = len(session.heartbeats)
-    await kernel.journal.until(lambda: len(session.heartbeats) > beats + 2)  # it has ended its drain meanwhile
-    await kernel.kill()
-    assert await exit_code(mine) == 0
-    assert "it will find out the rest by itself" in mine.log
-
-
-async def test_it_attaches_when_the_kernel_comes_later(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
-) -> None:
+async def test_it_attaches_when_the_kernel_comes_later(kernels: MakeKernel, start: Start) -> None:
     """Started first, it waits for the address without giving up."""
     mine = await start()
     async with asyncio.timeout(10):
         while "waiting for a kernel" not in mine.log:
             await asyncio.sleep(0.05)
-    kernel = await gateway()
+    kernel = await kernels()
     await kernel.session()
 
 
@@ -360,26 +202,9 @@ async def test_an_address_that_can_never_be_reached_is_refused(start: Start, pro
     assert "tls://host:port" in mine.log
 
 
-async def test_the_manifest_is_printed(project: Path) -> None:
-    """The printed manifest lists a broken module and a malformed job file, and everything else; exit code 0."""
-    (project / "plugins" / "myapp" / "bad.py").write_text("import nothing_of_that_name\n")
-    (project / "plugins" / "myapp" / "jobs.toml").write_text("x = \n")
-    command = (sys.executable, "-m", "nomaflow_host", "--project", str(project), "--manifest")
-    printing = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    out, _ = await printing.communicate()
-    manifest = json.loads(out)
-    assert printing.returncode == 0
-    assert "nothing_of_that_name" in manifest["modules"]["myapp.bad"]["error"]
-    assert manifest["job_files"][1]["error"]["line"] == 1
-    assert manifest["callables"]["myapp.work:slow"]["kind"] == "sync"
-    assert not (project / ".nomaflow" / "host-demo").exists(), "nothing is written"
-
-
-async def test_a_frozen_host_attaches_again_and_reports_once(
-    gateway: Callable[..., Awaitable[FakeGateway]], start: Start
-) -> None:
+async def test_a_frozen_host_attaches_again_and_reports_once(kernels: MakeKernel, start: Start) -> None:
     """A host stopped by SIGSTOP beyond the lease gets a new session; the step continues and has one outcome."""
-    kernel = await gateway()
+    kernel = await kernels()
     mine = await start()
     session = await kernel.session()
     session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 4}')

@@ -45,7 +45,7 @@ async def test_a_step_from_dispatch_to_outcome(gateway: MakeGateway, host: MakeH
     mine.finish(KEY)
     await kernel.journal.until(lambda: kernel.journal.acked(KEY) == 3)
     assert kernel.journal.kinds(KEY) == ["started", "log", "finished"]
-    assert await mine.session.flush(5)
+    assert await mine.session.flush(5, without_kernel=5)
     assert mine.outbox.empty
 
 
@@ -75,12 +75,12 @@ async def test_a_repeated_dispatch_starts_nothing(gateway: MakeGateway, host: Ma
     mine = host()
     await running(mine, kernel)
     session = kernel.sessions[0]
-    assert await mine.session.flush(5)
+    assert await mine.session.flush(5, without_kernel=5)
     reports = kernel.reports
     session.dispatch(KEY)
     await kernel.journal.until(lambda: kernel.reports > reports)
     mine.finish(KEY)
-    assert await mine.session.flush(5)
+    assert await mine.session.flush(5, without_kernel=5)
     duplicates = kernel.journal.duplicates
     session.dispatch(KEY)
     await kernel.journal.until(lambda: kernel.journal.duplicates > duplicates)
@@ -100,7 +100,7 @@ async def test_a_refused_order_goes_back_and_may_come_again(gateway: MakeGateway
     del kernel.journal.events[KEY]
     assert outcome.not_started
     assert (outcome.reason_code, outcome.reason) == ("host_refused", "full")
-    assert await mine.session.flush(5)
+    assert await mine.session.flush(5, without_kernel=5)
     mine.runner.refusal = ""
     session.dispatch(KEY)
     await mine.runner.until(lambda: len(mine.runner.accepted) == 1)

@@ -21,6 +21,7 @@ from certificate_authority import Authority
 from host_identities import identity_of, joined
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.process.errors import NotJoined
+from waiting import eventually
 
 Serve = Callable[..., Awaitable[FakeGateway]]
 
@@ -41,17 +42,21 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 async def serve(tmp_path: Path, authority: Authority) -> AsyncIterator[Serve]:
-    """Serve hosts as a kernel does: with a certificate, and for certificates only."""
+    """Serve hosts as a kernel does: with a certificate, and for certificates only; without TLS if nobody issued one."""
     made: list[FakeGateway] = []
 
-    async def start(port: int, *, by: Authority = authority, names: tuple[str, ...] = ("127.0.0.1",)) -> FakeGateway:
-        pair = by.issue(f"server{len(made)}", *names)
-        credentials = grpc.ssl_server_credentials(
-            [(pair.key.read_bytes(), pair.cert.read_bytes())], by.file.read_bytes(), require_client_auth=True
-        )
+    async def start(
+        port: int, *, by: Authority | None = authority, names: tuple[str, ...] = ("127.0.0.1",)
+    ) -> FakeGateway:
+        credentials = None
+        if by is not None:
+            pair = by.issue(f"server{len(made)}", *names)
+            credentials = grpc.ssl_server_credentials(
+                [(pair.key.read_bytes(), pair.cert.read_bytes())], by.file.read_bytes(), require_client_auth=True
+            )
         kernel = FakeGateway(tmp_path / "unused")
-        await kernel.start(f"127.0.0.1:{port}", credentials)
         made.append(kernel)
+        await kernel.start(f"127.0.0.1:{port}", credentials)
         return kernel
 
     yield start
@@ -67,17 +72,16 @@ async def test_nothing_is_said_to_who_cannot_prove_to_be_the_kernel(
     stranger = Authority(tmp_path / "stranger")
     port = free_port()
     mine = host(given=f"127.0.0.1:{port}", folder=joined(tmp_path, identity_of(authority, "demo")))
-    plain = FakeGateway(tmp_path / "plain")
     with caplog.at_level(logging.WARNING):
-        await plain.start(f"127.0.0.1:{port}")
-        await until(lambda: "does not speak TLS" in caplog.text)
+        plain = await serve(port, by=None)
+        await eventually(lambda: "does not speak TLS" in caplog.text)
         await plain.kill()
         false = await serve(port, by=stranger)
-        await until(lambda: "is not the kernel that this side trusts" in caplog.text)
+        await eventually(lambda: "is not the kernel that this side trusts" in caplog.text)
         await false.kill()
         # Another host's certificate, by the right authority, makes nobody the kernel.
         other = await serve(port, names=("another.example.org",))
-        await until(lambda: "is for another name" in caplog.text)
+        await eventually(lambda: "is for another name" in caplog.text)
         await other.kill()
     for kernel in (plain, false, other):
         assert (kernel.sessions, kernel.metadata) == ([], [])
@@ -110,14 +114,16 @@ async def test_a_refused_certificate_is_told_and_tried_again(
     kernel.on_attach = refuse
     with caplog.at_level(logging.WARNING):
         mine = host(given=f"127.0.0.1:{port}", folder=folder)
-        await until(lambda: f"{identity.serial} of host demo" in caplog.text and "may have been revoked" in caplog.text)
+        await eventually(
+            lambda: f"{identity.serial} of host demo" in caplog.text and "may have been revoked" in caplog.text
+        )
         assert "nomaflow token create --host demo" in caplog.text
         await mine.close()
         kernel.on_attach = None
         expired = identity_of(authority, "demo", begins_in=timedelta(days=-31), ends_in=timedelta(days=-1))
         folder.write(expired)
         host(given=f"127.0.0.1:{port}", folder=folder)
-        await until(lambda: f"does not take the certificate {expired.serial}" in caplog.text)
+        await eventually(lambda: f"does not take the certificate {expired.serial}" in caplog.text)
     folder.write(identity)
     await kernel.session()
 
@@ -145,7 +151,7 @@ async def test_the_certificate_is_renewed_on_the_session(
     kernel.on_renew = renew
     host(given=f"127.0.0.1:{port}", folder=folder)
     await kernel.session()
-    await until(lambda: folder.read().serial != first.serial)
+    await eventually(lambda: folder.read().serial != first.serial)
     after = folder.read()
     assert (len(asked), len(kernel.sessions)) == (2, 1)
     assert asked[0] == b"nomaflow:host:demo"
@@ -172,10 +178,3 @@ async def test_the_next_connection_shows_the_renewed_certificate(
     again = await serve(port, by=successor)
     await again.session()
     await asyncio.wait_for(mine.session.attached.wait(), 5)
-
-
-async def until(question: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait until a question has a true answer."""
-    async with asyncio.timeout(seconds):
-        while not question():
-            await asyncio.sleep(0.02)

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc.aio
 from google.protobuf import message_factory
-from kernel_process import DEADLINE, ScriptedHost, eventually, log, manifest, started, terminal
+from kernel_process import DEADLINE, ScriptedHost, log, manifest, started, terminal
 
 from doors import Doors, HostIdentity, create_token, doors_of, join_as_host, owner_channel, tls_channel
 from nomaflow_api.join_string import JoinString
@@ -24,6 +24,7 @@ from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letters import CallOutcome, Finished, FinishedState, Progress
 from nomaflow_api.v1.sealing import seal
 from real_system import Running, launch_kernel
+from waiting import eventually
 
 SECRET = "hunter2-is-the-password"  # what nobody without the verb logs may see
 NO_RUN = "run_" + "3" * 26
@@ -105,6 +106,15 @@ class AccessWorld:
         made = await self.as_("owner")("CreateToken", kind=KINDS[kind], name=name, roles=roles, grants=grants)
         self.tokens[name] = made.secret
         return str(made.token.token_id)
+
+    async def forget(self, team: str) -> None:
+        """Let the host of a team leave, and forget it once the kernel has noticed."""
+        await self.hosts[team].leave()
+
+        async def forgotten() -> bool:
+            return await self.as_("owner").code("ForgetHost", host=f"team{team}") is grpc.StatusCode.OK
+
+        await eventually(forgotten)
 
     async def failed_run(self, team: str) -> str:
         """Return a run of a team that failed with a secret in everything that its code wrote."""

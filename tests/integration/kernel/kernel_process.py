@@ -14,7 +14,7 @@ import sys
 import tempfile
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ from nomaflow_api.v1.letters import (
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
 from real_system import Running, address_of, launch_kernel
+from waiting import eventually
 
 DEADLINE = 20.0
 PATIENCE = 30.0
@@ -74,20 +75,6 @@ def manifest(host: str = "team", jobs: dict[str, Any] | None = None) -> dict[str
         "job_files": [{"path": "jobs.toml", "tree": JOBS if jobs is None else jobs, "error": None}],
         "problems": [],
     }
-
-
-async def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
-    """Return the first true answer to a question; asynchronous ones are awaited."""
-    pause = 0.01
-    async with asyncio.timeout(seconds):
-        while True:
-            answer = question()
-            if asyncio.iscoroutine(answer):
-                answer = await answer
-            if answer:
-                return answer
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.25, 0.1)
 
 
 async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str]:

@@ -10,9 +10,10 @@ import grpc
 import pytest
 from access_world import SECRET, AccessWorld, jobs, kernel_of_two_teams
 from google.protobuf.timestamp_pb2 import Timestamp
-from kernel_process import eventually, manifest
+from kernel_process import manifest
 
 from real_system import Running
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")

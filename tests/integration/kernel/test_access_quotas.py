@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import pytest
 from access_world import AccessWorld, kernel_of_two_teams
-from kernel_process import eventually
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import read_details
+from waiting import eventually
 
 _CODE = grpc.StatusCode
 

@@ -12,13 +12,14 @@ from typing import Any
 import grpc
 import pytest
 from access_world import NO_RUN, SECRET, AccessWorld, jobs, kernel_of_two_teams
-from kernel_process import eventually, manifest
+from kernel_process import manifest
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.access.grants import Verb
 from real_system import Running
+from waiting import eventually
 
 _CODE = grpc.StatusCode
 
@@ -93,13 +94,8 @@ async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
     with kernel_of_two_teams() as running:
         async with AsyncExitStack() as stack:
             world = await AccessWorld(running=running).start(stack)
-            owner, ben = world.as_("owner"), world.as_("ben")
-            await world.hosts["a"].leave()
-
-            async def forgotten() -> bool:
-                return await owner.code("ForgetHost", host="teama") is _CODE.OK
-
-            await eventually(forgotten)
+            ben = world.as_("ben")
+            await world.forget("a")
             await world.join("tag", grants=("read tag:one",))
             for at in ({"host": "teama"}, {}):
                 moved = {"jobs": [*({**job, **at} for job in jobs("a")["jobs"]), *jobs("b")["jobs"]]}
@@ -134,8 +130,9 @@ async def test_tags_of_a_job_that_another_host_owns_open_none_of_its_runs() -> N
 
 
 async def _sees_only(as_: Any, run_id: str, *, not_: str, job_id: str) -> None:
-    """Check that a caller sees one run and not the other: in lists, alone, and as the newest of its job."""
+    """Check that a caller sees one run and not the other: in lists, events, alone, and as the newest of its job."""
     assert [run.run_id for run in (await as_("ListRuns")).runs] == [run_id]
+    assert {event.run_id for event in (await as_("ListEvents", page_size=500)).events} - {""} == {run_id}
     assert await as_.code("GetRun", run_id=run_id) is _CODE.OK
     assert await as_.code("GetRun", run_id=not_) is _CODE.PERMISSION_DENIED
     listed = (await as_("ListJobs")).jobs

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, eventually
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost
 
 from cli_command import command_in
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -19,6 +19,7 @@ from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.history.access_records import AuditVerdict
 from nomaflow_kernel.store import open_store
 from real_system import free_ports
+from waiting import eventually
 
 Row = tuple[str, ...]
 
@@ -75,9 +76,7 @@ async def test_what_a_kernel_and_its_callers_do_is_in_the_audit(process: KernelP
     assert told[-1] == ("kernel", "StopKernel", "kernel", "ok")
     assert (await verdict(process.project)).bad_seq == 0
     await process.start()
-    await asyncio.sleep(0.5)
-    newest = rows(process.project)
-    assert newest[-1][:2] == ("kernel", "StartKernel")
+    await eventually(lambda: rows(process.project)[-1][:2] == ("kernel", "StartKernel"))
     assert re.search(r"audit anchor \d+:[0-9a-f]{64}", process.log)
 
 

@@ -10,23 +10,14 @@ from pathlib import Path
 import asyncpg
 import grpc
 import pytest
-from kernel_process import (
-    DEADLINE,
-    KernelProcess,
-    ScriptedHost,
-    eventually,
-    finished,
-    lines_of,
-    log,
-    started,
-    terminal,
-)
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, lines_of, log, started, terminal
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
 from nomaflow_api.v1.sealing import open_verdicts
 from postgres_server import SUPERUSER, PostgresServer
+from waiting import eventually
 
 _numbers = itertools.count(1)
 

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, eventually, lasting_kernel
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, lasting_kernel
 
 from doors import (
     Doors,
@@ -34,6 +34,7 @@ from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.sealing import seal
 from real_system import Running
+from waiting import eventually
 
 _HOST, _USER, _SERVICE = access.TOKEN_KIND_HOST, access.TOKEN_KIND_USER, access.TOKEN_KIND_SERVICE
 

@@ -15,11 +15,12 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended
 
 from doors import doors_of
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from waiting import eventually
 
 
 async def health_of(process: KernelProcess, service: str = "") -> int:

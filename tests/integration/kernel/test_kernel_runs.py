@@ -6,22 +6,13 @@ import json
 
 import grpc
 import pytest
-from kernel_process import (
-    DEADLINE,
-    KernelProcess,
-    ScriptedHost,
-    eventually,
-    finished,
-    lines_of,
-    log,
-    started,
-    terminal,
-)
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, lines_of, log, started, terminal
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.letters import AckStatus, Finished, FinishedState, HeldState, InventoryLine, VerdictAction
 from nomaflow_api.v1.sealing import open_cancel, open_order, open_verdicts
+from waiting import eventually
 
 
 async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(

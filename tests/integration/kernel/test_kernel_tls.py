@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, eventually
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended
 
 from certificate_authority import Authority, Pair
 from cli_command import command_in
@@ -27,6 +27,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from postgres_server import SUPERUSER, PostgresServer
+from waiting import eventually
 
 
 @pytest.fixture
@@ -308,6 +309,42 @@ async def test_a_project_up_on_tcp_needs_no_credential_of_its_own(project: Path)
         child.terminate()
         await child.communicate()
     assert child.returncode == 0
+
+
+@pytest.mark.postgres
+async def test_kernels_of_one_database_have_one_authority(project: Path, postgres_server: PostgresServer) -> None:
+    """One with another authority does not stand by, nor any longer once the leader's is replaced, and says why."""
+    folder, url = str(postgres_server.folder), postgres_server.url("two_authorities")
+    database = await asyncpg.connect(host=folder, user=SUPERUSER, database="postgres")
+    await database.execute("CREATE DATABASE two_authorities")
+    flags = ("--address", "tls://127.0.0.1:0", "--store", url, "--leader-ttl-seconds", "3")
+    first, second = (KernelProcess(project=project / name, flags=flags) for name in ("first", "second"))
+    for kernel in (first, second):
+        kernel.project.mkdir()
+    pki = second.project / ".nomaflow" / "pki"
+    try:
+        await first.start()
+        code, errors = await ended("--project", str(second.project), *flags)
+        assert code == 78
+        assert "another authority, sha256:" in errors
+        assert "copy its .nomaflow/pki over that of this kernel" in errors
+        assert not (second.project / ".nomaflow" / "address").exists()
+        shutil.rmtree(pki)
+        shutil.copytree(first.project / ".nomaflow" / "pki", pki)
+        await second.start()
+        assert (await command_in(first.project)("pki", "replace")).code == 0
+        assert second.process is not None
+        await eventually(lambda: second.process is not None and second.process.ended)
+        assert second.process.process.returncode == 78
+        assert await first.stop() == 0
+        second.process = None
+        await second.start()
+        assert "the kernel that led before had another authority, sha256:" in second.log
+    finally:
+        for kernel in (first, second):
+            await kernel.close()
+        await database.execute("DROP DATABASE two_authorities WITH (FORCE)")
+        await database.close()
 
 
 @pytest.mark.postgres

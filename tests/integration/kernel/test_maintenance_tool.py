@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel_process import DEADLINE, eventually
+from kernel_process import DEADLINE
 
 from machine_parts import need
 from nomaflow_kernel.store import open_store
@@ -21,6 +21,7 @@ from nomaflow_kernel.store.errors import StoreInUse
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.upkeep import back_up
 from nomaflow_kernel.upkeep.__main__ import main
+from waiting import eventually
 
 TOOL = ("-m", "nomaflow_kernel.upkeep")
 HEARING = """import os, signal, sys

@@ -15,6 +15,7 @@ import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from kernel_parts import KernelParts
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
@@ -33,35 +34,12 @@ from nomaflow_api.v1.letters import (
     Verdict,
 )
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, open_order, open_verdicts, seal
-from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.access.credentials import Credentials
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
-from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
-from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import RunDetail, Store, StoreInfo
+from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.records import EventRecord
-from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
-from nomaflow_kernel.network.door_addresses import DoorAddresses
-from nomaflow_kernel.rpc import (
-    SERVICES,
-    AccessCalls,
-    Admission,
-    AuditCalls,
-    AuthorityCalls,
-    CatalogueCalls,
-    DoorServers,
-    Endpoints,
-    Enrolment,
-    Health,
-    KernelIdentity,
-    KernelService,
-    served_services,
-)
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.hosts import SessionRegistry
 
 PATIENCE = 20.0
 
@@ -71,40 +49,24 @@ def host_principal(name: str) -> Principal:
     return Principal(kind=PrincipalKind.HOST, name=name, credential="1f")
 
 
-class TeamsKernel:
-    """The kernel's parts, on a real store, with a door for each principal that a test asks for."""
+class TeamsKernel(KernelParts):
+    """The kernel's parts with its engine, and a door for each principal that a test asks for."""
 
-    store: Store
-    info: StoreInfo
-    feed: EventFeed
-    catalogue: CatalogueService
     engine: Engine
-    sessions: SessionRegistry
-    audit: AuditLog
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.jobs_file: Path | None = None
-        self._servers: list[DoorServers] = []
-        self._channels: list[grpc.aio.Channel] = []
+        super().__init__(directory)
         self._doors: dict[str, grpc.aio.Channel] = {}
         self.principals: dict[str, Principal] = {}
 
     async def start(self) -> TeamsKernel:
         """Put everything together."""
-        clock = SystemClock()
-        self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
-        self.info = await self.store.open()
-        self.feed = EventFeed(self.info.last_event_seq)
-        self.sessions = SessionRegistry()
-        self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed, jobs_file=self.jobs_file)
+        await self.open(SessionRegistry())
         self.engine = Engine(
-            store=self.store, info=self.info, clock=clock, jobs=self.catalogue, feed=self.feed,
+            store=self.store, info=self.info, clock=self.clock, jobs=self.catalogue, feed=self.feed,
             settings=EngineSettings(),
         )  # fmt: skip
-        self.health = Health(services=SERVICES, store=self.store)
-        self.audit = AuditLog(store=self.store, clock=clock)
-        self._make_services(clock)
+        self.make_services(self.engine)
         await self.catalogue.start()
         await self.engine.start()
         self.catalogue.subscribe(self.engine.jobs_changed)
@@ -112,77 +74,12 @@ class TeamsKernel:
         self.client: Any = KernelServiceStub(await self.door("owner", OWNER))
         return self
 
-    def _make_services(self, clock: SystemClock) -> None:
-        calls = CatalogueCalls(
-            engine=self.engine,
-            catalogue=self.catalogue,
-            sessions=self.sessions,
-            store=self.store,
-            clock=clock,
-            guard=Guard.blind(),
-        )
-        service = KernelService(
-            engine=self.engine,
-            store=self.store,
-            feed=self.feed,
-            clock=clock,
-            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
-            catalogue_calls=calls,
-            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
-            guard=Guard.blind(),
-        )
-        gateway = HostGateway(
-            engine=self.engine,
-            manifests=self.catalogue,
-            sessions=self.sessions,
-            audit=self.audit,
-            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
-        )
-        credentials = Credentials(store=self.store, clock=clock)
-        self._services, self._health_methods = served_services(
-            service=service,
-            gateway=gateway,
-            enrolment=Enrolment(
-                credentials=credentials,
-                certificates=None,
-                addresses=lambda: self._at("owner"),
-                kernel_id="k",
-                clock=clock,
-            ),
-            access=(
-                AccessCalls(credentials=credentials, clock=clock),
-                AuthorityCalls(None),
-                AuditCalls(store=self.store, feed=self.feed),
-            ),
-            health=self.health,
-        )
-
     async def door(self, name: str, principal: Principal) -> grpc.aio.Channel:
         """Return a channel through a door that proves this principal; the test may change who it proves."""
         self.principals[name] = principal
         if name not in self._doors:
-            endpoints = Endpoints(
-                identify=lambda _: self.principals[name],
-                guard=Guard.blind(),
-                audit=self.audit,
-                on_error=self.health.note,
-                readmit_seconds=0.1,
-            )
-            server = DoorServers(
-                addresses=self._at(name),
-                certificates=None,
-                services=self._services,
-                health=self._health_methods,
-                endpoints=lambda _: endpoints,
-            )
-            (address,) = (await server.start()).owner
-            channel = grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),))
-            self._servers.append(server)
-            self._doors[name] = channel
+            self._doors[name] = await self.serve(name, lambda _: self.principals[name], readmit_seconds=0.1)
         return self._doors[name]
-
-    def _at(self, name: str) -> DoorAddresses:
-        return DoorAddresses(owner=(f"unix:{self.directory}/{name}.sock",))
 
     async def team(self, name: str, **fields: Any) -> Team:
         """Return a process of a team whose certificate says its name."""
@@ -196,13 +93,9 @@ class TeamsKernel:
         """Stop everything."""
         self.sessions.stop()
         self.feed.close()
-        for channel in self._doors.values():
-            await channel.close()
-        for server in self._servers:
-            await server.stop(None)
         self._doors.clear()
-        self._servers.clear()
-        await self.health.stop()
+        await self.close_channels()
+        await self.stop_servers()
         await self.engine.stop()
         await self.audit.stop()
         await self.store.close()

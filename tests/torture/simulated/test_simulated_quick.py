@@ -24,16 +24,16 @@ def _simulate(*arguments: str) -> str:
 
 def test_schedules_of_fixed_seeds_keep_every_promise() -> None:
     """No fault between engine, store, gateway and hosts breaks a promise, in the orders of fixed seeds."""
-    said = _simulate("--seed", "1", "--schedules", "90")
-    assert "90 schedules from seed 1" in said
+    said = _simulate("--seed", "1", "--schedules", "45")
+    assert "45 schedules from seed 1" in said
     assert "0 failed" in said
 
 
 def test_the_schedules_decide_ahead_of_commits_that_fail() -> None:
     """Decisions ahead that are taken back occur often; otherwise no test would notice if they were kept, or lost."""
-    taken_back = re.search(r"(\d+) turns taken back", _simulate("--seed", "91", "--schedules", "40"))
+    taken_back = re.search(r"(\d+) turns taken back", _simulate("--seed", "91", "--schedules", "20"))
     assert taken_back is not None
-    assert int(taken_back[1]) >= 10
+    assert int(taken_back[1]) >= 5
 
 
 def test_a_seed_says_everything() -> None:

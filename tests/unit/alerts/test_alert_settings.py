@@ -32,7 +32,9 @@ def findings(folder: Path, *, settings: str, jobs: str = JOB) -> dict[str, tuple
 def test_a_complete_table_has_no_problem(tmp_path: Path) -> None:
     """Channels, an address through the only mail channel, a rule: nothing to say."""
     rule = '[[alerts.rules]]\ntags = ["x"]\nlate_after_minutes = 5\nrecipients = ["ops", "c@example.org"]\n'
-    jobs = JOB + 'alerts = { recipients = ["ops", "d@example.org"], failures = 3, ping_url = "https://hc/1" }\n'
+    jobs = (
+        JOB + 'alerts = { recipients = ["ops", "d@example.org"], failures = 3, ping_url = "https://hc-ping.com/1" }\n'
+    )
     assert findings(tmp_path, settings=CHANNELS + rule, jobs=jobs) == {}
 
 
@@ -45,6 +47,16 @@ def test_a_recipient_that_is_no_channel_is_a_warning(tmp_path: Path) -> None:
     assert found == {"unknown_recipient": ("warning", "nomaflow.toml: alerts.rules[0].recipients[0]")}
     found = findings(tmp_path, settings=CHANNELS.replace("[alerts]", '[alerts]\ndefault = ["nobody"]'))
     assert found == {"unknown_recipient": ("warning", "nomaflow.toml: alerts.default[0]")}
+
+
+def test_a_job_s_check_at_a_server_that_is_not_named_is_a_warning(tmp_path: Path) -> None:
+    """It is not requested; the job stays enabled. A URL that is none is an error."""
+    jobs = JOB + 'alerts = { ping_url = "https://hc.example/1" }\n'
+    found = findings(tmp_path, settings=CHANNELS, jobs=jobs)
+    assert found == {"unknown_ping_host": ("warning", "jobs.toml: jobs[0].alerts.ping_url")}
+    assert findings(tmp_path, settings=CHANNELS + 'ping_hosts = ["hc.example"]\n', jobs=jobs) == {}
+    found = findings(tmp_path, settings=CHANNELS, jobs=JOB + 'alerts = { ping_url = "http://[" }\n')
+    assert found == {"bad_value": ("error", "jobs.toml: jobs[0].alerts.ping_url")}
 
 
 def test_an_address_needs_a_mail_channel(tmp_path: Path) -> None:
@@ -64,6 +76,7 @@ def test_an_address_needs_a_mail_channel(tmp_path: Path) -> None:
         ('[alerts]\nchannels.w = { url = "json://x" }\ntemplates.body = "{{ x"\n', "bad_template", "warning"),
         ('[alerts]\nchannels.w = { url = "json://x" }\ntemplates.bodi = "x"\n', "bad_template", "warning"),
         ('[alerts]\nchannels.w = { url = "json://x" }\nheartbeat_url = "hc"\n', "bad_value", "error"),
+        ('[alerts]\nchannels.w = { url = "json://x" }\nheartbeat_url = "http://["\n', "bad_value", "error"),
         ('[alerts]\nchannels."a:b" = { url = "json://x" }\n', "bad_name", "error"),
         ('[alerts]\nchannels.w = { type = "webhook", url = "https://x", secret = "whsec_x" }\n', "bad_value", "error"),
         ('[alerts]\nchannel.w = { url = "json://x" }\n', "unknown_key", "error"),

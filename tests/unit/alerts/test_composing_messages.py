@@ -81,7 +81,7 @@ def test_an_open_incident_is_reminded_of(rig: Rig) -> None:
     rig.ends("FAILED")
     rig.wait(40)
     assert rig.wait(23 * 3600) == []
-    assert [line[:36] for line in first_lines(rig, 2 * 3600)] == ["Still so: nightly failed, for 24 h 1"]
+    assert [line[:36] for line in first_lines(rig, 2 * 3600)] == ["Still open: nightly failed, for 24 h"]
     rig.ends("SUCCEEDED")
     rig.wait(400)
     assert rig.wait(48 * 3600) == []
@@ -103,7 +103,7 @@ def test_jobs_of_an_unreachable_host_are_behind_it(rig: Rig) -> None:
     told = rig.wait(400)
     assert [each.kind for each in told] == ["closed"]
     assert told[0].body.startswith("host team is unreachable: recovered after")
-    assert "Behind it: 40 jobs of team are late, 40 of them over again" in told[0].body
+    assert "Behind it: 40 jobs of team are late, 40 of them over" in told[0].body
 
 
 def test_what_is_still_open_when_the_cause_is_over_is_told(rig: Rig) -> None:
@@ -151,7 +151,7 @@ def test_a_silent_kernel_is_the_cause_of_all(rig: Rig) -> None:
     rig.work(lambda book: end_kernel(book, "kernel_silent", at=book.now))
     rig.ends("SUCCEEDED")
     [told] = rig.wait(400)
-    assert "Behind it: nightly is late, 1 of them over again" in told.body
+    assert "Behind it: nightly is late, 1 of them over" in told.body
 
 
 def test_a_muted_job_is_told_when_the_mute_ends(rig: Rig) -> None:
@@ -170,7 +170,7 @@ def test_what_opened_and_ended_during_a_mute_is_counted_at_its_end(rig: Rig) -> 
         rig.ends("FAILED", f"job{number}")
         rig.ends("SUCCEEDED", f"job{number}")
     assert rig.wait(3590) == []
-    assert first_lines(rig, 60) == ["Over again: 3 incidents"]
+    assert first_lines(rig, 60) == ["Closed: 3 incidents"]
 
 
 def test_every_message_shows_the_mutes(rig: Rig) -> None:

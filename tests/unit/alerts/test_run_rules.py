@@ -339,8 +339,9 @@ def test_due_instants_while_the_alerts_did_not_run_are_expected(rig: Rig) -> Non
     assert rig.incident("late").count == 2
 
 
-def test_pings_of_a_job_s_own_check(rig: Rig) -> None:
+def test_pings_of_a_job_s_own_check() -> None:
     """Start, success and failure; a URL with {state} gets the words of cronitor."""
+    rig = Rig(alerts=section(ping_hosts=["hc.example", "c.example"]))
     rig.job(ping_url="https://hc.example/abc")
     rig.event("run.started", run_id="r", job_id="nightly")
     rig.ends("SUCCEEDED")
@@ -355,3 +356,27 @@ def test_pings_of_a_job_s_own_check(rig: Rig) -> None:
         "https://hc.example/abc/start",
     ]
     assert {each.channel for each in pings} == {"ping:hc.example", "ping:c.example"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8080/admin", "http://169.254.169.254/", "https://hc-ping.com.example/x", "http://hc-ping.com:81/",
+        "https://hc-ping.com@example/x", "http://[", "http://\u2100.example", "https://",
+    ],
+)  # fmt: skip
+def test_a_job_has_only_those_servers_requested_that_the_operator_names(rig: Rig, url: str) -> None:
+    """Whoever writes a job cannot have the alerts call services of their machine, nor end them with a bad URL."""
+    rig.job(ping_url=url)
+    rig.event("run.started", run_id="r", job_id="nightly")
+    rig.ends("FAILED")
+    assert rig.work(lambda book: book.outbox.listed(limit=10)) == []
+    assert rig.open() == ["failed"]
+
+
+def test_a_rule_of_the_operator_may_have_any_server_requested() -> None:
+    """It is in the file that says which servers jobs may name."""
+    rig = Rig(alerts=section(rules=[{"jobs": ["n*"], "ping_url": "http://127.0.0.1:8080/x"}]))
+    rig.job()
+    rig.event("run.started", run_id="r", job_id="nightly")
+    assert [each.channel for each in rig.work(lambda book: book.outbox.listed(limit=10))] == ["ping:127.0.0.1:8080"]

@@ -268,12 +268,12 @@ async def test_a_kernel_without_events_is_silent() -> None:
         channels=lambda: ["ops"], changed=lambda: None, clock=lambda: now[0],
     )  # fmt: skip
     await pulse._ask()
-    assert await pulse._not_well() == "the kernel's events do not come"
+    assert await pulse._not_well() == "the kernel's events do not arrive"
     now[0] += 31
     await pulse._ask()
     [incident] = await ledger.run(lambda book: book.open_incidents("kernel_silent"))
     assert incident.why == (
-        "it answers, and its events do not come; 0 runs were going on, 0 waited; 0 fires are due within an hour"
+        "it answers, but its events do not arrive; 0 runs were running, 0 were waiting; 0 fires due within an hour"
     )
     pulse.heard()
     await pulse._ask()
@@ -324,7 +324,7 @@ async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) ->
     kernel.there = True
     await pulse._ask()
     pulse.streamed_at -= 60
-    assert await pulse._not_well() == "the kernel's events do not come"
+    assert await pulse._not_well() == "the kernel's events do not arrive"
     beating.cancel()
     await asyncio.gather(beating, return_exceptions=True)
     await ledger.close()

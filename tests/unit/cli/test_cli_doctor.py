@@ -22,15 +22,14 @@ from nomaflow.client.values import (
     PauseView,
     RunView,
 )
+from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.findings import Finding, Level
 from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
 from nomaflow_cli.doctor.system import SystemView, examine_system
-from nomaflow_cli.versions import installed_version
 from nomaflow_kernel.store.file_lock import FileLock
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-VERSION = installed_version()
 INSTANCE = InstanceView(incarnation="i", state="ATTACHED", pid=7, machine="box", version=VERSION, generation=1)
 HOST = HostView(name="team", state="ATTACHED", job_count=1, instances=(INSTANCE,))
 WELL = SystemView(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli_command import Command
+from machine_parts import need
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.project import project_around, require_project
 
@@ -21,8 +22,7 @@ STRANGER = 54_321
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Path]:
     """Make a directory in which a stranger has planted a project whose plugin leaves a mark."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make files of another user")
+    need(root=True)
     shared = tmp_path / "shared"
     plugins = shared / "plugins" / "evil"
     plugins.mkdir(parents=True)
@@ -58,8 +58,7 @@ async def test_a_planted_project_runs_nothing(plant: Path, command: Command, tmp
 
 def test_a_planted_state_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A `.nomaflow` of a stranger, in a directory of root's that all can write to, leads to no kernel."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make files of another user")
+    need(root=True)
     (tmp_path / ".nomaflow").mkdir()
     os.chown(tmp_path / ".nomaflow", STRANGER, STRANGER)
     monkeypatch.chdir(tmp_path)

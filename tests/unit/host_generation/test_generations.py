@@ -79,11 +79,11 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
     )
     manifest = generation.manifest()
     assert list(manifest) == [
-        "manifest_version", "host", "nomaflow_version", "python", "project", "max_parallel", "accept_jobs_from",
+        "manifest_version", "host", "nomaflow_version", "python", "max_parallel", "accept_jobs_from",
         "accept_calls_from", "callables", "modules",
         "step_types", "injections", "job_files", "problems",
     ]  # fmt: skip
-    assert (manifest["manifest_version"], manifest["host"], manifest["project"]) == (1, "demo", str(tmp_path))
+    assert (manifest["manifest_version"], manifest["host"]) == (1, "demo")
     assert sorted(manifest["callables"]) == [
         "json:dumps", "myapp.cleanup:export", "myapp.cleanup:numbers", "myapp.cleanup:purge", "nowhere:f", "single:f",
     ]  # fmt: skip

@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_the_one_before(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nomaflow_host.identity.files._write", full)
+    monkeypatch.setattr("nomaflow_host.identity.files.write_private", full)
     with pytest.raises(StateUnwritable, match="no space left"):
         folder.write(identity_of(authority, "teamb"))
     assert folder.read() == identity

@@ -24,7 +24,7 @@ BREAKS: Mapping[str, Any] = {"error": "the module 'a' cannot be imported: X (/p/
 def _manifest(root: Path, **offers: Any) -> dict[str, Any]:
     files = read_job_files(root, root / "jobs.toml", required=False, environ={})
     offered = {"callables": {"a:f": FINE, "b:f": FINE}, "modules": {"a": WORKS, "b": WORKS}, **offers}
-    return {"host": "h", "project": str(root), "job_files": [file.to_json() for file in files], **offered}
+    return {"host": "h", "job_files": [file.to_json() for file in files], **offered}
 
 
 def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) 
     file.write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
     serving = _manifest(tmp_path)
     file.write_text(JOB.format(id="x", callable="a:f") + "timout_seconds = 5\n" + JOB.format(id="z", callable="b:f"))
-    changes = changes_of(serving, _manifest(tmp_path))
+    changes = changes_of(serving, _manifest(tmp_path), root=tmp_path)
     assert [(each.place, each.code) for each in changes.broken] == [("jobs.toml:4", "unknown_key")]
     assert (changes.removed, changes.added) == (("y",), ("z",))
 
@@ -46,7 +46,7 @@ def test_schedules_that_end_are_named(tmp_path: Path) -> None:
     file.write_text(scheduled[0] + preset + scheduled[1] + scheduled[2])
     serving = _manifest(tmp_path)
     file.write_text(scheduled[0] + JOB.format(id="y", callable="a:f"))
-    changes = changes_of(serving, _manifest(tmp_path))
+    changes = changes_of(serving, _manifest(tmp_path), root=tmp_path)
     assert (changes.broken, changes.removed) == ((), ("z",))
     assert changes.stopped == ("x (preset fast)", "y")
 
@@ -58,24 +58,26 @@ def test_an_illegible_file_is_told_once(tmp_path: Path) -> None:
     serving = _manifest(tmp_path)
     file.write_text("\n[[jobs]\n")
     broken = _manifest(tmp_path)
-    assert [(each.place, each.code) for each in changes_of(serving, broken).broken] == [("jobs.toml:2", "bad_toml")]
-    assert changes_of(broken, broken).broken == ()
-    assert changes_of(None, broken).broken == ()
+    assert [(each.place, each.code) for each in changes_of(serving, broken, root=tmp_path).broken] == [
+        ("jobs.toml:2", "bad_toml")
+    ]
+    assert changes_of(broken, broken, root=tmp_path).broken == ()
+    assert changes_of(None, broken, root=tmp_path).broken == ()
 
 
 def test_a_module_that_no_longer_imports_is_told_once(tmp_path: Path) -> None:
     """A broken module is reported once with its own place, and not for each of its jobs and callables."""
     (tmp_path / "jobs.toml").write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
     broken = _manifest(tmp_path, callables={"a:f": BAD, "b:f": FINE}, modules={"a": BREAKS, "b": WORKS})
-    (problem,) = changes_of(_manifest(tmp_path), broken).broken
+    (problem,) = changes_of(_manifest(tmp_path), broken, root=tmp_path).broken
     assert (problem.place, problem.message) == ("a.py:3", "the module 'a' cannot be imported: X")
-    assert changes_of(broken, broken).broken == ()
+    assert changes_of(broken, broken, root=tmp_path).broken == ()
 
 
 def test_a_callable_that_is_gone_is_told_where_its_job_names_it(tmp_path: Path) -> None:
     """A missing callable is reported at its job's line; without a valid job, the callable itself is reported."""
     (tmp_path / "jobs.toml").write_text(JOB.format(id="x", callable="a:f"))
-    changes = changes_of(_manifest(tmp_path), _manifest(tmp_path, callables={"a:f": BAD, "b:f": BAD}))
+    changes = changes_of(_manifest(tmp_path), _manifest(tmp_path, callables={"a:f": BAD, "b:f": BAD}), root=tmp_path)
     assert [(each.place, each.code) for each in changes.broken] == [
         ("", "callable_broken"),
         ("jobs.toml:3", "callable_error"),

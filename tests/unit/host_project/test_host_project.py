@@ -46,7 +46,7 @@ def test_a_project_without_settings_uses_the_defaults(project: Path) -> None:
     assert opened.host == "my-team"
     assert opened.state_dir == project / ".nomaflow" / "host-my-team"
     assert not (project / ".nomaflow").exists()
-    make_state_dir(opened.state_dir)
+    make_state_dir(opened.state_dir, given=False)
     assert opened.state_dir.stat().st_mode & 0o777 == 0o700
     assert opened.settings.max_async == 200
     assert opened.spec.settings["jobs"] == {"config_path": str(project / "jobs.toml")}
@@ -219,7 +219,7 @@ def test_a_state_directory_that_cannot_be_made_stops_the_host(project: Path) -> 
     """A file in its place is named."""
     (project / ".nomaflow").write_text("")
     with pytest.raises(ProjectError, match=r"\.nomaflow"):
-        make_state_dir(open_project(project).state_dir)
+        make_state_dir(open_project(project).state_dir, given=False)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import zlib
 import grpc
 import pytest
 from gateway_session import INCARNATION, Session
-from rpc_world import World, eventually
+from rpc_world import World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from waiting import eventually
 
 
 def packed(body: bytes, *, digest: str = "", explicit: bool = False) -> gateway.IntroduceManifestRequest:

@@ -10,12 +10,13 @@ from typing import Any
 import grpc
 import pytest
 from gateway_session import INCARNATION, KEY, Session, hello, order
-from rpc_world import World, eventually
+from rpc_world import World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letters import CancelOrder, HeldState, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
+from waiting import eventually
 
 
 def held(key: str) -> InventoryLine:

@@ -13,6 +13,6 @@ from rpc_world import World, short_directory
 async def world() -> AsyncIterator[World]:
     """Serve over a scripted engine and a real store."""
     with short_directory() as directory:
-        made = await World(directory=Path(directory)).start()
+        made = await World(Path(directory)).start()
         yield made
         await made.close()

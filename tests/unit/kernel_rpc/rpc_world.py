@@ -4,67 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 
+from kernel_parts import KernelParts
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
-from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.doors import owners_door
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import HostCatalogue
-from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError, UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
-from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import PauseRecord, RunCount, Store, StoreInfo
+from nomaflow_kernel.history.port import PauseRecord, RunCount, Store
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition
-from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
-from nomaflow_kernel.network.door_addresses import DoorAddresses
-from nomaflow_kernel.rpc import (
-    SERVICES,
-    AccessCalls,
-    Admission,
-    AuditCalls,
-    AuthorityCalls,
-    CatalogueCalls,
-    DoorServers,
-    Endpoints,
-    Enrolment,
-    Health,
-    KernelIdentity,
-    KernelService,
-    served_services,
-)
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from waiting import eventually
 
 PATIENCE = 20.0
 RUN_ID = "run_" + "0" * 26
-
-
-async def eventually(question: Callable[[], Any]) -> None:
-    """Wait until the answer to a question is true."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if question():
-                return
-            await asyncio.sleep(0.005)
 
 
 class ScriptedEngine:
@@ -202,104 +171,35 @@ class ScriptedEngine:
         return ""
 
 
-@dataclass(kw_only=True)
-class World:
+class World(KernelParts):
     """Everything of one test."""
 
-    directory: Path
-    engine: ScriptedEngine = field(default_factory=ScriptedEngine)
-    sessions: SessionRegistry = field(default_factory=lambda: SessionRegistry(reload_seconds=0.3))
-    store: Store = field(init=False)
-    info: StoreInfo = field(init=False)
-    feed: EventFeed = field(init=False)
-    catalogue: CatalogueService = field(init=False)
-    service: KernelService = field(init=False)
-    audit: AuditLog = field(init=False)
-    health: Health = field(init=False)
-    server: DoorServers = field(init=False)
-    channel: grpc.aio.Channel = field(init=False)
-    client: Any = field(init=False)
-    gateway: Any = field(init=False)
+    channel: grpc.aio.Channel
+    client: Any
+    gateway: Any
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.engine = ScriptedEngine()
 
     async def start(self) -> World:
         """Put everything together and serve on a Unix socket."""
-        clock = SystemClock()
-        self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
+        await self.open(SessionRegistry(reload_seconds=0.3), ping_seconds=0.02)
         self.engine.store = self.store
-        self.info = await self.store.open()
-        self.audit = AuditLog(store=self.store, clock=clock)
-        self.feed = EventFeed(self.info.last_event_seq)
-        self.catalogue = CatalogueService(store=self.store, clock=clock, feed=self.feed)
         await self.catalogue.start()
-        self.health = Health(services=SERVICES, store=self.store, ping_seconds=0.02)
-        calls = CatalogueCalls(
-            engine=self.engine,
-            catalogue=self.catalogue,
-            sessions=self.sessions,
-            store=self.store,
-            clock=clock,
-            guard=Guard.blind(),
-        )
-        self.service = KernelService(
-            engine=self.engine,
-            store=self.store,
-            feed=self.feed,
-            clock=clock,
-            admission=Admission(engine=self.engine, jobs=self.catalogue, sessions=self.sessions),
-            catalogue_calls=calls,
-            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
-            guard=Guard.blind(),
-        )
-        addresses = DoorAddresses(owner=(f"unix:{self.directory}/k.sock",))
-        credentials = Credentials(store=self.store, clock=clock)
-        services, health = served_services(
-            service=self.service,
-            gateway=self._gateway(),
-            enrolment=Enrolment(
-                credentials=credentials, certificates=None, addresses=lambda: addresses, kernel_id="k", clock=clock
-            ),
-            access=(
-                AccessCalls(credentials=credentials, clock=clock),
-                AuthorityCalls(None),
-                AuditCalls(store=self.store, feed=self.feed, look_seconds=0.02),
-            ),
-            health=self.health,
-        )
-        endpoints = self._endpoints()
-        self.server = DoorServers(
-            addresses=addresses, certificates=None, services=services, health=health, endpoints=lambda _: endpoints
-        )
-        (self.address,) = (await self.server.start()).owner
+        self.make_services(self.engine, look_seconds=0.02)
+        self.channel = await self.serve("k", owners_door)
         self.health.set_ready()
-        self.channel = grpc.aio.insecure_channel(self.address, options=(("grpc.use_local_subchannel_pool", 1),))
         self.client = KernelServiceStub(self.channel)
         self.gateway = HostGatewayServiceStub(self.channel)
         return self
-
-    def _gateway(self) -> HostGateway:
-        return HostGateway(
-            engine=self.engine,
-            manifests=self.catalogue,
-            sessions=self.sessions,
-            audit=self.audit,
-            settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
-        )
-
-    def _endpoints(self) -> Endpoints:
-        return Endpoints(
-            identify=owners_door,
-            guard=Guard.blind(),
-            audit=self.audit,
-            on_error=self.health.note,
-        )
 
     async def close(self) -> None:
         """Close everything; no watcher may be left."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
-            stack.push_async_callback(self.server.stop, None)
-            stack.push_async_callback(self.health.stop)
-            await self.channel.close()
+            stack.push_async_callback(self.stop_servers)
+            await self.close_channels()
             await eventually(lambda: self.feed.watcher_count == 0)
 
     async def apply(self, *transitions: Transition) -> None:

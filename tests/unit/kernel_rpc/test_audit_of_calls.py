@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from rpc_world import RUN_ID, World, eventually
+from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.audit import AuditLog
@@ -21,6 +21,7 @@ from nomaflow_kernel.domain.errors import UnknownJob
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.rpc.errors import status_of
 from nomaflow_kernel.store.errors import StoreFull
+from waiting import eventually
 
 TRIGGER = "/nomaflow_api.v1.KernelService/TriggerRun"
 ATTACH = "/nomaflow_api.v1.HostGatewayService/Attach"
@@ -43,8 +44,7 @@ async def test_bad_tokens_are_seen_at_once_and_cost_almost_nothing(
     """Of 2,000 bad tokens, each from another port, the first is in audit and log at once; the rest is a number."""
     with caplog.at_level(logging.WARNING, logger="nomaflow_kernel.access"):
         world.audit.refused(TRIGGER, None, "UNAUTHENTICATED", stranger())
-        await asyncio.sleep(0.2)
-        (first,) = await rows(world)
+        (first,) = await eventually(lambda: rows(world))
         assert (first.principal, first.address, first.action) == ("anyone", "ipv4:10.0.0.9", "TriggerRun")
         assert (first.outcome, first.count) == ("UNAUTHENTICATED", 1)
         for port in range(1999):
@@ -62,9 +62,13 @@ async def test_bad_tokens_are_seen_at_once_and_cost_almost_nothing(
 async def test_refusals_are_counted_by_the_minute(world: World) -> None:
     """After the time is up the number is written, and the next one like it is told at once again."""
     audit = AuditLog(store=world.store, clock=SystemClock(), fold_seconds=0.05)
+
+    async def counted() -> bool:
+        return len(await rows(world, refused=True)) == 2
+
     for _ in range(3):
         audit.refused(READ, kernel.GetRunRequest(run_id=RUN_ID), "PERMISSION_DENIED", stranger())
-    await asyncio.sleep(0.2)
+    await eventually(counted)
     audit.refused(READ, kernel.GetRunRequest(run_id=RUN_ID), "PERMISSION_DENIED", stranger())
     await audit.stop()
     assert [(row.target, row.count) for row in await rows(world, refused=True)] == [(RUN_ID, n) for n in (1, 2, 1)]

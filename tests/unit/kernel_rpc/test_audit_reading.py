@@ -7,12 +7,13 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from rpc_world import World, eventually
+from rpc_world import World
 
 from nomaflow_api.audit_chain import CHAINED_FIELDS, row_hash
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_kernel.history.access_records import AuditRecord
+from waiting import eventually
 
 T0 = 1_700_000_000_000_000
 

@@ -130,7 +130,8 @@ async def test_a_list_of_runs_may_have_steps_and_says_where_it_stopped(world: Wo
     call = world.client.ListRuns
     page = await call(kernel.ListRunsRequest(with_steps=True, job_id="job"))
     assert [step.name for step in page.runs[0].steps] == ["a"]
-    assert page.runs[0].definition_json
+    assert not page.runs[0].definition_json
+    assert not page.runs[0].HasField("request")
     page = await call(kernel.ListRunsRequest(trigger_kinds=[run_pb2.TRIGGER_KIND_CLI], triggered_by="alice"))
     assert [run.job_id for run in page.runs] == ["other"]
     assert not page.runs[0].steps
@@ -262,3 +263,19 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
     last_day = job_pb2.ListFiresRequest()
     getattr(last_day, "from").FromSeconds(LAST_MOMENT_US // SECOND)
     assert [fire.job_id for fire in (await call(last_day)).fires] == ["long", "short"]
+
+
+async def test_usual_times_of_fires_are_read_once_in_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of fires asks again and again; what is usual changes slowly, and is read anew after a minute."""
+    world.catalogue.take_in(HostCatalogue(host="team", load=CatalogueLoad(jobs=(job("long", "0 2 * * *"),))))
+    await world.apply(*ended(queued(NOW_US - 90_000 * SECOND, "long"), 3000))
+
+    async def usual() -> float:
+        seconds: float = (await world.client.ListFires(job_pb2.ListFiresRequest())).fires[0].expected_seconds
+        return seconds
+
+    assert await usual() == 3000.0
+    await world.apply(*ended(queued(NOW_US - 80_000 * SECOND, "long"), 1000))
+    assert await usual() == 3000.0
+    monkeypatch.setattr("nomaflow_kernel.rpc.fire_calls._GOOD_US", 0)
+    assert await usual() == 2000.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from rpc_world import RUN_ID, World, catalogue_of, eventually
+from rpc_world import RUN_ID, World, catalogue_of
 
 import nomaflow_kernel
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -19,6 +19,7 @@ from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.errors import status_of
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreFull
+from waiting import eventually
 
 DOCS = Path(nomaflow_kernel.__file__).parents[2] / "docs" / "grpc_api.md"
 DETAILS = "grpc-status-details-bin"

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from rpc_histories import begin, chunk, finish
-from rpc_world import RUN_ID, World, eventually
+from rpc_world import RUN_ID, World
 
 from nomaflow.client.values import LogChunk, LogLine
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -17,6 +17,7 @@ from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.letters import LogCodec
 from nomaflow_api.v1.log_lines import encode_line
 from nomaflow_api.v1.message_codec import decode
+from waiting import eventually
 
 
 async def texts(world: World, **query: object) -> list[str]:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from rpc_histories import begin, finish
-from rpc_world import RUN_ID, World, eventually, queue_run
+from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant, Target
@@ -21,6 +21,7 @@ from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.watching import Watching
+from waiting import eventually
 
 CALLER = Caller(principal=OWNER, peer="unix:")
 OTHER = "run_" + "1" * 26
@@ -187,11 +188,11 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
 
 async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
     """Events of a run that retention has removed are not shown to the host that has the job now."""
-    job = Target(job_id="job", host="team")
+    job = Target(job_id="job", host="team", tags=("daily",))
     blind = Guard.blind()
     guard = Guard(job=lambda _: job, jobs=lambda: (job,), run=blind._run, runs=blind._runs, host=lambda _: True)
     event = EventRecord(seq=1, at_us=1, kind="run.started", run_id=RUN_ID, job_id="job")
-    for grant, count in (("read host:team", 0), ("read job:job", 1)):
+    for grant, count in (("read host:team", 0), ("read tag:daily", 0), ("read job:job", 1)):
         sight = EventSight(guard=guard, principal=seen_by(grant).principal)
         assert len(await sight.shown([event])) == count, grant
 

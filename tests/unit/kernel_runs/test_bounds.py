@@ -118,7 +118,7 @@ async def test_a_pause_that_is_prolonged_as_it_ends_holds_on(rig: Rig) -> None:
 
 
 async def test_pauses_set_and_ended_in_one_turn_are_as_the_last_call_says(rig: Rig) -> None:
-    """Each call is answered, and store and engine agree."""
+    """Each call is answered and has its event, and store and engine agree."""
     pause = PauseRecord(scope="job", name="a", by="", why="", since_us=0, until_us=None)
     engine = rig.engine
     for calls, kept in (
@@ -129,6 +129,8 @@ async def test_pauses_set_and_ended_in_one_turn_are_as_the_last_call_says(rig: R
     ):
         await asyncio.gather(*calls)
         assert await rig.store.pauses() == engine.pauses() == kept
+    told = [event.kind for event in await rig.store.events_after(0, limit=100) if event.kind.startswith("pause.")]
+    assert told == ["pause.set", "pause.cleared"] * 5
     assert engine.overview().rebuilt == 1
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from nomaflow_telemetry.endpoint import MetricsAddressTaken, MetricsEndpoint
+from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Histogram, Metric, Reading
-from nomaflow_telemetry.metrics_address import MetricsAddressRefused, read_metrics_address
+from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken, read_metrics_address
 
 METRICS = (
     Metric(name="nomaflow_things", kind="gauge", labels=("state",), help="Things."),

@@ -7,11 +7,12 @@ from collections.abc import Collection, Sequence
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import JSON, BindParameter, Connection, FromClause, bindparam, cast, func, select
+from sqlalchemy import Connection, func, select
 
 from nomaflow_kernel.history.port import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.run_lists import ids_of_range
+from nomaflow_kernel.store.operations.runs import each_job
 from nomaflow_kernel.store.schema import runs
 
 __all__ = ["count_runs", "recent_runs"]
@@ -55,7 +56,7 @@ def recent_runs(
     if not job_ids:
         return {}
     looked_at = max(_LOOKED_AT // len(job_ids), last) if preset else last
-    jobs = _each(connection, job_ids)
+    jobs = each_job(connection)
     one = runs.alias("one")
     ids = select(one.c.run_id).where(one.c.job_id == jobs.c.value).order_by(one.c.run_id.desc())
     oldest = ids.limit(1).offset(looked_at - 1).correlate(jobs).scalar_subquery()
@@ -89,14 +90,6 @@ def recent_runs(
                 )
             )
     return found
-
-
-def _each(connection: Connection, job_ids: Sequence[str]) -> FromClause:
-    """Return a table of the job ids, one in each row, given as the parameter ``job_ids``: a JSON array."""
-    given: BindParameter[str] = bindparam("job_ids")
-    if connection.dialect.name == "postgresql":
-        return func.json_array_elements_text(cast(given, JSON)).table_valued("value")
-    return func.json_each(given).table_valued("value")
 
 
 def _preset(request: str) -> Any:

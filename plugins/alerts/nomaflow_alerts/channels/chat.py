@@ -48,7 +48,7 @@ class ChatChannel:
                 body_format=apprise.NotifyFormat.TEXT,  # it escapes for the service's own markup
             )
         if not sent:
-            raise NotSent(self._masker.masked(log.last or "it was not taken, and apprise does not say why"))
+            raise NotSent(self._masker.masked(log.last or "it was not accepted; apprise does not say why"))
 
 
 class _Log(logging.Handler):

@@ -54,7 +54,7 @@ def write(about: Subject) -> tuple[str, str]:
         if open_ones:
             lines += _several(open_ones, about)
         if over:
-            lines += [*([""] if open_ones else []), f"Over again: {counted(len(over), 'incident')}", *_ended(over)]
+            lines += [*([""] if open_ones else []), f"Closed: {counted(len(over), 'incident')}", *_ended(over)]
     lines += _mutes(about.mutes)
     return plain(head, most=150), cut("\n".join(lines))
 
@@ -88,7 +88,7 @@ def _what(incident: Incident, about: Subject) -> Iterator[str]:
         over = incident.tells_end and incident.condition not in _ONE_MOMENT
         yield f"{name}: {ending(incident)}" if over else name
     elif about.kind == "reminder":
-        yield f"Still so: {name}, for {span(about.now - incident.opened_at)}"
+        yield f"Still open: {name}, for {span(about.now - incident.opened_at)}"
     else:
         yield name
 
@@ -144,7 +144,7 @@ def _often(incident: Incident) -> Iterator[str]:
 def _behind(behind: Sequence[Incident]) -> Iterator[str]:
     if behind:
         over = sum(not each.is_open for each in behind)
-        known = f", {over:,} of them over again" if over else ""
+        known = f", {over:,} of them over" if over else ""
         yield f"Behind it: {group_title(behind)}{known}"
         yield from _named(behind)
 
@@ -165,14 +165,14 @@ def _ways(incident: Incident, console_url: str) -> Iterator[str]:
 def _mend(incident: Incident) -> Iterator[str]:
     if incident.condition in _REPLAYED and incident.run_id:
         since = " --from-failed" if incident.condition == "failed" else ""
-        yield f"Mend: nomaflow replay {incident.run_id}{since}"
+        yield f"Fix: nomaflow replay {incident.run_id}{since}"
     elif incident.condition in ("late", "missed"):
         preset = f" --preset {shlex.quote(incident.preset)}" if incident.preset else ""
-        yield f"Mend: nomaflow run {shlex.quote(incident.job_id)}{preset}"
+        yield f"Fix: nomaflow run {shlex.quote(incident.job_id)}{preset}"
     elif incident.condition == "long_run" and incident.run_id:
         yield f"Stop it: nomaflow cancel {incident.run_id}"
     elif incident.condition in ("load_refused", "jobs_disabled"):
-        yield f"Mend: correct it, then: nomaflow reload {shlex.quote(incident.host)}"
+        yield f"Fix: correct it, then: nomaflow reload {shlex.quote(incident.host)}"
 
 
 def _several(incidents: Sequence[Incident], about: Subject) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,11 +11,12 @@ from typing import Any
 
 from nomaflow_alerts.rules.recipients import Recipients
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.jobs.alert_policy import AlertPolicy
+from nomaflow_project.jobs.alert_policy import AlertPolicy, server_of
 from nomaflow_project.models.alerts_section import AlertRule, AlertsSection
 
 __all__ = ["JobFacts", "JobRules", "Policies", "Timetable"]
 
+_LOG = logging.getLogger(__name__)
 _NEVER_STARTED_SECONDS = 1800.0
 
 
@@ -90,6 +92,7 @@ class Policies:
     def __init__(self, alerts: AlertsSection) -> None:
         self.recipients = Recipients(alerts)
         self._rules: Sequence[AlertRule] = alerts.rules
+        self._ping_hosts = frozenset(alerts.ping_hosts)
         self._jobs: dict[str, JobFacts] = {}
         self._made: dict[tuple[str, str], JobRules] = {}
 
@@ -146,10 +149,20 @@ class Policies:
             rows_max=policy.rows_max,
             rows_change_percent=policy.rows_change_percent,
             severity=severity,
-            ping_url=policy.ping_url or "",
+            ping_url=policy.ping_url if policy.ping_url and self._may_ping(job) else "",
             channels=channels,
             unknown=unknown,
         )
+
+    def _may_ping(self, job: JobFacts) -> bool:
+        """Return whether a job's check is requested: one of its own file only at a server that the operator names."""
+        own = str(job.given.get("ping_url") or "")
+        if not own or server_of(own) in self._ping_hosts:
+            return True
+        _LOG.warning(
+            "the check of job %s is not requested: %r is no server of [alerts] ping_hosts", job.job_id, server_of(own)
+        )
+        return False
 
 
 def _seconds(minutes: float | None) -> float | None:

@@ -20,7 +20,7 @@ _CAUSES = {
     "FAILED": "its run failed, and none has succeeded",
     "SKIPPED": "it was skipped, and no run has succeeded",
     "MISSED": "it was missed, and no run has succeeded",
-    "CANCELED": "its run was cancelled, and none has succeeded",
+    "CANCELED": "its run was canceled, and none has succeeded",
 }
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import stat
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nomaflow_api.private_file import create_private
 from nomaflow_console.settings import SettingsRefused
 
 __all__ = ["ConsoleSecret"]
@@ -35,7 +34,7 @@ class ConsoleSecret:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not file.exists():
-                _create(file, secrets.token_bytes(_BYTES))
+                create_private(file, secrets.token_bytes(_BYTES))
             found = file.stat()
             value = file.read_bytes()
         except OSError as error:
@@ -67,15 +66,3 @@ class ConsoleSecret:
     def seal(self, purpose: str, data: bytes) -> bytes:
         """Return 16 bytes that only who knows the secret can make for these data."""
         return hmac.digest(self.key(purpose), data, hashlib.sha256)[:16]
-
-
-def _create(file: Path, value: bytes) -> None:
-    """Write a file that is whole as soon as it exists; the first one wins."""
-    number, name = tempfile.mkstemp(dir=file.parent, prefix=".console-secret-")  # mode 0600
-    try:
-        with os.fdopen(number, "wb") as made:
-            made.write(value)
-        with contextlib.suppress(FileExistsError):
-            os.link(name, file)
-    finally:
-        os.unlink(name)

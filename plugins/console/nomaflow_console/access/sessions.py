@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from nomaflow_api.private_file import write_private
 from nomaflow_console.access.secret import ConsoleSecret
 
 __all__ = ["IDLE_SECONDS", "LIFE_SECONDS", "ZONE_COOKIE", "Session", "Sessions"]
@@ -96,11 +97,7 @@ class Sessions:
         now = self.clock()
         self._ended = {each: until for each, until in self._ended.items() if until > now}
         self._ended[session.id] = session.created + LIFE_SECONDS
-        folder = self.ended_file.parent
-        fresh = folder / f".{self.ended_file.name}-{secrets.token_hex(4)}"
-        fresh.touch(mode=0o600)
-        fresh.write_text(json.dumps(self._ended), encoding="utf-8")
-        fresh.replace(self.ended_file)
+        write_private(self.ended_file, json.dumps(self._ended).encode())
         return self._header("", 0)
 
     def read(self, headers: Mapping[str, str]) -> Session | None:

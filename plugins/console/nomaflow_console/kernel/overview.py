@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from nomaflow.client.values import JobStatsView, RunCountView, RunView
+from nomaflow.client.values import JobStatsView, JobView, RunCountView, RunView
 from nomaflow_console.kernel.calls import KernelCalls
 from nomaflow_console.views.needs_you import Situation
 
-__all__ = ["MOST_OPEN", "Overview", "load_overview", "stats_of"]
+__all__ = ["MOST_OPEN", "Overview", "load_overview", "stats_of", "with_stats", "with_steps"]
 
 MOST_OPEN = 50
 """Open runs that a page shows, with their steps; it says how many more there are."""
@@ -53,17 +53,40 @@ async def load_overview(kernel: KernelCalls, *, now: datetime, since: datetime) 
         kernel.list_runs_page(states=["RUNNING"], page_size=MOST_OPEN, with_steps=True),
         kernel.summarize_runs(since=since),
     )
-    failed = [run.run_id for run in unhappy.runs if run.state == "FAILED"][:MOST_OPEN]
-    if failed:
-        with_steps = await kernel.list_runs_page(run_ids=failed, with_steps=True, page_size=MOST_OPEN)
-        known = {run.run_id: run for run in with_steps.runs}
-        unhappy = replace(unhappy, runs=tuple(known.get(run.run_id, run) for run in unhappy.runs))
     situation = Situation(
-        now=now, catalogue=catalogue, hosts=hosts, unhappy=unhappy.runs, open=(*waiting.runs, *running.runs)
+        now=now,
+        catalogue=catalogue,
+        hosts=hosts,
+        unhappy=await with_steps(kernel, _not_made_good(unhappy.runs, catalogue.jobs)),
+        open=(*waiting.runs, *running.runs),
     )
     return Overview(
         situation=situation, counts=counts, more_open=bool(waiting.next_page_token or running.next_page_token)
     )
+
+
+def _not_made_good(runs: Sequence[RunView], jobs: Iterable[JobView]) -> list[RunView]:
+    """Return the runs but the failed ones after which the newest run of their job has succeeded."""
+    good = {
+        job.job_id: job.last_run.queued_at
+        for job in jobs
+        if job.last_run is not None and job.last_run.state == "SUCCEEDED" and job.last_run.queued_at is not None
+    }
+    return [
+        run
+        for run in runs
+        if run.state != "FAILED" or run.queued_at is None or good.get(run.job_id, run.queued_at) <= run.queued_at
+    ]
+
+
+async def with_steps(kernel: KernelCalls, runs: Sequence[RunView]) -> tuple[RunView, ...]:
+    """Return runs, with the steps of those whose row tells of a step: the first 50 that run or have failed."""
+    told = [run.run_id for run in runs if run.state in ("RUNNING", "FAILED")][:MOST_OPEN]
+    if not told:
+        return tuple(runs)
+    found = await kernel.list_runs_page(run_ids=told, with_steps=True, page_size=MOST_OPEN)
+    known = {run.run_id: run for run in found.runs}
+    return tuple(known.get(run.run_id, run) for run in runs)
 
 
 async def with_stats(kernel: KernelCalls, overview: Overview, shown: Iterable[str]) -> Overview:

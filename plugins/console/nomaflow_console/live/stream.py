@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -39,9 +40,9 @@ _WAITING = 64
 class _NoParts:
     """The view of a page that has only the line about the kernel."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return False."""
-        del event
+        del event, request
         return False
 
     async def parts(self, request: Request) -> Mapping[str, str]:
@@ -122,7 +123,7 @@ class _Stream:
         source = asyncio.create_task(self._read_extra())
         source.add_done_callback(lambda _: self.wake.set())
         try:
-            with self._principal.hub.subscribe(self._event_seq, self._view.concerns, self.wake.set) as seen:
+            with self._principal.hub.subscribe(self._event_seq, self._concerns, self.wake.set) as seen:
                 seen.line(await self._principal.status())
                 yield HEARTBEAT
                 while not self._streams.stopping:
@@ -133,7 +134,9 @@ class _Stream:
                         yield self._encoded(self._extra.popleft())
                         self._room.set()
                     if seen.pending and throttle.ready():
+                        began = time.monotonic()
                         message = await self._update(seen)
+                        throttle.spent(time.monotonic() - began)
                         if message:
                             yield message
                     if self._once and source.done() and not self._extra:
@@ -144,6 +147,9 @@ class _Stream:
             throttle.cancel()
             source.cancel()
             await asyncio.gather(source, return_exceptions=True)
+
+    def _concerns(self, event: EventView) -> bool:
+        return self._view.concerns(event, self._request)
 
     async def _woken(self) -> bool:
         """Wait for something to send; return False if there was nothing for a while."""

@@ -1,4 +1,4 @@
-"""At most so many messages a second; the newest state wins."""
+"""At most so many messages a second, and fewer where they take long to make; the newest state wins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 __all__ = ["Throttle"]
+
+
+_REST = 3
+"""A message that took some time to make is followed by a pause of so many times that."""
 
 
 class Throttle:
@@ -31,6 +35,10 @@ class Throttle:
         if self._timer is None:
             self._timer = loop.call_at(self._next, self._due)
         return False
+
+    def spent(self, seconds: float) -> None:
+        """Take note of how long a message took to make: a page never keeps the console, and the kernel, busy."""
+        self._next = max(self._next, asyncio.get_running_loop().time() + _REST * seconds)
 
     def cancel(self) -> None:
         """Forget a call that is due."""

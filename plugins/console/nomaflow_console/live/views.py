@@ -43,8 +43,11 @@ class ServerEvent:
 class LiveView(Protocol):
     """The live parts of one page."""
 
-    def concerns(self, event: EventView) -> bool:
-        """Return True if the parts may look different after an event."""
+    def concerns(self, event: EventView, request: Request) -> bool:
+        """Return True if the parts of a page may look different after an event.
+
+        :param request: the same that :meth:`parts` is called with
+        """
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the HTML of each part by the id of its element; the page must have each.

@@ -114,8 +114,9 @@ async def as_json(request: Request) -> Response:
 class ActivityView:
     """The live part of the page: the list, where it begins at the newest."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for all but progress, which would be a stream of its own."""
+        del request
         return event.kind != "attempt.progress"
 
     async def parts(self, request: Request) -> Mapping[str, str]:

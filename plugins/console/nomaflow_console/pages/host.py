@@ -15,6 +15,7 @@ from starlette.routing import Route
 from nomaflow.client import NotFound
 from nomaflow.client.values import EventView, HostView
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import known_jobs
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
 from nomaflow_console.pages.hosts import HEARD_SECONDS
@@ -26,8 +27,14 @@ __all__ = ["LIVE", "ROUTES"]
 _LOADS = ("host.reloaded", "host.reload_refused")
 
 
+def _name(request: Request) -> str:
+    """Return the host of a page, or of its live part, whose address has it in the query."""
+    found: str = request.path_params.get("name") or request.query_params.get("name", "")
+    return found
+
+
 async def _host(request: Request) -> HostView:
-    name, hosts = request.path_params["name"], await kernel_of(request).list_hosts()
+    name, hosts = _name(request), await kernel_of(request).list_hosts()
     found = next((host for host in hosts if host.name == name), None)
     if found is not None:
         return found
@@ -39,17 +46,17 @@ async def _host(request: Request) -> HostView:
 async def _top(request: Request) -> dict[str, Any]:
     """Return what the live part of the page shows."""
     kernel = kernel_of(request)
-    name = request.path_params["name"]
-    about, host, catalogue, found = await asyncio.gather(
+    name = _name(request)
+    about, host, jobs, found = await asyncio.gather(
         kernel.get_kernel(),
         _host(request),
-        kernel.list_jobs(),
+        known_jobs(request),
         kernel.list_events(kinds=_LOADS, host=name, page_size=1),
     )
     return {
         "about": about,
         "host": host,
-        "catalogue": catalogue,
+        "jobs": jobs.values(),
         "loads": [load_of_event(each) for each in found.events],
     }
 
@@ -96,8 +103,9 @@ async def forget(request: Request) -> Response:
 class HostPage:
     """The live part of the page: all but the callables."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of hosts, jobs and pauses."""
+        del request
         return event.kind.startswith(("host.", "pause.", "job."))
 
     async def parts(self, request: Request) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from nomaflow.client.values import EventView
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import known_jobs
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
 from nomaflow_console.rendering import live_part, page
@@ -24,8 +25,8 @@ HEARD_SECONDS = 5.0
 
 async def _context(request: Request) -> dict[str, Any]:
     kernel = kernel_of(request)
-    about, hosts, catalogue = await asyncio.gather(kernel.get_kernel(), kernel.list_hosts(), kernel.list_jobs())
-    return {"about": about, "hosts": hosts, "catalogue": catalogue}
+    about, hosts, jobs = await asyncio.gather(kernel.get_kernel(), kernel.list_hosts(), known_jobs(request))
+    return {"about": about, "hosts": hosts, "jobs": jobs.values()}
 
 
 async def show(request: Request) -> Response:
@@ -41,8 +42,9 @@ async def as_json(request: Request) -> Response:
 class HostsView:
     """The live part of the page: the list."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of hosts and pauses."""
+        del request
         return event.kind.startswith(("host.", "pause.", "job.changed"))
 
     async def parts(self, request: Request) -> Mapping[str, str]:

@@ -100,9 +100,10 @@ async def show_json(request: Request) -> Response:
 class _JobLive:
     """The live parts of the page: what it does now, and its runs."""
 
-    def concerns(self, event: EventView) -> bool:
-        """Return True for events that may be about some job; the stream does not know which one is looked at."""
-        return event.kind.startswith(("run.", "attempt.", "job.", "pause.", "host."))
+    def concerns(self, event: EventView, request: Request) -> bool:
+        """Return True for events of the job, and for those of hosts and pauses that are of no job."""
+        about = event.kind.startswith(("run.", "attempt.", "job.", "pause.", "host."))
+        return about and event.job_id in ("", _id(request))
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the HTML of each part."""

@@ -94,9 +94,9 @@ async def show_json(request: Request) -> Response:
 class _JobsLive:
     """The live parts of the page."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True: every event may change what needs a person, or a row."""
-        del event
+        del event, request
         return True
 
     async def parts(self, request: Request) -> Mapping[str, str]:

@@ -37,8 +37,9 @@ async def as_json(request: Request) -> Response:
 class KernelPage:
     """The live part of the page: all of it."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of kernels."""
+        del request
         return event.kind.startswith("kernel.")
 
     async def parts(self, request: Request) -> Mapping[str, str]:

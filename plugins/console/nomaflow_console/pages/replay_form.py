@@ -37,6 +37,12 @@ class _Replayed:
         # A canceled run that never reached its failed step has none, and is done again whole.
         self.default_start = "failed" if run.state != "SUCCEEDED" and self.broken is not None else ""
 
+    def options(self, sent: Mapping[str, str]) -> Options:
+        """Return the options of a form, or of an address, which may name the step that did not succeed."""
+        found = Options.of(sent, start=self.default_start)
+        is_broken = self.broken is not None and found.start == self.broken.name
+        return replace(found, start="failed") if is_broken else found
+
     def definition(self, options: Options) -> Mapping[str, Any]:
         """Return the definition that the replay runs: that of then, or today's."""
         now = self.job.definition if self.job is not None else None
@@ -73,7 +79,7 @@ async def _replayed(request: Request) -> tuple[KernelCalls, _Replayed]:
 async def show(request: Request) -> Response:
     """Return the form, filled with the values of the run; the address may change them, as for a new run."""
     kernel, replayed = await _replayed(request)
-    options = Options.of(request.query_params, start=replayed.default_start)
+    options = replayed.options(request.query_params)
     signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
     layers = replayed.layers(options)
     reading = from_address(build_form(layers, signatures, Wanted()), request.query_params)
@@ -86,7 +92,7 @@ async def send(request: Request) -> Response:
     """Start the replay, or only check it; show the form again where something is wrong."""
     kernel, replayed = await _replayed(request)
     sent = request.state.form
-    options = Options.of(sent, start=replayed.default_start)
+    options = replayed.options(sent)
     signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
     layers = replayed.layers(options)
     reading = read_form(build_form(layers, signatures, base_of(sent)), sent)

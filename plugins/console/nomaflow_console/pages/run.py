@@ -15,13 +15,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError
+from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, RunView, from_micros
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
 from nomaflow_console.live import ServerEvent
 from nomaflow_console.pages.run_log import (
+    MOST_ATTEMPT,
     filter_of,
     log_feed,
     log_pages,
@@ -104,10 +105,9 @@ async def show(request: Request) -> Response:
     run = known.run
     if run.terminal and run_words.seal_of_run(run).css == "complete":
         log_pages(request).complete(run_id, run.log_lines)
-    row, opens = await _opening_row(request, run)
-    window = await shown_window(request, run_id, row=row, count=_FIRST_LINES, before=_FIRST_LINES // 3)
-    wanted, needle = filter_of(request), request.query_params.get("q", "")
-    follows = not run.terminal and "at" not in request.query_params
+    window, opens, reads_log = await _first_window(request, run)
+    wanted, needle = filter_of(request), request.query_params.get("q", "") if reads_log else ""
+    follows = reads_log and not run.terminal and "at" not in request.query_params
     return page(
         request,
         "run.html",
@@ -115,6 +115,7 @@ async def show(request: Request) -> Response:
         log_seq=window["last_seq"],
         title=run_words.title(run, run_sign(run).sign),
         window=window,
+        reads_log=reads_log,
         opens=opens if opens is not None else "",
         follows=follows,
         wanted=wanted,
@@ -125,6 +126,16 @@ async def show(request: Request) -> Response:
         tries=max((len(step.attempts) for step in run.steps), default=0),
         **await _context(request, known),
     )
+
+
+async def _first_window(request: Request, run: RunView) -> tuple[dict[str, Any], int | None, bool]:
+    """Return the rows at which the log opens, the row whose traceback is shown, and whether the caller may read it."""
+    try:
+        row, opens = await _opening_row(request, run)
+        window = await shown_window(request, run.run_id, row=row, count=_FIRST_LINES, before=_FIRST_LINES // 3)
+    except PermissionDenied:  # who may read a run need not be allowed to read what its code has written
+        return {"rows": 0, "first": 0, "row": 0, "last_seq": 0, "lines": []}, None, False
+    return window, opens, True
 
 
 async def _matches(request: Request, run_id: str, needle: str) -> list[dict[str, Any]]:
@@ -148,7 +159,7 @@ async def _opening_row(request: Request, run: RunView) -> tuple[int, int | None]
     The first error of the try that failed; else the end of a run that is not over, else the beginning.
     """
     if "at" in request.query_params:
-        return number(request, "at"), None
+        return number(request, "at", least=-1), None
     if not run.terminal:
         return -1, None
     failed = run_words.failed_try(run)
@@ -167,7 +178,7 @@ async def _opening_row(request: Request, run: RunView) -> tuple[int, int | None]
 async def _context(request: Request, known: _Known) -> dict[str, Any]:
     """Return what the live parts of the page are made of."""
     run, now = known.run, datetime.now(UTC)
-    moments = await _moments(request, run.run_id)
+    moments = await _or_none(_moments(request, run.run_id)) or []
     seconds = None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds()
     stats = known.stats
     definition = dict(known.job.definition or {}) if known.job is not None else {}
@@ -233,7 +244,7 @@ async def report(request: Request) -> Response:
 async def inspect(request: Request) -> Response:
     """Return what a try does now: its processes and the stacks of its threads, as its host sees them."""
     run_id, step = request.path_params["run_id"], request.path_params["step"]
-    attempt = request.path_params["attempt"]
+    attempt = min(request.path_params["attempt"], MOST_ATTEMPT)
     seen = await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)
     return page(
         request, "inspect.html", title=f"What {step} does now", seen=seen, run_id=run_id, step=step, attempt=attempt
@@ -243,13 +254,21 @@ async def inspect(request: Request) -> Response:
 class RunLive:
     """The live parts of the page, and the lines of the log as they come."""
 
-    def concerns(self, event: EventView) -> bool:
-        """Return True for an event of a run; whose it is, `parts` decides."""
-        return bool(event.run_id)
+    def concerns(self, event: EventView, request: Request) -> bool:
+        """Return True for events of the run and of those that it called, and if another run of its job begins or ends.
+
+        The first parts tell which runs these are.
+        """
+        known: _Known | None = getattr(request.state, "known", None)
+        if known is None or event.run_id == known.run.run_id or event.run_id in known.children:
+            return bool(event.run_id)
+        return event.job_id == known.run.job_id and event.kind.startswith("run.")
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the header, the timeline, the tries and the seal of the log."""
-        context = await _context(request, await _known(kernel_of(request), request.query_params.get("run_id", "")))
+        known = await _known(kernel_of(request), request.query_params.get("run_id", ""))
+        request.state.known = known
+        context = await _context(request, known)
         return {name: live_part(request, f"parts/{name.replace('-', '_')}.html", **context) for name in _PARTS}
 
     async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nomaflow_console.kernel.calls import kernel_of
@@ -17,11 +18,16 @@ from nomaflow_console.kernel.log_feed import LogFeed
 from nomaflow_console.kernel.log_index import LogFilter
 from nomaflow_console.kernel.log_pages import LogPages
 from nomaflow_console.kernel.log_search import search
+from nomaflow_console.rendering import streamed
 from nomaflow_console.views.log_lines import LONGEST, file_line, raw_line, shown_line
 from nomaflow_console.views.times import Zone
 
-__all__ = ["ROUTES", "filter_of", "log_feed", "log_pages", "number", "page_zone", "shown_window"]
+__all__ = ["MOST_ATTEMPT", "ROUTES", "filter_of", "log_feed", "log_pages", "number", "page_zone", "shown_window"]
 
+MOST_ATTEMPT = 2**31 - 1
+_MOST_LEVEL = 1_000
+_MOST_SEQ = 2**53
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _MOST_LINE = 1 << 20
 _MOST_SEQS = 20_000
 _WINDOW = 200
@@ -59,18 +65,18 @@ def page_zone(request: Request) -> tzinfo:
     return Zone.of_cookie(request.state.session.zone).info
 
 
-def number(request: Request, name: str, otherwise: int = 0) -> int:
-    """Return a whole number of the query; *otherwise* if it is missing or no number."""
+def number(request: Request, name: str, otherwise: int = 0, *, least: int = 0, most: int = _MOST_SEQ) -> int:
+    """Return a whole number of the query, brought into a range; *otherwise* if it is missing or no number."""
     text = request.query_params.get(name, "")
-    return int(text) if text.lstrip("-").isdecimal() and len(text) < 16 else otherwise
+    return max(least, min(most, int(text))) if _NUMBER.fullmatch(text) else otherwise
 
 
 def filter_of(request: Request) -> LogFilter:
     """Return which lines the query wants: ``step``, ``try`` and ``level``."""
     return LogFilter(
         step=request.query_params.get("step", ""),
-        attempt=max(0, number(request, "try")),
-        level=max(0, number(request, "level")),
+        attempt=number(request, "try", most=MOST_ATTEMPT),
+        level=number(request, "level", most=_MOST_LEVEL),
     )
 
 
@@ -95,7 +101,7 @@ async def shown_window(request: Request, run_id: str, *, row: int, count: int, b
 async def lines(request: Request) -> Response:
     """Return a window: around a row (``row``), a line (``seq``), or the next error after or before a line."""
     run_id, kernel, wanted, pages = _log(request)
-    row = number(request, "row")
+    row = number(request, "row", least=-_MOST_SEQ)
     if "seq" in request.query_params:
         row = await pages.row_of(kernel, run_id, wanted, number(request, "seq"))
     for name, side in (("error_after", "after_seq"), ("error_before", "before_seq")):
@@ -128,7 +134,7 @@ async def find(request: Request) -> Response:
             yield json.dumps(shape, separators=(",", ":")).encode() + b"\n"
         yield b'{"done":true}\n'
 
-    return StreamingResponse(found(), media_type="application/x-ndjson")
+    return await streamed(found(), media_type="application/x-ndjson")
 
 
 async def text(request: Request) -> Response:
@@ -149,7 +155,7 @@ async def text(request: Request) -> Response:
             yield b"".join(map(as_line, block))
 
     headers = {"content-disposition": f'attachment; filename="{_plain(run_id)}.log.txt"'}
-    return StreamingResponse(file(), media_type="text/plain; charset=utf-8", headers=headers)
+    return await streamed(file(), media_type="text/plain; charset=utf-8", headers=headers)
 
 
 async def objects(request: Request) -> Response:
@@ -161,7 +167,7 @@ async def objects(request: Request) -> Response:
         async for block in blocks:
             yield b"".join(json.dumps(line.to_json()).encode() + b"\n" for line in block)
 
-    return StreamingResponse(file(), media_type="application/x-ndjson")
+    return await streamed(file(), media_type="application/x-ndjson")
 
 
 def _log(request: Request) -> tuple[str, Any, LogFilter, LogPages]:

@@ -7,20 +7,25 @@ import csv
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from typing import Any
 
+from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import known_jobs
+from nomaflow_console.kernel.overview import with_steps
+from nomaflow_console.kernel.tallies import Tallies
 from nomaflow_console.live import LiveView
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.rendering import live_part, page, streamed
 from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
+from nomaflow_telemetry.visible_text import visible
 
 __all__ = ["LIVE", "PAGE", "ROUTES", "page_of_runs"]
 
@@ -33,25 +38,21 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-async def page_of_runs(
-    kernel: KernelCalls, query: RunQuery, now: datetime, *, with_steps: bool = True
-) -> tuple[RunPageView, str, str]:
+async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> tuple[RunPageView, str, str]:
     """Return the runs of a page, and the run ids that the newer and the older page begin at; empty if there is none."""
     filters = query.filters(now)
     if query.after:
-        found = await kernel.list_runs_page(
-            page_size=PAGE, page_token=query.after, oldest_first=True, with_steps=with_steps, **filters
-        )
+        found = await kernel.list_runs_page(page_size=PAGE, page_token=query.after, oldest_first=True, **filters)
         runs = tuple(reversed(found.runs))
         newer = found.next_page_token and (runs[0].run_id if runs else "")
         shown = RunPageView(runs=runs)
         return shown, newer, runs[-1].run_id if runs else query.after
-    found = await kernel.list_runs_page(page_size=PAGE, page_token=query.before, with_steps=with_steps, **filters)
+    found = await kernel.list_runs_page(page_size=PAGE, page_token=query.before, **filters)
     newer = (found.runs[0].run_id if found.runs else query.before) if query.before else ""
     return found, newer, found.next_page_token
 
 
-async def _counts(kernel: KernelCalls, query: RunQuery, now: datetime) -> list[RunCountView]:
+async def _counts(request: Request, query: RunQuery, now: datetime) -> Sequence[RunCountView] | None:
     """Return the counts of the time that the page shows, by state, whatever else is filtered."""
     since = query.since_at(now)
     since = max(since, now - _LONGEST_TALLY) if since is not None else now - _LONGEST_TALLY
@@ -59,30 +60,34 @@ async def _counts(kernel: KernelCalls, query: RunQuery, now: datetime) -> list[R
     if until is not None and until <= since:
         return []
     grouping: Any = "job" if query.hidden else "state"
-    return await kernel.summarize_runs(since=since, until=until, group_by=grouping)
+    ask = partial(kernel_of(request).summarize_runs, since=since, until=until, group_by=grouping)
+    known: dict[str | None, Tallies] = request.app.state.tallies
+    tallies = known.setdefault(request.state.session.token, Tallies())
+    return await tallies.of((query.since, query.until, grouping), ask)
 
 
 async def _load(request: Request) -> dict[str, Any]:
     query, problems = RunQuery.of(request.query_params.multi_items())
     now, kernel = datetime.now(UTC), kernel_of(request)
     (found, newer, older), counts, jobs = await asyncio.gather(
-        page_of_runs(kernel, query, now), _counts(kernel, query, now), known_jobs(request)
+        page_of_runs(kernel, query, now), _counts(request, query, now), known_jobs(request)
     )
-    by_state = {state: sum(each.runs for each in counts if each.state == state) for state in RUN_STATES}
-    hidden = {job: sum(each.runs for each in counts if each.group == job) for job in query.hidden}
+    runs = await with_steps(kernel, found.runs)
+    by_state = {state: sum(each.runs for each in counts or () if each.state == state) for state in RUN_STATES}
+    hidden = {job: sum(each.runs for each in counts or () if each.group == job) for job in query.hidden}
     chips = query.chips()
     return {
         "query": query,
         "here": query.address(before=query.before, after=query.after),
         "heading": " · ".join([*(chip.text for chip in chips[:3]), "Runs"]),
         "problems": problems,
-        "rows": run_rows(found.runs, jobs, query),
+        "rows": run_rows(runs, jobs, query),
         "rows_sum": sum(run.rows_affected or 0 for run in found.runs),
         "newer": query.address(after=newer) if newer else "",
         "older": query.address(before=older) if older else "",
         "scanned_until": found.scanned_until,
         "total": sum(by_state.values()),
-        "states": [(sign_of(state), state, by_state[state]) for state in RUN_STATES],
+        "states": [(sign_of(state), state, None if counts is None else by_state[state]) for state in RUN_STATES],
         "triggers": TRIGGERS,
         "spans": SPANS,
         "toggled": _toggled,
@@ -93,10 +98,16 @@ async def _load(request: Request) -> dict[str, Any]:
             "reason": ", ".join(query.reasons),
         },
         "kept": _kept(query),
-        "known_jobs": sorted(jobs),
+        "known_jobs": _options(tuple(sorted(jobs))),
         "known_hosts": sorted({job.host for job in jobs.values() if job.host}),
         "known_tags": sorted({tag for job in jobs.values() for tag in job.tags}),
     }  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _options(names: tuple[str, ...]) -> Markup:
+    """Return what a field offers: a thousand jobs, which are the same from page to page."""
+    return Markup("").join(Markup('<option value="{}">').format(visible(name)) for name in names)
 
 
 def _toggled(values: Sequence[str], one: str) -> tuple[str, ...]:
@@ -119,7 +130,7 @@ async def show(request: Request) -> Response:
 async def show_json(request: Request) -> Response:
     """Return one page of runs in the shape of ``nomaflow runs -o json``, and where the next page begins."""
     query, _ = RunQuery.of(request.query_params.multi_items())
-    found, newer, older = await page_of_runs(kernel_of(request), query, datetime.now(UTC), with_steps=False)
+    found, newer, older = await page_of_runs(kernel_of(request), query, datetime.now(UTC))
     shape = {
         "runs": [run.to_json() for run in found.runs],
         "newer": query.address(path="/runs.json", after=newer) if newer else None,
@@ -132,7 +143,7 @@ async def show_csv(request: Request) -> Response:
     """Return all runs that the filters keep as a table, at most 100,000."""
     query, _ = RunQuery.of(request.query_params.multi_items())
     runs = kernel_of(request).list_runs(page_size=500, **query.filters(datetime.now(UTC)))
-    return StreamingResponse(
+    return await streamed(
         _csv(runs),
         media_type="text/csv; charset=utf-8",
         headers={"content-disposition": 'attachment; filename="runs.csv"'},
@@ -176,8 +187,9 @@ def _cell(value: Any) -> Any:
 class _RunsLive:
     """The live part of the page: its table; a script keeps new rows back while somebody works with the old ones."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of runs and attempts."""
+        del request
         return event.kind.startswith(("run.", "attempt."))
 
     async def parts(self, request: Request) -> Mapping[str, str]:

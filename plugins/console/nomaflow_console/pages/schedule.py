@@ -25,7 +25,7 @@ __all__ = ["LIVE", "ROUTES"]
 
 _LENGTHS = (1, 2, 7, 14, 31)
 _MOST_RUNS = 500
-_MOST_FIRES = 10_000
+_FEW_FIRES, _MOST_FIRES = 100, 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +68,11 @@ class Choice:
             "show": "collisions" if self.collisions else "",
         }  # fmt: skip
         return "/schedule?" + urlencode({name: value for name, value in {**said, **changes}.items() if value})
+
+    @property
+    def most_fires(self) -> int:
+        """How many fires of a day are listed under its axis, which shows all; a day alone lists all of its own."""
+        return _FEW_FIRES if self.length > 1 else _MOST_FIRES
 
     def moved(self, count: int) -> str:
         """Return the address of the days after it, or before it."""
@@ -169,8 +174,9 @@ async def as_json(request: Request) -> Response:
 class ScheduleView:
     """The live part of the page: the days."""
 
-    def concerns(self, event: EventView) -> bool:
+    def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events that change what runs or fires."""
+        del request
         return event.kind in ("run.finished", "run.started") or event.kind.startswith(
             ("job.", "pause.", "host.manifest")
         )

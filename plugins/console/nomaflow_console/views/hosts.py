@@ -112,7 +112,9 @@ def host_notes(host: HostView, jobs: Sequence[JobView]) -> Iterator[Note]:
     """
     if host.queued and host.state != "ATTACHED":
         waits = counted(host.queued, "run waits", "runs wait")
-        yield Note(text=f"no instance is attached, and {waits}", fix="start the host")
+        silent = host.state == "UNREACHABLE"
+        fix = "bring its machine or network back" if silent else "start the host"
+        yield Note(text=f"no instance is {'heard' if silent else 'attached'}, and {waits}", fix=fix)
     elif host.state == "DETACHED":
         yield Note(text=f"left, and owns {counted(len(jobs), 'job id')}", kind="note", fix="start it, or forget it")
     for job in filter(_is_broken, jobs):
@@ -176,9 +178,9 @@ def load_of_outcome(outcome: ReloadView) -> Load:
     )
 
 
-def owned(jobs: tuple[JobView, ...], host: str) -> list[JobView]:
+def owned(jobs: Iterable[JobView], host: str) -> list[JobView]:
     """Return the jobs whose ids belong to a host."""
-    return [job for job in jobs if job.owner == host]
+    return [job for job in jobs if job.owner == host and not job.removed]
 
 
 def share(start: datetime | None, end: datetime | None, now: datetime) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -62,7 +63,7 @@ class Need:
     acts: tuple[Act, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Situation:
     """The present state of a project.
 
@@ -78,7 +79,7 @@ class Situation:
     open: Sequence[RunView] = ()
     stats: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def jobs(self) -> dict[str, JobView]:
         """The jobs by id."""
         return {job.job_id: job for job in self.catalogue.jobs}

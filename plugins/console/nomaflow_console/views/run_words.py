@@ -15,7 +15,7 @@ from jinja2.runtime import Context
 
 from nomaflow.client.values import AttemptView, RunView, StepView, iso
 from nomaflow_console.views.durations import between, took
-from nomaflow_console.views.sentences import counted, line
+from nomaflow_console.views.sentences import counted, line, who
 from nomaflow_console.views.times import Zone
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable, visible
 
@@ -98,7 +98,7 @@ def title(run: RunView, sign: str) -> str:
 
 def trigger_words(run: RunView) -> str:
     """Return what fired a run, and who: ``cron 0 6 * * *``, ``replay by ann``."""
-    kind, by = run.trigger.kind, line(run.trigger.by)
+    kind, by = run.trigger.kind, who(run.trigger.by)
     if not by:
         return kind
     return f"{kind} {by}" if kind in ("cron", "call_job") else f"{kind} by {by}"

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nomaflow.client.values import ListedFireView, RunView
 from nomaflow_console.views.durations import took
@@ -156,19 +156,19 @@ def strip(day: Day, now: datetime) -> Markup:
     boxes = [(100 * mark.begin / day.seconds, max(100 * mark.seconds / day.seconds, _LEAST)) for mark in marks]
     lanes = [min(lane, _MOST_LANES - 1) for lane in _lanes(boxes)]
     height = (max(lanes, default=0) + 1) * _LANE + _TOP + 2
-    parts = [*_hours(day, height)]
+    parts: list[str] = [*_hours(day, height)]
     for mark, (left, width), lane in zip(marks, boxes, lanes, strict=True):
-        box = Markup('<rect x="{:.3f}%" y="{}" width="{:.3f}%" height="{}" rx="2"/>').format(
-            min(left, 100 - width), _TOP + lane * _LANE, width, _LANE - 3
+        x, y, label = min(left, 100 - width), _TOP + lane * _LANE, escape(mark.label)
+        parts.append(
+            f'<a href="{escape(mark.href)}" class="{mark.css}" aria-label="{label}"><title>{label}</title>'
+            f'<rect x="{x:.3f}%" y="{y}" width="{width:.3f}%" height="{_LANE - 3}" rx="2"/></a>'
         )
-        link = Markup('<a href="{}" class="{}" aria-label="{}"><title>{}</title>{}</a>')
-        parts.append(link.format(mark.href, mark.css, mark.label, mark.label, box))
     if day.start <= now < day.end:
         at = 100 * (now - day.start).total_seconds() / day.seconds
         parts.append(_LINE.format("now", at, at, _TOP - 4, height))
     title = f"{day.start:%A} {day.start.day} {day.start:%B}: {len(marks)} runs and fires"
     whole = Markup('<svg class="strip" width="100%" height="{}" role="group" aria-label="{}">{}</svg>')
-    return whole.format(height, title, Markup("").join(parts))
+    return whole.format(height, title, Markup("".join(parts)))  # noqa: S704  # escaped above
 
 
 def _hours(day: Day, height: int) -> Iterator[Markup]:

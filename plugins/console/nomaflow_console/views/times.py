@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nomaflow_console.views.durations import took
 
@@ -132,6 +132,7 @@ def day_title(day: datetime, now: datetime) -> str:
     return f"{near}{day:%A} {day.day} {day:%B}{year}"
 
 
+@lru_cache(maxsize=4096)
 def _whole(at: datetime, zone: tzinfo) -> str:
     local = at.astimezone(zone)
     return f"{local:%a} {local.day} {local:%b %Y %H:%M:%S %Z}"
@@ -178,13 +179,12 @@ def when(
     # A time in another zone than the header names says so.
     if name != zone.name or (zone.mode == _JOB and timezone):
         text = f"{text} {city(name)}"
-    return Markup('<time datetime="{}" data-at="{}"{}{}>{}</time>').format(
-        instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "\n".join(f"{label}\t{value}" for label, value in _all_three(instant, zone, timezone, now)),
-        Markup(' tabindex="0"') if focus else "",
-        Markup(' title="{}"').format(" · ".join(value for _, value in _all_three(instant, zone, timezone, now))),
-        text,
-    )
+    three = list(_all_three(instant, zone, timezone, now))
+    at_utc = instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    told = escape("\n".join(f"{label}\t{value}" for label, value in three))
+    title = escape(" · ".join(value for _, value in three))
+    tab = ' tabindex="0"' if focus else ""
+    return Markup(f'<time datetime="{at_utc}" data-at="{told}"{tab} title="{title}">{escape(text)}</time>')  # noqa: S704  # escaped above
 
 
 @pass_context

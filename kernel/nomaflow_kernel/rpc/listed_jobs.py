@@ -1,0 +1,68 @@
+"""Jobs in lists, whose messages are kept until something changes that they tell of.
+
+A page of the console asks for all jobs again whenever something happens to one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nomaflow_api.v1 import job_pb2
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.rpc.messages import Pauses, job_message
+
+__all__ = ["ListedJobs"]
+
+_FIRES = 1
+_MOST = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """A message, and what it was made of; it is right until the fire that it tells of."""
+
+    entry: Job
+    pause: PauseRecord | None
+    why: str
+    last_run: RunRecord | None
+    until_us: int | None
+    message: job_pb2.Job
+
+    def tells(self, entry: Job, pause: PauseRecord | None, why: str, last_run: RunRecord | None, now_us: int) -> bool:
+        return (
+            self.entry is entry
+            and (self.until_us is None or now_us < self.until_us)
+            and self.why == why
+            and self.last_run == last_run
+            and self.pause == pause
+        )
+
+
+class ListedJobs:
+    """Makes the messages of jobs in lists: with the next fire only, and without the definition."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], _Kept] = {}
+
+    def message(
+        self, entry: Job, *, now_us: int, pauses: Pauses, why_not_running: str, last_run: RunRecord | None
+    ) -> job_pb2.Job:
+        """Return the message of a job, which is the caller's to change."""
+        pause = pauses.of_job(entry.job_id, entry.host)
+        kept = self._kept.get(entry.key)
+        if kept is None or not kept.tells(entry, pause, why_not_running, last_run, now_us):
+            made = job_message(
+                entry, now_us=now_us, fires=_FIRES, pauses=pauses, why_not_running=why_not_running, last_run=last_run
+            )
+            until_us = made.next_fires[0].at.ToMicroseconds() if made.next_fires else None
+            kept = _Kept(
+                entry=entry, pause=pause, why=why_not_running, last_run=last_run, until_us=until_us, message=made
+            )
+            if len(self._kept) >= _MOST:
+                self._kept.clear()
+            self._kept[entry.key] = kept
+        message = job_pb2.Job()
+        message.CopyFrom(kept.message)
+        return message

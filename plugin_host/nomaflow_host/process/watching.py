@@ -1,0 +1,35 @@
+"""Watches the folders of a project for saves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from watchfiles import DefaultFilter, awatch
+
+__all__ = ["saves"]
+
+_SOURCES = (".py", ".toml", ".env")
+_BURST_MS = 400  # the longest time for which saves in quick succession delay a load
+_LOOK_MS = 1_000
+
+
+class _ProjectFilter(DefaultFilter):
+    """Lets through files that may be code, jobs, or a folder of them, and nothing that the host itself writes."""
+
+    ignore_dirs = (*DefaultFilter.ignore_dirs, ".nomaflow")
+
+
+async def saves(folders: Sequence[Path], *, until: asyncio.Event) -> AsyncIterator[bool]:
+    """Yield after each burst of events, and each second without one: True if a source was among what was saved."""
+    async for changes in awatch(
+        *folders,
+        watch_filter=_ProjectFilter(),
+        debounce=_BURST_MS,
+        rust_timeout=_LOOK_MS,
+        yield_on_timeout=True,
+        ignore_permission_denied=True,
+        stop_event=until,
+    ):
+        yield any(path.endswith(_SOURCES) for _, path in changes)

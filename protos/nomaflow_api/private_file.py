@@ -1,0 +1,42 @@
+"""Writes files that only their owner may read, whole and durably."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["create_private", "write_private"]
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Put a file of mode 0600 in place of the one before.
+
+    :raises OSError: if it cannot be written; the one before is still there then
+    """
+    with _draft(path, content) as draft:
+        draft.replace(path)
+
+
+def create_private(path: Path, content: bytes) -> None:
+    """Make a file of mode 0600 unless there is one; of several processes, the first one wins.
+
+    :raises OSError: if it cannot be written
+    """
+    with _draft(path, content) as draft, contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+
+
+@contextlib.contextmanager
+def _draft(path: Path, content: bytes) -> Iterator[Path]:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""Several instances of one host: from one folder, and from folders that hold the same code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from team_system import TeamSystem
+
+from real_system import Running, eventually
+
+pytestmark = pytest.mark.e2e
+
+CODE = """
+import os
+from pathlib import Path
+
+def together(*, meet, of, **_):
+    (Path(meet) / str(os.getppid())).touch()
+    while len(list(Path(meet).iterdir())) < of:
+        pass
+    return {"pid": os.getppid()}
+"""
+JOBS = """
+[[jobs]]
+id = "together"
+overlap = "allow"
+steps = [{ callable = "work:together" }]
+"""
+BUSY = 75
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[TeamSystem]:
+    """A kernel and one host with one instance."""
+    made = TeamSystem(root=tmp_path)
+    made.start_kernel()
+    made.project("team", {"jobs.toml": JOBS, "plugins/work.py": CODE})
+    made.start_host("team", settings=["max_sync = 1", "shared_workers = 1"])
+    yield made
+    made.close()
+
+
+def _attached(system: TeamSystem) -> set[int]:
+    view = system.host_view("team")
+    return {one.pid for one in view.instances if one.state == "ATTACHED" and one.generation} if view else set()
+
+
+def _one_more(system: TeamSystem, name: str, project: Path, *flags: str) -> Running:
+    return system.launch_host(name, project, "--name", "team", "--kernel", system.kernel_address, *flags)
+
+
+def test_instances_share_a_folder_if_each_has_a_state_directory(system: TeamSystem, tmp_path: Path) -> None:
+    """The second is turned away, and told the way out; with a folder of its own it serves beside the first."""
+    project = tmp_path / "team"
+    second = _one_more(system, "second", project)
+    assert second.process.wait(30) == BUSY
+    assert "for one more instance of this host, a --state-dir" in second.log
+    state = tmp_path / "scratch" / "second"
+    third = _one_more(system, "third", project, "--state-dir", str(state))
+    eventually(lambda: third.pid in _attached(system))
+    assert (state / "instance.json").exists()
+    assert state.stat().st_mode & 0o777 == 0o700
+    meet = tmp_path / "meet"
+    meet.mkdir()
+    runs = [system.start("together", meet=str(meet), of=2) for _ in range(2)]
+    assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
+    assert len({attempt.incarnation for run in runs for attempt in system.run(run).steps[0].attempts}) == 2
+
+
+def test_a_given_state_directory_must_be_private(system: TeamSystem, tmp_path: Path) -> None:
+    """The rights of a folder that somebody named are not changed: it may be everybody's."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o755)
+    second = _one_more(system, "second", tmp_path / "team", "--state-dir", str(shared))
+    assert second.process.wait(30) == 78
+    assert f"chmod 700 {shared}" in second.log
+    assert shared.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_idle_instance_ends_and_leaves_no_trace(system: TeamSystem, tmp_path: Path) -> None:
+    """It serves, has nothing to do for long enough, and ends with 0; the kernel forgets it, and the other serves on."""
+    flags = ("--state-dir", str(tmp_path / "second"), "--idle-exit-seconds", "3")
+    second = _one_more(system, "second", tmp_path / "team", *flags)
+    eventually(lambda: second.pid in _attached(system))
+    meet = tmp_path / "meet"
+    meet.mkdir()
+    runs = [system.start("together", meet=str(meet), of=2) for _ in range(2)]
+    assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
+    assert second.process.wait(30) == 0
+    assert "idle for 3 s" in second.log
+    view = system.host_view("team")
+    assert view is not None
+    assert [one.pid for one in view.instances] == [system.parts["team"].pid]
+
+
+def test_the_same_code_in_other_folders_changes_nothing(system: TeamSystem, tmp_path: Path) -> None:
+    """The catalogue is introduced once, and a run waits for no instance in particular."""
+    known = system.host_view("team")
+    copies = []
+    for number in range(3):
+        copies.append(tmp_path / f"node{number}" / "app")
+        shutil.copytree(tmp_path / "team", copies[-1], ignore=shutil.ignore_patterns(".nomaflow"))
+    started = [_one_more(system, f"node{number}", copy) for number, copy in enumerate(copies)]
+    eventually(lambda: {each.pid for each in started} <= _attached(system))
+    view = system.host_view("team")
+    assert known is not None
+    assert view is not None
+    assert (view.manifest_digest, view.introduced_at) == (known.manifest_digest, known.introduced_at)
+    assert {one.manifest_digest for one in view.instances} == {known.manifest_digest}
+    for copy in copies:
+        assert f"in {copy}," in system.log("kernel")

@@ -1,0 +1,141 @@
+"""A kernel's services and doors in this process, on a real store; the engine is of whoever puts it together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.principals import Principal
+from nomaflow_kernel.catalogue.service import CatalogueService
+from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.port import Store, StoreInfo
+from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.rpc import (
+    SERVICES,
+    AccessCalls,
+    Admission,
+    AuditCalls,
+    AuthorityCalls,
+    CatalogueCalls,
+    DoorServers,
+    Endpoints,
+    Enrolment,
+    Health,
+    KernelIdentity,
+    KernelService,
+    served_services,
+)
+from nomaflow_kernel.store import open_store
+
+
+class KernelParts:
+    """The parts of a kernel around its engine."""
+
+    store: Store
+    info: StoreInfo
+    feed: EventFeed
+    catalogue: CatalogueService
+    sessions: SessionRegistry
+    audit: AuditLog
+    health: Health
+    service: KernelService
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.jobs_file: Path | None = None
+        self.clock = SystemClock()
+        self._servers: list[DoorServers] = []
+        self._channels: list[grpc.aio.Channel] = []
+
+    async def open(self, sessions: SessionRegistry, **health: float) -> None:
+        """Open the history, and make the parts that need no engine."""
+        self.store = open_store(f"sqlite:///{self.directory}/kernel.db")
+        self.info = await self.store.open()
+        self.feed = EventFeed(self.info.last_event_seq)
+        self.sessions = sessions
+        self.catalogue = CatalogueService(store=self.store, clock=self.clock, feed=self.feed, jobs_file=self.jobs_file)
+        self.audit = AuditLog(store=self.store, clock=self.clock)
+        self.health = Health(services=SERVICES, store=self.store, **health)
+
+    def make_services(self, engine: Any, **audit_calls: float) -> None:
+        """Make the services over an engine."""
+        self.service = KernelService(
+            engine=engine,
+            store=self.store,
+            feed=self.feed,
+            clock=self.clock,
+            admission=Admission(engine=engine, jobs=self.catalogue, sessions=self.sessions),
+            catalogue_calls=CatalogueCalls(
+                engine=engine,
+                catalogue=self.catalogue,
+                sessions=self.sessions,
+                store=self.store,
+                clock=self.clock,
+                guard=Guard.blind(),
+            ),
+            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
+            guard=Guard.blind(),
+        )
+        credentials = Credentials(store=self.store, clock=self.clock)
+        self._services, self._health_methods = served_services(
+            service=self.service,
+            gateway=HostGateway(
+                engine=engine,
+                manifests=self.catalogue,
+                sessions=self.sessions,
+                audit=self.audit,
+                settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
+            ),
+            enrolment=Enrolment(
+                credentials=credentials,
+                certificates=None,
+                addresses=lambda: self._at("owner"),
+                kernel_id="k",
+                clock=self.clock,
+            ),
+            access=(
+                AccessCalls(credentials=credentials, clock=self.clock),
+                AuthorityCalls(None),
+                AuditCalls(store=self.store, feed=self.feed, **audit_calls),
+            ),
+            health=self.health,
+        )
+
+    async def serve(self, name: str, identify: Callable[..., Principal], **limits: float) -> grpc.aio.Channel:
+        """Open a door on a Unix socket, and return a channel through it."""
+        endpoints = Endpoints(
+            identify=identify, guard=Guard.blind(), audit=self.audit, on_error=self.health.note, **limits
+        )
+        server = DoorServers(
+            addresses=self._at(name),
+            certificates=None,
+            services=self._services,
+            health=self._health_methods,
+            endpoints=lambda _: endpoints,
+        )
+        self._servers.append(server)
+        (address,) = (await server.start()).owner
+        self._channels.append(grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)))
+        return self._channels[-1]
+
+    async def close_channels(self) -> None:
+        """Close the channels, as clients do that leave."""
+        while self._channels:
+            await self._channels.pop().close()
+
+    async def stop_servers(self) -> None:
+        """Stop the servers, and what watches the store for them."""
+        while self._servers:
+            await self._servers.pop().stop(None)
+        await self.health.stop()
+
+    def _at(self, name: str) -> DoorAddresses:
+        return DoorAddresses(owner=(f"unix:{self.directory}/{name}.sock",))
