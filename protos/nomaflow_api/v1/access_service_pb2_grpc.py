@@ -87,7 +87,9 @@ class AccessServiceServicer(object):
     """
 
     def CreateToken(self, request, context):
-        """CreateToken makes a credential and returns its secret, once.
+        """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
+        hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
+        again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,7 +111,8 @@ class AccessServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RotateToken(self, request, context):
-        """RotateToken makes a new secret for a token and lets the old one work for a while.
+        """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
+        service makes yet another secret; by an id it is refused, since that token has its successor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

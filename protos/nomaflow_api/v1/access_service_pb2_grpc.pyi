@@ -27,7 +27,10 @@ class AccessServiceStub:
         nomaflow_api.v1.access_service_pb2.CreateTokenRequest,
         nomaflow_api.v1.access_service_pb2.CreateTokenResponse,
     ]
-    """CreateToken makes a credential and returns its secret, once."""
+    """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
+    hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
+    again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+    """
 
     ListTokens: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.ListTokensRequest,
@@ -47,7 +50,9 @@ class AccessServiceStub:
         nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
         nomaflow_api.v1.access_service_pb2.RotateTokenResponse,
     ]
-    """RotateToken makes a new secret for a token and lets the old one work for a while."""
+    """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
+    service makes yet another secret; by an id it is refused, since that token has its successor.
+    """
 
     ListCertificates: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.ListCertificatesRequest,
@@ -86,7 +91,10 @@ class AccessServiceAsyncStub:
         nomaflow_api.v1.access_service_pb2.CreateTokenRequest,
         nomaflow_api.v1.access_service_pb2.CreateTokenResponse,
     ]
-    """CreateToken makes a credential and returns its secret, once."""
+    """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
+    hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
+    again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+    """
 
     ListTokens: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.ListTokensRequest,
@@ -106,7 +114,9 @@ class AccessServiceAsyncStub:
         nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
         nomaflow_api.v1.access_service_pb2.RotateTokenResponse,
     ]
-    """RotateToken makes a new secret for a token and lets the old one work for a while."""
+    """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
+    service makes yet another secret; by an id it is refused, since that token has its successor.
+    """
 
     ListCertificates: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.ListCertificatesRequest,
@@ -147,7 +157,10 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.access_service_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.access_service_pb2.CreateTokenResponse, collections.abc.Awaitable[nomaflow_api.v1.access_service_pb2.CreateTokenResponse]]:
-        """CreateToken makes a credential and returns its secret, once."""
+        """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
+        hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
+        again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+        """
 
     @abc.abstractmethod
     def ListTokens(
@@ -173,7 +186,9 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         request: nomaflow_api.v1.access_service_pb2.RotateTokenRequest,
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.access_service_pb2.RotateTokenResponse, collections.abc.Awaitable[nomaflow_api.v1.access_service_pb2.RotateTokenResponse]]:
-        """RotateToken makes a new secret for a token and lets the old one work for a while."""
+        """RotateToken makes a new secret for a token and lets the old one work for a while. A repeat by the name of a user or
+        service makes yet another secret; by an id it is refused, since that token has its successor.
+        """
 
     @abc.abstractmethod
     def ListCertificates(

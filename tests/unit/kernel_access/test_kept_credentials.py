@@ -243,6 +243,22 @@ async def test_a_used_join_string_takes_the_token_that_was_got_with_it(kernel: K
     assert of(credentials, handed_out) is not ANYONE
 
 
+async def test_a_call_that_is_repeated_makes_another_token(kernel: Kernel) -> None:
+    """No secret is kept to answer with again. The one whose answer was lost is withdrawn alone, by its id."""
+    credentials = kernel.credentials
+    lost, unknown = await credentials.create(CI, created_by="owner")
+    made, secret = await credentials.create(CI, created_by="owner")
+    await credentials.revoke(lost.token_id)
+    assert of(credentials, unknown) is ANYONE
+    assert of(credentials, secret) is not ANYONE
+    _, gone = await credentials.rotate(made.token_id, overlap_seconds=0, created_by="owner")
+    with pytest.raises(BadRequest, match="no good token has that name"):
+        await credentials.rotate(made.token_id, overlap_seconds=0, created_by="owner")
+    _, newest = await credentials.rotate(made.name, overlap_seconds=0, created_by="owner")
+    assert of(credentials, gone) is ANYONE
+    assert of(credentials, newest) is not ANYONE
+
+
 async def test_a_serial_takes_its_line_and_a_join_string_the_lines_that_began_with_it(kernel: Kernel) -> None:
     """A certificate renews another, in as many steps as there were: whoever had one key may have had the next."""
     credentials = kernel.credentials
