@@ -21,10 +21,13 @@ _TRIGGERS_SECONDS = 60.0
 _HOST_CALLS: Mapping[str, tuple[float, float]] = {
     "Attach": (10.0, 200.0),
     "IntroduceManifest": (2.0, 120.0),
-    "RenewCertificate": (0.1, 100.0),
+    "RenewCertificate": (1 / 600, 100.0),
     "Report": (1000.0, 10_000.0),
 }
-"""What all instances of one host may ask: calls a second, and the most at once. Ten times what a busy host does."""
+"""What all instances of one host may ask: calls a second, and the most at once. Ten times what a busy host does.
+
+Each renewal is a record for months: one every ten seconds would be a million.
+"""
 
 
 @dataclass(slots=True)
@@ -100,8 +103,9 @@ class Quotas:
             self._hosts[principal.name, method] = bucket
         wait = bucket.take(1, self.clock.monotonic())
         if wait:
+            often = f"{rate:g} times a second" if rate >= 1 else f"once in {1 / rate:g} s"
             raise QuotaExceeded(
-                f"{principal} calls {method} more often than {rate:g} times a second; try again in {wait:.1f} s",
+                f"{principal} calls {method} more often than {often}; try again in {wait:.1f} s",
                 retry_seconds=wait,
             )
 
