@@ -71,7 +71,7 @@ class Choice:
 
     @property
     def most_fires(self) -> int:
-        """How many fires of a day are listed under its axis, which shows all; a day alone lists all of its own."""
+        """The most fires of a day that are listed under its axis, which shows all; a page of one day lists all."""
         return _FEW_FIRES if self.length > 1 else _MOST_FIRES
 
     def moved(self, count: int) -> str:
