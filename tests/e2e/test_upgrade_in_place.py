@@ -82,9 +82,7 @@ def next_version(folder: Path) -> Path:
     for package in (nomaflow_kernel, nomaflow_api):
         source = Path(str(package.__file__)).parent
         shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    info = folder / f"nomaflow-{NEXT_VERSION}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: nomaflow\nVersion: {NEXT_VERSION}\n")
+    (folder / "nomaflow_api" / "version.py").write_text(f'VERSION = "{NEXT_VERSION}"\n')
     migrations = folder / "nomaflow_kernel" / "store" / "migrations"
     with (migrations / "__init__.py").open("a") as file:
         file.write(f'\nREVISIONS = (*REVISIONS, "{NEXT_REVISION}")\nHEAD = REVISIONS[-1]\n')
