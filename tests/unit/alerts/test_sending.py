@@ -241,6 +241,19 @@ def test_a_call_that_returns_after_the_end_of_the_loop_is_no_error() -> None:
             thread.join()
 
 
+async def test_a_call_that_returns_as_it_is_cancelled_is_cancelled() -> None:
+    """Else a process that stops at this moment would go on for ever: the heartbeat's loop, a channel's."""
+
+    class Late(Threads):
+        def _ended(self, done: Any, error: BaseException | None) -> None:
+            super()._ended(done, error)
+            task.cancel()
+
+    task = asyncio.create_task(Late("test").run(lambda: None, seconds=PATIENCE))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 class Kernel:
     """A kernel that answers, or not."""
 

@@ -46,7 +46,8 @@ class Threads:
         self._stuck += 1
         threading.Thread(target=work, name=self._name, daemon=True).start()
         try:
-            error = await asyncio.wait_for(asyncio.shield(done), seconds)
+            async with asyncio.timeout(seconds):  # not wait_for, which may swallow that the task is cancelled
+                error = await done
         except TimeoutError:
             raise NotSent(f"no answer within {seconds:g} s") from None
         if error is not None:
