@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from starlette.requests import Request
 
 from nomaflow_console.access.sessions import Session
 from nomaflow_console.memory import PageMemory, ShownPage, stream_of
+from nomaflow_console.rendering import live_part
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 ANN = Session(id="1", name="ann", principal="owner", csrf="c", zone="Europe/Paris")
@@ -64,6 +66,18 @@ def test_a_stream_makes_its_page_newer() -> None:
     assert found is not None
     assert found.context == {"rows": 2, "title": "Runs"}
     assert found.as_of > LONG_AGO
+
+
+def test_a_live_part_is_remembered_as_it_is_shown() -> None:
+    """The stream of a page renders by the function that takes over what the part is made of."""
+    memory = PageMemory()
+    memory.keep(asked("/hosts"), shown("hosts"))
+    request = asked("/live", "view=hosts&after=9.0")
+    request.scope["app"] = SimpleNamespace(state=SimpleNamespace(pages=memory))
+    live_part(request, "parts/hosts_badge.html", hosts=("team",))
+    found = memory.of(asked("/hosts"))
+    assert found is not None
+    assert found.context == {"hosts": ("team",)}
 
 
 def test_the_memory_is_bounded_and_forgets_what_nobody_has_read_for_longest() -> None:
