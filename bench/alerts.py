@@ -51,7 +51,7 @@ class _Alerts:
         self._system, self._project = system, system.root / "alerts"
         self._project.mkdir()
         (self._project / "nomaflow.toml").write_text(
-            f'[alerts]\nkernel = "{system.address}"\nheartbeat_url = "{url}"\nheartbeat_seconds = 2\n'
+            f'[alerts]\nkernel = "{system.address}"\nheartbeat_url = "{url}"\nheartbeat_seconds = 10\n'
             f'channels.hook = {{ type = "webhook", url = "{url}" }}\n'
         )
 
@@ -88,20 +88,31 @@ async def alerts(rounds: int) -> dict[str, list[float]]:
         async with system.client() as client:
             await system.until_attached(client)
             await batched(system, client, runs=500)
-            ratios = [await _ratio(system, client, process) for _ in range(rounds)]
+            ratios = [await _ratios(system, client, process) for _ in range(rounds)]
             rate = await _taking_in(system, client, process)
-        return {"A1": ratios, "A4": [rate], **await _idle(process)}
+        latency, cpu = zip(*ratios, strict=True)
+        return {"A1": list(latency), "A1 CPU": list(cpu), "A4": [rate], **await _idle(process)}
 
 
-async def _ratio(system: System, client: KernelClient, process: _Alerts) -> float:
-    """Return the median latency with the alerts ÷ that without, of as many runs before as after."""
-    without = await one_at_a_time(client, runs=200)
+async def _ratios(system: System, client: KernelClient, process: _Alerts) -> tuple[float, float]:
+    """Return, with the alerts ÷ without: the median latency, and the kernel's CPU time of a run.
+
+    Half of the runs without come before, half after.
+    """
+    kernel = system.processes["kernel"].pid
+
+    async def turn(runs: int) -> tuple[list[float], float]:
+        before = cpu_seconds(kernel)
+        took = await one_at_a_time(client, runs=runs)
+        return took, cpu_seconds(kernel) - before
+
+    without, cpu = await turn(200)
     await process.start(through=_newest(system)[1])
     await one_at_a_time(client, runs=20)
-    attached = await one_at_a_time(client, runs=400)
+    attached, cpu_attached = await turn(400)
     await asyncio.to_thread(process.stop)
-    without += await one_at_a_time(client, runs=200)
-    return statistics.median(attached) / statistics.median(without)
+    more, cpu_more = await turn(200)
+    return statistics.median(attached) / statistics.median(without + more), cpu_attached / (cpu + cpu_more)
 
 
 async def _taking_in(system: System, client: KernelClient, process: _Alerts) -> float:
