@@ -18,6 +18,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from nomaflow_api.v1 import attempt_inspection_pb2, job_pb2, log_pb2
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.policy import RULES
 from nomaflow_kernel.rpc.server import ACCESS, GATEWAY, HEALTH, KERNEL
@@ -228,6 +229,11 @@ async def test_hosts_do_what_hosts_do_and_nobody_else_does(world: AccessWorld, p
             assert code not in ("PERMISSION_DENIED", "UNAUTHENTICATED"), (name, text)
         else:
             assert code == "PERMISSION_DENIED", (name, text)
+    told = gateway.Hello(protocol_min=1, protocol_max=1, host="one", incarnation="f" * 32, max_async=1, max_sync=1)
+    if principal == "one":  # a host of its name is no more its own than another's
+        assert (await call(world, principal, GATEWAY, "Attach", gateway.AttachRequest(hello=told)))[
+            0
+        ] == "PERMISSION_DENIED"
     assert (await call(world, principal, HEALTH, "Check"))[0] == "OK"
     assert (await call(world, principal, KERNEL, "GetKernel"))[0] == {
         "anyone": "UNAUTHENTICATED", "host": "PERMISSION_DENIED",
