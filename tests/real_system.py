@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -45,15 +46,25 @@ def eventually(question: Callable[[], T], *, seconds: float = PATIENCE) -> T:
     return answer
 
 
+_PORTS_OF_A_WORKER = 500
+_LOWEST_PORT = 16_384
+_ports = itertools.count(os.getpid())
+
+
 def free_ports(count: int) -> int:
-    """Return the first of so many ports of 127.0.0.1 in a row that nobody listens on."""
+    """Return the first of so many ports of 127.0.0.1 in a row that nobody listens on.
+
+    They are below those that the system gives away by itself, and each worker of pytest has a range of its own.
+    An answer takes the next ones there, so that nobody else gets them before their use.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                for port in range(first + 1, first + count):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
-                return int(first)
+        offset = min([next(_ports) for _ in range(count)]) % (_PORTS_OF_A_WORKER - count)
+        first = _LOWEST_PORT + worker * _PORTS_OF_A_WORKER + offset
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 @dataclass(kw_only=True)

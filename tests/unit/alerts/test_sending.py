@@ -135,7 +135,7 @@ async def test_a_message_that_is_given_up_is_an_incident_of_the_others(kind: str
 
 
 async def test_what_goes_to_one_address_is_the_channel_s() -> None:
-    """What `alerts open` and `doctor` say of a mail channel, and whether the heartbeat goes out."""
+    """The channel counts as broken in `alerts open` and `doctor`, and for the heartbeat."""
     answers = {"error": "no such user"}
     async with posting({"mail:ann@x": Scripted(lambda: answers["error"])}) as post:
         await post.add(message("mail:ann@x"))

@@ -1,4 +1,4 @@
-"""What an idle process of the alerts loads: memory that nothing gives back."""
+"""The modules of an idle process of the alerts: memory that nothing gives back."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_every_problem_code_is_documented() -> None:
     source = "\n".join(
         path.read_text() for path in [*folder.rglob("*.py"), Path(registry.__file__), Path(aims.__file__)]
     )
-    calls = r"""(?:\.(?:error|warning)|PydanticCustomError|_formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
+    calls = r"""(?:\.(?:error|warning)|PydanticCustomError|refusal|_formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
     pattern = (
         calls
         + r"""|(?:ID_OF_\w+|UNACCEPTED|NOT_OFFERED|UNSET_VARIABLE) = "([a-z_]+)\"|code(?:: str =|=)\s*"([a-z_]+)\""""
