@@ -11,7 +11,8 @@ from torture_run import Torture, Verdict
 
 pytestmark = pytest.mark.e2e
 
-_SEEDS = range(20)
+_SEEDS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 15, 17, 18, 21, 23, 30, 42, 65, 69, 79)
+"""Schedules in which each sort of fault is planned four times or more: not every fault that is planned comes about."""
 _SYSTEMS = 3
 """Tortured beside each other: most of a schedule is waiting for something to come back."""
 
