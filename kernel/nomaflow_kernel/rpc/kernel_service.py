@@ -47,6 +47,7 @@ from nomaflow_kernel.rpc.watching import Watching, whole_run
 __all__ = ["KernelIdentity", "KernelService"]
 
 _MAX_SEQ = 2**53
+_MOST_LINGER_MS = 1_000
 _Answer = kernel.TriggerRunResponse | KernelError
 
 
@@ -234,7 +235,9 @@ class KernelService:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
         filter = event_filter(request)
         after = _seq(request.after_seq) if request.after_seq or request.from_start else None
-        return self._watching.events(after, filter, caller)
+        if request.linger_ms > _MOST_LINGER_MS:
+            raise BadRequest(f"linger_ms is {request.linger_ms}, expected at most {_MOST_LINGER_MS}", field="linger_ms")
+        return self._watching.events(after, filter, caller, linger_seconds=request.linger_ms / 1000)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""

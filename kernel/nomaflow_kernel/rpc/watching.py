@@ -5,6 +5,7 @@ A watcher holds no queue that could grow: it takes events from the feed, and rea
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
@@ -109,12 +110,13 @@ class Watching:
                     yield kernel.WatchRunResponse(bookmark_seq=max(cursor, after_seq))
 
     async def events(
-        self, after_seq: int | None, filter: EventFilter, caller: Caller
+        self, after_seq: int | None, filter: EventFilter, caller: Caller, *, linger_seconds: float = 0.0
     ) -> AsyncIterator[kernel.WatchEventsResponse]:
         """Yield every event after ``after_seq`` (None: from now on) that the filter keeps, without end.
 
         Events that the caller may not read are left out. If some are gone, it reports that before the later ones.
 
+        :param linger_seconds: time in which events gather before they are sent
         :raises CursorAhead: if the store has no event as new as ``after_seq``
         :raises KernelStopping: if the kernel stops
         """
@@ -143,6 +145,8 @@ class Watching:
                     spoke_at = time.monotonic()
                     yield kernel.WatchEventsResponse(bookmark_seq=cursor)
             heard = await self._feed.wait_after(cursor, self._bookmark_seconds)
+            if heard and linger_seconds and not self._feed.closed:
+                await asyncio.sleep(linger_seconds)
             if self._feed.closed:
                 raise KernelStopping
             if not heard:

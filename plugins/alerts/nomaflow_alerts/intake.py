@@ -23,8 +23,10 @@ __all__ = ["Intake"]
 _LOG = logging.getLogger(__name__)
 _BATCH = 1000
 _BUFFERED = 4000
+_GATHER_SECONDS = 0.4
+"""Time in which the kernel gathers events for this process, to which nothing is urgent."""
 _LINGER_SECONDS = 0.1
-"""Time in which events become one batch: each batch is a commit, on the disk to which the kernel commits too."""
+"""Time in which those that arrive become one batch: each is a commit, on the disk to which the kernel commits too."""
 _OLD_CURSOR_SECONDS = 86_400.0
 _CURSOR_EVERY_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0
@@ -143,6 +145,7 @@ class Intake:
                 after_seq=after,
                 from_start=from_start,
                 kinds=KINDS,
+                linger_seconds=_GATHER_SECONDS,
                 on_pruned=self._queue.put_nowait,
                 on_bookmark=self._queue.put_nowait,
             )

@@ -748,6 +748,7 @@ class WatchEventsRequest(google.protobuf.message.Message):
     KINDS_FIELD_NUMBER: builtins.int
     JOB_ID_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
+    LINGER_MS_FIELD_NUMBER: builtins.int
     after_seq: builtins.int
     """after_seq is the last event already seen. Zero means only events from now on. One that is ahead of the store is
     refused (CURSOR_AHEAD): it was kept of another store.
@@ -758,6 +759,10 @@ class WatchEventsRequest(google.protobuf.message.Message):
     """job_id keeps events of that job and of its runs. Empty means all."""
     host: builtins.str
     """host keeps events of that host. Empty means all."""
+    linger_ms: builtins.int
+    """linger_ms is how long the kernel gathers events after the first new one before it sends them: a watcher that is in no
+    hurry costs it less. At most 1,000; zero sends each event at once.
+    """
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """kinds keeps events whose kind is, or starts with one of these and a dot. Empty means all."""
@@ -770,8 +775,9 @@ class WatchEventsRequest(google.protobuf.message.Message):
         kinds: collections.abc.Iterable[builtins.str] | None = ...,
         job_id: builtins.str = ...,
         host: builtins.str = ...,
+        linger_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "from_start", b"from_start", "host", b"host", "job_id", b"job_id", "kinds", b"kinds"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_seq", b"after_seq", "from_start", b"from_start", "host", b"host", "job_id", b"job_id", "kinds", b"kinds", "linger_ms", b"linger_ms"]) -> None: ...
 
 global___WatchEventsRequest = WatchEventsRequest
 

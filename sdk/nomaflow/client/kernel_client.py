@@ -219,6 +219,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         kinds: Iterable[str] = (),
         job_id: str = "",
         host: str = "",
+        linger_seconds: float = 0.0,
         on_pruned: Callable[[values.PrunedView], None] | None = None,
         on_bookmark: Callable[[int], None] | None = None,
     ) -> AsyncIterator[values.EventView]:
@@ -228,6 +229,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :param kinds: keeps events whose kind equals one of these, or starts with one of these and a dot
         :param job_id: keeps events of that job and of its runs
         :param host: keeps events of that host
+        :param linger_seconds: time in which the kernel gathers events before it sends them, at most 1; a watcher in no
+            hurry costs it less
         :param on_pruned: called with the missing events if retention has removed some
         :param on_bookmark: called with the newest event's number when nothing was sent for a while, about 10 s
         :raises InvalidRequest: CURSOR_AHEAD if ``after_seq`` is newer than every event: the store is then another one
@@ -236,7 +239,12 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
             # Without this, an outage before the first event would lose the events during it.
             after_seq = (await self.get_kernel()).last_event_seq
         request = service.WatchEventsRequest(
-            after_seq=after_seq, from_start=not after_seq, kinds=kinds, job_id=job_id, host=host
+            after_seq=after_seq,
+            from_start=not after_seq,
+            kinds=kinds,
+            job_id=job_id,
+            host=host,
+            linger_ms=round(linger_seconds * 1000),
         )
         while True:
             async for message in self._connection.stream("WatchEvents", request):

@@ -123,6 +123,26 @@ async def test_silence_brings_a_bookmark(world: World) -> None:
     await everything.aclose()
 
 
+async def test_a_watcher_in_no_hurry_gets_what_has_gathered(world: World) -> None:
+    """Nothing is sent while events gather; then all of them are, in order, and more than a second is refused."""
+    watch = world.client.WatchEvents(kernel.WatchEventsRequest(linger_ms=1000))
+    await watch.read()
+    reading = asyncio.ensure_future(watch.read())
+    await begin(world)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(reading), 0.3)
+    await world.apply(finish())
+    async with asyncio.timeout(10):
+        seqs = [(await reading).event.seq]
+        while seqs[-1] < world.feed.last_seq:
+            seqs.append((await watch.read()).event.seq)
+    assert seqs == list(range(seqs[0], world.feed.last_seq + 1))
+    watch.cancel()
+    refused = world.client.WatchEvents(kernel.WatchEventsRequest(linger_ms=1001))
+    with pytest.raises(grpc.aio.AioRpcError, match="linger_ms is 1001, expected at most 1000"):
+        await refused.read()
+
+
 async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(world: World) -> None:
     """Resumed anywhere, the sequences follow each other; a kind takes in what comes after its dot."""
     await begin(world)
