@@ -142,6 +142,6 @@ TARGETS = (
     _least("A1", "alerts: M2 with them attached ÷ without, by turns", "", 1.05),
     _least("A1 CPU", "alerts: the kernel's CPU time of a run, with them ÷ without", "", 1.05),
     _least("A2", "idle alerts with a heartbeat, resident", "MiB", 60),
-    _least("A3", "idle alerts, share of one core over 20 s", "%", 0.2),
+    _least("A3", "idle alerts, share of one core over a minute", "%", 0.2),
     _row("A4", "alerts: events taken in, the history read from its start", "events/s", 1_000),
 )

@@ -55,6 +55,7 @@ def test_a_process_that_is_killed_at_any_moment_loses_and_doubles_nothing(system
         return {post.json["id"]: post.json["total"] for post in system.web.posts if post.status == 200}
 
     eventually(lambda: sum(taken().values()) >= KILLS, seconds=120)
+    eventually(lambda: (system.project / ".nomaflow" / "alerts.address").exists(), seconds=120)
     eventually(lambda: not [each for each in system.messages() if each["state"] == "pending"])
     open_ones = {each["job_id"]: each["incident_id"] for each in system.incidents() if each["condition"] == "failed"}
     assert open_ones.keys() == {f"job{number}" for number in range(KILLS)}
