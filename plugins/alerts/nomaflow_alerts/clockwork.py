@@ -1,4 +1,4 @@
-"""Does what no event causes: timers of the rules, messages that are due, upkeep of the file."""
+"""Work that no event causes: timers of the rules, messages that are due, upkeep of the file."""
 
 from __future__ import annotations
 

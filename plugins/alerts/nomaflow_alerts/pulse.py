@@ -1,4 +1,4 @@
-"""Is the kernel there, and can it work? And the heartbeat, which goes out only while everything is well."""
+"""Watches whether the kernel is there and can work; sends the heartbeat, but only while everything is well."""
 
 from __future__ import annotations
 

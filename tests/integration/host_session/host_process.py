@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from fake_gateway import FakeGateway
+from fake_gateway import FakeGateway, Session
 
 from real_system import Running
 
-__all__ = ["JOBS", "KEY", "WORK", "MakeKernel", "Start", "exit_code"]
+__all__ = ["JOBS", "KEY", "WORK", "MakeKernel", "Start", "exit_code", "within_a_step"]
 
 KEY = "run_1/one/1"
 WORK = """
@@ -59,3 +59,12 @@ MakeKernel = Callable[..., Awaitable[FakeGateway]]
 async def exit_code(of: Running) -> int:
     """Wait for the end of a host that ends by itself."""
     return await asyncio.to_thread(of.process.wait, 15.0)
+
+
+async def within_a_step(kernels: MakeKernel, start: Start, *, seconds: int) -> tuple[FakeGateway, Running, Session]:
+    """Start a kernel and a host, and wait until the host runs a step that takes so long if nothing stops it."""
+    kernel, mine = await kernels(), await start()
+    session = await kernel.session()
+    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": %d}' % seconds)
+    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    return kernel, mine, session

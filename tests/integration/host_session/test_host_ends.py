@@ -8,7 +8,7 @@ import os
 import signal
 
 import pytest
-from host_process import KEY, MakeKernel, Start, exit_code
+from host_process import KEY, MakeKernel, Start, exit_code, within_a_step
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import Finished, Started
@@ -18,11 +18,7 @@ from processes import still_alive
 
 async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(kernels: MakeKernel, start: Start) -> None:
     """The first SIGTERM drains and refuses new work, the second stops what runs; the outcome is still reported."""
-    kernel = await kernels()
-    mine = await start()
-    session = await kernel.session()
-    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 60}')
-    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    kernel, mine, session = await within_a_step(kernels, start, seconds=60)
     mine.process.send_signal(signal.SIGTERM)
     await kernel.journal.until(lambda: session.heartbeats[-1].draining)
     session.dispatch("run_2/new/1", callable="myapp.work:quick")
@@ -40,11 +36,7 @@ async def test_a_signal_to_all_processes_is_the_end_of_the_host_and_not_of_its_w
     kernels: MakeKernel, start: Start, first: str
 ) -> None:
     """An engine's SIGTERM kills a worker in the moment in which the host learns of it, before or after."""
-    kernel = await kernels()
-    mine = await start()
-    session = await kernel.session()
-    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 60}')
-    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    kernel, mine, session = await within_a_step(kernels, start, seconds=60)
     below = mine.tree()
     assert mine.process.pid not in below
     if first == "host":
@@ -67,11 +59,7 @@ async def test_a_hurried_host_waits_a_moment_for_a_kernel_that_goes_away_meanwhi
     kernels: MakeKernel, start: Start
 ) -> None:
     """The kernel was still attached as the host had ended its steps, and went before it took the outcome."""
-    kernel = await kernels()
-    mine = await start()
-    session = await kernel.session()
-    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 60}')
-    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    kernel, mine, session = await within_a_step(kernels, start, seconds=60)
     asked = asyncio.Event()
 
     async def never(request: pb.ReportRequest, _: object) -> None:

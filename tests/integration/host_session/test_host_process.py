@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from host_process import JOBS, KEY, WORK, MakeKernel, Start, exit_code
+from host_process import JOBS, KEY, WORK, MakeKernel, Start, exit_code, within_a_step
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec
@@ -204,11 +204,7 @@ async def test_an_address_that_can_never_be_reached_is_refused(start: Start, pro
 
 async def test_a_frozen_host_attaches_again_and_reports_once(kernels: MakeKernel, start: Start) -> None:
     """A host stopped by SIGSTOP beyond the lease gets a new session; the step continues and has one outcome."""
-    kernel = await kernels()
-    mine = await start()
-    session = await kernel.session()
-    session.dispatch(KEY, callable="myapp.work:slow", kwargs_json=b'{"seconds": 4}')
-    await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
+    kernel, mine, session = await within_a_step(kernels, start, seconds=4)
     mine.process.send_signal(signal.SIGSTOP)
     with pytest.raises(TimeoutError):
         await kernel.session(2, seconds=2.5)

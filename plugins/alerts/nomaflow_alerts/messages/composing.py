@@ -1,4 +1,4 @@
-"""From notices to messages: grouping, inhibition, mutes, rate."""
+"""Messages, made of notices: grouping, inhibition, mutes, rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the names of recipients to channels."""
+"""Channels, found by the names of recipients."""
 
 from __future__ import annotations
 

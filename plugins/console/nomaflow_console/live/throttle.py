@@ -1,4 +1,4 @@
-"""At most so many messages a second, and fewer where they take long to make; the newest state wins."""
+"""A bound of messages a second, and fewer where they take long to make; the newest state wins."""
 
 from __future__ import annotations
 
