@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from browser_tabs import PHONE, Tabs
 from console_system import ConsoleSystem, running_console
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from nomaflow.client import TriggerOrder
 
@@ -194,7 +194,7 @@ async def test_a_filter_is_a_link_and_keeps_what_it_says(tabs: Tabs, big: str) -
     await page.select_option("#log-level", "30")
     await page.wait_for_url("**level=30**")
     await _log(page)
-    assert (await page.locator(".log-count").inner_text()) == "201 lines shown"
+    await expect(page.locator(".log-count")).to_have_text("201 lines shown")
     await page.keyboard.press("e")
     await page.wait_for_selector(f".is-picked:has-text('{NEEDLE}')")
     await page.keyboard.press("e")

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 from browser_tabs import DESK, PHONE, Tabs, axe_findings
+from playwright.async_api import expect
 
 PAGES = ["/", "/runs", "/schedule", "/hosts", "/hosts/demo", "/activity", "/kernel"]
 
@@ -58,6 +59,7 @@ async def test_the_choice_of_light_and_dark_stays(tabs: Tabs) -> None:
         page = await tabs.open("/kernel", scripts=scripts)
         await page.locator("summary[aria-label='Light or dark']").click()
         await page.get_by_role("button", name="Dark").click()
+        await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         await page.goto(tabs.console.url + "/hosts")
         body = await page.evaluate("getComputedStyle(document.body).backgroundColor") if scripts else ""
         assert await page.locator("html").get_attribute("data-theme") == "dark"

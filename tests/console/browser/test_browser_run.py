@@ -70,19 +70,19 @@ async def test_it_reads_well_without_scripts(tabs: Tabs, console: ConsoleSystem,
     await expect(page.locator(".log-line.k-error").last).to_contain_text("Traceback (most recent call last):")
     await page.select_option("#log-level", "30")
     await page.get_by_role("button", name="Show").first.click()
-    assert await page.locator(".log-line").count() == 4
+    await expect(page.locator(".log-line")).to_have_count(4)
     api = console.system.api
     order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": 500, "needle_at": 400}})
     long = api.wait(api.trigger(order).run_id).run_id
     await page.goto(f"{console.url}/runs/{long}")
-    seen = [await page.locator(".log-line .n").first.inner_text()]
-    while await (newer := page.get_by_role("link", name="newer lines")).count():
-        await newer.click()
-        seen.append(await page.locator(".log-line .n").first.inner_text())
-    assert seen == ["1", "101", "201", "301", "401"]
+    first = page.locator(".log-line .n").first
+    for seq in ("101", "201", "301", "401"):
+        await page.get_by_role("link", name="newer lines").first.click()
+        await expect(first).to_have_text(seq)
+    await expect(page.get_by_role("link", name="newer lines")).to_have_count(0)
     await page.fill(".log-find input", "NEEDLE")
     await page.press(".log-find input", "Enter")
-    assert await page.locator(".log-line .n").all_inner_texts() == ["400"]
+    await expect(page.locator(".log-line .n")).to_have_text(["400"])
 
 
 async def test_a_hostile_line_hurts_nothing(tabs: Tabs, hostile_run: str) -> None:
