@@ -121,7 +121,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
     _raise_file_limit()
     make_state_dir(state_dir, given=options.state_dir is not None)
-    folder, lock = _identity_folder(options, project), InstanceLock(state_dir=state_dir)
+    folder, lock = _identity_folder(options, project, state_dir), InstanceLock(state_dir=state_dir)
     me = await _joined_alone(options, project, folder, lock)
     if me is None:
         return 0
@@ -162,12 +162,12 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     return 0
 
 
-def _identity_folder(options: HostOptions, project: Project) -> IdentityFolder:
+def _identity_folder(options: HostOptions, project: Project, state_dir: Path) -> IdentityFolder:
     """Return the folder of the certificate: the instance's own if it joins by itself or has one, else the project's."""
     shared = IdentityFolder(project.root / ".nomaflow" / "identity")
     if options.state_dir is None:
         return shared
-    own = IdentityFolder(options.state_dir.absolute() / "identity")
+    own = IdentityFolder(state_dir / "identity")
     return own if options.join or own.exists else shared
 
 

@@ -113,3 +113,14 @@ def test_the_same_code_in_other_folders_changes_nothing(system: TeamSystem, tmp_
     assert {one.manifest_digest for one in view.instances} == {known.manifest_digest}
     for copy in copies:
         assert f"in {copy}," in system.log("kernel")
+
+
+def test_a_long_load_does_not_count_as_idle(system: TeamSystem, tmp_path: Path) -> None:
+    """An instance whose code takes longer to load than it may be idle serves first, and ends afterwards."""
+    slow = tmp_path / "slow"
+    shutil.copytree(tmp_path / "team", slow, ignore=shutil.ignore_patterns(".nomaflow"))
+    slow.joinpath("plugins", "work.py").write_text(f"import time\ntime.sleep(3)\n{CODE}", "utf-8")
+    second = _one_more(system, "second", slow, "--idle-exit-seconds", "1")
+    assert second.process.wait(60) == 0
+    assert "generation 1 serves" in second.log
+    assert second.log.index("generation 1 serves") < second.log.index("idle for 1 s")

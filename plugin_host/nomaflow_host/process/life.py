@@ -34,8 +34,8 @@ class HostLife:
 
     :param state: receives changes of the host's state, for the service manager
     :param dump: writes the state into the log
-    :param idle_exit_s: the host stops by itself once it has run nothing for so long, and the kernel has everything; 0
-        for never
+    :param idle_exit_s: once its first load is over, the host stops by itself after it has run nothing for so long, and
+        the kernel has everything; 0 for never
     :param watched: folders whose changes reload the code; empty for none
     :param disk_changed: returns True if the project has changed on disk since the newest load; may block
     """
@@ -53,6 +53,7 @@ class HostLife:
     _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _leave: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _reload: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _loaded: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def run(self) -> None:
         """Run until the end.
@@ -152,6 +153,7 @@ class HostLife:
 
     async def _loads(self) -> None:
         await self._load_first()
+        self._loaded.set()
         self.state.ready()
         while True:
             await self._reload.wait()
@@ -177,9 +179,12 @@ class HostLife:
                 self._reload.set()
 
     async def _idle(self) -> None:
-        """End once there has been nothing to do for long enough."""
+        """End once there has been nothing to do for long enough, beginning with the end of the first load."""
+        await self._loaded.wait()
+        loaded_at = asyncio.get_running_loop().time()
         while True:
-            left = self.idle_exit_s - self.runner.idle_seconds()
+            idle = min(self.runner.idle_seconds(), asyncio.get_running_loop().time() - loaded_at)
+            left = self.idle_exit_s - idle
             if left <= 0 and self.session.idle:
                 break
             await asyncio.sleep(max(left, _LOOK_SECONDS))
