@@ -12,6 +12,7 @@ from nomaflow_api import event_loop
 from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
+from nomaflow_host.process.instance_flags import add_instance_flags
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
@@ -88,15 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     for flag in _GONE:
         parser.add_argument(flag, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--name", default="", help="the host's name")
-    state_dir = os.environ.get("NOMAFLOW_HOST_STATE_DIR")
-    parser.add_argument(
-        "--state-dir",
-        type=Path,
-        default=Path(state_dir) if state_dir else None,
-        metavar="DIR",
-        help="a folder of this machine for this instance alone, where several instances share the project's folder"
-        " [NOMAFLOW_HOST_STATE_DIR]",
-    )
+    add_instance_flags(parser)
     for flag, text in (
         ("--log-level", "lowest level of the host's own log"),
         ("--log-format", "text or json"),
@@ -104,30 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         variable = "NOMAFLOW_HOST_" + flag[2:].replace("-", "_").upper()
         parser.add_argument(flag, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")
-    parser.add_argument(
-        "--idle-exit-seconds",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="end with exit code 0 once nothing has run for so long and the kernel has every report",
-    )
     parser.add_argument("--watch", action="store_true", help="reload whenever a file is saved")
     parser.add_argument("--manifest", action="store_true", help="load the project once, print its manifest, exit")
     return parser
-
-
-def _seconds(text: str) -> float:
-    """Return a positive number of seconds.
-
-    :raises ArgumentTypeError: if it is none
-    """
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
 
 
 def _logging_settings(options: argparse.Namespace) -> tuple[str, str]:

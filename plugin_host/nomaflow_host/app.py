@@ -10,7 +10,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from nomaflow_host.project import (
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, is_unix
 from nomaflow_host.supervisor import Supervisor, SupervisorSettings
+from nomaflow_project.jobs.resources import resources_here
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -56,6 +57,9 @@ class HostOptions:
     :param join: file of a join string, ``-`` for standard input; empty for none
     :param state_dir: the instance's own folder, on this machine; None means ``.nomaflow/host-NAME`` in the project
     :param idle_exit_seconds: end once nothing has run for so long; 0 for never
+    :param ends_at: when the time of this machine ends, in seconds since the epoch; None for never
+    :param labels: laid over those of [host] labels
+    :param capacity: laid over that of [host] capacity
     :param watch: reload whenever a file of the project is saved
     :param log_level: of the host's own log
     :param log_format: ``text`` or ``json``
@@ -68,6 +72,9 @@ class HostOptions:
     name: str = ""
     state_dir: Path | None = None
     idle_exit_seconds: float = 0.0
+    ends_at: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    capacity: Mapping[str, Any] = field(default_factory=dict)
     watch: bool = False
     log_level: str = "INFO"
     log_format: str = "text"
@@ -142,7 +149,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             on_load=state.loaded,
             watch=observation.orders,
         )
-        identity = _identity(me, project, limits, watching=options.watch)
+        identity = _identity(me, project, limits, options)
         session = HostSession(
             identity=identity, addresses=addresses, folder=folder, runner=runner, outbox=outbox, tell=state.session
         )
@@ -155,6 +162,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
             idle_exit_s=options.idle_exit_seconds,
+            ends_at=options.ends_at,
             dump=observation.dump,
             disk_changed=supervisor.disk_changed,
         )
@@ -285,7 +293,8 @@ def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
     lock.record(replace(me, reaper=reaper, mark=me.mark if has_mark else 0))
 
 
-def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, watching: bool) -> HostIdentity:
+def _identity(me: Instance, project: Project, limits: SupervisorSettings, options: HostOptions) -> HostIdentity:
+    capacity = replace(project.settings.capacity, **dict(options.capacity))
     return HostIdentity(
         host=project.host,
         incarnation=me.incarnation,
@@ -296,9 +305,11 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, *, wat
         max_async=limits.max_async,
         max_sync=limits.max_sync,
         ended_incarnations=me.ended,
-        watching=watching,
+        watching=options.watch,
         python=platform.python_version(),
         project=str(project.root),
+        has=resources_here(capacity, {**project.settings.labels, **options.labels}),
+        ends_at_us=int((options.ends_at or 0) * 1_000_000),
     )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "JOB_BYTES",
     "KEY_LENGTH",
     "KEY_PARTS",
+    "LABELS_OF_INSTANCE",
     "LAST_MOMENT_US",
     "LISTED_PROBLEMS",
     "LISTED_WORKERS",
@@ -48,6 +49,8 @@ SLOTS_OF_INSTANCE = 100_000
 """Steps that one instance offers to run at once, of either kind, as in nomaflow.toml: the kernel sends that many."""
 INVENTORY = 20_000
 """Attempts in one hello: those that a host runs, or still has to report on."""
+LABELS_OF_INSTANCE = 50
+"""Labels of one instance. Each is compared for each step that asks for labels, and shown with the instance."""
 ENDED_INCARNATIONS = 1_000
 """Earlier instances that a hello reports as ended; a host remembers as many."""
 

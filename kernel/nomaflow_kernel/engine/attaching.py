@@ -166,7 +166,7 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
         instance.heard(now, now_us)
         state.fleet.add(instance)
     current.exclusive = state.uses_exclusive(run.host, current.step)
-    instance.hold(current.key, exclusive=current.exclusive)
+    instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
 
 
 def detach(state: EngineState, batch: Batch, key: InstanceKey, link: InstanceLink) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.placement import lasts_for, missing
+from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
@@ -35,7 +35,7 @@ def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Rea
     left = (current.not_before_us - state.clock.now_us()) / 1_000_000
     if left > 0:
         return Reason("waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {left:.0f} s")
-    return None if current.step.calls_job else waits(state, run.host, run)
+    return None if current.step.calls_job else waits(state, run.host, run, current.step)
 
 
 def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
@@ -103,23 +103,40 @@ def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if first is None or first.calls_job:
         return None if state.fleet.has_serving(entry.host) else waits(state, entry.host)
     exclusive = state.uses_exclusive(entry.host, first)
-    return None if state.pick(entry.host, exclusive=exclusive, run=run) else waits(state, entry.host, run)
+    if run is None or state.pick(run, first, exclusive=exclusive):
+        return None
+    return waits(state, entry.host, run, first)
 
 
-def waits(state: EngineState, host: str, run: ActiveRun | None = None) -> Reason:
+def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: PlannedStep | None = None) -> Reason:
     """Return the reason why a due attempt waits.
 
     :param run: the run that it is of, if its data is in memory
+    :param step: its step, likewise
     """
-    if state.fleet.has_serving(host):
-        if run is not None and not state.fleet.has_serving(host, fits=partial(state.fits, run)):
+    serving = [instance for instance in state.fleet.of_host(host) if instance.serves]
+    if not serving:
+        return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
+    if run is not None and step is not None:
+        with_code = [instance for instance in serving if state.has_code(run, instance)]
+        if not with_code:
             return Reason(
                 "waiting_for_host",
                 f"no instance of host {host!r} that takes work has loaded the code that the job is from; "
                 f"to load it: nomaflow reload {host}",
             )
+        if lacking := missing(with_code, step):
+            return Reason(
+                "no_fitting_instance",
+                f"no instance of host {host!r} has what step {step.name!r} needs; the nearest lacks {lacking}",
+            )
+        if not any(lasts_for(instance, step, state.clock.now_us()) for instance in with_code):
+            return Reason(
+                "no_fitting_instance",
+                f"the machine of each instance of host {host!r} ends sooner than the timeout of step {step.name!r},"
+                f" {step.timeout_seconds:g} s",
+            )
+    if state.is_at_limit(host):
         limit = state.jobs.max_parallel(host)
-        if limit is not None and state.fleet.held(host) >= limit:
-            return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
-        return Reason("waiting_for_slot", f"host {host!r} has no free slot")
-    return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
+        return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
+    return Reason("waiting_for_slot", f"host {host!r} has no free slot")

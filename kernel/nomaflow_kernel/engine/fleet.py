@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, RefusedLoad
+from nomaflow_project.jobs.resources import Resources
 
 __all__ = ["Fleet", "Instance"]
 
@@ -24,6 +25,7 @@ class Instance:
     :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat
     :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
+    :param reserved: keys of those that ask for resources → what they ask for
     """
 
     hello: InstanceHello
@@ -39,6 +41,7 @@ class Instance:
     refused_load: RefusedLoad | None = None
     attempts: dict[str, bool] = field(default_factory=dict)
     exclusive_used: int = 0
+    reserved: dict[str, Resources] = field(default_factory=dict)
 
     @classmethod
     def awaited(cls, host: str, incarnation: str) -> Instance:
@@ -109,16 +112,19 @@ class Instance:
             return self.hello.max_sync - self.exclusive_used
         return self.hello.max_async - (len(self.attempts) - self.exclusive_used)
 
-    def hold(self, attempt_key: str, *, exclusive: bool) -> None:
-        """Count an attempt that is assigned to it."""
+    def hold(self, attempt_key: str, *, exclusive: bool, needs: Resources | None) -> None:
+        """Count an attempt that is assigned to it, with the resources that it asks for."""
         if attempt_key not in self.attempts:
             self.attempts[attempt_key] = exclusive
             self.exclusive_used += exclusive
+            if needs is not None:
+                self.reserved[attempt_key] = needs
 
     def release(self, attempt_key: str) -> None:
         """Stop counting an attempt; unknown keys are ignored."""
         if self.attempts.pop(attempt_key, False):
             self.exclusive_used -= 1
+        self.reserved.pop(attempt_key, None)
 
     @property
     def state(self) -> str:
@@ -169,9 +175,9 @@ class Fleet:
         """Return whether any instance of the host is attached or awaited."""
         return bool(self._by_host.get(host))
 
-    def has_serving(self, host: str, *, fits: Callable[[Instance], bool] = _any) -> bool:
-        """Return whether any instance of the host that fits accepts new work."""
-        return any(instance.serves and fits(instance) for instance in self.of_host(host))
+    def has_serving(self, host: str) -> bool:
+        """Return whether any instance of the host accepts new work."""
+        return any(instance.serves for instance in self.of_host(host))
 
     def has_newer_code(self, host: str) -> bool:
         """Return whether an instance of the host reports that the code on disk is newer than the loaded code."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, InventoryLine
 from nomaflow_api.value_class import value_class
+from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.reading.problems import Problem
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "WorkerStatus",
 ]
 
+
+_NOTHING = Resources()
 
 InstanceKey = tuple[str, str]
 """Host and incarnation of an instance. An incarnation is chosen by its host and known to others, so it is a name within
@@ -86,6 +89,8 @@ class InstanceHello:
     """An instance's introduction of itself.
 
     :param principal: who it proved to be; empty for an instance that only its attempts are known of
+    :param has: what it has for steps that ask for resources
+    :param ends_at_us: when the time of its machine ends, by its own clock; 0 for never
     """
 
     host: str
@@ -108,6 +113,8 @@ class InstanceHello:
     principal: str = ""
     python: str = ""
     project: str = ""
+    has: Resources = _NOTHING
+    ends_at_us: int = 0
 
     @property
     def key(self) -> InstanceKey:

@@ -25,6 +25,7 @@ from nomaflow_project.jobs.definitions import (
     RetryPolicy,
     StepDefinition,
 )
+from nomaflow_project.jobs.resources import Resources
 
 __all__ = ["NO_PLAN", "PlannedStep", "RunPlan", "plan_run"]
 
@@ -54,6 +55,7 @@ class PlannedStep:
     timeout_seconds: float | None
     isolation: IsolationChoice
     cancel_grace_seconds: float | None
+    resources: Resources | None = None
     child_params: Mapping[str, Any] = field(default_factory=dict)
     literal_child_params: frozenset[str] = frozenset()
     reuse: Mapping[str, Any] | None = None
@@ -162,6 +164,7 @@ def _plan_step(
         timeout_seconds=step.timeout_seconds,
         isolation=definition.isolation_of(step),
         cancel_grace_seconds=definition.cancel_grace_of(step),
+        resources=step.resources,
         child_params=child_params,
         literal_child_params=literal_child,
         reuse=request.reuse.get(step.name),

@@ -43,7 +43,7 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
         return explaining.waiting_reason(state, entry) is None
 
     while state.waiting.count_of_host(host):
-        if not _has_room(state, host):
+        if host != NO_HOST and not state.has_room(host):
             return
         entry = state.waiting.take(host, may_start)
         if entry is None:
@@ -66,7 +66,3 @@ def attempt_due(state: EngineState, run_id: str) -> None:
     run = state.active.get(run_id)
     if run is not None and run.current is not None and run.current.state is AttemptState.PENDING:
         state.await_turn(run)
-
-
-def _has_room(state: EngineState, host: str) -> bool:
-    return host == NO_HOST or any(state.pick(host, exclusive=kind) is not None for kind in (False, True))

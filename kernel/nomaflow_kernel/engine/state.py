@@ -22,6 +22,7 @@ from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.commands import EngineSettings
 from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import InstanceKey
+from nomaflow_kernel.engine.placement import has_room, lasts_for
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.engine.timers import Timers
 from nomaflow_kernel.engine.waiting import WaitingRuns
@@ -189,19 +190,29 @@ class EngineState:
         job = self.jobs.job(run.job_id)
         return Reason("job_disabled", job.why_not_valid) if job is not None and job.unaccepted else None
 
-    def pick(self, host: str, *, exclusive: bool, run: ActiveRun | None = None) -> Instance | None:
-        """Return an instance of a host that accepts a step of that kind; None if there is none now.
+    def has_room(self, host: str) -> bool:
+        """Return whether an instance of a host accepts a step of some kind now."""
+        return not self.is_at_limit(host) and any(
+            self.fleet.pick(host, exclusive=kind) is not None for kind in (False, True)
+        )
 
-        :param run: the run that the step is of; without one the answer is for any
-        """
+    def is_at_limit(self, host: str) -> bool:
+        """Return whether a host's instances hold as many steps as its max_parallel allows."""
         limit = self.jobs.max_parallel(host)
-        if limit is not None and self.fleet.held(host) >= limit:
-            return None
-        if run is None:
-            return self.fleet.pick(host, exclusive=exclusive)
-        return self.fleet.pick(host, exclusive=exclusive, fits=partial(self.fits, run))
+        return limit is not None and self.fleet.held(host) >= limit
 
-    def fits(self, run: ActiveRun, instance: Instance) -> bool:
+    def pick(self, run: ActiveRun, step: PlannedStep, *, exclusive: bool) -> Instance | None:
+        """Return an instance of a run's host that accepts one of the run's steps; None if there is none now."""
+        if self.is_at_limit(run.host):
+            return None
+        return self.fleet.pick(run.host, exclusive=exclusive, fits=partial(self._takes, run, step))
+
+    def _takes(self, run: ActiveRun, step: PlannedStep, instance: Instance) -> bool:
+        return (
+            self.has_code(run, instance) and has_room(instance, step) and lasts_for(instance, step, self.clock.now_us())
+        )
+
+    def has_code(self, run: ActiveRun, instance: Instance) -> bool:
         """Return whether an instance has the manifest that a run's job is from, or one that serves it as well."""
         if instance.link is None:
             return False

@@ -84,7 +84,7 @@ def _open_attempt(
     elif step.calls_job:
         state.await_turn(run)
     elif not dispatch(state, batch, run):
-        _open_pending(batch, run, explaining.waits(state, run.host, run))
+        _open_pending(batch, run, explaining.waits(state, run.host, run, step))
         state.await_turn(run)
 
 
@@ -119,10 +119,10 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
         conclude(state, batch, run, AttemptState.FAILED, refusal)
         return True
     current.exclusive = state.uses_exclusive(run.host, current.step)
-    instance = state.pick(run.host, exclusive=current.exclusive, run=run)
+    instance = state.pick(run, current.step, exclusive=current.exclusive)
     if instance is None:
         return False
-    instance.hold(current.key, exclusive=current.exclusive)
+    instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
     current.host, current.incarnation, current.epoch = run.host, instance.incarnation, state.epoch
     at_us = run.stamp(batch.now_us)
     if current.opened:

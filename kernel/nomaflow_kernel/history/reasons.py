@@ -43,6 +43,10 @@ REASONS: Mapping[str, ReasonInfo] = {
         "No instance of the host is attached, or none has loaded the code that the job is from.",
         "Start the host: nomaflow host DIR, or reload it: nomaflow reload HOST; nomaflow hosts lists the known hosts.",
     ),
+    "no_fitting_instance": ReasonInfo(
+        "No attached instance of the host has what the step's resources ask for, or lasts as long as its timeout.",
+        "Start an instance that has it, or ask for less. nomaflow hosts -o json shows what each has.",
+    ),
     "waiting_for_overlap": ReasonInfo(
         "Another run of the job is active and the overlap policy is queue or cancel_running.",
         "Wait for it or cancel it; run --overlap allow starts a run in spite of it.",

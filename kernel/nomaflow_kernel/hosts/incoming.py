@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
-from nomaflow_api.bounds import ENDED_INCARNATIONS, INVENTORY, SLOTS_OF_INSTANCE, WORKERS_OF_INSTANCE, in_range
+from nomaflow_api.bounds import (
+    ENDED_INCARNATIONS,
+    INVENTORY,
+    LABELS_OF_INSTANCE,
+    SLOTS_OF_INSTANCE,
+    WORKERS_OF_INSTANCE,
+    in_range,
+)
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.letters import InventoryLine
@@ -12,6 +19,7 @@ from nomaflow_api.v1.sealing import LetterError, open_inventory
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, LoadInfo, RefusedLoad, WorkerStatus
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
+from nomaflow_project.jobs.resources import MOST, Resources
 from nomaflow_project.reading.names import HOST_NAME
 from nomaflow_project.reading.problems import Problem, Severity
 
@@ -35,6 +43,7 @@ _NUMBER = 2**53
 _KEYS = 100
 _KEY = 400
 _FILES = 20
+_LABEL = 128
 
 
 def check_incarnation(text: str) -> None:
@@ -93,7 +102,17 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         principal=principal,
         python=message.python[:32],
         project=message.project[:4096],
+        has=_resources(message.has),
+        ends_at_us=_moment(message.ends_at_us, "hello.ends_at_us"),
     )
+
+
+def _resources(message: job_pb2.Resources) -> Resources:
+    _check_most(len(message.labels), "labels", LABELS_OF_INSTANCE, field="hello.has.labels")
+    if not 0 <= message.cpu <= MOST["cpu"]:
+        raise BadRequest(f"hello.has.cpu is {message.cpu}, expected 0 to {MOST['cpu']:,}", field="hello.has.cpu")
+    labels = {name[:_LABEL]: value[:_LABEL] for name, value in message.labels.items()}
+    return Resources(cpu=message.cpu, memory_mb=message.memory_mb, gpus=message.gpus, labels=labels)
 
 
 def read_load(message: gateway.LoadState) -> LoadInfo:

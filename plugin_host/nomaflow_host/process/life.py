@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
 _LOOK_SECONDS = 1.0  # between two looks whether the kernel has everything, where nothing else is left to do
+_END_SECONDS = 60.0  # a host drains at least so long before the time of its machine ends
+_REPORTS_SECONDS = 30.0  # after the drain, for the kernel to take the reports
+_LOOK_AT_CLOCK_SECONDS = 60.0  # the clock may be set meanwhile
 
 
 @dataclass(kw_only=True)
@@ -36,6 +40,8 @@ class HostLife:
     :param dump: writes the state into the log
     :param idle_exit_s: once its first load is over, the host stops by itself after it has run nothing for so long, and
         the kernel has everything; 0 for never
+    :param ends_at: when the time of this machine ends, in seconds since the epoch; the host drains before it. None for
+        never
     :param watched: folders whose changes reload the code; empty for none
     :param disk_changed: returns True if the project has changed on disk since the newest load; may block
     """
@@ -46,6 +52,7 @@ class HostLife:
     watched: Sequence[Path]
     drain_s: float
     idle_exit_s: float
+    ends_at: float | None
     dump: Callable[[], None]
     disk_changed: Callable[[], bool]
     _signals: int = field(default=0, init=False)
@@ -93,6 +100,8 @@ class HostLife:
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
         if self.idle_exit_s:
             tasks.append(asyncio.create_task(self._idle(), name="idle"))
+        if self.ends_at is not None:
+            tasks.append(asyncio.create_task(self._end_of_time(self.ends_at), name="end of time"))
         stop = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -189,6 +198,16 @@ class HostLife:
                 break
             await asyncio.sleep(max(left, _LOOK_SECONDS))
         _log.info("idle for %g s", self.idle_exit_s)
+
+    async def _end_of_time(self, ends_at: float) -> None:
+        """End while there is still time to drain and to deliver every report."""
+        needed = max(_END_SECONDS, self.drain_s + _REPORTS_SECONDS)
+        while True:
+            left = ends_at - needed - time.time()
+            if left <= 0:
+                break
+            await asyncio.sleep(min(left, _LOOK_AT_CLOCK_SECONDS))
+        _log.info("the time of this machine ends in %.0f s", ends_at - time.time())
 
     def _asked_to_stop(self) -> None:
         self._signals += 1

@@ -45,6 +45,7 @@ def hello_message(
 
     :param kernel_id: of the kernel that has had the epoch
     """
+    has = identity.has
     hello = pb.Hello(
         protocol_min=PROTOCOL_MIN,
         protocol_max=PROTOCOL_MAX,
@@ -68,6 +69,8 @@ def hello_message(
         project=fitting(identity.project),
         loading=status.loading,
         inventory=seal(inventory) if inventory else b"",
+        has=job_pb2.Resources(cpu=has.cpu, memory_mb=has.memory_mb, gpus=has.gpus, labels=has.labels),
+        ends_at_us=identity.ends_at_us,
     )
     if status.load is not None and not status.load.accepted:
         hello.refused_load.CopyFrom(_refused_message(status.load))

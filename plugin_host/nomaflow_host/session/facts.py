@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
+from nomaflow_project.jobs.resources import Resources
 
 __all__ = ["HostIdentity", "HostStatus", "Manifest"]
 
@@ -19,6 +20,8 @@ class HostIdentity:
     :param watching: True if it reloads its code whenever a file is saved
     :param python: the version of its Python
     :param project: the folder of its project, absolute
+    :param has: what it has for steps that ask for resources
+    :param ends_at_us: when the time of its machine ends, microseconds since the epoch; 0 for never
     """
 
     host: str
@@ -33,6 +36,8 @@ class HostIdentity:
     watching: bool = False
     python: str = ""
     project: str = ""
+    has: Resources = field(default_factory=Resources)
+    ends_at_us: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

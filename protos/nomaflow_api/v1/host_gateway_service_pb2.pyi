@@ -113,6 +113,8 @@ class Hello(google.protobuf.message.Message):
     KERNEL_ID_FIELD_NUMBER: builtins.int
     PYTHON_FIELD_NUMBER: builtins.int
     PROJECT_FIELD_NUMBER: builtins.int
+    HAS_FIELD_NUMBER: builtins.int
+    ENDS_AT_US_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -159,6 +161,8 @@ class Hello(google.protobuf.message.Message):
     """project is the absolute path of the project's folder on its machine. It is no part of the manifest: the same code in two
     folders offers the same.
     """
+    ends_at_us: builtins.int
+    """ends_at_us is when the time of its machine ends, microseconds since the epoch by its own clock. Zero for never."""
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -168,6 +172,10 @@ class Hello(google.protobuf.message.Message):
     @property
     def refused_load(self) -> nomaflow_api.v1.job_pb2.RefusedLoad:
         """refused_load is its newest load, where that was refused. Absent where it serves."""
+
+    @property
+    def has(self) -> nomaflow_api.v1.job_pb2.Resources:
+        """has is what it has for steps that ask for resources."""
 
     def __init__(
         self,
@@ -195,9 +203,11 @@ class Hello(google.protobuf.message.Message):
         kernel_id: builtins.str = ...,
         python: builtins.str = ...,
         project: builtins.str = ...,
+        has: nomaflow_api.v1.job_pb2.Resources | None = ...,
+        ends_at_us: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "epoch_seen", b"epoch_seen", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["has", b"has", "refused_load", b"refused_load"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 

@@ -344,6 +344,8 @@ class Instance(google.protobuf.message.Message):
     PYTHON_FIELD_NUMBER: builtins.int
     DRAIN_DEADLINE_FIELD_NUMBER: builtins.int
     NEWER_FILES_FIELD_NUMBER: builtins.int
+    HAS_FIELD_NUMBER: builtins.int
+    ENDS_AT_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the process's random id."""
     state: global___HostState.ValueType
@@ -412,6 +414,14 @@ class Instance(google.protobuf.message.Message):
     def newer_files(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """newer_files are files that changed after they were loaded, relative to its project, at most 20."""
 
+    @property
+    def has(self) -> global___Resources:
+        """has is what it has for steps that ask for resources."""
+
+    @property
+    def ends_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """ends_at is when the time of its machine ends, by its own clock. Absent for never."""
+
     def __init__(
         self,
         *,
@@ -440,11 +450,61 @@ class Instance(google.protobuf.message.Message):
         python: builtins.str = ...,
         drain_deadline: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         newer_files: collections.abc.Iterable[builtins.str] | None = ...,
+        has: global___Resources | None = ...,
+        ends_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "drain_deadline", b"drain_deadline", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "refused_load", b"refused_load", "unreachable_since", b"unreachable_since"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "clock_offset_us", b"clock_offset_us", "code_newer", b"code_newer", "drain_deadline", b"drain_deadline", "generation", b"generation", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "newer_files", b"newer_files", "pid", b"pid", "python", b"python", "refused_load", b"refused_load", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "unreachable_since", b"unreachable_since", "version", b"version", "workers", b"workers"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "drain_deadline", b"drain_deadline", "ends_at", b"ends_at", "has", b"has", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "refused_load", b"refused_load", "unreachable_since", b"unreachable_since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "clock_offset_us", b"clock_offset_us", "code_newer", b"code_newer", "drain_deadline", b"drain_deadline", "ends_at", b"ends_at", "generation", b"generation", "has", b"has", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "newer_files", b"newer_files", "pid", b"pid", "python", b"python", "refused_load", b"refused_load", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "unreachable_since", b"unreachable_since", "version", b"version", "workers", b"workers"]) -> None: ...
 
 global___Instance = Instance
+
+@typing.final
+class Resources(google.protobuf.message.Message):
+    """Resources are what a step needs, or what an instance has."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    CPU_FIELD_NUMBER: builtins.int
+    MEMORY_MB_FIELD_NUMBER: builtins.int
+    GPUS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    cpu: builtins.float
+    """cpu is the number of cores; fractions are possible."""
+    memory_mb: builtins.int
+    """memory_mb is memory in MiB."""
+    gpus: builtins.int
+    """gpus is a number of GPUs."""
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """labels are names with values; a step needs an instance that has all of its own. At most 50."""
+
+    def __init__(
+        self,
+        *,
+        cpu: builtins.float = ...,
+        memory_mb: builtins.int = ...,
+        gpus: builtins.int = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cpu", b"cpu", "gpus", b"gpus", "labels", b"labels", "memory_mb", b"memory_mb"]) -> None: ...
+
+global___Resources = Resources
 
 @typing.final
 class WorkerInfo(google.protobuf.message.Message):

@@ -53,8 +53,20 @@ def _instance(instance: InstanceView) -> RenderableType:
         ("silent", _silent(instance)),
         ("clock", _clock(instance)),
         ("drain", f"cancels what still runs {age(instance.drain_deadline)}" if instance.drain_deadline else ""),
+        ("has", _has(instance)),
+        ("ends", f"its machine's time ends {age(instance.ends_at)}" if instance.ends_at else ""),
         ("workers", f"{len(instance.workers) - exclusive} shared, {exclusive} exclusive{mechanism}"),
     )
+
+
+def _has(instance: InstanceView) -> str:
+    """Return what it has for steps that ask for resources; empty before it has introduced itself."""
+    has = instance.has
+    if has is None or not (has.cpu or has.memory_mb or has.gpus or has.labels):
+        return ""
+    gpus = f", {count(has.gpus, 'GPU')}" if has.gpus else ""
+    labels = "".join(f", {printable(name)}={printable(value)}" for name, value in sorted(has.labels.items()))
+    return f"{has.cpu:g} cores, {has.memory_mb:,} MiB{gpus}{labels}"
 
 
 def _silent(instance: InstanceView) -> Text | str:

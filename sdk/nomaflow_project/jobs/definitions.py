@@ -20,6 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from nomaflow_api.bounds import STEPS_OF_JOB
 from nomaflow_project.jobs.alert_policy import AlertPolicy
+from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
 from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, Name, Zone, ZoneOrUtc, is_job_id
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
@@ -163,6 +164,7 @@ class StepDefinition(Entry):
     retry: RetryPolicy | None = key(None, "The step's own retries.")
     isolation: IsolationChoice | None = key(None, "As the job's `isolation`, for this step.")
     cancel_grace_seconds: float | None = seconds(None, "As the job's, for this step.", zero=True)
+    resources: Resources | None = key(None, "What the step needs of an instance of its host, to be sent to it.")
 
     @property
     def calls_job(self) -> bool:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
+from nomaflow_project.jobs.resources import Capacity, Labels
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
@@ -179,6 +180,8 @@ class HostSection(Entry):
     max_parallel: int | None = key(
         None, "Steps of either kind at once, over all instances of the host. Default: no bound.", ge=1, le=1_000_000
     )
+    labels: Labels = key(dict, "Labels of the host's instances, which `resources` of steps may ask for.")
+    capacity: Capacity = key(Capacity, "What an instance has for steps that ask for resources.")
     accept_jobs_from: HostNames = key(
         tuple,
         "Hosts whose jobs may name this one with `host`, and any callable that it offers. They may call its jobs too.",

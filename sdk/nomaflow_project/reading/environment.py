@@ -78,6 +78,7 @@ STEP_KEYS = frozenset(
         "retry",
         "isolation",
         "cancel_grace_seconds",
+        "resources",
     }
 )
 """The keys of a step that are ours, as in `StepEntry`; all others belong to a type that a plugin contributes."""

@@ -185,6 +185,7 @@ class PlayedHost:
         inventory: Sequence[InventoryLine] = (),
         ended: Sequence[str] = (),
         refused_load: RefusedLoad | None = None,
+        **more: Any,
     ) -> Sequence[Verdict]:
         """Introduce itself to the engine."""
         hello = InstanceHello(
@@ -201,6 +202,7 @@ class PlayedHost:
             inventory=tuple(inventory),
             ended_incarnations=tuple(ended),
             refused_load=refused_load,
+            **more,
         )
         return await self.rig.engine.attach(hello, self)
 

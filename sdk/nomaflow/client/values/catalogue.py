@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -150,6 +150,16 @@ class RefusedLoadView(Shaped):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResourcesView(Shaped):
+    """What a step needs, or what an instance has."""
+
+    cpu: float = 0.0
+    memory_mb: int = 0
+    gpus: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceView(Shaped):
     """One process of a host. ``state`` is ATTACHED, LOADING, UNREACHABLE, DRAINING or DETACHED.
 
@@ -159,6 +169,8 @@ class InstanceView(Shaped):
     :param python: version of its Python
     :param drain_deadline: when it cancels what still runs; None unless it is draining
     :param newer_files: files that changed after they were loaded, at most 20
+    :param has: what it has for steps that ask for resources; None if it has not introduced itself yet
+    :param ends_at: when the time of its machine ends, by its own clock; None for never
     """
 
     incarnation: str
@@ -186,6 +198,8 @@ class InstanceView(Shaped):
     python: NullableText = ""
     drain_deadline: datetime | None = None
     newer_files: tuple[str, ...] = ()
+    has: ResourcesView | None = None
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

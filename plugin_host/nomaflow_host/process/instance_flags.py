@@ -1,0 +1,132 @@
+"""The flags of ``nomaflow host`` that describe one instance among several: its folder, its machine and its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from nomaflow_project.jobs.resources import MOST, bad_label
+
+__all__ = ["add_instance_flags"]
+
+_CAPACITY = {"cpu": float, "memory_mb": int, "gpus": int}
+_LATEST = 253402300799.0  # the last second of 9999, UTC
+
+
+def add_instance_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags to the parser of ``nomaflow host``."""
+    state_dir = os.environ.get("NOMAFLOW_HOST_STATE_DIR")
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path(state_dir) if state_dir else None,
+        metavar="DIR",
+        help="a folder of this machine for this instance alone, where several instances share the project's folder"
+        " [NOMAFLOW_HOST_STATE_DIR]",
+    )
+    # argparse passes a default that is a text through `type`: a bad variable is reported like a bad flag.
+    parser.add_argument(
+        "--labels",
+        type=_labels,
+        default=os.environ.get("NOMAFLOW_HOST_LABELS", ""),
+        metavar="NAME=VALUE,…",
+        help="labels of this instance, over those of [host] labels [NOMAFLOW_HOST_LABELS]",
+    )
+    parser.add_argument(
+        "--capacity",
+        type=_capacity,
+        default=os.environ.get("NOMAFLOW_HOST_CAPACITY", ""),
+        metavar="cpu=N,…",
+        help="cpu, memory_mb and gpus of this instance, over those of [host] capacity [NOMAFLOW_HOST_CAPACITY]",
+    )
+    parser.add_argument(
+        "--idle-exit-seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="end with exit code 0 once nothing has run for so long and the kernel has every report",
+    )
+    parser.add_argument(
+        "--ends-at",
+        type=_moment,
+        default=os.environ.get("NOMAFLOW_HOST_ENDS_AT") or None,
+        metavar="TIME",
+        help="when the time of this machine ends: +SECONDS from now, 2026-11-02T03:00:00Z, or seconds since 1970;"
+        " the instance takes no step that may last longer, and drains before [NOMAFLOW_HOST_ENDS_AT]",
+    )
+
+
+def _seconds(text: str) -> float:
+    """Return a positive number of seconds.
+
+    :raises ArgumentTypeError: if it is none
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _moment(text: str) -> float:
+    """Return a moment in seconds since the epoch.
+
+    :raises ArgumentTypeError: if it is none, or is past
+    """
+    try:
+        at = time.time() + float(text[1:]) if text.startswith("+") else float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no moment; expected +SECONDS, 2026-11-02T03:00:00Z or seconds since 1970"
+            ) from None
+        at = moment.timestamp()
+    if not time.time() < at <= _LATEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is past, or beyond the year 9999")
+    return at
+
+
+def _pairs(text: str) -> Mapping[str, str]:
+    parts = [part.partition("=") for part in text.split(",") if part]
+    if bad := [name for name, sign, value in parts if not (name and sign and value)]:
+        raise argparse.ArgumentTypeError(f"{bad[0]!r} has no value; expected NAME=VALUE, several with commas")
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
+def _labels(text: str) -> Mapping[str, str]:
+    """Return labels by name.
+
+    :raises ArgumentTypeError: if one is malformed
+    """
+    pairs = _pairs(text)
+    if wrong := bad_label(pairs):
+        raise argparse.ArgumentTypeError(wrong)
+    return pairs
+
+
+def _capacity(text: str) -> Mapping[str, float]:
+    """Return the amounts that are given, by name.
+
+    :raises ArgumentTypeError: if one is not known, or no number
+    """
+    amounts: dict[str, float] = {}
+    for name, value in _pairs(text).items():
+        if name not in _CAPACITY:
+            raise argparse.ArgumentTypeError(f"unknown {name!r}; expected {', '.join(_CAPACITY)}")
+        try:
+            amounts[name] = _CAPACITY[name](value)
+        except ValueError:
+            amounts[name] = -1.0
+        if not 0 <= amounts[name] <= MOST[name]:
+            raise argparse.ArgumentTypeError(f"{name} is {value!r}; expected a number from 0 to {MOST[name]:,}")
+    return amounts

@@ -1,0 +1,102 @@
+"""What a step needs of the instance that runs it, and what an instance has.
+
+The numbers choose an instance; nothing on the machine enforces them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from nomaflow_api.bounds import LABELS_OF_INSTANCE
+from nomaflow_project.reading.keys import Checked, Entry, key, refusal
+
+__all__ = ["MOST", "Capacity", "Labels", "Resources", "bad_label", "resources_here"]
+
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
+MOST: Mapping[str, int] = {"cpu": 65_536, "memory_mb": 1 << 24, "gpus": 1024}
+"""The most of each amount."""
+_DEVICES = "/dev"
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def bad_label(labels: Mapping[str, str]) -> str:
+    """Return in words which label is malformed; empty if none is."""
+    for name, value in labels.items():
+        if not _LABEL.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
+            return f"{name[:70]!r} = {value[:140]!r} is not a label"
+    return ""
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > LABELS_OF_INSTANCE:
+        raise refusal(
+            "too_many_labels", "{got} labels, expected at most {most}", got=len(labels), most=LABELS_OF_INSTANCE,
+            fix="leave out those that no step asks for",
+        )  # fmt: skip
+    if wrong := bad_label(labels):
+        fix = "write lower-case letters and digits, with -_./ in between, such as zone = 'eu-west'"
+        raise refusal("bad_label", "{wrong}", wrong=wrong, fix=fix)
+    return labels
+
+
+Labels = Annotated[dict[str, str], Checked(_labels)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources(Entry):
+    """What a step needs. The instance that runs it gives it to no other step meanwhile. Also what an instance has."""
+
+    cpu: float = key(0.0, "Cores.", ge=0, le=MOST["cpu"])
+    memory_mb: int = key(0, "Memory.", unit="MiB", ge=0, le=MOST["memory_mb"])
+    gpus: int = key(0, "GPUs.", ge=0, le=MOST["gpus"])
+    labels: Labels = key(dict, "Labels that the instance must have, with these values.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capacity(Entry):
+    """What an instance has for the steps that ask for resources. What is left out is measured on its machine."""
+
+    cpu: float | None = key(None, "Cores. Default: those that the process may use.", ge=0, le=MOST["cpu"])
+    memory_mb: int | None = key(
+        None, "Memory. Default: the machine's, or its control group's.", unit="MiB", ge=0, le=MOST["memory_mb"]
+    )
+    gpus: int | None = key(
+        None, "GPUs. Default: the NVIDIA devices that CUDA_VISIBLE_DEVICES leaves.", ge=0, le=MOST["gpus"]
+    )
+
+
+def resources_here(given: Capacity, labels: Mapping[str, str]) -> Resources:
+    """Return what an instance on this machine has. Reads a few small files.
+
+    :param given: what it leaves out is measured
+    """
+    return Resources(
+        cpu=float(len(os.sched_getaffinity(0))) if given.cpu is None else given.cpu,
+        memory_mb=_memory_mb() if given.memory_mb is None else given.memory_mb,
+        gpus=_gpus() if given.gpus is None else given.gpus,
+        labels=dict(labels),
+    )
+
+
+def _memory_mb() -> int:
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _MEMORY_LIMITS:
+        try:
+            text = Path(path).read_text("ascii").strip()
+        except OSError:
+            continue
+        limits += [int(text)] if text.isdecimal() else []  # "max" is no limit
+    return min(limits) >> 20
+
+
+def _gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return sum(bool(name.strip()) and name.strip() != "-1" for name in visible.split(","))
+    return sum(bool(re.fullmatch(r"nvidia\d+", name)) for name in os.listdir(_DEVICES))
