@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,12 +25,19 @@ def together(*, meet, of, **_):
     while len(list(Path(meet).iterdir())) < of:
         pass
     return {"pid": os.getppid()}
+
+def pid(**_):
+    return {"pid": os.getppid()}
 """
 JOBS = """
 [[jobs]]
 id = "together"
 overlap = "allow"
 steps = [{ callable = "work:together" }]
+
+[[jobs]]
+id = "picky"
+steps = [{ callable = "work:pid", resources = { cpu = 2, gpus = 1, labels = { zone = "eu" } } }]
 """
 BUSY = 75
 
@@ -38,7 +48,7 @@ def system(tmp_path: Path) -> Iterator[TeamSystem]:
     made = TeamSystem(root=tmp_path)
     made.start_kernel()
     made.project("team", {"jobs.toml": JOBS, "plugins/work.py": CODE})
-    made.start_host("team", settings=["max_sync = 1", "shared_workers = 1"])
+    made.start_host("team", settings=["max_sync = 1", "shared_workers = 1", "capacity = { cpu = 1, gpus = 0 }"])
     yield made
     made.close()
 
@@ -124,3 +134,60 @@ def test_a_long_load_does_not_count_as_idle(system: TeamSystem, tmp_path: Path) 
     assert second.process.wait(60) == 0
     assert "generation 1 serves" in second.log
     assert second.log.index("generation 1 serves") < second.log.index("idle for 1 s")
+
+
+def test_a_step_waits_for_the_instance_that_it_needs(system: TeamSystem, tmp_path: Path) -> None:
+    """It says what is missing, is in the demand, and runs on the first instance that has all of it."""
+    run_id = system.start("picky")
+    view = system.run(run_id)
+    assert (view.state, view.reason and view.reason.code) == ("QUEUED", "no_fitting_instance")
+    assert view.reason is not None
+    assert "lacks label zone = 'eu', cpu = 2 (it has 1), gpus = 1 (it has 0)" in view.reason.message
+    (wanted,) = system.api.list_wanted()
+    assert (wanted.host, wanted.attempts) == ("team", 1)
+    assert wanted.needs.to_json() == {"cpu": 2.0, "memory_mb": 0, "gpus": 1, "labels": {"zone": "eu"}}
+    flags = ("--state-dir", str(tmp_path / "second"), "--labels", "zone=eu", "--capacity", "cpu=2.5,gpus=1")
+    second = _one_more(system, "second", tmp_path / "team", *flags)
+    assert system.end(run_id).state == "SUCCEEDED"
+    host = system.host_view("team")
+    assert host is not None
+    (there,) = [one for one in host.instances if one.pid == second.pid]
+    assert system.run(run_id).steps[0].attempts[0].incarnation == there.incarnation
+    assert there.has is not None
+    assert (there.has.cpu, there.has.gpus, dict(there.has.labels)) == (2.5, 1, {"zone": "eu"})
+    assert there.has.memory_mb > 100
+    assert system.api.list_wanted() == []
+
+
+def test_an_instance_drains_before_the_time_of_its_machine_ends(system: TeamSystem, tmp_path: Path) -> None:
+    """It ends with 0 a minute before, and the kernel knew when that would be."""
+    flags = ("--state-dir", str(tmp_path / "second"), "--ends-at", "+70")
+    second = _one_more(system, "second", tmp_path / "team", *flags)
+    eventually(lambda: second.pid in _attached(system))
+    host = system.host_view("team")
+    assert host is not None
+    (there,) = [one for one in host.instances if one.pid == second.pid]
+    assert there.ends_at is not None
+    assert 0 < (there.ends_at - datetime.now(UTC)).total_seconds() < 71
+    assert second.process.wait(60) == 0
+    assert "the time of this machine ends in 60 s" in second.log
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (("--ends-at", "tomorrow"), "'tomorrow' is no moment; expected +SECONDS"),
+        (("--ends-at", "2020-01-01T00:00:00Z"), "is past"),
+        (("--labels", "zone"), "'zone' has no value"),
+        (("--labels", "Zone=eu"), "'Zone' = 'eu' is not a label"),
+        (("--capacity", "gpu=1"), "unknown 'gpu'; expected cpu, memory_mb, gpus"),
+        (("--capacity", "cpu=lots"), "cpu is 'lots'; expected a number from 0 to 65,536"),
+    ],
+)
+def test_a_flag_that_cannot_be_read_is_refused_by_name(tmp_path: Path, flags: tuple[str, str], problem: str) -> None:
+    """The command ends before it has done anything, with what was expected."""
+    command = [sys.executable, "-P", "-m", "nomaflow_host", "--project", str(tmp_path), *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    assert f"argument {flags[0]}: " in ended.stderr
+    assert problem in ended.stderr

@@ -76,6 +76,7 @@ RULES: Mapping[str, Rule] = {
     _KERNEL + "ListJobs": Rule(Verb.READ, About.LIST),
     _KERNEL + "GetJob": Rule(Verb.READ, About.JOB),
     _KERNEL + "ListHosts": Rule(Verb.READ, About.LIST),
+    _KERNEL + "ListWanted": Rule(Verb.READ, About.LIST),
     _KERNEL + "ReloadHost": Rule(Verb.OPERATE, About.HOST, changes=True),
     _KERNEL + "ForgetHost": Rule(Verb.ADMIN, About.HOST, changes=True),
     _KERNEL + "Pause": Rule(Verb.OPERATE, About.PLACE, changes=True),

@@ -30,6 +30,7 @@ from nomaflow_kernel.engine.commands import (
     TriggerOutcome,
     UnrunCommand,
 )
+from nomaflow_kernel.engine.demand import Demand, demand
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
@@ -299,6 +300,10 @@ class Engine:
     def overview(self) -> EngineOverview:
         """Return counts of the engine's contents."""
         return engine_overview(self._state, turns=self._loop.turns)
+
+    def demand(self) -> Sequence[Demand]:
+        """Return the attempts that are due and wait for an instance, by host and by what they need."""
+        return demand(self._state)
 
     def open_runs(self) -> Sequence[RunCount]:
         """Return the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""

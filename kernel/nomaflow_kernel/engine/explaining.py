@@ -65,14 +65,14 @@ def why_not_running(state: EngineState, job_id: str) -> str:
         return job.why_not_valid
     if job.loaded.held:
         return job.loaded.held
-    waiting = state.waiting.of_job(job_id)
-    entry = state.waiting.get(waiting[0]) if waiting else None
-    if entry is None:
-        entry = QueuedRun(run_id="", job_id=job_id, host=job.host, priority=0, queued_at_us=0)
+    waiting = state.waiting.oldest_of_job(job_id)
+    entry = waiting or QueuedRun(run_id="", job_id=job_id, host=job.host, priority=0, queued_at_us=0)
     reason = waiting_reason(state, entry)
     if reason is not None:
         return reason.message
-    if not waiting and job.definition is not None and not job.loaded.enabled and not any(job.definition.schedules()):
+    if waiting is not None or job.definition is None:
+        return ""
+    if not job.loaded.enabled and not any(job.definition.schedules()):
         return "its schedule is switched off (enabled = false); it runs when it is started"
     return ""
 

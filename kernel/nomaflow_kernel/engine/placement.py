@@ -1,4 +1,4 @@
-"""Which instances can run a step: what each has, how much of that is left, and how long its machine lasts."""
+"""Placement: the instances that can run a step, by what each has, how much of it is left and how long it lasts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.plan import PlannedStep
-from nomaflow_project.jobs.resources import Resources
+from nomaflow_project.jobs.resources import MOST, lacking
 
 __all__ = ["has_room", "lasts_for", "missing"]
 
-_AMOUNTS = ("cpu", "memory_mb", "gpus")
 _TINY = 1e-6  # sums of fractions of cores are not exact
 
 
@@ -20,9 +19,10 @@ def has_room(instance: Instance, step: PlannedStep) -> bool:
     if needs is None:
         return True
     taken = instance.reserved.values()
-    return not _missing_labels(instance, needs) and all(
-        getattr(needs, name) + sum(getattr(each, name) for each in taken) <= getattr(instance.hello.has, name) + _TINY
-        for name in _AMOUNTS
+    has = instance.hello.has
+    return not lacking(needs, has) and all(
+        getattr(needs, name) + sum(getattr(each, name) for each in taken) <= getattr(has, name) + _TINY
+        for name in MOST
         if getattr(needs, name)
     )
 
@@ -43,23 +43,6 @@ def missing(instances: Sequence[Instance], step: PlannedStep) -> str:
     needs = step.resources
     if needs is None:
         return ""
-    lacks = [_lacks(instance, needs) for instance in instances]
+    lacks = [lacking(needs, instance.hello.has) for instance in instances]
     fewest = min(lacks, key=len) if lacks else []
     return ", ".join(fewest)
-
-
-def _missing_labels(instance: Instance, needs: Resources) -> list[str]:
-    has = instance.hello.has.labels
-    return [
-        f"label {name} = {value!r} (it has {has[name]!r})" if name in has else f"label {name} = {value!r}"
-        for name, value in needs.labels.items()
-        if has.get(name) != value
-    ]
-
-
-def _lacks(instance: Instance, needs: Resources) -> list[str]:
-    return _missing_labels(instance, needs) + [
-        f"{name} = {asked:g} (it has {has:g})"
-        for name in _AMOUNTS
-        if (asked := getattr(needs, name)) > (has := getattr(instance.hello.has, name))
-    ]

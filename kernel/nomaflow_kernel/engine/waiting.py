@@ -75,6 +75,10 @@ class WaitingRuns:
         """Return the ids of the waiting runs of a job, oldest first."""
         return list(self._jobs.get(job_id, ()))
 
+    def oldest_of_job(self, job_id: str) -> QueuedRun | None:
+        """Return the oldest waiting run of a job, or None."""
+        return self._entries.get(next(iter(self._jobs.get(job_id, ())), ""))
+
     def count_of_job(self, job_id: str) -> int:
         """Return how many runs of a job wait."""
         return len(self._jobs.get(job_id, ()))

@@ -35,6 +35,10 @@ KERNEL_METRICS = (
         name="nomaflow_attempts_finished_total", kind="counter", labels=("state",), help="Attempts become terminal."
     ),
     Metric(name="nomaflow_queue_depth", kind="gauge", labels=("host",), help="QUEUED runs, by the host they wait for."),
+    Metric(
+        name="nomaflow_attempts_waiting", kind="gauge", labels=("host",),
+        help="Attempts that are due and that an instance more of the host could run.",
+    ),
     Metric(name="nomaflow_schedules", kind="gauge", help="Schedules that have a next fire."),
     Metric(
         name="nomaflow_schedule_lag_seconds",
@@ -165,6 +169,7 @@ def _held(view: KernelView) -> Reading:
             (str(state),): seen.attempts.get(state, 0) for state in AttemptState if state not in ATTEMPT_TERMINAL
         },
         "nomaflow_queue_depth": {(host,): count for host, count in seen.queued.items()},
+        "nomaflow_attempts_waiting": _demand(view, seen.instances),
         "nomaflow_schedules": {(): len(view.scheduler)},
         "nomaflow_hosts": {(state,): states[state] for state in _HOST_STATES},
         "nomaflow_host_attempts": _by_host(seen.instances, lambda each: each.running),
@@ -175,6 +180,14 @@ def _held(view: KernelView) -> Reading:
         "nomaflow_watchers": {(): view.feed.watcher_count},
         "nomaflow_refused_calls_total": {(reason,): count for reason, count in view.audit.refused_total.items()},
     }
+
+
+def _demand(view: KernelView, instances: Sequence[Instance]) -> dict[tuple[str, ...], float]:
+    """Return the waiting attempts by host; 0 for a host that has instances and none."""
+    counts: Counter[tuple[str, ...]] = Counter({(each.host,): 0 for each in instances})
+    for wanted in view.engine.demand():
+        counts[(wanted.host,)] += wanted.attempts
+    return dict(counts)
 
 
 def _workers(instances: Sequence[Instance]) -> dict[tuple[str, ...], float]:

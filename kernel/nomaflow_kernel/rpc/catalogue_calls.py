@@ -9,7 +9,7 @@ from nomaflow_api.near_names import near_names
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.message_codec import encode
+from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.guard import Guard
@@ -30,7 +30,7 @@ from nomaflow_kernel.rpc.discretion import (
     run_without_values,
 )
 from nomaflow_kernel.rpc.listed_jobs import ListedJobs
-from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
+from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message, resources_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, person
 from nomaflow_project.jobs.load import CatalogueLoad
@@ -181,6 +181,23 @@ class CatalogueCalls:
         left = len(names) > len(page.entries)
         token = page_token([page.entries[-1].name]) if left else ""
         return kernel.ListHostsResponse(hosts=page.entries, next_page_token=token)
+
+    async def list_wanted(self, request: kernel.ListWantedRequest, caller: Caller) -> kernel.ListWantedResponse:
+        """Return the demand for instances of the hosts that the caller may read."""
+        if request.host:
+            check_host(request.host)
+        return kernel.ListWantedResponse(
+            wanted=[
+                kernel.Wanted(
+                    host=each.host,
+                    needs=resources_message(each.needs),
+                    attempts=each.attempts,
+                    since=timestamp(each.since_us),
+                )
+                for each in self._engine.demand()
+                if request.host in ("", each.host) and caller.principal.may(Verb.READ, Target(host=each.host))
+            ]
+        )
 
     async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result.

@@ -1055,6 +1055,79 @@ class ListHostsResponse(google.protobuf.message.Message):
 global___ListHostsResponse = ListHostsResponse
 
 @typing.final
+class ListWantedRequest(google.protobuf.message.Message):
+    """ListWantedRequest is empty, or names a host."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host limits the answer to one host. Empty means every host."""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host"]) -> None: ...
+
+global___ListWantedRequest = ListWantedRequest
+
+@typing.final
+class ListWantedResponse(google.protobuf.message.Message):
+    """ListWantedResponse is the demand at this moment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WANTED_FIELD_NUMBER: builtins.int
+    @property
+    def wanted(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Wanted]:
+        """wanted is sorted by host, most attempts first. Attempts of one host that need the same are one entry."""
+
+    def __init__(
+        self,
+        *,
+        wanted: collections.abc.Iterable[global___Wanted] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["wanted", b"wanted"]) -> None: ...
+
+global___ListWantedResponse = ListWantedResponse
+
+@typing.final
+class Wanted(google.protobuf.message.Message):
+    """Wanted are attempts that an instance more of a host could run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    NEEDS_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host is the host that runs them."""
+    attempts: builtins.int
+    """attempts is how many of them wait. Runs that wait for something else, such as a pause, are not counted."""
+    @property
+    def needs(self) -> nomaflow_api.v1.job_pb2.Resources:
+        """needs is what each of them needs."""
+
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """since is when the first of them began to wait."""
+
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        needs: nomaflow_api.v1.job_pb2.Resources | None = ...,
+        attempts: builtins.int = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["needs", b"needs", "since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "host", b"host", "needs", b"needs", "since", b"since"]) -> None: ...
+
+global___Wanted = Wanted
+
+@typing.final
 class ReloadHostRequest(google.protobuf.message.Message):
     """ReloadHostRequest names a host."""
 

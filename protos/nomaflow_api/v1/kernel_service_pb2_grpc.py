@@ -140,6 +140,11 @@ class KernelServiceStub(object):
                 request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListHostsRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListHostsResponse.FromString,
                 _registered_method=True)
+        self.ListWanted = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/ListWanted',
+                request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedResponse.FromString,
+                _registered_method=True)
         self.ReloadHost = channel.unary_unary(
                 '/nomaflow_api.v1.KernelService/ReloadHost',
                 request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ReloadHostRequest.SerializeToString,
@@ -308,6 +313,14 @@ class KernelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWanted(self, request, context):
+        """ListWanted returns the attempts that are due and wait for an instance of a host that the caller may read: what a
+        launcher starts instances for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReloadHost(self, request, context):
         """ReloadHost loads a new generation of a host's plugin code beside the old one and answers when it serves or is
         refused.
@@ -439,6 +452,11 @@ def add_KernelServiceServicer_to_server(servicer, server):
                     servicer.ListHosts,
                     request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListHostsRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListHostsResponse.SerializeToString,
+            ),
+            'ListWanted': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWanted,
+                    request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedResponse.SerializeToString,
             ),
             'ReloadHost': grpc.unary_unary_rpc_method_handler(
                     servicer.ReloadHost,
@@ -1002,6 +1020,33 @@ class KernelService(object):
             '/nomaflow_api.v1.KernelService/ListHosts',
             nomaflow__api_dot_v1_dot_kernel__service__pb2.ListHostsRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_kernel__service__pb2.ListHostsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWanted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/ListWanted',
+            nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedResponse.FromString,
             options,
             channel_credentials,
             insecure,

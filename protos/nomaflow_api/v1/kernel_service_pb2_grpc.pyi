@@ -154,6 +154,14 @@ class KernelServiceStub:
     ]
     """ListHosts returns the known hosts and their instances."""
 
+    ListWanted: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.kernel_service_pb2.ListWantedRequest,
+        nomaflow_api.v1.kernel_service_pb2.ListWantedResponse,
+    ]
+    """ListWanted returns the attempts that are due and wait for an instance of a host that the caller may read: what a
+    launcher starts instances for.
+    """
+
     ReloadHost: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.ReloadHostRequest,
         nomaflow_api.v1.kernel_service_pb2.ReloadHostResponse,
@@ -306,6 +314,14 @@ class KernelServiceAsyncStub:
         nomaflow_api.v1.kernel_service_pb2.ListHostsResponse,
     ]
     """ListHosts returns the known hosts and their instances."""
+
+    ListWanted: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.kernel_service_pb2.ListWantedRequest,
+        nomaflow_api.v1.kernel_service_pb2.ListWantedResponse,
+    ]
+    """ListWanted returns the attempts that are due and wait for an instance of a host that the caller may read: what a
+    launcher starts instances for.
+    """
 
     ReloadHost: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.ReloadHostRequest,
@@ -499,6 +515,16 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.ListHostsResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.ListHostsResponse]]:
         """ListHosts returns the known hosts and their instances."""
+
+    @abc.abstractmethod
+    def ListWanted(
+        self,
+        request: nomaflow_api.v1.kernel_service_pb2.ListWantedRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.ListWantedResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.ListWantedResponse]]:
+        """ListWanted returns the attempts that are due and wait for an instance of a host that the caller may read: what a
+        launcher starts instances for.
+        """
 
     @abc.abstractmethod
     def ReloadHost(

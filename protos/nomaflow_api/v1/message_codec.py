@@ -122,6 +122,8 @@ def _decoding(field: FieldDescriptor, hint: Any, *, repeated: bool) -> tuple[_Co
     choices = get_args(hint)
     may_be_none = NoneType in choices
     convert: _Convert | None = None
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return dict, False  # of texts and numbers; a map of messages is for whoever needs the first
     if _is_timestamp(field):
         convert = _instant
     elif field.message_type is not None:

@@ -34,7 +34,7 @@ __all__ = ["KernelClient"]
 
 _READ_SECONDS = 5.0
 _WRITE_SECONDS = 10.0
-_READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts")
+_READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts", "ListWanted")
 _SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
 
 
@@ -287,6 +287,14 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         """Return the known hosts and their instances, asking for one page at a time."""
         pages = self._pages("ListHosts", service.ListHostsRequest())
         return [decode(values.HostView, one) async for page in pages for one in page.hosts]
+
+    async def list_wanted(self, host: str = "") -> list[values.WantedView]:
+        """Return the attempts that are due and wait for an instance, grouped by host and by what they need.
+
+        :param host: only of this one; empty for every host that the caller may read
+        """
+        reply = await self._call("ListWanted", host=host)
+        return [decode(values.WantedView, one) for one in reply.wanted]
 
     async def reload_host(self, host: str = "", *, force: bool = False, by: str = "") -> list[values.ReloadView]:
         """Load a new generation of a host's code; returns when it serves or is refused."""

@@ -117,6 +117,7 @@ class SyncKernelClient:
     list_events = _call(KernelClient.list_events)
     list_fires = _call(KernelClient.list_fires)
     list_hosts = _call(KernelClient.list_hosts)
+    list_wanted = _call(KernelClient.list_wanted)
     list_jobs = _call(KernelClient.list_jobs)
     list_runs = _stream(KernelClient.list_runs)
     list_runs_page = _call(KernelClient.list_runs_page)

@@ -12,8 +12,9 @@ from nomaflow_project.check.alerts import alert_problems, job_alert_problems
 from nomaflow_project.check.original import ChangedMeaning, changed_meanings
 from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
+from nomaflow_project.jobs.resources import Resources, lacking, resources_here
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.models.settings_file import SettingsFile
+from nomaflow_project.models.settings_file import HostSection, SettingsFile
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
     UNSET_VARIABLE,
@@ -114,6 +115,9 @@ def check_project(
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
     load = replace(load, jobs=tuple(job.with_problem(*_check_aim(job)) for job in load.jobs))
+    section = HostSection() if settings is None else settings.host
+    here = resources_here(section.capacity, section.labels)
+    load = replace(load, jobs=tuple(job.with_problem(*_check_needs(job, here)) for job in load.jobs))
     if settings is not None and (tree or {}).get("alerts"):
         problems += alert_problems(settings.alerts, Place("nomaflow.toml", "alerts"))
         alerts = settings.alerts
@@ -137,6 +141,17 @@ def _check_aim(job: LoadedJob) -> Iterator[Problem]:
             f"host {target!r} is to run it, and does so only if it accepts jobs of host {job.host!r}",
             fix=f'in the nomaflow.toml of {target!r}: [host] accept_jobs_from = ["{job.host}"]',
         )
+
+
+def _check_needs(job: LoadedJob, here: Resources) -> Iterator[Problem]:
+    """Yield a warning for each step that needs more than an instance on this machine has."""
+    for index, step in enumerate(() if job.definition is None else job.definition.steps):
+        if step.resources is not None and (lacks := lacking(step.resources, here)):
+            yield (job.place / "steps" / index / "resources").warning(
+                "no_fitting_instance",
+                f"an instance on this machine cannot run step {step.name!r}: it lacks {', '.join(lacks)}",
+                fix="start an instance that has it, or say in nomaflow.toml what this one has: [host] capacity, labels",
+            )
 
 
 def _check_settings(

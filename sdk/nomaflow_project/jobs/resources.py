@@ -1,4 +1,4 @@
-"""What a step needs of the instance that runs it, and what an instance has.
+"""Resources: the needs of a step, and the capacity of an instance.
 
 The numbers choose an instance; nothing on the machine enforces them.
 """
@@ -15,7 +15,7 @@ from typing import Annotated
 from nomaflow_api.bounds import LABELS_OF_INSTANCE
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal
 
-__all__ = ["MOST", "Capacity", "Labels", "Resources", "bad_label", "resources_here"]
+__all__ = ["MOST", "Capacity", "Labels", "Resources", "bad_label", "lacking", "resources_here"]
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
@@ -50,7 +50,7 @@ Labels = Annotated[dict[str, str], Checked(_labels)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources(Entry):
-    """What a step needs. The instance that runs it gives it to no other step meanwhile. Also what an instance has."""
+    """The needs of a step, which an instance gives to no other step meanwhile; also what an instance has."""
 
     cpu: float = key(0.0, "Cores.", ge=0, le=MOST["cpu"])
     memory_mb: int = key(0, "Memory.", unit="MiB", ge=0, le=MOST["memory_mb"])
@@ -60,7 +60,7 @@ class Resources(Entry):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Capacity(Entry):
-    """What an instance has for the steps that ask for resources. What is left out is measured on its machine."""
+    """Amounts that an instance has for steps that ask for resources. What is left out is measured on its machine."""
 
     cpu: float | None = key(None, "Cores. Default: those that the process may use.", ge=0, le=MOST["cpu"])
     memory_mb: int | None = key(
@@ -69,6 +69,17 @@ class Capacity(Entry):
     gpus: int | None = key(
         None, "GPUs. Default: the NVIDIA devices that CUDA_VISIBLE_DEVICES leaves.", ge=0, le=MOST["gpus"]
     )
+
+
+def lacking(needs: Resources, has: Resources) -> list[str]:
+    """Return in words each need that an instance does not meet even when it runs nothing."""
+    labels = [
+        f"label {name} = {value!r}" + (f" (it has {has.labels[name]!r})" if name in has.labels else "")
+        for name, value in needs.labels.items()
+        if has.labels.get(name) != value
+    ]
+    amounts = [(name, getattr(needs, name), getattr(has, name)) for name in MOST]
+    return labels + [f"{name} = {asked:g} (it has {there:g})" for name, asked, there in amounts if asked > there]
 
 
 def resources_here(given: Capacity, labels: Mapping[str, str]) -> Resources:

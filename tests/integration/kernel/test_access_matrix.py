@@ -84,6 +84,7 @@ KERNEL_ROWS: dict[str, Row] = {
     "ListJobs": Row("read", "list"),
     "GetJob": Row("read", "job", lambda x: kernel.GetJobRequest(job_id=_job(x))),
     "ListHosts": Row("read", "list"),
+    "ListWanted": Row("read", "list"),
     "ReloadHost": Row("operate", "host", lambda x: kernel.ReloadHostRequest(host=_host(x))),
     "ForgetHost": Row("admin", "host", lambda x: kernel.ForgetHostRequest(host=_host(x))),
     "Pause": Row("operate", "job", lambda x: kernel.PauseRequest(job_id=_job(x))),

@@ -260,3 +260,38 @@ def test_a_key_of_two_types_is_told_at_its_own_place(tmp_path: Path) -> None:
     _write(tmp_path / "nomaflow.toml", "[host]\nenv_file = 3\n")
     problems = check_project(tmp_path, environ={}).problems
     assert {each.path for each in problems if each.code == "wrong_type"} == {"host.env_file"}
+
+
+def test_a_step_that_this_machine_cannot_run_is_told(tmp_path: Path) -> None:
+    """A warning, since another instance may have it; what nomaflow.toml says of the host counts before what is here."""
+    _write(
+        tmp_path / "jobs.toml",
+        '[[jobs]]\nid = "train"\n[[jobs.steps]]\ncallable = "m:fit"\n'
+        'resources = { cpu = 4, gpus = 900, labels = { zone = "eu" } }\n',
+    )
+    _write(tmp_path / "nomaflow.toml", '[host]\nlabels = { zone = "us" }\ncapacity = { cpu = 8 }\n')
+    (problem,) = check_project(tmp_path).all_problems()
+    assert (problem.code, problem.is_error) == ("no_fitting_instance", False)
+    assert "it lacks label zone = 'eu' (it has 'us'), gpus = 900 (it has 0)" in problem.message
+    fitting = '[host]\nlabels = { zone = "eu" }\ncapacity = { cpu = 4, gpus = 1024 }\n'
+    _write(tmp_path / "nomaflow.toml", fitting)
+    assert check_project(tmp_path).all_problems() == ()
+
+
+@pytest.mark.parametrize(
+    ("resources", "code", "where"),
+    [
+        ("cpu = -1", "out_of_range", "cpu"),
+        ("gpus = 1.5", "wrong_type", "gpus"),
+        ("gpu = 1", "unknown_key", "gpu"),
+        ('labels = { Zone = "eu" }', "bad_label", "labels"),
+        ('labels = { zone = "" }', "bad_label", "labels"),
+    ],
+)
+def test_resources_are_checked(tmp_path: Path, resources: str, code: str, where: str) -> None:
+    """Amounts are numbers that are not negative, keys are known, labels have their form."""
+    text = f'[[jobs]]\nid = "a"\n[[jobs.steps]]\ncallable = "m:f"\nresources = {{ {resources} }}\n'
+    _write(tmp_path / "jobs.toml", text)
+    (problem,) = check_project(tmp_path).all_problems()
+    assert (problem.code, problem.is_error) == (code, True)
+    assert problem.path.endswith(f"steps[0].resources.{where}")

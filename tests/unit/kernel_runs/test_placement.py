@@ -88,7 +88,7 @@ async def test_the_second_step_of_a_run_waits_for_its_own_instance(rig: Rig) -> 
 
 
 async def test_a_new_leader_knows_what_is_taken(rig: Rig) -> None:
-    """What an instance holds is still taken after the kernel's restart."""
+    """An attempt that an instance holds still takes its share after the kernel's restart."""
     rig.jobs.add(job("train", step("fit", resources=Resources(gpus=1)), overlap="allow"))
     host = await _attached(rig, gpus=1)
     await rig.trigger("train")

@@ -16,6 +16,8 @@ from nomaflow.client.values.catalogue import (
     ProblemView,
     RefusedLoadView,
     ReloadView,
+    ResourcesView,
+    WantedView,
     WorkerView,
 )
 from nomaflow.client.values.events import EventView, PrunedView, Replayed, Triggered, TriggerRefusal
@@ -93,6 +95,7 @@ __all__ = [
     "RefusedLoadView",
     "ReloadView",
     "Replayed",
+    "ResourcesView",
     "RunCountView",
     "RunPageView",
     "RunRequestView",
@@ -108,6 +111,7 @@ __all__ = [
     "TriggerRefusal",
     "TriggerView",
     "Triggered",
+    "WantedView",
     "WithdrawnView",
     "WorkerView",
     "from_micros",

@@ -151,12 +151,26 @@ class RefusedLoadView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResourcesView(Shaped):
-    """What a step needs, or what an instance has."""
+    """Amounts and labels that a step needs, or that an instance has."""
 
     cpu: float = 0.0
     memory_mb: int = 0
     gpus: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WantedView(Shaped):
+    """Attempts of one host that are due, need the same and wait for an instance.
+
+    :param attempts: how many wait
+    :param since: when the first of them began to wait
+    """
+
+    host: str
+    attempts: int
+    needs: ResourcesView = ResourcesView()
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
