@@ -45,7 +45,9 @@ def filled(kind: type[Any], depth: int = 0, *, number: int = 1) -> Any:
     for field in kind.DESCRIPTOR.fields:
         many = hasattr(getattr(message, field.name), "extend")
         if field.message_type is not None:
-            if field.message_type.full_name == "google.protobuf.Timestamp":
+            if field.message_type.GetOptions().map_entry:
+                getattr(message, field.name)[HOSTILE] = HOSTILE
+            elif field.message_type.full_name == "google.protobuf.Timestamp":
                 getattr(message, field.name).seconds = 1_700_000_000
             elif depth < 5:
                 inner = filled(field.message_type._concrete_class, depth + 1, number=number)

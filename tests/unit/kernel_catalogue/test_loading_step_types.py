@@ -79,18 +79,27 @@ def test_step_defaults_go_to_the_steps_that_take_them(defaults: str, taken: list
     assert [(step.op_kwargs, step.timeout_seconds) for step in job.definition.steps] == taken
 
 
+def test_resources_by_default_are_of_the_steps_that_a_host_runs() -> None:
+    """A call_job step runs in the kernel and gets none."""
+    steps = f'[{{ type = "copy", source = 1 }}, {_PYTHON}, {_CALL}]'
+    text = f'[[jobs]]\nid = "x"\nstep_defaults = {{ resources = {{ gpus = 1 }} }}\nsteps = {steps}\n'
+    job = load_one(text, step_types=[CLOSED])
+    assert job.definition is not None
+    assert [step.resources and step.resources.gpus for step in job.definition.steps] == [1, 1, None]
+
+
 @pytest.mark.parametrize(
-    ("steps", "fix"),
+    ("key", "steps", "fix"),
     [
-        (f'[{{ type = "copy", source = 1 }}, {_PYTHON}]', "did you mean 'source'?"),
-        (f"[{_PYTHON}, {_CALL}]", "the known keys are "),
+        ("sorce", f'[{{ type = "copy", source = 1 }}, {_PYTHON}]', "did you mean 'source'?"),
+        ("xyz", f"[{_PYTHON}, {_CALL}]", "the known keys are "),
     ],
 )
-def test_a_default_that_no_step_takes_is_an_error(steps: str, fix: str) -> None:
+def test_a_default_that_no_step_takes_is_an_error(key: str, steps: str, fix: str) -> None:
     """The error is reported once, at step_defaults, with the near match among the keys of the job's types."""
-    text = f'[[jobs]]\nid = "x"\nstep_defaults = {{ sorce = 1 }}\nsteps = {steps}\n'
+    text = f'[[jobs]]\nid = "x"\nstep_defaults = {{ {key} = 1 }}\nsteps = {steps}\n'
     problem = the_problem(load_one(text, step_types=[CLOSED]))
-    assert (problem.code, problem.path) == ("unknown_key", "jobs[0].step_defaults.sorce")
+    assert (problem.code, problem.path) == ("unknown_key", f"jobs[0].step_defaults.{key}")
     assert fix in problem.fix
 
 
