@@ -31,6 +31,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "events": ("events",),
     "hosts": ("hosts", "reload"),
     "alerts": ("alerts",),
+    "launcher": ("launcher",),
     "audit": ("audit",),
     "login": ("login", "logout"),
     "call": ("call",),

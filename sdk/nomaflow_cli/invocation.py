@@ -44,6 +44,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "kernel": ("sqlalchemy", "croniter", "alembic", "pydantic"),
     "alerts": ("apprise", "croniter", "jinja2", "pydantic", "standardwebhooks"),
     "host": ("sqlalchemy", "pydantic", "watchfiles"),
+    "slurm": ("pydantic",),
     "console": ("cryptography", "jinja2", "pydantic", "starlette", "uvicorn"),
 }
 """The modules that a part needs and the base installation does not have, by the name of the extra."""

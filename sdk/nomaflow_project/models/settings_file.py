@@ -15,6 +15,7 @@ from nomaflow_project.jobs.resources import Capacity, Labels
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
+from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.reading.keys import Entry, key, seconds
 from nomaflow_project.reading.names import HOST_NAME, LogLevel
 
@@ -282,4 +283,5 @@ class SettingsFile(Entry):
     jobs: PathSection = key(PathSection, "Where the jobs are: `jobs.toml`.")
     console: ConsoleSection = key(ConsoleSection, "The console, the web page.")
     alerts: AlertsSection = key(AlertsSection, "Who is told when something goes wrong.")
+    launcher: LauncherSection = key(LauncherSection, "Instances of hosts, started when steps wait for them.")
     connectors: PathSection = key(PathSection, "Where the connectors are: `connectors.toml`.")

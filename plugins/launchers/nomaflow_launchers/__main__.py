@@ -1,0 +1,55 @@
+"""``python -m nomaflow_launchers``: a launcher's process."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from nomaflow_api import event_loop
+from nomaflow_api.private_memory import keep_memory_private
+from nomaflow_telemetry.process_log import set_up_logging, write_error
+
+_CONFIG, _TEMPFAIL = 78, 75
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve, and return the exit code."""
+    keep_memory_private()  # its token is in it
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # not SIG_IGN: child processes would inherit it
+        signal.signal(number, lambda *_: None)
+    project = _parser().parse_args(arguments).project.absolute()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
+
+    from nomaflow.client import ClientError
+    from nomaflow_launchers.app import AlreadyRuns, Place, serve
+    from nomaflow_launchers.settings import SettingsError, read_launcher
+
+    try:
+        section = read_launcher(project, os.environ)
+        place = Place.of(project, section, os.environ)
+        set_up_logging(level=section.log_level, form=section.log_format)
+        event_loop.run(serve(place, section, dict(os.environ)))
+    except (SettingsError, ClientError) as error:
+        write_error(f"nomaflow launcher: {error}")
+        return _CONFIG
+    except AlreadyRuns as error:
+        write_error(f"nomaflow launcher: {error}")
+        return _TEMPFAIL
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nomaflow launcher", description="Start instances of hosts when steps wait for them, by [launcher]."
+    )
+    parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="the project's folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

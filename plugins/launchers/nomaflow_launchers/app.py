@@ -1,0 +1,159 @@
+"""The composition root of a launcher: ask kernel and engine, decide, act, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nomaflow.client import AddressSource, ClientError, FixedAddress, KernelClient, ProjectAddress, read_token
+from nomaflow.client.values import HostView
+from nomaflow_launchers.planning import plan
+from nomaflow_launchers.slurm import JOB_LABEL, EngineError, Slurm
+from nomaflow_project.models.launcher_section import LauncherSection
+from nomaflow_telemetry.service_manager import ServiceManager
+
+__all__ = ["AlreadyRuns", "Place", "serve"]
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_WAIT_SECONDS = 60.0
+_SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
+
+
+class AlreadyRuns(Exception):
+    """Raised when another launcher of this project runs already."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """The project that a launcher serves, and the way to its kernel.
+
+    :param addresses: of the kernels; empty for the project's own
+    :param token: for a kernel on TCP
+    """
+
+    project: Path
+    addresses: str = ""
+    token: str = ""
+    ca: Path | None = None
+
+    @classmethod
+    def of(cls, project: Path, section: LauncherSection, environ: Mapping[str, str]) -> Place:
+        """Return the place that settings and environment name; the environment wins.
+
+        :raises ClientError: if a token file cannot be read
+        """
+        file = environ.get("NOMAFLOW_TOKEN_FILE") or (str(project / section.token_file) if section.token_file else "")
+        ca = environ.get("NOMAFLOW_CA") or (str(project / section.kernel_ca) if section.kernel_ca else "")
+        return cls(
+            project=project,
+            addresses=environ.get("NOMAFLOW_ADDRESS") or section.kernel,
+            token=environ.get("NOMAFLOW_TOKEN") or (read_token(Path(file)) if file else ""),
+            ca=Path(ca) if ca else None,
+        )
+
+    def client(self) -> KernelClient:
+        """Return a client of the kernel."""
+        source: AddressSource = ProjectAddress(project=self.project, secret=self.token)
+        if self.addresses:
+            source = FixedAddress.of(self.addresses, token=self.token)
+        return KernelClient(source, ca=self.ca, by="launcher")
+
+
+async def serve(place: Place, section: LauncherSection, environ: dict[str, str]) -> None:
+    """Start and end instances until a signal asks to stop. Instances that run go on.
+
+    :raises AlreadyRuns: if another launcher of the project does
+    """
+    manager = ServiceManager.of(environ)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _only_one(place.project):
+        async with place.client() as kernel:
+            launcher = _Launcher(kernel, place, section, environ)
+            _LOG.info("starting instances of %s on %s", ", ".join(section.hosts), section.engine)
+            manager.ready(f"at most {section.max_instances} instances")
+            failures = 0
+            while not stop.is_set():
+                try:
+                    await launcher.turn()
+                    failures = 0
+                except (ClientError, EngineError) as error:
+                    failures += 1
+                    _LOG.log(logging.WARNING if failures == 1 else logging.DEBUG, "nothing is started: %s", error)
+                wait = min(
+                    section.poll_seconds * 2.0 ** min(failures, 10), max(_LONGEST_WAIT_SECONDS, section.poll_seconds)
+                )
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await stop.wait()
+            manager.stopping("stopping")
+
+
+class _Launcher:
+    def __init__(
+        self, kernel: KernelClient, place: Place, section: LauncherSection, environ: Mapping[str, str]
+    ) -> None:
+        self._kernel = kernel
+        self._place = place
+        self._section = section
+        self._environ = environ
+        self._told: frozenset[str] = frozenset()
+
+    async def turn(self) -> None:
+        """Look once, and act.
+
+        :raises ClientError: if the kernel does not answer
+        :raises EngineError: if the engine does not
+        """
+        store_id = (await self._kernel.get_kernel()).store_id
+        engine = Slurm(self._section, project=self._place.project, store_id=store_id, environ=self._environ)
+        # The list comes first: an instance that attaches in between counts as coming, and one less is started.
+        launched = await engine.listed()
+        attached = frozenset(_attached(await self._kernel.list_hosts()))
+        wanted = await self._kernel.list_wanted()
+        acts = plan(self._section, wanted=wanted, launched=launched, attached=attached)
+        for text in frozenset(acts.unfit) - self._told:
+            _LOG.warning("%s", text)
+        self._told = frozenset(acts.unfit)
+        for engine_id in acts.stuck:
+            _LOG.warning("job %s runs and has not attached for %g s: ending it", engine_id, self._section.start_seconds)
+            await engine.end(engine_id, only_waiting=False)
+        for engine_id in acts.surplus:
+            _LOG.info("job %s is no longer wanted, and has no machine yet: ending it", engine_id)
+            await engine.end(engine_id, only_waiting=True)
+        for host, shape in acts.starts:
+            _LOG.info("job %s starts an instance of %s (%s)", await engine.start(host, shape), host, shape.name)
+
+
+def _attached(hosts: Iterable[HostView]) -> Iterator[str]:
+    """Yield the engine's ids of the instances that take attempts, or have."""
+    for host in hosts:
+        for instance in host.instances:
+            if instance.has is not None and instance.state in _SERVED and JOB_LABEL in instance.has.labels:
+                yield instance.has.labels[JOB_LABEL]
+
+
+@contextlib.contextmanager
+def _only_one(project: Path) -> Iterator[None]:
+    """Hold the lock of the project's launcher.
+
+    :raises AlreadyRuns: if another process has it
+    """
+    state = project / ".nomaflow"
+    state.mkdir(mode=0o700, exist_ok=True)
+    fd = os.open(state / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise AlreadyRuns(f"another launcher of {project} runs already") from None
+    finally:
+        os.close(fd)

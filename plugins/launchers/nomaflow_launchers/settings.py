@@ -1,0 +1,40 @@
+"""``[launcher]`` of a project's nomaflow.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nomaflow_project.models.launcher_section import LauncherSection
+from nomaflow_project.reading.environment import resolve_leniently
+from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.toml_file import read_toml
+from nomaflow_project.reading.validation import validate
+
+__all__ = ["SettingsError", "read_launcher"]
+
+_FILE = "nomaflow.toml"
+
+
+class SettingsError(Exception):
+    """Raised when the settings cannot be used; the text is for a terminal."""
+
+
+def read_launcher(project: Path, environ: Mapping[str, str]) -> LauncherSection:
+    """Return the section, with variables of the environment resolved.
+
+    :raises SettingsError: if the file or the section cannot be used, or names no host
+    """
+    if not project.is_dir():
+        raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
+    tree = read_toml(project / _FILE)
+    if isinstance(tree, Problem):
+        raise SettingsError(str(tree))
+    section, problems = validate(
+        LauncherSection, resolve_leniently(tree.get("launcher") or {}, environ), Place(_FILE, "launcher")
+    )
+    if section is None or problems:
+        raise SettingsError("\n".join(map(str, problems)))
+    if not section.hosts:
+        raise SettingsError(f'{_FILE} names no host in [launcher], so nothing would be started; add hosts = ["NAME"]')
+    return section

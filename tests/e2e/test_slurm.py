@@ -1,0 +1,156 @@
+"""A launcher on a real Slurm: instances come when steps wait for them, and go; what ends there says why."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from slurm_cluster import SlurmCluster, slurm_cluster
+from team_system import TeamSystem, reason_of
+
+from processes import is_alive, still_alive
+from real_system import Running, eventually
+
+pytestmark = pytest.mark.e2e
+
+LAUNCHER = """
+[launcher]
+hosts = ["team"]
+kernel = "{kernel}"
+scratch = "{scratch}"
+max_instances = 2
+poll_seconds = 0.5
+idle_exit_seconds = 3
+start_seconds = 60
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    """A cluster for all tests of this file."""
+    with slurm_cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def system(tmp_path: Path, cluster: SlurmCluster) -> Iterator[TeamSystem]:
+    """A kernel that knows the jobs of a host that has no instance."""
+    made = TeamSystem(root=tmp_path)
+    made.start_kernel()
+    made.project("team")
+    known = made.start_host("team")
+    known.process.send_signal(signal.SIGTERM)
+    assert known.process.wait(30) == 0
+    (tmp_path / "scratch").mkdir()
+    yield made
+    made.close()
+    cluster.empty()
+
+
+def _launcher(system: TeamSystem, cluster: SlurmCluster, *, name: str = "launcher") -> Running:
+    kernel = system.kernel_address
+    settings = f'[host]\nkernel = "{kernel}"\ndrain_seconds = 2\ncancel_grace_seconds = 1\n'
+    section = LAUNCHER.format(kernel=kernel, scratch=system.root / "scratch")
+    (system.root / "team" / "nomaflow.toml").write_text(settings + section, "utf-8")
+    command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
+    log = system.root / f"{name}.log"
+    with open(log, "ab") as out:
+        process = subprocess.Popen(command, env=cluster.environ, stdout=out, stderr=subprocess.STDOUT)
+    running = Running(project=system.root / "team", process=process, log_file=log)
+    system.parts[name] = running
+    return running
+
+
+def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster: SlurmCluster) -> None:
+    """Twenty runs and no instance: two are started, all runs succeed, the instances leave and are not missed.
+
+    The launcher is killed right after its first start; the next one finds that in the queue and starts one more only.
+    """
+    before = cluster.submitted()
+    ledger = system.ledger()
+    runs = [system.start("brief", ledger, seconds=0.2) for _ in range(20)]
+    first = _launcher(system, cluster)
+    eventually(lambda: cluster.submitted() > before)
+    first.process.kill()
+    first.process.wait()
+    second = _launcher(system, cluster, name="second")
+    assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
+    assert len({run.steps[0].attempts[0].incarnation for run in map(system.run, runs)}) <= 2
+    eventually(lambda: cluster.queue() == [])
+    assert cluster.submitted() - before <= 2
+    assert list((system.root / "scratch").iterdir()) == []
+    view = system.host_view("team")
+    assert view is not None
+    assert [one for one in view.instances if one.state == "ATTACHED"] == []
+    second.process.send_signal(signal.SIGTERM)
+    assert second.process.wait(30) == 0
+
+
+def _stops(system: TeamSystem, cluster: SlurmCluster, job: str) -> tuple[str, str, list[int]]:
+    """Start a step in an instance on Slurm, and return the id of its run, of Slurm's job, and its processes."""
+    ledger = system.ledger()
+    run_id = system.start(job, ledger)
+    _launcher(system, cluster)
+    ledger.wait_for("start")
+    (engine_id,) = cluster.queue()
+    return run_id, engine_id, [entry.get("child", entry["pid"]) for entry in ledger.entries()]
+
+
+def test_a_deaf_step_with_a_daemon_is_stopped_as_on_any_host(system: TeamSystem, cluster: SlurmCluster) -> None:
+    """Cancel ends the code and the daemon that has left its session, which Slurm itself would not find."""
+    run_id, _, pids = _stops(system, cluster, "daemonises_and_is_deaf")
+    assert any(map(is_alive, pids))
+    system.api.cancel(run_id, why="enough")
+    ended = system.end(run_id)
+    assert (ended.state, reason_of(ended)) == ("CANCELED", "canceled_by_user")
+    assert still_alive(pids) == []
+
+
+@pytest.mark.parametrize("how", [(), ("--batch", "--signal=TERM")], ids=["everything", "the batch shell"])
+def test_scancel_ends_a_step_with_its_true_cause(
+    system: TeamSystem, cluster: SlurmCluster, how: tuple[str, ...]
+) -> None:
+    """Whether Slurm ends every process at once or asks the host's own: the host was stopped, no worker has died."""
+    run_id, engine_id, pids = _stops(system, cluster, "daemonises_and_is_deaf")
+    cluster.run("scancel", *how, engine_id)
+    ended = system.end(run_id)
+    assert (ended.state, reason_of(ended)) == ("FAILED", "host_draining")
+    assert still_alive(pids, seconds=30) == []
+    eventually(lambda: engine_id not in cluster.queue())
+
+
+def test_an_instance_that_is_not_wanted_any_more_is_taken_out_of_the_queue(
+    system: TeamSystem, cluster: SlurmCluster
+) -> None:
+    """Its run was canceled before Slurm had a machine for it."""
+    node = cluster.run("sinfo", "--noheader", "--format=%n").strip()
+    cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    try:
+        run_id = system.start("brief", system.ledger())
+        _launcher(system, cluster)
+        eventually(lambda: cluster.queue() != [])
+        system.api.cancel(run_id)
+        eventually(lambda: cluster.queue() == [])
+        assert "no longer wanted, and has no machine yet" in system.log("launcher")
+    finally:
+        cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def test_a_launcher_without_its_engine_or_its_twin_says_so(system: TeamSystem, cluster: SlurmCluster) -> None:
+    """It keeps trying, tells it once, and starts nothing; a second launcher of the project ends at once."""
+    cluster.environ["PATH"], path = "/nowhere", cluster.environ["PATH"]
+    try:
+        first = _launcher(system, cluster)
+        eventually(lambda: "squeue cannot be run" in first.log)
+        second = _launcher(system, cluster, name="second")
+        assert second.process.wait(30) == 75
+        assert "another launcher of" in second.log
+        assert first.log.count("squeue cannot be run") == 1
+    finally:
+        cluster.environ["PATH"] = path
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(30) == 0

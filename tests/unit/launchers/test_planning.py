@@ -1,0 +1,77 @@
+"""The decision of a launcher: what to start and what to end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nomaflow.client.values import ResourcesView, WantedView
+from nomaflow_launchers.planning import Launched, Plan, plan
+from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
+
+SMALL = LauncherShape(name="small", cpu=2, memory_mb=1000, steps=4)
+GPU = LauncherShape(name="gpu", cpu=8, memory_mb=16_000, gpus=2, labels={"zone": "eu"}, steps=8)
+SECTION = LauncherSection(hosts=("team",), max_instances=5, shapes=(SMALL, GPU), start_seconds=60)
+
+
+def _wanted(attempts: int, host: str = "team", **needs: object) -> WantedView:
+    return WantedView(host=host, attempts=attempts, needs=ResourcesView(**needs))  # type: ignore[arg-type]  # of the test
+
+
+def _launched(number: int, shape: str = "small", running: float | None = None) -> Launched:
+    return Launched(engine_id=str(number), host="team", shape=shape, running_seconds=running)
+
+
+def _starts(made: Plan) -> list[str]:
+    return [shape.name for _, shape in made.starts]
+
+
+def test_as_many_are_started_as_the_waiting_attempts_need() -> None:
+    """By the steps that one runs at once, up to the limit over all."""
+    for attempts, starts in ((0, 0), (1, 1), (4, 1), (5, 2), (20, 5), (1000, 5)):
+        made = plan(SECTION, wanted=[_wanted(attempts)] if attempts else [], launched=[], attached=())
+        assert _starts(made) == ["small"] * starts, attempts
+
+
+def test_the_first_shape_that_fits_is_taken() -> None:
+    """With as many instances as the scarcest amount asks for; what no shape has is told, and starts nothing."""
+    wanted = [_wanted(3, gpus=1, labels={"zone": "eu"}), _wanted(3, cpu=1.0), _wanted(2, cpu=1.0, memory_mb=900)]
+    made = plan(replace(SECTION, max_instances=50), wanted=wanted, launched=[], attached=())
+    assert _starts(made) == ["gpu"] * 2 + ["small"] * (2 + 2)
+    assert made.unfit == []
+    made = plan(SECTION, wanted=[_wanted(1, gpus=3, labels={"zone": "eu"})], launched=[], attached=())
+    assert made.starts == []
+    assert made.unfit == ["no shape of [launcher] has what a step of host 'team' needs: gpus = 3, label zone = 'eu'"]
+
+
+def test_hosts_of_others_are_left_alone() -> None:
+    """A launcher starts instances of the hosts that it names, and no others."""
+    assert plan(SECTION, wanted=[_wanted(3, host="other")], launched=[], attached=()).starts == []
+
+
+def test_what_is_coming_counts_against_the_demand_and_what_has_attached_does_not() -> None:
+    """An instance that serves takes waiting attempts at once: what is wanted then is wanted besides it."""
+    coming = [_launched(1), _launched(2, running=5)]
+    assert _starts(plan(SECTION, wanted=[_wanted(8)], launched=coming, attached=())) == []
+    assert _starts(plan(SECTION, wanted=[_wanted(9)], launched=coming, attached=())) == ["small"]
+    assert _starts(plan(SECTION, wanted=[_wanted(8)], launched=coming, attached=("1", "2"))) == ["small"] * 2
+    assert _starts(plan(SECTION, wanted=[_wanted(1, gpus=1)], launched=coming, attached=())) == ["gpu"]
+
+
+def test_the_limit_holds_over_all_that_the_engine_has() -> None:
+    """Also over instances that have attached, and of other shapes; nothing is ended to make room."""
+    launched = [_launched(number, "gpu", running=100) for number in range(4)]
+    made = plan(SECTION, wanted=[_wanted(100)], launched=launched, attached=[each.engine_id for each in launched])
+    assert (_starts(made), made.surplus, made.stuck) == (["small"], [], [])
+
+
+def test_instances_without_a_machine_leave_the_queue_once_nobody_wants_them() -> None:
+    """The last first, and none that has got a machine: it ends by itself when it is idle."""
+    launched = [_launched(1), _launched(2), _launched(3, running=1), _launched(4)]
+    assert plan(SECTION, wanted=[_wanted(5)], launched=launched, attached=()).surplus == ["4", "2"]
+    assert plan(SECTION, wanted=[], launched=launched, attached=()).surplus == ["4", "2", "1"]
+
+
+def test_an_instance_that_does_not_attach_in_time_is_ended() -> None:
+    """It runs for longer than it may take to attach; one that waits for a machine is patient."""
+    launched = [_launched(1, running=61), _launched(2, running=59), _launched(3), _launched(4, running=500)]
+    assert plan(SECTION, wanted=[_wanted(20)], launched=launched, attached=("4",)).stuck == ["1"]
