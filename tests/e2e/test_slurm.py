@@ -114,7 +114,7 @@ def test_a_deaf_step_with_a_daemon_is_stopped_as_on_any_host(system: TeamSystem,
 def test_scancel_ends_a_step_with_its_true_cause(
     system: TeamSystem, cluster: SlurmCluster, how: tuple[str, ...]
 ) -> None:
-    """Whether Slurm ends every process at once or asks the host's own: the host was stopped, no worker has died."""
+    """The cause is that the host was stopped, also where Slurm ends the worker at the same moment."""
     run_id, engine_id, pids = _stops(system, cluster, "daemonises_and_is_deaf")
     cluster.run("scancel", *how, engine_id)
     ended = system.end(run_id)

@@ -43,7 +43,7 @@ class LauncherShape(Entry):
 
     @property
     def resources(self) -> Resources:
-        """What one instance offers to steps."""
+        """The amounts and labels that one instance offers to steps."""
         return Resources(cpu=self.cpu, memory_mb=self.memory_mb, gpus=self.gpus, labels=self.labels)
 
 
