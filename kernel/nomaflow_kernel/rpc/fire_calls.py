@@ -16,9 +16,9 @@ from nomaflow_kernel.domain.clock import Clock, from_us, to_us
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.port import Store
-from nomaflow_kernel.rpc.catalogue_calls import target_of
 from nomaflow_kernel.rpc.figure_calls import median_seconds
 from nomaflow_kernel.rpc.fire_plan import FirePlan, Owner, collisions
+from nomaflow_kernel.rpc.job_pages import target_of
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
 
 __all__ = ["FireCalls"]

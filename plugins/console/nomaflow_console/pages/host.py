@@ -15,10 +15,9 @@ from starlette.routing import Route
 from nomaflow.client import NotFound
 from nomaflow.client.values import EventView, HostView
 from nomaflow_console.kernel.calls import kernel_of
-from nomaflow_console.kernel.catalogue import known_jobs
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
-from nomaflow_console.pages.hosts import HEARD_SECONDS
+from nomaflow_console.pages.hosts import HEARD_SECONDS, jobs_of_hosts
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
 
@@ -50,13 +49,13 @@ async def _top(request: Request) -> dict[str, Any]:
     about, host, jobs, found = await asyncio.gather(
         kernel.get_kernel(),
         _host(request),
-        known_jobs(request),
+        jobs_of_hosts(request),
         kernel.list_events(kinds=_LOADS, host=name, page_size=1),
     )
     return {
         "about": about,
         "host": host,
-        "jobs": jobs.values(),
+        **jobs,
         "loads": [load_of_event(each) for each in found.events],
     }
 
