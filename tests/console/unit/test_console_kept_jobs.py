@@ -1,4 +1,4 @@
-"""What pages need of all jobs, and figures of jobs, are not asked for again with each page; nothing stale is shown."""
+"""Facts about all jobs, and figures of jobs, are not asked for again with each page; nothing stale is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages need of all jobs: how many there are of which kind, and what a filter may be set to.
+"""Facts about all jobs that pages need: how many there are of which kind, and which a filter may be set to.
 
 The cost grows with the jobs, so an answer serves all who have the same token, for five seconds at least, and for twenty
 times as long as it took: it costs a twentieth of the kernel's time at most. Pages ask for single jobs anew.

@@ -117,7 +117,7 @@ class CatalogueView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobCountView(Shaped):
-    """How many jobs have one thing in common; all but one of the first four fields are empty.
+    """The number of jobs that have one thing in common; all but one of the first four fields are empty.
 
     :param condition: ``DISABLED``, ``KEPT``, ``PAUSED``, ``ACTIVE``, ``NEVER_RUN``, ``SUCCEEDED`` or ``FAILED``
     :param host: the host that runs them
