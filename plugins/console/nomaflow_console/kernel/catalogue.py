@@ -1,4 +1,4 @@
-"""The jobs as a page needs them beside something else: for zones of times, and for what a filter may be set to."""
+"""Jobs and hosts as a page needs them beside something else: for zones of times, filters and the name of an address."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from rapidfuzz import process
 from starlette.requests import Request
 
-from nomaflow.client.values import CatalogueView, JobView
+from nomaflow.client import NotFound
+from nomaflow.client.values import CatalogueView, HostView, JobView
 from nomaflow_console.kernel.calls import kernel_of
 
-__all__ = ["known_jobs"]
+__all__ = ["known_host", "known_jobs"]
 
 _FRESH_SECONDS = 5.0
 
@@ -37,3 +39,17 @@ async def known_jobs(request: Request) -> dict[str, JobView]:
             kept.catalogue = await kernel_of(request).list_jobs(include_removed=True)
             kept.read_at = time.monotonic()
     return {job.job_id: job for job in kept.catalogue.jobs}
+
+
+async def known_host(request: Request, name: str) -> HostView:
+    """Return a host.
+
+    :raises NotFound: if there is none of this name; it tells similar ones
+    """
+    hosts = await kernel_of(request).list_hosts()
+    found = next((host for host in hosts if host.name == name), None)
+    if found is not None:
+        return found
+    near = [match for match, _, _ in process.extract(name, [host.name for host in hosts], limit=3, score_cutoff=60)]
+    fix = f"did you mean {' or '.join(near)}?" if near else "the page Hosts lists all that have ever attached"
+    raise NotFound(f"there is no host {name!r}", reason="UNKNOWN_HOST", fix=fix)
