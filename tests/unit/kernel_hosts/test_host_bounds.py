@@ -110,6 +110,27 @@ async def test_a_manifest_outside_the_bounds_is_refused_by_name(world: World, ma
     session.say(None)
 
 
+async def test_a_job_outside_the_bounds_is_disabled_by_name(world: World) -> None:
+    """V10: one of too many steps and one that is too large say how much, and the most; the next one is served."""
+    step = {"type": "python", "callable": "m:f"}
+    tables = [
+        {"id": "steps", "steps": [{**step, "name": f"s{number}"} for number in range(1001)]},
+        {"id": "large", "params": {"p": "x" * bounds.JOB_BYTES}, "steps": [step]},
+        {"id": "good", "steps": [{**step, "name": f"s{number}"} for number in range(1000)]},
+    ]
+    offered = {"m:f": {"kind": "sync", "parameters": [], "catch_all": "kwargs", "error": None}}
+    session = Session(world)
+    await session.attach()
+    brought = of(callables=offered, job_files=[{"path": "jobs.toml", "tree": {"jobs": tables}}])
+    answer = await world.gateway.IntroduceManifest(introduction(brought), timeout=30)
+    assert sorted(answer.disabled_job_ids) == ["large", "steps"]
+    entries = {each.job_id: each for each in world.catalogue.jobs()}
+    assert "has 1,001 entries, expected at most 1,000" in entries["steps"].why_not_valid
+    assert "bytes as JSON, expected at most 1,048,576" in entries["large"].why_not_valid
+    assert entries["good"].valid
+    session.say(None)
+
+
 async def test_thousands_of_unknown_callables_are_checked_at_once(world: World) -> None:
     """3,000 unknown names beside 5,000 known ones take a moment, off the loop, and each job has its problem."""
     session = Session(world)
