@@ -76,7 +76,7 @@ def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
         (of(modules={f"m{n}": {"error": None} for n in range(20_001)}), "the manifest has 20,001 modules"),
         (of(job_files=jobs(20_001)), "the manifest has 20,001 jobs, expected at most 20,000"),
         (of(problems=[{}] * 600_000), "values, expected at most 1,000,000"),
-        (b'{"host":"team","x":' + b"[" * 100_000, "nested more than 64 levels"),
+        (b'{"host":"team","x":' + b"[" * 100_000, "nested more than 69 levels"),
         (b'{"host":"team","x":NaN}', "NaN is not allowed"),
         (b'{"host":"team","x":1e999}', "out of range"),
         (b'{"host":"team","host":"team"}', "the key 'host' occurs twice"),
