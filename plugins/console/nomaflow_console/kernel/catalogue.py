@@ -1,4 +1,4 @@
-"""Facts about all jobs that pages need: how many there are of which kind, and which a filter may be set to.
+"""Facts about all jobs that pages need, and the host that an address names.
 
 The cost grows with the jobs, so an answer serves all who have the same token, for five seconds at least, and for twenty
 times as long as it took: it costs a twentieth of the kernel's time at most. Pages ask for single jobs anew.
@@ -11,12 +11,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from rapidfuzz import process
 from starlette.requests import Request
 
-from nomaflow.client.values import JobPageView
+from nomaflow.client import NotFound
+from nomaflow.client.values import HostView, JobPageView
 from nomaflow_console.kernel.calls import kernel_of
 
-__all__ = ["KeptJobs", "job_choices", "job_counts"]
+__all__ = ["KeptJobs", "job_choices", "job_counts", "known_host"]
 
 _FRESH_SECONDS, _FRESH_TIMES = 5.0, 20
 
@@ -55,3 +57,17 @@ async def job_choices(request: Request) -> JobPageView:
 def _kept(request: Request, what: str) -> KeptJobs:
     known: dict[tuple[str | None, str], KeptJobs] = request.app.state.kept_jobs
     return known.setdefault((request.state.session.token, what), KeptJobs())
+
+
+async def known_host(request: Request, name: str) -> HostView:
+    """Return a host.
+
+    :raises NotFound: if there is none of this name; it tells similar ones
+    """
+    hosts = await kernel_of(request).list_hosts()
+    found = next((host for host in hosts if host.name == name), None)
+    if found is not None:
+        return found
+    near = [match for match, _, _ in process.extract(name, [host.name for host in hosts], limit=3, score_cutoff=60)]
+    fix = f"did you mean {' or '.join(near)}?" if near else "the page Hosts lists all that have ever attached"
+    raise NotFound(f"there is no host {name!r}", reason="UNKNOWN_HOST", fix=fix)
