@@ -199,6 +199,25 @@ async def test_values_that_cannot_be_used_are_refused_with_their_field(shared: K
     assert "Traceback" not in shared.log
 
 
+async def test_no_text_of_others_forges_a_line_of_the_kernels_log(shared: KernelProcess, host: ScriptedHost) -> None:
+    """V13: machine, folder and version of a host, an attempt's key and the reason of a stop are spelled out."""
+    forged = "x\n2026-11-26 00:00:00.000 INFO     nomaflow: forged\x1b[2J\r\u202e"
+    await host.attach(shared.channel(), machine=forged, project=forged, version=forged)
+    client = shared.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, why=forged), timeout=DEADLINE)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await host.report(f"{run_id}/{forged}/1", 1, started())
+    await host.report(f"{run_id}/{forged[:1]}/9", 1, started())
+    hostile = ScriptedHost(name="other")
+    await hostile.attach(shared.channel(), machine=forged, ended_incarnations=[forged], manifest_digest="")
+    await hostile.leave()
+    await eventually(lambda: "host other detached" in shared.log)
+    assert "forged" in shared.log
+    assert shared.log.replace("\n", "").isprintable()
+    assert [line for line in shared.log.splitlines() if line.startswith("2026-11-26 00:00:00.000")] == []
+
+
 async def test_a_thousand_triggers_in_one_call_have_their_own_outcomes(
     process: KernelProcess, host: ScriptedHost
 ) -> None:
