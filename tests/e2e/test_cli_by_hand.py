@@ -166,7 +166,7 @@ async def test_a_run_is_canceled(up: Up) -> None:
 
 
 async def test_a_pause_holds_and_a_reload_serves(up: Up) -> None:
-    """A paused job waits until it is resumed; a reload serves what was written meanwhile."""
+    """A paused job waits until it is resumed; a reload serves what was written; the audit has all three (V9)."""
     await up.json("pause", "cleanup", "--why", "audit")
     job = await up.json("job", "cleanup")
     assert job["pause"]["why"] == "audit"
@@ -174,6 +174,10 @@ async def test_a_pause_holds_and_a_reload_serves(up: Up) -> None:
     (up.project / "plugins" / "myapp" / "slow.py").write_text(SLOW_CODE.replace("rounds: int = 600", "rounds: int = 3"))
     [outcome] = (await up.json("reload"))["instances"]
     assert (outcome["accepted"], outcome["generation"]) == (True, 2)
+    rows = [json.loads(line) for line in (await up.command("audit", "-n", "9", "-o", "json")).out.splitlines()]
+    told = {(row["principal"], row["action"], row["target"], row["outcome"]) for row in rows}
+    done = (("Pause", "job:cleanup"), ("Resume", "job:cleanup"), ("ReloadHost", "*"))
+    assert told >= {("owner", action, target, "ok") for action, target in done}
     run = await up.json("run", "slow", "--wait")
     assert run["rows_affected"] == 3
     (up.project / "plugins" / "myapp" / "slow.py").write_text(SLOW_CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from team_system import TeamSystem
 
+from machine_parts import need
 from nomaflow.client import TriggerOrder
 from real_system import run_command
 
@@ -253,6 +255,42 @@ def test_variables_come_from_files_and_odd_names_run(system: TeamSystem) -> None
     reloaded = json.loads(system.command("reload", "team", "-o", "json").out)
     assert [one["accepted"] for one in reloaded["instances"]] == [True]
     assert str(_outcome(system, "told")[2]["value"]).startswith("reloaded/")
+
+
+def test_a_file_that_endangers_its_secrets_gives_none_away(system: TeamSystem) -> None:
+    """A10: a literal password that others may read fails its pool; 10 MB and a link to another's file fail the load."""
+    need(root=True)
+    file, theirs = system.root / "team" / "connectors.toml", system.root / "theirs.toml"
+    theirs.write_text('[pools.default]\nurl = "postgresql://me:hunter2@h/d"\n')
+    os.chown(theirs, 12_345, 12_345)
+    literal = CONNECTORS.replace("sqlite:///${DB_FILE_NAME}", "postgresql://me:hunter2@h/d").replace("%d", "1")
+
+    def reloaded() -> tuple[bool, str]:
+        [one] = json.loads(system.command("reload", "team", "-o", "json").out)["instances"]
+        told = one["message"] + " ".join(f"{each['path']}: {each['message']}" for each in one["problems"])
+        assert "hunter2" not in told
+        assert "connectors.toml" in one["message"] or one["accepted"]
+        return one["accepted"], told
+
+    file.write_text("# hunter2\n" * 1_000_000)
+    accepted, told = reloaded()
+    assert (accepted, "larger than" in told) == (False, True)
+    file.unlink()
+    file.symlink_to(theirs)
+    accepted, told = reloaded()
+    assert (accepted, "link to a file of another user" in told) == (False, True)
+    file.unlink()
+    file.write_text(literal)
+    file.chmod(0o644)
+    accepted, told = reloaded()
+    assert (accepted, "pools.default.url: a literal credential, and others may read" in told) == (True, True)
+    state, error, _ = _outcome(system, "pool", name="default")
+    assert (state, "chmod 600" in error) == ("FAILED", True)
+    assert _outcome(system, "told")[0] == "SUCCEEDED"
+    checked = run_command("check", "--no-import", folder=system.root / "team")
+    assert (checked.code, "connectors.toml:3" in checked.out) == (1, True)
+    host = system.host_view("team")
+    assert "hunter2" not in f"{checked}{error}{host}{system.log('team')}{system.log('kernel')}"
 
 
 def test_check_exits_by_what_it_prints(tmp_path: Path) -> None:

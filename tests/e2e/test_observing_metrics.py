@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import stat
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from project_system import ProjectSystem, open_system
@@ -22,6 +23,7 @@ from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
+TOKEN, SOCKET = "a-token-of-many-characters", "metrics.sock"
 JOBS = """
 [[jobs]]
 id = "count"
@@ -46,22 +48,33 @@ steps = [{ callable = "team.code:strict" }]
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[ProjectSystem]:
-    """Start a kernel and a host that serve metrics."""
+    """Start a kernel that serves metrics to who shows a token, and a host that serves its own on a Unix socket."""
     for opened in open_system(tmp_path / "p"):
         opened.write(JOBS)
-        settings = '[host]\nname = "team"\ndrain_seconds = 0.2\ncancel_grace_seconds = 0.2\nmetrics = "127.0.0.1:0"\n'
-        (opened.project / "nomaflow.toml").write_text(settings)
+        settings = '[host]\nname = "team"\ndrain_seconds = 0.2\ncancel_grace_seconds = 0.2\n'
+        place = f'metrics = "unix:{opened.project / SOCKET}"\n'
+        (opened.project / "nomaflow.toml").write_text(f'{settings}{place}[kernel]\nmetrics_token_file = "token"\n')
+        (opened.project / "token").touch(mode=0o600)
+        (opened.project / "token").write_text(TOKEN)
         opened.start_kernel("--metrics", "127.0.0.1:0")
         opened.start_host()
         eventually(lambda opened=opened: len(opened.jobs()) == 4)
         yield opened
 
 
+def asked(system: ProjectSystem, **headers: str) -> httpx.Response:
+    """Return what the kernel answers to a scrape with these headers."""
+    (url,) = re.findall(r"metrics on (http://127\.0\.0\.1:\d+/metrics)", system.log("kernel"))
+    return httpx.get(url, headers=headers, timeout=20)
+
+
 def scraped(system: ProjectSystem, part: str) -> dict[str, Metric]:
     """Return the families that a part exports, by name."""
-    (url,) = re.findall(r"metrics on (http://127\.0\.0\.1:\d+/metrics)", system.log(part))
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        text = answer.read().decode()
+    if part == "kernel":
+        text = asked(system, Authorization=f"Bearer {TOKEN}").text
+    else:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(system.project / SOCKET)), timeout=20) as client:
+            text = client.get("http://localhost/metrics").text
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
@@ -73,7 +86,10 @@ def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
 
 
 def test_the_exports_are_the_tables(system: ProjectSystem) -> None:
-    """Each metric has name, type, help and labels of the table, and there is no other; what happened is counted."""
+    """Each metric has name, type, help and labels of the table, and there is no other; V15: a stranger reads none of them."""
+    assert asked(system).status_code == 401
+    assert asked(system, Authorization=f"Bearer {TOKEN}", Host="evil.example").status_code == 421
+    assert stat.S_IMODE((system.project / SOCKET).stat().st_mode) == 0o660
     for job, wanted in (("count", 0), ("count", 0), ("fail", 1)):
         system.cli("run", job, "--wait", code=wanted)
     system.ask("run", "sleep")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from project_system import CODE, ProjectSystem, open_system
 
+from nomaflow.client import InvalidRequest, Refused, TriggerOrder
 from real_system import eventually
 
 pytestmark = pytest.mark.e2e
@@ -94,6 +95,50 @@ def test_malformed_jobs_disable_themselves_and_say_why(system: ProjectSystem) ->
     assert "did you mean 'python'" in system.cli("job", "strange-step").out
     assert "ring-a → ring-b → ring-a" in system.cli("run", "ring-a", code=2).err
     assert system.ask("run", "good", "--wait")["rows_affected"] == 2
+
+
+FORBIDDEN = {
+    "path": "../outside:f",
+    "globals": "outside:f.__globals__",
+    "dunder": "outside:__import__",
+    "homoglyph": "\u043eutside:f",
+    "dots": "." * 10_000,
+}
+
+
+def test_a_reference_that_reaches_for_what_is_no_step_imports_nothing(system: ProjectSystem) -> None:
+    """A13: host, kernel and check disable its job by name, and no client can name a callable in its place."""
+    outside, mark = system.project / "lib" / "outside.py", system.project / "imported"
+    outside.parent.mkdir()
+    outside.write_text(f"open({str(mark)!r}, 'w')\n\ndef f(**_):\n    return 1\n")
+    (system.project / "outside.py").write_text(outside.read_text())
+    job = '[[jobs]]\nid = "%s"\nsteps = [{ name = "one", callable = "%s" }]\n'
+    good = job % ("good", "team.code:count")
+    system.write(good + "".join(job % each for each in FORBIDDEN.items()))
+    system.start_kernel()
+    system.launch_host("host", system.project, environ={"PYTHONPATH": str(outside.parent)})
+    jobs = eventually(lambda: found if len(found := system.jobs()) == 6 else None)
+    checked = {each["job_id"]: each for each in system.ask("check", code=1)["jobs"]}
+    for name in FORBIDDEN:
+        assert [problem.code for problem in jobs[name].problems] == ["bad_callable"], name
+        assert [problem["code"] for problem in checked[name]["problems"]] == ["bad_callable"], name
+        assert len(jobs[name].problems[0].message) < 300
+        with pytest.raises(Refused, match=name):
+            system.api.trigger(name)
+    for order in (
+        TriggerOrder(job_id="outside:f"),
+        TriggerOrder(job_id="good", op_kwargs={"outside:f": {"a": 1}}),
+        TriggerOrder(job_id="good", steps={"outside:f": True}),
+    ):
+        with pytest.raises(InvalidRequest):
+            system.api.trigger(order)
+    named = TriggerOrder(job_id="good", params={"callable": "outside:f"}, op_kwargs={"one": {"type": "python"}})
+    [step] = system.until(system.api.trigger(named).run_id, "SUCCEEDED").steps
+    assert step.callable == "team.code:count"
+    assert not mark.exists()
+    system.write(good + job % ("reached", "outside:f"))
+    system.cli("reload")
+    eventually(mark.exists)
 
 
 def test_a_run_in_flight_keeps_its_definition_through_a_save(system: ProjectSystem) -> None:

@@ -23,10 +23,12 @@ _HOST_CALLS: Mapping[str, tuple[float, float]] = {
     "IntroduceManifest": (2.0, 120.0),
     "RenewCertificate": (1 / 600, 100.0),
     "Report": (1000.0, 10_000.0),
+    "Heartbeat": (500.0, 10_000.0),
+    "LoadState": (1 / 5, 200.0),
 }
-"""What all instances of one host may ask: calls a second, and the most at once. Ten times what a busy host does.
+"""What all instances of one host may ask or say: how often a second, and the most at once. Ten times a busy host.
 
-Each renewal is a record for months: one every ten seconds would be a million.
+Each renewal is a record for months: one every ten seconds would be a million. Each load is an event of up to 60 KiB.
 """
 
 
@@ -79,20 +81,21 @@ class Quotas:
     _streams: Counter[str] = field(default_factory=Counter)
     _hosts: dict[tuple[str, str], _Bucket] = field(default_factory=dict)
 
-    def call(self, principal: Principal, method: str = "") -> None:
-        """Count a call.
+    def call(self, principal: Principal, method: str = "", cost: float = 1.0) -> None:
+        """Count a call, or a message of a session.
 
-        :param method: the rpc's name, which counts for hosts
+        :param method: the rpc's name, or that of the message, which counts for hosts
+        :param cost: how many calls it is worth, of a host's
         :raises QuotaExceeded: if it is one too many
         """
         if principal.kind is PrincipalKind.HOST:
-            self._call_of_host(principal, method)
+            self._call_of_host(principal, method, cost)
             return
         account = self._account(principal)
         if account is not None:
             self._take(account.calls, 1, principal, "calls", "calls_per_second")
 
-    def _call_of_host(self, principal: Principal, method: str) -> None:
+    def _call_of_host(self, principal: Principal, method: str, cost: float) -> None:
         limit = _HOST_CALLS.get(method)
         if limit is None:
             return
@@ -101,7 +104,7 @@ class Quotas:
         if bucket is None:
             bucket = _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
             self._hosts[principal.name, method] = bucket
-        wait = bucket.take(1, self.clock.monotonic())
+        wait = bucket.take(cost, self.clock.monotonic())
         if wait:
             often = f"{rate:g} times a second" if rate >= 1 else f"once in {1 / rate:g} s"
             raise QuotaExceeded(

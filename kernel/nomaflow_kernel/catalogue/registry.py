@@ -134,6 +134,7 @@ class Catalogue:
         self._owners: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
         self._foreign: dict[tuple[str, str], Job] = {}
+        self._ordered: list[Job] | None = None
         self._hosts: dict[str, HostCatalogue] = {}
         self._served = ServedManifests()
 
@@ -146,9 +147,10 @@ class Catalogue:
 
         :param after: only those whose key comes later
         """
-        jobs = [*self._jobs.values(), *self._foreign.values()]
-        found = sorted(jobs, key=lambda job: job.key)
-        return found if after is None else found[bisect_right(found, after, key=lambda job: job.key) :]
+        if self._ordered is None:
+            self._ordered = sorted([*self._jobs.values(), *self._foreign.values()], key=lambda job: job.key)
+        start = 0 if after is None else bisect_right(self._ordered, after, key=lambda job: job.key)
+        return self._ordered[start:]
 
     def ids(self) -> Collection[str]:
         """Return the ids of all jobs, malformed and removed ones too."""
@@ -220,7 +222,7 @@ class Catalogue:
         :param claims: whether free ids become the host's; False for what is only read again
         """
         host, load = catalogue.host, catalogue.load
-        self._hosts[host] = catalogue
+        self._hosts[host], self._ordered = catalogue, None
         known, known_refused = dict(self._jobs), self._refused()
         before = {job_id: entry for job_id, entry in known.items() if entry.loaded.host == host}
         after: dict[str, Job] = {}
@@ -256,6 +258,7 @@ class Catalogue:
         known, known_refused = dict(self._jobs), self._refused()
         self._hosts.pop(host, None)
         self._served.forget(host)
+        self._ordered = None
         gone = tuple(job_id for job_id, entry in self._jobs.items() if entry.loaded.host == host)
         self._owners = {job_id: owner for job_id, owner in self._owners.items() if owner != host}
         self._jobs = {job_id: entry for job_id, entry in self._jobs.items() if entry.loaded.host != host}

@@ -335,6 +335,10 @@ class Engine:
         """Return in one sentence why no run of a job is running; empty if one is or nothing blocks it."""
         return explaining.why_not_running(self._state, job_id)
 
+    def is_active(self, job_id: str) -> bool:
+        """Return whether any run of a job waits or runs."""
+        return self._state.is_active(job_id)
+
     def jobs_changed(self) -> None:
         """Check the queue again: the catalogue or a pause has changed."""
         for host in self._state.waiting.hosts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.history.records import (
@@ -18,6 +19,7 @@ __all__ = [
     "ALL_EVENTS",
     "EventFilter",
     "EventPage",
+    "LastState",
     "LogFilter",
     "LogHeads",
     "LogPage",
@@ -103,6 +105,13 @@ class RunCount:
     job_id: str = ""
     host: str = ""
     trigger_kind: str = ""
+
+
+class LastState(NamedTuple):
+    """The state of a job's newest run, and the host that ran it."""
+
+    state: RunState
+    host: str
 
 
 @value_class

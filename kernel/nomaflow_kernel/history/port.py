@@ -19,6 +19,7 @@ from nomaflow_kernel.history.lookups import (
     ALL_EVENTS,
     EventFilter,
     EventPage,
+    LastState,
     LogFilter,
     LogHeads,
     LogPage,
@@ -50,6 +51,7 @@ __all__ = [
     "EventPage",
     "ForgottenHost",
     "HostManifest",
+    "LastState",
     "LogFilter",
     "LogHeads",
     "LogPage",
@@ -260,6 +262,9 @@ class Store(Protocol):
 
     async def last_runs(self, job_ids: Sequence[str]) -> Mapping[str, RunRecord]:
         """Return the newest run of each job that has one."""
+
+    async def last_states(self, job_ids: Sequence[str]) -> Mapping[str, LastState]:
+        """Return the state of the newest run of each job that has one."""
 
     async def runs_of_requests(self, request_ids: Sequence[str]) -> Mapping[str, RunOfRequest]:
         """Return the run that was started with each of some request ids; unused ids are left out."""

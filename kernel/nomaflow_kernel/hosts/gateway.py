@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
@@ -14,6 +15,7 @@ from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.audit_texts import named
 from nomaflow_kernel.access.audited_calls import audit_about
 from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
+from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
@@ -30,6 +32,9 @@ __all__ = ["GatewaySettings", "HostGateway"]
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
 _MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
+_LOGGED = 200
+_HELD_OF_ATTACH, _TOLD_OF_REPORT, _WORKERS_OF_HEARTBEAT = 1000, 16, 20
+"""How many of what such a call has in it cost a host as much as the call itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +52,10 @@ class GatewaySettings:
 
 
 class HostGateway:
-    """The hosts' side of the kernel: sessions, reports, manifests."""
+    """The hosts' side of the kernel: sessions, reports, manifests.
+
+    :param quotas: None for no limits
+    """
 
     def __init__(
         self,
@@ -57,12 +65,15 @@ class HostGateway:
         sessions: SessionRegistry,
         audit: AuditLog,
         settings: GatewaySettings,
+        quotas: Quotas | None = None,
     ) -> None:
         self._engine = engine
         self._manifests = manifests
         self._sessions = sessions
         self._audit = audit
         self._settings = settings
+        self._quotas = quotas
+        self._opening: dict[str, asyncio.Lock] = {}
 
     async def attach(
         self, requests: AsyncIterator[gateway.AttachRequest], caller: Caller
@@ -76,6 +87,9 @@ class HostGateway:
         if proved not in ("", hello.host):
             _LOG.warning("%s on %s may not attach as host %s", caller.principal, hello.machine[:64], hello.host)
             raise NotPermitted(caller.principal, "attach as", f"host:{hello.host}")
+        self._charge(caller, "Attach", len(hello.inventory) / _HELD_OF_ATTACH)
+        if hello.refused_load is not None:
+            self._charge(caller, "LoadState")
         digest = hello.manifest_digest
         wanted = bool(digest) and (
             await self._is_news(hello, digest, hello.loaded_at_us) or not self._manifests.knows_code(hello.host, digest)
@@ -89,10 +103,10 @@ class HostGateway:
         except BaseException:
             self._sessions.remove(session)
             raise
-        reader = asyncio.create_task(self._read(requests, session), name=f"host {hello.host} reader")
+        reader = asyncio.create_task(self._read(requests, session, caller), name=f"host {hello.host} reader")
         _LOG.info(
             "host %s attached: instance %s, pid %s on %s in %s, %s attempts held",
-            hello.host, hello.incarnation, hello.pid, hello.machine, hello.project, len(hello.inventory),
+            hello.host, hello.incarnation, hello.pid, hello.machine, hello.project[:_LOGGED], len(hello.inventory),
             extra={"host": hello.host},
         )  # fmt: skip
         self._tell("Attach", hello, caller)
@@ -109,6 +123,14 @@ class HostGateway:
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             self._tell("Detach", hello, caller)
             await _cancelled(reader)
+
+    def _charge(self, caller: Caller, method: str, cost: float = 1.0) -> None:
+        """Count what a host asks for, beside the call itself.
+
+        :raises QuotaExceeded: if it is too much
+        """
+        if self._quotas is not None:
+            self._quotas.call(caller.principal, method, cost)
 
     def _tell(self, action: str, hello: InstanceHello, caller: Caller) -> None:
         """Write the begin or the end of a session to the audit."""
@@ -176,18 +198,20 @@ class HostGateway:
             verdicts=seal(verdicts) if verdicts else b"",
         )
 
-    async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session) -> None:
+    async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session, caller: Caller) -> None:
         """Process the host's messages until its side ends."""
         try:
             async for request in requests:
                 kind = request.WhichOneof("message")
                 if kind == "heartbeat":
+                    self._charge(caller, "Heartbeat", 1 + len(request.heartbeat.workers) / _WORKERS_OF_HEARTBEAT)
                     info = read_heartbeat(request.heartbeat)
                     self._engine.heartbeat(session.hello.key, info)
                     session.acknowledge_heartbeat(request.heartbeat.sent_at_us)
                     if session.loading and not info.loading and not info.generation:
                         self._sessions.loaded(session.hello.key)  # its first load has failed
                 elif kind == "load_state":
+                    self._charge(caller, "LoadState")
                     load = replace(read_load(request.load_state), by=session.reload_by)
                     self._engine.loaded(session.hello.key, load)
                 elif kind == "reload_result":
@@ -218,6 +242,7 @@ class HostGateway:
             reports = open_reports(request.attempts)
         except LetterError as error:
             raise BadRequest(str(error), field="attempts") from None
+        self._charge(caller, "Report", len(reports) / _TOLD_OF_REPORT)
         return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports, host=host)))
 
     async def introduce_manifest(
@@ -233,11 +258,8 @@ class HostGateway:
         if hello is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
         audit_about(f"host:{hello.host}")
-        # In a thread: a large manifest takes a while to parse.
         try:
-            manifest, size = await asyncio.to_thread(
-                open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
-            )
+            manifest, size = await self._opened(request, hello.host)
         except BadRequest:
             self._sessions.loaded(hello.key)  # it will not send it again
             raise
@@ -257,6 +279,22 @@ class HostGateway:
                 "ClaimJobs", caller, target=named("job:", claimed), outcome="JOB_DISABLED", note="of another host"
             )
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
+
+    async def _opened(self, request: gateway.IntroduceManifestRequest, host: str) -> tuple[dict[str, Any], int]:
+        """Open a manifest on a thread, which a large one keeps busy for a while: one of each host at a time.
+
+        Its turn lasts as long as the thread works, even if the caller leaves. So no host can use up all threads.
+        """
+        turn = self._opening.setdefault(host, asyncio.Lock())
+        await turn.acquire()
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(open_manifest, request.manifest_json_zlib, digest=request.digest, host=host)
+        )
+        opening.add_done_callback(lambda _: turn.release())
+        try:
+            return await asyncio.shield(opening)
+        finally:
+            del opening  # else its error, this frame and the whole manifest would keep each other in memory
 
 
 def _proved_name(caller: Caller) -> str:

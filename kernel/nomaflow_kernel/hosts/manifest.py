@@ -15,6 +15,8 @@ from nomaflow_project.jobs.manifest import ManifestError, check_manifest
 __all__ = ["open_manifest"]
 
 _FIELD = "manifest_json_zlib"
+_AROUND_JOB = 5
+"""Levels around a job, which has as many as any value: the manifest, its files, one of them, its tree, the jobs."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -39,7 +41,7 @@ def open_manifest(packed: bytes, *, digest: str, host: str) -> tuple[dict[str, A
             field=_FIELD,
         )
     try:
-        manifest = loads_plain(body.decode("utf-8"), path="manifest")
+        manifest = loads_plain(body.decode("utf-8"), path="manifest", around=_AROUND_JOB)
     except (UnicodeDecodeError, ValueCodecError) as error:
         raise BadRequest(f"the manifest cannot be read: {error}", field=_FIELD) from None
     if not isinstance(manifest, dict):

@@ -74,13 +74,14 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
         clock=parts.clock,
     )
     targets = Targets(catalogue=parts.catalogue, sessions=parts.sessions, store=parts.store)
+    quotas = Quotas(limits=parts.settings.access.quotas, clock=parts.clock)
     guard = Guard(
         job=targets.job,
         jobs=targets.jobs,
         run=targets.run,
         runs=targets.runs,
         host=targets.knows_host,
-        quotas=Quotas(limits=parts.settings.access.quotas, clock=parts.clock),
+        quotas=quotas,
     )
     tokens = AccessCalls(
         credentials=parts.credentials,
@@ -89,7 +90,7 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
     )
     services, health = served_services(
         service=_kernel_service(parts, guard),
-        gateway=_gateway(parts),
+        gateway=_gateway(parts, quotas),
         enrolment=enrolment,
         access=(
             tokens,
@@ -139,12 +140,13 @@ def _kernel_service(parts: ServedParts, guard: Guard) -> KernelService:
     )
 
 
-def _gateway(parts: ServedParts) -> HostGateway:
+def _gateway(parts: ServedParts, quotas: Quotas) -> HostGateway:
     return HostGateway(
         engine=parts.engine,
         manifests=parts.catalogue,
         sessions=parts.sessions,
         audit=parts.audit,
+        quotas=quotas,
         settings=GatewaySettings(
             epoch=parts.info.epoch,
             kernel_id=parts.info.store_id,

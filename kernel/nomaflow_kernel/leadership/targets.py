@@ -10,7 +10,7 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.rpc.catalogue_calls import target_of
+from nomaflow_kernel.rpc.job_pages import target_of
 
 __all__ = ["Targets"]
 

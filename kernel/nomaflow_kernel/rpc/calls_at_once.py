@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import KernelError
@@ -33,9 +32,8 @@ class CallsAtOnce:
         self._of_strangers = of_strangers
         self._now: Counter[str] = Counter()
 
-    @contextmanager
-    def counted(self, caller: Caller) -> Iterator[None]:
-        """Count a call while it lasts.
+    def begin(self, caller: Caller) -> Callable[[], None]:
+        """Count a call from now on; return the function that ends the count.
 
         :raises TooManyCalls: if there are too many already
         """
@@ -44,9 +42,10 @@ class CallsAtOnce:
         if self._now[name] >= most:
             raise TooManyCalls(name, most)
         self._now[name] += 1
-        try:
-            yield
-        finally:
+
+        def end() -> None:
             self._now[name] -= 1
             if not self._now[name]:
                 del self._now[name]
+
+        return end

@@ -24,24 +24,19 @@ from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
-    job_without_owner,
-    job_without_values,
     reload_without_values,
-    run_without_values,
 )
-from nomaflow_kernel.rpc.listed_jobs import ListedJobs
+from nomaflow_kernel.rpc.job_pages import JobPages, shown_job, target_of
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message, resources_message
-from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, person
+from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, person
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["CatalogueCalls", "target_of"]
+__all__ = ["CatalogueCalls"]
 
 _FIRES = 10
-_JOBS_PER_PAGE = 500
 _HOSTS_PER_PAGE = 200
-_JOBS_PER_TURN = 25
 
 
 class CatalogueCalls:
@@ -63,7 +58,7 @@ class CatalogueCalls:
         self.sessions = sessions
         self._store = store
         self._clock = clock
-        self._listed = ListedJobs()
+        self._pages = JobPages(engine=engine, catalogue=catalogue, store=store, clock=clock, guard=guard)
 
     def check_known(self, scope: str, name: str, caller: Caller) -> None:
         """Check that the target of a pause exists.
@@ -88,48 +83,7 @@ class CatalogueCalls:
 
     async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
         """Return a page of the part of the catalogue that the caller may read."""
-        if request.host:
-            check_host(request.host)
-        check_name(request.tag, "tag")
-        most, after = page_size(request.page_size, _JOBS_PER_PAGE), page_key(request.page_token, 2)
-        may = caller.principal.may
-        chosen = [
-            entry
-            for entry in self.catalogue.jobs(after=after)
-            if _chosen(entry, request) and may(Verb.READ, target_of(entry))
-        ]
-        of_page = chosen[:most]
-        last_runs = await self._store.last_runs([entry.job_id for entry in of_page])
-        pauses = Pauses(self._engine.pauses())
-        page: Page[job_pb2.Job] = Page()
-        for index, entry in enumerate(of_page):
-            if index % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
-                await asyncio.sleep(0)  # computing fires takes time; give other tasks a turn
-            job = self._listed.message(
-                entry,
-                now_us=self._clock.now_us(),
-                pauses=pauses,
-                why_not_running=self._why_not_running(entry),
-                last_run=None if entry.foreign else last_runs.get(entry.job_id),
-            )
-            page.add(self._shown(job, entry, caller))
-            if page.full:
-                break
-        left = len(chosen) > len(page.entries)
-        return kernel.ListJobsResponse(
-            jobs=page.entries,
-            problems=() if after else listed_problems(self._file_problems(caller)),
-            next_page_token=page_token(of_page[len(page.entries) - 1].key) if left else "",
-        )
-
-    def _file_problems(self, caller: Caller) -> list[Problem]:
-        may = caller.principal.may
-        return [
-            problem
-            for known in self.catalogue.hosts()
-            if may(Verb.READ, Target(host=known.host)) and may(Verb.LOGS, Target(host=known.host))
-            for problem in known.load.problems
-        ]
+        return await self._pages.first_or_next(request, caller)
 
     async def get_job(self, request: kernel.GetJobRequest, caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""
@@ -149,7 +103,7 @@ class CatalogueCalls:
         )
         if entry.definition is not None:
             message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
-        return kernel.GetJobResponse(job=self._shown(message, entry, caller))
+        return kernel.GetJobResponse(job=shown_job(message, entry, caller, self._guard))
 
     async def list_hosts(self, request: kernel.ListHostsRequest, caller: Caller) -> kernel.ListHostsResponse:
         """Return a page of the hosts that the caller may read, and their instances."""
@@ -254,37 +208,8 @@ class CatalogueCalls:
         introduced = {each.host for each in self.catalogue.hosts() if each.host}
         return introduced | {status.hello.host for status in self._engine.instances()} | set(self.sessions.hosts())
 
-    def _shown(self, job: job_pb2.Job, entry: Job, caller: Caller) -> job_pb2.Job:
-        """Return a job as its caller may see it: its newest run may be one of another host."""
-        if not caller.principal.may(Verb.LOGS, target_of(entry)):
-            job_without_values(job)
-        if entry.foreign and entry.owner and not caller.principal.may(Verb.READ, Target(host=entry.owner)):
-            job_without_owner(job)
-        if job.HasField("last_run"):
-            run = job.last_run
-            if not self._guard.sees_run(run.job_id, run.host, caller):
-                job.ClearField("last_run")
-            elif not self._guard.sees_values(run.job_id, run.host, caller):
-                run_without_values(run)
-        return job
-
     def _why_not_running(self, entry: Job) -> str:
         return "" if entry.foreign else self._engine.why_not_running(entry.job_id)
-
-
-def target_of(entry: Job) -> Target:
-    """Return what grants are given for, of a job of the catalogue."""
-    tags = () if entry.definition is None else entry.definition.tags
-    return Target(job_id=entry.job_id, host=entry.host, tags=tuple(tags))
-
-
-def _chosen(entry: Job, request: kernel.ListJobsRequest) -> bool:
-    definition = entry.definition
-    if entry.removed and not request.include_removed:
-        return False
-    if request.host and request.host not in (entry.host, entry.loaded.host):
-        return False
-    return not request.tag or (definition is not None and request.tag in definition.tags)
 
 
 def _own_outcome(load: CatalogueLoad | None, *, force: bool) -> list[kernel.ReloadOutcome]:

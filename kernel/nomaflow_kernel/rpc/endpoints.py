@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
 
-__all__ = ["Endpoints", "elsewhere_handler", "methods_of", "service_handler"]
+__all__ = ["Endpoints", "elsewhere_methods", "methods_of", "service_methods"]
 
 _LOG = logging.getLogger(__name__)
 _DEADLINES: Mapping[str, float] = {
@@ -38,7 +38,6 @@ _DEADLINES: Mapping[str, float] = {
     "TriggerRuns": 30.0,
     "VerifyAudit": 600.0,
 }
-_UNCOUNTED = nullcontext()
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
@@ -77,17 +76,17 @@ class Endpoints:
             message, caller, audited = None, self._caller(context), None
             try:
                 rule = self.guard.admit(method, caller)
-                with self._counted(caller):
-                    if self.body_seconds is not None:
-                        raw = await _body(raw, self.body_seconds)
-                    message = _decoded(request, raw)
-                    async with asyncio.timeout(seconds) as limit:
-                        await self.guard.check(rule, message, caller)
-                        audited = self.audit.begin(method, rule, message, caller)
-                        response = await call(message, caller)
-                        if audited is not None:
-                            await self.audit.done(audited, response, caller)
-                    return response.SerializeToString()
+                self._count(caller, context)
+                if self.body_seconds is not None:
+                    raw = await _body(raw, self.body_seconds)
+                message = _decoded(request, raw)
+                async with asyncio.timeout(seconds) as limit:
+                    await self.guard.check(rule, message, caller)
+                    audited = self.audit.begin(method, rule, message, caller)
+                    response = await call(message, caller)
+                    if audited is not None:
+                        await self.audit.done(audited, response, caller)
+                return response.SerializeToString()
             except asyncio.CancelledError:
                 if audited is not None and audited.row_is_due:
                     self.audit.refused(method, message, "CANCELLED", caller)
@@ -114,7 +113,8 @@ class Endpoints:
             message, caller = None, self._caller(context)
             try:
                 rule = self.guard.admit(method, caller)
-                with self._counted(caller), self.guard.stream(caller):
+                self._count(caller, context)
+                with self.guard.stream(caller):
                     if many:
                         responses = call(_decoded_all(request, raw), caller)
                     else:
@@ -146,8 +146,11 @@ class Endpoints:
         shown = Shown(peer=peer, authorization=authorization, certificate=certificate)
         return Caller(principal=self.identify(shown), peer=peer, traceparent=traceparent)
 
-    def _counted(self, caller: Caller) -> AbstractContextManager[None]:
-        return _UNCOUNTED if self.calls is None else self.calls.counted(caller)
+    def _count(self, caller: Caller, context: _Context) -> None:
+        """Count a call until it is over. It is not before the caller takes the answer, and some never do."""
+        if self.calls is not None:
+            end = self.calls.begin(caller)
+            context.add_done_callback(lambda _: end())  # type: ignore[arg-type]  # the stub asks for a class
 
     async def _while_admitted(
         self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]
@@ -187,14 +190,14 @@ def methods_of(descriptor: ServiceDescriptor, *parts: object) -> Mapping[str, Ca
     return {rpc: getattr(part, name) for part in reversed(parts) for rpc, name in names.items() if hasattr(part, name)}
 
 
-def service_handler(
+def service_methods(
     descriptor: ServiceDescriptor,
     methods: Mapping[str, Callable[..., Any]],
     endpoints: Endpoints,
     *,
     may_grow: bool = False,
-) -> grpc.GenericRpcHandler:
-    """Return the handler of a whole service.
+) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Return the handler of each rpc of a service.
 
     :param methods: name of each rpc of the descriptor → the method that serves it
     :param may_grow: True for a third party's service, which may have more rpcs in a later release of its package: those
@@ -204,20 +207,21 @@ def service_handler(
     known = {method.name: method for method in descriptor.methods}
     if known.keys() != methods.keys() and not (may_grow and methods.keys() <= known.keys()):
         raise ValueError(f"{descriptor.full_name} has {sorted(known)}, served are {sorted(methods)}")
-    handlers = {
+    return {
         name: _method_handler(known[name], f"/{descriptor.full_name}/{name}", call, endpoints)
         for name, call in methods.items()
     }
-    return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
 
 
-def elsewhere_handler(descriptor: ServiceDescriptor, endpoints: Endpoints) -> grpc.GenericRpcHandler:
-    """Return the handler of a service that a door does not have: it says what access says of a call, and does nothing.
+def elsewhere_methods(
+    descriptor: ServiceDescriptor, endpoints: Endpoints
+) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Return handlers of a service that a door does not have: they say what access says of a call, and do nothing.
 
     So a token that is shown to hosts' calls, or a host's certificate to clients' calls, is refused as such.
     """
     methods = dict.fromkeys((method.name for method in descriptor.methods), _elsewhere)
-    return service_handler(descriptor, methods, endpoints)
+    return service_methods(descriptor, methods, endpoints)
 
 
 def _elsewhere(_request: Any, caller: Caller) -> Any:

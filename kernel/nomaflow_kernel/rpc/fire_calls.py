@@ -16,9 +16,9 @@ from nomaflow_kernel.domain.clock import Clock, from_us, to_us
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.port import Store
-from nomaflow_kernel.rpc.catalogue_calls import target_of
 from nomaflow_kernel.rpc.figure_calls import median_seconds
-from nomaflow_kernel.rpc.fire_plan import FirePlan, Owner, collisions
+from nomaflow_kernel.rpc.fire_plan import FirePlan, KnownFires, Owner, collisions
+from nomaflow_kernel.rpc.job_pages import target_of
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
 
 __all__ = ["FireCalls"]
@@ -45,6 +45,7 @@ class FireCalls:
         self._store = store
         self._catalogue = catalogue
         self._clock = clock
+        self._known = KnownFires()
         self._usual: dict[tuple[str, str], tuple[int, float | None]] = {}
 
     async def list_fires(self, request: job_pb2.ListFiresRequest, caller: Caller) -> job_pb2.ListFiresResponse:
@@ -113,7 +114,7 @@ class FireCalls:
             raise BadRequest("until is not later than from, expected a later time", field="until")
         if end - begin > _RANGE:
             raise BadRequest("until lies more than 31 days after from; ask for a shorter time", field="until")
-        return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT)
+        return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT, known=self._known)
 
     def _jobs(self, request: job_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:
         """Yield the jobs that fire, of those that the request and the caller's grants keep."""

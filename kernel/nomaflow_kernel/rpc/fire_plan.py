@@ -17,7 +17,7 @@ from typing import cast
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.counting import count_fires, dst_of_fire, fires_a_day
 
-__all__ = ["FirePlan", "Frequent", "Owner", "PlannedFire", "collisions"]
+__all__ = ["FirePlan", "Frequent", "KnownFires", "Owner", "PlannedFire", "collisions"]
 
 _FREQUENT = 48
 _MOST_NAMED = 10
@@ -66,12 +66,55 @@ class Frequent:
     next: datetime
 
 
+class KnownFires:
+    """The fires that were worked out lately: a page of a schedule asks for nearly the same ones again and again.
+
+    :param most: fires that are kept at most
+    """
+
+    def __init__(self, most: int = 20_000) -> None:
+        self._most = most
+        self._after: dict[tuple[str, str], tuple[datetime, datetime]] = {}
+        self._following: dict[tuple[str, str, datetime], datetime] = {}
+
+    def first_after(self, at: datetime, expression: CronExpression, timezone: str) -> datetime:
+        """Return the first fire later than any instant.
+
+        :raises CronError: if there is none before the calendar's end
+        """
+        key = (expression.text, timezone)
+        asked, found = self._after.get(key, (at, at))
+        if not asked <= at < found:
+            found = expression.next_after(at, zone(timezone))
+            self._after[key] = (at, found)
+            self._bound()
+        return found
+
+    def following(self, fire: datetime, expression: CronExpression, timezone: str) -> datetime:
+        """Return the fire after another.
+
+        :raises CronError: if there is none before the calendar's end
+        """
+        key = (expression.text, timezone, fire)
+        found = self._following.get(key)
+        if found is None:
+            found = self._following[key] = expression.next_after(fire, zone(timezone))
+            self._bound()
+        return found
+
+    def _bound(self) -> None:
+        if len(self._after) + len(self._following) > self._most:
+            self._after.clear()
+            self._following.clear()
+
+
 @dataclass(kw_only=True, slots=True)
 class FirePlan:
     """The fires from ``begin`` on, before ``end``; at most ``limit`` are listed.
 
     Call :meth:`add` for every schedule, then take the steps of :meth:`work`, between which other tasks may have a turn.
 
+    :param known: the fires that other plans have worked out
     :ivar fires: in order of time
     :ivar earlier: fires of the hours before the range, whose runs may go on in it
     :ivar listed_until: the list is whole up to then
@@ -80,6 +123,7 @@ class FirePlan:
     begin: datetime
     end: datetime
     limit: int
+    known: KnownFires = field(default_factory=KnownFires)
     fires: list[PlannedFire] = field(default_factory=list)
     earlier: list[PlannedFire] = field(default_factory=list)
     frequent: list[Frequent] = field(default_factory=list)
@@ -95,7 +139,7 @@ class FirePlan:
 
     def work(self) -> Iterator[None]:
         """Plan, in small steps."""
-        heap: list[tuple[datetime, int, CronExpression, str, tzinfo, list[Owner]]] = []
+        heap: list[tuple[datetime, int, CronExpression, str, list[Owner]]] = []
         for number, ((text, timezone), owners) in enumerate(self._owners.items()):
             yield
             try:
@@ -103,21 +147,21 @@ class FirePlan:
                 if fires_a_day(expression) > _FREQUENT:
                     self._add_frequent(expression, text, timezone, tz, owners)
                     continue
-                first = expression.next_after(self.begin - _LOOK_BACK - _TICK, tz)
+                first = self.known.first_after(self.begin - _LOOK_BACK - _TICK, expression, timezone)
             except (CronError, OverflowError):
                 continue  # no further fire before the calendar's end
-            heap.append((first, number, expression, timezone, tz, owners))
+            heap.append((first, number, expression, timezone, owners))
         heapq.heapify(heap)
         while heap and heap[0][0] < self.end:
             yield
-            at, number, expression, timezone, tz, owners = heapq.heappop(heap)
+            at, number, expression, timezone, owners = heapq.heappop(heap)
             if not self._take(at, expression, timezone, owners):
                 return
             try:
-                following = expression.next_after(at, tz)
+                following = self.known.following(at, expression, timezone)
             except CronError:
                 continue
-            heapq.heappush(heap, (following, number, expression, timezone, tz, owners))
+            heapq.heappush(heap, (following, number, expression, timezone, owners))
 
     def _take(self, at: datetime, expression: CronExpression, timezone: str, owners: Sequence[Owner]) -> bool:
         """List the fires of an instant; return False if there is no room for all of them."""

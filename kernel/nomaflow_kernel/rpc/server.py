@@ -7,6 +7,7 @@ import enum
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import Any
 
 import grpc
@@ -20,7 +21,8 @@ from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
-from nomaflow_kernel.rpc.endpoints import Endpoints, elsewhere_handler, service_handler
+from nomaflow_kernel.rpc.endpoints import Endpoints, elsewhere_methods, service_methods
+from nomaflow_kernel.rpc.strangers_server import Methods, server_for_strangers
 
 __all__ = [
     "ACCESS",
@@ -167,20 +169,18 @@ class DoorServers:
         files = _raise_file_limit() if addresses.on_tcp else 0
         self._servers: dict[Door, grpc.aio.Server] = {}
         for door in (door for door, listened in self._addresses.items() if listened):
-            server = _bare_server(_PLANS[door], files=files)
             parts = endpoints(door)
             if door is not Door.OWNER:
                 parts = replace(
                     parts, body_seconds=_BODY_SECONDS, calls=CallsAtOnce(), shows_certificate=door is Door.HOSTS
                 )
-            handlers = [service_handler(each, services[each], parts) for each in _PLANS[door].services]
             others = [each for each in (KERNEL, ACCESS, GATEWAY) if each not in _PLANS[door].services]
-            handlers += [elsewhere_handler(each, parts) for each in others]
-            handlers.append(service_handler(HEALTH, health, parts, may_grow=True))
+            methods = {each.full_name: service_methods(each, services[each], parts) for each in _PLANS[door].services}
+            methods |= {each.full_name: elsewhere_methods(each, parts) for each in others}
+            methods[HEALTH.full_name] = service_methods(HEALTH, health, parts, may_grow=True)
             if reflection and door in (Door.OWNER, Door.CLIENTS):
-                handlers.append(_reflection_handler(_PLANS[door].services, parts))
-            server.add_generic_rpc_handlers(tuple(handlers))
-            self._servers[door] = server
+                methods |= _reflection(_PLANS[door].services, parts)
+            self._servers[door] = _bare_server(door, methods, files=files)
 
     async def start(self) -> DoorAddresses:
         """Listen and answer; return the addresses, with the actual port in place of 0.
@@ -248,12 +248,16 @@ class DoorServers:
         )
 
 
-def _bare_server(plan: _Plan, *, files: int) -> grpc.aio.Server:
+def _bare_server(door: Door, methods: Methods, *, files: int) -> grpc.aio.Server:
+    plan = _PLANS[door]
     options = {**_OPTIONS, **plan.options}
-    if plan.connections:
-        most = min(plan.connections, int(max(files - _OWN_FILES, 0) * plan.share))
-        options["grpc.max_allowed_incoming_connections"] = max(most, 8)
-    return grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=plan.calls)
+    if door is Door.OWNER:
+        server = grpc.aio.server(options=list(options.items()), maximum_concurrent_rpcs=plan.calls)
+        server.add_generic_rpc_handlers(tuple(starmap(grpc.method_handlers_generic_handler, methods.items())))
+        return server
+    most = min(plan.connections, int(max(files - _OWN_FILES, 0) * plan.share))
+    options["grpc.max_allowed_incoming_connections"] = max(most, 8)
+    return server_for_strangers(methods, options=list(options.items()), calls=plan.calls)
 
 
 def _raise_file_limit() -> int:
@@ -265,13 +269,12 @@ def _raise_file_limit() -> int:
     return max(soft, wanted)
 
 
-def _reflection_handler(services: Sequence[ServiceDescriptor], endpoints: Endpoints) -> grpc.GenericRpcHandler:
+def _reflection(services: Sequence[ServiceDescriptor], endpoints: Endpoints) -> Methods:
     # Imported here: few kernels serve their schema.
     from grpc_reflection.v1alpha import reflection_pb2
     from grpc_reflection.v1alpha.reflection import aio
 
     descriptor = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
     servicer = aio.ReflectionServicer([each.full_name for each in (*services, HEALTH, descriptor)])
-    return service_handler(
-        descriptor, {"ServerReflectionInfo": servicer.ServerReflectionInfo}, endpoints, may_grow=True
-    )
+    methods = {"ServerReflectionInfo": servicer.ServerReflectionInfo}
+    return {descriptor.full_name: service_methods(descriptor, methods, endpoints, may_grow=True)}

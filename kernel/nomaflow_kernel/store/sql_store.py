@@ -100,6 +100,7 @@ class SqlStore:
     count_runs = _reading(tallies.count_runs)
     recent_runs = _reading(tallies.recent_runs)
     last_runs = _reading(runs.last_runs)
+    last_states = _reading(runs.last_states)
     job_ids = _reading(runs.job_ids)
     runs_of_requests = _reading(duplicates.runs_of_requests)
     slots_taken = _reading(duplicates.slots_taken)

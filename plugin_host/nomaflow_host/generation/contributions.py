@@ -13,7 +13,9 @@ from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.hooks import HookHost
 from nomaflow_host.injection import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
+from nomaflow_project.jobs.manifest import check_step_type
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.references import reference_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +58,9 @@ def _usable(each: StepType) -> StepType:
         secret=_names(each.secret, "secret"),
     )
     fields = fields_of(usable)
+    check_step_type(fields.to_json())
+    if (problem := reference_error(usable.callable)) is not None:
+        raise ValueError(f"its callable is no reference: {problem}")
     for name in (*usable.overridable, *usable.secret):
         if not fields.takes(name):
             raise ValueError(f"it has no field {name!r}, which its overridable or secret names")

@@ -26,6 +26,7 @@ from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.credentials import credentials_of, may_refer
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import functions_of
+from nomaflow_project.reading.references import reference_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -192,7 +193,8 @@ def load_generation(
     step_types, broken_types = step_types_of(hooks)
     injections, unknown_names = injection_names(hooks, Settings(spec.settings))
     calls = CallMaker(hooks=hooks, max_extras_bytes=spec.max_extras_bytes)
-    named = {*spec.named_callables, *(each.callable for each in step_types.values())}
+    named = {each for each in spec.named_callables if reference_error(each) is None}
+    named.update(each.callable for each in step_types.values())
     plans: dict[str, CallPlan | PreparationFailed] = {}
     for reference in sorted({*_public_functions(imports.loaded), *named}):
         plan = _plan(calls, reference)

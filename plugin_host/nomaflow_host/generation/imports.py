@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow_host.generation.import_guard import restored_process
 from nomaflow_host.injection.references import ImportReport, import_module, stable
+from nomaflow_project.reading.references import MAX_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,8 +28,8 @@ def find_modules(plugin_dirs: Iterable[str]) -> dict[str, str]:
     """Return the modules of the folders: dotted name to absolute file, sorted by name. Imports nothing.
 
     Packages, with or without ``__init__.py``, and single files are found, at any depth. Tests, ``setup.py`` and
-    ``__main__.py`` are no plugins; names that cannot be imported are skipped. If two modules have one name, the earlier
-    folder's counts.
+    ``__main__.py`` are no plugins; names that cannot be imported, or that no reference can hold, are skipped. If two
+    modules have one name, the earlier folder's counts.
     """
     found: dict[str, str] = {}
     for folder in plugin_dirs:
@@ -46,8 +47,8 @@ def _modules_below(folder: Path) -> Iterator[tuple[str, str]]:
             if suffix != ".py" or not _IDENTIFIER.fullmatch(stem) or _SKIPPED_FILES.fullmatch(file):
                 continue
             parts = package if stem == "__init__" else (*package, stem)
-            if parts:
-                yield ".".join(parts), str(Path(current, file))
+            if 0 < len(name := ".".join(parts)) <= MAX_LENGTH:
+                yield name, str(Path(current, file))
 
 
 def extend_sys_path(entries: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from nomaflow_host.injection.callables import readable
 from nomaflow_host.injection.plan import is_required
 from nomaflow_host.injection.references import stable
 from nomaflow_host.injection.schemas import schema_of
+from nomaflow_project.jobs.manifest import ManifestError, check_callable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,7 +55,7 @@ def build_manifest(
         "max_parallel": spec.max_parallel,
         "accept_jobs_from": sorted(spec.accept_jobs_from),
         "accept_calls_from": sorted(spec.accept_calls_from),
-        "callables": {reference: _callable(plans[reference], spec.root) for reference in sorted(plans)},
+        "callables": {reference: _offered(plans[reference], spec.root) for reference in sorted(plans)},
         "modules": _modules(imports, spec.root),
         "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],
         "injections": sorted(injections),
@@ -86,9 +87,19 @@ def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:
     return {"error": error, "traceback": traceback, "file": file, "line": line}
 
 
-def _callable(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
+def _offered(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
+    """Return a callable's entry; that of one which cannot be called, or is too large to be told of, has the reason."""
     if isinstance(plan, PreparationFailed):
         return {**_UNUSABLE, "error": _inside(stable(plan.message), root)}
+    entry = _callable(plan, root)
+    try:
+        check_callable(entry)
+    except ManifestError as error:
+        return {**_UNUSABLE, "error": f"{plan.reference} cannot be offered: {error}"}
+    return entry
+
+
+def _callable(plan: CallPlan, root: str) -> dict[str, Any]:
     code = getattr(plan.function, "__code__", None)
     doc = _doc(plan)
     docs = parameter_docs(doc)

@@ -133,11 +133,6 @@ class HostLife:
 
         Undelivered events are lost with this host.
         """
-        if not self.session.attached.is_set() and not self.session.idle:
-            _log.warning(
-                "no kernel: waiting %.0f s for one that accepts the remaining reports; stop again to exit at once",
-                without_kernel,
-            )
         delivering = asyncio.create_task(self.session.flush(seconds, without_kernel=without_kernel))
         if not await _either(delivering, self._leave if self._hurry.is_set() else self._hurry):
             delivering.cancel()

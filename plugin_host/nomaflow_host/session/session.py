@@ -139,18 +139,24 @@ class HostSession:
         return self._outbox.empty
 
     async def flush(self, seconds: float, *, without_kernel: float) -> bool:
-        """Wait until the kernel has acknowledged everything.
+        """Wait until the kernel has acknowledged everything; each time it is found away, the log says so.
 
         :param without_kernel: seconds without an attached kernel, in a row, after which the wait is over too
         :return: False if it has not within *seconds*
         """
         loop = asyncio.get_running_loop()
         now = attached_at = loop.time()
-        until = now + seconds
+        until, told = now + seconds, False
         while not self._outbox.empty:
             now = loop.time()
             if self.attached.is_set():
-                attached_at = now
+                attached_at, told = now, False
+            elif not told:
+                told = True
+                _log.warning(
+                    "no kernel: waiting %.0f s for one that accepts the remaining reports; stop again to exit at once",
+                    min(without_kernel, until - now),
+                )
             if now >= min(until, attached_at + without_kernel):
                 return False
             await asyncio.sleep(0.02)

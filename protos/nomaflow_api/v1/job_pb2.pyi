@@ -21,6 +21,50 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _JobCondition:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _JobConditionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_JobCondition.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    JOB_CONDITION_UNSPECIFIED: _JobCondition.ValueType  # 0
+    """JOB_CONDITION_UNSPECIFIED is never used."""
+    JOB_CONDITION_DISABLED: _JobCondition.ValueType  # 1
+    """JOB_CONDITION_DISABLED: a problem keeps it from running."""
+    JOB_CONDITION_KEPT: _JobCondition.ValueType  # 2
+    """JOB_CONDITION_KEPT: its last good definition goes on in spite of problems."""
+    JOB_CONDITION_PAUSED: _JobCondition.ValueType  # 3
+    """JOB_CONDITION_PAUSED: it, its host or everything is paused."""
+    JOB_CONDITION_ACTIVE: _JobCondition.ValueType  # 4
+    """JOB_CONDITION_ACTIVE: a run of it waits or runs."""
+    JOB_CONDITION_NEVER_RUN: _JobCondition.ValueType  # 5
+    """JOB_CONDITION_NEVER_RUN: it has no run."""
+    JOB_CONDITION_SUCCEEDED: _JobCondition.ValueType  # 6
+    """JOB_CONDITION_SUCCEEDED: its newest run has succeeded."""
+    JOB_CONDITION_FAILED: _JobCondition.ValueType  # 7
+    """JOB_CONDITION_FAILED: its newest run has failed."""
+
+class JobCondition(_JobCondition, metaclass=_JobConditionEnumTypeWrapper):
+    """JobCondition is what a list of jobs can be filtered by. A job may be in several."""
+
+JOB_CONDITION_UNSPECIFIED: JobCondition.ValueType  # 0
+"""JOB_CONDITION_UNSPECIFIED is never used."""
+JOB_CONDITION_DISABLED: JobCondition.ValueType  # 1
+"""JOB_CONDITION_DISABLED: a problem keeps it from running."""
+JOB_CONDITION_KEPT: JobCondition.ValueType  # 2
+"""JOB_CONDITION_KEPT: its last good definition goes on in spite of problems."""
+JOB_CONDITION_PAUSED: JobCondition.ValueType  # 3
+"""JOB_CONDITION_PAUSED: it, its host or everything is paused."""
+JOB_CONDITION_ACTIVE: JobCondition.ValueType  # 4
+"""JOB_CONDITION_ACTIVE: a run of it waits or runs."""
+JOB_CONDITION_NEVER_RUN: JobCondition.ValueType  # 5
+"""JOB_CONDITION_NEVER_RUN: it has no run."""
+JOB_CONDITION_SUCCEEDED: JobCondition.ValueType  # 6
+"""JOB_CONDITION_SUCCEEDED: its newest run has succeeded."""
+JOB_CONDITION_FAILED: JobCondition.ValueType  # 7
+"""JOB_CONDITION_FAILED: its newest run has failed."""
+global___JobCondition = JobCondition
+
 class _HostState:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -312,6 +356,40 @@ class Job(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["definition_json", b"definition_json", "description", b"description", "digest", b"digest", "enabled", b"enabled", "held", b"held", "host", b"host", "job_id", b"job_id", "kept", b"kept", "last_run", b"last_run", "next_fires", b"next_fires", "owner", b"owner", "pause", b"pause", "preset_names", b"preset_names", "problems", b"problems", "removed", b"removed", "schedule", b"schedule", "step_names", b"step_names", "tags", b"tags", "timezone", b"timezone", "valid", b"valid", "why_not_running", b"why_not_running"]) -> None: ...
 
 global___Job = Job
+
+@typing.final
+class JobCount(google.protobuf.message.Message):
+    """JobCount is how many jobs have one thing in common: one of the first four fields is set."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CONDITION_FIELD_NUMBER: builtins.int
+    TAG_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
+    JOBS_FIELD_NUMBER: builtins.int
+    condition: global___JobCondition.ValueType
+    """condition is a condition that they are in."""
+    tag: builtins.str
+    """tag is a tag that they have."""
+    host: builtins.str
+    """host is the host that runs them."""
+    owner: builtins.str
+    """owner is the host that their ids belong to."""
+    jobs: builtins.int
+    """jobs is how many there are."""
+    def __init__(
+        self,
+        *,
+        condition: global___JobCondition.ValueType = ...,
+        tag: builtins.str = ...,
+        host: builtins.str = ...,
+        owner: builtins.str = ...,
+        jobs: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["condition", b"condition", "host", b"host", "jobs", b"jobs", "owner", b"owner", "tag", b"tag"]) -> None: ...
+
+global___JobCount = JobCount
 
 @typing.final
 class Instance(google.protobuf.message.Message):

@@ -916,6 +916,11 @@ class ListJobsRequest(google.protobuf.message.Message):
     INCLUDE_REMOVED_FIELD_NUMBER: builtins.int
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    CONDITIONS_FIELD_NUMBER: builtins.int
+    JOB_IDS_FIELD_NUMBER: builtins.int
+    SKIP_FIELD_NUMBER: builtins.int
+    WITH_COUNTS_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host keeps jobs of that host. Empty means all."""
     tag: builtins.str
@@ -926,6 +931,20 @@ class ListJobsRequest(google.protobuf.message.Message):
     """page_size is how many jobs to return at most. Zero means 500, which is also the most."""
     page_token: builtins.str
     """page_token continues after an earlier page. Empty means the first."""
+    text: builtins.str
+    """text keeps jobs that have it in their id or description, in upper or lower case. Empty means all."""
+    skip: builtins.int
+    """skip leaves out so many of the first jobs, for a client that shows numbered pages. Not with page_token."""
+    with_counts: builtins.bool
+    """with_counts fills counts."""
+    @property
+    def conditions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[nomaflow_api.v1.job_pb2.JobCondition.ValueType]:
+        """conditions keeps jobs that are in one of them. Empty means all."""
+
+    @property
+    def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """job_ids keeps these jobs, at most 500. Empty means all."""
+
     def __init__(
         self,
         *,
@@ -934,8 +953,13 @@ class ListJobsRequest(google.protobuf.message.Message):
         include_removed: builtins.bool = ...,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        text: builtins.str = ...,
+        conditions: collections.abc.Iterable[nomaflow_api.v1.job_pb2.JobCondition.ValueType] | None = ...,
+        job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        skip: builtins.int = ...,
+        with_counts: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "include_removed", b"include_removed", "page_size", b"page_size", "page_token", b"page_token", "tag", b"tag"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["conditions", b"conditions", "host", b"host", "include_removed", b"include_removed", "job_ids", b"job_ids", "page_size", b"page_size", "page_token", b"page_token", "skip", b"skip", "tag", b"tag", "text", b"text", "with_counts", b"with_counts"]) -> None: ...
 
 global___ListJobsRequest = ListJobsRequest
 
@@ -948,8 +972,13 @@ class ListJobsResponse(google.protobuf.message.Message):
     JOBS_FIELD_NUMBER: builtins.int
     PROBLEMS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    PAUSES_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """next_page_token continues the list. Empty on the last page."""
+    total: builtins.int
+    """total is how many jobs the filters keep, on all pages. On the first page only."""
     @property
     def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Job]:
         """jobs are sorted by id."""
@@ -958,14 +987,25 @@ class ListJobsResponse(google.protobuf.message.Message):
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
         """problems are those of whole files, which belong to no job. On the first page only."""
 
+    @property
+    def counts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.JobCount]:
+        """counts are of all jobs that the filters keep. On the first page only, and if with_counts is set."""
+
+    @property
+    def pauses(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Pause]:
+        """pauses are those in effect, of jobs, of hosts and of everything, whatever the filters. On the first page only."""
+
     def __init__(
         self,
         *,
         jobs: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Job] | None = ...,
         problems: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Problem] | None = ...,
         next_page_token: builtins.str = ...,
+        total: builtins.int = ...,
+        counts: collections.abc.Iterable[nomaflow_api.v1.job_pb2.JobCount] | None = ...,
+        pauses: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Pause] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token", "problems", b"problems"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["counts", b"counts", "jobs", b"jobs", "next_page_token", b"next_page_token", "pauses", b"pauses", "problems", b"problems", "total", b"total"]) -> None: ...
 
 global___ListJobsResponse = ListJobsResponse
 

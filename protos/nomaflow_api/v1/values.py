@@ -105,12 +105,13 @@ def dumps_plain(value: Any, *, path: str = "") -> str:
     return _to_text(plain_tree(value, path=path))
 
 
-def loads_plain(text: str, *, path: str = "") -> Any:
+def loads_plain(text: str, *, path: str = "", around: int = 0) -> Any:
     """Return the value of JSON *text*, taking keys that begin with ``$`` as they are.
 
+    :param around: the levels in which the text wraps a value of `MAX_DEPTH`
     :raises ValueCodecError: if the text is not JSON or breaks a bound
     """
-    return _parse(text, path)[0]
+    return _parse(text, path, MAX_DEPTH + around)[0]
 
 
 def encode_tree(value: Any, *, path: str = "") -> Any:
@@ -231,32 +232,32 @@ def _type_error(value: object, path: str) -> ValueCodecError:
     return ValueCodecError(f"a value of type {name} has no JSON form ({advice})", path=path)
 
 
-def _check_depth(depth: int, path: str) -> None:
-    if depth > MAX_DEPTH:
+def _check_depth(depth: int, path: str, most: int = MAX_DEPTH) -> None:
+    if depth > most:
         where = path if len(path) <= 120 else path[:117] + "..."
-        problem = f"nested more than {MAX_DEPTH} levels deep, or containing itself"
+        problem = f"nested more than {most} levels deep, or containing itself"
         raise ValueCodecError(problem, path=where)
 
 
-def _check_text_depth(text: str, path: str) -> None:
+def _check_text_depth(text: str, path: str, most: int) -> None:
     """Refuse text nested too deeply before the parser, which recurses, sees it."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
+    if text.count("[") + text.count("{") <= most:
         return
     depth = 0
     for match in _STRUCTURE.finditer(text):
         mark = match.group()
         if mark in ("[", "{"):
             depth += 1
-            _check_depth(depth, path)
+            _check_depth(depth, path, most)
         elif mark in ("]", "}"):
             depth -= 1
 
 
-def _parse(text: str, path: str) -> tuple[Any, bool]:
+def _parse(text: str, path: str, most: int = MAX_DEPTH) -> tuple[Any, bool]:
     """Return the parsed tree and whether it may hold tags."""
     if not isinstance(text, str):
         raise ValueCodecError(f"expected JSON text, got {type(text).__name__}", path=path)
-    _check_text_depth(text, path)
+    _check_text_depth(text, path, most)
     marks = {"refused": False, "tagged": False}
 
     def refuse(problem: str) -> _Refused:

@@ -27,6 +27,7 @@ from nomaflow.client.requests import (
 )
 from nomaflow.client.run_filters import RunFilters, list_runs_request
 from nomaflow.client.token_calls import TokenCalls
+from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode, timestamp
 
@@ -270,6 +271,36 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         jobs = self._decoded(whole.jobs) if not (host or tag) else [decode(values.JobView, job) for job in whole.jobs]
         problems = tuple(decode(values.ProblemView, problem) for problem in whole.problems)
         return values.CatalogueView(jobs=tuple(jobs), problems=problems)
+
+    async def list_jobs_page(
+        self,
+        *,
+        host: str = "",
+        tag: str = "",
+        text: str = "",
+        conditions: Sequence[str] = (),
+        job_ids: Sequence[str] = (),
+        include_removed: bool = False,
+        skip: int = 0,
+        page_size: int = 0,
+        page_token: str = "",
+        with_counts: bool = False,
+    ) -> values.JobPageView:
+        """Return one page of the jobs that the filters keep, by id.
+
+        :param text: a part of the id or of the description, in upper or lower case
+        :param conditions: keeps jobs in one of them; see :class:`~nomaflow.client.values.JobCountView`
+        :param job_ids: keeps these, at most 500
+        :param skip: number of jobs to leave out at first; not with ``page_token``
+        :param page_size: 0 for 500, the most
+        :param with_counts: whether to count the jobs that the filters keep
+        """
+        wanted = [job_pb2.JobCondition.Value(f"JOB_CONDITION_{each}") for each in conditions]
+        request = service.ListJobsRequest(
+            host=host, tag=tag, text=text, conditions=wanted, job_ids=job_ids, include_removed=include_removed,
+            skip=skip, page_size=page_size, page_token=page_token, with_counts=with_counts,
+        )  # fmt: skip
+        return decode(values.JobPageView, await self._send("ListJobs", request))
 
     def _decoded(self, jobs: Iterable[Any]) -> list[values.JobView]:
         """Return jobs as values; those that are as in the answer before are the values of then, which takes a fifth."""

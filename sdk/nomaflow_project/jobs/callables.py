@@ -10,6 +10,7 @@ from typing import Any
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.problems import Place, Problem, Severity, did_you_mean
+from nomaflow_project.reading.references import reference_error
 from nomaflow_project.reading.spelling import misspelt_name
 from nomaflow_project.reading.work_time import check_time, nearest
 
@@ -108,10 +109,10 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
         at = place / "steps" / index
         found = _Callable.of(manifest, step.callable)
         problems = [*_check_preset_fields(definition, step, place)]
-        if found is None:
-            problems.append(_unusable(step.callable, manifest, at / "callable"))
-        else:
+        if found is not None:
             problems += _check_step(definition, step, found, at, place)
+        elif step.type != "python" or reference_error(step.callable) is None:  # or else it is told where a step is read
+            problems.append(_unusable(step.callable, manifest, at / "callable"))
         for problem in problems:
             if step.enabled:
                 yield problem

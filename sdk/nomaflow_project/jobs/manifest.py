@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from nomaflow_api.bounds import CALLABLES_OF_HOST, JOBS_OF_HOST, PARAMETERS_OF_CALLABLE
 
-__all__ = ["ManifestError", "check_manifest"]
+__all__ = ["ManifestError", "check_callable", "check_manifest", "check_step_type"]
 
 _Reference = Annotated[str, Meta(max_length=255)]
 _Module = Annotated[str, Meta(max_length=255)]
 _Name = Annotated[str, Meta(max_length=255)]
 _Line = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Path = Annotated[str, Meta(max_length=4096)]
+_Known = TypeVar("_Known")
 
 
 class ManifestError(ValueError):
@@ -89,15 +90,28 @@ class _Manifest(Struct):
     problems: list[dict[str, Any]] = []
 
 
+def check_callable(entry: Mapping[str, Any]) -> None:
+    """Check the entry of a callable, so that one that has too much does not have its whole manifest refused.
+
+    :raises ManifestError: if a kernel would refuse it
+    """
+    _convert(entry, _Callable, "the callable")
+
+
+def check_step_type(entry: Mapping[str, Any]) -> None:
+    """Check the entry of a step type likewise.
+
+    :raises ManifestError: if a kernel would refuse it
+    """
+    _convert(entry, _StepType, "the step type")
+
+
 def check_manifest(manifest: Mapping[str, Any]) -> None:
     """Check the form of a manifest, and how much it brings.
 
     :raises ManifestError: if a part has another form, or there are too many jobs, callables or modules
     """
-    try:
-        known = msgspec.convert(manifest, _Manifest)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise ManifestError(f"the manifest is malformed: {error}") from None
+    known = _convert(manifest, _Manifest, "the manifest")
     jobs = sum(len(found) for file in known.job_files if isinstance(found := (file.tree or {}).get("jobs"), list))
     for noun, count, most in (
         ("jobs", jobs, JOBS_OF_HOST),
@@ -106,3 +120,10 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     ):
         if count > most:
             raise ManifestError(f"the manifest has {count:,} {noun}, expected at most {most:,}; split the host in two")
+
+
+def _convert(given: Mapping[str, Any], kind: type[_Known], what: str) -> _Known:
+    try:
+        return msgspec.convert(given, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ManifestError(f"{what} is malformed: {error}") from None

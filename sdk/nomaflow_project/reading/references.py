@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["last_part", "reference_error"]
+__all__ = ["MAX_LENGTH", "last_part", "reference_error"]
 
-_MAX_LENGTH = 255
+MAX_LENGTH = 255
+"""Characters of a reference."""
 _MAX_PART = 200
 """The longest part of a name: with the ending of a compiled module it is a file's name, of at most 255 bytes."""
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
@@ -14,8 +15,8 @@ _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 def reference_error(reference: str) -> str | None:
     """Return the problem of a reference ``package.module:function``, or None."""
-    if len(reference) > _MAX_LENGTH:
-        return f"it has {len(reference)} characters, at most {_MAX_LENGTH} are allowed"
+    if len(reference) > MAX_LENGTH:
+        return f"it has {len(reference)} characters, at most {MAX_LENGTH} are allowed"
     if "/" in reference or "\\" in reference or reference.endswith(".py"):
         return "it is a file path, expected a module name with dots"
     if reference.count(":") != 1:

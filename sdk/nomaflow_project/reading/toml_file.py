@@ -34,7 +34,7 @@ def read_toml(path: Path, *, name: str = "") -> dict[str, Any] | Problem:
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         if error.errno == errno.EFBIG:
-            fix = "split it: the jobs.toml of each folder of plugins/ is read too"
+            fix = "make it smaller; jobs may also be in the jobs.toml of each folder of plugins/"
             return place.error("unreadable_file", reason, fix=fix)
         return place.error("unreadable_file", f"it cannot be read: {reason}", fix="make it a readable file")
     return parse_toml(body, place)

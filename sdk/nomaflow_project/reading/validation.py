@@ -142,7 +142,8 @@ def _builtin(place: Place, kind: str, context: Mapping[str, Any], got: str, erro
     if kind == "too_short":
         return place.error("empty", f"is empty, expected at least {context['min_length']} entry", fix="add one")
     if kind == "too_long":
-        return place.error("out_of_range", f"has too many entries, expected at most {context['max_length']}")
+        said = f"has {len(error['input']):,} entries, expected at most {context['max_length']:,}"
+        return place.error("out_of_range", said)
     if kind == "finite_number":
         return place.error("out_of_range", f"{got} is not a finite number")
     if kind.startswith("union_tag"):

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from urllib.parse import quote
+
 import httpx
 import pytest
 from console_system import ConsoleSystem
 
+from nomaflow_console.pages import ALL_ROUTES
+
+HOSTILE_IDS = ["../../etc/passwd", "x" * 6_000, "\x00", "'; DROP TABLE runs; --", "%", "${HOME}", "run_" + "0" * 26]
 PAGES = ["/", "/runs", "/schedule", "/hosts", "/activity", "/kernel", "/search"]
 
 
@@ -28,3 +35,38 @@ def test_everything_can_be_paused_from_every_page(browser_client: httpx.Client) 
     for path in PAGES:
         assert '<a class="end" href="/pause">' in browser_client.get(path).text, path
     assert "Pause everything" in browser_client.get("/pause").text
+
+
+def addresses(named: Callable[[str], str], *, parts: bool = False) -> set[str]:
+    """Return the addresses of all pages, or of those that have an id in them, with the ids that are given by name."""
+    paths = {route.path.replace(":int", "") for route in ALL_ROUTES if "{" in route.path or not parts}
+    return {re.sub(r"\{(\w+)\}", lambda found: named(found[1]), path) for path in paths}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_no_address_takes_a_change_from_elsewhere(
+    console: ConsoleSystem, browser_client: httpx.Client, method: str
+) -> None:
+    """A15: a good cookie and token, but from another page, for another host, or without an origin: 403, no change."""
+    api, port = console.system.api, console.base.rpartition(":")[2]
+    token = re.search(r'name="csrf" value="([0-9a-f]{32})"', browser_client.get("/kernel").text)
+    assert token is not None
+    names = {"job_id": "month-end", "run_id": "run_" + "0" * 26, "name": "demo"}
+    form = {"csrf": token[1], "why": "x"}
+    origin = browser_client.headers.pop("origin")
+    before = api.get_kernel().last_event_seq
+    for headers in ({"origin": "http://evil.example"}, {}, {"origin": origin, "host": f"evil.example:{port}"}):
+        for path in addresses(lambda name: names.get(name, "1")):
+            answer = browser_client.request(method, path, data=form, headers=headers)
+            assert answer.status_code == 403, (path, headers)
+    assert api.get_kernel().last_event_seq == before
+    assert browser_client.get("/kernel").status_code == 200, "the session goes on"
+
+
+def test_a_hostile_id_in_an_address_is_refused_by_each_page(browser_client: httpx.Client) -> None:
+    """A16: whatever stands in the place of an id, the answer is that it is none, or that there is no such thing."""
+    for hostile in HOSTILE_IDS:
+        for path in addresses(lambda name, id=hostile: "1" if name == "attempt" else quote(id, safe=""), parts=True):
+            answer = browser_client.get(path)
+            assert answer.status_code in (400, 404, 405), (path, answer.status_code)
+            assert "root:" not in answer.text

@@ -93,6 +93,13 @@ def test_a_wrong_type_is_told_beside_its_field_and_every_value_is_kept(
     assert run.steps[1].last.extras["batch"] == 7
 
 
+def test_hidden_fields_of_ones_own_making_are_passed_over(console: ConsoleSystem, client: httpx.Client) -> None:
+    """A17: JSON that is nested 50,000 levels deep, or of another form, where the page keeps what it showed."""
+    for hidden in ("[" * 50_000, "5", "null", '{"op_kwargs": 5}'):
+        run = _ended(console, _form(client, RUN).fill(base=hidden, seen=hidden).send(client, do="run"))
+        assert run.state == "SUCCEEDED"
+
+
 def test_what_the_host_refuses_is_told_beside_its_field(console: ConsoleSystem, client: httpx.Client) -> None:
     """A value that the form let through as JSON, and the callable's annotation does not take."""
     json = '{"op_kwargs": {"score": {"batch": ["a"]}}}'

@@ -153,7 +153,7 @@ def test_the_json_of_a_log_is_that_of_the_command_line(
 
 
 def test_hostile_lines_are_text(browser_client: httpx.Client, console: ConsoleSystem) -> None:
-    """Markup, hidden links, marks of direction and bytes that are no text come as what they are."""
+    """Markup, hidden links, marks of direction and bytes that are no text come as what they are; none forges a line."""
     api = console.system.api
     run_id = api.wait(api.trigger("hostile").run_id).run_id
     page = browser_client.get(f"/runs/{run_id}").text
@@ -163,6 +163,11 @@ def test_hostile_lines_are_text(browser_client: httpx.Client, console: ConsoleSy
     assert "\\x1b]8;;javascript:window.hurt=3" in texts[1]
     assert "user \\u202egnp.exe\\u202c and \\u2066isolated\\u2069" in texts
     assert "caf\\xe9 \\xff\\xfe" in texts
+    forged = [line for line in _lines(browser_client, run_id, "row=0")["lines"] if "forged" in line["text"][0][0]]
+    assert [(line["level"], line["day"][-4:] > "2020") for line in forged] == [("INFO", True)] * 2
+    file = browser_client.get(f"/runs/{run_id}/log.txt").text.splitlines()
+    assert [line[:4] > "2020" for line in file if "forged" in line] == [True, False]
+    assert [line for line in file if line.startswith("2020")] == []
     assert "100 %" in texts
     long = next(line for line in _lines(browser_client, run_id, "row=5&count=1&before=0")["lines"])
     assert len(long["text"][0][0]) == 4000

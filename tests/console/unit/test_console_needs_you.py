@@ -165,3 +165,21 @@ def test_a_pause_is_told_once_it_is_older_than_a_day() -> None:
             len(_needs(catalogue=CatalogueView(jobs=jobs), hosts=[HostView(name="ops", state="ATTACHED", pause=pause)]))
             == count
         )
+
+
+def test_pauses_of_jobs_that_are_not_on_the_page_are_told() -> None:
+    """Each once, though a job of the page has it too."""
+    old = PauseView(job_id="far", by="ann", since=NOW - timedelta(days=2))
+    on_page = PauseView(job_id="j", by="ann", since=NOW - timedelta(days=3))
+    needs = _needs(catalogue=CatalogueView(jobs=(JobView(job_id="j", pause=on_page),)), pauses=[old, on_page])
+    assert [need.subject for need in needs] == ["far", "j"]
+
+
+def test_very_many_jobs_in_trouble_are_counted() -> None:
+    """A file of ten thousand jobs that does not load must not fill the page."""
+    bad = JobView(job_id="j", valid=False, problems=(ProblemView(severity="error", code="x", message="hour 25"),))
+    needs = _needs(catalogue=CatalogueView(jobs=(bad,)), more_troubled=9_999)
+    assert [(need.subject, need.href) for need in needs] == [
+        ("j", "/jobs/j"),
+        ("9,999 more jobs", "/?state=disabled"),
+    ]

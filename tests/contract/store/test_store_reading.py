@@ -268,6 +268,9 @@ async def test_the_newest_run_of_each_job(store: SqlStore) -> None:
     found = await store.last_runs([f"j{i}" for i in range(700)])
     assert {job: run.run_id for job, run in found.items()} == {"j0": runs[2], "j1": runs[3]}
     assert await store.last_runs([]) == {}
+    states = await store.last_states([f"j{i}" for i in range(700)])
+    assert states == {job: (run.state, run.host) for job, run in found.items()}
+    assert await store.last_states([]) == {}
 
 
 async def test_details_come_in_the_order_asked_for(store: SqlStore) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from typing import Any
 
+import grpc
 import pytest
+from fake_gateway import abort_with
 from session_steps import KEY, MakeGateway, MakeHost, offer, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
@@ -104,6 +107,30 @@ async def test_a_refused_order_goes_back_and_may_come_again(gateway: MakeGateway
     mine.runner.refusal = ""
     session.dispatch(KEY)
     await mine.runner.until(lambda: len(mine.runner.accepted) == 1)
+
+
+async def test_a_kernel_that_goes_away_during_the_last_wait_is_told(
+    gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever stopped the host reads why it is still there, also if the kernel was there when the wait began."""
+    kernel = await gateway()
+    mine = host()
+    await running(mine, kernel)
+    asked = asyncio.Event()
+
+    async def never(_request: pb.ReportRequest, context: Any) -> None:
+        asked.set()
+        await abort_with(context, grpc.StatusCode.UNAVAILABLE, "NOT_NOW")
+
+    kernel.on_report = never
+    mine.finish(KEY)
+    waiting = asyncio.create_task(mine.session.flush(60, without_kernel=0.5))
+    await asked.wait()
+    assert mine.session.attached.is_set()
+    assert "no kernel" not in caplog.text
+    await kernel.kill()
+    assert not await waiting
+    assert caplog.text.count("no kernel: waiting") == 1
 
 
 async def test_a_query_is_answered_also_for_an_unknown_key(gateway: MakeGateway, host: MakeHost) -> None:

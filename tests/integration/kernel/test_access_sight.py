@@ -137,6 +137,7 @@ async def _sees_only(as_: Any, run_id: str, *, not_: str, job_id: str) -> None:
     assert await as_.code("GetRun", run_id=not_) is _CODE.PERMISSION_DENIED
     listed = (await as_("ListJobs")).jobs
     assert not [job for job in listed if job.job_id == job_id and job.HasField("last_run")]
+    assert job_id not in [job.job_id for job in (await as_("ListJobs", conditions=["JOB_CONDITION_FAILED"])).jobs]
 
 
 async def _lists_job(as_: Any, job_id: str) -> bool:
@@ -235,19 +236,8 @@ async def test_a_token_for_one_job_triggers_that_job_and_nothing_like_it(world: 
     one = world.as_("one")
     assert (await one("TriggerRun", job_id="a.one")).run_id
     texts = set()
-    for job_id in (
-        "a.onex",
-        "a.on",
-        "A.one",
-        "a.One",
-        "*",
-        "a.*",
-        "a.one/../a.two",
-        "a.one\u200b",
-        "b.one",
-        "",
-        "a.two",
-    ):
+    like = ["a.onex", "a.on", "A.one", "a.One", "*", "a.*", "a.one/../a.two", "a.one\u200b", "b.one", "a.two"]
+    for job_id in (*like, ""):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await one("TriggerRun", job_id=job_id)
         assert caught.value.code() is _CODE.PERMISSION_DENIED, job_id
@@ -303,8 +293,16 @@ async def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(world: Acce
     await world.as_("owner")("RevokeTokens", target=token_id)
     world.tokens["unknown"] = "nft1." + "A" * 43
     world.tokens["garbage"] = "x"
+    order = {"kind": access.TOKEN_KIND_USER, "name": "old", "roles": ["viewer"], "lifetime_seconds": 1}
+    world.tokens["old"] = (await world.as_("owner")("CreateToken", **order)).secret
+    old = world.as_("old")
+
+    async def is_over() -> bool:
+        return await old.code("GetKernel") is _CODE.UNAUTHENTICATED
+
+    await eventually(is_over)
     answers = set()
-    for name in ("anyone", "gone", "unknown", "garbage"):
+    for name in ("anyone", "gone", "unknown", "garbage", "old"):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await world.as_(name)("GetKernel")
         answers.add((caught.value.code(), caught.value.details(), str(caught.value.trailing_metadata())))

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
+from google.protobuf import timestamp_pb2
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, lasting_kernel
 
 from doors import (
@@ -28,6 +29,7 @@ from doors import (
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub, EnrolmentServiceStub
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
@@ -223,6 +225,26 @@ async def test_one_host_cannot_use_up_the_hosts_door(doors: Doors) -> None:
         assert codes.count(grpc.StatusCode.INVALID_ARGUMENT) == 500
         assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 100
         await host.leave()
+
+
+async def test_a_host_cannot_fill_the_history_with_its_loads(doors: Doors) -> None:
+    """Each is an event of up to 60 KiB. Its session ends, and the next one may not begin with such a load either."""
+    identity, _ = await join_as_host(doors, (await host_string(doors, "teaml")).secret)
+    async with tls_channel(doors.hosts, doors.authorities, identity=identity) as channel:
+        host = ScriptedHost(name="teaml")
+        await host.attach(channel)
+        for number in range(300):
+            load = gateway.LoadState(refused=_refused_load(number))
+            await host.say(gateway.AttachRequest(load_state=load))
+        await host.ended()  # gRPC's client may lose the reason, since it was still writing
+        error = await refusal(ScriptedHost(name="teaml").attach(channel, refused_load=_refused_load(300)))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "teaml calls LoadState more often" in str(error.details())
+        await ScriptedHost(name="teaml").attach(channel)
+
+
+def _refused_load(number: int) -> job_pb2.RefusedLoad:
+    return job_pb2.RefusedLoad(at=timestamp_pb2.Timestamp(seconds=number + 1), message="broken")
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended
+from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, manifest
 
 from doors import doors_of
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -145,6 +146,27 @@ async def test_a_stop_waits_for_nobody(process: KernelProcess, host: ScriptedHos
         _ = [message async for message in watch]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert not (process.project / ".nomaflow" / "address").exists()
+
+
+async def test_a_stop_waits_for_no_manifest(process: KernelProcess, host: ScriptedHost) -> None:
+    """V11: a kernel that checks 20,000 jobs which call each other in a circle stops in seconds all the same."""
+    await host.attach(process.channel())
+    assert process.process is not None
+    times = psutil.Process(process.process.pid).cpu_times
+    before = times().user
+    circle = [
+        {"id": f"j{number}", "steps": [{"type": "call_job", "target_job_id": f"j{(number + 1) % 20_000}"}]}
+        for number in range(20_000)
+    ]
+    introducing = asyncio.create_task(host.introduce(manifest(jobs={"jobs": circle})))
+    await eventually(lambda: times().user > before + 1)
+    assert not introducing.done()
+    begun = time.monotonic()
+    assert await process.stop() == 0
+    assert time.monotonic() - begun < 10
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await introducing
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_sighup_reads_the_kernels_own_jobs_file_again(project: Path) -> None:

@@ -6,6 +6,7 @@ import json
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, lines_of, log, started, terminal
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -159,6 +160,62 @@ async def test_a_cancel_reaches_the_host_and_the_run_is_canceled_when_its_code_h
     await host.report(key, 2, stopped)
     run = await terminal(client, run_id)
     assert (run.state, run.cancel.by) == (run_pb2.RUN_STATE_CANCELED, "owner (for bob)")
+
+
+VALUES = {
+    "5 MiB": (b'{"a": "' + b"x" * (5 << 20) + b'"}', None),
+    "300 KiB": (b'{"a": "' + b"x" * (300 << 10) + b'"}', ""),
+    "100,000 levels": (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", ""),
+    "NaN": (b'{"a": NaN}', ".a"),
+    "5,000 digits": (b'{"a": ' + b"9" * 5000 + b"}", ".a"),
+    "a key twice": (b'{"a": 1, "a": 2}', ""),
+    "a list": (b"[1]", ""),
+}
+
+
+@pytest.mark.parametrize("what", VALUES)
+async def test_values_that_cannot_be_used_are_refused_with_their_field(shared: KernelProcess, what: str) -> None:
+    """A17: in each place where a client gives values. Only gRPC refuses more than 4 MiB, and it knows no field."""
+    values, below = VALUES[what]
+    client = shared.client()
+    run_id, item = "run_" + "0" * 26, [run_pb2.StepValues(step="s", op_kwargs_json=values)]
+    for call, field in (
+        (client.TriggerRun(kernel.TriggerRunRequest(job_id="one", params_json=values)), "params_json"),
+        (client.TriggerRun(kernel.TriggerRunRequest(job_id="one", step_values=item)), "step_values.s.op_kwargs_json"),
+        (client.ReplayRun(kernel.ReplayRunRequest(run_id=run_id, params_json=values)), "params_json"),
+        (client.ReplayRun(kernel.ReplayRunRequest(run_id=run_id, step_values=item)), "step_values.s.op_kwargs_json"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        if below is None:
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "larger than max" in (caught.value.details() or "")
+            continue
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        raw = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+        violation = error_details_pb2.BadRequest()
+        assert any(each.Unpack(violation) for each in status_pb2.Status.FromString(raw).details)
+        assert [each.field for each in violation.field_violations] == [field + below]
+    assert "Traceback" not in shared.log
+
+
+async def test_no_text_of_others_forges_a_line_of_the_kernels_log(shared: KernelProcess, host: ScriptedHost) -> None:
+    """V13: machine, folder and version of a host, an attempt's key and the reason of a stop are spelled out."""
+    forged = "x\n2026-11-26 00:00:00.000 INFO     nomaflow: forged\x1b[2J\r\u202e"
+    await host.attach(shared.channel(), machine=forged, project=forged, version=forged)
+    client = shared.client()
+    run_id = (await client.TriggerRun(kernel.TriggerRunRequest(job_id="one"), timeout=DEADLINE)).run_id
+    await client.CancelRun(kernel.CancelRunRequest(run_id=run_id, why=forged), timeout=DEADLINE)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await host.report(f"{run_id}/{forged}/1", 1, started())
+    await host.report(f"{run_id}/{forged[:1]}/9", 1, started())
+    hostile = ScriptedHost(name="other")
+    await hostile.attach(shared.channel(), machine=forged, ended_incarnations=[forged], manifest_digest="")
+    await hostile.leave()
+    await eventually(lambda: "host other detached" in shared.log)
+    assert "forged" in shared.log
+    assert shared.log.replace("\n", "").isprintable()
+    assert [line for line in shared.log.splitlines() if line.startswith("2026-11-26 00:00:00.000")] == []
 
 
 async def test_a_thousand_triggers_in_one_call_have_their_own_outcomes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -19,12 +20,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kernel_process import DEADLINE, ended, lasting_kernel
 
 from certificate_authority import Authority
-from doors import Doors, HostIdentity, doors_of, owner_channel, signing_request, tls_channel
+from doors import Doors, HostIdentity, create_token, doors_of, owner_channel, signing_request, tls_channel
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.network.authority import Authority as OwnAuthority
+from raw_http2 import HEADERS, begin_call, greeted, received
 from real_system import Running
 
 _GET_KERNEL = "/nomaflow_api.v1.KernelService/GetKernel"
@@ -221,6 +224,55 @@ async def test_a_request_that_never_comes_ends_its_call(doors: Doors) -> None:
         assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 50
         health: Any = health_pb2_grpc.HealthStub(channel)
         assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)).status == 1
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize("door", ["clients", "hosts", "joining"])
+async def test_a_method_whose_name_is_no_text_ends_no_call_but_its_own(
+    running: Running, doors: Doors, tmp_path: Path, door: str
+) -> None:
+    """gRPC's server ends with such a call. Ours says that there is no such method, and the door stays open."""
+    identity = None
+    if door == "hosts":
+        key, request = signing_request()
+        signed = of_this_kernel(running).sign_host(request, "teamb").chain_pem.encode()
+        identity = HostIdentity(key=key, certificate=signed)
+    with greeted(getattr(doors, door), doors, tmp_path, identity=identity) as connection:
+        connection.sendall(begin_call(1, b"/\xff") + begin_call(3, _HEALTH.encode() + b"\xc3"))
+        assert await asyncio.to_thread(received, connection, [HEADERS, HEADERS]) == [1, 3]
+    async with tls_channel(getattr(doors, door), doors.authorities, identity=identity) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)).status == 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary("/nomaflow_api.v1.KernelService/Later")(b"", timeout=DEADLINE)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.usefixtures("healthy")
+async def test_a_header_that_is_no_text_is_not_in_the_log(running: Running, doors: Doors, tmp_path: Path) -> None:
+    """A token with one wrong byte is still a secret, and a stranger could fill the disk with headers of 8 kB."""
+    with greeted(doors.clients, doors, tmp_path) as connection:
+        shown = (b"authorization", b"Bearer nft1.nearly-a-token\xff")
+        connection.sendall(begin_call(1, _GET_KERNEL.encode(), shown) + begin_call(3, _HEALTH.encode(), shown))
+        await asyncio.to_thread(received, connection, [HEADERS, HEADERS])
+    assert "nearly-a-token" not in running.log
+
+
+@pytest.mark.usefixtures("healthy")
+async def test_an_answer_that_is_never_taken_counts_as_a_call(doors: Doors, tmp_path: Path) -> None:
+    """V4: strangers who let their answers wait use up what strangers have, and nothing of the callers with tokens."""
+    token = await create_token(doors, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["viewer"])
+    calls = b"".join(begin_call(2 * number + 1, _HEALTH.encode()) for number in range(500))
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):  # more than the door's calls at once
+            connection = stack.enter_context(greeted(doors.clients, doors, tmp_path, window=0))
+            connection.sendall(calls)
+            # The first 100 get their headers, and nothing else; the rest is refused.
+            await asyncio.to_thread(received, connection, [HEADERS] * 500)
+        async with tls_channel(doors.clients, doors.authorities) as channel:
+            metadata = (("authorization", f"Bearer {token}"),)
+            stub: Any = KernelServiceStub(channel)
+            await stub.GetKernel(kernel.GetKernelRequest(), metadata=metadata, timeout=DEADLINE)
 
 
 @pytest.mark.usefixtures("healthy")

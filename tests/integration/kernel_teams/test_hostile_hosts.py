@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import zlib
 from typing import Any
 
 import grpc
 import pytest
-from teams_kernel import Team, TeamsKernel, host_principal, job, refusal, started, succeeded
+from teams_kernel import Team, TeamsKernel, host_principal, job, manifest, refusal, started, succeeded
 
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
 from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
@@ -216,6 +220,24 @@ async def test_a_manifest_is_introduced_for_ones_own_instances_only(teams: Teams
     assert known is not None
     assert known.definition is not None
     assert known.definition.steps[0].callable == "m:f"
+
+
+async def test_the_manifests_of_one_host_keep_no_other_waiting(teams: TeamsKernel) -> None:
+    """V11: they are opened one after the other. With all threads at work on them, others would wait for minutes."""
+    a, b = await (await teams.team("teama")).attach(), await (await teams.team("teamb")).attach()
+    body = manifest("teamb", [], padding=[{str(number): [number]} for number in range(100_000)])
+    request = gateway.IntroduceManifestRequest(
+        incarnation=a.incarnation,
+        digest="sha256:" + hashlib.sha256(body).hexdigest(),
+        manifest_json_zlib=zlib.compress(body),
+    )
+    calls = [asyncio.ensure_future(refusal(a.stub.IntroduceManifest(request, timeout=60))) for _ in range(12)]
+    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    await b.introduce([job("b.job")])
+    assert sum(call.done() for call in calls) < 6
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
 
 
 async def test_a_withdrawn_certificate_ends_its_session(teams: TeamsKernel) -> None:

@@ -115,6 +115,8 @@ def test_a_host_cannot_storm_and_is_told_when_to_come_again(quotas: Quotas, cloc
         ("IntroduceManifest", 120, 2.0),
         ("RenewCertificate", 100, 1 / 600),
         ("Report", 10_000, 1e3),
+        ("Heartbeat", 10_000, 500.0),
+        ("LoadState", 200, 1 / 5),
     ):
         for _ in range(burst):
             quotas.call(storm, method)
@@ -124,3 +126,13 @@ def test_a_host_cannot_storm_and_is_told_when_to_come_again(quotas: Quotas, cloc
         quotas.call(other, method)
         clock.now += 1.01 / rate
         quotas.call(storm, method)
+
+
+def test_a_call_of_a_host_costs_by_what_is_in_it(quotas: Quotas) -> None:
+    """Few large ones are worth many small ones."""
+    storm = Principal(kind=PrincipalKind.HOST, name="storm")
+    for _ in range(10):
+        quotas.call(storm, "Attach")
+        quotas.call(storm, "Attach", 19.0)
+    with pytest.raises(QuotaExceeded):
+        quotas.call(storm, "Attach")

@@ -9,6 +9,7 @@ import pytest
 from gateway_session import INCARNATION, KEY
 from rpc_world import World
 
+from nomaflow_api.bounds import REPORTED_ATTEMPTS, REPORTED_EVENTS
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import open_acks, seal
@@ -36,6 +37,23 @@ async def test_a_report_whose_envelope_is_malformed_is_refused(world: World, rep
     """The host then sends its reports one by one, and finds the one at fault."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await send(world, AttemptReport(attempt_key=KEY, first_seq=4), report)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert said in (caught.value.details() or "")
+    assert world.engine.reports == []
+
+
+@pytest.mark.parametrize(
+    ("reports", "said"),
+    [
+        ([AttemptReport(attempt_key=KEY, first_seq=1)] * (REPORTED_ATTEMPTS + 1), "length <= 1000"),
+        ([AttemptReport(attempt_key=KEY, first_seq=1, events=(b"",) * (REPORTED_EVENTS + 1))], "length <= 10000"),
+    ],
+    ids=["attempts", "events"],
+)
+async def test_a_report_outside_the_bounds_is_refused(world: World, reports: list[AttemptReport], said: str) -> None:
+    """V10: one attempt, or one event of an attempt, more than the most: nothing of it is taken in."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await send(world, *reports)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert said in (caught.value.details() or "")
     assert world.engine.reports == []

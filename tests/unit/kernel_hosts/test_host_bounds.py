@@ -76,7 +76,7 @@ def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
         (of(modules={f"m{n}": {"error": None} for n in range(20_001)}), "the manifest has 20,001 modules"),
         (of(job_files=jobs(20_001)), "the manifest has 20,001 jobs, expected at most 20,000"),
         (of(problems=[{}] * 600_000), "values, expected at most 1,000,000"),
-        (b'{"host":"team","x":' + b"[" * 100_000, "nested more than 64 levels"),
+        (b'{"host":"team","x":' + b"[" * 100_000, "nested more than 69 levels"),
         (b'{"host":"team","x":NaN}', "NaN is not allowed"),
         (b'{"host":"team","x":1e999}', "out of range"),
         (b'{"host":"team","host":"team"}', "the key 'host' occurs twice"),
@@ -107,6 +107,27 @@ async def test_a_manifest_outside_the_bounds_is_refused_by_name(world: World, ma
     assert (error.code(), fields_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, ["manifest_json_zlib"])
     assert told in (error.details() or "")
     await world.gateway.IntroduceManifest(introduction(of()), timeout=30)
+    session.say(None)
+
+
+async def test_a_job_outside_the_bounds_is_disabled_by_name(world: World) -> None:
+    """V10: one of too many steps and one that is too large say how much, and the most; the next one is served."""
+    step = {"type": "python", "callable": "m:f"}
+    tables = [
+        {"id": "steps", "steps": [{**step, "name": f"s{number}"} for number in range(1001)]},
+        {"id": "large", "params": {"p": "x" * bounds.JOB_BYTES}, "steps": [step]},
+        {"id": "good", "steps": [{**step, "name": f"s{number}"} for number in range(1000)]},
+    ]
+    offered = {"m:f": {"kind": "sync", "parameters": [], "catch_all": "kwargs", "error": None}}
+    session = Session(world)
+    await session.attach()
+    brought = of(callables=offered, job_files=[{"path": "jobs.toml", "tree": {"jobs": tables}}])
+    answer = await world.gateway.IntroduceManifest(introduction(brought), timeout=30)
+    assert sorted(answer.disabled_job_ids) == ["large", "steps"]
+    entries = {each.job_id: each for each in world.catalogue.jobs()}
+    assert "has 1,001 entries, expected at most 1,000" in entries["steps"].why_not_valid
+    assert "bytes as JSON, expected at most 1,048,576" in entries["large"].why_not_valid
+    assert entries["good"].valid
     session.say(None)
 
 

@@ -49,6 +49,7 @@ class ScriptedEngine:
         self.links: list[InstanceLink] = []
         self.detached: list[InstanceLink] = []
         self.open: list[RunCount] = []
+        self.active: set[str] = set()
         self.paused: dict[tuple[str, str], PauseRecord] = {}
         self.store: Store
         self.trouble: Exception | None = None
@@ -169,6 +170,10 @@ class ScriptedEngine:
     def why_not_running(self, job_id: str) -> str:
         """Return nothing."""
         return ""
+
+    def is_active(self, job_id: str) -> bool:
+        """Return what the test sets."""
+        return job_id in self.active
 
 
 class World(KernelParts):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from time import process_time
 
-from nomaflow_kernel.rpc.fire_plan import FirePlan, Owner, PlannedFire, collisions
+import pytest
+
+from nomaflow_kernel.rpc.fire_plan import FirePlan, KnownFires, Owner, PlannedFire, collisions
+from nomaflow_project.cron import CronExpression
 
 BEGIN = datetime(2026, 3, 28, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -101,3 +104,52 @@ def test_a_hundred_thousand_jobs_are_planned_in_a_moment() -> None:
     assert max(len(others) for _, _, others in found) == 10
     assert steps < 10_000
     assert process_time() - began < 5
+
+
+def test_a_plan_that_knows_the_fires_of_others_is_the_same_plan() -> None:
+    """Ranges that begin earlier, later and in between, over a night in which clocks change, in two zones."""
+    known = KnownFires()
+    schedules = [("a", "30 2 * * *"), ("b", "0 */3 * * *"), ("c", "15 4 * * 1"), ("d", "0 0 31 12 *")]
+    for minutes in (0, 1, 61, -700, 3000, 0, 59):
+        begin = BEGIN + timedelta(minutes=minutes)
+        made, alone = (
+            FirePlan(begin=begin, end=begin + 40 * HOUR, limit=1000, known=each) for each in (known, KnownFires())
+        )
+        for each in (made, alone):
+            for job_id, expression in schedules:
+                for zone in ("Europe/Paris", "UTC"):
+                    each.add(Owner(job_id=f"{job_id} {zone}", host="h", preset=""), expression, zone)
+            assert sum(1 for _ in each.work()) > 0
+        assert (told(made.fires), told(made.earlier)) == (told(alone.fires), told(alone.earlier))
+
+
+def test_fires_that_are_known_are_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a schedule asks for nearly the same ones again; what is kept is bounded."""
+    worked = 0
+    real = CronExpression.next_after
+
+    def counted(expression: CronExpression, after: datetime, tz: tzinfo) -> datetime:
+        nonlocal worked
+        worked += 1
+        return real(expression, after, tz)
+
+    monkeypatch.setattr(CronExpression, "next_after", counted)
+    found = []
+    for most in (20_000, 3):
+        known = KnownFires(most)
+        for second in range(3):
+            made = FirePlan(begin=BEGIN + timedelta(seconds=second), end=BEGIN + 24 * HOUR, limit=1000, known=known)
+            for number in range(10):
+                made.add(Owner(job_id=f"j{number}", host="h", preset=""), f"{number} 13 * * *", "Europe/Paris")
+            assert sum(1 for _ in made.work()) > 0
+        found.append(worked)
+        worked = 0
+    assert found == [30, 90]
+
+
+def test_the_first_fire_after_a_fire_is_the_next_one() -> None:
+    """The end of the time in which a fire is the next one does not belong to it."""
+    known, hourly = KnownFires(), CronExpression.parse("0 * * * *")
+    assert known.first_after(BEGIN - timedelta(minutes=1), hourly, "UTC") == BEGIN
+    assert known.first_after(BEGIN, hourly, "UTC") == BEGIN + HOUR
+    assert known.first_after(BEGIN - timedelta(minutes=2), hourly, "UTC") == BEGIN

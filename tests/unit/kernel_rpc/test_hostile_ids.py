@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -10,11 +11,12 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
-from rpc_world import RUN_ID, World
+from rpc_world import RUN_ID, World, catalogue_of, queue_run
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
+from nomaflow_api.v1.event_pb2 import ListEventsRequest
 
 SERVICE = kernel.DESCRIPTOR.services_by_name["KernelService"]
 HOSTILE = ["../../etc/passwd\x00", "x" * 10_000, "a\x00b", "a\nb", "\x1b]8;;http://evil\x07", "a\u202eb", "\u2028"]
@@ -22,6 +24,16 @@ NO_ID = ["'; DROP TABLE runs; --", "%", "_%", "../../etc/passwd", "a b", 'a"b', 
 FREE = {"by", "why"}
 """Fields that hold what a person writes. ``by`` may not hold control characters either; ``why`` may, and is shown."""
 IDS = {"run_id", "job_id", "host"}
+
+FILTERS = {
+    "ListRuns": (
+        "job_id", "host", "triggered_by", "tag", "reason_codes", "run_id_prefix", "replay_of", "parent_run_id",
+        "run_ids",
+    ),
+    "ListEvents": ("kinds", "run_id", "job_id", "host", "by"),
+    "ListJobs": ("host", "tag"),
+}  # fmt: skip
+PATTERNS = ["TEAM", "%", "_%", "t__m", "*", "te?m", "[t]eam", "' OR '1'='1", "team' --"]
 
 
 def text_fields() -> Iterator[tuple[str, str]]:
@@ -59,6 +71,31 @@ async def test_a_hostile_text_is_refused_in_every_field(world: World, method: st
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, (value[:40], error.details())
         assert len(error.details() or "") < 2000
         assert (error.details() or "").isprintable(), value[:40]
+
+
+@pytest.mark.parametrize("text", PATTERNS)
+async def test_a_filter_has_no_wildcards(world: World, text: str) -> None:
+    """A16: a text that would match all as a pattern, or end a statement of SQL, is no filter or keeps nothing."""
+    queued = queue_run()
+    trigger = replace(queued.run.trigger, by="team (for t1m)")
+    await world.apply(replace(queued, run=replace(queued.run, trigger=trigger)))
+    world.catalogue.take_in(catalogue_of("team", "job"))
+    for method, fields in FILTERS.items():
+        kind = message_factory.GetMessageClass(SERVICE.methods_by_name[method].input_type)
+        for field in fields:
+            request: Any = kind()
+            if hasattr(getattr(request, field), "append"):
+                getattr(request, field).append(text)
+            else:
+                setattr(request, field, text)
+            call = getattr(world.client, method)(request, timeout=10)
+            if await call.code() is grpc.StatusCode.OK:
+                assert [name.name for name, _ in (await call).ListFields() if name.is_repeated] == [], (method, field)
+            else:
+                assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT, (method, field)
+    for method in FILTERS:
+        everything = await getattr(world.client, method)(getattr(kernel, f"{method}Request", ListEventsRequest)())
+        assert len(everything.ListFields()[0][1]) == 1, method
 
 
 async def test_twenty_kilobytes_of_metadata_are_refused_and_the_next_call_is_answered(world: World) -> None:

@@ -14,8 +14,12 @@ from google.rpc import error_details_pb2, status_pb2
 from rpc_world import RUN_ID, World, catalogue_of
 
 import nomaflow_kernel
+from nomaflow_api.v1 import access_service_pb2 as access
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.call_errors import REASONS
+from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.errors import status_of
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreFull
@@ -80,6 +84,37 @@ async def test_a_bug_is_internal_with_an_id_and_without_its_text(
     assert found is not None
     assert found[1] in caplog.text
     assert "hunter2" in caplog.text
+
+
+@pytest.mark.parametrize("call", ["Attach", "Report", "WatchRun", "ReadLogs", "ListRuns", "ReadAudit"])
+async def test_a_bug_is_internal_in_every_service_and_stream(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A20: hosts, followers, lists and the audit are told the id as well, and nothing of the error."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("password is hunter2")
+
+    world.engine.trouble = RuntimeError("password is hunter2")
+    for method in ("run_details", "run_subjects", "list_runs", "audit_rows", "audit_ends", "log_page"):
+        monkeypatch.setattr(world.store, method, broken)
+    hello = gateway.Hello(protocol_min=1, protocol_max=1, host="team", incarnation="incarnation-1", max_async=5)
+    request, service = {
+        "Attach": (gateway.AttachRequest(hello=hello), world.gateway),
+        "Report": (gateway.ReportRequest(incarnation="incarnation-1", epoch=1, attempts=seal([])), world.gateway),
+        "WatchRun": (kernel.WatchRunRequest(run_id=RUN_ID), world.client),
+        "ReadLogs": (kernel.ReadLogsRequest(run_id=RUN_ID), world.client),
+        "ListRuns": (kernel.ListRunsRequest(), world.client),
+        "ReadAudit": (access.ReadAuditRequest(), AccessServiceStub(world.channel)),
+    }[call]
+    begun = getattr(service, call)(iter([request]) if call == "Attach" else request, timeout=10)
+    with caplog.at_level(logging.ERROR), pytest.raises(grpc.aio.AioRpcError) as caught:
+        await (begun.read() if hasattr(begun, "read") else begun)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    found = re.search(r"error id ([0-9a-f]{16})", caught.value.details() or "")
+    assert found is not None
+    assert found[1] in caplog.text
+    assert "hunter2" not in f"{caught.value.details()}{caught.value.trailing_metadata()}"
 
 
 async def test_a_timeout_error_from_inside_is_a_bug_and_not_a_deadline(world: World) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select, text
 
 from nomaflow_kernel.history.port import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
+from nomaflow_kernel.store.operations.beginnings import begins_with
 from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.schema import events
 
@@ -56,7 +57,7 @@ def events_before(connection: Connection, seq: int, *, filter: EventFilter, limi
 def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
     kept: list[ColumnElement[bool]] = []
     if filter.kinds:
-        below = [events.c.kind.startswith(kind + ".", autoescape=True) for kind in filter.kinds]
+        below = [begins_with(events.c.kind, kind + ".") for kind in filter.kinds]
         kept.append(or_(events.c.kind.in_(filter.kinds), *below))
     for column, value in (
         (events.c.run_id, filter.run_id),
@@ -71,7 +72,7 @@ def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
 def _checked(filter: EventFilter) -> list[ColumnElement[bool]]:
     kept: list[ColumnElement[bool]] = []
     if filter.by:
-        kept.append(or_(events.c.by == filter.by, events.c.by.startswith(f"{filter.by} (for ", autoescape=True)))
+        kept.append(or_(events.c.by == filter.by, begins_with(events.c.by, f"{filter.by} (for ")))
     if filter.since_us is not None:
         kept.append(events.c.at_us >= filter.since_us)
     if filter.until_us is not None:

@@ -16,6 +16,7 @@ from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.port import RunFilter, RunPage, VisibleRuns
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.store.operations.beginnings import begins_with
 from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import RUNS
 from nomaflow_kernel.store.schema import attempts, runs
@@ -110,7 +111,7 @@ def _checked(filter: RunFilter) -> _Conditions:
     if filter.trigger_kinds:
         checked.append(runs.c.trigger_kind.in_([kind.value for kind in filter.trigger_kinds]))
     if filter.triggered_by:
-        noted = runs.c.trigger_by.startswith(f"{filter.triggered_by} (for ", autoescape=True)
+        noted = begins_with(runs.c.trigger_by, f"{filter.triggered_by} (for ")
         checked.append(or_(runs.c.trigger_by == filter.triggered_by, noted))
     if filter.reason_codes:
         checked.append(runs.c.reason_code.in_(filter.reason_codes))

@@ -7,17 +7,27 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, BindParameter, Connection, FromClause, bindparam, cast, func, select
+from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, select
 
-from nomaflow_kernel.history.port import ActiveRuns, RunDetail, RunSubject
+from nomaflow_kernel.history.port import ActiveRuns, LastState, RunDetail, RunSubject
 from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
-__all__ = ["active_runs", "begun_job_ids", "each_job", "job_ids", "last_runs", "run_details", "run_subjects"]
+__all__ = [
+    "active_runs",
+    "begun_job_ids",
+    "each_job",
+    "job_ids",
+    "last_runs",
+    "last_states",
+    "run_details",
+    "run_subjects",
+]
 
 _CHUNK = 500
+_STATES = {state.value: state for state in RunState}
 _SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 _SELECT_ATTEMPTS = (
     select(attempts)
@@ -116,11 +126,22 @@ def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping
 
 def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRecord]:
     """Return the newest run of each job that has one."""
+    rows = connection.execute(_newest(connection, runs), {"job_ids": json.dumps(list(job_ids))})
+    return {run.job_id: run for run in map(RUNS.record, rows)}
+
+
+def last_states(connection: Connection, job_ids: Sequence[str]) -> dict[str, LastState]:
+    """Return the state of the newest run of each job that has one, and the host that ran it."""
+    query = _newest(connection, runs.c.job_id, runs.c.state, runs.c.host)
+    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))}).all()
+    return {job_id: LastState(_STATES[state], host) for job_id, state, host in rows}
+
+
+def _newest(connection: Connection, *columns: Any) -> Select[Any]:
+    """Return the query for columns of the newest run of each job that has one."""
     jobs, one = each_job(connection), runs.alias("one")
     newest = select(func.max(one.c.run_id)).where(one.c.job_id == jobs.c.value).correlate(jobs).scalar_subquery()
-    query = select(runs).select_from(jobs).join(runs, runs.c.run_id == newest)
-    found = map(RUNS.record, connection.execute(query, {"job_ids": json.dumps(list(job_ids))}))
-    return {run.job_id: run for run in found}
+    return select(*columns).select_from(jobs).join(runs, runs.c.run_id == newest)
 
 
 def each_job(connection: Connection) -> FromClause:

@@ -1,39 +1,73 @@
-"""The jobs as a page needs them beside something else: for zones of times, and for what a filter may be set to."""
+"""Facts about all jobs that pages need, and the host that an address names.
+
+The cost grows with the jobs, so an answer serves all who have the same token, for five seconds at least, and for twenty
+times as long as it took: it costs a twentieth of the kernel's time at most. Pages ask for single jobs anew.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from rapidfuzz import process
 from starlette.requests import Request
 
-from nomaflow.client.values import CatalogueView, JobView
+from nomaflow.client import NotFound
+from nomaflow.client.values import HostView, JobPageView
 from nomaflow_console.kernel.calls import kernel_of
 
-__all__ = ["known_jobs"]
+__all__ = ["KeptJobs", "job_choices", "job_counts", "known_host"]
 
-_FRESH_SECONDS = 5.0
+_FRESH_SECONDS, _FRESH_TIMES = 5.0, 20
 
 
 @dataclass(kw_only=True, slots=True)
-class _Kept:
-    read_at: float = float("-inf")
-    catalogue: CatalogueView = field(default_factory=CatalogueView)
+class KeptJobs:
+    """One answer, and when it is asked for again."""
+
+    until: float = float("-inf")
+    page: JobPageView = field(default_factory=JobPageView)
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    async def read(self, ask: Callable[[], Awaitable[JobPageView]]) -> JobPageView:
+        """Return the answer, asked for now if the one that is kept is too old."""
+        async with self.reading:
+            began = time.monotonic()
+            if began >= self.until:
+                self.page = await ask()
+                ended = time.monotonic()
+                self.until = ended + max(_FRESH_SECONDS, _FRESH_TIMES * (ended - began))
+            return self.page
 
-async def known_jobs(request: Request) -> dict[str, JobView]:
-    """Return the jobs by id, removed ones included, as they were at most five seconds ago.
 
-    Everybody with the same token sees the same jobs, so that one answer serves all.
+async def job_counts(request: Request) -> JobPageView:
+    """Return the counts of all jobs, without the jobs."""
+    return await _kept(request, "counts").read(lambda: kernel_of(request).list_jobs_page(page_size=1, with_counts=True))
+
+
+async def job_choices(request: Request) -> JobPageView:
+    """Return the first 500 jobs, and the counts of all, removed ones included: what the filters of runs offer."""
+    return await _kept(request, "choices").read(
+        lambda: kernel_of(request).list_jobs_page(with_counts=True, include_removed=True)
+    )
+
+
+def _kept(request: Request, what: str) -> KeptJobs:
+    known: dict[tuple[str | None, str], KeptJobs] = request.app.state.kept_jobs
+    return known.setdefault((request.state.session.token, what), KeptJobs())
+
+
+async def known_host(request: Request, name: str) -> HostView:
+    """Return a host.
+
+    :raises NotFound: if there is none of this name; it tells similar ones
     """
-    state = request.app.state
-    if not hasattr(state, "known_jobs"):
-        state.known_jobs = {}
-    kept: _Kept = state.known_jobs.setdefault(request.state.session.token, _Kept())
-    async with kept.reading:
-        if time.monotonic() - kept.read_at > _FRESH_SECONDS:
-            kept.catalogue = await kernel_of(request).list_jobs(include_removed=True)
-            kept.read_at = time.monotonic()
-    return {job.job_id: job for job in kept.catalogue.jobs}
+    hosts = await kernel_of(request).list_hosts()
+    found = next((host for host in hosts if host.name == name), None)
+    if found is not None:
+        return found
+    near = [match for match, _, _ in process.extract(name, [host.name for host in hosts], limit=3, score_cutoff=60)]
+    fix = f"did you mean {' or '.join(near)}?" if near else "the page Hosts lists all that have ever attached"
+    raise NotFound(f"there is no host {name!r}", reason="UNKNOWN_HOST", fix=fix)

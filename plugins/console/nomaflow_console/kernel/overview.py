@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
-from nomaflow.client.values import JobStatsView, JobView, RunCountView, RunView
+from nomaflow.client.values import CatalogueView, JobPageView, JobView, RunCountView, RunView
 from nomaflow_console.kernel.calls import KernelCalls
+from nomaflow_console.kernel.figures import KeptFigures
+from nomaflow_console.views.job_rows import PAGE, JobQuery
 from nomaflow_console.views.needs_you import Situation
 
-__all__ = ["MOST_OPEN", "Overview", "load_overview", "stats_of", "with_stats", "with_steps"]
+__all__ = ["MOST_OPEN", "Overview", "jobs_named", "load_overview", "with_steps"]
 
 MOST_OPEN = 50
 """Open runs that a page shows, with their steps; it says how many more there are."""
 _MOST_UNHAPPY = 100
-_MOST_STATS = 200
+_MOST_NAMED = 500
+_MOST_TROUBLED = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
     """The state of a project.
 
+    :param page: the jobs that the page shows
     :param counts: runs by state since the beginning of the tally
     :param more_open: True if there are more open runs than are shown
     """
 
     situation: Situation
+    page: JobPageView
     counts: Sequence[RunCountView]
     more_open: bool = False
 
@@ -40,29 +46,65 @@ class Overview:
         )
 
 
-async def load_overview(kernel: KernelCalls, *, now: datetime, since: datetime) -> Overview:
-    """Return the state of a project, without the figures of its jobs.
+async def load_overview(
+    kernel: KernelCalls, query: JobQuery, figures: KeptFigures, *, now: datetime, since: datetime
+) -> Overview:
+    """Return the state of a project: of its jobs those of one page, those in trouble, and those of the runs told of.
 
     :param since: the beginning of the tally, and of what is told of past runs
     """
-    catalogue, hosts, unhappy, waiting, running, counts = await asyncio.gather(
-        kernel.list_jobs(),
+    jobs = asyncio.gather(
+        _jobs_of_page(kernel, query),
+        kernel.list_jobs_page(conditions=["DISABLED", "KEPT"], page_size=_MOST_TROUBLED),
+    )
+    (page, troubled), hosts, unhappy, waiting, running, counts = await asyncio.gather(
+        jobs,
         kernel.list_hosts(),
         kernel.list_runs_page(states=["FAILED", "MISSED"], since=since, page_size=_MOST_UNHAPPY),
         kernel.list_runs_page(states=["QUEUED"], page_size=MOST_OPEN),
         kernel.list_runs_page(states=["RUNNING"], page_size=MOST_OPEN, with_steps=True),
         kernel.summarize_runs(since=since),
     )
+    known = {job.job_id: job for job in (*page.jobs, *troubled.jobs)}
+    told = (*unhappy.runs, *waiting.runs, *running.runs)
+    known |= await jobs_named(kernel, [run.job_id for run in told if run.job_id not in known])
+    failed, stats = await asyncio.gather(
+        with_steps(kernel, _not_made_good(unhappy.runs, known.values())),
+        figures.of(kernel, known, [*(job.job_id for job in page.jobs), *(run.job_id for run in told)]),
+    )
     situation = Situation(
         now=now,
-        catalogue=catalogue,
+        catalogue=CatalogueView(jobs=tuple(known.values()), problems=troubled.problems),
+        more_troubled=troubled.total - len(troubled.jobs),
+        pauses=troubled.pauses,
         hosts=hosts,
-        unhappy=await with_steps(kernel, _not_made_good(unhappy.runs, catalogue.jobs)),
+        unhappy=failed,
         open=(*waiting.runs, *running.runs),
+        stats=stats,
     )
-    return Overview(
-        situation=situation, counts=counts, more_open=bool(waiting.next_page_token or running.next_page_token)
+    more_open = bool(waiting.next_page_token or running.next_page_token)
+    return Overview(situation=situation, page=page, counts=counts, more_open=more_open)
+
+
+async def _jobs_of_page(kernel: KernelCalls, query: JobQuery) -> JobPageView:
+    """Return the jobs of a page; large ones come in several answers."""
+    ask = partial(
+        kernel.list_jobs_page, host=query.host, tag=query.tag, text=query.q, conditions=query.conditions, page_size=PAGE
     )
+    found = await ask(skip=(query.page - 1) * PAGE)
+    while found.next_page_token and len(found.jobs) < PAGE:
+        more = await ask(page_size=PAGE - len(found.jobs), page_token=found.next_page_token)
+        found = replace(found, jobs=(*found.jobs, *more.jobs), next_page_token=more.next_page_token)
+    return found
+
+
+async def jobs_named(kernel: KernelCalls, job_ids: Iterable[str]) -> dict[str, JobView]:
+    """Return jobs by id, of the first 500 at most; unknown ones are left out."""
+    wanted = list(dict.fromkeys(job_ids))[:_MOST_NAMED]
+    if not wanted:
+        return {}
+    found = await kernel.list_jobs_page(job_ids=wanted, include_removed=True)
+    return {job.job_id: job for job in found.jobs}
 
 
 def _not_made_good(runs: Sequence[RunView], jobs: Iterable[JobView]) -> list[RunView]:
@@ -87,24 +129,3 @@ async def with_steps(kernel: KernelCalls, runs: Sequence[RunView]) -> tuple[RunV
     found = await kernel.list_runs_page(run_ids=told, with_steps=True, page_size=MOST_OPEN)
     known = {run.run_id: run for run in found.runs}
     return tuple(known.get(run.run_id, run) for run in runs)
-
-
-async def with_stats(kernel: KernelCalls, overview: Overview, shown: Iterable[str]) -> Overview:
-    """Return an overview with the figures of the jobs that are shown, and of those whose runs are open or failed.
-
-    :param shown: ids of jobs
-    """
-    situation = overview.situation
-    of_runs = (run.job_id for run in (*situation.open, *situation.unhappy))
-    stats = await stats_of(kernel, (*shown, *of_runs))
-    return replace(overview, situation=replace(situation, stats=stats))
-
-
-async def stats_of(kernel: KernelCalls, job_ids: Iterable[str], *, last: int = 20) -> Mapping[str, JobStatsView]:
-    """Return the figures of jobs, of the first 400 at most."""
-    wanted = list(dict.fromkeys(job_ids))[: 2 * _MOST_STATS]
-    parts = [wanted[start : start + _MOST_STATS] for start in range(0, len(wanted), _MOST_STATS)]
-    found: dict[str, JobStatsView] = {}
-    for part in await asyncio.gather(*(kernel.job_stats(part, last=last) for part in parts)):
-        found.update(part)
-    return found

@@ -7,18 +7,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from rapidfuzz import process
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client import NotFound
-from nomaflow.client.values import EventView, HostView
+from nomaflow.client.values import EventView
 from nomaflow_console.kernel.calls import kernel_of
-from nomaflow_console.kernel.catalogue import known_jobs
+from nomaflow_console.kernel.catalogue import known_host
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
-from nomaflow_console.pages.hosts import HEARD_SECONDS
+from nomaflow_console.pages.hosts import HEARD_SECONDS, jobs_of_hosts
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
 
@@ -33,30 +31,20 @@ def _name(request: Request) -> str:
     return found
 
 
-async def _host(request: Request) -> HostView:
-    name, hosts = _name(request), await kernel_of(request).list_hosts()
-    found = next((host for host in hosts if host.name == name), None)
-    if found is not None:
-        return found
-    near = [match for match, _, _ in process.extract(name, [host.name for host in hosts], limit=3, score_cutoff=60)]
-    fix = f"did you mean {' or '.join(near)}?" if near else "the page Hosts lists all that have ever attached"
-    raise NotFound(f"there is no host {name!r}", reason="UNKNOWN_HOST", fix=fix)
-
-
 async def _top(request: Request) -> dict[str, Any]:
     """Return what the live part of the page shows."""
     kernel = kernel_of(request)
     name = _name(request)
     about, host, jobs, found = await asyncio.gather(
         kernel.get_kernel(),
-        _host(request),
-        known_jobs(request),
+        known_host(request, name),
+        jobs_of_hosts(request),
         kernel.list_events(kinds=_LOADS, host=name, page_size=1),
     )
     return {
         "about": about,
         "host": host,
-        "jobs": jobs.values(),
+        **jobs,
         "loads": [load_of_event(each) for each in found.events],
     }
 
@@ -82,7 +70,7 @@ async def _page(request: Request, loads: Sequence[Load], *, status: int = 200) -
 
 async def as_json(request: Request) -> Response:
     """Return the host as ``nomaflow hosts -o json`` has it."""
-    return JSONResponse((await _host(request)).to_json())
+    return JSONResponse((await known_host(request, _name(request))).to_json())
 
 
 async def reload(request: Request) -> Response:

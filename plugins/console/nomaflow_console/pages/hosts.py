@@ -12,12 +12,12 @@ from starlette.routing import Route
 
 from nomaflow.client.values import EventView
 from nomaflow_console.kernel.calls import kernel_of
-from nomaflow_console.kernel.catalogue import known_jobs
+from nomaflow_console.kernel.catalogue import job_counts
 from nomaflow_console.live.encoding import parts_html
 from nomaflow_console.live.views import LiveView, ServerEvent
 from nomaflow_console.rendering import live_part, page
 
-__all__ = ["HEARD_SECONDS", "LIVE", "ROUTES"]
+__all__ = ["HEARD_SECONDS", "LIVE", "ROUTES", "jobs_of_hosts"]
 
 HEARD_SECONDS = 5.0
 """How often a page of hosts looks again: a heartbeat is no event."""
@@ -25,8 +25,16 @@ HEARD_SECONDS = 5.0
 
 async def _context(request: Request) -> dict[str, Any]:
     kernel = kernel_of(request)
-    about, hosts, jobs = await asyncio.gather(kernel.get_kernel(), kernel.list_hosts(), known_jobs(request))
-    return {"about": about, "hosts": hosts, "jobs": jobs.values()}
+    about, hosts, jobs = await asyncio.gather(kernel.get_kernel(), kernel.list_hosts(), jobs_of_hosts(request))
+    return {"about": about, "hosts": hosts, **jobs}
+
+
+async def jobs_of_hosts(request: Request) -> dict[str, Any]:
+    """Return the jobs that cannot run as they should, and how many job ids belong to each host."""
+    troubled, every = await asyncio.gather(
+        kernel_of(request).list_jobs_page(conditions=["DISABLED", "KEPT"]), job_counts(request)
+    )
+    return {"troubled": troubled.jobs, "owned": {each.owner: each.jobs for each in every.counts if each.owner}}
 
 
 async def show(request: Request) -> Response:

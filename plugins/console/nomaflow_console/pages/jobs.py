@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -14,12 +14,14 @@ from starlette.routing import Route
 from nomaflow.client.values import EventView
 from nomaflow.client.values.alerts import IncidentView
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import job_counts
+from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.incidents import open_incidents
-from nomaflow_console.kernel.overview import Overview, load_overview, with_stats
+from nomaflow_console.kernel.overview import Overview, load_overview
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.incidents import with_incidents
-from nomaflow_console.views.job_rows import STATES, JobQuery, job_rows, page_of_jobs, tally
+from nomaflow_console.views.job_rows import STATES, JobPage, JobQuery, job_rows, page_of_jobs, tally
 from nomaflow_console.views.needs_you import needs_you, usual_of
 from nomaflow_console.views.times import Zone
 
@@ -46,16 +48,18 @@ def since_of(span: str, now: datetime, zone: Zone) -> datetime:
 async def _load(request: Request) -> dict[str, Any]:
     query, now = JobQuery.of(request.query_params), datetime.now(UTC)
     since = since_of(query.since, now, Zone.of_cookie(request.state.session.zone))
-    kernel = kernel_of(request)
-    overview = await load_overview(kernel, now=now, since=since)
-    open_jobs = {run.job_id: run for run in overview.situation.open}
-    jobs = page_of_jobs(overview.situation.catalogue.jobs, query, open_jobs)
-    overview = await with_stats(kernel, overview, (job.job_id for job in jobs.jobs))
-    return _context(overview, query, replace(jobs), since, await open_incidents(request))
+    kept: dict[str | None, KeptFigures] = request.app.state.figures
+    figures = kept.setdefault(request.state.session.token, KeptFigures())
+    overview, every, incidents = await asyncio.gather(
+        load_overview(kernel_of(request), query, figures, now=now, since=since),
+        job_counts(request),
+        open_incidents(request),
+    )
+    return _context(overview, query, page_of_jobs(overview.page, every), since, incidents)
 
 
 def _context(
-    overview: Overview, query: JobQuery, jobs: Any, since: datetime, incidents: Sequence[IncidentView]
+    overview: Overview, query: JobQuery, jobs: JobPage, since: datetime, incidents: Sequence[IncidentView]
 ) -> dict[str, Any]:
     situation = overview.situation
     usual = {run.run_id: usual_of(situation.stats.get(run.job_id)) for run in overview.running}

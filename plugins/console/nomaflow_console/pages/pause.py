@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable, NotFound, PermissionDenied
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import known_host
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
@@ -31,10 +32,10 @@ def _what(request: Request) -> tuple[str, str, str]:
 async def show(request: Request) -> Response:
     """Return the form."""
     job, host, _ = _what(request)
-    kernel = kernel_of(request)
     if job:
-        await kernel.get_job(job)  # an unknown one is told now
-    del host
+        await kernel_of(request).get_job(job)  # an unknown one is told now
+    elif host:
+        await known_host(request, host)
     return _page(request)
 
 

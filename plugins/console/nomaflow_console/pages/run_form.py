@@ -79,9 +79,9 @@ def started_page(request: Request, job_id: str, started: Triggered | Replayed, *
     target = f"/runs/{started.run_id}"
     try:
         known = json.loads(seen or "[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         known = []
-    unseen = [each for each in started.warnings if each not in known]
+    unseen = [each for each in started.warnings if not isinstance(known, list) or each not in known]
     if not unseen:
         return RedirectResponse(target, status_code=303)
     return page(
@@ -114,7 +114,7 @@ def base_of(sent: Mapping[str, str]) -> Wanted:
     """Return the values that a form showed before it was filled in."""
     try:
         return Wanted.from_json(json.loads(sent.get("base") or "{}"))
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return Wanted()
 
 

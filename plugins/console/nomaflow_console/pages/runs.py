@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
-from nomaflow_console.kernel.catalogue import known_jobs
-from nomaflow_console.kernel.overview import with_steps
+from nomaflow_console.kernel.catalogue import job_choices
+from nomaflow_console.kernel.overview import jobs_named, with_steps
 from nomaflow_console.kernel.tallies import Tallies
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page, streamed
@@ -63,16 +63,19 @@ async def _counts(request: Request, query: RunQuery, now: datetime) -> Sequence[
     ask = partial(kernel_of(request).summarize_runs, since=since, until=until, group_by=grouping)
     known: dict[str | None, Tallies] = request.app.state.tallies
     tallies = known.setdefault(request.state.session.token, Tallies())
-    return await tallies.of((query.since, query.until, grouping), ask)
+    found: Sequence[RunCountView] | None = await tallies.of((query.since, query.until, grouping), ask)
+    return found
 
 
 async def _load(request: Request) -> dict[str, Any]:
     query, problems = RunQuery.of(request.query_params.multi_items())
     now, kernel = datetime.now(UTC), kernel_of(request)
-    (found, newer, older), counts, jobs = await asyncio.gather(
-        page_of_runs(kernel, query, now), _counts(request, query, now), known_jobs(request)
+    (found, newer, older), counts, choices = await asyncio.gather(
+        page_of_runs(kernel, query, now), _counts(request, query, now), job_choices(request)
     )
-    runs = await with_steps(kernel, found.runs)
+    runs, jobs = await asyncio.gather(
+        with_steps(kernel, found.runs), jobs_named(kernel, [run.job_id for run in found.runs])
+    )
     by_state = {state: sum(each.runs for each in counts or () if each.state == state) for state in RUN_STATES}
     hidden = {job: sum(each.runs for each in counts or () if each.group == job) for job in query.hidden}
     chips = query.chips()
@@ -98,15 +101,15 @@ async def _load(request: Request) -> dict[str, Any]:
             "reason": ", ".join(query.reasons),
         },
         "kept": _kept(query),
-        "known_jobs": _options(tuple(sorted(jobs))),
-        "known_hosts": sorted({job.host for job in jobs.values() if job.host}),
-        "known_tags": sorted({tag for job in jobs.values() for tag in job.tags}),
+        "known_jobs": _options(tuple(dict.fromkeys(job.job_id for job in choices.jobs))),
+        "known_hosts": [each.host for each in choices.counts if each.host],
+        "known_tags": [each.tag for each in choices.counts if each.tag],
     }  # fmt: skip
 
 
 @lru_cache(maxsize=8)
 def _options(names: tuple[str, ...]) -> Markup:
-    """Return what a field offers: a thousand jobs, which are the same from page to page."""
+    """Return what a field offers: hundreds of jobs, which are the same from page to page."""
     return Markup("").join(Markup('<option value="{}">').format(visible(name)) for name in names)
 
 

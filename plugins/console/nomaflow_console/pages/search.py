@@ -14,7 +14,6 @@ from nomaflow.client import ClientError, KernelUnreachable
 from nomaflow.client.values import HostView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
-from nomaflow_console.kernel.catalogue import known_jobs
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 
@@ -56,21 +55,25 @@ async def _callables(kernel: KernelCalls, hosts: list[HostView], needle: str) ->
 
 async def _found(request: Request, text: str) -> dict[str, Any]:
     kernel, needle = kernel_of(request), text.casefold()
-    jobs, hosts = await asyncio.gather(known_jobs(request), kernel.list_hosts())
+    jobs, hosts = await asyncio.gather(
+        kernel.list_jobs_page(text=text, page_size=_MOST, include_removed=True), kernel.list_hosts()
+    )
     callables = await _callables(kernel, hosts, needle) if needle else []
-    of_jobs = [
-        job for id, job in sorted(jobs.items()) if needle in id.casefold() or needle in job.description.casefold()
-    ]
     of_hosts = [host for host in hosts if needle in host.name.casefold()]
-    names = [*jobs, *(host.name for host in hosts)]
-    nothing = not (of_jobs or of_hosts or callables)
+    near = [] if not text or jobs.jobs or of_hosts or callables else await _near(kernel, text, hosts)
     return {
-        "jobs": of_jobs[:_MOST],
+        "jobs": jobs.jobs,
         "hosts": of_hosts[:_MOST],
         "callables": callables[:_MOST],
-        "more": max(0, len(of_jobs) - _MOST) + max(0, len(callables) - _MOST),
-        "near": near_names(text, names) if nothing and text else [],
+        "more": max(0, jobs.total - _MOST) + max(0, len(callables) - _MOST),
+        "near": near,
     }
+
+
+async def _near(kernel: KernelCalls, text: str, hosts: list[HostView]) -> list[str]:
+    """Return names of jobs and hosts that are like a text that nothing has."""
+    jobs = (await kernel.list_jobs(include_removed=True)).jobs
+    return list(near_names(text, [*(job.job_id for job in jobs), *(host.name for host in hosts)]))
 
 
 async def show(request: Request) -> Response:

@@ -91,7 +91,7 @@ def instance_sign(instance: InstanceView) -> StateSign:
 def host_sign(host: HostView, jobs: Iterable[JobView] = ()) -> StateSign:
     """Return how a host looks: its state, or what is wrong with its code.
 
-    :param jobs: the jobs that it owns
+    :param jobs: those of its jobs that are in trouble
     """
     if host.state != "ATTACHED":
         return _SIGNS.get(host.state, _STATE_UNKNOWN)
@@ -105,10 +105,11 @@ def _is_broken(job: JobView) -> bool:
     return not job.removed and (not job.valid or bool(job.held))
 
 
-def host_notes(host: HostView, jobs: Sequence[JobView]) -> Iterator[Note]:
+def host_notes(host: HostView, jobs: Sequence[JobView], ids: int) -> Iterator[Note]:
     """Yield what a person should know of a host as a whole.
 
-    :param jobs: the jobs that it owns
+    :param jobs: those of its jobs that are in trouble
+    :param ids: number of job ids that belong to it
     """
     if host.queued and host.state != "ATTACHED":
         waits = counted(host.queued, "run waits", "runs wait")
@@ -116,7 +117,7 @@ def host_notes(host: HostView, jobs: Sequence[JobView]) -> Iterator[Note]:
         fix = "bring its machine or network back" if silent else "start the host"
         yield Note(text=f"no instance is {'heard' if silent else 'attached'}, and {waits}", fix=fix)
     elif host.state == "DETACHED":
-        yield Note(text=f"left, and owns {counted(len(jobs), 'job id')}", kind="note", fix="start it, or forget it")
+        yield Note(text=f"left, and owns {counted(ids, 'job id')}", kind="note", fix="start it, or forget it")
     for job in filter(_is_broken, jobs):
         first = next((each for each in job.problems if each.severity == "error"), None)
         place = f"{first.place}: " if first is not None and first.place else ""
@@ -178,7 +179,7 @@ def load_of_outcome(outcome: ReloadView) -> Load:
     )
 
 
-def owned(jobs: Iterable[JobView], host: str) -> list[JobView]:
+def of_owner(jobs: Iterable[JobView], host: str) -> list[JobView]:
     """Return the jobs whose ids belong to a host."""
     return [job for job in jobs if job.owner == host and not job.removed]
 
@@ -209,7 +210,7 @@ def words() -> dict[str, Any]:
         "host_sign": host_sign,
         "instance_notes": instance_notes,
         "instance_sign": instance_sign,
-        "owned": owned,
+        "of_owner": of_owner,
         "share": share,
         "short_id": short_id,
         "size": size,

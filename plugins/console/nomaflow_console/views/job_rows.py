@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -11,7 +10,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from nomaflow.client.values import FireView, JobView, PauseView, RunView
+from nomaflow.client.values import FireView, JobPageView, JobView, PauseView, RunView
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.sentences import Sentence, line, now_sentence, run_sentence
 from nomaflow_console.views.sparkline import sparkline
@@ -25,6 +24,10 @@ _DISABLED = StateSign(sign="⚠", word="disabled", css="disabled")
 _PAUSED = StateSign(sign="‖", word="paused", css="paused")
 _OFF = StateSign(sign="○", word="switched off", css="off")
 _NEVER = StateSign(sign="·", word="never run", css="off")
+_CONDITIONS = {
+    "failed": "FAILED", "running": "ACTIVE", "ok": "SUCCEEDED", "paused": "PAUSED", "disabled": "DISABLED",
+    "never": "NEVER_RUN",
+}  # fmt: skip
 STATES = {
     "failed": "last run failed", "running": "running or waiting", "ok": "last run ok", "paused": "paused",
     "disabled": "disabled by a problem", "never": "never run",
@@ -68,6 +71,11 @@ class JobQuery:
             (each.name, value) for each in fields(changed) if (value := getattr(changed, each.name)) != each.default
         ]
         return f"/?{urlencode(pairs)}" if pairs else "/"
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions of jobs that the state stands for, as the kernel calls them; empty for all."""
+        return (_CONDITIONS[self.state],) if self.state else ()
 
     @property
     def filters(self) -> bool:
@@ -127,47 +135,21 @@ def job_sign(job: JobView) -> StateSign:
     return run_sign(job.last_run)
 
 
-def _states_of(job: JobView, open_jobs: Mapping[str, Any]) -> set[str]:
-    found = set()
-    if not job.valid or job.held:
-        found.add("disabled")
-    if job.pause is not None:
-        found.add("paused")
-    if job.job_id in open_jobs or (job.last_run is not None and not job.last_run.terminal):
-        found.add("running")
-    if job.last_run is None:
-        found.add("never")
-    elif job.last_run.state in ("FAILED", "SUCCEEDED"):
-        found.add("failed" if job.last_run.state == "FAILED" else "ok")
-    return found
-
-
-def page_of_jobs(jobs: Iterable[JobView], query: JobQuery, open_jobs: Mapping[str, Any]) -> JobPage:
+def page_of_jobs(page: JobPageView, every: JobPageView) -> JobPage:
     """Return the jobs that a page shows, and what its filters may be set to.
 
-    :param open_jobs: the jobs that have open runs
+    :param every: the counts of all jobs, which may be some seconds older
     """
-    every = sorted(jobs, key=lambda job: job.job_id)
-    states = {job.job_id: _states_of(job, open_jobs) for job in every}
-    needle = query.q.casefold()
-    found = [
-        job
-        for job in every
-        if (not needle or needle in job.job_id.casefold() or needle in job.description.casefold())
-        and (not query.tag or query.tag in job.tags)
-        and (not query.host or query.host == job.host)
-        and (not query.state or query.state in states[job.job_id])
-    ]
-    start = (query.page - 1) * PAGE
-    counted = Counter(state for each in states.values() for state in each)
+    counts = every.counts
+    states = {each.condition: each.jobs for each in counts if each.condition}
     return JobPage(
-        jobs=found[start : start + PAGE],
-        matching=len(found),
-        all=len(every),
-        pages=max(1, -(-len(found) // PAGE)),
-        tags=dict(sorted(Counter(tag for job in every for tag in dict.fromkeys(job.tags)).items())),
-        hosts=dict(sorted(Counter(job.host for job in every if job.host).items())),
-        states={state: counted[state] for state in STATES if counted[state]},
+        jobs=page.jobs,
+        matching=page.total,
+        all=max(page.total, every.total),
+        pages=max(1, -(-page.total // PAGE)),
+        tags={each.tag: each.jobs for each in counts if each.tag},
+        hosts={each.host: each.jobs for each in counts if each.host},
+        states={state: states[condition] for state, condition in _CONDITIONS.items() if condition in states},
     )
 
 

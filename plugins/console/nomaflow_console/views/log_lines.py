@@ -77,7 +77,8 @@ def file_line(line: LogLine) -> bytes:
     """Return a line for a file that a person reads: its time in UTC, level, step and try, logger, text."""
     head = f"{iso_micros(line.at_us)} {level_word(line.level)} {line.step}/{line.attempt} {line.logger}: "
     end = "" if line.continued else "\n"
-    return (printable(head) + plain_text(line.message) + end).encode("utf-8", "replace")
+    text = plain_text(line.message).replace("\n", "\n    ")  # so that no text looks like another line
+    return (printable(head) + text + end).encode("utf-8", "replace")
 
 
 def raw_line(line: LogLine) -> bytes:

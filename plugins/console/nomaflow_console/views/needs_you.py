@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from nomaflow.client.values import CatalogueView, HostView, JobView, ProblemView, RunView
+from nomaflow.client.values import CatalogueView, HostView, JobView, PauseView, ProblemView, RunView
 from nomaflow_console.views.durations import between, rough, took
 from nomaflow_console.views.sentences import counted, line, pause_sentence, run_sentence
 
@@ -67,6 +67,9 @@ class Need:
 class Situation:
     """The present state of a project.
 
+    :param catalogue: the jobs that runs tell of, and those in trouble
+    :param more_troubled: number of jobs in trouble that are not in the catalogue, where there are very many
+    :param pauses: those in effect
     :param unhappy: FAILED and MISSED runs of late, newest first
     :param open: QUEUED and RUNNING runs
     :param stats: ``JobStatsView`` of jobs, by id
@@ -74,6 +77,8 @@ class Situation:
 
     now: datetime
     catalogue: CatalogueView
+    more_troubled: int = 0
+    pauses: Sequence[PauseView] = ()
     hosts: Sequence[HostView] = ()
     unhappy: Sequence[RunView] = ()
     open: Sequence[RunView] = ()
@@ -102,7 +107,7 @@ def needs_you(situation: Situation) -> list[Need]:
         *_waits(situation),
         *_overdue(situation),
         *_missed(situation),
-        *_broken(situation.catalogue),
+        *_broken(situation),
         *_pauses(situation),
     ]
 
@@ -303,7 +308,8 @@ def _last_fire(run: RunView) -> datetime | None:
     return run.fold.last if run.fold is not None else run.trigger.at or run.queued_at
 
 
-def _broken(catalogue: CatalogueView) -> Iterator[Need]:
+def _broken(situation: Situation) -> Iterator[Need]:
+    catalogue = situation.catalogue
     for problem in catalogue.problems:
         if problem.severity == "error":
             yield Need(
@@ -321,12 +327,17 @@ def _broken(catalogue: CatalogueView) -> Iterator[Need]:
             fix=line(errors[0].fix) if errors else "",
             acts=(Act(kind="link", label="Show fix", target=f"{job_address(job.job_id)}#problems", icon="search"),),
         )  # fmt: skip
+    if situation.more_troubled:
+        yield Need(
+            key="jobs.more", css="disabled", sign="⚠", subject=counted(situation.more_troubled, "more job"),
+            href="/?state=disabled", text="also disabled, or on with their last good definition",
+        )  # fmt: skip
 
 
 def _pauses(situation: Situation) -> Iterator[Need]:
     jobs = [job.pause for job in situation.catalogue.jobs if job.pause is not None]
     hosts = [host.pause for host in situation.hosts if host.pause is not None]
-    for pause in {(each.job_id, each.host): each for each in (*jobs, *hosts)}.values():
+    for pause in {(each.job_id, each.host): each for each in (*situation.pauses, *jobs, *hosts)}.values():
         if pause.since is None or situation.now - pause.since < _OLD_PAUSE:
             continue
         href = job_address(pause.job_id) if pause.job_id else _host_address(pause.host) if pause.host else "/kernel"

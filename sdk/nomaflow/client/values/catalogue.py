@@ -15,6 +15,8 @@ __all__ = [
     "FireView",
     "HostView",
     "InstanceView",
+    "JobCountView",
+    "JobPageView",
     "JobView",
     "PauseView",
     "ProblemView",
@@ -111,6 +113,40 @@ class CatalogueView(Shaped):
 
     jobs: tuple[JobView, ...] = ()
     problems: tuple[ProblemView, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobCountView(Shaped):
+    """The number of jobs that have one thing in common; all but one of the first four fields are empty.
+
+    :param condition: ``DISABLED``, ``KEPT``, ``PAUSED``, ``ACTIVE``, ``NEVER_RUN``, ``SUCCEEDED`` or ``FAILED``
+    :param host: the host that runs them
+    :param owner: the host that their ids belong to
+    """
+
+    condition: NullableText = ""
+    tag: NullableText = ""
+    host: NullableText = ""
+    owner: NullableText = ""
+    jobs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobPageView(Shaped):
+    """One page of jobs. All but ``jobs`` is on the first page only.
+
+    :param total: number of jobs that the filters keep, on all pages
+    :param counts: of these jobs, if they were asked for
+    :param pauses: those in effect, whatever the filters
+    :param problems: those of whole files
+    """
+
+    jobs: tuple[JobView, ...] = ()
+    total: int = 0
+    counts: tuple[JobCountView, ...] = ()
+    pauses: tuple[PauseView, ...] = ()
+    problems: tuple[ProblemView, ...] = ()
+    next_page_token: NullableText = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -98,5 +98,7 @@ def hostile(**_: Any) -> dict[str, Any]:
     _log.info("lone \ud800 surrogate")
     _log.info(json.dumps({"html": "<b>bold</b>", "deep": {"a": [1, {"b": None}]}}))
     _log.info("see https://example.org/a?b=c&d=%3Cscript%3E, http://example.org/(x) and ftp://example.org")
+    print("2020-01-01 00:00:00.000 ERROR root: forged", flush=True)
+    _log.info("of one record\n2020-01-01T00:00:00.000000+00:00 ERROR hostile/1 root: forged")
     _log.error("several\nlines\nof\none\nrecord\nthat\nfold")
     return {"rows_affected": 1, "<i>": "<script>window.hurt = 5</script>", "rtl": "\u202eabc", "nul": "\x00"}
