@@ -200,7 +200,7 @@ def test_a_misspelt_host_disables_its_job_until_it_is_mended(system: ProjectSyst
     (system.project / "jobs.toml").write_text(MAIN.replace('id = "tick"', 'id = "tick"\nhost = "wlak"'))
     assert system.api.reload_host("team", force=False)[0].accepted
     job = eventually(lambda: found if not (found := system.jobs()["tick"]).valid else None)
-    assert job.problems[0].message == "there is no host 'wlak' that accepts jobs of host 'team'"
+    assert job.problems[0].message == "no host 'wlak' accepts jobs of host 'team'"
     assert list(system.api.list_runs(job_id="tick", states=["QUEUED"])) == []
     (system.project / "jobs.toml").write_text(MAIN)
     assert system.api.reload_host("team", force=False)[0].accepted

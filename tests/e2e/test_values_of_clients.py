@@ -163,7 +163,7 @@ def test_teams_share_jobs_and_values_only_where_the_target_says_so(system: Proje
     assert (job.valid, job.host, job.owner) == (False, target, "other")
     assert [problem.code for problem in job.problems] == ["job_not_accepted"]
     shown = system.cli("job", "aimed").out
-    assert f"host '{target}' does not accept jobs of host 'other'" in " ".join(shown.split())
+    assert f"no host '{target}' accepts jobs of host 'other'" in " ".join(shown.split())
     assert 'accept_jobs_from = ["other"]' in " ".join(shown.split())
     assert "(of other)" in system.cli("jobs", "--all").out
     calls = system.until(system.api.trigger(TriggerOrder(job_id="calls")).run_id, "FAILED")

@@ -28,9 +28,7 @@ def objection(
     :param manifest: the target's; None if it has introduced none
     """
     if manifest is None or own not in names_in_manifest(manifest, "accept_jobs_from"):
-        message = f"host {target!r} does not accept jobs of host {own!r}"
-        if manifest is None:
-            message = f"there is no host {target!r} that accepts jobs of host {own!r}"
+        message = f"no host {target!r} accepts jobs of host {own!r}"  # whether there is one is not for every author
         fix = (
             f'to run it there: [host] accept_jobs_from = ["{own}"] in the nomaflow.toml of {target!r}, then '
             f"`nomaflow reload {target}`; to run it on its own host, leave out the key 'host'"

@@ -10,10 +10,10 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -40,6 +40,7 @@ _DEADLINES: Mapping[str, float] = {
 }
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
+_T = TypeVar("_T")
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
 
 
@@ -49,7 +50,7 @@ class Endpoints:
 
     :param identify: the door's proof of who calls
     :param deadline_seconds: time limit of a unary call; ``deadlines`` has the exceptions, by method name
-    :param readmit_seconds: interval at which the access of a stream's caller is checked again
+    :param readmit_seconds: interval at which the access of the caller of a stream or a long call is checked again
     :param on_error: called with every kernel error that ends a call
     :param body_seconds: time limit for a request to come once its call has begun and its caller is known; None to leave
         the waiting to gRPC, which is faster and knows no limit
@@ -70,7 +71,8 @@ class Endpoints:
 
     def unary(self, method: str, call: Callable[[Any, Caller], Awaitable[Message]], request: type[Message]) -> _Wrapped:
         """Return the gRPC behaviour of a method with one request and one response."""
-        seconds = self.deadlines.get(method.rpartition("/")[2], self.deadline_seconds)
+        name = method.rpartition("/")[2]
+        seconds, takes_long = self.deadlines.get(name, self.deadline_seconds), name in self.deadlines
 
         async def behaviour(raw: Any, context: _Context) -> bytes:
             message, caller, audited = None, self._caller(context), None
@@ -83,7 +85,11 @@ class Endpoints:
                 async with asyncio.timeout(seconds) as limit:
                     await self.guard.check(rule, message, caller)
                     audited = self.audit.begin(method, rule, message, caller)
-                    response = await call(message, caller)
+                    response = await (
+                        self._while_admitted(method, context, caller, call(message, caller))
+                        if takes_long
+                        else call(message, caller)
+                    )
                     if audited is not None:
                         await self.audit.done(audited, response, caller)
                 return response.SerializeToString()
@@ -92,7 +98,7 @@ class Endpoints:
                     self.audit.refused(method, message, "CANCELLED", caller)
                 raise
             except TimeoutError as error:
-                status = deadline_status(method.rpartition("/")[2], seconds) if limit.expired() else None
+                status = deadline_status(name, seconds) if limit.expired() else None
                 status = status or self._status(method, error)
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
@@ -152,14 +158,11 @@ class Endpoints:
             end = self.calls.begin(caller)
             context.add_done_callback(lambda _: end())  # type: ignore[arg-type]  # the stub asks for a class
 
-    async def _while_admitted(
-        self, method: str, context: _Context, caller: Caller, sending: Coroutine[Any, Any, None]
-    ) -> None:
-        """Send a stream as long as its caller has access: a credential can be withdrawn meanwhile."""
+    async def _while_admitted(self, method: str, context: _Context, caller: Caller, working: Awaitable[_T]) -> _T:
+        """Serve a stream or a long call as long as its caller has access: a credential can be withdrawn meanwhile."""
         if caller.principal.kind is PrincipalKind.OWNER:
-            await sending
-            return
-        task = asyncio.create_task(sending)
+            return await working
+        task = asyncio.ensure_future(working)
         try:
             while not task.done():
                 await asyncio.wait((task,), timeout=self.readmit_seconds)
@@ -168,7 +171,7 @@ class Endpoints:
         finally:
             task.cancel()
             await asyncio.wait((task,))
-        task.result()
+        return task.result()
 
     def _status(self, method: str, error: Exception) -> CallStatus:
         if isinstance(error, grpc.aio.AbortError):

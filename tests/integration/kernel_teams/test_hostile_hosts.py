@@ -251,6 +251,18 @@ async def test_a_withdrawn_certificate_ends_its_session(teams: TeamsKernel) -> N
     await b.attach()
 
 
+async def test_a_withdrawn_certificate_ends_a_call_that_waits(teams: TeamsKernel) -> None:
+    """A manifest can wait 30 s for its turn. Then it would claim job ids for a host that was thrown out."""
+    b = await (await teams.team("teamb")).attach()
+    async with teams.catalogue._changing:
+        call = asyncio.ensure_future(refusal(b.introduce([job("b.job")])))
+        await asyncio.wait((call,), timeout=0.5)
+        assert not call.done()
+        teams.principals["teamb"] = ANYONE
+        assert await call == "UNAUTHENTICATED"
+    assert teams.catalogue.job("b.job") is None
+
+
 async def test_at_the_owners_socket_a_host_is_what_it_says(teams: TeamsKernel) -> None:
     """There is one owner. An incarnation is a name within the host it attached with."""
     first = await (await teams.of_owner("one")).attach()
