@@ -68,15 +68,21 @@ def find_attempt(state: EngineState, attempt_key: str) -> tuple[ActiveRun, Curre
 
 def report(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:
     """Record one attempt's events and return the answer, which is true once the batch is committed."""
-    incarnation = reporter.incarnation
     try:
         return _answer(state, batch, reporter, told)
     except LetterError as error:
-        found = find_attempt(state, told.attempt_key)
-        host = reporter.host or (found[1].host if found is not None else "")
-        fields = ({"host": host} if host else {}) | attempt_fields(told.attempt_key)
-        _LOG.warning("instance %s sent an invalid report: %s", incarnation, error, extra=fields)
+        _tell_invalid(state, reporter, told.attempt_key, error)
         return _refuse(told, AckStatus.INVALID, str(error)[:500])
+
+
+def _tell_invalid(state: EngineState, reporter: Reporter, attempt_key: str, error: LetterError) -> None:
+    """Log that a report is invalid, once for each attempt: a host could send thousands a second."""
+    if state.invalid.find(attempt_key) is None:
+        state.invalid.put(attempt_key, reporter.incarnation)
+        found = find_attempt(state, attempt_key)
+        host = reporter.host or (found[1].host if found is not None else "")
+        fields = ({"host": host} if host else {}) | attempt_fields(attempt_key)
+        _LOG.warning("instance %s sent an invalid report: %s", reporter.incarnation, str(error)[:500], extra=fields)
 
 
 def _answer(state: EngineState, batch: Batch, reporter: Reporter, told: AttemptReport) -> AttemptAck:

@@ -125,6 +125,7 @@ class EngineState:
     :param ended_children: ends of runs that call_job steps wait for, with the extras of the last step that ran
     :param last_folds: (job, preset) → the SKIPPED or MISSED run that takes the next unrun fire with the same reason
     :param plans: digest of a definition → the plan of its runs without requests of their own
+    :param invalid: attempts with an invalid report that the log tells of, and the instance that sent the first one
     :param dirty_hosts: hosts with a change that may let a run start
     :param wanted_specs: waiting runs whose turn it is and whose spec must be loaded first
     :param clocks_looked_at: when the hosts' silence was last checked; None before the first check
@@ -153,6 +154,7 @@ class EngineState:
     specs: RecentlyUsed[str, ActiveRun] = field(default_factory=lambda: RecentlyUsed(4096))
     plans: RecentlyUsed[str, RunPlan] = field(default_factory=lambda: RecentlyUsed(4096))
     ended: RecentlyUsed[str, EndedAttempt] = field(default_factory=lambda: RecentlyUsed(20_000))
+    invalid: RecentlyUsed[str, str] = field(default_factory=lambda: RecentlyUsed(1000))
     request_ids: RecentlyUsed[str, RunOfRequest] = field(default_factory=lambda: RecentlyUsed(20_000))
     dirty_hosts: set[str] = field(default_factory=set)
     wanted_specs: set[str] = field(default_factory=set)
