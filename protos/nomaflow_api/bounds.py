@@ -17,6 +17,7 @@ __all__ = [
     "INVENTORY",
     "JOBS_OF_HOST",
     "JOB_BYTES",
+    "KEYS_OF_INSTANCE",
     "KEY_LENGTH",
     "KEY_PARTS",
     "LABELS_OF_INSTANCE",
@@ -45,6 +46,8 @@ INSTANCES_OF_HOST = 100
 """Processes of one host. The choice of the one that gets a step looks at each."""
 WORKERS_OF_INSTANCE = 2_000
 """Worker processes of one instance, all in one heartbeat. A machine of 128 cores runs some hundreds."""
+KEYS_OF_INSTANCE = 4_000
+"""Attempts that the workers of one instance say they run, in one heartbeat; a host names 100 of each worker."""
 SLOTS_OF_INSTANCE = 100_000
 """Steps that one instance offers to run at once, of either kind, as in nomaflow.toml: the kernel sends that many."""
 INVENTORY = 20_000

@@ -119,6 +119,15 @@ class Guard:
         """Return a context that counts a stream while it is open; entering one too many raises QuotaExceeded."""
         return nullcontext() if self._quotas is None else self._quotas.stream(caller.principal)
 
+    def message(self, caller: Caller, size: int) -> None:
+        """Count a message that a caller sends on a stream.
+
+        :param size: its bytes
+        :raises QuotaExceeded: if it is too much
+        """
+        if self._quotas is not None:
+            self._quotas.message(caller.principal, size)
+
     def job_refusal(self, verb: Verb, job_id: str, caller: Caller) -> NotPermitted | None:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""
         target = self._job(job_id)

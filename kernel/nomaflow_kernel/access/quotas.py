@@ -30,6 +30,8 @@ _HOST_CALLS: Mapping[str, tuple[float, float]] = {
 
 Each renewal is a record for months: one every ten seconds would be a million. Each load is an event of up to 60 KiB.
 """
+_HOST_BYTES = (2.0 * 1024 * 1024, 16.0 * 1024 * 1024)
+"""What all instances of one host may say on their sessions: bytes a second, and the most at once."""
 
 
 @dataclass(slots=True)
@@ -99,18 +101,36 @@ class Quotas:
         limit = _HOST_CALLS.get(method)
         if limit is None:
             return
-        rate, size = limit
-        bucket = self._hosts.get((principal.name, method))
-        if bucket is None:
-            bucket = _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
-            self._hosts[principal.name, method] = bucket
-        wait = bucket.take(cost, self.clock.monotonic())
+        rate = limit[0]
+        wait = self._of_host(principal, method, limit).take(cost, self.clock.monotonic())
         if wait:
             often = f"{rate:g} times a second" if rate >= 1 else f"once in {1 / rate:g} s"
             raise QuotaExceeded(
                 f"{principal} calls {method} more often than {often}; try again in {wait:.1f} s",
                 retry_seconds=wait,
             )
+
+    def message(self, principal: Principal, size: int) -> None:
+        """Count a message of a host's session.
+
+        :param size: its bytes
+        :raises QuotaExceeded: if it is too much
+        """
+        if principal.kind is PrincipalKind.HOST:
+            wait = self._of_host(principal, "bytes", _HOST_BYTES).take(size, self.clock.monotonic())
+            if wait:
+                raise QuotaExceeded(
+                    f"{principal} says more than {_HOST_BYTES[0]:,.0f} bytes a second; try again in {wait:.1f} s",
+                    retry_seconds=wait,
+                )
+
+    def _of_host(self, principal: Principal, what: str, limit: tuple[float, float]) -> _Bucket:
+        rate, size = limit
+        bucket = self._hosts.get((principal.name, what))
+        if bucket is None:
+            bucket = _Bucket(rate=rate, size=size, level=size, at=self.clock.monotonic())
+            self._hosts[principal.name, what] = bucket
+        return bucket
 
     def request(self, principal: Principal, size: int, triggers: int) -> None:
         """Count what a call asks for.

@@ -123,6 +123,7 @@ class HostGateway:
             _LOG.info("host %s detached: instance %s", hello.host, hello.incarnation, extra={"host": hello.host})
             self._tell("Detach", hello, caller)
             await _cancelled(reader)
+            del reader  # else its error, this frame and the last message would keep each other in memory
 
     def _charge(self, caller: Caller, method: str, cost: float = 1.0) -> None:
         """Count what a host asks for, beside the call itself.

@@ -7,6 +7,7 @@ import re
 from nomaflow_api.bounds import (
     ENDED_INCARNATIONS,
     INVENTORY,
+    KEYS_OF_INSTANCE,
     LABELS_OF_INSTANCE,
     SLOTS_OF_INSTANCE,
     WORKERS_OF_INSTANCE,
@@ -175,9 +176,11 @@ def _read_inventory(letter: bytes) -> tuple[InventoryLine, ...]:
 def read_heartbeat(message: gateway.Heartbeat) -> HeartbeatInfo:
     """Return the contents of a heartbeat.
 
-    :raises BadRequest: if it has too many workers, or an impossible time
+    :raises BadRequest: if it has too many workers or attempts, or an impossible time
     """
     _check_most(len(message.workers), "workers", WORKERS_OF_INSTANCE, field="heartbeat.workers")
+    keys = sum(len(item.attempt_keys) for item in message.workers)
+    _check_most(keys, "attempts", KEYS_OF_INSTANCE, field="heartbeat.workers.attempt_keys")
     workers = None
     if not message.workers_unchanged:
         workers = tuple(

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -122,7 +122,7 @@ class Endpoints:
                 self._count(caller, context)
                 with self.guard.stream(caller):
                     if many:
-                        responses = call(_decoded_all(request, raw), caller)
+                        responses = call(self._decoded_all(request, raw, caller), caller)
                     else:
                         if self.body_seconds is not None:
                             raw = await _body(raw, self.body_seconds)
@@ -130,12 +130,21 @@ class Endpoints:
                         await self.guard.check(rule, message, caller)
                         responses = call(message, caller)
                     await self._while_admitted(method, context, caller, _send_all(responses, context))
+                return
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
-                self._tell_refusal(method, message, status, caller)
-                await _end(context, status)
+            self._tell_refusal(method, message, status, caller)
+            await _end(context, status)
 
         return behaviour
+
+    async def _decoded_all(
+        self, request: type[Message], raws: AsyncIterator[bytes], caller: Caller
+    ) -> AsyncIterator[Message]:
+        async with _closing(raws) as messages:
+            async for raw in messages:
+                self.guard.message(caller, len(raw))  # before it costs anything
+                yield _decoded(request, raw)
 
     def _tell_refusal(self, method: str, request: Message | None, status: CallStatus, caller: Caller) -> None:
         self.audit.refused(method, request, status.reason, caller, error_id=status.error_id, about=status.about)
@@ -171,7 +180,10 @@ class Endpoints:
         finally:
             task.cancel()
             await asyncio.wait((task,))
-        return task.result()
+        try:
+            return task.result()
+        finally:
+            del task  # else its error, this frame and the request would keep each other in memory
 
     def _status(self, method: str, error: Exception) -> CallStatus:
         if isinstance(error, grpc.aio.AbortError):
@@ -248,17 +260,21 @@ def _method_handler(
 
 
 async def _body(raws: AsyncIterator[bytes], seconds: float) -> bytes:
-    """Return the request of a call.
+    """Return the request of a call, and keep nothing of it: gRPC's iterator and what it iterates hold each other.
 
     :raises BadRequest: if it does not come in time
     """
     try:
-        async with asyncio.timeout(seconds):
-            return await anext(aiter(raws))
+        async with asyncio.timeout(seconds), _closing(raws) as messages:
+            return await anext(messages)
     except (TimeoutError, StopAsyncIteration):
         raise BadRequest(
             f"no request came within {seconds:g} seconds; send it with the call", field="request"
         ) from None
+
+
+def _closing(raws: AsyncIterator[bytes]) -> aclosing[AsyncGenerator[bytes, None]]:
+    return aclosing(aiter(raws))  # type: ignore[arg-type]  # gRPC's iterators are generators
 
 
 async def _send_all(responses: AsyncIterator[Message], context: _Context) -> None:
@@ -269,7 +285,16 @@ async def _send_all(responses: AsyncIterator[Message], context: _Context) -> Non
 
 
 async def _end(context: _Context, status: CallStatus) -> None:
-    await context.abort(status.code, status.message, status.trailing)
+    """End a call with a status.
+
+    gRPC keeps the error that it raises with the call, and the error keeps the frames that it passes, which know the
+    call. Such garbage is collected rarely: the request in it would stay in memory, and some have 4 MiB.
+    """
+    try:
+        await context.abort(status.code, status.message, status.trailing)
+    except grpc.aio.AbortError as error:
+        context.add_done_callback(lambda _, raised=error: raised.with_traceback(None))  # type: ignore[arg-type]
+        raise
 
 
 async def _refused(context: _Context, status: CallStatus) -> bytes:
@@ -286,8 +311,3 @@ def _decoded(request: type[Message], raw: bytes) -> Message:
             "use stubs of the same version of the .proto files",
             field="request",
         ) from None
-
-
-async def _decoded_all(request: type[Message], raws: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-    async for raw in raws:
-        yield _decoded(request, raw)

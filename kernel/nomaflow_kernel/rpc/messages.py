@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from nomaflow_api.bounds import LISTED_WORKERS
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
@@ -175,6 +175,8 @@ def job_message(
     )
 
 
+_INSTANCES_BYTES = 512 * 1024
+_LONG_FIELDS: Sequence[Literal["workers", "newer_files", "refused_load"]] = ("workers", "newer_files", "refused_load")
 _NO_DEFINITION = JobDefinition(id="", timezone="", steps=())
 
 
@@ -195,7 +197,7 @@ def host_message(
     return job_pb2.Host(
         name=name,
         state=job_pb2.HostState.Value(f"HOST_STATE_{next((s for s in _BEST_FIRST if s in states), 'DETACHED')}"),
-        instances=[_instance_message(instance) for instance in instances],
+        instances=_instance_messages(instances),
         manifest_digest=known.digest,
         introduced_at=timestamp(known.introduced_at_us) if known.introduced_at_us else None,
         job_count=len(known.load.jobs),
@@ -211,6 +213,19 @@ def resources_message(resources: Resources) -> job_pb2.Resources:
     return job_pb2.Resources(
         cpu=resources.cpu, memory_mb=resources.memory_mb, gpus=resources.gpus, labels=resources.labels
     )
+
+
+def _instance_messages(instances: Sequence[Instance]) -> list[job_pb2.Instance]:
+    """Return the instances of a host. Once they have their bytes, the others are told without what can be long."""
+    told, size = [], 0
+    for instance in instances:
+        message = _instance_message(instance)
+        if size > _INSTANCES_BYTES:
+            for field in _LONG_FIELDS:
+                message.ClearField(field)
+        size += message.ByteSize()
+        told.append(message)
+    return told
 
 
 def _instance_message(status: Instance) -> job_pb2.Instance:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from cryptography import x509
 from google.protobuf import timestamp_pb2
@@ -241,6 +242,19 @@ async def test_a_host_cannot_fill_the_history_with_its_loads(doors: Doors) -> No
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "teaml calls LoadState more often" in str(error.details())
         await ScriptedHost(name="teaml").attach(channel)
+
+
+async def test_a_request_is_not_kept_in_memory_once_it_is_answered(running: Running, doors: Doors) -> None:
+    """A hundred of 4 MB, of which the kernel can read none: garbage would be collected after thousands."""
+    identity, _ = await join_as_host(doors, (await host_string(doors, "teamm")).secret)
+    process = psutil.Process(running.pid)
+    async with tls_channel(doors.hosts, doors.authorities, identity=identity) as channel:
+        report = gateway.ReportRequest(incarnation="f" * 32, epoch=1, attempts=b"\xff" * 4_000_000)
+        stub: Any = HostGatewayServiceStub(channel)
+        before = process.memory_info().rss
+        for _ in range(100):
+            await refusal(stub.Report(report, timeout=DEADLINE))
+        assert process.memory_info().rss - before < 200 * 2**20
 
 
 def _refused_load(number: int) -> job_pb2.RefusedLoad:

@@ -185,6 +185,10 @@ class Team:
         self._reader = asyncio.create_task(self._read())
         return self
 
+    def say(self, message: gateway.AttachRequest) -> None:
+        """Send a message on the session."""
+        self._said.put_nowait(message)
+
     async def _requests(self) -> AsyncIterator[gateway.AttachRequest]:
         while (message := await self._said.get()) is not None:
             yield message

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import zlib
 from typing import Any
 
 import grpc
 import pytest
-from teams_kernel import Team, TeamsKernel, host_principal, job, manifest, refusal, started, succeeded
+from teams_kernel import PATIENCE, Team, TeamsKernel, host_principal, job, manifest, refusal, started, succeeded
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
 from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
+from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.states import RunState
 
 
@@ -261,6 +263,22 @@ async def test_a_withdrawn_certificate_ends_a_call_that_waits(teams: TeamsKernel
         teams.principals["teamb"] = ANYONE
         assert await call == "UNAUTHENTICATED"
     assert teams.catalogue.job("b.job") is None
+
+
+async def test_what_was_refused_is_not_kept_in_memory(teams: TeamsKernel) -> None:
+    """An error and the frame that waited for it must not hold each other: the kernel collects such garbage rarely."""
+    a = await (await teams.team("teama")).attach()
+    gc.collect()
+    gc.disable()
+    try:
+        assert await refusal(a.introduce([], host="teamb")) == "BAD_REQUEST"
+        a.say(gateway.AttachRequest(heartbeat=gateway.Heartbeat(workers=[gateway.HostWorker()] * 2001)))
+        assert await a.ended() == "BAD_REQUEST"
+        async with asyncio.timeout(PATIENCE):
+            while [each for each in gc.get_objects() if isinstance(each, BadRequest)]:
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 async def test_at_the_owners_socket_a_host_is_what_it_says(teams: TeamsKernel) -> None:

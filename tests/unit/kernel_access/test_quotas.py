@@ -136,3 +136,18 @@ def test_a_call_of_a_host_costs_by_what_is_in_it(quotas: Quotas) -> None:
         quotas.call(storm, "Attach", 19.0)
     with pytest.raises(QuotaExceeded):
         quotas.call(storm, "Attach")
+
+
+def test_what_a_host_says_on_its_sessions_has_a_rate_in_bytes(quotas: Quotas, clock: HandClock) -> None:
+    """Whatever is in it: it costs memory and time before anybody can look at it."""
+    storm, other = (Principal(kind=PrincipalKind.HOST, name=name) for name in ("storm", "other"))
+    for _ in range(16):
+        quotas.message(storm, 1024 * 1024)
+    with pytest.raises(QuotaExceeded, match="host:storm says more than 2,097,152 bytes a second") as caught:
+        quotas.message(storm, 1024 * 1024)
+    assert caught.value.retry_seconds == pytest.approx(0.5)
+    quotas.message(other, 1024 * 1024)
+    clock.now += 0.51
+    quotas.message(storm, 1024 * 1024)
+    for _ in range(100):
+        quotas.message(OWNER, 1024 * 1024)

@@ -273,6 +273,10 @@ async def test_a_hello_outside_the_bounds_is_refused_by_name(
             {"heartbeat": gateway.Heartbeat(workers=[gateway.HostWorker()] * (bounds.WORKERS_OF_INSTANCE + 1))},
             "heartbeat.workers has 2,001 workers, expected at most 2,000",
         ),
+        (
+            {"heartbeat": gateway.Heartbeat(workers=[gateway.HostWorker(attempt_keys=["k"] * 2001)] * 2)},
+            "heartbeat.workers.attempt_keys has 4,002 attempts, expected at most 4,000",
+        ),
         ({"heartbeat": gateway.Heartbeat(loaded_at_us=2**63 - 1)}, "heartbeat.loaded_at_us is"),
         ({"load_state": gateway.LoadState(refused=job_pb2.RefusedLoad(at=_LATE))}, "refused_load.at is"),
     ],

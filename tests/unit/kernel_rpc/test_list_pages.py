@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -77,6 +78,25 @@ async def test_hosts_with_very_many_workers_are_listed(world: World, monkeypatch
     assert len(hosts) == 400
     assert max(page.ByteSize() for page in pages) < PAGE_BYTES
     assert {len(host.instances[0].workers) for host in hosts} == {LISTED_WORKERS, 1}
+
+
+async def test_a_host_of_many_instances_with_long_texts_is_listed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each instance is there; what is long is told of the first ones only, or no client could receive the page."""
+    worker = WorkerStatus(pid=1, exclusive=False, generation=1, running=1, attempt_keys=("k" * 400,) * 100)
+    crew = [
+        replace(
+            each, hello=replace(each.hello, incarnation=f"i{number}"), heartbeat=HeartbeatInfo(workers=(worker,) * 5)
+        )
+        for number, each in enumerate([instance("team", 1)] * 100)
+    ]
+    monkeypatch.setattr(world.engine, "instances", lambda: crew)
+    (page,) = await pages_of(world.client.ListHosts, kernel.ListHostsRequest())
+    (host,) = page.hosts
+    assert len(host.instances) == 100
+    assert 0 < sum(bool(each.workers) for each in host.instances) < 10
+    assert page.ByteSize() < PAGE_BYTES
 
 
 @pytest.mark.parametrize("token", ["x", "W10=", "WyJhIl0=" * 1000, "bnVsbA==", "\x00", "☃", "W1tbW1tb", "WzEsMl0="])
