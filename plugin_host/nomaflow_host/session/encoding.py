@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
+from nomaflow_api.bounds import WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
@@ -146,7 +148,7 @@ def _sentence(text: str) -> str:
 
 
 def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
-    """Return the lines of a heartbeat about worker processes."""
+    """Return the lines of a heartbeat about worker processes: as many of them as a kernel takes."""
     return [
         pb.HostWorker(
             pid=each.pid,
@@ -157,5 +159,5 @@ def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
             rss_bytes=each.rss_bytes,
             started_at_us=each.started_at_us,
         )
-        for each in workers
+        for each in islice(workers, WORKERS_OF_INSTANCE)
     ]
