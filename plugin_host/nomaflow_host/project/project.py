@@ -95,6 +95,7 @@ class Project(ProjectLoad):
             settings_file=str(settings_path) if settings_path.exists() else "",
             preload=connectors.modules(),
             max_extras_bytes=settings.max_extras_bytes,
+            version=settings.version,
             max_parallel=settings.max_parallel,
             accept_jobs_from=settings.accept_jobs_from,
             accept_calls_from=settings.accept_calls_from,
