@@ -173,8 +173,8 @@ class HostSection(Entry):
     name: HostName = key("", "The host's name, a team's. Empty: the name of the project's folder.")
     version: int | None = key(
         None,
-        "Number of the release, such as a build number, which grows. Code of a lower one, started late, does not replace "
-        "the jobs of a higher one, unless `nomaflow reload` says so.",
+        "Number of the release, such as a build number, which grows. Code of a lower one, started late, does not "
+        "replace the jobs of a higher one, unless `nomaflow reload` says so.",
         ge=0,
         le=1 << 53,
     )
