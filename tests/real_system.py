@@ -107,13 +107,20 @@ class Running:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it, frozen or not, and return its exit code; nothing of it is left."""
+    def stop(self, number: int = signal.SIGTERM, *, again_after: float | None = None) -> int:
+        """End it, frozen or not, and return its exit code; nothing of it is left.
+
+        :param again_after: seconds after which it is asked once more; None for never
+        """
         if not self.ended:
             below = self.tree()
             os.kill(self.pid, signal.SIGCONT)
             os.kill(self.pid, number)
             try:
+                if again_after is not None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self.process.wait(again_after)
+                    self.process.send_signal(number)
                 self.process.wait(PATIENCE)
             finally:
                 self.kill()  # nothing of a failed test may be left
@@ -332,4 +339,5 @@ class System:
             for client in self.clients:
                 stack.callback(client.close)
             for part in self.parts.values():
-                stack.callback(part.stop)
+                # A host lets steps go on for as long as a test waits, unless it is asked twice.
+                stack.callback(part.stop, again_after=2.0)

@@ -6,7 +6,12 @@ import re
 from pathlib import Path
 
 from nomaflow_api import bounds
+from nomaflow_host.session.encoding import worker_messages
+from nomaflow_host.supervisor.values import WorkerStatus
 from nomaflow_project.jobs import definitions
+from nomaflow_project.models.settings_file import HostSection
+from nomaflow_project.reading.problems import Place
+from nomaflow_project.reading.validation import validate
 
 DOCS = Path(__file__).parents[2] / "docs" / "grpc_api.md"
 
@@ -23,6 +28,18 @@ def test_every_bound_is_exported_and_told_with_its_reason() -> None:
     text = Path(bounds.__file__).read_text()
     names = re.findall(r"^([A-Z_]+) = .*\n\"\"\"[A-Z`]", text, re.MULTILINE)
     assert sorted(names) == sorted(name for name in bounds.__all__ if name.isupper())
+
+
+def test_no_host_comes_with_more_than_a_kernel_takes() -> None:
+    """V10: all attempts of the largest settings fit into a hello, and of more workers a heartbeat tells the first."""
+    for name in ("max_async", "max_sync"):
+        section, [problem] = validate(HostSection, {name: bounds.INVENTORY // 2 + 1}, Place("nomaflow.toml", "host"))
+        assert section is None
+        assert problem.message.endswith("is too large, expected at most 10,000")
+    one = WorkerStatus(pid=1, exclusive=True, generation=1, running=1, attempt_keys=("k",) * 100)
+    told = worker_messages([one] * (bounds.WORKERS_OF_INSTANCE + 1))
+    assert len(told) == bounds.WORKERS_OF_INSTANCE
+    assert sum(len(each.attempt_keys) for each in told) == bounds.KEYS_OF_INSTANCE
 
 
 def test_the_steps_of_a_job_have_one_bound() -> None:

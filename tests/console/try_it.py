@@ -19,8 +19,9 @@ from console_system import DEMO, running_console  # noqa: E402  # found by the l
 
 
 def main() -> None:
-    """Run until Ctrl-C, or SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    """Run until Ctrl-C or SIGTERM, or until the terminal is closed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit())
     project = Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO
     with tempfile.TemporaryDirectory(prefix="nf-") as folder, running_console(Path(folder), project=project) as made:
         cookie = made.cookie()

@@ -235,10 +235,19 @@ class CatalogueService(Catalogue):
         return await self._store.knows_digest(host, digest)
 
     async def introduce(
-        self, host: str, *, digest: str, manifest: Mapping[str, Any], explicit: bool, size: int = 0
+        self,
+        host: str,
+        *,
+        digest: str,
+        manifest: Mapping[str, Any],
+        explicit: bool,
+        asked: bool = False,
+        size: int = 0,
     ) -> tuple[bool, Sequence[str]]:
         """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs.
 
+        :param explicit: whether it counts though its digest was seen before
+        :param asked: whether a person asked for it: it counts though its version is lower than the catalogue's
         :param size: its bytes, unpacked
         :raises BadRequest: if checking it takes too long
         :raises QuotaExceeded: if there is no room for it beside those of the other hosts
@@ -251,7 +260,8 @@ class CatalogueService(Catalogue):
             before = self._hosts.get(host)
             if not explicit and before is not None and before.digest == digest:
                 return True, _invalid(before)  # meanwhile another instance introduced it
-            if not await self._keep(known, explicit=explicit):
+            outdated = before is not None and not asked and _is_lower(manifest, before.manifest)
+            if outdated or not await self._keep(known, explicit=explicit):
                 await self._remember(known)
                 return False, _invalid(known)
             if before is not None:
@@ -347,6 +357,12 @@ def _refusal(job: Job) -> str:
     problem = next(each for each in job.loaded.problems if each.code in REFUSALS)
     texts = (problem.message, problem.fix)
     return "; ".join(texts_without_owner(job.job_id) if problem.code == ID_OF_ANOTHER else texts)
+
+
+def _is_lower(manifest: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    """Return whether both manifests have a version, and the first one's is lower."""
+    mine, others = manifest.get("version"), than.get("version")
+    return isinstance(mine, int) and isinstance(others, int) and mine < others
 
 
 def _invalid(known: HostCatalogue) -> list[str]:

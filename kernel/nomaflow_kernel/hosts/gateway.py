@@ -267,7 +267,12 @@ class HostGateway:
         explicit = request.explicit or await self._is_news(hello, request.digest, request.loaded_at_us)
         try:
             current, disabled = await self._manifests.introduce(
-                hello.host, digest=request.digest, manifest=manifest, explicit=explicit, size=size
+                hello.host,
+                digest=request.digest,
+                manifest=manifest,
+                explicit=explicit,
+                asked=request.explicit,
+                size=size,
             )
         except BadRequest:
             self._sessions.loaded(hello.key)

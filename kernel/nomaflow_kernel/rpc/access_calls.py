@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
@@ -13,9 +16,12 @@ from nomaflow_kernel.access.tokens import TokenOrder
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+from nomaflow_kernel.rpc.pages import Page, page_key, page_token
 
 __all__ = ["AccessCalls"]
 
+M = TypeVar("M", bound=Message)
+R = TypeVar("R", TokenRecord, CertificateRecord)
 _KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", access.TOKEN_KIND_HOST: "host"}
 
 
@@ -63,14 +69,15 @@ class AccessCalls:
         return access.CreateTokenResponse(token=self._token(record), secret=secret)
 
     async def list_tokens(self, request: access.ListTokensRequest, _caller: Caller) -> access.ListTokensResponse:
-        """Return the tokens, without secrets."""
+        """Return a page of the tokens, without secrets."""
         now = self._clock.now_us()
-        kept = [
-            each
+        kept = {
+            (_digits(each.created_at_us), each.token_id): each
             for each in self._credentials.tokens()
             if request.name in ("", each.name) and (request.include_ended or _works(each, now))
-        ]
-        return access.ListTokensResponse(tokens=map(self._token, kept))
+        }
+        tokens, more = _page(kept, self._token, request.page_token)
+        return access.ListTokensResponse(tokens=tokens, next_page_token=more)
 
     async def revoke_tokens(self, request: access.RevokeTokensRequest, _caller: Caller) -> access.RevokeTokensResponse:
         """Withdraw tokens and certificates."""
@@ -89,16 +96,15 @@ class AccessCalls:
     async def list_certificates(
         self, request: access.ListCertificatesRequest, _caller: Caller
     ) -> access.ListCertificatesResponse:
-        """Return the certificates that hosts were given."""
+        """Return a page of the certificates that hosts were given."""
         now = self._clock.now_us()
-        kept = [
-            each
+        kept = {
+            (_digits(each.issued_at_us), each.serial): each
             for each in self._credentials.certificates()
             if request.host in ("", each.host) and (request.include_ended or _holds(each, now))
-        ]
-        return access.ListCertificatesResponse(
-            certificates=[encode(access.Certificate, each, ids=each.ids.splitlines()) for each in kept]
-        )
+        }
+        certificates, more = _page(kept, _certificate, request.page_token)
+        return access.ListCertificatesResponse(certificates=certificates, next_page_token=more)
 
     def _token(self, record: TokenRecord) -> access.Token:
         roles = record.roles.splitlines()
@@ -109,6 +115,30 @@ class AccessCalls:
             grants=list(map(str, self._credentials.given_by(record))),
             ids=record.ids.splitlines(),
         )
+
+
+def _certificate(record: CertificateRecord) -> access.Certificate:
+    return encode(access.Certificate, record, ids=record.ids.splitlines())
+
+
+def _digits(at_us: int) -> str:
+    """Return a time as a text that sorts like it."""
+    return f"{at_us:020d}"
+
+
+def _page(kept: Mapping[tuple[str, str], R], message_of: Callable[[R], M], token: str) -> tuple[list[M], str]:
+    """Return the messages of the page that a token names, and the token of the next one.
+
+    :param kept: by the time when each was made and its id, in which order they are listed
+    """
+    after = page_key(token, 2)
+    keys = sorted(key for key in kept if after is None or key > after)
+    page: Page[M] = Page()
+    for key in keys:
+        page.add(message_of(kept[key]))
+        if page.full:
+            return page.entries, page_token(key) if key != keys[-1] else ""
+    return page.entries, ""
 
 
 def _require_no_more(grants: Iterable[Grant], caller: Caller) -> None:

@@ -52,6 +52,7 @@ def build_manifest(
         "host": spec.host,
         "nomaflow_version": VERSION,
         "python": platform.python_version(),
+        "version": spec.version,
         "max_parallel": spec.max_parallel,
         "accept_jobs_from": sorted(spec.accept_jobs_from),
         "accept_calls_from": sorted(spec.accept_calls_from),

@@ -29,6 +29,7 @@ class ProjectSpec:
     :param preload: modules to import before the plugins, so that every worker shares their memory
     :param max_extras_bytes: the limit of a result's encoded extras
     :param withheld: names of the host's variables that workers do not get, for hints
+    :param version: the number of the release; None for none
     :param max_parallel: steps at once over all instances of the host, enforced by the kernel; None means no limit
     :param accept_jobs_from: the hosts whose jobs this one runs, enforced by the kernel
     :param accept_calls_from: the hosts whose jobs may call this one's, enforced by the kernel
@@ -45,6 +46,7 @@ class ProjectSpec:
     settings_file: str = ""
     preload: tuple[str, ...] = ()
     max_extras_bytes: int = EXTRAS_LIMIT
+    version: int | None = None
     max_parallel: int | None = None
     withheld: tuple[str, ...] = ()
     accept_jobs_from: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import errno
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
-from nomaflow_project.models.settings_file import HostSection
+from nomaflow_project.models.settings_file import HostSection, SettingsFile
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
     ReferenceMissing,
@@ -38,7 +38,7 @@ __all__ = ["Project", "make_state_dir"]
 _log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "nomaflow.toml"
-_TABLES = frozenset({"access", "alerts", "app", "kernel", "host", "jobs", "connectors", "console"})
+_TABLES = frozenset(each.name for each in fields(SettingsFile))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +95,7 @@ class Project(ProjectLoad):
             settings_file=str(settings_path) if settings_path.exists() else "",
             preload=connectors.modules(),
             max_extras_bytes=settings.max_extras_bytes,
+            version=settings.version,
             max_parallel=settings.max_parallel,
             accept_jobs_from=settings.accept_jobs_from,
             accept_calls_from=settings.accept_calls_from,

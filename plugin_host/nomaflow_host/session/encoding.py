@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
+from nomaflow_api.bounds import KEYS_OF_INSTANCE, WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
@@ -146,16 +148,20 @@ def _sentence(text: str) -> str:
 
 
 def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
-    """Return the lines of a heartbeat about worker processes."""
-    return [
-        pb.HostWorker(
-            pid=each.pid,
-            exclusive=each.exclusive,
-            generation=each.generation,
-            running=each.running,
-            attempt_keys=each.attempt_keys,
-            rss_bytes=each.rss_bytes,
-            started_at_us=each.started_at_us,
+    """Return the lines of a heartbeat about worker processes: as many, with as many attempts, as a kernel takes."""
+    told, room = [], KEYS_OF_INSTANCE
+    for each in islice(workers, WORKERS_OF_INSTANCE):
+        keys = each.attempt_keys[:room]
+        room -= len(keys)
+        told.append(
+            pb.HostWorker(
+                pid=each.pid,
+                exclusive=each.exclusive,
+                generation=each.generation,
+                running=each.running,
+                attempt_keys=keys,
+                rss_bytes=each.rss_bytes,
+                started_at_us=each.started_at_us,
+            )
         )
-        for each in workers
-    ]
+    return told

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         alerts = checked_alerts(project, os.environ)
         with imports_frozen():
-            from nomaflow_alerts.app import Place, serve
+            from nomaflow_alerts.app import serve
     except SettingsError as error:
         write_error(f"nomaflow alerts: {error}")
         return _CONFIG
@@ -39,12 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
         write_error(f"nomaflow alerts: {error.name!r} is not installed; pip install 'nomaflow[alerts]'")
         return _CONFIG
 
-    from nomaflow.client import ClientError
+    from nomaflow.client import ClientError, KernelPlace
     from nomaflow_alerts.ledger import LedgerError
     from nomaflow_alerts.socket_place import SocketError
 
     try:
-        place = Place.of(project, alerts, os.environ)
+        place = KernelPlace.of(
+            project, os.environ, kernel=alerts.kernel, token_file=alerts.token_file, kernel_ca=alerts.kernel_ca
+        )
         set_up_logging(
             level="WARNING" if options.replay_since is not None else alerts.log_level, form=alerts.log_format
         )

@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
-from nomaflow.client import AddressSource, FixedAddress, KernelClient, ProjectAddress, read_token
+from nomaflow.client import KernelClient, KernelPlace
 from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.clockwork import Clockwork
 from nomaflow_alerts.intake import Intake
@@ -33,44 +31,16 @@ from nomaflow_api.v1.alerts_service_pb2_grpc import add_AlertsServiceServicer_to
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["Place", "kernel_clients", "serve"]
+__all__ = ["kernel_clients", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _LOCK_SECONDS = 1.0
 _CALL_SECONDS = 3.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """The project that the process serves, and the way to its kernel.
-
-    :param addresses: of the kernels; empty for the project's own
-    :param token: for a kernel on TCP
-    """
-
-    project: Path
-    addresses: str = ""
-    token: str = ""
-    ca: Path | None = None
-
-    @classmethod
-    def of(cls, project: Path, alerts: AlertsSection, environ: Mapping[str, str]) -> Place:
-        """Return the place that settings and environment name; the environment wins.
-
-        :raises ClientError: if a token file cannot be read
-        """
-        file = environ.get("NOMAFLOW_TOKEN_FILE") or (str(project / alerts.token_file) if alerts.token_file else "")
-        token = environ.get("NOMAFLOW_TOKEN") or (read_token(Path(file)) if file else "")
-        ca = environ.get("NOMAFLOW_CA") or (str(project / alerts.kernel_ca) if alerts.kernel_ca else "")
-        addresses = environ.get("NOMAFLOW_ADDRESS") or alerts.kernel
-        return cls(project=project, addresses=addresses, token=token, ca=Path(ca) if ca else None)
-
-
-def kernel_clients(place: Place) -> tuple[KernelClient, Callable[[Callable[[bool], None]], KernelClient]]:
+def kernel_clients(place: KernelPlace) -> tuple[KernelClient, Callable[[Callable[[bool], None]], KernelClient]]:
     """Return a client for calls, which gives up soon, and a maker of one for the stream, which never does."""
-    source: AddressSource = ProjectAddress(project=place.project, secret=place.token)
-    if place.addresses:
-        source = FixedAddress.of(place.addresses, token=place.token)
+    source = place.source
     calls = KernelClient(source, ca=place.ca, by="alerts", connect_seconds=_CALL_SECONDS, retry_seconds=_CALL_SECONDS)
 
     def stream(on_connected: Callable[[bool], None]) -> KernelClient:
@@ -79,7 +49,7 @@ def kernel_clients(place: Place) -> tuple[KernelClient, Callable[[Callable[[bool
     return calls, stream
 
 
-async def serve(place: Place, alerts: AlertsSection, environ: dict[str, str]) -> None:
+async def serve(place: KernelPlace, alerts: AlertsSection, environ: dict[str, str]) -> None:
     """Watch the kernel and send messages until a signal asks to stop.
 
     :raises LedgerError: if the file cannot be used
@@ -143,7 +113,7 @@ async def _opened(ledger: Ledger, stop: asyncio.Event, manager: ServiceManager) 
 class _Parts:
     """The parts of the process, put together."""
 
-    def __init__(self, place: Place, alerts: AlertsSection, ledger: Ledger) -> None:
+    def __init__(self, place: KernelPlace, alerts: AlertsSection, ledger: Ledger) -> None:
         self._client, stream = kernel_clients(place)
         self._beats = bool(alerts.heartbeat_url)
         masker, templates, policies = Masker.of(alerts), Templates(alerts.templates), Policies(alerts)

@@ -8,9 +8,9 @@ import json
 import sys
 from contextlib import aclosing
 
-from nomaflow.client import KernelClient
+from nomaflow.client import KernelClient, KernelPlace
 from nomaflow.client.values import EventView, from_micros, iso
-from nomaflow_alerts.app import Place, kernel_clients
+from nomaflow_alerts.app import kernel_clients
 from nomaflow_alerts.catalogue import Catalogue
 from nomaflow_alerts.folding import Folding
 from nomaflow_alerts.ledger import Book, Ledger, Message
@@ -29,7 +29,7 @@ _MOST_TURNS = 100_000
 _SILENCE_SECONDS = 15.0
 
 
-async def replay(place: Place, alerts: AlertsSection, *, since: int) -> None:
+async def replay(place: KernelPlace, alerts: AlertsSection, *, since: int) -> None:
     """Print each message that would have been sent since an event, one JSON object a line.
 
     :param since: number of the event before the first one

@@ -48,7 +48,8 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
 
     :param origins: where browsers see it, which is known once it listens
     """
-    kernels = Kernels(settings)
+    pages = PageMemory()
+    kernels = Kernels(settings, unwatched=pages.forget if settings.takes_tokens else lambda _: None)
     sessions = Sessions(secret=secret, ended_file=settings.state_folder / "console-ended", secure=settings.secure)
 
     @contextlib.asynccontextmanager
@@ -58,7 +59,6 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
 
     routes = [*ALL_ROUTES, Route("/live", live), Route("/static/{digest}/{path:path}", serve_asset)]
     app = Starlette(routes=routes, lifespan=life, exception_handlers={HTTPException: raised})
-    pages = PageMemory()
     app.add_middleware(Answering, kernels=kernels, pages=pages)
     app.router.redirect_slashes = False
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings

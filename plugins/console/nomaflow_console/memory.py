@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,8 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 __all__ = ["STREAM_NAMES", "PageMemory", "ShownPage", "stream_of"]
+
+_log = logging.getLogger(__name__)
 
 STREAM_NAMES = frozenset({"after", "once", "as_of"})
 """Names in the address of a stream that are about the stream, and not about its page."""
@@ -45,8 +48,9 @@ class ShownPage:
 class PageMemory:
     """Remembers the pages that were read last, by principal, zone and address.
 
-    All who call the kernel with the same token may read the same. What a page is made of is about as large as its
-    HTML, which therefore bounds the memory.
+    All who call the kernel with the same token may read the same, as long as the kernel takes it: their pages are
+    forgotten when it does not, and when nobody watches any more whether it does. The content of a page is about as
+    large as its HTML, which therefore bounds the memory.
 
     :param most: characters of HTML of all pages together
     """
@@ -80,6 +84,14 @@ class PageMemory:
     def of(self, request: Request) -> ShownPage | None:
         """Return the page of a request's address as it was shown last; None if it never was."""
         return self._pages.get(_key(request, _address(request)))
+
+    def forget(self, token: str | None) -> None:
+        """Forget all pages of a principal: it may have lost its access, and nobody would notice."""
+        keys = [key for key in self._pages if key[0] == token]
+        for key in keys:
+            self._forget(key)
+        if keys:
+            _log.info("%d pages that were shown by a token are no longer remembered", len(keys))
 
     def _forget(self, key: _Key) -> None:
         shown = self._pages.pop(key, None)

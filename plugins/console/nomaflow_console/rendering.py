@@ -98,6 +98,7 @@ def page(
         shown = ShownPage(
             template=template, context=context, live=address, stream=stream, as_of=kernel.as_of, characters=len(html)
         )
+        request.app.state.kernels.watch_for(request.state.session)
         _memory(request).keep(request, shown)
     return HTMLResponse(html, status_code=status)
 

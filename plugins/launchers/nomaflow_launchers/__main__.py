@@ -23,13 +23,15 @@ def main(arguments: list[str] | None = None) -> int:
     project = _parser().parse_args(arguments).project.absolute()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when gRPC is loaded
 
-    from nomaflow.client import ClientError
-    from nomaflow_launchers.app import AlreadyRuns, Place, serve
+    from nomaflow.client import ClientError, KernelPlace
+    from nomaflow_launchers.app import AlreadyRuns, serve
     from nomaflow_launchers.settings import SettingsError, read_launcher
 
     try:
         section = read_launcher(project, os.environ)
-        place = Place.of(project, section, os.environ)
+        place = KernelPlace.of(
+            project, os.environ, kernel=section.kernel, token_file=section.token_file, kernel_ca=section.kernel_ca
+        )
         set_up_logging(level=section.log_level, form=section.log_format)
         event_loop.run(serve(place, section, dict(os.environ)))
     except (SettingsError, ClientError) as error:

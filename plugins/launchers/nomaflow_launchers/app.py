@@ -9,17 +9,16 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from nomaflow.client import AddressSource, ClientError, FixedAddress, KernelClient, ProjectAddress, read_token
+from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView
 from nomaflow_launchers.planning import plan
 from nomaflow_launchers.slurm import JOB_LABEL, EngineError, Slurm
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["AlreadyRuns", "Place", "serve"]
+__all__ = ["AlreadyRuns", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
@@ -30,43 +29,7 @@ class AlreadyRuns(Exception):
     """Raised when another launcher of this project runs already."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """The project that a launcher serves, and the way to its kernel.
-
-    :param addresses: of the kernels; empty for the project's own
-    :param token: for a kernel on TCP
-    """
-
-    project: Path
-    addresses: str = ""
-    token: str = ""
-    ca: Path | None = None
-
-    @classmethod
-    def of(cls, project: Path, section: LauncherSection, environ: Mapping[str, str]) -> Place:
-        """Return the place that settings and environment name; the environment wins.
-
-        :raises ClientError: if a token file cannot be read
-        """
-        file = environ.get("NOMAFLOW_TOKEN_FILE") or (str(project / section.token_file) if section.token_file else "")
-        ca = environ.get("NOMAFLOW_CA") or (str(project / section.kernel_ca) if section.kernel_ca else "")
-        return cls(
-            project=project,
-            addresses=environ.get("NOMAFLOW_ADDRESS") or section.kernel,
-            token=environ.get("NOMAFLOW_TOKEN") or (read_token(Path(file)) if file else ""),
-            ca=Path(ca) if ca else None,
-        )
-
-    def client(self) -> KernelClient:
-        """Return a client of the kernel."""
-        source: AddressSource = ProjectAddress(project=self.project, secret=self.token)
-        if self.addresses:
-            source = FixedAddress.of(self.addresses, token=self.token)
-        return KernelClient(source, ca=self.ca, by="launcher")
-
-
-async def serve(place: Place, section: LauncherSection, environ: dict[str, str]) -> None:
+async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str, str]) -> None:
     """Start and end instances until a signal asks to stop. Instances that run go on.
 
     :raises AlreadyRuns: if another launcher of the project does
@@ -76,7 +39,7 @@ async def serve(place: Place, section: LauncherSection, environ: dict[str, str])
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _only_one(place.project):
-        async with place.client() as kernel:
+        async with KernelClient(place.source, ca=place.ca, by="launcher") as kernel:
             launcher = _Launcher(kernel, place, section, environ)
             _LOG.info("starting instances of %s on %s", ", ".join(section.hosts), section.engine)
             manager.ready(f"at most {section.max_instances} instances")
@@ -99,7 +62,7 @@ async def serve(place: Place, section: LauncherSection, environ: dict[str, str])
 
 class _Launcher:
     def __init__(
-        self, kernel: KernelClient, place: Place, section: LauncherSection, environ: Mapping[str, str]
+        self, kernel: KernelClient, place: KernelPlace, section: LauncherSection, environ: Mapping[str, str]
     ) -> None:
         self._kernel = kernel
         self._place = place

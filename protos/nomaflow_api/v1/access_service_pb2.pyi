@@ -223,27 +223,34 @@ class ListTokensRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     INCLUDE_ENDED_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name keeps tokens of that principal. Empty means all."""
     include_ended: builtins.bool
     """include_ended adds those that were revoked, used up or have expired."""
+    page_token: builtins.str
+    """page_token continues after an earlier page. Empty means the first."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         include_ended: builtins.bool = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["include_ended", b"include_ended", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["include_ended", b"include_ended", "name", b"name", "page_token", b"page_token"]) -> None: ...
 
 global___ListTokensRequest = ListTokensRequest
 
 @typing.final
 class ListTokensResponse(google.protobuf.message.Message):
-    """ListTokensResponse lists tokens."""
+    """ListTokensResponse is one page of tokens."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TOKENS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is empty on the last page."""
     @property
     def tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Token]:
         """tokens are in the order in which they were made."""
@@ -252,8 +259,9 @@ class ListTokensResponse(google.protobuf.message.Message):
         self,
         *,
         tokens: collections.abc.Iterable[global___Token] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["tokens", b"tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "tokens", b"tokens"]) -> None: ...
 
 global___ListTokensResponse = ListTokensResponse
 
@@ -417,27 +425,34 @@ class ListCertificatesRequest(google.protobuf.message.Message):
 
     HOST_FIELD_NUMBER: builtins.int
     INCLUDE_ENDED_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host keeps certificates of that host. Empty means all."""
     include_ended: builtins.bool
     """include_ended adds those that were revoked or have expired."""
+    page_token: builtins.str
+    """page_token continues after an earlier page. Empty means the first."""
     def __init__(
         self,
         *,
         host: builtins.str = ...,
         include_ended: builtins.bool = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "include_ended", b"include_ended"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "include_ended", b"include_ended", "page_token", b"page_token"]) -> None: ...
 
 global___ListCertificatesRequest = ListCertificatesRequest
 
 @typing.final
 class ListCertificatesResponse(google.protobuf.message.Message):
-    """ListCertificatesResponse lists certificates."""
+    """ListCertificatesResponse is one page of certificates."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CERTIFICATES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """next_page_token is empty on the last page."""
     @property
     def certificates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Certificate]:
         """certificates are in the order in which they were made."""
@@ -446,8 +461,9 @@ class ListCertificatesResponse(google.protobuf.message.Message):
         self,
         *,
         certificates: collections.abc.Iterable[global___Certificate] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["certificates", b"certificates"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["certificates", b"certificates", "next_page_token", b"next_page_token"]) -> None: ...
 
 global___ListCertificatesResponse = ListCertificatesResponse
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow.client.address import (
     AddressSource,
     FixedAddress,
+    KernelPlace,
     ProjectAddress,
     read_token,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "InvalidRequest",
     "KernelClient",
     "KernelFailed",
+    "KernelPlace",
     "KernelUnreachable",
     "NotFound",
     "NotTrusted",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from nomaflow_api.addresses import split_addresses
 __all__ = [
     "AddressSource",
     "FixedAddress",
+    "KernelPlace",
     "ProjectAddress",
     "read_token",
 ]
@@ -104,6 +105,46 @@ class ProjectAddress:
     def token(self) -> str:
         """Return the token."""
         return self.secret
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelPlace:
+    """The kernel that a service beside it asks, such as the alerts: its address, token and authority.
+
+    :param project: the project of the service
+    :param addresses: of the kernels; empty for the project's own
+    :param token: for a kernel on TCP; empty for none
+    :param ca: file with the authority to trust, PEM; None for the system's
+    """
+
+    project: Path
+    addresses: str = ""
+    token: str = ""
+    ca: Path | None = None
+
+    @classmethod
+    def of(
+        cls, project: Path, environ: Mapping[str, str], *, kernel: str, token_file: str, kernel_ca: str
+    ) -> KernelPlace:
+        """Return what the keys of nomaflow.toml name; the environment wins, files are relative to the project.
+
+        :raises Unauthenticated: if the token's file cannot be read
+        """
+        file = environ.get("NOMAFLOW_TOKEN_FILE") or (str(project / token_file) if token_file else "")
+        ca = environ.get("NOMAFLOW_CA") or (str(project / kernel_ca) if kernel_ca else "")
+        return cls(
+            project=project,
+            addresses=environ.get("NOMAFLOW_ADDRESS") or kernel,
+            token=environ.get("NOMAFLOW_TOKEN") or (read_token(Path(file)) if file else ""),
+            ca=Path(ca) if ca else None,
+        )
+
+    @property
+    def source(self) -> AddressSource:
+        """The source of the addresses."""
+        if self.addresses:
+            return FixedAddress.of(self.addresses, token=self.token)
+        return ProjectAddress(project=self.project, secret=self.token)
 
 
 def read_token(path: Path) -> str:

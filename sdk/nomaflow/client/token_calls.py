@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -68,7 +68,8 @@ class TokenCalls:
         :param include_ended: also those that were revoked, used up or have expired
         """
         request = service.ListTokensRequest(name=name, include_ended=include_ended)
-        return [decode(values.TokenView, one) for one in (await self._ask("ListTokens", request)).tokens]
+        pages = self._pages_of("ListTokens", request)
+        return [decode(values.TokenView, one) async for page in pages for one in page.tokens]
 
     async def rotate_token(self, token: str, *, overlap: timedelta | None = None) -> values.IssuedToken:
         """Make a new token in place of another and return it with its secret.
@@ -91,8 +92,17 @@ class TokenCalls:
     async def list_certificates(self, host: str = "", *, include_ended: bool = False) -> list[values.CertificateView]:
         """Return the certificates that hosts were given, in the order in which they were made."""
         request = service.ListCertificatesRequest(host=host, include_ended=include_ended)
-        found = (await self._ask("ListCertificates", request)).certificates
-        return [decode(values.CertificateView, one) for one in found]
+        pages = self._pages_of("ListCertificates", request)
+        return [decode(values.CertificateView, one) async for page in pages for one in page.certificates]
+
+    async def _pages_of(self, method: str, request: Any) -> AsyncIterator[Any]:
+        """Yield the answers to a request for a list, one for each page."""
+        while True:
+            reply = await self._ask(method, request)
+            yield reply
+            request.page_token = reply.next_page_token
+            if not request.page_token:
+                return
 
     async def _ask(self, method: str, request: Any) -> Any:
         return await self._connection.call(method, request, timeout=_SECONDS)

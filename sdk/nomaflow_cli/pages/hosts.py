@@ -66,7 +66,8 @@ def _has(instance: InstanceView) -> str:
         return ""
     gpus = f", {count(has.gpus, 'GPU')}" if has.gpus else ""
     labels = "".join(f", {printable(name)}={printable(value)}" for name, value in sorted(has.labels.items()))
-    return f"{has.cpu:g} cores, {has.memory_mb:,} MiB{gpus}{labels}"
+    cores = "1 core" if has.cpu == 1 else f"{has.cpu:g} cores"
+    return f"{cores}, {has.memory_mb:,} MiB{gpus}{labels}"
 
 
 def _silent(instance: InstanceView) -> Text | str:

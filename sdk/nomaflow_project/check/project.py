@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
 from nomaflow_project.jobs.resources import Resources, lacking, resources_here
 from nomaflow_project.jobs.step_types import StepType
-from nomaflow_project.models.settings_file import HostSection, SettingsFile
+from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
     UNSET_VARIABLE,
@@ -115,9 +115,10 @@ def check_project(
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
     load = replace(load, jobs=tuple(job.with_problem(*_check_aim(job)) for job in load.jobs))
-    section = HostSection() if settings is None else settings.host
-    here = resources_here(section.capacity, section.labels)
-    load = replace(load, jobs=tuple(job.with_problem(*_check_needs(job, here)) for job in load.jobs))
+    section = settings or SettingsFile()
+    instances = [resources_here(section.host.capacity, section.host.labels)]
+    instances += [shape.resources for shape in section.launcher.shapes]
+    load = replace(load, jobs=tuple(job.with_problem(*_check_needs(job, instances)) for job in load.jobs))
     if settings is not None and (tree or {}).get("alerts"):
         problems += alert_problems(settings.alerts, Place("nomaflow.toml", "alerts"))
         alerts = settings.alerts
@@ -143,15 +144,17 @@ def _check_aim(job: LoadedJob) -> Iterator[Problem]:
         )
 
 
-def _check_needs(job: LoadedJob, here: Resources) -> Iterator[Problem]:
-    """Yield a warning for each step that needs more than an instance on this machine has."""
+def _check_needs(job: LoadedJob, instances: Sequence[Resources]) -> Iterator[Problem]:
+    """Yield a warning for each step that needs more than each instance has: one on this machine, and the launcher's."""
     for index, step in enumerate(() if job.definition is None else job.definition.steps):
-        if step.resources is not None and (lacks := lacking(step.resources, here)):
-            yield (job.place / "steps" / index / "resources").warning(
-                "no_fitting_instance",
-                f"an instance on this machine cannot run step {step.name!r}: it lacks {', '.join(lacks)}",
-                fix="start an instance that has it, or say in nomaflow.toml what this one has: [host] capacity, labels",
-            )
+        if step.resources is None or not all(lacking(step.resources, each) for each in instances):
+            continue
+        lacks = ", ".join(lacking(step.resources, instances[0]))
+        yield (job.place / "steps" / index / "resources").warning(
+            "no_fitting_instance",
+            f"an instance on this machine cannot run step {step.name!r}: it lacks {lacks}",
+            fix="start an instance that has it, or say in nomaflow.toml what this one has: [host] capacity, labels",
+        )
 
 
 def _check_settings(

@@ -171,12 +171,19 @@ class HostSection(Entry):
     }
 
     name: HostName = key("", "The host's name, a team's. Empty: the name of the project's folder.")
+    version: int | None = key(
+        None,
+        "Number of the release, such as a build number, which grows. Code of a lower one, started late, does not "
+        "replace the jobs of a higher one, unless `nomaflow reload` says so.",
+        ge=0,
+        le=1 << 53,
+    )
     kernel: str = key(
         "",
         "Address of the kernel's door for hosts, several separated by commas. "
         "Empty: that of the kernel that the host has joined (`--join`), else the project's own kernel.",
     )
-    max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=100_000)
+    max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=10_000)
     max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
     max_parallel: int | None = key(
         None, "Steps of either kind at once, over all instances of the host. Default: no bound.", ge=1, le=1_000_000

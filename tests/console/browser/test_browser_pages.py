@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,36 @@ async def test_a_new_run_appears_by_itself_and_waits_while_one_works_with_the_ro
     await page.get_by_role("button", name="↑ 1 new run").click()
     await expect(rows.first).to_have_id(f"row-{second}")
     await expect(box).to_be_checked()
+
+
+async def test_the_state_of_a_run_and_the_sign_of_its_warnings_stay_on_one_line(tabs: Tabs) -> None:
+    """However narrow the column becomes."""
+    page = await tabs.open("/runs?job=report")
+    await expect(page.locator("#runs-rows tr td:nth-child(2)").first).to_have_css("white-space", "nowrap")
+
+
+async def test_on_a_phone_the_line_about_the_kernel_is_whole(tabs: Tabs) -> None:
+    """Nothing of it is cut at the edge: the way to pause everything can be read."""
+    page = await tabs.open("/", size=PHONE)
+    line = page.locator("#kernel-line")
+    await expect(line).to_contain_text("Pause all…")
+    assert await line.evaluate("line => line.scrollWidth - line.clientWidth") <= 0
+
+
+async def test_on_a_phone_the_axis_of_today_opens_at_now(tabs: Tabs, console: ConsoleSystem) -> None:
+    """It is wider than the page, and begins at midnight; the line of now is in sight. It is noon in the page's zone."""
+    console.system.api.pause(job_id="half-hourly", why="nothing of it has to run")
+    ahead = 12 - datetime.now(UTC).hour
+    page = await tabs.open("/schedule?days=1", size=PHONE, zone=f"Etc/GMT{-ahead:+}" if ahead else "UTC")
+    left, right, hidden = await page.evaluate(
+        """() => {
+          const axis = document.querySelector(".strip-wrap"), frame = axis.getBoundingClientRect();
+          const now = axis.querySelector(".now").getBoundingClientRect();
+          return [now.left - frame.left, frame.right - now.left, axis.scrollWidth - axis.clientWidth];
+        }"""
+    )
+    assert hidden > 0
+    assert 0 < left < right
 
 
 async def test_what_happens_while_one_reads_the_activity_waits_behind_a_button(

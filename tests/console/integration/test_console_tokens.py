@@ -24,6 +24,7 @@ class World:
     console: ConsoleSystem
     doors: Doors
     run_id: str
+    port: int
 
     def token(self, name: str, *grants: str) -> str:
         """Return a new token of a service."""
@@ -52,7 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     console = ConsoleSystem(system=system, flags=flags)
     try:
         console.start()
-        yield World(console=console, doors=doors, run_id=run_id)
+        yield World(console=console, doors=doors, run_id=run_id, port=port)
     finally:
         if console.console is not None:
             console.console.stop()
@@ -163,3 +164,25 @@ def test_a_session_of_a_token_survives_a_restart_of_the_console(world: World, vi
     assert visitor.get("/kernel").status_code == 200
     kept = [path for path in Path(world.console.project).rglob("*") if path.is_file()]
     assert not [path.name for path in kept if path.name.startswith("console") and token.encode() in path.read_bytes()]
+
+
+def test_pages_of_a_withdrawn_token_are_shown_to_nobody_while_the_kernel_is_away(world: World) -> None:
+    """The console notices it by itself, also if nobody asks in between; the pages of other tokens stay readable."""
+    system, console = world.console.system, world.console
+    with console.visitor() as gone, console.visitor() as stays:
+        for visitor, name in ((gone, "withdrawn"), (stays, "kept")):
+            visitor.post("/login", data={"token": world.token(name, "read *")})
+            assert "says" in visitor.get("/runs").text
+        system.cli("token", "revoke", "withdrawn")
+        eventually(lambda: "no longer remembered" in console.console.log)
+        system.kill("kernel")
+        try:
+            eventually(lambda: stays.get("/").status_code == 503)
+            answer = stays.get("/runs")
+            assert answer.status_code == 200
+            assert "as of" in answer.text
+            answer = gone.get("/runs")
+            assert answer.status_code == 503
+            assert "says" not in answer.text
+        finally:
+            system.start_kernel("--address", f"tls://127.0.0.1:{world.port}")

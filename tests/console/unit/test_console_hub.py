@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from nomaflow.client import InvalidRequest
+from nomaflow.client import InvalidRequest, Unauthenticated
 from nomaflow.client.values import EventView, KernelView
 from nomaflow_console.kernel import hub as hub_module
 from nomaflow_console.kernel.hub import EventHub, Subscription
 from nomaflow_console.kernel.status import KernelStatus
+from waiting import eventually
 
 
 def event(seq: int, kind: str = "run.state", run_id: str = "run_a") -> EventView:
@@ -169,3 +171,43 @@ async def test_the_watch_ends_when_nobody_looks(kernel: Kernel, hub: EventHub, m
     with hub.subscribe(101, concerns_a, lambda: None) as viewer:
         await settled(viewer)
     assert kernel.watches == 2
+
+
+async def test_the_end_of_a_watch_is_told_but_not_while_the_kernel_is_away(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that were shown are remembered while somebody would notice that their token is withdrawn."""
+    monkeypatch.setattr(hub_module, "_LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(hub_module, "_SOON_SECONDS", 0.01)
+    ended, away = asyncio.Event(), datetime.now(UTC)
+
+    async def status() -> KernelStatus:
+        return KernelStatus(version="1", away_since=away)
+
+    client: Any = kernel
+    made = EventHub(client, status, unwatched=ended.set)
+    made.watch_a_while()
+    await asyncio.sleep(0.3)
+    assert not ended.is_set()
+    away = None
+    async with asyncio.timeout(5):
+        await ended.wait()
+    await made.close()
+
+
+async def test_a_token_that_the_kernel_refuses_is_told_while_somebody_looks(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch is the first to notice it; what else it is refused says nothing of the token."""
+    monkeypatch.setattr(hub_module, "_AGAIN_SECONDS", 0.01)
+    told: list[int] = []
+    client: Any = kernel
+    made = EventHub(client, status, unwatched=lambda: told.append(kernel.watches))
+    with made.subscribe(100, concerns_a, lambda: None) as viewer:
+        await settled(viewer)
+        await kernel.give(InvalidRequest("another history", reason="CURSOR_AHEAD"))
+        assert told == []
+        await eventually(lambda: kernel.watches == 2)
+        await kernel.give(Unauthenticated("no such token", reason="NOT_AUTHENTICATED"))
+        assert told == [2]
+    await made.close()

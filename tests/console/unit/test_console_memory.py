@@ -101,3 +101,18 @@ def test_the_address_of_a_stream_names_its_page() -> None:
     assert stream_of(asked("/live", "view=run&run_id=run_1&level=30&after=7.3&once=1&as_of=9")) == (
         "view=run&run_id=run_1&level=30"
     )
+
+
+def test_the_pages_of_a_principal_are_forgotten_together() -> None:
+    """Those of others stay, and so does the room that they take."""
+    memory, bob = PageMemory(most=25), replace(ANN, token="nft_bob")
+    for path in ("/runs", "/"):
+        memory.keep(asked(path, session=bob), shown())
+    memory.forget("nft_bob")
+    assert memory.of(asked("/runs", session=bob)) is None
+    assert memory.of(asked("/", session=bob)) is None
+    for path in ("/runs", "/"):
+        memory.keep(asked(path), shown())
+    memory.forget("nft_bob")
+    assert memory.of(asked("/runs")) is not None
+    assert memory.of(asked("/")) is not None

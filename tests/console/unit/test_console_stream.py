@@ -239,6 +239,21 @@ async def test_a_stop_ends_the_stream(sessions: Sessions) -> None:
     assert not tab.streams._open
 
 
+async def test_a_stop_ends_a_stream_that_is_about_to_speak(sessions: Sessions) -> None:
+    """Twenty pages that ask the kernel at that moment must not hold up the end of the console."""
+    view = View()
+    view.seconds = 600.0
+    tab = Tab(sessions, view)
+    async with aclosing(tab.body), asyncio.timeout(10):
+        await anext(tab.body)
+        tab.happen(1)
+        waiting = asyncio.ensure_future(anext(tab.body, b""))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        tab.streams.stop()
+        assert await waiting == b""
+
+
 async def test_asking_once_gets_one_message_and_an_end(sessions: Sessions) -> None:
     """A fifth tab asks now and then instead of keeping a stream."""
     tab = Tab(sessions, View(), "once=1")

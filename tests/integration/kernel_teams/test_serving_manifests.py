@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from teams_kernel import Team, TeamsKernel, job, started, succeeded
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -16,6 +17,10 @@ async def _finish(teams: TeamsKernel, instance: Team, run_id: str, count: int) -
     assert order.run_id == run_id
     await instance.report(order.attempt_key, started(), succeeded())
     await teams.reaches(run_id, RunState.SUCCEEDED)
+
+
+async def _jobs(teams: TeamsKernel) -> set[str]:
+    return {each.job_id for each in (await teams.client.ListJobs(kernel.ListJobsRequest(), timeout=10)).jobs}
 
 
 async def _why(teams: TeamsKernel, run_id: str) -> str:
@@ -84,6 +89,30 @@ async def test_after_a_restart_the_kernel_asks_for_the_manifest_that_it_does_not
     assert "nomaflow reload teamb" in await _why(teams, changed)
     back = await (await teams.team("teamb", incarnation="incarnation-new")).attach(digest=new_digest)
     await _finish(teams, back, changed, 1)
+
+
+async def test_code_of_a_lower_version_that_joins_late_changes_no_jobs(teams: TeamsKernel) -> None:
+    """The kernel has never seen it, and it still serves what is the same in both; a person may put it back."""
+    new = await (await teams.team("teamb", incarnation="incarnation-new")).attach()
+    assert (await new.introduce([job("same"), job("added")], explicit=False, version=7)).current
+    old = await (await teams.team("teamb", incarnation="incarnation-old")).attach()
+    assert not (await old.introduce([job("same"), job("gone")], explicit=False, version=6)).current
+    assert await _jobs(teams) == {"same", "added"}
+    await new.leave()
+    await _finish(teams, old, await teams.run("same"), 1)
+    assert (await old.introduce([job("same"), job("gone")], version=6)).current
+    assert await _jobs(teams) == {"same", "gone"}
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, 1), (7, None), (7, 7), (7, 8)])
+async def test_versions_count_only_where_both_have_one(
+    teams: TeamsKernel, first: int | None, second: int | None
+) -> None:
+    """Else the newest introduction is the catalogue, as ever."""
+    before = await (await teams.team("teamb", incarnation="incarnation-old")).attach()
+    await before.introduce([job("a")], explicit=False, version=first)
+    after = await (await teams.team("teamb", incarnation="incarnation-new")).attach()
+    assert (await after.introduce([job("b")], explicit=False, version=second)).current
 
 
 async def test_a_job_of_another_host_goes_to_instances_that_accept_it(teams: TeamsKernel) -> None:

@@ -109,6 +109,8 @@ def hostile_kernel(kernel: FakeKernel) -> FakeKernel:
     kernel.audit.verdict = filled(access_service_pb2.VerifyAuditResponse)
     for method in ("ListTokens", "ListCertificates", "CreateToken", "RevokeTokens", "GetAuthority"):
         kernel.audit.replies[method] = filled(getattr(access_service_pb2, f"{method}Response"))
+        if method.startswith("List"):
+            kernel.audit.replies[method].next_page_token = ""
     return kernel
 
 

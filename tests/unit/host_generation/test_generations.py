@@ -79,7 +79,7 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
     )
     manifest = generation.manifest()
     assert list(manifest) == [
-        "manifest_version", "host", "nomaflow_version", "python", "max_parallel", "accept_jobs_from",
+        "manifest_version", "host", "nomaflow_version", "python", "version", "max_parallel", "accept_jobs_from",
         "accept_calls_from", "callables", "modules",
         "step_types", "injections", "job_files", "problems",
     ]  # fmt: skip

@@ -276,6 +276,9 @@ def test_a_step_that_this_machine_cannot_run_is_told(tmp_path: Path) -> None:
     fitting = '[host]\nlabels = { zone = "eu" }\ncapacity = { cpu = 4, gpus = 1024 }\n'
     _write(tmp_path / "nomaflow.toml", fitting)
     assert check_project(tmp_path).all_problems() == ()
+    shape = '[[launcher.shapes]]\nname = "gpu"\ncpu = 4\ngpus = 900\nlabels = { zone = "eu" }\n'
+    _write(tmp_path / "nomaflow.toml", shape)
+    assert check_project(tmp_path).all_problems() == ()
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,16 @@ import grpc
 import pytest
 from rpc_world import World, catalogue_of
 
+from nomaflow.client import KernelClient
 from nomaflow_api.bounds import LISTED_PROBLEMS, LISTED_WORKERS, PAGE_BYTES
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
+from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, WorkerStatus
+from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Place
 
@@ -97,6 +102,41 @@ async def test_a_host_of_many_instances_with_long_texts_is_listed(
     assert len(host.instances) == 100
     assert 0 < sum(bool(each.workers) for each in host.instances) < 10
     assert page.ByteSize() < PAGE_BYTES
+
+
+async def test_very_many_credentials_are_listed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V10: certificates and tokens with 10 MB of reserved ids are lists of some pages, each entry once and in order."""
+    ids = "\n".join(f"team.{number}.{'x' * 100}*" for number in range(100))
+    certificates = [
+        CertificateRecord(
+            serial=f"{number:x}", host="team", issued_at_us=number // 2, expires_at_us=2**60, issued_to="", token_id="",
+            ids=ids,
+        )
+        for number in range(1000)
+    ]  # fmt: skip
+    tokens = [
+        TokenRecord(
+            token_id=f"t{number}", kind="host", name="team", joins=True, roles="", grants="", secret_hash="",
+            created_at_us=number, created_by="", expires_at_us=2**60, ids=ids,
+        )
+        for number in range(1000)
+    ]  # fmt: skip
+    monkeypatch.setattr(Credentials, "certificates", lambda _: certificates)
+    monkeypatch.setattr(Credentials, "tokens", lambda _: tokens)
+    monkeypatch.setattr(Credentials, "given_by", lambda *_: ())
+    stub: Any = AccessServiceStub(world.channel)
+    for method, request in (
+        (stub.ListCertificates, access.ListCertificatesRequest(include_ended=True)),
+        (stub.ListTokens, access.ListTokensRequest(include_ended=True)),
+    ):
+        assert max(page.ByteSize() for page in await pages_of(method, request)) < PAGE_BYTES + 64 * 1024
+    async with KernelClient(f"unix:{world.directory}/k.sock") as client:
+        found = [each.serial for each in await client.list_certificates(include_ended=True)]
+        assert sorted(found) == sorted(each.serial for each in certificates)
+        assert [int(serial, 16) // 2 for serial in found] == [number // 2 for number in range(1000)]
+        assert [each.token_id for each in await client.list_tokens(include_ended=True)] == [
+            f"t{n}" for n in range(1000)
+        ]
 
 
 @pytest.mark.parametrize("token", ["x", "W10=", "WyJhIl0=" * 1000, "bnVsbA==", "\x00", "☃", "W1tbW1tb", "WzEsMl0="])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeAlias
 
 from starlette.requests import Request
@@ -30,12 +32,13 @@ _FRESH_SECONDS = 1.0
 class Principal:
     """One way to call the kernel, shared by all sessions with the same token.
 
+    :param unwatched: see :class:`EventHub`
     :ivar asking: gives up soon, so that a page can say that the kernel is away
     :ivar watching: never gives up
     :ivar hub: the events, for all who look
     """
 
-    def __init__(self, source: AddressSource, settings: ConsoleSettings) -> None:
+    def __init__(self, source: AddressSource, settings: ConsoleSettings, *, unwatched: Callable[[], None]) -> None:
         self.asking = KernelClient(
             source, ca=settings.ca, by="console", connect_seconds=PAGE_SECONDS, retry_seconds=PAGE_SECONDS
         )
@@ -44,7 +47,7 @@ class Principal:
             source, ca=settings.ca, by="console", connect_seconds=forever, retry_seconds=forever,
             on_connected=self._connected,
         )  # fmt: skip
-        self.hub = EventHub(self.watching, self.status)
+        self.hub = EventHub(self.watching, self.status, unwatched=unwatched)
         self._status = KernelStatus()
         self._asked = 0.0
         self._reading = asyncio.Lock()
@@ -83,16 +86,22 @@ class Principal:
 
 
 class Kernels:
-    """The principals that call the kernel from this console."""
+    """The principals that call the kernel from this console.
 
-    def __init__(self, settings: ConsoleSettings) -> None:
+    :param unwatched: called with the token of a principal that the kernel refuses, or which nobody watches any more
+    """
+
+    def __init__(self, settings: ConsoleSettings, *, unwatched: Callable[[str | None], None] = lambda _: None) -> None:
         self._settings = settings
+        self._unwatched = unwatched
         self._known: dict[str | None, Principal] = {}
 
     def principal(self, token: str | None) -> Principal:
         """Return the principal of a token; of None the console's own."""
         if token not in self._known:
-            self._known[token] = Principal(self._source(token), self._settings)
+            self._known[token] = Principal(
+                self._source(token), self._settings, unwatched=partial(self._unwatched, token)
+            )
         return self._known[token]
 
     async def name_of(self, token: str) -> str:
@@ -110,6 +119,11 @@ class Kernels:
     def _source(self, token: str | None) -> AddressSource:
         own = self._settings.kernel
         return own if token is None else FixedAddress.of(own.addresses(), token=token)
+
+    def watch_for(self, session: Session) -> None:
+        """Watch for a while whether the kernel still takes a session's token; the owner's socket takes everybody."""
+        if self._settings.takes_tokens:
+            self.principal(session.token).hub.watch_a_while()
 
     def of(self, session: Session) -> KernelCalls:
         """Return the client that calls in a session's name."""

@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
-from nomaflow.client import ClientError, KernelClient
+from nomaflow.client import ClientError, KernelClient, Unauthenticated
 from nomaflow.client.values import EventView
 from nomaflow_console.kernel.status import KernelStatus
 
@@ -79,11 +79,21 @@ class EventHub:
 
     :param client: never gives up
     :param status: returns the line about the kernel
+    :param unwatched: called when the watch ends because nobody looks, so that a token could be withdrawn and nobody
+        would notice; and when the kernel refuses the token
     """
 
-    def __init__(self, client: KernelClient, status: Callable[[], Awaitable[KernelStatus]]) -> None:
+    def __init__(
+        self,
+        client: KernelClient,
+        status: Callable[[], Awaitable[KernelStatus]],
+        *,
+        unwatched: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._status = status
+        self._unwatched = unwatched
+        self._away = False
         self._viewers: set[Subscription] = set()
         self._recent: deque[EventView] = deque(maxlen=_REMEMBERED)
         self._complete_after: int | None = None
@@ -99,19 +109,25 @@ class EventHub:
         """Have a viewer take note of everything after an event, until the end of the block."""
         viewer = Subscription(after, concerns, wake)
         self._viewers.add(viewer)
-        if self._ending is not None:
-            self._ending.cancel()
-            self._ending = None
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._run())
+        self.watch_a_while()
         if self._complete_after is not None:
             self._catch_up(viewer)
         try:
             yield viewer
         finally:
             self._viewers.discard(viewer)
-            if not self._viewers:
-                self._ending = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._end_if_idle)
+            self._linger()
+
+    def watch_a_while(self) -> None:
+        """Watch as long as somebody looks, and for some time from now on."""
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._run())
+        self._linger()
+
+    def _linger(self) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._end_if_idle)
 
     def look_now(self) -> None:
         """Ask for the status at once."""
@@ -128,10 +144,16 @@ class EventHub:
             self._work = None
 
     def _end_if_idle(self) -> None:
-        if not self._viewers and self._work is not None:
-            self._work.cancel()
-            self._work, self._complete_after = None, None
-            self._recent.clear()
+        self._ending = None
+        if self._viewers or self._work is None:
+            return
+        if self._away:
+            self._linger()  # what was known when it went away stays known until it is back
+            return
+        self._work.cancel()
+        self._work, self._complete_after = None, None
+        self._recent.clear()
+        self._unwatched()
 
     def _catch_up(self, viewer: Subscription) -> None:
         """Tell a viewer what it has missed."""
@@ -158,6 +180,9 @@ class EventHub:
                 seen = self._complete_after
                 async for event in self._client.watch_events(after_seq=seen, from_start=not seen):
                     self._take(event)
+            except Unauthenticated as error:
+                _log.warning("the kernel no longer takes a token: %s", error)
+                self._unwatched()
             except ClientError as error:
                 # Another history has begun, or this caller may not watch: what was seen so far says nothing any more.
                 _log.warning("cannot watch events, trying again: %s", error)
@@ -189,11 +214,12 @@ class EventHub:
             self._look.clear()
             self._busy = False
             status = await self._status()
+            self._away = status.away_since is not None
             if status.shown != self._shown:
                 self._shown = status.shown
                 for viewer in self._viewers:
                     viewer.line(status)
-            if status.away_since is not None:
+            if self._away:
                 await asyncio.sleep(_SOON_SECONDS)
                 continue
             with contextlib.suppress(TimeoutError):

@@ -8,8 +8,9 @@ import logging
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -62,13 +63,29 @@ class Streams:
     sessions: Sessions
     _open: Counter[str] = field(default_factory=Counter)
     _wakes: set[asyncio.Event] = field(default_factory=set)
-    stopping: bool = False
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def stopping(self) -> bool:
+        """True once the console stops."""
+        return self._stopped.is_set()
 
     def stop(self) -> None:
         """End every stream."""
-        self.stopping = True
+        self._stopped.set()
         for wake in self._wakes:
             wake.set()
+
+    async def unless_stopped(self, making: Coroutine[Any, Any, bytes]) -> bytes:
+        """Return a message that takes some time to make; empty if the console stops meanwhile."""
+        made, stopped = asyncio.create_task(making), asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait({made, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return made.result() if made.done() else b""
+        finally:
+            made.cancel()
+            stopped.cancel()
+            await asyncio.gather(made, stopped, return_exceptions=True)
 
     def open(self, request: Request, principal: Principal) -> Response:
         """Return the stream that a request asks for; with ``once=1`` in its query it ends with what there is now."""
@@ -135,7 +152,7 @@ class _Stream:
                         self._room.set()
                     if seen.pending and throttle.ready():
                         began = time.monotonic()
-                        message = await self._update(seen)
+                        message = await self._streams.unless_stopped(self._update(seen))
                         throttle.spent(time.monotonic() - began)
                         if message:
                             yield message

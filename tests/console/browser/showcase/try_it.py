@@ -1,7 +1,8 @@
-"""Runs the showcase and prints a link with a login; Ctrl-C ends it."""
+"""Runs the showcase and prints a link with a login; Ctrl-C or SIGTERM ends it."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +15,9 @@ from showcase.stage import running_showcase  # noqa: E402  # found by the line a
 
 
 def main() -> None:
-    """Run until Ctrl-C."""
+    """Run until Ctrl-C or SIGTERM, or until the terminal is closed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory(prefix="nf-") as folder, running_showcase(Path(folder)) as made:
         cookie = made.cookie()
         print(made.link())

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from nomaflow import RunContext
@@ -42,10 +43,15 @@ def summary(**_: Any) -> dict[str, Any]:
     return {}
 
 
-def big(*, lines: int = 1_000_000, needle_at: int = 987_654, **_: Any) -> dict[str, Any]:
-    """Log very many lines, one of them an error, and one a warning in every 5,000."""
+def big(*, lines: int = 1_000_000, needle_at: int = 987_654, go: str = "", **_: Any) -> dict[str, Any]:
+    """Log very many lines, one of them an error, and one a warning in every 5,000.
+
+    :param go: a file that the second line waits for
+    """
     info, warning = _log.info, _log.warning
     for number in range(1, lines + 1):
+        while number == 2 and go and not Path(go).exists():
+            time.sleep(0.05)
         if number == needle_at:
             _log.error("needle in tenant %d: checksum differs", number)
         elif number % 5_000 == 0:
