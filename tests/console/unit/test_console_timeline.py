@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
@@ -131,6 +131,7 @@ def test_no_clock_draws_outside_of_the_axis(tries: list[tuple[float | None, ...]
 
 
 @given(st.floats(0.001, 4e7))
+@example(0.27)
 def test_an_axis_has_a_few_round_times(seconds: float) -> None:
     """From a millisecond to a year, there are one to seven ticks, in order, none beyond the end."""
     run = _run(StepView(name="score", attempts=(_try(1, "FAILED", 0, 0, seconds),)), finished=seconds)
@@ -139,3 +140,5 @@ def test_an_axis_has_a_few_round_times(seconds: float) -> None:
     assert ticks or seconds > 5
     assert [tick.x for tick in ticks] == sorted({tick.x for tick in ticks})
     assert all(0 <= tick.x <= 97.1 for tick in ticks)
+    labels = [tick.after for tick in ticks if tick.after]
+    assert len(labels) == len(set(labels)), "no label stands twice on the axis"

@@ -41,8 +41,11 @@ class RunRow:
 
 
 def log_marks(run: RunView) -> str:
-    """Return ``errors`` or ``warnings`` if a log has some; empty if it has none, or the run failed anyway."""
-    levels = run.log_levels
+    """Return ``errors`` or ``warnings`` if a log has some; empty if it has none, or the state says so already.
+
+    The log of each canceled run has warnings: its host writes them as it stops the code.
+    """
+    levels = run.log_levels & ~_WARNING if run.state == "CANCELED" else run.log_levels
     if run.state == "FAILED" or not levels & (_WARNING | _ERROR):
         return ""
     return "errors" if levels & _ERROR else "warnings"

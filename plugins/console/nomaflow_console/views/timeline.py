@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from nomaflow_console.views.durations import took
 from nomaflow_console.views.states import StateSign, attempt_sign, sign_of
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ class Tick:
 
     :param x: in per cent of the axis
     :param at: the time that it stands for
-    :param after: seconds since the axis begins, if the axis is too short for times of day; else None
+    :param after: the time since the axis begins in words, if the axis is too short for times of day; else empty
     """
 
     x: float
     at: datetime
-    after: float | None
+    after: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -298,5 +299,12 @@ def _ticks(start: datetime, end: datetime) -> tuple[Tick, ...]:
         if after > span * 0.97:
             break
         at = start.astimezone(UTC) + timedelta(seconds=after)
-        found.append(Tick(x=round(after / span * 100, 3), at=at, after=after if relative else None))
+        found.append(Tick(x=round(after / span * 100, 3), at=at, after=_after(after, step) if relative else ""))
     return tuple(found)
+
+
+def _after(seconds: float, step: float) -> str:
+    """Return the label of a tick: no coarser than the steps of its axis."""
+    if not seconds:
+        return "0"
+    return f"+{took(seconds)}" if step >= 0.1 else f"+{round(seconds * 1000):,} ms"

@@ -1,0 +1,42 @@
+"""Rows of runs mark what their state does not say, and commands can be read as they are typed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nomaflow.client.values import RunView
+from nomaflow_console.rendering import environment
+from nomaflow_console.views.run_rows import log_marks
+
+WARNING, ERROR = 1 << 3, 1 << 4
+
+
+@pytest.mark.parametrize(
+    ("state", "levels", "marks"),
+    [
+        ("SUCCEEDED", WARNING, "warnings"),
+        ("SUCCEEDED", WARNING | ERROR, "errors"),
+        ("SUCCEEDED", 1 << 2, ""),
+        ("FAILED", WARNING | ERROR, ""),
+        ("CANCELED", WARNING, ""),
+        ("CANCELED", WARNING | ERROR, "errors"),
+        ("RUNNING", WARNING, "warnings"),
+    ],
+)
+def test_a_log_is_marked_where_the_state_does_not_say_so(state: str, levels: int, marks: str) -> None:
+    """A host writes warnings into the log of each run that it stops: they mark nothing."""
+    assert log_marks(RunView(run_id="r", job_id="j", state=state, log_levels=levels)) == marks
+
+
+def test_no_word_of_a_command_is_broken_at_its_hyphens() -> None:
+    """Each word is one box, so that a narrow page breaks between words; the text is what is copied."""
+    made = environment().from_string(
+        '{% from "parts/ui.html" import command with context %}{{ command("nomaflow replay run_1 --from-failed") }}'
+    )
+    html = made.render()
+    code = html.partition("<code>")[2].partition("</code>")[0]
+    assert "<span>--from-failed</span>" in code
+    assert re.sub(r"<[^>]+>", "", code) == "nomaflow replay run_1 --from-failed"
+    assert 'data-copy="nomaflow replay run_1 --from-failed"' in html
