@@ -51,10 +51,10 @@ def system(tmp_path: Path, cluster: SlurmCluster) -> Iterator[TeamSystem]:
     cluster.empty()
 
 
-def _launcher(system: TeamSystem, cluster: SlurmCluster, *, name: str = "launcher") -> Running:
+def _launcher(system: TeamSystem, cluster: SlurmCluster, more: str = "", *, name: str = "launcher") -> Running:
     kernel = system.kernel_address
     settings = f'[host]\nkernel = "{kernel}"\ndrain_seconds = 2\ncancel_grace_seconds = 1\n'
-    section = LAUNCHER.format(kernel=kernel, scratch=system.root / "scratch")
+    section = LAUNCHER.format(kernel=kernel, scratch=system.root / "scratch") + more
     (system.root / "team" / "nomaflow.toml").write_text(settings + section, "utf-8")
     command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
     log = system.root / f"{name}.log"
@@ -138,6 +138,19 @@ def test_an_instance_that_is_not_wanted_any_more_is_taken_out_of_the_queue(
         assert "no longer wanted, and has no machine yet" in system.log("launcher")
     finally:
         cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def test_instances_that_never_serve_do_not_fill_the_queue(system: TeamSystem, cluster: SlurmCluster) -> None:
+    """The next one is started later and later, and the log of each is named; what waits is still wanted."""
+    run_id = system.start("brief", system.ledger())
+    before = cluster.submitted()
+    launcher = _launcher(system, cluster, 'python = "/bin/false"\n')
+    eventually(lambda: "the next one is started in 4 s" in launcher.log)
+    assert "the next one is started in 2 s" in launcher.log
+    assert "has ended before it served, see " in launcher.log
+    assert f"/.nomaflow/launcher/{before + 1}.log;" in launcher.log
+    assert cluster.submitted() - before == 2
+    assert system.run(run_id).state == "QUEUED"
 
 
 def test_a_launcher_without_its_engine_or_its_twin_says_so(system: TeamSystem, cluster: SlurmCluster) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView
+from nomaflow_launchers.patience import Patience
 from nomaflow_launchers.planning import plan
-from nomaflow_launchers.slurm import JOB_LABEL, EngineError, Slurm
+from nomaflow_launchers.slurm import JOB_LABEL, EngineError, Slurm, log_folder
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -69,6 +70,12 @@ class _Launcher:
         self._section = section
         self._environ = environ
         self._told: frozenset[str] = frozenset()
+        self._taken_back: set[str] = set()
+        self._patience = Patience(
+            first_seconds=4 * section.poll_seconds,
+            clock=asyncio.get_running_loop().time,
+            log_of=lambda engine_id: log_folder(place.project) / f"{engine_id}.log",
+        )
 
     async def turn(self) -> None:
         """Look once, and act.
@@ -82,7 +89,9 @@ class _Launcher:
         launched = await engine.listed()
         attached = frozenset(_attached(await self._kernel.list_hosts()))
         wanted = await self._kernel.list_wanted()
+        self._patience.look(launched, attached, ended=self._taken_back)
         acts = plan(self._section, wanted=wanted, launched=launched, attached=attached)
+        self._taken_back = {*acts.stuck, *acts.surplus}
         for text in frozenset(acts.unfit) - self._told:
             _LOG.warning("%s", text)
         self._told = frozenset(acts.unfit)
@@ -93,6 +102,8 @@ class _Launcher:
             _LOG.info("job %s is no longer wanted, and has no machine yet: ending it", engine_id)
             await engine.end(engine_id, only_waiting=True)
         for host, shape in acts.starts:
+            if not self._patience.may_start(host):
+                continue
             _LOG.info("job %s starts an instance of %s (%s)", await engine.start(host, shape), host, shape.name)
 
 

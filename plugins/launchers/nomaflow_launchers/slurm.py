@@ -18,7 +18,7 @@ from pathlib import Path
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
-__all__ = ["JOB_LABEL", "EngineError", "Slurm"]
+__all__ = ["JOB_LABEL", "EngineError", "Slurm", "log_folder"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ while kill -0 "$host" 2>/dev/null; do wait "$host"; code=$?; done
 [ "$code" -ne 0 ] || rm -rf "$state"
 exit "$code"
 """
+
+
+def log_folder(project: Path) -> Path:
+    """Return the folder of the logs of a project's instances."""
+    return project / ".nomaflow" / "launcher"
 
 
 class EngineError(Exception):
@@ -82,7 +87,7 @@ class Slurm:
         :raises EngineError: if Slurm refuses it
         """
         passed = [name for name in (*_ALWAYS_PASSED, *self._section.pass_env) if name in self._environ]
-        logs = self._project / ".nomaflow" / "launcher"
+        logs = log_folder(self._project)
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         options = [
             "--parsable",

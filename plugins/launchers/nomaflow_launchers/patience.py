@@ -1,0 +1,55 @@
+"""Patience with instances that end before they serve: a broken machine or project must not fill the engine's queue."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from nomaflow_launchers.planning import Launched
+
+__all__ = ["Patience"]
+
+_LOG = logging.getLogger(__name__)
+_LONGEST_SECONDS = 300.0
+
+
+class Patience:
+    """Waits longer and longer before a host's next start, for as long as none of its instances gets to serve.
+
+    :param first_seconds: the wait after the first that failed
+    :param log_of: returns the place of an instance's log, by the engine's id
+    """
+
+    def __init__(self, *, first_seconds: float, clock: Callable[[], float], log_of: Callable[[str], object]) -> None:
+        self._first_seconds = first_seconds
+        self._clock = clock
+        self._log_of = log_of
+        self._coming: dict[str, str] = {}
+        self._failures: Counter[str] = Counter()
+        self._not_before: dict[str, float] = {}
+
+    def look(self, launched: Sequence[Launched], attached: Collection[str], *, ended: Collection[str]) -> None:
+        """Note which instances serve now, and which have gone without.
+
+        :param ended: engine ids of those that the launcher itself has taken back
+        """
+        for each in launched:
+            if each.engine_id in attached:
+                self._failures.pop(each.host, None)
+                self._not_before.pop(each.host, None)
+        left = {each.engine_id for each in launched}
+        for engine_id, host in self._coming.items():
+            if engine_id not in left and engine_id not in attached and engine_id not in ended:
+                self._failures[host] += 1
+                wait = min(self._first_seconds * 2.0 ** min(self._failures[host] - 1, 20), _LONGEST_SECONDS)
+                self._not_before[host] = self._clock() + wait
+                _LOG.warning(
+                    "job %s of host %s has ended before it served, see %s; the next one is started in %.3g s",
+                    engine_id, host, self._log_of(engine_id), wait,
+                )  # fmt: skip
+        self._coming = {each.engine_id: each.host for each in launched if each.engine_id not in attached}
+
+    def may_start(self, host: str) -> bool:
+        """Return whether the wait for a host is over."""
+        return self._clock() >= self._not_before.get(host, 0.0)
