@@ -296,7 +296,13 @@ class HostGateway:
         opening = asyncio.ensure_future(
             asyncio.to_thread(open_manifest, request.manifest_json_zlib, digest=request.digest, host=host)
         )
-        opening.add_done_callback(lambda _: turn.release())
+
+        def opened(task: asyncio.Future[tuple[dict[str, Any], int]]) -> None:
+            turn.release()
+            if not task.cancelled():
+                task.exception()  # nobody else may ask for it: the caller may have left
+
+        opening.add_done_callback(opened)
         try:
             return await asyncio.shield(opening)
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import hashlib
 import json
 import zlib
@@ -63,6 +65,23 @@ async def test_a_manifest_that_is_not_what_it_says_is_refused(
         await world.gateway.IntroduceManifest(request_, timeout=20)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert list(world.catalogue.hosts()) == []
+    session.call.cancel()
+
+
+async def test_a_bad_manifest_whose_host_has_left_is_no_error_of_the_kernel(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for the refusal any more; the next manifest of the host is opened as ever."""
+    session = Session(world)
+    await session.attach()
+    long_list = packed(b"[" + b"1," * 900_000 + b"1]")
+    for seconds in (0.01, 0.02, 0.04, 0.08):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await world.gateway.IntroduceManifest(long_list, timeout=seconds)
+    assert (await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=20)).current
+    gc.collect()
+    await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
     session.call.cancel()
 
 
