@@ -213,6 +213,9 @@ def _set(
     many: bool,
 ) -> None:
     if field.message_type is not None:
+        if field.message_type.GetOptions().map_entry:
+            getattr(made, field.name).update({some_text(choices): some_text(choices) for _ in range(choices.number(4))})
+            return
         if depth > 4:
             return
         inner = message(choices, field.message_type._concrete_class, known, daring, depth + 1)
