@@ -56,6 +56,20 @@ def test_the_bars_say_in_words_what_they_show() -> None:
     assert picture.get("aria-label") == "last 3 runs: 1 failed, 2 ok"
 
 
+def test_bars_of_runs_that_are_over_are_drawn_once_and_those_of_running_ones_each_time() -> None:
+    """A page draws the same thousand bars again and again; a run that goes on has taken longer by then."""
+    begun = {"queued_at": NOW, "started_at": NOW}
+    over = (
+        RecentRunView(run_id="r2", state="SUCCEEDED", finished_at=NOW + timedelta(seconds=9), **begun),
+        RecentRunView(run_id="r1", state="FAILED", finished_at=NOW + timedelta(seconds=3), **begun),
+    )
+    later = NOW + timedelta(hours=1)
+    assert sparkline(over, now=later) is sparkline(list(over), now=NOW)
+    running = (RecentRunView(run_id="r3", state="RUNNING", **begun), *over)
+    assert "1 h 00 m" in sparkline(running, now=later)
+    assert "5.0 s" in sparkline(running, now=NOW + timedelta(seconds=5))
+
+
 def test_a_grid_has_every_step_of_now_and_of_then() -> None:
     """A step that was renamed since is still shown, and one that was not reached says so."""
     old = StepView(name="old", attempts=(AttemptView(attempt_key="k", attempt=1, state="FAILED"),))

@@ -103,3 +103,12 @@ def test_days_have_names() -> None:
 def test_a_zone_has_a_short_name() -> None:
     """A zone is called by its city."""
     assert city("America/Argentina/Buenos_Aires") == "Buenos Aires"
+
+
+def test_the_two_passes_of_a_repeated_hour_stay_two_times() -> None:
+    """Also if they are given in the zone whose clock repeats them, where they are equal to each other."""
+    paris = ZoneInfo("Europe/Paris")
+    first, second = (datetime(2026, 10, 25, 2, 30, tzinfo=paris, fold=fold) for fold in (0, 1))
+    assert first == second
+    told = [in_words(each, paris, datetime(2026, 10, 25, 12, tzinfo=UTC)) for each in (first, second)]
+    assert told == ["02:30 CEST", "02:30 CET"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from math import sqrt
 from typing import Any
 
@@ -25,7 +26,19 @@ def sparkline(recent: Sequence[Any], *, now: datetime, places: int = 20) -> Mark
     :param recent: runs in short, newest first, each with ``run_id``, ``state`` and times
     :param places: the number of bars that there is room for
     """
-    shown = list(recent[:places])
+    shown = tuple(recent[:places])
+    if any(run.state == "RUNNING" for run in shown):
+        return _drawn(shown, now, places)
+    return _still(shown, places)
+
+
+@lru_cache(maxsize=1_000)
+def _still(shown: tuple[Any, ...], places: int) -> Markup:
+    """Return the bars of runs that no longer change: a page has a thousand of them, each time the same."""
+    return _drawn(shown, None, places)
+
+
+def _drawn(shown: Sequence[Any], now: datetime | None, places: int) -> Markup:
     spans = [_seconds(run, now) for run in shown]
     longest = max((span for span in spans if span is not None), default=0.0)
     bars = [
@@ -39,7 +52,7 @@ def sparkline(recent: Sequence[Any], *, now: datetime, places: int = 20) -> Mark
     )
 
 
-def _seconds(run: Any, now: datetime) -> float | None:
+def _seconds(run: Any, now: datetime | None) -> float | None:
     seconds = between(run.started_at, run.finished_at, now=now if run.state == "RUNNING" else run.started_at)
     return max(seconds, 0.0) if seconds is not None else None  # the clocks of hosts differ
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -111,11 +111,17 @@ def in_words(at: datetime, zone: tzinfo, now: datetime, *, seconds: bool = False
 
     An hour that the clock shows twice is told apart by the zone's abbreviation: ``02:30 CEST``.
     """
-    local, today = at.astimezone(zone), now.astimezone(zone)
+    # In UTC: two times of an hour that a clock shows twice are equal in its own zone.
+    return _in_words(at.astimezone(UTC), zone, now.astimezone(zone).date(), seconds)
+
+
+@lru_cache(maxsize=8192)
+def _in_words(at: datetime, zone: tzinfo, today: date, seconds: bool) -> str:  # noqa: FBT001  # a key of the cache
+    local = at.astimezone(zone)
     clock = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
     if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
         clock = f"{clock} {local:%Z}"
-    days = (local.date() - today.date()).days
+    days = (local.date() - today).days
     if days == 0:
         return clock
     if days in (-1, 1):
