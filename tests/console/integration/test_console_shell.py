@@ -23,6 +23,11 @@ def test_each_page_opens_after_a_login(browser_client: httpx.Client, path: str) 
     assert answer.status_code == 200, answer.text
 
 
+def test_an_instance_shows_what_it_has(browser_client: httpx.Client) -> None:
+    """The page of a host has the cores and the memory that steps may ask for."""
+    assert re.search(r">\d+ cores?, [\d,]+ MiB", browser_client.get("/hosts/demo").text)
+
+
 def test_without_a_session_a_page_leads_to_the_login(console: ConsoleSystem) -> None:
     """A page without a session leads to the login, which leads back."""
     with console.visitor() as visitor:
