@@ -47,6 +47,8 @@ _LOG = logging.getLogger(__name__)
 _OWN_FILE = ""
 """The host name of the jobs in the kernel's own file."""
 _CHECKS = 2
+_LOGGED = 20
+"""Refused jobs of one change in the log; a manifest may bring thousands, and a list has them all."""
 """Manifests that are checked at once: each has a thread, which takes its share of the processor."""
 _KEPT_LOAD = "kept_load"
 """The key of a stored manifest under which the result of loading its jobs is kept."""
@@ -146,10 +148,11 @@ class CatalogueService(Catalogue):
 
     async def _keep(self, known: HostCatalogue, *, explicit: bool, claims: bool = True) -> bool:
         ids = (job.job_id for job in known.load.jobs if is_job_id(job.job_id))
+        kept = await asyncio.to_thread(keep_load, known.load)  # of thousands of jobs that takes a second
         return await self._store.introduce_manifest(
             known.host,
             digest=known.digest,
-            manifest={**known.manifest, _KEPT_LOAD: keep_load(known.load)},
+            manifest={**known.manifest, _KEPT_LOAD: kept},
             job_ids=[job_id for job_id in ids if self.may_own(job_id, known.host, claims=claims)],
             explicit=explicit,
             at_us=known.introduced_at_us,
@@ -313,8 +316,10 @@ class CatalogueService(Catalogue):
             Notice(kind="job.refused", at_us=now, job_id=job.job_id, host=job.loaded.host, data={"why": _refusal(job)})
             for job in change.refused
         ]
-        for job in change.refused:
+        for job in change.refused[:_LOGGED]:
             _LOG.warning("job %s of host %s is disabled: %s", job.job_id, job.loaded.host, _refusal(job))
+        if len(change.refused) > _LOGGED:
+            _LOG.warning("%d more jobs are disabled: nomaflow jobs --all", len(change.refused) - _LOGGED)
         if digest:
             data = {"digest": digest, "disabled_job_ids": list(change.disabled)}
             notices.append(Notice(kind="host.manifest", at_us=now, host=host, data=data))

@@ -33,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
 _MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
 _LOGGED = 200
-_HELD_OF_ATTACH, _TOLD_OF_REPORT, _WORKERS_OF_HEARTBEAT = 1000, 16, 20
+_HELD_OF_ATTACH, _TOLD_OF_REPORT, _WORKERS_OF_HEARTBEAT, _BYTES_OF_MANIFEST = 1000, 16, 20, 64 * 1024
 """How many of what such a call has in it cost a host as much as the call itself."""
 
 
@@ -264,6 +264,7 @@ class HostGateway:
         except BadRequest:
             self._sessions.loaded(hello.key)  # it will not send it again
             raise
+        self._charge(caller, "IntroduceManifest", size / _BYTES_OF_MANIFEST)
         explicit = request.explicit or await self._is_news(hello, request.digest, request.loaded_at_us)
         try:
             current, disabled = await self._manifests.introduce(

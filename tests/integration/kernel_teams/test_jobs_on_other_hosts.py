@@ -160,6 +160,15 @@ async def test_a_broken_job_does_not_keep_what_its_target_withdrew(teams: TeamsK
     assert (shown.valid, shown.kept, shown.problems[0].code) == (False, False, "job_not_accepted")
 
 
+async def test_the_log_has_the_first_of_many_refused_jobs(teams: TeamsKernel, caplog: pytest.LogCaptureFixture) -> None:
+    """A manifest may bring thousands, each time others. Each of them is in the list and has its event."""
+    a = await (await teams.team("teama")).attach()
+    await a.introduce([job(f"a.{number}", host="teamb") for number in range(30)])
+    told = [each.getMessage() for each in caplog.records if "disabled" in each.getMessage()]
+    assert (len(told), told[-1]) == (21, "10 more jobs are disabled: nomaflow jobs --all")
+    assert len([each for each in await teams.events() if each.kind == "job.refused"]) == 30
+
+
 async def test_a_host_that_is_not_there_has_accepted_nothing(teams: TeamsKernel) -> None:
     """A host may come later; until it has said that it accepts the job, nothing waits for it."""
     a = await (await teams.team("teama")).attach()
