@@ -58,7 +58,7 @@ class SlurmCluster:
 
     def start(self) -> None:
         """Start munge, the controller and the machine's daemon, and wait until jobs can be submitted."""
-        host = socket.gethostname()
+        host = socket.gethostname().partition(".")[0]
         for name in ("state", "spool", "run", "munge"):
             (self.root / name).mkdir()
         (self.root / "munge").chmod(0o700)
@@ -68,7 +68,7 @@ class SlurmCluster:
         port = free_ports(2)
         conf = _CONF.format(host=host, root=self.root, control=port, daemon=port + 1)
         (self.root / "slurm.conf").write_text(conf, "utf-8")
-        (self.root / "cgroup.conf").touch()
+        (self.root / "cgroup.conf").write_text("CgroupPlugin=disabled\n", "utf-8")  # a container may have none
         munge = self.root / "munge"
         self._start(
             "munged", "--foreground", f"--socket={self.root}/run/munge", f"--key-file={key}",
