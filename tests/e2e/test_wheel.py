@@ -35,6 +35,7 @@ PACKAGES = {
     "nomaflow_console": "plugins/console",
     "nomaflow_host": "plugin_host",
     "nomaflow_kernel": "kernel",
+    "nomaflow_launchers": "plugins/launchers",
     "nomaflow_project": "sdk",
     "nomaflow_telemetry": "sdk",
     "nomaflow_vault": "plugins",
