@@ -59,6 +59,8 @@ class BareSystem:
         self._look = sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
         self._channel = grpc.aio.insecure_channel(self._address)
         self._stub: Any = kernel_service_pb2_grpc.KernelServiceStub(self._channel)
+        async with asyncio.timeout(PATIENCE):
+            await self._channel.channel_ready()  # the socket is there a moment before anybody listens on it
         await self.batched(runs=200)
 
     def _stop(self) -> None:
