@@ -15,6 +15,7 @@ from team_system import NOTING_STEPS, Ledger, TeamSystem
 
 from nomaflow.client import NotFound
 from nomaflow.client.values import RunView
+from processes import is_alive
 from real_system import Answer, eventually
 
 pytestmark = pytest.mark.e2e
@@ -199,6 +200,7 @@ def assert_it_went_on(life: Life) -> None:
     assert len(life.since.entries("start")) == 2, "each of its two steps started once, before the restore"
     with pytest.raises(NotFound):
         life.system.run(life.ids["unknown"])
+    eventually(lambda: not is_alive(life.unknown.pid()))
     release(life.unknown)  # it would note its end now, if it still ran
     release(life.still)
     assert end(life.system, life.ids["still"]).state == "SUCCEEDED"
