@@ -47,9 +47,9 @@ _LOG = logging.getLogger(__name__)
 _OWN_FILE = ""
 """The host name of the jobs in the kernel's own file."""
 _CHECKS = 2
+"""Manifests that are checked at once: each has a thread, which takes its share of the processor."""
 _LOGGED = 20
 """Refused jobs of one change in the log; a manifest may bring thousands, and a list has them all."""
-"""Manifests that are checked at once: each has a thread, which takes its share of the processor."""
 _KEPT_LOAD = "kept_load"
 """The key of a stored manifest under which the result of loading its jobs is kept."""
 

@@ -9,7 +9,7 @@ from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_project.jobs.definitions import JobDefinition, Overlap, canonical_json
+from nomaflow_project.jobs.definitions import JobDefinition, canonical_json
 from nomaflow_project.jobs.resources import Resources
 
 __all__ = ["Demand", "demand"]
@@ -71,7 +71,7 @@ def _queued(state: EngineState, host: str) -> Iterator[_Waiting]:
 def _may_start(state: EngineState, entry: QueuedRun, job: JobDefinition) -> int:
     """Return how many QUEUED runs of a job may start now, if there are instances for all."""
     waiting, running = state.waiting.count_of_job(job.id), len(state.running.get(job.id, ()))
-    if job.overlap in (Overlap.QUEUE, Overlap.CANCEL_RUNNING) and not entry.allow_overlap:
+    if explaining.runs_alone(job, entry):
         return min(waiting, 1 - running)
     return waiting if job.max_parallel is None else min(waiting, job.max_parallel - running)
 

@@ -9,9 +9,9 @@ from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_project.jobs.definitions import Overlap
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap
 
-__all__ = ["holdup", "waiting_reason", "waits", "why_not_running"]
+__all__ = ["holdup", "runs_alone", "waiting_reason", "waits", "why_not_running"]
 
 
 def holdup(state: EngineState, run_id: str) -> Reason | None:
@@ -87,12 +87,16 @@ def waiting_reason(state: EngineState, entry: QueuedRun) -> Reason | None:
         return Reason("waiting_for_resume", f"{what} paused{why}")
     definition = job.definition if job is not None else None
     running = len(state.running.get(entry.job_id, ()))
-    one_at_a_time = definition is not None and definition.overlap in (Overlap.QUEUE, Overlap.CANCEL_RUNNING)
-    if one_at_a_time and running and not entry.allow_overlap:
+    if definition is not None and running and runs_alone(definition, entry):
         return Reason("waiting_for_overlap", f"another run of job {entry.job_id!r} is active")
     if definition is not None and definition.max_parallel is not None and running >= definition.max_parallel:
         return Reason("waiting_for_slot", f"{running} runs of job {entry.job_id!r} are already running (max_parallel)")
     return _waits_for_host(state, entry)
+
+
+def runs_alone(job: JobDefinition, entry: QueuedRun) -> bool:
+    """Return whether a waiting run may not start while another of its job runs."""
+    return job.overlap in (Overlap.QUEUE, Overlap.CANCEL_RUNNING) and not entry.allow_overlap
 
 
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
@@ -130,7 +134,7 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
                 "no_fitting_instance",
                 f"no instance of host {host!r} has what step {step.name!r} needs; the nearest lacks {lacking}",
             )
-        if not any(lasts_for(instance, step, state.clock.now_us()) for instance in with_code):
+        if not any(lasts_for(instance, step, state.clock) for instance in with_code):
             return Reason(
                 "no_fitting_instance",
                 f"the machine of each instance of host {host!r} ends sooner than the timeout of step {step.name!r},"

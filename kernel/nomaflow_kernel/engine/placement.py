@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_project.jobs.resources import MOST, lacking
@@ -27,12 +28,12 @@ def has_room(instance: Instance, step: PlannedStep) -> bool:
     )
 
 
-def lasts_for(instance: Instance, step: PlannedStep, now_us: int) -> bool:
+def lasts_for(instance: Instance, step: PlannedStep, clock: Clock) -> bool:
     """Return whether the time of an instance's machine lasts beyond a step's timeout."""
     if not instance.hello.ends_at_us or step.timeout_seconds is None:
         return True
     ends_at_us = instance.hello.ends_at_us - instance.clock_offset_us
-    return now_us + step.timeout_seconds * 1_000_000 <= ends_at_us
+    return clock.now_us() + step.timeout_seconds * 1_000_000 <= ends_at_us
 
 
 def missing(instances: Sequence[Instance], step: PlannedStep) -> str:

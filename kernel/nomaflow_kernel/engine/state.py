@@ -210,9 +210,7 @@ class EngineState:
         return self.fleet.pick(run.host, exclusive=exclusive, fits=partial(self._takes, run, step))
 
     def _takes(self, run: ActiveRun, step: PlannedStep, instance: Instance) -> bool:
-        return (
-            self.has_code(run, instance) and has_room(instance, step) and lasts_for(instance, step, self.clock.now_us())
-        )
+        return self.has_code(run, instance) and has_room(instance, step) and lasts_for(instance, step, self.clock)
 
     def has_code(self, run: ActiveRun, instance: Instance) -> bool:
         """Return whether an instance has the manifest that a run's job is from, or one that serves it as well."""

@@ -9,7 +9,7 @@ from nomaflow_api.near_names import near_names
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.guard import Guard
@@ -27,7 +27,7 @@ from nomaflow_kernel.rpc.discretion import (
     reload_without_values,
 )
 from nomaflow_kernel.rpc.job_pages import JobPages, shown_job, target_of
-from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message, resources_message
+from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person
 from nomaflow_project.jobs.load import CatalogueLoad
@@ -142,12 +142,7 @@ class CatalogueCalls:
             check_host(request.host)
         return kernel.ListWantedResponse(
             wanted=[
-                kernel.Wanted(
-                    host=each.host,
-                    needs=resources_message(each.needs),
-                    attempts=each.attempts,
-                    since=timestamp(each.since_us),
-                )
+                encode(kernel.Wanted, each)
                 for each in self._engine.demand()
                 if request.host in ("", each.host) and caller.principal.may(Verb.READ, Target(host=each.host))
             ]

@@ -23,7 +23,6 @@ from nomaflow_kernel.history.records import CancelRequest, EventRecord, RunRecor
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES, AttemptLogs, given_values, step_messages
 from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_project.jobs.definitions import JobDefinition
-from nomaflow_project.jobs.resources import Resources
 
 __all__ = [
     "Pauses",
@@ -208,13 +207,6 @@ def host_message(
     )
 
 
-def resources_message(resources: Resources) -> job_pb2.Resources:
-    """Return what a step needs, or an instance has."""
-    return job_pb2.Resources(
-        cpu=resources.cpu, memory_mb=resources.memory_mb, gpus=resources.gpus, labels=resources.labels
-    )
-
-
 def _instance_messages(instances: Sequence[Instance]) -> list[job_pb2.Instance]:
     """Return the instances of a host. Once they have their bytes, the others are told without what can be long."""
     told, size = [], 0
@@ -241,7 +233,6 @@ def _instance_message(status: Instance) -> job_pb2.Instance:
         loaded_at=beat.loaded_at_us or hello.loaded_at_us or None,
         attached_at=status.attached_at_us or None,
         last_heartbeat_at=status.last_heartbeat_us or None,
-        has=resources_message(hello.has),
         ends_at=hello.ends_at_us or None,
         workers=[
             encode(

@@ -10,7 +10,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
 from nomaflow_api.v1.letters import InventoryLine
-from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.supervisor.inspecting import Inspection
@@ -47,7 +47,6 @@ def hello_message(
 
     :param kernel_id: of the kernel that has had the epoch
     """
-    has = identity.has
     hello = pb.Hello(
         protocol_min=PROTOCOL_MIN,
         protocol_max=PROTOCOL_MAX,
@@ -71,7 +70,7 @@ def hello_message(
         project=fitting(identity.project),
         loading=status.loading,
         inventory=seal(inventory) if inventory else b"",
-        has=job_pb2.Resources(cpu=has.cpu, memory_mb=has.memory_mb, gpus=has.gpus, labels=has.labels),
+        has=encode(job_pb2.Resources, identity.has),
         ends_at_us=identity.ends_at_us,
     )
     if status.load is not None and not status.load.accepted:

@@ -7,7 +7,6 @@ and the shape, so whatever a launcher has started can be read from the queue by 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import shlex
 import sys
@@ -19,8 +18,6 @@ from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 __all__ = ["JOB_LABEL", "EngineError", "Slurm", "log_folder"]
-
-_LOG = logging.getLogger(__name__)
 
 JOB_LABEL = "launcher.job"
 """The label of an instance that holds the engine's id of its job."""
@@ -62,7 +59,7 @@ class Slurm:
         self._section = section
         self._project = project
         self._store_id = store_id
-        # SLURM_* variables of a job that the launcher itself runs in would be taken as options.
+        # Slurm's commands take these variables as options, such as those of a person who starts the launcher by hand.
         self._environ = {name: value for name, value in environ.items() if not name.startswith(("SBATCH_", "SQUEUE_"))}
         self._environ["SLURM_TIME_FORMAT"] = "%s"
 

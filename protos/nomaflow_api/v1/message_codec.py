@@ -122,8 +122,8 @@ def _decoding(field: FieldDescriptor, hint: Any, *, repeated: bool) -> tuple[_Co
     choices = get_args(hint)
     may_be_none = NoneType in choices
     convert: _Convert | None = None
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return dict, False  # of texts and numbers; a map of messages is for whoever needs the first
+    if _is_map(field):
+        return dict, False
     if _is_timestamp(field):
         convert = _instant
     elif field.message_type is not None:
@@ -213,6 +213,8 @@ def _attribute_for(kind: type[Message], field: FieldDescriptor, sources: Sequenc
 
 
 def _encoding_of_one(field: FieldDescriptor) -> _Convert | None:
+    if _is_map(field):
+        return dict
     if _is_timestamp(field):
         return timestamp
     if field.message_type is not None:
@@ -241,6 +243,11 @@ def _bytes(value: bytes | str | Mapping[str, Any]) -> bytes:
 def _compiled(parameters: str, arguments: Sequence[str], scope: dict[str, Any]) -> Callable[..., Any]:
     """Return a function that calls ``kind`` of a scope with arguments; they hold names of fields, and nothing sent."""
     return cast("Callable[..., Any]", eval(f"lambda {parameters}: kind({', '.join(arguments)})", scope))  # noqa: S307
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    """Return whether a field is a map; its values are texts or numbers: a map of messages is for whoever needs one."""
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def _is_timestamp(field: FieldDescriptor) -> bool:

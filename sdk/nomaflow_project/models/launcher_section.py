@@ -6,34 +6,28 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from nomaflow_project.jobs.resources import MOST, Labels, Resources
+from nomaflow_project.models.host_names import HostNames
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal, seconds
 from nomaflow_project.reading.names import HOST_NAME, LogLevel
 
 __all__ = ["LauncherSection", "LauncherShape"]
 
 
-def _short_name(value: str) -> str:
+def _shape_name(value: str) -> str:
     if not HOST_NAME.fullmatch(value):
         fix = "use lower-case letters, digits, '-' and '_'"
         raise refusal("bad_host_name", "{got} is not a name", got=repr(value[:80]), fix=fix)
     return value
 
 
-def _hosts(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        _short_name(name)
-    return names
-
-
-ShortName = Annotated[str, Checked(_short_name)]
-HostNames = Annotated[tuple[str, ...], Checked(_hosts)]
+ShapeName = Annotated[str, Checked(_shape_name)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LauncherShape(Entry):
     """One kind of instance. The launcher takes the first that has what a waiting step needs."""
 
-    name: ShortName = key(..., "Its name, such as `gpu`.")
+    name: ShapeName = key(..., "Its name, such as `gpu`.")
     cpu: float = key(1.0, "Cores that it asks the engine for, and offers to steps.", gt=0, le=MOST["cpu"])
     memory_mb: int = key(1024, "Memory, likewise.", unit="MiB", ge=64, le=MOST["memory_mb"])
     gpus: int = key(0, "GPUs, likewise.", ge=0, le=MOST["gpus"])

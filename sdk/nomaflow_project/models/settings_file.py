@@ -15,9 +15,10 @@ from nomaflow_project.jobs.resources import Capacity, Labels
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
+from nomaflow_project.models.host_names import HostName, HostNames
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.reading.keys import Entry, key, seconds
-from nomaflow_project.reading.names import HOST_NAME, LogLevel
+from nomaflow_project.reading.names import LogLevel
 
 __all__ = [
     "AccessSection",
@@ -34,16 +35,6 @@ _JOIN = "On the kernel's machine: nomaflow token create --host NAME; with what i
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
-def _host_name(value: str) -> str:
-    if value and not HOST_NAME.fullmatch(value):
-        raise PydanticCustomError(
-            "bad_host_name",
-            "{got} is not a host name; expected at most 64 lower-case letters, digits, '-' or '_'",
-            {"got": repr(value[:80]), "fix": "give a name such as 'billing'"},
-        )
-    return value
-
-
 def _variable_name(value: str) -> str:
     if not _VARIABLE.fullmatch(value):
         raise PydanticCustomError(
@@ -54,7 +45,6 @@ def _variable_name(value: str) -> str:
     return value
 
 
-HostName = Annotated[str, AfterValidator(_host_name)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 
 
@@ -94,15 +84,6 @@ class AuditPolicy(Entry):
 
     enabled: bool = key(default=True, meaning="Whether it is written. Without it, refused calls are only in the log.")
     keep_days: int = key(400, "Age at which rows are deleted; the rest stays verifiable.", unit="days", ge=1, le=36500)
-
-
-def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        _host_name(name or " ")  # no name may be empty here
-    return names
-
-
-HostNames = Annotated[tuple[str, ...], AfterValidator(_host_names)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_api.v1 import job_pb2, kernel_service_pb2, log_pb2, run_pb2
 from nomaflow_api.v1.message_codec import decode, encode
 
@@ -108,6 +109,16 @@ class Fired(SimpleNamespace):
     """Attributes that the class knows, as those of our values."""
 
     kind = by = at_us = None
+
+
+def test_a_map_is_a_dict_in_both_directions() -> None:
+    """A map of texts becomes a dict of its own, and a dict becomes the map of a message within a message."""
+    sent = ResourcesView(cpu=1.5, gpus=2, labels={"zone": "eu", "disk": "ssd"})
+    message = encode(kernel_service_pb2.Wanted, WantedView(host="team", attempts=3, needs=sent))
+    assert dict(message.needs.labels) == {"zone": "eu", "disk": "ssd"}
+    received = decode(WantedView, message)
+    assert received.needs == sent
+    assert type(received.needs.labels) is dict
 
 
 def test_a_field_without_a_source_is_a_mistake() -> None:
