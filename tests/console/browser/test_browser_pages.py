@@ -54,7 +54,7 @@ async def test_a_new_run_appears_by_itself_and_waits_while_one_works_with_the_ro
 
 
 async def test_the_state_of_a_run_and_the_sign_of_its_warnings_stay_on_one_line(tabs: Tabs) -> None:
-    """However narrow the column becomes."""
+    """The state and its sign stay together, however narrow the column becomes."""
     page = await tabs.open("/runs?job=report")
     await expect(page.locator("#runs-rows tr td:nth-child(2)").first).to_have_css("white-space", "nowrap")
 

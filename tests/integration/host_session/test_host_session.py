@@ -112,7 +112,7 @@ async def test_a_refused_order_goes_back_and_may_come_again(gateway: MakeGateway
 async def test_a_kernel_that_goes_away_during_the_last_wait_is_told(
     gateway: MakeGateway, host: MakeHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever stopped the host reads why it is still there, also if the kernel was there when the wait began."""
+    """The log says why a stopped host is still there, also if the kernel was there when the wait began."""
     kernel = await gateway()
     mine = host()
     await running(mine, kernel)

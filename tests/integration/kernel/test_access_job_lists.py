@@ -8,7 +8,7 @@ from access_world import AccessWorld, kernel_of_two_teams
 
 
 async def test_counts_and_pauses_of_jobs_are_those_that_the_caller_may_read() -> None:
-    """Of the other team's jobs there is no count, and of its pauses no word."""
+    """The other team's jobs are not counted, and its pauses are not told."""
     with kernel_of_two_teams() as running:
         async with AsyncExitStack() as stack:
             world = await AccessWorld(running=running).start(stack)

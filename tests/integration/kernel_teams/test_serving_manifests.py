@@ -108,7 +108,7 @@ async def test_code_of_a_lower_version_that_joins_late_changes_no_jobs(teams: Te
 async def test_versions_count_only_where_both_have_one(
     teams: TeamsKernel, first: int | None, second: int | None
 ) -> None:
-    """Else the newest introduction is the catalogue, as ever."""
+    """The newest introduction is the catalogue otherwise, as ever."""
     before = await (await teams.team("teamb", incarnation="incarnation-old")).attach()
     await before.introduce([job("a")], explicit=False, version=first)
     after = await (await teams.team("teamb", incarnation="incarnation-new")).attach()

@@ -139,7 +139,7 @@ def test_a_call_of_a_host_costs_by_what_is_in_it(quotas: Quotas) -> None:
 
 
 def test_what_a_host_says_on_its_sessions_has_a_rate_in_bytes(quotas: Quotas, clock: HandClock) -> None:
-    """Whatever is in it: it costs memory and time before anybody can look at it."""
+    """Its content does not matter: it costs memory and time before anybody can look at it."""
     storm, other = (Principal(kind=PrincipalKind.HOST, name=name) for name in ("storm", "other"))
     for _ in range(16):
         quotas.message(storm, 1024 * 1024)

@@ -87,7 +87,7 @@ async def test_a_list_keeps_the_jobs_of_some_conditions(
 
 
 async def test_counts_are_of_all_jobs_that_the_filters_keep(world: World) -> None:
-    """However small the page; they come where they are asked for."""
+    """They come where they are asked for, however small the page."""
     await put_in_each_condition(world)
     counted = await listed(world, page_size=1, with_counts=True)
     told = {

@@ -14,7 +14,7 @@ def _wanted(rig: Rig) -> list[tuple[str, Resources, int]]:
 
 
 async def test_demand_is_grouped_by_host_and_need(rig: Rig) -> None:
-    """Also where no instance is attached yet, and with the moment at which the first began to wait."""
+    """An entry has the moment at which the first began to wait, also where no instance is attached yet."""
     gpu = Resources(gpus=1)
     rig.jobs.add(job("plain", overlap="allow"), job("train", step("fit", resources=gpu), overlap="allow"))
     rig.jobs.add(job("elsewhere", host="other"))
@@ -30,7 +30,7 @@ async def test_demand_is_grouped_by_host_and_need(rig: Rig) -> None:
 
 
 async def test_what_runs_is_no_demand(rig: Rig) -> None:
-    """Of four runs with three slots one waits; once a slot is free, none does."""
+    """One of four runs waits for three slots; once a slot is free, none does."""
     rig.jobs.add(job("a", overlap="allow"))
     host = await rig.host(max_async=3)
     for _ in range(4):

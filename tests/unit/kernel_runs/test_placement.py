@@ -21,7 +21,7 @@ def _why(rig: Rig, run_id: str) -> tuple[str, str]:
 
 
 async def test_a_step_goes_to_the_instance_that_has_what_it_needs(rig: Rig) -> None:
-    """Whatever room the others have, and whichever came first."""
+    """The room of the others does not matter, nor which of them came first."""
     needs = Resources(gpus=1, labels={"zone": "eu"})
     rig.jobs.add(job("train", step("fit", resources=needs), overlap="allow"))
     plain = await _attached(rig, max_async=100, cpu=64.0)

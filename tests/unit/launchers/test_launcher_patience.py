@@ -18,7 +18,7 @@ def _launched(number: int) -> Launched:
 
 
 def test_each_failure_doubles_the_wait_until_one_serves() -> None:
-    """Up to five minutes; an instance that serves ends it, and one that served before it went is no failure."""
+    """The wait is five minutes at most; an instance that serves ends it, and one that has served is no failure."""
     clock = _Clock()
     patience = Patience(first_seconds=20, clock=clock, log_of=str)
     for number, wait in enumerate([20, 40, 80, 160, 300, 300]):

@@ -26,14 +26,14 @@ def _starts(made: Plan) -> list[str]:
 
 
 def test_as_many_are_started_as_the_waiting_attempts_need() -> None:
-    """By the steps that one runs at once, up to the limit over all."""
+    """The steps that one runs at once decide, up to the limit over all."""
     for attempts, starts in ((0, 0), (1, 1), (4, 1), (5, 2), (20, 5), (1000, 5)):
         made = plan(SECTION, wanted=[_wanted(attempts)] if attempts else [], launched=[], attached=())
         assert _starts(made) == ["small"] * starts, attempts
 
 
 def test_the_first_shape_that_fits_is_taken() -> None:
-    """With as many instances as the scarcest amount asks for; what no shape has is told, and starts nothing."""
+    """The scarcest amount decides how many are started; what no shape has is told, and starts nothing."""
     wanted = [_wanted(3, gpus=1, labels={"zone": "eu"}), _wanted(3, cpu=1.0), _wanted(2, cpu=1.0, memory_mb=900)]
     made = plan(replace(SECTION, max_instances=50), wanted=wanted, launched=[], attached=())
     assert _starts(made) == ["gpu"] * 2 + ["small"] * (2 + 2)
@@ -58,7 +58,7 @@ def test_what_is_coming_counts_against_the_demand_and_what_has_attached_does_not
 
 
 def test_the_limit_holds_over_all_that_the_engine_has() -> None:
-    """Also over instances that have attached, and of other shapes; nothing is ended to make room."""
+    """Instances that have attached count, and those of other shapes; nothing is ended to make room."""
     launched = [_launched(number, "gpu", running=100) for number in range(4)]
     made = plan(SECTION, wanted=[_wanted(100)], launched=launched, attached=[each.engine_id for each in launched])
     assert (_starts(made), made.surplus, made.stuck) == (["small"], [], [])
