@@ -187,12 +187,12 @@ def test_no_edit_stops_a_job_without_a_reason(system: ProjectSystem) -> None:
         assert not outcome.accepted, name
         assert outcome.message or outcome.problems, name
     _all_fire(system)
+    ended = datetime.now(UTC)
     runs = [run for run in system.api.list_runs(since=began) if run.trigger.at]
     for job in ("tick", "steady", "extra"):
         fires = sorted(run.trigger.at for run in runs if run.job_id == job and run.state not in ("MISSED", "SKIPPED"))
-        pauses = [later - earlier for earlier, later in itertools.pairwise(fires)]
+        pauses = [later - earlier for earlier, later in itertools.pairwise([began, *fires, ended])]
         assert max(pauses) < timedelta(seconds=10), (job, max(pauses))
-        assert len(fires) > len(ILLEGIBLE) / 4, job
 
 
 def test_a_misspelt_host_disables_its_job_until_it_is_mended(system: ProjectSystem) -> None:
