@@ -8,14 +8,15 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView
+from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
+from nomaflow_launchers.engines.slurm import Slurm
 from nomaflow_launchers.patience import Patience
 from nomaflow_launchers.planning import plan
-from nomaflow_launchers.slurm import JOB_LABEL, EngineError, Slurm, log_folder
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -23,6 +24,7 @@ __all__ = ["AlreadyRuns", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
+_ENGINES = {"slurm": Slurm}
 _SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
 
 
@@ -40,8 +42,9 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _only_one(place.project):
-        async with KernelClient(place.source, ca=place.ca, by="launcher") as kernel:
-            launcher = _Launcher(kernel, place, section, environ)
+        engine = _ENGINES[section.engine](section, project=place.project, environ=environ)
+        async with contextlib.aclosing(engine), KernelClient(place.source, ca=place.ca, by="launcher") as kernel:
+            launcher = _Launcher(kernel, engine, section)
             _LOG.info("starting instances of %s on %s", ", ".join(section.hosts), section.engine)
             manager.ready(f"at most {section.max_instances} instances")
             failures = 0
@@ -62,19 +65,16 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
 
 
 class _Launcher:
-    def __init__(
-        self, kernel: KernelClient, place: KernelPlace, section: LauncherSection, environ: Mapping[str, str]
-    ) -> None:
+    def __init__(self, kernel: KernelClient, engine: Engine, section: LauncherSection) -> None:
         self._kernel = kernel
-        self._place = place
+        self._engine = engine
         self._section = section
-        self._environ = environ
         self._told: frozenset[str] = frozenset()
         self._taken_back: set[str] = set()
         self._patience = Patience(
             first_seconds=4 * section.poll_seconds,
             clock=asyncio.get_running_loop().time,
-            log_of=lambda engine_id: log_folder(place.project) / f"{engine_id}.log",
+            log_of=engine.log_of,
         )
 
     async def turn(self) -> None:
@@ -84,9 +84,8 @@ class _Launcher:
         :raises EngineError: if the engine does not
         """
         store_id = (await self._kernel.get_kernel()).store_id
-        engine = Slurm(self._section, project=self._place.project, store_id=store_id, environ=self._environ)
         # The list comes first: an instance that attaches in between counts as coming, and one less is started.
-        launched = await engine.listed()
+        launched = await self._engine.listed(store_id)
         attached = frozenset(_attached(await self._kernel.list_hosts()))
         wanted = await self._kernel.list_wanted()
         self._patience.look(launched, attached, ended=self._taken_back)
@@ -96,15 +95,18 @@ class _Launcher:
             _LOG.warning("%s", text)
         self._told = frozenset(acts.unfit)
         for engine_id in acts.stuck:
-            _LOG.warning("job %s runs and has not attached for %g s: ending it", engine_id, self._section.start_seconds)
-            await engine.end(engine_id, only_waiting=False)
+            _LOG.warning(
+                "instance %s has run for %g s without attaching: ending it", engine_id, self._section.start_seconds
+            )
+            await self._engine.end(engine_id, only_waiting=False)
         for engine_id in acts.surplus:
-            _LOG.info("job %s is no longer wanted, and has no machine yet: ending it", engine_id)
-            await engine.end(engine_id, only_waiting=True)
+            _LOG.info("instance %s is no longer wanted, and has no machine yet: ending it", engine_id)
+            await self._engine.end(engine_id, only_waiting=True)
         for host, shape in acts.starts:
             if not self._patience.may_start(host):
                 continue
-            _LOG.info("job %s starts an instance of %s (%s)", await engine.start(host, shape), host, shape.name)
+            engine_id = await self._engine.start(Order(store_id=store_id, host=host, shape=shape))
+            _LOG.info("instance %s of %s (%s) is started", engine_id, host, shape.name)
 
 
 def _attached(hosts: Iterable[HostView]) -> Iterator[str]:

@@ -21,7 +21,7 @@ class Patience:
     :param log_of: returns the place of an instance's log, by the engine's id
     """
 
-    def __init__(self, *, first_seconds: float, clock: Callable[[], float], log_of: Callable[[str], object]) -> None:
+    def __init__(self, *, first_seconds: float, clock: Callable[[], float], log_of: Callable[[str], str]) -> None:
         self._first_seconds = first_seconds
         self._clock = clock
         self._log_of = log_of
@@ -45,7 +45,7 @@ class Patience:
                 wait = min(self._first_seconds * 2.0 ** min(self._failures[host] - 1, 20), _LONGEST_SECONDS)
                 self._not_before[host] = self._clock() + wait
                 _LOG.warning(
-                    "job %s of host %s has ended before it served, see %s; the next one is started in %.3g s",
+                    "instance %s of host %s has ended before it served, see %s; the next one is started in %.3g s",
                     engine_id, host, self._log_of(engine_id), wait,
                 )  # fmt: skip
         self._coming = {each.engine_id: each.host for each in launched if each.engine_id not in attached}

@@ -1,0 +1,68 @@
+"""An engine as a launcher needs it: it lists the instances that it has, starts one, and ends one.
+
+The engine keeps with each instance what the launcher must find again: the kernel's history, the host and the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nomaflow_launchers.planning import Launched
+from nomaflow_project.models.launcher_section import LauncherShape
+
+__all__ = ["JOB_LABEL", "Engine", "EngineError", "Order"]
+
+JOB_LABEL = "launcher.job"
+"""The label of an instance that holds the engine's id of it."""
+
+
+class EngineError(Exception):
+    """Raised when the engine refuses, or does not answer; the text says which act failed, and how."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """An instance to start.
+
+    :param store_id: identifies the history of the kernel that it serves
+    """
+
+    store_id: str
+    host: str
+    shape: LauncherShape
+
+
+class Engine(Protocol):
+    """The instances of one launcher on an engine."""
+
+    async def listed(self, store_id: str) -> Sequence[Launched]:
+        """Return the instances of that history that wait for a machine or run.
+
+        :raises EngineError: if the engine does not give the whole list
+        """
+        ...
+
+    async def start(self, order: Order) -> str:
+        """Start an instance, which the engine never starts twice, and return the engine's id of it.
+
+        :raises EngineError: if the engine refuses, or its answer is not known; the next list tells
+        """
+        ...
+
+    async def end(self, engine_id: str, *, only_waiting: bool) -> None:
+        """End an instance. One that has ended is no error.
+
+        :param only_waiting: leave it alone if it has got a machine meanwhile
+        :raises EngineError: if the engine refuses
+        """
+        ...
+
+    def log_of(self, engine_id: str) -> str:
+        """Return where the output of an instance is, in words or as a path."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the engine. Instances go on."""
+        ...
