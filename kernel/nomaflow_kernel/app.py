@@ -79,9 +79,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
     addresses = door_addresses(settings, os.environ)
     certificates = door_certificates(settings, addresses)
     _tell_of_old_tokens(settings.state_dir)
-    observation = Observation(
-        metrics_address=settings.metrics, metrics_token=settings.metrics_token_file, environ=os.environ
-    )
+    observation = Observation(metrics=settings.metrics, environ=os.environ)
     _refuse_neighbours(settings.store, addresses)
     requests = Requests(dump=observation.dump)
     requests.install()

@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     for flag, text in (
         ("--log-level", "lowest level of the host's own log"),
         ("--log-format", "text or json"),
-        ("--metrics", "127.0.0.1:PORT or unix:PATH to serve metrics on"),
+        ("--metrics", "IP:PORT or unix:PATH to serve metrics on"),
     ):
         variable = "NOMAFLOW_HOST_" + flag[2:].replace("-", "_").upper()
         parser.add_argument(flag, default=os.environ.get(variable, ""), help=f"{text} [{variable}]")

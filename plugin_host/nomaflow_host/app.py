@@ -37,6 +37,7 @@ from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.session import AddressSource, HostIdentity, HostSession, is_unix
 from nomaflow_host.supervisor import Supervisor, SupervisorSettings
 from nomaflow_project.jobs.resources import resources_here
+from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -203,13 +204,15 @@ def _observation(options: HostOptions, project: Project, outbox: Outbox, environ
 
     :raises MetricsAddressRefused: if metrics may not or cannot be served where the settings say
     """
-    token = project.settings.metrics_token_file
-    return HostObservation(
-        sink=outbox,
-        metrics_address=_metrics_place(options, project),
-        metrics_token=project.root / token if token else None,
-        environ=environ,
+    settings = project.settings
+    place = MetricsPlace.of(
+        project.root,
+        address=options.metrics or settings.metrics,
+        token_file=settings.metrics_token_file,
+        tls_cert=settings.metrics_tls_cert,
+        tls_key=settings.metrics_tls_key,
     )
+    return HostObservation(sink=outbox, metrics=place, environ=environ)
 
 
 def _supervisor(
@@ -274,12 +277,6 @@ class _NoAttempts:
     def may_read(self, *, exclusive: bool) -> bool:
         """Return True: nothing is ever held back."""
         return True
-
-
-def _metrics_place(options: HostOptions, project: Project) -> str:
-    """Return the address of the metrics, with the relative path of a Unix socket resolved against the project."""
-    address = options.metrics or project.settings.metrics
-    return f"unix:{project.root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
 
 
 def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:

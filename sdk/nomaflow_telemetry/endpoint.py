@@ -1,4 +1,4 @@
-"""Serves metrics over HTTP on this machine, from a thread of its own, with prometheus_client's application.
+"""Serves metrics over HTTP, from a thread of its own, with prometheus_client's application.
 
 A scrape asks the event loop for one reading, which is cheap; all other work is done in the scrape's own thread.
 """
@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -26,6 +25,8 @@ from nomaflow_telemetry.metrics_address import (
     MetricsAddress,
     MetricsAddressRefused,
     MetricsAddressTaken,
+    MetricsCertificate,
+    MetricsPlace,
     MetricsToken,
     read_metrics_address,
 )
@@ -49,16 +50,19 @@ class MetricsEndpoint:
     """The metrics endpoint of a process, and the collector of its metrics for prometheus_client.
 
     :param metrics: its metrics, without ``LOOP_LAG``
-    :param token_file: file of the bearer token that a scrape has to show; None for none
     :param read: returns their values; called on the event loop
-    :raises MetricsAddressRefused: if the address or the file must not be used, or the library is not installed
+    :raises MetricsAddressRefused: if the address or a file must not be used, or the library is not installed
     """
 
-    def __init__(
-        self, *, address: str, metrics: Sequence[Metric], read: Callable[[], Reading], token_file: Path | None = None
-    ) -> None:
-        self._address = read_metrics_address(address)
-        self._token = None if token_file is None else MetricsToken(token_file)
+    def __init__(self, place: MetricsPlace, *, metrics: Sequence[Metric], read: Callable[[], Reading]) -> None:
+        self._address = read_metrics_address(place.address)
+        self._token = None if place.token_file is None else MetricsToken(place.token_file)
+        self._certificate = _certificate(place)
+        if not self._address.is_local and self._token is None:
+            raise MetricsAddressRefused(
+                f"the metrics address {place.address!r} can be reached from other machines: name a token's file in "
+                f"metrics_token_file, or serve metrics on 127.0.0.1:{self._address.port}"
+            )
         self._metrics = metrics
         self._read = read
         self._server: _Server | None = None
@@ -80,7 +84,10 @@ class MetricsEndpoint:
         """
         self._loop = asyncio.get_running_loop()
         try:
-            self._server = _UnixServer(self._address.path) if self._address.path else _Server(self._address)
+            if self._address.path:
+                self._server = _UnixServer(self._address.path)
+            else:
+                self._server = _Server(self._address, self._certificate)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise MetricsAddressTaken(f"cannot serve metrics on {self._address}: {reason}") from None
@@ -88,8 +95,11 @@ class MetricsEndpoint:
         threading.Thread(target=self._server.serve_forever, name="nomaflow-metrics", daemon=True).start()
         host = self._address.host
         shown = f"[{host}]" if ":" in host else host
-        url = f"{self._address}" if self._address.path else f"http://{shown}:{self._server.server_port}/metrics"
+        scheme = "http" if self._certificate is None else "https"
+        url = f"{self._address}" if self._address.path else f"{scheme}://{shown}:{self._server.server_port}/metrics"
         _LOG.info("metrics on %s", url)
+        if self._certificate is None and not self._address.is_local:
+            _LOG.warning("the token of metrics crosses the network as plain text; metrics_tls_cert makes that TLS")
         return url
 
     async def stop(self) -> None:
@@ -169,8 +179,9 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
-    def __init__(self, address: MetricsAddress) -> None:
+    def __init__(self, address: MetricsAddress, certificate: MetricsCertificate | None = None) -> None:
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        self._certificate = certificate
         if address.host:
             self.address_family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         super().__init__((address.host, address.port), _Handler)
@@ -188,6 +199,16 @@ class _Server(ThreadingMixIn, WSGIServer):
             super().process_request_thread(request, client_address)
         finally:
             self._slots.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Answer a request, after the handshake if there is one; both have the time limit of a request."""
+        if self._certificate is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(_REQUEST_SECONDS)
+        with self._certificate.context().wrap_socket(request, server_side=True) as connection:
+            super().finish_request(connection, client_address)
+            connection.unwrap()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Ignore a scraper that went away; the library would print a traceback."""
@@ -227,6 +248,18 @@ class _UnixServer(_Server):
         if self._bound:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
+
+
+def _certificate(place: MetricsPlace) -> MetricsCertificate | None:
+    """Return the certificate that the settings name, if any.
+
+    :raises MetricsAddressRefused: if it cannot be used
+    """
+    if place.tls_cert is None and place.tls_key is None:
+        return None
+    if place.tls_cert is None or place.tls_key is None:
+        raise MetricsAddressRefused("TLS of metrics needs both metrics_tls_cert and metrics_tls_key")
+    return MetricsCertificate(place.tls_cert, place.tls_key)
 
 
 def _listens(path: str) -> bool:

@@ -1,15 +1,24 @@
-"""The address of metrics, and who may read them there."""
+"""The place of metrics: its address, who may read them there, and its certificate."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
 import os
+import ssl
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MetricsAddress", "MetricsAddressRefused", "MetricsAddressTaken", "MetricsToken", "read_metrics_address"]
+__all__ = [
+    "MetricsAddress",
+    "MetricsAddressRefused",
+    "MetricsAddressTaken",
+    "MetricsCertificate",
+    "MetricsPlace",
+    "MetricsToken",
+    "read_metrics_address",
+]
 
 _LEAST = 16
 _MOST_BYTES = 4096
@@ -24,10 +33,33 @@ class MetricsAddressTaken(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MetricsAddress:
-    """A place on this machine.
+class MetricsPlace:
+    """The settings of a process's metrics.
 
-    :param host: an address of loopback, with *port*; empty for a Unix socket
+    :param address: ``IP:PORT``, or ``unix:`` and an absolute path; empty means that no metrics are served
+    :param token_file: file of the bearer token that a scrape has to show; None for none
+    :param tls_cert: certificate, PEM, if they are served over TLS
+    :param tls_key: its key
+    """
+
+    address: str = ""
+    token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @classmethod
+    def of(cls, root: Path, *, address: str, token_file: str, tls_cert: str, tls_key: str) -> MetricsPlace:
+        """Return the settings with paths that begin at a project's folder."""
+        path = f"unix:{root / address.removeprefix('unix:')}" if address.startswith("unix:") else address
+        token, cert, key = (root / each if each else None for each in (token_file, tls_cert, tls_key))
+        return cls(address=path, token_file=token, tls_cert=cert, tls_key=key)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricsAddress:
+    """An address to listen on.
+
+    :param host: an IP address, with *port*; empty for a Unix socket
     :param path: of the Unix socket, absolute
     """
 
@@ -38,13 +70,19 @@ class MetricsAddress:
     def __str__(self) -> str:
         return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
 
+    @property
+    def is_local(self) -> bool:
+        """True if only this machine can reach it."""
+        return bool(self.path) or ipaddress.ip_address(self.host).is_loopback
+
     def is_meant_by(self, host: str | None) -> bool:
-        """Return whether a request's Host header names this machine: a page in a browser, whose name's owner made it
-        point to loopback, has its own name there.
+        """Return whether a request's Host header names this machine, where only this machine can reach the address.
+
+        A page in a browser, whose name's owner made it point to loopback, has its own name there.
 
         :param host: None if the request has none
         """
-        if host is None or self.path:
+        if host is None or self.path or not self.is_local:
             return True
         name = host.strip().lower()
         if name.endswith("]") or (name.count(":") == 1 and name.rpartition(":")[2].isdigit()) or "]:" in name:
@@ -60,7 +98,7 @@ class MetricsAddress:
 def read_metrics_address(address: str) -> MetricsAddress:
     """Return the place that an address names.
 
-    :raises MetricsAddressRefused: if it is malformed, or can be reached from other machines
+    :raises MetricsAddressRefused: if it is malformed
     """
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
@@ -72,19 +110,47 @@ def read_metrics_address(address: str) -> MetricsAddress:
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise MetricsAddressRefused(
-            f"the metrics address {address!r} is neither HOST:PORT on loopback nor unix:PATH; write 127.0.0.1:9464, say"
+            f"the metrics address {address!r} is neither IP:PORT nor unix:PATH; write 127.0.0.1:9464, say"
         )
     host = "127.0.0.1" if host == "localhost" else host.strip("[]")
     try:
-        on_loopback = ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        on_loopback = False
-    if not on_loopback:
         raise MetricsAddressRefused(
-            f"the metrics address {address!r} can be reached from other machines, and metrics have no TLS; "
-            f"serve them on 127.0.0.1:{port}, and have an agent or a TLS proxy on this machine scrape them"
-        )
+            f"the metrics address {address!r} has no IP address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for all "
+            "networks of this machine"
+        ) from None
     return MetricsAddress(host=host, port=int(port))
+
+
+class MetricsCertificate:
+    """The certificate of metrics over TLS. Its files are read anew for each scrape, so that they can be replaced.
+
+    :raises MetricsAddressRefused: if the files cannot be used
+    """
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._cert, self._key = cert, key
+        try:
+            others = _open_to_others(key)
+            self.context()
+        except OSError as error:  # an SSLError is one
+            reason = (error.strerror or str(error)).lower()
+            raise MetricsAddressRefused(
+                f"metrics_tls_cert {str(cert)!r} and metrics_tls_key {str(key)!r} cannot be used: {reason}"
+            ) from None
+        if others:
+            raise MetricsAddressRefused(f"metrics_tls_key {str(key)!r} is open to others ({others}); chmod 600 it")
+
+    def context(self) -> ssl.SSLContext:
+        """Return what a server answers a handshake with.
+
+        :raises OSError: if the files cannot be read, or do not belong together
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self._cert, self._key)
+        return context
 
 
 class MetricsToken:
@@ -96,15 +162,13 @@ class MetricsToken:
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
-            mode = stat.S_IMODE(file.stat().st_mode)
+            others = _open_to_others(file)
             text = self._read()
         except (OSError, UnicodeDecodeError) as error:
             reason = (getattr(error, "strerror", None) or "it is no text").lower()
             raise MetricsAddressRefused(f"metrics_token_file {str(file)!r} cannot be read: {reason}") from None
-        if mode & 0o077:
-            raise MetricsAddressRefused(
-                f"metrics_token_file {str(file)!r} is open to others (its mode is {mode:04o}); chmod 600 it"
-            )
+        if others:
+            raise MetricsAddressRefused(f"metrics_token_file {str(file)!r} is open to others ({others}); chmod 600 it")
         if len(text) < _LEAST:
             raise MetricsAddressRefused(
                 f"metrics_token_file {str(file)!r} holds fewer than {_LEAST} characters; "
@@ -124,3 +188,15 @@ class MetricsToken:
     def _read(self) -> str:
         with self._file.open("rb") as stream:
             return stream.read(_MOST_BYTES).decode().strip()
+
+
+def _open_to_others(file: Path) -> str:
+    """Return the mode of a private file that others may use, in words; empty if they may not.
+
+    The group may read a file that another user provides, as engines do for the secrets that they mount.
+
+    :raises OSError: if there is no such file
+    """
+    found = file.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    return f"its mode is {mode:04o}" if mode & (0o077 if found.st_uid == os.geteuid() else 0o027) else ""

@@ -136,14 +136,14 @@ def _is_whole(kernel: dict[str, Metric]) -> bool:
 
 
 @pytest.mark.parametrize("part", ["kernel", "host"])
-def test_an_address_that_others_reach_is_refused(tmp_path: Path, part: str) -> None:
+def test_an_address_that_others_reach_is_refused_without_a_token(tmp_path: Path, part: str) -> None:
     """Exit 78 with the way out, before anything was started."""
     done = subprocess.run(
         [sys.executable, "-m", f"nomaflow_{part}", "--project", str(tmp_path), "--metrics", "0.0.0.0:9464"],
         capture_output=True, text=True, timeout=50, check=False,
     )  # fmt: skip
     assert done.returncode == 78
-    assert "serve them on 127.0.0.1:9464" in done.stderr
+    assert "metrics_token_file, or serve metrics on 127.0.0.1:9464" in done.stderr
     assert "Traceback" not in done.stderr
 
 

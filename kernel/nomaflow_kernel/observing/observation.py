@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_kernel.history.port import ApplyResult, CommitObserver
@@ -14,6 +13,7 @@ from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
 from nomaflow_kernel.observing.state_dump import CommitLog, KernelView, kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
 from nomaflow_telemetry.metrics import Reading
+from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing
 
@@ -26,15 +26,12 @@ __all__ = ["Observation"]
 class Observation:
     """Knows the parts to observe, and reports on them when asked. A ``CommitObserver`` of the store.
 
-    :param metrics_address: address that serves the metrics; empty for none
-    :param metrics_token: file of the token that a scrape has to show; None for none
+    :param metrics: place that serves the metrics; without an address none are served
     :param environ: its OTEL_* variables ask for traces
     :raises MetricsAddressRefused: if they must not be served there, or cannot be
     """
 
-    def __init__(
-        self, *, metrics_address: str = "", metrics_token: Path | None = None, environ: Mapping[str, str]
-    ) -> None:
+    def __init__(self, *, metrics: MetricsPlace, environ: Mapping[str, str]) -> None:
         self._commits = CommitLog()
         self._observers: list[CommitObserver] = [self._commits]
         self._metrics: KernelMetrics | None = None
@@ -45,14 +42,12 @@ class Observation:
         if self._tracing is not None:
             self._tracer = RunTracer(self._tracing)
             self._observers.append(self._tracer)
-        if metrics_address:
+        if metrics.address:
             from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, of which most have no need
 
             self._metrics = KernelMetrics()
             self._observers.append(self._metrics)
-            self._endpoint = MetricsEndpoint(
-                address=metrics_address, metrics=KERNEL_METRICS, read=self._reading, token_file=metrics_token
-            )
+            self._endpoint = MetricsEndpoint(metrics, metrics=KERNEL_METRICS, read=self._reading)
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
+from nomaflow_telemetry.metrics_address import MetricsPlace
 
 __all__ = ["KernelSettings", "SettingsError", "read_settings", "store_url"]
 
@@ -36,7 +37,7 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--drain-seconds", "drain_seconds", "time to finish open calls when stopping"),
     ("--log-level", "log_level", "lowest level of the kernel's own log"),
     ("--log-format", "log_format", "text or json"),
-    ("--metrics", "metrics", "127.0.0.1:PORT or unix:PATH to serve metrics on"),
+    ("--metrics", "metrics", "IP:PORT or unix:PATH to serve metrics on"),
 )
 """Flag, key of [kernel], help. The variable's name is NOMAFLOW_KERNEL_ and the flag's name."""
 
@@ -64,8 +65,6 @@ class KernelSettings:
     :param tls_cert: certificate for clients and joining; None means one of the kernel's own authority
     :param tls_key: its key; given if and only if the certificate is
     :param tls_ca: authorities that vouch for it; None if callers' systems know them
-    :param metrics: address of the metrics, on loopback or ``unix:`` and an absolute path; empty means none
-    :param metrics_token_file: file of the token that a scrape has to show; None for none
     :param expect_host: whether a host is starting along with this kernel
     :param access: roles and quotas of callers over TCP
     :param advertised: addresses at which others reach this kernel; empty means those it listens on
@@ -88,8 +87,7 @@ class KernelSettings:
     drain_seconds: float = 10.0
     log_level: str = "INFO"
     log_format: str = "text"
-    metrics: str = ""
-    metrics_token_file: Path | None = None
+    metrics: MetricsPlace = field(default_factory=MetricsPlace)
     reflection: bool = False
     expect_host: bool = False
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
@@ -151,8 +149,13 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         drain_seconds=section.drain_seconds,
         log_level=section.log_level,
         log_format=section.log_format,
-        metrics=_metrics_place(section.metrics, project),
-        metrics_token_file=project / section.metrics_token_file if section.metrics_token_file else None,
+        metrics=MetricsPlace.of(
+            project,
+            address=section.metrics,
+            token_file=section.metrics_token_file,
+            tls_cert=section.metrics_tls_cert,
+            tls_key=section.metrics_tls_key,
+        ),
         retention=section.retention,
         access=access,
         audit=section.audit,
@@ -178,11 +181,6 @@ def store_url(url: str, project: Path) -> str:
     if not found or not scheme.startswith("sqlite") or path.startswith(("/", ":memory:")) or not path:
         return url
     return f"{scheme}:///{_in_url(project)}/{path}"
-
-
-def _metrics_place(address: str, project: Path) -> str:
-    """Return the address with the relative path of a Unix socket resolved against the project."""
-    return f"unix:{project / address.removeprefix('unix:')}" if address.startswith("unix:") else address
 
 
 def _in_url(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started, Stopping
@@ -13,6 +12,7 @@ from nomaflow_host.observing.metrics import HOST_METRICS, HostMetrics
 from nomaflow_host.observing.state_dump import HostView, host_state
 from nomaflow_host.observing.tracing import AttemptTracer
 from nomaflow_telemetry.metrics import Reading
+from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import write_state
 from nomaflow_telemetry.tracing import Tracing
 
@@ -26,8 +26,7 @@ class HostObservation:
     """Observes a host and reports on request. Without metrics and traces it costs nothing.
 
     :param sink: receives the supervisor's events
-    :param metrics_address: address to serve metrics on; empty for none
-    :param metrics_token: file of the token that a scrape has to show; None for none
+    :param metrics: place that serves the metrics; without an address none are served
     :param environ: its OTEL_* variables ask for traces
     :raises MetricsAddressRefused: if metrics may not or cannot be served there
     :ivar sink: for the supervisor: passes events on to *sink*, through the observers if there are any
@@ -38,20 +37,17 @@ class HostObservation:
         self,
         *,
         sink: AttemptSink,
-        metrics_address: str,
-        metrics_token: Path | None = None,
+        metrics: MetricsPlace,
         environ: Mapping[str, str],
     ) -> None:
         self._view: HostView | None = None
         self._tracing = Tracing.start("nomaflow-host", environ)
         self._metrics = HostMetrics()
         self._endpoint: MetricsEndpoint | None = None
-        if metrics_address:
+        if metrics.address:
             from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, of which most have no need
 
-            self._endpoint = MetricsEndpoint(
-                address=metrics_address, metrics=HOST_METRICS, read=self._reading, token_file=metrics_token
-            )
+            self._endpoint = MetricsEndpoint(metrics, metrics=HOST_METRICS, read=self._reading)
         self.orders = None if self._tracing is None else AttemptTracer(self._tracing)
         observed = self.orders is not None or self._endpoint is not None
         self.sink = _ObservedSink(sink, metrics=self._metrics, tracer=self.orders) if observed else sink

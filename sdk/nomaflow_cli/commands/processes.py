@@ -52,7 +52,7 @@ def up(
         str,
         typer.Option(
             "--metrics",
-            help="Address of the kernel's metrics, 127.0.0.1:PORT or unix:PATH; the host's use PORT + 1 or PATH-host.",
+            help="Address of the kernel's metrics, IP:PORT or unix:PATH; the host's use PORT + 1 or PATH-host.",
         ),
     ] = "",
 ) -> None:

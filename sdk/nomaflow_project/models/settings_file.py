@@ -135,9 +135,15 @@ class KernelSection(Entry):
     log_level: LogLevel = key("INFO", "Lowest level of the kernel's own log.")
     log_format: Literal["text", "json"] = key("text", "The kernel's own log: for people, or one JSON object a line.")
     metrics: str = key(
-        "", "Address of Prometheus metrics: `127.0.0.1:9464` on loopback, or `unix:PATH`, a Unix socket. Empty: none."
+        "",
+        "Address of Prometheus metrics: `IP:PORT`, such as `127.0.0.1:9464`, or `unix:PATH`. Empty: none.",
     )
-    metrics_token_file: str = key("", "File with the bearer token that a scrape has to show. Empty: none is asked for.")
+    metrics_token_file: str = key(
+        "",
+        "File with the bearer token that a scrape has to show. Only addresses of this machine may do without.",
+    )
+    metrics_tls_cert: str = key("", "File with a certificate for metrics over TLS, PEM. Empty: no TLS.")
+    metrics_tls_key: str = key("", "File with the certificate's key, PEM, readable by the process's user only.")
     retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
     audit: AuditPolicy = key(AuditPolicy, "The audit.")
 
@@ -227,9 +233,15 @@ class HostSection(Entry):
     log_level: LogLevel = key("INFO", "Lowest level of the host's own log.")
     log_format: Literal["text", "json"] = key("text", "The host's own log: for people, or one JSON object a line.")
     metrics: str = key(
-        "", "Address of Prometheus metrics: `127.0.0.1:9465` on loopback, or `unix:PATH`, a Unix socket. Empty: none."
+        "",
+        "Address of Prometheus metrics: `IP:PORT`, such as `127.0.0.1:9465`, or `unix:PATH`. Empty: none.",
     )
-    metrics_token_file: str = key("", "File with the bearer token that a scrape has to show. Empty: none is asked for.")
+    metrics_token_file: str = key(
+        "",
+        "File with the bearer token that a scrape has to show. Only addresses of this machine may do without.",
+    )
+    metrics_tls_cert: str = key("", "File with a certificate for metrics over TLS, PEM. Empty: no TLS.")
+    metrics_tls_key: str = key("", "File with the certificate's key, PEM, readable by the process's user only.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import stat
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -16,16 +19,24 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.certificate_authority import Authority
+from tests.machine_parts import need
 
 from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_telemetry.metrics import Histogram, Metric, Reading
-from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken, read_metrics_address
+from nomaflow_telemetry.metrics_address import (
+    MetricsAddressRefused,
+    MetricsAddressTaken,
+    MetricsPlace,
+    read_metrics_address,
+)
 
 METRICS = (
     Metric(name="nomaflow_things", kind="gauge", labels=("state",), help="Things."),
     Metric(name="nomaflow_seen_total", kind="counter", help="Seen."),
     Metric(name="nomaflow_taken_seconds", kind="histogram", unit="seconds", help="Taken."),
 )
+TOKEN = "a-token-of-many-characters"
 
 
 def reading() -> Reading:
@@ -49,7 +60,7 @@ def get(url: str) -> str:
 @asynccontextmanager
 async def served(address: str = "127.0.0.1:0") -> AsyncIterator[str]:
     """Serve the metrics; nothing listens afterwards."""
-    endpoint = MetricsEndpoint(address=address, metrics=METRICS, read=reading)
+    endpoint = MetricsEndpoint(MetricsPlace(address=address), metrics=METRICS, read=reading)
     url = endpoint.start()
     try:
         yield url
@@ -63,9 +74,6 @@ async def served(address: str = "127.0.0.1:0") -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     "address",
     [
-        "0.0.0.0:9464",
-        "[::]:9464",
-        "192.0.2.1:80",
         "example.org:80",
         ":9464",
         "",
@@ -74,7 +82,7 @@ async def served(address: str = "127.0.0.1:0") -> AsyncIterator[str]:
         "127.0.0.1:99999",
     ],
 )
-def test_other_addresses_than_loopback_are_refused(address: str) -> None:
+def test_malformed_addresses_are_refused(address: str) -> None:
     """The refusal names the expected form."""
     with pytest.raises(MetricsAddressRefused, match=r"127\.0\.0\.1:"):
         read_metrics_address(address)
@@ -158,7 +166,7 @@ async def test_an_address_that_is_taken_is_said() -> None:
     """The error gives the system's reason."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        endpoint = MetricsEndpoint(address=f"127.0.0.1:{port}", metrics=METRICS, read=reading)
+        endpoint = MetricsEndpoint(MetricsPlace(address=f"127.0.0.1:{port}"), metrics=METRICS, read=reading)
         with pytest.raises(MetricsAddressTaken, match="address already in use"):
             endpoint.start()
         await endpoint.stop()
@@ -167,7 +175,7 @@ async def test_an_address_that_is_taken_is_said() -> None:
 @asynccontextmanager
 async def answering(**options: Any) -> AsyncIterator[MetricsEndpoint]:
     """Serve the metrics with further options."""
-    endpoint = MetricsEndpoint(metrics=METRICS, read=reading, **options)
+    endpoint = MetricsEndpoint(MetricsPlace(**options), metrics=METRICS, read=reading)
     try:
         yield endpoint
     finally:
@@ -240,10 +248,12 @@ def test_a_token_file_that_protects_nothing_is_refused(tmp_path: Path, text: str
     file.write_text(text)
     file.chmod(mode)
     with pytest.raises(MetricsAddressRefused, match=why) as refused:
-        MetricsEndpoint(address="127.0.0.1:0", metrics=METRICS, read=reading, token_file=file)
+        MetricsEndpoint(MetricsPlace(address="127.0.0.1:0", token_file=file), metrics=METRICS, read=reading)
     assert text not in str(refused.value)
     with pytest.raises(MetricsAddressRefused, match="no such file"):
-        MetricsEndpoint(address="127.0.0.1:0", metrics=METRICS, read=reading, token_file=tmp_path / "none")
+        MetricsEndpoint(
+            MetricsPlace(address="127.0.0.1:0", token_file=tmp_path / "none"), metrics=METRICS, read=reading
+        )
 
 
 def scrape_unix(path: Path) -> str:
@@ -265,14 +275,117 @@ async def test_metrics_on_a_unix_socket_are_for_its_owner_and_group(tmp_path: Pa
         assert endpoint.start() == f"unix:{path}"
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert "nomaflow_things" in await asyncio.to_thread(scrape_unix, path)
-        second = MetricsEndpoint(address=f"unix:{path}", metrics=METRICS, read=reading)
+        second = MetricsEndpoint(MetricsPlace(address=f"unix:{path}"), metrics=METRICS, read=reading)
         with pytest.raises(MetricsAddressTaken, match="in use"):
             second.start()
         assert "nomaflow_things" in await asyncio.to_thread(scrape_unix, path)
     assert not path.exists()
     path.write_text("a file of somebody")
     with pytest.raises(MetricsAddressTaken):
-        MetricsEndpoint(address=f"unix:{path}", metrics=METRICS, read=reading).start()
+        MetricsEndpoint(MetricsPlace(address=f"unix:{path}"), metrics=METRICS, read=reading).start()
     assert path.read_text() == "a file of somebody"
     with pytest.raises(MetricsAddressRefused, match="absolute"):
         read_metrics_address("unix:relative.sock")
+
+
+def a_token(folder: Path) -> Path:
+    """Return a file that holds ``TOKEN``."""
+    file = folder / "token"
+    file.touch(mode=0o600)
+    file.write_text(TOKEN)
+    return file
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464"])
+def test_an_address_of_the_network_needs_a_token(address: str, tmp_path: Path) -> None:
+    """Without one it is refused, with the two ways out; with one it is taken."""
+    with pytest.raises(MetricsAddressRefused, match=r"metrics_token_file, or serve metrics on 127\.0\.0\.1:9464"):
+        MetricsEndpoint(MetricsPlace(address=address), metrics=METRICS, read=reading)
+    MetricsEndpoint(MetricsPlace(address=address, token_file=a_token(tmp_path)), metrics=METRICS, read=reading)
+
+
+ELSEWHERE = """
+import asyncio, logging, pathlib, sys, urllib.error, urllib.request
+from nomaflow_telemetry.endpoint import MetricsEndpoint
+from nomaflow_telemetry.metrics_address import MetricsPlace
+
+def status(**headers):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(URL, headers=headers), timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+async def main():
+    place = MetricsPlace(address="0.0.0.0:9464", token_file=pathlib.Path(sys.argv[1]))
+    endpoint = MetricsEndpoint(place, metrics=(), read=dict)
+    endpoint.start()
+    for headers in ({}, {"Authorization": "Bearer " + sys.argv[2]}, {"Host": "metrics.example"}):
+        print(await asyncio.to_thread(status, **headers))
+    await endpoint.stop()
+
+URL = "http://192.0.2.7:9464/metrics"
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(levelname)s %(message)s")
+asyncio.run(main())
+"""
+
+
+def test_a_scrape_from_another_address_needs_the_token(tmp_path: Path) -> None:
+    """In a network of its own, a process that listens on all addresses answers who shows the token, and warns."""
+    need("unshare", "ip", namespaces=True)
+    network = 'ip link set lo up && ip address add 192.0.2.7/32 dev lo && exec "$@"'
+    command = ["unshare", "--net", "sh", "-c", network, "sh", sys.executable, "-c", ELSEWHERE]
+    done = subprocess.run(
+        [*command, str(a_token(tmp_path)), TOKEN], capture_output=True, text=True, check=True, timeout=60
+    )
+    told, warning, *statuses = done.stdout.splitlines()
+    assert told == "INFO metrics on http://0.0.0.0:9464/metrics"
+    assert warning.startswith("WARNING the token of metrics crosses the network as plain text")
+    assert statuses == ["401", "200", "401"]
+
+
+def shown(url: str, authority: Authority) -> int:
+    """Return the serial number of the certificate that a scrape over TLS meets; its answer has the metrics."""
+    context = ssl.create_default_context(cafile=authority.file)
+    with urllib.request.urlopen(url, timeout=20, context=context) as answer:
+        assert b"nomaflow_things" in answer.read()
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    link = socket.create_connection(("127.0.0.1", port), timeout=20)
+    with context.wrap_socket(link, server_hostname="127.0.0.1") as connection:
+        found = connection.getpeercert()
+    assert found is not None
+    return int(str(found["serialNumber"]), 16)
+
+
+async def test_metrics_over_tls(tmp_path: Path) -> None:
+    """Plain text gets nothing, a silent connection holds nobody up, and a replaced certificate counts at once."""
+    authority = Authority(tmp_path)
+    pair, later = authority.issue("first", "127.0.0.1"), authority.issue("later", "127.0.0.1")
+    async with answering(address="127.0.0.1:0", tls_cert=pair.cert, tls_key=pair.key) as endpoint:
+        url = endpoint.start()
+        assert url.startswith("https://127.0.0.1:")
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=20):
+            first = await asyncio.to_thread(shown, url, authority)
+            with pytest.raises((urllib.error.URLError, ConnectionError)):
+                await asyncio.to_thread(get, url.replace("https", "http"))
+            pair.become(later)
+            assert await asyncio.to_thread(shown, url, authority) != first
+
+
+def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    """One file without the other, a key of another certificate, a missing file, a key that others may read."""
+    authority = Authority(tmp_path)
+    pair, other = authority.issue("pair", "127.0.0.1"), authority.issue("other", "127.0.0.1")
+
+    def refused(match: str, **files: Path) -> None:
+        place = MetricsPlace(address="127.0.0.1:0", **files)  # type: ignore[arg-type]
+        with pytest.raises(MetricsAddressRefused, match=match):
+            MetricsEndpoint(place, metrics=METRICS, read=reading)
+
+    refused("needs both", tls_cert=pair.cert)
+    refused("needs both", tls_key=pair.key)
+    refused("cannot be used: .*mismatch", tls_cert=pair.cert, tls_key=other.key)
+    refused("cannot be used: no such file", tls_cert=tmp_path / "none", tls_key=pair.key)
+    pair.key.chmod(0o644)
+    refused("chmod 600", tls_cert=pair.cert, tls_key=pair.key)

@@ -160,7 +160,8 @@ def test_who_does_not_trace_loads_nothing() -> None:
     code = (
         "import sys, nomaflow.client, nomaflow_kernel.app, nomaflow_host.app, nomaflow_host.worker.process\n"
         "from nomaflow_kernel.observing import Observation\n"
-        "Observation(metrics_address='', environ={})\n"
+        "from nomaflow_telemetry.metrics_address import MetricsPlace\n"
+        "Observation(metrics=MetricsPlace(), environ={})\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('opentelemetry', 'prometheus_client')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
