@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from nomaflow.client import ClientError, KernelPlace
     from nomaflow_launchers.app import AlreadyRuns, serve
+    from nomaflow_launchers.engines.engine import EngineError
     from nomaflow_launchers.settings import SettingsError, read_launcher
 
     try:
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         set_up_logging(level=section.log_level, form=section.log_format)
         event_loop.run(serve(place, section, dict(os.environ)))
-    except (SettingsError, ClientError) as error:
+    except (SettingsError, ClientError, EngineError) as error:
         write_error(f"nomaflow launcher: {error}")
         return _CONFIG
     except AlreadyRuns as error:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView
+from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
-from nomaflow_launchers.engines.slurm import Slurm
 from nomaflow_launchers.patience import Patience
 from nomaflow_launchers.planning import plan
 from nomaflow_project.models.launcher_section import LauncherSection
@@ -24,7 +24,6 @@ __all__ = ["AlreadyRuns", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
-_ENGINES = {"slurm": Slurm}
 _SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
 
 
@@ -36,28 +35,32 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
     """Start and end instances until a signal asks to stop. Instances that run go on.
 
     :raises AlreadyRuns: if another launcher of the project does
+    :raises EngineError: if what the engine needs is not installed
     """
     manager = ServiceManager.of(environ)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _only_one(place.project):
-        engine = _ENGINES[section.engine](section, project=place.project, environ=environ)
+        engine = chosen_engine(section, project=place.project, environ=environ)
         async with contextlib.aclosing(engine), KernelClient(place.source, ca=place.ca, by="launcher") as kernel:
             launcher = _Launcher(kernel, engine, section)
             _LOG.info("starting instances of %s on %s", ", ".join(section.hosts), section.engine)
             manager.ready(f"at most {section.max_instances} instances")
             failures = 0
             while not stop.is_set():
+                asked = 0.0
                 try:
                     await launcher.turn()
                     failures = 0
                 except (ClientError, EngineError) as error:
                     failures += 1
+                    asked = error.retry_after if isinstance(error, EngineError) else 0.0
                     _LOG.log(logging.WARNING if failures == 1 else logging.DEBUG, "nothing is started: %s", error)
                 wait = min(
                     section.poll_seconds * 2.0 ** min(failures, 10), max(_LONGEST_WAIT_SECONDS, section.poll_seconds)
                 )
+                wait = max(wait, asked)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await stop.wait()

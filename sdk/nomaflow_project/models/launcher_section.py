@@ -34,6 +34,7 @@ class LauncherShape(Entry):
     labels: Labels = key(dict, "Its labels.")
     steps: int = key(4, "Steps that need no resources and that one instance is meant to run at once.", ge=1, le=10_000)
     options: tuple[str, ...] = key(tuple, "Further options for the engine, such as `--partition=gpu` for `sbatch`.")
+    pod_template: str = key("", "The PodTemplate of Kubernetes for it. Empty: that of `[launcher]`.")
 
     @property
     def resources(self) -> Resources:
@@ -45,7 +46,7 @@ class LauncherShape(Entry):
 class LauncherSection(Entry):
     """The launcher, which starts instances of hosts on an engine when steps wait for them."""
 
-    engine: Literal["slurm"] = key("slurm", "Where it starts them.")
+    engine: Literal["kubernetes", "slurm"] = key("slurm", "Where it starts them.")
     hosts: HostNames = key(tuple, "The hosts that it starts instances of. Their project is the one of this file.")
     max_instances: int = key(10, "Instances at once, over all hosts.", ge=1, le=1000)
     shapes: tuple[LauncherShape, ...] = key(tuple, "Kinds of instances. Empty: one with the defaults.")
@@ -55,6 +56,9 @@ class LauncherSection(Entry):
     poll_seconds: float = seconds(5.0, "How often kernel and engine are asked.", most=3600)
     python: str = key("", "The Python that runs a host on the engine's machines. Empty: the launcher's own.")
     scratch: str = key("", "Folder of the machines for what an instance keeps. Empty: `$TMPDIR`, else /tmp.")
+    api: str = key("", "Address of `kubectl proxy`, where the launcher is in no pod of Kubernetes.")
+    namespace: str = key("", "Namespace of Kubernetes for the instances. Empty: the launcher's own.")
+    pod_template: str = key("nomaflow-host", "The PodTemplate of Kubernetes from which pods are made.")
     pass_env: tuple[str, ...] = key(tuple, "Variables of the launcher that instances get besides PATH, HOME and LANG.")
     kernel: str = key("", "Address of the kernel for the launcher itself. Empty: the project's own.")
     token_file: str = key("", "File with its token for a kernel on TCP, of the role `launcher`.")

@@ -19,7 +19,14 @@ JOB_LABEL = "launcher.job"
 
 
 class EngineError(Exception):
-    """Raised when the engine refuses, or does not answer; the text says which act failed, and how."""
+    """Raised when the engine refuses, or does not answer; the text says which act failed, and how.
+
+    :param retry_after: seconds for which the engine asks to be left alone
+    """
+
+    def __init__(self, text: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

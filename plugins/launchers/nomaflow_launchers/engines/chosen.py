@@ -1,0 +1,32 @@
+"""The engine that a project has chosen. Only its own library is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from nomaflow_launchers.engines.engine import Engine, EngineError
+from nomaflow_project.models.launcher_section import LauncherSection
+
+__all__ = ["chosen_engine"]
+
+_CLASSES = {
+    "kubernetes": ("nomaflow_launchers.engines.kubernetes.cluster", "Kubernetes"),
+    "slurm": ("nomaflow_launchers.engines.slurm", "Slurm"),
+}
+
+
+def chosen_engine(section: LauncherSection, *, project: Path, environ: Mapping[str, str]) -> Engine:
+    """Return the engine of ``[launcher]``.
+
+    :raises EngineError: if what it needs is not installed
+    """
+    module, name = _CLASSES[section.engine]
+    try:
+        made: Engine = getattr(importlib.import_module(module), name)(section, project=project, environ=environ)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("nomaflow"):
+            raise
+        raise EngineError(f"{error.name!r} is not installed; pip install 'nomaflow[{section.engine}]'") from None
+    return made

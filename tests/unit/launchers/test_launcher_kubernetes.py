@@ -1,0 +1,257 @@
+"""Kubernetes as an engine, on a small API server: what is asked of it, and what its faults become."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from certificate_authority import Authority
+from kubernetes_models import problems
+from kubernetes_server import KubernetesServer, Object
+from nomaflow_launchers.engines.engine import EngineError, Order
+from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer
+from nomaflow_launchers.engines.kubernetes.cluster import Kubernetes
+from nomaflow_launchers.engines.kubernetes.reading import Job
+from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
+
+STORE = "5f0c" * 8
+SHAPE = LauncherShape(name="gpu", cpu=2.5, memory_mb=4000, gpus=1, labels={"zone": "eu", "price": "$(HOME)"})
+ORDER = Order(store_id=STORE, host="team_a", shape=SHAPE)
+TEMPLATE: Object = {
+    "metadata": {"name": "nomaflow-host"},
+    "template": {
+        "metadata": {"labels": {"team": "a"}},
+        "spec": {
+            "serviceAccountName": "nomaflow-host",
+            "terminationGracePeriodSeconds": 45,
+            "containers": [
+                {"name": "side", "image": "side"},
+                {
+                    "name": "host",
+                    "image": "hosts/a:7",
+                    "args": ["--kernel", "tls://kernel:7434"],
+                    "resources": {"limits": {"ephemeral-storage": "1Gi"}},
+                },
+            ],
+        },
+    },
+}
+
+
+@pytest.fixture
+def server() -> Iterator[KubernetesServer]:
+    """An API server with the template."""
+    made = KubernetesServer()
+    made.put("podtemplates", {**TEMPLATE, "metadata": {"name": "nomaflow-host"}})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def cluster(server: KubernetesServer) -> AsyncIterator[Kubernetes]:
+    """The engine, by way of kubectl proxy."""
+    made = _cluster(server)
+    yield made
+    await made.aclose()
+
+
+def _cluster(server: KubernetesServer, **more: object) -> Kubernetes:
+    section = LauncherSection(engine="kubernetes", hosts=("team_a",), api=server.url, walltime_seconds=900, **more)  # type: ignore[arg-type]  # of the test
+    return Kubernetes(section, project=Path("/nowhere"), environ={})
+
+
+async def test_a_start_is_one_job_that_is_never_started_twice(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """The organisation's template is kept; the shape's amounts, the flags and the labels are put in."""
+    engine_id = await cluster.start(ORDER)
+    (job,) = server.all("jobs")
+    assert problems(job) == []
+    assert engine_id == f"{job['metadata']['name']}.{job['metadata']['uid']}"
+    assert job["metadata"]["labels"]["nomaflow.io/host"] == "team_a"
+    assert job["spec"]["backoffLimit"] == 0
+    spec = job["spec"]["template"]["spec"]
+    assert (spec["restartPolicy"], spec["activeDeadlineSeconds"]) == ("Never", 900 + 300)
+    assert (spec["serviceAccountName"], spec["terminationGracePeriodSeconds"]) == ("nomaflow-host", 45)
+    side, host = spec["containers"]
+    assert side == {"name": "side", "image": "side"}
+    assert host["args"][:4] == ["--kernel", "tls://kernel:7434", "--name", "team_a"]
+    assert "zone=eu,price=$$(HOME)," in " ".join(host["args"])
+    assert host["resources"] == {
+        "requests": {"cpu": "2.5", "memory": "4000Mi", "nvidia.com/gpu": "1"},
+        "limits": {"ephemeral-storage": "1Gi", "memory": "4000Mi", "nvidia.com/gpu": "1"},
+    }
+    (launched,) = await cluster.listed(STORE)
+    assert (launched.engine_id, launched.host, launched.shape) == (engine_id, "team_a", "gpu")
+    assert launched.running_seconds is not None
+    assert 0 <= launched.running_seconds < 60
+    assert await cluster.listed("0" * 32) == []
+    assert cluster.log_of(engine_id) == f"kubectl logs --namespace default job/{job['metadata']['name']}"
+
+
+async def test_the_same_start_asked_for_twice_is_one_job(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """Two launchers at once, and one whose answer was lost; the name of one that has ended is left alone."""
+    other = _cluster(server)
+    assert await cluster.start(ORDER) == await other.start(ORDER)
+    server.lost = 1
+    with pytest.raises(EngineError, match="got no answer"):
+        await cluster.start(ORDER)
+    assert len(server.all("jobs")) == 2
+    assert len(await other.listed(STORE)) == 2
+    for job in server.all("jobs"):
+        server.change("jobs", job["metadata"]["name"], _fail)
+    assert await cluster.listed(STORE) == []
+    third = await cluster.start(ORDER)
+    assert [each.engine_id for each in await cluster.listed(STORE)] == [third]
+    await other.aclose()
+
+
+def _fail(job: Object) -> None:
+    job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+
+
+async def test_a_list_of_several_parts_is_read_whole(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """Half a list would start instances that are there already."""
+    started = {await cluster.start(ORDER) for _ in range(7)}
+    assert {each.engine_id for each in await cluster.listed(STORE)} == started
+    server.faults.extend([(200, {}, b'{"items": [], "metadata": {"continue": "3"}}'), (500, {}, b"{}")])
+    with pytest.raises(EngineError, match="HTTP status 500"):
+        await cluster.listed(STORE)
+
+
+async def test_an_end_is_of_that_job_and_no_successor(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """One that has got a machine is left alone where only a waiting one is meant; one that is gone is no error."""
+    engine_id = await cluster.start(ORDER)
+    await cluster.end(engine_id, only_waiting=True)
+    assert len(server.all("jobs")) == 1
+    await cluster.end(f"{engine_id}0", only_waiting=False)
+    assert len(server.all("jobs")) == 1
+    await cluster.end(engine_id, only_waiting=False)
+    await cluster.end(engine_id, only_waiting=False)
+    assert server.all("jobs") + server.all("pods") == []
+    server.machines = False
+    engine_id = await cluster.start(ORDER)
+    (launched,) = await cluster.listed(STORE)
+    assert launched.running_seconds is None
+    await cluster.end(engine_id, only_waiting=True)
+    assert server.all("jobs") == []
+
+
+async def test_a_pod_that_cannot_run_says_why_once(
+    server: KubernetesServer, cluster: Kubernetes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cluster's own words are in the launcher's log, and cannot steer a terminal."""
+    server.machines = False
+    await cluster.start(ORDER)
+    for _ in range(2):
+        await cluster.listed(STORE)
+    assert caplog.text.count("has no machine: 0/1 nodes are available: 1 Insufficient cpu.") == 1
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image\n\x1b[2J"}}
+    (pod,) = server.all("pods")
+    server.change("pods", pod["metadata"]["name"], lambda found: found["status"].update(
+        containerStatuses=[{"name": "host", "state": waiting}], conditions=[]))  # fmt: skip
+    await cluster.listed(STORE)
+    assert "waits: ImagePullBackOff: no such image\\x0a\\x1b[2J" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ((401, {}, b'{"message": "Unauthorized"}'), "does not know the launcher's token: .*: Unauthorized"),
+        ((403, {}, b'{"message": "jobs.batch is forbidden"}'), "forbids .* to do that: .*: jobs.batch is forbidden"),
+        ((429, {"retry-after": "7"}, b"slow down"), "asks to wait: .*: HTTP status 429"),
+        ((500, {}, b"\xff\xfe"), "refuses: .*: HTTP status 500"),
+        ((302, {"location": "http://127.0.0.1:1/"}, b""), "refuses: .*: HTTP status 302"),
+        ((200, {}, b"<html>login</html>"), "answered with something else than that: JSON is malformed"),
+        ((200, {}, b""), "answered with something else than that"),
+        ((200, {}, b'{"kind": "Status"}'), "answered with something else than that: .*`items`"),
+        (
+            (200, {}, b'{"items": [{"metadata": {"name": 7}}]}'),
+            "answered with something else than that: Expected `str`",
+        ),
+        ((200, {}, b'{"x": ' + b"[" * 100_000), "answered with something else than that"),
+    ],
+    ids=["401", "403", "429", "500", "302", "a page", "nothing", "no list", "other types", "deep"],
+)
+async def test_an_answer_that_is_none_is_told_in_words(
+    server: KubernetesServer, cluster: Kubernetes, fault: tuple[int, dict[str, str], bytes], words: str
+) -> None:
+    """Nothing is taken for an empty list; the next turn asks again."""
+    server.faults.append(fault)
+    with pytest.raises(EngineError, match=words) as raised:
+        await cluster.listed(STORE)
+    assert raised.value.retry_after == (7 if fault[0] == 429 else 0)
+    assert "\n" not in str(raised.value)
+    assert await cluster.listed(STORE) == []
+
+
+async def test_an_api_server_that_is_away_is_told_in_words(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """Its address is named; when it is back, all is as before."""
+    engine_id = await cluster.start(ORDER)
+    server.close()
+    with pytest.raises(EngineError, match=f"at {server.url} got no answer"):
+        await cluster.listed(STORE)
+    back = KubernetesServer(port=server.port)
+    back.objects = server.objects
+    assert [each.engine_id for each in await cluster.listed(STORE)] == [engine_id]
+    back.close()
+
+
+async def test_a_template_that_lacks_something_is_told_in_words(server: KubernetesServer) -> None:
+    """One that does not exist, and one without the container."""
+    away = _cluster(server, pod_template="other")
+    with pytest.raises(EngineError, match='podtemplates "other" not found'):
+        await away.start(ORDER)
+    server.put("podtemplates", {"metadata": {"name": "other"}, "template": {"spec": {"containers": [{"name": "x"}]}}})
+    with pytest.raises(EngineError, match="no container of the name 'host'"):
+        await away.start(ORDER)
+    own = replace(ORDER, shape=replace(SHAPE, pod_template="nomaflow-host"))
+    assert await away.start(own)
+    await away.aclose()
+
+
+async def test_ages_are_by_the_clusters_clock(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """A launcher whose own clock is wrong takes no instance for one that is stuck."""
+    await cluster.start(ORDER)
+    (pod,) = server.all("pods")
+    server.change(
+        "pods", pod["metadata"]["name"], lambda found: found["status"].update(startTime="2001-01-01T00:00:00Z")
+    )
+    (launched,) = await cluster.listed(STORE)
+    assert launched.running_seconds is not None
+    assert launched.running_seconds > 700_000_000
+
+
+async def test_a_pod_speaks_to_its_clusters_own_server(tmp_path: Path, server: KubernetesServer) -> None:
+    """Over TLS by the account's authority, with the token as it is now: the kubelet replaces it."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("api", "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    server._http.socket = context.wrap_socket(server._http.socket, server_side=True)
+    (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
+    (tmp_path / "namespace").write_text("default\n")
+    environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
+    place = ApiPlace.of("", "", environ, account=tmp_path)
+    assert (place.url, place.namespace) == (f"https://127.0.0.1:{server.port}", "default")
+    api = ApiServer(place)
+    for token in ("first", "second"):
+        (tmp_path / "token").write_text(token)
+        server.token = token
+        with pytest.raises(EngineError, match="not found"):
+            await api.get("/apis/batch/v1/namespaces/default/jobs/none", Job)
+    server.token = "third"
+    with pytest.raises(EngineError, match="does not know the launcher's token"):
+        await api.get("/apis/batch/v1/namespaces/default/jobs/none", Job)
+    await api.aclose()
+
+
+def test_an_address_that_would_carry_secrets_in_the_clear_is_refused() -> None:
+    """Only kubectl proxy, on this machine; outside of a pod nothing else is known."""
+    for url in ("http://cluster.example.org", "https://127.0.0.1:6443", "x"):
+        with pytest.raises(EngineError, match="has to be that of kubectl proxy"):
+            ApiPlace.of(url, "", {})
+    with pytest.raises(EngineError, match="this is no pod of Kubernetes"):
+        ApiPlace.of("", "", {})
