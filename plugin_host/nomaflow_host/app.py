@@ -58,6 +58,7 @@ class HostOptions:
     :param join: file of a join string, ``-`` for standard input; empty for none
     :param state_dir: the instance's own folder, on this machine; None means ``.nomaflow/host-NAME`` in the project
     :param idle_exit_seconds: end once nothing has run for so long; 0 for never
+    :param for_attempt: the key of the one attempt that it takes, before it ends; empty for any
     :param ends_at: when the time of this machine ends, in seconds since the epoch; None for never
     :param labels: laid over those of [host] labels
     :param capacity: laid over that of [host] capacity
@@ -73,6 +74,7 @@ class HostOptions:
     name: str = ""
     state_dir: Path | None = None
     idle_exit_seconds: float = 0.0
+    for_attempt: str = ""
     ends_at: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     capacity: Mapping[str, Any] = field(default_factory=dict)
@@ -148,6 +150,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             supervisor=supervisor,
             drain_seconds=project.settings.drain_seconds,
             on_load=state.loaded,
+            for_attempt=options.for_attempt,
             watch=observation.orders,
         )
         identity = _identity(me, project, limits, options)
@@ -163,6 +166,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
             watched=(project.root,) if options.watch else (),
             drain_s=project.settings.drain_seconds,
             idle_exit_s=options.idle_exit_seconds,
+            one_attempt=bool(options.for_attempt),
             ends_at=options.ends_at,
             dump=observation.dump,
             disk_changed=supervisor.disk_changed,
@@ -238,12 +242,15 @@ def _limits(options: HostOptions, project: Project, state_dir: Path) -> Supervis
 
     :raises ProjectError: if the project's code cannot run as the user that it names
     """
-    return supervisor_settings(
+    limits = supervisor_settings(
         project,
         state_dir=str(state_dir),
         vanished_seconds=_VANISHED_SECONDS if options.watch else 0.0,
         user=user_of(project),
     )
+    if not options.for_attempt:
+        return limits
+    return replace(limits, max_async=1, max_sync=1, shared_workers=1, spare_exclusive=min(1, limits.spare_exclusive))
 
 
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
@@ -307,6 +314,7 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, option
         project=str(project.root),
         has=resources_here(capacity, {**project.settings.labels, **options.labels}),
         ends_at_us=int((options.ends_at or 0) * 1_000_000),
+        for_attempt=options.for_attempt,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "AttemptNotWanted",
+    "AttemptTaken",
     "BadRequest",
     "CursorAhead",
     "JobUnavailable",
@@ -71,6 +73,27 @@ class ValuesRefused(BadRequest):
     def fields(self) -> Mapping[str, str]:
         """The wrong values, each with its problem."""
         return self._fields
+
+
+class AttemptTaken(KernelError):
+    """Raised when an instance comes for an attempt that another process has, or has come for before."""
+
+    reason = "ATTEMPT_TAKEN"
+
+    def __init__(self, attempt_key: str, incarnation: str) -> None:
+        super().__init__(f"attempt {attempt_key!r} belongs to instance {incarnation!r} already; this one is not needed")
+
+
+class AttemptNotWanted(KernelError):
+    """Raised when an instance comes for an attempt that waits for none, or is no longer needed for it."""
+
+    reason = "ATTEMPT_NOT_WANTED"
+
+    def __init__(self, attempt_key: str) -> None:
+        super().__init__(
+            f"attempt {attempt_key!r} waits for no instance of its own: it is over, or not known here; "
+            "this instance is not needed"
+        )
 
 
 class CursorAhead(KernelError):

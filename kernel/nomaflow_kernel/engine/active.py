@@ -134,6 +134,10 @@ class ActiveRun:
             raise AssertionError(f"run {self.run_id} has no attempt in hand")
         return self.current
 
+    def key_of(self, step: PlannedStep) -> str:
+        """Return the key of the current attempt; of a run that has not started, of its first attempt at ``step``."""
+        return attempt_key(self.run_id, step.name, 1) if self.current is None else self.current.key
+
     def named(self) -> dict[str, Any]:
         """Return the fields that name the current attempt in a transition."""
         current = self.attempt

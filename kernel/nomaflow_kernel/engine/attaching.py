@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
-from nomaflow_kernel.engine import stepping
+from nomaflow_kernel.domain.errors import KernelError
+from nomaflow_kernel.engine import own_instances, stepping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey, InstanceLink, LoadInfo, RefusedLoad
@@ -20,17 +21,22 @@ from nomaflow_kernel.history.transitions import Notice
 __all__ = ["attach", "await_instance", "check_clocks", "detach", "take_load"]
 
 
-def attach(state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink) -> Sequence[Verdict]:
-    """Attach an instance and return a verdict on each attempt it holds.
+def attach(
+    state: EngineState, batch: Batch, hello: InstanceHello, link: InstanceLink
+) -> Sequence[Verdict] | KernelError:
+    """Attach an instance and return a verdict on each attempt it holds, or why it is refused.
 
     Attempts that are assigned to it and that it does not hold never started: they are sent again with the same key.
     Attempts of earlier instances that are thereby proved dead have failed.
     """
-    instance = _introduce(state, batch, hello, link)
     for incarnation in hello.ended_incarnations:
         ended = state.fleet.get((hello.host, incarnation))
         if ended is not None and _may_tell_of(hello, ended.hello):
             _settle_ended(state, batch, ended)
+    refused = own_instances.refusal(state, hello)
+    if refused is not None:
+        return refused
+    instance = _introduce(state, batch, hello, link)
     held = {item.attempt_key for item in hello.inventory}
     verdicts = [_judge(state, hello, item) for item in hello.inventory]
     for key in list(instance.attempts):
@@ -59,10 +65,11 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     returning = instance is not None
     if instance is None:
         instance = Instance(hello=hello)
-        state.fleet.add(instance)
     elif instance.link is not None and instance.link is not link:
         instance.link.end("a newer session of the same instance has taken over")
     instance.hello, instance.link, instance.attached_at_us = hello, link, batch.now_us
+    instance.used = instance.used or bool(hello.inventory)
+    state.fleet.add(instance)
     instance.heard(batch.now, batch.now_us)
     kind = "host.reattached" if returning else "host.attached"
     _notify(batch, instance, kind, pid=hello.pid, machine=hello.machine)
@@ -186,6 +193,7 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
     If the last check is longer ago than the lease, the kernel itself was held up, for example by a suspended machine.
     It could not hear anybody, so the clocks start again, as they do at its start.
     """
+    own_instances.end_unwanted(state)
     looked_at, state.clocks_looked_at = state.clocks_looked_at, batch.now
     if looked_at is not None and batch.now - looked_at > state.settings.lease_seconds:
         for instance in state.fleet:

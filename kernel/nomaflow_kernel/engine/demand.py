@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine import explaining
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_project.jobs.definitions import JobDefinition, canonical_json
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, canonical_json
 from nomaflow_project.jobs.resources import Resources
 
 __all__ = ["Demand", "demand"]
 
-_FOR_INSTANCES = frozenset({"waiting_for_host", "no_fitting_instance", "waiting_for_slot"})
+_FOR_INSTANCES = frozenset({"waiting_for_host", "no_fitting_instance", "waiting_for_slot", "waiting_for_own_instance"})
+_MOST_OWN = 1000
+"""Attempts of one host that are named one by one."""
 
 
 @value_class
@@ -23,40 +28,48 @@ class Demand:
 
     :param attempts: how many wait; of a job no more than may run at once
     :param since_us: since when the first of them has waited
+    :param attempt_key: names the one attempt, if it wants an instance of its own
+    :param image: the container image of that instance; empty for the launcher's own
     """
 
     host: str
     needs: Resources
     attempts: int
     since_us: int
-
-
-_Waiting = tuple[Resources | None, int, int]
-"""The needs of attempts, how many wait, and since when."""
+    attempt_key: str = ""
+    image: str = ""
 
 
 def demand(state: EngineState) -> Sequence[Demand]:
     """Return the demand of every host, by host and then by what is needed, for most attempts first.
 
-    It iterates over the jobs with QUEUED runs, and not over these runs.
+    It iterates over the jobs with QUEUED runs, and over the first of these runs only where each may want an instance
+    of its own. Attempts that such an instance has come for are left out.
     """
     found: list[Demand] = []
     continuing = (host for host, line in state.continuing.items() if line)
     for host in sorted({*state.waiting.hosts(), *continuing} - {NO_HOST}):
         limit = state.jobs.max_parallel(host)
         room = None if limit is None else max(0, limit - state.fleet.held(host))
-        found += _bounded(_grouped(host, [*_running(state, host), *_queued(state, host)]), room)
+        found += _bounded(_grouped([*_running(state, host), *_queued(state, host)]), room)
     return found
 
 
-def _running(state: EngineState, host: str) -> Iterator[_Waiting]:
+def _running(state: EngineState, host: str) -> Iterator[Demand]:
     for run_id in state.continuing.get(host, ()):
         run = state.active.get(run_id)
         if run is not None and run.current is not None and run.current.state is AttemptState.PENDING:
-            yield run.current.step.resources, 1, run.current.not_before_us
+            yield from _of_step(state, run, run.current.step, run.current.not_before_us)
 
 
-def _queued(state: EngineState, host: str) -> Iterator[_Waiting]:
+def _of_step(state: EngineState, run: ActiveRun, step: PlannedStep, since_us: int) -> Iterator[Demand]:
+    """Yield the demand of one attempt, which is due."""
+    needs, key = step.resources or Resources(), run.key_of(step) if step.wants_instance else ""
+    if not key or state.fleet.own(key) is None:
+        yield Demand(host=run.host, needs=needs, attempts=1, since_us=since_us, attempt_key=key, image=step.image)
+
+
+def _queued(state: EngineState, host: str) -> Iterator[Demand]:
     for job_id in state.waiting.jobs_of_host(host):
         entry = state.waiting.oldest_of_job(job_id)
         job = state.jobs.job(job_id)
@@ -64,8 +77,23 @@ def _queued(state: EngineState, host: str) -> Iterator[_Waiting]:
             continue
         attempts = _may_start(state, entry, job.definition)
         reason = explaining.waiting_reason(state, entry)
-        if attempts > 0 and (reason is None or reason.code in _FOR_INSTANCES):
-            yield _first_needs(state, entry, job.definition), attempts, entry.queued_at_us
+        if attempts <= 0 or (reason is not None and reason.code not in _FOR_INSTANCES):
+            continue
+        if any(job.definition.isolation_of(step) is IsolationChoice.INSTANCE for step in job.definition.steps):
+            yield from _one_by_one(state, job_id, min(attempts, _MOST_OWN))
+        else:
+            needs = _first_needs(state, entry, job.definition) or Resources()
+            yield Demand(host=host, needs=needs, attempts=attempts, since_us=entry.queued_at_us)
+
+
+def _one_by_one(state: EngineState, job_id: str, most: int) -> Iterator[Demand]:
+    """Yield the demand of the first QUEUED runs of a job. The data of those not in memory is asked for."""
+    for entry in state.waiting.first_of_job(job_id, most):
+        run = state.specs.find(entry.run_id)
+        if run is None:
+            state.wanted_specs.add(entry.run_id)
+        elif run.plan.first is not None and not run.plan.first.calls_job:
+            yield from _of_step(state, run, run.plan.first, entry.queued_at_us)
 
 
 def _may_start(state: EngineState, entry: QueuedRun, job: JobDefinition) -> int:
@@ -84,22 +112,27 @@ def _first_needs(state: EngineState, entry: QueuedRun, job: JobDefinition) -> Re
     return next((step.resources for step in job.steps if step.enabled), None)
 
 
-def _grouped(host: str, waiting: Iterable[_Waiting]) -> list[Demand]:
+def _grouped(waiting: Iterable[Demand]) -> list[Demand]:
+    """Return one demand for all attempts that need the same and that any instance may take, oldest first."""
     groups: dict[str, Demand] = {}
-    for asked, attempts, since_us in waiting:
-        needs = asked or Resources()
-        key = canonical_json(needs.to_json())
+    for each in waiting:
+        key = each.attempt_key or canonical_json(each.needs.to_json())
         known = groups.get(key)
-        if known is not None:
-            attempts, since_us = known.attempts + attempts, min(known.since_us, since_us)
-        groups[key] = Demand(host=host, needs=needs, attempts=attempts, since_us=since_us)
-    return sorted(groups.values(), key=lambda each: -each.attempts)
+        if known is None:
+            groups[key] = each
+        else:
+            attempts, since_us = known.attempts + each.attempts, min(known.since_us, each.since_us)
+            groups[key] = replace(known, attempts=attempts, since_us=since_us)
+    return sorted(groups.values(), key=lambda each: each.since_us)
 
 
-def _bounded(demands: Sequence[Demand], room: int | None) -> Iterator[Demand]:
-    """Yield the demands that fit into the host's max_parallel; more instances would not help the others."""
+def _bounded(demands: Sequence[Demand], room: int | None) -> Sequence[Demand]:
+    """Return the demands that fit into the host's max_parallel; more instances would not help the others."""
+    found, own = [], 0
     for each in demands:
         attempts = each.attempts if room is None else min(each.attempts, room)
-        room = None if room is None else room - attempts
-        if attempts:
-            yield Demand(host=each.host, needs=each.needs, attempts=attempts, since_us=each.since_us)
+        own += bool(each.attempt_key)
+        if attempts and not (each.attempt_key and own > _MOST_OWN):
+            room = None if room is None else room - attempts
+            found.append(replace(each, attempts=attempts))
+    return sorted(found, key=lambda each: -each.attempts)

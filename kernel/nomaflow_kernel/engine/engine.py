@@ -226,16 +226,22 @@ class Engine:
         """Attach an instance; return a verdict on each attempt of its inventory, once the verdicts are durable.
 
         The resulting orders are sent on the link after the verdicts' commit.
+
+        :raises KernelError: if it has come for an attempt that is taken or not wanted
         """
+        await rebuilding.recall_waiting(self._state, self._store, hello.for_attempt)
         await rebuilding.recall_attempts(self._state, self._store, [item.attempt_key for item in hello.inventory])
         try:
-            return await self._loop.ask(
+            outcome = await self._loop.ask(
                 lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
             )
         except StoreError:
             # Sessions are not rebuilt from the store, and nobody has been told of this one.
             self.detach(hello.key, link)
             raise
+        if isinstance(outcome, KernelError):
+            raise outcome
+        return outcome
 
     def heartbeat(self, key: InstanceKey, info: HeartbeatInfo) -> None:
         """Record that an instance is alive, with its status."""
@@ -303,7 +309,10 @@ class Engine:
 
     def demand(self) -> Sequence[Demand]:
         """Return the attempts that are due and wait for an instance, by host and by what they need."""
-        return demand(self._state)
+        found = demand(self._state)
+        if self._state.wanted_specs:
+            self._loop.wake()
+        return found
 
     def open_runs(self) -> Sequence[RunCount]:
         """Return the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.placement import lasts_for, missing
 from nomaflow_kernel.engine.plan import PlannedStep
@@ -118,7 +120,9 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
     :param run: the run that it is of, if its data is in memory
     :param step: its step, likewise
     """
-    serving = [instance for instance in state.fleet.of_host(host) if instance.serves]
+    if run is not None and step is not None and step.wants_instance:
+        return _waits_for_own(state, run, step)
+    serving = [instance for instance in state.fleet.of_host(host) if instance.serves_all]
     if not serving:
         return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
     if run is not None and step is not None:
@@ -141,6 +145,33 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
                 f" {step.timeout_seconds:g} s",
             )
     if state.is_at_limit(host):
-        limit = state.jobs.max_parallel(host)
-        return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
+        return _at_limit(state, host)
     return Reason("waiting_for_slot", f"host {host!r} has no free slot")
+
+
+def _at_limit(state: EngineState, host: str) -> Reason:
+    limit = state.jobs.max_parallel(host)
+    return Reason("waiting_for_slot", f"host {host!r} is already running {limit} steps (its max_parallel)")
+
+
+def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Reason:
+    """Return the reason why a due attempt waits that only an instance of its own may take."""
+    key = run.key_of(step)
+    own = state.fleet.own(key)
+    if state.is_at_limit(run.host):
+        return _at_limit(state, run.host)
+    if own is None or own.link is None:
+        image = f" with image {step.image!r}" if step.image else ""
+        return Reason(
+            "waiting_for_own_instance",
+            f"step {step.name!r} wants an instance of its own{image}, and none has come for it; a launcher starts one,"
+            f" or by hand: nomaflow host DIR --for-attempt {shlex.quote(key)}",
+        )
+    who = f"the instance for step {step.name!r}, process {own.hello.pid} on {own.hello.machine}"
+    if own.serves and not state.has_code(run, own):
+        return Reason("waiting_for_own_instance", f"{who}, has not loaded the code that the job is from")
+    if lacking := missing([own], step):
+        return Reason("no_fitting_instance", f"{who}, lacks {lacking}")
+    if not lasts_for(own, step, state.clock):
+        return Reason("no_fitting_instance", f"{who}, ends sooner than the step's timeout, {step.timeout_seconds:g} s")
+    return Reason("waiting_for_own_instance", f"{who}, takes no work yet")

@@ -26,6 +26,7 @@ class Instance:
     :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
     :param reserved: keys of those that ask for resources → what they ask for
+    :param used: True once it was given an attempt
     """
 
     hello: InstanceHello
@@ -42,6 +43,7 @@ class Instance:
     attempts: dict[str, bool] = field(default_factory=dict)
     exclusive_used: int = 0
     reserved: dict[str, Resources] = field(default_factory=dict)
+    used: bool = False
 
     @classmethod
     def awaited(cls, host: str, incarnation: str) -> Instance:
@@ -102,6 +104,11 @@ class Instance:
         )
 
     @property
+    def serves_all(self) -> bool:
+        """True if it accepts new work, and was not started for one attempt."""
+        return self.serves and not self.hello.for_attempt
+
+    @property
     def generation(self) -> int:
         """The generation of plugin code in service; 0 for a host whose first load failed, until a reload."""
         return self.heartbeat.generation or self.hello.generation
@@ -117,6 +124,7 @@ class Instance:
         if attempt_key not in self.attempts:
             self.attempts[attempt_key] = exclusive
             self.exclusive_used += exclusive
+            self.used = True
             if needs is not None:
                 self.reserved[attempt_key] = needs
 
@@ -148,6 +156,7 @@ class Fleet:
     def __init__(self) -> None:
         self._instances: dict[InstanceKey, Instance] = {}
         self._by_host: dict[str, dict[InstanceKey, Instance]] = {}
+        self._own: dict[str, Instance] = {}
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(list(self._instances.values()))
@@ -157,15 +166,27 @@ class Fleet:
         return self._instances.get(key)
 
     def add(self, instance: Instance) -> None:
-        """Add an instance."""
+        """Add an instance, or note that it has introduced itself."""
         self._instances[instance.key] = instance
         self._by_host.setdefault(instance.host, {})[instance.key] = instance
+        if instance.hello.for_attempt:
+            self._own[instance.hello.for_attempt] = instance
 
     def remove(self, key: InstanceKey) -> None:
         """Forget an instance."""
         instance = self._instances.pop(key, None)
         if instance is not None:
             self._by_host[instance.host].pop(key, None)
+            if self.own(instance.hello.for_attempt) is instance:
+                del self._own[instance.hello.for_attempt]
+
+    def own(self, attempt_key: str) -> Instance | None:
+        """Return the instance that was started for an attempt, or None."""
+        return self._own.get(attempt_key)
+
+    def unused(self) -> list[Instance]:
+        """Return the instances that were started for one attempt and have not been given it."""
+        return [instance for instance in self._own.values() if not instance.used]
 
     def of_host(self, host: str) -> Iterable[Instance]:
         """Return the instances of one host."""
@@ -176,8 +197,8 @@ class Fleet:
         return bool(self._by_host.get(host))
 
     def has_serving(self, host: str) -> bool:
-        """Return whether any instance of the host accepts new work."""
-        return any(instance.serves for instance in self.of_host(host))
+        """Return whether any instance of the host accepts new work, whichever it is."""
+        return any(instance.serves_all for instance in self.of_host(host))
 
     def has_newer_code(self, host: str) -> bool:
         """Return whether an instance of the host reports that the code on disk is newer than the loaded code."""
@@ -195,12 +216,14 @@ class Fleet:
     def pick(self, host: str, *, exclusive: bool, fits: Callable[[Instance], bool] = _any) -> Instance | None:
         """Return the instance of the host with the most free slots of that kind; None if no slot is free.
 
+        Those that were started for one attempt do not count.
+
         :param fits: whether an instance may be picked
         """
         best: Instance | None = None
         room = 0
         for instance in self.of_host(host):
-            if instance.serves:
+            if instance.serves_all:
                 free = instance.free(exclusive=exclusive)
                 if free > room and fits(instance):
                     best, room = instance, free

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, InventoryLine
 from nomaflow_api.value_class import value_class
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.reading.problems import Problem
 
@@ -47,6 +48,9 @@ class InstanceLink(Protocol):
 
     def end(self, reason: str) -> None:
         """End the session: a newer one of the same incarnation has taken over, or the kernel stops."""
+
+    def refuse(self, error: KernelError) -> None:
+        """End the session, with the error that the instance would now get if it attached."""
 
 
 @value_class
@@ -91,6 +95,7 @@ class InstanceHello:
     :param principal: who it proved to be; empty for an instance that only its attempts are known of
     :param has: what it has for steps that ask for resources
     :param ends_at_us: when the time of its machine ends, by its own clock; 0 for never
+    :param for_attempt: the key of the one attempt that it takes; empty for one that takes any
     """
 
     host: str
@@ -115,6 +120,7 @@ class InstanceHello:
     project: str = ""
     has: Resources = _NOTHING
     ends_at_us: int = 0
+    for_attempt: str = ""
 
     @property
     def key(self) -> InstanceKey:

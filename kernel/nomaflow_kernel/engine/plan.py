@@ -56,6 +56,7 @@ class PlannedStep:
     isolation: IsolationChoice
     cancel_grace_seconds: float | None
     resources: Resources | None = None
+    image: str = ""
     child_params: Mapping[str, Any] = field(default_factory=dict)
     literal_child_params: frozenset[str] = frozenset()
     reuse: Mapping[str, Any] | None = None
@@ -69,6 +70,11 @@ class PlannedStep:
     def calls_job(self) -> bool:
         """True if the kernel runs the step itself."""
         return self.type == CALL_JOB_STEP
+
+    @property
+    def wants_instance(self) -> bool:
+        """True if each attempt runs in an instance of its own."""
+        return self.isolation is IsolationChoice.INSTANCE and not self.calls_job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +171,7 @@ def _plan_step(
         isolation=definition.isolation_of(step),
         cancel_grace_seconds=definition.cancel_grace_of(step),
         resources=step.resources,
+        image=step.image,
         child_params=child_params,
         literal_child_params=literal_child,
         reuse=request.reuse.get(step.name),

@@ -19,7 +19,7 @@ from nomaflow_kernel.history.port import RunDetail, Store
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
 
-__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "send_again"]
+__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_waiting", "send_again"]
 
 
 async def rebuild(state: EngineState, store: Store) -> None:
@@ -42,6 +42,7 @@ async def rebuild(state: EngineState, store: Store) -> None:
     for instance in state.fleet:
         instance.attempts.clear()
         instance.exclusive_used = 0
+        instance.reserved.clear()
         if not instance.introduced:
             state.fleet.remove(instance.key)
     for detail in found.running:
@@ -119,6 +120,13 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
             state.waiting.add(entry, first=True)
         lanes.add(entry.host)
     return lanes
+
+
+async def recall_waiting(state: EngineState, store: Store, attempt_key: str) -> None:
+    """Load the data of the run that an attempt is of, if it waits and its data is not in memory."""
+    run_id = attempt_key.partition("/")[0]
+    if run_id in state.waiting and run_id not in state.specs:
+        await load_specs(state, store, [run_id])
 
 
 async def recall_attempts(state: EngineState, store: Store, attempt_keys: Sequence[str]) -> None:

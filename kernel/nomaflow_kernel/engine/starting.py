@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.engine import calling, explaining, stepping
+from nomaflow_kernel.engine import calling, explaining, own_instances, stepping
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
@@ -39,6 +39,8 @@ def _continue_runs(state: EngineState, batch: Batch, host: str) -> None:
 
 
 def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
+    own_instances.start_awaited(state, batch, host)
+
     def may_start(entry: QueuedRun) -> bool:
         return explaining.waiting_reason(state, entry) is None
 

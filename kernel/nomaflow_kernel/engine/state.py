@@ -207,10 +207,15 @@ class EngineState:
         """Return an instance of a run's host that accepts one of the run's steps; None if there is none now."""
         if self.is_at_limit(run.host):
             return None
+        if step.wants_instance:
+            own = self.fleet.own(run.key_of(step))
+            return own if own is not None and own.serves and self._takes(run, step, own) else None
         return self.fleet.pick(run.host, exclusive=exclusive, fits=partial(self._takes, run, step))
 
     def _takes(self, run: ActiveRun, step: PlannedStep, instance: Instance) -> bool:
-        return self.has_code(run, instance) and has_room(instance, step) and lasts_for(instance, step, self.clock)
+        if instance.host != run.host or not self.has_code(run, instance):
+            return False
+        return has_room(instance, step) and lasts_for(instance, step, self.clock)
 
     def has_code(self, run: ActiveRun, instance: Instance) -> bool:
         """Return whether an instance has the manifest that a run's job is from, or one that serves it as well."""
@@ -258,6 +263,6 @@ class EngineState:
 
     def uses_exclusive(self, host: str, step: PlannedStep) -> bool:
         """Return whether a step uses an exclusive slot of its host."""
-        if step.isolation is IsolationChoice.EXCLUSIVE:
+        if step.isolation in (IsolationChoice.EXCLUSIVE, IsolationChoice.INSTANCE):
             return True
         return step.isolation is IsolationChoice.BY_KIND and self.jobs.kind_of(host, step.callable) == "sync"

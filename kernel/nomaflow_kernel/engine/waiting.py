@@ -79,6 +79,10 @@ class WaitingRuns:
         """Return the oldest waiting run of a job, or None."""
         return self._entries.get(next(iter(self._jobs.get(job_id, ())), ""))
 
+    def first_of_job(self, job_id: str, limit: int) -> list[QueuedRun]:
+        """Return the oldest waiting runs of a job, ``limit`` at most."""
+        return [self._entries[run_id] for run_id in islice(self._jobs.get(job_id, ()), limit)]
+
     def count_of_job(self, job_id: str) -> int:
         """Return how many runs of a job wait."""
         return len(self._jobs.get(job_id, ()))

@@ -47,6 +47,10 @@ REASONS: Mapping[str, ReasonInfo] = {
         "No attached instance of the host has what the step's resources ask for, or lasts as long as its timeout.",
         "Start an instance that has it, or ask for less. nomaflow hosts -o json shows what each has.",
     ),
+    "waiting_for_own_instance": ReasonInfo(
+        'The step runs in an instance of its own (isolation = "instance", or an image), which does not serve yet.',
+        "Wait for the launcher, whose log says why it starts none; or start one: nomaflow host DIR --for-attempt KEY.",
+    ),
     "waiting_for_overlap": ReasonInfo(
         "Another run of the job is active and the overlap policy is queue or cancel_running.",
         "Wait for it or cancel it; run --overlap allow starts a run in spite of it.",

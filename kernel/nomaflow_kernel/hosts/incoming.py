@@ -19,6 +19,7 @@ from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.sealing import LetterError, open_inventory
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, LoadInfo, RefusedLoad, WorkerStatus
+from nomaflow_kernel.history.ids import split_attempt_key
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_project.jobs.resources import MOST, Resources
 from nomaflow_project.reading.names import HOST_NAME
@@ -105,7 +106,18 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
         project=message.project[:4096],
         has=_resources(message.has),
         ends_at_us=_moment(message.ends_at_us, "hello.ends_at_us"),
+        for_attempt=_attempt_key(message.for_attempt),
     )
+
+
+def _attempt_key(text: str) -> str:
+    _check_most(len(text), "characters", _KEY, field="hello.for_attempt")
+    try:
+        if text:
+            split_attempt_key(text)
+    except ValueError as error:
+        raise BadRequest(str(error), field="hello.for_attempt") from None
+    return text
 
 
 def _resources(message: job_pb2.Resources) -> Resources:

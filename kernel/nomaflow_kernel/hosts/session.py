@@ -79,8 +79,12 @@ class Session:
 
     def stop(self) -> None:
         """End the session because the kernel stops."""
+        self.refuse(KernelStopping())
+
+    def refuse(self, error: KernelError) -> None:
+        """End the session with an error, unless it has ended."""
         if self._ended is None:
-            self._ended = KernelStopping()
+            self._ended = error
             self._fail_questions()
             self._ready.set()
 

@@ -37,7 +37,7 @@ KERNEL_METRICS = (
     Metric(name="nomaflow_queue_depth", kind="gauge", labels=("host",), help="QUEUED runs, by the host they wait for."),
     Metric(
         name="nomaflow_attempts_waiting", kind="gauge", labels=("host",),
-        help="Attempts that are due and that an instance more of the host could run.",
+        help="Attempts that are due and that an instance more of the host could run, whichever it is.",
     ),
     Metric(name="nomaflow_schedules", kind="gauge", help="Schedules that have a next fire."),
     Metric(
@@ -186,6 +186,8 @@ def _demand(view: KernelView, instances: Sequence[Instance]) -> dict[tuple[str, 
     """Return the waiting attempts by host; 0 for a host that has instances and none."""
     counts: Counter[tuple[str, ...]] = Counter({(each.host,): 0 for each in instances})
     for wanted in view.engine.demand():
+        if wanted.attempt_key:
+            continue  # one more instance of the host would not help it
         counts[(wanted.host,)] += wanted.attempts
     return dict(counts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["HostBusy", "HostError", "NotJoined", "ProjectError", "ProtocolUnsupported", "StateUnwritable"]
+__all__ = ["HostBusy", "HostError", "NotJoined", "NotNeeded", "ProjectError", "ProtocolUnsupported", "StateUnwritable"]
 
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
@@ -85,6 +85,17 @@ class ProtocolUnsupported(HostError):
         )
         self.minimum = minimum
         self.maximum = maximum
+
+
+class NotNeeded(HostError):
+    """Raised when the kernel has no use for an instance that was started for one attempt.
+
+    It ends with 0 where nothing is left to do, since that is no failure of it, and else as one that is there already.
+    """
+
+    def __init__(self, problem: str, *, taken: bool) -> None:
+        super().__init__(problem)
+        self.exit_code = EX_TEMPFAIL if taken else 0
 
 
 class NotJoined(HostError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,6 +15,7 @@ from nomaflow_project.jobs.resources import MOST, bad_label
 __all__ = ["add_instance_flags"]
 
 _CAPACITY = {"cpu": float, "memory_mb": int, "gpus": int}
+_ATTEMPT_KEY = re.compile(r"run_[0-9a-z]{26}/.+/[1-9][0-9]*")
 _LATEST = 253402300799.0  # the last second of 9999, UTC
 
 
@@ -44,6 +46,14 @@ def add_instance_flags(parser: argparse.ArgumentParser) -> None:
         help="cpu, memory_mb and gpus of this instance, over those of [host] capacity [NOMAFLOW_HOST_CAPACITY]",
     )
     parser.add_argument(
+        "--for-attempt",
+        type=_attempt_key,
+        default=os.environ.get("NOMAFLOW_HOST_FOR_ATTEMPT", ""),
+        metavar="KEY",
+        help="take this one attempt, of a step that wants an instance of its own, and nothing else; end with exit"
+        " code 0 once the kernel has its report, or where it is over already [NOMAFLOW_HOST_FOR_ATTEMPT]",
+    )
+    parser.add_argument(
         "--idle-exit-seconds",
         type=_seconds,
         default=0.0,
@@ -58,6 +68,16 @@ def add_instance_flags(parser: argparse.ArgumentParser) -> None:
         help="when the time of this machine ends: +SECONDS from now, 2026-11-02T03:00:00Z, or seconds since 1970;"
         " the instance takes no step that may last longer, and drains before [NOMAFLOW_HOST_ENDS_AT]",
     )
+
+
+def _attempt_key(text: str) -> str:
+    """Return the key of an attempt, or nothing.
+
+    :raises ArgumentTypeError: if it is none
+    """
+    if text and not _ATTEMPT_KEY.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no attempt key; expected run_ID/STEP/NUMBER")
+    return text
 
 
 def _seconds(text: str) -> float:

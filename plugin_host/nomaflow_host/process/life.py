@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
 _LOOK_SECONDS = 1.0  # between two looks whether the kernel has everything, where nothing else is left to do
+_LOOK_AT_ATTEMPT_SECONDS = 0.1
 _END_SECONDS = 60.0  # a host drains at least so long before the time of its machine ends
 _REPORTS_SECONDS = 30.0  # after the drain, for the kernel to take the reports
 _LOOK_AT_CLOCK_SECONDS = 60.0  # the clock may be set meanwhile
@@ -40,6 +41,8 @@ class HostLife:
     :param dump: writes the state into the log
     :param idle_exit_s: once its first load is over, the host stops by itself after it has run nothing for so long, and
         the kernel has everything; 0 for never
+    :param one_attempt: whether the host stops by itself once it has run the one attempt that it is for, and the kernel
+        has everything
     :param ends_at: when the time of this machine ends, in seconds since the epoch; the host drains before it. None for
         never
     :param watched: folders whose changes reload the code; empty for none
@@ -52,6 +55,7 @@ class HostLife:
     watched: Sequence[Path]
     drain_s: float
     idle_exit_s: float
+    one_attempt: bool
     ends_at: float | None
     dump: Callable[[], None]
     disk_changed: Callable[[], bool]
@@ -100,6 +104,8 @@ class HostLife:
             tasks.append(asyncio.create_task(self._watch(), name="watch"))
         if self.idle_exit_s:
             tasks.append(asyncio.create_task(self._idle(), name="idle"))
+        if self.one_attempt:
+            tasks.append(asyncio.create_task(self._one_attempt(), name="one attempt"))
         if self.ends_at is not None:
             tasks.append(asyncio.create_task(self._end_of_time(self.ends_at), name="end of time"))
         stop = asyncio.create_task(self._stop.wait())
@@ -193,6 +199,15 @@ class HostLife:
                 break
             await asyncio.sleep(max(left, _LOOK_SECONDS))
         _log.info("idle for %g s", self.idle_exit_s)
+
+    async def _one_attempt(self) -> None:
+        """End once the attempt has ended and the kernel has all of it."""
+        await self.session.given.wait()
+        while True:
+            if not self.runner.status().running and self.session.idle:
+                break
+            await asyncio.sleep(_LOOK_AT_ATTEMPT_SECONDS)
+        _log.info("the attempt that this host was started for has ended")
 
     async def _end_of_time(self, ends_at: float) -> None:
         """End while there is still time to drain and to deliver every report."""

@@ -27,6 +27,7 @@ class SupervisedRunner:
 
     :param drain_seconds: used if a drain gives no deadline
     :param on_load: called with the outcome of each load
+    :param for_attempt: the key of the one attempt that is accepted; empty for any
     :param watch: sees each order before the supervisor does; None if nothing is traced
     """
 
@@ -36,12 +37,14 @@ class SupervisedRunner:
         supervisor: Supervisor,
         drain_seconds: float,
         on_load: Callable[[LoadOutcome], None] = lambda _: None,
+        for_attempt: str = "",
         watch: AttemptTracer | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._on_load = on_load
         self._watch = watch
         self._drain_seconds = drain_seconds
+        self._for_attempt = for_attempt
         self._draining = False
         self._drain_deadline_at_us = 0
         self._loading = True
@@ -62,8 +65,10 @@ class SupervisedRunner:
     def accept(self, order: DispatchOrder) -> None:
         """Start an attempt.
 
-        :raises Refused: if there is no room, or the host is stopping
+        :raises Refused: if there is no room, the host is stopping, or it was started for another attempt
         """
+        if self._for_attempt not in ("", order.attempt_key):
+            raise Refused("host_full", f"this host was started for attempt {self._for_attempt!r} alone")
         if self._watch is not None:
             order = self._watch.accepting(order)
         try:

@@ -27,6 +27,7 @@ class Commands:
     """Handles the commands of one session, in order. Slow ones run as tasks beside it.
 
     :param epoch: commands of a lower one are ignored
+    :param given: set once an attempt has been given to the host, accepted or refused
     :param on_reloaded: called with each new generation after a reload, even if the session has ended meanwhile
     :param answer_check: performs a check and sends its outcome
     :param answer_inspect: looks at an attempt and sends what it sees
@@ -39,6 +40,7 @@ class Commands:
         runner: SupervisedRunner,
         outbox: Outbox,
         epoch: int,
+        given: asyncio.Event,
         on_reloaded: Callable[[], None],
         answer_reload: Callable[[int, LoadOutcome], Awaitable[None]],
         answer_check: Callable[[int, pb.CheckCommand], Coroutine[Any, Any, None]],
@@ -47,6 +49,7 @@ class Commands:
         self._runner = runner
         self._outbox = outbox
         self._epoch = epoch
+        self._given = given
         self._on_reloaded = on_reloaded
         self._answer_reload = answer_reload
         self._answer_check = answer_check
@@ -115,6 +118,7 @@ class Commands:
         if not self._outbox.accept(order):
             _log.info("dispatched again, reporting its state", extra=attempt_fields(key))
             return
+        self._given.set()
         try:
             if self._outbox.saturated:
                 raise Refused("host_full", "the host's spill file or its disk is full")

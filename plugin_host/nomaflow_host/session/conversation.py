@@ -57,6 +57,7 @@ class Conversation:
         introducer: Introducer,
         renewer: Renewer,
         told: LoadOutcome | None,
+        given: asyncio.Event,
         report_deadline_s: float,
     ) -> None:
         self._link = link
@@ -77,6 +78,7 @@ class Conversation:
             runner=runner,
             outbox=outbox,
             epoch=welcome.epoch,
+            given=given,
             on_reloaded=lambda: introducer.want(explicit=True),
             answer_reload=self._answer_reload,
             answer_check=self._answer_check,

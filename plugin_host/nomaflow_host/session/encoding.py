@@ -72,6 +72,7 @@ def hello_message(
         inventory=seal(inventory) if inventory else b"",
         has=encode(job_pb2.Resources, identity.has),
         ends_at_us=identity.ends_at_us,
+        for_attempt=identity.for_attempt,
     )
     if status.load is not None and not status.load.accepted:
         hello.refused_load.CopyFrom(_refused_message(status.load))

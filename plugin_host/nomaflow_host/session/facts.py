@@ -22,6 +22,7 @@ class HostIdentity:
     :param project: the folder of its project, absolute
     :param has: what it has for steps that ask for resources
     :param ends_at_us: when the time of its machine ends, microseconds since the epoch; 0 for never
+    :param for_attempt: the key of the one attempt that it takes; empty for any
     """
 
     host: str
@@ -38,6 +39,7 @@ class HostIdentity:
     project: str = ""
     has: Resources = field(default_factory=Resources)
     ends_at_us: int = 0
+    for_attempt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

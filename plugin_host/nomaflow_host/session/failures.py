@@ -33,6 +33,8 @@ class FailureKind(enum.Enum):
     """No version in common."""
     NOT_LEADER = "not leader"
     """Another kernel leads."""
+    NOT_NEEDED = "not needed"
+    """The attempt that this host was started for is over, or another's."""
     MALFORMED = "malformed"
     """The kernel could not take this very message."""
 
@@ -80,6 +82,8 @@ def _kind(code: grpc.StatusCode, reason: str) -> FailureKind:
         return FailureKind.WRONG_PROTOCOL
     if reason == "NOT_LEADER":
         return FailureKind.NOT_LEADER
+    if reason in ("ATTEMPT_NOT_WANTED", "ATTEMPT_TAKEN"):
+        return FailureKind.NOT_NEEDED
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return FailureKind.REFUSED
     if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED, grpc.StatusCode.UNIMPLEMENTED):

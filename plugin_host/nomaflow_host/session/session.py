@@ -13,7 +13,7 @@ from nomaflow.client import split_addresses
 from nomaflow.client.tls import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox import Outbox
-from nomaflow_host.process.errors import NotJoined, ProtocolUnsupported
+from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.clocks import GraceGuard, KernelClock, boot_seconds
@@ -87,11 +87,14 @@ class HostSession:
         self._epochs: dict[str, int] = {}
         self._kernel_id = ""
         self.attached = asyncio.Event()
+        self.given = asyncio.Event()
+        """Set once the kernel has given the host an attempt, accepted or refused."""
 
     async def run(self) -> None:
         """Stay attached until cancelled.
 
         :raises ProtocolUnsupported: if host and kernel have no protocol in common
+        :raises NotNeeded: if the attempt that the host was started for is over, or another's
         :raises NotJoined: if the first kernel that it finds is on TCP, and it has no identity for it
         """
         try:
@@ -219,6 +222,7 @@ class HostSession:
                     introducer=self._introducer,
                     renewer=self._renewer,
                     told=told,
+                    given=self.given,
                     report_deadline_s=self._report_deadline,
                 )
                 self.attached.set()
@@ -285,6 +289,8 @@ class HostSession:
         """Return the seconds to wait after a failed session."""
         if failure.kind is FailureKind.WRONG_PROTOCOL:
             raise self._unsupported(failure.metadata.get("min", ""), failure.metadata.get("max", ""))
+        if failure.kind is FailureKind.NOT_NEEDED:
+            raise NotNeeded(failure.text, taken=failure.reason == "ATTEMPT_TAKEN")
         if failure.kind is FailureKind.NOT_LEADER:
             self._leaders = list(split_addresses(failure.metadata.get("leader", "")))
             where = f", at {', '.join(self._leaders)}" if self._leaders else ""

@@ -42,6 +42,8 @@ class ErrorRow:
 
 REASONS: Mapping[str, ErrorRow] = {
     "ATTEMPT_NOT_RUNNING": ErrorRow(_Code.FAILED_PRECONDITION),
+    "ATTEMPT_NOT_WANTED": ErrorRow(_Code.FAILED_PRECONDITION),
+    "ATTEMPT_TAKEN": ErrorRow(_Code.ALREADY_EXISTS),
     "BAD_REQUEST": ErrorRow(_Code.INVALID_ARGUMENT),
     "CREDENTIAL_NOT_FOUND": ErrorRow(_Code.NOT_FOUND),
     "CURSOR_AHEAD": ErrorRow(_Code.OUT_OF_RANGE),

@@ -115,6 +115,7 @@ class Hello(google.protobuf.message.Message):
     PROJECT_FIELD_NUMBER: builtins.int
     HAS_FIELD_NUMBER: builtins.int
     ENDS_AT_US_FIELD_NUMBER: builtins.int
+    FOR_ATTEMPT_FIELD_NUMBER: builtins.int
     protocol_min: builtins.int
     """protocol_min is the lowest protocol the host speaks. This file describes protocol 1."""
     protocol_max: builtins.int
@@ -163,6 +164,11 @@ class Hello(google.protobuf.message.Message):
     """
     ends_at_us: builtins.int
     """ends_at_us is when the time of its machine ends, microseconds since the epoch by its own clock. Zero for never."""
+    for_attempt: builtins.str
+    """for_attempt is the key of the one attempt that it was started for: it takes no other. Empty for an instance that takes
+    any. The kernel refuses it with ATTEMPT_TAKEN where another process has the attempt, and with ATTEMPT_NOT_WANTED
+    where the attempt is over or waits for no instance.
+    """
     @property
     def ended_incarnations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ended_incarnations are earlier instances of the same host, on the same boot id and state directory, of which this
@@ -205,9 +211,10 @@ class Hello(google.protobuf.message.Message):
         project: builtins.str = ...,
         has: nomaflow_api.v1.job_pb2.Resources | None = ...,
         ends_at_us: builtins.int = ...,
+        for_attempt: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["has", b"has", "refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 

@@ -1121,7 +1121,9 @@ class ListWantedResponse(google.protobuf.message.Message):
     WANTED_FIELD_NUMBER: builtins.int
     @property
     def wanted(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Wanted]:
-        """wanted is sorted by host, most attempts first. Attempts of one host that need the same are one entry."""
+        """wanted is sorted by host, most attempts first. Attempts of one host that need the same are one entry; those that want
+        an instance of their own have an entry each, at most 1,000 of a host.
+        """
 
     def __init__(
         self,
@@ -1142,10 +1144,18 @@ class Wanted(google.protobuf.message.Message):
     NEEDS_FIELD_NUMBER: builtins.int
     ATTEMPTS_FIELD_NUMBER: builtins.int
     SINCE_FIELD_NUMBER: builtins.int
+    ATTEMPT_KEY_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
     host: builtins.str
     """host is the host that runs them."""
     attempts: builtins.int
     """attempts is how many of them wait. Runs that wait for something else, such as a pause, are not counted."""
+    attempt_key: builtins.str
+    """attempt_key names the one attempt of the entry, if it wants an instance of its own: a host that is started with
+    --for-attempt. Empty for attempts that any instance may take.
+    """
+    image: builtins.str
+    """image is the container image for that instance. Empty for the launcher's own."""
     @property
     def needs(self) -> nomaflow_api.v1.job_pb2.Resources:
         """needs is what each of them needs."""
@@ -1161,9 +1171,11 @@ class Wanted(google.protobuf.message.Message):
         needs: nomaflow_api.v1.job_pb2.Resources | None = ...,
         attempts: builtins.int = ...,
         since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        attempt_key: builtins.str = ...,
+        image: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["needs", b"needs", "since", b"since"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "host", b"host", "needs", b"needs", "since", b"since"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt_key", b"attempt_key", "attempts", b"attempts", "host", b"host", "image", b"image", "needs", b"needs", "since", b"since"]) -> None: ...
 
 global___Wanted = Wanted
 

@@ -14,6 +14,7 @@ from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
 from nomaflow_project.jobs.resources import Resources, lacking, resources_here
 from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
@@ -119,6 +120,7 @@ def check_project(
     instances = [resources_here(section.host.capacity, section.host.labels)]
     instances += [shape.resources for shape in section.launcher.shapes]
     load = replace(load, jobs=tuple(job.with_problem(*_check_needs(job, instances)) for job in load.jobs))
+    load = replace(load, jobs=tuple(job.with_problem(*_check_images(job, section.launcher)) for job in load.jobs))
     if settings is not None and (tree or {}).get("alerts"):
         problems += alert_problems(settings.alerts, Place("nomaflow.toml", "alerts"))
         alerts = settings.alerts
@@ -155,6 +157,20 @@ def _check_needs(job: LoadedJob, instances: Sequence[Resources]) -> Iterator[Pro
             f"an instance on this machine cannot run step {step.name!r}: it lacks {lacks}",
             fix="start an instance that has it, or say in nomaflow.toml what this one has: [host] capacity, labels",
         )
+
+
+def _check_images(job: LoadedJob, launcher: LauncherSection) -> Iterator[Problem]:
+    """Yield a warning for each step whose image the project's launcher cannot start."""
+    if not launcher.hosts or launcher.engine in ENGINES_WITH_IMAGES:
+        return
+    for index, step in enumerate(() if job.definition is None else job.definition.steps):
+        if step.image and not step.calls_job:
+            yield (job.place / "steps" / index / "image").warning(
+                "image_not_used",
+                f"[launcher] starts instances on {launcher.engine}, which has no images: none is started for"
+                f" step {step.name!r}",
+                fix="write isolation = 'instance' instead, for an instance of its own without an image",
+            )
 
 
 def _check_settings(

@@ -133,8 +133,8 @@ def _check_builtin(step: StepDefinition, place: Place) -> Iterator[Problem]:
     if step.calls_job and not step.target_job_id:
         message = "a call_job step needs the key 'target_job_id'"
         yield (place / "target_job_id").error("missing_key", message, fix="name the job to run")
-    elif step.calls_job and (step.op_kwargs or step.callable or step.resources):
-        message = "a call_job step calls a job: its callable, op_kwargs and resources are not used"
+    elif step.calls_job and (step.op_kwargs or step.callable or step.resources or step.image):
+        message = "a call_job step calls a job: its callable, op_kwargs, resources and image are not used"
         yield place.warning("unused_key", message, fix="give the job that it calls values by the step's params")
     elif step.calls_job:
         return

@@ -22,7 +22,7 @@ from nomaflow_api.bounds import STEPS_OF_JOB
 from nomaflow_project.jobs.alert_policy import AlertPolicy
 from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
-from nomaflow_project.jobs.values import Cron, ExceptionNames, JobId, Name, Zone, ZoneOrUtc, is_job_id
+from nomaflow_project.jobs.values import Cron, ExceptionNames, Image, JobId, Name, Zone, ZoneOrUtc, is_job_id
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
 from nomaflow_project.reading.names import LogLevel
 
@@ -84,6 +84,8 @@ class IsolationChoice(enum.StrEnum):
     """Shared for asynchronous callables, exclusive for synchronous ones."""
     SHARED = "shared"
     EXCLUSIVE = "exclusive"
+    INSTANCE = "instance"
+    """An instance of the host that is started for the attempt, takes nothing else, and ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +167,7 @@ class StepDefinition(Entry):
     isolation: IsolationChoice | None = key(None, "As the job's `isolation`, for this step.")
     cancel_grace_seconds: float | None = seconds(None, "As the job's, for this step.", zero=True)
     resources: Resources | None = key(None, "What the step needs of an instance of its host, to be sent to it.")
+    image: Image = key("", "Container image of the instance that a launcher starts for it: implies `instance`.")
 
     @property
     def calls_job(self) -> bool:
@@ -249,7 +252,8 @@ class JobDefinition(Entry):
         None, "Silence of the host after which its attempts are LOST. Default: the kernel's."
     )
     isolation: IsolationChoice = key(
-        IsolationChoice.BY_KIND, "Worker of a step: by kind (async shared, sync exclusive), shared, or exclusive."
+        IsolationChoice.BY_KIND,
+        "Worker of a step: by kind (async shared, sync exclusive), shared, exclusive, or in an instance of its own.",
     )
     cancel_grace_seconds: float | None = seconds(
         None, "Time a step has to stop by itself before it is forced. Default: the host's.", zero=True
@@ -290,7 +294,7 @@ class JobDefinition(Entry):
 
     def isolation_of(self, step: StepDefinition) -> IsolationChoice:
         """Return the isolation in effect for a step."""
-        return step.isolation or self.isolation
+        return IsolationChoice.INSTANCE if step.image else step.isolation or self.isolation
 
     def cancel_grace_of(self, step: StepDefinition) -> float | None:
         """Return the cancel grace in seconds in effect for a step, or None for the host's setting."""

@@ -83,7 +83,7 @@ def _takes(kind: str, key: str, step_types: Mapping[str, StepType]) -> bool:
         return key not in _ONLY_OF if key in STEP_KEYS else step_types[kind].takes(key)
     if kind not in (PYTHON_STEP, CALL_JOB_STEP):
         return True  # its keys are unknown
-    if key in ("op_kwargs", "resources"):
+    if key in ("op_kwargs", "resources", "image"):
         return kind == PYTHON_STEP
     return key in STEP_KEYS and _ONLY_OF.get(key, kind) == kind
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -11,9 +12,15 @@ from pydantic_core import PydanticCustomError
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.reading.names import JOB_ID
 
-__all__ = ["Cron", "ExceptionNames", "JobId", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
+__all__ = ["Cron", "ExceptionNames", "Image", "JobId", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
 
 _NAME_LENGTH = 128
+_IMAGE_LENGTH = 512
+_IMAGE = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?/)?"  # the registry
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[a-z0-9]+:[0-9a-f]{32,128})?"
+)
 
 
 def is_job_id(text: str) -> bool:
@@ -23,6 +30,10 @@ def is_job_id(text: str) -> bool:
 
 def _is_name(text: str) -> bool:
     return 1 <= len(text) <= _NAME_LENGTH and text.isprintable() and bool(text.strip())
+
+
+def _is_image(text: str) -> bool:
+    return not text or (len(text) <= _IMAGE_LENGTH and _IMAGE.fullmatch(text) is not None)
 
 
 def _is_exception_name(text: str) -> bool:
@@ -67,6 +78,15 @@ JobId = Annotated[
     ),
 ]
 Name = Annotated[str, _formed("bad_name", _is_name, "a name; expected 1 to 128 printable characters", "rename it")]
+Image = Annotated[
+    str,
+    _formed(
+        "bad_image",
+        _is_image,
+        "the name of a container image",
+        "write REGISTRY/NAME:TAG or NAME@sha256:DIGEST, such as 'ghcr.io/team/train:2.1'",
+    ),
+]
 ExceptionNames = Annotated[
     tuple[str, ...],
     _formed(

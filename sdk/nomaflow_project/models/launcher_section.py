@@ -10,7 +10,10 @@ from nomaflow_project.models.host_names import HostNames
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal, seconds
 from nomaflow_project.reading.names import HOST_NAME, LogLevel
 
-__all__ = ["LauncherSection", "LauncherShape"]
+__all__ = ["ENGINES_WITH_IMAGES", "LauncherSection", "LauncherShape"]
+
+ENGINES_WITH_IMAGES = frozenset({"kubernetes"})
+"""The engines that start an instance in a container image."""
 
 
 def _shape_name(value: str) -> str:

@@ -79,6 +79,7 @@ STEP_KEYS = frozenset(
         "isolation",
         "cancel_grace_seconds",
         "resources",
+        "image",
     }
 )
 """The keys of a step that are ours, as in `StepEntry`; all others belong to a type that a plugin contributes."""

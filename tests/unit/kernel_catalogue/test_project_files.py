@@ -298,3 +298,37 @@ def test_resources_are_checked(tmp_path: Path, resources: str, code: str, where:
     (problem,) = check_project(tmp_path).all_problems()
     assert (problem.code, problem.is_error) == (code, True)
     assert problem.path.endswith(f"steps[0].resources.{where}")
+
+
+def test_an_image_that_the_launcher_cannot_start_is_told(tmp_path: Path) -> None:
+    """A warning where the project's launcher uses Slurm; without a launcher, somebody else may start the instance."""
+    text = '[[jobs]]\nid = "train"\n[[jobs.steps]]\ncallable = "m:fit"\nimage = "ghcr.io/team/train:2.1"\n'
+    _write(tmp_path / "jobs.toml", text)
+    assert check_project(tmp_path).all_problems() == ()
+    _write(tmp_path / "nomaflow.toml", '[launcher]\nhosts = ["team"]\n')
+    (problem,) = check_project(tmp_path).all_problems()
+    assert (problem.code, problem.is_error) == ("image_not_used", False)
+    assert problem.path.endswith("steps[0].image")
+    assert "on slurm, which has no images: none is started for step 'fit'" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("image", "good"),
+    [
+        ("train", True),
+        ("ghcr.io/team/train:2.1", True),
+        ("localhost:5000/a/b_c/d-e:V1.0_x", True),
+        (f"team/train@sha256:{'0' * 64}", True),
+        ("a" * 513, False),
+        ("team/Train", False),
+        ("team/train:", False),
+        ("team/train --privileged", False),
+        ("-x", False),
+        ("https://ghcr.io/train", False),
+    ],
+)
+def test_the_name_of_an_image_is_checked(tmp_path: Path, image: str, good: bool) -> None:
+    """A name that no engine could take is refused when the file is read."""
+    _write(tmp_path / "jobs.toml", f'[[jobs]]\nid = "a"\n[[jobs.steps]]\ncallable = "m:f"\nimage = "{image}"\n')
+    problems = check_project(tmp_path).all_problems()
+    assert [(each.code, each.is_error) for each in problems] == ([] if good else [("bad_image", True)])

@@ -27,6 +27,7 @@ from nomaflow_api.v1.letters import (
 from nomaflow_api.v1.sealing import open_order, seal
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, RefusedLoad
 from nomaflow_kernel.history.feed import EventFeed
@@ -159,6 +160,7 @@ class PlayedHost:
         self.max_async, self.max_sync, self.generation = max_async, max_sync, generation
         self.orders: list[DispatchOrder | CancelOrder] = []
         self.ended: list[str] = []
+        self.refused: list[KernelError] = []
         self.silent = False
         self.loading = False
         self.digest = "sha256:0"
@@ -178,6 +180,10 @@ class PlayedHost:
     def end(self, reason: str) -> None:
         """Record the end of the session."""
         self.ended.append(reason)
+
+    def refuse(self, error: KernelError) -> None:
+        """Record the error that ended the session."""
+        self.refused.append(error)
 
     async def attach(
         self,

@@ -201,12 +201,16 @@ class WantedView(Shaped):
 
     :param attempts: how many wait
     :param since: when the first of them began to wait
+    :param attempt_key: the one attempt, if it wants an instance of its own: ``nomaflow host --for-attempt``
+    :param image: the container image of that instance; empty for the launcher's own
     """
 
     host: str
     attempts: int
     needs: ResourcesView = ResourcesView()
     since: datetime | None = None
+    attempt_key: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,6 +225,7 @@ class InstanceView(Shaped):
     :param newer_files: files that changed after they were loaded, at most 20
     :param has: what it has for steps that ask for resources; None if it has not introduced itself yet
     :param ends_at: when the time of its machine ends, by its own clock; None for never
+    :param for_attempt: the key of the one attempt that it takes; empty for one that takes any
     """
 
     incarnation: str
@@ -250,6 +255,7 @@ class InstanceView(Shaped):
     newer_files: tuple[str, ...] = ()
     has: ResourcesView | None = None
     ends_at: datetime | None = None
+    for_attempt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
