@@ -63,6 +63,8 @@ class JoinString:
         :raises JoinStringError: if it is not whole, or was made by a later version
         """
         text = text.strip()
+        if text.startswith("nft1."):
+            raise JoinStringError("this is a token, which is ready for use, and no join string: --token-file FILE")
         if not text.startswith(JOIN_PREFIX):
             raise JoinStringError(f"this is no join string; expected a text that begins with {JOIN_PREFIX!r}")
         if len(text) > _LONGEST:

@@ -140,10 +140,9 @@ def _kernel(invocation: Invocation) -> _Kernel:
     try:
         project = require_project(invocation.project, invocation.trust)
     except CliError as error:
-        only = profiles.all()
-        if error.reason == "NO_PROJECT" and invocation.project is None and len(only) == 1:
-            return _with(only[0], invocation)
-        raise
+        if error.reason != "NO_PROJECT" or invocation.project is not None:
+            raise
+        return _with(_only_login(profiles, error), invocation)
     own = ProjectAddress(project=project, secret=_token(invocation))
     if own.file.exists() and not _is_left_over(own):
         return _Kernel(source=own, ca=invocation.ca)
@@ -213,6 +212,29 @@ def _login_at(kernel_id: str, project: Path, profiles: ProfileFolder) -> Profile
         "the host's certificate is for the host only",
         reason="UNAUTHENTICATED",
         fix=_LOGIN,
+    )
+
+
+def _only_login(profiles: ProfileFolder, no_project: CliError) -> Profile:
+    """Return the login of a person who is outside any project.
+
+    :param no_project: the error about that
+    :raises CliError: if there is no login, or there are several
+    """
+    found = profiles.all()
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(each.name for each in found)
+        raise CliError(
+            f"{no_project}, and there are several logins: {names}",
+            reason=no_project.reason,
+            fix="name a login: --profile; or change to a project's directory",
+        )
+    raise CliError(
+        str(no_project),
+        reason=no_project.reason,
+        fix=f"{no_project.fix}; for a kernel elsewhere, log in with a string from its owner: nomaflow login FILE",
     )
 
 

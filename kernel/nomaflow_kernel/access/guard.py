@@ -86,7 +86,8 @@ class Guard:
         if principal.kind is PrincipalKind.ANYONE and not (rule is not None and rule.open):
             raise NotAuthenticated
         if rule is None or not _may_call(rule, principal):
-            raise NotPermitted(principal, "call", method.rpartition("/")[2])
+            needs = rule.verb if rule is not None and rule.verb is not None else ""
+            raise NotPermitted(principal, "call", method.rpartition("/")[2], needs=needs)
         return rule
 
     async def check(self, rule: Rule, request: Any, caller: Caller) -> None:

@@ -34,7 +34,10 @@ class NotAuthenticated(KernelError):
     reason = "UNAUTHENTICATED"
 
     def __init__(self) -> None:
-        super().__init__("a valid token is needed: send metadata 'authorization: Bearer TOKEN'")
+        super().__init__(
+            "a good credential is needed: none was shown, or one that is unknown here, has expired or was withdrawn "
+            "(a token goes into the metadata 'authorization: Bearer TOKEN')"
+        )
 
 
 class NotPermitted(KernelError):
@@ -42,14 +45,16 @@ class NotPermitted(KernelError):
 
     :param verb: what it may not do
     :param target: what it asked for, as it named it
+    :param needs: the verb of which it has no grant at all; empty for a grant that does not cover the target
     """
 
     reason = "PERMISSION_DENIED"
 
-    def __init__(self, principal: Principal, verb: str, target: str) -> None:
+    def __init__(self, principal: Principal, verb: str, target: str, *, needs: str = "") -> None:
         self.about = "" if verb == "call" else target
+        needed = f", which needs a grant to {needs}" if needs else ""
         super().__init__(
-            f"{principal} may not {verb} {target[:160]}; "
+            f"{principal} may not {verb} {target[:160]}{needed}; "
             "an administrator gives such a grant with `nomaflow token create`"
         )
 

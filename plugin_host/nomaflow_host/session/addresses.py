@@ -51,7 +51,11 @@ class AddressSource:
         """Return the addresses; if there is no file, wait for it and log that once."""
         while not (found := self.current()):
             if not self._told:
-                _log.warning("waiting for a kernel to write its address to %s", self._file)
+                _log.warning(
+                    "waiting for a kernel to write its address to %s: start this project's with `nomaflow up`, "
+                    "or join one elsewhere with --join FILE",
+                    self._file,
+                )
                 self._told = True
             await asyncio.sleep(_LOOK_SECONDS)
         return found

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import grpc
 import grpc.aio
 
 from nomaflow.client import split_addresses
@@ -298,17 +299,19 @@ class HostSession:
             self._stood_by = True
             return self._pause()
         if failure.kind is FailureKind.REFUSED:
-            self._lost(address, f"the kernel refuses this host: {failure.text}{self._way_out()}")
+            self._lost(address, f"the kernel refuses this host: {self._refusal(failure)}")
             return _REFUSED_SECONDS
         self._lost(address, str(failure))
         return self._pause()
 
-    def _way_out(self) -> str:
+    def _refusal(self, failure: CallFailure) -> str:
+        """Return why the kernel refuses a host, with the way out of one that has shown its certificate."""
         if not self._shown:
-            return ""
+            return failure.text
+        why = "" if failure.code is grpc.StatusCode.UNAUTHENTICATED else f"{failure.text}; "
         return (
-            f"; {self._shown} may have been revoked: `nomaflow token create --host {self._identity.host}` "
-            "on the kernel's machine makes a string to join again"
+            f"{why}{self._shown} may have been revoked, or this is not the kernel's port for hosts: "
+            f"`nomaflow token create --host {self._identity.host}` on the kernel's machine makes a string to join again"
         )
 
     def _pause(self) -> float:

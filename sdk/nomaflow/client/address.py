@@ -10,6 +10,7 @@ from typing import Protocol
 
 from nomaflow.client.errors import KernelUnreachable, Unauthenticated
 from nomaflow_api.addresses import split_addresses
+from nomaflow_api.join_string import JOIN_PREFIX
 
 __all__ = [
     "AddressSource",
@@ -150,11 +151,18 @@ class KernelPlace:
 def read_token(path: Path) -> str:
     """Return the token in a file.
 
-    :raises Unauthenticated: if the file cannot be read
+    :raises Unauthenticated: if the file cannot be read, or holds a join string
     """
     try:
-        return path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
+        why = (getattr(error, "strerror", None) or str(error)).lower()
         raise Unauthenticated(
-            f"cannot read the token file {str(path)!r}: {error}", fix="name a readable file with the token in it"
+            f"cannot read the token file {str(path)!r}: {why}", fix="name a readable file with the token in it"
         ) from error
+    if text.startswith(JOIN_PREFIX):
+        raise Unauthenticated(
+            f"the file {str(path)!r} holds a join string, and no token",
+            fix=f"use it once, and then no token is to be given: nomaflow login {shlex.quote(str(path))}",
+        )
+    return text

@@ -34,10 +34,14 @@ STATUS_ERRORS: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
 _FIXES: Mapping[type[errors.ClientError], str] = {
     errors.KernelUnreachable: "start one with: nomaflow up DIR; or name another with --address",
     errors.ReplyTimeout: "try again; a trigger with the same key starts no second run",
-    errors.Unauthenticated: "log in with a join string: nomaflow login FILE; a script gives a token with --token-file "
-    "or NOMAFLOW_TOKEN. On the kernel's machine, `nomaflow token create` makes both",
+    errors.Unauthenticated: "log in with a new join string: nomaflow login FILE; a script gives a token with "
+    "--token-file or NOMAFLOW_TOKEN. On the kernel's machine, `nomaflow token create` makes both, and "
+    "`nomaflow token list` shows which are good",
     errors.KernelFailed: "the kernel's log has the cause",
 }
+
+_NO_ENTRY = "log in to the kernel's TCP port, if it has one, with a join string from its owner: nomaflow login FILE"
+"""The way out of those who may not enter the folder of a kernel's socket."""
 
 _REFUSALS = frozenset({"HOST_LOADING"})
 """Reasons of a kernel that is there and says when to come back: whoever asks decides whether to."""
@@ -70,6 +74,8 @@ def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientE
     message = error.details() or error.code().name.lower()
     if issubclass(kind, errors.KernelUnreachable) and not details.reason:
         late = kind is errors.ReplyTimeout
+        if message.endswith("Permission denied"):
+            return kind(f"this user may not use the socket {address}", fix=_NO_ENTRY)
         message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}"
     extra = [f"{name}: {text}" for name, text in details.fields.items() if text not in message]
     return kind(

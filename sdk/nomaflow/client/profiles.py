@@ -122,13 +122,18 @@ class ProfileFolder:
         return profile
 
     def all(self) -> tuple[Profile, ...]:
-        """Return the profiles that can be read."""
-        found = []
+        """Return the profiles that can be read.
+
+        :raises Unauthenticated: if there are some and none can be read; it says why the first cannot
+        """
+        found, unreadable = [], []
         for name in self.names():
             try:
                 found.append(self.read(name))
-            except Unauthenticated:
-                continue
+            except Unauthenticated as error:
+                unreadable.append(error)
+        if unreadable and not found:
+            raise unreadable[0]
         return tuple(found)
 
     def write(self, profile: Profile) -> Path:

@@ -33,7 +33,7 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
     (
         "hostname verification",
         "the certificate of the kernel at {address} is for another name",
-        "use a name that is in the certificate, or have one made for this name",
+        "use a name that `nomaflow pki show` prints on the kernel's machine, or add this one: [kernel] advertise",
     ),
     ("certificate_verify_failed", *_UNKNOWN_AUTHORITY),
     ("certificate signature failure", *_UNKNOWN_AUTHORITY),  # an authority of the same name, with another key

@@ -45,5 +45,6 @@ def init(
         ) from None
     name = shlex.quote(str(directory))
     written = "\n".join(f"  {directory / each}" for each in sorted(files))
-    now = f"now: nomaflow up {name}\nand in another terminal: cd {name} && nomaflow run cleanup --follow"
+    up, there = ("nomaflow up", ", here:") if name == "." else (f"nomaflow up {name}", f": cd {name} &&")
+    now = f"now: {up}\nand in another terminal{there} nomaflow run cleanup --follow"
     answer(invocation, {"project": str(directory.absolute()), "files": sorted(files)}, f"{written}\n\n{now}")

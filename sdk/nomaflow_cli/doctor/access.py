@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from nomaflow_cli.doctor.findings import Finding, fine, warning
-from nomaflow_cli.wording import age
+from nomaflow_cli.wording import age, count
 
 if TYPE_CHECKING:
     from nomaflow.client.values import CertificateView, TokenView
@@ -39,7 +39,7 @@ def examine_access(
 def _token(token: TokenView, now: datetime) -> Iterator[Finding]:
     who = f"{token.kind} {token.name}"
     if token.joins:
-        left = "" if token.uses_left is None else f", {token.uses_left} more times"
+        left = "" if token.uses_left is None else f", {count(token.uses_left, 'use')} left"
         yield fine(
             "access.joining",
             f"whoever holds the join string {token.token_id}{left}: becomes {who}; {_until(token.expires_at)}",

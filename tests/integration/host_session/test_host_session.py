@@ -243,4 +243,6 @@ async def test_it_waits_for_the_address_and_says_so_once(
         kernel = await gateway()
         await kernel.session()
     assert caplog.text.count("waiting for a kernel") == 1
+    assert "nomaflow up" in caplog.text
+    assert "--join FILE" in caplog.text
     assert not mine.task.done()

@@ -118,6 +118,7 @@ async def test_a_refused_certificate_is_told_and_tried_again(
             lambda: f"{identity.serial} of host demo" in caplog.text and "may have been revoked" in caplog.text
         )
         assert "nomaflow token create --host demo" in caplog.text
+        assert "this is not the kernel's port for hosts" in caplog.text
         await mine.close()
         kernel.on_attach = None
         expired = identity_of(authority, "demo", begins_in=timedelta(days=-31), ends_in=timedelta(days=-1))

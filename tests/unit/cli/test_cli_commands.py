@@ -299,10 +299,17 @@ async def test_cron_prints_instants(command: Command) -> None:
     assert batch.code == 0
 
 
+async def test_init_here_names_no_directory(command: Command) -> None:
+    """In the working directory the next commands need no path and no change of directory."""
+    made = await command("init", ".")
+    assert "now: nomaflow up\nand in another terminal, here: nomaflow run cleanup --follow" in made.out
+
+
 async def test_init_writes_a_project_that_is_in_order(command: Command, tmp_path: Path) -> None:
     """A new project passes the check, its callables run, and it is never overwritten."""
     project = tmp_path / "team"
-    assert (await command("init", str(project))).code == 0
+    made = await command("init", str(project))
+    assert (made.code, f"in another terminal: cd {project} && nomaflow run" in made.out) == (0, True)
     again = await command("init", str(project))
     assert again.code == 2
     assert "nothing was written" in again.err

@@ -160,6 +160,10 @@ async def test_a_string_that_cannot_be_used_is_told(
     done = await command("login", str(tmp_path / "string"))
     assert "nomaflow host DIR --join FILE" in done.err
     (tmp_path / "string").write_text("nft1.x")
+    said = (await command("login", str(tmp_path / "string"))).err
+    assert "is a token, which is ready for use, and no join string" in said
+    assert "--token-file" in said
+    (tmp_path / "string").write_text("x")
     assert "no join string" in (await command("login", str(tmp_path / "string"))).err
     assert "cannot be read" in (await command("login", str(tmp_path / "none"))).err
     assert (await command("login", "-", stdin=door.string(kind="user"))).code == 2
@@ -237,6 +241,41 @@ async def test_a_second_login_at_the_same_kernel_replaces_the_first(
     folder.write(profile)
     await login(command, door, tmp_path)
     assert folder.read("default").principal == "alice"
+
+
+async def test_a_join_string_in_place_of_a_token_is_told(
+    command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path
+) -> None:
+    """Nothing is said to the kernel, and the way to use the string is named; a file that is not there is told, too."""
+    (tmp_path / "string").write_text(door.string(kind="user"))
+    done = await command("jobs", "--address", remote.address, "--token-file", str(tmp_path / "string"))
+    assert done.code == 2
+    assert "holds a join string, and no token" in done.err
+    assert f"nomaflow login {tmp_path / 'string'}" in " ".join(done.err.split())
+    assert remote.metadata == []
+    done = await command("jobs", "--address", remote.address, "--token-file", str(tmp_path / "none"))
+    assert "none': no such file or directory" in " ".join(done.err.split())
+
+
+async def test_a_command_outside_any_project_says_why_no_login_serves(
+    command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path
+) -> None:
+    """Without a login it names the command for one, with several the option; one open to others is not passed over."""
+    done = await command("jobs")
+    assert "no project here" in done.err
+    assert "nomaflow login FILE" in " ".join(done.err.split())
+    await login(command, door, tmp_path)
+    (home / "default.json").chmod(0o644)
+    for address in ((), ("--address", remote.address)):
+        said = " ".join((await command("jobs", *address)).err.split())
+        assert "is open to others (mode 644)" in said
+        assert "chmod 600" in said
+    (home / "default.json").chmod(0o600)
+    (home / "second.json").write_bytes((home / "default.json").read_bytes())
+    (home / "second.json").chmod(0o600)
+    said = " ".join((await command("jobs")).err.split())
+    assert "several logins: default, second" in said
+    assert "--profile" in said
 
 
 def test_a_profile_that_others_can_read_is_not_used(home: Path) -> None:

@@ -118,5 +118,5 @@ def test_who_may_do_what_is_one_page() -> None:
     )
     assert (found["access.unused"].level, "ci" in found["access.unused"].message) == (Level.WARNING, True)
     assert (found["access.ending"].level, found["access.ending"].fix) == (Level.WARNING, "nomaflow token rotate t3")
-    assert "becomes host teamb" in found["access.joining"].message
+    assert "join string t4, 1 use left: becomes host teamb" in found["access.joining"].message
     assert found["access.host"].message.startswith("host teama: runs the steps of its own jobs; until 2026-12-05")

@@ -24,7 +24,7 @@ from nomaflow.client import (
     TriggerOrder,
     Unauthenticated,
 )
-from nomaflow.client.failures import STATUS_ERRORS
+from nomaflow.client.failures import STATUS_ERRORS, client_error
 from nomaflow.client.values import Triggered, TriggerRefusal
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
@@ -153,6 +153,16 @@ async def test_a_kernel_that_is_not_there_is_named(tmp_path: Path) -> None:
         with pytest.raises(KernelUnreachable, match=r"no kernel answers at unix:.*none\.sock") as caught:
             await client.get_kernel()
     assert "nomaflow up" in caught.value.fix
+
+
+async def test_a_socket_that_this_user_may_not_use_is_named() -> None:
+    """The kernel may well be there: the error speaks of the right to its socket, and of the way in over TCP."""
+    text = "failed to connect to all addresses; last error: x error: Permission denied"
+    refused = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), text)
+    error = client_error(refused, address="unix:/srv/team/kernel.sock")
+    assert isinstance(error, KernelUnreachable)
+    assert "this user may not use the socket unix:/srv/team/kernel.sock" in error.message
+    assert "nomaflow login FILE" in error.fix
 
 
 async def test_a_project_without_an_address_is_named(tmp_path: Path) -> None:
