@@ -46,8 +46,7 @@ def note_of(request: Any, response: Any = None) -> str:
     """Return what a caller says of its call, and what the call is beyond its target."""
     known = _fields(request.DESCRIPTOR)
     parts = [f"for {request.by}"] if "by" in known and request.by else []
-    if "why" in known and request.why:
-        parts.append(request.why)
+    parts += [getattr(request, field) for field in ("why", "evidence") if _has(request, field)]
     parts += [f"{word} {named('', getattr(request, field))}" for field, word in _LISTS if _has(request, field)]
     parts += [word for field, word in _SWITCHES if _has(request, field)]
     parts += [f"{word} {named('job:', getattr(response, field))}" for field, word in _ANSWERED if _has(response, field)]
@@ -59,11 +58,13 @@ def _has(message: Any, field: str) -> bool:
 
 
 def correlation_of(request: Any, response: Any) -> str:
-    """Return the run, the credential or the manifest that an answer is about."""
+    """Return the run, the credential, the instance or the manifest that a call is about."""
     if _has(response, "run") and response.run.run_id:
         return str(response.run.run_id)
     if _has(response, "token") and not isinstance(response.token, str):  # a text is the token itself, a secret
         return str(response.token.token_id)
+    if _has(request, "evidence"):
+        return str(request.incarnation)
     lists = [getattr(response, field) for field in ("token_ids", "serials") if _has(response, field)]
     if lists:
         return named("", chain(*lists))

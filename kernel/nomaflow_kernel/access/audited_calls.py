@@ -56,7 +56,7 @@ class AuditedCall:
         if run_ids is None or self.written:
             return None
         self.written = True
-        note, correlation = note_of(self.request), run_ids[0] if run_ids else ""
+        note, correlation = note_of(self.request), run_ids[0] if run_ids else correlation_of(self.request, None)
         if self.action == "TriggerRuns":
             note = f"{len(run_ids)} of {len(self.request.requests)} started"
             correlation = correlation if len(run_ids) < 2 else f"{run_ids[0]} to {run_ids[-1]}"

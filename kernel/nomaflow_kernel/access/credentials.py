@@ -10,6 +10,7 @@ Tokens and certificates that are younger than the backup are unknown afterwards:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from nomaflow_kernel.access.tokens import (
     new_secret,
     secret_in,
 )
-from nomaflow_kernel.access.withdrawing import credentials_meant, ended_at_us
+from nomaflow_kernel.access.withdrawing import credentials_meant, ended, forgotten
 from nomaflow_kernel.access.withdrawn import WithdrawalUntold, WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
@@ -38,8 +39,6 @@ _LOG = logging.getLogger(__name__)
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND
 _LONGEST_OVERLAP = 30 * 86_400
-_KEPT_ENDED = 90 * 86_400 * _SECOND
-"""How long what has ended is still listed, in microseconds."""
 
 
 @dataclass(slots=True)
@@ -91,7 +90,7 @@ class Credentials:
         self._certificates = {each.serial: each for each in await self._store.certificates()}
         self.reserved.read(self.tokens(), self.certificates())
         ends = self._withdrawn.read()
-        tokens = [_ended(each, ends[each.token_id]) for each in self.tokens() if each.token_id in ends]
+        tokens = [ended(each, ends[each.token_id]) for each in self.tokens() if each.token_id in ends]
         tokens = [each for each in tokens if each != self._tokens[each.token_id].record]
         certificates = [
             replace(each, revoked_at_us=ends[each.serial])
@@ -125,7 +124,8 @@ class Credentials:
         now = self._clock.now_us()
         if record is None or record.host != host or record.revoked_at_us is not None or record.expires_at_us <= now:
             return ANYONE
-        return Principal(kind=PrincipalKind.HOST, name=host, credential=record.serial)
+        instance = record.token_id if record.instance else ""
+        return Principal(kind=PrincipalKind.HOST, name=host, credential=record.serial, instance=instance)
 
     def _is_good(self, record: TokenRecord) -> bool:
         return record.revoked_at_us is None and self._clock.now_us() < record.expires_at_us
@@ -218,7 +218,7 @@ class Credentials:
             await self._store.keep_tokens((used,))
             self._hold(used)
             if not used.uses_left:
-                await self._remember((used.token_id,), self._clock.now_us())
+                await self._remember({used.token_id: used.expires_at_us}, self._clock.now_us())
             return used
 
     async def exchange(self, join: TokenRecord) -> tuple[TokenRecord, str]:
@@ -247,9 +247,9 @@ class Credentials:
                 grants=_lines(old.grants),
                 lifetime_seconds=(old.expires_at_us - old.created_at_us) // _SECOND,
             )
-            ending = _ended(old, self._clock.now_us() + overlap_seconds * _SECOND)
+            ending = ended(old, self._clock.now_us() + overlap_seconds * _SECOND)
             made = await self._made(order, created_by=created_by, along=(ending,))
-            await self._remember((old.token_id,), ending.expires_at_us)
+            await self._remember({old.token_id: old.expires_at_us}, ending.expires_at_us)
             return made
 
     def to_rotate(self, target: str) -> TokenRecord:
@@ -279,7 +279,7 @@ class Credentials:
             if before is not None:
                 kept = replace(kept, token_id=before.token_id, line=before.line, ids=before.ids)
             elif join is not None:
-                kept = replace(kept, ids=join.record.ids)
+                kept = replace(kept, ids=join.record.ids, instance=join.record.instance_seconds > 0)
             await self._store.keep_certificates((kept,))
             self._certificates[kept.serial] = kept
             self.reserved.read(self.tokens(), self.certificates())
@@ -298,23 +298,24 @@ class Credentials:
             now = self._clock.now_us()
             tokens = [replace(each, revoked_at_us=now) for each in named if each.revoked_at_us is None]
             certificates = [replace(each, revoked_at_us=now) for each in lines if each.revoked_at_us is None]
-            token_ids, serials_now = [each.token_id for each in tokens], [each.serial for each in certificates]
+            token_ids, serials = [each.token_id for each in tokens], [each.serial for each in certificates]
+            ends = {each.token_id: each.expires_at_us for each in tokens}
+            ends |= {each.serial: each.expires_at_us for each in certificates}
             self._hold_withdrawn(tokens, certificates)
             try:
-                await self._remember((*token_ids, *serials_now), now)
+                await self._remember(ends, now)
             finally:
                 await self._store_withdrawn(tokens, certificates)
-        return token_ids, serials_now
+        return token_ids, serials
 
     async def prune(self) -> int:
         """Forget tokens and certificates that ended long ago, and return their number. The audit still names them.
 
         :raises StoreError: if they cannot be deleted; they are still known then
         """
-        before = self._clock.now_us() - _KEPT_ENDED
+        now = self._clock.now_us()
         async with self._changing:
-            tokens = [each for each in self.tokens() if ended_at_us(each) < before]
-            serials = [each.serial for each in self.certificates() if ended_at_us(each) < before]
+            tokens, serials = forgotten(self.tokens(), self.certificates(), now_us=now)
             if tokens or serials:
                 await self._store.remove_credentials([each.token_id for each in tokens], serials)
             for token in tokens:
@@ -322,6 +323,8 @@ class Credentials:
                 self._used.discard(token.token_id)
             for serial in serials:
                 del self._certificates[serial]
+            with contextlib.suppress(OSError):  # the next withdrawal tells of it
+                await asyncio.to_thread(self._withdrawn.drop, now)
         return len(tokens) + len(serials)
 
     def _hold_withdrawn(self, tokens: Sequence[TokenRecord], certificates: Sequence[CertificateRecord]) -> None:
@@ -336,9 +339,9 @@ class Credentials:
         if certificates:
             await self._store.keep_certificates(certificates)
 
-    async def _remember(self, names: Sequence[str], at_us: int) -> None:
+    async def _remember(self, ends: Mapping[str, int], at_us: int) -> None:
         try:
-            await asyncio.to_thread(self._withdrawn.add, names, at_us)
+            await asyncio.to_thread(self._withdrawn.add, ends, at_us)
         except OSError as error:
             raise WithdrawalUntold(error) from None
 
@@ -387,13 +390,6 @@ class Credentials:
             roles=roles,
         )
         self._tokens[record.token_id] = self._by_hash[record.secret_hash] = _Held(record, principal)
-
-
-def _ended(record: TokenRecord, at_us: int) -> TokenRecord:
-    """Return a token that ends at a time at the latest; a join string can then no longer be used at all."""
-    if record.joins:
-        return replace(record, uses_left=0)
-    return replace(record, expires_at_us=min(record.expires_at_us, at_us))
 
 
 def _lines(text: str) -> tuple[str, ...]:

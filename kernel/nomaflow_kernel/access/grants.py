@@ -24,6 +24,8 @@ class Verb(enum.StrEnum):
     """Stop runs."""
     OPERATE = "operate"
     """Pause, resume, reload, and replay the runs of others."""
+    LAUNCH = "launch"
+    """Let single instances of a host join, and declare that one has ended. Whoever may let one join can be one."""
     ADMIN = "admin"
     """Forget hosts, give and withdraw credentials, read the audit."""
 

@@ -67,6 +67,7 @@ class Principal:
     :param grants: what it may do; empty for the owner, who may do everything
     :param credential: id of the token or serial of the certificate; empty for the owner
     :param roles: the names that some of the grants were given by; empty for the owner
+    :param instance: of a host's certificate that is for one instance alone: the id of its join string
     """
 
     kind: PrincipalKind
@@ -74,6 +75,7 @@ class Principal:
     grants: tuple[Grant, ...] = ()
     credential: str = ""
     roles: tuple[str, ...] = ()
+    instance: str = ""
 
     def may(self, verb: Verb, target: Target) -> bool:
         """Return whether it may do something to a target."""
@@ -104,7 +106,9 @@ class Principal:
         return self.grants
 
     def __str__(self) -> str:
-        return f"host:{self.name}" if self.kind is PrincipalKind.HOST else self.name
+        if self.kind is not PrincipalKind.HOST:
+            return self.name
+        return f"host:{self.name}/{self.instance}" if self.instance else f"host:{self.name}"
 
 
 OWNER = Principal(kind=PrincipalKind.OWNER, name="owner")

@@ -13,6 +13,7 @@ from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_project.reading.names import HOST_NAME
 
 __all__ = [
+    "INSTANCE_SECONDS",
     "JOIN_SECONDS",
     "TOKEN_SECONDS",
     "TokenOrder",
@@ -28,6 +29,9 @@ TOKEN_SECONDS = 90 * 86_400
 JOIN_SECONDS = 3600
 """The lifetime of a join string for which none is given."""
 
+INSTANCE_SECONDS = 86_400
+"""The lifetime of an instance's certificate for which none is given."""
+
 _PREFIX = "nft1."
 _SECRET_BYTES = 32
 _SECRET_LENGTH = 43
@@ -37,6 +41,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _RESERVED = frozenset({"owner", "anyone", "kernel", "cron", "schedule"})
 _LONGEST_TOKEN = 10 * 365 * 86_400
 _LONGEST_JOIN = 30 * 86_400
+_LONGEST_INSTANCE = 400 * 86_400
 _MOST_USES = 1000
 _MOST_GRANTS = 100
 _MOST_IDS = 100
@@ -66,6 +71,7 @@ class TokenOrder:
     :param lifetime_seconds: 0 for the usual one
     :param uses: of a join string; 0 for once
     :param ids: of a host: job ids to reserve for it, ``ID`` or ``PREFIX*`` each
+    :param instance_seconds: makes it a join string for one instance of a host, whose certificate lasts so long
     """
 
     kind: str
@@ -76,6 +82,7 @@ class TokenOrder:
     lifetime_seconds: int = 0
     uses: int = 0
     ids: tuple[str, ...] = ()
+    instance_seconds: int = 0
 
     def check(self) -> None:
         """Check the form of the order; whether roles and grants can be read is not checked here.
@@ -106,6 +113,11 @@ class TokenOrder:
             raise BadRequest("uses is given, and only a join string has uses", field="uses")
         if self.uses > _MOST_USES:
             raise BadRequest(f"uses is {self.uses}, expected at most {_MOST_USES}", field="uses")
+        if self.instance_seconds > _LONGEST_INSTANCE:
+            raise BadRequest(
+                f"instance_seconds is {self.instance_seconds}, expected at most {_LONGEST_INSTANCE}",
+                field="instance_seconds",
+            )
         self._check_ids()
 
     def _check_ids(self) -> None:
@@ -168,6 +180,7 @@ class TokenOrder:
             uses_left=self.uses_left,
             joined_with=joined_with,
             ids="\n".join(self.ids),
+            instance_seconds=self.instance_seconds,
         )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 
-__all__ = ["credentials_meant", "ended_at_us"]
+__all__ = ["credentials_meant", "ended", "ended_at_us", "forgotten"]
+
+_DAY_US = 86_400 * 1_000_000
+_KEPT_US, _INSTANCE_KEPT_US = 90 * _DAY_US, _DAY_US
 
 
 def credentials_meant(
@@ -18,16 +22,37 @@ def credentials_meant(
     a join string stands for the tokens and certificates that were got with it too, and a serial for every certificate
     of its line. A rotated token is none of these: an administrator has handed out the new one.
 
-    :param target: a token's id, a certificate's serial, the name of a user or service, or ``host:NAME``
+    :param target: a token's id, a certificate's serial, the name of a user or service, ``host:NAME``, or
+        ``host:NAME/TOKEN_ID`` for one instance
     """
     held = list(certificates)
     # Serials are kept as numbers; other programs print whole bytes, often in upper case.
     serial = target.lower().lstrip("0")
     lines = {each.line for each in held if each.serial == serial}
     return (
-        [each for each in tokens if target and target in (each.token_id, each.joined_with, _principal_name(each))],
-        [each for each in held if each.line in lines or (target and target in (each.token_id, f"host:{each.host}"))],
+        [each for each in tokens if target and target in (each.token_id, each.joined_with, *_token_names(each))],
+        [each for each in held if each.line in lines or (target and target in _names(each))],
     )
+
+
+def forgotten(
+    tokens: Iterable[TokenRecord], certificates: Iterable[CertificateRecord], *, now_us: int
+) -> tuple[list[TokenRecord], list[str]]:
+    """Return the tokens, and the serials of certificates, that ended so long ago that nobody lists them any more.
+
+    Those of single instances are many, and are forgotten a day after their end. The audit still names them.
+    """
+    return (
+        [each for each in tokens if ended_at_us(each) + _kept_us(bool(each.instance_seconds)) < now_us],
+        [each.serial for each in certificates if ended_at_us(each) + _kept_us(each.instance) < now_us],
+    )
+
+
+def ended(record: TokenRecord, at_us: int) -> TokenRecord:
+    """Return a token that ends at a time at the latest; a join string can then no longer be used at all."""
+    if record.joins:
+        return replace(record, uses_left=0)
+    return replace(record, expires_at_us=min(record.expires_at_us, at_us))
 
 
 def ended_at_us(record: TokenRecord | CertificateRecord) -> int:
@@ -40,5 +65,17 @@ def ended_at_us(record: TokenRecord | CertificateRecord) -> int:
     return min(ends)
 
 
-def _principal_name(record: TokenRecord) -> str:
-    return f"host:{record.name}" if record.kind == "host" else record.name
+def _kept_us(of_instance: bool) -> int:  # noqa: FBT001  # its one argument
+    return _INSTANCE_KEPT_US if of_instance else _KEPT_US
+
+
+def _token_names(record: TokenRecord) -> tuple[str, ...]:
+    if record.kind != "host":
+        return (record.name,)
+    return (f"host:{record.name}", *((f"host:{record.name}/{record.token_id}",) if record.instance_seconds else ()))
+
+
+def _names(record: CertificateRecord) -> tuple[str, ...]:
+    """Return the names that a certificate can be withdrawn by, besides those of its line."""
+    host = f"host:{record.host}"
+    return (record.token_id, host, f"{host}/{record.token_id}") if record.instance else (record.token_id, host)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
+from nomaflow_api.private_file import write_private
 from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = ["WithdrawalUntold", "WithdrawnFile"]
@@ -24,9 +25,10 @@ class WithdrawalUntold(KernelError):
 
 
 class WithdrawnFile:
-    """Lines ``ID TIME``: a token or certificate, and the microseconds since 1970 after which it is good no more.
+    """Lines ``ID TIME END``: a token or certificate, the time after which it is good no more, and its own end.
 
-    It holds no secret. Lines are only appended.
+    Times are microseconds since 1970. It holds no secret. A line is of use until the credential's own end: after that
+    no backup knows it as good.
 
     :param path: made at the first withdrawal, readable by its owner only; None to remember nothing
     """
@@ -47,18 +49,19 @@ class WithdrawnFile:
             return {}
         found: dict[str, int] = {}
         for line in lines:
-            name, _, time = line.partition(" ")
+            name, time, *_ = (*line.split(" "), "", "")
             if name and time.isdecimal():
                 found[name] = min(int(time), found.get(name, int(time)))
         return found
 
-    def add(self, names: Iterable[str], at_us: int) -> None:
+    def add(self, ends: Mapping[str, int], at_us: int) -> None:
         """Remember withdrawals; durable when this returns.
 
+        :param ends: names of credentials → the end that each had
         :raises OSError: if the file cannot be written
         """
         # A line break first: a loss of power may have cut off the line before.
-        text = "".join(f"\n{name} {at_us}" for name in names)
+        text = "".join(f"\n{name} {at_us} {end}" for name, end in ends.items())
         if self._path is None or not text:
             return
         number = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -66,3 +69,20 @@ class WithdrawnFile:
             file.write(f"{text}\n".encode("ascii"))
             file.flush()
             os.fsync(file.fileno())
+
+    def drop(self, now_us: int) -> None:
+        """Drop the lines of credentials that would have ended by themselves.
+
+        :raises OSError: if the file cannot be read, or not be replaced: then it is as before
+        """
+        if self._path is None or not self._path.exists():
+            return
+        lines = self._path.read_text("ascii", "replace").splitlines()
+        kept = [line for line in lines if line and not _over(line, now_us)]
+        if len(kept) < sum(map(bool, lines)):
+            write_private(self._path, "".join(f"\n{line}" for line in kept).encode("ascii", "replace"))
+
+
+def _over(line: str, now_us: int) -> bool:
+    end = line.split(" ")[-1]
+    return line.count(" ") == 2 and end.isdecimal() and int(end) < now_us

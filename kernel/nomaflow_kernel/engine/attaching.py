@@ -18,7 +18,7 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import Notice
 
-__all__ = ["attach", "await_instance", "check_clocks", "detach", "take_load"]
+__all__ = ["attach", "await_instance", "check_clocks", "declare_ended", "detach", "take_load"]
 
 
 def attach(
@@ -32,7 +32,9 @@ def attach(
     for incarnation in hello.ended_incarnations:
         ended = state.fleet.get((hello.host, incarnation))
         if ended is not None and _may_tell_of(hello, ended.hello):
-            _settle_ended(state, batch, ended)
+            why = f"the main process of host {ended.host!r} died while the step ran"
+            told = "a later instance says that this one has ended"
+            _settle_ended(state, batch, ended, Reason("host_crashed", why), told=told)
     refused = own_instances.refusal(state, hello)
     if refused is not None:
         return refused
@@ -147,13 +149,33 @@ def _result_is_wanted(ended: EndedAttempt) -> bool:
     return ended.exists and ended.state is AttemptState.LOST and not ended.retry_on_lost
 
 
-def _settle_ended(state: EngineState, batch: Batch, instance: Instance) -> None:
-    reason = Reason("host_crashed", f"the main process of host {instance.host!r} died while the step ran")
-    for run in _runs_of(state, instance):
+def declare_ended(state: EngineState, batch: Batch, key: InstanceKey, *, evidence: str, by: str) -> int | None:
+    """End what an instance holds that is gone for certain; return the number of attempts, None if it is not known.
+
+    If it lives after all, its session ends. It attaches again, and is told to kill what it still runs.
+    """
+    instance = state.fleet.get(key)
+    if instance is None:
+        return None
+    reason = Reason("host_ended", f"host {instance.host!r} has ended, as {by} has declared: {evidence}")
+    ended = _settle_ended(state, batch, instance, reason, told=f"{by} declares that this one has ended: {evidence}")
+    _notify(batch, instance, "host.ended", by=by, evidence=evidence, attempts=ended)
+    state.dirty_hosts.add(instance.host)
+    return ended
+
+
+def _settle_ended(state: EngineState, batch: Batch, instance: Instance, reason: Reason, *, told: str) -> int:
+    """Fail the attempts of an instance of which nothing is left, and forget it; return their number.
+
+    :param told: why its session ends, if it has one
+    """
+    runs = _runs_of(state, instance)
+    state.fleet.remove(instance.key)  # first, so that no next try goes to it
+    for run in runs:
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     if instance.link is not None:
-        instance.link.end("a later instance says that this one has ended")
-    state.fleet.remove(instance.key)
+        instance.link.end(told)
+    return len(runs)
 
 
 def _runs_of(state: EngineState, instance: Instance) -> list[ActiveRun]:

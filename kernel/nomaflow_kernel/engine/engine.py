@@ -269,6 +269,17 @@ class Engine:
         """Record that a session has ended; the instance's clocks run on."""
         self._loop.tell(lambda batch: attaching.detach(self._state, batch, key, link))
 
+    async def declare_ended(self, key: InstanceKey, *, evidence: str, by: str) -> int | None:
+        """Fail what an instance holds that is gone for certain; return how many attempts, None if it is not known.
+
+        :param evidence: in words
+        """
+        return await self._loop.ask(
+            lambda batch: attaching.declare_ended(self._state, batch, key, evidence=evidence, by=by),
+            repeatable=False,
+            changed=lambda ended: None if ended is None else (),
+        )
+
     async def report(
         self, incarnation: str, reports: Sequence[AttemptReport], *, host: str = ""
     ) -> Sequence[AttemptAck]:

@@ -34,6 +34,7 @@ UNCOUNTED_REASONS = frozenset({"host_refused"})
 _REFUSED_DELAY_SECONDS, _LONGEST_REFUSED_DELAY_SECONDS = 0.2, 30.0
 """Each refusal of a step makes a row: a host that keeps refusing is asked less and less often."""
 
+_LIKE_LOST = frozenset({"host_lost", "host_ended"})
 _LOST_TRIES = 3
 """With retry_on_lost, a step gets at least this many tries before repeated losses fail the run."""
 
@@ -207,8 +208,9 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
         tries, delay = ended.tries, _refused_delay(ended.number - ended.tries)
     elif outcome.innocent and again:
         tries = ended.tries
-    # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up.
-    elif (lost or code == "host_lost") and again and ended.tries < max(policy.attempts, _LOST_TRIES):
+    # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up. And an
+    # attempt whose host has certainly ended is tried again as it would be after the grace.
+    elif (lost or code in _LIKE_LOST) and again and ended.tries < max(policy.attempts, _LOST_TRIES):
         pass
     elif lost or code in ("job_timed_out", "job_disabled"):
         return False

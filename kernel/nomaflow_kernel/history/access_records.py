@@ -19,6 +19,7 @@ class TokenRecord:
     :param uses_left: how often a join string can still be used; None for other tokens
     :param joined_with: the join string that it was got with; empty for one that an administrator was given
     :param ids: of a host: the job ids that are reserved for it, ``ID`` or ``PREFIX*``, one a line
+    :param instance_seconds: of a join string for one instance of a host: how long that one's certificate lasts; else 0
     """
 
     token_id: str
@@ -36,6 +37,7 @@ class TokenRecord:
     revoked_at_us: int | None = None
     joined_with: str = ""
     ids: str = ""
+    instance_seconds: int = 0
 
 
 @value_class
@@ -47,6 +49,7 @@ class CertificateRecord:
     :param token_id: the join string that it, or the first of its line, was given for
     :param line: serial of the first certificate, which this one renews in so many steps
     :param ids: the job ids that are reserved for the host, ``ID`` or ``PREFIX*``, one a line
+    :param instance: whether it is for one instance alone, whose name is ``token_id``, and is not renewed
     """
 
     serial: str
@@ -58,6 +61,7 @@ class CertificateRecord:
     revoked_at_us: int | None = None
     line: str = ""
     ids: str = ""
+    instance: bool = False
 
 
 @value_class

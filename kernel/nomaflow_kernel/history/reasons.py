@@ -199,6 +199,10 @@ REASONS: Mapping[str, ReasonInfo] = {
         "The host's main process died while the step was running; its successor found that no process of it is left.",
         "Read the host's log; the retry policy applies.",
     ),
+    "host_ended": ReasonInfo(
+        "The host's instance ended while the step was running, as its launcher has declared on evidence of its engine.",
+        "The message has the evidence; the retry policy applies, and retry_on_lost.",
+    ),
     "host_lost": ReasonInfo(
         "The host was silent for longer than the grace; it is unknown whether the step ended.",
         "Check the machine. Set retry_on_lost only for steps that may run twice.",

@@ -31,12 +31,15 @@ class ProtocolUnsupported(KernelError):
 
 
 class SessionSuperseded(KernelError):
-    """Raised on a session when a newer one of the same instance has taken over."""
+    """Raised on a session that the kernel ends, such as when a newer one of the same instance has taken over.
+
+    :param why: why it ends
+    """
 
     reason = "SUPERSEDED"
 
-    def __init__(self) -> None:
-        super().__init__("a newer session of this host instance has taken over")
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the kernel has ended this session: {why}")
 
 
 class HostNotAttached(KernelError):

@@ -73,7 +73,7 @@ class Session:
             _LOG.info(
                 "session of host %s instance %s ends: %s", host, self.hello.incarnation, reason, extra={"host": host}
             )
-            self._ended = SessionSuperseded()
+            self._ended = SessionSuperseded(reason)
             self._fail_questions()
             self._ready.set()
 

@@ -132,14 +132,16 @@ class Authority:
         """
         _requested_key(csr_pem)
 
-    def sign_host(self, csr_pem: str, host: str) -> SignedCertificate:
+    def sign_host(self, csr_pem: str, host: str, *, seconds: int = 0) -> SignedCertificate:
         """Return a certificate for the key of a signing request, which names a host. Names in the request do not count.
 
+        :param seconds: how long it lasts; 0 for 30 days
         :raises SigningRefused: if the request cannot be used
         """
         key = _requested_key(csr_pem)
         held, uri = self._held, x509.UniformResourceIdentifier(f"{_HOST_URI}{host}")
-        signed = self._signed(held, key, _named(host), [uri], days=_HOST_DAYS, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        lasts = timedelta(seconds=seconds) if seconds else timedelta(days=_HOST_DAYS)
+        signed = self._signed(held, key, _named(host), [uri], lasts=lasts, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
         return SignedCertificate(
             chain_pem=_pem((signed, *held.crosses)),
             serial=f"{signed.serial_number:x}",
@@ -235,7 +237,7 @@ class Authority:
         key, held = ec.generate_private_key(ec.SECP256R1()), self._held
         signed = self._signed(
             held, key.public_key(), _named("nomaflow kernel"), self._names,
-            days=_SERVER_DAYS, usage=ExtendedKeyUsageOID.SERVER_AUTH,
+            lasts=timedelta(days=_SERVER_DAYS), usage=ExtendedKeyUsageOID.SERVER_AUTH,
         )  # fmt: skip
         _write(self.key, _key_pem(key))
         _write(self.cert, _pem((signed, *held.crosses)).encode())
@@ -247,7 +249,7 @@ class Authority:
         subject: x509.Name,
         names: Sequence[x509.GeneralName],
         *,
-        days: int,
+        lasts: timedelta,
         usage: x509.ObjectIdentifier,
     ) -> x509.Certificate:
         now = self._time()
@@ -258,7 +260,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _BACKDATED)
-            .not_valid_after(min(now + timedelta(days=days), held.own.not_valid_after_utc))
+            .not_valid_after(min(now + lasts, held.own.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)

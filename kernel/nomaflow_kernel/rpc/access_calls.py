@@ -12,10 +12,11 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
-from nomaflow_kernel.access.tokens import TokenOrder
+from nomaflow_kernel.access.tokens import INSTANCE_SECONDS, TokenOrder
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.pages import Page, page_key, page_token
 
 __all__ = ["AccessCalls"]
@@ -63,10 +64,35 @@ class AccessCalls:
                 "this kernel listens on no TCP address, so nobody can join it; set [kernel] listen in nomaflow.toml",
                 field="joins",
             )
+        record, secret = await self._made(order, caller)
+        return access.CreateTokenResponse(token=self._token(record), secret=secret)
+
+    async def invite_instance(
+        self, request: access.InviteInstanceRequest, caller: Caller
+    ) -> access.InviteInstanceResponse:
+        """Make a join string for one instance of a host.
+
+        :raises NotOnTcp: if nobody needs one here
+        """
+        order = TokenOrder(
+            kind="host",
+            name=request.host,
+            joins=True,
+            lifetime_seconds=request.lifetime_seconds,
+            instance_seconds=request.instance_seconds or INSTANCE_SECONDS,
+        )
+        order.check()
+        if self._join_string is None:
+            raise NotOnTcp
+        record, secret = await self._made(order, caller)
+        return access.InviteInstanceResponse(token=self._token(record), secret=secret)
+
+    async def _made(self, order: TokenOrder, caller: Caller) -> tuple[TokenRecord, str]:
+        """Make a token; return it, and its secret or its join string."""
         record, secret = await self._credentials.create(order, created_by=caller.signed(""))
         if order.joins and self._join_string is not None:
             secret = self._join_string(record, secret)
-        return access.CreateTokenResponse(token=self._token(record), secret=secret)
+        return record, secret
 
     async def list_tokens(self, request: access.ListTokensRequest, _caller: Caller) -> access.ListTokensResponse:
         """Return a page of the tokens, without secrets."""

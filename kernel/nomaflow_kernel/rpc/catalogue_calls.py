@@ -22,6 +22,7 @@ from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
+from nomaflow_kernel.hosts.incoming import check_incarnation
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
     reload_without_values,
@@ -29,7 +30,7 @@ from nomaflow_kernel.rpc.discretion import (
 from nomaflow_kernel.rpc.job_pages import JobPages, shown_job, target_of
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, person
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
@@ -147,6 +148,16 @@ class CatalogueCalls:
                 if request.host in ("", each.host) and caller.principal.may(Verb.READ, Target(host=each.host))
             ]
         )
+
+    async def declare_ended(self, request: kernel.DeclareEndedRequest, caller: Caller) -> kernel.DeclareEndedResponse:
+        """End what an instance held that is gone for certain."""
+        by, evidence = person(request.by, caller), sentence(request.evidence, "evidence").strip()
+        self._check_host(request.host)
+        check_incarnation(request.incarnation)
+        if not evidence:
+            raise BadRequest("evidence is empty, expected why nothing of the instance can be left", field="evidence")
+        ended = await self._engine.declare_ended((request.host, request.incarnation), evidence=evidence, by=by)
+        return kernel.DeclareEndedResponse(known=ended is not None, attempts=ended or 0)
 
     async def reload_host(self, request: kernel.ReloadHostRequest, caller: Caller) -> kernel.ReloadHostResponse:
         """Have a host load its code again, and return each instance's result.

@@ -120,12 +120,14 @@ class Enrolment:
         """Give a host that shows a good certificate the next one, for the same name.
 
         :raises BadRequest: if the signing request cannot be used
-        :raises NotPermitted: if the caller shows no certificate
+        :raises NotPermitted: if the caller shows no certificate, or one for a single instance, which has its end
         :raises NotAuthenticated: if its certificate was withdrawn meanwhile
         """
         principal = caller.principal
         if principal.kind is not PrincipalKind.HOST or self._certificates is None:
             raise NotPermitted(principal, "renew", "a certificate, which only a host has")
+        if principal.instance:
+            raise NotPermitted(principal, "renew", "a certificate for one instance, which ends with it")
         authority = self._certificates.authority
         try:
             signed = authority.sign_host(request.csr_pem, principal.name)
@@ -140,7 +142,7 @@ class Enrolment:
         self, certificates: DoorCertificates, join: TokenRecord, csr_pem: str, caller: Caller
     ) -> access.EnrolResponse:
         authority: Authority = certificates.authority
-        signed = authority.sign_host(csr_pem, join.name)
+        signed = authority.sign_host(csr_pem, join.name, seconds=join.instance_seconds)
         await self._keep(signed, join.name, caller, token_id=join.token_id)
         return access.EnrolResponse(
             certificate_pem=signed.chain_pem,
@@ -148,6 +150,7 @@ class Enrolment:
             name=join.name,
             addresses=self._addresses().hosts,
             kernel_id=self._kernel_id,
+            instance=join.token_id if join.instance_seconds else "",
         )
 
     async def _other(self, certificates: DoorCertificates, join: TokenRecord) -> access.EnrolResponse:

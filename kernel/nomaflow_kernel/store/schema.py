@@ -333,6 +333,7 @@ tokens = Table(
     _maybe("revoked_at_us"),
     _text("joined_with"),
     _text("ids"),
+    _number("instance_seconds"),
     PrimaryKeyConstraint("token_id"),
     sqlite_with_rowid=False,
 )
@@ -350,6 +351,7 @@ certificates = Table(
     _maybe("revoked_at_us"),
     _text("line"),
     _text("ids"),
+    Column("instance", Boolean(), nullable=False),
     PrimaryKeyConstraint("serial"),
     sqlite_with_rowid=False,
 )

@@ -35,6 +35,7 @@ class Identity:
     :param joined_with: SHA-256 of the join string, hexadecimal
     :param joined_at: of that kernel's joining door, ``tls://HOST:PORT`` each
     :param joining_authorities: the authorities that vouch for the joining door, PEM; empty if the system knows them
+    :param instance: the one instance that the certificate is for; empty for a whole host's, which is renewed
     :param key: PEM; ``certificate``, with those between it and its root, and ``authorities`` likewise
     """
 
@@ -50,6 +51,7 @@ class Identity:
     key: bytes = field(repr=False)
     certificate: bytes
     authorities: bytes
+    instance: str = ""
 
     @property
     def good_until(self) -> str:
@@ -92,6 +94,7 @@ class IdentityFolder:
                 addresses=tuple(map(str, facts["addresses"])),
                 joined_at=tuple(map(str, facts.get("joined_at", ()))),
                 joining_authorities=str(facts.get("joining_authorities", "")),
+                instance=str(facts.get("instance", "")),
                 issued_at=int(facts["issued_at"]),
                 expires_at=int(facts["expires_at"]),
                 key=(self.folder / _KEY).read_bytes(),

@@ -101,6 +101,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         joined_with=used,
         joined_at=join.at,
         joining_authorities=join.authorities_pem,
+        instance=enrolled.instance,
         key=request.key,
         certificate=certificate,
         authorities=enrolled.authorities_pem.encode(),

@@ -60,8 +60,11 @@ class Renewer:
         self._draw = draw
 
     async def run(self, link: Link) -> None:
-        """Renew on one session, until cancelled; on a Unix socket there is nothing to renew."""
-        if link.identity is None:
+        """Renew on one session, until cancelled.
+
+        On a Unix socket there is nothing to renew, and the certificate of one instance ends with it.
+        """
+        if link.identity is None or link.identity.instance:
             await asyncio.Event().wait()
             return
         life = link.identity.expires_at - link.identity.issued_at

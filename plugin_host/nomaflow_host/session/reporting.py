@@ -104,8 +104,8 @@ class Reporter:
 
     def _settle(self, ack: AttemptAck) -> None:
         unwanted = self._outbox.acknowledge(ack)
-        if unwanted is not None and unwanted.retry_on_lost:
-            # Another attempt of the step may follow, or has followed.
+        if unwanted is not None and (unwanted.retry_on_lost or ack.status is AckStatus.CONFLICT):
+            # Another attempt of the step may follow, or has followed. At a conflict the kernel has ended this one.
             reason = "the kernel no longer assigns this attempt to this host"
             self._runner.kill(ack.attempt_key, "host_lost", reason)
 

@@ -70,6 +70,7 @@ class Token(google.protobuf.message.Message):
     ROLES_FIELD_NUMBER: builtins.int
     JOINED_WITH_FIELD_NUMBER: builtins.int
     IDS_FIELD_NUMBER: builtins.int
+    INSTANCE_SECONDS_FIELD_NUMBER: builtins.int
     token_id: builtins.str
     """token_id names it: "tok_" and 12 letters or digits."""
     kind: global___TokenKind.ValueType
@@ -84,6 +85,8 @@ class Token(google.protobuf.message.Message):
     """uses_left is how often a join string can still be used. Absent for other tokens."""
     joined_with: builtins.str
     """joined_with is the join string that it was got with. Empty for one that an administrator was given."""
+    instance_seconds: builtins.int
+    """instance_seconds is, of a join string for one instance of a host, how long that one's certificate lasts. Zero for others."""
     @property
     def grants(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """grants are "VERB SCOPE" each, those of its roles included. Empty for a host."""
@@ -129,9 +132,10 @@ class Token(google.protobuf.message.Message):
         roles: collections.abc.Iterable[builtins.str] | None = ...,
         joined_with: builtins.str = ...,
         ids: collections.abc.Iterable[builtins.str] | None = ...,
+        instance_seconds: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "revoked_at", b"revoked_at", "uses_left", b"uses_left"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "created_by", b"created_by", "expires_at", b"expires_at", "grants", b"grants", "ids", b"ids", "joined_with", b"joined_with", "joins", b"joins", "kind", b"kind", "last_used_at", b"last_used_at", "name", b"name", "revoked_at", b"revoked_at", "roles", b"roles", "token_id", b"token_id", "uses_left", b"uses_left"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_uses_left", b"_uses_left", "created_at", b"created_at", "created_by", b"created_by", "expires_at", b"expires_at", "grants", b"grants", "ids", b"ids", "instance_seconds", b"instance_seconds", "joined_with", b"joined_with", "joins", b"joins", "kind", b"kind", "last_used_at", b"last_used_at", "name", b"name", "revoked_at", b"revoked_at", "roles", b"roles", "token_id", b"token_id", "uses_left", b"uses_left"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_uses_left", b"_uses_left"]) -> typing.Literal["uses_left"] | None: ...
 
 global___Token = Token
@@ -216,6 +220,59 @@ class CreateTokenResponse(google.protobuf.message.Message):
 global___CreateTokenResponse = CreateTokenResponse
 
 @typing.final
+class InviteInstanceRequest(google.protobuf.message.Message):
+    """InviteInstanceRequest says for whom a join string is, and until when."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    LIFETIME_SECONDS_FIELD_NUMBER: builtins.int
+    INSTANCE_SECONDS_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host is the name of its host, which the kernel knows."""
+    lifetime_seconds: builtins.int
+    """lifetime_seconds is how long the string can wait to be used. Zero means 1 hour, most is 30 days."""
+    instance_seconds: builtins.int
+    """instance_seconds is how long the certificate lasts that it is exchanged for, which is not renewed. Zero means 1 day,
+    most is 400 days.
+    """
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        lifetime_seconds: builtins.int = ...,
+        instance_seconds: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "instance_seconds", b"instance_seconds", "lifetime_seconds", b"lifetime_seconds"]) -> None: ...
+
+global___InviteInstanceRequest = InviteInstanceRequest
+
+@typing.final
+class InviteInstanceResponse(google.protobuf.message.Message):
+    """InviteInstanceResponse carries the join string."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
+    secret: builtins.str
+    """secret is the join string, "nfj1.…", shown this once."""
+    @property
+    def token(self) -> global___Token:
+        """token is what was made; its token_id names the instance."""
+
+    def __init__(
+        self,
+        *,
+        token: global___Token | None = ...,
+        secret: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["token", b"token"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["secret", b"secret", "token", b"token"]) -> None: ...
+
+global___InviteInstanceResponse = InviteInstanceResponse
+
+@typing.final
 class ListTokensRequest(google.protobuf.message.Message):
     """ListTokensRequest filters."""
 
@@ -273,7 +330,8 @@ class RevokeTokensRequest(google.protobuf.message.Message):
 
     TARGET_FIELD_NUMBER: builtins.int
     target: builtins.str
-    """target is a token's id, a certificate's serial, the name of a user or service, or "host:NAME". A join string takes
+    """target is a token's id, a certificate's serial, the name of a user or service, "host:NAME", or "host:NAME/TOKEN_ID" for one
+    instance. A join string takes
     the tokens and certificates that were got with it, a serial every certificate that it renews or that renews it.
     """
     def __init__(
@@ -373,6 +431,7 @@ class Certificate(google.protobuf.message.Message):
     REVOKED_AT_FIELD_NUMBER: builtins.int
     LINE_FIELD_NUMBER: builtins.int
     IDS_FIELD_NUMBER: builtins.int
+    INSTANCE_FIELD_NUMBER: builtins.int
     serial: builtins.str
     """serial is its number, in hexadecimal digits."""
     host: builtins.str
@@ -383,6 +442,8 @@ class Certificate(google.protobuf.message.Message):
     """token_id is the join string that it, or the first of its line, was given for."""
     line: builtins.str
     """line is the serial of the first certificate that this one renews, in so many steps; its own for one that was joined."""
+    instance: builtins.bool
+    """instance is true for that of one instance, which token_id names and which is not renewed."""
     @property
     def issued_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """issued_at is when it was made."""
@@ -411,9 +472,10 @@ class Certificate(google.protobuf.message.Message):
         revoked_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         line: builtins.str = ...,
         ids: collections.abc.Iterable[builtins.str] | None = ...,
+        instance: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "revoked_at", b"revoked_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["expires_at", b"expires_at", "host", b"host", "ids", b"ids", "issued_at", b"issued_at", "issued_to", b"issued_to", "line", b"line", "revoked_at", b"revoked_at", "serial", b"serial", "token_id", b"token_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expires_at", b"expires_at", "host", b"host", "ids", b"ids", "instance", b"instance", "issued_at", b"issued_at", "issued_to", b"issued_to", "line", b"line", "revoked_at", b"revoked_at", "serial", b"serial", "token_id", b"token_id"]) -> None: ...
 
 global___Certificate = Certificate
 
@@ -779,6 +841,7 @@ class EnrolResponse(google.protobuf.message.Message):
     ADDRESSES_FIELD_NUMBER: builtins.int
     TOKEN_FIELD_NUMBER: builtins.int
     KERNEL_ID_FIELD_NUMBER: builtins.int
+    INSTANCE_FIELD_NUMBER: builtins.int
     certificate_pem: builtins.str
     """certificate_pem is the host's certificate and those between it and its root. Empty for users and services."""
     authorities_pem: builtins.str
@@ -789,6 +852,8 @@ class EnrolResponse(google.protobuf.message.Message):
     """token is the secret for a user's or service's calls. Empty for a host."""
     kernel_id: builtins.str
     """kernel_id names the kernel: the store_id of GetKernel."""
+    instance: builtins.str
+    """instance names the one instance that the certificate is for. Empty for that of a whole host, which is renewed."""
     @property
     def addresses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """addresses are those to call from now on, tls://HOST:PORT: the hosts' for a host, the clients' for others."""
@@ -802,7 +867,8 @@ class EnrolResponse(google.protobuf.message.Message):
         addresses: collections.abc.Iterable[builtins.str] | None = ...,
         token: builtins.str = ...,
         kernel_id: builtins.str = ...,
+        instance: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "authorities_pem", b"authorities_pem", "certificate_pem", b"certificate_pem", "kernel_id", b"kernel_id", "name", b"name", "token", b"token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "authorities_pem", b"authorities_pem", "certificate_pem", b"certificate_pem", "instance", b"instance", "kernel_id", b"kernel_id", "name", b"name", "token", b"token"]) -> None: ...
 
 global___EnrolResponse = EnrolResponse

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AccessServiceStub(object):
-    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin.
+    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin, but for
+    GetAuthority and InviteInstance.
     """
 
     def __init__(self, channel):
@@ -39,6 +40,11 @@ class AccessServiceStub(object):
                 '/nomaflow_api.v1.AccessService/CreateToken',
                 request_serializer=nomaflow__api_dot_v1_dot_access__service__pb2.CreateTokenRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_access__service__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.InviteInstance = channel.unary_unary(
+                '/nomaflow_api.v1.AccessService/InviteInstance',
+                request_serializer=nomaflow__api_dot_v1_dot_access__service__pb2.InviteInstanceRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_access__service__pb2.InviteInstanceResponse.FromString,
                 _registered_method=True)
         self.ListTokens = channel.unary_unary(
                 '/nomaflow_api.v1.AccessService/ListTokens',
@@ -83,13 +89,23 @@ class AccessServiceStub(object):
 
 
 class AccessServiceServicer(object):
-    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin.
+    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin, but for
+    GetAuthority and InviteInstance.
     """
 
     def CreateToken(self, request, context):
         """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
         hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
         again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InviteInstance(self, request, context):
+        """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
+        on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
+        call makes another one, as CreateToken does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,6 +177,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=nomaflow__api_dot_v1_dot_access__service__pb2.CreateTokenRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_access__service__pb2.CreateTokenResponse.SerializeToString,
             ),
+            'InviteInstance': grpc.unary_unary_rpc_method_handler(
+                    servicer.InviteInstance,
+                    request_deserializer=nomaflow__api_dot_v1_dot_access__service__pb2.InviteInstanceRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_access__service__pb2.InviteInstanceResponse.SerializeToString,
+            ),
             'ListTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTokens,
                     request_deserializer=nomaflow__api_dot_v1_dot_access__service__pb2.ListTokensRequest.FromString,
@@ -210,7 +231,8 @@ def add_AccessServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AccessService(object):
-    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin.
+    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin, but for
+    GetAuthority and InviteInstance.
     """
 
     @staticmethod
@@ -230,6 +252,33 @@ class AccessService(object):
             '/nomaflow_api.v1.AccessService/CreateToken',
             nomaflow__api_dot_v1_dot_access__service__pb2.CreateTokenRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_access__service__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InviteInstance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.AccessService/InviteInstance',
+            nomaflow__api_dot_v1_dot_access__service__pb2.InviteInstanceRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_access__service__pb2.InviteInstanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,7 +20,9 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class AccessServiceStub:
-    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin."""
+    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin, but for
+    GetAuthority and InviteInstance.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
     CreateToken: grpc.UnaryUnaryMultiCallable[
@@ -30,6 +32,15 @@ class AccessServiceStub:
     """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
     hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
     again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+    """
+
+    InviteInstance: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.access_service_pb2.InviteInstanceRequest,
+        nomaflow_api.v1.access_service_pb2.InviteInstanceResponse,
+    ]
+    """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
+    on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
+    call makes another one, as CreateToken does.
     """
 
     ListTokens: grpc.UnaryUnaryMultiCallable[
@@ -85,7 +96,9 @@ class AccessServiceStub:
     """VerifyAudit computes the audit's chain again and names the first row that does not fit."""
 
 class AccessServiceAsyncStub:
-    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin."""
+    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin, but for
+    GetAuthority and InviteInstance.
+    """
 
     CreateToken: grpc.aio.UnaryUnaryMultiCallable[
         nomaflow_api.v1.access_service_pb2.CreateTokenRequest,
@@ -94,6 +107,15 @@ class AccessServiceAsyncStub:
     """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
     hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
     again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+    """
+
+    InviteInstance: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.access_service_pb2.InviteInstanceRequest,
+        nomaflow_api.v1.access_service_pb2.InviteInstanceResponse,
+    ]
+    """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
+    on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
+    call makes another one, as CreateToken does.
     """
 
     ListTokens: grpc.aio.UnaryUnaryMultiCallable[
@@ -149,7 +171,9 @@ class AccessServiceAsyncStub:
     """VerifyAudit computes the audit's chain again and names the first row that does not fit."""
 
 class AccessServiceServicer(metaclass=abc.ABCMeta):
-    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin."""
+    """AccessService gives, lists and withdraws credentials, and reads the audit. Every call needs the verb admin, but for
+    GetAuthority and InviteInstance.
+    """
 
     @abc.abstractmethod
     def CreateToken(
@@ -160,6 +184,17 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         """CreateToken makes a credential and returns its secret, once. Each call makes another one: the kernel keeps only the
         hash of a secret, so it could not answer a repeat with the same. Who does not know whether a call was done calls
         again; nobody knows the secret of the first then, and RevokeTokens withdraws it by its id, as ListTokens tells it.
+        """
+
+    @abc.abstractmethod
+    def InviteInstance(
+        self,
+        request: nomaflow_api.v1.access_service_pb2.InviteInstanceRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.access_service_pb2.InviteInstanceResponse, collections.abc.Awaitable[nomaflow_api.v1.access_service_pb2.InviteInstanceResponse]]:
+        """InviteInstance makes a join string for one instance of a host, good once; for a launcher, which needs the verb launch
+        on that host. Whoever joins with it is a principal of its own, "host:NAME/TOKEN_ID", which can be withdrawn alone. Each
+        call makes another one, as CreateToken does.
         """
 
     @abc.abstractmethod

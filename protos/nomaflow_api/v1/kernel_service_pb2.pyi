@@ -1180,6 +1180,60 @@ class Wanted(google.protobuf.message.Message):
 global___Wanted = Wanted
 
 @typing.final
+class DeclareEndedRequest(google.protobuf.message.Message):
+    """DeclareEndedRequest names an instance that is gone."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: builtins.int
+    INCARNATION_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
+    host: builtins.str
+    """host is the name of its host."""
+    incarnation: builtins.str
+    """incarnation is the instance, as ListHosts names it."""
+    evidence: builtins.str
+    """evidence says in words why nothing of it can be left, such as "Slurm job 12 is TIMEOUT, and its cgroup is empty". It is
+    kept with each attempt, in the events and in the audit.
+    """
+    by: builtins.str
+    """by says on whose behalf: a note behind the name that the caller's credential proves. May be empty."""
+    def __init__(
+        self,
+        *,
+        host: builtins.str = ...,
+        incarnation: builtins.str = ...,
+        evidence: builtins.str = ...,
+        by: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by", b"by", "evidence", b"evidence", "host", b"host", "incarnation", b"incarnation"]) -> None: ...
+
+global___DeclareEndedRequest = DeclareEndedRequest
+
+@typing.final
+class DeclareEndedResponse(google.protobuf.message.Message):
+    """DeclareEndedResponse tells what was ended."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KNOWN_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    known: builtins.bool
+    """known is false where the host has no such instance: it had left, or never was."""
+    attempts: builtins.int
+    """attempts is how many ended with it."""
+    def __init__(
+        self,
+        *,
+        known: builtins.bool = ...,
+        attempts: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempts", b"attempts", "known", b"known"]) -> None: ...
+
+global___DeclareEndedResponse = DeclareEndedResponse
+
+@typing.final
 class ReloadHostRequest(google.protobuf.message.Message):
     """ReloadHostRequest names a host."""
 

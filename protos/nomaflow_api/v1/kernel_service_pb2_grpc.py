@@ -145,6 +145,11 @@ class KernelServiceStub(object):
                 request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedResponse.FromString,
                 _registered_method=True)
+        self.DeclareEnded = channel.unary_unary(
+                '/nomaflow_api.v1.KernelService/DeclareEnded',
+                request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.DeclareEndedRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.DeclareEndedResponse.FromString,
+                _registered_method=True)
         self.ReloadHost = channel.unary_unary(
                 '/nomaflow_api.v1.KernelService/ReloadHost',
                 request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ReloadHostRequest.SerializeToString,
@@ -321,6 +326,14 @@ class KernelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeclareEnded(self, request, context):
+        """DeclareEnded tells that an instance is gone for certain, with the evidence: its attempts end FAILED "host_ended" at once
+        instead of LOST after the grace. A repeat changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReloadHost(self, request, context):
         """ReloadHost loads a new generation of a host's plugin code beside the old one and answers when it serves or is
         refused.
@@ -457,6 +470,11 @@ def add_KernelServiceServicer_to_server(servicer, server):
                     servicer.ListWanted,
                     request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedResponse.SerializeToString,
+            ),
+            'DeclareEnded': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclareEnded,
+                    request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.DeclareEndedRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.DeclareEndedResponse.SerializeToString,
             ),
             'ReloadHost': grpc.unary_unary_rpc_method_handler(
                     servicer.ReloadHost,
@@ -1047,6 +1065,33 @@ class KernelService(object):
             '/nomaflow_api.v1.KernelService/ListWanted',
             nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_kernel__service__pb2.ListWantedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclareEnded(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nomaflow_api.v1.KernelService/DeclareEnded',
+            nomaflow__api_dot_v1_dot_kernel__service__pb2.DeclareEndedRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_kernel__service__pb2.DeclareEndedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -162,6 +162,14 @@ class KernelServiceStub:
     launcher starts instances for.
     """
 
+    DeclareEnded: grpc.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.kernel_service_pb2.DeclareEndedRequest,
+        nomaflow_api.v1.kernel_service_pb2.DeclareEndedResponse,
+    ]
+    """DeclareEnded tells that an instance is gone for certain, with the evidence: its attempts end FAILED "host_ended" at once
+    instead of LOST after the grace. A repeat changes nothing.
+    """
+
     ReloadHost: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.ReloadHostRequest,
         nomaflow_api.v1.kernel_service_pb2.ReloadHostResponse,
@@ -321,6 +329,14 @@ class KernelServiceAsyncStub:
     ]
     """ListWanted returns the attempts that are due and wait for an instance of a host that the caller may read: what a
     launcher starts instances for.
+    """
+
+    DeclareEnded: grpc.aio.UnaryUnaryMultiCallable[
+        nomaflow_api.v1.kernel_service_pb2.DeclareEndedRequest,
+        nomaflow_api.v1.kernel_service_pb2.DeclareEndedResponse,
+    ]
+    """DeclareEnded tells that an instance is gone for certain, with the evidence: its attempts end FAILED "host_ended" at once
+    instead of LOST after the grace. A repeat changes nothing.
     """
 
     ReloadHost: grpc.aio.UnaryUnaryMultiCallable[
@@ -524,6 +540,16 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.ListWantedResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.ListWantedResponse]]:
         """ListWanted returns the attempts that are due and wait for an instance of a host that the caller may read: what a
         launcher starts instances for.
+        """
+
+    @abc.abstractmethod
+    def DeclareEnded(
+        self,
+        request: nomaflow_api.v1.kernel_service_pb2.DeclareEndedRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.DeclareEndedResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.DeclareEndedResponse]]:
+        """DeclareEnded tells that an instance is gone for certain, with the evidence: its attempts end FAILED "host_ended" at once
+        instead of LOST after the grace. A repeat changes nothing.
         """
 
     @abc.abstractmethod

@@ -47,6 +47,7 @@ class Enrolled:
     :param addresses: those to call from now on
     :param token: a user's or service's; empty for a host
     :param kernel_id: the random id of the kernel's history
+    :param instance: the one instance that a host's certificate is for; empty for a whole host's, which is renewed
     """
 
     certificate_pem: str
@@ -55,6 +56,7 @@ class Enrolled:
     addresses: tuple[str, ...]
     kernel_id: str
     token: str = field(repr=False)
+    instance: str = ""
 
 
 async def enrol(join: JoinString, *, csr_pem: str = "", seconds: float = 20.0) -> Enrolled:
@@ -97,6 +99,7 @@ async def _enrol(address: str, join: JoinString, csr_pem: str, seconds: float) -
         addresses=tuple(answer.addresses),
         kernel_id=answer.kernel_id,
         token=answer.token,
+        instance=answer.instance,
     )
 
 

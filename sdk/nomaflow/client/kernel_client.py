@@ -327,6 +327,14 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         reply = await self._call("ListWanted", host=host)
         return [decode(values.WantedView, one) for one in reply.wanted]
 
+    async def declare_ended(self, host: str, incarnation: str, *, evidence: str, by: str = "") -> values.DeclaredView:
+        """Tell the kernel that an instance is gone for certain: what it held is FAILED at once, and may be retried.
+
+        :param evidence: in words, why nothing of it can be left
+        """
+        fields = {"host": host, "incarnation": incarnation, "evidence": evidence, "by": by or self._by}
+        return decode(values.DeclaredView, await self._call("DeclareEnded", **fields))
+
     async def reload_host(self, host: str = "", *, force: bool = False, by: str = "") -> list[values.ReloadView]:
         """Load a new generation of a host's code; returns when it serves or is refused."""
         reply = await self._call("ReloadHost", host=host, force=force, by=by or self._by)

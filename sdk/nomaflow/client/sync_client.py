@@ -105,11 +105,13 @@ class SyncKernelClient:
 
     cancel = _call(KernelClient.cancel)
     create_token = _call(KernelClient.create_token)
+    declare_ended = _call(KernelClient.declare_ended)
     forget_host = _call(KernelClient.forget_host)
     get_authority = _call(KernelClient.get_authority)
     get_job = _call(KernelClient.get_job)
     get_kernel = _call(KernelClient.get_kernel)
     get_run = _call(KernelClient.get_run)
+    invite_instance = _call(KernelClient.invite_instance)
     job_stats = _call(KernelClient.job_stats)
     inspect_attempt = _call(KernelClient.inspect_attempt)
     list_callables = _call(KernelClient.list_callables)

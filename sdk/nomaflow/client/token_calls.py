@@ -1,4 +1,4 @@
-"""The client's calls about tokens and certificates. Each needs the verb admin."""
+"""The client's calls about tokens and certificates. Each needs the verb admin, but for an invitation."""
 
 from __future__ import annotations
 
@@ -61,6 +61,19 @@ class TokenCalls:
         )
         return decode(values.IssuedToken, await self._ask("CreateToken", request))
 
+    async def invite_instance(
+        self, host: str, *, lifetime: timedelta | None = None, instance_lifetime: timedelta | None = None
+    ) -> values.IssuedToken:
+        """Make a join string for one instance of a host, good once, and return it. Needs the verb launch on that host.
+
+        :param lifetime: how long it can wait to be used; None for 1 hour
+        :param instance_lifetime: how long the certificate lasts that it is exchanged for; None for 1 day
+        """
+        request = service.InviteInstanceRequest(
+            host=host, lifetime_seconds=_seconds(lifetime), instance_seconds=_seconds(instance_lifetime)
+        )
+        return decode(values.IssuedToken, await self._ask("InviteInstance", request))
+
     async def list_tokens(self, name: str = "", *, include_ended: bool = False) -> list[values.TokenView]:
         """Return the tokens in the order in which they were made.
 
@@ -85,7 +98,8 @@ class TokenCalls:
 
         A join string takes the tokens and certificates that were got with it, a serial every certificate of its line.
 
-        :param target: a token's id, a certificate's serial, the name of a user or service, or ``host:NAME``
+        :param target: a token's id, a certificate's serial, the name of a user or service, ``host:NAME``, or
+            ``host:NAME/TOKEN_ID`` for one instance
         """
         return decode(values.WithdrawnView, await self._ask("RevokeTokens", service.RevokeTokensRequest(target=target)))
 

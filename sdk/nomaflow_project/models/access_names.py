@@ -8,14 +8,14 @@ from nomaflow_project.reading.names import HOST_NAME, JOB_ID
 
 __all__ = ["BUILT_IN_ROLES", "VERBS", "split_grant", "split_scope"]
 
-VERBS = ("read", "logs", "trigger", "cancel", "operate", "admin")
+VERBS = ("read", "logs", "trigger", "cancel", "operate", "launch", "admin")
 """What a grant can allow."""
 
 BUILT_IN_ROLES: Mapping[str, tuple[str, ...]] = {
     "viewer": ("read",),
     "reader": ("read", "logs"),
     "operator": ("read", "logs", "trigger", "cancel", "operate"),
-    "launcher": ("read", "operate"),
+    "launcher": ("read", "launch"),
     "admin": VERBS,
 }
 """The roles that every kernel has → their verbs."""

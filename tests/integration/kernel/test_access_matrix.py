@@ -28,7 +28,7 @@ PRINCIPALS = ("owner", "admin", "ann", "ben", "one", "host", "anyone")
 OBJECTS = ("a", "b", "none")
 """Team a's, team b's, and things that do not exist."""
 
-_ALL = ("read", "logs", "trigger", "cancel", "operate", "admin")
+_ALL = ("read", "logs", "trigger", "cancel", "operate", "launch", "admin")
 ALLOWED: dict[str, dict[str, tuple[str, ...]]] = {
     "owner": dict.fromkeys(OBJECTS, _ALL),
     "admin": dict.fromkeys(OBJECTS, _ALL),
@@ -85,6 +85,11 @@ KERNEL_ROWS: dict[str, Row] = {
     "GetJob": Row("read", "job", lambda x: kernel.GetJobRequest(job_id=_job(x))),
     "ListHosts": Row("read", "list"),
     "ListWanted": Row("read", "list"),
+    "DeclareEnded": Row(
+        "launch",
+        "host",
+        lambda x: kernel.DeclareEndedRequest(host=_host(x), incarnation="f" * 32, evidence="it is gone"),
+    ),
     "ReloadHost": Row("operate", "host", lambda x: kernel.ReloadHostRequest(host=_host(x))),
     "ForgetHost": Row("admin", "host", lambda x: kernel.ForgetHostRequest(host=_host(x))),
     "Pause": Row("operate", "job", lambda x: kernel.PauseRequest(job_id=_job(x))),
@@ -92,6 +97,7 @@ KERNEL_ROWS: dict[str, Row] = {
 }
 ACCESS_ROWS: dict[str, Row] = {
     "CreateToken": Row("admin"),
+    "InviteInstance": Row("launch"),
     "ListTokens": Row("admin"),
     "RevokeTokens": Row("admin"),
     "RotateToken": Row("admin"),

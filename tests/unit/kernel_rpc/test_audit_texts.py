@@ -18,6 +18,20 @@ CALLS: dict[str, tuple[Any, Any, str, str, str]] = {
     "ReloadHost": (
         kernel.ReloadHostRequest(host="a", force=True), kernel.ReloadHostResponse(), "host:a", "forced", ""
     ),
+    "DeclareEnded": (
+        kernel.DeclareEndedRequest(host="a", incarnation="i" * 8, evidence="its job ended", by="bob"),
+        kernel.DeclareEndedResponse(known=True, attempts=2),
+        "host:a",
+        "for bob; its job ended",
+        "i" * 8,
+    ),
+    "InviteInstance": (
+        access.InviteInstanceRequest(host="a"),
+        access.InviteInstanceResponse(token=TOKEN, secret=SECRET),
+        "host:a",
+        "",
+        "tok_1",
+    ),
     "ForgetHost": (
         kernel.ForgetHostRequest(host="a"),
         kernel.ForgetHostResponse(released_job_ids=[f"j{n}" for n in range(7)]),

@@ -8,6 +8,7 @@ from nomaflow.client.values.authority import AuthorityView
 from nomaflow.client.values.callables import CallablesView, CallableView, ModuleView, ParameterView, StepTypeView
 from nomaflow.client.values.catalogue import (
     CatalogueView,
+    DeclaredView,
     FireView,
     HostView,
     InstanceView,
@@ -68,6 +69,7 @@ __all__ = [
     "CancelView",
     "CatalogueView",
     "CertificateView",
+    "DeclaredView",
     "EventPageView",
     "EventView",
     "ExitView",

@@ -12,6 +12,7 @@ from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, S
 
 __all__ = [
     "CatalogueView",
+    "DeclaredView",
     "FireView",
     "HostView",
     "InstanceView",
@@ -211,6 +212,18 @@ class WantedView(Shaped):
     since: datetime | None = None
     attempt_key: str = ""
     image: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeclaredView(Shaped):
+    """The effect of a declaration that an instance has ended.
+
+    :param known: False if the host has no such instance
+    :param attempts: how many ended with it
+    """
+
+    known: bool
+    attempts: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -39,6 +39,7 @@ class TokenView(Shaped):
     revoked_at: datetime | None = None
     joined_with: NullableText = ""
     ids: tuple[str, ...] = ()
+    instance_seconds: int = 0
 
     @property
     def state(self) -> str:
@@ -66,6 +67,7 @@ class CertificateView(Shaped):
     :param token_id: the join string that it, or the first of its line, was given for
     :param line: serial of the first certificate, which this one renews in so many steps
     :param ids: the job ids that are reserved for the host, as its join string said
+    :param instance: whether it is for one instance, whose name is ``token_id``
     """
 
     serial: str
@@ -77,6 +79,7 @@ class CertificateView(Shaped):
     revoked_at: datetime | None = None
     line: NullableText = ""
     ids: tuple[str, ...] = ()
+    instance: bool = False
 
     @property
     def state(self) -> str:

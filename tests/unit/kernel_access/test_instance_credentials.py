@@ -1,0 +1,91 @@
+"""Join strings and certificates of single instances: principals of their own, which end and are forgotten soon."""
+
+from __future__ import annotations
+
+import pytest
+from credential_store import DAY, SERIAL, Kernel
+
+from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated
+from nomaflow_kernel.access.tokens import TokenOrder
+from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+
+ORDER = TokenOrder(kind="host", name="teamb", joins=True, instance_seconds=3600)
+
+
+async def _joined(kernel: Kernel, number: int, order: TokenOrder = ORDER) -> tuple[TokenRecord, str]:
+    """Make a join string and use it; return its token and the serial of the certificate."""
+    join, secret = await kernel.credentials.create(order, created_by="slurm")
+    await kernel.credentials.use_join(secret)
+    now, serial = kernel.clock.now_us(), f"{number}{SERIAL}"
+    seconds = order.instance_seconds or 30 * DAY
+    await kernel.credentials.keep_certificate(
+        CertificateRecord(
+            serial=serial, host="teamb", issued_at_us=now, expires_at_us=now + seconds * 1_000_000,
+            issued_to="ipv4:127.0.0.1:1", token_id=join.token_id,
+        )
+    )  # fmt: skip
+    with pytest.raises(NotAuthenticated):
+        await kernel.credentials.use_join(secret)
+    return join, serial
+
+
+def _of(kernel: Kernel, serial: str) -> str:
+    return str(kernel.credentials.of_certificate(host="teamb", serial=serial))
+
+
+async def test_each_instance_is_a_principal_of_its_own(kernel: Kernel) -> None:
+    """Its name is that of its host and its join string's id, also after a restart; a host's own name is as it was."""
+    one, first = await _joined(kernel, 1)
+    two, second = await _joined(kernel, 2)
+    _, third = await _joined(kernel, 3, TokenOrder(kind="host", name="teamb", joins=True))
+    for _ in range(2):
+        assert _of(kernel, first) == f"host:teamb/{one.token_id}"
+        assert _of(kernel, second) == f"host:teamb/{two.token_id}"
+        assert _of(kernel, third) == "host:teamb"
+        await kernel.again()
+
+
+@pytest.mark.parametrize("by", ["{id}", "host:teamb/{id}"])
+async def test_one_instance_is_shut_out_alone(kernel: Kernel, by: str) -> None:
+    """By the name that it has in lists and in the audit, or by its join string; the others go on."""
+    one, first = await _joined(kernel, 1)
+    _, second = await _joined(kernel, 2)
+    _, third = await _joined(kernel, 3, TokenOrder(kind="host", name="teamb", joins=True))
+    await kernel.credentials.revoke(by.format(id=one.token_id))
+    assert _of(kernel, first) == str(ANYONE)
+    assert str(ANYONE) not in (_of(kernel, second), _of(kernel, third))
+
+
+async def test_who_shuts_a_host_out_shuts_out_its_instances(kernel: Kernel) -> None:
+    """Also join strings that are not used yet."""
+    _, first = await _joined(kernel, 1)
+    _, waiting = await kernel.credentials.create(ORDER, created_by="slurm")
+    await kernel.credentials.revoke("host:teamb")
+    assert _of(kernel, first) == str(ANYONE)
+    with pytest.raises(NotAuthenticated):
+        await kernel.credentials.use_join(waiting)
+
+
+async def test_what_ended_instances_had_is_forgotten_after_a_day(kernel: Kernel) -> None:
+    """Neither memory, nor the store, nor the file of withdrawals grows with the number of launches."""
+    withdrawn = kernel.directory / "withdrawn"
+    for number in range(3):
+        await _joined(kernel, number)
+    kept, serial = await _joined(kernel, 3, TokenOrder(kind="host", name="teamb", joins=True))
+    assert len(withdrawn.read_text().split("\n\n")) == 4
+    kernel.clock.pass_seconds(23 * 3600)
+    assert await kernel.credentials.prune() == 0
+    kernel.clock.pass_seconds(3 * 3600)
+    assert await kernel.credentials.prune() == 6
+    credentials = await kernel.again()
+    assert [each.token_id for each in credentials.tokens()] == [kept.token_id]
+    assert [each.serial for each in credentials.certificates()] == [serial]
+    assert withdrawn.read_text() == ""
+
+
+async def test_a_life_of_more_than_400_days_is_refused(kernel: Kernel) -> None:
+    """The bound is named."""
+    order = TokenOrder(kind="host", name="teamb", joins=True, instance_seconds=401 * DAY)
+    with pytest.raises(BadRequest, match="instance_seconds is 34646400, expected at most 34560000"):
+        await kernel.credentials.create(order, created_by="slurm")
