@@ -46,7 +46,7 @@ class KubernetesServer:
     :ivar machines: whether pods get a machine
     """
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {}
         self.allowed: set[tuple[str, str]] | None = None
         self.faults: deque[Fault] = deque()
@@ -57,16 +57,16 @@ class KubernetesServer:
         self.machines = True
         self.token = ""
         self.lock = threading.RLock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+        self.port = 0
+        self.open()
+
+    def open(self) -> None:
+        """Listen, at the same port as before."""
+        self._http = ThreadingHTTPServer(("127.0.0.1", self.port), _Handler)
         self._http.daemon_threads = True
         self._http.owner = self  # type: ignore[attr-defined]  # read by the handler
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self._thread.start()
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return int(self._http.server_address[1])
+        self.port = int(self._http.server_address[1])
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
     def url(self) -> str:

@@ -109,6 +109,7 @@ class _Launcher:
             if not self._patience.may_start(host):
                 continue
             engine_id = await self._engine.start(Order(store_id=store_id, host=host, shape=shape))
+            self._patience.started(engine_id, host)
             _LOG.info("instance %s of %s (%s) is started", engine_id, host, shape.name)
 
 

@@ -50,6 +50,10 @@ class Patience:
                 )  # fmt: skip
         self._coming = {each.engine_id: each.host for each in launched if each.engine_id not in attached}
 
+    def started(self, engine_id: str, host: str) -> None:
+        """Note an instance that was started: it may have ended before the engine lists it."""
+        self._coming[engine_id] = host
+
     def may_start(self, host: str) -> bool:
         """Return whether the wait for a host is over."""
         return self._clock() >= self._not_before.get(host, 0.0)

@@ -193,10 +193,8 @@ async def test_an_api_server_that_is_away_is_told_in_words(server: KubernetesSer
     server.close()
     with pytest.raises(EngineError, match=f"at {server.url} got no answer"):
         await cluster.listed(STORE)
-    back = KubernetesServer(port=server.port)
-    back.objects = server.objects
+    server.open()
     assert [each.engine_id for each in await cluster.listed(STORE)] == [engine_id]
-    back.close()
 
 
 async def test_a_template_that_lacks_something_is_told_in_words(server: KubernetesServer) -> None:

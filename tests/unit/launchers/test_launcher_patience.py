@@ -46,3 +46,11 @@ def test_what_the_launcher_takes_back_is_no_failure() -> None:
     patience.look([_launched(1)], (), ended=())
     patience.look([], (), ended=("1",))
     assert patience.may_start("team")
+
+
+def test_one_that_ends_before_the_engine_lists_it_is_a_failure() -> None:
+    """A container that cannot run its command is over before the next look."""
+    patience = Patience(first_seconds=20, clock=_Clock(), log_of=str)
+    patience.started("1", "team")
+    patience.look([], (), ended=())
+    assert not patience.may_start("team")
