@@ -9,6 +9,7 @@ from typing import Any
 
 from nomaflow_kernel.catalogue.aims import NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
+from nomaflow_kernel.catalogue.wording import called, way_to_release, why_kept
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
@@ -21,8 +22,6 @@ __all__ = [
     "CatalogueChange",
     "HostCatalogue",
     "Job",
-    "texts_without_owner",
-    "why_kept",
 ]
 
 
@@ -118,7 +117,12 @@ class CatalogueChange:
     refused: tuple[Job, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.changed or self.removed)
+        return bool(self.job_ids)
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The ids of all jobs that are no longer what they were."""
+        return *self.added, *self.changed, *self.removed
 
 
 class Catalogue:
@@ -133,6 +137,8 @@ class Catalogue:
         self._reserved = reserved
         self._owners: dict[str, str] = {}
         self._jobs: dict[str, Job] = {}
+        self._brought: dict[str, tuple[str, ...]] = {}  # a change of one host looks at its own jobs
+        self._aiming: set[str] = set()  # and at those that another host runs
         self._foreign: dict[tuple[str, str], Job] = {}
         self._ordered: list[Job] | None = None
         self._hosts: dict[str, HostCatalogue] = {}
@@ -223,8 +229,8 @@ class Catalogue:
         """
         host, load = catalogue.host, catalogue.load
         self._hosts[host], self._ordered = catalogue, None
-        known, known_refused = dict(self._jobs), self._refused()
-        before = {job_id: entry for job_id, entry in known.items() if entry.loaded.host == host}
+        before = {job_id: self._jobs[job_id] for job_id in self._brought.get(host, ())}
+        known, known_refused = {**before, **{each: self._jobs[each] for each in self._aiming}}, self._refused()
         after: dict[str, Job] = {}
         self._foreign = {at: entry for at, entry in self._foreign.items() if at[1] != host}
         for job in load.jobs:
@@ -234,14 +240,10 @@ class Catalogue:
                 after[job.job_id] = Job(loaded=job, owner=host)
         removed = {job_id: entry for job_id, entry in before.items() if job_id not in after}
         self._owners.update(dict.fromkeys(after, host))
-        self._jobs.update(after)
-        self._jobs.update({job_id: replace(entry, removed=True) for job_id, entry in removed.items()})
-        self._explain_foreign()
-        self._judge_aims()
-        left = {job_id: entry for job_id, entry in self._jobs.items() if job_id not in removed}
+        self._put(host, {**after, **{job_id: replace(entry, removed=True) for job_id, entry in removed.items()}})
         return CatalogueChange(
             added=tuple(job_id for job_id in after if job_id not in before),
-            changed=tuple(job_id for job_id, entry in left.items() if known.get(job_id, entry) != entry),
+            changed=tuple(each for each, entry in known.items() if each not in removed and self._jobs[each] != entry),
             removed=tuple(job_id for job_id, entry in removed.items() if not entry.removed),
             disabled=tuple(
                 dict.fromkeys(
@@ -255,25 +257,34 @@ class Catalogue:
 
     def drop(self, host: str) -> CatalogueChange:
         """Drop a host's jobs and release its ids. No other host gets one by that: only introductions claim ids."""
-        known, known_refused = dict(self._jobs), self._refused()
+        known, known_refused = {each: self._jobs[each] for each in self._aiming}, self._refused()
         self._hosts.pop(host, None)
         self._served.forget(host)
         self._ordered = None
-        gone = tuple(job_id for job_id, entry in self._jobs.items() if entry.loaded.host == host)
+        gone = self._brought.get(host, ())
         self._owners = {job_id: owner for job_id, owner in self._owners.items() if owner != host}
-        self._jobs = {job_id: entry for job_id, entry in self._jobs.items() if entry.loaded.host != host}
         self._foreign = {at: entry for at, entry in self._foreign.items() if at[1] != host}
-        self._explain_foreign()
-        self._judge_aims()
+        self._put(host, {})
         return CatalogueChange(
-            changed=tuple(job_id for job_id, entry in self._jobs.items() if known.get(job_id, entry) != entry),
+            changed=tuple(each for each, entry in known.items() if self._jobs.get(each, entry) != entry),
             removed=gone,
             refused=tuple(job for at, job in self._refused().items() if at not in known_refused),
         )
 
+    def _put(self, host: str, jobs: Mapping[str, Job]) -> None:
+        """Replace the jobs that a host has brought, and judge anew what depends on other hosts."""
+        for job_id in self._brought.get(host, ()):
+            del self._jobs[job_id]
+            self._aiming.discard(job_id)
+        self._jobs.update(jobs)
+        self._brought[host] = tuple(jobs)
+        self._aiming.update(job_id for job_id, entry in jobs.items() if entry.of_other_host)
+        self._explain_foreign()
+        self._judge_aims()
+
     def unaccepted(self) -> list[Job]:
         """Return the jobs that the host that would run them does not accept."""
-        return [entry for entry in self._jobs.values() if entry.unaccepted]
+        return [entry for job_id in sorted(self._aiming) if (entry := self._jobs[job_id]).unaccepted]
 
     def accepts(self, host: str, other: str, *, calls: bool = False) -> bool:
         """Return whether a host says in its nomaflow.toml that it runs jobs of another host.
@@ -311,11 +322,10 @@ class Catalogue:
 
     def _judge_aims(self) -> None:
         """Refuse each job that aims at a host that does not accept it, and let each job run that is accepted again."""
-        for job_id, entry in self._jobs.items():
-            if not entry.of_other_host and not entry.unaccepted:
-                continue
+        for job_id in self._aiming:
+            entry = self._jobs[job_id]
             job, problem = _without(entry.loaded, UNACCEPTED, NOT_OFFERED), None
-            if entry.of_other_host and entry.definition is not None:
+            if entry.definition is not None:
                 problem = self.objection(entry, entry.definition)
             if problem is not None:
                 # First, so that it is the reason: whatever else is wrong, the host's owner has not allowed it.
@@ -352,7 +362,7 @@ class Catalogue:
                 what = f"the id {job.job_id!r} is free: its host was forgotten, and nobody has claimed it since"
                 fix = f"rename the job, or claim the id: nomaflow reload {at[1]}".strip()
             else:
-                what, fix = f"the id {job.job_id!r} belongs to {_called(owner)}", _release(owner)
+                what, fix = f"the id {job.job_id!r} belongs to {called(owner)}", way_to_release(owner)
             problem = (job.place / "id").error(ID_OF_ANOTHER, what, fix=fix)
             self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner or "")
 
@@ -362,37 +372,5 @@ REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED)
 """Codes of the problems of jobs that are refused for the sake of another host."""
 
 
-def _called(owner: str) -> str:
-    return f"the host {owner!r}" if owner else "the kernel's own jobs file"
-
-
-def _release(owner: str) -> str:
-    if not owner:
-        return "rename the job here, or take it out of that file"
-    return (
-        f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
-        f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"
-    )
-
-
-def texts_without_owner(job_id: str) -> tuple[str, str]:
-    """Return problem and way out of an id that is not the host's, for those who may not learn whose it is."""
-    return (
-        f"the id {job_id!r} belongs to another host, or is not claimed",
-        "rename the job; the kernel's owner sees whose the id is, and can free it",
-    )
-
-
 def _without(job: LoadedJob, *codes: str) -> LoadedJob:
     return replace(job, problems=tuple(problem for problem in job.problems if problem.code not in codes))
-
-
-def why_kept(job: LoadedJob) -> str:
-    """Return in one sentence why a job keeps its last good definition, and how to fix that."""
-    problem = next(problem for problem in job.problems if problem.is_error)
-    place = f"{problem.place}, {problem.path}" if problem.path else problem.place
-    reload = f"nomaflow reload {job.host}".strip()
-    return (
-        f"job {job.job_id!r} keeps its last good definition: {place}: {problem.message}; "
-        f"correct the file, then `{reload}`"
-    )

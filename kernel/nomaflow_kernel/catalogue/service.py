@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import heapq
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +21,22 @@ from nomaflow_kernel.catalogue.registry import (
     CatalogueChange,
     HostCatalogue,
     Job,
-    texts_without_owner,
-    why_kept,
 )
 from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
-from nomaflow_kernel.domain.clock import Clock, from_us
-from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded
+from nomaflow_kernel.catalogue.wording import texts_without_owner, why_kept
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded, StaleSession
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import HostManifest, Store
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store.errors import StoreError
-from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
+from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, load_manifest
 from nomaflow_project.reading.files import JobFile, parse_toml_file
 from nomaflow_project.reading.work_time import OutOfTime, working_time
 
-__all__ = ["CatalogueService", "next_fires"]
+__all__ = ["CatalogueService"]
 
 _LOG = logging.getLogger(__name__)
 _OWN_FILE = ""
@@ -75,14 +70,14 @@ class CatalogueService(Catalogue):
         self._store = store
         self._clock = clock
         self._feed = feed
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[Collection[str] | None], None]] = []
         self._changing = asyncio.Lock()
         self._of_host: dict[str, asyncio.Lock] = {}
         self._bytes: dict[str, int] = {}
         self._checks = asyncio.Semaphore(_CHECKS)
 
-    def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call a listener after every change."""
+    def subscribe(self, listener: Callable[[Collection[str] | None], None]) -> None:
+        """Call a listener after every change, with the ids of the jobs that changed; None stands for all jobs."""
         self._listeners.append(listener)
 
     async def start(self) -> None:
@@ -98,7 +93,7 @@ class CatalogueService(Catalogue):
         for item in kept:
             self.take_in(await self._read(item), claims=False)
         await self.reload_jobs_file()
-        self._announce()
+        self._announce(None)
 
     async def _read(self, item: HostManifest) -> HostCatalogue:
         """Return the stored catalogue of a host; check it again and store the result if other code checked it.
@@ -237,6 +232,21 @@ class CatalogueService(Catalogue):
                 return False
         return await self._store.knows_digest(host, digest)
 
+    def disabled_in(self, host: str, digest: str, *, asked: bool, loaded_at_us: int) -> Sequence[str] | None:
+        """Return the ids of the disabled jobs of the host's catalogue, if introducing a manifest changes nothing.
+
+        It is the catalogue already. If a person asked for it, nothing may be left to claim, and the catalogue must have
+        been introduced since the instance loaded it, as by the first of several instances that a person had reloaded.
+
+        :return: None if it has to be introduced
+        """
+        known = self._hosts.get(host)
+        if known is None or known.digest != digest:
+            return None
+        if asked and (loaded_at_us > known.introduced_at_us or self.foreign_ids(host)):
+            return None
+        return _invalid(known)
+
     async def introduce(
         self,
         host: str,
@@ -246,20 +256,22 @@ class CatalogueService(Catalogue):
         explicit: bool,
         asked: bool = False,
         size: int = 0,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> tuple[bool, Sequence[str]]:
         """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs.
 
         :param explicit: whether it counts though its digest was seen before
         :param asked: whether a person asked for it: it counts though its version is lower than the catalogue's
         :param size: its bytes, unpacked
+        :param wanted: whether it still counts once it is checked
+        :raises StaleSession: if it does not
         :raises BadRequest: if checking it takes too long
         :raises QuotaExceeded: if there is no room for it beside those of the other hosts
         """
-        known = self._hosts.get(host)
-        if not explicit and known is not None and known.digest == digest:
-            return True, _invalid(known)
         await self._check_room(host, size)
         async with self._loaded(host, digest, manifest) as known:
+            if not wanted():
+                raise StaleSession(f"host {host!r} has left before its manifest was checked")
             before = self._hosts.get(host)
             if not explicit and before is not None and before.digest == digest:
                 return True, _invalid(before)  # meanwhile another instance introduced it
@@ -305,7 +317,7 @@ class CatalogueService(Catalogue):
 
     async def _changed(self, host: str, change: CatalogueChange, *, digest: str = "") -> None:
         """Announce a change and write its events. The change itself is done: a failing store costs only the events."""
-        self._announce()
+        self._announce(change.job_ids)
         now = self._clock.now_us()
         notices = [
             Notice(kind="job.changed", at_us=now, job_id=job_id, host=host, data={"change": kind})
@@ -332,25 +344,9 @@ class CatalogueService(Catalogue):
         else:
             self._feed.publish(result.events)
 
-    def _announce(self) -> None:
+    def _announce(self, job_ids: Collection[str] | None) -> None:
         for listener in self._listeners:
-            listener()
-
-
-def next_fires(definition: JobDefinition, *, after_us: int, limit: int) -> list[tuple[datetime, str]]:
-    """Return the next fires, earliest first, each with its preset (empty for the job's own schedule)."""
-    after = from_us(after_us)
-    merged = heapq.merge(*(_fires(schedule.expression, schedule.timezone, schedule.preset, after)
-                           for schedule in definition.schedules()))  # fmt: skip
-    return list(islice(merged, limit))
-
-
-def _fires(expression: str, timezone: str, preset: str, after: datetime) -> Iterator[tuple[datetime, str]]:
-    try:
-        for at in CronExpression.parse(expression).iter_after(after, zone(timezone)):
-            yield at, preset
-    except CronError as error:  # an older version's snapshot, or a zone that the machine no longer has
-        _LOG.debug("no next fire of %r: %s", expression, error)
+            listener(job_ids)
 
 
 def _size(manifest: Mapping[str, Any]) -> int:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
@@ -73,7 +72,7 @@ class HostGateway:
         self._audit = audit
         self._settings = settings
         self._quotas = quotas
-        self._opening: dict[str, asyncio.Lock] = {}
+        self._introducing: dict[str, asyncio.Lock] = {}
 
     async def attach(
         self, requests: AsyncIterator[gateway.AttachRequest], caller: Caller
@@ -253,31 +252,60 @@ class HostGateway:
 
         :raises StaleSession: if the caller has attached no such instance
         """
-        host = _proved_name(caller)
         check_incarnation(request.incarnation)
-        hello = self._sessions.hello_of(request.incarnation, host=host, principal=str(caller.principal))
+        hello = self._hello_of(request, caller)
         if hello is None:
             raise StaleSession(f"instance {request.incarnation!r} is not attached; attach first")
         audit_about(f"host:{hello.host}")
+        turn = self._introducing.setdefault(hello.host, asyncio.Lock())
+        await turn.acquire()
+        introducing = asyncio.ensure_future(self._introduce(request, hello, caller))
+
+        def introduced(task: asyncio.Future[gateway.IntroduceManifestResponse]) -> None:
+            turn.release()
+            if not task.cancelled():
+                task.exception()  # nobody else may ask for it: the caller may have left
+
+        introducing.add_done_callback(introduced)
         try:
-            manifest, size = await self._opened(request, hello.host)
-        except BadRequest:
-            self._sessions.loaded(hello.key)  # it will not send it again
-            raise
-        self._charge(caller, "IntroduceManifest", size / _BYTES_OF_MANIFEST)
-        explicit = request.explicit or await self._is_news(hello, request.digest, request.loaded_at_us)
-        try:
-            current, disabled = await self._manifests.introduce(
-                hello.host,
-                digest=request.digest,
-                manifest=manifest,
-                explicit=explicit,
-                asked=request.explicit,
-                size=size,
-            )
-        except BadRequest:
-            self._sessions.loaded(hello.key)
-            raise
+            return await asyncio.shield(introducing)
+        finally:
+            del introducing  # else its error, this frame and the whole manifest would keep each other in memory
+
+    def _hello_of(self, request: gateway.IntroduceManifestRequest, caller: Caller) -> InstanceHello | None:
+        host, principal = _proved_name(caller), str(caller.principal)
+        return self._sessions.hello_of(request.incarnation, host=host, principal=principal)
+
+    async def _introduce(
+        self, request: gateway.IntroduceManifestRequest, hello: InstanceHello, caller: Caller
+    ) -> gateway.IntroduceManifestResponse:
+        """Introduce a manifest; one of each host at a time. It counts though the call was given up, not the session.
+
+        Instances that start together all bring the same one: what the first has introduced is not opened again. A
+        large manifest keeps a thread busy for a while, so no host can use up all threads; and a host that lost patience
+        with a kernel that takes in a hundred of them finds its own known when it comes again.
+        """
+        asked, loaded_at_us = request.explicit, request.loaded_at_us
+        disabled = self._manifests.disabled_in(hello.host, request.digest, asked=asked, loaded_at_us=loaded_at_us)
+        current = disabled is not None
+        if disabled is None:
+            try:
+                manifest, size = await asyncio.to_thread(
+                    open_manifest, request.manifest_json_zlib, digest=request.digest, host=hello.host
+                )
+                self._charge(caller, "IntroduceManifest", size / _BYTES_OF_MANIFEST)
+                current, disabled = await self._manifests.introduce(
+                    hello.host,
+                    digest=request.digest,
+                    manifest=manifest,
+                    explicit=asked or await self._is_news(hello, request.digest, loaded_at_us),
+                    asked=asked,
+                    size=size,
+                    wanted=lambda: self._hello_of(request, caller) is not None,
+                )
+            except BadRequest:
+                self._sessions.loaded(hello.key)  # it will not send it again
+                raise
         self._sessions.loaded(hello.key, digest=request.digest)
         self._engine.look_again(hello.host)
         claimed = self._manifests.foreign_ids(hello.host) if current else ()
@@ -286,28 +314,6 @@ class HostGateway:
                 "ClaimJobs", caller, target=named("job:", claimed), outcome="JOB_DISABLED", note="of another host"
             )
         return gateway.IntroduceManifestResponse(current=current, disabled_job_ids=disabled)
-
-    async def _opened(self, request: gateway.IntroduceManifestRequest, host: str) -> tuple[dict[str, Any], int]:
-        """Open a manifest on a thread, which a large one keeps busy for a while: one of each host at a time.
-
-        Its turn lasts as long as the thread works, even if the caller leaves. So no host can use up all threads.
-        """
-        turn = self._opening.setdefault(host, asyncio.Lock())
-        await turn.acquire()
-        opening = asyncio.ensure_future(
-            asyncio.to_thread(open_manifest, request.manifest_json_zlib, digest=request.digest, host=host)
-        )
-
-        def opened(task: asyncio.Future[tuple[dict[str, Any], int]]) -> None:
-            turn.release()
-            if not task.cancelled():
-                task.exception()  # nobody else may ask for it: the caller may have left
-
-        opening.add_done_callback(opened)
-        try:
-            return await asyncio.shield(opening)
-        finally:
-            del opening  # else its error, this frame and the whole manifest would keep each other in memory
 
 
 def _proved_name(caller: Caller) -> str:

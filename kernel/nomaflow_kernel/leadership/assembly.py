@@ -150,7 +150,7 @@ class Kernel:
         if self._settings.jobs_file is not None:
             watching = watch_jobs_file(self._settings.jobs_file, self._catalogue.reload_jobs_file)
             self._jobs_watch = asyncio.create_task(watching, name="jobs-file")
-        self._catalogue.subscribe(self._engine.jobs_changed)
+        self._catalogue.subscribe(lambda _: self._engine.jobs_changed())
         self._catalogue.subscribe(self._scheduler.jobs_changed)
         if self._settings.expect_host:
             self._sessions.expect_host(_EXPECTED_SECONDS)

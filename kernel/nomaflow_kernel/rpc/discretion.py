@@ -11,7 +11,8 @@ from typing import Any
 
 from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER, texts_without_owner
+from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER
+from nomaflow_kernel.catalogue.wording import texts_without_owner
 from nomaflow_kernel.history.reasons import REASONS
 
 __all__ = [

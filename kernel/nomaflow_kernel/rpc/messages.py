@@ -14,7 +14,7 @@ from nomaflow_api.v1 import event_pb2, job_pb2, run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_kernel.access.secret_params import hidden
 from nomaflow_kernel.catalogue import HostCatalogue, Job
-from nomaflow_kernel.catalogue.service import next_fires
+from nomaflow_kernel.catalogue.fires import next_fires
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.plan import plan_run

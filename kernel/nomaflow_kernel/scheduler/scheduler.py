@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from nomaflow_kernel.catalogue import Catalogue
@@ -54,7 +54,8 @@ class Scheduler:
         self._settling: list[asyncio.Future[None]] = []
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
-        self._changed = True
+        self._changed: set[str] | None = None
+        self._keys: dict[str, set[tuple[str, str]]] = {}
         self._last_wall_us = 0
         self._last_monotonic = 0.0
         self._cause = _KERNEL_DOWN
@@ -86,9 +87,12 @@ class Scheduler:
         if task is not None:
             await task
 
-    def jobs_changed(self) -> None:
-        """Have the catalogue checked again."""
-        self._changed = True
+    def jobs_changed(self, job_ids: Collection[str] | None = None) -> None:
+        """Have some jobs of the catalogue checked again; without their ids, all of them."""
+        if job_ids is None:
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.update(job_ids)
         self._wake.set()
 
     async def settle(self) -> None:
@@ -117,7 +121,7 @@ class Scheduler:
                 self._look_at_clock()
                 if not self._knows_stored:
                     await self._read_stored()
-                if self._changed:
+                if self._changed is None or self._changed:
                     await self._take_in_catalogue()
                 if self._back_to_us is not None:
                     await self._go_back(self._back_to_us)
@@ -148,16 +152,24 @@ class Scheduler:
     async def _read_stored(self) -> None:
         rows = await self._store.schedules()
         self._stored = {(row.job_id, row.preset): (row.next_fire_us, row.fingerprint) for row in rows}
+        for key in self._stored:
+            self._keys.setdefault(key[0], set()).add(key)
         self._knows_stored = True
 
     async def _take_in_catalogue(self) -> None:
         """Take in the schedules; their next fires are the stored ones, or computed from now if a schedule changed."""
-        self._changed = False
+        job_ids, self._changed = self._changed, set()
         now_us = self._clock.now_us()
-        found = {schedule.key: schedule for schedule in schedules_of(self._jobs.jobs())}
+        jobs = self._jobs.jobs() if job_ids is None else filter(None, map(self._jobs.job, job_ids))
+        found = {schedule.key: schedule for schedule in schedules_of(jobs)}
+        for key in found:
+            self._keys.setdefault(key[0], set()).add(key)
+        of_jobs = self._keys.values() if job_ids is None else (self._keys.get(job_id, ()) for job_id in job_ids)
+        gone = [key for keys in of_jobs for key in keys if key not in found]
         changes = []
         for key, schedule in found.items():
             known = self._schedules.get(key)
+            self._schedules[key] = schedule
             if known is not None and known.fingerprint == schedule.fingerprint:
                 continue
             held = self._stored_next(schedule, now_us)
@@ -166,13 +178,12 @@ class Scheduler:
                 continue
             self._next.put(key, schedule.next_after_us(now_us))
             changes.append(schedule.keeps(self._next.get(key)))
-        for key in self._stored.keys() | self._next.keys():
-            if key not in found:
-                self._next.put(key, None)
-                stored = self._stored.get(key)
-                if stored is not None and stored[0] is not None:
-                    changes.append(SetNextFire(job_id=key[0], preset=key[1], next_fire_us=None, fingerprint=stored[1]))
-        self._schedules = found
+        for key in gone:
+            self._schedules.pop(key, None)
+            self._next.put(key, None)
+            stored = self._stored.get(key)
+            if stored is not None and stored[0] is not None:
+                changes.append(SetNextFire(job_id=key[0], preset=key[1], next_fire_us=None, fingerprint=stored[1]))
         await self._commit(changes)
 
     def _stored_next(self, schedule: KnownSchedule, now_us: int) -> int | None:
@@ -204,7 +215,7 @@ class Scheduler:
         """
         self._knows_stored = False
         self._schedules.clear()
-        self._changed = True
+        self._changed = None
         self._suspect_until_us = max(self._suspect_until_us, self._clock.now_us())
 
     def _look_at_clock(self) -> None:

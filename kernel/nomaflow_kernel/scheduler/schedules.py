@@ -92,10 +92,6 @@ class NextFires:
         """Return the next fire of a schedule, or None."""
         return self._current.get(key)
 
-    def keys(self) -> set[tuple[str, str]]:
-        """Return every schedule that has a next fire."""
-        return set(self._current)
-
     def next_us(self) -> int | None:
         """Return the earliest instant, or None."""
         while self._heap and self._current.get(self._heap[0][1]) != self._heap[0][0]:

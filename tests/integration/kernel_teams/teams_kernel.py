@@ -69,7 +69,7 @@ class TeamsKernel(KernelParts):
         self.make_services(self.engine)
         await self.catalogue.start()
         await self.engine.start()
-        self.catalogue.subscribe(self.engine.jobs_changed)
+        self.catalogue.subscribe(lambda _: self.engine.jobs_changed())
         self.health.set_ready()
         self.client: Any = KernelServiceStub(await self.door("owner", OWNER))
         return self

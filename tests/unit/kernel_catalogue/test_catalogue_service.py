@@ -118,6 +118,25 @@ async def test_a_reload_after_a_start_tells_only_what_changed(stage: Stage) -> N
     assert [event.kind for event in events] == ["host.manifest"]
 
 
+async def test_a_change_is_announced_with_the_jobs_that_changed(stage: Stage) -> None:
+    """Listeners hear of a host's changed jobs and of no other: their work must not grow with the whole catalogue."""
+    catalogue = await stage.start()
+    heard: list[set[str] | None] = []
+    catalogue.subscribe(lambda job_ids: heard.append(None if job_ids is None else set(job_ids)))
+    for host in ("one", "other"):
+        body = tree_of(host, ["a", "b"])
+        await catalogue.introduce(host, digest=f"{host}1", manifest=body, explicit=False)
+    await catalogue.introduce("one", digest="one2", manifest=tree_of("one", ["c", "b"]), explicit=False)
+    await catalogue.forget("other")
+    assert heard == [{"one.a", "one.b"}, {"other.a", "other.b"}, {"one.a", "one.c"}, {"other.a", "other.b"}]
+
+
+def tree_of(host: str, names: list[str]) -> dict[str, Any]:
+    """Return a manifest with jobs of these names."""
+    jobs = [{"id": f"{host}.{name}", "steps": [{"callable": "team.code:work"}]} for name in names]
+    return manifest() | {"host": host, "job_files": [{"path": "jobs.toml", "tree": {"jobs": jobs}, "main": True}]}
+
+
 async def test_the_bound_of_a_host_comes_with_its_manifest(stage: Stage) -> None:
     """A host's limit comes from its manifest; an absent or invalid one means no limit."""
     catalogue = await stage.start()

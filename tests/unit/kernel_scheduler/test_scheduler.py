@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,27 @@ async def test_presets_fire_by_their_own_schedule(bench: Bench) -> None:
     await bench.tick(120)
     page = await bench.store.list_runs(RunFilter(), before="", limit=10)
     assert [(run.job_id, run.request.preset) for run in page.runs] == [("a", "p")]
+
+
+async def test_a_change_of_some_jobs_leaves_the_others_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the named jobs are looked at: a new one fires, a changed one fires anew, one that is gone does not."""
+    for name in ("changed", "gone", "same"):
+        bench.jobs.add(job(name, schedule="0 16 * * *"))
+    await bench.look()
+    same = bench.scheduler.next_fire_us("same")
+    bench.jobs.add(job("changed", schedule="0 17 * * *"), job("new", schedule="* * * * *"), job("same"))
+    del bench.jobs.definitions["gone"]
+    monkeypatch.setattr(bench.jobs, "jobs", lambda **_: pytest.fail("looked at all jobs"))
+    bench.scheduler.jobs_changed(["changed", "gone", "new"])
+    async with asyncio.timeout(10):
+        while bench.scheduler.next_fire_us("new") is None:
+            await asyncio.sleep(0.01)
+    found = {name: bench.scheduler.next_fire_us(name) for name in ("changed", "gone", "same")}
+    assert from_us(found["changed"] or 0).strftime("%H:%M") == "17:00"
+    assert (found["gone"], found["same"]) == (None, same)
+    stored = {row.job_id: row.next_fire_us for row in await bench.store.schedules()}
+    assert stored["gone"] is None
+    assert stored["changed"] == found["changed"]
 
 
 async def test_downtime_is_one_row_and_the_latest_runs(bench: Bench) -> None:

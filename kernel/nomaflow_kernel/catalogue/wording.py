@@ -1,0 +1,41 @@
+"""Sentences about jobs of the catalogue: whose an id is, and why a definition of before serves."""
+
+from __future__ import annotations
+
+from nomaflow_project.jobs.load import LoadedJob
+
+__all__ = ["called", "texts_without_owner", "way_to_release", "why_kept"]
+
+
+def called(owner: str) -> str:
+    """Return the name of an owner of ids, in words."""
+    return f"the host {owner!r}" if owner else "the kernel's own jobs file"
+
+
+def way_to_release(owner: str) -> str:
+    """Return what to do where an id is another owner's."""
+    if not owner:
+        return "rename the job here, or take it out of that file"
+    return (
+        f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
+        f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"
+    )
+
+
+def texts_without_owner(job_id: str) -> tuple[str, str]:
+    """Return problem and way out of an id that is not the host's, for those who may not learn whose it is."""
+    return (
+        f"the id {job_id!r} belongs to another host, or is not claimed",
+        "rename the job; the kernel's owner sees whose the id is, and can free it",
+    )
+
+
+def why_kept(job: LoadedJob) -> str:
+    """Return in one sentence why a job keeps its last good definition, and how to fix that."""
+    problem = next(problem for problem in job.problems if problem.is_error)
+    place = f"{problem.place}, {problem.path}" if problem.path else problem.place
+    reload = f"nomaflow reload {job.host}".strip()
+    return (
+        f"job {job.job_id!r} keeps its last good definition: {place}: {problem.message}; "
+        f"correct the file, then `{reload}`"
+    )
