@@ -23,6 +23,7 @@ from nomaflow.client import KernelClient
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from postgres_server import PostgresServer
+from real_system import free_ports
 
 __all__ = ["GROUPS", "GROWTHS", "Series"]
 
@@ -100,6 +101,32 @@ async def _bare(rounds: int) -> Series:
     return found
 
 
+async def _tls(rounds: int) -> Series:
+    """M12: M1u of a client over TLS with a token, and of the owner on the Unix socket, by turns."""
+    found: Series = {"M12": []}
+    port = free_ports(3)
+    with System() as system:
+        # The default quotas of a token are far below what is measured.
+        quotas = "[access.quotas]\ncalls_per_second = 1e6\ntriggers_per_second = 1e6\nqueued_runs = 1000000\n"
+        (system.root / "kernel" / "nomaflow.toml").write_text(f"{quotas}bytes_per_second = 1000000000\n")
+        system.start_kernel("--address", f"unix:,tls://127.0.0.1:{port}")
+        system.start_host()
+        async with system.client() as owner:
+            await system.until_attached(owner)
+            token = await owner.create_token("bench", kind="service", roles=["operator"])
+            authority = await owner.get_authority()
+            async with KernelClient(
+                f"tls://127.0.0.1:{port}", token=token.secret, ca=authority.authorities_pem.encode()
+            ) as client:
+                await unary(system, owner)
+                await unary(system, client)
+                for number in range(rounds):
+                    pair = [(owner, client), (client, owner)][number % 2]
+                    rates = {id(each): await unary(system, each) for each in pair}
+                    found["M12"].append(rates[id(client)] / rates[id(owner)])
+    return found
+
+
 async def _due(rounds: int) -> Series:
     options = scheduling.parsed(["--rounds", "1", "--due-rounds", str(min(rounds, 5))])
     found = await asyncio.to_thread(scheduling.rounds, options)
@@ -148,6 +175,7 @@ GROUPS: Mapping[str, Callable[[int], Coroutine[Any, Any, Series]]] = {
     "sqlite": _sqlite,
     "bare": _bare,
     "postgresql": _postgres,
+    "tls": _tls,
     "due": _due,
     "reading": _reading,
     "console": _console,

@@ -151,12 +151,15 @@ class System:
         """The SQLite store's file."""
         return self.root / "kernel" / ".nomaflow" / "kernel.db"
 
-    def start_kernel(self) -> subprocess.Popen[bytes]:
-        """Start the kernel and wait until it serves."""
+    def start_kernel(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start the kernel and wait until it serves.
+
+        :param options: of its command line
+        """
         address = self.root / "kernel" / ".nomaflow" / "address"
         address.unlink(missing_ok=True)
         more = ("--store", self._store) if self._store else ()
-        process = self._spawn("kernel", "nomaflow_kernel", "--project", str(self.root / "kernel"), *more)
+        process = self._spawn("kernel", "nomaflow_kernel", "--project", str(self.root / "kernel"), *more, *options)
         eventually(lambda: address.exists() or self._ended(process, "kernel"))
         return process
 
