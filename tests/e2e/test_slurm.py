@@ -28,6 +28,14 @@ idle_exit_seconds = 3
 start_seconds = 60
 """
 
+BOXED = """
+[[jobs]]
+id = "boxed"
+overlap = "allow"
+isolation = "instance"
+steps = [{ name = "it's 100% | own/box", callable = "stopping.sync_steps:lives_for" }]
+"""
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SlurmCluster]:
@@ -41,7 +49,9 @@ def system(tmp_path: Path, cluster: SlurmCluster) -> Iterator[TeamSystem]:
     """A kernel that knows the jobs of a host that has no instance."""
     made = TeamSystem(root=tmp_path)
     made.start_kernel()
-    made.project("team")
+    project = made.project("team")
+    with open(project / "jobs.toml", "a", encoding="utf-8") as jobs:
+        jobs.write(BOXED)
     known = made.start_host("team")
     known.process.send_signal(signal.SIGTERM)
     assert known.process.wait(30) == 0
@@ -88,6 +98,31 @@ def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster
     assert [one for one in view.instances if one.state == "ATTACHED"] == []
     second.process.send_signal(signal.SIGTERM)
     assert second.process.wait(30) == 0
+
+
+def test_each_attempt_that_wants_an_instance_of_its_own_gets_one(system: TeamSystem, cluster: SlurmCluster) -> None:
+    """Three runs, three jobs of Slurm, though the launcher is killed after its first; each ends with its run.
+
+    A fourth run is canceled before it has a machine, since two instances are the most: its instance never is.
+    """
+    before = cluster.submitted()
+    ledger = system.ledger()
+    runs = [system.start("boxed", ledger, seconds=2) for _ in range(3)]
+    first = _launcher(system, cluster)
+    eventually(lambda: cluster.submitted() > before)
+    first.process.kill()
+    first.process.wait()
+    _launcher(system, cluster, name="second")
+    canceled = system.start("boxed", ledger, seconds=2)
+    system.api.cancel(canceled)
+    ended = [system.end(run) for run in runs]
+    assert {run.state for run in ended} == {"SUCCEEDED"}
+    assert len({run.steps[0].attempts[0].incarnation for run in ended}) == 3
+    eventually(lambda: cluster.queue() == [])
+    assert cluster.submitted() - before == 3
+    assert list((system.root / "scratch").iterdir()) == []
+    assert system.log("second").count("is started for attempt run_") >= 1
+    assert "has ended before it served" not in system.log("second")
 
 
 def _stops(system: TeamSystem, cluster: SlurmCluster, job: str) -> tuple[str, str, list[int]]:

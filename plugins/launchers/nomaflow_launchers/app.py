@@ -91,7 +91,7 @@ class _Launcher:
         launched = await self._engine.listed(store_id)
         attached = frozenset(_attached(await self._kernel.list_hosts()))
         wanted = await self._kernel.list_wanted()
-        self._patience.look(launched, attached, ended=self._taken_back)
+        self._patience.look(launched, attached, ended=self._taken_back, wanted={each.attempt_key for each in wanted})
         acts = plan(self._section, wanted=wanted, launched=launched, attached=attached)
         self._taken_back = {*acts.stuck, *acts.surplus}
         for text in frozenset(acts.unfit) - self._told:
@@ -105,12 +105,20 @@ class _Launcher:
         for engine_id in acts.surplus:
             _LOG.info("instance %s is no longer wanted, and has no machine yet: ending it", engine_id)
             await self._engine.end(engine_id, only_waiting=True)
-        for host, shape in acts.starts:
-            if not self._patience.may_start(host):
+        for start in acts.starts:
+            if not self._patience.may_start(start.host):
                 continue
-            engine_id = await self._engine.start(Order(store_id=store_id, host=host, shape=shape))
-            self._patience.started(engine_id, host)
-            _LOG.info("instance %s of %s (%s) is started", engine_id, host, shape.name)
+            order = Order(
+                store_id=store_id,
+                host=start.host,
+                shape=start.shape,
+                attempt_key=start.attempt_key,
+                image=start.image,
+            )
+            engine_id = await self._engine.start(order)
+            self._patience.started(engine_id, order.host, order.attempt_key)
+            alone = f" for attempt {start.attempt_key}" if start.attempt_key else ""
+            _LOG.info("instance %s of %s (%s) is started%s", engine_id, start.host, start.shape.name, alone)
 
 
 def _attached(hosts: Iterable[HostView]) -> Iterator[str]:

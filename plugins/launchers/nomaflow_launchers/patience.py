@@ -25,21 +25,33 @@ class Patience:
         self._first_seconds = first_seconds
         self._clock = clock
         self._log_of = log_of
-        self._coming: dict[str, str] = {}
+        self._coming: dict[str, tuple[str, str]] = {}
         self._failures: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
 
-    def look(self, launched: Sequence[Launched], attached: Collection[str], *, ended: Collection[str]) -> None:
+    def look(
+        self,
+        launched: Sequence[Launched],
+        attached: Collection[str],
+        *,
+        ended: Collection[str],
+        wanted: Collection[str] = (),
+    ) -> None:
         """Note which instances serve now, and which have gone without.
 
+        One that was started for an attempt has not failed if that is not wanted any more: it was run, or canceled.
+
         :param ended: engine ids of those that the launcher itself has taken back
+        :param wanted: keys of the attempts that still wait for an instance of their own
         """
         for each in launched:
             if each.engine_id in attached:
                 self._failures.pop(each.host, None)
                 self._not_before.pop(each.host, None)
         left = {each.engine_id for each in launched}
-        for engine_id, host in self._coming.items():
+        for engine_id, (host, attempt_key) in self._coming.items():
+            if attempt_key and attempt_key not in wanted:
+                continue
             if engine_id not in left and engine_id not in attached and engine_id not in ended:
                 self._failures[host] += 1
                 wait = min(self._first_seconds * 2.0 ** min(self._failures[host] - 1, 20), _LONGEST_SECONDS)
@@ -48,11 +60,13 @@ class Patience:
                     "instance %s of host %s has ended before it served, see %s; the next one is started in %.3g s",
                     engine_id, host, self._log_of(engine_id), wait,
                 )  # fmt: skip
-        self._coming = {each.engine_id: each.host for each in launched if each.engine_id not in attached}
+        self._coming = {
+            each.engine_id: (each.host, each.attempt_key) for each in launched if each.engine_id not in attached
+        }
 
-    def started(self, engine_id: str, host: str) -> None:
+    def started(self, engine_id: str, host: str, attempt_key: str = "") -> None:
         """Note an instance that was started: it may have ended before the engine lists it."""
-        self._coming[engine_id] = host
+        self._coming[engine_id] = host, attempt_key
 
     def may_start(self, host: str) -> bool:
         """Return whether the wait for a host is over."""

@@ -6,12 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_project.jobs.resources import MOST, Resources, lacking
-from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
+from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection, LauncherShape
 
-__all__ = ["Launched", "Plan", "plan"]
+__all__ = ["Launched", "Plan", "Start", "plan"]
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,25 +24,40 @@ class Launched:
     :param engine_id: the engine's id of its job
     :param shape: the name of its shape
     :param running_seconds: for how long its job has run; None if it waits for a machine
+    :param attempt_key: the one attempt that it was started for; empty for one that takes any
     """
 
     engine_id: str
     host: str
     shape: str
     running_seconds: float | None = None
+    attempt_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """An instance to start.
+
+    :param attempt_key: the one attempt that it is for; empty for one that takes any
+    :param image: its container image; empty for the launcher's own
+    """
+
+    host: str
+    shape: LauncherShape
+    attempt_key: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The next acts.
 
-    :param starts: hosts and shapes to start an instance of, one for each
     :param surplus: engine ids of instances that wait for a machine and are no longer wanted
     :param stuck: engine ids of instances that run and have not attached in time
     :param unfit: needs that no shape meets, in words
     """
 
-    starts: Sequence[tuple[str, LauncherShape]] = ()
+    starts: Sequence[Start] = ()
     surplus: Sequence[str] = ()
     stuck: Sequence[str] = ()
     unfit: Sequence[str] = ()
@@ -55,42 +73,61 @@ def plan(
     """Return the next acts.
 
     An instance that has attached takes waiting attempts at once, so what is still wanted is wanted besides it. One that
-    was started and has not attached yet counts against the demand.
+    was started and has not attached yet counts against the demand. For an attempt that wants an instance of its own,
+    one is started as long as the engine lists none. What has waited longest comes first.
 
     :param launched: every instance that the engine lists, of this launcher
     :param attached: engine ids of those that have attached to the kernel
     """
     needed: Counter[tuple[str, str]] = Counter()
+    begun: dict[tuple[str, str], datetime] = {}
+    own: list[tuple[datetime, Start]] = []
     unfit: list[str] = []
     shapes = {each.name: each for each in section.shapes or (LauncherShape(name="default"),)}
     for demand in wanted:
         if demand.host not in section.hosts:
             continue
-        shape = _fitting(demand.needs, shapes.values())
-        if shape is None:
+        shape, since = _fitting(demand.needs, shapes.values()), demand.since or _LONG_AGO
+        if demand.image and section.engine not in ENGINES_WITH_IMAGES:
+            unfit.append(f"a step of host {demand.host!r} wants image {demand.image!r}: {section.engine} has no images")
+        elif shape is None:
             unfit.append(f"no shape of [launcher] has what a step of host {demand.host!r} needs: {_text(demand.needs)}")
+        elif demand.attempt_key:
+            named = Start(host=demand.host, shape=shape, attempt_key=demand.attempt_key, image=demand.image)
+            own.append((since, named))
         else:
-            needed[demand.host, shape.name] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
+            key = demand.host, shape.name
+            needed[key] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
+            begun[key] = min(since, begun.get(key, since))
     coming = [each for each in launched if each.engine_id not in attached]
     stuck = [each for each in coming if (each.running_seconds or 0.0) > section.start_seconds]
-    starting = Counter((each.host, each.shape) for each in coming)
-    starts = [key for key, count in needed.items() for _ in range(count - starting[key])]
+    starting = Counter((each.host, each.shape) for each in coming if not each.attempt_key)
+    keys = {each.attempt_key for each in launched}
+    starts = [each for each in own if each[1].attempt_key not in keys]
+    for key, count in needed.items():
+        starts += [(begun[key], Start(host=key[0], shape=shapes[key[1]]))] * (count - starting[key])
+    starts.sort(key=lambda each: each[0])
     room = max(0, section.max_instances - len(launched))
     return Plan(
-        starts=[(host, shapes[name]) for host, name in starts[:room]],
-        surplus=list(_surplus(coming, needed)),
+        starts=[start for _, start in starts[:room]],
+        surplus=list(_surplus(coming, needed, {each.attempt_key for each in wanted})),
         stuck=[each.engine_id for each in stuck],
         unfit=unfit,
     )
 
 
-def _surplus(coming: Sequence[Launched], needed: Counter[tuple[str, str]]) -> Iterator[str]:
+def _surplus(coming: Sequence[Launched], needed: Counter[tuple[str, str]], attempts: Collection[str]) -> Iterator[str]:
     """Yield the ids of instances beyond the demand that have no machine yet; the last one submitted first."""
     left = Counter(needed)
-    left.subtract((each.host, each.shape) for each in coming)
+    left.subtract((each.host, each.shape) for each in coming if not each.attempt_key)
     for each in reversed(coming):
+        if each.running_seconds is not None:
+            continue
         key = each.host, each.shape
-        if each.running_seconds is None and left[key] < 0:
+        if each.attempt_key:
+            if each.attempt_key not in attempts:
+                yield each.engine_id
+        elif left[key] < 0:
             left[key] += 1
             yield each.engine_id
 

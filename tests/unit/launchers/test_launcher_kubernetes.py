@@ -108,6 +108,23 @@ async def test_the_same_start_asked_for_twice_is_one_job(server: KubernetesServe
     await other.aclose()
 
 
+async def test_an_instance_for_one_attempt_has_its_image_and_is_found_by_its_key(
+    server: KubernetesServer, cluster: Kubernetes
+) -> None:
+    """Another attempt of the same shape is another job; the same one asked for twice by two launchers is one."""
+    key, other = "run_01m3250v0024tpa249k98k9cq3/it's $(HOME)/1", _cluster(server)
+    own = replace(ORDER, attempt_key=key, image="team/train:2")
+    assert await cluster.start(own) == await other.start(own)
+    await cluster.start(replace(own, attempt_key=key[:-1] + "2"))
+    job = server.all("jobs")[0]
+    assert problems(job) == []
+    host = job["spec"]["template"]["spec"]["containers"][1]
+    assert host["image"] == "team/train:2"
+    assert host["args"][-2:] == ["--for-attempt", key.replace("$", "$$")]
+    assert {each.attempt_key for each in await cluster.listed(STORE)} == {key, key[:-1] + "2"}
+    await other.aclose()
+
+
 def _fail(job: Object) -> None:
     job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
 

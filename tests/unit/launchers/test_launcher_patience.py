@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nomaflow_launchers.patience import Patience
 from nomaflow_launchers.planning import Launched
 
@@ -53,4 +55,16 @@ def test_one_that_ends_before_the_engine_lists_it_is_a_failure() -> None:
     patience = Patience(first_seconds=20, clock=_Clock(), log_of=str)
     patience.started("1", "team")
     patience.look([], (), ended=())
+    assert not patience.may_start("team")
+
+
+def test_an_instance_whose_attempt_is_over_has_not_failed() -> None:
+    """It may have run it between two looks, or somebody has canceled it; one whose attempt still waits has failed."""
+    patience = Patience(first_seconds=20, clock=_Clock(), log_of=str)
+    own = replace(_launched(1), attempt_key="run/fit/1")
+    patience.look([own], (), ended=(), wanted=("run/fit/1",))
+    patience.look([], (), ended=(), wanted=())
+    assert patience.may_start("team")
+    patience.look([own], (), ended=(), wanted=("run/fit/1",))
+    patience.look([], (), ended=(), wanted=("run/fit/1",))
     assert not patience.may_start("team")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_launchers.planning import Launched, Plan, plan
@@ -22,7 +23,7 @@ def _launched(number: int, shape: str = "small", running: float | None = None) -
 
 
 def _starts(made: Plan) -> list[str]:
-    return [shape.name for _, shape in made.starts]
+    return [each.shape.name for each in made.starts]
 
 
 def test_as_many_are_started_as_the_waiting_attempts_need() -> None:
@@ -75,3 +76,48 @@ def test_an_instance_that_does_not_attach_in_time_is_ended() -> None:
     """It runs for longer than it may take to attach; one that waits for a machine is patient."""
     launched = [_launched(1, running=61), _launched(2, running=59), _launched(3), _launched(4, running=500)]
     assert plan(SECTION, wanted=[_wanted(20)], launched=launched, attached=("4",)).stuck == ["1"]
+
+
+def _own(number: int, **fields: object) -> WantedView:
+    return replace(_wanted(1), attempt_key=f"run/fit/{number}", **fields)  # type: ignore[arg-type]  # of the test
+
+
+def _started_for(number: int, running: float | None = None) -> Launched:
+    return replace(_launched(number, running=running), attempt_key=f"run/fit/{number}")
+
+
+def test_an_attempt_of_its_own_gets_one_instance_for_as_long_as_the_engine_lists_it() -> None:
+    """An instance that has attached, or is for another attempt, or for any, changes nothing in that."""
+    launched = [_started_for(1), _started_for(2, running=3), _started_for(3, running=9), _launched(4)]
+    made = plan(
+        replace(SECTION, max_instances=50),
+        wanted=[*map(_own, range(1, 6)), _wanted(5)],
+        launched=launched,
+        attached=("3",),
+    )
+    assert [each.attempt_key for each in made.starts] == ["run/fit/4", "run/fit/5", ""]
+    assert made.surplus == []
+
+
+def test_an_instance_for_an_attempt_leaves_the_queue_with_it() -> None:
+    """One that has a machine is refused by the kernel, and ends by itself; what any step may use is left alone."""
+    launched = [_started_for(1), _started_for(2), _started_for(3, running=3), _launched(4)]
+    made = plan(SECTION, wanted=[_own(1), _wanted(1)], launched=launched, attached=())
+    assert (_starts(made), made.surplus) == ([], ["2"])
+
+
+def test_what_has_waited_longest_is_started_first() -> None:
+    """Neither many attempts of their own keep the others waiting, nor the other way round."""
+    noon = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    wanted = [_own(number, since=noon + timedelta(seconds=number)) for number in (1, 3)]
+    wanted.append(replace(_wanted(100), since=noon + timedelta(seconds=2)))
+    made = plan(replace(SECTION, max_instances=3), wanted=wanted, launched=[], attached=())
+    assert [each.attempt_key for each in made.starts] == ["run/fit/1", "", ""]
+
+
+def test_an_image_is_started_only_where_the_engine_has_images() -> None:
+    """Slurm has none: nothing is started, and the launcher says for what."""
+    made = plan(SECTION, wanted=[_own(1, image="team/train:2")], launched=[], attached=())
+    assert (made.starts, made.unfit) == ([], ["a step of host 'team' wants image 'team/train:2': slurm has no images"])
+    made = plan(replace(SECTION, engine="kubernetes"), wanted=[_own(1, image="team/train:2")], launched=[], attached=())
+    assert [(each.attempt_key, each.image) for each in made.starts] == [("run/fit/1", "team/train:2")]

@@ -1,6 +1,7 @@
 """An engine as a launcher needs it: it lists the instances that it has, starts one, and ends one.
 
-The engine keeps with each instance what the launcher must find again: the kernel's history, the host and the shape.
+The engine keeps with each instance what the launcher must find again: the kernel's history, the host, the
+shape and the attempt, if it was started for one.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ class Order:
     """An instance to start.
 
     :param store_id: identifies the history of the kernel that it serves
+    :param attempt_key: the one attempt that it is for; empty for one that takes any. The engine keeps it with the rest
+    :param image: its container image; empty for the launcher's own
     """
 
     store_id: str
     host: str
     shape: LauncherShape
+    attempt_key: str = ""
+    image: str = ""
 
 
 class Engine(Protocol):

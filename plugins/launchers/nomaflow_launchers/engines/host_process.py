@@ -22,6 +22,7 @@ def host_command(section: LauncherSection, *, project: Path, order: Order) -> li
         *("--project", str(project), "--name", order.host),
         *("--capacity", f"cpu={shape.cpu:g},memory_mb={shape.memory_mb},gpus={shape.gpus}"),
         *("--idle-exit-seconds", f"{section.idle_exit_seconds:g}"),
+        *(("--for-attempt", order.attempt_key) if order.attempt_key else ()),
     ]
 
 

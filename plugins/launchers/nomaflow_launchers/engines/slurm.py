@@ -1,7 +1,7 @@
 """Slurm, by its commands: ``sbatch`` starts an instance, ``squeue`` lists them, ``scancel`` ends one.
 
-An instance is one batch job, which Slurm is told never to start twice. Its comment names the kernel's history, the host
-and the shape, so whatever a launcher has started can be read from the queue by the next one.
+An instance is one batch job, which Slurm is told never to start twice. Its comment names the kernel's history, the
+host, the shape and the attempt that it is for, if any: the next launcher can read from the queue what was started.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
 from nomaflow_launchers.engines.host_process import host_command, log_folder, passed_on
@@ -37,6 +38,11 @@ exit "$code"
 """
 
 
+def _quoted(attempt_key: str) -> Sequence[str]:
+    """Return the key's part of a comment, if there is a key: the name of a step may have any characters."""
+    return [quote(attempt_key, safe="")] if attempt_key else []
+
+
 class Slurm:
     """The queue of one launcher, an :class:`~nomaflow_launchers.engines.engine.Engine`."""
 
@@ -57,9 +63,17 @@ class Slurm:
         for line in lines:
             engine_id, state, began, comment = (*line.split("|", 3), "", "", "")[:4]
             mark, *names = comment.strip().split("/")
-            if mark == _MARK and len(names) == 3 and names[0] == store_id and state not in _ENDING:
+            if mark == _MARK and len(names) in (3, 4) and names[0] == store_id and state not in _ENDING:
                 seconds = time.time() - int(began) if state != "PENDING" and began.isdecimal() else None
-                found.append(Launched(engine_id=engine_id, host=names[1], shape=names[2], running_seconds=seconds))
+                found.append(
+                    Launched(
+                        engine_id=engine_id,
+                        host=names[1],
+                        shape=names[2],
+                        running_seconds=seconds,
+                        attempt_key=unquote("".join(names[3:])),
+                    )
+                )
         return found
 
     async def start(self, order: Order) -> str:
@@ -74,7 +88,7 @@ class Slurm:
             "--parsable",
             "--no-requeue",
             f"--job-name=nomaflow-{order.host}",
-            f"--comment={_MARK}/{order.store_id}/{order.host}/{shape.name}",
+            f"--comment={'/'.join([_MARK, order.store_id, order.host, shape.name, *_quoted(order.attempt_key)])}",
             f"--time={max(1, math.ceil(self._section.walltime_seconds / 60))}",
             f"--cpus-per-task={math.ceil(shape.cpu)}",
             f"--mem={shape.memory_mb}M",

@@ -15,7 +15,7 @@ from pathlib import Path
 from nomaflow_launchers.engines.engine import Order
 from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer, Exists
 from nomaflow_launchers.engines.kubernetes.reading import Job, JobList, Pod, PodList, PodTemplate
-from nomaflow_launchers.engines.kubernetes.writing import HOST, SHAPE, job_name, job_of, selector
+from nomaflow_launchers.engines.kubernetes.writing import ATTEMPT, HOST, SHAPE, job_name, job_of, selector
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.visible_text import printable
@@ -126,6 +126,7 @@ def _launched(job: Job, pod: Pod | None, now: float) -> Launched:
         engine_id=_id_of(job),
         host=named.get(HOST, ""),
         shape=named.get(SHAPE, ""),
+        attempt_key=named.get(ATTEMPT, ""),
         running_seconds=max(0.0, now - began.timestamp()) if began is not None else None,
     )
 

@@ -12,11 +12,13 @@ from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
 from nomaflow_launchers.engines.kubernetes.reading import PodTemplate
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = ["CONTAINER", "HOST", "NODE_LABEL", "POD_LABEL", "SHAPE", "job_name", "job_of", "selector"]
+__all__ = ["ATTEMPT", "CONTAINER", "HOST", "NODE_LABEL", "POD_LABEL", "SHAPE", "job_name", "job_of", "selector"]
 
 CONTAINER = "host"
 """The container of the template in which the host runs."""
 STORE, HOST, SHAPE = "nomaflow.io/store", "nomaflow.io/host", "nomaflow.io/shape"
+ATTEMPT = "nomaflow.io/attempt"
+"""The annotation with the key of the one attempt that an instance is for."""
 POD_LABEL = "launcher.pod"
 """The label of an instance that holds the uid of its pod."""
 NODE_LABEL = "launcher.node"
@@ -38,7 +40,7 @@ def selector(store_id: str) -> str:
 
 def job_name(order: Order, number: int) -> str:
     """Return the name of an order's job: the same order with the same number has the same, and no other has."""
-    key = "/".join((order.store_id, order.host, order.shape.name))
+    key = "/".join((order.store_id, order.host, order.shape.name, *filter(None, [order.attempt_key])))
     slug = re.sub(r"[^a-z0-9]+", "-", order.host)[:30].strip("-")
     return f"nomaflow-{slug}-{hashlib.sha256(key.encode()).hexdigest()[:10]}-{number}"
 
@@ -55,11 +57,15 @@ def job_of(section: LauncherSection, template: PodTemplate, order: Order, *, nam
         SHAPE: _label_value(order.shape.name),
     }
     named = {HOST: order.host, SHAPE: order.shape.name}
+    if order.attempt_key:
+        named[ATTEMPT] = order.attempt_key
     given = template.template.metadata
     spec = copy.deepcopy(template.template.spec)
     container = next((each for each in spec.get("containers") or () if each.get("name") == CONTAINER), None)
     if container is None:
         raise EngineError(f"the PodTemplate of the launcher has no container of the name {CONTAINER!r}")
+    if order.image:
+        container["image"] = order.image
     container["args"] = [*(container.get("args") or ()), *_arguments(section, order, name)]
     fields = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _FIELDS.items()]
     container["env"] = [*(container.get("env") or ()), *fields]
@@ -104,6 +110,7 @@ def _arguments(section: LauncherSection, order: Order, name: str) -> list[str]:
         *("--capacity", f"cpu={shape.cpu:g},memory_mb={shape.memory_mb},gpus={shape.gpus}"),
         *("--idle-exit-seconds", f"{section.idle_exit_seconds:g}"),
         *("--ends-at", f"+{section.walltime_seconds:g}"),
+        *(("--for-attempt", order.attempt_key.replace("$", "$$")) if order.attempt_key else ()),
     ]
 
 
