@@ -9,14 +9,17 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
+from nomaflow_launchers.engines.host_process import JOIN_SECONDS
 from nomaflow_launchers.patience import Patience
 from nomaflow_launchers.planning import plan
+from nomaflow_launchers.witnessing import Witness
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
@@ -24,6 +27,7 @@ __all__ = ["AlreadyRuns", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
+_MARGIN_SECONDS = 900.0  # engines round the walltime up, and grant some time to end
 _SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
 
 
@@ -72,6 +76,7 @@ class _Launcher:
         self._kernel = kernel
         self._engine = engine
         self._section = section
+        self._witness = Witness(kernel, engine, section.hosts, clock=asyncio.get_running_loop().time)
         self._told: frozenset[str] = frozenset()
         self._taken_back: set[str] = set()
         self._patience = Patience(
@@ -86,10 +91,13 @@ class _Launcher:
         :raises ClientError: if the kernel does not answer
         :raises EngineError: if the engine does not
         """
-        store_id = (await self._kernel.get_kernel()).store_id
+        served = await self._kernel.get_kernel()
+        store_id = served.store_id
         # The list comes first: an instance that attaches in between counts as coming, and one less is started.
         launched = await self._engine.listed(store_id)
-        attached = frozenset(_attached(await self._kernel.list_hosts()))
+        hosts = await self._kernel.list_hosts()
+        await self._witness.look(hosts, epoch=served.epoch, left={each.engine_id for each in launched})
+        attached = frozenset(_attached(hosts))
         wanted = await self._kernel.list_wanted()
         self._patience.look(launched, attached, ended=self._taken_back, wanted={each.attempt_key for each in wanted})
         acts = plan(self._section, wanted=wanted, launched=launched, attached=attached)
@@ -114,11 +122,26 @@ class _Launcher:
                 shape=start.shape,
                 attempt_key=start.attempt_key,
                 image=start.image,
+                join=await self._join_string(start.host),
             )
             engine_id = await self._engine.start(order)
             self._patience.started(engine_id, order.host, order.attempt_key)
             alone = f" for attempt {start.attempt_key}" if start.attempt_key else ""
             _LOG.info("instance %s of %s (%s) is started%s", engine_id, start.host, start.shape.name, alone)
+
+    async def _join_string(self, host: str) -> str:
+        """Return a join string for one instance, good once; empty where the kernel is on a Unix socket alone.
+
+        :raises ClientError: if the kernel does not answer, or does not let the launcher do that
+        """
+        lasts = timedelta(seconds=self._section.walltime_seconds + _MARGIN_SECONDS)
+        waits = timedelta(seconds=JOIN_SECONDS)
+        try:
+            return (await self._kernel.invite_instance(host, lifetime=waits, instance_lifetime=lasts)).secret
+        except ClientError as error:
+            if error.reason == "NOT_ON_TCP":
+                return ""
+            raise
 
 
 def _attached(hosts: Iterable[HostView]) -> Iterator[str]:

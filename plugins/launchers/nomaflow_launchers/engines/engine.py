@@ -1,4 +1,4 @@
-"""An engine as a launcher needs it: it lists the instances that it has, starts one, and ends one.
+"""An engine as a launcher needs it: it lists the instances that it has, starts one, ends one, and witnesses ends.
 
 The engine keeps with each instance what the launcher must find again: the kernel's history, the host, the
 shape and the attempt, if it was started for one.
@@ -6,8 +6,8 @@ shape and the attempt, if it was started for one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from nomaflow_launchers.planning import Launched
@@ -37,6 +37,8 @@ class Order:
     :param store_id: identifies the history of the kernel that it serves
     :param attempt_key: the one attempt that it is for; empty for one that takes any. The engine keeps it with the rest
     :param image: its container image; empty for the launcher's own
+    :param join: the join string with which it gets an identity of its own, a secret that is good once. The engine hands
+        it over in a file, never in an argument or a variable. Empty where the kernel is on a Unix socket
     """
 
     store_id: str
@@ -44,6 +46,7 @@ class Order:
     shape: LauncherShape
     attempt_key: str = ""
     image: str = ""
+    join: str = field(default="", repr=False)
 
 
 class Engine(Protocol):
@@ -68,6 +71,14 @@ class Engine(Protocol):
 
         :param only_waiting: leave it alone if it has got a machine meanwhile
         :raises EngineError: if the engine refuses
+        """
+        ...
+
+    async def witness(self, engine_id: str, labels: Mapping[str, str]) -> str:
+        """Return how it is known that nothing of an instance runs any more, in words; empty if it is not known.
+
+        :param labels: those that the instance has told the kernel
+        :raises EngineError: if the engine does not answer
         """
         ...
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from nomaflow_launchers.engines.engine import Order
+from nomaflow_api.private_file import create_private
+from nomaflow_launchers.engines.engine import EngineError, Order
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = ["host_command", "log_folder", "passed_on"]
+__all__ = ["JOIN_SECONDS", "host_command", "keep_join_string", "log_folder", "passed_on"]
+
+JOIN_SECONDS = 7 * 86_400
+"""How long a join string waits to be used: as long as an instance may wait for a machine."""
 
 _ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG")
 
@@ -34,3 +40,23 @@ def passed_on(section: LauncherSection, environ: Mapping[str, str]) -> dict[str,
 def log_folder(project: Path) -> Path:
     """Return the folder of the logs of a project's instances, on the disk that the machines share."""
     return project / ".nomaflow" / "launcher"
+
+
+def keep_join_string(project: Path, join: str) -> Path:
+    """Write a join string into a new file that only the launcher's user can read, and return its path.
+
+    Who uses it moves it away. Those that nobody has used in time are no longer good, and are removed here.
+
+    :raises EngineError: if it cannot be written
+    """
+    folder = log_folder(project) / "join"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file in folder.iterdir():
+            if file.stat().st_mtime < time.time() - JOIN_SECONDS:
+                file.unlink(missing_ok=True)
+        made = folder / secrets.token_hex(8)
+        create_private(made, f"{join}\n".encode())
+    except OSError as error:
+        raise EngineError(f"a join string cannot be kept in {str(folder)!r}: {error.strerror}") from None
+    return made

@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
-from nomaflow_launchers.engines.host_process import host_command, log_folder, passed_on
+from nomaflow_launchers.engines.host_process import host_command, keep_join_string, log_folder, passed_on
+from nomaflow_launchers.engines.slurm_witness import evidence_of_end, fields_of
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection
 
@@ -29,12 +30,15 @@ _SCRIPT = """\
 umask 077
 state={scratch}/nomaflow-"$SLURM_JOB_ID"
 trap 'kill -TERM "$host"' TERM
-{command} --state-dir "$state" --labels {labels} ${{SLURM_JOB_END_TIME:+--ends-at "$SLURM_JOB_END_TIME"}} &
+{join}{command} --state-dir "$state" --labels {labels} ${{SLURM_JOB_END_TIME:+--ends-at "$SLURM_JOB_END_TIME"}} &
 host=$!
 wait "$host"; code=$?
 while kill -0 "$host" 2>/dev/null; do wait "$host"; code=$?; done
 [ "$code" -ne 0 ] || rm -rf "$state"
 exit "$code"
+"""
+_JOIN = """\
+mkdir -p "$state" && mv {file} "$state/join"
 """
 
 
@@ -98,7 +102,8 @@ class Slurm:
             f"--export={','.join(passed_on(self._section, self._environ))}",  # else all, the launcher's token too
             *shape.options,
         ]
-        answer = await self._run("sbatch", *options, stdin=self._script(order))
+        join = keep_join_string(self._project, order.join) if order.join else None
+        answer = await self._run("sbatch", *options, stdin=self._script(order, join))
         return answer.strip().partition(";")[0]
 
     async def end(self, engine_id: str, *, only_waiting: bool) -> None:
@@ -110,6 +115,22 @@ class Slurm:
         how = ["--state=PENDING"] if only_waiting else ["--batch", "--signal=TERM"]
         await self._run("scancel", *how, engine_id)
 
+    async def witness(self, engine_id: str, labels: Mapping[str, str]) -> str:  # the port's
+        """Return how it is known that nothing of a job runs any more, in words; empty if it is not known.
+
+        :raises EngineError: if Slurm does not answer
+        """
+        if not engine_id.isdecimal():
+            return ""
+        config = fields_of(await self._run("scontrol", "show", "config"))
+        try:
+            job = fields_of(await self._run("scontrol", "--oneliner", "show", "job", engine_id))
+            name = job.get("BatchHost", "")
+            node = fields_of(await self._run("scontrol", "--oneliner", "show", "node", name)) if name else {}
+        except EngineError:  # Slurm has answered just before: it has forgotten the job, or the machine
+            return ""
+        return evidence_of_end(engine_id, config=config, job=job, node=node)
+
     def log_of(self, engine_id: str) -> str:
         """Return the path of a job's log."""
         return str(log_folder(self._project) / f"{engine_id}.log")
@@ -117,12 +138,15 @@ class Slurm:
     async def aclose(self) -> None:
         """Do nothing: each command is a process of its own."""
 
-    def _script(self, order: Order) -> str:
+    def _script(self, order: Order, join: Path | None) -> str:
         labels = ",".join(f"{name}={value}" for name, value in order.shape.labels.items())
         return _SCRIPT.format(
             command=shlex.join(host_command(self._section, project=self._project, order=order)),
+            join=_JOIN.format(file=shlex.quote(str(join))) if join is not None else "",
             scratch=shlex.quote(self._section.scratch) if self._section.scratch else '"${TMPDIR:-/tmp}"',
-            labels=f'{JOB_LABEL}="$SLURM_JOB_ID"' + (f",{shlex.quote(labels)}" if labels else ""),
+            labels=f'{JOB_LABEL}="$SLURM_JOB_ID"'
+            + (f",{shlex.quote(labels)}" if labels else "")
+            + (' --join "$state/join"' if join is not None else ""),
         )
 
     async def _run(self, *command: str, stdin: str = "") -> str:
