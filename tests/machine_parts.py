@@ -20,6 +20,7 @@ __all__ = ["PACKAGES", "need"]
 PACKAGES = {
     "chromium": "chromium",
     "ip": "iproute2",
+    "kubectl": "kubectl",
     "munged": "munge",
     "node": "nodejs",
     "nsenter": "util-linux",
