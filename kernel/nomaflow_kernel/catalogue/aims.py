@@ -9,10 +9,11 @@ from nomaflow_kernel.catalogue.served import names_in_manifest
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.reading.problems import Place, Problem
 
-__all__ = ["NOT_OFFERED", "UNACCEPTED", "objection"]
+__all__ = ["FOREIGN_IMAGE", "NOT_OFFERED", "UNACCEPTED", "objection"]
 
 UNACCEPTED = "job_not_accepted"
 NOT_OFFERED = "callable_not_offered"
+FOREIGN_IMAGE = "image_of_another_host"
 
 
 def objection(
@@ -20,7 +21,8 @@ def objection(
 ) -> Problem | None:
     """Return why a host does not run a definition of another host's job; None if it does.
 
-    It runs jobs of the hosts that it accepts, with the callables that it offers: not any code that the other names.
+    It runs jobs of the hosts that it accepts, with the callables that it offers: not any code that the other names, and
+    so not in an image that the other names, which would run as this host.
 
     :param place: of the job's table
     :param own: the host that brought the job
@@ -40,4 +42,8 @@ def objection(
             message = f"host {target!r} offers no callable {step.callable!r} to jobs of host {own!r}"
             fix = f"name a function of its plugin modules, or one that its own jobs name; then `nomaflow reload {own}`"
             return (place / "steps" / index / "callable").error(NOT_OFFERED, message, fix=fix)
+        if step.image and not step.calls_job:
+            message = f"host {target!r} runs jobs of host {own!r} in its own image only, and not in {step.image!r}"
+            fix = "leave out the key 'image'; an instance of its own is isolation = 'instance'"
+            return (place / "steps" / index / "image").error(FOREIGN_IMAGE, message, fix=fix)
     return None

@@ -96,6 +96,7 @@ PROBLEM_CODES = {
     "job_not_accepted": "The host that a job names does not accept jobs of the host that brings it.",
     "missing_file": "A file that is named or needed does not exist.",
     "missing_key": "A required key is missing.",
+    "image_of_another_host": "A job of another host names an `image`; the host that runs it takes its own only.",
     "image_not_used": "Warning: a step has an `image`, and the launcher's engine starts no images.",
     "no_channel": "Warning: `[alerts]` has no channel.",
     "no_fitting_instance": "Warning: an instance on this machine lacks what `resources` of a step ask for.",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nomaflow_kernel.catalogue.aims import NOT_OFFERED, UNACCEPTED, objection
+from nomaflow_kernel.catalogue.aims import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_kernel.catalogue.wording import called, way_to_release, why_kept
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
@@ -324,7 +324,7 @@ class Catalogue:
         """Refuse each job that aims at a host that does not accept it, and let each job run that is accepted again."""
         for job_id in self._aiming:
             entry = self._jobs[job_id]
-            job, problem = _without(entry.loaded, UNACCEPTED, NOT_OFFERED), None
+            job, problem = _without(entry.loaded, UNACCEPTED, NOT_OFFERED, FOREIGN_IMAGE), None
             if entry.definition is not None:
                 problem = self.objection(entry, entry.definition)
             if problem is not None:
@@ -368,7 +368,7 @@ class Catalogue:
 
 
 ID_OF_ANOTHER = "id_of_another_host"
-REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED)
+REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED, FOREIGN_IMAGE)
 """Codes of the problems of jobs that are refused for the sake of another host."""
 
 

@@ -106,6 +106,21 @@ async def test_a_host_runs_only_its_own_callables_for_others(teams: TeamsKernel)
     assert (await _job(teams, "a.wild")).valid
 
 
+async def test_a_host_runs_no_image_that_another_names(teams: TeamsKernel) -> None:
+    """An image is code, and would run with the target's secrets; an instance of its own is no more than a machine."""
+    a, _ = await _two(teams, accepts=True)
+    steps = [{"name": "one", "callable": "m:f", "image": "evil/everything"}]
+    own = {"name": "one", "callable": "m:f", "isolation": "instance"}
+    jobs = [
+        job("a.image", host="teamb", steps=steps),
+        job("a.own", host="teamb", steps=[own]),
+        job("a.here", steps=steps),
+    ]
+    assert list((await a.introduce(jobs)).disabled_job_ids) == ["a.image"]
+    problem = (await _job(teams, "a.image")).problems[0]
+    assert (problem.code, problem.path) == ("image_of_another_host", "jobs[0].steps[0].image")
+
+
 async def test_a_target_that_accepts_later_has_the_job_at_once(teams: TeamsKernel) -> None:
     """Nobody needs to load the job again: the manifest of its target is enough."""
     a, b = await _two(teams, accepts=False)
