@@ -201,6 +201,25 @@ async def test_a_fenced_attempt_is_killed_where_it_may_run_elsewhere(gateway: Ma
     assert kernel.reports == reports
 
 
+async def test_code_whose_attempt_the_kernel_has_ended_is_killed(gateway: MakeGateway, host: MakeHost) -> None:
+    """A declaration that the host has ended was wrong, for example: another try may run, also without retry_on_lost."""
+    kernel = await gateway()
+    mine = host()
+    await running(mine, kernel, "run_1/one/1")
+
+    async def ended(request: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
+        acks = [
+            AttemptAck(attempt_key=each.attempt_key, acknowledged_seq=0, status=AckStatus.CONFLICT)
+            for each in open_reports(request.attempts)
+        ]
+        return pb.ReportResponse(acks=seal(acks))
+
+    kernel.on_report = ended
+    mine.log("run_1/one/1", b"x\n")
+    await mine.runner.until(lambda: bool(mine.runner.killed))
+    assert mine.runner.killed == [("run_1/one/1", "host_lost")]
+
+
 async def test_one_poisonous_attempt_does_not_hold_up_the_others(gateway: MakeGateway, host: MakeHost) -> None:
     """The attempt that makes a whole report malformed is found and fails; the others arrive."""
     kernel = await gateway()
