@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,6 +135,24 @@ def test_an_instance_that_is_not_needed_any_more_ends(system: TeamSystem) -> Non
     system.api.cancel(waiting)
     assert early.process.wait(30) == 0
     assert "waits for no instance of its own: it is over" in early.log
+
+
+def test_other_code_in_an_image_does_not_change_the_catalogue(system: TeamSystem) -> None:
+    """The image may be of another release: it runs what it has the very definition of, and brings no jobs."""
+    image = system.root / "image"
+    shutil.copytree(system.root / "team", image, ignore=shutil.ignore_patterns(".nomaflow"))
+    with open(image / "jobs.toml", "a", encoding="utf-8") as jobs:
+        jobs.write('[[jobs]]\nid = "of_image"\nsteps = [{ callable = "work:work" }]\n')
+    run_id = system.start("box", system.ledger())
+    before = system.host_view("team")
+    flags = ("--name", "team", "--kernel", system.kernel_address, "--for-attempt", f"{run_id}/work/1")
+    own = system.launch_host("own", image, *flags)
+    assert system.end(run_id).state == "SUCCEEDED"
+    assert own.process.wait(30) == 0
+    after = system.host_view("team")
+    assert before is not None
+    assert after is not None
+    assert (after.manifest_digest, after.job_count) == (before.manifest_digest, before.job_count)
 
 
 def test_a_retry_is_an_attempt_for_another_instance(system: TeamSystem) -> None:

@@ -255,6 +255,7 @@ class CatalogueService(Catalogue):
         manifest: Mapping[str, Any],
         explicit: bool,
         asked: bool = False,
+        leads: bool = True,
         size: int = 0,
         wanted: Callable[[], bool] = lambda: True,
     ) -> tuple[bool, Sequence[str]]:
@@ -262,6 +263,7 @@ class CatalogueService(Catalogue):
 
         :param explicit: whether it counts though its digest was seen before
         :param asked: whether a person asked for it: it counts though its version is lower than the catalogue's
+        :param leads: False for an instance that runs one attempt: it does not say which jobs there are
         :param size: its bytes, unpacked
         :param wanted: whether it still counts once it is checked
         :raises StaleSession: if it does not
@@ -275,7 +277,7 @@ class CatalogueService(Catalogue):
             before = self._hosts.get(host)
             if not explicit and before is not None and before.digest == digest:
                 return True, _invalid(before)  # meanwhile another instance introduced it
-            outdated = before is not None and not asked and _is_lower(manifest, before.manifest)
+            outdated = before is not None and (not leads or (not asked and _is_lower(manifest, before.manifest)))
             if outdated or not await self._keep(known, explicit=explicit):
                 await self._remember(known)
                 return False, _invalid(known)

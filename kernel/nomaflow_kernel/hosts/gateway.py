@@ -91,7 +91,8 @@ class HostGateway:
             self._charge(caller, "LoadState")
         digest = hello.manifest_digest
         wanted = bool(digest) and (
-            await self._is_news(hello, digest, hello.loaded_at_us) or not self._manifests.knows_code(hello.host, digest)
+            (not hello.for_attempt and await self._is_news(hello, digest, hello.loaded_at_us))
+            or not self._manifests.knows_code(hello.host, digest)
         )
         check_room(hello, known={each.host for each in self._manifests.hosts()}, sessions=self._sessions)
         session = Session(hello=hello, loading=hello.loading or wanted)
@@ -300,6 +301,7 @@ class HostGateway:
                     manifest=manifest,
                     explicit=asked or await self._is_news(hello, request.digest, loaded_at_us),
                     asked=asked,
+                    leads=not hello.for_attempt,
                     size=size,
                     wanted=lambda: self._hello_of(request, caller) is not None,
                 )

@@ -136,7 +136,9 @@ class Admission:
             steps = []  # of a replay; its attempts say so
         if draft is None or not steps:
             return ()
-        session = next((each for each in self._sessions.of_host(draft.host) if not each.loading), None)
+        loaded = [each for each in self._sessions.of_host(draft.host) if not each.loading]
+        # One that was started for an attempt may leave at any moment.
+        session = min(loaded, key=lambda each: bool(each.hello.for_attempt), default=None)
         if session is None:
             absent = (
                 f"the values were not checked: no instance of host {draft.host!r} has code loaded; {_AT_THE_ATTEMPT}"
