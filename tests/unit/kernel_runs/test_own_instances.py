@@ -12,6 +12,7 @@ from rig import PlayedHost, Rig, failed, job, step
 from nomaflow_api.v1.letters import HeldState, InventoryLine, Isolation
 from nomaflow_kernel.domain.errors import AttemptNotWanted, AttemptTaken, KernelError
 from nomaflow_kernel.engine.demand import Demand
+from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import IsolationChoice, RetryPolicy
 from nomaflow_project.jobs.resources import Resources
@@ -198,6 +199,30 @@ async def test_who_comes_for_what_nobody_waits_for_is_refused(rig: Rig, key: str
     assert refused.value.reason == "ATTEMPT_NOT_WANTED"
     with pytest.raises(AttemptNotWanted):
         await _came(rig, "run_01h0000000000000000000000z/fit/1")
+
+
+async def test_an_attempt_is_no_other_hosts(rig: Rig) -> None:
+    """A process of another host that knows the key of a PENDING attempt gets as little as one that guessed."""
+    rig.jobs.add(job("train", step("load"), _own()))
+    host = await rig.host()
+    run = (await rig.trigger("train")).run_id
+    await host.finish((await host.dispatch()).attempt_key)
+    thief = PlayedHost(rig, host="other")
+    with pytest.raises(AttemptNotWanted):
+        await thief.attach(for_attempt=f"{run}/fit/1")
+    await (await _came(rig, f"{run}/fit/1")).dispatch()
+
+
+async def test_an_instance_that_loads_its_code_is_waited_for(rig: Rig) -> None:
+    """It is there, so nothing more is wanted; the reason names it."""
+    rig.jobs.add(job("train", _own()))
+    run = (await rig.trigger("train")).run_id
+    own = PlayedHost(rig, generation=0)
+    await own.attach(for_attempt=f"{run}/fit/1")
+    sentence = "the instance for step 'fit', process 4242 on machine, takes no work yet"
+    assert (_wanted(rig), _why(rig, run)) == ([], ("waiting_for_own_instance", sentence))
+    rig.engine.heartbeat(own.key, HeartbeatInfo(generation=1))
+    assert (await own.dispatch()).run_id == run
 
 
 async def test_an_instance_that_cannot_run_it_says_why(rig: Rig) -> None:
