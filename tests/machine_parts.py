@@ -7,9 +7,11 @@ With ``NOMAFLOW_TESTS_COMPLETE=1``, as CI sets it, a test that is left out is re
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -39,10 +41,11 @@ _SWITCH = "NOMAFLOW_TESTS_COMPLETE"
 _COMPLETE = bool(os.environ.get(_SWITCH))  # as it was at the start: tests change their environment
 
 
-def need(*commands: str, root: bool = False, namespaces: bool = False) -> None:
+def need(*commands: str, extra: str = "", root: bool = False, namespaces: bool = False) -> None:
     """Leave the test that calls this out, unless the machine has what it needs.
 
     :param commands: of :data:`PACKAGES`
+    :param extra: an extra of ours that the development's tools leave out, with a module of its name
     :param root: whether only the superuser may do what the test does
     :param namespaces: whether the test makes namespaces of the kernel
     """
@@ -50,6 +53,8 @@ def need(*commands: str, root: bool = False, namespaces: bool = False) -> None:
     missing = [name for name in commands if shutil.which(name) is None]
     if missing:
         lacks[", ".join(missing)] = f"apt-get install {' '.join(sorted({PACKAGES[name] for name in missing}))}"
+    if extra and importlib.util.find_spec(extra) is None:
+        lacks[extra] = f"{sys.executable} -m pip install --editable '.[{extra}]'"
     if (root or namespaces) and os.geteuid() != 0:
         lacks["the rights of root"] = "run `make test` as root"
     elif namespaces and not missing and not _makes_namespaces():

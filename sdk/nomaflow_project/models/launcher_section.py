@@ -49,7 +49,7 @@ class LauncherShape(Entry):
 class LauncherSection(Entry):
     """The launcher, which starts instances of hosts on an engine when steps wait for them."""
 
-    engine: Literal["kubernetes", "slurm"] = key("slurm", "Where it starts them.")
+    engine: Literal["kubernetes", "ray", "slurm"] = key("slurm", "Where it starts them.")
     hosts: HostNames = key(tuple, "The hosts that it starts instances of. Their project is the one of this file.")
     max_instances: int = key(10, "Instances at once, over all hosts.", ge=1, le=1000)
     shapes: tuple[LauncherShape, ...] = key(tuple, "Kinds of instances. Empty: one with the defaults.")
@@ -62,6 +62,7 @@ class LauncherSection(Entry):
     api: str = key("", "Address of `kubectl proxy`, where the launcher is in no pod of Kubernetes.")
     namespace: str = key("", "Namespace of Kubernetes for the instances. Empty: the launcher's own.")
     pod_template: str = key("nomaflow-host", "The PodTemplate of Kubernetes from which pods are made.")
+    ray_address: str = key("", "`HOST:PORT` or `ray://HOST:PORT` of Ray. Empty: the cluster of this machine.")
     pass_env: tuple[str, ...] = key(tuple, "Variables of the launcher that instances get besides PATH, HOME and LANG.")
     kernel: str = key("", "Address of the kernel for the launcher itself. Empty: the project's own.")
     token_file: str = key("", "File with its token for a kernel on TCP, of the role `launcher`.")

@@ -13,6 +13,7 @@ __all__ = ["chosen_engine"]
 
 _CLASSES = {
     "kubernetes": ("nomaflow_launchers.engines.kubernetes.cluster", "Kubernetes"),
+    "ray": ("nomaflow_launchers.engines.ray", "Ray"),
     "slurm": ("nomaflow_launchers.engines.slurm", "Slurm"),
 }
 

@@ -1,0 +1,153 @@
+"""A launcher on a real Ray: instances come when steps wait for them, and go; what ends there says why."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_cluster import RayCluster, ray_cluster
+from team_system import TeamSystem, reason_of
+
+from processes import is_alive, still_alive
+from real_system import Running, eventually
+
+pytestmark = pytest.mark.e2e
+
+LAUNCHER = """
+[launcher]
+engine = "ray"
+ray_address = "{address}"
+hosts = ["team"]
+kernel = "{kernel}"
+scratch = "{scratch}"
+max_instances = 2
+poll_seconds = 0.5
+idle_exit_seconds = 3
+start_seconds = 60
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    """A cluster for all tests of this file."""
+    with ray_cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def system(tmp_path: Path, cluster: RayCluster) -> Iterator[TeamSystem]:
+    """A kernel that knows the jobs of a host that has no instance."""
+    made = TeamSystem(root=tmp_path)
+    made.start_kernel()
+    made.project("team")
+    known = made.start_host("team")
+    known.process.send_signal(signal.SIGTERM)
+    assert known.process.wait(30) == 0
+    (tmp_path / "scratch").mkdir()
+    yield made
+    made.close()
+    cluster.empty()
+
+
+def _launcher(
+    system: TeamSystem, cluster: RayCluster, more: str = "", *, address: str = "", name: str = "launcher"
+) -> Running:
+    kernel = system.kernel_address
+    settings = f'[host]\nkernel = "{kernel}"\ndrain_seconds = 2\ncancel_grace_seconds = 1\n'
+    section = LAUNCHER.format(kernel=kernel, scratch=system.root / "scratch", address=address or cluster.address)
+    (system.root / "team" / "nomaflow.toml").write_text(settings + section + more, "utf-8")
+    command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
+    log = system.root / f"{name}.log"
+    with open(log, "ab") as out:
+        process = subprocess.Popen(command, env=cluster.environ, stdout=out, stderr=subprocess.STDOUT)
+    running = Running(project=system.root / "team", process=process, log_file=log)
+    system.parts[name] = running
+    return running
+
+
+def _logs(system: TeamSystem) -> list[Path]:
+    """Return the logs of the instances: each has one, for as long as the project lives."""
+    return list((system.root / "team" / ".nomaflow" / "launcher").glob("*.log"))
+
+
+def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster: RayCluster) -> None:
+    """Twenty runs and no instance: two are started, all runs succeed, the instances leave and are not missed.
+
+    The launcher is killed right after its first start; the next one finds that in the cluster and starts one more only.
+    """
+    ledger = system.ledger()
+    runs = [system.start("brief", ledger, seconds=0.2) for _ in range(20)]
+    first = _launcher(system, cluster)
+    eventually(cluster.actors)
+    first.process.kill()
+    first.process.wait()
+    second = _launcher(system, cluster, name="second")
+    assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
+    assert len({run.steps[0].attempts[0].incarnation for run in map(system.run, runs)}) <= 2
+    eventually(lambda: cluster.actors() == [])
+    assert len(_logs(system)) <= 2
+    assert list((system.root / "scratch").iterdir()) == []
+    view = system.host_view("team")
+    assert view is not None
+    assert [one for one in view.instances if one.state == "ATTACHED"] == []
+    second.process.send_signal(signal.SIGTERM)
+    assert second.process.wait(30) == 0
+    assert "Ray writes" not in second.log
+
+
+def _stops(system: TeamSystem, cluster: RayCluster) -> tuple[str, str, list[int]]:
+    """Start a deaf step in an instance on Ray, and return the id of its run, the name of its actor, its processes."""
+    ledger = system.ledger()
+    run_id = system.start("daemonises_and_is_deaf", ledger)
+    _launcher(system, cluster)
+    ledger.wait_for("start")
+    (actor,) = cluster.actors()
+    return run_id, actor, [entry.get("child", entry["pid"]) for entry in ledger.entries()]
+
+
+def test_a_deaf_step_with_a_daemon_is_stopped_as_on_any_host(system: TeamSystem, cluster: RayCluster) -> None:
+    """Cancel ends the code and the daemon that has left its session, which Ray itself would not find."""
+    run_id, _, pids = _stops(system, cluster)
+    assert any(map(is_alive, pids))
+    system.api.cancel(run_id, why="enough")
+    ended = system.end(run_id)
+    assert (ended.state, reason_of(ended)) == ("CANCELED", "canceled_by_user")
+    assert still_alive(pids) == []
+
+
+def test_the_kill_of_an_actor_drains_its_host(system: TeamSystem, cluster: RayCluster) -> None:
+    """Ray kills the actor with SIGKILL; its host drains, says so, and leaves nothing behind."""
+    run_id, actor, pids = _stops(system, cluster)
+    view = system.host_view("team")
+    assert view is not None
+    pids += [one.pid for one in view.instances if one.state == "ATTACHED"]
+    cluster.actors(kill=actor)
+    ended = system.end(run_id)
+    assert (ended.state, reason_of(ended)) == ("FAILED", "host_draining")
+    assert still_alive(pids, seconds=30) == []
+
+
+def test_an_instance_that_ray_has_no_place_for_waits_and_is_taken_back(system: TeamSystem, cluster: RayCluster) -> None:
+    """Its actor asks for a resource that no machine has; once its run is canceled, the launcher ends it."""
+    run_id = system.start("brief", system.ledger())
+    _launcher(system, cluster, '\n[[launcher.shapes]]\nname = "odd"\noptions = ["special=1"]\n')
+    (actor,) = eventually(cluster.actors)
+    assert actor.split("/")[2:4] == ["team", "odd"]
+    system.api.cancel(run_id)
+    eventually(lambda: cluster.actors() == [])
+    assert "no longer wanted, and has no machine yet" in system.log("launcher")
+    assert _logs(system) == []
+
+
+def test_a_launcher_without_its_cluster_says_so_and_waits(system: TeamSystem, cluster: RayCluster) -> None:
+    """It tells it once, keeps trying, and starts nothing; Ray's own lines stay out of its log."""
+    away = _launcher(system, cluster, address="127.0.0.1:1")
+    eventually(lambda: "nothing is started: Ray: " in away.log)
+    assert "Connection refused" in away.log
+    away.process.send_signal(signal.SIGTERM)
+    assert away.process.wait(30) == 0
+    assert away.log.count("nothing is started") == 1
