@@ -1,7 +1,7 @@
 """Ray: each instance is the child of an actor, which is detached and which Ray is told never to start again.
 
-The actor's name holds the kernel's history, the host and the shape, so whatever a launcher has started can be read from
-the cluster by the next one.
+The actor's name holds the kernel's history, the host, the shape and the attempt that it is for, if any: the next
+launcher can read from the cluster what was started.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from nomaflow_cli.up import tether
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
-from nomaflow_launchers.engines.host_process import host_command, log_folder, passed_on
+from nomaflow_launchers.engines.host_process import host_command, keep_join_string, log_folder, passed_on
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
@@ -56,8 +57,16 @@ class Ray:
             _LOG.warning("an actor could not start its instance: %s", text)
         launched = []
         for name, seconds in found["actors"].items():
-            _, _, host, shape, engine_id = name.split("/")
-            launched.append(Launched(engine_id=engine_id, host=host, shape=shape, running_seconds=seconds))
+            _, _, host, shape, attempt_key, engine_id = name.split("/")
+            launched.append(
+                Launched(
+                    engine_id=engine_id,
+                    host=host,
+                    shape=shape,
+                    running_seconds=seconds,
+                    attempt_key=unquote(attempt_key),
+                )
+            )
         return launched
 
     async def start(self, order: Order) -> str:
@@ -80,9 +89,10 @@ class Ray:
             "scratch": self._section.scratch,
             "name": engine_id,
             "log": self.log_of(engine_id),
+            "join": str(keep_join_string(self._project, order.join)) if order.join else "",
         }
-        name = f"{_MARK}/{order.store_id}/{order.host}/{order.shape.name}/{engine_id}"
-        await self._ask("start", name=name, options=_options(order.shape), pilot=pilot)
+        names = [_MARK, order.store_id, order.host, order.shape.name, quote(order.attempt_key, safe=""), engine_id]
+        await self._ask("start", name="/".join(names), options=_options(order.shape), pilot=pilot)
         return engine_id
 
     async def end(self, engine_id: str, *, only_waiting: bool) -> None:
@@ -92,6 +102,11 @@ class Ray:
         :raises EngineError: if the cluster does not answer
         """
         await self._ask("end", suffix=f"/{engine_id}", only_waiting=only_waiting)
+
+    async def witness(self, engine_id: str, labels: Mapping[str, str]) -> str:  # the port's
+        """Return nothing: that an actor has died says nothing about the processes on its machine."""
+        del engine_id, labels
+        return ""
 
     def log_of(self, engine_id: str) -> str:
         """Return the path of an instance's log."""
