@@ -25,7 +25,8 @@ __all__ = ["Fault", "KubernetesServer", "Object", "now"]
 Object = dict[str, Any]
 Fault = tuple[int, dict[str, str], bytes]
 _PATH = re.compile(r"/(?:api/v1|apis/[a-z.0-9]+/v1)(?:/namespaces/([a-z-]+))?/([a-z]+)(?:/([a-z0-9.-]+))?")
-_VERBS = {"POST": "create", "DELETE": "delete"}
+_VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch"}
+_REASONS = {403: "Forbidden", 404: "NotFound", 409: "AlreadyExists", 422: "Invalid"}
 _LONGEST_PART = 3
 """Objects in a part of a list, so that every list of more has parts."""
 
@@ -89,8 +90,8 @@ class KubernetesServer:
             meta = given["metadata"]
             meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now(), "namespace": "default"}
             self.objects[resource, meta["name"]] = given
-        if resource == "jobs":
-            self._pod_of(given)
+        if resource == "jobs" and not given["spec"].get("suspend"):
+            self.begin(given)
         return given
 
     def change(self, resource: str, name: str, change: Callable[[Object], None]) -> None:
@@ -108,13 +109,15 @@ class KubernetesServer:
         """Delete an object; the pods of a job are asked to end."""
         with self.lock:
             gone = self.objects.pop((resource, name))
-            mine = [
-                pod
-                for pod in self.all("pods")
-                if pod["metadata"]["ownerReferences"][0]["uid"] == gone["metadata"]["uid"]
-            ]
+            for secret in self._owned("secrets", gone):
+                self.objects.pop(("secrets", secret["metadata"]["name"]))
+            mine = self._owned("pods", gone)
         for pod in mine:
             self.on_end(pod)
+
+    def _owned(self, resource: str, owner: Object) -> list[Object]:
+        uid = owner["metadata"]["uid"]
+        return [each for each in self.all(resource) if each["metadata"]["ownerReferences"][0]["uid"] == uid]
 
     def give_machine(self, pod: Object) -> None:
         """Place a pod on a machine, whose kubelet takes it."""
@@ -124,7 +127,8 @@ class KubernetesServer:
             taken = copy.deepcopy(pod)
         self.on_pod(taken)
 
-    def _pod_of(self, job: Object) -> None:
+    def begin(self, job: Object) -> None:
+        """Make the pod of a job."""
         meta, template = job["metadata"], copy.deepcopy(job["spec"]["template"])
         labels = {**template["metadata"]["labels"], "job-name": meta["name"]}
         labels["batch.kubernetes.io/controller-uid"] = meta["uid"]
@@ -145,6 +149,17 @@ class KubernetesServer:
             ]
 
 
+def _merge(into: Object, given: Object) -> None:
+    """Apply a merge patch."""
+    for name, value in given.items():
+        if value is None:
+            into.pop(name, None)
+        elif isinstance(value, dict):
+            _merge(into.setdefault(name, {}), value)
+        else:
+            into[name] = value
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -157,6 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Make an object."""
+        self._answer(self.rfile.read(int(self.headers["content-length"])))
+
+    def do_PATCH(self) -> None:
+        """Change an object."""
         self._answer(self.rfile.read(int(self.headers["content-length"])))
 
     def do_DELETE(self) -> None:
@@ -222,6 +241,19 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         self._send_json(201, made)
 
+    def _patch(self, server: KubernetesServer, resource: str, name: str, _: dict[str, str], given: Object) -> None:
+        with server.lock:
+            found = server.objects.get((resource, name))
+            if found is None:
+                self._refuse(404, f'{resource}.batch "{name}" not found')
+                return
+            begins = found["spec"].get("suspend") and given.get("spec", {}).get("suspend") is False
+            _merge(found, given)
+            changed = copy.deepcopy(found)
+        if begins:
+            server.begin(changed)
+        self._send_json(200, changed)
+
     def _delete(self, server: KubernetesServer, resource: str, name: str, _: dict[str, str], given: Object) -> None:
         with server.lock:
             found = server.objects.get((resource, name))
@@ -236,7 +268,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(200, {"kind": "Status", "status": "Success"})
 
     def _refuse(self, code: int, message: str) -> None:
-        self._send_json(code, {"kind": "Status", "status": "Failure", "message": message, "code": code})
+        reason = _REASONS.get(code, "")
+        self._send_json(
+            code, {"kind": "Status", "status": "Failure", "message": message, "reason": reason, "code": code}
+        )
 
     def _send_json(self, status: int, body: Object) -> None:
         self._send(status, json.dumps(body).encode(), {"content-type": "application/json"})

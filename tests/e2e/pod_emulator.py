@@ -86,15 +86,25 @@ class PodEmulator:
 
     def _mounts(self, pod: Object, container: Object, room: Path) -> Iterator[str]:
         """Yield the commands that make the container's view of the disk."""
+        yield "mount -t tmpfs none /run"
         volumes = {each["name"]: each for each in pod["spec"].get("volumes", ())}
         for mount in container.get("volumeMounts", ()):
             volume = volumes[mount["name"]]
             source = Path(volume.get("hostPath", {}).get("path", room / mount["name"]))
             source.mkdir(exist_ok=True)
-            Path(mount["mountPath"]).mkdir(exist_ok=True)
+            if "secret" in volume:
+                self._fill(source, volume["secret"])
+            yield f"mkdir -p {shlex.quote(mount['mountPath'])}"
             yield f"mount --bind {shlex.quote(str(source))} {shlex.quote(mount['mountPath'])}"
         if container.get("securityContext", {}).get("readOnlyRootFilesystem"):
             yield "mount -o remount,bind,ro /"
+
+    def _fill(self, folder: Path, volume: Object) -> None:
+        """Write the files of a secret, as whoever reads them in a container finds them: the owner is root."""
+        secret = self._server.objects["secrets", volume["secretName"]]
+        for name, text in secret["stringData"].items():
+            (folder / name).write_text(text, "utf-8")
+            (folder / name).chmod(volume["defaultMode"])
 
     def _watch(self, pod: Object) -> None:
         """Wait for a container's end, and report it, for the pod and its job."""

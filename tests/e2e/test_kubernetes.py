@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from pod_emulator import PodEmulator
 from team_system import Ledger, TeamSystem, reason_of
@@ -13,7 +14,7 @@ from team_system import Ledger, TeamSystem, reason_of
 from kubernetes_server import KubernetesServer, Object
 from machine_parts import need
 from processes import inner_pid, is_alive, still_alive
-from real_system import Running, eventually
+from real_system import Running, eventually, free_ports
 
 pytestmark = pytest.mark.e2e
 
@@ -42,13 +43,14 @@ class Cluster(TeamSystem):
         self.server = KubernetesServer()
         self.launchers: list[str] = []
         self.pods = PodEmulator(self.server, self.root / "pods")
-        self.start_kernel()
+        self.start_kernel("--address", f"unix:,tls://127.0.0.1:{free_ports(3)}")
         self.project("team")
         known = self.start_host("team")
         assert known.stop() == 0
         for name in ("scratch", "ledgers"):
             (self.root / name).mkdir()
         self.server.put("podtemplates", self._template())
+        self.server.put("nodes", {"metadata": {"name": "node-1"}})
 
     def clear(self) -> None:
         """End what a test has started, and leave everything as it was before it."""
@@ -67,7 +69,7 @@ class Cluster(TeamSystem):
 
     def launcher(self, more: str = "", *, name: str = "launcher") -> Running:
         """Start the launcher."""
-        settings = f'[host]\nkernel = "{self.kernel_address}"\ndrain_seconds = 2\ncancel_grace_seconds = 1\n'
+        settings = "[host]\ndrain_seconds = 2\ncancel_grace_seconds = 1\n"
         section = LAUNCHER.format(kernel=self.kernel_address, api=self.server.url, scratch=self.root / "scratch")
         (self.root / "team" / "nomaflow.toml").write_text(settings + section + more, "utf-8")
         command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(self.root / "team")]
@@ -177,6 +179,16 @@ def test_an_eviction_ends_a_step_with_its_true_cause(cluster: Cluster, how: str)
     assert still_alive(pids, seconds=30) == []
 
 
+def test_an_end_that_the_kubelet_reports_ends_the_step_at_once(cluster: Cluster) -> None:
+    """The kernel does not wait for an instance that was killed: the launcher has seen the container's end."""
+    run_id, pod, pids = _stops(cluster, "daemonises_and_is_deaf")
+    psutil.Process(cluster.pods.first_process(pod)).kill()
+    ended = cluster.end(run_id)
+    assert (ended.state, reason_of(ended)) == ("FAILED", "host_ended")
+    assert "the kubelet of node node-1 reports that the container ended with exit code 137" in cluster.log("launcher")
+    assert still_alive(pids) == []
+
+
 def test_an_instance_that_is_not_wanted_any_more_is_taken_back(cluster: Cluster) -> None:
     """Its run was canceled before the cluster had a machine for it; the cluster's words are in the log."""
     cluster.server.machines = False
@@ -203,7 +215,7 @@ def test_instances_that_never_serve_do_not_fill_the_cluster(cluster: Cluster) ->
 
 
 def test_a_cluster_that_refuses_or_is_away_stops_nothing(cluster: Cluster) -> None:
-    """What runs goes on, nothing is started twice, and each cause is told once, in words."""
+    """Steps go on, nothing is started twice, and each cause is told once, in words."""
     ledger = cluster.ledger()
     cluster.server.allowed = {("list", "jobs"), ("list", "pods")}
     run_id = cluster.start("brief", ledger, seconds=0.2)

@@ -51,7 +51,7 @@ class Witness:
         self._seen: dict[_Key, _Seen] = {}
 
     async def look(self, hosts: Iterable[HostView], *, epoch: int, left: Collection[str]) -> None:
-        """Ask the engine about each instance that is away and that it no longer lists, and tell the kernel.
+        """Ask the engine about each instance that is away, and tell the kernel what it knows.
 
         :param epoch: the kernel's
         :param left: the engine's ids of the instances that it lists
@@ -72,7 +72,8 @@ class Witness:
         self._seen = {**awaited, **listed}
         for key, one in list(self._seen.items()):
             engine_id = one.labels[JOB_LABEL]
-            if engine_id in left or (key in listed and not one.away):
+            # One that is away may be on a machine that is gone, although the engine still lists it.
+            if not one.away if key in listed else engine_id in left:
                 continue
             evidence = await self._engine.witness(engine_id, one.labels)
             if evidence:

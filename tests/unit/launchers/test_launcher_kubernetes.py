@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from certificate_authority import Authority
 from kubernetes_models import problems
@@ -127,6 +129,92 @@ async def test_an_instance_for_one_attempt_has_its_image_and_is_found_by_its_key
 
 def _fail(job: Object) -> None:
     job["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+
+
+async def test_a_join_string_is_in_a_secret_that_goes_with_its_job(
+    server: KubernetesServer, cluster: Kubernetes
+) -> None:
+    """It is in no argument, variable or label, and whoever may read jobs does not see it."""
+    await cluster.start(replace(ORDER, join="nfj1.secret"))
+    (job,), (pod,), (secret,) = server.all("jobs"), server.all("pods"), server.all("secrets")
+    assert problems(secret) == problems(job) == []
+    assert "nfj1.secret" not in f"{job}{pod}"
+    assert secret["stringData"] == {"join": "nfj1.secret"}
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
+    host = pod["spec"]["containers"][1]
+    assert "--join /run/nomaflow/join" in " ".join(host["args"])
+    (mount,) = host["volumeMounts"]
+    assert [each["name"] for each in pod["spec"]["volumes"]] == [mount["name"]]
+    assert pod["spec"]["volumes"][0]["secret"] == {"secretName": secret["metadata"]["name"], "defaultMode": 0o440}
+    (launched,) = await cluster.listed(STORE)
+    await cluster.end(launched.engine_id, only_waiting=False)
+    assert server.all("secrets") == []
+
+
+@pytest.mark.parametrize("lacks", ["secrets", "jobs"])
+async def test_a_start_that_is_broken_off_starts_nothing(
+    server: KubernetesServer, cluster: Kubernetes, lacks: str
+) -> None:
+    """A job without its secret has no pod; the next look deletes it, and does not count it as coming."""
+    server.allowed = {("create", "jobs"), ("create", "secrets"), ("patch", "jobs"), ("get", "podtemplates")}
+    server.allowed -= {("create", "secrets")} if lacks == "secrets" else {("patch", "jobs")}
+    with pytest.raises(EngineError, match="forbids"):
+        await cluster.start(replace(ORDER, join="nfj1.secret"))
+    assert len(server.all("jobs")) == 1
+    server.allowed = None
+    assert await cluster.listed(STORE) == []
+    assert server.all("jobs") + server.all("pods") + server.all("secrets") == []
+
+
+async def test_the_end_of_a_pod_is_witnessed(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """By its kubelet or its node; a launcher that may not read nodes has the kubelet's word alone."""
+    engine_id = await cluster.start(ORDER)
+    (pod,) = server.all("pods")
+    labels = {"launcher.pod": pod["metadata"]["uid"]}
+    node = server.put("nodes", {"metadata": {"name": "node-1"}, "spec": {}})
+    assert await cluster.witness(engine_id, labels) == ""
+    node["spec"]["taints"] = [{"key": "node.kubernetes.io/out-of-service"}]
+    assert await cluster.witness(engine_id, labels) == "node node-1 is marked as out of service"
+    server.objects.pop(("nodes", "node-1"))
+    assert await cluster.witness(engine_id, labels) == "node node-1 was deleted from the cluster"
+    assert await cluster.witness(engine_id, {"launcher.pod": "another"}) == ""
+    server.allowed = {("list", "pods")}
+    assert await cluster.witness(engine_id, labels) == ""
+    ended = {"exitCode": 137, "reason": "OOMKilled", "containerID": "c://1", "finishedAt": "2026-11-26T20:00:00Z"}
+    state = [{"name": "host", "state": {"terminated": ended}}]
+    server.change("pods", pod["metadata"]["name"], lambda one: one["status"].update(containerStatuses=state))
+    assert "ended with exit code 137 (OOMKilled)" in await cluster.witness(engine_id, labels)
+
+
+async def test_a_page_that_is_not_found_is_no_deleted_node(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """Only the API server's own word counts, and not that of something before it."""
+    engine_id = await cluster.start(ORDER)
+    labels = {"launcher.pod": server.all("pods")[0]["metadata"]["uid"]}
+    listed = json.dumps({"items": server.all("pods")}).encode()
+    server.faults.extend([(200, {}, listed), (404, {}, b"<html>no such page</html>")])
+    with pytest.raises(EngineError, match="HTTP status 404"):
+        await cluster.witness(engine_id, labels)
+
+
+async def test_the_role_in_deploy_is_what_the_launcher_needs(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """Each right is used, and no other is."""
+    engine_id = await cluster.start(replace(ORDER, join="nfj1.secret"))
+    await _exists(server)
+    await cluster.listed(STORE)
+    await cluster.witness(engine_id, {"launcher.pod": server.all("pods")[0]["metadata"]["uid"]})
+    await cluster.end(engine_id, only_waiting=False)
+    account = Path(__file__).parents[3] / "deploy" / "kubernetes" / "launcher" / "account.yaml"
+    roles = [each for each in yaml.safe_load_all(account.read_text()) if each["kind"].endswith("Role")]
+    rules = [rule for role in roles for rule in role["rules"]]
+    granted = {(verb, kind) for rule in rules for kind in rule["resources"] for verb in rule["verbs"]}
+    assert set(server.calls) == granted
+
+
+async def _exists(server: KubernetesServer) -> None:
+    """Let another launcher make the same start."""
+    other = _cluster(server)
+    await other.start(ORDER)
+    await other.aclose()
 
 
 async def test_a_list_of_several_parts_is_read_whole(server: KubernetesServer, cluster: Kubernetes) -> None:

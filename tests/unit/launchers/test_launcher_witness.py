@@ -130,16 +130,21 @@ async def test_the_kernel_is_told_of_instances_that_are_away_and_have_ended(witn
     assert parts.told == [("team", "inc")] * 3
 
 
+async def test_one_that_is_away_is_asked_about_though_the_engine_lists_it(witness: Witness, parts: _Parts) -> None:
+    """Its machine may be gone, and the engine still waits for it."""
+    await witness.look([_host("UNREACHABLE")], epoch=1, left={"12"})
+    assert parts.told == [("team", "inc")]
+
+
 @pytest.mark.parametrize(
     ("host", "left"),
     [
-        (_host(), {"12"}),
         (_host("ATTACHED"), ()),
         (_host("DRAINING"), ()),
         (_host("UNREACHABLE", running=0), ()),
         (_host(name="other"), ()),
     ],
-    ids=["the engine lists it", "it serves", "it drains", "it holds nothing", "it is not ours"],
+    ids=["it serves", "it drains", "it holds nothing", "it is not ours"],
 )
 async def test_nobody_is_asked_about_others(witness: Witness, parts: _Parts, host: HostView, left: Any) -> None:
     """What runs, what holds nothing, and hosts that are not the launcher's."""

@@ -21,7 +21,7 @@ import msgspec
 from nomaflow_launchers.engines.engine import EngineError
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["ApiPlace", "ApiServer", "Exists", "Missing"]
+__all__ = ["ApiPlace", "ApiServer", "Exists", "Forbidden", "Missing"]
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _SECONDS = 30.0
@@ -33,6 +33,10 @@ T = TypeVar("T")
 
 class Missing(EngineError):
     """Raised when there is no such object."""
+
+
+class Forbidden(EngineError):
+    """Raised when the launcher's service account may not do that."""
 
 
 class Exists(EngineError):
@@ -126,6 +130,15 @@ class ApiServer:
         """
         return await self._ask("POST", path, kind, json=body)
 
+    async def change(self, path: str, body: Mapping[str, Any]) -> None:
+        """Change the fields of an object that are given; None removes one.
+
+        :raises Missing: if there is none
+        :raises EngineError: if the server refuses, or its answer is not known
+        """
+        kind = {"content-type": "application/merge-patch+json"}
+        await self._ask("PATCH", path, dict, content=msgspec.json.encode(body), headers=kind)
+
     async def delete(self, path: str, *, uid: str) -> None:
         """Delete an object, and in time whatever belongs to it. One that is gone, or another of its name, is no error.
 
@@ -137,9 +150,11 @@ class ApiServer:
         except (Missing, Exists):
             return
 
-    async def _ask(self, method: str, path: str, kind: type[T], **more: Any) -> T:
+    async def _ask(
+        self, method: str, path: str, kind: type[T], *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> T:
         what = f"{method} {path} of Kubernetes"
-        headers = {}
+        headers = {**(headers or {})}
         if self.place.account is not None:  # read each time: the kubelet replaces it every hour
             headers["authorization"] = f"Bearer {_text_of(self.place.account / 'token')}"
         try:
@@ -168,6 +183,7 @@ class ApiServer:
 
 class _Status(msgspec.Struct, frozen=True):
     message: str = ""
+    reason: str = ""
 
 
 async def _body_of(answer: httpx.Response) -> bytes:
@@ -181,17 +197,17 @@ async def _body_of(answer: httpx.Response) -> bytes:
 
 def _refusal(what: str, answer: httpx.Response, body: bytes) -> EngineError:
     try:
-        said = msgspec.json.decode(body, type=_Status).message
+        said = msgspec.json.decode(body, type=_Status)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        said = ""
+        said = _Status()
     code = answer.status_code
-    text = f"{what}: {printable(' '.join(said.split()))[:500] or f'HTTP status {code}'}"
+    text = f"{what}: {printable(' '.join(said.message.split()))[:500] or f'HTTP status {code}'}"
     match code:
         case 401:
             return EngineError(f"Kubernetes does not know the launcher's token: {text}")
         case 403:
-            return EngineError(f"Kubernetes forbids the launcher's service account to do that: {text}")
-        case 404:
+            return Forbidden(f"Kubernetes forbids the launcher's service account to do that: {text}")
+        case 404 if said.reason == "NotFound":  # by the API server itself, and not by what is before it
             return Missing(f"Kubernetes does not have that: {text}")
         case 409:
             return Exists(f"Kubernetes has that already, or another one: {text}")

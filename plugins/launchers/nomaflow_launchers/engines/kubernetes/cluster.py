@@ -13,9 +13,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nomaflow_launchers.engines.engine import Order
-from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer, Exists
-from nomaflow_launchers.engines.kubernetes.reading import Job, JobList, Pod, PodList, PodTemplate
-from nomaflow_launchers.engines.kubernetes.writing import ATTEMPT, HOST, SHAPE, job_name, job_of, selector
+from nomaflow_launchers.engines.kubernetes.api import ApiPlace, ApiServer, Exists, Forbidden, Missing
+from nomaflow_launchers.engines.kubernetes.reading import Job, JobList, Node, Pod, PodList, PodTemplate
+from nomaflow_launchers.engines.kubernetes.witness import evidence_of_end
+from nomaflow_launchers.engines.kubernetes.writing import (
+    ATTEMPT,
+    FINISHED,
+    HOST,
+    POD_LABEL,
+    SHAPE,
+    UNFINISHED,
+    job_name,
+    job_of,
+    secret_of,
+    selector,
+)
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.visible_text import printable
@@ -46,10 +58,18 @@ class Kubernetes:
         self._names = {job.metadata.name for job in jobs}
         of_job = {owner: pod for pod in pods for owner in pod.owners}
         self._tell([*_hindrances(pods)])
-        return [_launched(job, of_job.get(job.metadata.uid), api.clock) for job in jobs if not job.is_over]
+        begun = [job for job in jobs if UNFINISHED in (job.metadata.annotations or {})]
+        for job in begun:
+            _LOG.info("job %s was begun by a launcher that has not finished it: deleting it", job.metadata.name)
+            await self.end(_id_of(job), only_waiting=False)
+        left = [job for job in jobs if job not in begun and not job.is_over]
+        return [_launched(job, of_job.get(job.metadata.uid), api.clock) for job in left]
 
     async def start(self, order: Order) -> str:
         """Start an instance, unless the same start was made meanwhile, and return the engine's id of it.
+
+        Where it gets a join string, the job begins once its secret is there: one that is left before that starts
+        nothing, and the next launcher deletes it.
 
         :raises EngineError: if the cluster refuses, or its answer is not known
         """
@@ -62,7 +82,11 @@ class Kubernetes:
             job = await api.create(self._jobs, Job, job_of(self._section, template, order, name=name))
         except Exists:
             _LOG.info("job %s has been started already", name)
-            job = await api.get(f"{self._jobs}/{name}", Job)
+            return _id_of(await api.get(f"{self._jobs}/{name}", Job))
+        if order.join:
+            secret = secret_of(order, name=name, uid=job.metadata.uid)
+            await api.create(f"/api/v1/namespaces/{api.place.namespace}/secrets", dict, secret)
+            await api.change(f"{self._jobs}/{name}", FINISHED)
         return _id_of(job)
 
     async def end(self, engine_id: str, *, only_waiting: bool) -> None:
@@ -73,15 +97,30 @@ class Kubernetes:
         """
         name, _, uid = engine_id.partition(".")
         api = self._api()
-        if only_waiting:
-            pods = [pod async for pod in api.items(self._pods, PodList, labelSelector=f"job-name={name}")]
-            if any(pod.spec.node_name and uid in pod.owners for pod in pods):
-                return
+        if only_waiting and any(pod.spec.node_name and uid in pod.owners for pod in await self._pods_of(name)):
+            return
         await api.delete(f"{self._jobs}/{name}", uid=uid)
 
     async def witness(self, engine_id: str, labels: Mapping[str, str]) -> str:  # the port's
-        """Return nothing yet: the grace decides."""
-        return ""
+        """Return how it is known that nothing of a pod runs any more, in words; empty if it is not known.
+
+        :raises EngineError: if the cluster does not answer
+        """
+        uid = labels.get(POD_LABEL, "")
+        pod = next((pod for pod in await self._pods_of(engine_id.partition(".")[0]) if pod.metadata.uid == uid), None)
+        if pod is None or not pod.spec.node_name:
+            return ""
+        node: Node | None
+        try:
+            node = await self._api().get(f"/api/v1/nodes/{pod.spec.node_name}", Node)
+        except Missing:
+            node = None
+        except Forbidden:  # nodes are the whole cluster's, and not everybody may read them: the kubelet's word is left
+            node = Node()
+        return evidence_of_end(pod, pod_uid=uid, node=node)
+
+    async def _pods_of(self, job: str) -> Sequence[Pod]:
+        return [pod async for pod in self._api().items(self._pods, PodList, labelSelector=f"job-name={job}")]
 
     def log_of(self, engine_id: str) -> str:
         """Return the command that shows the output of an instance."""

@@ -12,23 +12,28 @@ from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
 from nomaflow_launchers.engines.kubernetes.reading import PodTemplate
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = ["ATTEMPT", "CONTAINER", "HOST", "NODE_LABEL", "POD_LABEL", "SHAPE", "job_name", "job_of", "selector"]
+__all__ = [
+    "ATTEMPT", "CONTAINER", "FINISHED", "HOST", "POD_LABEL", "SHAPE", "UNFINISHED",
+    "job_name", "job_of", "secret_of", "selector",
+]  # fmt: skip
 
 CONTAINER = "host"
 """The container of the template in which the host runs."""
 STORE, HOST, SHAPE = "nomaflow.io/store", "nomaflow.io/host", "nomaflow.io/shape"
 ATTEMPT = "nomaflow.io/attempt"
 """The annotation with the key of the one attempt that an instance is for."""
+UNFINISHED = "nomaflow.io/unfinished"
+"""The annotation of a job that waits for its secret."""
+FINISHED = {"metadata": {"annotations": {UNFINISHED: None}}, "spec": {"suspend": False}}
+"""The change that lets such a job begin."""
 POD_LABEL = "launcher.pod"
 """The label of an instance that holds the uid of its pod."""
-NODE_LABEL = "launcher.node"
-"""The label of an instance that holds its node's name."""
 _MANAGER, _OURS = "app.kubernetes.io/managed-by", "nomaflow-launcher"
 _GPU = "nvidia.com/gpu"
+_JOIN, _JOIN_FOLDER, _JOIN_FILE = "nomaflow-join", "/run/nomaflow", "join"
 _KEPT_SECONDS = 3600
 _FIELDS = {
     "NOMAFLOW_POD_UID": "metadata.uid",
-    "NOMAFLOW_POD_NODE": "spec.nodeName",
     "NOMAFLOW_POD_JOB": "metadata.labels['batch.kubernetes.io/controller-uid']",
 }
 
@@ -69,6 +74,11 @@ def job_of(section: LauncherSection, template: PodTemplate, order: Order, *, nam
     container["args"] = [*(container.get("args") or ()), *_arguments(section, order, name)]
     fields = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _FIELDS.items()]
     container["env"] = [*(container.get("env") or ()), *fields]
+    if order.join:
+        volume = {"name": _JOIN, "secret": {"secretName": name, "defaultMode": 0o440}}
+        spec["volumes"] = [*(spec.get("volumes") or ()), volume]
+        mount = {"name": _JOIN, "mountPath": _JOIN_FOLDER, "readOnly": True}
+        container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
     container["resources"] = _resources(container.get("resources") or {}, order)
     # Time to pull the image and to start, and then the time that the host itself knows of.
     deadline = int(section.walltime_seconds + section.start_seconds)
@@ -76,8 +86,13 @@ def job_of(section: LauncherSection, template: PodTemplate, order: Order, *, nam
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "labels": labels, "annotations": named},
+        "metadata": {
+            "name": name,
+            "labels": labels,
+            "annotations": {**named, **({UNFINISHED: "true"} if order.join else {})},
+        },
         "spec": {
+            "suspend": bool(order.join),
             "completions": 1,
             "parallelism": 1,
             "backoffLimit": 0,
@@ -94,13 +109,24 @@ def job_of(section: LauncherSection, template: PodTemplate, order: Order, *, nam
     }
 
 
+def secret_of(order: Order, *, name: str, uid: str) -> dict[str, Any]:
+    """Return the secret with an order's join string, which goes with its job."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": {_MANAGER: _OURS}, "ownerReferences": [owner]},
+        "immutable": True,
+        "stringData": {_JOIN_FILE: order.join},
+    }
+
+
 def _arguments(section: LauncherSection, order: Order, name: str) -> list[str]:
     """Return what the host is told. The kubelet puts in what only the pod knows: ``$(NAME)``."""
     shape = order.shape
     own = {
         JOB_LABEL: f"{name}.$(NOMAFLOW_POD_JOB)",
         POD_LABEL: "$(NOMAFLOW_POD_UID)",
-        NODE_LABEL: "$(NOMAFLOW_POD_NODE)",
     }
     labels = {**{name: value.replace("$", "$$") for name, value in shape.labels.items()}, **own}
     return [
@@ -110,6 +136,7 @@ def _arguments(section: LauncherSection, order: Order, name: str) -> list[str]:
         *("--capacity", f"cpu={shape.cpu:g},memory_mb={shape.memory_mb},gpus={shape.gpus}"),
         *("--idle-exit-seconds", f"{section.idle_exit_seconds:g}"),
         *("--ends-at", f"+{section.walltime_seconds:g}"),
+        *(("--join", f"{_JOIN_FOLDER}/{_JOIN_FILE}") if order.join else ()),
         *(("--for-attempt", order.attempt_key.replace("$", "$$")) if order.attempt_key else ()),
     ]
 
