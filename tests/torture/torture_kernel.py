@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,23 @@ class _WatchedWrites:
         self._points.hit(*(f"{name}.after" for name in names))
 
 
+class _WatchedAnswers:
+    """The context of a stream of reports; each answer has the failpoints of an answered call."""
+
+    def __init__(self, context: Any, points: Failpoints) -> None:
+        self._context = context
+        self._points = points
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, raw: bytes) -> None:
+        """Send one answer."""
+        self._points.hit("Report.reply.before")
+        await self._context.write(raw)
+        self._points.hit("Report.reply.after")
+
+
 def _names_of(message: gateway.AttachResponse) -> set[str]:
     kind = message.WhichOneof("message") or ""
     if kind != "commands":
@@ -117,12 +134,22 @@ class Watching(grpc.aio.ServerInterceptor):
         name = details.method.rpartition("/")[2]  # type: ignore[attr-defined]  # the stubs leave it out
         if handler is None or handler.unary_stream or handler.stream_unary:
             return handler
+        if name == "StreamReports":
+            return grpc.stream_stream_rpc_method_handler(functools.partial(self._reports, handler.stream_stream))
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(functools.partial(self._stream, handler.stream_stream))
         return grpc.unary_unary_rpc_method_handler(functools.partial(self._unary, name, handler.unary_unary))
 
     async def _stream(self, serve: Any, requests: Any, context: Any) -> None:
         await serve(requests, _WatchedWrites(context, self._points))
+
+    async def _reports(self, serve: Any, requests: AsyncIterator[bytes], context: Any) -> None:
+        async def received() -> AsyncIterator[bytes]:
+            async for raw in requests:
+                self._points.hit("Report.received")
+                yield raw
+
+        await serve(received(), _WatchedAnswers(context, self._points))
 
     async def _unary(self, name: str, serve: Any, request: bytes, context: Any) -> bytes:
         self._points.hit(f"{name}.received")

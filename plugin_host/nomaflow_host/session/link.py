@@ -6,12 +6,14 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
+import grpc
 import grpc.aio
 
 from nomaflow.client.tls import Pair, open_channel
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_host.session.addresses import is_unix
+from nomaflow_host.session.report_streams import ReportStreams
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
@@ -44,7 +46,8 @@ _OPTIONS = (
 class Link:
     """Two channels to one address, so that reports never hold up heartbeats.
 
-    On TCP both sides prove who they are: nothing is sent to a server that no authority of the identity vouches for.
+    On TCP both sides prove who they are: nothing is sent to a server that no authority of the identity vouches for. A
+    kernel limits the calls that are open at once there, so only on a Unix socket do reports have streams of their own.
 
     :param folder: of the host's identity, read now
     :raises NotJoined: if the address is on TCP and there is no usable identity
@@ -60,6 +63,7 @@ class Link:
             ca, pair = self.identity.authorities, Pair(certificate=self.identity.certificate, key=self.identity.key)
         self._channels = tuple(open_channel(address, ca=ca, pair=pair, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
+        self._streams = ReportStreams(self._bulk) if is_unix(address) else None
 
     def attach(self) -> AttachCall:
         """Open the session's stream."""
@@ -68,8 +72,16 @@ class Link:
     async def report(self, request: pb.ReportRequest, *, deadline_s: float) -> pb.ReportResponse:
         """Deliver events.
 
-        :raises grpc.aio.AioRpcError: if the call fails
+        :raises grpc.aio.AioRpcError: if they are not taken
+        :raises SessionDropped: if the kernel ends the session's reports
         """
+        if self._streams is not None:
+            try:
+                return await self._streams.report(request, deadline_s=deadline_s)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    raise
+            self._streams = None  # the kernel is of an older version
         return await self._bulk.Report(request, timeout=deadline_s)
 
     async def introduce(

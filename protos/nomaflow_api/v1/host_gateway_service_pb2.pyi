@@ -10,8 +10,8 @@ The order of things, each step committed before the next is sent:
     If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest; so does the host
     after its first load.
  3. The kernel commits an attempt as DISPATCHED with key, incarnation and epoch, then sends Dispatch.
- 4. The host runs it and sends its events by Report, numbered from 1 within the attempt: started, log chunks,
-    progress, finished (always the last).
+ 4. The host runs it and sends its events by Report or StreamReports, numbered from 1 within the attempt: started, log
+    chunks, progress, finished (always the last).
  5. The kernel commits, then acknowledges the highest contiguous number. The host forgets only what is acknowledged,
     but remembers every key it accepted for its whole life, so that a repeated Dispatch starts nothing.
 
@@ -839,6 +839,48 @@ class ReportResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["acks", b"acks"]) -> None: ...
 
 global___ReportResponse = ReportResponse
+
+@typing.final
+class StreamReportsRequest(google.protobuf.message.Message):
+    """StreamReportsRequest is one report on a stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: builtins.int
+    @property
+    def report(self) -> global___ReportRequest:
+        """report is the same as that of a call."""
+
+    def __init__(
+        self,
+        *,
+        report: global___ReportRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["report", b"report"]) -> None: ...
+
+global___StreamReportsRequest = StreamReportsRequest
+
+@typing.final
+class StreamReportsResponse(google.protobuf.message.Message):
+    """StreamReportsResponse answers one report of a stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: builtins.int
+    @property
+    def answer(self) -> global___ReportResponse:
+        """answer is the same as that of a call."""
+
+    def __init__(
+        self,
+        *,
+        answer: global___ReportResponse | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
+
+global___StreamReportsResponse = StreamReportsResponse
 
 @typing.final
 class IntroduceManifestRequest(google.protobuf.message.Message):

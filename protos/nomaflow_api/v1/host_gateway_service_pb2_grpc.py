@@ -45,6 +45,11 @@ class HostGatewayServiceStub(object):
                 request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.FromString,
                 _registered_method=True)
+        self.StreamReports = channel.stream_stream(
+                '/nomaflow_api.v1.HostGatewayService/StreamReports',
+                request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsResponse.FromString,
+                _registered_method=True)
         self.IntroduceManifest = channel.unary_unary(
                 '/nomaflow_api.v1.HostGatewayService/IntroduceManifest',
                 request_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.IntroduceManifestRequest.SerializeToString,
@@ -76,6 +81,14 @@ class HostGatewayServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamReports(self, request_iterator, context):
+        """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+        error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def IntroduceManifest(self, request, context):
         """IntroduceManifest tells the kernel what a generation offers: callables, jobs, problems.
         """
@@ -102,6 +115,11 @@ def add_HostGatewayServiceServicer_to_server(servicer, server):
                     servicer.Report,
                     request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.SerializeToString,
+            ),
+            'StreamReports': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamReports,
+                    request_deserializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsResponse.SerializeToString,
             ),
             'IntroduceManifest': grpc.unary_unary_rpc_method_handler(
                     servicer.IntroduceManifest,
@@ -169,6 +187,33 @@ class HostGatewayService(object):
             '/nomaflow_api.v1.HostGatewayService/Report',
             nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_host__gateway__service__pb2.ReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReports(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/nomaflow_api.v1.HostGatewayService/StreamReports',
+            nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_host__gateway__service__pb2.StreamReportsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,8 +10,8 @@ The order of things, each step committed before the next is sent:
     If it does not know the manifest's digest it asks for it, and the host calls IntroduceManifest; so does the host
     after its first load.
  3. The kernel commits an attempt as DISPATCHED with key, incarnation and epoch, then sends Dispatch.
- 4. The host runs it and sends its events by Report, numbered from 1 within the attempt: started, log chunks,
-    progress, finished (always the last).
+ 4. The host runs it and sends its events by Report or StreamReports, numbered from 1 within the attempt: started, log
+    chunks, progress, finished (always the last).
  5. The kernel commits, then acknowledges the highest contiguous number. The host forgets only what is acknowledged,
     but remembers every key it accepted for its whole life, so that a repeated Dispatch starts nothing.
 
@@ -53,6 +53,14 @@ class HostGatewayServiceStub:
     answer.
     """
 
+    StreamReports: grpc.StreamStreamMultiCallable[
+        nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
+        nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
+    ]
+    """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+    error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
+    """
+
     IntroduceManifest: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.host_gateway_service_pb2.IntroduceManifestRequest,
         nomaflow_api.v1.host_gateway_service_pb2.IntroduceManifestResponse,
@@ -80,6 +88,14 @@ class HostGatewayServiceAsyncStub:
     ]
     """Report delivers events of many attempts. The call's own status speaks only of the call; each attempt has its own
     answer.
+    """
+
+    StreamReports: grpc.aio.StreamStreamMultiCallable[
+        nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
+        nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
+    ]
+    """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+    error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
     """
 
     IntroduceManifest: grpc.aio.UnaryUnaryMultiCallable[
@@ -113,6 +129,16 @@ class HostGatewayServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[nomaflow_api.v1.host_gateway_service_pb2.ReportResponse, collections.abc.Awaitable[nomaflow_api.v1.host_gateway_service_pb2.ReportResponse]]:
         """Report delivers events of many attempts. The call's own status speaks only of the call; each attempt has its own
         answer.
+        """
+
+    @abc.abstractmethod
+    def StreamReports(
+        self,
+        request_iterator: _MaybeAsyncIterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse], collections.abc.AsyncIterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse]]:
+        """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+        error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
         """
 
     @abc.abstractmethod

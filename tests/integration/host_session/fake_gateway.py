@@ -148,7 +148,8 @@ class FakeGateway(HostGatewayServiceServicer):
         self.metadata: list[dict[str, str]] = []
         self.kernel_id = ""
         self.on_renew: Callable[[pb.RenewCertificateRequest, Any], Awaitable[pb.RenewCertificateResponse]] | None = None
-        self.reports = 0
+        self.reports = self.report_streams = 0
+        self.streams_reports = True
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str = "", credentials: grpc.ServerCredentials | None = None) -> FakeGateway:
@@ -229,6 +230,15 @@ class FakeGateway(HostGatewayServiceServicer):
         response = pb.ReportResponse(acks=seal([self.journal.commit(each) for each in open_reports(request.attempts)]))
         await self.journal.notify()
         return response
+
+    async def StreamReports(  # type: ignore[override]  # noqa: N802 - as above
+        self, request_iterator: AsyncIterator[pb.StreamReportsRequest], context: Any
+    ) -> AsyncIterator[pb.StreamReportsResponse]:
+        if not self.streams_reports:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        self.report_streams += 1
+        async for request in request_iterator:
+            yield pb.StreamReportsResponse(answer=await self.Report(request.report, context))
 
     async def IntroduceManifest(  # type: ignore[override]  # noqa: N802 - as above
         self, request: pb.IntroduceManifestRequest, context: Any

@@ -126,6 +126,45 @@ async def test_a_full_batch_goes_beside_one_that_is_under_way(gateway: MakeGatew
     assert kernel.journal.duplicates == 0
 
 
+async def test_reports_that_follow_each_other_share_a_stream(gateway: MakeGateway, host: MakeHost) -> None:
+    """A stream costs as much as a call: it is opened again only after one that has failed."""
+    kernel = await gateway()
+    mine = host()
+    await running(mine, kernel)
+    lost: list[str] = []
+
+    async def lose_one(_: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
+        if not lost:
+            lost.append("lost")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        return None
+
+    for number in range(5):
+        mine.log(KEY, b"x\n")
+        await kernel.journal.until(lambda number=number: kernel.journal.acked(KEY) == number + 2)
+    assert (kernel.reports, kernel.report_streams) == (6, 1)
+    kernel.on_report = lose_one
+    for number in range(5, 8):
+        mine.log(KEY, b"x\n")
+        await kernel.journal.until(lambda number=number: kernel.journal.acked(KEY) == number + 2)
+    assert (kernel.reports, kernel.report_streams) == (10, 2)
+    assert len(kernel.sessions) == 1
+
+
+async def test_a_kernel_of_an_older_version_gets_calls(gateway: MakeGateway, host: MakeHost) -> None:
+    """It knows no streams of reports: it is asked for one once, and nothing is lost."""
+    kernel = await gateway()
+    kernel.streams_reports = False
+    mine = host()
+    await running(mine, kernel)
+    mine.log(KEY, b"x\n")
+    mine.finish(KEY)
+    await kernel.journal.until(lambda: kernel.journal.acked(KEY) == 3)
+    assert kernel.report_streams == 0
+    assert len(kernel.sessions) == 1
+    assert kernel.journal.duplicates == 0
+
+
 async def test_duplicate_delivery_is_harmless(gateway: MakeGateway, host: MakeHost) -> None:
     """An answer lost after the commit makes the host send again, and the journal has each event once."""
     kernel = await gateway()

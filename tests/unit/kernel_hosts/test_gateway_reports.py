@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 import grpc
 import pytest
 from gateway_session import INCARNATION, KEY
-from rpc_world import World
+from rpc_world import ScriptedEngine, World
 
 from nomaflow_api.bounds import REPORTED_ATTEMPTS, REPORTED_EVENTS
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import open_acks, seal
+from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
+from nomaflow_kernel.access.quotas import Quotas
+from nomaflow_kernel.domain.clock import SystemClock
+from nomaflow_kernel.domain.errors import QuotaExceeded
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.hosts.gateway import GatewaySettings, HostGateway
 from nomaflow_kernel.store.errors import StoreBusy
+from nomaflow_project.models.settings_file import QuotaSection
+
+
+class StandingClock(SystemClock):
+    """A clock that stands still."""
+
+    def monotonic(self) -> float:
+        """Return the same time at each call."""
+        return 1000.0
 
 
 async def send(world: World, *reports: AttemptReport, epoch: int = 1) -> Sequence[AttemptAck]:
@@ -81,3 +97,50 @@ async def test_what_could_not_be_committed_is_not_acknowledged(world: World) -> 
             await send(world, report, epoch=epoch)
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert world.engine.reports == []
+
+
+async def test_reports_on_a_stream_are_answered_one_after_the_other(world: World) -> None:
+    """Each answer comes before the next report is sent, and an error speaks of its own report only."""
+    first = AttemptReport(attempt_key=KEY, first_seq=1, events=(b"begin",))
+    second = AttemptReport(attempt_key=KEY, first_seq=2, events=(b"end",))
+    stream = world.gateway.StreamReports(timeout=20)
+    for report, acknowledged in ((first, 1), (second, 2)):
+        await stream.write(_on_a_stream(report))
+        (ack,) = open_acks((await stream.read()).answer.acks)
+        assert ack.acknowledged_seq == acknowledged
+    assert world.engine.reports == [first, second]
+    await stream.write(_on_a_stream(first, epoch=2))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert world.engine.reports == [first, second]
+
+
+async def test_a_report_on_a_stream_counts_as_much_as_a_call() -> None:
+    """Else a host could say more on a stream than it may by calls."""
+    quotas = Quotas(limits=QuotaSection(), clock=StandingClock())
+    answered = ScriptedEngine()
+    unused: Any = None
+    served = HostGateway(
+        engine=cast(Engine, answered),
+        manifests=unused,
+        sessions=unused,
+        audit=unused,
+        settings=GatewaySettings(epoch=1, kernel_id=""),
+        quotas=quotas,
+    )
+    caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="demo"), peer="here")
+
+    async def many() -> AsyncIterator[gateway.StreamReportsRequest]:
+        for _ in range(10_000):
+            yield _on_a_stream(AttemptReport(attempt_key=KEY, first_seq=1))
+
+    with pytest.raises(QuotaExceeded):
+        async for _ in served.stream_reports(many(), caller):
+            pass
+    assert len(answered.reports) == 9411  # 10,000 of them at once, each worth a call and a sixteenth
+
+
+def _on_a_stream(*reports: AttemptReport, epoch: int = 1) -> gateway.StreamReportsRequest:
+    report = gateway.ReportRequest(incarnation=INCARNATION, epoch=epoch, attempts=seal(reports))
+    return gateway.StreamReportsRequest(report=report)
