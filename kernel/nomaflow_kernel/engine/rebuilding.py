@@ -43,6 +43,8 @@ async def rebuild(state: EngineState, store: Store) -> None:
         instance.attempts.clear()
         instance.exclusive_used = 0
         instance.reserved.clear()
+        ended = state.ended.get(instance.hello.for_attempt)
+        instance.used = ended is not None and ended.incarnation == instance.incarnation
         if not instance.introduced:
             state.fleet.remove(instance.key)
     for detail in found.running:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from nomaflow_kernel.history.port import EventFilter, RunDetail, Store, StoreInf
 from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import LoadedJob
 from nomaflow_project.reading.problems import Place
@@ -331,6 +333,21 @@ class Rig:
             secrets=SecretParams(self.path.parent),
         )
         await self.engine.start()
+
+    @contextlib.contextmanager
+    def failing_once(self) -> Iterator[None]:
+        """Have the store refuse the next commit, and wait for nothing."""
+        real = self.store.apply
+
+        async def failing(*_args: Any, **_kwargs: Any) -> Any:
+            self.store.apply = real  # type: ignore[method-assign]  # of the test
+            raise StoreBusy("locked")
+
+        self.store.apply = failing  # type: ignore[method-assign]  # of the test
+        try:
+            yield
+        finally:
+            self.store.apply = real  # type: ignore[method-assign]  # of the test
 
     async def close(self) -> None:
         """Stop the engine and close the store."""

@@ -201,6 +201,40 @@ async def test_who_comes_for_what_nobody_waits_for_is_refused(rig: Rig, key: str
         await _came(rig, "run_01h0000000000000000000000z/fit/1")
 
 
+async def test_a_commit_that_failed_changes_nothing_for_the_instance(rig: Rig) -> None:
+    """The dispatch that was not stored is made again, to the same instance, once the store takes it."""
+    rig.jobs.add(job("train", _own(), overlap="allow"))
+    run = (await rig.trigger("train")).run_id
+    own = PlayedHost(rig, generation=0)
+    await own.attach(for_attempt=f"{run}/fit/1")
+    with rig.failing_once():
+        rig.engine.heartbeat(own.key, HeartbeatInfo(generation=1))
+        async with asyncio.timeout(10):
+            while not rig.troubles:
+                await asyncio.sleep(0.01)
+    assert (await own.dispatch()).run_id == run
+    assert own.refused == []
+
+
+async def test_an_instance_that_was_given_up_tells_its_late_result(rig: Rig) -> None:
+    """Its LOST attempt is retried in another instance; it is let in again, and is not sent away while it tells."""
+    rig.jobs.add(job("train", _own(), retry_on_lost=False, lost_after_seconds=3))
+    run = (await rig.trigger("train")).run_id
+    own = await _came(rig, f"{run}/fit/1")
+    await own.start((await own.dispatch()).attempt_key)
+    own.silent = True
+    rig.engine.detach(own.key, own)
+    await rig.advance(10)
+    assert await rig.state(run) is RunState.FAILED
+    line = InventoryLine(attempt_key=f"{run}/fit/1", state=HeldState.RUNNING, last_seq=1, epoch=1)
+    await own.attach(for_attempt=f"{run}/fit/1", inventory=[line])
+    own.silent = False
+    await rig.advance(2)
+    assert own.refused == []
+    with pytest.raises(AttemptNotWanted):
+        await _came(rig, f"{run}/fit/1")
+
+
 async def test_an_attempt_is_no_other_hosts(rig: Rig) -> None:
     """A process of another host that knows the key of a PENDING attempt gets as little as one that guessed."""
     rig.jobs.add(job("train", step("load"), _own()))

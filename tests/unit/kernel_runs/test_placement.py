@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from rig import START_US, PlayedHost, Rig, finished, job, opened, step
 
 from nomaflow_api.v1.letters import HeldState, InventoryLine
 from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.resources import Resources
 
 
@@ -101,6 +103,16 @@ async def test_a_new_leader_knows_what_is_taken(rig: Rig) -> None:
     assert _why(rig, second)[0] == "waiting_for_slot"
     await host.report(held.attempt_key, finished(), first_seq=2)
     assert (await host.dispatch(2)).run_id == second
+
+
+async def test_a_dispatch_that_was_not_stored_takes_nothing(rig: Rig) -> None:
+    """The GPU is free again for the next run, though the run that should have had it is canceled meanwhile."""
+    rig.jobs.add(job("train", step("fit", resources=Resources(gpus=1)), overlap="allow"))
+    host = await _attached(rig, gpus=1)
+    with rig.failing_once(), pytest.raises(StoreBusy):
+        await rig.trigger("train")
+    run = (await rig.trigger("train")).run_id
+    assert (await host.dispatch()).run_id == run
 
 
 async def test_no_step_goes_where_it_could_not_end_in_time(rig: Rig) -> None:
