@@ -15,7 +15,16 @@ from typing import Any
 
 __all__ = ["PACKAGES", "Edit", "Mutant", "MutantError", "load_mutants"]
 
-PACKAGES = ("protos", "sdk", "kernel", "plugin_host", "plugins", "plugins/console", "plugins/alerts")
+PACKAGES = (
+    "protos",
+    "sdk",
+    "kernel",
+    "plugin_host",
+    "plugins",
+    "plugins/console",
+    "plugins/alerts",
+    "plugins/launchers",
+)
 """The folders of the tree that hold the product's packages."""
 
 _SCOPES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
