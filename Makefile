@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick screenshots alerts-storm storm torture fuzz mutants
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick screenshots alerts-storm crowd storm torture fuzz mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,10 @@ torture: $(STAMP) ## Run SCHEDULES=10000 fault schedules, a tenth on real proces
 N ?= 1000000
 fuzz: $(STAMP) ## Send N=1000000 hostile inputs to a real kernel and to the readers of files (an hour; SEED=1)
 	@$(BIN)/python tests/fuzz/run.py --inputs $(N) --seed $(SEED)
+
+crowd: $(STAMP) ## The leader goes under 990 instances, 100,000 jobs and 100,000 queued runs (ten minutes)
+	@NOMAFLOW_CROWD_HOSTS=99 NOMAFLOW_CROWD_JOBS=1010 NOMAFLOW_CROWD_QUEUED=100000 NOMAFLOW_CROWD_SECONDS=900 \
+	  $(BIN)/python -m pytest -q -s --timeout 3600 tests/e2e/test_crowd.py
 
 alerts-storm: $(STAMP) ## Kill the alerts 100 times, and let 1,000 runs fail at once: every incident is told, and none twice
 	@NOMAFLOW_ALERTS_KILLS=100 NOMAFLOW_ALERTS_RUNS=1000 $(BIN)/python -m pytest -q --timeout 3600 \

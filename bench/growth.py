@@ -12,7 +12,7 @@ from bench.system import System, job
 from bench.throughput import BATCH, batched, one_at_a_time, until_over
 from nomaflow.client import KernelClient, TriggerOrder
 
-__all__ = ["HISTORY", "HOSTS", "QUEUED", "Row", "with_history", "with_hosts", "with_queue"]
+__all__ = ["HISTORY", "HOSTS", "QUEUED", "Row", "measured", "with_history", "with_hosts", "with_queue"]
 
 Row = dict[str, float]
 
@@ -24,7 +24,8 @@ _RUNS = 2_000
 _STARTED_TOGETHER = 5
 
 
-async def _measured(system: System, client: KernelClient, x: int) -> Row:
+async def measured(system: System, client: KernelClient, x: int) -> Row:
+    """Return M1, M2, and what the kernel takes, where there are so many of what grows."""
     await batched(system, client)
     pid = system.processes["kernel"].pid
     before = cpu_seconds(pid)
@@ -57,7 +58,7 @@ async def with_queue(counts: Sequence[int] = QUEUED) -> list[Row]:
                     more = min(BATCH, count - queued)
                     await client.trigger_many([TriggerOrder(job_id="later")] * more)
                     queued += more
-                rows.append(await _measured(system, client, count))
+                rows.append(await measured(system, client, count))
     return rows
 
 
@@ -79,7 +80,7 @@ async def with_history(counts: Sequence[int] = HISTORY) -> list[Row]:
                 system.start_kernel()
             async with system.client() as client:
                 await system.until_attached(client)
-                rows.append(await _measured(system, client, count))
+                rows.append(await measured(system, client, count))
     return rows
 
 
@@ -99,5 +100,5 @@ async def with_hosts(counts: Sequence[int] = HOSTS) -> list[Row]:
                     attached += more
                     await system.until_attached(client, hosts=attached)
                 await system.until_attached(client, hosts=attached)
-                rows.append(await _measured(system, client, count))
+                rows.append(await measured(system, client, count))
     return rows

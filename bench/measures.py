@@ -13,6 +13,7 @@ from bench import growth, logs, scheduling, starting
 from bench.alerts import alerts
 from bench.bare import BareSystem
 from bench.console import console
+from bench.crowd import crowd, with_instances
 from bench.figures import at_rank
 from bench.idle import idle
 from bench.reading import reading
@@ -180,6 +181,7 @@ GROUPS: Mapping[str, Callable[[int], Coroutine[Any, Any, Series]]] = {
     "reading": _reading,
     "console": _console,
     "alerts": alerts,
+    "crowd": crowd,
 }
 """By the name to give to ``--only``; the argument is how many rounds to take."""
 
@@ -187,5 +189,6 @@ GROWTHS: Mapping[str, Callable[[], Coroutine[Any, Any, Sequence[growth.Row]]]] =
     "queued": growth.with_queue,
     "history": growth.with_history,
     "hosts": growth.with_hosts,
+    "instances": with_instances,
 }
 """The curves, by what grows; the hosts have one shared worker each there."""

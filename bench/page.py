@@ -13,7 +13,12 @@ from bench.targets import TARGETS, Target
 __all__ = ["write_page"]
 
 _COLUMNS = ("runs_a_second", "p50_ms", "p99_ms", "kernel_cpu_us", "kernel_mib")
-_CURVES = (("queued", "runs queued"), ("history", "runs in history"), ("hosts", "hosts attached"))
+_CURVES = (
+    ("queued", "runs queued"),
+    ("history", "runs in history"),
+    ("hosts", "hosts attached"),
+    ("instances", "instances attached"),
+)
 
 
 def write_page(results: Mapping[str, Any], *, docs: Path) -> None:

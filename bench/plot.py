@@ -9,7 +9,12 @@ __all__ = ["drawn"]
 
 _WIDTH, _HEIGHT = 250, 150
 _LEFT, _TOP, _GAP, _INSET = 40, 50, 60, 25
-_COLUMNS = (("queued", "runs queued"), ("history", "runs in history"), ("hosts", "hosts attached"))
+_COLUMNS = (
+    ("queued", "runs queued"),
+    ("history", "runs in history"),
+    ("hosts", "hosts attached"),
+    ("instances", "instances attached"),
+)
 _ROWS = (("runs_a_second", "M1, runs/s", "#2563eb"), ("p50_ms", "M2, median in ms", "#c2410c"))
 
 Row = Mapping[str, float]

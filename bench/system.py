@@ -163,8 +163,11 @@ class System:
         eventually(lambda: address.exists() or self._ended(process, "kernel"))
         return process
 
-    def start_host(self, name: str = "bench", *, jobs: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a host; see :meth:`until_attached`."""
+    def start_host(self, name: str = "bench", *, jobs: str | None = None, state: str = "") -> subprocess.Popen[bytes]:
+        """Start a host; see :meth:`until_attached`.
+
+        :param state: the name of a state directory for one of several instances
+        """
         project = self.root / name
         code = project / "plugins" / "work"
         code.mkdir(parents=True, exist_ok=True)
@@ -172,7 +175,8 @@ class System:
         (code / "steps.py").write_text(CODE)
         (project / "jobs.toml").write_text(self._jobs if jobs is None else jobs)
         (project / "nomaflow.toml").write_text("\n".join(["[host]", f'name = "{name}"', *self._settings, ""]))
-        return self._spawn(name, "nomaflow_host", "--project", str(project), "--kernel", self.address)
+        more = ("--state-dir", str(self.root / state)) if state else ()
+        return self._spawn(state or name, "nomaflow_host", "--project", str(project), "--kernel", self.address, *more)
 
     def start(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start another process of the product, which ends with the system."""
@@ -187,12 +191,13 @@ class System:
         """Return a client of the kernel."""
         return KernelClient(self.address, by="bench")
 
-    async def until_attached(self, client: KernelClient, hosts: int = 1) -> None:
-        """Wait until so many hosts are attached and have brought their jobs."""
+    async def until_attached(self, client: KernelClient, hosts: int = 1, instances: int = 0) -> None:
+        """Wait until so many hosts are attached and have brought their jobs, with so many instances in all."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                known = await client.list_hosts()
-                if sum(one.state == "ATTACHED" and bool(one.manifest_digest) for one in known) >= hosts:
+                known = [one for one in await client.list_hosts() if one.state == "ATTACHED" and one.manifest_digest]
+                serving = sum(each.state == "ATTACHED" for one in known for each in one.instances)
+                if len(known) >= hosts and serving >= instances:
                     return
                 await asyncio.sleep(0.02)
 

@@ -11,7 +11,7 @@ from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
-from nomaflow_project.jobs.definitions import JobDefinition, Overlap
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap
 
 __all__ = ["holdup", "runs_alone", "waiting_reason", "waits", "why_not_running"]
 
@@ -101,10 +101,28 @@ def runs_alone(job: JobDefinition, entry: QueuedRun) -> bool:
     return job.overlap in (Overlap.QUEUE, Overlap.CANCEL_RUNNING) and not entry.allow_overlap
 
 
+def slot_kind(state: EngineState, entry: QueuedRun) -> bool | None:
+    """Return whether the first step of a waiting run uses an exclusive slot; None if only its data can tell."""
+    job = state.jobs.job(entry.job_id)
+    definition = job.definition if job is not None else None
+    if definition is None or not entry.definition_digest or definition.digest != entry.definition_digest:
+        return None
+    first = next((step for step in definition.steps if step.enabled), None)
+    if first is None or first.calls_job:
+        return None
+    isolation = definition.isolation_of(first)
+    if isolation is IsolationChoice.INSTANCE:
+        return None
+    return state.is_exclusive(entry.host, isolation, first.callable)
+
+
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
     if entry.host == NO_HOST:
         return None
     run = state.specs.find(entry.run_id)
+    kind = slot_kind(state, entry) if run is None else None
+    if kind is not None and state.fleet.pick(entry.host, exclusive=kind) is None:
+        return waits(state, entry.host)
     first = run.plan.first if run is not None else None
     if first is None or first.calls_job:
         return None if state.fleet.has_serving(entry.host) else waits(state, entry.host)

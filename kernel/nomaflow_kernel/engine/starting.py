@@ -41,11 +41,14 @@ def _continue_runs(state: EngineState, batch: Batch, host: str) -> None:
 def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
     own_instances.start_awaited(state, batch, host)
 
+    full: set[bool] = set()
+
     def may_start(entry: QueuedRun) -> bool:
-        return explaining.waiting_reason(state, entry) is None
+        # The kind first: of thousands of jobs that wait for one kind of slot none is looked at closely.
+        return explaining.slot_kind(state, entry) not in full and explaining.waiting_reason(state, entry) is None
 
     while state.waiting.count_of_host(host):
-        if host != NO_HOST and not state.has_room(host):
+        if host != NO_HOST and len(full := state.full_kinds(host)) == 2:
             return
         entry = state.waiting.take(host, may_start)
         if entry is None:
@@ -55,8 +58,10 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
             # It is this run's turn, but its data is not in memory: it keeps its place while the data is loaded, and the
             # runs behind it wait.
             state.waiting.add(entry, first=True)
+            # All hosts together must not ask for more than is kept: it would be gone again before it is used.
+            together = max(1, min(_LOADED_TOGETHER, state.specs.size // max(1, len(state.waiting.hosts()))))
             state.wanted_specs.update(
-                run_id for run_id in state.waiting.next_ids(host, _LOADED_TOGETHER) if run_id not in state.specs
+                run_id for run_id in state.waiting.next_ids(host, together) if run_id not in state.specs
             )
             state.wanted_specs.add(entry.run_id)
             return

@@ -48,7 +48,7 @@ class RecentlyUsed(OrderedDict[_K, _V]):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self._size = size
+        self.size = size
 
     def find(self, key: _K) -> _V | None:
         """Return the value, or None."""
@@ -61,7 +61,7 @@ class RecentlyUsed(OrderedDict[_K, _V]):
         """Keep a value."""
         self[key] = value
         self.move_to_end(key)
-        if len(self) > self._size:
+        if len(self) > self.size:
             self.popitem(last=False)
 
 
@@ -192,11 +192,10 @@ class EngineState:
         job = self.jobs.job(run.job_id)
         return Reason("job_disabled", job.why_not_valid) if job is not None and job.unaccepted else None
 
-    def has_room(self, host: str) -> bool:
-        """Return whether an instance of a host accepts a step of some kind now."""
-        return not self.is_at_limit(host) and any(
-            self.fleet.pick(host, exclusive=kind) is not None for kind in (False, True)
-        )
+    def full_kinds(self, host: str) -> set[bool]:
+        """Return the kinds of steps, exclusive (True) or not, of which no instance of a host accepts one now."""
+        at_limit = self.is_at_limit(host)
+        return {kind for kind in (False, True) if at_limit or self.fleet.pick(host, exclusive=kind) is None}
 
     def is_at_limit(self, host: str) -> bool:
         """Return whether a host's instances hold as many steps as its max_parallel allows."""
@@ -263,6 +262,10 @@ class EngineState:
 
     def uses_exclusive(self, host: str, step: PlannedStep) -> bool:
         """Return whether a step uses an exclusive slot of its host."""
-        if step.isolation in (IsolationChoice.EXCLUSIVE, IsolationChoice.INSTANCE):
+        return self.is_exclusive(host, step.isolation, step.callable)
+
+    def is_exclusive(self, host: str, isolation: IsolationChoice, callable: str) -> bool:
+        """Return whether a call uses an exclusive slot of its host."""
+        if isolation in (IsolationChoice.EXCLUSIVE, IsolationChoice.INSTANCE):
             return True
-        return step.isolation is IsolationChoice.BY_KIND and self.jobs.kind_of(host, step.callable) == "sync"
+        return isolation is IsolationChoice.BY_KIND and self.jobs.kind_of(host, callable) == "sync"

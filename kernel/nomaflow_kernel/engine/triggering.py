@@ -307,6 +307,7 @@ def _queue(
             slot_us=record.slot_us,
             author=command.author,
             kind=record.trigger.kind,
+            definition_digest="" if record.request.changes_plan else record.definition_digest,
         )
     )
     state.specs.put(record.run_id, run)

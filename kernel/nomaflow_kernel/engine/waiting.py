@@ -7,7 +7,7 @@ do not hold up the single run of another; within a job the oldest goes first.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from nomaflow_kernel.history.records import QueuedRun, TriggerKind
@@ -108,16 +108,19 @@ class WaitingRuns:
         return list(dict.fromkeys(job_id for lane in self._hosts.get(host, {}).values() for job_id in lane))
 
     def next_ids(self, host: str, limit: int) -> list[str]:
-        """Return up to ``limit`` ids of runs of a host that come soon, by priority and job."""
+        """Return up to ``limit`` ids of runs of a host that come soon, by priority; the jobs take turns."""
         lanes = self._hosts.get(host, {})
-        in_order = (
-            run.run_id
-            for priority in sorted(lanes, reverse=True)
-            for turns in lanes[priority].values()
-            for run in turns
-            if self._entries.get(run.run_id) is run
-        )
+        in_order = (run_id for priority in sorted(lanes, reverse=True) for run_id in self._in_turn(lanes[priority]))
         return list(islice(in_order, limit))
+
+    def _in_turn(self, lane: _Lane) -> Iterator[str]:
+        lines = deque(iter(turns) for turns in lane.values())
+        while lines:
+            line = lines.popleft()
+            run = next((each for each in line if self._entries.get(each.run_id) is each), None)
+            if run is not None:
+                yield run.run_id
+                lines.append(line)
 
     def take(self, host: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
         """Take the next run of a host out of the queue.

@@ -16,6 +16,7 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
 
 __all__ = [
+    "PLAN_FIELDS",
     "Ancestor",
     "AttemptLogRecord",
     "AttemptRecord",
@@ -108,8 +109,7 @@ class RunRequest:
     @property
     def changes_plan(self) -> bool:
         """True if a run with this request differs from what its job says."""
-        layers = (self.inherited, self.params, self.op_kwargs, self.switches, self.preset, self.log_level, self.reuse)
-        return self.of_other_host or any(layers)
+        return any(getattr(self, name) for name in PLAN_FIELDS)
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON-ready dict, without empty fields."""
@@ -201,6 +201,10 @@ class RunRecord:
         return self.trigger.at_us if self.trigger.kind is TriggerKind.CRON else None
 
 
+PLAN_FIELDS = ("inherited", "params", "op_kwargs", "switches", "preset", "log_level", "reuse", "of_other_host")
+"""The fields of a request that make a run differ from what its job says."""
+
+
 @value_class
 class QueuedRun:
     """The data that the engine keeps in memory of a waiting run.
@@ -210,6 +214,7 @@ class QueuedRun:
     :param slot_us: its scheduled start time
     :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
     :param kind: the kind of its trigger
+    :param definition_digest: of its definition, if the run does what that says; empty if its request changes anything
     """
 
     run_id: str
@@ -223,6 +228,7 @@ class QueuedRun:
     slot_us: int | None = None
     author: str = ""
     kind: TriggerKind = TriggerKind.API
+    definition_digest: str = ""
 
 
 @value_class

@@ -163,6 +163,22 @@ async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: Sq
     ]
 
 
+async def test_a_queued_run_names_its_definition_if_it_is_run_as_that_says(store: SqlStore) -> None:
+    """The needs of its first step are then known without reading it; a request that changes something hides them."""
+    ids = Ids()
+    plain, twice, changed = (ids.new() for _ in range(3))
+    await store.apply(
+        [
+            queue(plain),
+            queue(twice, request=RunRequest(allow_overlap=True, traceparent="00-1-2-01")),
+            queue(changed, request=RunRequest(switches={"one": False})),
+        ],
+        at_us=T0,
+    )
+    digests = [(each.run_id, bool(each.definition_digest)) for each in (await store.active_runs()).queued]
+    assert digests == [(plain, True), (twice, True), (changed, False)]
+
+
 async def test_events_can_be_kept_to_a_run_or_to_kinds(store: SqlStore) -> None:
     """A kind matches itself and longer kinds after a dot, but no longer word; wildcards are plain letters."""
     ids = Ids()

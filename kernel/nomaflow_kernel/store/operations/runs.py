@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, select
 
 from nomaflow_kernel.history.port import ActiveRuns, LastState, RunDetail, RunSubject
-from nomaflow_kernel.history.records import AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
+from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
@@ -54,6 +55,7 @@ def active_runs(connection: Connection) -> ActiveRuns:
         runs.c.priority,
         runs.c.queued_at_us,
         runs.c.request,
+        runs.c.definition_digest,
         runs.c.trigger_kind,
         runs.c.trigger_at_us,
         runs.c.trigger_by,
@@ -81,6 +83,7 @@ def _queued(row: Any) -> QueuedRun:
         slot_us=row.trigger_at_us if row.trigger_kind == TriggerKind.CRON.value else None,
         author="" if author == "owner" else author,
         kind=kind,
+        definition_digest="" if any(map(request.get, PLAN_FIELDS)) else sys.intern(row.definition_digest),
     )
 
 

@@ -1,0 +1,80 @@
+"""A queue that is longer than what is kept in memory: what the kernel reads, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from rig import PlayedHost, Rig, command, job, step
+
+from nomaflow_kernel.engine.state import RecentlyUsed
+from nomaflow_kernel.history.port import RunDetail
+
+SYNC = "work:sync"
+
+
+@pytest.fixture
+def read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the runs that the engine reads from its store from now on."""
+    found: list[str] = []
+    details = rig.store.run_details
+
+    async def run_details(run_ids: Sequence[str]) -> Sequence[RunDetail]:
+        found.extend(run_ids)
+        return await details(run_ids)
+
+    monkeypatch.setattr(rig.store, "run_details", run_details)
+    return found
+
+
+async def _full(rig: Rig, *, kept: int = 3) -> PlayedHost:
+    """Attach a host with no slot left for async steps and one for a sync step, and let the engine keep few runs."""
+    rig.engine._state.specs = RecentlyUsed(kept)
+    rig.jobs.sync_callables.add(SYNC)
+    rig.jobs.add(*(job(name, overlap="allow") for name in ("long", "a", "b", "c")))
+    rig.jobs.add(job("sync", step("one", callable=SYNC), overlap="allow"))
+    host = PlayedHost(rig, max_async=1, max_sync=1)
+    await host.attach()
+    await rig.engine.trigger(command("long"))
+    await host.dispatch(1)
+    return host
+
+
+async def test_runs_that_wait_for_a_slot_of_their_kind_are_not_read(rig: Rig, read: list[str]) -> None:
+    """Of a host with one kind of slot free, the runs for the other kind stay in the store, however many come."""
+    host = await _full(rig)
+    waiting = [(await rig.engine.trigger(command(name))).run_id for name in ("a", "b", "c") * 5]
+    assert read == []
+    assert {(rig.engine.holdup(run_id) or pytest.fail("held up by nothing")).code for run_id in waiting} == {
+        "waiting_for_slot"
+    }
+    run_id = (await rig.engine.trigger(command("sync"))).run_id
+    assert (await host.dispatch(2)).run_id == run_id
+    assert read == []
+
+
+async def test_a_run_that_is_not_what_its_job_says_is_looked_at(rig: Rig, read: list[str]) -> None:
+    """Only its own data tells which slot it needs: it gets the free one, past those that wait for the other kind."""
+    host = await _full(rig, kept=1)
+    rig.jobs.add(job("both", step("one"), step("two", callable=SYNC), overlap="allow"))
+    for name in ("a", "b"):
+        await rig.engine.trigger(command(name))
+    run_id = (await rig.engine.trigger(command("both", switches={"one": False}))).run_id
+    assert (await host.dispatch(2)).run_id == run_id
+
+
+async def test_the_next_runs_are_read_in_the_order_of_their_turns(rig: Rig, read: list[str]) -> None:
+    """Jobs take turns, so one run of each job is read before a second one of any."""
+    host = await _full(rig, kept=4)
+    runs: dict[str, list[str]] = {"a": [], "b": [], "c": []}
+    for name in ("a", "a", "a", "a", "b", "b", "c"):
+        runs[name].append((await rig.engine.trigger(command(name))).run_id)
+    rig.engine._state.specs.clear()
+    assert rig.engine._state.waiting.next_ids("demo", 5) == [
+        runs["a"][0], runs["b"][0], runs["c"][0], runs["a"][1], runs["b"][1],
+    ]  # fmt: skip
+    for number in range(1, 8):
+        await host.finish((await host.dispatch(number)).attempt_key)
+    last = await host.dispatch(8)
+    assert last.run_id == runs["a"][3]
+    assert len(read) == len(set(read)) == 7
