@@ -299,12 +299,6 @@ async def test_cron_prints_instants(command: Command) -> None:
     assert batch.code == 0
 
 
-async def test_init_here_names_no_directory(command: Command) -> None:
-    """In the working directory the next commands need no path and no change of directory."""
-    made = await command("init", ".")
-    assert "now: nomaflow up\nand in another terminal, here: nomaflow run cleanup --follow" in made.out
-
-
 async def test_init_writes_a_project_that_is_in_order(command: Command, tmp_path: Path) -> None:
     """A new project passes the check, its callables run, and it is never overwritten."""
     project = tmp_path / "team"

@@ -1,4 +1,4 @@
-"""Command lines and exit codes of ``kernel``, ``host`` and the store's tool."""
+"""Command lines and exit codes of ``init``, ``kernel``, ``host`` and the store's tool."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from nomaflow_cli.commands.processes import _hung_up
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_cli.up import ProjectSupervisor
+
+
+async def test_init_here_names_no_directory(command: Command) -> None:
+    """In the working directory the next commands need no path and no change of directory."""
+    made = await command("init", ".")
+    assert "now: nomaflow up\nand in another terminal, here: nomaflow run cleanup --follow" in made.out
 
 
 @pytest.mark.parametrize("part", ["kernel", "host"])
