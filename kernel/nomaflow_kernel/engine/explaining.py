@@ -36,7 +36,7 @@ def holdup(state: EngineState, run_id: str) -> Reason | None:
 def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Reason | None:
     left = (current.not_before_us - state.clock.now_us()) / 1_000_000
     if left > 0:
-        return Reason("waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {left:.0f} s")
+        return Reason("waiting_for_retry", f"the next attempt of step {current.step.name!r} starts in {_span(left)}")
     return None if current.step.calls_job else waits(state, run.host, run, current.step)
 
 
@@ -52,8 +52,16 @@ def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
     return Reason(
         "host_silent",
         f"the process of host {current.host!r} that runs step {current.step.name!r} has been silent for"
-        f" {silent:.0f} s; the step stays RUNNING until the process is back or its grace ends",
+        f" {_span(silent)}; the step stays RUNNING until the process is back or its grace ends",
     )
+
+
+def _span(seconds: float) -> str:
+    """Return a time span: ``41 s``, ``3 m 12 s``, ``2 h 07 m``."""
+    minutes, left = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{left} s"
+    return f"{minutes} m {left:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"
 
 
 def why_not_running(state: EngineState, job_id: str) -> str:

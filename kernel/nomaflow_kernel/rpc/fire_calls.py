@@ -63,7 +63,8 @@ class FireCalls:
             [*(fire.owner for fire in plan.fires), *(each.owner for each in plan.frequent)]
         )
         fires = []
-        for number, (fire, at_once, others) in enumerate(collisions(plan, seconds)):
+        found = collisions(plan, seconds, paused=lambda fire: self._is_paused(fire.owner, fire.at))
+        for number, (fire, at_once, others) in enumerate(found):
             if number % _STEPS_PER_TURN == 0:
                 await asyncio.sleep(0)
             fires.append(

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from itertools import chain, groupby, islice
+from itertools import chain, compress, groupby, islice
 from typing import cast
 
 from nomaflow_project.cron import CronError, CronExpression, zone
@@ -188,10 +188,13 @@ class FirePlan:
         ]
 
 
-def collisions(plan: FirePlan, seconds: Mapping[str, float | None]) -> Iterator[tuple[PlannedFire, int, list[str]]]:
+def collisions(
+    plan: FirePlan, seconds: Mapping[str, float | None], *, paused: Callable[[PlannedFire], bool]
+) -> Iterator[tuple[PlannedFire, int, list[str]]]:
     """Yield each listed fire with the number of fires in its minute, and the jobs of its host that run then.
 
     :param seconds: job id → how long a run of it usually takes
+    :param paused: True for a fire that starts no run, and so collides with none
     """
     in_minute = Counter(fire.at.replace(second=0, microsecond=0) for fire in plan.fires)
     running: dict[str, dict[str, datetime]] = {}
@@ -203,7 +206,8 @@ def collisions(plan: FirePlan, seconds: Mapping[str, float | None]) -> Iterator[
             if running[host].get(job_id) == end:
                 del running[host][job_id]
         fires = list(together)
-        for fire in fires:
+        held = [paused(fire) for fire in fires]
+        for fire in compress(fires, (not each for each in held)):
             owner = fire.owner
             end = at + timedelta(seconds=max(seconds.get(owner.job_id) or 0.0, 0.000_001))
             of_host = running.setdefault(owner.host, {})
@@ -211,8 +215,8 @@ def collisions(plan: FirePlan, seconds: Mapping[str, float | None]) -> Iterator[
                 of_host[owner.job_id] = end
                 heapq.heappush(ends, (end, owner.host, owner.job_id))
         if at >= plan.begin:
-            for fire in fires:
-                others = _others(running[fire.owner.host], fire.owner.job_id)
+            for fire, starts_none in zip(fires, held, strict=True):
+                others = [] if starts_none else _others(running[fire.owner.host], fire.owner.job_id)
                 yield fire, in_minute[at.replace(second=0, microsecond=0)], others
 
 

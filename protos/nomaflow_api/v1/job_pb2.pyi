@@ -1010,7 +1010,9 @@ class ListedFire(google.protobuf.message.Message):
 
     @property
     def collides_with(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """collides_with are jobs of the same host whose usual run covers this instant, at most 10."""
+        """collides_with are jobs of the same host whose usual run covers this instant, at most 10. A paused fire has none, and
+        is none of another.
+        """
 
     def __init__(
         self,

@@ -245,7 +245,9 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
     ]
     long, short = reply.fires
     assert (long.expected_seconds, short.HasField("expected_seconds")) == (3000.0, False)
-    assert (list(long.collides_with), list(short.collides_with)) == ([], ["long"])
+    assert [list(fire.collides_with) for fire in reply.fires] == [[], []]
+    del world.engine.paused["job", "short"]
+    assert [list(fire.collides_with) for fire in (await call(request)).fires] == [[], ["long"]]
     (often,) = reply.frequent
     assert (often.job_id, often.fires, often.schedule, often.next.seconds) == (
         "often",

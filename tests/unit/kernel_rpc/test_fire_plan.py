@@ -26,6 +26,11 @@ def plan(
     return made
 
 
+def never(_: PlannedFire) -> bool:
+    """Say that a fire is not paused."""
+    return False
+
+
 def told(fires: list[PlannedFire]) -> list[tuple[str, str]]:
     return [(fire.owner.job_id, fire.local) for fire in fires]
 
@@ -69,7 +74,7 @@ def test_a_fire_collides_with_what_usually_still_runs_on_its_host() -> None:
     made.add(Owner(job_id="x", host="other", preset=""), "30 12 * * *", "UTC")
     found = {
         (fire.owner.job_id, fire.at.hour, fire.at.minute): (at_once, others)
-        for fire, at_once, others in collisions(made, {"long": 5400.0, "short": 60.0})
+        for fire, at_once, others in collisions(made, {"long": 5400.0, "short": 60.0}, paused=never)
     }
     assert found == {
         ("short", 12, 30): (1, []),
@@ -79,8 +84,17 @@ def test_a_fire_collides_with_what_usually_still_runs_on_its_host() -> None:
         ("short", 14, 30): (1, []),
     }
     earlier = plan(("long", "0 11 * * *"), ("short", "15 12 * * *"), hours=1)
-    assert [others for _, _, others in collisions(earlier, {"long": 5400.0})] == [["long"]]
-    assert [others for _, _, others in collisions(earlier, {"long": 3600.0})] == [[]]
+    assert [others for _, _, others in collisions(earlier, {"long": 5400.0}, paused=never)] == [["long"]]
+    assert [others for _, _, others in collisions(earlier, {"long": 3600.0}, paused=never)] == [[]]
+
+
+def test_a_paused_fire_collides_with_nothing() -> None:
+    """It starts no run: neither is it told to run into others, nor others to run into it."""
+    made = plan(("held", "0 13 * * *"), ("long", "0 13 * * *"), ("same", "0 13 * * *"), hours=2)
+    found = collisions(made, {"held": 5400.0}, paused=lambda fire: fire.owner.job_id == "held")
+    assert [(fire.owner.job_id, others) for fire, _, others in found] == [
+        ("held", []), ("long", ["same"]), ("same", ["long"]),
+    ]  # fmt: skip
 
 
 def test_fires_of_one_minute_are_counted_over_all_hosts() -> None:
@@ -89,7 +103,7 @@ def test_fires_of_one_minute_are_counted_over_all_hosts() -> None:
     made.add(Owner(job_id="a", host="h", preset=""), "0 2 * * *", "UTC")
     made.add(Owner(job_id="b", host="g", preset=""), "0 2 * * * 30", "UTC")
     assert sum(1 for _ in made.work()) > 0
-    assert [(at_once, others) for _, at_once, others in collisions(made, {})] == [(2, []), (2, [])]
+    assert [(at_once, others) for _, at_once, others in collisions(made, {}, paused=never)] == [(2, []), (2, [])]
 
 
 def test_a_hundred_thousand_jobs_are_planned_in_a_moment() -> None:
@@ -99,7 +113,7 @@ def test_a_hundred_thousand_jobs_are_planned_in_a_moment() -> None:
     for number in range(100_000):
         made.add(Owner(job_id=f"j{number}", host="h", preset=""), f"{number % 60} {number // 60 % 24} * * *", "UTC")
     steps = sum(1 for _ in made.work())
-    found = list(collisions(made, {}))
+    found = list(collisions(made, {}, paused=never))
     assert len(found) == 10_000
     assert max(len(others) for _, _, others in found) == 10
     assert steps < 10_000
