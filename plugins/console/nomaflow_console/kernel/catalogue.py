@@ -11,11 +11,11 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from rapidfuzz import process
 from starlette.requests import Request
 
 from nomaflow.client import NotFound
 from nomaflow.client.values import HostView, JobPageView
+from nomaflow_api.near_names import near_names
 from nomaflow_console.kernel.calls import kernel_of
 
 __all__ = ["KeptJobs", "job_choices", "job_counts", "known_host"]
@@ -68,6 +68,6 @@ async def known_host(request: Request, name: str) -> HostView:
     found = next((host for host in hosts if host.name == name), None)
     if found is not None:
         return found
-    near = [match for match, _, _ in process.extract(name, [host.name for host in hosts], limit=3, score_cutoff=60)]
+    near = near_names(name, [host.name for host in hosts])
     fix = f"did you mean {' or '.join(near)}?" if near else "the page Hosts lists all that have ever attached"
     raise NotFound(f"there is no host {name!r}", reason="UNKNOWN_HOST", fix=fix)

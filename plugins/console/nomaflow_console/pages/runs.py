@@ -102,6 +102,7 @@ async def _load(request: Request) -> dict[str, Any]:
         },
         "kept": _kept(query),
         "known_jobs": _options(tuple(dict.fromkeys(job.job_id for job in choices.jobs))),
+        "more_jobs": choices.total > len(choices.jobs),
         "known_hosts": [each.host for each in choices.counts if each.host],
         "known_tags": [each.tag for each in choices.counts if each.tag],
     }  # fmt: skip

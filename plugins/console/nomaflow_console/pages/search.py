@@ -89,8 +89,12 @@ async def show(request: Request) -> Response:
 
 
 async def show_json(request: Request) -> Response:
-    """Return what is found, as names."""
-    found = await _found(request, request.query_params.get("q", "").strip())
+    """Return what is found, as names; with ``of=jobs`` jobs only, as a field asks for while one types."""
+    text = request.query_params.get("q", "").strip()
+    if request.query_params.get("of") == "jobs":
+        jobs = await kernel_of(request).list_jobs_page(text=text, page_size=_MOST, include_removed=True)
+        return JSONResponse({"jobs": [job.job_id for job in jobs.jobs]})
+    found = await _found(request, text)
     shape = {
         "jobs": [job.job_id for job in found["jobs"]],
         "hosts": [host.name for host in found["hosts"]],

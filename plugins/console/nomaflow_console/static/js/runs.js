@@ -56,6 +56,16 @@ document.addEventListener("change", (event) => {
 });
 picked();
 
+// The field of jobs offers the first ones; where there are more, what is typed finds any.
+document.addEventListener("input", async (event) => {
+  const field = event.target, offered = document.getElementById("jobs-known");
+  if (!(field instanceof HTMLInputElement) || field.list !== offered || !offered?.dataset.more) return;
+  const text = field.value, answer = await fetch(`/search.json?of=jobs&q=${encodeURIComponent(text)}`);
+  /** @type {{ jobs: string[] }} */
+  const found = answer.ok ? await answer.json() : null;
+  if (found && field.value === text) offered.replaceChildren(...found.jobs.map((each) => new Option(each, each)));
+});
+
 // Views that are kept in this browser, and the last filters, which are offered again and never forced.
 const VIEWS = "nomaflow.views", LAST = "nomaflow.last-filters";
 /** @returns {Record<string, string>} */

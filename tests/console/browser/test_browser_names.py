@@ -1,0 +1,54 @@
+"""Names in a real browser: very long ones stay inside their pages, and of very many each can be found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser_tabs import PHONE, Tabs
+from console_system import ConsoleSystem, running_console
+from playwright.async_api import expect
+
+PATIENCE = 30_000
+"""Milliseconds: a generous ceiling."""
+LONG = "a-job-whose-name-says-all-of-it-" + "and.then.some-" * 6 + "more"
+STEP = "a_step_whose_name_is_as_long_as_the_name_of_its_job_and_then_some"
+STICKS_OUT = """() => [document.documentElement, ...document.querySelectorAll(".card")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.id || each.className || each.tagName)"""
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A kernel, a host and a console on a project with a long name and with more jobs than a page of them has."""
+    project = tmp_path_factory.mktemp("names")
+    shutil.copytree(Path(__file__).parents[1] / "desk" / "plugins", project / "plugins")
+    step = '[[jobs]]\nid = "{}"\nparams = {{ tenant = 1 }}\nsteps = [{{ name = "{}", callable = "desk:extract" }}]\n'
+    many = [(f"job-{number:03}", "extract") for number in range(500)]
+    all_of_them = [(LONG, STEP), *many, ("the-last-of-them", "extract")]
+    (project / "jobs.toml").write_text("".join(step.format(*each) for each in all_of_them))
+    with running_console(tmp_path_factory.mktemp("system"), project=project) as made:
+        yield made
+
+
+async def test_long_names_stick_out_nowhere(tabs: Tabs, console: ConsoleSystem) -> None:
+    """Lists, the job, its form and its run, wide and narrow; the name is there in full."""
+    run = console.system.api.wait(console.system.api.trigger(LONG).run_id)
+    for path in ("/?q=a-job", "/runs", f"/jobs/{LONG}", f"/jobs/{LONG}/run", f"/runs/{run.run_id}"):
+        page = await tabs.open(path, size=PHONE)
+        assert await page.evaluate(STICKS_OUT) == [], path
+        await expect(page.locator("main")).to_contain_text(LONG)
+        for width in (1024, 1280, 1600):
+            await page.set_viewport_size({"width": width, "height": 800})
+            assert await page.evaluate(STICKS_OUT) == [], (path, width)
+
+
+async def test_the_filter_of_runs_finds_a_job_that_its_first_list_lacks(tabs: Tabs) -> None:
+    """What is typed is looked for among all jobs."""
+    page = await tabs.open("/runs")
+    offered = page.locator("#jobs-known option[value='the-last-of-them']")
+    assert await offered.count() == 0
+    await page.get_by_text("Job, host, person…").click()
+    await page.locator("#runs-filters input[name=job]").press_sequentially("last-of")
+    await expect(offered).to_have_count(1, timeout=PATIENCE)
