@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nomaflow_project.jobs.resources import MOST, bad_label
@@ -100,7 +100,8 @@ def _moment(text: str) -> float:
     :raises ArgumentTypeError: if it is none, or is past
     """
     try:
-        at = time.time() + float(text[1:]) if text.startswith("+") else float(text)
+        now = time.time_ns() / 1e9
+        at = now + float(text[1:]) if text.startswith("+") else float(text)
     except ValueError:
         try:
             moment = datetime.fromisoformat(text)
@@ -111,8 +112,11 @@ def _moment(text: str) -> float:
                 f"{text!r} is no moment; expected +SECONDS, 2026-11-02T03:00:00Z or seconds since 1970"
             ) from None
         at = moment.timestamp()
-    if not time.time() < at <= _LATEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is past, or beyond the year 9999")
+    if not now < at <= _LATEST:
+        clock = datetime.fromtimestamp(now, UTC)
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is past, or beyond the year 9999; this machine's clock says {clock:%Y-%m-%dT%H:%M:%SZ}"
+        )
     return at
 
 

@@ -213,11 +213,11 @@ class HostLife:
         """End while there is still time to drain and to deliver every report."""
         needed = max(_END_SECONDS, self.drain_s + _REPORTS_SECONDS)
         while True:
-            left = ends_at - needed - time.time()
+            left = ends_at - needed - time.time_ns() / 1e9
             if left <= 0:
                 break
             await asyncio.sleep(min(left, _LOOK_AT_CLOCK_SECONDS))
-        _log.info("the time of this machine ends in %.0f s", ends_at - time.time())
+        _log.info("the time of this machine ends in %.0f s", left + needed)
 
     def _asked_to_stop(self) -> None:
         self._signals += 1

@@ -251,7 +251,7 @@ def make_state_dir(state: Path, *, given: bool) -> None:
             raise StateUnwritable(state, error) from None
         reason = (error.strerror or type(error).__name__).lower()
         raise ProjectError(
-            f"it cannot be made: {reason}", file=str(state), fix="the host needs a folder of its own to write to"
+            f"it cannot be made: {reason}", file=str(state), fix="name a folder that can be written to: --state-dir DIR"
         ) from None
     if state.stat().st_mode & 0o077:
         raise ProjectError(
