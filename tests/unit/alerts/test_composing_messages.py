@@ -310,6 +310,18 @@ def test_a_host_with_another_instance_is_not_away() -> None:
     assert rig.open() == []
 
 
+def test_a_host_whose_end_is_declared_is_not_silent_any_more() -> None:
+    """Its steps have ended; that no other instance has come is told in its time."""
+    rig = Rig()
+    rig.job()
+    rig.event("host.unreachable", host="team", data={"silent_seconds": 20})
+    assert rig.open() == ["host_unreachable"]
+    rig.event("host.ended", host="team", data={"evidence": "Slurm job 12 is TIMEOUT", "attempts": 1})
+    assert rig.open() == []
+    rig.wait(310)
+    assert rig.open() == ["host_detached"]
+
+
 def test_another_leader_is_told_once() -> None:
     """It opens and is over at the same moment."""
     rig = Rig()

@@ -66,6 +66,9 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
             book.watched.host_back(host)
             for condition in ("host_unreachable", "host_detached"):
                 book.close(f"{condition}|{host}", at=at, seq=event.seq)
+        case "host.ended":  # known for certain, so it is no longer silent, and its steps have failed or are tried again
+            book.close(f"host_unreachable|{host}", at=at, seq=event.seq)
+            book.watched.host_left(host, at=at, check_at=at + detached_after)
         case "host.detached":
             book.watched.host_left(host, at=at, check_at=at + detached_after)
         case "host.forgotten":

@@ -171,6 +171,7 @@ _PLAIN: Mapping[str, tuple[str, str, str]] = {
     "attempt.started": ("▶", "running", "{try} began in"),
     "attempt.stopping": ("◑", "stopping", "{try} is being stopped in"),
     "host.detached": ("○", "off", "an instance left"),
+    "host.ended": ("✕", "failed", "declared the end of an instance of"),
     "host.unreachable": ("◔", "waits", "an instance fell silent in"),
     "host.manifest": ("✎", "off", "a new catalogue came from"),
     "host.forgotten": ("⌫", "off", "forgot"),
@@ -184,7 +185,7 @@ def deed_of(event: EventView) -> Deed:
     if (made := _DEEDS.get(event.kind)) is not None:
         return made(event)
     sign, css, what = _PLAIN.get(event.kind, ("·", "off", event.kind.replace(".", " ").replace("_", " ")))
-    detail = _reason(event) or _text(event, "why") or _text(event, "what")
+    detail = _reason(event) or _text(event, "why") or _text(event, "what") or _text(event, "evidence")
     return Deed(sign=_sign(sign, css), what=what.replace("{try}", _try(event)), detail=detail)
 
 
