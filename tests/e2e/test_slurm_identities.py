@@ -102,6 +102,7 @@ def test_each_instance_joins_as_itself_and_can_be_shut_out_alone(system: TeamSys
     rows = system.api.read_audit(action="Attach")
     names = {row.principal for row in rows if row.principal.startswith("host:team/tok_")}
     assert len(names) == 2
+    assert {one.principal for one in _attached(system)} == names
     invited = list(system.api.read_audit(action="InviteInstance"))
     assert {(row.principal, row.target, row.outcome) for row in invited} == {("slurm", "host:team", "ok")}
     assert list((system.root / "team" / ".nomaflow" / "launcher" / "join").iterdir()) == []

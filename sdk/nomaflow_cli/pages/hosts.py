@@ -54,6 +54,7 @@ def _instance(instance: InstanceView) -> RenderableType:
         ("clock", _clock(instance)),
         ("drain", f"cancels what still runs {age(instance.drain_deadline)}" if instance.drain_deadline else ""),
         ("for", f"attempt {printable(instance.for_attempt)} alone" if instance.for_attempt else ""),
+        ("as", printable(instance.principal) if "/" in instance.principal else ""),
         ("has", _has(instance)),
         ("ends", f"its machine's time ends {age(instance.ends_at)}" if instance.ends_at else ""),
         ("workers", f"{len(instance.workers) - exclusive} shared, {exclusive} exclusive{mechanism}"),

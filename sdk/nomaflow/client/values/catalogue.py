@@ -239,6 +239,7 @@ class InstanceView(Shaped):
     :param has: what it has for steps that ask for resources; None if it has not introduced itself yet
     :param ends_at: when the time of its machine ends, by its own clock; None for never
     :param for_attempt: the key of the one attempt that it takes; empty for one that takes any
+    :param principal: who it has proved to be; ``host:NAME/TOKEN_ID`` for one that a launcher let join
     """
 
     incarnation: str
@@ -269,6 +270,7 @@ class InstanceView(Shaped):
     has: ResourcesView | None = None
     ends_at: datetime | None = None
     for_attempt: str = ""
+    principal: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
