@@ -32,6 +32,14 @@ start_seconds = 60
 """
 
 
+ALONE = """
+[[jobs]]
+id = "alone"
+overlap = "allow"
+steps = [{ callable = "stopping.sync_steps:quick", image = "team/train:2.1" }]
+"""
+
+
 class Cluster(TeamSystem):
     """A kernel, and a cluster that can run pods of the host ``team``."""
 
@@ -44,7 +52,9 @@ class Cluster(TeamSystem):
         self.launchers: list[str] = []
         self.pods = PodEmulator(self.server, self.root / "pods")
         self.start_kernel("--address", f"unix:,tls://127.0.0.1:{free_ports(3)}")
-        self.project("team")
+        folder = self.project("team")
+        with (folder / "jobs.toml").open("a", encoding="utf-8") as jobs:
+            jobs.write(ALONE)
         known = self.start_host("team")
         assert known.stop() == 0
         for name in ("scratch", "ledgers"):
@@ -141,6 +151,20 @@ def test_instances_come_with_the_work_and_go_with_it(cluster: Cluster) -> None:
     eventually(lambda: [pod["status"]["phase"] for pod in cluster.server.all("pods")] == ["Succeeded"] * 2)
     assert len(cluster.server.all("jobs")) == 2
     assert second.stop() == 0
+
+
+def test_a_step_with_an_image_has_a_pod_of_its_own(cluster: Cluster) -> None:
+    """One pod for each attempt, with that image; it ends with the attempt, and is no failure."""
+    ledger = cluster.ledger()
+    runs = [cluster.start("alone", ledger) for _ in range(2)]
+    launcher = cluster.launcher()
+    assert {cluster.end(run).state for run in runs} == {"SUCCEEDED"}
+    eventually(lambda: [pod["status"]["phase"] for pod in cluster.server.all("pods")] == ["Succeeded"] * 2)
+    images = [pod["spec"]["containers"][0]["image"] for pod in cluster.server.all("pods")]
+    assert images == ["team/train:2.1"] * 2
+    assert len({run.steps[0].attempts[0].incarnation for run in map(cluster.run, runs)}) == 2
+    assert "ended before it served" not in launcher.log
+    assert "HTTP" not in launcher.log
 
 
 def _stops(cluster: Cluster, job: str) -> tuple[str, Object, list[int]]:

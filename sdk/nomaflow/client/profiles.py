@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import stat
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ class ProfileFolder:
         """Return the one in ``$XDG_CONFIG_HOME/nomaflow``, by default ``~/.config/nomaflow``."""
         given = environ.get("XDG_CONFIG_HOME", "")
         # As the specification of those directories says, a relative path does not count.
-        base = Path(given) if given.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".config"
+        base = Path(given) if given.startswith("/") else Path(environ.get("HOME") or _home()) / ".config"
         return cls(base / "nomaflow")
 
     def path(self, name: str) -> Path:
@@ -159,3 +160,11 @@ class ProfileFolder:
             self.path(name).unlink()
         except FileNotFoundError:
             self.read(name)  # says that there is none
+
+
+def _home() -> str:
+    """Return the user's home. A container's user may be in no list of users, and then has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return "/nonexistent"

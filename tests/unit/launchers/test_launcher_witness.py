@@ -147,7 +147,7 @@ async def test_one_that_is_away_is_asked_about_though_the_engine_lists_it(witnes
     ids=["it serves", "it drains", "it holds nothing", "it is not ours"],
 )
 async def test_nobody_is_asked_about_others(witness: Witness, parts: _Parts, host: HostView, left: Any) -> None:
-    """What runs, what holds nothing, and hosts that are not the launcher's."""
+    """Nobody asks about one that runs or holds nothing, or is of a host that is not the launcher's."""
     await witness.look([host], epoch=1, left=left)
     assert (parts.asked, parts.told) == ([], [])
 

@@ -7,6 +7,7 @@ library would be another HTTP client beside the one that a host has.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -29,6 +30,7 @@ _MOST_BYTES = 64 << 20
 _AT_ONCE = "500"
 _WAIT = frozenset({429, 503})
 T = TypeVar("T")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each request of each look
 
 
 class Missing(EngineError):
