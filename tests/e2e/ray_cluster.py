@@ -46,6 +46,7 @@ class RayCluster:
         self.environ = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         self.port = free_ports(len(_PORTS) + _WORKER_PORTS)
         self.address = f"127.0.0.1:{self.port}"
+        self.client_address = f"ray://127.0.0.1:{self.port + _PORTS.index('ray-client-server-port')}"
         self.log = root / "ray.log"
         self._head: subprocess.Popen[bytes] | None = None
         self._asker: subprocess.Popen[str] | None = None
@@ -92,6 +93,8 @@ class RayCluster:
 
     def empty(self) -> None:
         """End every actor, and wait until none is left."""
+        if self._head is None:
+            return
         for name in self.actors():
             self.actors(kill=name)
         eventually(lambda: self.actors() == [])
@@ -101,10 +104,12 @@ class RayCluster:
         if self._asker is not None:
             self._asker.kill()
             self._asker.communicate()
+            self._asker = None
         if self._head is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._head.pid, signal.SIGKILL)
             self._head.wait(10)
+            self._head = None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 from ray_cluster import RayCluster, ray_cluster
 from team_system import TeamSystem, reason_of
 
+from doors import doors_of
 from processes import is_alive, still_alive
 from real_system import Running, eventually
 
@@ -22,12 +22,18 @@ LAUNCHER = """
 engine = "ray"
 ray_address = "{address}"
 hosts = ["team"]
-kernel = "{kernel}"
 scratch = "{scratch}"
 max_instances = 2
 poll_seconds = 0.5
 idle_exit_seconds = 3
 start_seconds = 60
+"""
+BOXED = """
+[[jobs]]
+id = "boxed"
+overlap = "allow"
+isolation = "instance"
+steps = [{ name = "it's 100% | own/box", callable = "stopping.sync_steps:lives_for" }]
 """
 
 
@@ -40,13 +46,12 @@ def cluster() -> Iterator[RayCluster]:
 
 @pytest.fixture
 def system(tmp_path: Path, cluster: RayCluster) -> Iterator[TeamSystem]:
-    """A kernel that knows the jobs of a host that has no instance."""
-    made = TeamSystem(root=tmp_path)
+    """A kernel, with doors on TCP too, that knows the jobs of a host that has no instance."""
+    made = TeamSystem(root=tmp_path, kernel_flags=(*TeamSystem.kernel_flags, "--address", "unix:,127.0.0.1:0"))
     made.start_kernel()
-    made.project("team")
-    known = made.start_host("team")
-    known.process.send_signal(signal.SIGTERM)
-    assert known.process.wait(30) == 0
+    with open(made.project("team") / "jobs.toml", "a", encoding="utf-8") as jobs:
+        jobs.write(BOXED)
+    assert made.start_host("team").stop() == 0
     (tmp_path / "scratch").mkdir()
     yield made
     made.close()
@@ -56,10 +61,17 @@ def system(tmp_path: Path, cluster: RayCluster) -> Iterator[TeamSystem]:
 def _launcher(
     system: TeamSystem, cluster: RayCluster, more: str = "", *, address: str = "", name: str = "launcher"
 ) -> Running:
-    kernel = system.kernel_address
-    settings = f'[host]\nkernel = "{kernel}"\ndrain_seconds = 2\ncancel_grace_seconds = 1\n'
-    section = LAUNCHER.format(kernel=kernel, scratch=system.root / "scratch", address=address or cluster.address)
-    (system.root / "team" / "nomaflow.toml").write_text(settings + section + more, "utf-8")
+    """Start a launcher that reaches the kernel with a token, on TCP."""
+    doors = doors_of(system.kernel)
+    token, ca = system.root / "token", system.root / "ca.pem"
+    if not token.exists():
+        token.touch(mode=0o600)
+        token.write_text(system.api.create_token("ray", kind="service", roles=["launcher host:team"]).secret)
+        ca.write_bytes(doors.authorities)
+    kernel = f'kernel = "tls://{doors.clients}"\ntoken_file = "{token}"\nkernel_ca = "{ca}"\n'
+    settings = "[host]\ndrain_seconds = 2\ncancel_grace_seconds = 1\n"
+    section = LAUNCHER.format(scratch=system.root / "scratch", address=address or cluster.address)
+    (system.root / "team" / "nomaflow.toml").write_text(settings + section + kernel + more, "utf-8")
     command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
     log = system.root / f"{name}.log"
     with open(log, "ab") as out:
@@ -94,8 +106,7 @@ def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster
     view = system.host_view("team")
     assert view is not None
     assert [one for one in view.instances if one.state == "ATTACHED"] == []
-    second.process.send_signal(signal.SIGTERM)
-    assert second.process.wait(30) == 0
+    assert second.stop() == 0
     assert "Ray writes" not in second.log
 
 
@@ -143,11 +154,35 @@ def test_an_instance_that_ray_has_no_place_for_waits_and_is_taken_back(system: T
     assert _logs(system) == []
 
 
-def test_a_launcher_without_its_cluster_says_so_and_waits(system: TeamSystem, cluster: RayCluster) -> None:
-    """It tells it once, keeps trying, and starts nothing; Ray's own lines stay out of its log."""
-    away = _launcher(system, cluster, address="127.0.0.1:1")
-    eventually(lambda: "nothing is started: Ray: " in away.log)
-    assert "Connection refused" in away.log
-    away.process.send_signal(signal.SIGTERM)
-    assert away.process.wait(30) == 0
-    assert away.log.count("nothing is started") == 1
+def test_an_attempt_gets_an_instance_of_its_own_from_outside_of_the_cluster(
+    system: TeamSystem, cluster: RayCluster
+) -> None:
+    """Two runs, two actors by way of Ray's client server; each joins the kernel as itself and ends with its run."""
+    ledger = system.ledger()
+    runs = [system.start("boxed", ledger, seconds=1) for _ in range(2)]
+    launcher = _launcher(system, cluster, address=cluster.client_address)
+    ended = [system.end(run) for run in runs]
+    assert {run.state for run in ended} == {"SUCCEEDED"}, launcher.log
+    assert len({run.steps[0].attempts[0].incarnation for run in ended}) == 2
+    eventually(lambda: cluster.actors() == [])
+    assert list((system.root / "scratch").iterdir()) == []
+    assert list((system.root / "team" / ".nomaflow" / "launcher" / "join").iterdir()) == []
+    names = {row.principal for row in system.api.read_audit(action="Attach")}
+    assert len([name for name in names if name.startswith("host:team/tok_")]) == 2
+    assert "has ended before it served" not in launcher.log
+
+
+def test_a_cluster_that_dies_takes_its_instances_with_it(system: TeamSystem, cluster: RayCluster) -> None:
+    """Their hosts drain and say so. A launcher tells once that Ray is gone, and waits. No test follows this one."""
+    run_id, _, pids = _stops(system, cluster)
+    cluster.stop()
+    ended = system.end(run_id)
+    assert (ended.state, reason_of(ended)) == ("FAILED", "host_draining")
+    assert still_alive(pids, seconds=30) == []
+    launcher = system.parts["launcher"]
+    eventually(lambda: "nothing is started: " in launcher.log, seconds=60)
+    assert launcher.stop() == 0
+    later = _launcher(system, cluster, name="later")
+    eventually(lambda: f"nothing is started: Ray: nobody answers at {cluster.address}: Connection refused" in later.log)
+    assert later.stop() == 0
+    assert "Ray writes" not in launcher.log + later.log

@@ -11,7 +11,7 @@ from nomaflow_cli.up import part_command
 
 @local_command("launcher")
 def launcher(*, invocation: Invocation, directory: Directory = None) -> None:
-    """Start instances of hosts on Slurm or Kubernetes when steps wait for them. \\[launcher] says which."""
+    """Start instances of hosts on Slurm, Kubernetes or Ray when steps wait for them. \\[launcher] says which."""
     require_extra("slurm")
     project = require_project(directory or invocation.project, invocation.trust)
     command = part_command("launchers", project)

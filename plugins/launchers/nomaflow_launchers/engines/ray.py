@@ -29,7 +29,8 @@ __all__ = ["Ray"]
 
 _LOG = logging.getLogger(__name__)
 _MARK = "nomaflow"
-_ANSWER_SECONDS = 60.0
+_CONNECT_SECONDS = 60.0
+_ANSWER_SECONDS = 20.0
 _CLOSE_SECONDS = 10.0
 _LONGEST_LINE = 1 << 24
 _MIB = 1 << 20
@@ -129,7 +130,7 @@ class Ray:
             return await self._driver.ask(act, **arguments)
         except EngineError:
             driver, self._driver = self._driver, None  # the next question begins anew
-            await driver.close()
+            await driver.kill()
             raise
 
 
@@ -163,15 +164,16 @@ class _Driver:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        most = _CONNECT_SECONDS if act == "connect" else _ANSWER_SECONDS
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(most):
                 self._process.stdin.write(json.dumps({"act": act, **arguments}).encode() + b"\n")
                 await self._process.stdin.drain()
                 line = await self._process.stdout.readline()
                 if not line:
                     await self._listener
         except TimeoutError:
-            raise EngineError(f"Ray has not answered for {_ANSWER_SECONDS:g} s") from None
+            raise EngineError(f"Ray has not answered for {most:g} s") from None
         except ConnectionError:
             line = b""
         if not line:
@@ -185,13 +187,16 @@ class _Driver:
         """End the process: it is asked to, and then killed."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the process at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
         await self._listener
 
     async def _listen(self) -> None:

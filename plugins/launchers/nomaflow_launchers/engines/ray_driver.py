@@ -33,6 +33,7 @@ class Driver:
     """The actors of our namespace, of all launchers that use the cluster."""
 
     def __init__(self) -> None:
+        self._door = ""
         self._asked: dict[str, Any] = {}
         self._since: dict[str, float] = {}
 
@@ -41,10 +42,12 @@ class Driver:
 
         :param address: ``HOST:PORT``, ``ray://HOST:PORT``, or ``auto`` for the cluster of this machine
         """
-        if address != "auto":  # Ray would wait for minutes
-            host, _, port = address.removeprefix("ray://").rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        self._door = address.removeprefix("ray://")
+        if address != "auto":
+            self._knock()
         ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        if address == "auto":
+            self._door = ray.get_runtime_context().gcs_address
         cloudpickle.register_pickle_by_value(ray_pilot)  # the machines need not have this package
 
     def listed(self, prefix: str) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class Driver:
 
         An actor is asked once: its answer says that it runs. The question waits with one that has no machine yet.
         """
+        self._knock()
         names = _names(prefix)
         for name in set(self._asked) - set(names):
             self._since.pop(name, None)
@@ -88,6 +92,14 @@ class Driver:
                 ref = self._asked.get(name)
                 if not (only_waiting and ref is not None and ray.wait([ref], timeout=0)[0]):
                     ray.kill(actor)
+
+    def _knock(self) -> None:
+        """See that somebody listens: Ray waits for minutes before it says that nobody does."""
+        host, _, port = self._door.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ConnectionError(f"nobody answers at {self._door}: {error.strerror or error}") from None
 
 
 def _names(prefix: str) -> list[str]:
