@@ -282,7 +282,8 @@ class Credentials:
                 kept = replace(kept, ids=join.record.ids, instance=join.record.instance_seconds > 0)
             await self._store.keep_certificates((kept,))
             self._certificates[kept.serial] = kept
-            self.reserved.read(self.tokens(), self.certificates())
+            if kept.ids:
+                self.reserved.read(self.tokens(), self.certificates())
 
     async def revoke(self, target: str) -> tuple[list[str], list[str]]:
         """Withdraw credentials and what was got with them; return the ids and serials that were not withdrawn before.
@@ -354,7 +355,8 @@ class Credentials:
         await self._store.keep_tokens((record, *along))
         for each in (record, *along):
             self._hold(each)
-        self.reserved.read(self.tokens(), self.certificates())
+        if record.ids:
+            self.reserved.read(self.tokens(), self.certificates())
         return record, secret
 
     def _check_kind(self, order: TokenOrder) -> None:

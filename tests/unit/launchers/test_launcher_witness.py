@@ -15,19 +15,19 @@ from nomaflow_launchers.witnessing import Witness
 CONFIG = "Configuration data as of 2026-11-26T20:00:00\nPriorityType            = priority/basic\nProctrackType = {0}\n"
 JOB = (
     "JobId=12 JobName=nomaflow-team UserId=u(1) JobState={state} Reason=None Requeue=0 Restarts={restarts} "
-    "BatchFlag=1 Reboot=0 ExitCode={exit} RunTime=00:00:04 NodeList=n1 BatchHost=n1 Comment=nomaflow/s/team/d"
+    "BatchFlag=1 Reboot=0 ExitCode={exit} RunTime=00:00:04 NodeList=n1 BatchHost=n1 Comment={comment}"
 )
 NODE = "NodeName=n1 Arch=x86_64 CPUTot=8 State={state} ThreadsPerCore=1 Partitions=all Reason={reason} [root@2026]"
 
 
 def _evidence(
     *, proctrack: str = "proctrack/cgroup", state: str = "TIMEOUT", restarts: int = 0, exit: str = "0:15",
-    node: str = "IDLE", reason: str = "none", job_id: str = "12",
+    node: str = "IDLE", reason: str = "none", job_id: str = "12", comment: str = "nomaflow/s/team/d",
 ) -> str:  # fmt: skip
     return evidence_of_end(
         job_id,
         config=fields_of(CONFIG.format(proctrack)),
-        job=fields_of(JOB.format(state=state, restarts=restarts, exit=exit)),
+        job=fields_of(JOB.format(state=state, restarts=restarts, exit=exit, comment=comment)),
         node=fields_of(NODE.format(state=node, reason=reason)),
     )
 
@@ -64,6 +64,7 @@ def test_a_job_in_a_cgroup_that_has_ended_on_a_machine_that_answers_is_evidence(
         {"node": "UNKNOWN"},
         {"node": "IDLE+DRAIN", "reason": "Kill task failed"},
         {"job_id": "13"},
+        {"comment": "another program's"},
     ],
     ids=str,
 )
@@ -76,7 +77,7 @@ def test_what_slurm_has_forgotten_is_no_evidence() -> None:
     """Neither a job nor a machine that it does not know."""
     config = fields_of(CONFIG.format("proctrack/cgroup"))
     assert evidence_of_end("12", config=config, job={}, node={}) == ""
-    job = fields_of(JOB.format(state="FAILED", restarts=0, exit="1:0"))
+    job = fields_of(JOB.format(state="FAILED", restarts=0, exit="1:0", comment="nomaflow/s/team/d"))
     assert evidence_of_end("12", config=config, job=job, node={}) == ""
 
 

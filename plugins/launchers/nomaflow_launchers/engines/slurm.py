@@ -16,14 +16,13 @@ from urllib.parse import quote, unquote
 
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
 from nomaflow_launchers.engines.host_process import host_command, keep_join_string, log_folder, passed_on
-from nomaflow_launchers.engines.slurm_witness import evidence_of_end, fields_of
+from nomaflow_launchers.engines.slurm_witness import MARK, evidence_of_end, fields_of
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection
 
 __all__ = ["Slurm"]
 
 _COMMAND_SECONDS = 60.0
-_MARK = "nomaflow"
 _ENDING = ("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY")
 _SCRIPT = """\
 #!/bin/sh
@@ -67,7 +66,7 @@ class Slurm:
         for line in lines:
             engine_id, state, began, comment = (*line.split("|", 3), "", "", "")[:4]
             mark, *names = comment.strip().split("/")
-            if mark == _MARK and len(names) in (3, 4) and names[0] == store_id and state not in _ENDING:
+            if mark == MARK and len(names) in (3, 4) and names[0] == store_id and state not in _ENDING:
                 seconds = time.time() - int(began) if state != "PENDING" and began.isdecimal() else None
                 found.append(
                     Launched(
@@ -92,7 +91,7 @@ class Slurm:
             "--parsable",
             "--no-requeue",
             f"--job-name=nomaflow-{order.host}",
-            f"--comment={'/'.join([_MARK, order.store_id, order.host, shape.name, *_quoted(order.attempt_key)])}",
+            f"--comment={'/'.join([MARK, order.store_id, order.host, shape.name, *_quoted(order.attempt_key)])}",
             f"--time={max(1, math.ceil(self._section.walltime_seconds / 60))}",
             f"--cpus-per-task={math.ceil(shape.cpu)}",
             f"--mem={shape.memory_mb}M",

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["evidence_of_end", "fields_of"]
+__all__ = ["MARK", "evidence_of_end", "fields_of"]
+
+MARK = "nomaflow"
+"""The beginning of the comment of each job that a launcher submits."""
 
 _ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE"})
 _WELL = frozenset({"IDLE", "MIXED", "ALLOCATED", "COMPLETING", "DRAIN", "RESERVED", "CLOUD", "PLANNED", "MAINTENANCE"})
@@ -34,7 +37,9 @@ def evidence_of_end(job_id: str, *, config: Mapping[str, str], job: Mapping[str,
     :param node: those of its machine
     """
     state, machine = job.get("JobState", ""), job.get("BatchHost", "")
-    known = job.get("JobId") == job_id and job.get("Restarts") == "0" and machine == node.get("NodeName", "-")
+    # After a loss of its state Slurm gives numbers again: the job must be one of ours.
+    ours = job.get("JobId") == job_id and job.get("Comment", "").startswith(f"{MARK}/")
+    known = ours and job.get("Restarts") == "0" and machine == node.get("NodeName", "-")
     in_cgroup = config.get("ProctrackType") == "proctrack/cgroup"
     # NODE_FAIL is not among them. A machine that does not answer has a state with an asterisk.
     if not (known and in_cgroup and state in _ENDED and set(node.get("State", "").split("+")) <= _WELL):
