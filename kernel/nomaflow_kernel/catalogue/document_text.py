@@ -133,5 +133,6 @@ PROBLEM_CODES = {
     "unusable_query": "Warning: a named query cannot run, for example one that writes without `writable = true`.",
     "unused_key": "Warning: a key has no effect in its place.",
     "unused_param": "Warning: no step takes a param of the job, or of a `call_job` step.",
+    "walltime_too_short": "Warning: a step may last longer than the instance that the launcher starts for it.",
     "wrong_type": "A value does not have the expected type.",
 }

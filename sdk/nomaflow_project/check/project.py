@@ -11,6 +11,7 @@ from typing import Any
 from nomaflow_project.check.alerts import alert_problems, job_alert_problems
 from nomaflow_project.check.original import ChangedMeaning, changed_meanings
 from nomaflow_project.connectors.reading import read_connectors
+from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
 from nomaflow_project.jobs.resources import Resources, lacking, resources_here
 from nomaflow_project.jobs.step_types import StepType
@@ -120,7 +121,7 @@ def check_project(
     instances = [resources_here(section.host.capacity, section.host.labels)]
     instances += [shape.resources for shape in section.launcher.shapes]
     load = replace(load, jobs=tuple(job.with_problem(*_check_needs(job, instances)) for job in load.jobs))
-    load = replace(load, jobs=tuple(job.with_problem(*_check_images(job, section.launcher)) for job in load.jobs))
+    load = replace(load, jobs=tuple(job.with_problem(*_check_instances(job, section.launcher)) for job in load.jobs))
     if settings is not None and (tree or {}).get("alerts"):
         problems += alert_problems(settings.alerts, Place("nomaflow.toml", "alerts"))
         alerts = settings.alerts
@@ -159,17 +160,27 @@ def _check_needs(job: LoadedJob, instances: Sequence[Resources]) -> Iterator[Pro
         )
 
 
-def _check_images(job: LoadedJob, launcher: LauncherSection) -> Iterator[Problem]:
-    """Yield a warning for each step whose image the project's launcher cannot start."""
-    if not launcher.hosts or launcher.engine in ENGINES_WITH_IMAGES:
+def _check_instances(job: LoadedJob, launcher: LauncherSection) -> Iterator[Problem]:
+    """Yield a warning for each step that wants an instance of its own which the project's launcher cannot give it."""
+    definition = job.definition
+    if definition is None or not launcher.hosts:
         return
-    for index, step in enumerate(() if job.definition is None else job.definition.steps):
-        if step.image and not step.calls_job:
+    for index, step in enumerate(definition.steps):
+        if step.calls_job or definition.isolation_of(step) is not IsolationChoice.INSTANCE:
+            continue
+        if step.image and launcher.engine not in ENGINES_WITH_IMAGES:
             yield (job.place / "steps" / index / "image").warning(
                 "image_not_used",
                 f"[launcher] starts instances on {launcher.engine}, which has no images: none is started for"
                 f" step {step.name!r}",
                 fix="write isolation = 'instance' instead, for an instance of its own without an image",
+            )
+        elif step.timeout_seconds is not None and step.timeout_seconds >= launcher.walltime_seconds:
+            yield (job.place / "steps" / index / "timeout_seconds").warning(
+                "walltime_too_short",
+                f"an instance of [launcher] lives {launcher.walltime_seconds:g} s, and step {step.name!r} may take"
+                f" {step.timeout_seconds:g} s: no instance gets it",
+                fix="raise walltime_seconds of [launcher], or lower the step's timeout_seconds",
             )
 
 

@@ -312,6 +312,22 @@ def test_an_image_that_the_launcher_cannot_start_is_told(tmp_path: Path) -> None
     assert "on slurm, which has no images: none is started for step 'fit'" in problem.message
 
 
+def test_a_step_that_outlives_its_instance_is_told(tmp_path: Path) -> None:
+    """The kernel would send it to none: the launcher would start one after the other in vain."""
+    step = '[[jobs.steps]]\nname = "{name}"\ncallable = "m:fit"\ntimeout_seconds = {seconds}\n{more}\n'
+    own = 'isolation = "instance"'
+    text = "".join(
+        step.format(name=name, seconds=seconds, more=more)
+        for name, seconds, more in (("long", 3600, own), ("short", 3599, own), ("anywhere", 9999, ""))
+    )
+    _write(tmp_path / "jobs.toml", f'[[jobs]]\nid = "train"\n{text}')
+    assert check_project(tmp_path).all_problems() == ()
+    _write(tmp_path / "nomaflow.toml", '[launcher]\nhosts = ["team"]\nwalltime_seconds = 3600\n')
+    (problem,) = check_project(tmp_path).all_problems()
+    assert (problem.code, problem.is_error) == ("walltime_too_short", False)
+    assert problem.path.endswith("steps[0].timeout_seconds")
+
+
 @pytest.mark.parametrize(
     ("image", "good"),
     [

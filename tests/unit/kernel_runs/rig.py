@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -334,9 +333,8 @@ class Rig:
         )
         await self.engine.start()
 
-    @contextlib.contextmanager
-    def failing_once(self) -> Iterator[None]:
-        """Have the store refuse the next commit, and wait for nothing."""
+    def fail_once(self) -> None:
+        """Have the store refuse the next commit."""
         real = self.store.apply
 
         async def failing(*_args: Any, **_kwargs: Any) -> Any:
@@ -344,10 +342,6 @@ class Rig:
             raise StoreBusy("locked")
 
         self.store.apply = failing  # type: ignore[method-assign]  # of the test
-        try:
-            yield
-        finally:
-            self.store.apply = real  # type: ignore[method-assign]  # of the test
 
     async def close(self) -> None:
         """Stop the engine and close the store."""

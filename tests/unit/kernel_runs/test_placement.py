@@ -109,7 +109,8 @@ async def test_a_dispatch_that_was_not_stored_takes_nothing(rig: Rig) -> None:
     """The GPU is free again for the next run, though the run that should have had it is canceled meanwhile."""
     rig.jobs.add(job("train", step("fit", resources=Resources(gpus=1)), overlap="allow"))
     host = await _attached(rig, gpus=1)
-    with rig.failing_once(), pytest.raises(StoreBusy):
+    rig.fail_once()
+    with pytest.raises(StoreBusy):
         await rig.trigger("train")
     run = (await rig.trigger("train")).run_id
     assert (await host.dispatch()).run_id == run
