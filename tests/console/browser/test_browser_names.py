@@ -45,7 +45,7 @@ async def test_long_names_stick_out_nowhere(tabs: Tabs, console: ConsoleSystem) 
 
 
 async def test_the_filter_of_runs_finds_a_job_that_its_first_list_lacks(tabs: Tabs) -> None:
-    """What is typed is looked for among all jobs."""
+    """The field looks for the typed text among all jobs."""
     page = await tabs.open("/runs")
     offered = page.locator("#jobs-known option[value='the-last-of-them']")
     assert await offered.count() == 0
