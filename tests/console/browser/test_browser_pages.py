@@ -146,6 +146,19 @@ async def test_an_edit_of_the_form_shows_the_difference_and_the_json_at_once(tab
     await expect(page).to_have_url(re.compile("/runs/run_"), timeout=PATIENCE)
 
 
+async def test_the_difference_is_shown_while_one_types(tabs: Tabs) -> None:
+    """Before the field is left, so that nobody starts a run beside the words that nothing differs."""
+    page = await tabs.open("/jobs/report/run")
+    field = page.get_by_label("tenant int").first
+    await field.press_sequentially("12")
+    differs = page.get_by_role("region", name="What will differ")
+    await expect(differs).to_contain_text(re.compile(r"tenant\s*10\s*→\s*12"), timeout=PATIENCE)
+    await expect(field).to_be_focused()
+    await field.press_sequentially("3")
+    await expect(field).to_have_value("123")
+    await expect(differs).to_contain_text(re.compile(r"tenant\s*10\s*→\s*123"), timeout=PATIENCE)
+
+
 async def test_views_and_the_last_filters_are_kept_in_this_browser(tabs: Tabs) -> None:
     """They are offered again, never forced."""
     page = await tabs.open("/runs?job=report&state=SUCCEEDED")
