@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick screenshots alerts-storm crowd storm torture fuzz mutants
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick screenshots alerts-storm crowd pilots storm torture fuzz mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,10 @@ fuzz: $(STAMP) ## Send N=1000000 hostile inputs to a real kernel and to the read
 crowd: $(STAMP) ## The leader goes under 990 instances, 100,000 jobs and 100,000 queued runs (ten minutes)
 	@NOMAFLOW_CROWD_HOSTS=99 NOMAFLOW_CROWD_JOBS=1010 NOMAFLOW_CROWD_QUEUED=100000 NOMAFLOW_CROWD_SECONDS=900 \
 	  $(BIN)/python -m pytest -q -s --timeout 3600 tests/e2e/test_crowd.py
+
+pilots: $(STAMP) ## 50 pilots of one name, 10,000 runs, 25 pilots killed: nothing runs twice (3 GiB, ten minutes)
+	@NOMAFLOW_PILOTS=50 NOMAFLOW_PILOTS_RUNS=10000 NOMAFLOW_PILOTS_SECONDS=900 \
+	  $(BIN)/python -m pytest -q -s --timeout 3600 tests/e2e/test_pilots.py
 
 alerts-storm: $(STAMP) ## Kill the alerts 100 times, and let 1,000 runs fail at once: every incident is told, and none twice
 	@NOMAFLOW_ALERTS_KILLS=100 NOMAFLOW_ALERTS_RUNS=1000 $(BIN)/python -m pytest -q --timeout 3600 \

@@ -64,8 +64,9 @@ class Crowded:
         return self.system.processes["kernel"].pid
 
     def note(self, name: str, value: float) -> None:
-        """Keep a figure."""
+        """Keep a figure, and show it: there are minutes between two of them."""
         self.found[name] = [value]
+        print(f"{name} {value:.3f}", flush=True)
 
     async def until_attached(self, sessions: int) -> None:
         """Wait until every instance is attached and has been welcomed so often."""
@@ -126,13 +127,12 @@ class Crowded:
         async with asyncio.timeout(_PATIENCE):
             while (told := await asyncio.to_thread(self.crowd.ask))["finished"] < runs:
                 await asyncio.sleep(0.2)
-        took = time.perf_counter() - began
+        self.note("S drained", runs / (time.perf_counter() - began))
+        self.note("S drained CPU", (cpu_seconds(self.kernel) - before) / runs * 1e6)
         assert (told["accepted"], told["twice"], told["refused"], told["killed"]) == (runs, 0, {}, 0), told
         with self.system.look() as look:
             states = look.rows("SELECT state, count(*) FROM runs WHERE job_id LIKE 'team%' GROUP BY state")
         assert states == [("SUCCEEDED", runs)], states
-        self.note("S drained", runs / took)
-        self.note("S drained CPU", (cpu_seconds(self.kernel) - before) / runs * 1e6)
 
 
 @asynccontextmanager

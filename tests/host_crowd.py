@@ -141,18 +141,25 @@ class Instance:
             self.attached = True
             self._crowd.told.sessions += 1
             beside = [
+                asyncio.create_task(self._read(link, call)),
                 asyncio.create_task(self._beat(call, first.welcome.heartbeat_interval_ms / 1000)),
-                asyncio.create_task(self._report(link, call)),
+                asyncio.create_task(self._report(link)),
             ]
-            while isinstance(message := await call.read(), pb.AttachResponse):
-                for command in message.commands.commands:
-                    await self._obey(link, call, command)
-            await call.code()
+            await asyncio.wait(beside, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            call.cancel()
             for task in beside:
                 task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            ended = await asyncio.gather(*beside, return_exceptions=True)
+            call.cancel()
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _read(self, link: Link, call: AttachCall) -> None:
+        while isinstance(message := await call.read(), pb.AttachResponse):
+            for command in message.commands.commands:
+                await self._obey(link, call, command)
+        await call.code()
 
     def _hello(self) -> pb.Hello:
         inventory = [
@@ -242,17 +249,14 @@ class Instance:
         for key in self._held:
             self._finish(key, FinishedState.SUCCEEDED)
 
-    async def _report(self, link: Link, call: AttachCall) -> None:
-        try:
-            while True:
-                await self._news.wait()
-                self._news.clear()
-                while batch := self._batch():
-                    request = pb.ReportRequest(incarnation=self.incarnation, epoch=self._epoch, attempts=seal(batch))
-                    for ack in open_acks((await link.report(request, deadline_s=10)).acks):
-                        self._settle(ack)
-        finally:
-            call.cancel()  # a session that cannot report is no session
+    async def _report(self, link: Link) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while batch := self._batch():
+                request = pb.ReportRequest(incarnation=self.incarnation, epoch=self._epoch, attempts=seal(batch))
+                for ack in open_acks((await link.report(request, deadline_s=10)).acks):
+                    self._settle(ack)
 
     def _batch(self) -> list[AttemptReport]:
         found = []

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from faults_system import FaultSystem
-from two_networks import Cable, Loopback, Namespaces
+from remote_stage import Remote, laid, served
+from two_networks import Loopback, Namespaces
 
 from processes import is_alive
-from real_system import CLOCKS, eventually
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -28,37 +23,11 @@ for one in psutil.Process(int(sys.argv[1])).net_connections("tcp"):
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Remote:
-    """A kernel that listens at one end of a cable, and where a host at the other end finds it.
-
-    :param dialed: its door for hosts
-    """
-
-    system: FaultSystem
-    cable: Cable
-    dialed: str
-
-    def joining(self, host: str) -> tuple[str, ...]:
-        """Return the options of a host that joins first."""
-        return ("--kernel", self.dialed, "--join", str(self.system.join_file(host)))
-
-
 @pytest.fixture(scope="module", params=[Loopback, Namespaces], ids=lambda kind: kind.__name__.lower())
 def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     """Lay a cable and start a kernel at its one end."""
-    root = Path(tempfile.mkdtemp(prefix="nf-"))
-    cable: Cable = request.param()
-    with cable:
-        flags = (*CLOCKS, "--address", f"unix:,{cable.listen}")
-        system = FaultSystem(root=root, kernel_flags=flags, kernel_side=cable.kernel_side)
-        try:
-            system.start_kernel()
-            system.client()
-            yield Remote(system=system, cable=cable, dialed=cable.dial(lambda: served(system)["hosts"]))
-        finally:
-            system.close()
-    shutil.rmtree(root)
+    with laid(request.param()) as remote:
+        yield remote
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +35,6 @@ def healed(remote: Remote) -> Iterator[None]:
     """Have the next test find the cable whole, whatever became of this one."""
     yield
     remote.cable.heal()
-
-
-def served(system: FaultSystem) -> dict[str, str]:
-    """Return the addresses of the doors on TCP as the kernel's log has them."""
-    eventually(lambda: "serving on" in system.log("kernel"))
-    line = next(one for one in system.log("kernel").splitlines() if "serving on" in one)
-    return {door: address for address, door in re.findall(r"(tls://\S+) for (\w+)", line)}
 
 
 def test_the_cable_is_cut_in_the_middle_of_a_step(remote: Remote) -> None:
