@@ -26,6 +26,7 @@ Object = dict[str, Any]
 Fault = tuple[int, dict[str, str], bytes]
 _PATH = re.compile(r"/(?:api/v1|apis/[a-z.0-9]+/v1)(?:/namespaces/([a-z-]+))?/([a-z]+)(?:/([a-z0-9.-]+))?")
 _VERBS = {"POST": "create", "DELETE": "delete", "PATCH": "patch"}
+_KINDS = {"POST": "application/json", "PATCH": "application/merge-patch+json", "DELETE": "application/json"}
 _REASONS = {403: "Forbidden", 404: "NotFound", 409: "AlreadyExists", 422: "Invalid"}
 _LONGEST_PART = 3
 """Objects in a part of a list, so that every list of more has parts."""
@@ -193,6 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if server.token and self.headers.get("authorization") != f"Bearer {server.token}":
                 self._refuse(401, "Unauthorized")
+                return
+            kind = self.headers.get("content-type")
+            if self.command in _KINDS and kind != _KINDS[self.command]:
+                self._refuse(415, f"the body of the request was in an unknown format: {kind}")
                 return
             if match is None:
                 self._refuse(404, "the server could not find the requested resource")
