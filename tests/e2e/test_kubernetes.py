@@ -136,8 +136,8 @@ def cluster(whole: Cluster) -> Iterator[Cluster]:
 def test_instances_come_with_the_work_and_go_with_it(cluster: Cluster) -> None:
     """Twenty runs and no instance: two pods are started, all runs succeed, the pods complete and are not missed.
 
-    The launcher is killed right after its first start, whose answer it never got; the next one finds that job in the
-    list and starts one more only.
+    The launcher is killed right after it has created its first job, of which it never heard: that job has no secret yet
+    and starts nothing, so the next launcher deletes it.
     """
     ledger = cluster.ledger()
     runs = [cluster.start("brief", ledger, seconds=0.2) for _ in range(20)]
