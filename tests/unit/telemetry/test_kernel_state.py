@@ -6,12 +6,14 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.engine.commands import EngineSettings
+from nomaflow_kernel.engine.demand import Demand
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.engine.overview import engine_overview, oldest_running
@@ -24,6 +26,7 @@ from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, KernelView, kernel_state
 from nomaflow_kernel.observing.metrics import KernelMetrics
+from nomaflow_project.jobs.resources import Resources
 
 RUNS, HOSTS = 100_000, 1_000
 
@@ -51,10 +54,8 @@ def crowded() -> EngineState:
     return state
 
 
-async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
-    """Counts are right, lists are cut, and the loop is held for a moment only."""
-    state = crowded()
-    view = KernelView(
+def _view(state: EngineState, demand: Sequence[Demand] = ()) -> KernelView:
+    return KernelView(
         info=StoreInfo(kind="sqlite", epoch=7, last_event_seq=0),
         store=cast("Any", SimpleNamespace(waiting=2)),
         engine=cast(
@@ -62,6 +63,7 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
             SimpleNamespace(
                 overview=lambda: engine_overview(state, turns=3),
                 oldest_running=lambda limit: oldest_running(state, limit),
+                demand=lambda: demand,
             ),
         ),
         scheduler=cast("Any", _Schedules()),
@@ -69,6 +71,11 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
         feed=EventFeed(0),
         audit=AuditLog(store=None, clock=SystemClock()),
     )
+
+
+async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
+    """Counts are right, lists are cut, and the loop is held for a moment only."""
+    view = _view(crowded())
     waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3_000)]
     await asyncio.sleep(0)
     began = time.monotonic()
@@ -87,6 +94,19 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     assert max(each["count"] for each in told["stacks"]) > 1_000, "tasks at one place are one entry"
     assert len(json.dumps(told)) < 256 * 1024
     assert took < 2
+
+
+async def test_attempts_that_want_an_instance_of_their_own_scale_no_host() -> None:
+    """An autoscaler of a whole host would add replicas for them for ever, and none of these could take them."""
+    needs = Resources()
+    wanted = [
+        Demand(host="host-1", needs=needs, attempts=3, since_us=1),
+        Demand(host="host-1", needs=Resources(gpus=1), attempts=1, since_us=1),
+        Demand(host="host-1", needs=needs, attempts=1, since_us=1, attempt_key="run/fit/1"),
+        Demand(host="host-2", needs=needs, attempts=1, since_us=1, attempt_key="run/fit/2"),
+    ]
+    told = KernelMetrics().reading(_view(crowded(), wanted))["nomaflow_attempts_waiting"]
+    assert (told[("host-1",)], told[("host-2",)]) == (4, 0)
 
 
 async def test_a_kernel_that_stands_by_tells_that_too() -> None:
