@@ -70,6 +70,7 @@ def test_descriptors_ride_with_their_frame(pair: tuple[FrameSocket, FrameSocket]
         b"\0\0\0\x02\0\0\0\0{]",
         b"\0\0\0\x01\0\0\0\0[",
         b"\0\0\0\x02\0\0\0\0[]",
+        b"\0\0\0\x03\0\0\0\0{}]",
         b'\0\0\0\x0b\0\0\0\0{"fds": 99}',
     ],
 )
