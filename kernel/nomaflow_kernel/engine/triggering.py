@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, UnknownJob
-from nomaflow_kernel.engine import stopping
+from nomaflow_kernel.engine import explaining, stopping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
 from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan, plan_run
@@ -294,25 +294,26 @@ def _queue(
     batch.add(QueueRun(run=record, definition_json=draft.definition_json))
     run = ActiveRun.new(record, draft.definition, draft.plan)
     lane = draft.host if run.needs_host else NO_HOST
-    state.waiting.add(
-        QueuedRun(
-            run_id=record.run_id,
-            job_id=record.job_id,
-            host=lane,
-            priority=record.priority,
-            queued_at_us=batch.now_us,
-            allow_overlap=record.request.allow_overlap,
-            job_host=record.host,
-            preset=record.request.preset,
-            slot_us=record.slot_us,
-            author=command.author,
-            kind=record.trigger.kind,
-            definition_digest="" if record.request.changes_plan else record.definition_digest,
-        )
+    entry = QueuedRun(
+        run_id=record.run_id,
+        job_id=record.job_id,
+        host=lane,
+        priority=record.priority,
+        queued_at_us=batch.now_us,
+        allow_overlap=record.request.allow_overlap,
+        job_host=record.host,
+        preset=record.request.preset,
+        slot_us=record.slot_us,
+        author=command.author,
+        kind=record.trigger.kind,
+        definition_digest="" if record.request.changes_plan else record.definition_digest,
     )
+    state.waiting.add(entry)
     state.specs.put(record.run_id, run)
     state.last_folds.pop((record.job_id, record.request.preset), None)
-    state.dirty_hosts.add(lane)
+    kind = explaining.slot_kind(state, entry)
+    if kind is None or state.fleet.pick(lane, exclusive=kind) is not None:
+        state.dirty_hosts.add(lane)  # else whatever frees a slot for it does so: its host's other runs need no look now
     _remember_request(state, record)
     if draft.definition.queue_timeout_seconds is not None:
         due = batch.now + draft.definition.queue_timeout_seconds

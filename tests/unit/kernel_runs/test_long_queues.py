@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from rig import PlayedHost, Rig, command, job, step
 
 from nomaflow_kernel.engine.state import RecentlyUsed
+from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.records import QueuedRun
 
 SYNC = "work:sync"
 
@@ -51,6 +53,25 @@ async def test_runs_that_wait_for_a_slot_of_their_kind_are_not_read(rig: Rig, re
     run_id = (await rig.engine.trigger(command("sync"))).run_id
     assert (await host.dispatch(2)).run_id == run_id
     assert read == []
+
+
+async def test_a_trigger_that_finds_no_slot_costs_no_look_at_the_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host may have thousands of jobs with waiting runs; they are looked at once a slot is free."""
+    host = await _full(rig)
+    looked: list[str] = []
+    take = WaitingRuns.take
+
+    def taken(waiting: WaitingRuns, name: str, may_start: Callable[[QueuedRun], bool]) -> QueuedRun | None:
+        looked.append(name)
+        return take(waiting, name, may_start)
+
+    monkeypatch.setattr(WaitingRuns, "take", taken)
+    waiting = [(await rig.engine.trigger(command(name))).run_id for name in ("a", "b", "c")]
+    assert looked == []
+    await host.finish((await host.dispatch(1)).attempt_key)
+    assert (await host.dispatch(2)).run_id == waiting[0]
 
 
 async def test_a_run_that_is_not_what_its_job_says_is_looked_at(rig: Rig, read: list[str]) -> None:
