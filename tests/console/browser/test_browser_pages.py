@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,21 @@ async def test_on_a_phone_the_line_about_the_kernel_is_whole(tabs: Tabs) -> None
     line = page.locator("#kernel-line")
     await expect(line).to_contain_text("Pause all…")
     assert await line.evaluate("line => line.scrollWidth - line.clientWidth") <= 0
+
+
+async def test_a_paused_job_promises_no_fire(tabs: Tabs, console: ConsoleSystem) -> None:
+    """Its page names none that the pause holds back; those after the end of a pause are named."""
+    console.system.api.pause(job_id="half-hourly", why="vendor freeze")
+    page = await tabs.open("/jobs/half-hourly")
+    await expect(page.locator("main")).to_contain_text("no fire is due while it is paused")
+    await expect(page.get_by_role("region", name="Next fires")).to_contain_text(
+        "Nothing is due while the job is paused."
+    )
+    console.system.api.pause(job_id="half-hourly", why="vendor freeze", until=datetime.now(UTC) + timedelta(hours=1))
+    page = await tabs.open("/jobs/half-hourly")
+    await expect(page.get_by_role("region", name="Next fires").locator("li")).to_have_count(8)
+    await page.goto(tabs.console.url + "/")
+    await expect(page.locator("#job-half-hourly time")).not_to_have_count(0)
 
 
 async def test_on_a_phone_the_axis_of_today_opens_at_now(tabs: Tabs, console: ConsoleSystem) -> None:

@@ -16,7 +16,18 @@ from nomaflow_console.views.sentences import Sentence, line, now_sentence, run_s
 from nomaflow_console.views.sparkline import sparkline
 from nomaflow_console.views.states import StateSign, run_sign, sign_of
 
-__all__ = ["PAGE", "STATES", "JobPage", "JobQuery", "JobRow", "job_rows", "job_sign", "page_of_jobs", "tally"]
+__all__ = [
+    "PAGE",
+    "STATES",
+    "JobPage",
+    "JobQuery",
+    "JobRow",
+    "fires_ahead",
+    "job_rows",
+    "job_sign",
+    "page_of_jobs",
+    "tally",
+]
 
 PAGE = 50
 """Jobs on one page."""
@@ -135,6 +146,14 @@ def job_sign(job: JobView) -> StateSign:
     return run_sign(job.last_run)
 
 
+def fires_ahead(job: JobView) -> Sequence[FireView]:
+    """Return the coming fires of a job that start a run: of a paused one, those after its pause."""
+    if job.pause is None:
+        return job.next_fires
+    until = job.pause.until
+    return [fire for fire in job.next_fires if until is not None and fire.at is not None and fire.at >= until]
+
+
 def page_of_jobs(page: JobPageView, every: JobPageView) -> JobPage:
     """Return the jobs that a page shows, and what its filters may be set to.
 
@@ -179,7 +198,7 @@ def _row(job: JobView, stats: Any, open_runs: Sequence[RunView], now: datetime) 
         sign=job_sign(job),
         last=job.last_run,
         spark=sparkline(stats.recent, now=now) if stats is not None else Markup(""),
-        next=job.next_fires[0] if job.next_fires else None,
+        next=next(iter(fires_ahead(job)), None),
         pause=job.pause,
         now=said,
         open_run=first,
