@@ -24,7 +24,7 @@ ray_address = "{address}"
 hosts = ["team"]
 scratch = "{scratch}"
 max_instances = 2
-poll_seconds = 0.5
+poll_seconds = {poll}
 idle_exit_seconds = 3
 start_seconds = 60
 """
@@ -59,7 +59,13 @@ def system(tmp_path: Path, cluster: RayCluster) -> Iterator[TeamSystem]:
 
 
 def _launcher(
-    system: TeamSystem, cluster: RayCluster, more: str = "", *, address: str = "", name: str = "launcher"
+    system: TeamSystem,
+    cluster: RayCluster,
+    more: str = "",
+    *,
+    address: str = "",
+    name: str = "launcher",
+    poll: float = 0.5,
 ) -> Running:
     """Start a launcher that reaches the kernel with a token, on TCP."""
     doors = doors_of(system.kernel)
@@ -70,7 +76,7 @@ def _launcher(
         ca.write_bytes(doors.authorities)
     kernel = f'kernel = "tls://{doors.clients}"\ntoken_file = "{token}"\nkernel_ca = "{ca}"\n'
     settings = "[host]\ndrain_seconds = 2\ncancel_grace_seconds = 1\n"
-    section = LAUNCHER.format(scratch=system.root / "scratch", address=address or cluster.address)
+    section = LAUNCHER.format(scratch=system.root / "scratch", address=address or cluster.address, poll=poll)
     (system.root / "team" / "nomaflow.toml").write_text(settings + section + kernel + more, "utf-8")
     command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
     log = system.root / f"{name}.log"
@@ -151,7 +157,20 @@ def test_an_instance_that_ray_has_no_place_for_waits_and_is_taken_back(system: T
     system.api.cancel(run_id)
     eventually(lambda: cluster.actors() == [])
     assert "no longer wanted, and has no machine yet" in system.log("launcher")
+    system.start("brief", system.ledger())
+    eventually(cluster.actors)
+    assert "could not start its instance" not in system.log("launcher")
     assert _logs(system) == []
+
+
+def test_an_actor_that_cannot_start_its_host_says_why(system: TeamSystem, cluster: RayCluster) -> None:
+    """The folder for its state is not there. The actor is dead, and its name gone, before the launcher looks again."""
+    (system.root / "scratch").rmdir()
+    system.start("brief", system.ledger())
+    launcher = _launcher(system, cluster, poll=4)
+    eventually(lambda: "an actor could not start its instance: " in launcher.log)
+    assert "No such file or directory: " in launcher.log
+    eventually(lambda: "has ended before it served" in launcher.log)
 
 
 def test_an_attempt_gets_an_instance_of_its_own_from_outside_of_the_cluster(

@@ -36,6 +36,7 @@ class Driver:
         self._door = ""
         self._asked: dict[str, Any] = {}
         self._since: dict[str, float] = {}
+        self._killed: set[str] = set()
 
     def connect(self, address: str) -> None:
         """Connect to a cluster that runs.
@@ -72,8 +73,10 @@ class Driver:
                     self._since[name] = time.monotonic() - ray.get(ref)
             except ActorDiedError as error:
                 names = [each for each in names if each != name]
-                troubles.append(f"{name}: {' '.join(str(error).split())[:1000]}")
+                if name not in self._killed:  # then it never began; the last line is that of the traceback
+                    troubles.append(f"{name}: {str(error).strip().splitlines()[-1][:1000]}")
         self._asked = {name: ref for name, ref in self._asked.items() if name in names}
+        self._killed &= set(names)
         now = time.monotonic()
         return {"actors": {name: now - self._since[name] if name in self._since else None for name in names},
                 "troubles": troubles}  # fmt: skip
@@ -83,7 +86,10 @@ class Driver:
         ray.remote(ray_pilot.Pilot).options(
             name=name, lifetime="detached", max_restarts=0, max_task_retries=0, max_concurrency=_ASIDE, **options
         ).remote(**pilot)
-        ray.get_actor(name)  # the cluster knows it now, whatever becomes of this process
+        actor = ray.get_actor(name)  # the cluster knows it now, whatever becomes of this process
+        self._asked[name] = (
+            actor.running_seconds.remote()
+        )  # at once: one that fails loses its name before the next list
 
     def end(self, suffix: str, only_waiting: bool) -> None:  # noqa: FBT001  # by name, from JSON
         """Kill the actor whose name ends so, if there is one."""
@@ -91,6 +97,7 @@ class Driver:
             if name.endswith(suffix) and (actor := _actor(name)) is not None:
                 ref = self._asked.get(name)
                 if not (only_waiting and ref is not None and ray.wait([ref], timeout=0)[0]):
+                    self._killed.add(name)
                     ray.kill(actor)
 
     def _knock(self) -> None:
