@@ -1,4 +1,4 @@
-"""Draws the curves of growth as one SVG of six small panels."""
+"""Draws the curves of growth as one SVG of small panels."""
 
 from __future__ import annotations
 
@@ -52,14 +52,15 @@ class _Panel:
 def drawn(growth: Mapping[str, Sequence[Row]]) -> str:
     """Return the picture of the curves there are."""
     parts = []
-    for column, (key, axis) in enumerate(_COLUMNS):
+    columns = [column for column in _COLUMNS if growth.get(column[0])]
+    for column, (key, axis) in enumerate(columns):
         for line, (field, title, colour) in enumerate(_ROWS):
             if rows := growth.get(key):
                 left = _LEFT + column * (_WIDTH + _GAP)
                 top = _TOP + line * (_HEIGHT + _GAP + 20)
                 panel = _Panel(left=left, top=top, title=f"{title}, by {axis}", colour=colour)
                 parts += panel.svg([(row["x"], row[field]) for row in rows])
-    width = _LEFT + len(_COLUMNS) * (_WIDTH + _GAP)
+    width = _LEFT + len(columns) * (_WIDTH + _GAP)
     height = _TOP + len(_ROWS) * (_HEIGHT + _GAP + 20) - 20
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>", ""])

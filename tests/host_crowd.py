@@ -178,7 +178,9 @@ class Instance:
         for verdict in open_verdicts(welcome.verdicts) if welcome.verdicts else ():
             held = self._held.get(verdict.attempt_key)
             if verdict.action in (VerdictAction.FORGET, VerdictAction.KILL):
-                self._held.pop(verdict.attempt_key, None)
+                gone = self._held.pop(verdict.attempt_key, None)
+                # The answer to its last report was lost.
+                self._crowd.told.finished += gone is not None and gone.state is not HeldState.RUNNING
                 self._crowd.told.killed += verdict.action is VerdictAction.KILL
             elif held is not None:
                 held.acknowledged = verdict.acknowledged_seq
@@ -255,8 +257,16 @@ class Instance:
             self._news.clear()
             while batch := self._batch():
                 request = pb.ReportRequest(incarnation=self.incarnation, epoch=self._epoch, attempts=seal(batch))
-                for ack in open_acks((await link.report(request, deadline_s=10)).acks):
-                    self._settle(ack)
+                try:
+                    answer = await link.report(request, deadline_s=10)
+                except grpc.aio.AioRpcError as error:
+                    if CallFailure.of(error).kind is not FailureKind.TRY_AGAIN:
+                        raise
+                    await asyncio.sleep(self._backoff.next())
+                else:
+                    self._backoff.reset()
+                    for ack in open_acks(answer.acks):
+                        self._settle(ack)
 
     def _batch(self) -> list[AttemptReport]:
         found = []
