@@ -42,7 +42,7 @@ crowd: $(STAMP) ## The leader goes under 990 instances, 100,000 jobs and 100,000
 	@NOMAFLOW_CROWD_HOSTS=99 NOMAFLOW_CROWD_JOBS=1010 NOMAFLOW_CROWD_QUEUED=100000 NOMAFLOW_CROWD_SECONDS=900 \
 	  $(BIN)/python -m pytest -q -s --timeout 3600 tests/e2e/test_crowd.py
 
-pilots: $(STAMP) ## 50 pilots of one name, 10,000 runs, 25 pilots killed: nothing runs twice (3 GiB, ten minutes)
+pilots: $(STAMP) ## 50 pilots of one name, 10,000 runs, 25 pilots killed: nothing runs twice (4 GiB, some minutes)
 	@NOMAFLOW_PILOTS=50 NOMAFLOW_PILOTS_RUNS=10000 NOMAFLOW_PILOTS_SECONDS=900 \
 	  $(BIN)/python -m pytest -q -s --timeout 3600 tests/e2e/test_pilots.py
 

@@ -1,6 +1,6 @@
 """Pilots: many instances of one host on one machine, each with a copy of the same code in a folder of its own.
 
-The full size is ``make pilots``: 50 pilots, 10,000 runs, 25 pilots killed. Each pilot takes some 55 MiB.
+The full size is ``make pilots``: 50 pilots, 10,000 runs, 25 pilots killed. Each pilot takes some 75 MiB.
 """
 
 from __future__ import annotations
