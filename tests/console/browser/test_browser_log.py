@@ -243,10 +243,11 @@ async def test_a_level_of_a_run_is_downloaded_whole(tabs: Tabs, console: Console
             assert sum(part.count(b"\n") for part in answer.iter_bytes()) == LINES
 
 
-async def test_a_live_log_is_followed_and_lets_one_read(tabs: Tabs, console: ConsoleSystem) -> None:
+async def test_a_live_log_is_followed_and_lets_one_read(tabs: Tabs, console: ConsoleSystem, tmp_path: Path) -> None:
     """The end is followed; scrolling up stops that, nothing moves then; at the end it goes on. No line is lost."""
     api = console.system.api
-    run_id = api.trigger(TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 400, "per_second": 60.0}})).run_id
+    talk = {"lines": 400, "per_second": 60.0, "pause_at": 150, "until": str(tmp_path / "on")}
+    run_id = api.trigger(TriggerOrder(job_id="talker", op_kwargs={"talk": talk})).run_id
     page = await tabs.open(f"/runs/{run_id}")
     await _log(page)
     await page.wait_for_selector(".log-line:has-text('line 60 of')")
@@ -255,6 +256,7 @@ async def test_a_live_log_is_followed_and_lets_one_read(tabs: Tabs, console: Con
     await page.wait_for_function("() => document.getElementById('log').log.anchor === 0")
     top = await _top(page)
     rows = await page.evaluate("document.getElementById('log').log.rows")
+    (tmp_path / "on").touch()
     await page.wait_for_function("rows => document.getElementById('log').log.rows > rows + 60", arg=rows)
     assert await _top(page) == top
     await page.keyboard.press("G")

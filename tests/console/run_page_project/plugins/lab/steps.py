@@ -61,9 +61,13 @@ def big(*, lines: int = 1_000_000, needle_at: int = 987_654, go: str = "", **_: 
     return {"rows_affected": lines}
 
 
-async def talk(*, lines: int = 200, per_second: float = 20.0, ctx: RunContext, **_: Any) -> dict[str, Any]:
-    """Log a numbered line now and then."""
+async def talk(
+    *, lines: int = 200, per_second: float = 20.0, pause_at: int = 0, until: str = "", ctx: RunContext, **_: Any
+) -> dict[str, Any]:
+    """Log a numbered line now and then; at the line *pause_at* wait until there is a file *until*."""
     for number in range(1, lines + 1):
+        while number == pause_at and not Path(until).exists():
+            await asyncio.sleep(0.05)
         _log.log(logging.WARNING if number % 25 == 0 else logging.INFO, "line %d of %d", number, lines)
         ctx.progress(number, lines, f"line {number}")
         await asyncio.sleep(1 / per_second)
