@@ -145,4 +145,4 @@ def test_a_killed_job_ends_its_step_at_once_where_slurm_is_a_witness(
     assert (ended.state, reason_of(ended)) == ("FAILED", "host_ended")
     assert ended.reason is not None
     assert f"as slurm (for launcher) has declared: Slurm job {job} is FAILED" in ended.reason.message
-    assert "has ended with 1 attempts: Slurm job" in launcher.log
+    eventually(lambda: "has ended with 1 attempt: Slurm job" in launcher.log)

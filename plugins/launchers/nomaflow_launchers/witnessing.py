@@ -84,6 +84,5 @@ class Witness:
         host, incarnation = key
         told = await self._kernel.declare_ended(host, incarnation, evidence=evidence)
         if told.attempts:
-            _LOG.warning(
-                "instance %s of host %s has ended with %d attempts: %s", incarnation, host, told.attempts, evidence
-            )
+            attempts = "1 attempt" if told.attempts == 1 else f"{told.attempts} attempts"
+            _LOG.warning("instance %s of host %s has ended with %s: %s", incarnation, host, attempts, evidence)

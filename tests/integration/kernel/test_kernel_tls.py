@@ -365,7 +365,7 @@ async def test_a_standby_sends_clients_and_hosts_on_to_their_own_doors(
         (second.project / ".nomaflow").chmod(0o700)
         await second.start()
         leading = doors_of(first)
-        token = await create_token(leading, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["launcher"])
+        token = await create_token(leading, kind=access.TOKEN_KIND_SERVICE, name="ci", roles=["operator"])
         secret = JoinString.decode(await create_token(leading, kind=access.TOKEN_KIND_HOST, name="team")).secret
         identity, _ = await join_as_host(leading, secret)
         await eventually(lambda: f"tls://{leading.clients};" in second.log)
