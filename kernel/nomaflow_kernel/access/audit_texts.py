@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -12,8 +12,18 @@ __all__ = ["address_of", "correlation_of", "named", "note_of", "target_of", "tra
 _NAMED = 5
 _TRACE_ID = 32
 _TARGETS = (("job_id", "job:"), ("run_id", ""), ("host", "host:"), ("token_id", ""), ("target", ""))
-_LISTS = (("roles", "roles"), ("grants", "grants"))
-_SWITCHES = (("replace", "a new authority"), ("force", "forced"), ("joins", "joins"), ("explicit", "on request"))
+_NOTES: Mapping[str, Callable[[Any], str]] = {
+    "by": "for {}".format,
+    "why": str,
+    "evidence": str,
+    "roles": lambda names: f"roles {named('', names)}",
+    "grants": lambda names: f"grants {named('', names)}",
+    "replace": lambda _: "a new authority",
+    "force": lambda _: "forced",
+    "joins": lambda _: "joins",
+    "explicit": lambda _: "on request",
+}
+"""The text for a field of a request that is set."""
 _ANSWERED = (("disabled_job_ids", "disabled"), ("released_job_ids", "free now"))
 
 
@@ -21,6 +31,12 @@ _ANSWERED = (("disabled_job_ids", "disabled"), ("released_job_ids", "free now"))
 def _fields(descriptor: Any) -> frozenset[str]:
     """Return the names of a message's fields; asking a message for another one is slow."""
     return frozenset(field.name for field in descriptor.fields)
+
+
+@cache
+def _notes_of(descriptor: Any) -> Sequence[tuple[str, Callable[[Any], str]]]:
+    """Return the texts for the fields that a message has."""
+    return [(field, text) for field, text in _NOTES.items() if field in _fields(descriptor)]
 
 
 def target_of(message: Any) -> str:
@@ -44,11 +60,7 @@ def _kind_of(message: Any) -> str:
 
 def note_of(request: Any, response: Any = None) -> str:
     """Return what a caller says of its call, and what the call is beyond its target."""
-    known = _fields(request.DESCRIPTOR)
-    parts = [f"for {request.by}"] if "by" in known and request.by else []
-    parts += [getattr(request, field) for field in ("why", "evidence") if _has(request, field)]
-    parts += [f"{word} {named('', getattr(request, field))}" for field, word in _LISTS if _has(request, field)]
-    parts += [word for field, word in _SWITCHES if _has(request, field)]
+    parts = [text(value) for field, text in _notes_of(request.DESCRIPTOR) if (value := getattr(request, field))]
     parts += [f"{word} {named('job:', getattr(response, field))}" for field, word in _ANSWERED if _has(response, field)]
     return "; ".join(parts)
 

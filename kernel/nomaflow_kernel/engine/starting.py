@@ -45,7 +45,9 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
 
     def may_start(entry: QueuedRun) -> bool:
         # The kind first: of thousands of jobs that wait for one kind of slot none is looked at closely.
-        return explaining.slot_kind(state, entry) not in full and explaining.waiting_reason(state, entry) is None
+        if full and explaining.slot_kind(state, entry) in full:
+            return False
+        return explaining.waiting_reason(state, entry) is None
 
     while state.waiting.count_of_host(host):
         if host != NO_HOST and len(full := state.full_kinds(host)) == 2:

@@ -311,9 +311,10 @@ def _queue(
     state.waiting.add(entry)
     state.specs.put(record.run_id, run)
     state.last_folds.pop((record.job_id, record.request.preset), None)
-    kind = explaining.slot_kind(state, entry)
-    if kind is None or state.fleet.pick(lane, exclusive=kind) is not None:
-        state.dirty_hosts.add(lane)  # else whatever frees a slot for it does so: its host's other runs need no look now
+    if lane not in state.dirty_hosts:
+        kind = explaining.slot_kind(state, entry)
+        if kind is None or state.fleet.pick(lane, exclusive=kind) is not None:
+            state.dirty_hosts.add(lane)  # else whatever frees a slot does: its host's other runs need no look now
     _remember_request(state, record)
     if draft.definition.queue_timeout_seconds is not None:
         due = batch.now + draft.definition.queue_timeout_seconds
