@@ -13,7 +13,15 @@ from sqlalchemy import Connection, text
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.holders import certainly_ended
 
-__all__ = ["LeasePolicy", "LeaseWatch", "refuse_while_held", "release_lease", "renew_lease", "take_lease"]
+__all__ = [
+    "LeasePolicy",
+    "LeaseWatch",
+    "end_frozen_writers",
+    "refuse_while_held",
+    "release_lease",
+    "renew_lease",
+    "take_lease",
+]
 
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _LOOK = (
@@ -29,7 +37,11 @@ _RENEW = text(
     " WHERE id = 1 AND term = :term"
 )
 _RELEASE = text("UPDATE leadership SET lease_until_us = 0 WHERE id = 1 AND term = :term")
-
+_END_FROZEN = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND application_name = :name"
+    " AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - make_interval(secs => :seconds)"
+)
 
 _HOSTS = "\n\n"
 """Between the addresses for clients and those for hosts; each is a line."""
@@ -102,6 +114,18 @@ def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool =
             holder=row.holder, addresses=_lines(clients), hosts_addresses=_lines(hosts), authority=row.authority
         )
     return str(row.authority)
+
+
+def end_frozen_writers(connection: Connection, *, name: str, seconds: float) -> None:
+    """End the sessions whose transaction has been waiting for its client: what they have locked becomes free.
+
+    The database ends an idle transaction by itself, but not one whose client was frozen, or lost, between the parts
+    of a statement (after Parse and Flush, say): that session counts as active for as long as it is connected.
+
+    :param name: application name of the sessions
+    :param seconds: age of the transactions, at least
+    """
+    connection.execute(_END_FROZEN, {"name": name, "seconds": seconds})
 
 
 def take_lease(connection: Connection, policy: LeasePolicy, *, holder: str, process: str, term: int) -> None:

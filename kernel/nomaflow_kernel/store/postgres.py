@@ -17,7 +17,13 @@ from nomaflow_kernel.store.errors import StaleEpoch, StoreLed
 from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.holders import own_process
 from nomaflow_kernel.store.lease_renewal import LeaseKeeper, boot_seconds
-from nomaflow_kernel.store.lease_row import LeasePolicy, LeaseWatch, refuse_while_held, take_lease
+from nomaflow_kernel.store.lease_row import (
+    LeasePolicy,
+    LeaseWatch,
+    end_frozen_writers,
+    refuse_while_held,
+    take_lease,
+)
 from nomaflow_kernel.store.migrate import Taken, lock_migrations, migrate, take_over
 from nomaflow_kernel.store.writer import in_transaction
 
@@ -27,6 +33,7 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _READERS = 4
+_WRITER = "nomaflow-writer"
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
 _READER_SETTINGS = {
@@ -49,16 +56,15 @@ class PostgresDatabase(SqlDatabase):
     kind = "postgresql"
 
     def __init__(self, *, url: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> None:
+        # A leader frozen within a transaction holds the row that its successor needs: the database ends that
+        # transaction before the lease is over, and the successor ends one that the database takes for active.
+        self._patience_seconds = lease.ttl_seconds * 2 / 3
         settings = {
             "synchronous_commit": "on",
             "lock_timeout": _milliseconds(lock_wait_seconds),
-            # A leader frozen within a transaction holds the row that its successor needs: the database ends that
-            # transaction before the lease is over.
-            "idle_in_transaction_session_timeout": _milliseconds(lease.ttl_seconds * 2 / 3),
+            "idle_in_transaction_session_timeout": _milliseconds(self._patience_seconds),
         }
-        super().__init__(
-            writing=PostgresLink(url, {"application_name": "nomaflow-writer", **settings}), reading=_Readers(url)
-        )
+        super().__init__(writing=PostgresLink(url, {"application_name": _WRITER, **settings}), reading=_Readers(url))
         # A standby kernel must notice a dead connection: a check without an answer times out.
         keeping = PostgresLink(url, {"application_name": "nomaflow-lease", **settings}, command_timeout=_ANSWER_SECONDS)
         self._keeping = keeping
@@ -87,6 +93,8 @@ class PostgresDatabase(SqlDatabase):
     def _take(self, connection: Connection) -> Taken:
         lock_migrations(connection)
         migrate(connection)
+        refuse_while_held(connection, self._watch)
+        end_frozen_writers(connection, name=_WRITER, seconds=self._patience_seconds)
         before, own = refuse_while_held(connection, self._watch, lock=True), self._lease.authority()
         if before and own and before != own:
             _LOG.warning(

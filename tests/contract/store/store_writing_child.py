@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 import sys
 import time
+from typing import Any
 
+import asyncpg
 from store_histories import finish, finished, opened, queue, start
 
 from nomaflow_kernel.history.ids import RunIds
@@ -41,6 +44,23 @@ async def hold(url: str, ttl_seconds: str = "15") -> None:
     await store.close()
 
 
+async def freeze(url: str, ttl_seconds: str) -> None:
+    """Stop this process within a statement of a write: the server has parsed it, and waits for its parameters."""
+    store = open_store(url, lease=LeasePolicy(ttl_seconds=float(ttl_seconds)))
+    await store.open()
+    prepare = asyncpg.Connection.prepare
+
+    async def prepare_and_freeze(connection: asyncpg.Connection, query: str, **options: Any) -> Any:
+        prepared = await prepare(connection, query, **options)
+        if "INSERT" in query:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return prepared
+
+    asyncpg.Connection.prepare = prepare_and_freeze
+    os.write(1, b"open\n")
+    await store.apply([queue(RunIds(now_ms=lambda: time.time_ns() // 1_000_000).new())], at_us=1)
+
+
 async def fill(url: str) -> None:
     """Write against a limit on the size of files until the store is full, then lift the limit and continue."""
     store = open_store(url)
@@ -63,4 +83,4 @@ async def fill(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run({"write": write_forever, "hold": hold, "fill": fill}[sys.argv[1]](*sys.argv[2:]))
+    asyncio.run({"write": write_forever, "hold": hold, "freeze": freeze, "fill": fill}[sys.argv[1]](*sys.argv[2:]))

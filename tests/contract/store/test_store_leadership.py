@@ -16,7 +16,7 @@ from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
 from nomaflow_kernel.store import LeasePolicy, open_store
-from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError, StoreLed
+from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreBusy, StoreError, StoreLed
 from nomaflow_kernel.store.sql_store import SqlStore
 from waiting import eventually
 
@@ -56,11 +56,13 @@ async def leading(place: PostgresPlace, name: str, *, ttl_seconds: float = 15.0)
 
 
 @contextlib.contextmanager
-def holder_process(place: PostgresPlace, *, ttl_seconds: float = 15.0) -> Iterator[subprocess.Popen[bytes]]:
+def holder_process(
+    place: PostgresPlace, *, ttl_seconds: float = 15.0, task: str = "hold"
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start another process that leads, and kill it at the end."""
     child = Path(__file__).with_name("store_writing_child.py")
     process = subprocess.Popen(
-        [sys.executable, str(child), "hold", place.url, str(ttl_seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, str(child), task, place.url, str(ttl_seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -166,6 +168,31 @@ async def test_a_clock_set_back_lets_no_frozen_leader_hold_on(postgres_place: Po
         await postgres_place.sql("UPDATE leadership SET lease_until_us = lease_until_us + 3600 * 1000000::bigint")
         await eventually(leads, seconds=PATIENCE)
     assert await postgres_place.sql("SELECT term, holder FROM leadership") == [(2, "second")]
+    await second.store.close()
+
+
+async def test_a_leader_frozen_within_a_statement_holds_nobody_up(postgres_place: PostgresPlace) -> None:
+    """PostgreSQL ends idle transactions only: one that waits for the rest of a statement is ended by the successor."""
+    second = Contender(postgres_place.url, name="second", ttl_seconds=3)
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE application_name = 'nomaflow-writer' AND state = 'active' AND wait_event = 'ClientRead'"
+    )
+
+    async def frozen() -> bool:
+        return bool(await postgres_place.sql(waiting))
+
+    async def leads() -> bool:
+        with contextlib.suppress(StoreLed, StoreBusy):
+            await second.store.open()
+            return True
+        return False
+
+    with holder_process(postgres_place, ttl_seconds=3, task="freeze"):
+        await eventually(frozen, seconds=PATIENCE)
+        await eventually(leads, seconds=PATIENCE)
+        assert await postgres_place.sql("SELECT term, holder FROM leadership") == [(2, "second")]
+        assert await postgres_place.sql("SELECT count(*) FROM runs") == [(0,)]
     await second.store.close()
 
 
