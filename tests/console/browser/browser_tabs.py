@@ -9,13 +9,16 @@ from urllib.parse import urlsplit
 
 from axe_playwright_python.async_playwright import Axe
 from console_system import ConsoleSystem
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
 __all__ = ["CHROMIUM", "DESK", "PHONE", "Tabs", "axe_findings"]
 
 CHROMIUM = "/usr/bin/chromium"
 DESK = (1280, 800)
 PHONE = (360, 740)
+PATIENCE = 90_000
+"""Milliseconds that a test waits for what a page should show."""
+expect.set_options(timeout=PATIENCE)
 
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -64,6 +67,7 @@ class Tabs:
             is_mobile=size[0] < 500,
             reduced_motion="reduce" if still else "no-preference",
         )
+        context.set_default_timeout(PATIENCE)
         self._contexts.append(context)
         url = self.console.url
         self._places.add(urlsplit(url).netloc)

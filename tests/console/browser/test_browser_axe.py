@@ -17,8 +17,6 @@ from nomaflow.client import TriggerOrder
 from nomaflow.client.values import RunView
 from real_system import eventually
 
-PATIENCE = 90_000
-"""Milliseconds: a generous ceiling."""
 _THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 _LAB = Path(__file__).parents[1] / "run_page_project"
 
@@ -97,7 +95,7 @@ async def test_a_run_that_runs_is_stopped_and_is_canceled(tabs: Tabs, console: C
     console.system.api.cancel(spins, why="a test")
     await page.wait_for_selector("#run-head .state-stopping")
     assert await axe_findings(page) == []
-    await page.wait_for_selector("#run-head .state-canceled", timeout=PATIENCE)
+    await page.wait_for_selector("#run-head .state-canceled")
     await check(page)
     console.system.api.cancel(run_id, why="over")
     console.system.end(run_id)
@@ -125,7 +123,7 @@ async def test_forms_with_what_is_wrong_in_them(tabs: Tabs, console: ConsoleSyst
     page = await tabs.open("/jobs/month-end/run")
     await page.get_by_label("tenant int").first.fill("ten")
     await page.get_by_role("button", name="Run", exact=True).click()
-    await expect(page.get_by_text("'ten' is not a whole number").first).to_be_visible(timeout=PATIENCE)
+    await expect(page.get_by_text("'ten' is not a whole number").first).to_be_visible()
     await check(page)
     await page.goto(f"{console.url}/runs/{runs[0]}/replay?from=score")
     await check(page)
@@ -187,7 +185,7 @@ async def test_who_is_not_logged_in(tabs: Tabs, console: ConsoleSystem) -> None:
     await other.goto(console.url + "/kernel")
     await other.get_by_label("Session").click()
     await other.get_by_role("button", name="Log out").click()
-    await expect(page.locator("#live-bar")).to_contain_text("Your session is over", timeout=PATIENCE)
+    await expect(page.locator("#live-bar")).to_contain_text("Your session is over")
     await check(page)
 
 
@@ -199,13 +197,13 @@ async def test_a_host_is_lost_and_then_the_kernel_is_away(tabs: Tabs, console: C
     os.kill(host.pid, signal.SIGSTOP)
     try:
         page = await tabs.open("/hosts")
-        await expect(page.locator("#hosts-list")).to_contain_text("LOST in", timeout=PATIENCE)
+        await expect(page.locator("#hosts-list")).to_contain_text("LOST in")
         assert await axe_findings(page) == []
         await page.goto(f"{console.url}/runs/{run_id}")
-        await page.wait_for_selector("#run-tries .state-lost", timeout=PATIENCE)
+        await page.wait_for_selector("#run-tries .state-lost")
         await check(page)
         console.system.kernel.kill()
-        await expect(page.locator("#kernel-line .is-away")).to_be_visible(timeout=PATIENCE)
+        await expect(page.locator("#kernel-line .is-away")).to_be_visible()
         await check(page)
         await page.goto(f"{console.url}/runs/{run_id}")
         await expect(page.locator("#kernel-line")).to_contain_text("the page is as of")

@@ -39,7 +39,7 @@ async def test_a_row_keeps_the_focus_while_the_list_is_renewed(tabs: Tabs) -> No
     await page.keyboard.press("j")
     assert await page.evaluate("document.activeElement.id") == f"row-{run_id}"
     tabs.console.system.end(api.trigger("seed-data").run_id)
-    await expect(page.get_by_role("button", name="1 new run")).to_be_visible(timeout=20_000)
+    await expect(page.get_by_role("button", name="1 new run")).to_be_visible()
     await page.keyboard.press("Enter")
     await page.wait_for_url(re.compile(f"/runs/{run_id}"))
 
@@ -74,4 +74,4 @@ async def test_seven_tabs_are_all_live(tabs: Tabs) -> None:
         await page.goto(tabs.console.url + "/activity?all=1")
     run_id = tabs.console.system.api.trigger("seed-data").run_id
     for page in pages:
-        await expect(page.locator(f"#activity-list a[href='/runs/{run_id}']").first).to_be_visible(timeout=20_000)
+        await expect(page.locator(f"#activity-list a[href='/runs/{run_id}']").first).to_be_visible()

@@ -12,8 +12,6 @@ from playwright.async_api import Page, expect
 
 from real_system import eventually
 
-PATIENCE = 90_000
-"""Milliseconds: a generous ceiling."""
 _GONE = ["ERR_CONNECTION_REFUSED", "Failed to fetch", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE", "network error"]
 
 
@@ -27,8 +25,8 @@ async def page(tabs: Tabs) -> AsyncIterator[Page]:
 
 async def live(page: Page) -> None:
     """Wait until a page has its stream, or asks now and then."""
-    await expect(page.locator("#kernel-line .pulse")).to_be_visible(timeout=PATIENCE)
-    await expect(page.locator("#live > div")).to_have_count(1, timeout=PATIENCE)
+    await expect(page.locator("#kernel-line .pulse")).to_be_visible()
+    await expect(page.locator("#live > div")).to_have_count(1)
 
 
 async def test_a_link_logs_in_and_its_code_is_in_no_address(tabs: Tabs, console: ConsoleSystem) -> None:
@@ -62,9 +60,9 @@ async def test_the_line_about_the_kernel_follows_it(page: Page, console: Console
     line = page.locator("#kernel-line")
     await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"))
     console.system.stop("host")
-    await expect(line).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=PATIENCE)
+    await expect(line).to_contain_text(re.compile(r"0\s+of\s+1\s+host"))
     console.system.launch_host("host", console.project)
-    await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=PATIENCE)
+    await expect(line).to_contain_text(re.compile(r"1\s+of\s+1\s+host"))
 
 
 async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
@@ -77,7 +75,7 @@ async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
     )
     console.system.kernel.kill()
     away = page.locator("#kernel-line .is-away")
-    await expect(away).to_be_visible(timeout=PATIENCE)
+    await expect(away).to_be_visible()
     await expect(page.locator("#kernel-line")).to_contain_text("the page is as of")
     await expect(page.locator("#act")).to_be_disabled()
     await expect(page.locator("#act")).to_have_attribute("title", "the kernel does not answer")
@@ -87,10 +85,10 @@ async def test_a_page_stays_readable_while_the_kernel_is_away_and_goes_on_after(
     await fresh.goto(console.url + "/runs/compare")
     await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_be_visible()
     console.system.start_kernel()
-    await expect(away).to_have_count(0, timeout=PATIENCE)
+    await expect(away).to_have_count(0)
     await expect(page.locator("#act")).to_be_enabled()
     # The page that could not be shown opens by itself.
-    await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_have_count(0, timeout=PATIENCE)
+    await expect(fresh.get_by_role("heading", name="The kernel does not answer")).to_have_count(0)
     eventually(lambda: console.system.instance("demo") is not None)
 
 
@@ -104,13 +102,13 @@ async def test_a_page_that_was_shown_before_is_read_from_memory_while_the_kernel
     await expect(opened.locator("#runs")).to_contain_text("runs match")
     await live(opened)
     run_id = console.system.api.trigger("seed-data").run_id
-    await expect(opened.locator(f"#row-{run_id}")).to_contain_text("ok", timeout=PATIENCE)
+    await expect(opened.locator(f"#row-{run_id}")).to_contain_text("ok")
     await opened.close()
     console.system.kernel.kill()
     page = await tabs.open(address)  # of another session, which has never seen it
     plain = await tabs.open(address, scripts=False)
     for each in (page, plain):
-        await expect(each.locator("#kernel-line .is-away")).to_be_visible(timeout=PATIENCE)
+        await expect(each.locator("#kernel-line .is-away")).to_be_visible()
         await expect(each.locator("#kernel-line")).to_contain_text(re.compile(r"the page is as of .*\d\d:\d\d:\d\d"))
         await expect(each.locator(f"#row-{run_id}")).to_contain_text("ok")
     await expect(page.get_by_role("button", name="Compare two")).to_be_disabled()
@@ -118,11 +116,11 @@ async def test_a_page_that_was_shown_before_is_read_from_memory_while_the_kernel
         assert client.get("/runs.json").status_code == 503
         assert client.get("/jobs/seed-data/run").status_code == 503
     console.system.start_kernel()
-    await expect(page.locator("#kernel-line .is-away")).to_have_count(0, timeout=PATIENCE)
+    await expect(page.locator("#kernel-line .is-away")).to_have_count(0)
     await expect(page.get_by_role("button", name="Compare two")).to_be_enabled()
     eventually(lambda: console.system.instance("demo") is not None)
     later = console.system.api.trigger("seed-data").run_id
-    await expect(page.locator(f"#row-{later}")).to_contain_text("ok", timeout=PATIENCE)
+    await expect(page.locator(f"#row-{later}")).to_contain_text("ok")
 
 
 async def test_a_console_that_stops_is_said_and_the_page_goes_on_with_the_next_one(
@@ -133,11 +131,11 @@ async def test_a_console_that_stops_is_said_and_the_page_goes_on_with_the_next_o
     port = console.base.rpartition(":")[2]
     assert console.console.stop() == 0
     bar = page.locator("#live-bar")
-    await expect(bar).to_contain_text("The console does not answer", timeout=PATIENCE)
+    await expect(bar).to_contain_text("The console does not answer")
     before, console.flags = console.flags, ("--listen", f"127.0.0.1:{port}")
     console.start()
     console.flags = before
-    await expect(bar).to_be_hidden(timeout=PATIENCE)
+    await expect(bar).to_be_hidden()
 
 
 async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: ConsoleSystem) -> None:
@@ -158,11 +156,11 @@ async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: Conso
     await other.goto(console.url + "/kernel")
     await other.get_by_label("Session").click()
     await other.get_by_role("button", name="Log out").click()
-    await expect(page.locator("#live-bar")).to_contain_text("Your session is over", timeout=PATIENCE)
-    await other.wait_for_url("**/login**", timeout=PATIENCE)
+    await expect(page.locator("#live-bar")).to_contain_text("Your session is over")
+    await other.wait_for_url("**/login**")
     await other.goto(console.url + "/login#" + console.code())  # only the part after the # changes in this tab
-    await expect(other.locator("#kernel-line")).to_be_visible(timeout=PATIENCE)
-    await expect(page.locator("#live-bar")).to_be_hidden(timeout=PATIENCE)
+    await expect(other.locator("#kernel-line")).to_be_visible()
+    await expect(page.locator("#live-bar")).to_be_hidden()
     assert await page.input_value("#kept") == "/schedule"
     await page.locator("#act").click()
     assert page.url == f"{console.url}/schedule"
@@ -177,9 +175,9 @@ async def test_seven_tabs_are_all_live_and_none_hangs(tabs: Tabs, console: Conso
         await live(page)
     console.system.stop("host")
     for page in pages:
-        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"0\s+of\s+1\s+host"), timeout=PATIENCE)
+        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"0\s+of\s+1\s+host"))
     eighth = await context.new_page()
-    await eighth.goto(console.url + "/kernel", timeout=PATIENCE)
+    await eighth.goto(console.url + "/kernel")
     console.system.launch_host("host", console.project)
     for page in pages:
-        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"1\s+of\s+1\s+host"), timeout=PATIENCE)
+        await expect(page.locator("#kernel-line")).to_contain_text(re.compile(r"1\s+of\s+1\s+host"))

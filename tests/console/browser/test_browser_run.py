@@ -117,8 +117,8 @@ async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(tabs: Tabs, 
     await page.goto(f"{console.url}/runs/{run_id}")
     await page.wait_for_selector("#live > div", state="attached")
     assert await page.locator("#live > [hx-sse\\:connect]").count() == 0
-    await page.wait_for_selector("#run-head .state-ok", timeout=90_000)
-    await expect(page.locator(".log-line").last).to_contain_text("line 240 of 240", timeout=90_000)
+    await page.wait_for_selector("#run-head .state-ok")
+    await expect(page.locator(".log-line").last).to_contain_text("line 240 of 240")
     assert await page.evaluate("document.getElementById('log').log.atEnd")
     seqs = await page.evaluate("[...document.getElementById('log').log.known.values()].map((line) => line.seq)")
     assert sorted(seqs)[-100:] == list(range(141, 241))
@@ -133,7 +133,7 @@ async def test_a_run_is_watched_live(tabs: Tabs, console: ConsoleSystem) -> None
     await page.wait_for_selector("#run-tries details.try")
     await page.locator("#run-tries details.try summary").click()
     await page.wait_for_selector("#run-timeline progress")
-    await page.wait_for_selector("#run-head .state-ok", timeout=60_000)
+    await page.wait_for_selector("#run-head .state-ok")
     assert (await page.title()).startswith("✓ talker")
     await expect(page.locator("#run-tries details.try")).to_have_attribute("open", "")
     await expect(page.locator("#run-seal")).to_contain_text("complete: 120 lines")
@@ -156,7 +156,7 @@ async def test_a_stop_is_shown_rung_by_rung_until_it_is_proven(tabs: Tabs, conso
     await expect(page.locator(".ladder")).to_contain_text("wrong month")
     await page.wait_for_selector(".ladder .rungs >> text=①")
     assert is_alive(pid)
-    await page.wait_for_selector("#run-head .state-canceled", timeout=60_000)
+    await page.wait_for_selector("#run-head .state-canceled")
     assert not is_alive(pid)
     await expect(page.locator(".ladder .is-stopped")).to_contain_text("proven stopped")
     assert await page.locator("#run-timeline .mark-rung").count() >= 2
