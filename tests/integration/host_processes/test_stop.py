@@ -86,17 +86,14 @@ async def test_a_worker_that_speaks_nonsense_is_killed(start_host: StartHost, ma
 
 
 async def test_cooperative_async_stops_at_once(start_host: StartHost, marker: Path, spawn_only: bool) -> None:
-    """A step waiting in an await is cancelled within 100 ms, and its worker lives on."""
-    host = await start_host(spawn_only=spawn_only)
+    """A step waiting in an await ends at the first request, and its worker lives on."""
+    host = await start_host(spawn_only=spawn_only, cancel_grace_seconds=600)
     key = host.run("polite:waits", {"marker": str(marker)})
     pid = await host.started_in(marker)
-    began = time.monotonic()
     host.supervisor.cancel(cancel(key))
     end = await host.sink.end_of(key)
-    assert time.monotonic() - began < 0.1
     assert end.state is FinishedState.CANCELED
     assert is_alive(pid)
-    assert "(stage 2 of 4)" not in host.sink.text(key)
 
 
 async def test_polling_sync_step_keeps_its_result(start_host: StartHost, marker: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ class ScriptedRunner:
     accepted: list[DispatchOrder] = field(default_factory=list)
     cancelled: list[CancelOrder] = field(default_factory=list)
     killed: list[tuple[str, str]] = field(default_factory=list)
+    silences: list[int] = field(default_factory=list)
     drains: list[float] = field(default_factory=list)
     refusal: str = ""
     now: HostStatus = field(default_factory=lambda: HostStatus(isolation_mechanism="sampling"))
@@ -55,6 +57,7 @@ class ScriptedRunner:
 
     def kill(self, attempt_key: str, reason_code: str, reason: str) -> None:
         self.killed.append((attempt_key, reason_code))
+        self.silences += map(int, re.findall(r"silent for (\d+) seconds", reason))
         self._tell()
 
     def status(self) -> HostStatus:
@@ -80,7 +83,7 @@ class ScriptedRunner:
         self.drains.append(deadline_s)
         self._tell()
 
-    async def until(self, predicate: Callable[[], bool], seconds: float = 15.0) -> None:
+    async def until(self, predicate: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait until the runner has been told something."""
         async with asyncio.timeout(seconds), self.changed:
             await self.changed.wait_for(predicate)

@@ -36,7 +36,7 @@ async def test_an_older_kernel_is_refused(
     assert mine.session.epoch_seen == 7
     third = await gateway(epoch=8)
     await third.session()
-    await asyncio.wait_for(mine.session.attached.wait(), 5)
+    await asyncio.wait_for(mine.session.attached.wait(), 30)
     assert mine.session.epoch_seen == 8
 
 
@@ -55,7 +55,7 @@ async def test_a_kernel_of_another_history_does_not_outdate_the_real_one(gateway
     again.kernel_id = "real"
     session = await again.session()
     assert (session.hello.kernel_id, session.hello.epoch_seen) == ("false", 1_000_000)
-    await asyncio.wait_for(mine.session.attached.wait(), 5)
+    await asyncio.wait_for(mine.session.attached.wait(), 30)
     assert mine.session.epoch_seen == 8
     await again.kill()
     stale = await gateway(epoch=7)
@@ -68,11 +68,10 @@ async def test_a_silent_kernel_is_left_within_the_lease(gateway: MakeGateway, ho
     """Heartbeats without an answer end the session, and another one is opened."""
     kernel = await gateway(heartbeat_interval_ms=50, lease_ms=500)
     kernel.answer_heartbeats = False
-    host()
-    await kernel.session()
     began = time.monotonic()
+    host()
     await kernel.session(2)
-    assert 0.4 < time.monotonic() - began < 3
+    assert 0.5 < time.monotonic() - began < 10
 
 
 async def test_a_kernel_that_accepts_and_never_answers(
@@ -100,11 +99,10 @@ async def test_after_the_grace_only_attempts_that_may_be_retried_are_killed(
     await running(mine, first, "run_1/may/1", retry_on_lost=True)
     await running(mine, first, "run_1/long/1", retry_on_lost=True, grace_ms=600_000)
     await running(mine, first, "run_1/not/1")
-    began = time.monotonic()
     await first.kill()
     await mine.runner.until(lambda: bool(mine.runner.killed))
-    assert 1.0 < time.monotonic() - began < 5
     assert mine.runner.killed == [("run_1/may/1", "host_lost")]
+    assert mine.runner.silences[0] >= 2  # 1.5, rounded
     mine.finish("run_1/not/1")
     second = await gateway(epoch=2)
     await second.journal.until(lambda: second.journal.acked("run_1/not/1") == 2)
@@ -120,7 +118,7 @@ async def test_an_unsupported_protocol_ends_the_host(gateway: MakeGateway, host:
     kernel.on_attach = refuse
     mine = host()
     with pytest.raises(ProtocolUnsupported, match="3 to 4") as raised:
-        await asyncio.wait_for(mine.task, 10)
+        await asyncio.wait_for(mine.task, 30)
     assert raised.value.exit_code == 76
     assert (raised.value.minimum, raised.value.maximum) == ("3", "4")
 
