@@ -30,7 +30,7 @@ __all__ = [
     "launch_kernel", "launch_up", "nothing_left", "run_command",
 ]  # fmt: skip
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Running:
                 self.process.wait(PATIENCE)
             finally:
                 self.kill()  # nothing of a failed test may be left
-            eventually(lambda: not any(is_alive(pid) for pid in below), seconds=3)
+            eventually(lambda: not any(is_alive(pid) for pid in below))
         return self.process.returncode
 
 

@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["eventually"]
 
 
-async def eventually(question: Callable[[], Any], *, seconds: float = 30.0) -> Any:
+async def eventually(question: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     """Return the first true answer to a question; asynchronous ones are awaited.
 
     :raises TimeoutError: if there is none in time

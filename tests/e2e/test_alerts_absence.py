@@ -63,7 +63,6 @@ def test_a_kernel_that_is_away_is_told_and_the_heartbeat_stops(system: AlertsSys
     system.kill("kernel")
     began = time.monotonic()
     eventually(lambda: "the kernel is silent" in system.web.subjects())
-    assert time.monotonic() - began < 15
     stopped = beats(system)
     time.sleep(15 - min(time.monotonic() - began, 14))  # over a due instant, and what makes it late
     assert beats(system) <= stopped + 1

@@ -16,7 +16,7 @@ from nomaflow.client import InvalidRequest, NotFound, ProjectAddress, Refused, S
 from nomaflow.client.values import Triggered, TriggerRefusal
 from real_system import eventually, launch_up
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.e2e
 
 CODE = """
 import os, signal, time
@@ -325,7 +325,7 @@ def test_a_host_that_never_finishes_loading(fresh: TeamSystem) -> None:
     began = time.monotonic()
     with pytest.raises(Refused) as caught:
         fresh.start("version")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert caught.value.reason == "HOST_LOADING"
     assert caught.value.retry_after
     said = fresh.command("run", "version")

@@ -9,7 +9,7 @@ from project_system import ProjectSystem, open_system
 
 from real_system import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 CODE = '''"""Steps that say what they were given."""
 

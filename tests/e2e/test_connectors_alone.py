@@ -16,7 +16,7 @@ from machine_parts import need
 from nomaflow.client import TriggerOrder
 from real_system import run_command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 CODE = """
 import os

@@ -11,7 +11,7 @@ from contract_stage import Stage, job_of
 
 from nomaflow.client import ClientError, TriggerOrder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 KEY = "12345678-1234-5678-1234-567812345678"
 TYPED: dict[str, tuple[Any, list[str]]] = {

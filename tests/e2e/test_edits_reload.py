@@ -13,7 +13,7 @@ from team_system import TeamSystem
 
 from real_system import Running, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 CODE = "def work(**_):\n    return 1\n"
 TICKS = '[[jobs]]\nid = "ticks"\nschedule = "* * * * * *"\nsteps = [{ callable = "team:work" }]\n'

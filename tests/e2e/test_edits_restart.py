@@ -12,7 +12,7 @@ from project_system import CODE, ProjectSystem, open_system
 
 from real_system import PATIENCE, eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.e2e
 
 JOB = """
 [[jobs]]

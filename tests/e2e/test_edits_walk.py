@@ -13,7 +13,7 @@ from project_system import ProjectSystem, open_system
 
 from real_system import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 MAIN = """
 [[jobs]]

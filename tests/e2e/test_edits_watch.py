@@ -14,7 +14,7 @@ from team_system import TeamSystem
 
 from real_system import eventually, launch_up, run_command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 CODE = "def work(**_):\n    return 1\n"
 JOBS = '[[jobs]]\nid = "other"\nsteps = [{ callable = "team:work" }]\n'

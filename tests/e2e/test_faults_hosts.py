@@ -107,8 +107,8 @@ def test_a_host_is_killed(system: FaultSystem, host: Running) -> None:
     assert {work.ledger.pid() for work in (once, twice, exclusive)} <= below
     host.process.kill()
     host.process.wait()
-    eventually(lambda: not any(is_alive(pid) for pid in below), seconds=3)
-    eventually(lambda: system.state_of("team") in ("DETACHED", "UNREACHABLE"), seconds=3)
+    eventually(lambda: not any(is_alive(pid) for pid in below))
+    eventually(lambda: system.state_of("team") in ("DETACHED", "UNREACHABLE"))
     assert [work.run().state for work in (once, twice, exclusive)] == ["RUNNING"] * 3
     start_host(system)
     for work in (once, exclusive):
@@ -236,7 +236,7 @@ def test_template_and_reaper_are_killed(system: FaultSystem, host: Running) -> N
         run = system.end(work.run_id)
         assert (run.state, reason_of(run)) == ("FAILED", "worker_killed")
         assert "reaper" in (run.reason.message if run.reason else "")
-    eventually(lambda: not any(is_alive(pid) for pid in below), seconds=3)
+    eventually(lambda: not any(is_alive(pid) for pid in below))
     system.work("ticks").under_way().succeeds_whole()
 
 

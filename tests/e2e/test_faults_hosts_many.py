@@ -59,12 +59,12 @@ def test_two_hundred_hosts_at_once(system: FaultSystem) -> None:
     ]  # fmt: skip
     try:
         all_attached(crowds)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 90
         system.kill("kernel")
         system.start_kernel()
         began = time.monotonic()
         all_attached(crowds)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 90
         # A host is LOADING from its welcome until its manifest is known.
         eventually(lambda: len({view.name for view in system.api.list_hosts() if view.state == "ATTACHED"}) == HOSTS)
         assert rss(system) < before + (64 << 20)

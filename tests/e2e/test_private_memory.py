@@ -12,7 +12,7 @@ from team_system import TeamSystem
 from hostile_user import entered_by_all, machine_user, with_python_for_all
 from machine_parts import need
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 SECRETS = {"POOL_PASSWORD": "pw-of-the-pool-9d7f", "UNNAMED_TOKEN": "token-that-nobody-names-5e1c"}
 KERNEL_SECRET = "kernel-only-7b2a"

@@ -16,7 +16,7 @@ from nomaflow_project.reading.encryption import new_key, ring_of
 from processes import is_alive
 from real_system import Running, eventually, launch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 CODE = (
     NOTING_STEPS
@@ -164,7 +164,7 @@ def test_the_host_stops_what_it_may_not_be_stopped_by(system: TeamSystem, team: 
     (entry,) = ledger.wait_for("start")
     system.api.cancel(run_id)
     assert system.end(run_id).state == "CANCELED"
-    eventually(lambda: not is_alive(entry["pid"]) and not is_alive(entry["child"]), seconds=3)
+    eventually(lambda: not is_alive(entry["pid"]) and not is_alive(entry["child"]))
 
 
 def test_a_step_that_kills_everything_harms_its_own_team(system: TeamSystem, team: pwd.struct_passwd) -> None:
@@ -254,7 +254,7 @@ def test_a_host_with_three_capabilities_is_enough(system: TeamSystem, team: pwd.
         (entry,) = ledger.wait_for("start")
         system.api.cancel(run_id)
         assert system.end(run_id).state == "CANCELED"
-        eventually(lambda: not is_alive(entry["pid"]) and not is_alive(entry["child"]), seconds=3)
+        eventually(lambda: not is_alive(entry["pid"]) and not is_alive(entry["child"]))
         system.parts["team"].stop()
 
 

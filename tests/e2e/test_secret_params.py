@@ -16,7 +16,7 @@ from nomaflow.client import InvalidRequest, TriggerOrder
 from postgres_server import PostgresServer
 from real_system import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 SECRET, OTHER, WRONG = "p4ram-s3cret/+1", "p4ram-s3cret/+2", "p4ram-s3cret/+3"
 CODE = """

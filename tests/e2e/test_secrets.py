@@ -12,7 +12,7 @@ from team_system import TeamSystem, reason_of
 from nomaflow_project.reading.encryption import new_key, ring_of
 from real_system import eventually, run_command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 IN_FILE, ENCRYPTED, OF_CONNECTOR, UNUSED = "file-s3cret/+1", "enc-s3cret/+2", "conn-s3cret/+3", "other-s3cret/+4"
 

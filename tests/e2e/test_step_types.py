@@ -20,7 +20,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from real_system import PATIENCE, run_command
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 TOKEN = "tök'en\"&%/S3cret+\\value"
 PHRASE = "correct-horse-battery"

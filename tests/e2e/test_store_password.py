@@ -13,7 +13,7 @@ import pytest
 from processes import command_of, pids_below
 from real_system import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 SECRET = "s3cret-of-the-store"
 URL = f"postgresql+asyncpg://nomaflow:{SECRET}@127.0.0.1:1/history"

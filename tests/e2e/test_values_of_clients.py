@@ -12,7 +12,7 @@ from nomaflow.client import TriggerOrder
 from nomaflow.client.errors import InvalidRequest
 from real_system import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 CODE = '''"""A step that says what it was given."""
 

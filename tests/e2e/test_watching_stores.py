@@ -18,7 +18,7 @@ from nomaflow.client.values import EventView, PrunedView
 from nomaflow_kernel.store import open_store
 from real_system import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.e2e
 
 JOBS = """
 [[jobs]]

@@ -33,7 +33,7 @@ SECRET = "tortured-secret-5f1d"
 _HERE = Path(__file__).parent
 _CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "60")
 _LOOK_SECONDS = 0.01
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 
 class Timeline:

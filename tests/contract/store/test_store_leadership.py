@@ -22,7 +22,7 @@ from waiting import eventually
 
 pytestmark = pytest.mark.postgres
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 ids = Ids()
 
 

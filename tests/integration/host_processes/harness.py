@@ -123,13 +123,13 @@ class Sink:
     def may_read(self, *, exclusive: bool) -> bool:
         return self.open
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def end_of(self, key: str, seconds: float = 20) -> Ended:
+    async def end_of(self, key: str, seconds: float = 60) -> Ended:
         await self.until(lambda: key in self.ends, seconds)
         return self.ends[key]
 

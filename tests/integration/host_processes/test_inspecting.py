@@ -11,8 +11,6 @@ from harness import Host, StartHost
 from nomaflow_api.v1.letters import Isolation
 from nomaflow_host.supervisor.inspecting import Inspection
 
-pytestmark = pytest.mark.timeout(60)
-
 CODE = """
 import asyncio, os, subprocess, time
 

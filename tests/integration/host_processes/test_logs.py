@@ -178,7 +178,7 @@ async def test_lines_come_while_the_step_runs(start_host: StartHost, marker: Pat
     """A line of a running step is in the sink within a moment, even from an exclusive worker's print."""
     host = await start_host()
     key = host.run("polite:speaks_and_waits", {"marker": str(marker)}, isolation=Isolation.EXCLUSIVE)
-    await host.sink.until(lambda: "speaking" in host.sink.text(key), 2)
+    await host.sink.until(lambda: "speaking" in host.sink.text(key))
     assert key not in host.sink.ends
     marker.touch()
     await host.sink.end_of(key)

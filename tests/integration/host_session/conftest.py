@@ -14,7 +14,7 @@ from scripted_host import Host
 
 from nomaflow_host.identity import IdentityFolder
 from processes import still_alive
-from real_system import Running, launch
+from real_system import PATIENCE, Running, launch
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def start(project: Path) -> AsyncIterator[Start]:
     trees = [child for each in made for child in each.tree()]
     for each in made:
         each.kill()
-    assert not still_alive(trees, seconds=3)
+    assert not still_alive(trees, seconds=PATIENCE)
 
 
 @pytest.fixture

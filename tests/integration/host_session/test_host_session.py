@@ -212,7 +212,7 @@ async def test_a_reload_that_ends_while_the_kernel_is_away_is_introduced_when_it
     monkeypatch.setattr(mine.runner, "reload", load)
     session = await kernel.session()
     session.send(reload=pb.ReloadCommand())
-    await asyncio.wait_for(loading.wait(), 5)
+    await asyncio.wait_for(loading.wait(), 30)
     session.end()
     await kernel.session(2)
     assert not kernel.journal.manifests
@@ -227,7 +227,7 @@ async def test_the_host_says_goodbye(gateway: MakeGateway, host: MakeHost) -> No
     session = await kernel.session()
     await mine.session.attached.wait()
     await mine.session.say_goodbye()
-    await asyncio.wait_for(mine.task, 5)
+    await asyncio.wait_for(mine.task, 30)
     assert session.host_left
 
 

@@ -61,7 +61,7 @@ async def test_a_kernel_killed_in_the_middle_of_a_report(
     first.on_report = hang
     for number in range(5):
         mine.log(KEY, b"%d\n" % number)
-    await asyncio.wait_for(reached.wait(), 5)
+    await asyncio.wait_for(reached.wait(), 30)
     mine.log(KEY, b"5\n")
     await first.kill()
     second = await gateway(epoch=2)
@@ -110,7 +110,7 @@ async def test_a_full_batch_goes_beside_one_that_is_under_way(gateway: MakeGatew
 
     kernel.on_report = hold_the_first
     mine.log(KEY, b"first\n")
-    await asyncio.wait_for(held.wait(), 5)
+    await asyncio.wait_for(held.wait(), 30)
     mine.log(KEY, b"second\n")
     for key in others[:-1]:
         mine.log(key, b"x\n")

@@ -87,7 +87,7 @@ async def test_nothing_is_said_to_who_cannot_prove_to_be_the_kernel(
         assert (kernel.sessions, kernel.metadata) == ([], [])
     real = await serve(port)
     await real.session()
-    await asyncio.wait_for(mine.session.attached.wait(), 5)
+    await asyncio.wait_for(mine.session.attached.wait(), 30)
     assert "authorization" not in real.metadata[-1]
 
 
@@ -95,7 +95,7 @@ async def test_a_kernel_on_tcp_needs_an_identity(host: MakeHost) -> None:
     """A host without one ends and says how to join."""
     mine = host(given="127.0.0.1:9")
     with pytest.raises(NotJoined, match="--join") as raised:
-        await asyncio.wait_for(mine.task, 10)
+        await asyncio.wait_for(mine.task, 30)
     assert raised.value.exit_code == 78
 
 
@@ -178,4 +178,4 @@ async def test_the_next_connection_shows_the_renewed_certificate(
     await kernel.kill()
     again = await serve(port, by=successor)
     await again.session()
-    await asyncio.wait_for(mine.session.attached.wait(), 5)
+    await asyncio.wait_for(mine.session.attached.wait(), 30)

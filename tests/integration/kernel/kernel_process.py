@@ -45,7 +45,7 @@ from real_system import Running, address_of, launch_kernel
 from waiting import eventually
 
 DEADLINE = 20.0
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 JOBS: dict[str, Any] = {
     "jobs": [

@@ -196,7 +196,7 @@ async def test_a_withdrawn_certificate_ends_its_session_and_opens_nothing(doors:
             await AccessServiceStub(own).RevokeTokens(request, timeout=DEADLINE)
         begun = time.monotonic()
         assert (await host.ended())[0] is grpc.StatusCode.UNAUTHENTICATED
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 20
         _, csr = signing_request()
         stub: Any = HostGatewayServiceStub(channel)
         error = await refusal(stub.RenewCertificate(gateway.RenewCertificateRequest(csr_pem=csr), timeout=DEADLINE))

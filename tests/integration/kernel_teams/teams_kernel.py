@@ -41,7 +41,7 @@ from nomaflow_kernel.history.port import RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.hosts import SessionRegistry
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def host_principal(name: str) -> Principal:

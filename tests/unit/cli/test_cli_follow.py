@@ -22,7 +22,7 @@ from nomaflow_cli.live import PlainScreen
 from nomaflow_cli.live.following import _Follower
 from nomaflow_cli.output import console
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Terminal:

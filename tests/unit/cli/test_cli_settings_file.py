@@ -12,7 +12,7 @@ import pytest
 
 from cli_command import Command
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from nomaflow_cli.commands.processes import _next_port
 from nomaflow_cli.up import Part, PartFailed, PartNotice
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 READY = "import sys, time; print('ready', flush=True); "
 WAITS = READY + "time.sleep(600)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAITS

@@ -165,7 +165,7 @@ async def test_a_full_batch_is_announced(make: Callable[..., Outbox]) -> None:
         assert not waiter.done()
         outbox.accept(order(f"run_1/s{number}/1"))
         outbox.log(f"run_1/s{number}/1", chunk(b"1"))
-    await asyncio.wait_for(waiter, 1)
+    await asyncio.wait_for(waiter, 30)
     outbox.next_batch()
     again = asyncio.create_task(outbox.wait_until_full())
     await asyncio.sleep(0)
@@ -197,13 +197,13 @@ async def test_waiting_ends_with_the_first_event(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     assert not waiter.done()
     outbox.log(KEY, chunk(b"1"))
-    await asyncio.wait_for(waiter, 1)
+    await asyncio.wait_for(waiter, 30)
     acknowledge(outbox, outbox.next_batch())
     outbox.progress(KEY, Progress(at_us=0, done=1))
     acknowledge(outbox, outbox.next_batch())
     outbox.progress(KEY, Progress(at_us=0, done=2))
     assert outbox.next_batch() == []
-    await asyncio.wait_for(outbox.wait(), 1)
+    await asyncio.wait_for(outbox.wait(), 30)
     assert texts(outbox.next_batch()) == {KEY: [b"progress 2"]}
     outbox.close()
 

@@ -91,7 +91,7 @@ def test_leftovers_of_an_earlier_life_are_killed(tmp_path: Path, sleeper: subpro
     write(tmp_path, previous())
     lock = InstanceLock(state_dir=tmp_path)
     assert lock.acquire(Instance.new()) == ("old",)
-    assert sleeper.wait(5) == -signal.SIGKILL
+    assert sleeper.wait(30) == -signal.SIGKILL
     lock.release()
 
 
@@ -129,7 +129,7 @@ def test_without_a_mark_nothing_is_claimed(tmp_path: Path, sleeper: subprocess.P
         lock = InstanceLock(state_dir=tmp_path)
         assert lock.acquire(Instance.new()) == over
         lock.release()
-    assert sleeper.wait(5) == -signal.SIGKILL
+    assert sleeper.wait(30) == -signal.SIGKILL
 
 
 def test_a_mark_is_never_above_an_earlier_one() -> None:
@@ -153,7 +153,7 @@ def test_a_reaper_that_does_not_end_is_killed(
     write(tmp_path, previous(reaper=ProcessIdentity.of(sleeper.pid)))
     lock = InstanceLock(state_dir=tmp_path)
     assert lock.acquire(Instance.new()) == ("old",)
-    assert sleeper.wait(5) == -signal.SIGKILL
+    assert sleeper.wait(30) == -signal.SIGKILL
     lock.release()
 
 

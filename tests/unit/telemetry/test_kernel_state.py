@@ -78,9 +78,9 @@ async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:
     view = _view(crowded())
     waiting = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3_000)]
     await asyncio.sleep(0)
-    began = time.monotonic()
+    began = time.process_time()
     told = kernel_state(view, commits=CommitLog())
-    took = time.monotonic() - began
+    took = time.process_time() - began
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
