@@ -101,7 +101,7 @@ def test_a_killed_instance_costs_the_grace_without_a_witness_and_nothing_with_on
 
 
 def test_a_declared_instance_that_was_only_cut_off_kills_what_it_runs(pair: Pair) -> None:
-    """Nothing can tell it before it is back; then its try dies without a result, and it serves like any other."""
+    """It learns of that when it is back: its try dies without a result, and it serves like any other."""
     pair.proxy.blackhole()
     eventually(lambda: pair.system.api.list_events(kinds=["host.unreachable", "host.detached"]).events)
     assert pair.declare() == 1

@@ -149,7 +149,7 @@ def test_a_step_gets_its_secrets_and_nothing_keeps_them(system: TeamSystem) -> N
 
 
 def test_a_step_without_them_finds_none(system: TeamSystem) -> None:
-    """Neither its own environment nor that of the host's processes has a secret of another job."""
+    """A secret of another job is in no environment: not the step's, not that of the host's processes."""
     needles = [each[::-1] for each in (IN_FILE, ENCRYPTED, OF_CONNECTOR)]
     last = system.end(system.start("looks", None, needles=needles)).steps[0].last
     assert (last.state, last.extras["seen"]) == ("SUCCEEDED", [])

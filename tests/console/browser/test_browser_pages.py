@@ -31,7 +31,7 @@ async def _live(page: Page) -> None:
 async def test_a_new_run_appears_by_itself_and_waits_while_one_works_with_the_rows(
     tabs: Tabs, console: ConsoleSystem
 ) -> None:
-    """Nothing moves under a pointer or a selection; a button says how many wait."""
+    """Rows stay in place under a pointer or a selection; a button says how many wait."""
     page = await tabs.open("/runs?job=report")
     await _live(page)
     rows = page.locator("#runs-rows tr")
@@ -58,7 +58,7 @@ async def test_the_state_of_a_run_and_the_sign_of_its_warnings_stay_on_one_line(
 
 
 async def test_on_a_phone_the_line_about_the_kernel_is_whole(tabs: Tabs) -> None:
-    """Nothing of it is cut at the edge: the way to pause everything can be read."""
+    """The line is not cut at the edge: the way to pause everything can be read."""
     page = await tabs.open("/", size=PHONE)
     line = page.locator("#kernel-line")
     await expect(line).to_contain_text("Pause all…")
@@ -141,7 +141,7 @@ async def test_a_run_is_started_watched_and_canceled_from_the_first_page(tabs: T
 
 
 async def test_an_edit_of_the_form_shows_the_difference_and_the_json_at_once(tabs: Tabs) -> None:
-    """And a wrong text its message, beside the field, with the text kept."""
+    """A wrong text stays in its field, with its message beside it."""
     page = await tabs.open("/jobs/report/run")
     await page.get_by_label("tenant int").first.fill("12")
     await page.get_by_label("batch int").fill("7")
@@ -190,7 +190,7 @@ async def test_views_and_the_last_filters_are_kept_in_this_browser(tabs: Tabs) -
 )
 @pytest.mark.parametrize("size", [(1280, 800), PHONE])
 async def test_each_page_is_accessible_and_fits(tabs: Tabs, address: str, size: tuple[int, int]) -> None:
-    """Nothing for axe to find, and nothing sticks out at the side."""
+    """Axe finds nothing wrong, and nothing sticks out at the side."""
     page = await tabs.open(address, size=size)
     assert await axe_findings(page) == []
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")

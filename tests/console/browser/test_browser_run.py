@@ -177,7 +177,7 @@ async def test_a_called_run_is_part_of_the_timeline(tabs: Tabs, console: Console
 async def test_axe_finds_nothing_wrong(
     tabs: Tabs, failed_run: str, hostile_run: str, theme: Literal["light", "dark"]
 ) -> None:
-    """Neither in the page of a failed run nor in a colourful log, wide and narrow."""
+    """The page of a failed run and a colourful log are accessible, wide and narrow."""
     for run_id in (failed_run, hostile_run):
         page = await tabs.open(f"/runs/{run_id}", theme=theme)
         await _log(page)

@@ -200,7 +200,7 @@ def test_a_code_of_nobody_is_refused(visitor: httpx.Client, code: str) -> None:
 
 
 def test_a_changed_code_is_refused(console: ConsoleSystem, visitor: httpx.Client) -> None:
-    """Nobody can write another name into a code."""
+    """A code whose end was changed logs in nobody; the true one still serves."""
     code = console.code()
     other = code[:-4] + ("AAAA" if code[-4:] != "AAAA" else "BBBB")
     assert visitor.post("/login", data={"code": other}).status_code == 403
@@ -311,7 +311,7 @@ def test_a_cookie_that_is_noise_is_none(console: ConsoleSystem, visitor: httpx.C
 
 @pytest.mark.parametrize("path", ["/kernel", "/login", "/nowhere", "/live?view=&once=1", "/runs.json", "/static/x/y"])
 def test_every_answer_has_the_headers_that_protect_it(browser_client: httpx.Client, path: str) -> None:
-    """Nothing from elsewhere is loaded, nobody frames us, nothing is kept by a cache."""
+    """The headers forbid content from elsewhere, frames and caches."""
     headers = browser_client.get(path).headers
     assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -361,7 +361,7 @@ def test_connections_that_ask_for_nothing_keep_nobody_out(console: ConsoleSystem
 
 
 def test_a_request_that_does_not_come_whole_ends_its_connection(console: ConsoleSystem) -> None:
-    """Also if a byte comes now and then: in the head, in the body, and where nothing came at all."""
+    """The connection ends even if a byte comes now and then: in the head, in the body, or before either."""
     address = console.base.partition("//")[2]
     host, _, port = address.partition(":")
     post = f"POST /login HTTP/1.1\r\nHost: {address}\r\nOrigin: {console.base}\r\nContent-Length: 9000\r\n\r\n"

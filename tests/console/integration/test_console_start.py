@@ -111,7 +111,7 @@ def test_a_unix_socket_serves_whoever_forwards_it(project: Path, start: Launch) 
 
 
 def test_a_proxy_is_believed_for_its_origin_and_the_name_of_the_person_only(project: Path, start: Launch) -> None:
-    """Only its host is answered, cookies are for TLS, and its header names who acts; it logs nobody in."""
+    """The console answers its host alone, sends cookies for TLS and takes the actor from its header, but no login."""
     start("--listen", "127.0.0.1:0", "--origin", "https://ops.example.org", "--user-header", "X-User")
     assert url_of(project) == "https://ops.example.org"
     base = listening_port(project)
@@ -154,7 +154,7 @@ def test_own_tls_serves_with_a_secure_cookie(project: Path, start: Launch, tmp_p
 
 
 def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project: Path, start: Launch) -> None:
-    """Nothing but the secret is needed: the address, the cookie and the form's token of before still serve."""
+    """The secret is enough: the address, the cookie and the form's token of before still serve."""
     first = start()
     url = url_of(project)
     base = f"http://127.0.0.1:{url.rpartition(':')[2]}"
@@ -176,7 +176,7 @@ def test_a_console_that_is_killed_goes_on_at_its_port_with_its_sessions(project:
 
 
 def test_link_says_where_no_console_runs(project: Path, start: Launch) -> None:
-    """Neither a console that was never there nor one that was killed has a link; a running one has."""
+    """A running console has a link; one that was never there or was killed has none."""
     command = ("console", "link", str(project))
     never = run_command(*command, folder=project)
     assert (never.code, "no console runs in" in never.err) == (78, True)

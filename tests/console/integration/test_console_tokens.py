@@ -129,7 +129,7 @@ def test_numbers_of_an_address_cause_no_error_of_the_console(world: World, visit
 
 @pytest.mark.parametrize("token", ["nft1.wrong", "x" * 2_000, "é", "a\nb"])
 def test_a_wrong_token_is_refused(visitor: httpx.Client, token: str) -> None:
-    """Nobody is logged in, and the page says why."""
+    """The visitor is not logged in, and the page says why."""
     answer = visitor.post("/login", data={"token": token})
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers

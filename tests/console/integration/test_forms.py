@@ -49,7 +49,7 @@ def _runs(console: ConsoleSystem, job: str = "report") -> list[RunView]:
 
 
 def test_a_form_that_nobody_touched_runs_the_job_as_its_file_says(console: ConsoleSystem, client: httpx.Client) -> None:
-    """Nothing is sent: no default, no false of an untouched box."""
+    """An untouched form sends no value: no default, no false of an untouched box."""
     run = _ended(console, _form(client, RUN).send(client, do="run"))
     assert run.state == "SUCCEEDED"
     asked = console.system.api.get_run(run.run_id).request
@@ -81,7 +81,7 @@ def test_a_step_that_is_switched_off_does_not_run(console: ConsoleSystem, client
 def test_a_wrong_type_is_told_beside_its_field_and_every_value_is_kept(
     console: ConsoleSystem, client: httpx.Client
 ) -> None:
-    """And nothing runs."""
+    """The page comes back with each value and a message beside the field, and no run starts."""
     before = len(_runs(console))
     answer = _form(client, RUN).fill(p__tenant="twelve", s__score__batch="7").send(client, do="run")
     assert answer.status_code == 400

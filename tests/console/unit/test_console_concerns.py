@@ -36,7 +36,7 @@ def test_the_page_of_a_run_looks_again_for_its_own_run_and_those_it_called() -> 
 
 
 def test_the_page_of_a_job_looks_again_for_its_own_runs() -> None:
-    """And for hosts, and for pauses of hosts and of everything."""
+    """The page concerns its own runs, hosts, and pauses of hosts and of everything."""
     view, asked = LIVE_VIEWS["job"], request("job_id=mine")
     assert view.concerns(event("run.finished", run_id="run_a", job_id="mine"), asked)
     assert view.concerns(event("pause.set"), asked)

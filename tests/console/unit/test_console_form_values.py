@@ -85,7 +85,7 @@ def test_any_choice_is_read_as_itself(choices: list[Any]) -> None:
 
 @given(st.text(), st.sampled_from(KindName))
 def test_any_text_is_read_or_refused_in_words(text: str, name: KindName) -> None:
-    """Nothing else may happen to a page."""
+    """Each text is read or refused with a message; no other error comes to a page."""
     with contextlib.suppress(WrongText):
         parse_text(text, Kind(name=name, choices=(1, "a")))
 

@@ -52,7 +52,7 @@ class Kernel:
 
 
 async def test_figures_of_jobs_that_have_not_run_since_are_not_asked_for_again() -> None:
-    """Also those of a job that never ran; a job that is new to the page is asked for alone."""
+    """A job that never ran is not asked for again either; a job that is new to the page is asked for alone."""
     kernel, kept = Kernel(a=[("r1", "SUCCEEDED")], b=[], c=[("r3", "FAILED"), ("r2", "SUCCEEDED")]), KeptFigures()
     for _ in range(3):
         assert await kernel.figures(kept, "a", "b") == {"a": ["r1"], "b": []}

@@ -81,7 +81,7 @@ def test_a_failure_whose_outcome_is_not_known_is_called_lost() -> None:
 
 
 def test_fires_that_did_not_run_are_counted_and_offer_a_run() -> None:
-    """But not those of a pause, which somebody wanted."""
+    """Missed fires are counted with a button to run; those of a pause are left out, since somebody wanted it."""
     fold = FoldView(first=AGO[60], last=AGO[10], count=3)
     missed = _run(
         "MISSED", 10, started_at=None, fold=fold, reason=ReasonView(code="kernel_down", message="the kernel was down")
@@ -115,7 +115,7 @@ def test_a_run_far_over_its_usual_time_is_told_once_enough_is_known() -> None:
 
 
 def test_a_run_whose_host_is_silent_is_told() -> None:
-    """Nobody can say how it does."""
+    """The list has a running run whose host is silent."""
     (need,) = _needs(open=[_run("RUNNING", 3, reason=ReasonView(code="host_silent", message="silent for 40 s"))])
     assert need.text == "silent for 40 s"
 
@@ -157,7 +157,7 @@ def test_a_disabled_job_is_told_with_the_place_and_the_fix() -> None:
 
 
 def test_a_pause_is_told_once_it_is_older_than_a_day() -> None:
-    """And once, though every job of a paused host carries it."""
+    """A pause of a host is one entry, though each of its jobs carries it."""
     fresh, old = (PauseView(host="ops", by="ann", since=NOW - timedelta(hours=hours)) for hours in (23, 50))
     for pause, count in ((fresh, 0), (old, 1)):
         jobs = tuple(JobView(job_id=name, pause=pause) for name in "abc")

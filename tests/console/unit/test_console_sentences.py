@@ -89,7 +89,7 @@ def test_a_run_canceled_before_its_start_did_not_have_to_stop() -> None:
 
 
 def test_a_run_canceled_by_another_run_keeps_the_engines_sentence() -> None:
-    """Nobody asked: the overlap policy did."""
+    """The sentence about the overlap policy is shown as the engine has written it."""
     why = ReasonView(code="canceled_by_overlap", message="a newer run replaced it")
     assert run_sentence(_run("CANCELED", reason=why)).text == "a newer run replaced it"
 

@@ -53,7 +53,7 @@ async def test_a_count_that_takes_long_is_shown_for_a_while() -> None:
 
 
 async def test_an_older_count_is_shown_while_a_newer_one_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for it: the page after it has the newer one."""
+    """A page shows the older count without waiting; the page after it has the newer one."""
     monkeypatch.setattr("nomaflow_console.kernel.tallies._GOOD", 0)
     kernel, tallies = Kernel(0.2), Tallies()
     await tallies.of("31d", kernel.count)

@@ -356,7 +356,7 @@ async def test_tokens_are_made_listed_rotated_and_withdrawn_over_the_wire(world:
 
 
 async def test_an_administrator_gives_no_more_than_he_has(world: AccessWorld) -> None:
-    """Neither by a new token, nor by rotating a stronger one, whose secret he would get."""
+    """A new token with more rights is refused, and so is the rotation of a stronger one, whose secret he would get."""
     await world.join("small", grants=("admin *", "read *", "trigger job:a.*"))
     await world.join("strong", roles=("admin",))
     small = world.as_("small")

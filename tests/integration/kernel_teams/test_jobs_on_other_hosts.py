@@ -122,7 +122,7 @@ async def test_a_host_runs_no_image_that_another_names(teams: TeamsKernel) -> No
 
 
 async def test_a_target_that_accepts_later_has_the_job_at_once(teams: TeamsKernel) -> None:
-    """Nobody needs to load the job again: the manifest of its target is enough."""
+    """The manifest of its target is enough: the job is not loaded again."""
     a, b = await _two(teams, accepts=False)
     await a.introduce([AIMED])
     await b.introduce([job("b.job")], accept_jobs_from=["teama"])

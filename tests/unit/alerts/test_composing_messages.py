@@ -40,7 +40,7 @@ def test_jobs_of_a_host_that_fail_together_are_one_message(rig: Rig) -> None:
 
 
 def test_what_opens_within_the_group_wait_is_one_message(rig: Rig) -> None:
-    """Nothing is told at once; what comes meanwhile is told with it."""
+    """The first incident waits for the group's time, and what opens meanwhile is told with it."""
     rig.job("other")
     rig.ends("FAILED")
     assert rig.wait(20) == []
@@ -129,7 +129,7 @@ def test_a_parent_is_behind_the_job_that_it_called(rig: Rig) -> None:
 
 
 def test_a_parent_whose_child_nobody_is_told_of_is_told_itself(rig: Rig) -> None:
-    """Nothing is lost."""
+    """The parent's incident is told if its child's goes to no channel."""
     from nomaflow_alerts.rules.runs import Findings
 
     rig.job("parent")
@@ -163,7 +163,7 @@ def test_a_muted_job_is_told_when_the_mute_ends(rig: Rig) -> None:
 
 
 def test_what_opened_and_ended_during_a_mute_is_counted_at_its_end(rig: Rig) -> None:
-    """Nothing is dropped without a number."""
+    """The end of the mute tells how many incidents opened and ended during it."""
     mute(rig, 3600)
     for number in range(3):
         rig.job(f"job{number}")
@@ -218,7 +218,7 @@ def test_old_events_are_read_in_silence_and_told_in_one_message(rig: Rig) -> Non
 
 
 def test_a_quiet_time_is_one_message_of_a_channel_whatever_the_hosts(rig: Rig) -> None:
-    """Also of what was told before and is over now; what comes later is told by host again."""
+    """It has ends of what was told before, too; what comes later is told by host again."""
     rig.ends("FAILED")
     assert len(rig.wait(40)) == 1
     rig.quiet = True

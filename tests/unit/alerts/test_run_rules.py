@@ -238,7 +238,7 @@ def test_a_run_that_is_late(rig: Rig) -> None:
 
 
 def test_a_run_in_time_is_not_late(rig: Rig) -> None:
-    """Neither is one that somebody started by hand after the due instant."""
+    """A run of the due instant that ends in time leaves no incident."""
     rig.job(schedule="0 13 * * *", late_after_minutes=30)
     rig.turn()
     rig.now = START + 3700

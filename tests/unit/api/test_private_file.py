@@ -30,7 +30,7 @@ def test_writing_replaces_and_creating_does_not(tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    """Nor does it leave a draft."""
+    """The file keeps its text, and no draft lies beside it."""
     (tmp_path / "key").mkdir()
     with pytest.raises(IsADirectoryError):
         write_private(tmp_path / "key", b"one")

@@ -72,7 +72,7 @@ async def test_show_tells_values_the_ladder_the_end_and_the_seal(kernel: FakeKer
 async def test_the_seal_says_what_is_missing(
     kernel: FakeKernel, command: Command, state: str, log: dict[str, object], seal: str
 ) -> None:
-    """Nobody has to guess whether a log is whole."""
+    """The seal says whether the log is whole, and what is missing if not."""
     run = make_run("run_1", "FAILED" if state == "LOST" else state, log_lines=3)
     step = run.steps.add(name="a", max_attempts=1)
     number = run_pb2.AttemptState.Value(f"ATTEMPT_STATE_{state}")

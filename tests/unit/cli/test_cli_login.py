@@ -231,7 +231,7 @@ async def test_a_login_is_not_overwritten_by_a_kernel_of_another_id(
 async def test_a_second_login_at_the_same_kernel_replaces_the_first(
     command: Command, door: FakeEnrolment, home: Path, tmp_path: Path
 ) -> None:
-    """Also where the kernel's authority was replaced meanwhile: the profile has it beside the old one."""
+    """If the kernel's authority was replaced meanwhile, the profile has the new one beside the old one."""
     folder = ProfileFolder(home)
     (tmp_path / "old").mkdir()
     both = f"{door.authority.file.read_text()}\n{Authority(tmp_path / 'old').file.read_text()}"
@@ -246,7 +246,7 @@ async def test_a_second_login_at_the_same_kernel_replaces_the_first(
 async def test_a_join_string_in_place_of_a_token_is_told(
     command: Command, door: FakeEnrolment, remote: FakeKernel, home: Path, tmp_path: Path
 ) -> None:
-    """Nothing is said to the kernel, and the way to use the string is named; a file that is not there is told, too."""
+    """The command names the way to use the string and calls no kernel; it tells of a missing file, too."""
     (tmp_path / "string").write_text(door.string(kind="user"))
     done = await command("jobs", "--address", remote.address, "--token-file", str(tmp_path / "string"))
     assert done.code == 2
@@ -279,7 +279,7 @@ async def test_a_command_outside_any_project_says_why_no_login_serves(
 
 
 def test_a_profile_that_others_can_read_is_not_used(home: Path) -> None:
-    """Nor one that is damaged, or whose name would lead elsewhere."""
+    """A profile is refused if others can read it, if it is damaged, or if its name leads elsewhere."""
     folder = ProfileFolder(home)
     profile = Profile(name="p", principal="a", addresses=("tls://k:1",), authorities_pem="", kernel_id="k", token="t")
     path = folder.write(profile)

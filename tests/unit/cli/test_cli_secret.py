@@ -58,7 +58,7 @@ async def test_what_cannot_be_encrypted_says_why(project: Path) -> None:
 
 
 async def test_a_list_of_unreadable_secrets_exits_1(project: Path) -> None:
-    """So a deployment can stop there."""
+    """The exit code is 1, so that a deployment can stop there."""
     (project / "connectors.toml").write_text('[pools.a]\nurl = "sqlite:///x"\npassword = "file:none"\n')
     listed = await command_in(project)("secret", "list")
     assert listed.code == 1

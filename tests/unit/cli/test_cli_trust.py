@@ -71,7 +71,7 @@ def test_a_planted_state_folder_is_not_followed(tmp_path: Path, monkeypatch: pyt
 
 
 def test_root_s_and_one_s_own_projects_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those of the user who has become root with sudo."""
+    """One's own projects include those of the user who has become root with sudo."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jobs.toml").write_text("")
     assert project_around() == tmp_path

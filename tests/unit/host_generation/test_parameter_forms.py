@@ -144,5 +144,5 @@ def test_a_docstring_tells_of_its_parameters(doc: str) -> None:
 
 @pytest.mark.parametrize("doc", ["", "Args:", ":param", ":param x:", "Parameters\n---", "x" * 100_000, "Args:\n a:\n"])
 def test_a_docstring_of_another_form_tells_nothing(doc: str) -> None:
-    """Nothing is guessed, and nothing raises."""
+    """A docstring of an unknown form gives no description, and no error."""
     assert parameter_docs(doc) == {}

@@ -140,7 +140,7 @@ def test_files_of_an_earlier_life_are_removed(tmp_path: Path) -> None:
 
 
 def test_old_keys_are_remembered_without_their_outcomes(make: Callable[..., Outbox]) -> None:
-    """Only a fingerprint stays of keys beyond ten thousand, and still nothing starts twice."""
+    """Of keys beyond ten thousand a fingerprint stays, and still no attempt starts twice."""
     outbox = make()
     keys = [f"run_{number}/s/1" for number in range(10_050)]
     for key in keys:

@@ -166,7 +166,7 @@ def test_a_folder_that_is_none_stops_the_host(tmp_path: Path) -> None:
 
 
 def test_names_come_from_the_command_line_first(project: Path) -> None:
-    """Then from [host] name, then from the folder."""
+    """The command line's name wins over that of [host], and that over the folder's."""
     (project / "nomaflow.toml").write_text('[host]\nname = "billing"\n')
     assert open_project(project, "other").host == "other"
     assert open_project(project).host == "billing"

@@ -58,7 +58,7 @@ async def test_one_instance_is_shut_out_alone(kernel: Kernel, by: str) -> None:
 
 
 async def test_who_shuts_a_host_out_shuts_out_its_instances(kernel: Kernel) -> None:
-    """Also join strings that are not used yet."""
+    """Its instances' credentials end with it, and so do join strings that are not used yet."""
     _, first = await _joined(kernel, 1)
     _, waiting = await kernel.credentials.create(ORDER, created_by="slurm")
     await kernel.credentials.revoke("host:teamb")
@@ -68,7 +68,7 @@ async def test_who_shuts_a_host_out_shuts_out_its_instances(kernel: Kernel) -> N
 
 
 async def test_what_ended_instances_had_is_forgotten_after_a_day(kernel: Kernel) -> None:
-    """Neither memory, nor the store, nor the file of withdrawals grows with the number of launches."""
+    """Memory, store and the file of withdrawals do not grow with the number of launches."""
     withdrawn = kernel.directory / "withdrawn"
     for number in range(3):
         await _joined(kernel, number)

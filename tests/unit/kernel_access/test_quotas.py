@@ -97,7 +97,7 @@ def test_a_closed_stream_makes_room_for_another(quotas: Quotas) -> None:
 
 
 def test_the_owner_hosts_and_who_is_refused_anyway_have_no_account(quotas: Quotas) -> None:
-    """Nothing is counted, and nothing is kept of them."""
+    """Their calls are not counted, and the quotas keep nothing of them."""
     for principal in (OWNER, ANYONE, Principal(kind=PrincipalKind.HOST, name="teama")):
         for _ in range(100):
             quotas.call(principal)

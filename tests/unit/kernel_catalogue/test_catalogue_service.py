@@ -246,7 +246,7 @@ async def test_a_claim_that_waits_gets_no_job_by_itself(stage: Stage, monkeypatc
 
 
 async def test_the_kernel_s_own_file_claims_a_freed_id_by_a_reload(stage: Stage) -> None:
-    """Neither forgetting a host nor a start gives the file the id; asking for a reload does, for good."""
+    """A reload that is asked for gives the file the id for good; forgetting a host or a start does not."""
     first = await stage.start()
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
     stage.file.write_text(CENTRAL.format(id="good"))

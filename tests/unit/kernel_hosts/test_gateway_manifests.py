@@ -71,7 +71,7 @@ async def test_a_manifest_that_is_not_what_it_says_is_refused(
 async def test_a_bad_manifest_whose_host_has_left_is_no_error_of_the_kernel(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody waits for the refusal any more; the next manifest of the host is opened as ever."""
+    """The refusal reaches nobody and is no error; the next manifest of the host is opened as ever."""
     session = Session(world)
     await session.attach()
     long_list = packed(b"[" + b"1," * 900_000 + b"1]")

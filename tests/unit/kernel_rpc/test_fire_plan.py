@@ -69,7 +69,7 @@ def test_a_list_that_is_full_says_how_far_it_is_whole() -> None:
 
 
 def test_a_fire_collides_with_what_usually_still_runs_on_its_host() -> None:
-    """Also with a run that began before the range, and with those of the same instant; not with itself."""
+    """It collides with a run that began before the range and with those of the same instant, but not with itself."""
     made = plan(("long", "0 11,13 * * *"), ("short", "30 * * * *"), ("same", "0 13 * * *"), hours=3)
     made.add(Owner(job_id="x", host="other", preset=""), "30 12 * * *", "UTC")
     found = {

@@ -161,13 +161,13 @@ async def test_what_does_not_run_is_refused_with_why(world: World, host: PlayedH
 
 
 async def test_an_attempt_of_an_instance_that_is_away_is_refused(world: World) -> None:
-    """Nobody is asked."""
+    """The call is refused without asking any instance."""
     await running(world)
     assert "no instance of host 'team' is attached" in await refusal(world)
 
 
 async def test_a_step_that_calls_a_job_names_the_run_to_look_at(world: World, host: PlayedHost) -> None:
-    """Nothing of it runs in a host."""
+    """Such a step runs in no host: the refusal names the called run."""
     await running(world, child_run_id="run_" + "2" * 26, host="", incarnation="")
     assert "waits for run run_2222" in await refusal(world)
     assert host.asked == []

@@ -65,7 +65,7 @@ def test_what_changes_is_told(change: str) -> None:
 
 
 def test_what_stays_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the message that is handed out is its receiver's: who may not see all of it gets it changed."""
+    """The message is made once, and each receiver gets a copy to change."""
     made = []
     monkeypatch.setattr(listed_jobs, "job_message", lambda *args, **kw: made.append(1) or job_message(*args, **kw))
     listed = ListedJobs()

@@ -111,7 +111,7 @@ def test_nobody_signs_with_another_name() -> None:
 
 
 def test_request_ids_are_each_principals_own() -> None:
-    """Nobody can use up, or find out, the idempotency keys of another; the owner's stay as they are."""
+    """A principal cannot use up, or find out, the idempotency keys of another; the owner's stay as they are."""
     alice = Caller(principal=Principal(kind=PrincipalKind.USER, name="alice"), peer="ipv4:127.0.0.1:1")
     assert trigger_command(Trigger(job_id="a", request_id="k"), CALLER).request_id == "k"
     assert trigger_command(Trigger(job_id="a", request_id="k"), alice).request_id == "alice/k"

@@ -60,7 +60,7 @@ def chunk(**fields: Any) -> LogChunk:
 async def test_an_invalid_event_is_answered_alone(
     rig: Rig, caplog: pytest.LogCaptureFixture, events: list[bytes], said: str
 ) -> None:
-    """Nothing of its report counts; the others of the same call are taken in, and the attempt can still end."""
+    """Its whole report is refused; the others of the same call are taken in, and the attempt can still end."""
     rig.jobs.add(job("a"), job("b"))
     host = await rig.host()
     await rig.trigger("a")

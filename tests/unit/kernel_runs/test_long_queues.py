@@ -75,7 +75,7 @@ async def test_a_trigger_that_finds_no_slot_costs_no_look_at_the_others(
 
 
 async def test_a_run_that_is_not_what_its_job_says_is_looked_at(rig: Rig, read: list[str]) -> None:
-    """Only its own data tells which slot it needs: it gets the free one, past those that wait for the other kind."""
+    """A run whose own data asks for another slot gets the free one, past those that wait for the other kind."""
     host = await _full(rig, kept=1)
     rig.jobs.add(job("both", step("one"), step("two", callable=SYNC), overlap="allow"))
     for name in ("a", "b"):

@@ -96,7 +96,7 @@ async def test_a_repeat_runs_no_child(rig: Rig) -> None:
 
 
 async def test_a_repeat_in_hand_runs_no_child(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor where the answer to the first request's commit is lost while the repeat waits for its turn."""
+    """A repeat starts no child, even if the answer to the first request's commit is lost while the repeat waits."""
     rig.jobs.add(job("parent", call("child"), overlap=Overlap.ALLOW), job("child", overlap=Overlap.ALLOW))
     await rig.host()
     real: Any = rig.store.apply

@@ -55,7 +55,7 @@ async def test_only_the_order_has_a_secret_param(rig: Rig) -> None:
 
 
 async def test_a_job_without_secret_params_makes_no_key(rig: Rig) -> None:
-    """Nothing of it costs anything."""
+    """A project without secret parameters pays nothing for them: no key is made."""
     rig.jobs.add(job("a"))
     host = await rig.host()
     await rig.trigger("a", params=GIVEN)
@@ -162,7 +162,7 @@ async def test_a_history_without_its_key_fails_the_run_by_name(rig: Rig, other: 
 
 
 async def test_a_key_that_cannot_be_made_refuses_the_trigger(tmp_path: Path) -> None:
-    """Then nothing is stored."""
+    """A missing folder or a damaged key refuses the values, and the damaged file stays."""
     secrets = SecretParams(tmp_path / "none")
     with pytest.raises(SecretsUnavailable, match="cannot be used: no such file"):
         secrets.sealed(_request(), ["api_key"])
@@ -186,7 +186,7 @@ async def test_a_repeated_request_is_recognised_without_a_guessable_hash(rig: Ri
 
 
 def test_what_is_hidden_is_hidden_by_name_and_by_seal(tmp_path: Path) -> None:
-    """Also a value of the job's file, and one that an older definition did not call secret."""
+    """A value is hidden by its parameter's name or by its seal, whatever definition it comes from."""
     sealed = SecretParams(tmp_path).sealed(RunRequest(params={"a": "x"}), ["a"]).params
     assert hidden(json.dumps(sealed), ()) == '{"a":"***"}'
     assert hidden('{"a":"${A}"}', ("a",)) == '{"a":"***"}'

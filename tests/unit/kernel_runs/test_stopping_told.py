@@ -83,7 +83,7 @@ async def test_the_rungs_survive_a_restart_and_end_with_the_proof(rig: Rig) -> N
 
 
 async def test_a_log_is_complete_once_the_last_report_is_stored(rig: Rig) -> None:
-    """Not before, and never where the host has lost lines or events."""
+    """The log is incomplete before that, and for ever if the host has lost lines or events."""
     rig.jobs.add(job("a", step("one"), step("two"), step("three")))
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id

@@ -44,7 +44,7 @@ async def test_presets_fire_by_their_own_schedule(bench: Bench) -> None:
 
 
 async def test_a_change_of_some_jobs_leaves_the_others_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the named jobs are looked at: a new one fires, a changed one fires anew, one that is gone does not."""
+    """Named jobs alone are looked at: a new one fires, a changed one fires anew, one that is gone does not."""
     for name in ("changed", "gone", "same"):
         bench.jobs.add(job(name, schedule="0 16 * * *"))
     await bench.look()

@@ -83,7 +83,7 @@ def test_the_next_connection_shows_what_became_of_it(engine: Engine, after_commi
 
 
 def test_a_kernel_that_was_replaced_meanwhile_is_fenced(engine: Engine) -> None:
-    """Then it does not matter what became of the commit."""
+    """A commit in doubt ends with StaleEpoch if another kernel has taken over, whatever became of it."""
     _lose_connection(engine, after_commit=True)
     doubt = _doubt(engine)
     with engine.connect() as connection:

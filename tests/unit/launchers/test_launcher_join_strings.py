@@ -72,13 +72,13 @@ def test_a_string_waits_in_a_file_of_its_user_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    """Nothing is started then."""
+    """The error names the folder: an instance whose string cannot be kept is not started."""
     (tmp_path / ".nomaflow").write_text("")
     with pytest.raises(EngineError, match=r"a join string cannot be kept in .*: Not a directory"):
         keep_join_string(tmp_path, "nfj1.one")
 
 
 def test_an_order_shows_no_secret() -> None:
-    """Not in a log or a traceback, whatever prints it."""
+    """The text of an order, as a log or a traceback has it, shows no join string."""
     order: Any = Order(store_id="s", host="team", shape=LauncherShape(name="d"), join="nfj1.secret")
     assert "nfj1" not in repr(order)

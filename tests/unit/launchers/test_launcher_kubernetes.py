@@ -187,7 +187,7 @@ async def test_the_end_of_a_pod_is_witnessed(server: KubernetesServer, cluster: 
 
 
 async def test_a_page_that_is_not_found_is_no_deleted_node(server: KubernetesServer, cluster: Kubernetes) -> None:
-    """Only the API server's own word counts, and not that of something before it."""
+    """A 404 page of something before the API server is an error, and no evidence."""
     engine_id = await cluster.start(ORDER)
     labels = {"launcher.pod": server.all("pods")[0]["metadata"]["uid"]}
     listed = json.dumps({"items": server.all("pods")}).encode()
@@ -283,7 +283,7 @@ async def test_a_pod_that_cannot_run_says_why_once(
 async def test_an_answer_that_is_none_is_told_in_words(
     server: KubernetesServer, cluster: Kubernetes, fault: tuple[int, dict[str, str], bytes], words: str
 ) -> None:
-    """Nothing is taken for an empty list; the next turn asks again."""
+    """Such an answer is not taken for an empty list; the next turn asks again."""
     server.faults.append(fault)
     with pytest.raises(EngineError, match=words) as raised:
         await cluster.listed(STORE)
@@ -352,7 +352,7 @@ async def test_a_pod_speaks_to_its_clusters_own_server(tmp_path: Path, server: K
 
 
 def test_an_address_that_would_carry_secrets_in_the_clear_is_refused() -> None:
-    """Only kubectl proxy, on this machine; outside of a pod nothing else is known."""
+    """A given address has to be kubectl proxy's, on this machine; without one, the launcher has to be in a pod."""
     for url in ("http://cluster.example.org", "https://127.0.0.1:6443", "x"):
         with pytest.raises(EngineError, match="has to be that of kubectl proxy"):
             ApiPlace.of(url, "", {})

@@ -107,7 +107,7 @@ def test_an_instance_for_an_attempt_leaves_the_queue_with_it() -> None:
 
 
 def test_what_has_waited_longest_is_started_first() -> None:
-    """Neither many attempts of their own keep the others waiting, nor the other way round."""
+    """Attempts with instances of their own and the others take turns by age: neither kind keeps the other waiting."""
     noon = datetime(2026, 11, 26, 12, tzinfo=UTC)
     wanted = [_own(number, since=noon + timedelta(seconds=number)) for number in (1, 3)]
     wanted.append(replace(_wanted(100), since=noon + timedelta(seconds=2)))

@@ -74,7 +74,7 @@ def test_everything_else_is_none(given: Any) -> None:
 
 
 def test_what_slurm_has_forgotten_is_no_evidence() -> None:
-    """Neither a job nor a machine that it does not know."""
+    """An unknown job, or one whose machine Slurm does not know, gives no evidence."""
     config = fields_of(CONFIG.format("proctrack/cgroup"))
     assert evidence_of_end("12", config=config, job={}, node={}) == ""
     job = fields_of(JOB.format(state="FAILED", restarts=0, exit="1:0", comment="nomaflow/s/team/d"))
@@ -148,7 +148,7 @@ async def test_one_that_is_away_is_asked_about_though_the_engine_lists_it(witnes
     ids=["it serves", "it drains", "it holds nothing", "it is not ours"],
 )
 async def test_nobody_is_asked_about_others(witness: Witness, parts: _Parts, host: HostView, left: Any) -> None:
-    """Nobody asks about one that runs or holds nothing, or is of a host that is not the launcher's."""
+    """The engine is not asked about an instance that serves, drains or holds nothing, or is not the launcher's."""
     await witness.look([host], epoch=1, left=left)
     assert (parts.asked, parts.told) == ([], [])
 

@@ -68,7 +68,7 @@ def test_every_topic() -> None:
 
 
 def test_a_file_that_says_all_of_it_is_told_nothing() -> None:
-    """Nor is one without jobs."""
+    """A file that says all of it, or has no jobs, gets no warning."""
     text = """
     [meta.retention]
     days = 30

@@ -191,7 +191,7 @@ def test_tls_trusts_the_named_authority_only(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_cannot_work_are_named_at_the_first_reference(environ: dict[str, str], words: str) -> None:
-    """Not at the load: a project without references needs no vault."""
+    """The error comes with the first reference, not with the load: a project without references needs no vault."""
     reader = nomaflow_secrets(environ)["vault"]
     with pytest.raises(SecretRefused, match=words):
         reader("kv/x#f")
