@@ -136,10 +136,9 @@ async def test_a_leader_that_stops_hands_over(pair: Pair, roles: tuple[str, str]
     leader, standby = roles
     async with pair.client() as client:
         held = await Held.start(pair, client, "stop")
-        terms, began = pair.terms(standby), time.monotonic()
+        terms = pair.terms(standby)
         assert await asyncio.to_thread(pair.stop, leader) == 0
-        await asyncio.to_thread(eventually, lambda: pair.terms(standby) > terms, seconds=10)
-        assert time.monotonic() - began < 10
+        await asyncio.to_thread(eventually, lambda: pair.terms(standby) > terms, seconds=TAKEOVER_SECONDS)
         assert "stopping: got SIGTERM" in pair.log(leader)
         await held.let_go()
 
@@ -156,10 +155,10 @@ async def test_a_leader_that_is_killed_is_replaced(pair: Pair, roles: tuple[str,
         again = await client.trigger(order)
         assert (first.run_id, again.deduplicated) == (again.run_id, True)
         assert pair.terms(standby) == terms + 1
+        told = len(pair.log(leader))
         pair.start_kernel(leader)
-        await asyncio.to_thread(
-            eventually, lambda: f"is the leader at {pair.address(standby)}" in pair.log(leader).splitlines()[-1]
-        )
+        stands_by = f"is the leader at {pair.address(standby)}"
+        await asyncio.to_thread(eventually, lambda: stands_by in pair.log(leader)[told:])
         assert (await client.wait(first.run_id)).state == "SUCCEEDED"
         await held.let_go()
 
