@@ -37,6 +37,11 @@ class Pair:
         """Return the tries of the step."""
         return list(self.work.run().steps[0].attempts)
 
+    def attached(self) -> set[str]:
+        """Return the incarnations of the host's attached instances."""
+        view = self.system.host_view("team")
+        return {each.incarnation for each in view.instances if each.state == "ATTACHED"} if view else set()
+
     def declare(self) -> int:
         """Declare that the instance which has the first try has ended; return how many attempts ended with it."""
         return self.system.api.declare_ended("team", self.tries()[0].incarnation, evidence=EVIDENCE).attempts
@@ -60,10 +65,7 @@ class Pair:
     def is_killed_and_serves_again(self) -> None:
         """Wait until the first try's code is dead in the instance that lives, and the kernel has that instance back."""
         eventually(lambda: not is_alive(self.pid))
-        view = self.system.host_view("team")
-        assert view is not None
-        attached = {each.incarnation for each in view.instances if each.state == "ATTACHED"}
-        assert {one.incarnation for one in self.tries()} <= attached
+        eventually(lambda: {one.incarnation for one in self.tries()} <= self.attached())
         assert self.far.process.poll() is None
 
 

@@ -102,9 +102,9 @@ def test_an_idle_instance_ends_and_leaves_no_trace(system: TeamSystem, tmp_path:
     assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
     assert second.process.wait(30) == 0
     assert "idle for 3 s" in second.log
-    view = system.host_view("team")
-    assert view is not None
-    assert [one.pid for one in view.instances] == [system.parts["team"].pid]
+    eventually(
+        lambda: (view := system.host_view("team")) and [one.pid for one in view.instances] == [system.parts["team"].pid]
+    )
 
 
 def test_the_same_code_in_other_folders_changes_nothing(system: TeamSystem, tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_a_step_waits_for_the_instance_that_it_needs(system: TeamSystem, tmp_pat
 
 def test_an_instance_drains_before_the_time_of_its_machine_ends(system: TeamSystem, tmp_path: Path) -> None:
     """It ends with 0 a minute before, and the kernel knew when that would be."""
-    flags = ("--state-dir", str(tmp_path / "second"), "--ends-at", "+70")
+    flags = ("--state-dir", str(tmp_path / "second"), "--ends-at", "+80")
     second = _one_more(system, "second", tmp_path / "team", *flags)
     eventually(lambda: second.pid in _attached(system))
     host = system.host_view("team")
     assert host is not None
     (there,) = [one for one in host.instances if one.pid == second.pid]
     assert there.ends_at is not None
-    assert 0 < (there.ends_at - datetime.now(UTC)).total_seconds() < 71
+    assert 0 < (there.ends_at - datetime.now(UTC)).total_seconds() < 81
     assert second.process.wait(60) == 0
     assert "the time of this machine ends in 60 s" in second.log
 
