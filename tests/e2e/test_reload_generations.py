@@ -169,7 +169,7 @@ def test_a_flood_on_import_is_contained(system: TeamSystem) -> None:
 
 def test_a_host_that_is_stopped_drains_with_a_deadline(system: TeamSystem, tmp_path: Path) -> None:
     """A step may finish within drain_seconds after SIGTERM; one that has not is FAILED host_draining, and dead."""
-    host = system.start_host("team", settings=("drain_seconds = 1",))
+    host = system.start_host("team", settings=("drain_seconds = 5",))
     told = tmp_path / "told"
     polite, pid = _running(system, "waits", told)
     deaf, deaf_pid = _running(system, "stays", tmp_path / "never")
@@ -181,7 +181,7 @@ def test_a_host_that_is_stopped_drains_with_a_deadline(system: TeamSystem, tmp_p
     run = system.end(deaf)
     assert (run.state, reason_of(run)) == ("FAILED", "host_draining")
     assert not is_alive(deaf_pid)
-    assert host.process.wait(10) == 0
+    assert host.process.wait(60) == 0
 
 
 def _state(client: SyncKernelClient, name: str) -> str:
