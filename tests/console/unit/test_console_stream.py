@@ -118,7 +118,7 @@ class Tab:
 
     async def next(self) -> str:
         """Return the next message that is no heartbeat."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 text = (await anext(self.body)).decode()
                 if not text.startswith(":"):
@@ -244,7 +244,7 @@ async def test_a_stop_ends_a_stream_that_is_about_to_speak(sessions: Sessions) -
     view = View()
     view.seconds = 600.0
     tab = Tab(sessions, view)
-    async with aclosing(tab.body), asyncio.timeout(10):
+    async with aclosing(tab.body), asyncio.timeout(60):
         await anext(tab.body)
         tab.happen(1)
         waiting = asyncio.ensure_future(anext(tab.body, b""))
@@ -278,7 +278,7 @@ async def test_asking_once_gets_the_pages_own_messages_too(sessions: Sessions) -
 async def test_asking_once_ends_while_the_kernel_is_away(sessions: Sessions) -> None:
     """The tab asks again later; nothing waits in the console for it."""
     tab = Tab(sessions, Talker(most=4), "once=1")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         texts = [text async for text in _all(tab)]
     assert re.findall(r"data: (line \d)", "".join(texts)) == ["line 1", "line 2"]
 

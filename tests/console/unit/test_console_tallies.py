@@ -58,7 +58,7 @@ async def test_an_older_count_is_shown_while_a_newer_one_is_under_way(monkeypatc
     kernel, tallies = Kernel(0.2), Tallies()
     await tallies.of("31d", kernel.count)
     assert await number(tallies, "31d", kernel) == 1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await number(tallies, "31d", kernel) == 1:
             await asyncio.sleep(0.01)
 
@@ -68,7 +68,7 @@ async def test_nobody_waits_long_for_numbers_in_a_menu(monkeypatch: pytest.Monke
     monkeypatch.setattr("nomaflow_console.kernel.tallies._PATIENCE_SECONDS", 0.05)
     kernel, tallies = Kernel(0.3), Tallies()
     assert await tallies.of("31d", kernel.count) is None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await tallies.of("31d", kernel.count) is None:
             await asyncio.sleep(0.01)
     assert kernel.asked == 1

@@ -272,7 +272,7 @@ async def kernel_on(url: str, folder: Path) -> tuple[int, str]:
         sys.executable, "-m", "nomaflow_kernel", "--project", str(project), "--store", url,
         stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONWARNINGS": "error"},
     )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         _, errors = await child.communicate()
     return child.returncode or 0, errors.decode()
 

@@ -40,7 +40,7 @@ async def test_it_runs_a_real_callable_and_stops_cleanly(kernels: MakeKernel, st
     mine.process.send_signal(signal.SIGTERM)
     assert await exit_code(mine) == 0
     assert session.host_left
-    assert not still_alive(below, seconds=2)
+    assert not still_alive(below, seconds=30)
     assert not list((project / ".nomaflow" / "host-demo" / "spill").glob("*"))
 
 
@@ -96,7 +96,7 @@ async def test_leftovers_are_removed_where_the_reaper_was_killed_too(
     kwargs = json.dumps({"pid_file": str(pid_file)}).encode()
     session.dispatch("run_2/one/1", callable="myapp.work:sheds", kwargs_json=kwargs, strict_keys=("pid_file",))
     await kernel.journal.until(lambda: kernel.journal.kinds(KEY) == ["started"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (pid_file.exists() and pid_file.read_text()):
             await asyncio.sleep(0.01)
     below = first.tree()
@@ -166,7 +166,7 @@ async def test_saving_a_file_reloads_with_watch(kernels: MakeKernel, start: Star
 async def test_it_attaches_when_the_kernel_comes_later(kernels: MakeKernel, start: Start) -> None:
     """Started first, it waits for the address without giving up."""
     mine = await start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "waiting for a kernel" not in mine.log:
             await asyncio.sleep(0.05)
     kernel = await kernels()

@@ -48,7 +48,7 @@ async def test_a_step_from_dispatch_to_outcome(gateway: MakeGateway, host: MakeH
     mine.finish(KEY)
     await kernel.journal.until(lambda: kernel.journal.acked(KEY) == 3)
     assert kernel.journal.kinds(KEY) == ["started", "log", "finished"]
-    assert await mine.session.flush(5, without_kernel=5)
+    assert await mine.session.flush(60, without_kernel=60)
     assert mine.outbox.empty
 
 
@@ -78,12 +78,12 @@ async def test_a_repeated_dispatch_starts_nothing(gateway: MakeGateway, host: Ma
     mine = host()
     await running(mine, kernel)
     session = kernel.sessions[0]
-    assert await mine.session.flush(5, without_kernel=5)
+    assert await mine.session.flush(60, without_kernel=60)
     reports = kernel.reports
     session.dispatch(KEY)
     await kernel.journal.until(lambda: kernel.reports > reports)
     mine.finish(KEY)
-    assert await mine.session.flush(5, without_kernel=5)
+    assert await mine.session.flush(60, without_kernel=60)
     duplicates = kernel.journal.duplicates
     session.dispatch(KEY)
     await kernel.journal.until(lambda: kernel.journal.duplicates > duplicates)
@@ -103,7 +103,7 @@ async def test_a_refused_order_goes_back_and_may_come_again(gateway: MakeGateway
     del kernel.journal.events[KEY]
     assert outcome.not_started
     assert (outcome.reason_code, outcome.reason) == ("host_refused", "full")
-    assert await mine.session.flush(5, without_kernel=5)
+    assert await mine.session.flush(60, without_kernel=60)
     mine.runner.refusal = ""
     session.dispatch(KEY)
     await mine.runner.until(lambda: len(mine.runner.accepted) == 1)
@@ -237,7 +237,7 @@ async def test_it_waits_for_the_address_and_says_so_once(
     """A host that is started before its kernel attaches as soon as the address is there."""
     with caplog.at_level(logging.WARNING):
         mine = host()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while "waiting for a kernel" not in caplog.text:
                 await asyncio.sleep(0.01)
         kernel = await gateway()

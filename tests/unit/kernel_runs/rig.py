@@ -215,7 +215,7 @@ class PlayedHost:
 
     async def order(self, count: int = 1) -> DispatchOrder | CancelOrder:
         """Wait for the ``count``-th order and return it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.orders) < count:
                 self._arrived.clear()
                 await self._arrived.wait()

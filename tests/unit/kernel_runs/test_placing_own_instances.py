@@ -160,7 +160,7 @@ async def test_queued_runs_are_wanted_again_after_a_new_leader(rig: Rig) -> None
     keys = [f"{(await rig.trigger('train')).run_id}/fit/1" for _ in range(3)]
     await rig.restart()
     assert _wanted(rig) == []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while _wanted(rig) != keys:
             await asyncio.sleep(0.01)
 

@@ -105,7 +105,7 @@ async def test_a_repeat_in_hand_runs_no_child(rig: Rig, monkeypatch: pytest.Monk
     async def doubtful(*args: Any, **kwargs: Any) -> Any:
         monkeypatch.setattr(rig.store, "apply", real)
         repeats.append(asyncio.ensure_future(rig.trigger("parent", request_id="k", request_hash="h")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not rig.engine._loop._inbox._turns:
                 await asyncio.sleep(0)
         await real(*args, **kwargs)

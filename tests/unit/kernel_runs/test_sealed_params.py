@@ -149,7 +149,7 @@ async def test_a_history_without_its_key_fails_the_run_by_name(rig: Rig, other: 
     rig.jobs.add(job("b"))
     await rig.restart()
     host = await rig.host()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await rig.state(run_id) is not RunState.FAILED:
             await rig.advance(1)
     detail = await rig.detail(run_id)

@@ -53,7 +53,7 @@ async def test_a_change_of_some_jobs_leaves_the_others_alone(bench: Bench, monke
     del bench.jobs.definitions["gone"]
     monkeypatch.setattr(bench.jobs, "jobs", lambda **_: pytest.fail("looked at all jobs"))
     bench.scheduler.jobs_changed(["changed", "gone", "new"])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while bench.scheduler.next_fire_us("new") is None:
             await asyncio.sleep(0.01)
     found = {name: bench.scheduler.next_fire_us(name) for name in ("changed", "gone", "same")}

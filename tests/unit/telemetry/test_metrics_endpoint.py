@@ -157,7 +157,7 @@ async def test_many_connections_are_few_threads() -> None:
             except OSError:
                 return False
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await asyncio.to_thread(scraped):
                 await asyncio.sleep(0.01)
 

@@ -99,7 +99,7 @@ async def test_a_store_that_cannot_be_read_costs_spans_only(caplog: pytest.LogCa
     tracer.begin(cast("Any", history))
     history.broken = True
     tracer.applied((), ended("run_1"), seconds=0.1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "not exported" not in caplog.text:
             await asyncio.sleep(0.01)
     history.broken = False
