@@ -90,6 +90,11 @@ class _Manifest(Struct):
     problems: list[dict[str, Any]] = []
 
 
+# msgspec analyses a struct when it is first used; a second thread that uses it meanwhile crashes the process. A kernel
+# checks manifests on threads. So all their structs are analysed here, while the module is imported.
+msgspec.json.Decoder(_Manifest)
+
+
 def check_callable(entry: Mapping[str, Any]) -> None:
     """Check the entry of a callable, so that one that has too much does not have its whole manifest refused.
 
