@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-quick screenshots alerts-storm crowd pilots storm torture fuzz mutants
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-peers bench-quick screenshots alerts-storm crowd pilots storm torture fuzz mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -81,6 +81,10 @@ bench: $(STAMP) ## Take every measure (25 minutes, on an idle machine) and write
 
 bench-quick: $(STAMP) ## Compare ratios with the recorded floors (30 seconds)
 	@$(BIN)/python -m bench quick
+
+# Redis and Node.js come from the machine; without them their peers are left out, by name.
+bench-peers: $(STAMP) ## Measure six other job runners by turns with this one (15 minutes, on an idle machine; ARGS="--rounds 3")
+	@$(BIN)/python -m bench.peers $(ARGS)
 
 screenshots: $(STAMP) ## Take the pictures of docs/screenshots again; needs chromium (two minutes)
 	@$(BIN)/python tests/console/browser/showcase/pictures.py

@@ -10,7 +10,7 @@ from bench.figures import in_words
 from bench.plot import drawn
 from bench.targets import TARGETS, Target
 
-__all__ = ["write_page"]
+__all__ = ["fill_page", "write_page"]
 
 _COLUMNS = ("runs_a_second", "p50_ms", "p99_ms", "kernel_cpu_us", "kernel_mib")
 _CURVES = (
@@ -26,20 +26,24 @@ def write_page(results: Mapping[str, Any], *, docs: Path) -> None:
 
     :raises ValueError: where the page has no place for a part
     """
-    page = docs / "performance.md"
+    parts = {"figures": _table(results["figures"]), "growth": _growth(results["growth"])}
+    fill_page(docs / "performance.md", {"machine": _machine(results)} | parts)
+    (docs / "performance.svg").write_text(drawn(results["growth"]), "utf-8")
+
+
+def fill_page(page: Path, parts: Mapping[str, str]) -> None:
+    """Put generated parts between their marks in a page.
+
+    :raises ValueError: where the page has no place for a part
+    """
     text = page.read_text("utf-8")
-    for name, part in (
-        ("machine", _machine(results)),
-        ("figures", _table(results["figures"])),
-        ("growth", _growth(results["growth"])),
-    ):
+    for name, part in parts.items():
         first, last = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
         if text.count(first) != 1 or text.count(last) != 1:
             raise ValueError(f"{page.name} needs {first!r} and {last!r}, each once")
         before, _, rest = text.partition(first)
         text = f"{before}{first}\n{part}{last}{rest.partition(last)[2]}"
     page.write_text(text, "utf-8")
-    (docs / "performance.svg").write_text(drawn(results["growth"]), "utf-8")
 
 
 def _machine(results: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["drawn"]
+__all__ = ["drawn", "text"]
 
 _WIDTH, _HEIGHT = 250, 150
 _LEFT, _TOP, _GAP, _INSET = 40, 50, 60, 25
@@ -36,15 +36,15 @@ class _Panel:
         bottom = self.top + _HEIGHT
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         found = [
-            _text(self.left, self.top - 12, self.title, anchor="start"),
+            text(self.left, self.top - 12, self.title, anchor="start"),
             f'<path d="M{self.left:.0f} {self.top:.0f}V{bottom:.0f}h{_WIDTH}" fill="none" stroke="#9ca3af"/>',
             f'<polyline points="{line}" fill="none" stroke="{self.colour}" stroke-width="2"/>',
         ]
         for (x, y), (name, value) in zip(at, points, strict=True):
             found += [
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{self.colour}"/>',
-                _text(x, y - 8, f"{value:,.0f}" if value >= 100 else f"{value:.1f}"),  # digits enough
-                _text(x, bottom + 16, _short(name)),
+                text(x, y - 8, f"{value:,.0f}" if value >= 100 else f"{value:.1f}"),  # digits enough
+                text(x, bottom + 16, _short(name)),
             ]
         return found
 
@@ -66,7 +66,8 @@ def drawn(growth: Mapping[str, Sequence[Row]]) -> str:
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>", ""])
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "middle") -> str:
+def text(x: float, y: float, text: str, *, anchor: str = "middle") -> str:
+    """Return the element of a text."""
     return f'<text x="{x:.1f}" y="{y:.1f}" font-size="11" fill="#374151" text-anchor="{anchor}">{text}</text>'
 
 
