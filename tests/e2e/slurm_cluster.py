@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from machine_parts import need
@@ -40,8 +40,11 @@ MpiDefault=none
 ReturnToService=2
 KillWait=5
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=16000 State=UNKNOWN
 PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+PartitionName=urgent Nodes={host} PriorityTier=10 MaxTime=INFINITE State=UP
 """
 
 
@@ -54,11 +57,11 @@ class SlurmCluster:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.environ = {**os.environ, "SLURM_CONF": str(root / "slurm.conf")}
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self.node = socket.gethostname().partition(".")[0]
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Start munge, the controller and the machine's daemon, and wait until jobs can be submitted."""
-        host = socket.gethostname().partition(".")[0]
         for name in ("state", "spool", "run", "munge"):
             (self.root / name).mkdir()
         (self.root / "munge").chmod(0o700)
@@ -66,7 +69,7 @@ class SlurmCluster:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
         port = free_ports(2)
-        conf = _CONF.format(host=host, root=self.root, control=port, daemon=port + 1)
+        conf = _CONF.format(host=self.node, root=self.root, control=port, daemon=port + 1)
         (self.root / "slurm.conf").write_text(conf, "utf-8")
         (self.root / "cgroup.conf").write_text("CgroupPlugin=disabled\n", "utf-8")  # a container may have none
         munge = self.root / "munge"
@@ -75,9 +78,28 @@ class SlurmCluster:
             f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed",
         )  # fmt: skip
         eventually((self.root / "run" / "munge").exists)
-        self._start("slurmctld", "-D")
-        self._start("slurmd", "-D", "-N", host)
-        eventually(lambda: self.run("sinfo", "--noheader", "--format=%T").strip() in ("idle", "mixed"))
+        self.start_daemon("slurmctld")
+        self.start_daemon("slurmd")
+        eventually(lambda: self.run("sinfo", "--noheader", "--format=%T").split()[:1] in (["idle"], ["mixed"]))
+
+    def start_daemon(self, name: str) -> None:
+        """Start the controller ``slurmctld``, or the machine's daemon ``slurmd``."""
+        self._start(name, "-D", *(("-N", self.node) if name == "slurmd" else ()))
+
+    def kill_daemon(self, name: str) -> None:
+        """Kill a daemon; jobs go on."""
+        daemon = self._daemons.pop(name)
+        daemon.kill()
+        daemon.wait()
+
+    def spoil(self, folder: Path, **scripts: str) -> Mapping[str, str]:
+        """Return an environment whose commands of Slurm are shell scripts; ``{real}`` in one is the real command."""
+        folder.mkdir()
+        for name, script in scripts.items():
+            command = folder / name
+            command.write_text(script.replace("{real}", shutil.which(name) or name))
+            command.chmod(0o755)
+        return {**self.environ, "PATH": f"{folder}:{self.environ['PATH']}"}
 
     def run(self, *command: str) -> str:
         """Return what a command of Slurm prints."""
@@ -102,7 +124,7 @@ class SlurmCluster:
         """End every job, and the daemons."""
         if len(self._daemons) == 3:
             self.empty()
-        for daemon in reversed(self._daemons):
+        for daemon in reversed(self._daemons.values()):
             daemon.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 daemon.wait(10)
@@ -111,8 +133,9 @@ class SlurmCluster:
                 daemon.wait(10)
 
     def _start(self, *command: str) -> None:
-        with open(self.root / f"{command[0]}.out", "wb") as out:
-            self._daemons.append(subprocess.Popen(command, env=self.environ, stdout=out, stderr=subprocess.STDOUT))
+        with open(self.root / f"{command[0]}.out", "ab") as out:
+            made = subprocess.Popen(command, env=self.environ, stdout=out, stderr=subprocess.STDOUT)
+        self._daemons[command[0]] = made
 
 
 @contextlib.contextmanager

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from launched_system import BOXED, LaunchedSystem
 from ray_cluster import RayCluster, ray_cluster
-from team_system import TeamSystem, reason_of
+from team_system import reason_of
 
-from doors import doors_of
-from processes import is_alive, still_alive
+from processes import still_alive
 from real_system import Running, eventually
 
 pytestmark = pytest.mark.e2e
-
-LAUNCHER = """
-[launcher]
-engine = "ray"
-ray_address = "{address}"
-hosts = ["team"]
-scratch = "{scratch}"
-max_instances = 2
-poll_seconds = {poll}
-idle_exit_seconds = 3
-start_seconds = 60
-"""
-BOXED = """
-[[jobs]]
-id = "boxed"
-overlap = "allow"
-isolation = "instance"
-steps = [{ name = "it's 100% | own/box", callable = "stopping.sync_steps:lives_for" }]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,54 +25,25 @@ def cluster() -> Iterator[RayCluster]:
 
 
 @pytest.fixture
-def system(tmp_path: Path, cluster: RayCluster) -> Iterator[TeamSystem]:
+def system(tmp_path: Path, cluster: RayCluster) -> Iterator[LaunchedSystem]:
     """A kernel, with doors on TCP too, that knows the jobs of a host that has no instance."""
-    made = TeamSystem(root=tmp_path, kernel_flags=(*TeamSystem.kernel_flags, "--address", "unix:,127.0.0.1:0"))
-    made.start_kernel()
-    with open(made.project("team") / "jobs.toml", "a", encoding="utf-8") as jobs:
-        jobs.write(BOXED)
-    assert made.start_host("team").stop() == 0
-    (tmp_path / "scratch").mkdir()
+    made = LaunchedSystem(root=tmp_path, on_tcp=True)
+    made.begin(BOXED)
     yield made
     made.close()
     cluster.empty()
 
 
-def _launcher(
-    system: TeamSystem,
-    cluster: RayCluster,
-    more: str = "",
-    *,
-    address: str = "",
-    name: str = "launcher",
-    poll: float = 0.5,
-) -> Running:
-    """Start a launcher that reaches the kernel with a token, on TCP."""
-    doors = doors_of(system.kernel)
-    token, ca = system.root / "token", system.root / "ca.pem"
-    if not token.exists():
-        token.touch(mode=0o600)
-        token.write_text(system.api.create_token("ray", kind="service", roles=["launcher host:team"]).secret)
-        ca.write_bytes(doors.authorities)
-    kernel = f'kernel = "tls://{doors.clients}"\ntoken_file = "{token}"\nkernel_ca = "{ca}"\n'
-    settings = "[host]\ndrain_seconds = 2\ncancel_grace_seconds = 1\n"
-    section = LAUNCHER.format(scratch=system.root / "scratch", address=address or cluster.address, poll=poll)
-    (system.root / "team" / "nomaflow.toml").write_text(settings + section + kernel + more, "utf-8")
-    command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
-    log = system.root / f"{name}.log"
-    with open(log, "ab") as out:
-        process = subprocess.Popen(command, env=cluster.environ, stdout=out, stderr=subprocess.STDOUT)
-    running = Running(project=system.root / "team", process=process, log_file=log)
-    system.parts[name] = running
-    return running
+def _launcher(system: LaunchedSystem, cluster: RayCluster, *, address: str = "", **more: Any) -> Running:
+    return system.launcher(cluster.environ, engine="ray", ray_address=address or cluster.address, **more)
 
 
-def _logs(system: TeamSystem) -> list[Path]:
+def _logs(system: LaunchedSystem) -> list[Path]:
     """Return the logs of the instances: each has one, for as long as the project lives."""
     return list((system.root / "team" / ".nomaflow" / "launcher").glob("*.log"))
 
 
-def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster: RayCluster) -> None:
+def test_instances_come_with_the_work_and_go_with_it(system: LaunchedSystem, cluster: RayCluster) -> None:
     """Twenty runs and no instance: two are started, all runs succeed, the instances leave and are not missed.
 
     The launcher is killed right after its first start; the next one finds that in the cluster and starts one more only.
@@ -116,7 +67,7 @@ def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster
     assert "Ray writes" not in second.log
 
 
-def _stops(system: TeamSystem, cluster: RayCluster) -> tuple[str, str, list[int]]:
+def _stops(system: LaunchedSystem, cluster: RayCluster) -> tuple[str, str, list[int]]:
     """Start a deaf step in an instance on Ray, and return the id of its run, the name of its actor, its processes."""
     ledger = system.ledger()
     run_id = system.start("daemonises_and_is_deaf", ledger)
@@ -126,17 +77,7 @@ def _stops(system: TeamSystem, cluster: RayCluster) -> tuple[str, str, list[int]
     return run_id, actor, [entry.get("child", entry["pid"]) for entry in ledger.entries()]
 
 
-def test_a_deaf_step_with_a_daemon_is_stopped_as_on_any_host(system: TeamSystem, cluster: RayCluster) -> None:
-    """Cancel ends the code and the daemon that has left its session, which Ray itself would not find."""
-    run_id, _, pids = _stops(system, cluster)
-    assert any(map(is_alive, pids))
-    system.api.cancel(run_id, why="enough")
-    ended = system.end(run_id)
-    assert (ended.state, reason_of(ended)) == ("CANCELED", "canceled_by_user")
-    assert still_alive(pids) == []
-
-
-def test_the_kill_of_an_actor_drains_its_host(system: TeamSystem, cluster: RayCluster) -> None:
+def test_the_kill_of_an_actor_drains_its_host(system: LaunchedSystem, cluster: RayCluster) -> None:
     """Ray kills the actor with SIGKILL; its host drains, says so, and leaves nothing behind."""
     run_id, actor, pids = _stops(system, cluster)
     view = system.host_view("team")
@@ -148,10 +89,12 @@ def test_the_kill_of_an_actor_drains_its_host(system: TeamSystem, cluster: RayCl
     assert still_alive(pids, seconds=30) == []
 
 
-def test_an_instance_that_ray_has_no_place_for_waits_and_is_taken_back(system: TeamSystem, cluster: RayCluster) -> None:
+def test_an_instance_that_ray_has_no_place_for_waits_and_is_taken_back(
+    system: LaunchedSystem, cluster: RayCluster
+) -> None:
     """Its actor asks for a resource that no machine has; once its run is canceled, the launcher ends it."""
     run_id = system.start("brief", system.ledger())
-    _launcher(system, cluster, '\n[[launcher.shapes]]\nname = "odd"\noptions = ["special=1"]\n')
+    _launcher(system, cluster, more='[[launcher.shapes]]\nname = "odd"\noptions = ["special=1"]\n')
     (actor,) = eventually(cluster.actors)
     assert actor.split("/")[2:4] == ["team", "odd"]
     system.api.cancel(run_id)
@@ -163,18 +106,18 @@ def test_an_instance_that_ray_has_no_place_for_waits_and_is_taken_back(system: T
     assert _logs(system) == []
 
 
-def test_an_actor_that_cannot_start_its_host_says_why(system: TeamSystem, cluster: RayCluster) -> None:
+def test_an_actor_that_cannot_start_its_host_says_why(system: LaunchedSystem, cluster: RayCluster) -> None:
     """The folder for its state is not there. The actor is dead, and its name gone, before the launcher looks again."""
     (system.root / "scratch").rmdir()
     system.start("brief", system.ledger())
-    launcher = _launcher(system, cluster, poll=4)
+    launcher = _launcher(system, cluster, poll_seconds=4)
     eventually(lambda: "an actor could not start its instance: " in launcher.log)
     assert "No such file or directory: " in launcher.log
     eventually(lambda: "has ended before it served" in launcher.log)
 
 
 def test_an_attempt_gets_an_instance_of_its_own_from_outside_of_the_cluster(
-    system: TeamSystem, cluster: RayCluster
+    system: LaunchedSystem, cluster: RayCluster
 ) -> None:
     """Two runs, two actors by way of Ray's client server; each joins the kernel as itself and ends with its run."""
     ledger = system.ledger()
@@ -191,7 +134,7 @@ def test_an_attempt_gets_an_instance_of_its_own_from_outside_of_the_cluster(
     assert "has ended before it served" not in launcher.log
 
 
-def test_a_cluster_that_dies_takes_its_instances_with_it(system: TeamSystem, cluster: RayCluster) -> None:
+def test_a_cluster_that_dies_takes_its_instances_with_it(system: LaunchedSystem, cluster: RayCluster) -> None:
     """Their hosts drain and say so. A launcher tells once that Ray is gone, and waits. No test follows this one."""
     run_id, _, pids = _stops(system, cluster)
     cluster.stop()

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from launched_system import BOXED, LaunchedSystem
 from slurm_cluster import SlurmCluster, slurm_cluster
-from team_system import TeamSystem, reason_of
+from team_system import reason_of
 
-from processes import is_alive, still_alive
-from real_system import Running, eventually
+from processes import still_alive
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
-
-LAUNCHER = """
-[launcher]
-hosts = ["team"]
-kernel = "{kernel}"
-scratch = "{scratch}"
-max_instances = 2
-poll_seconds = 0.5
-idle_exit_seconds = 3
-start_seconds = 60
-"""
-
-BOXED = """
-[[jobs]]
-id = "boxed"
-overlap = "allow"
-isolation = "instance"
-steps = [{ name = "it's 100% | own/box", callable = "stopping.sync_steps:lives_for" }]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,37 +25,16 @@ def cluster() -> Iterator[SlurmCluster]:
 
 
 @pytest.fixture
-def system(tmp_path: Path, cluster: SlurmCluster) -> Iterator[TeamSystem]:
+def system(tmp_path: Path, cluster: SlurmCluster) -> Iterator[LaunchedSystem]:
     """A kernel that knows the jobs of a host that has no instance."""
-    made = TeamSystem(root=tmp_path)
-    made.start_kernel()
-    project = made.project("team")
-    with open(project / "jobs.toml", "a", encoding="utf-8") as jobs:
-        jobs.write(BOXED)
-    known = made.start_host("team")
-    known.process.send_signal(signal.SIGTERM)
-    assert known.process.wait(30) == 0
-    (tmp_path / "scratch").mkdir()
+    made = LaunchedSystem(root=tmp_path)
+    made.begin(BOXED)
     yield made
     made.close()
     cluster.empty()
 
 
-def _launcher(system: TeamSystem, cluster: SlurmCluster, more: str = "", *, name: str = "launcher") -> Running:
-    kernel = system.kernel_address
-    settings = f'[host]\nkernel = "{kernel}"\ndrain_seconds = 2\ncancel_grace_seconds = 1\n'
-    section = LAUNCHER.format(kernel=kernel, scratch=system.root / "scratch") + more
-    (system.root / "team" / "nomaflow.toml").write_text(settings + section, "utf-8")
-    command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
-    log = system.root / f"{name}.log"
-    with open(log, "ab") as out:
-        process = subprocess.Popen(command, env=cluster.environ, stdout=out, stderr=subprocess.STDOUT)
-    running = Running(project=system.root / "team", process=process, log_file=log)
-    system.parts[name] = running
-    return running
-
-
-def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster: SlurmCluster) -> None:
+def test_instances_come_with_the_work_and_go_with_it(system: LaunchedSystem, cluster: SlurmCluster) -> None:
     """Twenty runs and no instance: two are started, all runs succeed, the instances leave and are not missed.
 
     The launcher is killed right after its first start; the next one finds that in the queue and starts one more only.
@@ -83,11 +42,11 @@ def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster
     before = cluster.submitted()
     ledger = system.ledger()
     runs = [system.start("brief", ledger, seconds=0.2) for _ in range(20)]
-    first = _launcher(system, cluster)
+    first = system.launcher(cluster.environ)
     eventually(lambda: cluster.submitted() > before)
     first.process.kill()
     first.process.wait()
-    second = _launcher(system, cluster, name="second")
+    second = system.launcher(cluster.environ, name="second")
     assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
     assert len({run.steps[0].attempts[0].incarnation for run in map(system.run, runs)}) <= 2
     eventually(lambda: cluster.queue() == [])
@@ -100,7 +59,7 @@ def test_instances_come_with_the_work_and_go_with_it(system: TeamSystem, cluster
     assert second.process.wait(30) == 0
 
 
-def test_each_attempt_that_wants_an_instance_of_its_own_gets_one(system: TeamSystem, cluster: SlurmCluster) -> None:
+def test_each_attempt_that_wants_an_instance_of_its_own_gets_one(system: LaunchedSystem, cluster: SlurmCluster) -> None:
     """Three runs, three jobs of Slurm, though the launcher is killed after its first; each ends with its run.
 
     A fourth run is canceled before it has a machine, since two instances are the most: its instance never is.
@@ -108,11 +67,11 @@ def test_each_attempt_that_wants_an_instance_of_its_own_gets_one(system: TeamSys
     before = cluster.submitted()
     ledger = system.ledger()
     runs = [system.start("boxed", ledger, seconds=2) for _ in range(3)]
-    first = _launcher(system, cluster)
+    first = system.launcher(cluster.environ)
     eventually(lambda: cluster.submitted() > before)
     first.process.kill()
     first.process.wait()
-    _launcher(system, cluster, name="second")
+    system.launcher(cluster.environ, name="second")
     canceled = system.start("boxed", ledger, seconds=2)
     system.api.cancel(canceled)
     ended = [system.end(run) for run in runs]
@@ -125,29 +84,19 @@ def test_each_attempt_that_wants_an_instance_of_its_own_gets_one(system: TeamSys
     assert "has ended before it served" not in system.log("second")
 
 
-def _stops(system: TeamSystem, cluster: SlurmCluster, job: str) -> tuple[str, str, list[int]]:
+def _stops(system: LaunchedSystem, cluster: SlurmCluster, job: str) -> tuple[str, str, list[int]]:
     """Start a step in an instance on Slurm, and return the id of its run, of Slurm's job, and its processes."""
     ledger = system.ledger()
     run_id = system.start(job, ledger)
-    _launcher(system, cluster)
+    system.launcher(cluster.environ)
     ledger.wait_for("start")
     (engine_id,) = cluster.queue()
     return run_id, engine_id, [entry.get("child", entry["pid"]) for entry in ledger.entries()]
 
 
-def test_a_deaf_step_with_a_daemon_is_stopped_as_on_any_host(system: TeamSystem, cluster: SlurmCluster) -> None:
-    """Cancel ends the code and the daemon that has left its session, which Slurm itself would not find."""
-    run_id, _, pids = _stops(system, cluster, "daemonises_and_is_deaf")
-    assert any(map(is_alive, pids))
-    system.api.cancel(run_id, why="enough")
-    ended = system.end(run_id)
-    assert (ended.state, reason_of(ended)) == ("CANCELED", "canceled_by_user")
-    assert still_alive(pids) == []
-
-
 @pytest.mark.parametrize("how", [(), ("--batch", "--signal=TERM")], ids=["everything", "the batch shell"])
 def test_scancel_ends_a_step_with_its_true_cause(
-    system: TeamSystem, cluster: SlurmCluster, how: tuple[str, ...]
+    system: LaunchedSystem, cluster: SlurmCluster, how: tuple[str, ...]
 ) -> None:
     """The cause is that the host was stopped, also where Slurm ends the worker at the same moment."""
     run_id, engine_id, pids = _stops(system, cluster, "daemonises_and_is_deaf")
@@ -159,27 +108,26 @@ def test_scancel_ends_a_step_with_its_true_cause(
 
 
 def test_an_instance_that_is_not_wanted_any_more_is_taken_out_of_the_queue(
-    system: TeamSystem, cluster: SlurmCluster
+    system: LaunchedSystem, cluster: SlurmCluster
 ) -> None:
     """Its run was canceled before Slurm had a machine for it."""
-    node = cluster.run("sinfo", "--noheader", "--format=%n").strip()
-    cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    cluster.run("scontrol", "update", f"nodename={cluster.node}", "state=drain", "reason=test")
     try:
         run_id = system.start("brief", system.ledger())
-        _launcher(system, cluster)
+        system.launcher(cluster.environ)
         eventually(lambda: cluster.queue() != [])
         system.api.cancel(run_id)
         eventually(lambda: cluster.queue() == [])
         assert "no longer wanted, and has no machine yet" in system.log("launcher")
     finally:
-        cluster.run("scontrol", "update", f"nodename={node}", "state=resume")
+        cluster.run("scontrol", "update", f"nodename={cluster.node}", "state=resume")
 
 
-def test_instances_that_never_serve_do_not_fill_the_queue(system: TeamSystem, cluster: SlurmCluster) -> None:
+def test_instances_that_never_serve_do_not_fill_the_queue(system: LaunchedSystem, cluster: SlurmCluster) -> None:
     """The next one is started later and later, and the log of each is named; what waits is still wanted."""
     run_id = system.start("brief", system.ledger())
     before = cluster.submitted()
-    launcher = _launcher(system, cluster, 'python = "/bin/false"\n')
+    launcher = system.launcher(cluster.environ, python="/bin/false")
     eventually(lambda: "the next one is started in 4 s" in launcher.log)
     assert "the next one is started in 2 s" in launcher.log
     assert "has ended before it served, see " in launcher.log
@@ -188,13 +136,13 @@ def test_instances_that_never_serve_do_not_fill_the_queue(system: TeamSystem, cl
     assert system.run(run_id).state == "QUEUED"
 
 
-def test_a_launcher_without_its_engine_or_its_twin_says_so(system: TeamSystem, cluster: SlurmCluster) -> None:
+def test_a_launcher_without_its_engine_or_its_twin_says_so(system: LaunchedSystem, cluster: SlurmCluster) -> None:
     """It keeps trying, tells it once, and starts nothing; a second launcher of the project ends at once."""
     cluster.environ["PATH"], path = "/nowhere", cluster.environ["PATH"]
     try:
-        first = _launcher(system, cluster)
+        first = system.launcher(cluster.environ)
         eventually(lambda: "squeue cannot be run" in first.log)
-        second = _launcher(system, cluster, name="second")
+        second = system.launcher(cluster.environ, name="second")
         assert second.process.wait(30) == 75
         assert "another launcher of" in second.log
         assert first.log.count("squeue cannot be run") == 1

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
+from launched_system import LaunchedSystem
 from slurm_cluster import SlurmCluster, slurm_cluster
-from team_system import TeamSystem, reason_of
+from team_system import reason_of
 
-from doors import doors_of
 from nomaflow.client.values import InstanceView
 from processes import still_alive
 from real_system import Running, eventually, launch
 
 pytestmark = pytest.mark.e2e
 
-SETTINGS = """
-[host]
-drain_seconds = 2
-cancel_grace_seconds = 1
-
-[launcher]
-hosts = ["team"]
-kernel = "tls://{clients}"
-token_file = "{token}"
-kernel_ca = "{ca}"
-scratch = "{scratch}"
-max_instances = 2
-poll_seconds = 0.5
-idle_exit_seconds = 60
-start_seconds = 60
-"""
 SCONTROL = """#!/bin/sh
-{real} "$@" | sed 's/proctrack.linuxproc/{proctrack}/'
+{{real}} "$@" | sed 's/proctrack.linuxproc/{proctrack}/'
 """
 NOT_ACCEPTED = 78
 
@@ -50,50 +32,28 @@ def cluster() -> Iterator[SlurmCluster]:
 
 
 @pytest.fixture
-def system(tmp_path: Path, cluster: SlurmCluster) -> Iterator[TeamSystem]:
+def system(tmp_path: Path, cluster: SlurmCluster) -> Iterator[LaunchedSystem]:
     """A kernel with doors on TCP that knows the jobs of a host, and a launcher with a token for that host."""
-    made = TeamSystem(root=tmp_path, kernel_flags=(*TeamSystem.kernel_flags, "--address", "unix:,127.0.0.1:0"))
-    made.start_kernel()
-    made.project("team")
-    assert made.start_host("team").stop() == 0
-    doors = doors_of(made.kernel)
-    token, ca = tmp_path / "token", tmp_path / "ca.pem"
-    token.touch(mode=0o600)
-    token.write_text(made.api.create_token("slurm", kind="service", roles=["launcher host:team"]).secret)
-    ca.write_bytes(doors.authorities)
-    (tmp_path / "scratch").mkdir()
-    settings = SETTINGS.format(clients=doors.clients, token=token, ca=ca, scratch=tmp_path / "scratch")
-    (tmp_path / "team" / "nomaflow.toml").write_text(settings)
+    made = LaunchedSystem(root=tmp_path, on_tcp=True)
+    made.begin()
     yield made
     made.close()
     cluster.empty()
 
 
-def _launcher(system: TeamSystem, cluster: SlurmCluster, *, proctrack: str = "") -> Running:
+def _launcher(system: LaunchedSystem, cluster: SlurmCluster, *, proctrack: str = "") -> Running:
     """Start the launcher, which takes Slurm for one that tracks processes in that way."""
-    environ = dict(cluster.environ)
-    if proctrack:
-        folder = system.root / "bin"
-        folder.mkdir()
-        told = folder / "scontrol"
-        real = subprocess.run(["which", "scontrol"], check=True, capture_output=True, text=True).stdout.strip()
-        told.write_text(SCONTROL.format(real=real, proctrack=proctrack.replace("/", "\\/")))
-        told.chmod(0o755)
-        environ["PATH"] = f"{folder}:{environ['PATH']}"
-    command = [sys.executable, "-P", "-m", "nomaflow_launchers", "--project", str(system.root / "team")]
-    log = system.root / "launcher.log"
-    with open(log, "ab") as out:
-        process = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT)
-    system.parts["launcher"] = Running(project=system.root / "team", process=process, log_file=log)
-    return system.parts["launcher"]
+    told = SCONTROL.format(proctrack=proctrack.replace("/", "\\/"))
+    environ = cluster.spoil(system.root / "bin", scontrol=told) if proctrack else cluster.environ
+    return system.launcher(environ, idle_exit_seconds=60)
 
 
-def _attached(system: TeamSystem) -> Sequence[InstanceView]:
+def _attached(system: LaunchedSystem) -> Sequence[InstanceView]:
     view = system.host_view("team")
     return [one for one in view.instances if one.state == "ATTACHED" and one.generation] if view else []
 
 
-def test_each_instance_joins_as_itself_and_can_be_shut_out_alone(system: TeamSystem, cluster: SlurmCluster) -> None:
+def test_each_instance_joins_as_itself_and_can_be_shut_out_alone(system: LaunchedSystem, cluster: SlurmCluster) -> None:
     """The join string is in one file of the job's user, is used once, and is in no argument, variable or script."""
     runs = [system.start("brief", system.ledger(), seconds=1) for _ in range(5)]
     _launcher(system, cluster)
@@ -104,7 +64,7 @@ def test_each_instance_joins_as_itself_and_can_be_shut_out_alone(system: TeamSys
     assert len(names) == 2
     assert {one.principal for one in _attached(system)} == names
     invited = list(system.api.read_audit(action="InviteInstance"))
-    assert {(row.principal, row.target, row.outcome) for row in invited} == {("slurm", "host:team", "ok")}
+    assert {(row.principal, row.target, row.outcome) for row in invited} == {("starter", "host:team", "ok")}
     assert list((system.root / "team" / ".nomaflow" / "launcher" / "join").iterdir()) == []
     strings = list((system.root / "scratch").glob("nomaflow-*/join"))
     assert [stat.S_IMODE(each.stat().st_mode) for each in strings] == [0o600, 0o600]
@@ -123,7 +83,7 @@ def test_each_instance_joins_as_itself_and_can_be_shut_out_alone(system: TeamSys
 
 @pytest.mark.parametrize("proctrack", ["", "proctrack/cgroup"], ids=["processes may be left", "in a cgroup"])
 def test_a_killed_job_ends_its_step_at_once_where_slurm_is_a_witness(
-    system: TeamSystem, cluster: SlurmCluster, proctrack: str
+    system: LaunchedSystem, cluster: SlurmCluster, proctrack: str
 ) -> None:
     """Slurm that cannot tell whether processes are left is none. That they were in a cgroup is only claimed here."""
     ledger = system.ledger()
@@ -144,5 +104,5 @@ def test_a_killed_job_ends_its_step_at_once_where_slurm_is_a_witness(
     ended = system.end(run_id)
     assert (ended.state, reason_of(ended)) == ("FAILED", "host_ended")
     assert ended.reason is not None
-    assert f"as slurm (for launcher) has declared: Slurm job {job} is FAILED" in ended.reason.message
+    assert f"as starter (for launcher) has declared: Slurm job {job} is FAILED" in ended.reason.message
     eventually(lambda: "has ended with 1 attempt: Slurm job" in launcher.log)

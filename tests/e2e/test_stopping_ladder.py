@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from launched_system import LaunchedSystem
+from ray_cluster import ray_cluster
+from slurm_cluster import slurm_cluster
 from team_system import Ledger, TeamSystem, reason_of
 
 from nomaflow.client.values import RunView
@@ -49,15 +54,26 @@ class Stopped:
     log: str
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
-    """A kernel and a host with room for every hostile callable at once."""
-    made = TeamSystem(root=tmp_path_factory.mktemp("ladder"))
-    made.start_kernel()
-    made.project("hostile")
-    made.start_host("hostile", settings=("max_sync = 40", f"cancel_grace_seconds = {GRACE}"))
-    yield made
-    made.close()
+@pytest.fixture(scope="module", params=["plain", "slurm", "ray"])
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamSystem]:
+    """A kernel and a host with room for every hostile callable at once, which nobody or an engine has started."""
+    with contextlib.ExitStack() as stack:
+        host = ("max_sync = 40", f"cancel_grace_seconds = {GRACE}")
+        engine: dict[str, Any] = {"max_instances": 1, "idle_exit_seconds": 600}
+        match request.param:
+            case "slurm":
+                environ = stack.enter_context(slurm_cluster()).environ
+            case "ray":
+                cluster = stack.enter_context(ray_cluster())
+                environ, engine = cluster.environ, {**engine, "engine": "ray", "ray_address": cluster.address}
+        made = LaunchedSystem(root=tmp_path_factory.mktemp("ladder"))
+        stack.callback(made.close)
+        made.begin()
+        if request.param == "plain":
+            made.start_host("team", settings=host)
+        else:
+            made.launcher(environ, host=host, more='[[launcher.shapes]]\nname = "all"\nsteps = 100', **engine)
+        yield made
 
 
 @pytest.fixture(scope="module")
