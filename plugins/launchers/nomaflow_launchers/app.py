@@ -51,16 +51,17 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
             launcher = _Launcher(kernel, engine, section)
             _LOG.info("starting instances of %s on %s", ", ".join(section.hosts), section.engine)
             manager.ready(f"at most {section.max_instances} instances")
-            failures = 0
+            failures, told = 0, ""
             while not stop.is_set():
                 asked = 0.0
                 try:
                     await launcher.turn()
-                    failures = 0
+                    failures, told = 0, ""
                 except (ClientError, EngineError) as error:
                     failures += 1
                     asked = error.retry_after if isinstance(error, EngineError) else 0.0
-                    _LOG.log(logging.WARNING if failures == 1 else logging.DEBUG, "nothing is started: %s", error)
+                    _LOG.log(logging.DEBUG if str(error) == told else logging.WARNING, "nothing is started: %s", error)
+                    told = str(error)
                 wait = min(
                     section.poll_seconds * 2.0 ** min(failures, 10), max(_LONGEST_WAIT_SECONDS, section.poll_seconds)
                 )

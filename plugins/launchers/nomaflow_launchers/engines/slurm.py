@@ -61,10 +61,12 @@ class Slurm:
 
         :raises EngineError: if the queue cannot be read
         """
-        lines = (await self._run("squeue", "--me", "--noheader", "--format=%i|%T|%S|%k")).splitlines()
+        answer = await self._run("squeue", "--me", "--noheader", "--format=%i|%T|%S|%k")
+        jobs = [line.split("|", 3) for line in answer.splitlines()]
+        if jobs and len(jobs[0]) < 4:  # a later one may be the rest of somebody's comment
+            raise EngineError(f"squeue has answered with something else than jobs: {jobs[0][0][:200]!r}")
         found = []
-        for line in lines:
-            engine_id, state, began, comment = (*line.split("|", 3), "", "", "")[:4]
+        for engine_id, state, began, comment in (job for job in jobs if len(job) == 4):
             mark, *names = comment.strip().split("/")
             if mark == MARK and len(names) in (3, 4) and names[0] == store_id and state not in _ENDING:
                 seconds = time.time() - int(began) if state != "PENDING" and began.isdecimal() else None
@@ -103,7 +105,10 @@ class Slurm:
         ]
         join = keep_join_string(self._project, order.join) if order.join else None
         answer = await self._run("sbatch", *options, stdin=self._script(order, join))
-        return answer.strip().partition(";")[0]
+        engine_id = answer.strip().partition(";")[0]
+        if not engine_id.isdecimal():
+            raise EngineError(f"sbatch has answered with something else than a job's id: {engine_id[:200]!r}")
+        return engine_id
 
     async def end(self, engine_id: str, *, only_waiting: bool) -> None:
         """End an instance: its main process is asked to stop, and drains.
