@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bench.figures import at_rank
+from bench.peers.kept import Figures
 from bench.peers.known import HERE
 from bench.system import JOBS, System, job
 from bench.throughput import batched, chain, one_at_a_time, unary
@@ -23,14 +24,13 @@ class Product:
     def __init__(self, system: System, client: KernelClient) -> None:
         self._system, self._client = system, client
 
-    async def take(self, measure: str, size: int) -> dict[str, float]:
-        """Return the figures of one measure, as :func:`bench.peers.turns.take` does for a peer."""
+    async def take(self, measure: str, size: int) -> Figures:
+        """Return the figures of one measure, in the units of :meth:`bench.peers.serving.Served.take`."""
         system, client = self._system, self._client
         if measure == "M1":
-            return {
-                "M1": await batched(system, client, runs=size),
-                "M1u": await unary(system, client, runs=size),
-            }
+            return {"M1": await batched(system, client, runs=size)}
+        if measure == "M1u":
+            return {"M1u": await unary(system, client, runs=size)}
         if measure == "M2":
             took = await one_at_a_time(client, runs=size)
             return {"M2 p50": at_rank(took, 0.5), "M2 p99": at_rank(took, 0.99)}

@@ -14,8 +14,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bench.figures import at_rank
 from bench.peers.installing import FOLDER
-from bench.peers.known import HERE, Peer
+from bench.peers.kept import Figures
+from bench.peers.known import FUNCTIONS, HERE, Peer
 from bench.system import PATIENCE
 from postgres_server import SUPERUSER, PostgresServer
 
@@ -39,14 +41,17 @@ class Served:
     def __init__(self, peer: Peer, folder: Path, process: asyncio.subprocess.Process) -> None:
         self._peer, self._folder, self._process = peer, folder, process
 
-    async def ask(self, function: str, size: int) -> Any:
-        """Return what a function of the program returns.
+    async def take(self, measure: str, size: int) -> Figures:
+        """Return the figures of one measure: runs or steps a second, or milliseconds at two ranks.
 
-        :raises PeerFailed: where it returns nothing
+        :raises PeerFailed: where the program does not answer
         """
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([function, size]).encode() + b"\n")
-        return await self.answer(function)
+        self._process.stdin.write(json.dumps([FUNCTIONS[measure], size]).encode() + b"\n")
+        answer = await self.answer(measure)
+        if measure == "M2":
+            return {"M2 p50": at_rank(answer, 0.5), "M2 p99": at_rank(answer, 0.99)}
+        return {measure: size / answer}
 
     async def answer(self, to: str) -> Any:
         """Return the next answer of the program."""

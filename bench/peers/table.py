@@ -14,7 +14,8 @@ from bench.peers.known import PEERS, Peer
 
 __all__ = ["medians", "ratio", "write_peers"]
 
-_COLUMNS = (("M1", "runs/s"), ("M2 p50", "ms"), ("M2 p99", "ms"), ("M3", "steps/s"))
+_COLUMNS = {"M1": "runs/s", "M1 CPU": "ms a run", "M2 p50": "ms", "M2 p99": "ms", "M3": "steps/s"}
+_LESS_IS_BETTER = ("CPU", "p50", "p99")
 _SERVICES = {
     "redis": "Redis, `appendfsync always`",
     "postgresql": "PostgreSQL, `fsync` on",
@@ -25,13 +26,13 @@ _SERVICES = {
 def ratio(turns: Sequence[Turn], theirs: str, ours: str = "") -> float | None:
     """Return how many times as fast as a peer the product was, the median of all turns; None where never measured.
 
-    :param theirs: the figure of the peer; of times, which have a rank in their name, less is better
+    :param theirs: the figure of the peer
     :param ours: the figure of the product; the same where empty
     """
     pairs = [(turn.ours[ours or theirs], turn.theirs[theirs]) for turn in turns if theirs in turn.theirs]
     if not pairs:
         return None
-    return statistics.median(b / a if " p" in theirs else a / b for a, b in pairs)
+    return statistics.median(b / a if theirs.endswith(_LESS_IS_BETTER) else a / b for a, b in pairs)
 
 
 def medians(turns: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -49,7 +50,7 @@ def write_peers(kept: Kept, *, docs: Path) -> None:
     fill_page(docs / "performance.md", parts)
     bars = {
         name: {peer.name: found for peer in PEERS if (found := ratio(kept.turns(peer.name), name)) is not None}
-        for name, _ in _COLUMNS
+        for name in _COLUMNS
     }
     (docs / "peers.svg").write_text(drawn(bars), "utf-8")
 
@@ -71,11 +72,11 @@ def _how(kept: Kept) -> str:
 
 
 def _table(kept: Kept) -> str:
-    heads = [f"{name}, {unit}" for name, unit in _COLUMNS]
+    heads = [f"{name}, {unit}" for name, unit in _COLUMNS.items()]
     lines = [
         f"| | {' | '.join(heads)} | M1u ÷ its M1 |",
         "|---" * (len(heads) + 2) + "|",
-        f"| Nomaflow | {' | '.join(_ours(kept, name) for name, _ in _COLUMNS)} | M1u: {_ours(kept, 'M1u')} |",
+        f"| Nomaflow | {' | '.join(_ours(kept, name) for name in _COLUMNS)} | M1u: {_ours(kept, 'M1u')} |",
         *(_line(peer, kept.turns(peer.name)) for peer in PEERS),
     ]
     return "\n".join(lines) + "\n"
@@ -89,13 +90,17 @@ def _ours(kept: Kept, name: str) -> str:
 
 def _line(peer: Peer, turns: Sequence[Turn]) -> str:
     unary = ratio(turns, "M1", "M1u")
-    cells = [*(_cell(turns, name) for name, _ in _COLUMNS), "–" if unary is None else f"{in_words(unary)}×"]
+    cells = [*(_cell(turns, name) for name in _COLUMNS), "–" if unary is None else f"{in_words(unary)}×"]
     return f"| {peer.name} | {' | '.join(cells)} |"
 
 
 def _real(kept: Kept) -> str:
-    rows = [f"| {peer.name} | {_cell(kept.turns(peer.name), 'R')} |" for peer in PEERS if "R" in peer.measures]
-    return "\n".join(["| | steps/s |", "|---|---|", f"| Nomaflow | {_ours(kept, 'R')} |", *rows, ""])
+    lines = ["| | steps/s | CPU, ms a step |", "|---|---|---|"]
+    lines.append(f"| Nomaflow | {_ours(kept, 'R')} | {_ours(kept, 'R CPU')} |")
+    for peer in (one for one in PEERS if "R" in one.measures):
+        turns = kept.turns(peer.name)
+        lines.append(f"| {peer.name} | {_cell(turns, 'R')} | {_cell(turns, 'R CPU')} |")
+    return "\n".join([*lines, ""])
 
 
 def _cell(turns: Sequence[Turn], name: str) -> str:

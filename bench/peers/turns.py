@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
-from bench.figures import at_rank
 from bench.peers.installing import why_not
 from bench.peers.kept import SIZES, Figures, Kept, Turn
-from bench.peers.known import FUNCTIONS, Peer, versions
+from bench.peers.known import Peer, versions
 from bench.peers.product import Product, product
-from bench.peers.serving import PeerFailed, Served, postgres, served
+from bench.peers.serving import PeerFailed, postgres, served
 
-__all__ = ["take", "take_turns"]
+__all__ = ["take_turns"]
 
-_WARM = {"M1": 200, "M2": 20, "M3": 20, "R": 20}
-
-
-async def take(up: Served, measure: str, size: int) -> Figures:
-    """Return the figures of one measure of a peer.
-
-    :raises PeerFailed: where it does not answer
-    """
-    answer = await up.ask(FUNCTIONS[measure], size)
-    if measure == "M2":
-        return {"M2 p50": at_rank(answer, 0.5), "M2 p99": at_rank(answer, 0.99)}
-    return {measure: size / answer}
+_WARM = {"M1": 200, "M1u": 200, "M2": 20, "M3": 20, "R": 50}
+"""Runs or steps before each measure, so that connections and workers are there."""
 
 
-def _merged(parts: Sequence[Figures]) -> Figures:
-    return {name: value for part in parts for name, value in part.items()}
+async def _all(take: Callable[[str, int], Awaitable[Figures]], sizes: Mapping[str, int]) -> Figures:
+    """Return the figures of several measures, with the processor time of everything that we started."""
+    found: Figures = {}
+    for measure, size in sizes.items():
+        await take(measure, _WARM[measure])
+        before = _processor_seconds()
+        found |= await take(measure, size)
+        found[f"{measure} CPU"] = (_processor_seconds() - before) / size * 1000
+    return found
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of this process and all below it, those included that have ended."""
+    this = psutil.Process()
+    return sum(sum(one.cpu_times()[:4]) for one in (this, *this.children(recursive=True)))
 
 
 async def take_turns(file: Path, peers: Sequence[Peer], measures: Sequence[str], rounds: int, scale: float) -> bool:
@@ -58,8 +61,6 @@ async def take_turns(file: Path, peers: Sequence[Peer], measures: Sequence[str],
     print(f"{len(ahead)} turns in {rounds} rounds: about {minutes:.0f} minutes on a quiet machine", flush=True)
     if ahead:
         async with _rows(), product() as ours:
-            for measure in measures:
-                await ours.take(measure, _WARM[measure])
             for number, peer in ahead:
                 if peer.name not in kept.missing:
                     await _turn(kept, number, peer, measures, ours)
@@ -82,14 +83,14 @@ async def _turn(kept: Kept, number: int, peer: Peer, measures: Sequence[str], ou
     turn = kept.rounds[number].get(peer.name, Turn())
     lacking = turn.lacks(peer, measures)
 
+    sizes = {measure: kept.sizes[measure] for measure in lacking}
+
     async def our_part() -> Figures:
-        return _merged([await ours.take(measure, kept.sizes[measure]) for measure in lacking])
+        return await _all(ours.take, sizes | ({"M1u": sizes["M1"]} if "M1" in sizes else {}))
 
     async def their_part() -> Figures:
         async with served(peer) as up:
-            for measure in lacking:
-                await take(up, measure, _WARM[measure])
-            return _merged([await take(up, measure, kept.sizes[measure]) for measure in lacking])
+            return await _all(up.take, sizes)
 
     try:  # each is first in every other round
         if number % 2:

@@ -12,11 +12,11 @@ from bench.peers.programs.asked import BATCH
 
 __all__ = ["app", "batched", "nothing", "one_at_a_time", "start"]
 
-POLL = 0.001  # seconds between two looks for the end of jobs
 OPEN = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
 DONE = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'"
+OVER = "SELECT count(*) FROM procrastinate_jobs WHERE id = %s AND status = 'succeeded'"
 
-app = App(connector=PsycopgConnector())  # where the server is, libpq's variables tell
+app = App(connector=PsycopgConnector(max_size=20))  # where the server is, libpq's variables tell
 calling = app.with_connector(SyncPsycopgConnector())
 
 
@@ -36,15 +36,10 @@ def _look() -> psycopg.Connection:
     return psycopg.connect(autocommit=True)
 
 
-def _count(query: str) -> int:
-    found = _look().execute(query).fetchone()
+def _count(query: str, *values: int) -> int:
+    found = _look().execute(query, values).fetchone()
     assert found is not None
     return int(found[0])
-
-
-def _until_over() -> None:
-    while _count(OPEN):
-        time.sleep(POLL)
 
 
 def batched(runs: int) -> float:
@@ -54,19 +49,21 @@ def batched(runs: int) -> float:
     with app.replace_connector(calling.connector):
         for first in range(0, runs, BATCH):
             nothing.batch_defer(*({} for _ in range(min(BATCH, runs - first))))
-    _until_over()
+    while _count(OPEN):
+        time.sleep(0.01)  # seldom, as it looks at all jobs
     took = time.perf_counter() - began
     assert _count(DONE) - before == runs
     return took
 
 
 def one_at_a_time(runs: int) -> list[float]:
-    """Defer a job, wait until it is no longer open; Procrastinate has no call that waits."""
+    """Defer a job, look until it has succeeded; Procrastinate has no call that waits."""
     took = []
     with app.replace_connector(calling.connector):
         for _ in range(runs):
             began = time.perf_counter()
-            nothing.defer()
-            _until_over()
+            job = nothing.defer()
+            while not _count(OVER, job):
+                time.sleep(0.001)
             took.append((time.perf_counter() - began) * 1000)
     return took

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 
+import psycopg
 from sqlalchemy import create_engine, text
 
 __all__ = ["LINES", "ROWS", "real_step"]
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def real_step() -> int:
     """Return how many rows there were."""
-    engine = create_engine(os.environ["REAL_STEP_URL"])
+    engine = create_engine(os.environ["REAL_STEP_URL"], module=psycopg)
     try:
         with engine.connect() as connection:
             rows = connection.execute(text("SELECT id, name FROM things ORDER BY id")).all()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.peers.bars import drawn
+from bench.peers.installing import why_not
 from bench.peers.kept import Kept, Turn
 from bench.peers.known import FUNCTIONS, HERE, PEERS, versions
 from bench.peers.table import medians, ratio, write_peers
@@ -19,11 +20,10 @@ MARKS = "".join(f"<!-- generated: {name} -->\n<!-- end of {name} -->\n" for name
 
 def _rounds(count: int, peer: str) -> Kept:
     """Return a peer that is half as fast as the product in the first round, and slower in each one after it."""
-    figures = {"M1": 1000.0, "M2 p50": 4.0, "M2 p99": 8.0}
+    figures = {"M1": 1000.0, "M1 CPU": 0.5, "M2 p50": 4.0, "M2 p99": 8.0}
     ours = {**figures, "M1u": 1500.0, "M3": 500.0, "R": 50.0}
-    turns = [
-        Turn(ours=ours, theirs={"M1": 500.0 / n, "M2 p50": 8.0 * n, "M2 p99": 16.0 * n}) for n in range(1, count + 1)
-    ]
+    slower = [{"M1": 500 / n, "M1 CPU": 0.5 * n, "M2 p50": 8.0 * n, "M2 p99": 16.0 * n} for n in range(1, count + 1)]
+    turns = [Turn(ours=ours, theirs=theirs) for theirs in slower]
     sizes = {"M1": 10, "M2": 10, "M3": 200, "R": 10}
     return Kept(sizes=sizes, rounds=[{peer: turn} for turn in turns], missing={"Huey": "no disk"}, taken="today")
 
@@ -46,10 +46,10 @@ def test_the_table_names_every_peer_and_why_one_is_not_measured(tmp_path: Path) 
     (tmp_path / "performance.md").write_text(MARKS)
     write_peers(_rounds(3, "BullMQ"), docs=tmp_path)
     page = (tmp_path / "performance.md").read_text()
-    assert "| BullMQ | 250 (4×) | 16 (4×) | 32 (4×) | – | 6× |" in page
-    assert "| Huey | – | – | – | – | – |" in page
+    assert "| BullMQ | 250 (4×) | 1 (2×) | 16 (4×) | 32 (4×) | – | 6× |" in page
+    assert "| Huey | – | – | – | – | – | – |" in page
     assert "Huey is not measured: no disk." in page
-    assert "| DBOS | – |" in page.partition("real step")[2]
+    assert "| DBOS | – | – |" in page.partition("real step")[2]
     assert ">4.0×<" in (tmp_path / "peers.svg").read_text()
 
 
@@ -93,6 +93,15 @@ def test_the_page_holds_the_ratios_that_are_kept(tmp_path: Path) -> None:
     write_peers(Kept.read(ROOT / "bench" / "results" / "peers.json"), docs=tmp_path)
     for name in ("performance.md", "peers.svg"):
         assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text(), "run: python -m bench.peers --page"
+
+
+def test_a_machine_without_node_leaves_its_peers_out_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that cannot be installed has its reason, with the way out."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    of_node = [peer for peer in PEERS if peer.language == "node"]
+    reasons = why_not(of_node)
+    assert set(reasons) == {"BullMQ", "graphile-worker"}
+    assert all("install Node.js" in reason for reason in reasons.values())
 
 
 def test_rounds_go_on_where_they_were(tmp_path: Path) -> None:
