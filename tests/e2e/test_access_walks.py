@@ -14,7 +14,7 @@ from hostile_user import entered_by_all, machine_user, with_python_for_all
 from page_walk import Walk, section_of
 from real_system import free_ports
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # dozens of commands, one after the other
 
 PAGE = DOCS / "access.md"
 

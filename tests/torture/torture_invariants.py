@@ -24,7 +24,7 @@ _ATTEMPTS = {"fails_once": 3, "may_run_twice": 3}
 """How many attempts at a step a job allows; all others one."""
 _LINES = 500
 _DEATHS = {"host_crashed", "worker_died", "worker_killed"}
-_DEAD_SECONDS = 10.0
+_DEAD_SECONDS = 60.0
 
 
 def read_ledger(file: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from nomaflow_kernel.upkeep.retention import RetentionSweeper
 from nomaflow_project.jobs.definitions import RetentionPolicy
 
 OLD = 10_000
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 10.0
 _COPIES = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
 
 
