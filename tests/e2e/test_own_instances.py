@@ -85,8 +85,7 @@ def test_a_step_runs_in_its_own_instance_which_then_ends(system: TeamSystem) -> 
     assert system.api.list_wanted() == []
     shown = system.cli("hosts").out
     assert f"attempt {key} alone" in shown
-    there = _instance(system, own)
-    assert there is not None
+    there = eventually(lambda: one if (one := _instance(system, own)) and one.running else None)
     assert (there.for_attempt, there.max_sync, there.running) == (key, 1, 1)
     plain = system.end(system.start("plain", system.ledger()))
     assert plain.state == "SUCCEEDED"
