@@ -80,4 +80,4 @@ class CrowdProcess:
     def leave(self) -> None:
         """End it."""
         if self._process.poll() is None:
-            self._process.communicate("\n", timeout=60)
+            self._process.communicate("\n", timeout=240)

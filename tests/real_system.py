@@ -196,7 +196,7 @@ def run_command(*arguments: str, folder: Path, stdin: str = "", environ: Mapping
     """Run the command line in a folder, with wide columns."""
     done = subprocess.run(
         [sys.executable, "-m", "nomaflow_cli", *arguments],
-        cwd=folder, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, input=stdin, capture_output=True, text=True, timeout=240, check=False,
         env={**os.environ, "COLUMNS": "200", **(environ or {})},
     )  # fmt: skip
     return Answer(code=done.returncode, out=done.stdout, err=done.stderr)

@@ -103,7 +103,7 @@ class SlurmCluster:
 
     def run(self, *command: str) -> str:
         """Return what a command of Slurm prints."""
-        ended = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False, timeout=60)
+        ended = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False, timeout=240)
         return ended.stdout
 
     def queue(self) -> list[str]:

@@ -116,13 +116,13 @@ class _Callers:
         stub: Any
         if door == "clients":
             stub, shown = KernelServiceStub(channel), (("authorization", f"Bearer {self._token}"),)
-            await stub.GetKernel(kernel.GetKernelRequest(), metadata=shown, timeout=5)
+            await stub.GetKernel(kernel.GetKernelRequest(), metadata=shown, timeout=15)
         elif door == "hosts":
             stub = HostGatewayServiceStub(channel)
-            await stub.Report(gateway.ReportRequest(), timeout=5)  # refused for its contents, after all else is checked
+            await stub.Report(gateway.ReportRequest(), timeout=15)  # refused for its contents, after all else is checked
         else:
             stub = EnrolmentServiceStub(channel)
-            await stub.Enrol(access.EnrolRequest(secret="x"), timeout=5)
+            await stub.Enrol(access.EnrolRequest(secret="x"), timeout=15)
 
 
 @contextlib.contextmanager

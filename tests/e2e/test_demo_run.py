@@ -57,7 +57,7 @@ def test_ctrl_c_ends_the_demo_at_once(tmp_path: Path) -> None:
         if "batch 2 of 30" in line:
             break
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
+    rest, _ = process.communicate(timeout=240)
     assert process.returncode == 130, rest
     assert "✘" not in rest
     assert "Traceback" not in rest

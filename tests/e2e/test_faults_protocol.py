@@ -190,7 +190,11 @@ def test_a_host_of_another_version(system: FaultSystem, host: Running, channel: 
     work = system.work("ticks")
     arguments = ["--project", str(system.root / "team"), "--name", "team", "--kernel", system.kernel_address]
     done = subprocess.run(
-        [sys.executable, "-P", "-c", OTHER_VERSION, *arguments], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-P", "-c", OTHER_VERSION, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 76, done.stderr
     assert "Traceback" not in done.stderr

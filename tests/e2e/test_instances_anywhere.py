@@ -187,7 +187,7 @@ def test_an_instance_drains_before_the_time_of_its_machine_ends(system: TeamSyst
 def test_a_flag_that_cannot_be_read_is_refused_by_name(tmp_path: Path, flags: tuple[str, str], problem: str) -> None:
     """The command ends before it has done anything, with what was expected."""
     command = [sys.executable, "-P", "-m", "nomaflow_host", "--project", str(tmp_path), *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert ended.returncode == 2
     assert f"argument {flags[0]}: " in ended.stderr
     assert problem in ended.stderr

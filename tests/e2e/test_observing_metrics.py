@@ -140,7 +140,7 @@ def test_an_address_that_others_reach_is_refused_without_a_token(tmp_path: Path,
     """Exit 78 with the way out, before anything was started."""
     done = subprocess.run(
         [sys.executable, "-m", f"nomaflow_{part}", "--project", str(tmp_path), "--metrics", "0.0.0.0:9464"],
-        capture_output=True, text=True, timeout=50, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 78
     assert "metrics_token_file, or serve metrics on 127.0.0.1:9464" in done.stderr

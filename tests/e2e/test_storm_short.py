@@ -10,7 +10,7 @@ from storm import STORMS, Storm, weather
 
 _SMALLER = {"bodiless": 1000, "bad-tokens": 50, "metadata": 2, "pings": 2, "greetings": 400}
 _SECONDS = 1.5
-_BUSY = 1.0  # the suite shares its machine with other tests; `make storm` has the strict bounds
+_BUSY = 10.0  # the suite shares its machine with other tests; `make storm` has the strict bounds
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ async def taken(store: SqlStore) -> bool:
 
 def test_a_disk_that_refuses_a_write_is_a_full_store(sqlite_place: SqlitePlace) -> None:
     """A write error of the system (here: a limit on file sizes) is StoreFull, and writes work once it is lifted."""
-    done = subprocess.run([*CHILD, "fill", sqlite_place.url], capture_output=True, text=True, timeout=40, check=False)
+    done = subprocess.run([*CHILD, "fill", sqlite_place.url], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     full, kept = done.stdout.splitlines()
     assert full.startswith("full the history store cannot grow")

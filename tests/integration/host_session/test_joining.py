@@ -323,4 +323,4 @@ async def test_a_host_process_joins_and_attaches(authority: Authority, tmp_path:
 def start(project: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Start a host that cannot run."""
     command = [sys.executable, "-m", "nomaflow_host", "--project", str(project), *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=os.environ)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=os.environ)

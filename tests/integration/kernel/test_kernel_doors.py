@@ -352,7 +352,7 @@ async def test_pki_at_the_command_line(process: KernelProcess, tmp_path: Path) -
 
     def pki(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "nomaflow_cli", "pki", *arguments, "--project", str(process.project)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
     shown = await asyncio.to_thread(pki, "show")
     assert shown.returncode == 0, shown.stderr

@@ -337,7 +337,7 @@ def test_a_scrape_from_another_address_needs_the_token(tmp_path: Path) -> None:
     network = 'ip link set lo up && ip address add 192.0.2.7/32 dev lo && exec "$@"'
     command = ["unshare", "--net", "sh", "-c", network, "sh", sys.executable, "-c", ELSEWHERE]
     done = subprocess.run(
-        [*command, str(a_token(tmp_path)), TOKEN], capture_output=True, text=True, check=True, timeout=60
+        [*command, str(a_token(tmp_path)), TOKEN], capture_output=True, text=True, check=True, timeout=240
     )
     told, warning, *statuses = done.stdout.splitlines()
     assert told == "INFO metrics on http://0.0.0.0:9464/metrics"
