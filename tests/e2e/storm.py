@@ -119,7 +119,9 @@ class _Callers:
             await stub.GetKernel(kernel.GetKernelRequest(), metadata=shown, timeout=15)
         elif door == "hosts":
             stub = HostGatewayServiceStub(channel)
-            await stub.Report(gateway.ReportRequest(), timeout=15)  # refused for its contents, after all else is checked
+            await stub.Report(
+                gateway.ReportRequest(), timeout=15
+            )  # refused for its contents, after all else is checked
         else:
             stub = EnrolmentServiceStub(channel)
             await stub.Enrol(access.EnrolRequest(secret="x"), timeout=15)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -21,17 +20,10 @@ from certificate_authority import Authority
 from host_identities import identity_of, joined
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.process.errors import NotJoined
+from real_system import free_ports
 from waiting import eventually
 
 Serve = Callable[..., Awaitable[FakeGateway]]
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -70,7 +62,7 @@ async def test_nothing_is_said_to_who_cannot_prove_to_be_the_kernel(
     """V1: whoever has the kernel's port, with or without TLS, hears nothing; the host comes back to the real kernel."""
     (tmp_path / "stranger").mkdir()
     stranger = Authority(tmp_path / "stranger")
-    port = free_port()
+    port = free_ports(1)
     mine = host(given=f"127.0.0.1:{port}", folder=joined(tmp_path, identity_of(authority, "demo")))
     with caplog.at_level(logging.WARNING):
         plain = await serve(port, by=None)
@@ -103,7 +95,7 @@ async def test_a_refused_certificate_is_told_and_tried_again(
     serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Revoked: the log names the certificate and the command that mends it. Expired: the connection ends at once."""
-    port = free_port()
+    port = free_ports(1)
     identity = identity_of(authority, "demo")
     folder = joined(tmp_path, identity)
     kernel = await serve(port)
@@ -134,8 +126,8 @@ async def test_the_certificate_is_renewed_on_the_session(
 ) -> None:
     """At two thirds of its life, with a new key; what the kernel refuses is tried again; the session is not cut."""
     caplog.set_level(logging.INFO)
-    port = free_port()
-    first = identity_of(authority, "demo", begins_in=timedelta(seconds=-7), ends_in=timedelta(seconds=3))
+    port = free_ports(1)
+    first = identity_of(authority, "demo", begins_in=timedelta(seconds=-30), ends_in=timedelta(seconds=10))
     folder = joined(tmp_path, first)
     kernel = await serve(port)
     (tmp_path / "next").mkdir()
@@ -167,7 +159,7 @@ async def test_the_next_connection_shows_the_renewed_certificate(
     serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path
 ) -> None:
     """Files are read anew each time: an authority that is replaced between two connections is no obstacle."""
-    port = free_port()
+    port = free_ports(1)
     folder = joined(tmp_path, identity_of(authority, "demo"))
     kernel = await serve(port)
     mine = host(given=f"127.0.0.1:{port}", folder=folder)
