@@ -80,18 +80,21 @@ async def served(peer: Peer) -> AsyncIterator[Served]:
         more = {"PYTHONPATH": str(HERE.parents[1]), "NODE_PATH": str(FOLDER / "node_modules")}
         if peer.service == "redis":
             socket = folder / "redis.sock"
-            await stack.enter_async_context(
+            server = await stack.enter_async_context(
                 _process(
                     *("redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)),
                     *("--appendonly", "yes", "--appendfsync", "always"),
                     log=folder / "redis.log",
                 )
             )
-            await _until(socket)
+            while not socket.exists():
+                if server.returncode is not None:
+                    raise PeerFailed(peer.name, "has no server", (folder / "redis.log").read_text())
+                await asyncio.sleep(0.01)
             more["PEER_STORE"] = str(socket)
         elif peer.service == "postgresql":
-            server = await stack.enter_async_context(postgres())
-            more |= {"PGHOST": str(server.folder), "PGUSER": SUPERUSER, "PGDATABASE": "postgres"}
+            database = await stack.enter_async_context(postgres())
+            more |= {"PGHOST": str(database.folder), "PGUSER": SUPERUSER, "PGDATABASE": "postgres"}
         else:
             more["PEER_STORE"] = str(folder / "store.db")
         tools = FOLDER / "venv" / "bin"
@@ -116,12 +119,6 @@ async def postgres() -> AsyncIterator[PostgresServer]:
         yield server
     finally:
         await asyncio.to_thread(server.stop)
-
-
-async def _until(socket: Path) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not socket.exists():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from bench.peers import serving
 from bench.peers.bars import drawn
 from bench.peers.installing import why_not
 from bench.peers.kept import Kept, Turn
@@ -102,6 +105,19 @@ def test_a_machine_without_node_leaves_its_peers_out_by_name(tmp_path: Path, mon
     reasons = why_not(of_node)
     assert set(reasons) == {"BullMQ", "graphile-worker"}
     assert all("install Node.js" in reason for reason in reasons.values())
+
+
+async def test_a_peer_that_ends_is_told_by_name_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program cannot even be imported here; nothing of it is left."""
+    (tmp_path / "venv").symlink_to(sys.prefix)  # where the product is installed and no peer is
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(serving, "FOLDER", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    huey = next(peer for peer in PEERS if peer.name == "Huey")
+    with pytest.raises(serving.PeerFailed, match=r"(?s)^Huey did not answer its start; .*No module named 'huey'"):
+        async with serving.served(huey):
+            pass
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_rounds_go_on_where_they_were(tmp_path: Path) -> None:
