@@ -236,16 +236,10 @@ class AttemptRun:
         self._inner = self._services.loop.create_task(guarded(), context=self._context)
         if self._asked:
             self._inner.cancel()
-        await self._over(self._inner)
-        if self._inner.cancelled():  # before its first step
-            return _Ending(error=asyncio.CancelledError())
-        return self._inner.result()
-
-    def _over(self, inner: asyncio.Task[_Ending]) -> asyncio.Future[None]:
-        """Return a future of the end of the task, whatever that is. ``asyncio.wait`` costs four times as much."""
-        over: asyncio.Future[None] = self._services.loop.create_future()
-        inner.add_done_callback(lambda _: over.set_result(None))
-        return over
+        try:
+            return await self._inner
+        except asyncio.CancelledError as error:  # before its first step
+            return _Ending(error=error)
 
     async def _in_thread(self, prepared: PreparedCall) -> _Ending:
         loop = self._services.loop
