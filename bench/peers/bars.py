@@ -1,17 +1,18 @@
-"""Draws ratios as bars that begin at 1, on a logarithmic axis: to the right the product is faster."""
+"""Draws ratios as bars that begin at 1, on a logarithmic axis: to the right the product is better."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
+from bench.figures import in_words
 from bench.plot import text
 
 __all__ = ["drawn"]
 
 _LEFT, _TOP, _WIDTH, _BAR, _GAP = 120, 40, 360, 18, 46
-_LEAST, _MOST = 0.25, 64.0
-_FASTER, _SLOWER = "#2563eb", "#c2410c"
+_LEAST, _MOST = 1 / 16, 64.0
+_BETTER, _WORSE = "#2563eb", "#c2410c"
 
 
 def _x(ratio: float) -> float:
@@ -26,21 +27,21 @@ def drawn(ratios: Mapping[str, Mapping[str, float]]) -> str:
     top = float(_TOP)
     for measure, by_peer in ratios.items():
         bottom = top + _BAR * len(by_peer)
-        parts.append(text(_LEFT, top - 8, f"{measure}: times as fast as", anchor="start"))
-        for tick in (0.25, 1, 4, 16, 64):
+        parts.append(text(_LEFT, top - 8, f"{measure}: times as good as", anchor="start"))
+        for tick in (1 / 16, 1 / 4, 1, 4, 16, 64):
             x = _x(tick)
             parts.append(
                 f'<path d="M{x:.1f} {top:.0f}V{bottom:.0f}" stroke="{"#374151" if tick == 1 else "#e5e7eb"}"/>'
             )
-            parts.append(text(x, bottom + 13, f"{tick:g}"))
+            parts.append(text(x, bottom + 13, f"{tick:.3g}"))
         for number, (peer, ratio) in enumerate(by_peer.items()):
             y, high = top + _BAR * number, _BAR - 6
             begin, end = sorted((_x(1), _x(ratio)))
-            colour = _FASTER if ratio >= 1 else _SLOWER
+            colour = _BETTER if ratio >= 1 else _WORSE
             parts += [
                 f'<rect x="{begin:.1f}" y="{y + 3:.0f}" width="{end - begin:.1f}" height="{high}" fill="{colour}"/>',
                 text(_LEFT - 8, y + 13, peer, anchor="end"),
-                text(_LEFT + _WIDTH + 8, y + 13, f"{ratio:.1f}×", anchor="start"),
+                text(_LEFT + _WIDTH + 8, y + 13, f"{in_words(ratio)}×", anchor="start"),
             ]
         top = bottom + _GAP
     size = f"{_LEFT + _WIDTH + 60} {top - 20:.0f}"

@@ -24,7 +24,7 @@ _SERVICES = {
 
 
 def ratio(turns: Sequence[Turn], theirs: str, ours: str = "") -> float | None:
-    """Return how many times as fast as a peer the product was, the median of all turns; None where never measured.
+    """Return how many times as good as a peer the product was, the median of all turns; None where never measured.
 
     :param theirs: the figure of the peer
     :param ours: the figure of the product; the same where empty
