@@ -41,6 +41,12 @@ _READER_SETTINGS = {
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "20000",
     "statement_timeout": "30000",
+    # Each read walks an index from one end and ends soon, which the planner cannot know: it may prefer to read and sort
+    # everything, and to compile that first.
+    "enable_seqscan": "off",
+    "enable_incremental_sort": "off",
+    "jit": "off",
+    "plan_cache_mode": "force_custom_plan",  # a plan for any value expects each to be as frequent as the others
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from store_histories import T0, Ids, finish, logged, opened, queue, start
-from store_places import Place
 
 from nomaflow_kernel.history.port import RunCount, RunFilter, VisibleRuns
 from nomaflow_kernel.history.reasons import Reason
@@ -219,26 +218,3 @@ async def test_the_newest_runs_of_many_jobs_come_at_once(store: SqlStore, monkey
     newest = (await store.recent_runs(["a"], last=1))["a"][0]
     assert (newest.state, newest.started_at_us, newest.finished_at_us) == (RunState.SUCCEEDED, T0 + 1, T0 + 9)
     assert (newest.queued_at_us, newest.rows_affected) == (T0 + 11, 4)
-
-
-async def test_figures_are_read_from_an_index(store: SqlStore, place: Place) -> None:
-    """SQLite walks an index, or a range of ids, for each figure: never the whole table."""
-    if place.kind != "sqlite":
-        return
-    for query, used in (
-        (
-            "SELECT run_id FROM runs WHERE replay_of = 'r' AND runs.replay_of <> '' ORDER BY run_id DESC",
-            "runs_by_replayed",
-        ),
-        (
-            "SELECT state || '', count(*) FROM runs WHERE run_id >= 'a' AND run_id < 'b' GROUP BY state || ''",
-            "PRIMARY KEY",
-        ),
-        (
-            "SELECT seq FROM events WHERE seq < 9 AND events.\"by\" <> '' ORDER BY seq DESC LIMIT 1 OFFSET 99",
-            "events_of_people",
-        ),
-    ):
-        plan = " ".join(str(row[3]) for row in await place.sql(f"EXPLAIN QUERY PLAN {query}"))
-        assert used in plan, plan
-        assert "SCAN runs" not in plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, or_, select, text
+from sqlalchemy import ColumnElement, Connection, TextClause, or_, select, text
 
 from nomaflow_kernel.history.port import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
@@ -24,34 +24,39 @@ def events_after(
     connection: Connection, seq: int, *, limit: int, filter: EventFilter = ALL_EVENTS
 ) -> list[EventRecord]:
     """Return events with a greater sequence, in order; a kind also matches those that extend it after a dot."""
-    query = select(events).where(events.c.seq > seq, *_shared(filter)).order_by(events.c.seq).limit(limit)
+    kept = [events.c.seq > seq, *_of_run(filter), *_shared(filter)]
+    query = select(events).where(*kept).order_by(events.c.seq).limit(limit)
     return [EVENTS.record(row) for row in connection.execute(query)]
 
 
 def events_before(connection: Connection, seq: int, *, filter: EventFilter, limit: int) -> EventPage:
     """Return events with a lower sequence (0: from the newest), newest first; the port says how."""
-    walk: list[ColumnElement[bool]] = []
-    if filter.run_id:
-        walk.append(events.c.run_id == filter.run_id)
-    acts = bool(filter.acts or filter.by)
+    walk: list[ColumnElement[bool] | TextClause] = [*_of_run(filter)]
     if seq:
         walk.append(events.c.seq < seq)
     if filter.until_us is not None:
         walk.append(events.c.seq < _first_seq_at(connection, filter.until_us + _SLACK_US))
     if filter.since_us is not None:
         walk.append(events.c.seq >= _first_seq_at(connection, filter.since_us - _SLACK_US))
-    newest_first = events.c.seq.desc()
-    which = [*walk, _IS_ACT] if acts else walk
-    end = select(events.c.seq).where(*which).order_by(newest_first).limit(1).offset(_LOOKED_AT - 1)
-    floor = connection.execute(end).scalar_one_or_none()
-    kept = [*which, *_shared(filter), *_checked(filter)]
+    newest_first = [events.c.seq.desc()]
+    if filter.acts or filter.by:
+        walk.append(_IS_ACT)
+        newest_first.append(events.c.by.desc())  # the order of the index of acts, which no other index has
+    checked, floor = [*_shared(filter), *_by(filter)], None
+    if checked:
+        end = select(events.c.seq).where(*walk).order_by(*newest_first).limit(1).offset(_LOOKED_AT - 1)
+        floor = connection.execute(end).scalar_one_or_none()
     if floor is not None:
-        kept.append(events.c.seq >= floor)
-    query = select(events).where(*kept).order_by(newest_first).limit(limit + 1)
+        walk.append(events.c.seq >= floor)
+    query = select(events).where(*walk, *checked, *_happened(filter)).order_by(*newest_first).limit(limit + 1)
     found = [EVENTS.record(row) for row in connection.execute(query)]
     if len(found) > limit:
         return EventPage(events=found[:limit], next_before_seq=found[limit - 1].seq)
     return EventPage(events=found, next_before_seq=floor or 0)
+
+
+def _of_run(filter: EventFilter) -> list[ColumnElement[bool]]:
+    return [events.c.run_id == filter.run_id] if filter.run_id else []
 
 
 def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
@@ -59,20 +64,21 @@ def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
     if filter.kinds:
         below = [begins_with(events.c.kind, kind + ".") for kind in filter.kinds]
         kept.append(or_(events.c.kind.in_(filter.kinds), *below))
-    for column, value in (
-        (events.c.run_id, filter.run_id),
-        (events.c.job_id, filter.job_id),
-        (events.c.host, filter.host),
-    ):
+    for column, value in ((events.c.job_id, filter.job_id), (events.c.host, filter.host)):
         if value:
             kept.append(column == value)
     return kept
 
 
-def _checked(filter: EventFilter) -> list[ColumnElement[bool]]:
+def _by(filter: EventFilter) -> list[ColumnElement[bool]]:
+    if not filter.by:
+        return []
+    return [or_(events.c.by == filter.by, begins_with(events.c.by, f"{filter.by} (for "))]
+
+
+def _happened(filter: EventFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions on the time of events, which their numbers nearly tell."""
     kept: list[ColumnElement[bool]] = []
-    if filter.by:
-        kept.append(or_(events.c.by == filter.by, begins_with(events.c.by, f"{filter.by} (for ")))
     if filter.since_us is not None:
         kept.append(events.c.at_us >= filter.since_us)
     if filter.until_us is not None:

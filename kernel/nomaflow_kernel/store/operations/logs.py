@@ -64,11 +64,8 @@ def _of_run(query: Select[Any], run_id: str, filter: LogFilter) -> Select[Any]:
     query = query.where(of_run)
     if filter.after_seq:
         # The chunk that holds the next line begins before it: its key is looked up, not searched for.
-        first = (
-            select(func.max(log_chunks.c.first_seq))
-            .where(of_run, log_chunks.c.first_seq <= filter.after_seq + 1)
-            .scalar_subquery()
-        )
+        before = select(log_chunks.c.first_seq).where(of_run, log_chunks.c.first_seq <= filter.after_seq + 1)
+        first = before.order_by(log_chunks.c.first_seq.desc()).limit(1).scalar_subquery()
         query = query.where(
             log_chunks.c.first_seq >= func.coalesce(first, 0),
             log_chunks.c.first_seq + log_chunks.c.line_count > filter.after_seq + 1,

@@ -7,21 +7,22 @@ by run, down to a floor: the page may then be short, and the next one goes on th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, or_, select, text, union
+from sqlalchemy import Column, ColumnElement, Connection, Select, or_, select, text, union
 
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.port import RunFilter, RunPage, VisibleRuns
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.beginnings import begins_with
+from nomaflow_kernel.store.operations.index_walks import of_value
 from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import RUNS
 from nomaflow_kernel.store.schema import attempts, runs
 
-__all__ = ["ids_of_range", "list_runs"]
+__all__ = ["id_range", "list_runs", "queued_in"]
 
 _LOOKED_AT = 10_000
 """The runs that one page looks at, over all its walks."""
@@ -32,29 +33,60 @@ _WALKS = 100
 _SLACK_MS = 60_000
 """Milliseconds by which an id and the run's own time may differ."""
 _AFTER_ALL = "~"
+_LEAST = "0"
+"""Appended to an id, it makes the text that is next to it: higher, and lower than any higher id."""
 _IS_REPLAY = text("runs.replay_of <> ''")
 """Literal, as in the partial index: SQLite uses it only for exactly the same condition."""
 _Conditions = list[ColumnElement[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """The runs with one value in a column that has an index, or all of them.
+
+    :param kept: conditions that are checked run by run
+    """
+
+    column: Column[Any] | None = None
+    value: str = ""
+    kept: tuple[ColumnElement[bool], ...] = ()
+
+    @property
+    def path(self) -> list[Column[Any]]:
+        """The columns of the index, in its order."""
+        return [runs.c.run_id] if self.column is None else [self.column, runs.c.run_id]
+
+    def between(self, low: str, high: str) -> _Conditions:
+        """Return the conditions of its runs from an id on, and before another."""
+        if self.column is None:
+            return [runs.c.run_id >= low, runs.c.run_id < high]
+        return of_value(self.column, runs.c.run_id, self.value, low, high)
 
 
 @dataclass(kw_only=True, slots=True)
 class _Search:
     """The conditions by which the runs of a page are found.
 
-    :param ids: conditions on the run id, shared by all walks
-    :param walks: what each index is asked for, besides
+    :param low: the lowest id
+    :param high: the id that all are lower than
     :param exact: conditions that are cheap to check, since the ids nearly tell them
     :param checked: conditions that no index answers
     """
 
-    ids: _Conditions
-    walks: list[_Conditions]
+    low: str
+    high: str
+    walks: list[_Walk]
     exact: _Conditions
-    checked: _Conditions = field(default_factory=list)
+    checked: _Conditions
 
-    def of(self, walk: _Conditions) -> _Conditions:
-        """Return all conditions of a walk."""
-        return [*self.ids, *walk, *self.exact, *self.checked]
+    def ids(self, walk: _Walk, *conditions: ColumnElement[bool], oldest_first: bool) -> Select[tuple[str]]:
+        """Return the query for the ids of a walk, in order."""
+        query = select(runs.c.run_id).where(*walk.between(self.low, self.high), *conditions)
+        return query.order_by(*(column.asc() if oldest_first else column.desc() for column in walk.path))
+
+    def of(self, walk: _Walk) -> _Conditions:
+        """Return the conditions of a walk but those on its ids."""
+        return [*walk.kept, *self.exact, *self.checked]
 
 
 def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: int) -> RunPage:
@@ -64,9 +96,11 @@ def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: 
         found, floor = _read_named(connection, filter, named, before), ""
     else:
         search = _search(connection, filter, before)
-        floor = _floor(connection, filter, search) if search.checked else ""
-        if floor:
-            search.ids.append(runs.c.run_id <= floor if filter.oldest_first else runs.c.run_id >= floor)
+        floor = _floor(connection, filter, search)
+        if floor and filter.oldest_first:
+            search.high = min(search.high, floor + _LEAST)
+        elif floor:
+            search.low = max(search.low, floor)
         found = _read(connection, filter, search, limit + 1)
     page = found[:limit]
     if len(found) > limit:
@@ -75,28 +109,34 @@ def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: 
 
 
 def _search(connection: Connection, filter: RunFilter, before: str) -> _Search:
-    ids, exact = ids_of_range(filter.since_us, filter.until_us)
-    if before:
-        ids.append(runs.c.run_id > before if filter.oldest_first else runs.c.run_id < before)
+    low, high = id_range(filter.since_us, filter.until_us)
     if filter.run_id_prefix:
-        ids.append(runs.c.run_id >= filter.run_id_prefix)
-        ids.append(runs.c.run_id < filter.run_id_prefix + _AFTER_ALL)
-    whose = _whose(connection, filter)
-    search = _Search(ids=ids, walks=whose, exact=exact, checked=_checked(filter))
+        low, high = max(low, filter.run_id_prefix), min(high, filter.run_id_prefix + _AFTER_ALL)
+    if before and filter.oldest_first:
+        low = max(low, before + _LEAST)
+    elif before:
+        high = min(high, before)
+    search = _Search(
+        low=low,
+        high=high,
+        walks=_whose(connection, filter),
+        exact=queued_in(filter.since_us, filter.until_us),
+        checked=_checked(filter),
+    )
     states = sorted(set(filter.states))
     if not states:
         return search
     anybodys = filter.visible is None and filter.job_ids is None
-    if whose == [[]] or (anybodys and RUN_TERMINAL.isdisjoint(states)):
+    if anybodys and (not _of_one(filter) or RUN_TERMINAL.isdisjoint(states)):
         # There are few open runs, whosever they are.
-        search.walks = [[runs.c.state == state.value] for state in states]
-        search.checked += [_plain(column) == value for column, value in _of_one(filter)]
+        kept = tuple(_plain(column) == value for column, value in _of_one(filter))
+        search.walks = [_Walk(runs.c.state, state.value, kept) for state in states]
     else:
         search.checked.append(_plain(runs.c.state).in_([state.value for state in states]))
     return search
 
 
-def _of_one(filter: RunFilter) -> list[tuple[ColumnElement[str], str]]:
+def _of_one(filter: RunFilter) -> list[tuple[Column[Any], str]]:
     """Return the columns that a filter gives one value, with the value."""
     return [(column, value) for column, value in ((runs.c.job_id, filter.job_id), (runs.c.host, filter.host)) if value]
 
@@ -104,8 +144,6 @@ def _of_one(filter: RunFilter) -> list[tuple[ColumnElement[str], str]]:
 def _checked(filter: RunFilter) -> _Conditions:
     """Return the conditions of a filter that no index answers."""
     checked: _Conditions = []
-    if filter.job_id and filter.host:
-        checked.append(_plain(runs.c.host) == filter.host)
     if filter.exclude_job_ids:
         checked.append(_plain(runs.c.job_id).not_in(filter.exclude_job_ids))
     if filter.trigger_kinds:
@@ -125,29 +163,35 @@ def _plain(column: ColumnElement[str]) -> ColumnElement[str]:
     return column.concat("")
 
 
-def ids_of_range(since_us: int | None, until_us: int | None) -> tuple[_Conditions, _Conditions]:
-    """Return the conditions of runs queued from an instant on, and before another: on the id, and on the time itself.
+def id_range(since_us: int | None, until_us: int | None) -> tuple[str, str]:
+    """Return the lowest id of runs queued from an instant on, and one above those queued before another.
 
-    None stands for no end.
+    None stands for no end. Some runs of other times are within; :func:`queued_in` leaves them out.
     """
-    ids: _Conditions = []
+    low = "" if since_us is None else first_run_id(since_us // 1000 - _SLACK_MS)
+    high = _AFTER_ALL if until_us is None else first_run_id(until_us // 1000 + _SLACK_MS)
+    return low, high
+
+
+def queued_in(since_us: int | None, until_us: int | None) -> _Conditions:
+    """Return the conditions of runs queued from an instant on, and before another; None stands for no end."""
     exact: _Conditions = []
     if since_us is not None:
-        ids.append(runs.c.run_id >= first_run_id(since_us // 1000 - _SLACK_MS))
         exact.append(runs.c.queued_at_us >= since_us)
     if until_us is not None:
-        ids.append(runs.c.run_id < first_run_id(until_us // 1000 + _SLACK_MS))
         exact.append(runs.c.queued_at_us < until_us)
-    return ids, exact
+    return exact
 
 
 # --- whose runs ---------------------------------------------------------------------------------------------------
 
 
-def _whose(connection: Connection, filter: RunFilter) -> list[_Conditions]:
-    """Return a walk for each job, host, or job of a host that the filter keeps; one without a condition for all."""
+def _whose(connection: Connection, filter: RunFilter) -> list[_Walk]:
+    """Return a walk for each job, host, or job of a host that the filter keeps; one of all runs if it keeps all."""
     if filter.visible is None and filter.job_ids is None:
-        return [[column == value for column, value in _of_one(filter)[:1]]]
+        if filter.job_id:
+            return [_of_job(filter.job_id, filter.host)]
+        return [_Walk(runs.c.host, filter.host) if filter.host else _Walk()]
     visible = filter.visible
     if visible is None:
         job_ids, hosts, pairs = set(filter.job_ids or ()), set[str](), set[tuple[str, str]]()
@@ -167,12 +211,16 @@ def _whose(connection: Connection, filter: RunFilter) -> list[_Conditions]:
     if filter.job_id:
         kept += [(filter.job_id, host) for host in sorted(hosts) if filter.job_id not in job_ids]
         hosts = set()
-    of_host = [runs.c.host == filter.host] if filter.host else []
     return [
-        *([runs.c.job_id == each, *of_host] for each in sorted(job_ids)),
-        *([runs.c.host == each] for each in sorted(hosts)),
-        *([runs.c.job_id == job, runs.c.host == host] for job, host in kept),
+        *(_of_job(each, filter.host) for each in sorted(job_ids)),
+        *(_Walk(runs.c.host, each) for each in sorted(hosts)),
+        *(_of_job(job, host) for job, host in kept),
     ]
+
+
+def _of_job(job_id: str, host: str) -> _Walk:
+    """Return the walk of a job's runs, of those on one host unless it is empty."""
+    return _Walk(runs.c.job_id, job_id, (_plain(runs.c.host) == host,) if host else ())
 
 
 # --- a few runs that are named ------------------------------------------------------------------------------------
@@ -191,8 +239,8 @@ def _named_ids(connection: Connection, filter: RunFilter) -> Sequence[str] | Non
 
 
 def _read_named(connection: Connection, filter: RunFilter, ids: Sequence[str], before: str) -> list[RunRecord]:
-    kept = _search(connection, RunFilter(since_us=filter.since_us, until_us=filter.until_us), before)
-    query = select(runs).where(runs.c.run_id.in_(ids), *kept.exact, *_checked(filter)).order_by(_order(filter))
+    exact = queued_in(filter.since_us, filter.until_us)
+    query = select(runs).where(runs.c.run_id.in_(ids), *exact, *_checked(filter)).order_by(_order(filter))
     return [run for run in map(RUNS.record, connection.execute(query)) if _keeps(filter, run, before)]
 
 
@@ -227,31 +275,33 @@ def _order(filter: RunFilter) -> ColumnElement[Any]:
 
 def _floor(connection: Connection, filter: RunFilter, search: _Search) -> str:
     """Return the id down to which the walks may look, for a bounded number of runs; empty if they may look at all."""
+    if not search.checked and not any(walk.kept for walk in search.walks):
+        return ""
     share = max(_LOOKED_AT // max(len(search.walks), 1), _LEAST_OF_A_WALK)
-    ends: set[str] = set()
-    for start in range(0, len(search.walks), _WALKS):
-        parts = [
-            _ids([*search.ids, *walk], filter).limit(1).offset(share).subquery()
-            for walk in search.walks[start : start + _WALKS]
-        ]
-        ends.update(connection.execute(union(*map(select, parts))).scalars())
+    ends = _union(
+        connection, [search.ids(walk, oldest_first=filter.oldest_first).limit(1).offset(share) for walk in search.walks]
+    )
     if not ends:
         return ""
     return min(ends) if filter.oldest_first else max(ends)
 
 
 def _read(connection: Connection, filter: RunFilter, search: _Search, limit: int) -> list[RunRecord]:
-    if len(search.walks) == 1:
-        query = select(runs).where(*search.of(search.walks[0])).order_by(_order(filter)).limit(limit)
-        return [RUNS.record(row) for row in connection.execute(query)]
-    found: set[str] = set()
-    for start in range(0, len(search.walks), _WALKS):
-        parts = [_ids(search.of(walk), filter).limit(limit).subquery() for walk in search.walks[start : start + _WALKS]]
-        found.update(connection.execute(union(*map(select, parts))).scalars())
-    ids = sorted(found, reverse=not filter.oldest_first)[:limit]
+    queries = [
+        search.ids(walk, *search.of(walk), oldest_first=filter.oldest_first).limit(limit) for walk in search.walks
+    ]
+    if len(queries) == 1:
+        rows = connection.execute(queries[0].with_only_columns(*runs.c))
+        return [RUNS.record(row) for row in rows]
+    ids = sorted(_union(connection, queries), reverse=not filter.oldest_first)[:limit]
     query = select(runs).where(runs.c.run_id.in_(ids)).order_by(_order(filter))
     return [RUNS.record(row) for row in connection.execute(query)]
 
 
-def _ids(conditions: _Conditions, filter: RunFilter) -> Select[tuple[str]]:
-    return select(runs.c.run_id).where(*conditions).order_by(_order(filter))
+def _union(connection: Connection, queries: Sequence[Select[tuple[str]]]) -> set[str]:
+    """Return the ids of all queries, as many of them in one statement as SQLite takes."""
+    found: set[str] = set()
+    for start in range(0, len(queries), _WALKS):
+        parts = [select(query.subquery()) for query in queries[start : start + _WALKS]]
+        found.update(connection.execute(union(*parts)).scalars())
+    return found

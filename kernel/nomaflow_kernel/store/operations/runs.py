@@ -13,6 +13,7 @@ from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bind
 from nomaflow_kernel.history.port import ActiveRuns, LastState, RunDetail, RunSubject
 from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.store.operations.index_walks import of_value
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
@@ -143,7 +144,8 @@ def last_states(connection: Connection, job_ids: Sequence[str]) -> dict[str, Las
 def _newest(connection: Connection, *columns: Any) -> Select[Any]:
     """Return the query for columns of the newest run of each job that has one."""
     jobs, one = each_job(connection), runs.alias("one")
-    newest = select(func.max(one.c.run_id)).where(one.c.job_id == jobs.c.value).correlate(jobs).scalar_subquery()
+    of_job = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value))
+    newest = of_job.order_by(one.c.job_id.desc(), one.c.run_id.desc()).limit(1).correlate(jobs).scalar_subquery()
     return select(*columns).select_from(jobs).join(runs, runs.c.run_id == newest)
 
 

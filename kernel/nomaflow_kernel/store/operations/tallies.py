@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select
 
 from nomaflow_kernel.history.port import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.operations.run_lists import ids_of_range
+from nomaflow_kernel.store.operations.index_walks import of_value
+from nomaflow_kernel.store.operations.run_lists import id_range, queued_in
 from nomaflow_kernel.store.operations.runs import each_job
 from nomaflow_kernel.store.schema import runs
 
@@ -32,7 +33,8 @@ def count_runs(
     by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
 ) -> list[RunCount]:
     """Return the number of runs queued in a range, by state and by what else is asked for."""
-    ids, exact = ids_of_range(since_us, until_us)
+    low, high = id_range(since_us, until_us)
+    ids = (runs.c.run_id >= low, runs.c.run_id < high)
     whose = [column == value for column, value in ((runs.c.job_id, job_id), (runs.c.host, host)) if value]
     # As expressions, so that no index is taken for the order of the groups: the range of ids is what is read.
     group = [runs.c[name].concat("").label(name) for name in ("state", *by)]
@@ -41,7 +43,7 @@ def count_runs(
         func.sum(func.coalesce(runs.c.fold_count, 1)),
         func.sum(func.coalesce(runs.c.rows_affected, 0)),
     )
-    query = select(*group, *sums).where(*ids, *exact, *whose).group_by(*group)
+    query = select(*group, *sums).where(*ids, *queued_in(since_us, until_us), *whose).group_by(*group)
     found = []
     for state, *names, count, fires, rows in connection.execute(query):
         named = dict(zip(by, names, strict=True))
@@ -58,7 +60,8 @@ def recent_runs(
     looked_at = max(_LOOKED_AT // len(job_ids), last) if preset else last
     jobs = each_job(connection)
     one = runs.alias("one")
-    ids = select(one.c.run_id).where(one.c.job_id == jobs.c.value).order_by(one.c.run_id.desc())
+    newest_first = one.c.job_id.desc(), one.c.run_id.desc()
+    ids = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value)).order_by(*newest_first)
     oldest = ids.limit(1).offset(looked_at - 1).correlate(jobs).scalar_subquery()
     columns = (
         runs.c.job_id,
