@@ -31,12 +31,9 @@ class AttemptCalls:
         """
         request = job_pb2.ListCallablesRequest(host=host, references=references)
         whole = job_pb2.ListCallablesResponse()
-        while True:
-            reply = await self._connection.call("ListCallables", request, timeout=_READ_SECONDS)
-            whole.MergeFrom(reply)
-            request.page_token = reply.next_page_token
-            if not request.page_token:
-                return decode(values.CallablesView, whole)
+        async for page in self._connection.pages("ListCallables", request, timeout=_READ_SECONDS):
+            whole.MergeFrom(page)
+        return decode(values.CallablesView, whole)
 
     async def inspect_attempt(self, run_id: str, *, step: str = "", attempt: int = 0) -> values.InspectionView:
         """Return what a running attempt does now: its processes, and the stacks of its Python code.

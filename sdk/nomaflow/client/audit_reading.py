@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
+from nomaflow.client.requests import filled
 from nomaflow_api.v1 import access_service_pb2 as service
-from nomaflow_api.v1.message_codec import decode, timestamp
+from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["AuditBlock", "AuditReading"]
+__all__ = ["AuditBlock", "AuditFilters", "AuditReading"]
 
 _VERIFY_SECONDS = 600.0
 
@@ -27,32 +29,32 @@ class AuditBlock:
     before_hash: str
 
 
+class AuditFilters(TypedDict, total=False):
+    """Filters of rows of the audit; a key that is missing, or empty, keeps all.
+
+    ``after_seq`` is the last row already seen; 0 means from the oldest that is kept. ``follow`` waits for more rows,
+    without end. ``principal`` keeps rows of that principal, such as ``alice`` or ``host:teamb``, ``action`` those of
+    that rpc, such as ``TriggerRun``, ``refused`` refusals, and ``since`` rows at or after it. ``tail`` keeps only the
+    last rows of those stored now.
+    """
+
+    after_seq: int
+    follow: bool
+    principal: str
+    action: str
+    refused: bool
+    since: datetime | None
+    tail: int
+
+
 class AuditReading:
     """Reads the audit, and checks it. Every call needs the verb admin."""
 
     _connection: Connection
 
-    async def read_audit_blocks(
-        self,
-        *,
-        after_seq: int = 0,
-        follow: bool = False,
-        principal: str = "",
-        action: str = "",
-        refused: bool = False,
-        since: datetime | None = None,
-        tail: int = 0,
-    ) -> AsyncIterator[AuditBlock]:
-        """Yield the rows in blocks as they arrive; see :meth:`read_audit`."""
-        request = service.ReadAuditRequest(
-            after_seq=after_seq,
-            follow=follow,
-            principal=principal,
-            action=action,
-            refused=refused,
-            since=timestamp(since) if since else None,
-            tail=tail,
-        )
+    async def read_audit_blocks(self, **filters: Unpack[AuditFilters]) -> AsyncIterator[AuditBlock]:
+        """Yield the rows in blocks as they arrive; see :class:`AuditFilters`."""
+        request = filled(service.ReadAuditRequest, **filters)
         async for message in self._connection.stream("ReadAudit", request):
             block = decode(AuditBlock, message)
             rows = tuple(row for row in block.rows if row.seq > request.after_seq)
@@ -61,37 +63,9 @@ class AuditReading:
                 request.after_seq, request.tail = rows[-1].seq, 0
                 yield AuditBlock(rows=rows, before_hash=block.before_hash)
 
-    async def read_audit(
-        self,
-        *,
-        after_seq: int = 0,
-        follow: bool = False,
-        principal: str = "",
-        action: str = "",
-        refused: bool = False,
-        since: datetime | None = None,
-        tail: int = 0,
-    ) -> AsyncIterator[values.AuditRowView]:
-        """Yield the rows of the audit in order.
-
-        :param after_seq: the last row already seen; 0 means from the oldest that is kept
-        :param follow: wait for more rows, without end
-        :param principal: keeps rows of that principal, such as ``alice`` or ``host:teamb``
-        :param action: keeps rows of that rpc, such as ``TriggerRun``
-        :param refused: keeps refusals only
-        :param since: keeps rows at or after it
-        :param tail: keeps only the last rows of those stored now; 0 means all
-        """
-        blocks = self.read_audit_blocks(
-            after_seq=after_seq,
-            follow=follow,
-            principal=principal,
-            action=action,
-            refused=refused,
-            since=since,
-            tail=tail,
-        )
-        async for block in blocks:
+    async def read_audit(self, **filters: Unpack[AuditFilters]) -> AsyncIterator[values.AuditRowView]:
+        """Yield the rows of the audit in order; see :class:`AuditFilters`."""
+        async for block in self.read_audit_blocks(**filters):
             for row in block.rows:
                 yield row
 

@@ -124,6 +124,21 @@ class Connection:
                 self._note_answer()
                 return reply
 
+    async def pages(
+        self,
+        method: str,
+        request: Any,
+        *,
+        timeout: float,  # noqa: ASYNC109  # gRPC's own deadline
+    ) -> AsyncIterator[Any]:
+        """Yield the replies to a request for a list, one for each page; the parameters are those of `call`."""
+        while True:
+            reply = await self.call(method, request, timeout=timeout)
+            yield reply
+            request.page_token = reply.next_page_token
+            if not request.page_token:
+                return
+
     async def is_serving(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # gRPC's own deadline
         """Ask the standard health service whether the kernel serves. The answer is two bytes, so it needs no stub.
 

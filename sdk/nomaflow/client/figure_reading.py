@@ -8,8 +8,9 @@ from typing import Literal, TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
+from nomaflow.client.requests import filled
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2
-from nomaflow_api.v1.message_codec import decode, timestamp
+from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["EventFilters", "FigureReading", "Grouping"]
 
@@ -58,9 +59,10 @@ class FigureReading:
         :param since: counts runs queued at or after it, at most 31 days before ``until``; None counts open runs only
         :param until: counts runs queued before it; None means now
         """
-        request = run_figures_pb2.SummarizeRunsRequest(
-            since=timestamp(since) if since else None,
-            until=timestamp(until) if until else None,
+        request = filled(
+            run_figures_pb2.SummarizeRunsRequest,
+            since=since,
+            until=until,
             group_by=run_figures_pb2.RunGrouping.Value(f"RUN_GROUPING_{group_by.upper()}"),
             job_id=job_id,
             host=host,
@@ -91,19 +93,7 @@ class FigureReading:
         :param before_seq: returns earlier events only; 0 starts at the newest
         :param page_size: at most 500; 0 means 100
         """
-        since, until = filters.get("since"), filters.get("until")
-        request = event_pb2.ListEventsRequest(
-            before_seq=before_seq,
-            page_size=page_size,
-            kinds=filters.get("kinds", ()),
-            run_id=filters.get("run_id", ""),
-            job_id=filters.get("job_id", ""),
-            host=filters.get("host", ""),
-            by=filters.get("by", ""),
-            acts=filters.get("acts", False),
-            since=timestamp(since) if since else None,
-            until=timestamp(until) if until else None,
-        )
+        request = filled(event_pb2.ListEventsRequest, before_seq=before_seq, page_size=page_size, **filters)
         return decode(values.EventPageView, await self._connection.call("ListEvents", request, timeout=_SECONDS))
 
     async def list_fires(
@@ -122,8 +112,6 @@ class FigureReading:
         :param until: its end, at most 31 days later; None means a day later
         :param limit: at most 10,000; 0 means 1,000
         """
-        request = job_pb2.ListFiresRequest(host=host, tag=tag, job_id=job_id, limit=limit)
-        for name, moment in (("from", begin), ("until", until)):
-            if moment is not None:
-                getattr(request, name).CopyFrom(timestamp(moment))
+        fields = {"from": begin, "until": until, "host": host, "tag": tag, "job_id": job_id, "limit": limit}
+        request = filled(job_pb2.ListFiresRequest, **fields)
         return decode(values.FirePageView, await self._connection.call("ListFires", request, timeout=_SECONDS))

@@ -20,6 +20,7 @@ from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.requests import (
     TriggerOrder,
+    filled,
     new_request_id,
     step_values,
     to_json_bytes,
@@ -29,7 +30,7 @@ from nomaflow.client.run_filters import RunFilters, list_runs_request
 from nomaflow.client.token_calls import TokenCalls
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as service
-from nomaflow_api.v1.message_codec import decode, timestamp
+from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["KernelClient"]
 
@@ -348,8 +349,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None, by: str = ""
     ) -> values.PauseView:
         """Pause scheduled fires and starts of a job, of a host, or (if neither is given) of everything."""
-        end = timestamp(until) if until else None
-        reply = await self._call("Pause", job_id=job_id, host=host, why=why, until=end, by=by or self._by)
+        reply = await self._call("Pause", job_id=job_id, host=host, why=why, until=until, by=by or self._by)
         return decode(values.PauseView, reply.pause)
 
     async def resume(self, *, job_id: str = "", host: str = "", by: str = "") -> bool:
@@ -357,17 +357,11 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         reply: service.ResumeResponse = await self._call("Resume", job_id=job_id, host=host, by=by or self._by)
         return reply.was_paused
 
-    async def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:
-        """Yield the answers to a request for a list, one for each page."""
-        while True:
-            reply = await self._send(method, request)
-            yield reply
-            request.page_token = reply.next_page_token
-            if not request.page_token:
-                return
+    def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:
+        return self._connection.pages(method, request, timeout=_READ_SECONDS)
 
     async def _call(self, method: str, **fields: Any) -> Any:
-        return await self._send(method, getattr(service, f"{method}Request")(**fields))
+        return await self._send(method, filled(getattr(service, f"{method}Request"), **fields))
 
     async def _send(self, method: str, request: Any, traceparent: str = "") -> Any:
         seconds = _SECONDS.get(method, _WRITE_SECONDS)

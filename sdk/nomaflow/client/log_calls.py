@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
@@ -10,9 +11,28 @@ from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["LogCalls"]
+__all__ = ["LogCalls", "LogFilters"]
 
 _SECONDS = 5.0
+
+
+class LogFilters(TypedDict, total=False):
+    """Filters of the lines of a run's log; a key that is missing, or 0, or empty, keeps all.
+
+    ``follow`` waits for more until the run is terminal and all lines were sent; not with an end or a limit.
+    ``after_seq`` keeps lines after this one, ``before_seq`` lines before this one, ``attempt`` lines of tries with this
+    number, ``min_level`` lines of at least that level number. ``tail`` keeps only the last lines of those stored now,
+    at most 10,000; ``limit`` ends after so many lines, and does not go with ``tail``.
+    """
+
+    follow: bool
+    after_seq: int
+    before_seq: int
+    step: str
+    attempt: int
+    min_level: int
+    tail: int
+    limit: int
 
 
 class LogCalls:
@@ -21,30 +41,11 @@ class LogCalls:
     _connection: Connection
 
     async def read_log_blocks(
-        self,
-        run_id: str,
-        *,
-        follow: bool = False,
-        after_seq: int = 0,
-        before_seq: int = 0,
-        step: str = "",
-        attempt: int = 0,
-        min_level: int = 0,
-        tail: int = 0,
-        limit: int = 0,
+        self, run_id: str, **filters: Unpack[LogFilters]
     ) -> AsyncGenerator[list[values.LogLine], None]:
-        """Yield the log lines of a run in blocks as they arrive; see :meth:`read_logs`."""
-        request = service.ReadLogsRequest(
-            run_id=run_id,
-            after_seq=after_seq,
-            before_seq=before_seq,
-            step=step,
-            attempt=attempt,
-            min_level=min_level,
-            follow=follow,
-            tail=tail,
-            limit=limit,
-        )
+        """Yield the log lines of a run in blocks as they arrive; see :class:`LogFilters`."""
+        request = service.ReadLogsRequest(run_id=run_id, **filters)
+        follow, limit = request.follow, request.limit
         done = False
         while not done:
             # A stream may also end because of its age. This is asked before the stream, so that a run that was over
@@ -62,41 +63,9 @@ class LogCalls:
                         return
             done = done or await self._is_over(run_id)
 
-    async def read_logs(
-        self,
-        run_id: str,
-        *,
-        follow: bool = False,
-        after_seq: int = 0,
-        before_seq: int = 0,
-        step: str = "",
-        attempt: int = 0,
-        min_level: int = 0,
-        tail: int = 0,
-        limit: int = 0,
-    ) -> AsyncIterator[values.LogLine]:
-        """Yield the log lines of a run in order.
-
-        :param follow: wait for more until the run is terminal and all lines were sent; not with an end or a limit
-        :param after_seq: keeps lines after this one
-        :param before_seq: keeps lines before this one; 0 for no end
-        :param attempt: keeps lines of tries with this number; 0 for all
-        :param min_level: keeps lines of at least that level number
-        :param tail: keeps only the last lines of those stored now, at most 10,000
-        :param limit: ends after so many lines; not with ``tail``
-        """
-        blocks = self.read_log_blocks(
-            run_id,
-            follow=follow,
-            after_seq=after_seq,
-            before_seq=before_seq,
-            step=step,
-            attempt=attempt,
-            min_level=min_level,
-            tail=tail,
-            limit=limit,
-        )
-        async for block in blocks:
+    async def read_logs(self, run_id: str, **filters: Unpack[LogFilters]) -> AsyncIterator[values.LogLine]:
+        """Yield the log lines of a run in order; see :class:`LogFilters`."""
+        async for block in self.read_log_blocks(run_id, **filters):
             for line in block:
                 yield line
 

@@ -8,23 +8,29 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, time
-from typing import Any
+from datetime import date, datetime, time
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
 
 from nomaflow.client.errors import InvalidRequest
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 
 __all__ = [
     "ReplayOrder",
     "TriggerOrder",
+    "filled",
     "new_request_id",
     "run_state_number",
     "step_values",
     "to_json_bytes",
     "trigger_span",
 ]
+
+_M = TypeVar("_M", bound=Message)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +128,11 @@ class ReplayOrder:
             current_definition=self.current_definition,
             validate_only=self.validate_only,
         )
+
+
+def filled(kind: type[_M], **fields: Any) -> _M:
+    """Return a message with these fields: a datetime becomes a timestamp, and None leaves its field unset."""
+    return kind(**{name: timestamp(value) if isinstance(value, datetime) else value for name, value in fields.items()})
 
 
 def _switches(steps: Mapping[str, bool]) -> list[run_pb2.StepSwitch]:

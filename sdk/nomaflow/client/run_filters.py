@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import TypedDict
 
 from nomaflow.client.errors import InvalidRequest
-from nomaflow.client.requests import run_state_number
+from nomaflow.client.requests import filled, run_state_number
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.message_codec import timestamp
 
 __all__ = ["RunFilters", "list_runs_request"]
 
@@ -50,28 +49,12 @@ def list_runs_request(filters: RunFilters, *, page_size: int, page_token: str = 
 
     :raises InvalidRequest: if there is no such state or trigger kind
     """
-    since, until = filters.get("since"), filters.get("until")
-    return service.ListRunsRequest(
-        job_id=filters.get("job_id", ""),
-        states=map(run_state_number, filters.get("states", ())),
-        host=filters.get("host", ""),
-        page_size=page_size,
-        page_token=page_token,
-        since=timestamp(since) if since else None,
-        until=timestamp(until) if until else None,
-        trigger_kinds=map(_trigger_kind_number, filters.get("trigger_kinds", ())),
-        triggered_by=filters.get("triggered_by", ""),
-        tag=filters.get("tag", ""),
-        reason_codes=filters.get("reason_codes", ()),
-        exclude_job_ids=filters.get("exclude_job_ids", ()),
-        run_id_prefix=filters.get("run_id_prefix", ""),
-        replay_of=filters.get("replay_of", ""),
-        parent_run_id=filters.get("parent_run_id", ""),
-        run_ids=filters.get("run_ids", ()),
-        log_levels=filters.get("log_levels", 0),
-        with_steps=filters.get("with_steps", False),
-        oldest_first=filters.get("oldest_first", False),
-    )
+    fields = {
+        **filters,
+        "states": map(run_state_number, filters.get("states", ())),
+        "trigger_kinds": map(_trigger_kind_number, filters.get("trigger_kinds", ())),
+    }
+    return filled(service.ListRunsRequest, page_size=page_size, page_token=page_token, **fields)
 
 
 def _trigger_kind_number(name: str) -> run_pb2.TriggerKind.ValueType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -81,7 +81,7 @@ class TokenCalls:
         :param include_ended: also those that were revoked, used up or have expired
         """
         request = service.ListTokensRequest(name=name, include_ended=include_ended)
-        pages = self._pages_of("ListTokens", request)
+        pages = self._connection.pages("ListTokens", request, timeout=_SECONDS)
         return [decode(values.TokenView, one) async for page in pages for one in page.tokens]
 
     async def rotate_token(self, token: str, *, overlap: timedelta | None = None) -> values.IssuedToken:
@@ -106,17 +106,8 @@ class TokenCalls:
     async def list_certificates(self, host: str = "", *, include_ended: bool = False) -> list[values.CertificateView]:
         """Return the certificates that hosts were given, in the order in which they were made."""
         request = service.ListCertificatesRequest(host=host, include_ended=include_ended)
-        pages = self._pages_of("ListCertificates", request)
+        pages = self._connection.pages("ListCertificates", request, timeout=_SECONDS)
         return [decode(values.CertificateView, one) async for page in pages for one in page.certificates]
-
-    async def _pages_of(self, method: str, request: Any) -> AsyncIterator[Any]:
-        """Yield the answers to a request for a list, one for each page."""
-        while True:
-            reply = await self._ask(method, request)
-            yield reply
-            request.page_token = reply.next_page_token
-            if not request.page_token:
-                return
 
     async def _ask(self, method: str, request: Any) -> Any:
         return await self._connection.call(method, request, timeout=_SECONDS)
