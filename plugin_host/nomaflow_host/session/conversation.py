@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import LetterError, fitting
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.clocks import KernelClock
@@ -159,22 +160,16 @@ class Conversation:
         status = self._runner.status()
         unchanged = self._workers == status.workers
         self._workers = status.workers
-        return pb.Heartbeat(
+        return encode(
+            pb.Heartbeat,
+            status,
+            self._outbox,
             sent_at_us=time.time_ns() // 1000,
             command_ack=self._commands.handled,
-            running=status.running,
-            spilled_bytes=self._outbox.spilled_bytes,
-            saturated=self._outbox.saturated,
             code_newer=bool(status.newer_files),
             newer_files=[fitting(name) for name in status.newer_files],
-            drain_deadline_at_us=status.drain_deadline_at_us,
             workers=[] if unchanged else worker_messages(status.workers),
             workers_unchanged=unchanged,
-            generation=status.generation,
-            manifest_digest=status.manifest_digest,
-            draining=status.draining,
-            loaded_at_us=status.loaded_at_us,
-            loading=status.loading,
         )
 
     async def _tell_load(self) -> None:

@@ -10,7 +10,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
 from nomaflow_api.v1.letters import InventoryLine
-from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.supervisor.inspecting import Inspection
@@ -47,35 +47,20 @@ def hello_message(
 
     :param kernel_id: of the kernel that has had the epoch
     """
-    hello = pb.Hello(
+    load = status.load
+    hello = encode(
+        pb.Hello,
+        identity,
+        status,
         protocol_min=PROTOCOL_MIN,
         protocol_max=PROTOCOL_MAX,
-        host=identity.host,
-        incarnation=identity.incarnation,
-        boot_id=identity.boot_id,
         machine=fitting(identity.machine),
-        pid=identity.pid,
-        version=identity.version,
+        project=fitting(identity.project),
         epoch_seen=epoch_seen,
         kernel_id=kernel_id,
-        generation=status.generation,
-        manifest_digest=status.manifest_digest,
-        max_async=identity.max_async,
-        max_sync=identity.max_sync,
-        ended_incarnations=identity.ended_incarnations,
-        loaded_at_us=status.loaded_at_us,
-        isolation_mechanism=status.isolation_mechanism,
-        watching=identity.watching,
-        python=identity.python,
-        project=fitting(identity.project),
-        loading=status.loading,
         inventory=seal(inventory) if inventory else b"",
-        has=encode(job_pb2.Resources, identity.has),
-        ends_at_us=identity.ends_at_us,
-        for_attempt=identity.for_attempt,
+        refused_load=None if load is None or load.accepted else _refused_message(load),
     )
-    if status.load is not None and not status.load.accepted:
-        hello.refused_load.CopyFrom(_refused_message(status.load))
     return pb.AttachRequest(hello=hello)
 
 
@@ -102,25 +87,19 @@ def inspect_message(command_seq: int, seen: Inspection | None) -> pb.InspectResu
     """Return what was seen of an attempt; None if this host does not run it."""
     if seen is None:
         return pb.InspectResult(command_seq=command_seq, found=False)
-    response = InspectAttemptResponse(
+    response = encode(
+        InspectAttemptResponse,
+        seen,
         processes=[
-            InspectedProcess(
-                pid=each.pid,
-                ppid=each.parent,
-                started_at=timestamp(each.started_at_us),
-                state=each.state,
-                rss_bytes=each.rss_bytes,
-                cpu_seconds=each.cpu_seconds,
-                command=fitting(each.command),
-            )
-            for each in seen.processes
+            encode(InspectedProcess, each, ppid=each.parent, command=fitting(each.command)) for each in seen.processes
         ],
         stacks=[
-            ThreadStack(name=fitting(each.name), frames=map(fitting, each.frames), of_attempt=each.of_attempt)
+            encode(ThreadStack, each, name=fitting(each.name), frames=tuple(map(fitting, each.frames)))
             for each in seen.stacks
         ],
         note=_sentence(seen.note),
-        seen_at=timestamp(seen.seen_at_us),
+        attempt_key="",  # the kernel knows both
+        host="",
     )
     return pb.InspectResult(command_seq=command_seq, found=True, response=response)
 
@@ -130,15 +109,8 @@ def _refused_message(load: LoadOutcome) -> job_pb2.RefusedLoad:
     message = job_pb2.RefusedLoad(message=_sentence(load.message))
     message.at.FromMicroseconds(load.at_us)
     for problem in map(Problem.from_json, load.problems[:_MAX_PROBLEMS]):
-        message.problems.add(
-            severity=problem.severity.value,
-            code=problem.code,
-            file=_sentence(problem.file),
-            path=_sentence(problem.path),
-            message=_sentence(problem.message),
-            fix=_sentence(problem.fix),
-            line=problem.line,
-        )
+        texts = {name: _sentence(getattr(problem, name)) for name in ("file", "path", "message", "fix")}
+        message.problems.append(encode(job_pb2.Problem, problem, **texts))
     return message
 
 
@@ -153,15 +125,5 @@ def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
     for each in islice(workers, WORKERS_OF_INSTANCE):
         keys = each.attempt_keys[:room]
         room -= len(keys)
-        told.append(
-            pb.HostWorker(
-                pid=each.pid,
-                exclusive=each.exclusive,
-                generation=each.generation,
-                running=each.running,
-                attempt_keys=keys,
-                rss_bytes=each.rss_bytes,
-                started_at_us=each.started_at_us,
-            )
-        )
+        told.append(encode(pb.HostWorker, each, attempt_keys=keys))
     return told
