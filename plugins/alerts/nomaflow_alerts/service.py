@@ -11,15 +11,6 @@ from typing import Any
 import grpc
 
 from nomaflow.client.values import from_micros
-from nomaflow.client.values.alerts import (
-    AlertChannelView,
-    AlertMessageView,
-    AlertsView,
-    IncidentsView,
-    IncidentView,
-    MuteView,
-    TestedChannelView,
-)
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
 from nomaflow_alerts.messages.harmless import plain
 from nomaflow_alerts.messages.wording import title
@@ -61,34 +52,36 @@ class AlertsCalls(AlertsServiceServicer):
     async def GetAlerts(self, request: Any, context: Any) -> Any:  # noqa: N802  # the rpc's name
         """Return the state of the process."""
 
-        def read(book: Book) -> AlertsView:
-            return AlertsView(
+        def read(book: Book) -> service.GetAlertsResponse:
+            return encode(
+                service.GetAlertsResponse,
                 version=VERSION,
                 pid=os.getpid(),
                 started_at=self._started_at,
                 last_event_seq=int(book.fact("seq") or 0),
                 kernel_heard_at=_at(self._pulse.heard_at or None),
-                channels=tuple(self._channel(book, name) for name in self._alerts.channels),
-                mutes=tuple(map(_mute_view, book.mutes)),
+                channels=[self._channel(book, name) for name in self._alerts.channels],
+                mutes=list(map(_mute_message, book.mutes)),
                 open=book.count_open(),
                 heartbeat=bool(self._alerts.heartbeat_url),
                 heartbeat_at=_at(self._pulse.beat_at or None),
                 heartbeat_withheld=self._pulse.withheld if self._alerts.heartbeat_url else "",
             )
 
-        return encode(service.GetAlertsResponse, await self._ledger.run(read))
+        return await self._ledger.run(read)
 
     async def ListIncidents(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return incidents."""
         limit = min(request.limit or _LISTED, _MOST)
 
-        def read(book: Book) -> IncidentsView:
+        def read(book: Book) -> service.ListIncidentsResponse:
             found = book.listed_incidents(
                 job_id=request.job_id, host=request.host, closed=request.include_closed, limit=limit
             )
-            return IncidentsView(incidents=tuple(_incident_view(book, each) for each in found), open=book.count_open())
+            messages = [_incident_message(book, each) for each in found]
+            return service.ListIncidentsResponse(incidents=messages, open=book.count_open())
 
-        return encode(service.ListIncidentsResponse, await self._ledger.run(read))
+        return await self._ledger.run(read)
 
     async def ListMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return messages."""
@@ -96,9 +89,7 @@ class AlertsCalls(AlertsServiceServicer):
         found = await self._ledger.run(
             lambda book: book.outbox.listed(channel=request.channel, state=request.state, limit=limit)
         )
-        return service.ListMessagesResponse(
-            messages=[encode(service.AlertMessage, _message_view(each)) for each in found]
-        )
+        return service.ListMessagesResponse(messages=map(_message, found))
 
     async def Mute(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Keep a mute."""
@@ -117,7 +108,7 @@ class AlertsCalls(AlertsServiceServicer):
         )
         await self._ledger.run(lambda book: book.mute(mute))
         self._changed()
-        return service.MuteResponse(mute=encode(service.AlertMute, _mute_view(mute)))
+        return service.MuteResponse(mute=_mute_message(mute))
 
     async def Unmute(self, request: Any, context: Any) -> Any:  # noqa: N802
         """End a mute."""
@@ -138,9 +129,9 @@ class AlertsCalls(AlertsServiceServicer):
             names = list(self._policies.rules(request.job_id).channels)
         message = test_message(self._trial, job_id=request.job_id, condition=request.condition, by=request.by)
         results = await asyncio.gather(*(self._try(name, message) for name in names))
-        return service.TestChannelsResponse(results=[encode(service.TestedChannel, each) for each in results])
+        return service.TestChannelsResponse(results=results)
 
-    async def _try(self, name: str, make: Callable[[str, float], Message]) -> TestedChannelView:
+    async def _try(self, name: str, make: Callable[[str, float], Message]) -> service.TestedChannel:
         began = asyncio.get_running_loop().time()
         message = make(name, datetime.now(UTC).timestamp())
         answer = self._sender.tried(message.id)
@@ -148,11 +139,12 @@ class AlertsCalls(AlertsServiceServicer):
         self._sender.wake()
         error = await answer
         took = asyncio.get_running_loop().time() - began
-        return TestedChannelView(channel=name, sent=not error, error=error, seconds=took, message_id=message.id)
+        return service.TestedChannel(channel=name, sent=not error, error=error, seconds=took, message_id=message.id)
 
-    def _channel(self, book: Book, name: str) -> AlertChannelView:
+    def _channel(self, book: Book, name: str) -> service.AlertChannel:
         sent, failed = (book.outbox.last_done(name, sent=sent) for sent in (True, False))
-        return AlertChannelView(
+        return encode(
+            service.AlertChannel,
             name=name,
             type=self._alerts.channels[name].type,
             sent_at=_at(sent.done_at if sent else None),
@@ -163,48 +155,33 @@ class AlertsCalls(AlertsServiceServicer):
         )
 
 
-def _incident_view(book: Book, incident: Incident) -> IncidentView:
+def _incident_message(book: Book, incident: Incident) -> service.Incident:
     mute = book.mute_of(incident)
-    return IncidentView(
+    return encode(
+        service.Incident,
+        incident,
         incident_id=incident.id,
-        condition=incident.condition,
-        job_id=incident.job_id,
-        preset=incident.preset,
-        host=incident.host,
-        severity=incident.severity,
         title=title(incident),
         why=plain(incident.why, most=600),
-        run_id=incident.run_id,
-        count=incident.count,
         opened_at=_at(incident.opened_at),
         last_at=_at(incident.last_at),
         closed_at=_at(incident.closed_at),
         told_at=_at(incident.told_at),
-        channels=incident.channels,
-        behind=incident.behind,
-        mute=None if mute is None or not incident.is_open else _mute_view(mute),
+        mute=None if mute is None or not incident.is_open else _mute_message(mute),
     )
 
 
-def _mute_view(mute: Mute) -> MuteView:
-    return MuteView(
-        job_id=mute.job_id, host=mute.host, by=mute.by, why=mute.why, since=_at(mute.since), until=_at(mute.until)
-    )
+def _mute_message(mute: Mute) -> service.AlertMute:
+    return encode(service.AlertMute, mute, since=_at(mute.since), until=_at(mute.until))
 
 
-def _message_view(message: Message) -> AlertMessageView:
-    return AlertMessageView(
+def _message(message: Message) -> service.AlertMessage:
+    return encode(
+        service.AlertMessage,
+        message,
         message_id=message.id,
-        channel=message.channel,
-        kind=message.kind,
-        subject=message.subject,
-        state=message.state,
-        tries=message.tries,
         created_at=_at(message.created_at),
         next_at=_at(message.next_at) if message.state == "pending" else None,
-        error=message.error,
-        incident_ids=message.incident_ids,
-        body=message.body,
     )
 
 
