@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -68,23 +69,8 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
         raise BadRequest(
             f"trigger_kind is number {request.trigger_kind}, expected API, CLI or MANUAL", field="trigger_kind"
         )
-    return TriggerCommand(
-        job_id=request.job_id,
-        kind=kind,
-        request=RunRequest(
-            params=_object(request.params_json, "params_json"),
-            op_kwargs=_step_values(request.step_values),
-            switches=_switches(request.step_switches),
-            preset=_name(request.preset, "preset") if request.preset else "",
-            log_level=_log_level(request.log_level),
-            allow_overlap=request.allow_overlap,
-            traceparent=_traceparent(caller),
-        ),
-        by=person(request.by, caller),
-        author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
-        request_id=_request_id(request.request_id, caller),
-        request_hash=_content_hash(request, kernel.TriggerRunRequest()) if request.request_id else "",
-    )
+    preset = _name(request.preset, "preset") if request.preset else ""
+    return _command(request, caller, kind=kind, job_id=request.job_id, preset=preset)
 
 
 def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerCommand:
@@ -95,17 +81,31 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerC
     check_run_id(request.run_id)
     if request.from_step and request.from_failed_step:
         raise BadRequest("from_step and from_failed_step are both set, expected one of them", field="from_step")
-    return TriggerCommand(
-        job_id="",
-        kind=TriggerKind.REPLAY,
+    return replace(
+        _command(request, caller, kind=TriggerKind.REPLAY),
         replay_of=request.run_id,
         from_step=_name(request.from_step, "from_step") if request.from_step else "",
         from_failed_step=request.from_failed_step,
         current_definition=request.current_definition,
+    )
+
+
+def _command(
+    request: kernel.TriggerRunRequest | kernel.ReplayRunRequest,
+    caller: Caller,
+    *,
+    kind: TriggerKind,
+    job_id: str = "",
+    preset: str = "",
+) -> TriggerCommand:
+    return TriggerCommand(
+        job_id=job_id,
+        kind=kind,
         request=RunRequest(
             params=_object(request.params_json, "params_json"),
             op_kwargs=_step_values(request.step_values),
             switches=_switches(request.step_switches),
+            preset=preset,
             log_level=_log_level(request.log_level),
             allow_overlap=request.allow_overlap,
             traceparent=_traceparent(caller),
@@ -113,7 +113,7 @@ def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerC
         by=person(request.by, caller),
         author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
         request_id=_request_id(request.request_id, caller),
-        request_hash=_content_hash(request, kernel.ReplayRunRequest()) if request.request_id else "",
+        request_hash=_content_hash(request) if request.request_id else "",
     )
 
 
@@ -304,12 +304,10 @@ def _object(body: bytes, field: str) -> Mapping[str, Any]:
     return tree
 
 
-def _content_hash(
-    request: kernel.TriggerRunRequest | kernel.ReplayRunRequest,
-    copy: kernel.TriggerRunRequest | kernel.ReplayRunRequest,
-) -> str:
+def _content_hash(request: Message) -> str:
     """Return a hash of everything in a request but its id."""
-    copy.MergeFrom(request)  # type: ignore[arg-type]  # both have the same type, which the union cannot express
+    copy = type(request)()
+    copy.MergeFrom(request)
     copy.ClearField("request_id")
     kind = copy.DESCRIPTOR.name.encode()  # the two kinds share the ids
     return hashlib.sha256(kind + copy.SerializeToString(deterministic=True)).hexdigest()

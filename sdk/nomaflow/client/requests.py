@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from nomaflow.client.errors import InvalidRequest
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_api.v1.message_codec import encode, timestamp
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 
 __all__ = [
@@ -114,19 +114,14 @@ class ReplayOrder:
 
         :raises InvalidRequest: if a value cannot be written as JSON
         """
-        return service.ReplayRunRequest(
-            run_id=self.run_id,
-            from_step=self.from_step,
-            from_failed_step=self.from_failed_step,
+        return encode(
+            service.ReplayRunRequest,
+            self,
             params_json=to_json_bytes(self.params, name="params"),
             step_values=step_values(self.op_kwargs),
             step_switches=_switches(self.steps),
-            log_level=self.log_level,
             request_id=self.request_id or new_request_id(),
             by=self.by or default_by,
-            allow_overlap=self.allow_overlap,
-            current_definition=self.current_definition,
-            validate_only=self.validate_only,
         )
 
 
