@@ -173,10 +173,6 @@ class Catalogue:
         """Return each host's catalogue, sorted by name; the kernel's own file has an empty name."""
         return [self._hosts[name] for name in sorted(self._hosts)]
 
-    def file_problems(self) -> Sequence[Problem]:
-        """Return the problems of whole files, which belong to no job."""
-        return [problem for known in self.hosts() for problem in known.load.problems]
-
     def kind_of(self, host: str, callable: str) -> str:
         """Return ``"async"`` or ``"sync"``; ``"async"`` if the callable is unknown."""
         return kind_of(self._manifest(host), callable)

@@ -115,18 +115,19 @@ class UnknownRun(KernelError):
     reason = "RUN_NOT_FOUND"
 
     def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
         super().__init__(f"no run has the id {run_id[:64]!r}; `nomaflow runs` lists them")
 
 
 class UnknownJob(KernelError):
-    """Raised when no job has the id; ``near`` are ids that look like it."""
+    """Raised when no job has the id.
+
+    :param near: ids that look like it
+    """
 
     reason = "JOB_NOT_FOUND"
 
     def __init__(self, job_id: str, near: Sequence[str] = ()) -> None:
         self.job_id = job_id
-        self.near = tuple(near)
         hint = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "`nomaflow jobs` lists them"
         metadata = {"near": ",".join(near)} if near else {}
         super().__init__(f"no job has the id {job_id[:64]!r}; {hint}", metadata=metadata)
@@ -138,7 +139,6 @@ class UnknownHost(KernelError):
     reason = "HOST_NOT_FOUND"
 
     def __init__(self, host: str, known: Sequence[str] = ()) -> None:
-        self.host = host
         more = " …" if len(known) > _LISTED else ""
         names = (", ".join(repr(name) for name in known[:_LISTED]) or "none") + more
         super().__init__(f"no host has the name {host[:64]!r}; known hosts: {names}")

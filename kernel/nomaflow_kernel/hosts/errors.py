@@ -48,7 +48,6 @@ class HostNotAttached(KernelError):
     reason = "HOST_NOT_ATTACHED"
 
     def __init__(self, host: str) -> None:
-        self.host = host
         super().__init__(f"no instance of host {host!r} is attached; start it with `nomaflow host DIR`")
 
 
@@ -58,7 +57,6 @@ class HostAttached(KernelError):
     reason = "HOST_ATTACHED"
 
     def __init__(self, host: str) -> None:
-        self.host = host
         super().__init__(f"host {host!r} is attached; only a detached host can be forgotten; stop it first")
 
 
@@ -86,7 +84,6 @@ class OperationInProgress(KernelError):
     reason = "OPERATION_IN_PROGRESS"
 
     def __init__(self, host: str) -> None:
-        self.host = host
         super().__init__(f"host {host!r} is already being reloaded; wait for that reload, then try again")
 
 
@@ -96,7 +93,6 @@ class ReloadUnanswered(KernelError):
     reason = "RELOAD_UNANSWERED"
 
     def __init__(self, host: str, seconds: float) -> None:
-        self.host = host
         super().__init__(
             f"host {host!r} has not answered the reload within {seconds:g} seconds; "
             "`nomaflow hosts` shows its code, and its log says more"

@@ -50,11 +50,6 @@ class Sentry:
         """The fingerprint of this kernel's authority; empty if it has none."""
         return "" if self.certificates is None else self.certificates.authority.fingerprint
 
-    @property
-    def on_duty(self) -> bool:
-        """True if it is answering calls."""
-        return self._server is not None
-
     async def answer(self, why: StoreError) -> None:
         """Answer every call with an error from now on.
 

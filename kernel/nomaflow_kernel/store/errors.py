@@ -39,7 +39,6 @@ class StoreFull(StoreError):
     reason = "STORE_FULL"
 
     def __init__(self, detail: str) -> None:
-        self.detail = detail
         super().__init__(
             f"the history store cannot grow: {detail}; free disk space, and the kernel continues by itself"
         )
@@ -51,7 +50,6 @@ class StoreBusy(StoreError):
     reason = "STORE_BUSY"
 
     def __init__(self, detail: str) -> None:
-        self.detail = detail
         super().__init__(f"the history store is locked by another process: {detail}; stop that process, then try again")
 
 
@@ -81,7 +79,6 @@ class StoreInUse(StoreError):
     reason = "STORE_IN_USE"
 
     def __init__(self, path: str, pid: int, work: str = "") -> None:
-        self.path = path
         self.pid = pid
         self.work = work
         if work:
@@ -133,7 +130,6 @@ class LeadLost(StoreError):
     reason = "NOT_LEADER"
 
     def __init__(self, *, ttl_seconds: float, detail: str) -> None:
-        self.detail = detail
         super().__init__(
             f"this kernel no longer leads: it could not renew its lease of {ttl_seconds:g} seconds in time "
             f"({detail}); it is on standby now; check the database and the load of this machine"
@@ -146,8 +142,6 @@ class StaleEpoch(StoreError):
     reason = "NOT_LEADER"
 
     def __init__(self, *, own: int, found: int) -> None:
-        self.own = own
-        self.found = found
         super().__init__(
             f"a newer kernel has taken over the history store: own epoch {own}, found {found}; "
             "this kernel no longer writes; use the other one"
@@ -160,8 +154,6 @@ class SchemaTooNew(StoreError):
     reason = "SCHEMA_TOO_NEW"
 
     def __init__(self, *, found: str, newest_known: str) -> None:
-        self.found = found
-        self.newest_known = newest_known
         super().__init__(
             f"the history store has schema revision {found!r}, this version knows up to {newest_known!r}; "
             "install the version that wrote it, or restore a backup"
@@ -212,7 +204,6 @@ class UnsupportedStore(StoreError):
     reason = "UNSUPPORTED_STORE"
 
     def __init__(self, url: str, why: str) -> None:
-        self.url = url
         super().__init__(f"cannot use the store {url!r}: {why}; expected 'sqlite:///PATH' or 'postgresql+asyncpg://…'")
 
 

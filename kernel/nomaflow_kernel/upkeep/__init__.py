@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from nomaflow_kernel.store.errors import MaintenanceRefused
-from nomaflow_kernel.upkeep.backup import BackupDone, back_up
-from nomaflow_kernel.upkeep.certificate_report import CertificateReport, inspect_certificate
+from nomaflow_kernel.upkeep.backup import back_up
+from nomaflow_kernel.upkeep.certificate_report import inspect_certificate
 from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
-from nomaflow_kernel.upkeep.move import CopyDone, ReclaimDone, copy_history_to, reclaim_history
-from nomaflow_kernel.upkeep.restore import RestoreDone, restore
+from nomaflow_kernel.upkeep.move import CopyDone, copy_history_to, reclaim_history
+from nomaflow_kernel.upkeep.restore import restore
 
 __all__ = [
-    "BackupDone",
-    "CertificateReport",
     "CopyDone",
     "MaintenanceRefused",
-    "ReclaimDone",
-    "RestoreDone",
     "StoreReport",
     "back_up",
     "copy_history_to",

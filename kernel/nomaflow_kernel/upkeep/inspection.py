@@ -38,7 +38,6 @@ class StoreReport:
     empty: bool = False
     bytes: int = 0
     wal_bytes: int = 0
-    free_bytes: int = 0
     mode: int = 0
     revision: str = ""
     newest_revision: str = HEAD
@@ -68,7 +67,6 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
             kind="sqlite",
             path=str(history),
             exists=there,
-            free_bytes=_free_bytes(history),
             held_by=holder,
             held_for=work,
             trouble=trouble,
@@ -82,7 +80,6 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
         exists=True,
         bytes=found.st_size,
         wal_bytes=wal.stat().st_size if wal.exists() else 0,
-        free_bytes=_free_bytes(history),
         mode=found.st_mode & 0o777,
         held_by=holder,
         held_for=work,
@@ -108,14 +105,6 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
         runs=facts.runs,
         open_runs=facts.open_runs,
     )
-
-
-def _free_bytes(history: Path) -> int:
-    for folder in history.parents:
-        if folder.is_dir():
-            disk = os.statvfs(folder)
-            return disk.f_bavail * disk.f_frsize
-    return 0
 
 
 def _holder(history: Path) -> tuple[int, str]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS, CallPlan, plan_for
-from nomaflow_host.injection.references import Reference, parse_reference, resolve_reference
+from nomaflow_host.injection.references import parse_reference, resolve_reference
 
 __all__ = [
     "BUILTIN_INJECTIONS",
     "CallPlan",
     "PreparationFailed",
-    "Reference",
     "parse_reference",
     "plan_for",
     "resolve_reference",

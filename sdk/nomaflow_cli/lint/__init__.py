@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from nomaflow_cli.lint.project import lint_project
-from nomaflow_cli.lint.rules import RULES, Finding, Rule
+from nomaflow_cli.lint.rules import RULES, Finding
 
-__all__ = ["RULES", "Finding", "Rule", "lint_project"]
+__all__ = ["RULES", "Finding", "lint_project"]

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from nomaflow_cli.live.following import follow_run
-from nomaflow_cli.live.screens import JsonScreen, PlainScreen, Screen, TerminalScreen, choose_screen
+from nomaflow_cli.live.screens import PlainScreen, Screen, TerminalScreen, choose_screen
 
-__all__ = ["JsonScreen", "PlainScreen", "Screen", "TerminalScreen", "choose_screen", "follow_run"]
+__all__ = ["PlainScreen", "Screen", "TerminalScreen", "choose_screen", "follow_run"]

@@ -5,22 +5,18 @@ from __future__ import annotations
 from nomaflow_cli.service.files import remove, write
 from nomaflow_cli.service.systemd import Places, UnitState, require_systemd, unit_states
 from nomaflow_cli.service.units import (
-    ALERTS_UNIT,
     CONSOLE_UNIT,
     KERNEL_UNIT,
     Installation,
-    UnitFile,
     host_unit,
     installed_units,
 )
 
 __all__ = [
-    "ALERTS_UNIT",
     "CONSOLE_UNIT",
     "KERNEL_UNIT",
     "Installation",
     "Places",
-    "UnitFile",
     "UnitState",
     "host_unit",
     "installed_units",

@@ -275,11 +275,11 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
     assert job is not None
     assert job.valid
     assert job.why_kept.startswith(f"job 'a' keeps its last good definition: {stage.file}:1: ")
-    assert [problem.code for problem in catalogue.file_problems()] == ["bad_toml"]
+    assert [problem.code for known in catalogue.hosts() for problem in known.load.problems] == ["bad_toml"]
     stage.file.write_text(CENTRAL.format(id="b"))
     await catalogue.reload_jobs_file()
     assert [(entry.job_id, entry.removed) for entry in catalogue.jobs()] == [("a", True), ("b", False)]
-    assert catalogue.file_problems() == []
+    assert not any(known.load.problems for known in catalogue.hosts())
 
 
 async def test_a_job_of_the_own_file_needs_a_host(stage: Stage) -> None:
