@@ -92,5 +92,5 @@ screenshots: $(STAMP) ## Take the pictures of docs/screenshots again; needs chro
 wheel: $(STAMP) ## Build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist
 
-clean: ## Remove the virtual environment and what was built
-	@rm -rf $(VENV) dist build
+clean: ## Remove the virtual environment, the peers and what was built
+	@rm -rf $(VENV) .peers dist build

@@ -53,13 +53,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual runs in a measure")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept; rounds go on from there")
-    parser.add_argument("--fresh", action="store_true", help="forget the figures kept")
+    parser.add_argument("--fresh", action="store_true", help="forget the figures kept of these peers")
     parser.add_argument("--page", action="store_true", help="only write docs/performance.md from the figures kept")
     options = parser.parse_args()
     peers, measures = _chosen(options.only), _measures(options.measures)
     complete = True
     if options.fresh:
-        options.results.unlink(missing_ok=True)
+        Kept.read(options.results).without(peers).write(options.results)
     if not options.page:
         complete = asyncio.run(take_turns(options.results, peers, measures, options.rounds, options.scale))
     if options.results == RESULTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,6 +68,12 @@ class Kept:
         self.taken, self.machine = datetime.now(UTC).date().isoformat(), machine()
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    def without(self, peers: Sequence[Peer]) -> Kept:
+        """Return the same less the turns of these peers."""
+        names = {peer.name for peer in peers}
+        rounds = [{name: turn for name, turn in one.items() if name not in names} for one in self.rounds]
+        return replace(self, rounds=rounds)
 
     def turns(self, peer: str) -> list[Turn]:
         """Return the turns of one peer."""

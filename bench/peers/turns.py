@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -36,8 +36,11 @@ async def _all(take: Callable[[str, int], Awaitable[Figures]], sizes: Mapping[st
 
 def _processor_seconds() -> float:
     """Return the processor time of this process and all below it, those included that have ended."""
-    this = psutil.Process()
-    return sum(sum(one.cpu_times()[:4]) for one in (this, *this.children(recursive=True)))
+    this, total = psutil.Process(), 0.0
+    for one in (this, *this.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile, and counts as its parent's
+            total += sum(one.cpu_times()[:4])
+    return total
 
 
 async def take_turns(file: Path, peers: Sequence[Peer], measures: Sequence[str], rounds: int, scale: float) -> bool:
@@ -47,7 +50,7 @@ async def take_turns(file: Path, peers: Sequence[Peer], measures: Sequence[str],
     """
     kept = Kept.read(file)
     sizes = {name: size if name == "M3" else max(int(size * scale), 10) for name, size in SIZES.items()}
-    if kept.rounds and (kept.sizes, kept.versions) != (sizes, versions()):
+    if any(kept.rounds) and (kept.sizes, kept.versions) != (sizes, versions()):
         raise SystemExit(f"{file} has figures of other sizes or versions; measure anew with --fresh")
     kept.sizes, kept.versions = sizes, versions()
     kept.missing = {name: why for name, why in kept.missing.items() if name not in {peer.name for peer in peers}}

@@ -128,4 +128,6 @@ def test_rounds_go_on_where_they_were(tmp_path: Path) -> None:
     assert again == kept
     bullmq = PEERS[0]
     assert again.turns("BullMQ")[0].lacks(bullmq, ["M1", "M2", "M3", "R"]) == ["M3"]
+    assert again.without(PEERS[1:]) == kept
+    assert not any(again.without([bullmq]).rounds)
     assert Kept.read(tmp_path / "none.json") == Kept()
