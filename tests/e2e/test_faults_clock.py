@@ -49,10 +49,10 @@ misfire_window_seconds = 7200
 [[jobs]]
 id = "patient"
 overlap = "allow"
-timeout_seconds = 60
+timeout_seconds = 600
   [[jobs.steps]]
   callable = "team.code:speak"
-  timeout_seconds = 60
+  timeout_seconds = 600
   op_kwargs = { ledger = "@HERE@/patient", release = "@HERE@/release", lines = 10 }
 
 [[jobs]]

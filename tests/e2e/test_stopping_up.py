@@ -62,7 +62,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "work.py").write_text(CODE)
     (tmp_path / "jobs.toml").write_text(JOBS)
-    (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 60\n')
+    (tmp_path / "nomaflow.toml").write_text('[host]\nname = "team"\ndrain_seconds = 600\n')
     process = subprocess.Popen(
         [sys.executable, "-m", "nomaflow_cli", "up", str(tmp_path), "-o", "json", "--no-console"],
         stdout=subprocess.PIPE,
@@ -175,7 +175,7 @@ def test_steps_may_finish_where_up_is_killed(up: subprocess.Popen[str], tmp_path
 
 
 def test_a_host_that_was_asked_twice_waits_for_no_kernel(up: subprocess.Popen[str], tmp_path: Path) -> None:
-    """A second signal while steps run cancels them; for a kernel that is gone the host waits a moment, no drain of 60 s."""
+    """A second signal while steps run cancels them; for a kernel that is gone the host waits a moment only."""
     left = Orphaned(up, tmp_path)
     left.host.terminate()
     eventually(lambda: "asked to stop a second time" in left.log)

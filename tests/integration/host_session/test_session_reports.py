@@ -55,7 +55,7 @@ async def test_a_kernel_killed_in_the_middle_of_a_report(
             for report in open_reports(request.attempts):
                 first.journal.commit(report)
         reached.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
         return None
 
     first.on_report = hang
@@ -80,7 +80,7 @@ async def test_a_report_that_is_never_answered_is_sent_again(gateway: MakeGatewa
     async def hang_twice(_: pb.ReportRequest, context: Any) -> pb.ReportResponse | None:
         if len(hung) < 2:
             hung.append(len(kernel.sessions[0].heartbeats))
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         return None
 
     kernel.on_report = hang_twice

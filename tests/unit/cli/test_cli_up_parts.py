@@ -95,10 +95,10 @@ async def test_the_wait_doubles_and_is_short_again_after_a_minute(tmp_path: Path
 
 async def test_a_stop_does_not_wait_for_the_next_start(tmp_path: Path) -> None:
     """However long the wait before a new start is, a stop ends it, and nothing is started."""
-    watched = _Watched(tmp_path, "raise SystemExit(1)", first_delay=29)
+    watched = _Watched(tmp_path, "raise SystemExit(1)", first_delay=600)
     watched.part.proven = True
     started, crashed = await watched.notice(), await watched.notice()
-    assert (started.state, crashed.exit, crashed.again_in) == ("started", "exit code 1", 29)
+    assert (started.state, crashed.exit, crashed.again_in) == ("started", "exit code 1", 600)
     async with asyncio.timeout(PATIENCE):
         await watched.part.stop(deadline=1, hurry=asyncio.Event(), kill=asyncio.Event())
         await watched.running

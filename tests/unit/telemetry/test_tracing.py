@@ -136,7 +136,7 @@ async def test_a_collector_that_does_not_answer_holds_up_no_end(monkeypatch: pyt
             return None
 
         def shutdown(self) -> None:
-            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(30)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(600)
 
     async with asyncio.timeout(60):
         await Tracing(provider=Stuck(), ids=None).close()
