@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -71,6 +72,17 @@ async def test_events_and_fires_are_read(kernel: FakeKernel, client: KernelClien
     assert [(each.job_id, each.expected_seconds) for each in fires.fires] == [("j", None)]
     (request,) = kernel.requests["ListFires"]
     assert (getattr(request, "from").ToDatetime(UTC), request.limit) == (AT, 7)
+
+
+async def test_a_filter_of_another_name_is_refused(client: KernelClient) -> None:
+    """A misspelt filter is an error: a list without it would show everything."""
+    misspelt: Any = {"jobid": "a"}
+    with pytest.raises(ValueError, match="jobid"):
+        await client.list_runs_page(**misspelt)
+    with pytest.raises(ValueError, match="jobid"):
+        await client.list_events(**misspelt)
+    with pytest.raises(ValueError, match="jobid"):
+        await anext(client.read_logs("run_1", **misspelt))
 
 
 async def test_each_change_may_name_who_asks(kernel: FakeKernel) -> None:
