@@ -70,7 +70,7 @@ async def test_any_of_a_million_lines_is_shown_at_once(tabs: Tabs, big: str) -> 
     rows = [1, LINES - 1, 500_000, 7, 250_003, 999_998, 123_456, 765_432, 31, 640_000]
     median, most = await page.evaluate(script, rows)
     assert most <= 300
-    assert median < 15_000, "150 ms is promised, on a machine that is not as busy as one that runs tests"
+    assert median < 5_000, "150 ms is promised, on a machine that is not as busy as one that runs tests"
 
 
 async def test_a_page_keeps_moving_while_its_run_floods_it(tabs: Tabs, console: ConsoleSystem, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_a_page_keeps_moving_while_its_run_floods_it(tabs: Tabs, console: 
     assert follows
     assert most <= 300
     assert kept <= 4_300
-    assert rate > 1, "30 frames a second are promised, on a machine that is not as busy as one that runs tests"
+    assert rate > 2, "30 frames a second are promised, on a machine that is not as busy as one that runs tests"
     await page.close()
     assert console.system.api.wait(run_id).log_lines == LINES
 
@@ -277,7 +277,7 @@ async def test_a_flood_of_lines_is_followed(tabs: Tabs, console: ConsoleSystem) 
             while (performance.now() < until) { await new Promise(requestAnimationFrame); frames++; }
             return frames; }"""
     )
-    assert frames > 2, "60 is usual, 30 promised for two seconds' worth of them"
+    assert frames > 5, "60 is usual, 30 promised for two seconds' worth of them"
     await page.wait_for_selector("#run-head .state-ok")
     lines = api.wait(run_id).log_lines
     await page.wait_for_selector(f".log-line:has(.n:text-is('{lines:,}'))")
