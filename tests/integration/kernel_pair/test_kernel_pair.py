@@ -6,15 +6,20 @@ The tests share a pair, and can run in any order.
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import httpx
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from page_forms import form_of
 from pair_system import Pair
 
 from nomaflow.client import KernelClient, TriggerOrder
@@ -22,7 +27,9 @@ from nomaflow.client.values import EventView, RunView
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from real_system import eventually
+from nomaflow_console.access.links import make_code
+from nomaflow_console.access.secret import ConsoleSecret
+from real_system import PATIENCE, eventually, launch
 
 pytestmark = pytest.mark.postgres
 
@@ -161,6 +168,41 @@ async def test_a_leader_that_is_killed_is_replaced(pair: Pair, roles: tuple[str,
         await asyncio.to_thread(eventually, lambda: stands_by in pair.log(leader)[told:])
         assert (await client.wait(first.run_id)).state == "SUCCEEDED"
         await held.let_go()
+
+
+async def test_a_console_follows_the_kernel_that_leads(pair: Pair, roles: tuple[str, str], tmp_path: Path) -> None:
+    """Its stream goes on without a new page, its pages are those of the new leader, and its forms act there."""
+    leader, _ = roles
+    both = f"{pair.address('a')},{pair.address('b')}"
+    console = launch(
+        "nomaflow_console", tmp_path, "--listen", "127.0.0.1:0", "--address", both, log_file=tmp_path / "log"
+    )
+    told = tmp_path / ".nomaflow" / "console"
+    try:
+        await asyncio.to_thread(eventually, told.exists)
+        base = f"http://127.0.0.1:{told.read_text().split()[0].rpartition(':')[2]}"
+        headers = {"origin": base, "sec-fetch-site": "same-origin", "accept": "text/html"}
+        async with (
+            httpx.AsyncClient(base_url=base, headers=headers, timeout=PATIENCE) as browser,
+            pair.client() as client,
+        ):
+            code = make_code(ConsoleSecret.of(tmp_path / ".nomaflow"), "ann")
+            assert (await browser.post("/login", data={"code": code})).status_code == 303
+            stream = re.search('data-live="([^"]+)"', (await browser.get("/runs?since=ever")).text)
+            assert stream is not None
+            async with browser.stream("GET", html.unescape(stream[1])) as live:
+                pair.kill(leader)
+                order = TriggerOrder(job_id="quick", params={"ledger": str(pair.ledger)})
+                run_id = (await client.trigger(order)).run_id
+                async with asyncio.timeout(PATIENCE):
+                    await anext(line async for line in live.aiter_lines() if run_id in line)
+            shown = await browser.get(f"/runs/{run_id}")
+            assert (shown.status_code, run_id in shown.text) == (200, True)
+            form = form_of(await browser.get("/jobs/quick/pause"), "/jobs/quick/pause").fill(why="failover")
+            assert (await browser.post(form.action, data=dict(form.fields))).status_code == 303
+            assert await client.resume(job_id="quick")
+    finally:
+        console.stop()
 
 
 async def test_a_leader_that_is_frozen_is_fenced(pair: Pair, roles: tuple[str, str]) -> None:
