@@ -1,11 +1,14 @@
-"""A decorator for value classes that are created in great numbers."""
+"""A decorator and a mark that make values cheap which are created in great numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TypeVar, dataclass_transform
 
-__all__ = ["value_class"]
+__all__ = ["REMEMBERED", "value_class"]
+
+REMEMBERED = "remembered"
+"""Marks a list that is decoded again and again with few changes: ``Annotated[tuple[T, ...], REMEMBERED]``."""
 
 _C = TypeVar("_C")
 

@@ -63,22 +63,23 @@ class FireCalls:
             [*(fire.owner for fire in plan.fires), *(each.owner for each in plan.frequent)]
         )
         fires = []
-        found = collisions(plan, seconds, paused=lambda fire: self._is_paused(fire.owner, fire.at))
+        found = collisions(plan, seconds, paused=lambda fire: self._is_paused(fire.owner, fire.moment.at_us))
         for number, (fire, at_once, others) in enumerate(found):
             if number % _STEPS_PER_TURN == 0:
                 await asyncio.sleep(0)
+            moment = fire.moment
             fires.append(
                 job_pb2.ListedFire(
-                    at=timestamp(fire.at),
-                    local=fire.local,
-                    timezone=fire.timezone,
+                    at=timestamp(moment.at_us),
+                    local=moment.local,
+                    timezone=moment.timezone,
                     job_id=fire.owner.job_id,
                     preset=fire.owner.preset,
                     at_once=at_once,
                     collides_with=others,
                     expected_seconds=seconds.get(fire.owner.job_id),
-                    paused=self._is_paused(fire.owner, fire.at),
-                    daylight_saving=fire.daylight_saving,
+                    paused=self._is_paused(fire.owner, moment.at_us),
+                    daylight_saving=moment.daylight_saving,
                 )
             )
         frequent = sorted(plan.frequent, key=lambda each: (each.owner.job_id, each.owner.preset))
@@ -93,7 +94,7 @@ class FireCalls:
                     fires=each.fires,
                     next=timestamp(each.next),
                     expected_seconds=seconds.get(each.owner.job_id),
-                    paused=self._is_paused(each.owner, each.next),
+                    paused=self._is_paused(each.owner, to_us(each.next)),
                 )
                 for each in frequent[:_MOST]
             ],
@@ -119,6 +120,7 @@ class FireCalls:
 
     def _jobs(self, request: job_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:
         """Yield the jobs that fire, of those that the request and the caller's grants keep."""
+        reads_all = caller.principal.may_all(Verb.READ)
         for job in self._catalogue.jobs():
             if not job.runnable or job.definition is None:
                 continue
@@ -126,7 +128,7 @@ class FireCalls:
                 continue
             if request.tag and request.tag not in job.definition.tags:
                 continue
-            if caller.principal.may(Verb.READ, target_of(job)):
+            if reads_all or caller.principal.may(Verb.READ, target_of(job)):
                 yield job
 
     async def _usual_seconds(self, owners: Iterable[Owner]) -> dict[str, float | None]:
@@ -143,5 +145,5 @@ class FireCalls:
         self._usual = usual
         return {job_id: usual[job_id, host][1] for job_id, host in hosts.items()}
 
-    def _is_paused(self, owner: Owner, at: datetime) -> bool:
-        return self._engine.pause_of(owner.job_id, owner.host, to_us(at)) is not None
+    def _is_paused(self, owner: Owner, at_us: int) -> bool:
+        return self._engine.pause_of(owner.job_id, owner.host, at_us) is not None

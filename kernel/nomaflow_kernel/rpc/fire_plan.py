@@ -14,16 +14,19 @@ from datetime import datetime, timedelta, tzinfo
 from itertools import chain, compress, groupby, islice
 from typing import cast
 
+from nomaflow_api.value_class import value_class
+from nomaflow_kernel.domain.clock import to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.counting import count_fires, dst_of_fire, fires_a_day
 
-__all__ = ["FirePlan", "Frequent", "KnownFires", "Owner", "PlannedFire", "collisions"]
+__all__ = ["FirePlan", "Frequent", "KnownFires", "Moment", "Owner", "PlannedFire", "collisions"]
 
 _FREQUENT = 48
 _MOST_NAMED = 10
 _LOOK_BACK = timedelta(hours=6)
 """Runs that began so long before the range may still go on in it."""
 _TICK = timedelta(microseconds=1)
+_MINUTE_US = 60_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,24 +38,40 @@ class Owner:
     preset: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedFire:
-    """One coming fire."""
+@value_class
+class Moment:
+    """An instant at which a schedule fires.
+
+    :param at_us: the same in microseconds since the epoch
+    :param local: the wall clock of the schedule's zone, with its offset
+    :param daylight_saving: ``gap`` or ``repeated`` on the two nights of a year, else empty
+    """
 
     at: datetime
-    owner: Owner
-    expression: CronExpression
+    at_us: int
+    local: str
     timezone: str
+    daylight_saving: str
 
-    @property
-    def local(self) -> str:
-        """The wall clock of the schedule's zone at that instant, with its offset."""
-        return self.at.astimezone(zone(self.timezone)).isoformat()
+    @classmethod
+    def of(cls, at: datetime, expression: CronExpression, timezone: str) -> Moment:
+        """Return the moment of an instant."""
+        tz = zone(timezone)
+        return cls(
+            at=at,
+            at_us=to_us(at),
+            local=at.astimezone(tz).isoformat(),
+            timezone=timezone,
+            daylight_saving=dst_of_fire(expression, at, tz),
+        )
 
-    @property
-    def daylight_saving(self) -> str:
-        """``gap`` or ``repeated`` on the two nights of a year, else empty."""
-        return dst_of_fire(self.expression, self.at, zone(self.timezone))
+
+@value_class
+class PlannedFire:
+    """One coming fire of a job, or of a preset of it."""
+
+    moment: Moment
+    owner: Owner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,31 +93,30 @@ class KnownFires:
 
     def __init__(self, most: int = 20_000) -> None:
         self._most = most
-        self._after: dict[tuple[str, str], tuple[datetime, datetime]] = {}
-        self._following: dict[tuple[str, str, datetime], datetime] = {}
+        self._after: dict[tuple[str, str], tuple[datetime, Moment]] = {}
+        self._following: dict[tuple[str, str, int], Moment] = {}
 
-    def first_after(self, at: datetime, expression: CronExpression, timezone: str) -> datetime:
+    def first_after(self, at: datetime, expression: CronExpression, timezone: str) -> Moment:
         """Return the first fire later than any instant.
 
         :raises CronError: if there is none before the calendar's end
         """
         key = (expression.text, timezone)
-        asked, found = self._after.get(key, (at, at))
-        if not asked <= at < found:
-            found = expression.next_after(at, zone(timezone))
-            self._after[key] = (at, found)
+        known = self._after.get(key)
+        if known is None or not known[0] <= at < known[1].at:
+            known = self._after[key] = at, _next(at, expression, timezone)
             self._bound()
-        return found
+        return known[1]
 
-    def following(self, fire: datetime, expression: CronExpression, timezone: str) -> datetime:
-        """Return the fire after another.
+    def following(self, fire: Moment, expression: CronExpression) -> Moment:
+        """Return the fire after another of the same schedule.
 
         :raises CronError: if there is none before the calendar's end
         """
-        key = (expression.text, timezone, fire)
+        key = (expression.text, fire.timezone, fire.at_us)
         found = self._following.get(key)
         if found is None:
-            found = self._following[key] = expression.next_after(fire, zone(timezone))
+            found = self._following[key] = _next(fire.at, expression, fire.timezone)
             self._bound()
         return found
 
@@ -106,6 +124,10 @@ class KnownFires:
         if len(self._after) + len(self._following) > self._most:
             self._after.clear()
             self._following.clear()
+
+
+def _next(at: datetime, expression: CronExpression, timezone: str) -> Moment:
+    return Moment.of(expression.next_after(at, zone(timezone)), expression, timezone)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -139,7 +161,7 @@ class FirePlan:
 
     def work(self) -> Iterator[None]:
         """Plan, in small steps."""
-        heap: list[tuple[datetime, int, CronExpression, str, list[Owner]]] = []
+        heap: list[tuple[int, int, Moment, CronExpression, list[Owner]]] = []
         for number, ((text, timezone), owners) in enumerate(self._owners.items()):
             yield
             try:
@@ -150,30 +172,28 @@ class FirePlan:
                 first = self.known.first_after(self.begin - _LOOK_BACK - _TICK, expression, timezone)
             except (CronError, OverflowError):
                 continue  # no further fire before the calendar's end
-            heap.append((first, number, expression, timezone, owners))
+            heap.append((first.at_us, number, first, expression, owners))
         heapq.heapify(heap)
-        while heap and heap[0][0] < self.end:
+        end_us = to_us(self.end)
+        while heap and heap[0][0] < end_us:
             yield
-            at, number, expression, timezone, owners = heapq.heappop(heap)
-            if not self._take(at, expression, timezone, owners):
+            _, number, moment, expression, owners = heapq.heappop(heap)
+            if not self._take(moment, owners):
                 return
             try:
-                following = self.known.following(at, expression, timezone)
+                following = self.known.following(moment, expression)
             except CronError:
                 continue
-            heapq.heappush(heap, (following, number, expression, timezone, owners))
+            heapq.heappush(heap, (following.at_us, number, following, expression, owners))
 
-    def _take(self, at: datetime, expression: CronExpression, timezone: str, owners: Sequence[Owner]) -> bool:
-        """List the fires of an instant; return False if there is no room for all of them."""
-        listed = self.fires if at >= self.begin else self.earlier
+    def _take(self, moment: Moment, owners: Sequence[Owner]) -> bool:
+        """List the fires of a moment; return False if there is no room for all of them."""
+        listed = self.fires if moment.at >= self.begin else self.earlier
         room = self.limit - len(listed)
-        listed += [
-            PlannedFire(at=at, owner=owner, expression=expression, timezone=timezone)
-            for owner in owners[: max(room, 0)]
-        ]
+        listed += [PlannedFire(moment=moment, owner=owner) for owner in owners[: max(room, 0)]]
         if room >= len(owners) or listed is self.earlier:
             return True
-        self.listed_until = at
+        self.listed_until = moment.at
         return False
 
     def _add_frequent(
@@ -196,28 +216,31 @@ def collisions(
     :param seconds: job id → how long a run of it usually takes
     :param paused: True for a fire that starts no run, and so collides with none
     """
-    in_minute = Counter(fire.at.replace(second=0, microsecond=0) for fire in plan.fires)
-    running: dict[str, dict[str, datetime]] = {}
-    ends: list[tuple[datetime, str, str]] = []
-    in_order = sorted(chain(plan.earlier, plan.fires), key=lambda fire: (fire.at, fire.owner.job_id, fire.owner.preset))
-    for at, together in groupby(in_order, key=lambda fire: fire.at):
-        while ends and ends[0][0] <= at:
-            end, host, job_id = heapq.heappop(ends)
-            if running[host].get(job_id) == end:
+    in_minute = Counter(fire.moment.at_us // _MINUTE_US for fire in plan.fires)
+    running: dict[str, dict[str, int]] = {}
+    ends: list[tuple[int, str, str]] = []
+    begin_us = to_us(plan.begin)
+    in_order = sorted(
+        chain(plan.earlier, plan.fires), key=lambda fire: (fire.moment.at_us, fire.owner.job_id, fire.owner.preset)
+    )
+    for at_us, together in groupby(in_order, key=lambda fire: fire.moment.at_us):
+        while ends and ends[0][0] <= at_us:
+            end_us, host, job_id = heapq.heappop(ends)
+            if running[host].get(job_id) == end_us:
                 del running[host][job_id]
         fires = list(together)
         held = [paused(fire) for fire in fires]
         for fire in compress(fires, (not each for each in held)):
             owner = fire.owner
-            end = at + timedelta(seconds=max(seconds.get(owner.job_id) or 0.0, 0.000_001))
+            end_us = at_us + max(round((seconds.get(owner.job_id) or 0.0) * 1_000_000), 1)
             of_host = running.setdefault(owner.host, {})
-            if end > of_host.get(owner.job_id, at):
-                of_host[owner.job_id] = end
-                heapq.heappush(ends, (end, owner.host, owner.job_id))
-        if at >= plan.begin:
+            if end_us > of_host.get(owner.job_id, at_us):
+                of_host[owner.job_id] = end_us
+                heapq.heappush(ends, (end_us, owner.host, owner.job_id))
+        if at_us >= begin_us:
             for fire, starts_none in zip(fires, held, strict=True):
                 others = [] if starts_none else _others(running[fire.owner.host], fire.owner.job_id)
-                yield fire, in_minute[at.replace(second=0, microsecond=0)], others
+                yield fire, in_minute[at_us // _MINUTE_US], others
 
 
 def _others(running: Iterable[str], job_id: str) -> list[str]:

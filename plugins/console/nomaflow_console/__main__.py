@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import getpass
 import os
 import signal
@@ -53,6 +54,7 @@ def _serve(settings: ConsoleSettings) -> int:
     with imports_frozen():
         from nomaflow_console.serving import serve
 
+    gc.set_threshold(50_000, 20, 50)  # as in the kernel: the values of a page come and go by the thousand
     set_up_logging(level=settings.log_level, form=settings.log_format)
     return event_loop.run(serve(settings, os.environ))
 

@@ -71,7 +71,6 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
     ) -> None:
         source = FixedAddress.of(address, token=token) if isinstance(address, str | Sequence) else address
         self._by = by
-        self._jobs: dict[bytes, values.JobView] = {}
         self._connection = Connection(
             source=source,
             connect_seconds=connect_seconds,
@@ -269,9 +268,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         whole = service.ListJobsResponse()
         async for page in self._pages("ListJobs", request):
             whole.MergeFrom(page)
-        jobs = self._decoded(whole.jobs) if not (host or tag) else [decode(values.JobView, job) for job in whole.jobs]
-        problems = tuple(decode(values.ProblemView, problem) for problem in whole.problems)
-        return values.CatalogueView(jobs=tuple(jobs), problems=problems)
+        found = decode(values.JobPageView, whole)
+        return values.CatalogueView(jobs=found.jobs, problems=found.problems)
 
     async def list_jobs_page(
         self,
@@ -302,14 +300,6 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
             skip=skip, page_size=page_size, page_token=page_token, with_counts=with_counts,
         )  # fmt: skip
         return decode(values.JobPageView, await self._send("ListJobs", request))
-
-    def _decoded(self, jobs: Iterable[Any]) -> list[values.JobView]:
-        """Return jobs as values; those that are as in the answer before are the values of then, which takes a fifth."""
-        known = {job.SerializeToString(): job for job in jobs}
-        found = {text: self._jobs.get(text) or decode(values.JobView, job) for text, job in known.items()}
-        self._jobs.clear()
-        self._jobs.update(found)
-        return list(found.values())
 
     async def get_job(self, job_id: str) -> values.JobView:
         """Return one job with its definition."""

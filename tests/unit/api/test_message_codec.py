@@ -13,6 +13,7 @@ import pytest
 from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_api.v1 import job_pb2, kernel_service_pb2, log_pb2, run_pb2
 from nomaflow_api.v1.message_codec import decode, encode
+from nomaflow_api.value_class import REMEMBERED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,29 @@ class Run:
 
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A list whose values are kept."""
+
+    runs: Annotated[tuple[Run, ...], REMEMBERED]
+
+
+def test_a_message_of_a_remembered_list_is_the_value_of_before_until_it_changes() -> None:
+    """Equal messages are one value, also of another answer; a changed one, and one of long ago, is decoded."""
+
+    def decoded(*rows_affected: int) -> tuple[Run, ...]:
+        runs = [run_pb2.Run(run_id="run_r", rows_affected=rows) for rows in rows_affected]
+        return decode(Page, kernel_service_pb2.ListRunsResponse(runs=runs)).runs
+
+    first, changed, again = decoded(1, 2, 1)
+    assert (first.rows_affected, changed.rows_affected) == (1, 2)
+    assert first is again is decoded(1)[0]
+    for rows in range(10, 10_000):
+        decoded(rows)
+    assert decoded(1) == (first,)
+    assert decoded(1)[0] is not first
 
 
 def test_a_message_becomes_a_value() -> None:

@@ -32,7 +32,7 @@ def never(_: PlannedFire) -> bool:
 
 
 def told(fires: list[PlannedFire]) -> list[tuple[str, str]]:
-    return [(fire.owner.job_id, fire.local) for fire in fires]
+    return [(fire.owner.job_id, fire.moment.local) for fire in fires]
 
 
 def test_fires_come_in_order_from_the_first_instant_on() -> None:
@@ -45,11 +45,13 @@ def test_fires_come_in_order_from_the_first_instant_on() -> None:
 def test_both_dst_nights_are_marked() -> None:
     """In the gap the fire moves to its end; in the overlap it is the first of the two."""
     (fire,) = plan(("night", "30 2 * * *"), zone="Europe/Paris").fires
-    assert (fire.local, fire.daylight_saving) == ("2026-03-29T03:00:00+02:00", "gap")
+    assert (fire.moment.local, fire.moment.daylight_saving) == ("2026-03-29T03:00:00+02:00", "gap")
     autumn = FirePlan(begin=datetime(2026, 10, 24, 12, tzinfo=UTC), end=datetime(2026, 10, 25, 12, tzinfo=UTC), limit=9)
     autumn.add(Owner(job_id="night", host="h", preset="eu"), "30 2 * * *", "Europe/Paris")
     assert sum(1 for _ in autumn.work()) > 0
-    assert [(each.local, each.daylight_saving) for each in autumn.fires] == [("2026-10-25T02:30:00+02:00", "repeated")]
+    assert [(each.moment.local, each.moment.daylight_saving) for each in autumn.fires] == [
+        ("2026-10-25T02:30:00+02:00", "repeated")
+    ]
 
 
 def test_a_frequent_schedule_is_one_line_with_its_count() -> None:
@@ -73,7 +75,7 @@ def test_a_fire_collides_with_what_usually_still_runs_on_its_host() -> None:
     made = plan(("long", "0 11,13 * * *"), ("short", "30 * * * *"), ("same", "0 13 * * *"), hours=3)
     made.add(Owner(job_id="x", host="other", preset=""), "30 12 * * *", "UTC")
     found = {
-        (fire.owner.job_id, fire.at.hour, fire.at.minute): (at_once, others)
+        (fire.owner.job_id, fire.moment.at.hour, fire.moment.at.minute): (at_once, others)
         for fire, at_once, others in collisions(made, {"long": 5400.0, "short": 60.0}, paused=never)
     }
     assert found == {
@@ -164,6 +166,6 @@ def test_fires_that_are_known_are_not_worked_out_again(monkeypatch: pytest.Monke
 def test_the_first_fire_after_a_fire_is_the_next_one() -> None:
     """The end of the time in which a fire is the next one does not belong to it."""
     known, hourly = KnownFires(), CronExpression.parse("0 * * * *")
-    assert known.first_after(BEGIN - timedelta(minutes=1), hourly, "UTC") == BEGIN
-    assert known.first_after(BEGIN, hourly, "UTC") == BEGIN + HOUR
-    assert known.first_after(BEGIN - timedelta(minutes=2), hourly, "UTC") == BEGIN
+    assert known.first_after(BEGIN - timedelta(minutes=1), hourly, "UTC").at == BEGIN
+    assert known.first_after(BEGIN, hourly, "UTC").at == BEGIN + HOUR
+    assert known.first_after(BEGIN - timedelta(minutes=2), hourly, "UTC").at == BEGIN

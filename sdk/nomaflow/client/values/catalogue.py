@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from nomaflow.client.values.runs import RunView
 from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, Shaped
+from nomaflow_api.value_class import REMEMBERED
 
 __all__ = [
     "CatalogueView",
@@ -142,7 +143,7 @@ class JobPageView(Shaped):
     :param problems: those of whole files
     """
 
-    jobs: tuple[JobView, ...] = ()
+    jobs: Annotated[tuple[JobView, ...], REMEMBERED] = ()
     total: int = 0
     counts: tuple[JobCountView, ...] = ()
     pauses: tuple[PauseView, ...] = ()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from nomaflow.client.values.events import EventView
 from nomaflow.client.values.runs import RunView
 from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, Shaped
+from nomaflow_api.value_class import REMEMBERED
 
 __all__ = [
     "EventPageView",
@@ -30,7 +31,7 @@ class RunPageView(Shaped):
     :param scanned_until: how far the page has looked, where a filter without an index left it short; else None
     """
 
-    runs: tuple[RunView, ...] = ()
+    runs: Annotated[tuple[RunView, ...], REMEMBERED] = ()
     next_page_token: NullableText = ""
     scanned_until: datetime | None = None
 
@@ -102,7 +103,7 @@ class EventPageView(Shaped):
     :param pruned_through_seq: the newest event that retention has removed: what is older is not whole
     """
 
-    events: tuple[EventView, ...] = ()
+    events: Annotated[tuple[EventView, ...], REMEMBERED] = ()
     next_before_seq: NullableCount = 0
     pruned_through_seq: Annotated[int, HIDDEN] = 0
 
@@ -156,6 +157,6 @@ class FirePageView(Shaped):
     :param listed_until: the list is complete up to this instant
     """
 
-    fires: tuple[ListedFireView, ...] = ()
+    fires: Annotated[tuple[ListedFireView, ...], REMEMBERED] = ()
     frequent: tuple[FrequentScheduleView, ...] = ()
     listed_until: datetime | None = None
