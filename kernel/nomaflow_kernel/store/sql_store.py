@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
-from nomaflow_kernel.history.port import ApplyResult, CommitObserver, ForgottenHost, StoreInfo
+from nomaflow_kernel.history.port import ApplyResult, CommitObserver, ForgottenHost, RunCount, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.operations import (
     access,
@@ -27,6 +27,7 @@ from nomaflow_kernel.store.operations import (
 )
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import WriteSession
+from nomaflow_kernel.store.slice_counts import SliceCounts, counted_runs
 
 __all__ = ["Database", "SqlStore"]
 
@@ -92,12 +93,12 @@ class SqlStore:
         self._database = database
         self._observer = observer
         self._pruned_through_seq = 0
+        self._counts = SliceCounts()
 
     active_runs = _reading(runs.active_runs)
     run_details = _reading(runs.run_details)
     run_subjects = _reading(runs.run_subjects)
     list_runs = _reading(run_lists.list_runs)
-    count_runs = _reading(tallies.count_runs)
     recent_runs = _reading(tallies.recent_runs)
     last_runs = _reading(runs.last_runs)
     last_states = _reading(runs.last_states)
@@ -123,7 +124,6 @@ class SqlStore:
     remove_credentials = _writing(access.remove_credentials)
     prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
-    _remove_runs = _writing(prune.remove_runs)
     _remove_notices = _writing(prune.remove_notices)
 
     @property
@@ -133,6 +133,7 @@ class SqlStore:
 
     async def open(self) -> StoreInfo:
         """Migrate the schema, take the store for this kernel alone and raise the epoch."""
+        self._counts = SliceCounts()
         info = await self._database.open()
         self._pruned_through_seq = info.pruned_through_seq
         return info
@@ -149,8 +150,29 @@ class SqlStore:
     def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
         """Apply a batch in one transaction, guarded by this kernel's epoch; it is submitted when this returns."""
         began = time.perf_counter()
-        kept = self._database.write(partial(apply_transitions, transitions=tuple(transitions), at_us=at_us))
+        batch, counts = tuple(transitions), self._counts
+
+        def apply_noted(session: WriteSession) -> ApplyResult:
+            counts.note(counted_runs(batch), commits=session.commits)
+            return apply_transitions(session, batch, at_us=at_us)
+
+        kept = self._database.write(apply_noted)
         return kept if self._observer is None else _observed(self._observer, transitions, kept, began=began)
+
+    async def count_runs(
+        self,
+        *,
+        since_us: int,
+        until_us: int,
+        job_id: str = "",
+        host: str = "",
+        by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
+    ) -> list[RunCount]:
+        """Return the number of runs queued in a range, by state and by what else is asked for."""
+        count: Callable[..., list[RunCount]] = self._counts.count
+        if job_id or host or by:
+            count = partial(tallies.count_runs, job_id=job_id, host=host, by=by)
+        return await self._database.read(partial(count, since_us=since_us, until_us=until_us))
 
     async def prune(
         self,
@@ -173,10 +195,14 @@ class SqlStore:
         found = await self._database.read(query)
         gone = 0
         for start in range(0, len(found), _PRUNED_TOGETHER):
-            gone += await self._remove_runs(found[start : start + _PRUNED_TOGETHER], on_gone=self._note_pruned)
+            gone += await self._database.write(partial(self._remove_runs, found[start : start + _PRUNED_TOGETHER]))
         if before_us is not None and not job_id:
             await self.prune_notices(before_us=before_us, limit=limit)
         return gone
+
+    def _remove_runs(self, run_ids: Sequence[str], session: WriteSession) -> int:
+        self._counts.note(run_ids, commits=session.commits)
+        return prune.remove_runs(session.connection, run_ids, on_gone=self._note_pruned)
 
     async def prune_notices(self, *, before_us: int, limit: int) -> int:
         """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from store_histories import T0, Ids, finish, logged, opened, queue, start
+from store_histories import T0, Ids, finish, folded, logged, opened, queue, start
 
 from nomaflow_kernel.history.port import RunCount, RunFilter, VisibleRuns
 from nomaflow_kernel.history.reasons import Reason
@@ -183,6 +185,40 @@ async def test_runs_are_counted_by_what_is_asked_for(store: SqlStore) -> None:
     assert await counted(since_us=T0 + 1, until_us=T0 + SECOND + 1) == {
         RunCount(state=done, runs=1, fires=1, rows_affected=5)
     }
+
+
+async def test_a_tally_of_hours_is_that_of_now_whatever_has_changed(store: SqlStore) -> None:
+    """Counts that are kept follow each change of an old run, a fold, a row of a lost fold, and a removal."""
+    hour_ms, end_us = 3_600_000, T0 + 6 * 3600 * SECOND
+    ids = [Ids(start_ms=T0 // 1000 + hour * hour_ms) for hour in range(6)]
+    runs = [each.new() for each in ids]
+    missed, widened = ids[2].new(), folded(runs[0], T0 + SECOND)
+
+    async def counted() -> dict[str, tuple[int, int, int]]:
+        tally = await store.count_runs(since_us=T0, until_us=end_us)
+        by_host = await store.count_runs(since_us=T0, until_us=end_us, by=["host"])
+        told = {each.state.name: (each.runs, each.fires, each.rows_affected) for each in tally}
+        assert told == {each.state.name: (each.runs, each.fires, each.rows_affected) for each in by_host}
+        return told
+
+    assert await counted() == {}
+    queued = [queue(run_id, queued_at_us=T0 + hour * 3600 * SECOND) for hour, run_id in enumerate(runs)]
+    await store.apply(queued, at_us=T0)
+    assert await counted() == {"QUEUED": (6, 6, 0)}
+    await store.apply([start(runs[2])], at_us=T0)
+    assert await counted() == {"QUEUED": (5, 5, 0), "RUNNING": (1, 1, 0)}
+    await store.apply([finish(runs[2], rows_affected=7)], at_us=T0)
+    fold = Fold(first_us=T0, last_us=T0, count=2)
+    row = queue(missed, state=RunState.MISSED, fold=fold, queued_at_us=T0 + 2 * 3600 * SECOND, finished_at_us=T0)
+    await store.apply([row], at_us=T0)
+    assert await counted() == {"QUEUED": (5, 5, 0), "SUCCEEDED": (1, 1, 7), "MISSED": (1, 2, 0)}
+    await store.apply([replace(widened, run_id=missed, add_count=3)], at_us=T0)
+    assert await counted() == {"QUEUED": (5, 5, 0), "SUCCEEDED": (1, 1, 7), "MISSED": (1, 5, 0)}
+    instead = queue(ids[3].new(), state=RunState.SKIPPED, fold=fold, queued_at_us=T0 + 3 * 3600 * SECOND)
+    await store.apply([replace(widened, run_id=ids[1].new(), otherwise=instead)], at_us=T0)
+    assert (await counted())["SKIPPED"] == (1, 2, 0)
+    assert await store.prune(job_id="", keep_runs=None, before_us=end_us, limit=9) == 2
+    assert await counted() == {"QUEUED": (5, 5, 0), "SKIPPED": (1, 2, 0)}
 
 
 async def test_the_newest_runs_of_many_jobs_come_at_once(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import RUNS
 from nomaflow_kernel.store.schema import attempts, runs
 
-__all__ = ["id_range", "list_runs", "queued_in"]
+__all__ = ["SLACK_MS", "id_range", "list_runs", "queued_in"]
 
 _LOOKED_AT = 10_000
 """The runs that one page looks at, over all its walks."""
@@ -30,7 +30,7 @@ _LEAST_OF_A_WALK = 100
 _MOST_NAMED = 1000
 _WALKS = 100
 """Indexes walked in one statement; SQLite takes no more than 500."""
-_SLACK_MS = 60_000
+SLACK_MS = 60_000
 """Milliseconds by which an id and the run's own time may differ."""
 _AFTER_ALL = "~"
 _LEAST = "0"
@@ -168,8 +168,8 @@ def id_range(since_us: int | None, until_us: int | None) -> tuple[str, str]:
 
     None stands for no end. Some runs of other times are within; :func:`queued_in` leaves them out.
     """
-    low = "" if since_us is None else first_run_id(since_us // 1000 - _SLACK_MS)
-    high = _AFTER_ALL if until_us is None else first_run_id(until_us // 1000 + _SLACK_MS)
+    low = "" if since_us is None else first_run_id(since_us // 1000 - SLACK_MS)
+    high = _AFTER_ALL if until_us is None else first_run_id(until_us // 1000 + SLACK_MS)
     return low, high
 
 

@@ -16,9 +16,14 @@ from nomaflow_kernel.store.operations.run_lists import id_range, queued_in
 from nomaflow_kernel.store.operations.runs import each_job
 from nomaflow_kernel.store.schema import runs
 
-__all__ = ["count_runs", "recent_runs"]
+__all__ = ["count_runs", "count_slices", "recent_runs"]
 
 _STATES = {state.value: state for state in RunState}
+_SUMS = (
+    func.count(),
+    func.sum(func.coalesce(runs.c.fold_count, 1)),
+    func.sum(func.coalesce(runs.c.rows_affected, 0)),
+)
 _LOOKED_AT = 20_000
 """The runs that are looked at for those of a preset, over all jobs."""
 
@@ -31,23 +36,40 @@ def count_runs(
     job_id: str = "",
     host: str = "",
     by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
+    without: tuple[str, str] | None = None,
 ) -> list[RunCount]:
-    """Return the number of runs queued in a range, by state and by what else is asked for."""
+    """Return the number of runs queued in a range, by state and by what else is asked for.
+
+    :param without: leaves out the ids from the first one on, before the second
+    """
     low, high = id_range(since_us, until_us)
-    ids = (runs.c.run_id >= low, runs.c.run_id < high)
+    parts = [(low, high)] if without is None else [(low, without[0]), (without[1], high)]
     whose = [column == value for column, value in ((runs.c.job_id, job_id), (runs.c.host, host)) if value]
     # As expressions, so that no index is taken for the order of the groups: the range of ids is what is read.
     group = [runs.c[name].concat("").label(name) for name in ("state", *by)]
-    sums = (
-        func.count(),
-        func.sum(func.coalesce(runs.c.fold_count, 1)),
-        func.sum(func.coalesce(runs.c.rows_affected, 0)),
-    )
-    query = select(*group, *sums).where(*ids, *queued_in(since_us, until_us), *whose).group_by(*group)
     found = []
-    for state, *names, count, fires, rows in connection.execute(query):
-        named = dict(zip(by, names, strict=True))
-        found.append(RunCount(state=RunState(state), runs=count, fires=int(fires), rows_affected=int(rows), **named))
+    for begin, end in parts:
+        ids = (runs.c.run_id >= begin, runs.c.run_id < end)
+        query = select(*group, *_SUMS).where(*ids, *queued_in(since_us, until_us), *whose).group_by(*group)
+        for state, *names, count, fires, rows in connection.execute(query):
+            named = dict(zip(by, names, strict=True))
+            found.append(RunCount(state=_STATES[state], runs=count, fires=int(fires), rows_affected=int(rows), **named))
+    return found
+
+
+def count_slices(connection: Connection, first_id: str, end_id: str, *, length: int) -> dict[str, list[RunCount]]:
+    """Return the number of runs by state, for each beginning of their ids that a run has.
+
+    :param first_id: the first id of the first slice
+    :param end_id: the first id after the last slice
+    :param length: the characters of an id that name its slice
+    """
+    slice_, state_ = func.substr(runs.c.run_id, 1, length), runs.c.state.concat("")
+    query = select(slice_, state_, *_SUMS).where(runs.c.run_id >= first_id, runs.c.run_id < end_id)
+    found: dict[str, list[RunCount]] = {}
+    for name, state, count, fires, rows in connection.execute(query.group_by(slice_, state_)):
+        counted = RunCount(state=_STATES[state], runs=count, fires=int(fires), rows_affected=int(rows))
+        found.setdefault(name, []).append(counted)
     return found
 
 
