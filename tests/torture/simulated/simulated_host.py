@@ -26,6 +26,7 @@ from nomaflow_api.v1.letters import (
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.identity import IdentityFolder
 from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.process.errors import NotNeeded
 from nomaflow_host.session import HostIdentity, HostSession, HostStatus, Manifest
 from nomaflow_host.supervisor import LoadOutcome, Refused
 
@@ -228,6 +229,8 @@ class SimulatedHost:
 
     :param address: by which the session finds the wire
     :param ended: incarnations that it knows to be gone
+    :param for_attempt: the key of the one attempt that it takes; empty for any
+    :param on_left: called when it has ended by itself, as one for an attempt does
     """
 
     def __init__(
@@ -242,7 +245,12 @@ class SimulatedHost:
         ended: tuple[str, ...],
         small_memory: bool,
         refuses: Callable[[], float],
+        for_attempt: str,
+        on_left: Callable[[], None],
     ) -> None:
+        if for_attempt:
+            ledger.own_instances[incarnation] = for_attempt
+        self._on_left = on_left
         self.incarnation = incarnation
         self.address = address
         self.wire = wire
@@ -260,6 +268,7 @@ class SimulatedHost:
             max_async=_MAX_ASYNC,
             max_sync=_MAX_SYNC,
             ended_incarnations=ended,
+            for_attempt=for_attempt,
         )
         self._session = HostSession(
             identity=identity,
@@ -270,7 +279,29 @@ class SimulatedHost:
             report_deadline_s=5.0,
             boot_clock=clock,
         )
-        self.task = asyncio.get_running_loop().create_task(self._session.run())
+        life = self._serve_one() if for_attempt else self._session.run()
+        self.task = asyncio.get_running_loop().create_task(life)
+
+    async def _serve_one(self) -> None:
+        """Run until the attempt has ended and the kernel has all of it, or until the kernel refuses the instance."""
+        loop, session = asyncio.get_running_loop(), self._session
+        run, given = loop.create_task(session.run()), loop.create_task(session.given.wait())
+        try:
+            await asyncio.wait([run, given], return_when=asyncio.FIRST_COMPLETED)
+            while not run.done() and (self.code.status().running or not session.idle):
+                await asyncio.sleep(0.2)
+            if run.done():
+                run.result()
+            await session.say_goodbye()
+        except NotNeeded:
+            pass
+        finally:
+            run.cancel()
+            given.cancel()
+        self.code.die()
+        self.wire.reset()
+        self.outbox.close()
+        self._on_left()
 
     def die(self) -> None:
         """End: main process, code and connections at once."""

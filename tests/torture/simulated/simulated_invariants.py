@@ -47,7 +47,7 @@ def check_store(path: Path, ledger: Ledger, committed_at: Mapping[int, float]) -
         database.close()
     for check in (
         _triggers, _slots, _times, _cancels, _reasons, _event_order, _run_events, _attempt_events,
-        _starts, _order_of_commit_and_code, _results, _logs,
+        _starts, _own_instances, _order_of_commit_and_code, _results, _logs,
     ):  # fmt: skip
         yield from check(found)
 
@@ -221,6 +221,15 @@ def _starts(found: _Found) -> Iterator[str]:
         for one, two in pairwise(sorted(executions, key=lambda each: each.started)):
             if one.ended is None or two.started < one.ended:
                 yield f"attempts overlap: {one.attempt_key} until {one.ended}, {two.attempt_key} from {two.started}"
+
+
+def _own_instances(found: _Found) -> Iterator[str]:
+    """A step that wants an instance of its own runs in one for its attempt, and nothing else runs there."""
+    for key, executions in found.executions.items():
+        for each in executions:
+            there = found.ledger.own_instances.get(each.incarnation, "")
+            if there != (key if key.split("/")[1] == "box" else ""):
+                yield f"attempt {key} ran on {each.incarnation}, which is for {there or 'any'}"
 
 
 def _order_of_commit_and_code(found: _Found) -> Iterator[str]:

@@ -52,6 +52,7 @@ class Ledger:
     triggers: list[AckedTrigger] = field(default_factory=list)
     cancels: dict[str, float] = field(default_factory=dict)
     slots: set[str] = field(default_factory=set)
+    own_instances: dict[str, str] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     timeline: list[str] = field(default_factory=list)
     taken_back: int = 0

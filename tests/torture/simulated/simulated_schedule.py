@@ -15,13 +15,14 @@ from simulated_faults import Faults
 from simulated_host import SimulatedHost
 from simulated_invariants import check_engine, check_store
 from simulated_kernel import SimulatedCatalogue, SimulatedKernel
+from simulated_launcher import launch_own_instances
 from simulated_ledger import Ledger
 from simulated_network import Wire
 from simulated_store import StoreFaults
 from simulated_time import Stalled, VirtualClock, VirtualLoop
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
-from nomaflow_project.jobs.definitions import JobDefinition, Overlap, RetryPolicy, StepDefinition
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, RetryPolicy, StepDefinition
 
 __all__ = ["JOBS", "Schedule"]
 
@@ -41,6 +42,7 @@ def _job(job_id: str, *steps: StepDefinition, **fields: Any) -> JobDefinition:
     return JobDefinition(id=job_id, steps=steps, **{"host": "demo", "overlap": Overlap.ALLOW} | fields)
 
 
+_OWN = IsolationChoice.INSTANCE
 _RETRY = RetryPolicy(attempts=3, base_seconds=1.0, max_seconds=20.0)
 
 JOBS = (
@@ -56,6 +58,8 @@ JOBS = (
     _job("parent", _step("first", "m:quick"), _call("chain"), _step("last", "m:quick")),
     _job("impatient", _call("slow", timeout_seconds=8.0, retry=RetryPolicy(attempts=2, base_seconds=0.5))),
     _job("timed", _step("one", "m:logs"), _step("two", "m:slow", timeout_seconds=12.0), timeout_seconds=25.0),
+    _job("boxed", _step("first", "m:quick"), _step("box", "m:logs", isolation=_OWN), retry=_RETRY),
+    _job("box", _step("box", "m:slow", isolation=_OWN), _step("last", "m:quick"), retry_on_lost=True),
     _job("bounded", _step("one", "m:slow"), max_parallel=1, queue_timeout_seconds=20.0, priority=5),
 )
 
@@ -90,11 +94,12 @@ class Schedule:
         self._file_lock = asyncio.Lock()
         self.zombies: list[SimulatedKernel] = []
         self.hosts: dict[str, SimulatedHost | None] = {}
+        self.attempt_of: dict[str, str] = {}  # by the names of hosts that were started for one attempt
         self.wires: list[Wire] = []
         self.gone: list[str] = []
         self.refuses = self.rng.choice((0.0, 0.0, 0.1))
         self.over = False
-        self._lives = 0
+        self._lives = self._own = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run(self) -> Ledger:
@@ -139,6 +144,7 @@ class Schedule:
         clients = Clients(self)
         faults = Faults(self)
         seconds = self.rng.uniform(30, 90)
+        self.spawn(launch_own_instances(self))
         faults.plan(seconds)
         clients.plan(seconds)
         await asyncio.sleep(seconds)
@@ -159,7 +165,7 @@ class Schedule:
         drained = await self._until(self._drained, _DRAINS_WITHIN)
         if not drained:
             held = {host.incarnation: host.outbox.inventory() for host in self.hosts.values() if host is not None}
-            self.ledger.complain(f"hosts keep what the kernel should have taken: {held}")
+            self.ledger.complain(f"hosts keep what the kernel should have taken, or stay for an attempt: {held}")
         kernel = self.kernel
         assert kernel is not None
         await kernel.call(kernel.engine._loop.ask(lambda batch: None))
@@ -169,7 +175,7 @@ class Schedule:
             self.ledger.complain(complaint)
 
     def _drained(self) -> bool:
-        return all(host.outbox.empty for host in self.hosts.values() if host is not None)
+        return not self.attempt_of and all(host.outbox.empty for host in self.hosts.values() if host is not None)
 
     async def _until(self, done: Callable[[], bool], seconds: float) -> bool:
         until = self.loop.time() + seconds
@@ -251,6 +257,19 @@ class Schedule:
         """Return the wire of a host's address."""
         return next(host.wire for host in self.hosts.values() if host is not None and host.address == address)
 
+    def name_own_instance(self, attempt_key: str) -> str:
+        """Return the name of a new host for one attempt, which the engine lists from now on."""
+        self._own += 1
+        name = f"own{self._own}"
+        self.attempt_of[name] = attempt_key
+        return name
+
+    def _left(self, name: str) -> None:
+        """Forget a host for one attempt, whose process has ended by itself."""
+        self.ledger.say(f"host {name} is not needed any more")
+        self.hosts.pop(name, None)
+        self.attempt_of.pop(name, None)
+
     def start_host(self, name: str) -> None:
         """Start an instance if none of that name is alive; it knows which earlier ones are gone, if any."""
         if self.hosts.get(name) is not None:
@@ -268,6 +287,8 @@ class Schedule:
             ended=tuple(self.gone),
             small_memory=self.rng.random() < 0.2,
             refuses=lambda: 0.0 if self.over else self.refuses,
+            for_attempt=self.attempt_of.get(name, ""),
+            on_left=lambda: self._left(name),
         )
         self.hosts[name] = host
         self.ledger.say(f"host {host.incarnation} up, knows to be gone: {self.gone}")
