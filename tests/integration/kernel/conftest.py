@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from access_world import AccessWorld, kernel_of_two_teams
 from kernel_process import KernelProcess, ScriptedHost, lasting_kernel
 
 from real_system import Running
@@ -52,3 +54,17 @@ async def host() -> AsyncIterator[ScriptedHost]:
     scripted = ScriptedHost()
     yield scripted
     await scripted.leave()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """Start the kernel of two teams that the tests of a module share."""
+    with kernel_of_two_teams() as process:
+        yield process
+
+
+@pytest.fixture
+async def world(running: Running) -> AsyncIterator[AccessWorld]:
+    """Attach two teams."""
+    async with AsyncExitStack() as stack:
+        yield await AccessWorld(running=running).start(stack)

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 
 import grpc
-import pytest
-from access_world import SECRET, AccessWorld, jobs, kernel_of_two_teams
+from access_world import SECRET, AccessWorld, jobs
 from google.protobuf.timestamp_pb2 import Timestamp
 from kernel_process import manifest
 
-from real_system import Running
 from waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """Start a kernel that the tests share."""
-    with kernel_of_two_teams() as process:
-        yield process
-
-
-@pytest.fixture
-async def world(running: Running) -> AsyncIterator[AccessWorld]:
-    """Attach two teams."""
-    async with AsyncExitStack() as stack:
-        yield await AccessWorld(running=running).start(stack)
 
 
 async def test_figures_events_and_fires_are_of_what_the_caller_may_read(world: AccessWorld) -> None:

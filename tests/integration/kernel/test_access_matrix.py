@@ -6,14 +6,13 @@ fails.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
-from access_world import NO_RUN, AccessWorld, kernel_of_two_teams
+from access_world import NO_RUN, AccessWorld
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
@@ -22,7 +21,6 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.policy import RULES
 from nomaflow_kernel.rpc.server import ACCESS, GATEWAY, HEALTH, KERNEL
-from real_system import Running
 
 PRINCIPALS = ("owner", "admin", "ann", "ben", "one", "host", "anyone")
 OBJECTS = ("a", "b", "none")
@@ -109,20 +107,6 @@ ACCESS_ROWS: dict[str, Row] = {
 }
 GATEWAY_ROWS = ("Attach", "Report", "StreamReports", "IntroduceManifest", "RenewCertificate")
 SERVICES = {KERNEL: KERNEL_ROWS, ACCESS: ACCESS_ROWS}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """Start a kernel that the tests share."""
-    with kernel_of_two_teams() as process:
-        yield process
-
-
-@pytest.fixture
-async def world(running: Running) -> AsyncIterator[AccessWorld]:
-    """Attach two teams."""
-    async with AsyncExitStack() as stack:
-        yield await AccessWorld(running=running).start(stack)
 
 
 _CROSSED = "Internal error from Core"

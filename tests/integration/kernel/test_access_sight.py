@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,24 +17,9 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.access.grants import Verb
-from real_system import Running
 from waiting import eventually
 
 _CODE = grpc.StatusCode
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """Start a kernel that the tests share."""
-    with kernel_of_two_teams() as process:
-        yield process
-
-
-@pytest.fixture
-async def world(running: Running) -> AsyncIterator[AccessWorld]:
-    """Attach two teams."""
-    async with AsyncExitStack() as stack:
-        yield await AccessWorld(running=running).start(stack)
 
 
 async def test_lists_hold_what_the_caller_may_read(world: AccessWorld) -> None:

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from access_world import kernel_of_two_teams
 
 from doors import Doors, doors_of
 from nomaflow.client import KernelClient, NotFound, PermissionDenied, SyncKernelClient, Unauthenticated
 from nomaflow_api.join_string import JoinString
 from real_system import Running, run_command
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """Start a kernel that the tests share."""
-    with kernel_of_two_teams() as process:
-        yield process
 
 
 @pytest.fixture

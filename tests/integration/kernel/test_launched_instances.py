@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from access_world import AccessWorld, kernel_of_two_teams
+from access_world import AccessWorld
 from cryptography import x509
 from kernel_process import ScriptedHost, started
 
@@ -23,28 +22,18 @@ from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.letters import HeldState, InventoryLine, VerdictAction
 from nomaflow_api.v1.sealing import open_verdicts
-from real_system import Running
 
 DENIED, OK = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.OK
 EVIDENCE = "Slurm job 12 is TIMEOUT, and its processes were in a cgroup"
 ROLES = {"launch-a": "launcher host:teama", "launch-b": "launcher host:teamb", "watcher": "operator"}
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    """Start a kernel that the tests share."""
-    with kernel_of_two_teams() as process:
-        yield process
-
-
 @pytest.fixture
-async def world(running: Running) -> AsyncIterator[AccessWorld]:
-    """Attach two teams; each has a launcher."""
-    async with AsyncExitStack() as stack:
-        made = await AccessWorld(running=running).start(stack)
-        for name, role in ROLES.items():
-            await made.join(name, kind="service", roles=[role])
-        yield made
+async def world(world: AccessWorld) -> AccessWorld:
+    """Give each of the two teams a launcher."""
+    for name, role in ROLES.items():
+        await world.join(name, kind="service", roles=[role])
+    return world
 
 
 async def _launched(world: AccessWorld, **fields: Any) -> tuple[str, str, HostIdentity]:

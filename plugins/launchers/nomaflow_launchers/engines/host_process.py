@@ -12,7 +12,7 @@ from nomaflow_api.private_file import create_private
 from nomaflow_launchers.engines.engine import EngineError, Order
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = ["JOIN_SECONDS", "host_command", "keep_join_string", "log_folder", "passed_on"]
+__all__ = ["JOIN_SECONDS", "host_command", "host_flags", "keep_join_string", "log_folder", "passed_on"]
 
 JOIN_SECONDS = 7 * 86_400
 """How long a join string waits to be used: as long as an instance may wait for a machine."""
@@ -22,10 +22,15 @@ _ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG")
 
 def host_command(section: LauncherSection, *, project: Path, order: Order) -> list[str]:
     """Return the command, but for what only the machine knows: the state's folder, the labels, the end of its time."""
+    python = section.python or sys.executable
+    return [python, "-P", "-m", "nomaflow_host", "--project", str(project), *host_flags(section, order)]
+
+
+def host_flags(section: LauncherSection, order: Order) -> list[str]:
+    """Return the flags that are the same on every engine."""
     shape = order.shape
     return [
-        *(section.python or sys.executable, "-P", "-m", "nomaflow_host"),
-        *("--project", str(project), "--name", order.host),
+        *("--name", order.host),
         *("--capacity", f"cpu={shape.cpu:g},memory_mb={shape.memory_mb},gpus={shape.gpus}"),
         *("--idle-exit-seconds", f"{section.idle_exit_seconds:g}"),
         *(("--for-attempt", order.attempt_key) if order.attempt_key else ()),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
+from nomaflow_launchers.engines.host_process import host_flags
 from nomaflow_launchers.engines.kubernetes.reading import PodTemplate
 from nomaflow_project.models.launcher_section import LauncherSection
 
@@ -123,21 +124,17 @@ def secret_of(order: Order, *, name: str, uid: str) -> dict[str, Any]:
 
 def _arguments(section: LauncherSection, order: Order, name: str) -> list[str]:
     """Return what the host is told. The kubelet puts in what only the pod knows: ``$(NAME)``."""
-    shape = order.shape
     own = {
         JOB_LABEL: f"{name}.$(NOMAFLOW_POD_JOB)",
         POD_LABEL: "$(NOMAFLOW_POD_UID)",
     }
-    labels = {**{name: value.replace("$", "$$") for name, value in shape.labels.items()}, **own}
+    labels = {**{name: value.replace("$", "$$") for name, value in order.shape.labels.items()}, **own}
     return [
-        *("--name", order.host),
+        *(flag.replace("$", "$$") for flag in host_flags(section, order)),
         *("--state-dir", f"{section.scratch or '/tmp'}/nomaflow"),  # noqa: S108  # the pod's own, an emptyDir
         *("--labels", ",".join(f"{name}={value}" for name, value in labels.items())),
-        *("--capacity", f"cpu={shape.cpu:g},memory_mb={shape.memory_mb},gpus={shape.gpus}"),
-        *("--idle-exit-seconds", f"{section.idle_exit_seconds:g}"),
         *("--ends-at", f"+{section.walltime_seconds:g}"),
         *(("--join", f"{_JOIN_FOLDER}/{_JOIN_FILE}") if order.join else ()),
-        *(("--for-attempt", order.attempt_key.replace("$", "$$")) if order.attempt_key else ()),
     ]
 
 
