@@ -9,6 +9,7 @@ transaction with that number, or a later one, has noted the slice. So nothing de
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, groupby
 
 from sqlalchemy import Connection
@@ -92,6 +93,7 @@ def _first_id(number: int) -> str:
     return first_run_id(number << _BITS)
 
 
+@lru_cache(maxsize=_MOST)
 def _name(number: int) -> str:
     return _first_id(number)[:_NAME]
 
