@@ -57,5 +57,6 @@ async def test_near_ids_are_those_that_the_caller_may_see(world: World) -> None:
     world.catalogue.take_in(catalogue_of("teama", "a.nightly"))
     world.catalogue.take_in(catalogue_of("teamb", "b.nightly"))
     alice = Principal(kind=PrincipalKind.USER, name="alice", grants=(Grant.parse("read job:a.*"),))
-    assert calls.unknown_job("b.nightl", Caller(principal=alice, peer="")).near == ("a.nightly",)
-    assert set(calls.unknown_job("b.nightl", Caller(principal=OWNER, peer="")).near) == {"a.nightly", "b.nightly"}
+    assert calls.unknown_job("b.nightl", Caller(principal=alice, peer="")).metadata == {"near": "a.nightly"}
+    near = calls.unknown_job("b.nightl", Caller(principal=OWNER, peer="")).metadata["near"]
+    assert set(near.split(",")) == {"a.nightly", "b.nightly"}
