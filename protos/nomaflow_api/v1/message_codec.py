@@ -46,7 +46,7 @@ from nomaflow_api.value_class import REMEMBERED
 
 __all__ = ["decode", "encode", "timestamp"]
 
-_MOST_REMEMBERED = 2_000
+_MOST_REMEMBERED = 500
 """Values of one list that were decoded last; as many of those before are kept too."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
