@@ -6,6 +6,7 @@ namespace, as at a container's end. The disk is read-only but for the volumes, i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -123,16 +124,19 @@ class PodEmulator:
         self._server.change("jobs", job, lambda one: one.update(status={"conditions": [condition]}))
 
     def _stop(self, pod: Object) -> None:
-        """Ask a container to end, wait for its grace, and kill it."""
+        """Ask a container to end, wait for its grace, and kill it; it may be about to end by itself."""
         process, grace = self._running[pod["metadata"]["uid"]], pod["spec"]["terminationGracePeriodSeconds"]
-        first = self.first_process(pod)
-        psutil.Process(first).terminate()
+        eventually(lambda: pids_below(process.pid) or process.poll() is not None)
+        below = pids_below(process.pid)
+        for first in below[:1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(first).terminate()
         try:
             process.wait(grace)
         except subprocess.TimeoutExpired:
             process.kill()  # it takes its child with it
             process.wait()
-        eventually(lambda: not is_alive(first))
+        eventually(lambda: not any(is_alive(pid) for pid in below))
 
     def _end(self, pod: Object) -> None:
         process = self._running.get(pod["metadata"]["uid"])  # none without a machine

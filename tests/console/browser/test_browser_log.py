@@ -93,8 +93,8 @@ async def test_a_page_keeps_moving_while_its_run_floods_it(tabs: Tabs, console: 
         }
         return [frames / ((performance.now() - began) / 1000), log.rows - before, most, kept, log.follows];
     }"""
-    rate, lines, most, kept, follows = await page.evaluate(script, 200_000)
-    assert lines >= 200_000
+    rate, lines, most, kept, follows = await page.evaluate(script, 50_000)
+    assert lines >= 50_000
     assert follows
     assert most <= 300
     assert kept <= 4_300
