@@ -181,7 +181,7 @@ def test_nonsense_is_told_and_starts_nothing_twice(system: LaunchedSystem, clust
 def test_a_launcher_that_is_killed_around_each_act_does_nothing_twice(
     system: LaunchedSystem, cluster: SlurmCluster
 ) -> None:
-    """Before and after sbatch and scancel, one launcher after the other: each finds what was done before it."""
+    """One dies before or after sbatch or scancel, the next one comes: each finds what was done before it."""
     environ = cluster.spoil(system.root / "dies", sbatch=DIES, scancel=DIES)
     before = cluster.submitted()
 

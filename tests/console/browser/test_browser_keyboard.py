@@ -9,7 +9,7 @@ from playwright.async_api import expect
 
 
 async def test_a_run_is_found_read_and_done_again_by_keyboard_alone(tabs: Tabs) -> None:
-    """From the list to a run, to the form of its replay, without a mouse."""
+    """The keyboard leads from the list to a run, and to the form of its replay."""
     run_id = tabs.console.system.api.trigger("seed-data").run_id
     tabs.console.system.end(run_id)
     page = await tabs.open("/runs?job=seed-data")

@@ -104,7 +104,7 @@ async def test_a_launcher_acts_for_the_hosts_in_its_scope_only(world: AccessWorl
 
 
 async def test_a_declaration_reaches_no_instance_of_another_team(world: AccessWorld) -> None:
-    """By that team's host or by its own it ends nothing; the run goes on, and the team's launcher can end it."""
+    """A declaration by that team's host or its own ends nothing; the run goes on; the team's launcher can end it."""
     host = world.hosts["a"]
     run_id = (await world.as_("owner")("TriggerRun", job_id="a.one", params_json=b'{"password": "x"}')).run_id
     order = await host.dispatched()

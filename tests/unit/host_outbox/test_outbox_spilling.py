@@ -140,7 +140,7 @@ def test_files_of_an_earlier_life_are_removed(tmp_path: Path) -> None:
 
 
 def test_old_keys_are_remembered_without_their_outcomes(make: Callable[..., Outbox]) -> None:
-    """Of keys beyond ten thousand a fingerprint stays, and still no attempt starts twice."""
+    """A fingerprint stays of each key beyond ten thousand, and still no attempt starts twice."""
     outbox = make()
     keys = [f"run_{number}/s/1" for number in range(10_050)]
     for key in keys:

@@ -15,7 +15,7 @@ from nomaflow_kernel.access.principals import OWNER, Caller, Principal, Principa
 
 
 async def test_a_thousand_misspelt_ids_do_not_hold_up_the_kernel(world: World) -> None:
-    """Beside 10,000 jobs such a batch is answered at once, its first item with a hint; other calls go on meanwhile."""
+    """Such a batch is answered at once beside 10,000 jobs, its first item with a hint; other calls go on meanwhile."""
     world.engine.knows_no_job = True
     world.catalogue.take_in(catalogue_of("team", *(f"reports.team.daily-{number:05}" for number in range(10_000))))
     requests = [kernel.TriggerRunRequest(job_id=f"reprots.team.daily-{number:05}") for number in range(1000)]
