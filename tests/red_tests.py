@@ -71,7 +71,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     with _surroundings_restored(trial):
         if trial.errors:
             item.session._setupstate.teardown_exact(None)
-        return (yield)
+        try:
+            return (yield)
+        except BaseException:  # the teardown is what is red
+            item.session._setupstate.teardown_exact(None)
+            raise
 
 
 @contextmanager

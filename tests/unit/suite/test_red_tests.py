@@ -79,6 +79,32 @@ async def test_innocent_too(shared):
 '''
 )
 
+RED_AT_ITS_END = (
+    BEGIN
+    + '''
+@pytest.fixture(scope="module")
+def child():
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def checked(child):
+    yield child
+    assert child.args == [], "red at its end"
+
+
+def test_red(checked):
+    """Pass, and fail at the end."""
+
+
+def test_innocent(child):
+    """Find a child that lives."""
+    assert child.poll() is None
+'''
+)
+
 CHANGES = (
     BEGIN
     + '''
@@ -106,6 +132,12 @@ def test_a_red_test_reddens_no_other(tmp_path: Path) -> None:
     printed = suite_of(tmp_path, RED)
     assert "1 failed, 2 passed in" in printed, printed
     assert "FAILED test_it.py::test_red - RuntimeError: red" in printed
+
+
+def test_what_a_test_shares_ends_when_its_teardown_is_red(tmp_path: Path) -> None:
+    """The next test gets a process of its own, not the one that was killed with what the red test has left."""
+    printed = suite_of(tmp_path, RED_AT_ITS_END)
+    assert "2 passed, 1 error in" in printed, printed
 
 
 def test_a_test_that_leaves_its_surroundings_changed_is_red(tmp_path: Path) -> None:
