@@ -23,12 +23,12 @@ _IN_LINES = re.compile(f"[{_UNSAFE}]")
 
 def printable(text: str) -> str:
     """Return text as one line that cannot steer a terminal: everything that could, line feeds too, is spelled out."""
-    return _IN_LINE.sub(_spelled, text)
+    return text if text.isprintable() else _IN_LINE.sub(_spelled, text)
 
 
 def visible(text: str) -> str:
     """Return text like `printable`, but with its line feeds; for a page of ours, whose parts are printable already."""
-    return _IN_LINES.sub(_spelled, text)
+    return text if text.isprintable() else _IN_LINES.sub(_spelled, text)
 
 
 def paragraph(text: str, *, indent: int) -> str:

@@ -16,7 +16,8 @@ from starlette.responses import HTMLResponse, StreamingResponse
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.memory import STREAM_NAMES, PageMemory, ShownPage
-from nomaflow_console.views import deeds, durations, hosts, run_words, schedule, sentences, states, times
+from nomaflow_console.views import deeds, durations, hosts, pieces, run_words, schedule, sentences, states, times
+from nomaflow_console.views.run_row import run_row
 from nomaflow_telemetry.visible_text import visible
 
 __all__ = [
@@ -68,10 +69,12 @@ def _words() -> dict[str, Any]:
         **run_words.words(),
         **deeds.words(),
         **hosts.words(),
+        **pieces.words(),
         **schedule.words(),
         "amount": sentences.amount,
         "counted": sentences.counted,
         "rough": durations.rough,
+        "run_row": run_row,
         "state_badge": states.state_badge,
         "ticking": durations.ticking,
         "took": durations.took,

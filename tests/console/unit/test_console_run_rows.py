@@ -33,7 +33,7 @@ def test_a_log_is_marked_where_the_state_does_not_say_so(state: str, levels: int
 def test_no_word_of_a_command_is_broken_at_its_hyphens() -> None:
     """Each word is one box, so that a narrow page breaks between words; the text is what is copied."""
     made = environment().from_string(
-        '{% from "parts/ui.html" import command with context %}{{ command("nomaflow replay run_1 --from-failed") }}'
+        '{{ command("nomaflow replay run_1 --from-failed") }}'
     )
     html = made.render()
     code = html.partition("<code>")[2].partition("</code>")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -117,19 +117,14 @@ class RunQuery:
 
     def to_query(self) -> str:
         """Return the query of the address, without the ``?``; what is as without any choice is left out."""
-        pairs: list[tuple[str, str]] = []
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value == each.default:
-                continue
-            name = _IN_ADDRESS.get(each.name, each.name)
-            pairs += [(name, one) for one in value] if isinstance(value, tuple) else [(name, value)]
-        return urlencode(pairs)
+        return _in_address(self._values())
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _DEFAULTS}
 
     def address(self, *, path: str = "/runs", **changes: Any) -> str:
         """Return the address with some filters changed, on the first page unless a page is named."""
-        changed = replace(self, **{"before": "", "after": "", **changes})
-        query = changed.to_query()
+        query = _in_address({**self._values(), "before": "", "after": "", **changes})
         return f"{path}?{query}" if query else path
 
     def filters(self, now: datetime) -> dict[str, Any]:
@@ -198,6 +193,7 @@ class RunQuery:
         ]
 
 
+_DEFAULTS = {each.name: each.default for each in fields(RunQuery)}
 _NAMES = {"state": "state", "trigger": "trigger", "not": "job", "reason": "reason"}
 _IN_ADDRESS = {
     "states": "state", "triggers": "trigger", "hidden": "not", "reasons": "reason", "prefix": "id",
@@ -208,6 +204,15 @@ _SINGLE = {
     "parent": "called by ", "until": "until ",
 }  # fmt: skip
 _LEVEL_TITLES = {"warning": "▲ with warnings", "error": "✕ with errors in the log"}
+
+
+def _in_address(values: Mapping[str, Any]) -> str:
+    pairs: list[tuple[str, str]] = []
+    for field, value in values.items():
+        if value != _DEFAULTS[field]:
+            name = _IN_ADDRESS.get(field, field)
+            pairs += [(name, one) for one in value] if isinstance(value, tuple) else [(name, value)]
+    return urlencode(pairs)
 
 
 def _less(values: tuple[str, ...], one: str) -> tuple[str, ...]:

@@ -1,0 +1,142 @@
+"""One run in a table of runs as HTML. A page has fifty of them: from a template they were half of its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
+
+from nomaflow_console.views.durations import ticking, took
+from nomaflow_console.views.pieces import button, command, icon
+from nomaflow_console.views.run_rows import RunRow
+from nomaflow_console.views.sentences import amount, who
+from nomaflow_console.views.states import state_badge
+from nomaflow_console.views.times import when
+from nomaflow_telemetry.visible_text import visible
+
+__all__ = ["run_row"]
+
+
+@pass_context
+def run_row(
+    context: Context, row: RunRow, *, cancel: str | Markup = "", selects: bool = True, names_job: bool = True
+) -> Markup:
+    """Return the row of a run.
+
+    :param cancel: the menu that cancels it, where it can be canceled
+    :param selects: True for a box that selects it
+    :param names_job: False where the page is that of its job
+    """
+    run_id, end = _text(row.run.run_id), _text(row.run.run_id[-4:])
+    href = escape(row.href)
+    more = _more(row, href, names_job=names_job)
+    cells = [
+        *_names(row, run_id, href, selects=selects, names_job=names_job),
+        f'<td class="nowrap at">{_times(context, row)}</td>\n<td class="num span">{_span(row)}</td>',
+        _rows_touched(row),
+        _why(row),
+        f'<td class="quiet nowrap k-hide">{_trigger(context, row)}</td>',
+        f'<td class="k-hide"><a class="mono quiet-link soft nowrap" href="{href}" title="{run_id}">…{end}</a></td>',
+        f'<td class="k-end"><div class="acts end">\n{cancel or _act(row)}\n{more}\n</div></td>',
+    ]
+    return Markup(f'<tr data-row id="row-{run_id}">\n' + "\n".join(cells) + "\n</tr>\n")  # noqa: S704  # escaped above
+
+
+def _text(text: str) -> Markup:
+    return escape(visible(text))
+
+
+def _names(row: RunRow, run_id: str, href: str, *, selects: bool, names_job: bool) -> Iterator[str]:
+    """Yield the cells that say which run it is, and its state."""
+    run = row.run
+    job_id = _text(run.job_id)
+    if selects:
+        yield (
+            f'<td class="k-lead pick"><input type="checkbox" name="run" value="{run_id}" form="bulk"'
+            f' aria-label="Select {job_id} {_text(run.run_id[-4:])}"></td>'
+        )
+    warns = ""
+    if row.warns:
+        warns = (
+            f' <span class="state state-warning" title="{row.warns} in its log"><span class="sign"'
+            f' aria-hidden="true">▲</span><span class="visually-hidden">{row.warns} in its log</span></span>'
+        )
+    place = "k-lead" if names_job else "k-title"
+    yield f'<td class="nowrap {place}"><a class="quiet-link" href="{href}">{state_badge(run)}</a>{warns}</td>'
+    if names_job:
+        preset = f' <span class="tag">{_text(run.preset)}</span>' if run.preset else ""
+        yield f'<td class="k-title"><a class="name" href="{escape(row.job_href)}">{job_id}</a>{preset}</td>'
+
+
+def _times(context: Context, row: RunRow) -> str:
+    fold, run = row.fold, row.run
+    if fold is None:
+        return when(context, run.started_at or run.queued_at, timezone=row.timezone, seconds=True)
+    last = f" – {when(context, fold.last, timezone=row.timezone)}" if fold.count > 1 else ""
+    return f"{when(context, fold.first, timezone=row.timezone)}{last}"
+
+
+def _span(row: RunRow) -> str:
+    run = row.run
+    if run.started_at and run.finished_at:
+        return took((run.finished_at - run.started_at).total_seconds())
+    if run.started_at:
+        return ticking(run.started_at)
+    if run.state == "QUEUED":
+        return f'<span class="quiet">waits {ticking(run.queued_at)}</span>'
+    return '<span class="quiet k-hide">–</span>'
+
+
+def _rows_touched(row: RunRow) -> str:
+    run = row.run
+    so_far = ' <span class="quiet" title="so far">↑</span>'
+    moves = run.state == "RUNNING" and run.rows_affected is not None
+    return f'<td class="num k-hide">{amount(run.rows_affected)}{so_far if moves else ""}</td>'
+
+
+def _why(row: RunRow) -> str:
+    text, fix = _text(row.said.text), _text(row.said.fix)
+    if not text:
+        return '<td class="why k-hide"><span class="quiet">–</span></td>'
+    title = f"{text} → {fix}" if fix else text
+    shown = f' <span class="fix">{fix}</span>' if fix else ""
+    return f'<td class="why k-line"><div class="clamp" title="{title}">{text}{shown}</div></td>'
+
+
+def _trigger(context: Context, row: RunRow) -> str:
+    trigger = row.run.trigger
+    kind = _text(trigger.kind)
+    if trigger.kind == "cron":
+        return f"{kind} {when(context, trigger.at, timezone=row.timezone)}" if trigger.at else kind
+    if not trigger.by:
+        return kind
+    title = f"{_text(trigger.by)}: only what they started"
+    return f'{kind} <a class="quiet-link" href="{escape(row.by_href)}" title="{title}">{_text(who(trigger.by))}</a>'
+
+
+def _act(row: RunRow) -> str:
+    """Return the one thing that is mostly done with such a run."""
+    run = row.run
+    if run.state == "MISSED" or (run.state == "SKIPPED" and not run.started_at):
+        return button("Run…", "play", href=row.run_href, key="r")
+    if row.can_replay:
+        name = f"Replay {run.job_id}…"
+        return button(name, "rotate-ccw", href=f"{row.href}/replay", square=True, kind="plain", key="r")
+    return ""
+
+
+def _more(row: RunRow, href: str, *, names_job: bool) -> str:
+    only = ""
+    if names_job:
+        only = (
+            f'<a class="item" href="{escape(row.only_href)}">{icon("filter")}Only this job</a>\n'
+            f'<a class="item" href="{escape(row.not_href)}">{icon("filter")}Not this job</a>\n'
+        )
+    return (
+        f'<details class="menu">\n<summary aria-label="More for this run">{icon("more-horizontal")}</summary>\n'
+        f'<div><a class="item" href="{href}#log">{icon("terminal")}Log</a>\n'
+        f'<a class="item" href="{escape(row.run_href)}">{icon("play")}Run the job…</a>\n'
+        f"{only}{command(f'nomaflow show {row.run.run_id}')}</div>\n</details>"
+    )
