@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 
-from nomaflow.client.values import RunView
+from nomaflow.client.values import RunView, TriggerView
 from nomaflow_console.rendering import environment
-from nomaflow_console.views.run_rows import log_marks
+from nomaflow_console.views.run_filters import RunQuery
+from nomaflow_console.views.run_rows import log_marks, run_rows
+from nomaflow_console.views.times import Zone
 
 WARNING, ERROR = 1 << 3, 1 << 4
 
@@ -32,11 +35,27 @@ def test_a_log_is_marked_where_the_state_does_not_say_so(state: str, levels: int
 
 def test_no_word_of_a_command_is_broken_at_its_hyphens() -> None:
     """Each word is one box, so that a narrow page breaks between words; the text is what is copied."""
-    made = environment().from_string(
-        '{{ command("nomaflow replay run_1 --from-failed") }}'
-    )
+    made = environment().from_string('{{ command("nomaflow replay run_1 --from-failed") }}')
     html = made.render()
     code = html.partition("<code>")[2].partition("</code>")[0]
     assert "<span>--from-failed</span>" in code
     assert re.sub(r"<[^>]+>", "", code) == "nomaflow replay run_1 --from-failed"
     assert 'data-copy="nomaflow replay run_1 --from-failed"' in html
+
+
+def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:
+    """What people and code have named is escaped in every cell, in titles, addresses and the copied command too."""
+    hostile = "\"><script>'&\u202e"
+    at = datetime(2026, 11, 27, 3, 0, tzinfo=UTC)
+    trigger = TriggerView(kind=hostile, by=hostile, at=at)
+    run = RunView(
+        run_id=hostile, job_id=hostile, state="FAILED", trigger=trigger, preset=hostile, error=hostile, queued_at=at,
+        started_at=at, finished_at=at,
+    )  # fmt: skip
+    made = environment().from_string("{{ run_row(row, cancel='') }}{{ button(text, href=text) }}")
+    [row] = run_rows([run], {hostile: hostile}, RunQuery())
+    html = made.render(row=row, text=hostile, zone=Zone(), now=at)
+    assert "<script" not in html
+    assert "\u202e" not in html
+    assert html.count("\\u202e") > 9
+    assert not re.search(r"&(?!amp;|lt;|gt;|#34;|#39;)", html)

@@ -1,14 +1,15 @@
 """Facts about all jobs that pages need, and the host that an address names.
 
 The cost grows with the jobs, so an answer serves all who have the same token, for five seconds at least, and for twenty
-times as long as it took: it costs a twentieth of the kernel's time at most. Pages ask for single jobs anew.
+times as long as it took: it costs a twentieth of the kernel's time at most. Pages ask for single jobs anew; only their
+time zones may be a minute old.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -17,10 +18,12 @@ from nomaflow.client import NotFound
 from nomaflow.client.values import HostView, JobPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.overview import jobs_named
 
-__all__ = ["KeptJobs", "job_choices", "job_counts", "known_host"]
+__all__ = ["KeptJobs", "job_choices", "job_counts", "job_zones", "known_host"]
 
 _FRESH_SECONDS, _FRESH_TIMES = 5.0, 20
+_ZONE_SECONDS, _MOST_ZONES = 60.0, 20_000
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,6 +60,26 @@ async def job_choices(request: Request) -> JobPageView:
 def _kept(request: Request, what: str) -> KeptJobs:
     known: dict[tuple[str | None, str], KeptJobs] = request.app.state.kept_jobs
     return known.setdefault((request.state.session.token, what), KeptJobs())
+
+
+async def job_zones(request: Request, job_ids: Iterable[str]) -> dict[str, str]:
+    """Return the time zones of jobs by id, of the first 500 at most; that of a job without one is empty."""
+    known: dict[tuple[str | None, str], tuple[float, str]] = request.app.state.job_zones
+    token, now = request.state.session.token, time.monotonic()
+    found, missing = {}, []
+    for job_id in dict.fromkeys(job_ids):
+        until, zone = known.get((token, job_id), (now, ""))
+        if until > now:
+            found[job_id] = zone
+        else:
+            missing.append(job_id)
+    jobs = await jobs_named(kernel_of(request), missing)
+    if len(known) > _MOST_ZONES:
+        known.clear()
+    for job_id in missing:
+        found[job_id] = jobs[job_id].timezone if job_id in jobs else ""
+        known[token, job_id] = (now + _ZONE_SECONDS, found[job_id])
+    return found
 
 
 async def known_host(request: Request, name: str) -> HostView:

@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
-from nomaflow_console.kernel.catalogue import job_choices
-from nomaflow_console.kernel.overview import jobs_named, with_steps
+from nomaflow_console.kernel.catalogue import job_choices, job_zones
+from nomaflow_console.kernel.overview import with_steps
 from nomaflow_console.kernel.tallies import Tallies
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page, streamed
@@ -73,8 +73,8 @@ async def _load(request: Request) -> dict[str, Any]:
     (found, newer, older), counts, choices = await asyncio.gather(
         page_of_runs(kernel, query, now), _counts(request, query, now), job_choices(request)
     )
-    runs, jobs = await asyncio.gather(
-        with_steps(kernel, found.runs), jobs_named(kernel, [run.job_id for run in found.runs])
+    runs, zones = await asyncio.gather(
+        with_steps(kernel, found.runs), job_zones(request, [run.job_id for run in found.runs])
     )
     by_state = {state: sum(each.runs for each in counts or () if each.state == state) for state in RUN_STATES}
     hidden = {job: sum(each.runs for each in counts or () if each.group == job) for job in query.hidden}
@@ -84,7 +84,7 @@ async def _load(request: Request) -> dict[str, Any]:
         "here": query.address(before=query.before, after=query.after),
         "heading": " · ".join([*(chip.text for chip in chips[:3]), "Runs"]),
         "problems": problems,
-        "rows": run_rows(runs, jobs, query),
+        "rows": run_rows(runs, zones, query),
         "rows_sum": sum(run.rows_affected or 0 for run in found.runs),
         "newer": query.address(after=newer) if newer else "",
         "older": query.address(before=older) if older else "",

@@ -30,7 +30,7 @@ def run_row(
     :param names_job: False where the page is that of its job
     """
     run_id, end = _text(row.run.run_id), _text(row.run.run_id[-4:])
-    href = escape(row.href)
+    href = _text(row.href)
     more = _more(row, href, names_job=names_job)
     cells = [
         *_names(row, run_id, href, selects=selects, names_job=names_job),
@@ -67,7 +67,7 @@ def _names(row: RunRow, run_id: str, href: str, *, selects: bool, names_job: boo
     yield f'<td class="nowrap {place}"><a class="quiet-link" href="{href}">{state_badge(run)}</a>{warns}</td>'
     if names_job:
         preset = f' <span class="tag">{_text(run.preset)}</span>' if run.preset else ""
-        yield f'<td class="k-title"><a class="name" href="{escape(row.job_href)}">{job_id}</a>{preset}</td>'
+        yield f'<td class="k-title"><a class="name" href="{_text(row.job_href)}">{job_id}</a>{preset}</td>'
 
 
 def _times(context: Context, row: RunRow) -> str:
@@ -113,7 +113,7 @@ def _trigger(context: Context, row: RunRow) -> str:
     if not trigger.by:
         return kind
     title = f"{_text(trigger.by)}: only what they started"
-    return f'{kind} <a class="quiet-link" href="{escape(row.by_href)}" title="{title}">{_text(who(trigger.by))}</a>'
+    return f'{kind} <a class="quiet-link" href="{_text(row.by_href)}" title="{title}">{_text(who(trigger.by))}</a>'
 
 
 def _act(row: RunRow) -> str:
@@ -131,12 +131,12 @@ def _more(row: RunRow, href: str, *, names_job: bool) -> str:
     only = ""
     if names_job:
         only = (
-            f'<a class="item" href="{escape(row.only_href)}">{icon("filter")}Only this job</a>\n'
-            f'<a class="item" href="{escape(row.not_href)}">{icon("filter")}Not this job</a>\n'
+            f'<a class="item" href="{_text(row.only_href)}">{icon("filter")}Only this job</a>\n'
+            f'<a class="item" href="{_text(row.not_href)}">{icon("filter")}Not this job</a>\n'
         )
     return (
         f'<details class="menu">\n<summary aria-label="More for this run">{icon("more-horizontal")}</summary>\n'
         f'<div><a class="item" href="{href}#log">{icon("terminal")}Log</a>\n'
-        f'<a class="item" href="{escape(row.run_href)}">{icon("play")}Run the job…</a>\n'
+        f'<a class="item" href="{_text(row.run_href)}">{icon("play")}Run the job…</a>\n'
         f"{only}{command(f'nomaflow show {row.run.run_id}')}</div>\n</details>"
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from nomaflow.client.values import FoldView, JobView, RunView
+from nomaflow.client.values import FoldView, RunView
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.run_filters import RunQuery
 from nomaflow_console.views.sentences import Sentence, run_sentence
@@ -51,16 +51,16 @@ def log_marks(run: RunView) -> str:
     return "errors" if levels & _ERROR else "warnings"
 
 
-def run_rows(runs: Sequence[RunView], jobs: Mapping[str, JobView], query: RunQuery) -> list[RunRow]:
+def run_rows(runs: Sequence[RunView], zones: Mapping[str, str], query: RunQuery) -> list[RunRow]:
     """Return the rows of runs.
 
-    :param jobs: those that are known, for the zone of their times
+    :param zones: the zones of jobs, for those of their times
     :param query: the filters of the page, which the rows' links narrow
     """
-    return [_row(run, jobs.get(run.job_id), query) for run in runs]
+    return [_row(run, zones.get(run.job_id, ""), query) for run in runs]
 
 
-def _row(run: RunView, job: JobView | None, query: RunQuery) -> RunRow:
+def _row(run: RunView, timezone: str, query: RunQuery) -> RunRow:
     job_href = job_address(run.job_id)
     preset = f"?preset={quote(run.preset)}" if run.preset else ""
     return RunRow(
@@ -74,7 +74,7 @@ def _row(run: RunView, job: JobView | None, query: RunQuery) -> RunRow:
         said=run_sentence(run),
         warns=log_marks(run),
         fold=run.fold,
-        timezone=job.timezone if job is not None else "",
+        timezone=timezone,
         can_cancel=not run.terminal and run.cancel is None,
         can_replay=run.terminal and run.state not in ("SKIPPED", "MISSED"),
     )
