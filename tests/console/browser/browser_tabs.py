@@ -21,6 +21,7 @@ PATIENCE = 90_000
 expect.set_options(timeout=PATIENCE)
 
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+_COLOURS = ["color-contrast", "link-in-text-block"]
 
 
 @dataclass(kw_only=True)
@@ -120,13 +121,14 @@ class Tabs:
             self.complaints.append(text)
 
 
-async def axe_findings(page: Page, *, without: Sequence[str] = ()) -> list[str]:
+async def axe_findings(page: Page, *, without: Sequence[str] = (), colours: bool = False) -> list[str]:
     """Return what axe finds wrong with a page, one line for each element.
 
     :param without: rules that are not asked
+    :param colours: True for the rules about colours only, which are what another theme can break
     """
     options = {
-        "runOnly": {"type": "tag", "values": _RULES},
+        "runOnly": {"type": "rule", "values": _COLOURS} if colours else {"type": "tag", "values": _RULES},
         "resultTypes": ["violations"],
         "rules": {name: {"enabled": False} for name in without},
     }

@@ -34,7 +34,7 @@ async def check(page: Page) -> None:
         await page.set_viewport_size({"width": size[0], "height": size[1]})
         for theme in _THEMES:
             await page.emulate_media(color_scheme=theme)
-            found = await axe_findings(page)
+            found = await axe_findings(page, colours=theme == "dark")
             assert not found, "\n".join([f"{page.url}, {theme}, {size[0]} px wide", *found])
         assert await page.evaluate("document.documentElement.scrollWidth") <= size[0], page.url
 
