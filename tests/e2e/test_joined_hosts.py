@@ -55,7 +55,8 @@ asyncio.run(main())
 def system() -> Iterator[FaultSystem]:
     """Start a kernel with doors on TCP, at ports that it keeps over restarts."""
     root = Path(tempfile.mkdtemp(prefix="nf-"))
-    flags = (*CLOCKS, "--address", f"unix:,tls://127.0.0.1:{free_ports(3)}")
+    # No host is given up while a person, or a busy machine, lets it join again.
+    flags = (*CLOCKS[:4], "--lost-after-seconds", "120", "--address", f"unix:,tls://127.0.0.1:{free_ports(3)}")
     started = FaultSystem(root=root, kernel_flags=flags)
     try:
         started.start_kernel()
