@@ -44,7 +44,7 @@ def test_no_word_of_a_command_is_broken_at_its_hyphens() -> None:
 
 
 def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:
-    """What people and code have named is escaped in every cell, in titles, addresses and the copied command too."""
+    """Names that people and code have given are escaped in every cell, title, address and copied command."""
     hostile = "\"><script>'&\u202e"
     at = datetime(2026, 11, 27, 3, 0, tzinfo=UTC)
     trigger = TriggerView(kind=hostile, by=hostile, at=at)
