@@ -52,7 +52,7 @@ def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:
         run_id=hostile, job_id=hostile, state="FAILED", trigger=trigger, preset=hostile, error=hostile, queued_at=at,
         started_at=at, finished_at=at,
     )  # fmt: skip
-    made = environment().from_string("{{ run_row(row, cancel='') }}{{ button(text, href=text) }}")
+    made = environment().from_string("{{ run_row(row, none) }}{{ button(text, href=text) }}")
     [row] = run_rows([run], {hostile: hostile}, RunQuery())
     html = made.render(row=row, text=hostile, zone=Zone(), now=at)
     assert "<script" not in html

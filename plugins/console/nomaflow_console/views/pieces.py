@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = ["button", "command", "icon", "words"]
+__all__ = ["button", "command", "icon", "text", "words"]
 
 
 @lru_cache(maxsize=128)
@@ -21,38 +21,24 @@ def icon(name: str) -> Markup:
     return Markup('<svg class="icon" aria-hidden="true"><use href="#i-{}"/></svg>').format(name)
 
 
+def text(value: str) -> Markup:
+    """Return text that is escaped, with its controls and marks of direction spelled out, as templates print it."""
+    return escape(visible(value))
+
+
 def button(
-    label: str,
-    icon_name: str = "",
-    *,
-    href: str = "",
-    kind: str = "",
-    name: str = "",
-    value: str = "",
-    off: str = "",
-    square: bool = False,
-    key: str = "",
+    label: str, icon_name: str = "", *, href: str = "", kind: str = "", square: bool = False, key: str = ""
 ) -> Markup:
     """Return a button, or a link that looks like one where there is an address.
 
     :param kind: empty, or the classes ``primary``, ``danger``, ``plain``
-    :param name: the field that is sent with `value` when the button is used
-    :param off: the reason that it cannot be used now; empty if it can
     :param square: True to show the icon only
     :param key: the key that uses it
     """
-    told = escape(visible(label))
-    attributes = f' aria-label="{told}"' if square else ""
-    if href and not off:
-        tag, attributes = "a", f' href="{escape(visible(href))}"{attributes}'
-    else:
-        tag = "button"
-        if name:
-            attributes = f' name="{escape(name)}" value="{escape(visible(value))}"{attributes}'
-    if off:
-        attributes += f' type="button" aria-disabled="true" title="{escape(visible(off))}"'
-    elif square:
-        attributes += f' title="{told}"'
+    told = text(label)
+    tag, attributes = ("a", f' href="{text(href)}"') if href else ("button", "")
+    if square:
+        attributes += f' aria-label="{told}" title="{told}"'
     if key:
         attributes += f' data-key="{escape(key)}"'
     shown = f"{icon(icon_name) if icon_name else ''}{'' if square else told}"
@@ -60,9 +46,9 @@ def button(
     return Markup(f'<{tag} class="{css}"{attributes}>{shown}</{tag}>')  # noqa: S704  # escaped above
 
 
-def command(text: str) -> Markup:
+def command(line: str) -> Markup:
     """Return the command line that does the same, to copy. It breaks between words only."""
-    told = escape(visible(text))
+    told = text(line)
     shown = " ".join(f"<span>{word}</span>" for word in told.split(" "))
     return Markup(  # noqa: S704  # escaped above
         f'<div class="command"><span aria-hidden="true">$</span><code>{shown}</code><button type="button"'

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from nomaflow_console.views.durations import ticking, took
-from nomaflow_console.views.pieces import button, command, icon
+from nomaflow_console.views.pieces import button, command, icon, text
 from nomaflow_console.views.run_rows import RunRow
 from nomaflow_console.views.sentences import amount, who
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import when
-from nomaflow_telemetry.visible_text import visible
 
 __all__ = ["run_row"]
 
 
 @pass_context
 def run_row(
-    context: Context, row: RunRow, *, cancel: str | Markup = "", selects: bool = True, names_job: bool = True
+    context: Context, row: RunRow, cancel_menu: Callable[..., str], *, selects: bool = True, names_job: bool = True
 ) -> Markup:
     """Return the row of a run.
 
-    :param cancel: the menu that cancels it, where it can be canceled
+    :param cancel_menu: the macro of that name, for a run that can be canceled
     :param selects: True for a box that selects it
     :param names_job: False where the page is that of its job
     """
-    run_id, end = _text(row.run.run_id), _text(row.run.run_id[-4:])
-    href = _text(row.href)
+    run_id, end = text(row.run.run_id), text(row.run.run_id[-4:])
+    href = text(row.href)
     more = _more(row, href, names_job=names_job)
     cells = [
         *_names(row, run_id, href, selects=selects, names_job=names_job),
@@ -39,23 +38,19 @@ def run_row(
         _why(row),
         f'<td class="quiet nowrap k-hide">{_trigger(context, row)}</td>',
         f'<td class="k-hide"><a class="mono quiet-link soft nowrap" href="{href}" title="{run_id}">…{end}</a></td>',
-        f'<td class="k-end"><div class="acts end">\n{cancel or _act(row)}\n{more}\n</div></td>',
+        f'<td class="k-end"><div class="acts end">\n{_act(row, cancel_menu)}\n{more}\n</div></td>',
     ]
     return Markup(f'<tr data-row id="row-{run_id}">\n' + "\n".join(cells) + "\n</tr>\n")  # noqa: S704  # escaped above
-
-
-def _text(text: str) -> Markup:
-    return escape(visible(text))
 
 
 def _names(row: RunRow, run_id: str, href: str, *, selects: bool, names_job: bool) -> Iterator[str]:
     """Yield the cells that say which run it is, and its state."""
     run = row.run
-    job_id = _text(run.job_id)
+    job_id = text(run.job_id)
     if selects:
         yield (
             f'<td class="k-lead pick"><input type="checkbox" name="run" value="{run_id}" form="bulk"'
-            f' aria-label="Select {job_id} {_text(run.run_id[-4:])}"></td>'
+            f' aria-label="Select {job_id} {text(run.run_id[-4:])}"></td>'
         )
     warns = ""
     if row.warns:
@@ -66,8 +61,8 @@ def _names(row: RunRow, run_id: str, href: str, *, selects: bool, names_job: boo
     place = "k-lead" if names_job else "k-title"
     yield f'<td class="nowrap {place}"><a class="quiet-link" href="{href}">{state_badge(run)}</a>{warns}</td>'
     if names_job:
-        preset = f' <span class="tag">{_text(run.preset)}</span>' if run.preset else ""
-        yield f'<td class="k-title"><a class="name" href="{_text(row.job_href)}">{job_id}</a>{preset}</td>'
+        preset = f' <span class="tag">{text(run.preset)}</span>' if run.preset else ""
+        yield f'<td class="k-title"><a class="name" href="{text(row.job_href)}">{job_id}</a>{preset}</td>'
 
 
 def _times(context: Context, row: RunRow) -> str:
@@ -80,12 +75,12 @@ def _times(context: Context, row: RunRow) -> str:
 
 def _span(row: RunRow) -> str:
     run = row.run
-    if run.started_at and run.finished_at:
-        return took((run.finished_at - run.started_at).total_seconds())
-    if run.started_at:
+    if run.started_at and not run.finished_at:
         return ticking(run.started_at)
     if run.state == "QUEUED":
         return f'<span class="quiet">waits {ticking(run.queued_at)}</span>'
+    if run.started_at and run.finished_at:
+        return took((run.finished_at - run.started_at).total_seconds())
     return '<span class="quiet k-hide">–</span>'
 
 
@@ -97,30 +92,32 @@ def _rows_touched(row: RunRow) -> str:
 
 
 def _why(row: RunRow) -> str:
-    text, fix = _text(row.said.text), _text(row.said.fix)
-    if not text:
+    said, fix = text(row.said.text), text(row.said.fix)
+    if not said:
         return '<td class="why k-hide"><span class="quiet">–</span></td>'
-    title = f"{text} → {fix}" if fix else text
+    title = f"{said} → {fix}" if fix else said
     shown = f' <span class="fix">{fix}</span>' if fix else ""
-    return f'<td class="why k-line"><div class="clamp" title="{title}">{text}{shown}</div></td>'
+    return f'<td class="why k-line"><div class="clamp" title="{title}">{said}{shown}</div></td>'
 
 
 def _trigger(context: Context, row: RunRow) -> str:
     trigger = row.run.trigger
-    kind = _text(trigger.kind)
+    kind = text(trigger.kind)
     if trigger.kind == "cron":
         return f"{kind} {when(context, trigger.at, timezone=row.timezone)}" if trigger.at else kind
     if not trigger.by:
         return kind
-    title = f"{_text(trigger.by)}: only what they started"
-    return f'{kind} <a class="quiet-link" href="{_text(row.by_href)}" title="{title}">{_text(who(trigger.by))}</a>'
+    title = f"{text(trigger.by)}: only what they started"
+    return f'{kind} <a class="quiet-link" href="{text(row.by_href)}" title="{title}">{text(who(trigger.by))}</a>'
 
 
-def _act(row: RunRow) -> str:
+def _act(row: RunRow, cancel_menu: Callable[..., str]) -> str:
     """Return the one thing that is mostly done with such a run."""
     run = row.run
     if run.state == "MISSED" or (run.state == "SKIPPED" and not run.started_at):
         return button("Run…", "play", href=row.run_href, key="r")
+    if row.can_cancel:
+        return cancel_menu(run.run_id, square=True)
     if row.can_replay:
         name = f"Replay {run.job_id}…"
         return button(name, "rotate-ccw", href=f"{row.href}/replay", square=True, kind="plain", key="r")
@@ -131,12 +128,12 @@ def _more(row: RunRow, href: str, *, names_job: bool) -> str:
     only = ""
     if names_job:
         only = (
-            f'<a class="item" href="{_text(row.only_href)}">{icon("filter")}Only this job</a>\n'
-            f'<a class="item" href="{_text(row.not_href)}">{icon("filter")}Not this job</a>\n'
+            f'<a class="item" href="{text(row.only_href)}">{icon("filter")}Only this job</a>\n'
+            f'<a class="item" href="{text(row.not_href)}">{icon("filter")}Not this job</a>\n'
         )
     return (
         f'<details class="menu">\n<summary aria-label="More for this run">{icon("more-horizontal")}</summary>\n'
         f'<div><a class="item" href="{href}#log">{icon("terminal")}Log</a>\n'
-        f'<a class="item" href="{_text(row.run_href)}">{icon("play")}Run the job…</a>\n'
+        f'<a class="item" href="{text(row.run_href)}">{icon("play")}Run the job…</a>\n'
         f"{only}{command(f'nomaflow show {row.run.run_id}')}</div>\n</details>"
     )
