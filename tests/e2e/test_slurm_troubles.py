@@ -95,7 +95,10 @@ def test_a_job_that_is_killed_whole_costs_the_grace(system: LaunchedSystem, clus
     pid = ledger.pid()
     host = system.instance("team")
     assert host is not None
-    for each in (host.pid, *pids_below(host.pid)):
+    together = [host.pid, *pids_below(host.pid)]
+    for each in together:  # stopped first, so that none sees another one end
+        os.kill(each, signal.SIGSTOP)
+    for each in reversed(together):  # Slurm kills what is left of a job whose host has ended
         os.kill(each, signal.SIGKILL)
     assert still_alive([pid], seconds=30) == []
     ended = system.end(run_id)
