@@ -211,8 +211,9 @@ def _filter(request: kernel.ListJobsRequest) -> Callable[[Job], bool]:
         definition = entry.definition
         if tag and (definition is None or tag not in definition.tags):
             return False
-        description = "" if definition is None else definition.description
-        return not needle or needle in entry.job_id.casefold() or needle in description.casefold()
+        if not needle or needle in entry.job_id.casefold():
+            return True
+        return definition is not None and needle in definition.description.casefold()
 
     return wanted
 

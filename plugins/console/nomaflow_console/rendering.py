@@ -17,6 +17,8 @@ from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.memory import STREAM_NAMES, PageMemory, ShownPage
 from nomaflow_console.views import deeds, durations, hosts, pieces, run_words, schedule, sentences, states, times
+from nomaflow_console.views.fire_row import fire_row
+from nomaflow_console.views.job_row import job_row
 from nomaflow_console.views.run_row import run_row
 from nomaflow_telemetry.visible_text import visible
 
@@ -74,6 +76,8 @@ def _words() -> dict[str, Any]:
         "amount": sentences.amount,
         "counted": sentences.counted,
         "rough": durations.rough,
+        "fire_row": fire_row,
+        "job_row": job_row,
         "run_row": run_row,
         "state_badge": states.state_badge,
         "ticking": durations.ticking,

@@ -58,7 +58,9 @@ class LoadedJob(Record):
     @property
     def valid(self) -> bool:
         """True if it has a usable definition: one without an error, or the last good one."""
-        return self.definition is not None and (self.kept or not any(problem.is_error for problem in self.problems))
+        if self.definition is None or self.kept or not self.problems:
+            return self.definition is not None
+        return not any(problem.is_error for problem in self.problems)
 
     def with_problem(self, *problems: Problem) -> Self:
         """Return the job with one or more further problems."""

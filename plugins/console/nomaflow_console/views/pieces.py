@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = ["button", "command", "icon", "text", "words"]
+__all__ = ["button", "command", "icon", "item", "row_menu", "text", "words"]
 
 
 @lru_cache(maxsize=128)
@@ -55,6 +55,21 @@ def command(line: str) -> Markup:
         f' class="button plain square" data-copy="{told}" aria-label="Copy the command" title="Copy the command"'
         f" hidden>{icon('copy')}</button></div>"
     )
+
+
+def item(label: str, icon_name: str, href: str) -> Markup:
+    """Return a line of a menu that leads to an address."""
+    return Markup(f'<a class="item" href="{text(href)}">{icon(icon_name)}{text(label)}</a>')  # noqa: S704  # escaped
+
+
+def row_menu(label: str, items: str) -> Markup:
+    """Return what else may be done with a row: a menu behind three dots.
+
+    :param label: what it is called where it is not seen
+    :param items: HTML
+    """
+    summary = f'<summary aria-label="{text(label)}">{icon("more-horizontal")}</summary>'
+    return Markup(f'<details class="menu">\n{summary}\n<div>{items}</div>\n</details>')  # noqa: S704  # escaped above
 
 
 def words() -> dict[str, Callable[..., Markup]]:

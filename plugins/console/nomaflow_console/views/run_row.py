@@ -9,7 +9,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from nomaflow_console.views.durations import ticking, took
-from nomaflow_console.views.pieces import button, command, icon, text
+from nomaflow_console.views.pieces import button, command, item, row_menu, text
 from nomaflow_console.views.run_rows import RunRow
 from nomaflow_console.views.sentences import amount, who
 from nomaflow_console.views.states import state_badge
@@ -30,7 +30,7 @@ def run_row(
     """
     run_id, end = text(row.run.run_id), text(row.run.run_id[-4:])
     href = text(row.href)
-    more = _more(row, href, names_job=names_job)
+    more = _more(row, names_job=names_job)
     cells = [
         *_names(row, run_id, href, selects=selects, names_job=names_job),
         f'<td class="nowrap at">{_times(context, row)}</td>\n<td class="num span">{_span(row)}</td>',
@@ -124,16 +124,8 @@ def _act(row: RunRow, cancel_menu: Callable[..., str]) -> str:
     return ""
 
 
-def _more(row: RunRow, href: str, *, names_job: bool) -> str:
-    only = ""
+def _more(row: RunRow, *, names_job: bool) -> Markup:
+    items = [item("Log", "terminal", f"{row.href}#log"), item("Run the job…", "play", row.run_href)]
     if names_job:
-        only = (
-            f'<a class="item" href="{text(row.only_href)}">{icon("filter")}Only this job</a>\n'
-            f'<a class="item" href="{text(row.not_href)}">{icon("filter")}Not this job</a>\n'
-        )
-    return (
-        f'<details class="menu">\n<summary aria-label="More for this run">{icon("more-horizontal")}</summary>\n'
-        f'<div><a class="item" href="{href}#log">{icon("terminal")}Log</a>\n'
-        f'<a class="item" href="{text(row.run_href)}">{icon("play")}Run the job…</a>\n'
-        f"{only}{command(f'nomaflow show {row.run.run_id}')}</div>\n</details>"
-    )
+        items += [item("Only this job", "filter", row.only_href), item("Not this job", "filter", row.not_href)]
+    return row_menu("More for this run", "\n".join([*items, command(f"nomaflow show {row.run.run_id}")]))

@@ -32,6 +32,7 @@ class Mark:
     :param begin: seconds since the day's start
     :param seconds: how long it took or usually takes; 0 if nobody knows
     :param css: the class that colours it
+    :param href: an address whose parts are quoted
     """
 
     begin: float
@@ -153,18 +154,19 @@ def strip(day: Day, now: datetime) -> Markup:
     Places are shares of the width, so that the axis is as wide as the page and its text is not stretched.
     """
     marks = sorted(marks_of(day, now), key=lambda mark: mark.begin)
-    boxes = [(100 * mark.begin / day.seconds, max(100 * mark.seconds / day.seconds, _LEAST)) for mark in marks]
+    share = 100 / day.seconds
+    boxes = [(mark.begin * share, max(mark.seconds * share, _LEAST)) for mark in marks]
     lanes = [min(lane, _MOST_LANES - 1) for lane in _lanes(boxes)]
     height = (max(lanes, default=0) + 1) * _LANE + _TOP + 2
     parts: list[str] = [*_hours(day, height)]
     for mark, (left, width), lane in zip(marks, boxes, lanes, strict=True):
         x, y, label = min(left, 100 - width), _TOP + lane * _LANE, escape(mark.label)
         parts.append(
-            f'<a href="{escape(mark.href)}" class="{mark.css}" aria-label="{label}"><title>{label}</title>'
+            f'<a href="{mark.href}" class="{mark.css}" aria-label="{label}"><title>{label}</title>'
             f'<rect x="{x:.3f}%" y="{y}" width="{width:.3f}%" height="{_LANE - 3}" rx="2"/></a>'
         )
     if day.start <= now < day.end:
-        at = 100 * (now - day.start).total_seconds() / day.seconds
+        at = (now - day.start).total_seconds() * share
         parts.append(_LINE.format("now", at, at, _TOP - 4, height))
     title = f"{day.start:%A} {day.start.day} {day.start:%B}: {len(marks)} runs and fires"
     whole = Markup('<svg class="strip" width="100%" height="{}" role="group" aria-label="{}">{}</svg>')

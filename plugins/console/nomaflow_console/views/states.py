@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -93,6 +94,10 @@ def state_badge(of: Any) -> Markup:
         shown = of
     else:
         shown = attempt_sign(of) if hasattr(of, "attempt_key") else run_sign(of)
-    return Markup('<span class="state state-{}"><span class="sign" aria-hidden="true">{}</span> {}</span>').format(
-        shown.css, shown.sign, escape(shown.word)
-    )
+    return _badge(shown)
+
+
+@lru_cache(maxsize=256)
+def _badge(shown: StateSign) -> Markup:
+    sign = f'<span class="sign" aria-hidden="true">{escape(shown.sign)}</span>'
+    return Markup(f'<span class="state state-{escape(shown.css)}">{sign} {escape(shown.word)}</span>')  # noqa: S704

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, tzinfo
 from functools import cache, lru_cache
@@ -144,14 +143,15 @@ def _whole(at: datetime, zone: tzinfo) -> str:
     return f"{local:%a} {local.day} {local:%b %Y %H:%M:%S %Z}"
 
 
-def _all_three(at: datetime, zone: Zone, timezone: str, now: datetime) -> Iterator[tuple[str, str]]:
-    yield "yours" if zone.yours else "yours (not told)", _whole(at, zone.own)
+@lru_cache(maxsize=4096)
+def _in_all_zones(at: datetime, zone: Zone, timezone: str) -> tuple[str, str]:
+    """Return a time in the reader's zone, its job's and UTC, as text that is escaped: with labels, and without."""
+    told = [("yours" if zone.yours else "yours (not told)", _whole(at, zone.own))]
     job = zone_info(timezone)
     if job is not None:
-        yield f"job, {city(timezone)}", _whole(at, job)
-    yield "UTC", _whole(at, UTC)
-    seconds = (now - at).total_seconds()
-    yield "age" if seconds >= 0 else "in", took(abs(seconds))
+        told.append((f"job, {city(timezone)}", _whole(at, job)))
+    told.append(("UTC", _whole(at, UTC)))
+    return escape("\n".join(f"{label}\t{value}" for label, value in told)), escape(" · ".join(each for _, each in told))
 
 
 @pass_context
@@ -185,12 +185,15 @@ def when(
     # A time in another zone than the header names says so.
     if name != zone.name or (zone.mode == _JOB and timezone):
         text = f"{text} {city(name)}"
-    three = list(_all_three(instant, zone, timezone, now))
-    at_utc = instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    told = escape("\n".join(f"{label}\t{value}" for label, value in three))
-    title = escape(" · ".join(value for _, value in three))
+    utc = instant.astimezone(UTC)
+    told, title = _in_all_zones(utc, zone, timezone)
+    seconds_ago = (now - instant).total_seconds()
+    age, label = took(abs(seconds_ago)), "age" if seconds_ago >= 0 else "in"
     tab = ' tabindex="0"' if focus else ""
-    return Markup(f'<time datetime="{at_utc}" data-at="{told}"{tab} title="{title}">{escape(text)}</time>')  # noqa: S704  # escaped above
+    at_utc = utc.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Markup(  # noqa: S704  # escaped above
+        f'<time datetime="{at_utc}" data-at="{told}\n{label}\t{age}"{tab} title="{title} · {age}">{escape(text)}</time>'
+    )
 
 
 @pass_context

@@ -1,0 +1,56 @@
+"""One coming fire in the list of a day as HTML. A page has hundreds of them: as a function one costs a third."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from nomaflow.client.values import ListedFireView
+from nomaflow_console.views.durations import took
+from nomaflow_console.views.pieces import button, text
+from nomaflow_console.views.times import city, when
+
+__all__ = ["fire_row"]
+
+_CLOCKS = {
+    "gap": ("skipped hour", "clocks skip this time that night: it fires when they go on"),
+    "repeated": ("repeated hour", "clocks show this time twice that night"),
+}
+
+
+@pass_context
+def fire_row(context: Context, fire: ListedFireView) -> Markup:
+    """Return the row of a fire."""
+    href = f"/jobs/{quote(fire.job_id)}"
+    preset = f' <span class="tag">{text(fire.preset)}</span>' if fire.preset else ""
+    paused = ' <span class="soft">‖ paused: will not start</span>' if fire.paused else ""
+    run = button(f"Run {fire.job_id} now", "play", href=f"{href}/run", kind="plain", square=True, key="r")
+    cells = [
+        f'<td class="nowrap k-lead">{when(context, fire.at, timezone=fire.timezone)}</td>',
+        f'<td class="nowrap">{_own_clock(fire)}</td>',
+        f'<td class="k-title"><a class="name" href="{href}">{text(fire.job_id)}</a>{preset}{paused}</td>',
+        f'<td class="num">{took(fire.expected_seconds)}</td>',
+        f'<td class="k-line">{_together_with(fire)}</td>',
+        f'<td class="acts k-end">{run}</td>',
+    ]
+    css = ' class="is-paused"' if fire.paused else ""
+    return Markup(f"<tr{css}>" + "\n".join(cells) + "</tr>\n")  # noqa: S704  # escaped above
+
+
+def _own_clock(fire: ListedFireView) -> str:
+    """Return the time on the clock of the fire's zone, and what that clock does just then."""
+    clock = f'<time datetime="{text(fire.local)}">{text(fire.local[11:16])}</time>'
+    shown = f'{clock} <span class="quiet">{text(city(fire.timezone))}</span>'
+    if not fire.daylight_saving:
+        return shown
+    words, title = _CLOCKS.get(fire.daylight_saving, (fire.daylight_saving, ""))
+    return f'{shown} <span class="badge warning" title="{text(title)}">◷ {text(words)}</span>'
+
+
+def _together_with(fire: ListedFireView) -> str:
+    others = ", ".join(f'<a href="/jobs/{quote(job)}">{text(job)}</a>' for job in fire.collides_with)
+    runs_into = f'<span class="warn">▲ runs into</span> {others}' if others else ""
+    return f'{runs_into} <span class="quiet">{fire.at_once} in this minute</span>' if fire.at_once > 1 else runs_into

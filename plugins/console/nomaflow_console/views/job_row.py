@@ -1,0 +1,128 @@
+"""One job in the table of jobs as HTML. A page has fifty of them: from a template they were half of its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from nomaflow_console.views.durations import ticking, took
+from nomaflow_console.views.job_rows import JobRow
+from nomaflow_console.views.pieces import button, command, icon, item, row_menu, text
+from nomaflow_console.views.sentences import amount, who
+from nomaflow_console.views.states import state_badge
+from nomaflow_console.views.times import when
+
+__all__ = ["job_row"]
+
+_NOTHING = '<span class="quiet">–</span>'
+
+
+@pass_context
+def job_row(context: Context, row: JobRow) -> Markup:
+    """Return the row of a job."""
+    job_id = text(row.job.job_id)
+    cells = [
+        f'<td class="k-lead">{_sign(row)}</td>',
+        f'<td class="k-title"><a class="name" href="{text(row.href)}">{job_id}</a>{_about(row)}</td>',
+        f'<td class="last-run">{_last_run(context, row)}</td>',
+        f'<td class="num k-hide">{amount(row.last.rows_affected) if row.last else "–"}</td>',
+        f'<td class="spark-cell">{row.spark}</td>',
+        f'<td class="k-hide">{_next(context, row)}</td>',
+        _why(context, row),
+        f'<td class="k-end"><div class="acts end">\n{_act(row)}\n{_more(context, row)}\n</div></td>',
+    ]
+    return Markup(f'<tr data-row id="job-{job_id}">\n' + "\n".join(cells) + "\n</tr>\n")  # noqa: S704  # escaped above
+
+
+def _sign(row: JobRow) -> str:
+    word = text(row.sign.word)
+    return (
+        f'<span class="state state-{row.sign.css}" title="{word}"><span class="sign"'
+        f' aria-hidden="true">{row.sign.sign}</span><span class="visually-hidden">{word}</span></span>'
+    )
+
+
+def _about(row: JobRow) -> str:
+    about = text(row.job.description)
+    return f'<div class="about" title="{about}">{about}</div>' if about else ""
+
+
+def _last_run(context: Context, row: JobRow) -> str:
+    run = row.last
+    if run is None:
+        return '<span class="quiet">never run</span>'
+    at = when(context, run.finished_at or run.started_at or run.queued_at, timezone=row.job.timezone)
+    span = ""
+    if run.started_at and run.finished_at:
+        span = f" · {took((run.finished_at - run.started_at).total_seconds())}"
+    elif run.started_at:
+        span = f" · {ticking(run.started_at)}"
+    badge = f'<a class="quiet-link" href="/runs/{text(run.run_id)}">{state_badge(run)}</a>'
+    return f'{badge} <span class="sub">{at}{span}</span>'
+
+
+def _next(context: Context, row: JobRow) -> str:
+    fire = row.next
+    if fire is None:
+        return '<span class="quiet">by hand</span>' if not row.job.schedule and row.job.valid else _NOTHING
+    preset = f' <span class="tag">{text(fire.preset)}</span>' if fire.preset else ""
+    return f"{when(context, fire.at, timezone=row.job.timezone, own=True)}{preset}"
+
+
+def _why(context: Context, row: JobRow) -> str:
+    said = text(row.now.text)
+    shown = _NOTHING
+    if row.pause is not None:
+        until = f" until {when(context, row.pause.until)}" if row.pause.until else ""
+        why = f": “{text(row.pause.why)}”" if row.pause.why else ""
+        sign = '<span class="state state-paused"><span class="sign" aria-hidden="true">‖</span> paused</span>'
+        shown = f"{sign} by {text(who(row.pause.by) or 'somebody')}{until}{why}"
+    elif row.open_run is not None:
+        shown = (
+            f'<a class="quiet-link" href="/runs/{text(row.open_run.run_id)}">{state_badge(row.open_run)}</a>'
+            f" {said}{_others(row)}"
+        )
+    elif said:
+        shown = f'{said} <span class="fix">{text(row.now.fix)}</span>' if row.now.fix else said
+    place = "k-hide" if shown is _NOTHING else "k-line"
+    return f'<td class="why {place}"><div class="clamp" title="{said}">{shown}</div></td>'
+
+
+def _others(row: JobRow) -> str:
+    if row.open_count < 2:
+        return ""
+    href = f"/runs?job={quote(row.job.job_id)}&amp;state=RUNNING&amp;state=QUEUED&amp;since=ever"
+    return f' <a href="{href}">+{row.open_count - 1}</a>'
+
+
+def _act(row: JobRow) -> Markup:
+    """Return the one thing that is mostly done with such a job."""
+    if row.sign.css == "disabled":
+        return button("Show fix", href=f"{row.href}#problems")
+    return button(f"Run {row.job.job_id}…", "play", href=f"{row.href}/run", square=True, kind="plain", key="r")
+
+
+def _more(context: Context, row: JobRow) -> str:
+    return row_menu(f"More for {row.job.job_id}", "\n".join(_items(context, row)))
+
+
+def _items(context: Context, row: JobRow) -> Iterator[str]:
+    yield item("Its runs", "list-checks", f"/runs?job={quote(row.job.job_id)}&since=ever")
+    if row.last is not None:
+        yield item("Log of the last run", "terminal", f"/runs/{row.last.run_id}#log")
+        if row.last.terminal and row.last.started_at:
+            yield item("Replay the last run…", "rotate-ccw", f"/runs/{row.last.run_id}/replay")
+    if row.pause is not None and row.pause.job_id:
+        yield (
+            f'<form method="post" action="{text(row.href)}/resume">'
+            f'<input type="hidden" name="csrf" value="{text(context["csrf"])}">'
+            f'<input type="hidden" name="next" value="{text(context["here"])}">'
+            f'<button class="item">{icon("play")}Resume</button></form>'
+        )
+    else:
+        yield item("Pause…", "pause", f"{row.href}/pause")
+    yield command(f"nomaflow run {row.job.job_id}")
