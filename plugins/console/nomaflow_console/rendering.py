@@ -75,6 +75,7 @@ def _words() -> dict[str, Any]:
         **schedule.words(),
         "amount": sentences.amount,
         "counted": sentences.counted,
+        "problem_place": sentences.problem_place,
         "rough": durations.rough,
         "fire_row": fire_row,
         "job_row": job_row,

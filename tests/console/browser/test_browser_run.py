@@ -95,6 +95,7 @@ async def test_a_hostile_line_hurts_nothing(tabs: Tabs, hostile_run: str) -> Non
     assert await page.evaluate("window.hurt") is None
     links = await page.eval_on_selector_all(".log-line .m a", "links => links.map(link => [link.href, link.rel])")
     assert links == [
+        ["http://evil.example/", "noreferrer"],
         ["https://example.org/a?b=c&d=%3Cscript%3E", "noreferrer"],
         ["http://example.org/(x)", "noreferrer"],
     ]

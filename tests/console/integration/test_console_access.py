@@ -168,6 +168,11 @@ def test_a_link_works_once(console: ConsoleSystem, visitor: httpx.Client) -> Non
     assert "set-cookie" not in again.headers
 
 
+def test_a_whole_link_may_be_pasted_into_the_field(console: ConsoleSystem, visitor: httpx.Client) -> None:
+    """Its code is what comes after the hash."""
+    assert visitor.post("/login", data={"code": f" {console.link()}\n"}).status_code == 303
+
+
 def test_a_link_leads_to_the_consoles_own_host_name_with_its_code_after_the_hash(console: ConsoleSystem) -> None:
     """The code is where no server and no log sees it."""
     assert re.fullmatch(r"http://[0-9a-f]{12}\.localhost:\d+/login#[\w-]{50,}", console.link())

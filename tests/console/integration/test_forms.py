@@ -181,6 +181,9 @@ def test_a_failed_run_is_replayed_from_its_failed_step_with_one_value_changed(
     run = _ended(console, form.fill(s__score__fail="false").send(client, do="run"))
     assert (run.state, run.replay_of) == ("SUCCEEDED", failed.run_id)
     assert [step.last.reason.code if step.last.reason else "" for step in run.steps] == ["reused", ""]
+    told = text_of(client.get(f"/runs/{run.run_id}"))
+    assert told.count("kept, not run again") == 2
+    assert f"the output was taken from run {failed.run_id}" in told
     asked = console.system.api.get_run(run.run_id).request
     assert asked is not None
 
@@ -353,6 +356,11 @@ def test_a_disabled_job_is_told_with_its_fix_and_cannot_be_run(console: ConsoleS
     assert "25 is out of range" in page
     form_page = client.get("/jobs/broken/run")
     assert "disabled by a problem" in text_of(form_page)
+    job_page = client.get("/jobs/broken")
+    assert "jobs.toml, job broken, schedule" in text_of(job_page)
+    assert "Nothing is due until its problem is solved" in text_of(job_page)
+    assert "no schedule" not in text_of(job_page)
+    assert '"/jobs/broken/run"' not in job_page.text
 
 
 def test_fires_that_did_not_run_are_rows_from_which_the_job_is_run(

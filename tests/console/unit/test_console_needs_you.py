@@ -125,14 +125,14 @@ def test_each_kind_of_trouble_of_a_host_is_told() -> None:
     broken = ProblemView(severity="error", code="x", message="No module named 'lxml'", file="ops.py", line=3)
     attached = InstanceView(incarnation="a", state="ATTACHED", generation=7, code_newer=True)
     hosts = [
-        HostView(name="a", state="DETACHED", queued=5),
+        HostView(name="a", state="DETACHED", queued=1),
         HostView(name="b", state="UNREACHABLE"),
         HostView(name="c", state="ATTACHED", problems=(broken,)),
         HostView(name="d", state="ATTACHED", instances=(attached,)),
     ]
     texts = [need.text for need in _needs(hosts=hosts)]
     assert texts == [
-        "is not attached; 5 runs wait for it",
+        "is not attached; 1 run waits for it",
         "is silent: nobody can say how its steps do",
         "ops.py:3: No module named 'lxml'",
         "code on disk is newer than generation 7",
@@ -142,7 +142,7 @@ def test_each_kind_of_trouble_of_a_host_is_told() -> None:
 def test_a_disabled_job_is_told_with_the_place_and_the_fix() -> None:
     """One that was removed is not."""
     problem = ProblemView(
-        severity="error", code="x", message="hour 25", file="jobs.toml", path="jobs[2]", fix="0 to 23"
+        severity="error", code="x", message="hour 25", file="jobs.toml", path="jobs[2].schedule", fix="0 to 23"
     )
     jobs = (
         JobView(job_id="bad", valid=False, problems=(problem,)),
@@ -151,8 +151,8 @@ def test_a_disabled_job_is_told_with_the_place_and_the_fix() -> None:
     )
     needs = _needs(catalogue=CatalogueView(jobs=jobs))
     assert [(need.subject, need.text, need.fix) for need in needs] == [
-        ("bad", "disabled: jobs.toml, jobs[2]: hour 25", "0 to 23"),
-        ("kept", "goes on with its last good definition: jobs.toml, jobs[2]: hour 25", "0 to 23"),
+        ("bad", "disabled: jobs.toml, job bad, schedule: hour 25", "0 to 23"),
+        ("kept", "goes on with its last good definition: jobs.toml, job kept, schedule: hour 25", "0 to 23"),
     ]
 
 

@@ -12,7 +12,9 @@ from rich.console import Console
 from fake_kernel import make_run
 from nomaflow.client.values import LogLine, RunView
 from nomaflow_api.v1.message_codec import decode
+from nomaflow_cli.application import run
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.invocation import APP
 from nomaflow_cli.pages.log_lines import log_text, print_log
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.project import find_project, project_around, require_project
@@ -187,3 +189,25 @@ def test_a_narrow_terminal_shows_what_is_needed_most(width: int, headers: list[s
     assert re.split(r"\s{2,}", head.strip()) == headers, head
     assert row.startswith(f"run_{'x' * 26} ")
     assert ("no rows" in row) == ("why" in headers)
+
+
+_TOLD = re.compile(r"(?:``|`|<code>|: |, or |with )nomaflow ([a-z]+)(?: ([a-z]+)\b)?")
+
+
+def test_each_command_that_a_text_of_the_product_names_exists() -> None:
+    """A way out that names a command which nobody has is none."""
+    assert run(["--help"]) == 0  # loads all commands
+    known: dict[str, set[str]] = {each.name or each.callback.__name__: set() for each in APP.registered_commands}  # type: ignore[union-attr]
+    for group in APP.registered_groups:
+        names = {each.name or each.callback.__name__ for each in group.typer_instance.registered_commands}  # type: ignore[union-attr]
+        known[str(group.name)] = names | ({""} if group.typer_instance.registered_callback else set())
+    told = {
+        (path.name, *found.groups(default=""))
+        for folder in ("kernel", "sdk", "plugin_host", "plugins")
+        for path in (Path(__file__).parents[3] / folder).rglob("*.*")
+        if path.suffix in (".py", ".html")
+        for found in _TOLD.finditer(path.read_text("utf-8"))
+    }
+    assert len(told) > 60
+    assert sorted(each for each in told if each[1] not in known) == []
+    assert sorted(each for each in told if known[each[1]] and each[2] and each[2] not in known[each[1]]) == []

@@ -48,11 +48,13 @@ class LoginLinks:
     def use(self, code: str) -> str:
         """Return the name of a code's maker; the code is used up.
 
+        :param code: the code, or the whole link, which ends in it
         :raises LinkRefused: if it is not genuine, too old, from before this console's start, or used
         """
         again = "make a new one with: nomaflow console link"
+        code = code.strip().rpartition("#")[2]
         try:
-            raw = base64.b64decode(code.strip() + "=" * (-len(code.strip()) % 4), altchars=b"-_", validate=True)
+            raw = base64.b64decode(code + "=" * (-len(code) % 4), altchars=b"-_", validate=True)
         except (ValueError, binascii.Error):
             raw = b""
         seal, body = raw[:_SEAL], raw[_SEAL:]

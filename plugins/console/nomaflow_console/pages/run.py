@@ -33,6 +33,7 @@ from nomaflow_console.pages.run_log import (
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views import run_words
 from nomaflow_console.views.log_lines import shown_line
+from nomaflow_console.views.needs_you import usual_of
 from nomaflow_console.views.sentences import run_sentence, usually
 from nomaflow_console.views.states import run_sign
 from nomaflow_console.views.timeline import Moment, timeline
@@ -180,7 +181,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
     run, now = known.run, datetime.now(UTC)
     moments = await _or_none(_moments(request, run.run_id)) or []
     seconds = None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds()
-    stats = known.stats
+    usual, p95 = usual_of(known.stats)
     definition = dict(known.job.definition or {}) if known.job is not None else {}
     changed = bool(definition and run.definition_digest and known.job and known.job.digest != run.definition_digest)
     return {
@@ -190,7 +191,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "sentence": run_sentence(run),
         "words": run_words,
         "seconds": seconds,
-        "usual": usually(seconds or 0.0, usual=stats.median_seconds, p95=stats.p95_seconds) if stats else "",
+        "usual": usually(seconds or 0.0, usual=usual, p95=p95),
         "timezone": known.job.timezone if known.job is not None else "",
         "children": known.children,
         "replays": known.replays,

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from nomaflow.client.values import FireView, JobPageView, JobView, PauseView, RunView
 from nomaflow_console.views.needs_you import job_address
-from nomaflow_console.views.sentences import Sentence, line, now_sentence, run_sentence
+from nomaflow_console.views.sentences import Sentence, line, now_sentence, problem_place, run_sentence
 from nomaflow_console.views.sparkline import sparkline
 from nomaflow_console.views.states import StateSign, run_sign, sign_of
 
@@ -190,8 +190,8 @@ def _row(job: JobView, stats: Any, open_runs: Sequence[RunView], now: datetime) 
     said = run_sentence(first) if first is not None else Sentence(text=now_sentence(job))
     broken = next((each for each in job.problems if each.severity == "error"), None)
     if first is None and broken is not None and (not job.valid or job.held):
-        place = f"{line(broken.place)}, {line(broken.path)}: " if broken.file and broken.path else ""
-        said = Sentence(text=f"{place}{line(broken.message)}", fix=line(broken.fix))
+        told = filter(None, (problem_place(broken, job.job_id), line(broken.message)))
+        said = Sentence(text=": ".join(told), fix=line(broken.fix))
     return JobRow(
         job=job,
         href=job_address(job.job_id),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from nomaflow.client.values import CatalogueView, HostView, JobView, PauseView, ProblemView, RunView
 from nomaflow_console.views.durations import between, rough, took
-from nomaflow_console.views.sentences import counted, line, pause_sentence, run_sentence
+from nomaflow_console.views.sentences import counted, line, pause_sentence, problem_place, run_sentence
 
 __all__ = ["Act", "Need", "Situation", "needs_you", "usual_of"]
 
@@ -207,10 +207,10 @@ def _host_trouble(host: HostView) -> tuple[str, str, datetime | None, bool]:
     if host.state == "UNREACHABLE":
         return "is silent: nobody can say how its steps do", "bring its machine or network back", seen, False
     if host.state == "DETACHED":
-        work = f"; {counted(host.queued, 'run')} wait for it" if host.queued else ""
+        work = f"; {counted(host.queued, 'run waits', 'runs wait')} for it" if host.queued else ""
         return (
             f"is not attached{work}",
-            f"start it: nomaflow host DIR, or forget it: nomaflow forget {host.name}",
+            f"start it: nomaflow host DIR, or forget it: nomaflow hosts forget {host.name}",
             seen,
             False,
         )
@@ -234,10 +234,10 @@ def _host_trouble(host: HostView) -> tuple[str, str, datetime | None, bool]:
     return "", "", None, False
 
 
-def _problem(problems: Sequence[ProblemView]) -> str:
+def _problem(problems: Sequence[ProblemView], job_id: str = "") -> str:
     first = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    place = f"{line(first.place)}{', ' if first.place and first.path else ''}{line(first.path)}"
+    place = problem_place(first, job_id)
     return f"{place}: {line(first.message)}{more}" if place else f"{line(first.message)}{more}"
 
 
@@ -323,7 +323,7 @@ def _broken(situation: Situation) -> Iterator[Need]:
         state = "goes on with its last good definition" if job.kept and not job.held else "disabled"
         yield Need(
             key=f"job.{job.job_id}", css="disabled", sign="⚠", subject=job.job_id, href=job_address(job.job_id),
-            text=f"{state}: {_problem(errors) if errors else line(job.held or job.why_not_running)}",
+            text=f"{state}: {_problem(errors, job.job_id) if errors else line(job.held or job.why_not_running)}",
             fix=line(errors[0].fix) if errors else "",
             acts=(Act(kind="link", label="Show fix", target=f"{job_address(job.job_id)}#problems", icon="search"),),
         )  # fmt: skip

@@ -25,6 +25,7 @@ __all__ = [
     "difference",
     "error_kind",
     "failed_try",
+    "is_kept",
     "rungs",
     "seal_of",
     "seal_of_run",
@@ -74,6 +75,11 @@ class Rung:
 def short_id(run_id: str) -> str:
     """Return a run's id as a person tells it from others: its last characters."""
     return f"…{run_id[-4:]}" if len(run_id) > 8 else run_id
+
+
+def is_kept(attempt: AttemptView) -> bool:
+    """Return whether a replay has kept the output of the step from the run before, and did not run it."""
+    return attempt.reason is not None and attempt.reason.code == "reused"
 
 
 def error_kind(error: str) -> str:

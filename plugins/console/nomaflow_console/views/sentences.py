@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nomaflow.client.values import JobView, PauseView, RunView
+from nomaflow.client.values import JobView, PauseView, ProblemView, RunView
 from nomaflow_console.views.durations import between, took
 from nomaflow_telemetry.visible_text import first_line
 
@@ -17,6 +17,7 @@ __all__ = [
     "line",
     "now_sentence",
     "pause_sentence",
+    "problem_place",
     "reason_sentence",
     "run_sentence",
     "usually",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 _OWNER = re.compile(r"owner \(for (.+)\)", re.DOTALL)
+_ENTRY = re.compile(r"jobs\[\d+\]\.?")
 _PLAIN = ("step_failed", "canceled_by_user")
 """Reasons whose way out is the log, which every page offers beside them."""
 _LONGEST = 300
@@ -48,6 +50,17 @@ def line(text: str) -> str:
     """Return the first line of a text, at most 300 characters; controls and marks of direction are spelled out."""
     first = first_line(text)
     return first if len(first) <= _LONGEST else first[: _LONGEST - 1] + "…"
+
+
+def problem_place(problem: ProblemView, job_id: str = "") -> str:
+    """Return where a problem is: ``jobs.toml:7, job monthly, steps[0].callable``; empty if nothing says so.
+
+    :param job_id: the job that has it, which is named in place of its number: nobody counts the jobs of a file
+    """
+    path = problem.path
+    if job_id and (entry := _ENTRY.match(path)) is not None:
+        path = ", ".join(filter(None, (f"job {job_id}", path[entry.end() :])))
+    return ", ".join(filter(None, (line(problem.place), line(path))))
 
 
 def amount(number: float | None) -> str:
@@ -162,7 +175,10 @@ def now_sentence(job: JobView) -> str:
 
 
 def usually(seconds: float, *, usual: float | None, p95: float | None) -> str:
-    """Return how a time compares with the usual one: ``usually 2 m 05 s``, or that it is far over; empty if unknown."""
+    """Return how a time compares with the usual one: ``usually 2 m 05 s``, or that it is far over; empty if unknown.
+
+    :param p95: None where too few runs tell it
+    """
     if usual is None:
         return ""
     if p95 is not None and seconds > max(p95, usual):

@@ -1,7 +1,7 @@
 // One line of a log as DOM nodes. Text is always text: nothing here makes markup of what a program printed.
 
 
-const LINK = /\bhttps?:\/\/[^\s<>"'`]+[^\s<>"'`.,;:!?)\]}]/g;
+const LINK = /\bhttps?:\/\/[^\s<>"'`\\]+[^\s<>"'`\\.,;:!?)\]}]/g; // a backslash spells out a control
 const SHOWN_LINES = 6; // of a message; more of them fold
 const TRACEBACK = "Traceback (most recent call last):";
 
