@@ -105,9 +105,12 @@ async def test_a_hostile_line_hurts_nothing(tabs: Tabs, hostile_run: str) -> Non
     await expect(page.locator(".tree").first).to_be_visible()
 
 
-async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(tabs: Tabs, console: ConsoleSystem) -> None:
+async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(
+    tabs: Tabs, console: ConsoleSystem, tmp_path: Path
+) -> None:
     """It asks now and then: the last line comes into sight without a reload, and no line comes twice or is missing."""
-    order = TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 240, "per_second": 20.0}})
+    talk = {"lines": 240, "per_second": 40.0, "pause_at": 100, "until": str(tmp_path / "on")}
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": talk})
     run_id = console.system.api.trigger(order).run_id
     context = await tabs.context()
     for _ in range(4):
@@ -118,6 +121,7 @@ async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(tabs: Tabs, 
     await page.goto(f"{console.url}/runs/{run_id}")
     await page.wait_for_selector("#live > div", state="attached")
     assert await page.locator("#live > [hx-sse\\:connect]").count() == 0
+    (tmp_path / "on").touch()
     await page.wait_for_selector("#run-head .state-ok")
     await expect(page.locator(".log-line").last).to_contain_text("line 240 of 240")
     assert await page.evaluate("document.getElementById('log').log.atEnd")
