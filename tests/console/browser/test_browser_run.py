@@ -160,6 +160,7 @@ async def test_a_stop_is_shown_rung_by_rung_until_it_is_proven(tabs: Tabs, conso
     await page.wait_for_selector("#run-head .state-stopping")
     await expect(page.locator(".ladder")).to_contain_text("wrong month")
     await page.wait_for_selector(".ladder .rungs >> text=①")
+    await page.wait_for_selector("#run-head .state-stopping >> text=stage")
     assert is_alive(pid)
     await page.wait_for_selector("#run-head .state-canceled")
     assert not is_alive(pid)

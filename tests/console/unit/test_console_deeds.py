@@ -62,6 +62,17 @@ def test_why_somebody_cancelled_is_told() -> None:
     assert deed_of(_event("run.cancel_requested", data={"why": "wrong tenant"})).detail == "“wrong tenant”"
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("cli", "started on the command line"), ("api", "started through the API"), ("manual", "started "),
+     ("cron", "fired "), ("replay", "replayed ")],
+)  # fmt: skip
+def test_the_way_by_which_a_run_was_started_is_no_person(kind: str, words: str) -> None:
+    """It is told in words that nobody takes for a name."""
+    deed = deed_of(_event("run.queued", data={"trigger": kind}))
+    assert f"{deed.what} {deed.detail}" == words
+
+
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5))
 def test_no_data_breaks_the_page(kind: str, data: dict[str, Any]) -> None:
     """Whatever data an event has, from another version of the kernel too, it is a sentence."""

@@ -79,10 +79,13 @@ def _try(event: EventView) -> str:
     return f"{event.step}, try {event.attempt}," if event.step else "a try"
 
 
+_WAYS = {"cli": "on the command line", "api": "through the API"}
+
+
 def _queued(event: EventView) -> Deed:
     kind = _text(event, "trigger")
     verb = {"replay": "replayed", "cron": "fired", "call_job": "called"}.get(kind, "started")
-    return Deed(sign=_sign("▷", "running"), what=verb, detail=f"by {kind}" if kind not in ("", "manual") else "")
+    return Deed(sign=_sign("▷", "running"), what=verb, detail=_WAYS.get(kind, ""))
 
 
 def _cancel(event: EventView) -> Deed:

@@ -83,7 +83,7 @@ def _rung(attempt: Any) -> int:
 
 
 def _stopping(rung: int) -> StateSign:
-    return replace(_STOPS, word=f"stopping, rung {rung}") if rung else _STOPS
+    return replace(_STOPS, word=f"stopping, stage {rung} of 4") if rung else _STOPS
 
 
 def state_badge(of: Any) -> Markup:
