@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import timestamp
@@ -17,6 +18,7 @@ from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.figure_calls import median_seconds
+from nomaflow_kernel.rpc.fire_overlaps import Overlaps
 from nomaflow_kernel.rpc.fire_plan import FirePlan, KnownFires, Owner, collisions
 from nomaflow_kernel.rpc.job_pages import target_of
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
@@ -35,6 +37,17 @@ _JOBS_WITH_FIGURES = 1000
 _GOOD_US = 60_000_000
 """How long a job's usual time is used: it hardly changes, and reading the last runs of 1,000 jobs takes a while."""
 _STEPS_PER_TURN = 50
+_T = TypeVar("_T")
+
+
+async def _by_turns(steps: Iterable[_T]) -> list[_T]:
+    """Return what the steps make, while other tasks have a turn between them."""
+    made = []
+    for number, step in enumerate(steps):
+        if number % _STEPS_PER_TURN == 0:
+            await asyncio.sleep(0)
+        made.append(step)
+    return made
 
 
 class FireCalls:
@@ -56,32 +69,28 @@ class FireCalls:
             for schedule in job.definition.schedules():
                 owner = Owner(job_id=job.job_id, host=job.host, preset=schedule.preset)
                 plan.add(owner, schedule.expression, schedule.timezone)
-        for number, _ in enumerate(plan.work()):
-            if number % _STEPS_PER_TURN == 0:
-                await asyncio.sleep(0)  # give other tasks a turn
+        await _by_turns(plan.work())
         seconds = await self._usual_seconds(
             [*(fire.owner for fire in plan.fires), *(each.owner for each in plan.frequent)]
         )
-        fires = []
         found = collisions(plan, seconds, paused=lambda fire: self._is_paused(fire.owner, fire.moment.at_us))
-        for number, (fire, at_once, others) in enumerate(found):
-            if number % _STEPS_PER_TURN == 0:
-                await asyncio.sleep(0)
-            moment = fire.moment
-            fires.append(
-                job_pb2.ListedFire(
-                    at=timestamp(moment.at_us),
-                    local=moment.local,
-                    timezone=moment.timezone,
-                    job_id=fire.owner.job_id,
-                    preset=fire.owner.preset,
-                    at_once=at_once,
-                    collides_with=others,
-                    expected_seconds=seconds.get(fire.owner.job_id),
-                    paused=self._is_paused(fire.owner, moment.at_us),
-                    daylight_saving=moment.daylight_saving,
-                )
+        fires = await _by_turns(
+            job_pb2.ListedFire(
+                at=timestamp(fire.moment.at_us),
+                local=fire.moment.local,
+                timezone=fire.moment.timezone,
+                job_id=fire.owner.job_id,
+                preset=fire.owner.preset,
+                at_once=at_once,
+                collides_with=others,
+                expected_seconds=seconds.get(fire.owner.job_id),
+                paused=self._is_paused(fire.owner, fire.moment.at_us),
+                daylight_saving=fire.moment.daylight_saving,
             )
+            for fire, at_once, others in found
+        )
+        overlaps = Overlaps(plan=plan, seconds=seconds, paused=self._is_paused)
+        await _by_turns(overlaps.work())
         frequent = sorted(plan.frequent, key=lambda each: (each.owner.job_id, each.owner.preset))
         return job_pb2.ListFiresResponse(
             fires=fires,
@@ -95,6 +104,7 @@ class FireCalls:
                     next=timestamp(each.next),
                     expected_seconds=seconds.get(each.owner.job_id),
                     paused=self._is_paused(each.owner, to_us(each.next)),
+                    collides_with=overlaps.found.get(each.owner),
                 )
                 for each in frequent[:_MOST]
             ],

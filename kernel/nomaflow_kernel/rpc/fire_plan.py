@@ -17,16 +17,18 @@ from typing import cast
 from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.clock import to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
-from nomaflow_project.cron.counting import count_fires, dst_of_fire, fires_a_day
+from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, fires_a_day
 
 __all__ = ["FirePlan", "Frequent", "KnownFires", "Moment", "Owner", "PlannedFire", "collisions"]
 
 _FREQUENT = 48
-_MOST_NAMED = 10
-_LOOK_BACK = timedelta(hours=6)
+MOST_NAMED = 10
+LOOK_BACK = timedelta(hours=6)
 """Runs that began so long before the range may still go on in it."""
 _TICK = timedelta(microseconds=1)
 _MINUTE_US = 60_000_000
+_ONE_MINUTE = (1 << 60) - 1
+_MINUTES_A_STEP = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +86,13 @@ class Frequent:
     fires: int
     next: datetime
 
+    def bits(self, begin: datetime, end: datetime) -> int:
+        """Return the fires of a time as bits, one a second; none where the calendar ends."""
+        try:
+            return fire_bits(CronExpression.parse(self.expression), begin, end, cast("tzinfo", zone(self.timezone)))
+        except (CronError, OverflowError):
+            return 0
+
 
 class KnownFires:
     """The fires that were worked out lately: a page of a schedule asks for nearly the same ones again and again.
@@ -139,6 +148,7 @@ class FirePlan:
     :param known: the fires that other plans have worked out
     :ivar fires: in order of time
     :ivar earlier: fires of the hours before the range, whose runs may go on in it
+    :ivar in_minute: minute since the epoch → how many fires begin in it, also frequent ones, if one is listed
     :ivar listed_until: the list is whole up to then
     """
 
@@ -149,6 +159,7 @@ class FirePlan:
     fires: list[PlannedFire] = field(default_factory=list)
     earlier: list[PlannedFire] = field(default_factory=list)
     frequent: list[Frequent] = field(default_factory=list)
+    in_minute: Counter[int] = field(default_factory=Counter)
     listed_until: datetime = field(init=False)
     _owners: dict[tuple[str, str], list[Owner]] = field(default_factory=dict)
 
@@ -169,10 +180,15 @@ class FirePlan:
                 if fires_a_day(expression) > _FREQUENT:
                     self._add_frequent(expression, text, timezone, tz, owners)
                     continue
-                first = self.known.first_after(self.begin - _LOOK_BACK - _TICK, expression, timezone)
+                first = self.known.first_after(self.begin - LOOK_BACK - _TICK, expression, timezone)
             except (CronError, OverflowError):
                 continue  # no further fire before the calendar's end
             heap.append((first.at_us, number, first, expression, owners))
+        yield from self._list(heap)
+        yield from self._count_minutes()
+
+    def _list(self, heap: list[tuple[int, int, Moment, CronExpression, list[Owner]]]) -> Iterator[None]:
+        """List the fires of a heap of schedules, each with its next fire, in order."""
         heapq.heapify(heap)
         end_us = to_us(self.end)
         while heap and heap[0][0] < end_us:
@@ -207,6 +223,24 @@ class FirePlan:
             Frequent(owner=owner, expression=text, timezone=timezone, fires=fires, next=first) for owner in owners
         ]
 
+    def _count_minutes(self) -> Iterator[None]:
+        """Count the fires of the minutes in which one is listed."""
+        self.in_minute.update(fire.moment.at_us // _MINUTE_US for fire in self.fires)
+        begin = self.begin.replace(second=0, microsecond=0)
+        first, passed = to_us(begin) // _MINUTE_US, (to_us(self.begin - _TICK) - to_us(begin)) // 1_000_000 + 1
+        often = {(each.expression, each.timezone): each for each in self.frequent}
+        schedules = Counter((each.expression, each.timezone) for each in self.frequent)
+        for key, each in often.items():
+            seconds = (each.bits(begin, self.end) >> passed << passed).to_bytes(
+                (self.end - begin) // timedelta(seconds=8) + 9, "little"
+            )
+            for number, minute in enumerate(self.in_minute):
+                if number % _MINUTES_A_STEP == 0:
+                    yield
+                at, odd = divmod((minute - first) * 60, 8)
+                fires = int.from_bytes(seconds[at : at + 8], "little") >> odd & _ONE_MINUTE
+                self.in_minute[minute] += schedules[key] * fires.bit_count()
+
 
 def collisions(
     plan: FirePlan, seconds: Mapping[str, float | None], *, paused: Callable[[PlannedFire], bool]
@@ -216,7 +250,6 @@ def collisions(
     :param seconds: job id → how long a run of it usually takes
     :param paused: True for a fire that starts no run, and so collides with none
     """
-    in_minute = Counter(fire.moment.at_us // _MINUTE_US for fire in plan.fires)
     running: dict[str, dict[str, int]] = {}
     ends: list[tuple[int, str, str]] = []
     begin_us = to_us(plan.begin)
@@ -240,8 +273,8 @@ def collisions(
         if at_us >= begin_us:
             for fire, starts_none in zip(fires, held, strict=True):
                 others = [] if starts_none else _others(running[fire.owner.host], fire.owner.job_id)
-                yield fire, in_minute[at_us // _MINUTE_US], others
+                yield fire, plan.in_minute[at_us // _MINUTE_US], others
 
 
 def _others(running: Iterable[str], job_id: str) -> list[str]:
-    return list(islice((each for each in running if each != job_id), _MOST_NAMED))
+    return list(islice((each for each in running if each != job_id), MOST_NAMED))

@@ -17,7 +17,7 @@ from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.memory import STREAM_NAMES, PageMemory, ShownPage
 from nomaflow_console.views import deeds, durations, hosts, pieces, run_words, schedule, sentences, states, times
-from nomaflow_console.views.fire_row import fire_row
+from nomaflow_console.views.fire_row import fire_row, runs_into
 from nomaflow_console.views.job_row import job_row
 from nomaflow_console.views.run_row import run_row
 from nomaflow_telemetry.visible_text import visible
@@ -78,6 +78,7 @@ def _words() -> dict[str, Any]:
         "problem_place": sentences.problem_place,
         "rough": durations.rough,
         "fire_row": fire_row,
+        "runs_into": runs_into,
         "job_row": job_row,
         "run_row": run_row,
         "state_badge": states.state_badge,

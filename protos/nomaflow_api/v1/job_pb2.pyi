@@ -999,7 +999,7 @@ class ListedFire(google.protobuf.message.Message):
     preset: builtins.str
     """preset is the preset whose schedule it is. Empty for the job's own."""
     at_once: builtins.int
-    """at_once is how many fires of all listed jobs begin in the same minute, this one included."""
+    """at_once is how many fires begin in the same minute, this one and those of the frequent schedules included."""
     expected_seconds: builtins.float
     """expected_seconds is the median of the job's last runs, in seconds. Absent where it never ran."""
     paused: builtins.bool
@@ -1015,7 +1015,7 @@ class ListedFire(google.protobuf.message.Message):
     @property
     def collides_with(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """collides_with are jobs of the same host whose usual run covers this instant, at most 10. A paused fire has none, and
-        is none of another.
+        is none of another. Frequent schedules are left out: they tell themselves what they collide with.
         """
 
     def __init__(
@@ -1052,6 +1052,7 @@ class FrequentSchedule(google.protobuf.message.Message):
     NEXT_FIELD_NUMBER: builtins.int
     EXPECTED_SECONDS_FIELD_NUMBER: builtins.int
     PAUSED_FIELD_NUMBER: builtins.int
+    COLLIDES_WITH_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """job_id is the job."""
     preset: builtins.str
@@ -1070,6 +1071,12 @@ class FrequentSchedule(google.protobuf.message.Message):
     def next(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """next is the next fire in the range."""
 
+    @property
+    def collides_with(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """collides_with are jobs of the same host whose usual run covers one of its fires, or of which a fire falls into one of
+        its usual runs, in the first 24 hours of the range; at most 10. A paused schedule has none, and is none of another.
+        """
+
     def __init__(
         self,
         *,
@@ -1081,9 +1088,10 @@ class FrequentSchedule(google.protobuf.message.Message):
         next: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         expected_seconds: builtins.float | None = ...,
         paused: builtins.bool = ...,
+        collides_with: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_expected_seconds", b"_expected_seconds", "expected_seconds", b"expected_seconds", "next", b"next"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_expected_seconds", b"_expected_seconds", "expected_seconds", b"expected_seconds", "fires", b"fires", "job_id", b"job_id", "next", b"next", "paused", b"paused", "preset", b"preset", "schedule", b"schedule", "timezone", b"timezone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_expected_seconds", b"_expected_seconds", "collides_with", b"collides_with", "expected_seconds", b"expected_seconds", "fires", b"fires", "job_id", b"job_id", "next", b"next", "paused", b"paused", "preset", b"preset", "schedule", b"schedule", "timezone", b"timezone"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_expected_seconds", b"_expected_seconds"]) -> typing.Literal["expected_seconds"] | None: ...
 
 global___FrequentSchedule = FrequentSchedule

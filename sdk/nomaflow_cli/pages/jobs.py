@@ -209,6 +209,8 @@ def schedule_page(found: ScheduleTable, broken: Sequence[str]) -> RenderableType
             Column("first", lambda each: age(each.first)),
         ]
         parts.append(Rows(often, found.frequent))
+        if found.fires:
+            parts.append(Text("jobs that fire more than 48 times a day are not counted in 'at once with'", style="dim"))
     if not parts:
         parts.append(Text("nothing is scheduled"))
     parts += [Text(f"✘ {printable(job_id)} has errors: nomaflow check", style="red") for job_id in broken]
@@ -236,7 +238,7 @@ def fires_page(found: FirePageView) -> RenderableType:
             Column("fires", lambda each: amount(each.fires), right=True),
             Column("next", lambda each: age(each.next)),
             Column("usually", lambda each: _usually(each.expected_seconds), right=True, from_width=90),
-            Column("notes", lambda each: Text("paused" if each.paused else "", style="yellow"), loose=True),
+            Column("notes", lambda each: Text(_notes(each), style="yellow"), loose=True),
         ]
         parts.append(Rows(often, found.frequent))
     return Group(*parts) if parts else "nothing is scheduled"
@@ -246,15 +248,16 @@ def _usually(seconds: float | None) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-def _notes(fire: ListedFireView) -> str:
-    notes = ["paused"] if fire.paused else []
-    if fire.daylight_saving == "gap":
+def _notes(each: ListedFireView | FrequentScheduleView) -> str:
+    notes = ["paused"] if each.paused else []
+    fire = each if isinstance(each, ListedFireView) else None
+    if fire is not None and fire.daylight_saving == "gap":
         notes.append("the clock skips its time this night")
-    elif fire.daylight_saving == "repeated":
+    elif fire is not None and fire.daylight_saving == "repeated":
         notes.append("the clock shows its time twice this night")
-    if fire.collides_with:
-        notes.append(f"while {', '.join(fire.collides_with)} {'runs' if len(fire.collides_with) == 1 else 'run'}")
-    if fire.at_once > 1:
+    if each.collides_with:
+        notes.append(f"while {', '.join(each.collides_with)} {'runs' if len(each.collides_with) == 1 else 'run'}")
+    if fire is not None and fire.at_once > 1:
         notes.append(f"{fire.at_once} at once")
     return printable(" · ".join(notes))
 

@@ -1,19 +1,21 @@
-"""Counting the fires of an expression without making them, and what is special about one on the two DST nights."""
+"""Counting and comparing the fires of an expression without making them, and what is special about two DST nights."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
 from typing import Literal
 
 from nomaflow_project.cron.calendar import matching_days
 from nomaflow_project.cron.expression import CronExpression
 from nomaflow_project.cron.grammar import CronFields
 
-__all__ = ["count_fires", "dst_of_fire", "fires_a_day"]
+__all__ = ["count_fires", "dst_of_fire", "fire_bits", "fires_a_day"]
 
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
+_PATTERNS_AT_ONCE = 512
 
 
 def fires_a_day(expression: CronExpression) -> int:
@@ -36,6 +38,27 @@ def count_fires(expression: CronExpression, begin: datetime, end: datetime, tz: 
         total += _count(expression.fields, *((at + offset).replace(tzinfo=None) for at in (begin, part_end)))
         begin = part_end
     return total
+
+
+def fire_bits(expression: CronExpression, begin: datetime, end: datetime, tz: tzinfo) -> int:
+    """Return the fires from an aware time on, before another, as the bits of a number: bit ``n`` is second ``n``.
+
+    :raises CronError: if there is no fire from ``begin`` on before the year 10000
+    """
+    start = at = _next_second(begin.astimezone(UTC))
+    end = _next_second(end.astimezone(UTC))
+    bits = 0
+    while at < end:
+        part_end = _offset_ends(at, end, tz)
+        offset = at.astimezone(tz).utcoffset() or timedelta(0)
+        part = _wall_bits(expression.fields, *((each + offset).replace(tzinfo=None) for each in (at, part_end)))
+        # When clocks change, a fixed expression fires at a gap's end, and not in the second pass of an overlap.
+        first = expression.next_after(at - _SECOND, tz)
+        if first < part_end:
+            before = (first - at) // _SECOND
+            bits |= (part >> before | 1) << before + (at - start) // _SECOND
+        at = part_end
+    return bits
 
 
 def dst_of_fire(expression: CronExpression, at: datetime, tz: tzinfo) -> Literal["", "gap", "repeated"]:
@@ -86,6 +109,25 @@ def _count(fields: CronFields, begin: datetime, end: datetime) -> int:
                 total -= _before(fields, begin) if each == begin.date() else 0
         year, month = (year, month + 1) if month < 12 else (year + 1, 1)
     return max(total, 0)
+
+
+def _wall_bits(fields: CronFields, begin: datetime, end: datetime) -> int:
+    """Return the matching wall times from ``begin`` on, before ``end``, as bits."""
+    pattern = _day_bits(fields.hours, fields.minutes, fields.seconds)
+    bits = 0
+    for number in range((end.date() - begin.date()).days + 1):
+        day = begin.date() + number * _DAY
+        if day.month in fields.months and day.day in matching_days(fields, day.year, day.month):
+            ahead = (datetime.combine(day, time()) - begin) // _SECOND
+            bits |= pattern << ahead if ahead >= 0 else pattern >> -ahead
+    return bits & ((1 << (end - begin) // _SECOND) - 1)
+
+
+@lru_cache(maxsize=_PATTERNS_AT_ONCE)
+def _day_bits(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> int:
+    of_minute = sum(1 << second for second in seconds)
+    of_hour = sum(of_minute << 60 * minute for minute in minutes)
+    return sum(of_hour << 3600 * hour for hour in hours)
 
 
 def _before(fields: CronFields, wall: datetime) -> int:

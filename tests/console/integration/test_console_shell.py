@@ -28,6 +28,16 @@ def test_an_instance_shows_what_it_has(browser_client: httpx.Client) -> None:
     assert re.search(r">\d+ cores?, [\d,]+ MiB", browser_client.get("/hosts/demo").text)
 
 
+def test_a_schedule_that_fires_often_says_what_it_runs_into(browser_client: httpx.Client) -> None:
+    """The heartbeat is one line with what it meets in a day; the fires that it meets count it in their minute."""
+    days = browser_client.get("/schedule?from=2027-01-11&days=1").text
+    often, _, listed = days.partition('<section class="card fire-day"')
+    assert re.search(r"runs into</span>.*/jobs/nightly-cleanup", often)
+    assert "13 in this minute" in listed
+    alone = browser_client.get("/schedule?from=2027-01-11&days=1&job=heartbeat&show=collisions").text
+    assert 'id="frequent"' not in alone
+
+
 def test_without_a_session_a_page_leads_to_the_login(console: ConsoleSystem) -> None:
     """A page without a session leads to the login, which leads back."""
     with console.visitor() as visitor:

@@ -94,12 +94,23 @@ async def test_the_live_schedule_tells_pauses_usual_times_and_collisions(kernel:
         at=at, local="2026-03-29T03:00:00+02:00", timezone="Europe/Paris", job_id="night", at_once=2,
         collides_with=["long"], expected_seconds=41, paused=True, daylight_saving="gap",
     )  # fmt: skip
-    often = job_pb2.FrequentSchedule(job_id="often", schedule="* * * * *", timezone="UTC", fires=1440, next=at)
+    often = job_pb2.FrequentSchedule(
+        job_id="often", schedule="* * * * *", timezone="UTC", fires=1440, next=at, collides_with=["night"]
+    )
     kernel.replies["ListFires"] = job_pb2.ListFiresResponse(fires=[fire], frequent=[often], listed_until=at)
     options = ["--live", "--days", "31", "--from", "2026-03-28T00:00:00Z", "--tag", "t", "--host", "h"]
     done = await command("schedule", *options, "--address", kernel.address, env={"COLUMNS": "160"})
     assert done.code == 0, done.err
-    for part in ("night", "41.0 s", "paused", "skips its time", "while long runs", "2 at once", "1,440"):
+    for part in (
+        "night",
+        "41.0 s",
+        "paused",
+        "skips its time",
+        "while long runs",
+        "2 at once",
+        "1,440",
+        "while night runs",
+    ):
         assert part in done.out, part
     assert "there are more fires" in done.err
     (request,) = kernel.requests["ListFires"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nomaflow_project.cron import CronExpression, zone
-from nomaflow_project.cron.counting import count_fires, dst_of_fire, fires_a_day
+from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, fires_a_day
 
 _ZONES = ["Europe/Paris", "America/St_Johns", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia", "UTC"]
 _NIGHTS = [datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC), datetime(2026, 4, 5, tzinfo=UTC)]
@@ -34,6 +34,25 @@ def test_a_count_is_the_number_of_fires(text: str, name: str, night: datetime, b
     end = start + timedelta(seconds=length)
     fires = takewhile(lambda at: at < end, expression.iter_after(start - timedelta(microseconds=1), tz))
     assert count_fires(expression, start, end, tz) == sum(1 for _ in fires)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=st.sampled_from(
+        ["*/7 * * * *", "0-59/5 1-3 * * *", "0-59 2 * * 6,0", "*/9 0-3 29 3 * */40", "5-50/5 2 * * *"]
+    ),
+    name=st.sampled_from(_ZONES),
+    night=st.sampled_from(_NIGHTS),
+    begin=st.integers(-60 * 60 * 24 * 2, 60 * 60 * 24),
+    length=st.integers(0, 60 * 60 * 30),
+)
+def test_bits_are_the_seconds_of_the_fires(text: str, name: str, night: datetime, begin: int, length: int) -> None:
+    """For both kinds of expressions, on the nights on which clocks change too."""
+    expression, tz = CronExpression.parse(text), zone(name)
+    start = night + timedelta(seconds=begin)
+    end = start + timedelta(seconds=length)
+    fires = takewhile(lambda at: at < end, expression.iter_after(start - timedelta(microseconds=1), tz))
+    assert fire_bits(expression, start, end, tz) == sum(1 << (at - start) // timedelta(seconds=1) for at in fires)
 
 
 def test_a_month_of_seconds_is_counted_without_making_them() -> None:

@@ -248,7 +248,9 @@ async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World)
     assert [list(fire.collides_with) for fire in reply.fires] == [[], []]
     del world.engine.paused["job", "short"]
     assert [list(fire.collides_with) for fire in (await call(request)).fires] == [[], ["long"]]
+    assert [fire.at_once for fire in reply.fires] == [2, 2]
     (often,) = reply.frequent
+    assert list(often.collides_with) == ["long"]
     assert (often.job_id, often.fires, often.schedule, often.next.seconds) == (
         "often",
         1440,

@@ -7,6 +7,7 @@ from time import process_time
 
 import pytest
 
+from nomaflow_kernel.rpc.fire_overlaps import Overlaps
 from nomaflow_kernel.rpc.fire_plan import FirePlan, KnownFires, Owner, PlannedFire, collisions
 from nomaflow_project.cron import CronExpression
 
@@ -106,6 +107,44 @@ def test_fires_of_one_minute_are_counted_over_all_hosts() -> None:
     made.add(Owner(job_id="b", host="g", preset=""), "0 2 * * * 30", "UTC")
     assert sum(1 for _ in made.work()) > 0
     assert [(at_once, others) for _, at_once, others in collisions(made, {}, paused=never)] == [(2, []), (2, [])]
+
+
+def test_frequent_schedules_count_in_the_minute_of_a_listed_fire() -> None:
+    """Each of their fires that is not over; a minute begins before the range does, and ends after it."""
+    begin = BEGIN + timedelta(seconds=25, microseconds=1)
+    made = FirePlan(begin=begin, end=BEGIN + timedelta(days=1, seconds=1), limit=99)
+    made.add(Owner(job_id="a", host="h", preset=""), "0 0,12 * * *", "UTC")
+    made.add(Owner(job_id="half", host="h", preset=""), "0 12 * * * 30", "UTC")
+    for job_id in ("b", "c"):
+        made.add(Owner(job_id=job_id, host="g", preset=""), "*/5 * * * *", "Europe/Paris")
+    made.add(Owner(job_id="d", host="g", preset=""), "2-59/5 * * * *", "UTC")
+    made.add(Owner(job_id="tens", host="g", preset=""), "* 12 * * * */10", "UTC")
+    assert sum(1 for _ in made.work()) > 0
+    assert [(fire.owner.job_id, at_once) for fire, at_once, _ in collisions(made, {}, paused=never)] == [
+        ("half", 4), ("a", 3), ("a", 4),
+    ]  # fmt: skip
+
+
+def overlaps(made: FirePlan, seconds: dict[str, float | None], *, held: str = "") -> dict[str, list[str]]:
+    """Return what each frequent schedule collides with."""
+    looked = Overlaps(plan=made, seconds=seconds, paused=lambda owner, _: owner.job_id == held)
+    assert sum(1 for _ in looked.work()) > 0
+    return {owner.job_id: others for owner, others in looked.found.items()}
+
+
+def test_frequent_schedules_tell_what_runs_at_their_fires() -> None:
+    """Other frequent ones and listed ones of their host: whoever begins first, also before the range."""
+    schedules = ("a", "*/5 * * * *"), ("b", "*/10 * * * *"), ("c", "2-59/5 * * * *"), ("long", "0 11 * * *")
+    made = plan(*schedules, ("b", "*/20 * * * *"), hours=3)
+    assert overlaps(made, {}) == {"a": ["b"], "b": ["a"]}
+    assert overlaps(made, {"a": 120.0}) == {"a": ["b"], "b": ["a"]}
+    assert overlaps(made, {"a": 120.5}) == {"a": ["b", "c"], "b": ["a"], "c": ["a"]}
+    assert overlaps(made, {}, held="b") == {}
+    assert overlaps(made, {"long": 3600.0}) == {"a": ["b"], "b": ["a"]}
+    assert overlaps(made, {"long": 3601.0}) == {"a": ["b", "long"], "b": ["a", "long"]}
+    assert overlaps(plan(("a", "*/5 * * * *"), ("at", "3 13 * * *"), hours=3), {"a": 200.0}) == {"a": ["at"]}
+    assert overlaps(plan(("a", "*/5 * * * *"), ("at", "3 13 * * *"), hours=1), {"a": 200.0}) == {}
+    assert overlaps(plan(("a", "*/5 * * * *"), ("at", "3 13 * * *"), hours=9), {"a": 200.0}, held="at") == {}
 
 
 def test_a_hundred_thousand_jobs_are_planned_in_a_moment() -> None:

@@ -98,12 +98,17 @@ async def _context(request: Request) -> dict[str, Any]:
     runs, counts = await asyncio.gather(
         _runs(request, choice, begin, end, now, without=often), _counts(request, choice, begin, end, now, of=often)
     )
-    listed = [fire for fire in fires.fires if fire.collides_with or not choice.collisions]
+    if choice.collisions:
+        fires = replace(
+            fires,
+            fires=tuple(fire for fire in fires.fires if fire.collides_with),
+            frequent=tuple(each for each in fires.frequent if each.collides_with),
+        )
     shown = () if choice.collisions else runs.runs
     return {
         "choice": choice,
         "lengths": _LENGTHS,
-        "days": days(choice.first, choice.length, zone.info, listed, shown),
+        "days": days(choice.first, choice.length, zone.info, fires.fires, shown),
         "fires": fires,
         "counts": counts,
         "begin": begin,
@@ -121,7 +126,7 @@ async def _fires(request: Request, choice: Choice, begin: datetime, end: datetim
             begin=max(begin, now), until=end, host=choice.host, tag=choice.tag, job_id=choice.job
         )
     coming = await kernel.list_fires(begin=now, limit=1, host=choice.host, tag=choice.tag, job_id=choice.job)
-    return FirePageView(frequent=tuple(replace(each, fires=0) for each in coming.frequent))
+    return FirePageView(frequent=tuple(replace(each, fires=0, collides_with=()) for each in coming.frequent))
 
 
 async def _runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from jinja2 import pass_context
@@ -13,7 +14,7 @@ from nomaflow_console.views.durations import took
 from nomaflow_console.views.pieces import button, text
 from nomaflow_console.views.times import city, when
 
-__all__ = ["fire_row"]
+__all__ = ["fire_row", "runs_into"]
 
 _CLOCKS = {
     "gap": ("skipped hour", "clocks skip this time that night: it fires when they go on"),
@@ -51,6 +52,11 @@ def _own_clock(fire: ListedFireView) -> str:
 
 
 def _together_with(fire: ListedFireView) -> str:
-    others = ", ".join(f'<a href="/jobs/{quote(job)}">{text(job)}</a>' for job in fire.collides_with)
-    runs_into = f'<span class="warn">▲ runs into</span> {others}' if others else ""
-    return f'{runs_into} <span class="quiet">{fire.at_once} in this minute</span>' if fire.at_once > 1 else runs_into
+    others = runs_into(fire.collides_with)
+    return f'{others} <span class="quiet">{fire.at_once} in this minute</span>' if fire.at_once > 1 else others
+
+
+def runs_into(jobs: Iterable[str]) -> Markup:
+    """Return the jobs that a fire or a schedule collides with; nothing if there are none."""
+    others = ", ".join(f'<a href="/jobs/{quote(job)}">{text(job)}</a>' for job in jobs)
+    return Markup(f'<span class="warn">▲ runs into</span> {others}' if others else "")  # noqa: S704  # escaped above

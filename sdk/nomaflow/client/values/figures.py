@@ -114,8 +114,8 @@ class ListedFireView(Shaped):
 
     :param local: the wall clock of the schedule's zone, with its offset
     :param preset: the preset whose schedule it is; empty for the job's own
-    :param at_once: number of listed fires in the same minute, this one included
-    :param collides_with: jobs of the same host whose usual run covers the instant
+    :param at_once: number of fires in the same minute, this one and those of frequent schedules included
+    :param collides_with: jobs of the same host, without frequent schedules, whose usual run covers the instant
     :param expected_seconds: the median of the job's last runs; None if it never succeeded
     :param daylight_saving: ``gap`` or ``repeated`` on the two nights of a year; else empty
     """
@@ -138,6 +138,8 @@ class FrequentScheduleView(Shaped):
 
     :param fires: number of fires in the range
     :param next: the first of them
+    :param collides_with: jobs of the same host that usually run at one of its fires, or fire during one of its runs, in
+        the first 24 hours of the range
     """
 
     job_id: str
@@ -148,6 +150,7 @@ class FrequentScheduleView(Shaped):
     next: datetime | None = None
     expected_seconds: float | None = None
     paused: bool = False
+    collides_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
