@@ -151,6 +151,7 @@ async def test_an_edit_of_the_form_shows_the_difference_and_the_json_at_once(tab
     await expect(differs).to_contain_text(re.compile(r"score\.batch\s*100\s*→\s*7"))
     await expect(page.locator("#json")).to_have_value(re.compile(r'"tenant": 12'))
     await page.get_by_label("batch int").fill("seven")
+    await expect(differs).to_contain_text("1 value is wrong: score.batch")
     await page.get_by_label("batch int").press("Tab")
     await expect(page.get_by_text("'seven' is not a whole number, such as 10")).to_be_visible()
     await expect(page.get_by_label("batch int")).to_have_value("seven")

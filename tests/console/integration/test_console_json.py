@@ -89,6 +89,13 @@ def test_a_page_as_json_is_what_the_command_prints(
     assert {name: page[name] for name in page if name not in PAGES} == still(printed)
 
 
+def test_runs_are_a_table_of_commas_too(browser_client: httpx.Client) -> None:
+    """One line a run, below the names of its columns."""
+    lines = browser_client.get("/runs.csv?since=ever").text.splitlines()
+    assert lines[0].startswith("run_id,job_id,state")
+    assert len(lines) == 3
+
+
 @pytest.mark.parametrize(
     ("path", "command"),
     [

@@ -85,7 +85,11 @@ def test_a_wrong_type_is_told_beside_its_field_and_every_value_is_kept(
     before = len(_runs(console))
     answer = _form(client, RUN).fill(p__tenant="twelve", s__score__batch="7").send(client, do="run")
     assert answer.status_code == 400
-    assert "'twelve' is not a whole number, such as 10" in text_of(answer)
+    page = text_of(answer)
+    assert "'twelve' is not a whole number, such as 10" in page
+    assert "1 value is wrong: tenant score.batch 100 → 7" in page
+    assert "Nothing." not in page
+    assert "nomaflow run" not in page, "a command would leave the wrong value out"
     again = form_of(answer, RUN)
     assert (again.value("p.tenant"), again.value("s.score.batch")) == ("twelve", "7")
     assert len(_runs(console)) == before
@@ -103,11 +107,10 @@ def test_hidden_fields_of_ones_own_making_are_passed_over(console: ConsoleSystem
 def test_what_the_host_refuses_is_told_beside_its_field(console: ConsoleSystem, client: httpx.Client) -> None:
     """A value that the form let through as JSON, and the callable's annotation does not take."""
     json = '{"op_kwargs": {"score": {"batch": ["a"]}}}'
-    answer = _form(client, RUN).fill(json=json).send(client, do="run")
+    answer = _form(client, RUN).fill(json=json, p__tenant="twelve").send(client, do="run")
     assert answer.status_code == 400
-    page = text_of(answer)
-    assert "batch" in page
-    assert 'aria-invalid="true"' in answer.text
+    assert "2 values are wrong: score.batch, tenant" in text_of(answer), "what the form cannot read is told with it"
+    assert answer.text.count('aria-invalid="true"') == 2
     assert form_of(answer, RUN).value("s.score.batch") == '["a"]'
 
 
@@ -142,6 +145,37 @@ def test_an_address_fills_the_form(console: ConsoleSystem, client: httpx.Client)
     assert (form.value("p.tenant"), form.value("s.score.batch"), form.value("preset")) == ("7", "3", "full")
     run = _ended(console, form.send(client, do="run"))
     assert (run.preset, run.log_level, run.steps[0].last.extras["tenant"]) == ("full", "DEBUG", 7)
+
+
+def test_what_an_address_asks_for_and_the_job_has_not_is_told_and_kept(
+    console: ConsoleSystem, client: httpx.Client
+) -> None:
+    """An unknown preset starts no run, an unknown param has a field, and other names are listed."""
+    before = len(_runs(console))
+    answer = client.get(f"{RUN}?preset=zzz&p.tenannt=12&s.score.fail=maybe&on.score=no&tenant=3")
+    page = text_of(answer)
+    assert "job 'report' has no preset 'zzz'; it has 'full'" in page
+    assert "on.score is 'no' in the address, expected on or off" in page
+    assert "the address gives tenant, which this form does not take" in page
+    assert "tenannt not given → 12" in page
+    form = form_of(answer, RUN)
+    assert (form.value("preset"), form.value("p.tenannt"), form.value("s.score.fail")) == ("zzz", "12", "maybe")
+    refused = form.fill(s__score__fail="").send(client, do="run")
+    assert (refused.status_code, len(_runs(console))) == (400, before)
+    assert form_of(refused, RUN).value("preset") == "zzz"
+    for address, told in (
+        ("/jobs/walk/run?preset=zzz", "job 'walk' has no preset 'zzz'; it has none"),
+        (f"{RUN}?log_level=loud", "log_level is 'LOUD', expected one of DEBUG"),
+    ):
+        assert told in text_of(client.get(address))
+
+
+def test_warnings_are_told_before_the_start_after_a_refusal_too(console: ConsoleSystem, client: httpx.Client) -> None:
+    """Whoever has read them beside the button goes straight to the run."""
+    refused = _form(client, f"{RUN}?s.score.zzz=1").fill(p__tenant="twelve").send(client, do="run")
+    assert "does not name 'zzz', so the key is ignored" in text_of(refused)
+    run = _ended(console, form_of(refused, RUN).fill(p__tenant="12").send(client, do="run"))
+    assert run.state == "SUCCEEDED"
 
 
 def test_a_double_click_is_one_run(console: ConsoleSystem, client: httpx.Client) -> None:
@@ -226,7 +260,11 @@ def test_a_value_of_a_replay_that_is_emptied_is_not_dropped_in_silence(
     first = _ended(console, _form(client, RUN).fill(p__tenant="12").send(client, do="run"))
     answer = _form(client, f"/runs/{first.run_id}/replay").fill(p__tenant="").send(client, do="run")
     assert answer.status_code == 400
-    assert "the run had 12" in text_of(answer)
+    page = text_of(answer)
+    assert "the run had 12" in page
+    assert "1 value is wrong: tenant" in page
+    assert "Nothing." not in page
+    assert "nomaflow replay" not in page
 
 
 def test_a_run_is_canceled_with_a_reason_that_its_row_shows(console: ConsoleSystem, client: httpx.Client) -> None:
@@ -314,18 +352,6 @@ def test_nothing_of_a_project_becomes_markup(console: ConsoleSystem, client: htt
         for hostile in ("<script>alert", "<img src=x", "<b>tag", "<i>everything", "<b>a tenant", "<script>"):
             assert hostile not in answer.text.replace('<script src="', "").replace('<script type="module"', ""), address
         assert "\u202e" not in answer.text, address
-
-
-def test_each_page_answers_json_as_the_command_line_does(console: ConsoleSystem, client: httpx.Client) -> None:
-    """At the same address with .json."""
-    api = console.system.api
-    api.wait(api.trigger("report").run_id)
-    assert client.get("/jobs.json").json()["jobs"][0].keys() == api.list_jobs().to_json()["jobs"][0].keys()
-    assert client.get("/jobs/report.json").json()["job_id"] == "report"
-    assert client.get("/runs.json?job=report").json()["runs"][0]["job_id"] == "report"
-    lines = client.get("/runs.csv?since=ever").text.splitlines()
-    assert lines[0].startswith("run_id,job_id,state")
-    assert len(lines) > 1
 
 
 def test_a_run_id_leads_straight_to_its_run(console: ConsoleSystem, client: httpx.Client) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nomaflow_console.forms.fields import Field, Form
 from nomaflow_console.forms.merging import Conflict, Merged, Place, Wanted, WrongShape, merge
-from nomaflow_console.forms.parsing import ABSENT, KindName, WrongText, parse_object, parse_text, to_text
+from nomaflow_console.forms.parsing import ABSENT, ANY, KindName, WrongText, parse_object, parse_text, to_text
 
 __all__ = ["JSON_FIELD", "Reading", "field_of", "from_address", "json_text", "read_form"]
 
@@ -55,17 +55,29 @@ def field_of(name: str) -> str:
     return f"s.{step}.{key}" if found and name.startswith("step_values.") else ""
 
 
-def from_address(form: Form, query: Mapping[str, str]) -> Reading:
-    """Return the reading of an address that fills a form: ``?p.tenant=12&s.score.batch=3&on.summary=off``."""
+def from_address(form: Form, query: Mapping[str, str], *, options: Collection[str]) -> Reading:
+    """Return the reading of an address that fills a form: ``?p.tenant=12&s.score.batch=3&on.summary=off``.
+
+    :param options: the names that the form takes beside its values
+    """
     edits: dict[Place, Any] = {}
     errors: dict[str, str] = {}
     texts: dict[str, str] = {}
     for name, one in form.fields.items():
         if name in query:
             _take(one, query[name], edits, errors, texts, keeps_nothing=True)
-    for step in form.steps:
-        if query.get(step.switch) in ("on", "off"):
-            edits[Place(step.name, "")] = query[step.switch] == "on"
+    for name, text in query.items():
+        kind, _, rest = name.partition(".")
+        if kind == "on" and rest:
+            if text in ("on", "off"):
+                edits[Place(rest, "")] = text == "on"
+            else:
+                errors[name] = f"{name} is {text!r} in the address, expected on or off"
+        elif name not in form.fields and (place := _place(kind, rest)):
+            # It has a field of its own from then on, and the kernel says whether there is such a value.
+            _take(Field(place=place, kind=ANY), text, edits, errors, texts, keeps_nothing=True)
+        elif name not in (*form.fields, *options, JSON_FIELD):
+            errors[name] = f"the address gives {name}, which this form does not take; a param is given as p.tenant=12"
     wanted, problem = _json(query.get(JSON_FIELD, ""))
     if problem:
         errors[JSON_FIELD] = problem
@@ -103,6 +115,14 @@ def read_form(form: Form, sent: Mapping[str, str]) -> Reading:
         return Reading(base=base, wanted=merged.wanted, errors=told, texts=kept, json_text=sent.get(JSON_FIELD, ""))
     wanted = merged.wanted
     return Reading(base=wanted, wanted=wanted, errors=errors, texts=texts, json_text=json_text(wanted))
+
+
+def _place(kind: str, rest: str) -> Place | None:
+    """Return the place of a value by the two parts of its name in an address; None if it is no value's name."""
+    if kind == "p" and rest:
+        return Place("", rest)
+    step, _, key = rest.partition(".")
+    return Place(step, key) if kind == "s" and step and key else None
 
 
 def _take(

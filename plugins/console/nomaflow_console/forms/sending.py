@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nomaflow.client import ClientError, InvalidRequest
+from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable
+from nomaflow.client.values import Replayed, Triggered
 from nomaflow_console.forms.fields import Field, Form
 from nomaflow_console.forms.merging import Wanted, same
 from nomaflow_console.forms.parsing import ABSENT, ANY, to_text
 from nomaflow_console.forms.reading import JSON_FIELD, Reading, field_of
 
-__all__ = ["Change", "FormState", "Options", "changes", "with_refusal"]
+__all__ = ["LOG_LEVELS", "Change", "FormState", "Options", "changes", "checked", "seen_warnings", "with_refusal"]
 
+_CHECK_SECONDS = 5
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -37,10 +41,9 @@ class Options:
 
         :param start: where a replay begins if nothing is said
         """
-        level = sent.get("log_level", "").upper()
         return cls(
             preset=sent.get("preset", ""),
-            log_level=level if level in LOG_LEVELS else "",
+            log_level=sent.get("log_level", "").upper(),
             allow_overlap=sent.get("overlap", "") == "allow",
             start=sent.get("from", start),
             current_definition=sent.get("definition", "") == "now",
@@ -123,22 +126,69 @@ class FormState:
         return self.reading.errors.get(name, "")
 
     @property
+    def wrong(self) -> list[str]:
+        """The places of what is wrong, as a person writes them."""
+        places = {name: str(one.place) for name, one in self.form.fields.items()}
+        places |= {step.switch: f"step {step.name}" for step in self.form.steps}
+        return [places.get(name, name.removesuffix("_json").replace("_", " ")) for name in self.reading.errors]
+
+    @property
     def lost_errors(self) -> list[str]:
         """Errors that have no field on the page."""
-        known = {*self.form.fields, *(step.switch for step in self.form.steps), JSON_FIELD}
+        known = {*self.form.fields, *(step.switch for step in self.form.steps), JSON_FIELD, "log_level"}
+        known |= {"preset"} if self.options.preset else set()
         return [text for name, text in self.reading.errors.items() if name not in known]
 
 
-def with_refusal(state: FormState, error: ClientError) -> FormState:
+def seen_warnings(sent: Mapping[str, str]) -> Sequence[str]:
+    """Return the warnings that a form showed before it was sent."""
+    try:
+        found = json.loads(sent.get("seen") or "[]")
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(each for each in found if isinstance(each, str)) if isinstance(found, list) else ()
+
+
+async def checked(
+    state: FormState, ask: Callable[[], Awaitable[Triggered | Replayed]], *, blames_empty: bool = True
+) -> FormState:
+    """Have the kernel check a form; what of it cannot be read is told with what the kernel says against the rest.
+
+    :param ask: sends what the form asks for to the kernel, only to be checked
+    :param blames_empty: False for a form that nobody has filled in yet, which is not blamed for what it lacks
+    :raises KernelUnreachable: if there is no kernel to ask
+    """
+    if state.json_error:
+        return state  # nobody knows what the form asks for
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            answer = await ask()
+    except TimeoutError:
+        return state
+    except KernelUnreachable:
+        raise
+    except ClientError as error:
+        return with_refusal(state, error, blames_empty=blames_empty)
+    if not state.reading:
+        return replace(state, warnings=answer.warnings)
+    merged = {each.step: each.op_kwargs for each in answer.steps}
+    return replace(state, warnings=answer.warnings, checked=blames_empty, merged=merged)
+
+
+def with_refusal(state: FormState, error: ClientError, *, blames_empty: bool = True) -> FormState:
     """Return a form with what the kernel says against it, beside the fields that it is about."""
     if not isinstance(error, InvalidRequest) or not error.fields:
         return replace(state, problem=error.message, fix=error.fix)
     errors = {field_of(name) or name: text for name, text in error.fields.items()}
+    fields = state.form.fields
     # A value that came by a param of the job may be told of a step, and the other way round.
     for name in list(errors):
-        if name not in state.form.fields and name.startswith("p."):
-            step = next((each for each in state.form.fields.values() if each.place.key == name[2:]), None)
+        if name not in fields and name.startswith("p."):
+            step = next((each for each in fields.values() if each.place.key == name[2:]), None)
             if step is not None:
                 errors[step.name] = errors.pop(name)
-    reading = replace(state.reading, errors={**state.reading.errors, **errors})
+    if not blames_empty:
+        errors = {name: text for name, text in errors.items() if name not in fields or state.text(fields[name])}
+    # A field that cannot be read was not sent: that the kernel lacks it says less.
+    reading = replace(state.reading, errors={**errors, **state.reading.errors})
     return replace(state, reading=reading)

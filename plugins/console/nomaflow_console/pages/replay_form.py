@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable, NotFound, ReplayOrder
+from nomaflow.client import ClientError, KernelUnreachable, NotFound, ReplayOrder
 from nomaflow.client.requests import new_request_id
 from nomaflow.client.values import JobView, RunView, StepView
 from nomaflow_console.forms.commands import replay_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.forms.reading import from_address, read_form
-from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, with_refusal
+from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, checked, seen_warnings, with_refusal
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.pages.run_form import base_of, preset_of, refusal_status, started_page
@@ -39,7 +38,7 @@ class _Replayed:
 
     def options(self, sent: Mapping[str, str]) -> Options:
         """Return the options of a form, or of an address, which may name the step that did not succeed."""
-        found = Options.of(sent, start=self.default_start)
+        found = replace(Options.of(sent, start=self.default_start), preset="")
         is_broken = self.broken is not None and found.start == self.broken.name
         return replace(found, start="failed") if is_broken else found
 
@@ -82,10 +81,11 @@ async def show(request: Request) -> Response:
     options = replayed.options(request.query_params)
     signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
     layers = replayed.layers(options)
-    reading = from_address(build_form(layers, signatures, Wanted()), request.query_params)
+    begun = build_form(layers, signatures, Wanted())
+    reading = from_address(begun, request.query_params, options=("from", "definition", "log_level", "overlap"))
     form = build_form(layers, signatures, reading.base)
     state = FormState(form=form, reading=reading, options=options, request_id=new_request_id())
-    return _page(request, replayed, await _checked(kernel, replayed, state, tells_problems=False))
+    return _page(request, replayed, await _checked(kernel, replayed, state, blames_empty=False))
 
 
 async def send(request: Request) -> Response:
@@ -98,11 +98,12 @@ async def send(request: Request) -> Response:
     reading = read_form(build_form(layers, signatures, base_of(sent)), sent)
     form = build_form(layers, signatures, reading.base)
     request_id = sent.get("request_id") or new_request_id()
-    state = FormState(form=form, reading=reading, options=options, request_id=request_id)
-    if sent.get("do") == "check":
-        return _page(request, replayed, await _checked(kernel, replayed, state))
-    if not reading:
-        return _page(request, replayed, state, status=400)
+    state = FormState(
+        form=form, reading=reading, options=options, request_id=request_id, warnings=seen_warnings(sent)
+    )  # fmt: skip
+    checks = sent.get("do") == "check"
+    if checks or not reading:
+        return _page(request, replayed, await _checked(kernel, replayed, state), status=200 if checks else 400)
     try:
         started = await kernel.replay_run(_order(replayed, state))
     except KernelUnreachable as error:
@@ -110,7 +111,7 @@ async def send(request: Request) -> Response:
     except ClientError as error:
         again = replace(state, request_id=new_request_id())
         return _page(request, replayed, with_refusal(again, error), status=refusal_status(error))
-    return started_page(request, replayed.run.job_id, started, seen=sent.get("seen", ""))
+    return started_page(request, replayed.run.job_id, started)
 
 
 def _order(replayed: _Replayed, state: FormState, *, validate_only: bool = False) -> ReplayOrder:
@@ -131,24 +132,12 @@ def _order(replayed: _Replayed, state: FormState, *, validate_only: bool = False
 
 
 async def _checked(
-    kernel: KernelCalls, replayed: _Replayed, state: FormState, *, tells_problems: bool = True
+    kernel: KernelCalls, replayed: _Replayed, state: FormState, *, blames_empty: bool = True
 ) -> FormState:
-    """Have the kernel check a form."""
-    if (not state.reading and tells_problems) or _cannot(replayed.run):
+    if _cannot(replayed.run):
         return state
-    try:
-        async with asyncio.timeout(5):
-            answer = await kernel.replay_run(_order(replayed, state, validate_only=True))
-    except TimeoutError:
-        return state
-    except InvalidRequest as error:
-        return with_refusal(state, error) if tells_problems else state
-    except KernelUnreachable:
-        raise
-    except ClientError as error:
-        return with_refusal(state, error)
-    merged = {each.step: each.op_kwargs for each in answer.steps}
-    return replace(state, warnings=answer.warnings, checked=tells_problems, merged=merged)
+    order = _order(replayed, state, validate_only=True)
+    return await checked(state, lambda: kernel.replay_run(order), blames_empty=blames_empty)
 
 
 def _starts(replayed: _Replayed) -> Sequence[tuple[str, str, StepView | None]]:

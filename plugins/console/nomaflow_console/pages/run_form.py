@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +18,7 @@ from nomaflow_console.forms.commands import run_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.forms.reading import from_address, read_form
-from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, with_refusal
+from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, checked, seen_warnings, with_refusal
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.rendering import page
@@ -40,11 +39,11 @@ async def show(request: Request) -> Response:
     signatures = await signatures_of(kernel, job.host, definition)
     options = Options.of(request.query_params)
     layers = _layers(definition, options)
-    reading = from_address(build_form(layers, signatures, Wanted()), request.query_params)
+    begun = build_form(layers, signatures, Wanted())
+    reading = from_address(begun, request.query_params, options=("preset", "log_level", "overlap"))
     form = build_form(layers, signatures, reading.base)
     state = FormState(form=form, reading=reading, options=options, request_id=new_request_id())
-    state = await _checked(kernel, job, state, tells_problems=False)
-    return _page(request, job, state)
+    return _page(request, job, await _checked(kernel, job, state, blames_empty=False))
 
 
 async def send(request: Request) -> Response:
@@ -52,10 +51,9 @@ async def send(request: Request) -> Response:
     kernel, job, definition = await _job(request)
     signatures = await signatures_of(kernel, job.host, definition)
     state = _read(request, definition, signatures)
-    if request.state.form.get("do") == "check":
-        return _page(request, job, await _checked(kernel, job, state))
-    if not state.reading:
-        return _page(request, job, state, status=400)
+    checks = request.state.form.get("do") == "check"
+    if checks or not state.reading:
+        return _page(request, job, await _checked(kernel, job, state), status=200 if checks else 400)
     try:
         started = await kernel.trigger(_order(job, state))
     except KernelUnreachable as error:
@@ -63,7 +61,7 @@ async def send(request: Request) -> Response:
     except ClientError as error:
         again = replace(state, request_id=new_request_id())
         return _page(request, job, with_refusal(again, error), status=refusal_status(error))
-    return started_page(request, job.job_id, started, seen=request.state.form.get("seen", ""))
+    return started_page(request, job.job_id, started)
 
 
 def refusal_status(error: ClientError) -> int:
@@ -71,17 +69,11 @@ def refusal_status(error: ClientError) -> int:
     return 400 if isinstance(error, InvalidRequest) else 409
 
 
-def started_page(request: Request, job_id: str, started: Triggered | Replayed, *, seen: str) -> Response:
-    """Return the way to a run that was started; where there are warnings that nobody has seen, these first.
-
-    :param seen: the warnings that the form showed, as JSON
-    """
+def started_page(request: Request, job_id: str, started: Triggered | Replayed) -> Response:
+    """Return the way to a run that was started; where there are warnings that nobody has seen, these first."""
     target = f"/runs/{started.run_id}"
-    try:
-        known = json.loads(seen or "[]")
-    except (ValueError, RecursionError):
-        known = []
-    unseen = [each for each in started.warnings if not isinstance(known, list) or each not in known]
+    seen = seen_warnings(request.state.form)
+    unseen = [each for each in started.warnings if each not in seen]
     if not unseen:
         return RedirectResponse(target, status_code=303)
     return page(
@@ -107,7 +99,10 @@ def _read(request: Request, definition: dict[str, Any], signatures: Any) -> Form
     # Twice: what the JSON adds has a field of its own from then on.
     first = read_form(build_form(layers, signatures, base_of(sent)), sent)
     form = build_form(layers, signatures, first.base)
-    return FormState(form=form, reading=first, options=options, request_id=sent.get("request_id") or new_request_id())
+    request_id = sent.get("request_id") or new_request_id()
+    return FormState(
+        form=form, reading=first, options=options, request_id=request_id, warnings=seen_warnings(sent)
+    )  # fmt: skip
 
 
 def base_of(sent: Mapping[str, str]) -> Wanted:
@@ -134,23 +129,9 @@ def _order(job: JobView, state: FormState, *, validate_only: bool = False) -> Tr
     )
 
 
-async def _checked(kernel: KernelCalls, job: JobView, state: FormState, *, tells_problems: bool = True) -> FormState:
-    """Have the kernel check a form; a form that nobody has filled in yet is not blamed for what it lacks."""
-    if not state.reading and tells_problems:
-        return state
-    try:
-        async with asyncio.timeout(5):
-            answer = await kernel.trigger(_order(job, state, validate_only=True))
-    except TimeoutError:
-        return state
-    except InvalidRequest as error:
-        return with_refusal(state, error) if tells_problems else state
-    except KernelUnreachable:
-        raise
-    except ClientError as error:
-        return with_refusal(state, error)
-    merged = {each.step: each.op_kwargs for each in answer.steps}
-    return replace(state, warnings=answer.warnings, checked=tells_problems, merged=merged)
+async def _checked(kernel: KernelCalls, job: JobView, state: FormState, *, blames_empty: bool = True) -> FormState:
+    order = _order(job, state, validate_only=True)
+    return await checked(state, lambda: kernel.trigger(order), blames_empty=blames_empty)
 
 
 def _page(request: Request, job: JobView, state: FormState, *, status: int = 200) -> Response:
