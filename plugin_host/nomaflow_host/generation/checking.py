@@ -19,6 +19,7 @@ from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields
 from nomaflow_project.reading.environment import STEP_KEYS, references_in
+from nomaflow_project.reading.names import runs_on
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.references import last_part
 
@@ -77,16 +78,17 @@ class JobChecker:
     types: Mapping[str, StepType]
     as_given: Collection[str] = ()
 
-    def problems(self, job_files: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
+    def problems(self, job_files: Iterable[Mapping[str, Any]], *, host: str) -> Iterator[Problem]:
         """Yield a problem for each value that its callable, or the model of its step's type, would refuse.
 
         :param job_files: ``job_files`` of the manifest
+        :param host: the host that reads them; jobs that another one runs call functions of that one
         """
         for file in job_files:
             for index, job in enumerate(_tables(_table(file.get("tree")).get("jobs"))):
                 job_id = job.get("id")
                 place = Place(str(file.get("path", "")), f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
-                for number, step in enumerate(_tables(job.get("steps"))):
+                for number, step in enumerate(_tables(job.get("steps")) if runs_on(job, host) else ()):
                     for problem in self._of_call(job, step, place, number):
                         yield _of_step(problem, step)
                 yield from self._of_types(job, place)

@@ -205,7 +205,7 @@ def load_generation(
         if isinstance(plan, CallPlan) or reference in named:
             plans[reference] = plan
     checker = JobChecker(plans=plans, types=step_types, as_given=injections)
-    problems = (*hooks.problems, *broken_types, *unknown_names, *checker.problems(spec.job_files))
+    problems = (*hooks.problems, *broken_types, *unknown_names, *checker.problems(spec.job_files, host=spec.host))
     return Generation(
         spec=spec,
         hooks=hooks,

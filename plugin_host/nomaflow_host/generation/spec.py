@@ -21,7 +21,7 @@ class ProjectSpec:
     :param root: the project's directory, absolute
     :param sys_path: directories to import modules from
     :param plugin_dirs: the directories whose modules are all offered
-    :param named_callables: the references that jobs name
+    :param named_callables: the references that jobs name, without jobs that another host runs
     :param job_files: the manifest's ``job_files``
     :param problems: further entries for the manifest's ``problems``
     :param settings: the settings' tree that the main process read, used if `settings_file` cannot be read

@@ -26,7 +26,7 @@ from nomaflow_project.reading.environment import (
 )
 from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
-from nomaflow_project.reading.names import HOST_NAME
+from nomaflow_project.reading.names import HOST_NAME, runs_on
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ProjectSources
@@ -88,7 +88,7 @@ class Project(ProjectLoad):
             root=str(root),
             sys_path=plugins,
             plugin_dirs=plugins,
-            named_callables=tuple(sorted({name for _, jobs in trees for name in _callables(jobs)})),
+            named_callables=tuple(sorted({name for _, jobs in trees for name in _callables(jobs, host)})),
             job_files=tuple(file.to_json() for file in files),
             problems=tuple(problem.to_json() for problem in found),
             settings=app_settings,
@@ -203,8 +203,9 @@ def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:
         yield from unresolved_references(job, at)
 
 
-def _callables(tree: Mapping[str, Any]) -> Iterator[str]:
-    jobs = _tables(tree.get("jobs"))
+def _callables(tree: Mapping[str, Any], host: str) -> Iterator[str]:
+    """Yield the references that the jobs of a file name, without jobs that another host runs."""
+    jobs = [job for job in _tables(tree.get("jobs")) if runs_on(job, host)]
     steps = [step for job in jobs for step in _tables(job.get("steps"))]
     for holder in (*steps, *_tables([holder.get("step_defaults") for holder in (tree, *jobs)])):
         if isinstance(holder.get("callable"), str):

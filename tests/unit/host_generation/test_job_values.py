@@ -25,7 +25,7 @@ def found(job: Any) -> list[Problem]:
     """Return the problems of one job."""
     tree = {"jobs": [{"id": "x", **job}]}
     checker = JobChecker(plans=PLANS, types={}, as_given=("ctx", "settings"))
-    return list(checker.problems([{"path": "jobs.toml", "tree": tree, "error": None}]))
+    return list(checker.problems([{"path": "jobs.toml", "tree": tree, "error": None}], host="h"))
 
 
 def step(**more: Any) -> dict[str, Any]:
@@ -57,6 +57,7 @@ def test_a_misfit_is_a_problem_of_its_job(job: Any, path: str, severity: str) ->
 @pytest.mark.parametrize(
     "job",
     [
+        {"host": "other", "steps": [step(op_kwargs={"apps_id": "ten"})]},
         {"steps": [step(op_kwargs={"apps_id": "10", "day": {"$date": "2026-01-31"}, "other": "x"})]},
         {"steps": [step(op_kwargs={"apps_id": "${APPS_ID}", "settings": "as given"})]},
         {"params": {"apps_id": "ten"}, "steps": [step(op_kwargs={"apps_id": 5})]},
@@ -73,7 +74,7 @@ def test_no_false_alarm(job: Any) -> None:
 def test_a_file_that_is_no_jobs_file() -> None:
     """Trees of any shape are looked at without an error."""
     files = [{"path": "a", "tree": tree, "error": None} for tree in (None, [], {"jobs": 5}, {"jobs": [3, {}]})]
-    assert list(JobChecker(plans=PLANS, types={}).problems(files)) == []
+    assert list(JobChecker(plans=PLANS, types={}).problems(files, host="h")) == []
 
 
 class Contributes:

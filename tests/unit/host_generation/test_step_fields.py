@@ -40,7 +40,7 @@ CHECKER = JobChecker(plans={}, types={"typed": TYPE})
 def found(*steps: Any, **job: Any) -> list[Problem]:
     """Return the problems of one job."""
     tree = {"jobs": [{"id": "x", "steps": list(steps), **job}]}
-    return list(CHECKER.problems([{"path": "jobs.toml", "tree": tree, "error": None}]))
+    return list(CHECKER.problems([{"path": "jobs.toml", "tree": tree, "error": None}], host="h"))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_no_false_alarm() -> None:
     assert found({"type": "other", "size": "many"}, 5, {"type": ["typed"]}) == []
     assert found({"type": "typed", "url": {"$odd": 1}}) == []
     files = [{"path": "a", "tree": tree, "error": None} for tree in (None, [], {"jobs": 5}, {"jobs": [3, {"id": 5}]})]
-    assert list(CHECKER.problems(files)) == []
+    assert list(CHECKER.problems(files, host="h")) == []
 
 
 MODELS = """

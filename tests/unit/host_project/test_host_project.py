@@ -75,10 +75,13 @@ def test_a_variable_that_is_not_set_is_a_problem_of_its_place(project: Path) -> 
 
 
 def test_every_callable_that_a_job_names_is_listed(project: Path) -> None:
-    """Callables in the plugins' own job files are listed as well."""
+    """Callables in the plugins' own job files are listed as well; those of jobs that another host runs are not."""
     other = project / "plugins" / "reports"
     other.mkdir()
-    (other / "jobs.toml").write_text('[[jobs]]\nid="b"\n[[jobs.steps]]\ntype="python"\ncallable="reports.m:run"\n')
+    steps = '[[jobs.steps]]\ntype="python"\ncallable="reports.m:run"\n'
+    away = steps.replace("reports.m", "theirs")
+    mine = f'[[jobs]]\nid="b"\nhost="my-team"\n{steps}'
+    (other / "jobs.toml").write_text(f'{mine}[[jobs]]\nid="c"\nhost="gpu"\n{away}')
     opened = open_project(project, TEAM="ops")
     assert opened.spec.named_callables == ("myapp.cleanup:purge", "reports.m:run")
     assert [each["path"] for each in opened.spec.job_files] == ["jobs.toml", "plugins/reports/jobs.toml"]
