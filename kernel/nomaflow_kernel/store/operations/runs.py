@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, select
@@ -29,7 +30,10 @@ __all__ = [
 ]
 
 _CHUNK = 500
+_SHORT = 256
+"""Characters of a request that is remembered."""
 _STATES = {state.value: state for state in RunState}
+_TRIGGER_KINDS = {kind.value: kind for kind in TriggerKind}
 _SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 _SELECT_ATTEMPTS = (
     select(attempts)
@@ -61,31 +65,46 @@ def active_runs(connection: Connection) -> ActiveRuns:
         runs.c.trigger_at_us,
         runs.c.trigger_by,
     )
-    queued = connection.execute(select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id))
+    queued: Iterable[Any] = connection.execute(
+        select(*columns).where(runs.c.state == RunState.QUEUED.value).order_by(runs.c.run_id)
+    )
     return ActiveRuns(
         running=run_details(connection, running.all()),
-        queued=[_queued(row) for row in queued],
+        queued=[_queued(*row) for row in queued],
     )
 
 
-def _queued(row: Any) -> QueuedRun:
-    request = json.loads(row.request) if row.request != "{}" else {}
-    kind = TriggerKind(row.trigger_kind)
-    author = author_of(kind, row.trigger_by)
+def _queued(
+    run_id: str, job_id: str, host: str, priority: int, queued_at_us: int, request: str, digest: str,
+    trigger_kind: str, trigger_at_us: int | None, trigger_by: str,
+) -> QueuedRun:  # fmt: skip
+    allow_overlap, preset, changes_plan = (_known_wishes if len(request) <= _SHORT else _wishes)(request)
+    kind = _TRIGGER_KINDS[trigger_kind]
+    author = author_of(kind, trigger_by)
     return QueuedRun(
-        run_id=row.run_id,
-        job_id=row.job_id,
-        host=row.host,
-        priority=row.priority,
-        queued_at_us=row.queued_at_us,
-        allow_overlap=request.get("allow_overlap", False),
-        job_host=row.host,
-        preset=request.get("preset", ""),
-        slot_us=row.trigger_at_us if row.trigger_kind == TriggerKind.CRON.value else None,
+        run_id=run_id,
+        job_id=job_id,
+        host=host,
+        priority=priority,
+        queued_at_us=queued_at_us,
+        allow_overlap=allow_overlap,
+        job_host=host,
+        preset=preset,
+        slot_us=trigger_at_us if kind is TriggerKind.CRON else None,
         author="" if author == "owner" else author,
         kind=kind,
-        definition_digest="" if any(map(request.get, PLAN_FIELDS)) else sys.intern(row.definition_digest),
+        definition_digest="" if changes_plan else sys.intern(digest),
     )
+
+
+def _wishes(request: str) -> tuple[bool, str, bool]:
+    """Return what the queue needs of a request: whether it allows overlap, its preset, whether it changes the plan."""
+    said = json.loads(request)
+    return said.get("allow_overlap", False), said.get("preset", ""), any(map(said.get, PLAN_FIELDS))
+
+
+_known_wishes = lru_cache(maxsize=1024)(_wishes)
+"""A hundred thousand runs that wait have few different requests, and a kernel that takes over reads them all."""
 
 
 def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetail]:
