@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,10 +27,13 @@ class ConsoleSystem:
 
     :param system: the kernel and the host
     :param flags: options of the console
+    :param module: what is run as the console, with what its environment has in addition
     """
 
     system: System
     flags: tuple[str, ...] = ()
+    module: str = "nomaflow_console"
+    environ: Mapping[str, str] = field(default_factory=dict)
     console: Running = field(default=None)  # type: ignore[assignment]  # set by start
 
     @property
@@ -53,7 +56,8 @@ class ConsoleSystem:
         told = self.project / ".nomaflow" / "console"
         told.unlink(missing_ok=True)
         flags = self.flags or ("--listen", "127.0.0.1:0")
-        self.console = launch("nomaflow_console", self.project, *flags, log_file=self.system.root / "console.log")
+        log = self.system.root / "console.log"
+        self.console = launch(self.module, self.project, *flags, log_file=log, environ=self.environ)
         eventually(lambda: told.exists() or self.console.ended, seconds=60)
         assert not self.console.ended, self.console.log
 

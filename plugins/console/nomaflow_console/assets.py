@@ -29,8 +29,8 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
 }
 """Files that are sent as one, so that a page needs few requests."""
 _TEXT = ("text/", "image/svg")
-_COMMENTS = re.compile(rb"^[ \t]*//[^\n]*\n|/\*\*.*?\*/[ \t]*|^[ \t]+", re.MULTILINE | re.DOTALL)
-"""What a browser does not need: whole lines of comment, types, and indentation. No text of ours begins like these."""
+_COMMENTS = re.compile(rb"^[ \t]*//[^\n]*\n|(?<=;) //[^\n]*|/\*\*.*?\*/[ \t]*|^[ \t]+", re.MULTILINE | re.DOTALL)
+"""What a browser does not need: comments, types, and indentation. No text of ours begins like these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest_asyncio
 from browser_tabs import Tabs
@@ -132,10 +134,42 @@ async def test_a_console_that_stops_is_said_and_the_page_goes_on_with_the_next_o
     assert console.console.stop() == 0
     bar = page.locator("#live-bar")
     await expect(bar).to_contain_text("The console does not answer")
+    await expect(bar).to_be_in_viewport()
     before, console.flags = console.flags, ("--listen", f"127.0.0.1:{port}")
     console.start()
     console.flags = before
     await expect(bar).to_be_hidden()
+
+
+async def test_a_console_that_hangs_is_said_in_the_header_and_the_page_goes_on(
+    tabs: Tabs, console: ConsoleSystem
+) -> None:
+    """The heartbeats keep a page; without them it says, in place of "live", how old it is, and connects again."""
+    tabs.allowed += _GONE
+    assert console.console.stop() == 0
+    console.module, console.environ = "quick_console", {"PYTHONPATH": str(Path(__file__).parent)}
+    console.start()
+    try:
+        page = await tabs.open("/kernel")
+        await live(page)
+        await page.evaluate(
+            """() => new Promise((done) => { let count = 0;
+            document.getElementById("live").addEventListener("heartbeat", () => ++count === 8 && done()); })"""
+        )
+        assert len([url for url in tabs.requests if "/live?" in url]) == 1
+        line, bar = page.locator("#kernel-line"), page.locator("#live-bar")
+        console.console.process.send_signal(signal.SIGSTOP)
+        await expect(bar).to_contain_text(re.compile(r"The console does not answer.*as it was \d+ s ago"))
+        await expect(bar).to_be_in_viewport()
+        await expect(line).to_be_hidden()
+        console.console.process.send_signal(signal.SIGCONT)
+        await expect(bar).to_be_hidden()
+        await expect(line).to_contain_text("live")
+    finally:
+        console.console.process.send_signal(signal.SIGCONT)
+        console.console.stop()
+        console.module, console.environ = "nomaflow_console", {}
+        console.start()
 
 
 async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: ConsoleSystem) -> None:
@@ -157,6 +191,8 @@ async def test_a_form_survives_the_end_of_its_session(tabs: Tabs, console: Conso
     await other.get_by_label("Session").click()
     await other.get_by_role("button", name="Log out").click()
     await expect(page.locator("#live-bar")).to_contain_text("Your session is over")
+    await expect(page.locator("#live-bar")).to_be_in_viewport()
+    await expect(page.locator("#kernel-line")).to_be_hidden()
     await other.wait_for_url("**/login**")
     await other.goto(console.url + "/login#" + console.code())  # only the part after the # changes in this tab
     await expect(other.locator("#kernel-line")).to_be_visible()

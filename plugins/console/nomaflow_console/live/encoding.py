@@ -6,10 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-__all__ = ["HEARTBEAT", "encode", "parts_html", "read_cursor", "read_moment"]
-
-HEARTBEAT = b": \n\n"
-"""A comment: it keeps the connection, and shows that the other end is gone."""
+__all__ = ["encode", "parts_html", "read_cursor", "read_moment"]
 
 _LINES = re.compile(r"\r\n|\r|\n")
 _OWN_ELEMENT = re.compile(r"\s*<[a-z][^>]*\sid=[\"']?([^\"'\s>]+)")

@@ -20,7 +20,7 @@ from nomaflow.client.values import EventView
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.calls import Principal
 from nomaflow_console.kernel.hub import Subscription
-from nomaflow_console.live.encoding import HEARTBEAT, encode, parts_html, read_cursor, read_moment
+from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read_moment
 from nomaflow_console.live.throttle import Throttle
 from nomaflow_console.live.views import Cursor, HasExtra, LiveView, ServerEvent
 from nomaflow_console.rendering import fragment
@@ -32,10 +32,16 @@ _log = logging.getLogger(__name__)
 MOST_STREAMS = 20
 """Streams of one session at once."""
 _UPDATE_SECONDS = 0.25
-_HEARTBEAT_SECONDS = 15.0
+_HEARTBEAT_SECONDS = 10.0
+"""The longest time without a message; a page that hears nothing for much longer says that nobody answers."""
 _AGAIN_SECONDS = 1.0
 _WAITING = 64
 """Messages that wait for a slow viewer; then their source waits."""
+
+
+def _heartbeat() -> bytes:
+    """Return the message that says how soon there is another: a browser's script sees messages, and no comments."""
+    return encode(f"{_HEARTBEAT_SECONDS}", event="heartbeat")
 
 
 class _NoParts:
@@ -142,7 +148,7 @@ class _Stream:
         try:
             with self._principal.hub.subscribe(self._event_seq, self._concerns, self.wake.set) as seen:
                 seen.line(await self._principal.status())
-                yield HEARTBEAT
+                yield _heartbeat()
                 while not self._streams.stopping:
                     if not self._streams.sessions.is_valid(self._session):
                         yield encode("", event="session-over")
@@ -154,12 +160,11 @@ class _Stream:
                         began = time.monotonic()
                         message = await self._streams.unless_stopped(self._update(seen))
                         throttle.spent(time.monotonic() - began)
-                        if message:
-                            yield message
+                        yield message or _heartbeat()
                     if self._once and source.done() and not self._extra:
                         return
                     if not await self._woken():
-                        yield HEARTBEAT
+                        yield _heartbeat()
         finally:
             throttle.cancel()
             source.cancel()

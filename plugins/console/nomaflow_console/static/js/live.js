@@ -4,13 +4,17 @@
 (() => {
   const place = document.getElementById("live");
   if (!place) return;
+  const line = document.getElementById("kernel-line");
   const bar = document.getElementById("live-bar");
   const [slots, tick, quiet] = [4, 5000, 2000];
   let address = place.dataset.live;
   let stream = null; // the element with the connection
   let release = null; // gives the slot back
+  let connection = null; // the stream as htmx has it
   let open = false;
-  let silentSince = 0;
+  let heard = Date.now(); // the last word of the console
+  let patience = Infinity; // how long it may say nothing, once its first heartbeat has told
+  let silentSince = 0; // when somebody noticed that it says nothing
   let over = false;
 
   const takeSlot = async () => {
@@ -26,8 +30,13 @@
     return null;
   };
 
-  const freshElement = () => {
+  const drop = () => {
+    stream?.dispatchEvent(new Event("htmx:abort")); // else a console that hangs collects what is asked again and again
     stream?.remove();
+  };
+
+  const freshElement = () => {
+    drop();
     stream = document.createElement("div");
     stream.setAttribute("hx-swap", "none");
     place.append(stream);
@@ -35,7 +44,7 @@
   };
 
   const stop = () => {
-    stream?.remove();
+    drop();
     stream = null;
     open = false;
     release?.();
@@ -61,7 +70,7 @@
 
   // What changes something is off, with the reason, while nobody would do it.
   const buttons = () => {
-    const away = document.querySelector("#kernel-line .is-away");
+    const away = line.querySelector(".is-away");
     const why = over ? "your session is over" : silentSince ? "the console does not answer" : away ? "the kernel does not answer" : "";
     for (const button of document.querySelectorAll('button:not([type="button"])')) {
       // A button may stand outside its form.
@@ -79,23 +88,36 @@
   };
 
   const say = () => {
-    const seconds = silentSince ? Math.round((Date.now() - silentSince) / 1000) : 0;
     const silent = silentSince && Date.now() - silentSince >= quiet;
-    bar.hidden = !over && !silent;
+    line.hidden = Boolean(over || silent);
+    bar.hidden = !line.hidden;
     bar.querySelector("[data-over]").hidden = !over;
-    const text = bar.querySelector("[data-silent]");
-    text.hidden = over || !silent;
-    text.textContent = silent ? `The console does not answer for ${seconds} s; trying again. What you see stays as it was.` : "";
+    bar.querySelector("[data-silent]").hidden = over || !silent;
+    const age = Math.round((Date.now() - heard) / 1000);
+    bar.querySelector("[data-age]").textContent = age < 120 ? `${age} s` : `${Math.round(age / 60)} min`;
+  };
+
+  // A connection that is dead, with no error. After a sleep of the machine it is replaced before anything is said.
+  const watch = () => {
+    if (document.hidden || over) return;
+    if (!silentSince && Date.now() - heard > patience) {
+      silentSince = Date.now();
+      connection?.reader?.cancel(); // htmx connects again
+      buttons();
+    }
+    if (silentSince) say();
   };
 
   const answered = () => {
+    heard = Date.now();
     silentSince = 0;
     over = false;
     say();
     buttons();
   };
 
-  place.addEventListener("htmx:sse:after:connection", () => {
+  place.addEventListener("htmx:sse:after:connection", (event) => {
+    connection = event.detail.connection;
     open = true;
     answered();
   });
@@ -104,7 +126,7 @@
     if (id) {
       const next = new URL(address, location.href);
       next.searchParams.set("after", id);
-      if (!document.querySelector("#kernel-line .is-away")) next.searchParams.delete("as_of"); // it shows what is now
+      if (!line.querySelector(".is-away")) next.searchParams.delete("as_of"); // it shows what is now
       address = next.pathname + next.search;
     }
     answered();
@@ -121,6 +143,7 @@
     buttons();
   };
   for (const name of ["htmx:sse:error", "htmx:response:error", "htmx:error"]) place.addEventListener(name, failed);
+  place.addEventListener("heartbeat", (event) => (patience = 2500 * event.detail.data));
   place.addEventListener("session-over", () => {
     over = true;
     stop();
@@ -131,8 +154,8 @@
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
   addEventListener("pagehide", stop);
   addEventListener("pageshow", (event) => event.persisted && start());
-  new MutationObserver(buttons).observe(document.getElementById("kernel-line") ?? place, { childList: true, subtree: true });
-  setInterval(() => (silentSince ? say() : 0), 1000);
+  new MutationObserver(buttons).observe(line, { childList: true, subtree: true });
+  setInterval(watch, 1000);
   setInterval(start, tick);
   buttons();
   start();
