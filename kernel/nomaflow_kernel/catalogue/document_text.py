@@ -94,6 +94,7 @@ PROBLEM_CODES = {
     "incomplete_channel": "A channel of `[alerts]` lacks a key that its type needs.",
     "job_for_another_host": "Warning: a job names another host; it runs only if that host accepts it.",
     "job_not_accepted": "The host that a job names does not accept jobs of the host that brings it.",
+    "late_fires_skipped": 'Warning: `misfire = "all"` catches up with fires that `overlap = "skip"` then skips.',
     "missing_file": "A file that is named or needed does not exist.",
     "missing_key": "A required key is missing.",
     "image_of_another_host": "A job of another host names an `image`; the host that runs it takes its own only.",

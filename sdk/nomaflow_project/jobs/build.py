@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
 from typing import Any
 
-from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, RetryPolicy, StepDefinition
+from nomaflow_project.cron import CronExpression, zone
+from nomaflow_project.jobs.definitions import (
+    JobDefinition,
+    Misfire,
+    Overlap,
+    PresetDefinition,
+    RetryPolicy,
+    StepDefinition,
+)
 from nomaflow_project.jobs.step_defaults import blame_defaults, unknown_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP, StepType
 from nomaflow_project.reading.environment import STEP_KEYS, references_in
@@ -15,6 +25,9 @@ from nomaflow_project.reading.references import last_part, reference_error
 from nomaflow_project.reading.validation import validate
 
 __all__ = ["build_job"]
+
+_SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+_FIRES = 32
 
 
 def build_job(
@@ -198,11 +211,25 @@ def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
     if retry.attempts > 1 and retry.base_seconds > retry.max_seconds:
         message = f"no delay is longer than {retry.max_seconds:g} s, though base_seconds is {retry.base_seconds:g}"
         yield (place / "retry" / "max_seconds").warning("delay_capped", message, fix="raise max_seconds")
+    if job.misfire is Misfire.ALL and job.overlap is Overlap.SKIP and _several_are_late(job):
+        message = 'misfire = "all" starts late fires at once, and overlap = "skip" skips all of them but the first'
+        yield (place / "overlap").warning("late_fires_skipped", message, fix='give overlap = "queue", or "allow"')
     for index, preset in enumerate(job.presets):
         if preset.schedule and preset.enabled and not job.enabled:
             message = f"the job is disabled and its preset {preset.name!r} still fires by its own schedule"
             fix = "set enabled = false in the preset too, if that is not meant"
             yield (place / "presets" / index / "enabled").warning("preset_still_fires", message, fix=fix)
+
+
+def _several_are_late(job: JobDefinition) -> bool:
+    """Return True if a schedule has two fires within the misfire window; a few are looked at."""
+    window = timedelta(seconds=job.misfire_window_seconds)
+    for schedule in job.schedules():
+        expression = CronExpression.parse(schedule.expression)
+        fires = islice(expression.iter_after(_SOME_DAY, zone(schedule.timezone)), _FIRES)
+        if any(later - fire < window for fire, later in pairwise(fires)):
+            return True
+    return False
 
 
 def _check_secrets(job: JobDefinition, place: Place) -> Iterator[Problem]:

@@ -241,7 +241,9 @@ class JobDefinition(Entry):
     )
     max_queued: int = key(100, 'Runs that may wait with `overlap = "queue"`.', ge=1, le=1_000_000)
     misfire: Misfire = key(
-        Misfire.LATEST, "Which fires that could not happen in time are caught up with: none, the latest, the last 100."
+        Misfire.LATEST,
+        "Which fires that could not happen in time are caught up with: none, the latest, the last 100. "
+        'They start at once, so `all` needs `overlap = "queue"` or `"allow"`.',
     )
     misfire_window_seconds: float = seconds(3600.0, "Older fires are never caught up with.", zero=True)
     retry_on_lost: bool = key(
