@@ -28,12 +28,23 @@ def test_an_instance_shows_what_it_has(browser_client: httpx.Client) -> None:
     assert re.search(r">\d+ cores?, [\d,]+ MiB", browser_client.get("/hosts/demo").text)
 
 
+def test_the_next_fire_of_a_job_is_in_the_zone_of_the_header(browser_client: httpx.Client) -> None:
+    """As its last run beside it: on another clock it looked past. The tooltip has the schedule's own."""
+    row = re.search(r'id="job-nightly-cleanup">.*?</tr>', browser_client.get("/").text, re.DOTALL)
+    assert row is not None
+    assert re.search(r"data-at=[^>]*job, Paris[^>]*>[^<P]*</time>", row[0])
+    assert "Paris</time>" not in row[0]
+
+
 def test_a_schedule_that_fires_often_says_what_it_runs_into(browser_client: httpx.Client) -> None:
     """The heartbeat is one line with what it meets in a day; the fires that it meets count it in their minute."""
     days = browser_client.get("/schedule?from=2027-01-11&days=1").text
     often, _, listed = days.partition('<section class="card fire-day"')
     assert re.search(r"runs into</span>.*/jobs/nightly-cleanup", often)
     assert "13 in this minute" in listed
+    wrong = browser_client.get("/schedule?from=2026-02-30&days=1").text
+    assert "“2026-02-30” is no day: today is shown" in wrong
+    assert "is no day" not in days + browser_client.get("/schedule?from=").text
     alone = browser_client.get("/schedule?from=2027-01-11&days=1&job=heartbeat&show=collisions").text
     assert 'id="frequent"' not in alone
 

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nomaflow.client.values import ListedFireView, RunView, TriggerView
-from nomaflow_console.views.schedule import Day, days, marks_of, strip
+from nomaflow.client.values import ListedFireView, RunCountView, RunView, TriggerView
+from nomaflow_console.views.schedule import Day, days, marks_of, outcomes, strip
 
 ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe")
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)
@@ -88,6 +88,19 @@ def test_marks_at_one_time_lie_below_each_other() -> None:
     at = NOW + timedelta(hours=1)
     html = str(strip(_day(fires=(_fire(at, "a"), _fire(at, "b"), _fire(at, "c"))), NOW))
     assert {f'y="{18 + 12 * lane}"' in html for lane in range(3)} == {True}
+
+
+def test_a_row_of_many_fires_counts_each_of_them() -> None:
+    """As the list of jobs does: one row of three skipped fires is three."""
+    rows = [
+        RunCountView(group="etl", state="SKIPPED", runs=1, fires=3, rows_affected=0),
+        RunCountView(group="etl", state="SUCCEEDED", runs=2, fires=2, rows_affected=5),
+        RunCountView(group="other", state="FAILED", runs=1, fires=1, rows_affected=0),
+    ]
+    found = outcomes(rows, ["etl", "none"])
+    assert {job: {state: fires for _, state, fires in each} for job, each in found.items()} == {
+        "etl": {"SUCCEEDED": 2, "SKIPPED": 3}, "none": {},
+    }  # fmt: skip
 
 
 def test_a_hostile_name_stays_text() -> None:

@@ -17,8 +17,8 @@ from nomaflow.client.values import EventView, FirePageView, RunPageView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.views import LiveView
 from nomaflow_console.rendering import live_part, page
-from nomaflow_console.views.schedule import days
-from nomaflow_console.views.states import RUN_STATES, StateSign, sign_of
+from nomaflow_console.views.schedule import days, outcomes
+from nomaflow_console.views.states import StateSign
 from nomaflow_console.views.times import Zone
 
 __all__ = ["LIVE", "ROUTES"]
@@ -33,10 +33,12 @@ class Choice:
     """The selection in the page's address.
 
     :param first: the first day, in the page's zone
+    :param no_day: the first day as the address says it, if that is none
     :param collisions: True to show only fires that collide
     """
 
     first: date
+    no_day: str
     length: int
     host: str
     tag: str
@@ -47,13 +49,15 @@ class Choice:
     def of(cls, request: Request, today: date) -> Choice:
         """Return the choice of a request; what is not understood counts as not said."""
         query = request.query_params
+        said, no_day = query.get("from", ""), ""
         try:
-            first = min(max(date.fromisoformat(query.get("from", "")), today - _FAR), today + _FAR)
+            first = min(max(date.fromisoformat(said), today - _FAR), today + _FAR)
         except ValueError:
-            first = today
+            first, no_day = today, said
         asked = query.get("days", "")
         return cls(
             first=first,
+            no_day=no_day,
             length=int(asked) if asked in map(str, _LENGTHS) else 2,
             host=query.get("host", ""),
             tag=query.get("tag", ""),
@@ -147,17 +151,13 @@ async def _runs(
 async def _counts(
     request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime, *, of: Sequence[str]
 ) -> dict[str, list[tuple[StateSign, str, int]]]:
-    """Return for jobs that fire often how many runs there were up to now: for each job sign, state and number."""
+    """Return for jobs that fire often what came of their fires up to now."""
     if begin >= now or not of:
         return {}
     found = await kernel_of(request).summarize_runs(
         since=begin, until=min(end, now), group_by="job", host=choice.host, tag=choice.tag, job_id=choice.job
     )
-    counted = {(each.group, each.state): each.runs for each in found}
-    return {
-        job: [(sign_of(state), state, runs) for state in RUN_STATES if (runs := counted.get((job, state), 0))]
-        for job in of
-    }
+    return outcomes(found, of)
 
 
 async def show(request: Request) -> Response:

@@ -70,7 +70,7 @@ def _next(context: Context, row: JobRow) -> str:
     if fire is None:
         return '<span class="quiet">by hand</span>' if not row.job.schedule and row.job.valid else _NOTHING
     preset = f' <span class="tag">{text(fire.preset)}</span>' if fire.preset else ""
-    return f"{when(context, fire.at, timezone=row.job.timezone, own=True)}{preset}"
+    return f"{when(context, fire.at, timezone=row.job.timezone)}{preset}"
 
 
 def _why(context: Context, row: JobRow) -> str:

@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from nomaflow.client.values import ListedFireView, RunView
+from nomaflow.client.values import ListedFireView, RunCountView, RunView
 from nomaflow_console.views.durations import took
-from nomaflow_console.views.states import run_sign
+from nomaflow_console.views.states import RUN_STATES, StateSign, run_sign, sign_of
 from nomaflow_console.views.times import in_words
 
-__all__ = ["Day", "Mark", "days", "marks_of", "strip"]
+__all__ = ["Day", "Mark", "days", "marks_of", "outcomes", "strip"]
 
 _TOP, _LANE, _MOST_LANES = 18, 12, 8
 """Pixels above the first lane, and of a lane; lanes beyond the last lie on it."""
@@ -103,6 +103,15 @@ def days(first: date, count: int, zone: tzinfo, fires: Iterable[ListedFireView],
     return [
         replace(day, fires=tuple(by_day[day.start.date()][0]), runs=tuple(by_day[day.start.date()][1])) for day in made
     ]
+
+
+def outcomes(counts: Iterable[RunCountView], jobs: Iterable[str]) -> dict[str, list[tuple[StateSign, str, int]]]:
+    """Return for each job sign, state and number of its fires. Rows that stand for many fires count each of them."""
+    found = {(each.group, each.state): each.fires for each in counts}
+    return {
+        job: [(sign_of(state), state, fires) for state in RUN_STATES if (fires := found.get((job, state), 0))]
+        for job in jobs
+    }
 
 
 def marks_of(day: Day, now: datetime) -> list[Mark]:
