@@ -230,7 +230,8 @@ class FirePlan:
         first, passed = to_us(begin) // _MINUTE_US, (to_us(self.begin - _TICK) - to_us(begin)) // 1_000_000 + 1
         often = {(each.expression, each.timezone): each for each in self.frequent}
         schedules = Counter((each.expression, each.timezone) for each in self.frequent)
-        for key, each in often.items():
+        for key, each in often.items() if self.in_minute else ():
+            yield
             seconds = (each.bits(begin, self.end) >> passed << passed).to_bytes(
                 (self.end - begin) // timedelta(seconds=8) + 9, "little"
             )
