@@ -28,7 +28,9 @@ async def test_a_reload_says_what_came_of_it_and_who_asked(tabs: Tabs) -> None:
         await _reload(page)
         await expect(page.locator("main")).to_contain_text("Load refused")
         await expect(page.locator("main")).to_contain_text("stays in use")
-        await expect(page.locator("main")).to_contain_text("a_module_that_is_not_there")
+        await expect(page.locator("#loads")).to_contain_text("a_module_that_is_not_there")
+        told = await page.locator("#host-top").inner_text()
+        assert (told.count("a_module_that_is_not_there"), told.count("refused the load above")) == (1, 1), told
         assert await axe_findings(page) == []
     finally:
         plugin.write_text(good)

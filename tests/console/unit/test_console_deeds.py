@@ -63,6 +63,16 @@ def test_why_somebody_cancelled_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "detail"),
+    [("jobs.toml:3: no ']]'", "jobs.toml:3: no ']]'"), ("1 job would go", "1 job would go: no ']]'"), ("", "no ']]'")],
+)
+def test_why_a_load_was_refused_is_told_once(message: str, detail: str) -> None:
+    """The host's message usually has the first problem in it."""
+    data = {"message": message, "problems": [{"message": "no ']]'"}]}
+    assert deed_of(_event("host.reload_refused", data=data)).detail == detail
+
+
+@pytest.mark.parametrize(
     ("kind", "words"),
     [("cli", "started on the command line"), ("api", "started through the API"), ("manual", "started "),
      ("cron", "fired "), ("replay", "replayed ")],

@@ -113,7 +113,8 @@ def _refused(event: EventView) -> Deed:
     first = next(
         (each["message"] for each in _list(event, "problems") if isinstance(each, dict) and "message" in each), ""
     )
-    detail = ": ".join(filter(None, [_text(event, "message"), line(str(first))]))
+    message, problem = _text(event, "message"), line(str(first))
+    detail = message if problem in message else ": ".join(filter(None, [message, problem]))
     return Deed(sign=_sign("✕", "failed"), what="tried to reload", detail=detail)
 
 

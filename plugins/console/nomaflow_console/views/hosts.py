@@ -67,6 +67,12 @@ class Load:
     stopped: tuple[str, ...] = ()
     problems: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def summary(self) -> str:
+        """The message; empty if one of the problems says it too."""
+        said = any(str(problem.get("message") or "\n") in self.message for problem in self.problems)
+        return "" if said else self.message
+
 
 def short_id(incarnation: str) -> str:
     """Return the first characters of an instance's id, which tell instances apart."""
@@ -125,11 +131,14 @@ def host_notes(host: HostView, jobs: Sequence[JobView], ids: int) -> Iterator[No
         yield Note(text=f"job {job.job_id} cannot run: {place}{why}", kind="", fix=line(first.fix) if first else "")
 
 
-def instance_notes(instance: InstanceView) -> Iterator[Note]:
-    """Yield what a person should know of an instance."""
-    if instance.refused_load is not None:
-        refused = line(instance.refused_load.summary)
-        yield Note(text=f"refused a load: {refused}", kind="", fix="mend the file, then reload")
+def instance_notes(instance: InstanceView, told: Sequence[str] = ()) -> Iterator[Note]:
+    """Yield what a person should know of an instance.
+
+    :param told: messages of the refused loads that the page shows already
+    """
+    if (refused := instance.refused_load) is not None:
+        text = "refused the load above" if refused.message in told else f"refused a load: {line(refused.summary)}"
+        yield Note(text=text, kind="", fix="mend the file, then reload")
     elif instance.code_newer:
         yield Note(text=f"code on disk is newer than generation {instance.generation}", fix="reload")
     if instance.saturated:
