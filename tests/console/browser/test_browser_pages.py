@@ -173,6 +173,17 @@ async def test_the_difference_is_shown_while_one_types(tabs: Tabs) -> None:
     await expect(differs).to_contain_text(re.compile(r"tenant\s*10\s*→\s*123"))
 
 
+async def test_the_command_of_a_pause_follows_the_choice(tabs: Tabs) -> None:
+    """Whoever copies it pauses for as long as the form says."""
+    page = await tabs.open("/jobs/report/pause")
+    command = page.locator("#command")
+    await expect(command).to_contain_text("nomaflow pause report --for 4h")
+    await page.get_by_label("Why?").fill("vendor freeze")
+    await page.get_by_label("for 1 hour").check()
+    await expect(command).to_contain_text("nomaflow pause report --for 1h --why 'vendor freeze'")
+    await expect(page.get_by_label("Why?")).to_have_value("vendor freeze")
+
+
 async def test_views_and_the_last_filters_are_kept_in_this_browser(tabs: Tabs) -> None:
     """They are offered again, never forced."""
     page = await tabs.open("/runs?job=report&state=SUCCEEDED")

@@ -33,6 +33,8 @@ def test_an_open_incident_is_muted_from_the_page_of_jobs(tmp_path: Path) -> None
             address = "/alerts/mute?job=breaks"
             eventually(lambda: address in client.get("/").text, seconds=60)
             form = form_of(client.get(address), "/alerts/mute")
+            longer = form.fill(until="1d", why="it moves").send(client, do="check")
+            assert "nomaflow alerts mute breaks --for 1d --why 'it moves'" in text_of(longer)
             refused = form.send(client)
             assert (refused.status_code, "say why" in refused.text) == (400, True)
             assert form.fill(why="moving").send(client).status_code == 303

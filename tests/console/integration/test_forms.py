@@ -284,6 +284,14 @@ def test_a_run_is_canceled_with_a_reason_that_its_row_shows(console: ConsoleSyst
 def test_a_pause_asks_why_and_until_when(console: ConsoleSystem, client: httpx.Client) -> None:
     """Without a reason nothing is paused; with one the job's row says so, and Resume ends it."""
     form = _form(client, "/jobs/report/pause")
+    assert "nomaflow pause report --for 4h --why" in text_of(form.send(client, do="check"))
+    for values, command in (
+        ({"until": "open", "why": "vendor freeze"}, "nomaflow pause report --why 'vendor freeze'"),
+        ({"until": "at", "at": "2100-01-01T18:00"}, "nomaflow pause report --until 2100-01-01T18:00:00+00:00 --why"),
+    ):
+        assert command in text_of(form.fill(**values).send(client, do="check"))
+    assert "nomaflow pause" not in text_of(form.fill(until="at", at="yesterday").send(client, do="check"))
+    assert console.system.api.get_job("report").pause is None
     assert form.send(client).status_code == 400
     wrong = form.fill(why="vendor freeze", until="at", at="yesterday").send(client)
     assert wrong.status_code == 400

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from datetime import datetime
 
 from nomaflow_console.forms.merging import Wanted
 
-__all__ = ["replay_command", "run_command"]
+__all__ = ["break_command", "replay_command", "run_command"]
 
 
 def run_command(
@@ -36,6 +37,18 @@ def replay_command(
     words += _values(wanted)
     words += _options(wanted, log_level=log_level, allow_overlap=allow_overlap)
     return shlex.join(words)
+
+
+def break_command(act: str, *, job: str, host: str, why: str, span: str, until: datetime | None = None) -> str:
+    """Return the command that pauses or mutes a job, a host, or, if both are empty, everything.
+
+    :param act: ``pause`` or ``alerts mute``
+    :param span: how long, such as ``4h``; empty if *until* says it, or if it has no end
+    """
+    words = ["nomaflow", *act.split()]
+    words += ["--host", host] if host else [job] if job else []
+    words += ["--for", span] if span else ["--until", until.isoformat()] if until else []
+    return shlex.join([*words, "--why", why or "…"])
 
 
 def _values(wanted: Wanted) -> Sequence[str]:

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from nomaflow_console.forms.commands import break_command
 from nomaflow_console.kernel.incidents import alerts_of
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
@@ -24,9 +25,11 @@ async def show(request: Request) -> Response:
 
 
 async def send(request: Request) -> Response:
-    """Mute."""
+    """Mute, or only show the command that would."""
     sent = request.state.form
     why, span = sent.get("why", "").strip(), _SPANS.get(sent.get("until", ""))
+    if sent.get("do") == "check":
+        return _page(request)
     if not why or span is None:
         errors = {} if why else {"why": "say why: each message shows it meanwhile"}
         return _page(request, errors=errors | ({} if span else {"until": "choose how long"}), status=400)
@@ -41,11 +44,11 @@ async def send(request: Request) -> Response:
 def _page(request: Request, *, errors: dict[str, str] | None = None, status: int = 200) -> Response:
     sent = request.state.form if request.method == "POST" else request.query_params
     job, host = sent.get("job", ""), sent.get("host", "")
-    word = f"--host {host}" if host else job
+    why, chosen = sent.get("why", "").strip(), sent.get("until", "1h")
     return page(
         request, "mute.html", status=status, title=f"Mute {job or host or 'everything'}", job_id=job, host=host,
-        back=target_of(sent, "/"), spans=_SPANS, why=sent.get("why", ""), chosen=sent.get("until", "1h"),
-        errors=errors or {}, command_line=f'nomaflow alerts mute {word} --why "…"'.replace("  ", " "),
+        back=target_of(sent, "/"), spans=_SPANS, why=why, chosen=chosen, errors=errors or {},
+        command_line=break_command("alerts mute", job=job, host=host, why=why, span=chosen),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable, NotFound, PermissionDenied
+from nomaflow_console.forms.commands import break_command
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import known_host
 from nomaflow_console.pages.targets import target_of
@@ -40,7 +41,9 @@ async def show(request: Request) -> Response:
 
 
 async def send(request: Request) -> Response:
-    """Pause."""
+    """Pause, or only show the command that would."""
+    if request.state.form.get("do") == "check":
+        return _page(request)
     job, host, address = _what(request)
     sent, now = request.state.form, datetime.now(UTC)
     why = sent.get("why", "").strip()
@@ -73,13 +76,24 @@ def _page(request: Request, *, errors: dict[str, str] | None = None, problem: st
     job, host, address = _what(request)
     sent = request.state.form if request.method == "POST" else {}
     zone = Zone.of_cookie(request.state.session.zone)
-    word = f"--host {host}" if host else job
+    choice, at, why = sent.get("until", "4h"), sent.get("at", ""), sent.get("why", "").strip()
     return page(
         request, "pause.html", status=status, title=f"Pause {job or host or 'everything'}", job_id=job, host=host,
         back=target_of(sent or request.query_params, address), ends=pause_ends(datetime.now(UTC), zone.info),
-        zone_name=zone.name, why=sent.get("why", ""), chosen=sent.get("until", "4h"), at=sent.get("at", ""),
-        errors=errors or {}, problem=problem, action=request.url.path, command_line=f"nomaflow pause {word}".strip(),
+        zone_name=zone.name, why=why, chosen=choice, at=at, errors=errors or {}, problem=problem,
+        action=request.url.path, command_line=_command(job, host, why, choice, at, zone),
     )  # fmt: skip
+
+
+def _command(job: str, host: str, why: str, choice: str, at: str, zone: Zone) -> str:
+    """Return the command that pauses until the end that is chosen; empty while the time that is typed in is none."""
+    try:
+        end = pause_end(choice, at, datetime.now(UTC), zone.info)
+    except WrongEnd:
+        return ""
+    span = choice if choice in ("1h", "4h") else ""
+    until = end.astimezone(zone.info) if end else None
+    return break_command("pause", job=job, host=host, why=why, span=span, until=until)
 
 
 ROUTES = [
