@@ -6,10 +6,11 @@ import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from nomaflow.client import (
     ClientError,
@@ -101,6 +102,9 @@ def refusal(request: Request, status: int, message: str) -> Response:
 async def of_error(request: Request, error: Exception) -> Response:
     """Return the answer for an error that left a page."""
     if isinstance(error, HTTPException):
+        if error.status_code == 405 and request.method in ("GET", "HEAD"):
+            # A form is sent there, as to /hosts/billing/reload and /logout; the page above it can be read.
+            return RedirectResponse(quote(request.url.path.rpartition("/")[0]) or "/", status_code=303)
         return answer(request, _of_address(request, error))
     if isinstance(error, ClientError):
         return answer(request, await _of_kernel(request, error))

@@ -74,10 +74,10 @@ async def as_json(request: Request) -> Response:
 
 
 async def reload(request: Request) -> Response:
-    """Load the host's code anew. Its page says what came of it: from the event, or from the refusal at once."""
+    """Load the host's code anew. Its page says what came of it: an event does, but none of the kernel's own file."""
     name = request.path_params["name"]
     outcomes = await kernel_of(request).reload_host(name, force=request.state.form.get("force", "") == "1")
-    if all(outcome.accepted for outcome in outcomes):
+    if all(outcome.accepted or outcome.incarnation for outcome in outcomes):
         return RedirectResponse(f"/hosts/{quote(name)}#loads", status_code=303)
     return await _page(request, [load_of_outcome(outcome) for outcome in outcomes], status=409)
 
