@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import platform
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import dumps_plain
@@ -31,7 +32,7 @@ __all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
 
 MANIFEST_VERSION = 1
 
-_SIMPLE = (type(None), bool, int, float, str)
+_SIMPLE = (type(None), bool, int, float, str, Decimal)
 _MAX_DEFAULT = 200
 _MAX_DEFAULT_JSON = 10_000
 _UNUSABLE = {"kind": "sync", "doc": "", "file": "", "line": 0, "parameters": [], "catch_all": ""}

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from console_system import ConsoleSystem
+from page_forms import form_of, text_of
 
 from nomaflow_console.pages import ALL_ROUTES
 
@@ -71,6 +72,31 @@ def test_the_address_of_a_form_leads_to_the_page_above_it(browser_client: httpx.
     """Whoever opens it again, from the history or a link, has not sent the form."""
     answer = browser_client.get(path)
     assert (answer.status_code, answer.headers["location"]) == (303, above)
+
+
+def test_a_pause_asks_why_and_until_when(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """Without a reason nothing is paused; with one the job's row says so, and Resume ends it."""
+    form = form_of(browser_client.get("/jobs/nightly-cleanup/pause"), "/jobs/nightly-cleanup/pause")
+    assert "nomaflow pause nightly-cleanup --for 4h --why" in text_of(form.send(browser_client, do="check"))
+    for values, command in (
+        ({"until": "open", "why": "vendor freeze"}, "--why 'vendor freeze'"),
+        ({"until": "at", "at": "2100-01-01T18:00"}, "--until 2100-01-01T18:00:00+00:00 --why"),
+    ):
+        told = text_of(form.fill(**values).send(browser_client, do="check"))
+        assert f"nomaflow pause nightly-cleanup {command}" in told
+    assert "nomaflow pause" not in text_of(form.fill(until="at", at="yesterday").send(browser_client, do="check"))
+    assert console.system.api.get_job("nightly-cleanup").pause is None
+    assert form.send(browser_client).status_code == 400
+    wrong = form.fill(why="vendor freeze", until="at", at="yesterday").send(browser_client)
+    assert wrong.status_code == 400
+    assert "is not a date and time" in text_of(wrong)
+    assert form_of(wrong, "/jobs/nightly-cleanup/pause").value("why") == "vendor freeze"
+    answer = form.fill(why="vendor freeze", until="1h").send(browser_client)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/nightly-cleanup")
+    assert "“vendor freeze”" in text_of(browser_client.get("/"))
+    resumes = form_of(browser_client.get("/jobs/nightly-cleanup"), "/jobs/nightly-cleanup/resume")
+    assert resumes.send(browser_client).status_code == 303
+    assert console.system.api.get_job("nightly-cleanup").pause is None
 
 
 def addresses(named: Callable[[str], str], *, parts: bool = False) -> set[str]:

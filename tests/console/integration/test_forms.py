@@ -130,9 +130,9 @@ def test_fields_and_json_are_the_same_values(console: ConsoleSystem, client: htt
 def test_the_difference_is_shown_before_anything_is_sent(console: ConsoleSystem, client: httpx.Client) -> None:
     """With the value of the job, the values that each step gets, and the command line."""
     before = len(_runs(console))
-    answer = _form(client, RUN).fill(p__tenant="12").send(client, do="check")
+    answer = _form(client, RUN).fill(p__tenant="12", s__score__since="2026-11-01").send(client, do="check")
     page = text_of(answer)
-    assert "tenant 10 → 12" in page
+    assert "tenant 10 → 12 score.since null → 2026-11-01" in page
     assert "nomaflow run report --param tenant=12" in page
     assert "checked" in page
     assert '"batch": 100' in page
@@ -279,29 +279,6 @@ def test_a_run_is_canceled_with_a_reason_that_its_row_shows(console: ConsoleSyst
     late = client.get(f"/runs/{run_id}/cancel")
     assert "This run is over" in text_of(late)
     assert f'action="/runs/{run_id}/cancel"' not in late.text
-
-
-def test_a_pause_asks_why_and_until_when(console: ConsoleSystem, client: httpx.Client) -> None:
-    """Without a reason nothing is paused; with one the job's row says so, and Resume ends it."""
-    form = _form(client, "/jobs/report/pause")
-    assert "nomaflow pause report --for 4h --why" in text_of(form.send(client, do="check"))
-    for values, command in (
-        ({"until": "open", "why": "vendor freeze"}, "nomaflow pause report --why 'vendor freeze'"),
-        ({"until": "at", "at": "2100-01-01T18:00"}, "nomaflow pause report --until 2100-01-01T18:00:00+00:00 --why"),
-    ):
-        assert command in text_of(form.fill(**values).send(client, do="check"))
-    assert "nomaflow pause" not in text_of(form.fill(until="at", at="yesterday").send(client, do="check"))
-    assert console.system.api.get_job("report").pause is None
-    assert form.send(client).status_code == 400
-    wrong = form.fill(why="vendor freeze", until="at", at="yesterday").send(client)
-    assert wrong.status_code == 400
-    assert "is not a date and time" in text_of(wrong)
-    assert form_of(wrong, "/jobs/report/pause").value("why") == "vendor freeze"
-    answer = form.fill(why="vendor freeze", until="1h").send(client)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/report")
-    assert "“vendor freeze”" in text_of(client.get("/"))
-    assert form_of(client.get("/jobs/report"), "/jobs/report/resume").send(client).status_code == 303
-    assert console.system.api.get_job("report").pause is None
 
 
 def test_runs_are_compared_and_replayed_by_selection(console: ConsoleSystem, client: httpx.Client) -> None:

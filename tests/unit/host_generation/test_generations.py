@@ -142,8 +142,10 @@ def test_manifest_is_the_same_for_the_same_code(tmp_path: Path) -> None:
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "m.py").write_text(
+        "from decimal import Decimal\n"
         "o = object()\n"
-        "def f(*, a=o, b=frozenset({'x', 'y', 'z'}), c=[1, 'a'], d=len, e: 'set' = None, f=10**5000): ...\n"
+        "def f(*, a=o, b=frozenset({'x', 'y', 'z'}), c=[1, 'a'], d=len, e: 'set' = None, "
+        "f=10**5000, g=Decimal('0.50')): ...\n"
     )
     (plugins / "n.py").write_text("raise ValueError(object())")
     spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(str(plugins),), plugin_dirs=(str(plugins),))
@@ -166,6 +168,7 @@ def test_manifest_is_the_same_for_the_same_code(tmp_path: Path) -> None:
     assert defaults["a"] == "<object>"
     assert defaults["b"] == "<frozenset>"
     assert defaults["c"] == "[1, 'a']"
+    assert defaults["g"] == "Decimal('0.50')"
 
 
 def test_template_stays_light(tmp_path: Path) -> None:

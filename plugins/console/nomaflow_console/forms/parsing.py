@@ -23,6 +23,7 @@ __all__ = [
     "kind_of",
     "parse_object",
     "parse_text",
+    "shown",
     "to_text",
 ]
 
@@ -160,6 +161,12 @@ def to_text(value: Any, kind: Kind) -> str:
     if isinstance(value, str) and kind.name is not KindName.CHOICE:
         return value if _plain(value, kind) else json.dumps(value)
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def shown(value: Any) -> str:
+    """Return the text of a value for a person who knows no field of it: a date as a date."""
+    kind = _tagged(value)
+    return to_text(value, Kind(name=kind) if kind is not None else ANY)
 
 
 def _plain(text: str, kind: Kind) -> bool:

@@ -12,7 +12,7 @@ from nomaflow.client import ClientError, InvalidRequest, KernelUnreachable
 from nomaflow.client.values import Replayed, Triggered
 from nomaflow_console.forms.fields import Field, Form
 from nomaflow_console.forms.merging import Wanted, same
-from nomaflow_console.forms.parsing import ABSENT, ANY, to_text
+from nomaflow_console.forms.parsing import ABSENT, shown
 from nomaflow_console.forms.reading import JSON_FIELD, Reading, field_of
 
 __all__ = ["LOG_LEVELS", "Change", "FormState", "Options", "changes", "checked", "seen_warnings", "with_refusal"]
@@ -72,7 +72,7 @@ def changes(form: Form, wanted: Wanted) -> list[Change]:
         one = form.at(place)
         before = one.now if one is not None else ABSENT
         if not same(before, value):
-            found.append(Change(str(place), _before(one), to_text(value, ANY)))
+            found.append(Change(str(place), _before(one), shown(value)))
     return found
 
 
@@ -83,7 +83,7 @@ def _on(on: bool | None) -> str:  # noqa: FBT001  # its one argument
 def _before(one: Field | None) -> str:
     if one is None or (one.now is ABSENT and not one.secret):
         return "not given"
-    return "secret" if one.secret else to_text(one.now, ANY)
+    return "secret" if one.secret else shown(one.now)
 
 
 @dataclass(frozen=True, kw_only=True)
