@@ -1,0 +1,37 @@
+"""jobs.toml that loads, and would do something else than its author may expect."""
+
+from __future__ import annotations
+
+import pytest
+from job_texts import load_one, the_problem
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ('misfire = "all"\nschedule = "*/20 * * * *"', True),
+        ('misfire = "all"\nschedule = "0 2,3 * * *"\nmisfire_window_seconds = 3601', True),
+        ('misfire = "all"\npresets = [{name = "p", schedule = "0 * 31 * 5"}]\nmisfire_window_seconds = 9000', True),
+        ('misfire = "all"\nschedule = "0 2,3 * * *"', False),
+        ('misfire = "all"\noverlap = "queue"\nschedule = "*/20 * * * *"', False),
+        ('schedule = "*/20 * * * *"', False),
+        ('misfire = "all"', False),
+    ],
+)
+def test_late_fires_that_would_be_skipped_are_pointed_out(keys: str, told: bool) -> None:
+    """All late fires start at once, and overlap = "skip" is the default: only the first of them would run."""
+    job = load_one(f'[[jobs]]\nid = "x"\n{keys}\nsteps = [{{callable = "m:f"}}]\n')
+    assert job.valid
+    assert [problem.code for problem in job.problems] == (["late_fires_skipped"] if told else [])
+
+
+def test_a_preset_that_fires_though_its_job_is_disabled_is_pointed_out() -> None:
+    """The flags are independent, which an author may not expect."""
+    job = load_one(
+        '[[jobs]]\nid = "x"\nenabled = false\npresets = [{name = "p", schedule = "@daily"}]\n'
+        'steps = [{callable = "m:f"}]\n'
+    )
+    assert job.valid
+    assert the_problem(job).code == "preset_still_fires"
+    assert job.definition is not None
+    assert [schedule.preset for schedule in job.definition.schedules()] == ["p"]
