@@ -190,8 +190,9 @@ async def test_views_and_the_last_filters_are_kept_in_this_browser(tabs: Tabs) -
     await page.get_by_text("Views", exact=True).click()
     await page.get_by_label("Name of this view").fill("reports that went well")
     await page.get_by_role("button", name="Save view").click()
-    await page.goto(page.url.partition("?")[0])
-    await expect(page.locator("#last-filters a")).to_contain_text("again:")
+    for unknown in ("", "?page=-1&size=99999999", ""):
+        await page.goto(page.url.partition("?")[0] + unknown)
+        await expect(page.locator("#last-filters a")).to_have_text("again: succeeded, report")
     await page.get_by_text("Views", exact=True).click()
     await page.get_by_role("link", name="reports that went well").click()
     await expect(page).to_have_url(re.compile(r"job=report"))

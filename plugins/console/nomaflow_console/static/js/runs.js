@@ -77,8 +77,8 @@ const views = () => {
     return {};
   }
 };
-const query = new URLSearchParams(location.search);
-for (const name of ["older_than", "newer_than"]) query.delete(name);
+// Of the address only what the page has understood as filters.
+const query = new URLSearchParams(document.getElementById("last-filters")?.dataset.query);
 
 function offerLast() {
   const place = document.getElementById("last-filters"), last = localStorage.getItem(LAST) || "";
