@@ -19,6 +19,7 @@ async def test_a_run_is_found_read_and_done_again_by_keyboard_alone(tabs: Tabs) 
     assert await page.evaluate("document.activeElement.id") == "main"
     await page.keyboard.press("j")
     assert await page.evaluate("document.activeElement.id") == f"row-{run_id}"
+    assert await page.get_by_role("tooltip").count() == 0  # it would cover the next row
     await page.keyboard.press("x")
     await expect(page.locator(f"#row-{run_id} input[type=checkbox]")).to_be_checked()
     await page.keyboard.press("x")

@@ -93,6 +93,14 @@ document.addEventListener("keydown", (event) => {
   act();
 });
 
+// A menu that opens is in sight, and a question can be answered at once.
+document.addEventListener("toggle", ({ target }) => {
+  if (!(target instanceof HTMLDetailsElement && target.open && target.matches(".menu"))) return;
+  target.lastElementChild?.scrollIntoView({ block: "nearest" });
+  const field = target.querySelector(".ask-form input:not([type=hidden])");
+  if (field instanceof HTMLElement) field.focus({ preventScroll: true });
+}, true);
+
 // A menu closes when one clicks or goes elsewhere.
 for (const kind of ["pointerdown", "focusin"]) {
   document.addEventListener(kind, (event) => {

@@ -54,14 +54,16 @@ tick();
 setInterval(() => document.hidden || tick(), 1000);
 document.addEventListener("visibilitychange", () => document.hidden || tick());
 
-// The tip: over a time, or over the one in the row or link that has the focus.
+// The tip: at a time, or at the one in the link that has the focus. Rows that j and k walk through have none: it would
+// cover the next row.
 /** @type {HTMLElement | null} */
 let tip = null;
 
 /** @param {EventTarget | null} target @returns {HTMLElement | null} */
 function timeOf(target) {
   if (!(target instanceof Element)) return null;
-  return target.closest("time[data-at]") || (target.matches(":focus-visible") ? target.querySelector("time[data-at]") : null);
+  const reached = target instanceof HTMLElement && target.tabIndex >= 0 && target.matches(":focus-visible");
+  return target.closest("time[data-at]") || (reached ? target.querySelector("time[data-at]") : null);
 }
 
 /** @param {HTMLElement} time */
