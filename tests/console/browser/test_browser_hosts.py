@@ -34,9 +34,13 @@ async def test_a_reload_says_what_came_of_it_and_who_asked(tabs: Tabs) -> None:
         await expect(page).to_have_url(tabs.console.url + "/hosts/demo#loads")
     finally:
         plugin.write_text(good)
+    await page.set_viewport_size({"width": 1280, "height": 300})
     await _reload(page)
     await expect(page.locator("#loads")).to_contain_text("Reloaded")
     await expect(page.locator("#loads")).to_contain_text("by ")
+    top = "Math.round(document.getElementById('loads').getBoundingClientRect().top)"
+    header = "document.querySelector('header.top').getBoundingClientRect().bottom"
+    assert await page.evaluate(f"{top} >= {header} && {top} < innerHeight")
 
 
 async def test_a_reload_works_without_a_script(tabs: Tabs) -> None:

@@ -57,9 +57,12 @@ async def test_the_state_of_a_run_and_the_sign_of_its_warnings_stay_on_one_line(
     await expect(page.locator("#runs-rows tr td:nth-child(2)").first).to_have_css("white-space", "nowrap")
 
 
-async def test_on_a_phone_the_line_about_the_kernel_is_whole(tabs: Tabs) -> None:
-    """The line is not cut at the edge: the way to pause everything can be read."""
-    page = await tabs.open("/", size=PHONE)
+async def test_on_a_phone_the_line_about_the_kernel_is_whole_and_cards_name_the_next_fire(tabs: Tabs) -> None:
+    """The line is not cut at the edge: the way to pause everything can be read. No number stands without its word."""
+    page = await tabs.open("/schedule", size=PHONE)
+    assert re.search(r"\d to come\s+next [0-9:]+", await page.locator("#frequent tbody tr").first.inner_text())
+    await page.goto(tabs.console.url + "/")
+    assert re.search(r"next [0-9:]+", await page.locator("#job-half-hourly").inner_text())
     line = page.locator("#kernel-line")
     await expect(line).to_contain_text("Pause all…")
     assert await line.evaluate("line => line.scrollWidth - line.clientWidth") <= 0
@@ -125,13 +128,15 @@ async def test_what_happens_while_one_reads_the_activity_waits_behind_a_button(
 
 async def test_a_run_is_started_watched_and_canceled_from_the_first_page(tabs: Tabs, console: ConsoleSystem) -> None:
     """Its question stays open while the page changes around it; CANCELED comes by itself."""
-    page = await tabs.open("/")
+    page = await tabs.open("/", size=(1280, 300))
     await _live(page)
     run_id = console.system.api.trigger("walk").run_id
     line = page.locator(f"#now-{run_id}")
     await expect(line).to_be_visible()
     await line.locator("summary").click()
-    await line.get_by_label(re.compile("Why")).fill("wrong tenant")
+    await expect(line.get_by_label(re.compile("Why"))).to_be_focused()
+    await expect(line.get_by_role("button", name="Cancel the run")).to_be_in_viewport(ratio=1)
+    await page.keyboard.type("wrong tenant")
     console.system.api.wait(console.system.api.trigger("report").run_id)
     await expect(page.locator("#job-report .last-run")).to_contain_text("ok")
     await expect(line.get_by_label(re.compile("Why"))).to_have_value("wrong tenant")

@@ -29,11 +29,12 @@ def fire_row(context: Context, fire: ListedFireView) -> Markup:
     preset = f' <span class="tag">{text(fire.preset)}</span>' if fire.preset else ""
     paused = ' <span class="soft">‖ paused: will not start</span>' if fire.paused else ""
     run = button(f"Run {fire.job_id} now", "play", href=f"{href}/run", kind="plain", square=True, key="r")
+    known = " k-hide" if fire.expected_seconds is None else ""
     cells = [
         f'<td class="nowrap k-lead">{when(context, fire.at, timezone=fire.timezone)}</td>',
         f'<td class="nowrap">{_own_clock(fire)}</td>',
         f'<td class="k-title"><a class="name" href="{href}">{text(fire.job_id)}</a>{preset}{paused}</td>',
-        f'<td class="num">{took(fire.expected_seconds)}</td>',
+        f'<td class="num{known}"><span class="k-word">usually </span>{took(fire.expected_seconds)}</td>',
         f'<td class="k-line">{_together_with(fire)}</td>',
         f'<td class="acts k-end">{run}</td>',
     ]

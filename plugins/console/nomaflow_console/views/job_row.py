@@ -30,8 +30,8 @@ def job_row(context: Context, row: JobRow) -> Markup:
         f'<td class="k-title"><a class="name" href="{text(row.href)}">{job_id}</a>{_about(row)}</td>',
         f'<td class="last-run">{_last_run(context, row)}</td>',
         f'<td class="num k-hide">{amount(row.last.rows_affected) if row.last else "–"}</td>',
-        f'<td class="spark-cell">{row.spark}</td>',
-        f'<td class="k-hide">{_next(context, row)}</td>',
+        f'<td class="spark-cell">{row.spark if row.last else ""}</td>',
+        f'<td class="{"next" if row.next else "k-hide"}">{_next(context, row)}</td>',
         _why(context, row),
         f'<td class="k-end"><div class="acts end">\n{_act(row)}\n{_more(context, row)}\n</div></td>',
     ]
@@ -58,9 +58,9 @@ def _last_run(context: Context, row: JobRow) -> str:
     at = when(context, run.finished_at or run.started_at or run.queued_at, timezone=row.job.timezone)
     span = ""
     if run.started_at and run.finished_at:
-        span = f" · {took((run.finished_at - run.started_at).total_seconds())}"
+        span = f' <span class="nowrap">· {took((run.finished_at - run.started_at).total_seconds())}</span>'
     elif run.started_at:
-        span = f" · {ticking(run.started_at)}"
+        span = f' <span class="nowrap">· {ticking(run.started_at)}</span>'
     badge = f'<a class="quiet-link" href="/runs/{text(run.run_id)}">{state_badge(run)}</a>'
     return f'{badge} <span class="sub">{at}{span}</span>'
 
@@ -70,7 +70,7 @@ def _next(context: Context, row: JobRow) -> str:
     if fire is None:
         return '<span class="quiet">by hand</span>' if not row.job.schedule and row.job.valid else _NOTHING
     preset = f' <span class="tag">{text(fire.preset)}</span>' if fire.preset else ""
-    return f"{when(context, fire.at, timezone=row.job.timezone)}{preset}"
+    return f'<span class="k-word">next </span>{when(context, fire.at, timezone=row.job.timezone)}{preset}'
 
 
 def _why(context: Context, row: JobRow) -> str:
