@@ -40,7 +40,7 @@ async def test_a_reload_says_what_came_of_it_and_who_asked(tabs: Tabs) -> None:
     await expect(page.locator("#loads")).to_contain_text("by ")
     top = "Math.round(document.getElementById('loads').getBoundingClientRect().top)"
     header = "document.querySelector('header.top').getBoundingClientRect().bottom"
-    await page.wait_for_function(f"{top} >= {header} && {top} < innerHeight")  # after the fragment has been scrolled to
+    await page.wait_for_function(f"() => {top} >= {header} && {top} < innerHeight")
 
 
 async def test_a_reload_works_without_a_script(tabs: Tabs) -> None:

@@ -25,7 +25,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]
 
 
 async def _live(page: Page) -> None:
-    await page.wait_for_function("document.querySelector('#live > div') !== null")
+    await page.wait_for_function("() => document.querySelector('#live > div') !== null")
 
 
 async def test_a_new_run_appears_by_itself_and_waits_while_one_works_with_the_rows(
