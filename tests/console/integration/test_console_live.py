@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import httpx
 from console_system import ConsoleSystem
@@ -27,10 +28,11 @@ def messages(answer: httpx.Response) -> Iterator[dict[str, str]]:
 def test_the_line_about_the_kernel_comes_first_and_has_the_sequence_to_go_on_from(
     console: ConsoleSystem, browser_client: httpx.Client
 ) -> None:
-    """A stream begins with the line about the kernel; its id is where a broken stream goes on."""
+    """A stream begins with a heartbeat and the line about the kernel, whose id is where a broken stream goes on."""
     with browser_client.stream("GET", "/live?view=&after=7.3") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
-        first = next(messages(answer))
+        beat, first = islice(messages(answer), 2)
+    assert (beat["event"], float(beat["data"]) > 0) == ("heartbeat", True)
     assert first["id"] == "7.3" or int(first["id"].partition(".")[0]) > 7
     assert 'hx-target="#kernel-line"' in first["data"]
 
