@@ -1,4 +1,4 @@
-"""One coming fire in the list of a day as HTML. A page has hundreds of them: as a function one costs a third."""
+"""One coming fire in the list of a day as HTML. A page has hundreds of them: from a template one costs a third more."""
 
 from __future__ import annotations
 
