@@ -15,11 +15,13 @@ from nomaflow_api import event_loop
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.history.port import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
+from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
 from nomaflow_kernel.leadership.signals import EX_TEMPFAIL, Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
@@ -150,13 +152,17 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     )
     store = open_store(settings.store, lease=lease, observer=process.observation)
     info: StoreInfo | None = None
+    manifests = StoredManifests()
+    ahead = ReadingAhead(store, manifests)
     try:
-        info = await take_lead(store, sentry=sentry, requests=requests, manager=process.manager, patient=patient)
+        info = await take_lead(
+            store, sentry=sentry, requests=requests, manager=process.manager, ahead=ahead, patient=patient
+        )
         if info is None:
             process.manager.stopping(f"stopping: {requests.why}")
             _LOG.info("stopped: %s", requests.why)
             return 0
-        await _lead(process, store, info, first_term=not patient)
+        await _lead(process, store, info, manifests, first_term=not patient)
     except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
         # The database may have just come back, for example. The wait keeps repeated failures from spinning.
         if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
@@ -173,7 +179,9 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
     return None
 
 
-async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_term: bool) -> None:
+async def _lead(
+    process: _Process, store: SqlStore, info: StoreInfo, manifests: StoredManifests, *, first_term: bool
+) -> None:
     sentry, requests, manager = process.sentry, process.requests, process.manager
     # After the store is taken: only its holder may remove a dead kernel's socket.
     for address in sentry.addresses.owner:
@@ -188,6 +196,7 @@ async def _lead(process: _Process, store: SqlStore, info: StoreInfo, *, first_te
         on_engine_end=requests.engine_ended,
         observation=process.observation,
         first_term=first_term,
+        stored=manifests,
     )
     try:
         # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.

@@ -23,7 +23,7 @@ from nomaflow_kernel.catalogue.registry import (
     Job,
 )
 from nomaflow_kernel.catalogue.served import ServedManifest
-from nomaflow_kernel.catalogue.stored_load import checked_here, keep_load, read_kept_load
+from nomaflow_kernel.catalogue.stored_load import StoredManifests, with_load
 from nomaflow_kernel.catalogue.wording import texts_without_owner, why_kept
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded, StaleSession
@@ -45,8 +45,6 @@ _CHECKS = 2
 """Manifests that are checked at once: each has a thread, which takes its share of the processor."""
 _LOGGED = 20
 """Refused jobs of one change in the log; a manifest may bring thousands, and a list has them all."""
-_KEPT_LOAD = "kept_load"
-"""The key of a stored manifest under which the result of loading its jobs is kept."""
 
 
 class CatalogueService(Catalogue):
@@ -54,6 +52,7 @@ class CatalogueService(Catalogue):
 
     :param jobs_file: a jobs.toml that the kernel itself reads, or None
     :param reserved: returns the host that a free job id is reserved for; empty for nobody
+    :param stored: reads the stored manifests; has read them ahead, maybe
     """
 
     def __init__(
@@ -64,12 +63,14 @@ class CatalogueService(Catalogue):
         feed: EventFeed,
         jobs_file: Path | None = None,
         reserved: Callable[[str], str] = lambda _: "",
+        stored: StoredManifests | None = None,
     ) -> None:
         super().__init__(reserved=reserved)
         self.jobs_file = jobs_file
         self._store = store
         self._clock = clock
         self._feed = feed
+        self._stored = stored or StoredManifests()
         self._listeners: list[Callable[[Collection[str] | None], None]] = []
         self._changing = asyncio.Lock()
         self._of_host: dict[str, asyncio.Lock] = {}
@@ -92,6 +93,7 @@ class CatalogueService(Catalogue):
             self.own(item.owned_job_ids, item.host)
         for item in kept:
             self.take_in(await self._read(item), claims=False)
+        self._stored.forget()
         await self.reload_jobs_file()
         self._announce(None)
 
@@ -100,16 +102,15 @@ class CatalogueService(Catalogue):
 
         Jobs that the other code found valid stay: stricter checks are not a decision of a job's owner.
         """
-        manifest = dict(item.manifest)
-        kept = manifest.pop(_KEPT_LOAD)
+        stored = self._stored.read(item.text)
         known = HostCatalogue(
             host=item.host,
             digest=item.digest,
             introduced_at_us=item.introduced_at_us,
-            manifest=manifest,
-            load=read_kept_load(kept),
+            manifest=stored.manifest,
+            load=stored.load,
         )
-        if not checked_here(kept):
+        if not stored.checked_here:
             known = await self._checked_again(known)
             _tell_kept(known.load)
             try:
@@ -143,11 +144,11 @@ class CatalogueService(Catalogue):
 
     async def _keep(self, known: HostCatalogue, *, explicit: bool, claims: bool = True) -> bool:
         ids = (job.job_id for job in known.load.jobs if is_job_id(job.job_id))
-        kept = await asyncio.to_thread(keep_load, known.load)  # of thousands of jobs that takes a second
+        manifest = await asyncio.to_thread(with_load, known.manifest, known.load)  # of thousands of jobs: a second
         return await self._store.introduce_manifest(
             known.host,
             digest=known.digest,
-            manifest={**known.manifest, _KEPT_LOAD: kept},
+            manifest=manifest,
             job_ids=[job_id for job_id in ids if self.may_own(job_id, known.host, claims=claims)],
             explicit=explicit,
             at_us=known.introduced_at_us,

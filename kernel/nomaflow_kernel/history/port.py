@@ -156,11 +156,11 @@ class RunSubject:
 
 @value_class
 class HostManifest:
-    """A host's stored catalogue: the manifest most recently introduced, and the job ids the host owns."""
+    """A host's stored catalogue: the manifest most recently introduced, as JSON, and the job ids the host owns."""
 
     host: str
     digest: str
-    manifest: Mapping[str, Any]
+    text: str
     introduced_at_us: int
     owned_job_ids: frozenset[str]
 

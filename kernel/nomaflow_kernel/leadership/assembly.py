@@ -15,6 +15,7 @@ from nomaflow_kernel.access.principals import KERNEL
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
+from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
@@ -46,6 +47,7 @@ class Kernel:
     :param addresses: checked addresses; Unix sockets are claimed already
     :param certificates: for the TCP doors; None if there are none
     :param first_term: whether this process has not led before
+    :param stored: reads the stored manifests; has read them ahead, maybe
     """
 
     def __init__(
@@ -60,13 +62,13 @@ class Kernel:
         on_engine_end: Callable[[Exception], None],
         observation: Observation,
         first_term: bool = True,
+        stored: StoredManifests | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._first_term = first_term
         self._observation = observation
-        self._served = addresses
-        self._serving = False
+        self._served, self._serving = addresses, False
         self._store = store
         self._feed = EventFeed(info.last_event_seq)
         self._sessions = SessionRegistry()
@@ -75,7 +77,7 @@ class Kernel:
         self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
         reserved, jobs_file = self._credentials.reserved.host_of, settings.jobs_file
         self._catalogue = CatalogueService(
-            store=store, clock=clock, feed=self._feed, jobs_file=jobs_file, reserved=reserved
+            store=store, clock=clock, feed=self._feed, jobs_file=jobs_file, reserved=reserved, stored=stored
         )
         self._audit = AuditLog(store=store if settings.audit.enabled else None, clock=clock)
         self._engine = Engine(

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from nomaflow_kernel.history.port import Store, StoreInfo
+from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
 from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses
@@ -83,11 +84,12 @@ class Sentry:
 
 
 async def take_lead(
-    store: Store, *, sentry: Sentry, requests: Requests, manager: ServiceManager, patient: bool
+    store: Store, *, sentry: Sentry, requests: Requests, manager: ServiceManager, ahead: ReadingAhead, patient: bool
 ) -> StoreInfo | None:
     """Open a store; if another kernel leads, stand by until it no longer does. None if the process is to stop.
 
     :param manager: told that the kernel stands by: for the service manager this completes the start
+    :param ahead: told whether the leader may be gone
     :param patient: whether to wait for a store that cannot be reached, too
     :raises StoreError: if the store cannot be used
     :raises CertificateRefused: if the kernel that leads has another authority
@@ -100,12 +102,14 @@ async def take_lead(
             if led.authority and sentry.authority and led.authority != sentry.authority:
                 await sentry.leave()
                 raise _other_authority(led, sentry.authority) from None
+            ahead.see(overdue=led.overdue)
             why: StoreError = led
         except (StoreBusy, StoreUnavailable) as error:
             if not patient:
                 raise
             why = error
         else:
+            await ahead.end()
             await (sentry.retire() if info is not None else sentry.leave())
             return info
         patient = True

@@ -31,7 +31,7 @@ class SqlDatabase(ABC):
     def __init__(self, *, writing: Link, reading: Link) -> None:
         self._writer = Writer(writing)
         self._reading = reading
-        self._is_open = False
+        self._closed = False
 
     @abstractmethod
     async def claim(self) -> Taken:
@@ -49,22 +49,22 @@ class SqlDatabase(ABC):
     async def open(self) -> StoreInfo:
         """Make or migrate the schema, and take the store over. May be tried again after an error."""
         taken = await self.claim()
-        self._is_open = True
+        self._closed = False
         return StoreInfo(kind=self.kind, **taken._asdict())
 
     async def close(self) -> None:
         """Finish waiting operations, close every connection, and release the database."""
-        self._is_open = False
+        self._closed = True
         await self._writer.stop()
         await self.release()
         await self._reading.close()
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        """Run a query in a read transaction of its own.
+        """Run a query in a read transaction of its own, also while another kernel has the database.
 
         :raises StoreUnavailable: if the store is closed
         """
-        if not self._is_open:
+        if self._closed:
             raise StoreUnavailable("the store is closed")
         return await self._reading.run(query)
 

@@ -97,6 +97,7 @@ class StoreLed(StoreError):
     :param addresses: the addresses it reports for clients; empty if it has not reported any yet
     :param hosts_addresses: those for hosts
     :param authority: the fingerprint of its authority; empty for none
+    :param overdue: whether it should have renewed its lease by now, and may be gone
     """
 
     reason = "NOT_LEADER"
@@ -108,8 +109,10 @@ class StoreLed(StoreError):
         addresses: Sequence[str] = (),
         hosts_addresses: Sequence[str] = (),
         authority: str = "",
+        overdue: bool = False,
     ) -> None:
         self.holder = holder
+        self.overdue = overdue
         self.authority = authority
         self.addresses = tuple(addresses)
         self.hosts_addresses = tuple(hosts_addresses)

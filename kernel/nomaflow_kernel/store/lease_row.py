@@ -99,6 +99,10 @@ class LeaseWatch:
             self._seen, self._since = (term, until_us), now
         return (now - self._since) * 1_000_000 >= ttl_us
 
+    def is_overdue(self, *, ttl_us: int) -> bool:
+        """Return whether the lease was unchanged for half of its length: a renewal is due after a third."""
+        return (self._clock() - self._since) * 1_000_000 >= ttl_us / 2
+
 
 def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool = False) -> str:
     """Check that the lease is free: expired, given back, or of a process of this machine that has ended.
@@ -111,7 +115,11 @@ def refuse_while_held(connection: Connection, watch: LeaseWatch, *, lock: bool =
     if row.left_us > 0 and not over and not certainly_ended(row.process):
         clients, _, hosts = row.addresses.partition(_HOSTS)
         raise StoreLed(
-            holder=row.holder, addresses=_lines(clients), hosts_addresses=_lines(hosts), authority=row.authority
+            holder=row.holder,
+            addresses=_lines(clients),
+            hosts_addresses=_lines(hosts),
+            authority=row.authority,
+            overdue=watch.is_overdue(ttl_us=row.ttl_us),
         )
     return str(row.authority)
 

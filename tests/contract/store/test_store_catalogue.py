@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from store_histories import T0, Ids, finish, logged, opened, queue, start
 
 from nomaflow_kernel.history.port import EventFilter, ForgottenHost, LogFilter, PauseRecord
@@ -25,7 +27,7 @@ async def test_a_manifest_is_the_catalogue_when_it_is_new_or_meant(store: SqlSto
     assert await introduce(store, "demo", "m2", "b", "b")
     assert not await introduce(store, "demo", "m1", "c")
     (found,) = await store.manifests()
-    assert (found.digest, found.manifest, found.owned_job_ids) == ("m2", {"d": "m2", "ü": [1]}, {"a", "b"})
+    assert (found.digest, json.loads(found.text), found.owned_job_ids) == ("m2", {"d": "m2", "ü": [1]}, {"a", "b"})
     assert await introduce(store, "demo", "m1", "c", explicit=True)
     (found,) = await store.manifests()
     assert (found.digest, found.owned_job_ids) == ("m1", {"a", "b", "c"})

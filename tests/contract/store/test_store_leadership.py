@@ -148,6 +148,24 @@ async def test_a_process_that_has_ended_holds_no_lease(postgres_place: PostgresP
         await second.store.close()
 
 
+async def test_a_leader_that_does_not_renew_is_overdue(postgres_place: PostgresPlace) -> None:
+    """Long before its lease is over, those who stand by are told, and may read what it has stored."""
+    second = Contender(postgres_place.url, name="second")
+
+    async def overdue() -> bool:
+        with pytest.raises(StoreLed) as caught:
+            await second.store.open()
+        return caught.value.overdue
+
+    with holder_process(postgres_place, ttl_seconds=20) as process:
+        assert not await overdue()
+        process.send_signal(signal.SIGSTOP)
+        assert not await overdue()
+        assert await second.store.manifests() == []
+        await eventually(overdue, seconds=PATIENCE)
+    await second.store.close()
+
+
 async def test_a_clock_set_back_lets_no_frozen_leader_hold_on(postgres_place: PostgresPlace) -> None:
     """A leader that has not renewed for one lease period is replaced, even if its lease ends an hour from now."""
     second = Contender(postgres_place.url, name="second")

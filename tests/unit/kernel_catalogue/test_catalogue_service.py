@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -51,10 +52,12 @@ class Stage:
         self.file = folder / "central.toml"
         self.clock = ManualClock()
 
-    async def start(self, *, with_file: bool = False) -> CatalogueService:
+    async def start(self, *, with_file: bool = False, stored: kept.StoredManifests | None = None) -> CatalogueService:
         """Do what a kernel's start does."""
         jobs_file = self.file if with_file else None
-        catalogue = CatalogueService(store=self.store, clock=self.clock, feed=EventFeed(0), jobs_file=jobs_file)
+        catalogue = CatalogueService(
+            store=self.store, clock=self.clock, feed=EventFeed(0), jobs_file=jobs_file, stored=stored
+        )
         await catalogue.start()
         return catalogue
 
@@ -91,6 +94,31 @@ async def test_a_start_reads_what_was_checked_before(stage: Stage, monkeypatch: 
     assert host.load == first.hosts()[0].load
     assert "kept_load" not in host.manifest
     assert second.kind_of("team", "team.code:work") == "async"
+
+
+async def test_what_was_read_ahead_is_not_read_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that has stood by reads at its start what has changed since, and nothing else."""
+    first = await stage.start()
+    for host in ("calm", "busy", "gone"):
+        await first.introduce(host, digest="m1", manifest=manifest(host), explicit=False)
+    stored = kept.StoredManifests()
+    stored.read_ahead([each.text for each in await stage.store.manifests()])
+    later = manifest("busy", job_files=[{"path": "jobs.toml", "tree": {"jobs": JOBS["jobs"][:2]}, "error": None}])
+    await first.introduce("busy", digest="m2", manifest=later, explicit=False)
+    await first.forget("gone")
+    read, asked = kept._read, []
+
+    def noted(text: str) -> kept.StoredManifest:
+        asked.append(json.loads(text)["host"])
+        return read(text)
+
+    monkeypatch.setattr(kept, "_read", noted)
+    second = await stage.start(stored=stored)
+    assert asked == ["busy"]
+    assert shown(second) == shown(first)
+    assert [(each.host, each.digest) for each in second.hosts()] == [("busy", "m2"), ("calm", "m1")]
+    await stage.start(stored=stored)
+    assert asked == ["busy", "busy", "calm"], "what was read ahead serves one start"
 
 
 async def test_other_checks_than_those_of_the_introduction_check_again(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +61,7 @@ def manifests(connection: Connection) -> list[HostManifest]:
         HostManifest(
             host=row.host,
             digest=row.digest,
-            manifest=json.loads(row.manifest),
+            text=row.manifest,
             introduced_at_us=row.introduced_at_us,
             owned_job_ids=frozenset(owned.get(row.host, ())),
         )

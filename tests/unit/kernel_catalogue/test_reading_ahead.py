@@ -1,0 +1,75 @@
+"""A kernel that stands by reads the catalogue once the leader is silent, and drops it if the leader speaks again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from nomaflow_kernel.catalogue.stored_load import StoredManifests
+from nomaflow_kernel.history.port import HostManifest, Store
+from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
+from nomaflow_kernel.store.errors import StoreUnavailable
+
+
+class Manifests(StoredManifests):
+    """Notes the texts that are ahead."""
+
+    ahead: Sequence[str] = ()
+
+    def read_ahead(self, texts: Any) -> None:
+        """Note them."""
+        self.ahead = list(texts)
+
+    def forget(self) -> None:
+        """Note that."""
+        self.ahead = ()
+
+
+class OneManifest:
+    """A store with one manifest, or without an answer."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answers = True
+
+    async def manifests(self) -> Sequence[HostManifest]:
+        """Return it."""
+        self.asked += 1
+        await asyncio.sleep(0)
+        if not self.answers:
+            raise StoreUnavailable("the database does not answer")
+        return [HostManifest(host="team", digest="m1", text="{}", introduced_at_us=1, owned_job_ids=frozenset())]
+
+
+async def test_each_silence_is_read_once() -> None:
+    """Nothing is read while the leader renews its lease; what was read is dropped once it does again."""
+    store, manifests = OneManifest(), Manifests()
+    ahead = ReadingAhead(cast("Store", store), manifests)
+    ahead.see(overdue=False)
+    await ahead.end()
+    assert store.asked == 0
+    for asked in (1, 2):
+        for _ in range(3):
+            ahead.see(overdue=True)
+            await ahead.end()
+        assert (store.asked, manifests.ahead) == (asked, ["{}"])
+        ahead.see(overdue=False)
+        assert manifests.ahead == ()
+
+
+async def test_a_database_that_does_not_answer_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The kernel reads the catalogue when it leads, as one does that never stood by."""
+    caplog.set_level(logging.INFO)
+    store, manifests = OneManifest(), Manifests()
+    store.answers = False
+    ahead = ReadingAhead(cast("Store", store), manifests)
+    ahead.see(overdue=True)
+    await ahead.end()
+    assert manifests.ahead == ()
+    assert "the catalogue could not be read ahead: the history store cannot be reached" in caplog.text
