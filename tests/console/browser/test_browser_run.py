@@ -130,14 +130,16 @@ async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(
     assert await page.evaluate("document.getElementById('log').log.rows") == 240
 
 
-async def test_a_run_is_watched_live(tabs: Tabs, console: ConsoleSystem) -> None:
+async def test_a_run_is_watched_live(tabs: Tabs, console: ConsoleSystem, tmp_path: Path) -> None:
     """Its state, its progress and its log change without a reload, and what somebody has opened stays open."""
     api = console.system.api
-    order = TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 120, "per_second": 30.0}})
+    talk = {"lines": 120, "per_second": 30.0, "pause_at": 60, "until": str(tmp_path / "seen")}
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": talk})
     page = await tabs.open(f"/runs/{api.trigger(order).run_id}")
     await page.wait_for_selector("#run-tries details.try")
     await page.locator("#run-tries details.try summary").click()
     await page.wait_for_selector("#run-timeline progress")
+    (tmp_path / "seen").touch()
     await page.wait_for_selector("#run-head .state-ok")
     assert (await page.title()).startswith("✓ talker")
     await expect(page.locator("#run-tries details.try")).to_have_attribute("open", "")
