@@ -1,6 +1,6 @@
 """Manifests with their loads as stored, so that a start need not check ten thousand jobs again.
 
-It names the code that checked it: with another version of the checks, or of the zone data, the manifest is loaded
+A load names the code that checked it: with another version of the checks, or of the zone data, the manifest is loaded
 again. Last good definitions stay valid whichever code checked them: stricter checks never take a job off the schedule.
 """
 

@@ -46,7 +46,7 @@ class OneManifest:
 
 
 async def test_each_silence_is_read_once() -> None:
-    """Nothing is read while the leader renews its lease; what was read is dropped once it does again."""
+    """The catalogue is read once when the leader is silent, and dropped when the leader renews its lease again."""
     store, manifests = OneManifest(), Manifests()
     ahead = ReadingAhead(cast("Store", store), manifests)
     ahead.see(overdue=False)
@@ -61,9 +61,7 @@ async def test_each_silence_is_read_once() -> None:
         assert manifests.ahead == ()
 
 
-async def test_a_database_that_does_not_answer_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_database_that_does_not_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """The kernel reads the catalogue when it leads, as one does that never stood by."""
     caplog.set_level(logging.INFO)
     store, manifests = OneManifest(), Manifests()

@@ -36,7 +36,7 @@ def test_a_command_that_ends_at_once_is_heard(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_driver_that_has_ended_is_told() -> None:
-    """The process that speaks to Ray may be killed between two requests: the launcher connects again."""
+    """The process that speaks to Ray may be killed between two requests: the next one is an error of the engine."""
 
     async def ask_the_dead() -> None:
         driver = await _Driver.start(os.environ)
