@@ -80,7 +80,7 @@ class KernelSettings:
     tls_key: Path | None = None
     tls_ca: Path | None = None
     advertised: tuple[str, ...] = ()
-    leader_ttl_seconds: float = 15.0
+    leader_ttl_seconds: float = 12.0
     heartbeat_seconds: float = 5.0
     lease_seconds: float = 20.0
     lost_after_seconds: float = 600.0

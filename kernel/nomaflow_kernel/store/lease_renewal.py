@@ -38,7 +38,7 @@ class LeaseKeeper:
         self._link = link
         self._policy = policy
         self._clock = clock
-        self._renew_seconds = policy.ttl_seconds / 3
+        self._renew_seconds = policy.ttl_seconds / 4
         self._trust_seconds = policy.ttl_seconds - min(1.0, policy.ttl_seconds / 5)
         self._task: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None

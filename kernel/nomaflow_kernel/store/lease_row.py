@@ -66,13 +66,13 @@ def _ignore(_error: StoreError) -> None:
 class LeasePolicy:
     """Settings of leadership on a database that several kernels share.
 
-    :param ttl_seconds: validity of the lease; it is renewed after a third of that
+    :param ttl_seconds: validity of the lease; it is renewed after a quarter of that
     :param addresses: returns this kernel's addresses, which standby kernels tell callers; none while it knows none
     :param authority: returns the fingerprint of this kernel's authority, which standby kernels compare; empty for none
     :param on_lost: called once, when the lease is lost
     """
 
-    ttl_seconds: float = 15.0
+    ttl_seconds: float = 12.0
     addresses: Callable[[], Reported] = _nowhere
     authority: Callable[[], str] = _none
     on_lost: Callable[[StoreError], None] = _ignore
@@ -100,7 +100,7 @@ class LeaseWatch:
         return (now - self._since) * 1_000_000 >= ttl_us
 
     def is_overdue(self, *, ttl_us: int) -> bool:
-        """Return whether the lease was unchanged for half of its length: a renewal is due after a third."""
+        """Return whether the lease was unchanged for half of its length: a renewal is due after a quarter."""
         return (self._clock() - self._since) * 1_000_000 >= ttl_us / 2
 
 

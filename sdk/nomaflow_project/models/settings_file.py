@@ -114,7 +114,7 @@ class KernelSection(Entry):
         "Addresses at which clients on other machines reach this kernel; hosts dial the same names. Empty: `listen`.",
     )
     leader_ttl_seconds: float = key(
-        15.0,
+        12.0,
         "Silence of the leading kernel after which another one on the same PostgreSQL takes over.",
         unit="seconds",
         ge=1,
