@@ -1,16 +1,13 @@
 """Facts about all jobs that pages need, and the host that an address names.
 
-The cost grows with the jobs, so an answer serves all who have the same token, for five seconds at least, and for twenty
-times as long as it took: it costs a twentieth of the kernel's time at most. Pages ask for single jobs anew; only their
-time zones may be a minute old.
+Pages ask for single jobs anew. The counts of all may be some seconds old; what the filters of runs offer, and the zones
+of jobs, some minutes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from starlette.requests import Request
 
@@ -18,48 +15,34 @@ from nomaflow.client import NotFound
 from nomaflow.client.values import HostView, JobPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.overview import jobs_named
 
-__all__ = ["KeptJobs", "job_choices", "job_counts", "job_zones", "known_host"]
+__all__ = ["job_choices", "job_counts", "job_zones", "known_host"]
 
-_FRESH_SECONDS, _FRESH_TIMES = 5.0, 20
-_ZONE_SECONDS, _MOST_ZONES = 60.0, 20_000
-
-
-@dataclass(kw_only=True, slots=True)
-class KeptJobs:
-    """One answer, and when it is asked for again."""
-
-    until: float = float("-inf")
-    page: JobPageView = field(default_factory=JobPageView)
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def read(self, ask: Callable[[], Awaitable[JobPageView]]) -> JobPageView:
-        """Return the answer, asked for now if the one that is kept is too old."""
-        async with self.reading:
-            began = time.monotonic()
-            if began >= self.until:
-                self.page = await ask()
-                ended = time.monotonic()
-                self.until = ended + max(_FRESH_SECONDS, _FRESH_TIMES * (ended - began))
-            return self.page
+_COUNTS_SECONDS, _CHOICES_SECONDS, _ZONE_SECONDS = 5.0, 60.0, 60.0
+_MOST_ZONES = 20_000
 
 
 async def job_counts(request: Request) -> JobPageView:
     """Return the counts of all jobs, without the jobs."""
-    return await _kept(request, "counts").read(lambda: kernel_of(request).list_jobs_page(page_size=1, with_counts=True))
+    return await _kept(request, "counts", _COUNTS_SECONDS).of(
+        "", lambda: kernel_of(request).list_jobs_page(page_size=1, with_counts=True)
+    )
 
 
 async def job_choices(request: Request) -> JobPageView:
     """Return the first 500 jobs, and the counts of all, removed ones included: what the filters of runs offer."""
-    return await _kept(request, "choices").read(
-        lambda: kernel_of(request).list_jobs_page(with_counts=True, include_removed=True)
+    return await _kept(request, "choices", _CHOICES_SECONDS).of(
+        "", lambda: kernel_of(request).list_jobs_page(with_counts=True, include_removed=True)
     )
 
 
-def _kept(request: Request, what: str) -> KeptJobs:
-    known: dict[tuple[str | None, str], KeptJobs] = request.app.state.kept_jobs
-    return known.setdefault((request.state.session.token, what), KeptJobs())
+def _kept(request: Request, what: str, least_seconds: float) -> KeptAnswers[JobPageView]:
+    known: dict[tuple[str | None, str], KeptAnswers[JobPageView]] = request.app.state.kept_jobs
+    return known.setdefault(
+        (request.state.session.token, what), KeptAnswers(JobPageView(), least_seconds=least_seconds)
+    )
 
 
 async def job_zones(request: Request, job_ids: Iterable[str]) -> dict[str, str]:

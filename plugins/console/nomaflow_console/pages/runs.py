@@ -8,7 +8,7 @@ import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -18,8 +18,8 @@ from starlette.routing import Route
 from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones
+from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.overview import with_steps
-from nomaflow_console.kernel.tallies import Tallies
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page, streamed
 from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
@@ -32,6 +32,8 @@ __all__ = ["LIVE", "PAGE", "ROUTES", "page_of_runs"]
 PAGE = 50
 _CSV_ROWS = 100_000
 _LONGEST_TALLY = timedelta(days=31)
+_PATIENCE_SECONDS = 1.0
+_Counts: TypeAlias = Sequence[RunCountView] | None
 _COLUMNS = (
     "run_id", "job_id", "state", "reason", "error", "rows_affected", "trigger", "by", "host", "preset", "queued_at",
     "started_at", "finished_at", "fires",
@@ -52,8 +54,8 @@ async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> t
     return found, newer, found.next_page_token
 
 
-async def _counts(request: Request, query: RunQuery, now: datetime) -> Sequence[RunCountView] | None:
-    """Return the counts of the time that the page shows, by state, whatever else is filtered."""
+async def _counts(request: Request, query: RunQuery, now: datetime) -> _Counts:
+    """Return the counts of the time that the page shows, by state, whatever else is filtered; None if not known yet."""
     since = query.since_at(now)
     since = max(since, now - _LONGEST_TALLY) if since is not None else now - _LONGEST_TALLY
     until = query.filters(now)["until"]
@@ -61,10 +63,9 @@ async def _counts(request: Request, query: RunQuery, now: datetime) -> Sequence[
         return []
     grouping: Any = "job" if query.hidden else "state"
     ask = partial(kernel_of(request).summarize_runs, since=since, until=until, group_by=grouping)
-    known: dict[str | None, Tallies] = request.app.state.tallies
-    tallies = known.setdefault(request.state.session.token, Tallies())
-    found: Sequence[RunCountView] | None = await tallies.of((query.since, query.until, grouping), ask)
-    return found
+    known: dict[str | None, KeptAnswers[_Counts]] = request.app.state.tallies
+    kept = known.setdefault(request.state.session.token, KeptAnswers[_Counts](None, patience_seconds=_PATIENCE_SECONDS))
+    return await kept.of((query.since, query.until, grouping), ask)
 
 
 async def _load(request: Request) -> dict[str, Any]:

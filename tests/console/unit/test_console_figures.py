@@ -1,14 +1,11 @@
-"""Facts about all jobs, and figures of jobs, are not asked for again with each page; nothing stale is shown."""
+"""Figures of jobs are not asked for again with each page, and nothing stale is shown."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
-from nomaflow.client.values import JobPageView, JobStatsView, JobView, RecentRunView, RunView
-from nomaflow_console.kernel.catalogue import KeptJobs
+from nomaflow.client.values import JobStatsView, JobView, RecentRunView, RunView
 from nomaflow_console.kernel.figures import KeptFigures
 
 AT = datetime(2026, 11, 26, 8, tzinfo=UTC)
@@ -91,21 +88,3 @@ async def test_figures_that_are_newer_than_the_list_of_jobs_are_not_kept() -> No
     await kept.of(client, jobs, ["a"])
     await kept.of(client, jobs, ["a"])
     assert len(kernel.asked) == 2
-
-
-async def test_what_all_jobs_have_in_common_is_asked_for_once_for_pages_that_come_together() -> None:
-    """For five seconds; an error is told, and the next page asks again."""
-    kept, asked = KeptJobs(), 0
-
-    async def ask() -> JobPageView:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            raise TimeoutError
-        return JobPageView(total=asked)
-
-    with pytest.raises(TimeoutError):
-        await kept.read(ask)
-    assert [(await kept.read(ask)).total for _ in range(3)] == [2, 2, 2]
-    kept.until = 0.0
-    assert (await kept.read(ask)).total == 3
