@@ -62,7 +62,7 @@ _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
 class Connection:
     """Calls a kernel and hides its restarts for a limited time.
 
-    :param source: source of the kernel's addresses, of which one leads; asked again at every try
+    :param source: source of the kernel's addresses, of which one leads; asked again where the last one fails
     :param connect_seconds: time limit for a first answer
     :param retry_seconds: time limit for an answer once the kernel has answered before
     :param ca: the authorities that must vouch for the kernel, PEM, or a file of them; None for the system's
@@ -256,6 +256,7 @@ class _Route:
 
     def __init__(self, source: AddressSource) -> None:
         self._source = source
+        self._current = ""
         self._turn = 0
         self._hints: list[str] = []
         self._failed = ""
@@ -267,12 +268,14 @@ class _Route:
         """
         if self._hints:
             return self._hints[0]
-        known = self._source.addresses()
-        if not known:
-            raise KernelUnreachable("no address of a kernel is given", fix="name one with --address")
-        if len(known) > 1 and known[self._turn % len(known)] == self._failed:
-            self._turn += 1
-        return known[self._turn % len(known)]
+        if not self._current:
+            known = self._source.addresses()
+            if not known:
+                raise KernelUnreachable("no address of a kernel is given", fix="name one with --address")
+            if len(known) > 1 and known[self._turn % len(known)] == self._failed:
+                self._turn += 1
+            self._current = known[self._turn % len(known)]
+        return self._current
 
     def tried(self, address: str) -> str:
         """Return, for a person, the addresses at which no kernel answers: *address* alone, or all known ones."""
@@ -288,7 +291,7 @@ class _Route:
                 return True  # an older call or stream: others have already switched
         except KernelUnreachable:
             return False
-        self._failed = address
+        self._failed, self._current = address, ""
         if self._hints:
             self._hints.pop(0)
             return bool(self._hints)
