@@ -21,6 +21,7 @@ from nomaflow_kernel.rpc.figure_calls import median_seconds
 from nomaflow_kernel.rpc.fire_overlaps import Overlaps
 from nomaflow_kernel.rpc.fire_plan import FirePlan, KnownFires, Owner, collisions
 from nomaflow_kernel.rpc.job_pages import target_of
+from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
 
 __all__ = ["FireCalls"]
@@ -59,12 +60,23 @@ class FireCalls:
         self._catalogue = catalogue
         self._clock = clock
         self._known = KnownFires()
+        self._answers = KeptFires()
         self._usual: dict[tuple[str, str], tuple[int, float | None]] = {}
 
     async def list_fires(self, request: job_pb2.ListFiresRequest, caller: Caller) -> job_pb2.ListFiresResponse:
         """Return the fires of a range in order of time, with what they collide with."""
         plan = self._plan(request)
-        for job in self._jobs(request, caller):
+        basis = Basis(begin_us=to_us(plan.begin), jobs=[*self._jobs(request, caller)], pauses=[*self._engine.pauses()])
+        asked_for = (plan.end, plan.limit, request.host, request.tag, request.job_id, caller.principal.name)
+        answer = self._answers.of(asked_for, basis)
+        if answer is None:
+            answer = await self._answer(plan, basis.jobs)
+            if request.HasField("until"):
+                self._answers.keep(asked_for, basis, answer, until_us=self._clock.now_us() + _GOOD_US)
+        return answer
+
+    async def _answer(self, plan: FirePlan, jobs: Iterable[Job]) -> job_pb2.ListFiresResponse:
+        for job in jobs:
             assert job.definition is not None
             for schedule in job.definition.schedules():
                 owner = Owner(job_id=job.job_id, host=job.host, preset=schedule.preset)

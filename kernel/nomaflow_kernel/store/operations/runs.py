@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, select
@@ -149,32 +149,37 @@ def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping
 
 def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRecord]:
     """Return the newest run of each job that has one."""
-    rows = connection.execute(_newest(connection, runs), {"job_ids": json.dumps(list(job_ids))})
+    rows = connection.execute(_newest(connection.dialect.name), {"job_ids": json.dumps(list(job_ids))})
     return {run.job_id: run for run in map(RUNS.record, rows)}
 
 
 def last_states(connection: Connection, job_ids: Sequence[str]) -> dict[str, LastState]:
     """Return the state of the newest run of each job that has one, and the host that ran it."""
-    query = _newest(connection, runs.c.job_id, runs.c.state, runs.c.host)
+    query = _newest(connection.dialect.name, "job_id", "state", "host")
     rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))}).all()
     return {job_id: LastState(_STATES[state], host) for job_id, state, host in rows}
 
 
-def _newest(connection: Connection, *columns: Any) -> Select[Any]:
-    """Return the query for columns of the newest run of each job that has one."""
-    jobs, one = each_job(connection), runs.alias("one")
+@cache
+def _newest(dialect: str, *names: str) -> Select[Any]:
+    """Return the query for columns of the newest run of each job that has one, or for all if none is named.
+
+    Building it takes longer than running it for a few jobs.
+    """
+    jobs, one = each_job(dialect), runs.alias("one")
     of_job = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value))
     newest = of_job.order_by(one.c.job_id.desc(), one.c.run_id.desc()).limit(1).correlate(jobs).scalar_subquery()
+    columns = [runs.c[name] for name in names] or [runs]
     return select(*columns).select_from(jobs).join(runs, runs.c.run_id == newest)
 
 
-def each_job(connection: Connection) -> FromClause:
+def each_job(dialect: str) -> FromClause:
     """Return a table of job ids, one in each row, given as the parameter ``job_ids``: a JSON array.
 
     However many there are, the statement is the same: one with a part for each takes longer to write than to run.
     """
     given: BindParameter[str] = bindparam("job_ids")
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         return func.json_array_elements_text(cast(given, JSON)).table_valued("value")
     return func.json_each(given).table_valued("value")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from functools import cache
 from operator import itemgetter
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 
 from nomaflow_kernel.history.port import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
@@ -80,26 +81,9 @@ def recent_runs(
     if not job_ids:
         return {}
     looked_at = max(_LOOKED_AT // len(job_ids), last) if preset else last
-    jobs = each_job(connection)
-    one = runs.alias("one")
-    newest_first = one.c.job_id.desc(), one.c.run_id.desc()
-    ids = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value)).order_by(*newest_first)
-    oldest = ids.limit(1).offset(looked_at - 1).correlate(jobs).scalar_subquery()
-    columns = (
-        runs.c.job_id,
-        runs.c.run_id,
-        runs.c.host,
-        runs.c.state,
-        runs.c.queued_at_us,
-        runs.c.started_at_us,
-        runs.c.finished_at_us,
-        runs.c.rows_affected,
-        *((runs.c.request,) if preset else ()),
-    )
-    query = select(*columns).select_from(jobs).join(runs, runs.c.job_id == jobs.c.value)
-    query = query.where(runs.c.run_id >= func.coalesce(oldest, ""))
+    query = _newest_of_each(connection.dialect.name, requests=bool(preset))
     found: dict[str, list[RecentRun]] = {}
-    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids))}).all()
+    rows = connection.execute(query, {"job_ids": json.dumps(list(job_ids)), "newer": looked_at - 1}).all()
     for row in sorted(rows, key=itemgetter(1), reverse=True):
         of_job = found.setdefault(row[0], [])
         if len(of_job) < last and (not preset or _preset(row[8]) == preset):
@@ -115,6 +99,28 @@ def recent_runs(
                 )
             )
     return found
+
+
+@cache
+def _newest_of_each(dialect: str, *, requests: bool) -> Select[Any]:
+    """Return the query for the newest runs of each job; ``newer`` is the number of runs above the last one of a job."""
+    jobs, one = each_job(dialect), runs.alias("one")
+    newest_first = one.c.job_id.desc(), one.c.run_id.desc()
+    ids = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value)).order_by(*newest_first)
+    oldest = ids.limit(1).offset(bindparam("newer", type_=Integer)).correlate(jobs).scalar_subquery()
+    columns = (
+        runs.c.job_id,
+        runs.c.run_id,
+        runs.c.host,
+        runs.c.state,
+        runs.c.queued_at_us,
+        runs.c.started_at_us,
+        runs.c.finished_at_us,
+        runs.c.rows_affected,
+        *((runs.c.request,) if requests else ()),
+    )
+    query = select(*columns).select_from(jobs).join(runs, runs.c.job_id == jobs.c.value)
+    return query.where(runs.c.run_id >= func.coalesce(oldest, ""))
 
 
 def _preset(request: str) -> Any:

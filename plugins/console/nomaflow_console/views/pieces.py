@@ -1,4 +1,7 @@
-"""Small pieces of HTML that pages repeat hundreds of times. As functions they cost a fifth of what macros do."""
+"""Small pieces of HTML that pages repeat hundreds of times. As functions they cost a fifth of what macros do.
+
+Those of a row are the same each time that the page is shown, so they are kept.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ from nomaflow_telemetry.visible_text import visible
 __all__ = ["button", "command", "icon", "item", "row_menu", "text", "words"]
 
 
+_KEPT = 2048
+_SHORT = 64
+"""Characters of a text that is kept."""
+
+
 @lru_cache(maxsize=128)
 def icon(name: str) -> Markup:
     """Return an icon, which says nothing to who does not see it.
@@ -23,9 +31,15 @@ def icon(name: str) -> Markup:
 
 def text(value: str) -> Markup:
     """Return text that is escaped, with its controls and marks of direction spelled out, as templates print it."""
+    return _short_text(value) if len(value) <= _SHORT else escape(visible(value))
+
+
+@lru_cache(maxsize=_KEPT)
+def _short_text(value: str) -> Markup:
     return escape(visible(value))
 
 
+@lru_cache(maxsize=_KEPT)
 def button(
     label: str, icon_name: str = "", *, href: str = "", kind: str = "", square: bool = False, key: str = ""
 ) -> Markup:
@@ -46,6 +60,7 @@ def button(
     return Markup(f'<{tag} class="{css}"{attributes}>{shown}</{tag}>')  # noqa: S704  # escaped above
 
 
+@lru_cache(maxsize=_KEPT)
 def command(line: str) -> Markup:
     """Return the command line that does the same, to copy. It breaks between words only."""
     told = text(line)
@@ -57,6 +72,7 @@ def command(line: str) -> Markup:
     )
 
 
+@lru_cache(maxsize=_KEPT)
 def item(label: str, icon_name: str, href: str) -> Markup:
     """Return a line of a menu that leads to an address."""
     return Markup(f'<a class="item" href="{text(href)}">{icon(icon_name)}{text(label)}</a>')  # noqa: S704  # escaped

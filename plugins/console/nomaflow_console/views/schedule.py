@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -39,7 +40,7 @@ class Mark:
     seconds: float
     css: str
     href: str
-    label: str
+    label: Markup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,22 +129,34 @@ def marks_of(day: Day, now: datetime) -> list[Mark]:
         label = f"{in_words(begin, zone, now)} {run.job_id}: {sign.word}{length}"
         offset = max((begin - day.start).total_seconds(), 0.0)
         href = f"/runs/{quote(run.run_id)}"
-        marks.append(Mark(begin=offset, seconds=seconds, css=f"state-{sign.css}", href=href, label=label))
-    for fire in day.fires:
+        marks.append(Mark(begin=offset, seconds=seconds, css=f"state-{sign.css}", href=href, label=escape(label)))
+    return [*marks, *_marks_of_fires(day.fires, day.start, zone, now.astimezone(zone).date())]
+
+
+@lru_cache(maxsize=8)
+def _marks_of_fires(fires: tuple[ListedFireView, ...], start: datetime, zone: tzinfo, today: date) -> tuple[Mark, ...]:
+    """Return the marks of a day's fires, which are the same until one is over or the reader's day is.
+
+    :param start: the beginning of the fires' day
+    :param today: the reader's day, by which a time is said to be tomorrow's
+    """
+    now = _midnight(today, zone)
+    marks = []
+    for fire in fires:
         if fire.at is None:
             continue
         usual = f", usually {took(fire.expected_seconds)}" if fire.expected_seconds is not None else ""
         label = f"{in_words(fire.at, zone, now)} {fire.job_id}{usual}"
         marks.append(
             Mark(
-                begin=(fire.at - day.start).total_seconds(),
+                begin=(fire.at - start).total_seconds(),
                 seconds=fire.expected_seconds or 0.0,
                 css="fire-paused" if fire.paused else "fire-collides" if fire.collides_with else "fire",
                 href=f"/jobs/{quote(fire.job_id)}",
-                label=f"{label}, with {', '.join(fire.collides_with)}" if fire.collides_with else label,
+                label=escape(f"{label}, with {', '.join(fire.collides_with)}" if fire.collides_with else label),
             )
         )
-    return marks
+    return tuple(marks)
 
 
 def _lanes(boxes: Sequence[tuple[float, float]]) -> list[int]:
@@ -169,7 +182,7 @@ def strip(day: Day, now: datetime) -> Markup:
     height = (max(lanes, default=0) + 1) * _LANE + _TOP + 2
     parts: list[str] = [*_hours(day, height)]
     for mark, (left, width), lane in zip(marks, boxes, lanes, strict=True):
-        x, y, label = min(left, 100 - width), _TOP + lane * _LANE, escape(mark.label)
+        x, y, label = min(left, 100 - width), _TOP + lane * _LANE, mark.label
         parts.append(
             f'<a href="{mark.href}" class="{mark.css}" aria-label="{label}"><title>{label}</title>'
             f'<rect x="{x:.3f}%" y="{y}" width="{width:.3f}%" height="{_LANE - 3}" rx="2"/></a>'

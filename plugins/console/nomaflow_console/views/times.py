@@ -1,4 +1,4 @@
-"""Times: one zone at a time, told by the browser and kept in a cookie; each time carries all three and its age."""
+"""Times: one zone at a time, told by the browser and kept in a cookie; each time carries all three."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def in_words(at: datetime, zone: tzinfo, now: datetime, *, seconds: bool = False
     return _in_words(at.astimezone(UTC), zone, now.astimezone(zone).date(), seconds)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def _in_words(at: datetime, zone: tzinfo, today: date, seconds: bool) -> str:  # noqa: FBT001  # a key of the cache
     local = at.astimezone(zone)
     clock = f"{local:%H:%M:%S}" if seconds else f"{local:%H:%M}"
@@ -137,13 +137,11 @@ def day_title(day: datetime, now: datetime) -> str:
     return f"{near}{day:%A} {day.day} {day:%B}{year}"
 
 
-@lru_cache(maxsize=4096)
 def _whole(at: datetime, zone: tzinfo) -> str:
     local = at.astimezone(zone)
     return f"{local:%a} {local.day} {local:%b %Y %H:%M:%S %Z}"
 
 
-@lru_cache(maxsize=4096)
 def _in_all_zones(at: datetime, zone: Zone, timezone: str) -> tuple[str, str]:
     """Return a time in the reader's zone, its job's and UTC, as text that is escaped: with labels, and without."""
     told = [("yours" if zone.yours else "yours (not told)", _whole(at, zone.own))]
@@ -185,15 +183,16 @@ def when(
     # A time in another zone than the header names says so.
     if name != zone.name or (zone.mode == _JOB and timezone):
         text = f"{text} {city(name)}"
-    utc = instant.astimezone(UTC)
+    return _element(instant.astimezone(UTC), text, zone, timezone, instant <= now, focus)
+
+
+@lru_cache(maxsize=4096)
+def _element(utc: datetime, text: str, zone: Zone, timezone: str, over: bool, focus: bool) -> Markup:  # noqa: FBT001  # a key of the cache
+    """Return the element of a time. The page's script counts the age, which would be wrong soon."""
     told, title = _in_all_zones(utc, zone, timezone)
-    seconds_ago = (now - instant).total_seconds()
-    age, label = took(abs(seconds_ago)), "age" if seconds_ago >= 0 else "in"
-    tab = ' tabindex="0"' if focus else ""
-    at_utc = utc.isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Markup(  # noqa: S704  # escaped above
-        f'<time datetime="{at_utc}" data-at="{told}\n{label}\t{age}"{tab} title="{title} · {age}">{escape(text)}</time>'
-    )
+    told, tab = f"{told}\n{'age' if over else 'in'}\t", ' tabindex="0"' if focus else ""
+    at = utc.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return Markup(f'<time datetime="{at}" data-at="{told}"{tab} title="{title}">{escape(text)}</time>')  # noqa: S704  # escaped above
 
 
 @pass_context

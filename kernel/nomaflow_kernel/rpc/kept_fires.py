@@ -1,0 +1,73 @@
+"""Answers of ListFires that stay right: until a fire is due, or something changes that they tell of.
+
+A page of the schedule asks for the same days again whenever a run begins or ends.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from nomaflow_api.v1 import job_pb2
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.history.port import PauseRecord
+
+__all__ = ["Basis", "KeptFires"]
+
+_MOST, _MOST_FIRES = 8, 2_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Basis:
+    """What an answer is made of.
+
+    :param begin_us: the first instant that it tells of
+    :param jobs: those that the caller may read and asks for
+    """
+
+    begin_us: int
+    jobs: Sequence[Job]
+    pauses: Sequence[PauseRecord]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """One answer, which is right for every beginning before an instant."""
+
+    basis: Basis
+    before_us: int
+    answer: job_pb2.ListFiresResponse
+
+    def answers(self, asked: Basis) -> bool:
+        return (
+            self.basis.begin_us <= asked.begin_us < self.before_us
+            and self.basis.jobs == asked.jobs
+            and self.basis.pauses == asked.pauses
+        )
+
+
+class KeptFires:
+    """The answers given last, by what was asked for."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+
+    def of(self, asked_for: Hashable, basis: Basis) -> job_pb2.ListFiresResponse | None:
+        """Return the answer if it is kept and still right; nobody may change it."""
+        kept = self._kept.get(asked_for)
+        return kept.answer if kept is not None and kept.answers(basis) else None
+
+    def keep(self, asked_for: Hashable, basis: Basis, answer: job_pb2.ListFiresResponse, *, until_us: int) -> None:
+        """Keep an answer, at most until an instant: what is usual for a job changes slowly, but it does.
+
+        :param asked_for: all but the beginning, which moves on with the clock
+        """
+        due = [*(fire.at for fire in answer.fires[:1]), *(each.next for each in answer.frequent)]
+        before_us = min([until_us, *(moment.ToMicroseconds() for moment in due)])
+        if before_us <= basis.begin_us or len(answer.fires) > _MOST_FIRES:
+            return
+        self._kept[asked_for] = _Kept(basis=basis, before_us=before_us, answer=answer)
+        self._kept.move_to_end(asked_for)
+        while len(self._kept) > _MOST:
+            self._kept.popitem(last=False)
