@@ -110,6 +110,7 @@ TARGETS = (
     _row("M10 bare", "the bare prototype itself", "runs/s", None, "the prototype of the design 17,000–27,000"),
     _row("M12", "M1u of a client over TLS with a token ÷ M1u on the Unix socket, by turns", "", 0.85),
     _least("C1 painted", "console: first content of a page of 50 runs, Chromium with an empty cache", "ms", 200),
+    _least("C1 bare", "the same of a page with one word, in the same browser by turns", "ms", None),
     _least("C2 runs p99", "console: such a page of 1,000,000 runs, the server's part, 99th percentile", "ms", 60),
     _least("C2 month p99", "console: the same of all 31 days, with their tallies", "ms", 60),
     _least("C2 jobs p99", "console: the page of 1,000 jobs, the same", "ms", 60),

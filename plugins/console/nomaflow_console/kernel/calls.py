@@ -19,7 +19,7 @@ from nomaflow_console.kernel.hub import EventHub
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.settings import ConsoleSettings
 
-__all__ = ["KernelCalls", "KernelStatus", "Kernels", "Principal", "kernel_of"]
+__all__ = ["KernelCalls", "KernelStatus", "Kernels", "Principal", "kernel_of", "status_of"]
 
 KernelCalls: TypeAlias = KernelClient
 """What a page calls the kernel with."""
@@ -143,3 +143,9 @@ def kernel_of(request: Request) -> KernelCalls:
     kernels: Kernels = request.app.state.kernels
     session: Session = request.state.session
     return kernels.of(session)
+
+
+async def status_of(request: Request) -> KernelStatus:
+    """Return the line about the kernel for the principal of a request, at most a second old."""
+    kernels: Kernels = request.app.state.kernels
+    return await kernels.principal(request.state.session.token).status()

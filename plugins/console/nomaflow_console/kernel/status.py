@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ class KernelStatus:
     :param alerts: the number of hosts that need a person
     :param last_event_seq: the newest event, read before everything else of a page
     :param caller: who the session is to the kernel; None if that is unknown
+    :param generations: the newest generation of each host, by its name
     """
 
     version: str = ""
@@ -33,6 +35,7 @@ class KernelStatus:
     alerts: int = 0
     last_event_seq: int = 0
     caller: CallerView | None = None
+    generations: Mapping[str, int] = field(default_factory=dict)
 
     def may(self, verb: str, **of: Any) -> bool:
         """Return whether a button should be offered: the kernel decides, and this only hides what it would refuse.
@@ -62,6 +65,7 @@ class KernelStatus:
             alerts=sum(_needs_a_look(host) for host in hosts),
             last_event_seq=kernel.last_event_seq,
             caller=kernel.caller,
+            generations={host.name: max((one.generation for one in host.instances), default=0) for host in hosts},
         )
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, RunView, from_micros
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
 from nomaflow_console.live import ServerEvent
@@ -54,7 +54,7 @@ class _Known:
 
     :param children: the runs that its call_job steps started, by id, with their steps
     :param replays: its replays, newest first
-    :param generation: the newest generation that its host serves
+    :param generation: the newest generation that its host serves; 0 if none is known
     """
 
     run: RunView
@@ -65,23 +65,22 @@ class _Known:
     generation: int
 
 
-async def _known(kernel: KernelCalls, run_id: str) -> _Known:
+async def _known(request: Request, run_id: str) -> _Known:
+    kernel, status = kernel_of(request), await status_of(request)
     run = await kernel.get_run(run_id)
-    job, stats, children, replays, hosts = await asyncio.gather(
+    job, stats, children, replays = await asyncio.gather(
         _or_none(kernel.get_job(run.job_id)),
         _or_none(kernel.job_stats([run.job_id], preset=run.preset)),
         _or_none(_children(kernel, run)),
         _or_none(kernel.list_runs_page(replay_of=run_id, page_size=5)),
-        _or_none(kernel.list_hosts()),
     )
-    instances = [one for host in hosts or () if host.name == run.host for one in host.instances]
     return _Known(
         run=run,
         job=job,
         stats=(stats or {}).get(run.job_id),
         children={child.run_id: child for child in children or ()},
         replays=replays.runs if replays is not None else (),
-        generation=max((one.generation for one in instances), default=0),
+        generation=status.generations.get(run.host, 0),
     )
 
 
@@ -102,7 +101,7 @@ async def _or_none(asked: Awaitable[T]) -> T | None:
 async def show(request: Request) -> Response:
     """Return the page."""
     run_id = request.path_params["run_id"]
-    known = await _known(kernel_of(request), run_id)
+    known = await _known(request, run_id)
     run = known.run
     if run.terminal and run_words.seal_of_run(run).css == "complete":
         log_pages(request).complete(run_id, run.log_lines)
@@ -267,7 +266,7 @@ class RunLive:
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the header, the timeline, the tries and the seal of the log."""
-        known = await _known(kernel_of(request), request.query_params.get("run_id", ""))
+        known = await _known(request, request.query_params.get("run_id", ""))
         request.state.known = known
         context = await _context(request, known)
         return {name: live_part(request, f"parts/{name.replace('-', '_')}.html", **context) for name in _PARTS}
