@@ -44,6 +44,11 @@ class LogFilter:
     attempt: int = 0
     level: int = 0
 
+    def keeps(self, line: LogLine) -> bool:
+        """Return True for a line that is wanted."""
+        of_step = self.step in ("", line.step) and self.attempt in (0, line.attempt)
+        return of_step and line.level >= self.level
+
 
 ALL_LINES = LogFilter()
 """The filter that keeps every line."""

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, PermissionDenied
-from nomaflow.client.values import EventView, JobStatsView, JobView, RunView, from_micros
+from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
@@ -55,6 +55,7 @@ class _Known:
     :param children: the runs that its call_job steps started, by id, with their steps
     :param replays: its replays, newest first
     :param generation: the newest generation that its host serves; 0 if none is known
+    :param loud: the warnings and errors of its log; None if it is long, or this caller may not read it
     """
 
     run: RunView
@@ -63,16 +64,20 @@ class _Known:
     children: Mapping[str, RunView]
     replays: tuple[RunView, ...]
     generation: int
+    loud: tuple[LogLine, ...] | None
 
 
 async def _known(request: Request, run_id: str) -> _Known:
     kernel, status = kernel_of(request), await status_of(request)
-    run = await kernel.get_run(run_id)
-    job, stats, children, replays = await asyncio.gather(
+    run, pages = await kernel.get_run(run_id), log_pages(request)
+    if run.terminal and run_words.seal_of_run(run).css == "complete":
+        pages.complete(run_id, run.log_lines)
+    job, stats, children, replays, loud = await asyncio.gather(
         _or_none(kernel.get_job(run.job_id)),
         _or_none(kernel.job_stats([run.job_id], preset=run.preset)),
         _or_none(_children(kernel, run)),
         _or_none(kernel.list_runs_page(replay_of=run_id, page_size=5)),
+        _or_none(pages.loud_lines(kernel, run_id, ALL_LINES)),
     )
     return _Known(
         run=run,
@@ -81,6 +86,7 @@ async def _known(request: Request, run_id: str) -> _Known:
         children={child.run_id: child for child in children or ()},
         replays=replays.runs if replays is not None else (),
         generation=status.generations.get(run.host, 0),
+        loud=loud,
     )
 
 
@@ -103,9 +109,7 @@ async def show(request: Request) -> Response:
     run_id = request.path_params["run_id"]
     known = await _known(request, run_id)
     run = known.run
-    if run.terminal and run_words.seal_of_run(run).css == "complete":
-        log_pages(request).complete(run_id, run.log_lines)
-    window, opens, reads_log = await _first_window(request, run)
+    window, opens, reads_log = await _first_window(request, known)
     wanted, needle = filter_of(request), request.query_params.get("q", "") if reads_log else ""
     follows = reads_log and not run.terminal and "at" not in request.query_params
     return page(
@@ -128,11 +132,11 @@ async def show(request: Request) -> Response:
     )
 
 
-async def _first_window(request: Request, run: RunView) -> tuple[dict[str, Any], int | None, bool]:
+async def _first_window(request: Request, known: _Known) -> tuple[dict[str, Any], int | None, bool]:
     """Return the rows at which the log opens, the row whose traceback is shown, and whether the caller may read it."""
     try:
-        row, opens = await _opening_row(request, run)
-        window = await shown_window(request, run.run_id, row=row, count=_FIRST_LINES, before=_FIRST_LINES // 3)
+        row, opens = await _opening_row(request, known)
+        window = await shown_window(request, known.run.run_id, row=row, count=_FIRST_LINES, before=_FIRST_LINES // 3)
     except PermissionDenied:  # who may read a run need not be allowed to read what its code has written
         return {"rows": 0, "first": 0, "row": 0, "last_seq": 0, "lines": []}, None, False
     return window, opens, True
@@ -153,11 +157,12 @@ def _query(wanted: LogFilter) -> str:
     return urlencode(_query_of(wanted))
 
 
-async def _opening_row(request: Request, run: RunView) -> tuple[int, int | None]:
+async def _opening_row(request: Request, known: _Known) -> tuple[int, int | None]:
     """Return the row at which the log opens, and the row whose traceback is shown, if it opens at an error.
 
     The first error of the try that failed; else the end of a run that is not over, else the beginning.
     """
+    run = known.run
     if "at" in request.query_params:
         return number(request, "at", least=-1), None
     if not run.terminal:
@@ -167,8 +172,11 @@ async def _opening_row(request: Request, run: RunView) -> tuple[int, int | None]
         return 0, None
     step, attempt = failed
     kernel, pages, wanted = kernel_of(request), log_pages(request), filter_of(request)
-    of_try = LogFilter(step=step.name, attempt=attempt.attempt, level=wanted.level)
-    seq = await pages.next_error(kernel, run.run_id, of_try)
+    of_try = LogFilter(step=step.name, attempt=attempt.attempt, level=max(wanted.level, _ERROR))
+    if known.loud is None:
+        seq = await pages.next_error(kernel, run.run_id, of_try)
+    else:
+        seq = next((line.seq for line in known.loud if of_try.keeps(line)), 0)
     if not seq or wanted.step not in ("", step.name) or wanted.attempt not in (0, attempt.attempt):
         return 0, None
     row = await pages.row_of(kernel, run.run_id, wanted, seq)
@@ -178,7 +186,7 @@ async def _opening_row(request: Request, run: RunView) -> tuple[int, int | None]
 async def _context(request: Request, known: _Known) -> dict[str, Any]:
     """Return what the live parts of the page are made of."""
     run, now = known.run, datetime.now(UTC)
-    moments = await _or_none(_moments(request, run.run_id)) or []
+    moments = await _or_none(_moments(request, known)) or []
     seconds = None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds()
     usual, p95 = usual_of(known.stats)
     definition = dict(known.job.definition or {}) if known.job is not None else {}
@@ -204,16 +212,14 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
     }
 
 
-async def _moments(request: Request, run_id: str) -> list[Moment]:
+async def _moments(request: Request, known: _Known) -> list[Moment]:
     """Return when warnings and errors were logged; of a long log, when the blocks with them begin."""
-    kernel, pages = kernel_of(request), log_pages(request)
-    loud = await pages.loud_lines(kernel, run_id, ALL_LINES)
-    if loud is None:
-        index = await pages.index(kernel, run_id, ALL_LINES)
+    if known.loud is None:
+        index = await log_pages(request).index(kernel_of(request), known.run.run_id, ALL_LINES)
         blocks = index.moments(_WARNINGS | _ERRORS)
         found = [(step, attempt, at_us, bool(levels & _ERRORS)) for step, attempt, at_us, levels in blocks]
     else:
-        found = [(line.step, line.attempt, line.at_us, line.level >= _ERROR) for line in loud]
+        found = [(line.step, line.attempt, line.at_us, line.level >= _ERROR) for line in known.loud]
     return [
         Moment(step=step, attempt=attempt, at=from_micros(at_us), kind="error" if error else "warning")
         for step, attempt, at_us, error in found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -180,7 +180,7 @@ def strip(day: Day, now: datetime) -> Markup:
     boxes = [(mark.begin * share, max(mark.seconds * share, _LEAST)) for mark in marks]
     lanes = [min(lane, _MOST_LANES - 1) for lane in _lanes(boxes)]
     height = (max(lanes, default=0) + 1) * _LANE + _TOP + 2
-    parts: list[str] = [*_hours(day, height)]
+    parts: list[str] = [*_hours(day.start, day.end, day.start.tzinfo or UTC, height)]
     for mark, (left, width), lane in zip(marks, boxes, lanes, strict=True):
         x, y, label = min(left, 100 - width), _TOP + lane * _LANE, mark.label
         parts.append(
@@ -195,17 +195,19 @@ def strip(day: Day, now: datetime) -> Markup:
     return whole.format(height, title, Markup("".join(parts)))  # noqa: S704  # escaped above
 
 
-def _hours(day: Day, height: int) -> Iterator[Markup]:
-    """Yield lines and labels at every third hour of the clock, whatever clocks do that day."""
-    start, end, zone = day.start.astimezone(UTC), day.end.astimezone(UTC), day.start.tzinfo or UTC
-    moment = start
+@lru_cache(maxsize=64)
+def _hours(day_start: datetime, day_end: datetime, zone: tzinfo, height: int) -> tuple[Markup, ...]:
+    """Return lines and labels at every third hour of the clock, whatever clocks do that day."""
+    start, end = day_start.astimezone(UTC), day_end.astimezone(UTC)
+    moment, made = start, []
     while moment < end:
         local = moment.astimezone(zone)
         if local.hour % 3 == 0 and local.minute == 0 and local.fold == 0:
-            at = 100 * (moment - start).total_seconds() / day.seconds
-            yield _LINE.format("hour", at, at, 0, height)
-            yield Markup('<text x="{:.3f}%" dx="4" y="10">{}</text>').format(at, f"{local:%H}")
+            at = 100 * ((moment - start) / (end - start))
+            made.append(_LINE.format("hour", at, at, 0, height))
+            made.append(Markup('<text x="{:.3f}%" dx="4" y="10">{}</text>').format(at, f"{local:%H}"))
         moment += timedelta(minutes=30)
+    return tuple(made)
 
 
 def words() -> dict[str, Any]:
