@@ -68,10 +68,11 @@ class FireCalls:
         plan = self._plan(request)
         basis = Basis(begin_us=to_us(plan.begin), jobs=[*self._jobs(request, caller)], pauses=[*self._engine.pauses()])
         asked_for = (plan.end, plan.limit, request.host, request.tag, request.job_id, caller.principal.name)
-        answer = self._answers.of(asked_for, basis)
+        answer = self._answers.of(asked_for, basis, now_us=self._clock.now_us())
         if answer is None:
             answer = await self._answer(plan, basis.jobs)
-            if request.HasField("until"):
+            unchanged = [*self._engine.pauses()] == basis.pauses  # while others had their turns
+            if unchanged and request.HasField("until"):
                 self._answers.keep(asked_for, basis, answer, until_us=self._clock.now_us() + _GOOD_US)
         return answer
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.history.port import PauseRecord
@@ -33,15 +34,21 @@ class Basis:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Kept:
-    """One answer, which is right for every beginning before an instant."""
+    """One answer.
+
+    :param before_us: it is right for every beginning before that instant, at which something fires
+    :param until_us: how long it is given
+    """
 
     basis: Basis
     before_us: int
+    until_us: int
     answer: job_pb2.ListFiresResponse
 
-    def answers(self, asked: Basis) -> bool:
+    def answers(self, asked: Basis, now_us: int) -> bool:
         return (
-            self.basis.begin_us <= asked.begin_us < self.before_us
+            now_us < self.until_us
+            and self.basis.begin_us <= asked.begin_us < self.before_us
             and self.basis.jobs == asked.jobs
             and self.basis.pauses == asked.pauses
         )
@@ -53,10 +60,13 @@ class KeptFires:
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
 
-    def of(self, asked_for: Hashable, basis: Basis) -> job_pb2.ListFiresResponse | None:
+    def of(self, asked_for: Hashable, basis: Basis, *, now_us: int) -> job_pb2.ListFiresResponse | None:
         """Return the answer if it is kept and still right; nobody may change it."""
-        kept = self._kept.get(asked_for)
-        return kept.answer if kept is not None and kept.answers(basis) else None
+        kept = self._kept.pop(asked_for, None)
+        if kept is None or not kept.answers(basis, now_us):
+            return None
+        self._kept[asked_for] = kept  # as the newest
+        return kept.answer
 
     def keep(self, asked_for: Hashable, basis: Basis, answer: job_pb2.ListFiresResponse, *, until_us: int) -> None:
         """Keep an answer, at most until an instant: what is usual for a job changes slowly, but it does.
@@ -64,10 +74,10 @@ class KeptFires:
         :param asked_for: all but the beginning, which moves on with the clock
         """
         due = [*(fire.at for fire in answer.fires[:1]), *(each.next for each in answer.frequent)]
-        before_us = min([until_us, *(moment.ToMicroseconds() for moment in due)])
+        before_us = min((moment.ToMicroseconds() for moment in due), default=LAST_MOMENT_US)
         if before_us <= basis.begin_us or len(answer.fires) > _MOST_FIRES:
             return
-        self._kept[asked_for] = _Kept(basis=basis, before_us=before_us, answer=answer)
+        self._kept[asked_for] = _Kept(basis=basis, before_us=before_us, until_us=until_us, answer=answer)
         self._kept.move_to_end(asked_for)
         while len(self._kept) > _MOST:
             self._kept.popitem(last=False)

@@ -38,7 +38,7 @@ def open_store(
         ``postgresql+asyncpg://USER:PASSWORD@HOST/NAME``
     :param holder: name of this kernel, kept in the store; by default host name and process id
     :param lock_wait_seconds: time that a write waits for another process's lock before StoreBusy
-    :param lease: leadership settings, if several kernels share a database; None: a lease of 15 s, without addresses
+    :param lease: leadership settings, if several kernels share a database; None: a lease of 12 s, without addresses
     :param observer: called after each applied batch
     :raises UnsupportedStore: if the URL is of neither kind
     """

@@ -298,4 +298,11 @@ class _Route:
         self._turn += 1
         if error.reason == "NOT_LEADER":
             self._hints = list(split_addresses(error.metadata.get("leader", "")))
-        return bool(self._hints) or self._turn % len(self._source.addresses()) != 0
+        return bool(self._hints) or self._turn % max(self._count(), 1) != 0
+
+    def _count(self) -> int:
+        """Return how many addresses there are; 0 while none is known, as between a kernel's stop and its start."""
+        try:
+            return len(self._source.addresses())
+        except KernelUnreachable:
+            return 0

@@ -183,6 +183,24 @@ async def test_a_kernel_that_comes_back_elsewhere_is_found(kernel: FakeKernel, t
         assert (await asking).version == "9"
 
 
+async def test_a_kernel_that_is_restarted_is_found_again(kernel: FakeKernel, tmp_path: Path) -> None:
+    """It removes the address file when it stops, and writes another address when it is back."""
+    address, gone = tmp_path / ".nomaflow" / "address", asyncio.Event()
+    address.parent.mkdir()
+    address.write_text(kernel.address + "\n")
+    source, back = ProjectAddress(project=tmp_path), FakeKernel(tmp_path / "back.sock")
+    async with KernelClient(source, retry_seconds=30, on_connected=lambda there: there or gone.set()) as client:
+        await client.get_kernel()
+        address.unlink()
+        await kernel.stop()
+        asking = asyncio.create_task(client.get_kernel())
+        await gone.wait()
+        await back.start()
+        address.write_text(back.address + "\n")
+        assert (await asking).version == "9"
+    await back.stop()
+
+
 async def test_a_token_is_sent_over_tls_only(kernel: FakeKernel, tmp_path: Path) -> None:
     """As a bearer with every call on TCP; on a Unix socket, whose directory is the proof, nothing is sent."""
     pair = (authority := Authority(tmp_path)).issue("server", "127.0.0.1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FinishRun, Notice, QueueRun, StartRun
+from nomaflow_kernel.rpc.fire_plan import FirePlan
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 
@@ -283,3 +285,32 @@ async def test_usual_times_of_fires_are_read_once_in_a_while(world: World, monke
     assert await usual() == 3000.0
     monkeypatch.setattr("nomaflow_kernel.rpc.fire_calls._GOOD_US", 0)
     assert await usual() == 2000.0
+
+
+async def test_the_same_days_are_not_planned_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a pause changes; another limit and other days are another question."""
+    planned = []
+
+    class Counted(FirePlan):
+        def work(self) -> Iterator[None]:
+            planned.append(self.limit)
+            return super().work()
+
+    monkeypatch.setattr("nomaflow_kernel.rpc.fire_calls.FirePlan", Counted)
+    jobs = (job("one", "0 5 * * *"), job("two", "0 6 * * *"))
+    world.catalogue.take_in(HostCatalogue(host="team", load=CatalogueLoad(jobs=jobs)))
+
+    async def fires(**asked: int) -> list[tuple[str, bool]]:
+        request = job_pb2.ListFiresRequest(until=Timestamp(seconds=1_780_099_200), limit=asked.get("limit", 0))
+        getattr(request, "from").FromSeconds(1_780_012_900 + asked.get("later", 0))
+        return [(fire.job_id, fire.paused) for fire in (await world.client.ListFires(request)).fires]
+
+    both = [("one", False), ("two", False)]
+    assert [await fires(), await fires(), await fires(later=600)] == [both] * 3
+    assert planned == [1000]
+    assert await fires(limit=1) == both[:1]
+    world.engine.paused["job", "two"] = PauseRecord(
+        scope="job", name="two", by="ann", why="", since_us=1, until_us=None
+    )
+    assert await fires() == [("one", False), ("two", True)]
+    assert planned == [1000, 1, 1000]

@@ -32,37 +32,37 @@ def answer(*fires: int, often: tuple[int, ...] = ()) -> job_pb2.ListFiresRespons
 
 def test_an_answer_is_right_until_its_first_fire() -> None:
     """A page that begins later, and before the fire, has the same answer; one that begins then or earlier has not."""
-    kept, given = KeptFires(), answer(DUE, LATER)
-    kept.keep("days", basis(), given, until_us=LATER)
+    given = answer(DUE, LATER)
     for begin_us, found in ((9 * HOUR, given), (DUE - 1, given), (DUE, None), (9 * HOUR - 1, None)):
-        assert kept.of("days", basis(begin_us)) is found
-    assert kept.of("other days", basis()) is None
+        kept = KeptFires()
+        kept.keep("days", basis(), given, until_us=LATER)
+        assert kept.of("days", basis(begin_us), now_us=0) is found
+        assert kept.of("other days", basis(), now_us=0) is None
 
 
 def test_a_frequent_schedule_makes_it_short() -> None:
     """Its count and its next fire change with each fire."""
     kept = KeptFires()
     kept.keep("days", basis(), answer(DUE, often=(9 * HOUR + 1,)), until_us=LATER)
-    assert kept.of("days", basis()) is not None
-    assert kept.of("days", basis(9 * HOUR + 1)) is None
+    assert kept.of("days", basis(), now_us=0) is not None
+    assert kept.of("days", basis(9 * HOUR + 1), now_us=0) is None
 
 
 def test_no_answer_is_right_for_ever() -> None:
-    """What is usual for a job is looked up again after a while, even if nothing fires."""
+    """What is usual for a job is looked up again after a while, even if nothing fires or the days are over."""
     kept = KeptFires()
-    kept.keep("days", basis(), answer(), until_us=9 * HOUR + 5)
-    assert kept.of("days", basis(9 * HOUR + 4)) is not None
-    assert kept.of("days", basis(9 * HOUR + 5)) is None
+    kept.keep("days", basis(), answer(DUE), until_us=LATER)
+    assert kept.of("days", basis(), now_us=LATER - 1) is not None
+    assert kept.of("days", basis(), now_us=LATER) is None
 
 
 def test_what_it_tells_of_has_changed() -> None:
     """Another job, another version of one, or a pause: the answer is made anew."""
-    kept = KeptFires()
-    kept.keep("days", basis(), answer(DUE), until_us=LATER)
     pause = PauseRecord(scope="all", name="", by="ann", why="", since_us=1, until_us=None)
-    assert kept.of("days", basis(9 * HOUR, OTHER)) is None
-    assert kept.of("days", basis(9 * HOUR, ONE, OTHER)) is None
-    assert kept.of("days", replace(basis(), pauses=[pause])) is None
+    for changed in (basis(9 * HOUR, OTHER), basis(9 * HOUR, ONE, OTHER), replace(basis(), pauses=[pause])):
+        kept = KeptFires()
+        kept.keep("days", basis(), answer(DUE), until_us=LATER)
+        assert kept.of("days", changed, now_us=0) is None
 
 
 def test_few_answers_are_kept_and_no_long_ones() -> None:
@@ -71,5 +71,14 @@ def test_few_answers_are_kept_and_no_long_ones() -> None:
     for number in range(20):
         kept.keep(number, basis(), answer(DUE), until_us=LATER)
     kept.keep("long", basis(), answer(*range(DUE, DUE + 2001)), until_us=LATER)
-    assert [number for number in range(20) if kept.of(number, basis())] == list(range(12, 20))
-    assert kept.of("long", basis()) is None
+    assert [number for number in range(20) if kept.of(number, basis(), now_us=0)] == list(range(12, 20))
+    assert kept.of("long", basis(), now_us=0) is None
+
+
+def test_the_answer_that_is_asked_for_again_stays() -> None:
+    """Others that are asked for once go first."""
+    kept = KeptFires()
+    kept.keep("days", basis(), answer(DUE), until_us=LATER)
+    for number in range(20):
+        assert kept.of("days", basis(), now_us=0) is not None
+        kept.keep(number, basis(), answer(DUE), until_us=LATER)

@@ -26,23 +26,19 @@ _MOST_ZONES = 20_000
 
 async def job_counts(request: Request) -> JobPageView:
     """Return the counts of all jobs, without the jobs."""
-    return await _kept(request, "counts", _COUNTS_SECONDS).of(
-        "", lambda: kernel_of(request).list_jobs_page(page_size=1, with_counts=True)
-    )
+    kept = _kept(request, "counts", KeptAnswers(JobPageView(), least_seconds=_COUNTS_SECONDS, usable_times=1))
+    return await kept.of("", lambda: kernel_of(request).list_jobs_page(page_size=1, with_counts=True))
 
 
 async def job_choices(request: Request) -> JobPageView:
     """Return the first 500 jobs, and the counts of all, removed ones included: what the filters of runs offer."""
-    return await _kept(request, "choices", _CHOICES_SECONDS).of(
-        "", lambda: kernel_of(request).list_jobs_page(with_counts=True, include_removed=True)
-    )
+    kept = _kept(request, "choices", KeptAnswers(JobPageView(), least_seconds=_CHOICES_SECONDS))
+    return await kept.of("", lambda: kernel_of(request).list_jobs_page(with_counts=True, include_removed=True))
 
 
-def _kept(request: Request, what: str, least_seconds: float) -> KeptAnswers[JobPageView]:
+def _kept(request: Request, what: str, new: KeptAnswers[JobPageView]) -> KeptAnswers[JobPageView]:
     known: dict[tuple[str | None, str], KeptAnswers[JobPageView]] = request.app.state.kept_jobs
-    return known.setdefault(
-        (request.state.session.token, what), KeptAnswers(JobPageView(), least_seconds=least_seconds)
-    )
+    return known.setdefault((request.state.session.token, what), new)
 
 
 async def job_zones(request: Request, job_ids: Iterable[str]) -> dict[str, str]:

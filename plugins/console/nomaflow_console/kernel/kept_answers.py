@@ -1,7 +1,7 @@
 """Answers that cost the kernel the more, the more jobs and runs there are: kept for a while.
 
-An answer is shown for twenty times as long as it took, and for sixty times while a newer one is under way. So asking
-takes a twentieth of the time at most, however often pages are shown.
+An answer is shown for twenty times as long as it took, and longer while a newer one is under way. So asking takes a
+twentieth of the time at most, however often pages are shown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,7 +17,7 @@ __all__ = ["KeptAnswers"]
 
 T = TypeVar("T")
 _LONG_SECONDS = 0.1
-_GOOD_TIMES, _USABLE_TIMES = 20, 3
+_GOOD_TIMES = 20
 _MOST = 200
 
 
@@ -35,9 +34,10 @@ class _Kept(Generic[T]):
 class KeptAnswers(Generic[T]):
     """The answers that a principal may see.
 
-    :param unknown: stands for an answer that is not there yet
+    :param unknown: stands for an answer that has never come
     :param least_seconds: how long each is good at least; without, one that took no 0.1 s is asked for with each page
-    :param patience_seconds: how long a page waits for one; None to wait until it is there
+    :param usable_times: for how many times as long it is shown while a newer one is under way
+    :param patience_seconds: how long a page waits for a newer one; None to wait until it is there
     """
 
     def __init__(
@@ -45,17 +45,19 @@ class KeptAnswers(Generic[T]):
         unknown: T,
         *,
         least_seconds: float = 0.0,
+        usable_times: int = 3,
         patience_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._unknown = unknown
         self._least_seconds = least_seconds
+        self._usable_times = usable_times
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._kept: OrderedDict[Hashable, _Kept[T]] = OrderedDict()
 
     async def of(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return an answer, or `unknown` if the page should not wait longer: the next one has it.
+        """Return the newest answer that there is once the page should not wait longer: the next one has a newer one.
 
         :param key: what is asked; a span of time as such, since each page counts from another instant on
         :param ask: asks the kernel; its error is raised for whoever waits, and the next page asks again
@@ -68,10 +70,10 @@ class KeptAnswers(Generic[T]):
         if age > kept.good_seconds and kept.asking is None:
             kept.asking = asyncio.create_task(self._renew(kept, ask))
             kept.asking.add_done_callback(_note)
-        if age > _USABLE_TIMES * kept.good_seconds and kept.asking is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._patience_seconds):
-                    await asyncio.shield(kept.asking)
+        if age > self._usable_times * kept.good_seconds and kept.asking is not None:
+            done, _ = await asyncio.wait((kept.asking,), timeout=self._patience_seconds)
+            for asked in done:
+                asked.result()  # raises its error
         return kept.answer
 
     async def _renew(self, kept: _Kept[T], ask: Callable[[], Awaitable[T]]) -> None:

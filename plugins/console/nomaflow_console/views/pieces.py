@@ -1,12 +1,13 @@
 """Small pieces of HTML that pages repeat hundreds of times. As functions they cost a fifth of what macros do.
 
-Those of a row are the same each time that the page is shown, so they are kept.
+Those of a row are the same each time that the page is shown, so the short ones are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 from markupsafe import Markup, escape
 
@@ -15,9 +16,21 @@ from nomaflow_telemetry.visible_text import visible
 __all__ = ["button", "command", "icon", "item", "row_menu", "text", "words"]
 
 
-_KEPT = 2048
-_SHORT = 64
-"""Characters of a text that is kept."""
+_P = ParamSpec("_P")
+_KEPT, _SHORT = 2048, 256
+"""How many pieces are kept of a kind, and the characters that each is made of at most."""
+
+
+def _kept(make: Callable[_P, Markup]) -> Callable[_P, Markup]:
+    """Keep the pieces that were made last of short texts."""
+    kept = lru_cache(maxsize=_KEPT)(make)
+
+    @wraps(make)
+    def piece(*args: _P.args, **kwargs: _P.kwargs) -> Markup:
+        length = sum(len(each) for each in (*args, *kwargs.values()) if isinstance(each, str))
+        return (kept if length <= _SHORT else make)(*args, **kwargs)
+
+    return piece
 
 
 @lru_cache(maxsize=128)
@@ -29,17 +42,13 @@ def icon(name: str) -> Markup:
     return Markup('<svg class="icon" aria-hidden="true"><use href="#i-{}"/></svg>').format(name)
 
 
+@_kept
 def text(value: str) -> Markup:
     """Return text that is escaped, with its controls and marks of direction spelled out, as templates print it."""
-    return _short_text(value) if len(value) <= _SHORT else escape(visible(value))
-
-
-@lru_cache(maxsize=_KEPT)
-def _short_text(value: str) -> Markup:
     return escape(visible(value))
 
 
-@lru_cache(maxsize=_KEPT)
+@_kept
 def button(
     label: str, icon_name: str = "", *, href: str = "", kind: str = "", square: bool = False, key: str = ""
 ) -> Markup:
@@ -60,7 +69,7 @@ def button(
     return Markup(f'<{tag} class="{css}"{attributes}>{shown}</{tag}>')  # noqa: S704  # escaped above
 
 
-@lru_cache(maxsize=_KEPT)
+@_kept
 def command(line: str) -> Markup:
     """Return the command line that does the same, to copy. It breaks between words only."""
     told = text(line)
@@ -72,7 +81,7 @@ def command(line: str) -> Markup:
     )
 
 
-@lru_cache(maxsize=_KEPT)
+@_kept
 def item(label: str, icon_name: str, href: str) -> Markup:
     """Return a line of a menu that leads to an address."""
     return Markup(f'<a class="item" href="{text(href)}">{icon(icon_name)}{text(label)}</a>')  # noqa: S704  # escaped
