@@ -67,10 +67,10 @@ class KeptAnswers(Generic[T]):
         while len(self._kept) > _MOST:
             self._kept.popitem(last=False)
         age = self._clock() - kept.at
-        if age > kept.good_seconds and kept.asking is None:
+        if age >= kept.good_seconds and kept.asking is None:
             kept.asking = asyncio.create_task(self._renew(kept, ask))
             kept.asking.add_done_callback(_note)
-        if age > self._usable_times * kept.good_seconds and kept.asking is not None:
+        if age >= self._usable_times * kept.good_seconds and kept.asking is not None:
             done, _ = await asyncio.wait((kept.asking,), timeout=self._patience_seconds)
             for asked in done:
                 asked.result()  # raises its error
