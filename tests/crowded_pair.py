@@ -45,10 +45,14 @@ class CrowdedPair:
     async def freeze_leader(self, *, seconds: float) -> dict[str, float]:
         """Stop kernel "a" as if its machine were gone; nobody on this one can see that it has ended.
 
+        It stops just after it has renewed its lease, so that the other one has to wait for the whole of it.
+
         :param seconds: how long each step may take
         :return: the seconds until "b" leads, answers a trigger, and has everybody attached
         """
         sessions = int(self.crowd.ask()["sessions"])
+        async with asyncio.timeout(seconds):
+            await self._renewal()
         os.kill(self.kernels["a"].pid, signal.SIGSTOP)
         began = time.monotonic()
         async with asyncio.timeout(seconds):
@@ -60,6 +64,13 @@ class CrowdedPair:
         answers = time.monotonic() - began
         await asyncio.to_thread(self.crowd.until_attached, sessions=sessions + self.crowd.count, seconds=seconds)
         return {"leads": leads, "answers": answers, "attached": time.monotonic() - began}
+
+    async def _renewal(self) -> None:
+        """Wait until the leader renews its lease."""
+        lease = "SELECT lease_until_us FROM leadership"
+        before = self.rows(lease)
+        while self.rows(lease) == before:
+            await asyncio.sleep(0.05)
 
     async def drain(self, runs: int, *, seconds: float) -> dict[str, Any]:
         """Let all steps end and everything that is queued run; return what the crowd has counted then."""
