@@ -183,8 +183,8 @@ def measure(options: argparse.Namespace, project: Path) -> dict[str, list[dict[s
         processes.stop()
         for _ in range(options.rounds):
             serving = processes.start_kernel()
-            loads.append({"load": processes.loading_seconds(), "spawn_to_serving": serving})
             processes.stop()
+            loads.append({"load": processes.loading_seconds(), "spawn_to_serving": serving})
     finally:
         processes.stop()
     return {"load": loads, "due": dues}

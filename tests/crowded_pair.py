@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,22 +48,27 @@ class CrowdedPair:
         It stops just after it has renewed its lease, so that the other one has to wait for the whole of it.
 
         :param seconds: how long each step may take
-        :return: the seconds until "b" leads, answers a trigger, and has everybody attached
+        :return: the seconds until "b" leads, knows the schedules, answers a trigger, and has everybody attached
         """
         sessions = int(self.crowd.ask()["sessions"])
         async with asyncio.timeout(seconds):
             await self._renewal()
         os.kill(self.kernels["a"].pid, signal.SIGSTOP)
         began = time.monotonic()
-        async with asyncio.timeout(seconds):
-            while "serving on" not in self.kernels["b"].log:
-                await asyncio.sleep(0.05)
-        leads = time.monotonic() - began
-        async with asyncio.timeout(seconds):
+        took: dict[str, float] = {}
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            group.create_task(self._said("schedules loaded", lambda: took.update(fires=time.monotonic() - began)))
+            await self._said("serving on", lambda: took.update(leads=time.monotonic() - began))
             await self.client.trigger(TriggerOrder(job_id=self.crowd.job_ids()[0]))
-        answers = time.monotonic() - began
+            took["answers"] = time.monotonic() - began
         await asyncio.to_thread(self.crowd.until_attached, sessions=sessions + self.crowd.count, seconds=seconds)
-        return {"leads": leads, "answers": answers, "attached": time.monotonic() - began}
+        return {**took, "attached": time.monotonic() - began}
+
+    async def _said(self, text: str, note: Callable[[], None]) -> None:
+        """Wait until "b" says something in its log, and note it."""
+        while text not in self.kernels["b"].log:
+            await asyncio.sleep(0.05)
+        note()
 
     async def _renewal(self) -> None:
         """Wait until the leader renews its lease."""

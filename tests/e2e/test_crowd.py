@@ -39,7 +39,7 @@ async def test_a_leader_is_gone_under_load(postgres_server: PostgresServer) -> N
             assert pair.rows("SELECT count(*) FROM runs WHERE state = 'QUEUED'")[0][0] > QUEUED / 2
             took = await pair.freeze_leader(seconds=SECONDS)
             print(took)
-            assert took["leads"] < TAKEOVER_SECONDS
+            assert max(took["leads"], took["fires"]) < TAKEOVER_SECONDS
             told = await pair.drain(QUEUED + 1, seconds=SECONDS)
         assert (told["accepted"], told["twice"], told["killed"], told["refused"]) == (QUEUED + 1, 0, 0, {})
         assert pair.rows("SELECT state, count(*) FROM runs GROUP BY state") == [("SUCCEEDED", QUEUED + 1)]
