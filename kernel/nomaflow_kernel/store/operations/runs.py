@@ -169,7 +169,7 @@ def _newest(dialect: str, *names: str) -> Select[Any]:
     jobs, one = each_job(dialect), runs.alias("one")
     of_job = select(one.c.run_id).where(*of_value(one.c.job_id, one.c.run_id, jobs.c.value))
     newest = of_job.order_by(one.c.job_id.desc(), one.c.run_id.desc()).limit(1).correlate(jobs).scalar_subquery()
-    columns = [runs.c[name] for name in names] or [runs]
+    columns: list[Any] = [runs.c[name] for name in names] or [runs]
     return select(*columns).select_from(jobs).join(runs, runs.c.run_id == newest)
 
 

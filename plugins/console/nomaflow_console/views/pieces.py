@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
 from markupsafe import Markup, escape
 
@@ -23,7 +23,7 @@ _KEPT, _SHORT = 2048, 256
 
 def _kept(make: Callable[_P, Markup]) -> Callable[_P, Markup]:
     """Keep the pieces that were made last of short texts."""
-    kept = lru_cache(maxsize=_KEPT)(make)
+    kept = cast("Callable[_P, Markup]", lru_cache(maxsize=_KEPT)(make))
 
     @wraps(make)
     def piece(*args: _P.args, **kwargs: _P.kwargs) -> Markup:
