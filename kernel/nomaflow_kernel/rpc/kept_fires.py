@@ -21,7 +21,7 @@ _MOST, _MOST_FIRES = 8, 2_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Basis:
-    """What an answer is made of.
+    """The jobs, pauses and beginning that an answer is made of.
 
     :param begin_us: the first instant that it tells of
     :param jobs: those that the caller may read and asks for

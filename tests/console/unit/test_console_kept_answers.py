@@ -60,7 +60,7 @@ async def test_an_answer_that_takes_long_is_shown_for_a_while() -> None:
 
 
 async def test_an_answer_may_be_good_for_longer_than_it_took() -> None:
-    """What all jobs have in common is asked for once in some seconds."""
+    """The counts of all jobs are asked for once in some seconds."""
     kernel = Kernel()
     kept = kernel.kept(least_seconds=5.0, usable_times=1)
     found = []

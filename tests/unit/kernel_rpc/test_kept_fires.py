@@ -49,7 +49,7 @@ def test_a_frequent_schedule_makes_it_short() -> None:
 
 
 def test_no_answer_is_right_for_ever() -> None:
-    """What is usual for a job is looked up again after a while, even if nothing fires or the days are over."""
+    """The usual time of a job is looked up again after a while, even if nothing fires or the days are over."""
     kept = KeptFires()
     kept.keep("days", basis(), answer(DUE), until_us=LATER)
     assert kept.of("days", basis(), now_us=LATER - 1) is not None
