@@ -161,19 +161,13 @@ class Scheduler:
         job_ids, self._changed = self._changed, set()
         now_us = self._clock.now_us()
         jobs = self._jobs.jobs() if job_ids is None else filter(None, map(self._jobs.job, job_ids))
-        found: dict[tuple[str, str], KnownSchedule] = {}
-        for schedule in schedules_of(jobs):
-            key = schedule.key
-            found[key] = schedule
+        found = {schedule.key: schedule for schedule in schedules_of(jobs)}
+        for key in found:
             self._keys.setdefault(key[0], set()).add(key)
-            if len(found) % _SCHEDULES_PER_TURN == 0:
-                await asyncio.sleep(0)  # give other tasks a turn
         of_jobs = self._keys.values() if job_ids is None else (self._keys.get(job_id, ()) for job_id in job_ids)
         gone = [key for keys in of_jobs for key in keys if key not in found]
         changes = []
-        for number, (key, schedule) in enumerate(found.items()):
-            if number % _SCHEDULES_PER_TURN == _SCHEDULES_PER_TURN - 1:
-                await asyncio.sleep(0)
+        for key, schedule in found.items():
             known = self._schedules.get(key)
             self._schedules[key] = schedule
             if known is not None and known.fingerprint == schedule.fingerprint:
