@@ -256,7 +256,7 @@ class _Route:
 
     def __init__(self, source: AddressSource) -> None:
         self._source = source
-        self._current = ""
+        self._known: tuple[str, ...] = ()
         self._turn = 0
         self._hints: list[str] = []
         self._failed = ""
@@ -268,14 +268,12 @@ class _Route:
         """
         if self._hints:
             return self._hints[0]
-        if not self._current:
-            known = self._source.addresses()
-            if not known:
-                raise KernelUnreachable("no address of a kernel is given", fix="name one with --address")
-            if len(known) > 1 and known[self._turn % len(known)] == self._failed:
-                self._turn += 1
-            self._current = known[self._turn % len(known)]
-        return self._current
+        known = self._known = self._known or self._source.addresses()
+        if not known:
+            raise KernelUnreachable("no address of a kernel is given", fix="name one with --address")
+        if len(known) > 1 and known[self._turn % len(known)] == self._failed:
+            self._turn += 1
+        return known[self._turn % len(known)]
 
     def tried(self, address: str) -> str:
         """Return, for a person, the addresses at which no kernel answers: *address* alone, or all known ones."""
@@ -291,18 +289,11 @@ class _Route:
                 return True  # an older call or stream: others have already switched
         except KernelUnreachable:
             return False
-        self._failed, self._current = address, ""
+        known, self._known, self._failed = self._known, (), address  # a restarted kernel may have another address
         if self._hints:
             self._hints.pop(0)
             return bool(self._hints)
         self._turn += 1
         if error.reason == "NOT_LEADER":
             self._hints = list(split_addresses(error.metadata.get("leader", "")))
-        return bool(self._hints) or self._turn % max(self._count(), 1) != 0
-
-    def _count(self) -> int:
-        """Return how many addresses there are; 0 while none is known, as between a kernel's stop and its start."""
-        try:
-            return len(self._source.addresses())
-        except KernelUnreachable:
-            return 0
+        return bool(self._hints) or self._turn % len(known) != 0
