@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from crowd_process import CrowdProcess
 from nomaflow.client import KernelClient, TriggerOrder
 from postgres_server import PostgresServer
 from real_system import Running, launch_kernel
+from waiting import eventually
 
 __all__ = ["CrowdedPair", "crowded_pair"]
 
 _BATCH = 1_000
+_LEASE = "SELECT lease_until_us FROM leadership"
 
 
 class CrowdedPair:
@@ -51,31 +53,23 @@ class CrowdedPair:
         :return: the seconds until "b" leads, knows the schedules, answers a trigger, and has everybody attached
         """
         sessions = int(self.crowd.ask()["sessions"])
-        async with asyncio.timeout(seconds):
-            await self._renewal()
+        lease = self.rows(_LEASE)
+        await eventually(lambda: self.rows(_LEASE) != lease, seconds=seconds)
         os.kill(self.kernels["a"].pid, signal.SIGSTOP)
         began = time.monotonic()
         took: dict[str, float] = {}
+
+        async def said(text: str, name: str) -> None:
+            await eventually(lambda: text in self.kernels["b"].log, seconds=seconds)
+            took[name] = time.monotonic() - began
+
         async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            group.create_task(self._said("schedules loaded", lambda: took.update(fires=time.monotonic() - began)))
-            await self._said("serving on", lambda: took.update(leads=time.monotonic() - began))
+            group.create_task(said("schedules loaded", "fires"))
+            await said("serving on", "leads")
             await self.client.trigger(TriggerOrder(job_id=self.crowd.job_ids()[0]))
             took["answers"] = time.monotonic() - began
         await asyncio.to_thread(self.crowd.until_attached, sessions=sessions + self.crowd.count, seconds=seconds)
         return {**took, "attached": time.monotonic() - began}
-
-    async def _said(self, text: str, note: Callable[[], None]) -> None:
-        """Wait until "b" says something in its log, and note it."""
-        while text not in self.kernels["b"].log:
-            await asyncio.sleep(0.05)
-        note()
-
-    async def _renewal(self) -> None:
-        """Wait until the leader renews its lease."""
-        lease = "SELECT lease_until_us FROM leadership"
-        before = self.rows(lease)
-        while self.rows(lease) == before:
-            await asyncio.sleep(0.05)
 
     async def drain(self, runs: int, *, seconds: float) -> dict[str, Any]:
         """Let all steps end and everything that is queued run; return what the crowd has counted then."""
