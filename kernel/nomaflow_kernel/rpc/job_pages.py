@@ -20,7 +20,7 @@ from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.port import LastState, PauseRecord, Store
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.discretion import job_without_owner, job_without_values, run_without_values
-from nomaflow_kernel.rpc.listed_jobs import ListedJobs
+from nomaflow_kernel.rpc.listed_jobs import ListedJobs, same_jobs
 from nomaflow_kernel.rpc.messages import Pauses, pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
@@ -35,6 +35,8 @@ _NAMED_JOBS = 500
 _CONDITIONS = frozenset(job_pb2.JobCondition.values()) - {job_pb2.JOB_CONDITION_UNSPECIFIED}
 _OF_RUNS = frozenset({job_pb2.JOB_CONDITION_NEVER_RUN, job_pb2.JOB_CONDITION_SUCCEEDED, job_pb2.JOB_CONDITION_FAILED})
 """The conditions that the newest run decides."""
+_OF_CATALOGUE = frozenset({job_pb2.JOB_CONDITION_DISABLED, job_pb2.JOB_CONDITION_KEPT})
+"""The conditions that the job alone decides."""
 
 
 def target_of(entry: Job) -> Target:
@@ -70,6 +72,7 @@ class JobPages:
         self._clock = clock
         self._guard = guard
         self._listed = ListedJobs()
+        self._troubled: dict[frozenset[_Condition], tuple[list[Job], list[Job]]] = {}
 
     async def first_or_next(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
         """Return a page of the part of the catalogue that the caller may read.
@@ -81,8 +84,7 @@ class JobPages:
         pauses = Pauses(self._engine.pauses())
         chosen = [entry for entry in self._read_by(caller, after=after) if wanted(entry)]
         if asked:
-            found = await self._conditions(chosen, asked, pauses, caller)
-            chosen = [entry for entry, held in zip(chosen, found, strict=True) if held]
+            chosen = await self._in(chosen, asked, pauses, caller)
         counts: list[job_pb2.JobCount] = []
         if request.with_counts and not after:
             counts = _counts(chosen, await self._conditions(chosen, _CONDITIONS, pauses, caller))
@@ -125,6 +127,22 @@ class JobPages:
             if page.full:
                 break
         return page
+
+    async def _in(
+        self, entries: list[Job], asked: frozenset[_Condition], pauses: Pauses, caller: Caller
+    ) -> list[Job]:
+        """Return the jobs that are in one of some conditions.
+
+        What the jobs alone decide is kept until they change: a page of the console asks for it each time.
+        """
+        of, kept = self._troubled.get(asked, ([], []))
+        if same_jobs(of, entries):
+            return kept
+        found = await self._conditions(entries, asked, pauses, caller)
+        chosen = [entry for entry, held in zip(entries, found, strict=True) if held]
+        if asked <= _OF_CATALOGUE:
+            self._troubled[asked] = entries, chosen
+        return chosen
 
     async def _conditions(
         self, entries: Sequence[Job], asked: frozenset[_Condition], pauses: Pauses, caller: Caller

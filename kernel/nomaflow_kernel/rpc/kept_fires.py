@@ -13,6 +13,7 @@ from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.rpc.listed_jobs import same_jobs
 
 __all__ = ["Basis", "KeptFires"]
 
@@ -49,7 +50,7 @@ class _Kept:
         return (
             now_us < self.until_us
             and self.basis.begin_us <= asked.begin_us < self.before_us
-            and self.basis.jobs == asked.jobs
+            and same_jobs(self.basis.jobs, asked.jobs)
             and self.basis.pauses == asked.pauses
         )
 

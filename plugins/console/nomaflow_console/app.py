@@ -63,7 +63,7 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     app.router.redirect_slashes = False
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
     app.state.logs, app.state.tallies, app.state.pages = {}, {}, pages
-    app.state.kept_jobs, app.state.job_zones, app.state.figures = {}, {}, {}
+    app.state.kept_jobs, app.state.job_zones, app.state.figures, app.state.steps = {}, {}, {}, {}
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
     return Console(

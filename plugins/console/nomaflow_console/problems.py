@@ -40,6 +40,9 @@ _STATUS: Mapping[type[ClientError], int] = {
 }
 _TITLES = {401: "Not logged in", 403: "Not permitted", 404: "Not found", 503: "The kernel does not answer"}
 _SHOWN = 200
+_OF_A_TIME = 10
+"""The first characters of a run's id, which runs of the same quarter of an hour share."""
+_MOST_RUNS = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +149,11 @@ async def _near(request: Request) -> tuple[tuple[str, str], ...]:
         if "job_id" in asked:
             jobs = await kernel_of(request).list_jobs()
             return _links("/jobs/", asked["job_id"], (job.job_id for job in jobs.jobs))
+        if "run_id" in asked:
+            runs = await kernel_of(request).list_runs_page(
+                run_id_prefix=asked["run_id"][:_OF_A_TIME], page_size=_MOST_RUNS
+            )
+            return _links("/runs/", asked["run_id"], (run.run_id for run in runs.runs))
         if "name" in asked:
             hosts = await kernel_of(request).list_hosts()
             return _links("/hosts/", asked["name"], (host.name for host in hosts))

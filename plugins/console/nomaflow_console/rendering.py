@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, StreamingResponse
+from starlette.routing import Match
 
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
@@ -112,6 +113,12 @@ def page(
     return HTMLResponse(html, status_code=status)
 
 
+def _shows(request: Request) -> bool:
+    """Return whether the address of a form that was sent also shows a page: most show the form."""
+    asked = {**request.scope, "method": "GET"}
+    return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
+
+
 def _stream(request: Request, view: str) -> str:
     """Return what the address of a page's stream says of the page: its view, its place and its query."""
     own = [(name, value) for name, value in request.query_params.multi_items() if name not in _LIVE_NAMES]
@@ -157,6 +164,7 @@ def fragment(request: Request, template: str, **context: Any) -> str:
     """Return the HTML of a part of a page; the template sees the same values as a page."""
     session = getattr(request.state, "session", None)
     kernel: KernelStatus = getattr(request.state, "kernel", KernelStatus())
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     shared = {
         "request": request,
         "session": session,
@@ -170,6 +178,7 @@ def fragment(request: Request, template: str, **context: Any) -> str:
         "live": "",
         "reload_when_back": False,
         "path": request.url.path,
-        "here": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "here": here,
+        "address": here if request.method == "POST" and _shows(request) else "",
     }
     return environment().get_template(template).render({**shared, **context})

@@ -262,9 +262,23 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
                 if kind == "bookmark_seq" and on_bookmark is not None:
                     on_bookmark(message.bookmark_seq)
 
-    async def list_jobs(self, *, host: str = "", tag: str = "", include_removed: bool = False) -> values.CatalogueView:
-        """Return all known jobs, valid or not, and the problems of whole files, asking for one page at a time."""
-        request = service.ListJobsRequest(host=host, tag=tag, include_removed=include_removed)
+    async def list_jobs(
+        self,
+        *,
+        host: str = "",
+        tag: str = "",
+        text: str = "",
+        conditions: Sequence[str] = (),
+        include_removed: bool = False,
+    ) -> values.CatalogueView:
+        """Return all known jobs, valid or not, and the problems of whole files, asking for one page at a time.
+
+        The filters are those of :meth:`list_jobs_page`.
+        """
+        wanted = _conditions(conditions)
+        request = service.ListJobsRequest(
+            host=host, tag=tag, text=text, conditions=wanted, include_removed=include_removed
+        )
         whole = service.ListJobsResponse()
         async for page in self._pages("ListJobs", request):
             whole.MergeFrom(page)
@@ -294,7 +308,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :param page_size: 0 for 500, the most
         :param with_counts: whether to count the jobs that the filters keep
         """
-        wanted = [job_pb2.JobCondition.Value(f"JOB_CONDITION_{each}") for each in conditions]
+        wanted = _conditions(conditions)
         request = service.ListJobsRequest(
             host=host, tag=tag, text=text, conditions=wanted, job_ids=job_ids, include_removed=include_removed,
             skip=skip, page_size=page_size, page_token=page_token, with_counts=with_counts,
@@ -356,3 +370,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
     async def _send(self, method: str, request: Any, traceparent: str = "") -> Any:
         seconds = _SECONDS.get(method, _WRITE_SECONDS)
         return await self._connection.call(method, request, timeout=seconds, traceparent=traceparent)
+
+
+def _conditions(names: Sequence[str]) -> list[job_pb2.JobCondition.ValueType]:
+    return [job_pb2.JobCondition.Value(f"JOB_CONDITION_{each}") for each in names]

@@ -165,6 +165,19 @@ async def test_an_edit_of_the_form_shows_the_difference_and_the_json_at_once(tab
     await expect(page).to_have_url(re.compile("/runs/run_"))
 
 
+async def test_who_comes_back_to_a_refused_form_gets_the_form_and_sends_nothing_again(tabs: Tabs) -> None:
+    """The browser would ask to send the form once more, or show its own error page."""
+    tabs.allowed.append("status of 400")
+    page = await tabs.open("/jobs/report/run")
+    await page.get_by_label("batch int").fill("seven")
+    await page.get_by_role("button", name="Run", exact=True).click()
+    await expect(page.get_by_text("'seven' is not a whole number, such as 10")).to_be_visible()
+    await page.get_by_role("link", name="Runs", exact=True).click()
+    await expect(page).to_have_url(re.compile("/runs$"))
+    await page.go_back()
+    await expect(page.get_by_label("batch int")).to_be_visible()
+
+
 async def test_the_difference_is_shown_while_one_types(tabs: Tabs) -> None:
     """Before the field is left, so that nobody starts a run beside the words that nothing differs."""
     page = await tabs.open("/jobs/report/run")

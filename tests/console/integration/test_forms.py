@@ -183,7 +183,8 @@ def test_a_double_click_is_one_run(console: ConsoleSystem, client: httpx.Client)
     form = _form(client, RUN)
     before = len(_runs(console))
     first, second = form.send(client, do="run"), form.send(client, do="run")
-    assert first.headers["location"] == second.headers["location"]
+    assert second.headers["location"] == f"{first.headers['location']}?same=1"
+    assert "this is the same run, not a second one" in text_of(client.get(second.headers["location"]))
     assert len(_runs(console)) == before + 1
 
 
@@ -294,7 +295,7 @@ def test_runs_are_compared_and_replayed_by_selection(console: ConsoleSystem, cli
     assert "Replay 2 runs?" in text_of(question)
     before = len(_runs(console))
     done = form_of(question, "/runs/bulk/do").send(client, do="replay")
-    assert "2 runs done" in text_of(done)
+    assert "2 runs are replayed" in text_of(done)
     assert len(_runs(console)) == before + 2
 
 
@@ -314,7 +315,7 @@ def test_more_than_two_hundred_runs_are_canceled_only_after_their_number_was_typ
     assert "type the number of runs, 210" in text_of(refused)
     assert sum(run.state == "QUEUED" for run in _runs(console, "walk")) == 210
     done = form_of(refused, "/runs/bulk/do").fill(count="210").send(client, do="cancel")
-    assert "210 runs done" in text_of(done)
+    assert "210 runs are asked to stop" in text_of(done)
     eventually(lambda: not any(run.state == "QUEUED" for run in _runs(console, "walk")))
     api.resume(job_id="walk")
 

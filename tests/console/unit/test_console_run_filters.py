@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -37,11 +38,11 @@ def test_an_address_leads_back_to_the_same_page(query: RunQuery) -> None:
 @given(QUERIES)
 def test_each_filter_can_be_taken_off_alone(query: RunQuery) -> None:
     """The others stay."""
-    chips = [*query.chips(), *query.hidden_chips()]
+    chips = [*query.chips(UTC, NOW), *query.hidden_chips()]
     for chip in chips:
         left, problems = RunQuery.of(parse_qsl(chip.without.partition("?")[2]))
         assert problems == []
-        assert len([*left.chips(), *left.hidden_chips()]) == len(chips) - 1
+        assert len([*left.chips(UTC, NOW), *left.hidden_chips()]) == len(chips) - 1
 
 
 @given(st.lists(st.tuples(st.text(max_size=10), st.text(max_size=20)), max_size=8))
@@ -78,6 +79,20 @@ def test_a_span_is_counted_from_now() -> None:
     assert RunQuery().since_at(NOW) == NOW - timedelta(hours=24)
     assert RunQuery(since="90m").since_at(NOW) == NOW - timedelta(minutes=90)
     assert RunQuery(since="ever").since_at(NOW) is None
+    assert RunQuery.of([("until", "1h")])[0].filters(NOW)["until"] == NOW - timedelta(hours=1)
+
+
+def test_a_time_that_is_typed_in_is_one_of_the_pages_zone_and_told_in_it() -> None:
+    """As the header says. The address holds its offset, so that it means the same elsewhere."""
+    typed = [("since", "2026-11-26T08:00"), ("until", "2026-11-26T09:30")]
+    paris, problems = RunQuery.of(typed, ZoneInfo("Europe/Paris"))
+    assert problems == []
+    assert paris.since_at(NOW) == datetime(2026, 11, 26, 7, tzinfo=UTC)
+    assert paris.filters(NOW)["until"] == datetime(2026, 11, 26, 8, 30, tzinfo=UTC)
+    assert RunQuery.of(parse_qsl(paris.to_query()), ZoneInfo("Asia/Tokyo")) == (paris, [])
+    on_that_day = datetime(2026, 11, 26, 20, tzinfo=UTC)
+    assert paris.period(ZoneInfo("Europe/Paris"), on_that_day) == "since 08:00"
+    assert [chip.text for chip in paris.chips(ZoneInfo("Europe/Paris"), on_that_day)] == ["until 09:30"]
 
 
 def test_warnings_include_what_is_worse() -> None:

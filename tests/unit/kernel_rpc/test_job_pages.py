@@ -86,6 +86,16 @@ async def test_a_list_keeps_the_jobs_of_some_conditions(
     assert found.total == len(wanted)
 
 
+async def test_what_the_jobs_alone_decide_is_asked_of_them_again_once_they_change(world: World) -> None:
+    """And a list of some jobs only is not answered with what was found of all."""
+    disabled = [CONDITION.Value("JOB_CONDITION_DISABLED")]
+    assert ids(await listed(world, conditions=disabled)) == []
+    await put_in_each_condition(world)
+    for _ in range(2):
+        assert ids(await listed(world, conditions=disabled)) == ["disabled"]
+        assert ids(await listed(world, conditions=disabled, text="paused")) == []
+
+
 async def test_counts_are_of_all_jobs_that_the_filters_keep(world: World) -> None:
     """They come where they are asked for, however small the page."""
     await put_in_each_condition(world)

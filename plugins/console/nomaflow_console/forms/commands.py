@@ -33,7 +33,7 @@ def replay_command(
     """
     words = ["nomaflow", "replay", run_id]
     words += ["--from-failed"] if start == "failed" else ["--from-step", start] if start else []
-    words += ["--current-definition"] if current_definition else []
+    words += ["--today"] if current_definition else []
     words += _values(wanted)
     words += _options(wanted, log_level=log_level, allow_overlap=allow_overlap)
     return shlex.join(words)

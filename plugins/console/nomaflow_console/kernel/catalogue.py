@@ -26,7 +26,7 @@ _MOST_ZONES = 20_000
 
 async def job_counts(request: Request) -> JobPageView:
     """Return the counts of all jobs, without the jobs."""
-    kept = _kept(request, "counts", KeptAnswers(JobPageView(), least_seconds=_COUNTS_SECONDS, usable_times=1))
+    kept = _kept(request, "counts", KeptAnswers(JobPageView(), least_seconds=_COUNTS_SECONDS))
     return await kept.of("", lambda: kernel_of(request).list_jobs_page(page_size=1, with_counts=True))
 
 

@@ -11,13 +11,12 @@ from functools import partial
 from nomaflow.client.values import CatalogueView, JobPageView, JobView, RunCountView, RunView
 from nomaflow_console.kernel.calls import KernelCalls
 from nomaflow_console.kernel.figures import KeptFigures
+from nomaflow_console.kernel.kept_steps import MOST_OPEN, KeptSteps
 from nomaflow_console.views.job_rows import PAGE, JobQuery
 from nomaflow_console.views.needs_you import Situation
 
-__all__ = ["MOST_OPEN", "Overview", "jobs_named", "load_overview", "with_steps"]
+__all__ = ["Overview", "jobs_named", "load_overview"]
 
-MOST_OPEN = 50
-"""Open runs that a page shows, with their steps; it says how many more there are."""
 _MOST_UNHAPPY = 100
 _MOST_NAMED = 500
 _MOST_TROUBLED = 100
@@ -47,7 +46,7 @@ class Overview:
 
 
 async def load_overview(
-    kernel: KernelCalls, query: JobQuery, figures: KeptFigures, *, now: datetime, since: datetime
+    kernel: KernelCalls, query: JobQuery, figures: KeptFigures, steps: KeptSteps, *, now: datetime, since: datetime
 ) -> Overview:
     """Return the state of a project: of its jobs those of one page, those in trouble, and those of the runs told of.
 
@@ -69,7 +68,7 @@ async def load_overview(
     told = (*unhappy.runs, *waiting.runs, *running.runs)
     known |= await jobs_named(kernel, [run.job_id for run in told if run.job_id not in known])
     failed, stats = await asyncio.gather(
-        with_steps(kernel, _not_made_good(unhappy.runs, known.values())),
+        steps.into(kernel, _not_made_good(unhappy.runs, known.values())),
         figures.of(kernel, known, [*(job.job_id for job in page.jobs), *(run.job_id for run in told)]),
     )
     situation = Situation(
@@ -119,13 +118,3 @@ def _not_made_good(runs: Sequence[RunView], jobs: Iterable[JobView]) -> list[Run
         for run in runs
         if run.state != "FAILED" or run.queued_at is None or good.get(run.job_id, run.queued_at) <= run.queued_at
     ]
-
-
-async def with_steps(kernel: KernelCalls, runs: Sequence[RunView]) -> tuple[RunView, ...]:
-    """Return runs, with the steps of those whose row tells of a step: the first 50 that run or have failed."""
-    told = [run.run_id for run in runs if run.state in ("RUNNING", "FAILED")][:MOST_OPEN]
-    if not told:
-        return tuple(runs)
-    found = await kernel.list_runs_page(run_ids=told, with_steps=True, page_size=MOST_OPEN)
-    known = {run.run_id: run for run in found.runs}
-    return tuple(known.get(run.run_id, run) for run in runs)

@@ -45,6 +45,17 @@ class KernelStatus:
         """
         return self.caller is None or self.caller.may(verb, **of)
 
+    def may_perhaps(self, verb: str, *, job_id: str, host: str = "") -> bool:
+        """Return whether a button of a job should be offered where its tags, and without a host that, are not known."""
+        if self.caller is None or self.caller.may(verb, job_id=job_id, host=host):
+            return True
+        unknown = ("tag:",) if host else ("tag:", "host:")
+        return any(grant.startswith(f"{verb} {kind}") for grant in self.caller.grants for kind in unknown)
+
+    def may_some(self, verb: str) -> bool:
+        """Return whether a button that is about several jobs should be offered."""
+        return self.caller is None or self.caller.may_some(verb)
+
     @property
     def shown(self) -> tuple[object, ...]:
         """The part that a person sees; equal ones look the same."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlencode
 
+from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -27,7 +28,7 @@ ASKS_FROM = 200
 """More runs than this are acted on only after their number was typed."""
 _MOST = 5_000
 _AT_ONCE = 8
-_VERBS = {"cancel": "Cancel", "cancel-all": "Cancel", "replay": "Replay"}
+_VERBS = {"cancel": "Cancel", "cancel-all": "Cancel", "replay": "Replay", "replay-all": "Replay"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +46,16 @@ class _Outcome:
 async def ask(request: Request) -> Response:
     """Return the question, with everything that would be acted on; or go on to the comparison."""
     sent = request.state.form
-    act, run_ids = sent.get("do", ""), list(dict.fromkeys(sent.getlist("run")))
+    act, run_ids = sent.get("do", ""), _run_ids(sent)
     if act == "compare":
         return RedirectResponse(f"/runs/compare?{urlencode([('run', one) for one in run_ids[:2]])}", status_code=303)
     runs = await _selected(kernel_of(request), act, run_ids, sent)
     return _question(request, act, runs, number=len(run_ids))
+
+
+def _run_ids(sent: ImmutableMultiDict[str, str]) -> list[str]:
+    """Return the runs that a form names: in fields of their own in the list, in one field in the question."""
+    return list(dict.fromkeys([*sent.getlist("run"), *sent.get("runs", "").split()]))
 
 
 def _question(request: Request, act: str, runs: Sequence[RunView], *, number: int, problem: str = "") -> Response:
@@ -76,11 +82,11 @@ def _fits(act: str, run: RunView) -> bool:
 
 
 async def _selected(kernel: KernelCalls, act: str, run_ids: Sequence[str], sent: Mapping[str, str]) -> list[RunView]:
-    """Return the runs that are selected; for *all that match* the open ones that the filters of the page keep."""
-    if act == "cancel-all":
+    """Return the runs that are selected; for *all that match* those that the filters of the page keep."""
+    if act.endswith("-all"):
         query, _ = RunQuery.of(parse_qsl(sent.get("filters", "")))
         filters = query.filters(datetime.now(UTC))
-        filters["states"] = [state for state in ("QUEUED", "RUNNING") if not query.states or state in query.states]
+        filters["states"] = _states(act, query.states)
         found: list[RunView] = []
         if filters["states"]:
             async for run in kernel.list_runs(page_size=500, **filters):
@@ -95,10 +101,19 @@ async def _selected(kernel: KernelCalls, act: str, run_ids: Sequence[str], sent:
     return found
 
 
+def _states(act: str, filtered: Sequence[str]) -> list[str]:
+    """Return the states of *all that match*: the open ones, or those that failed or were canceled, and all others only
+    where the filter names them.
+    """
+    if act == "cancel-all":
+        return [state for state in ("QUEUED", "RUNNING") if not filtered or state in filtered]
+    return [state for state in ("FAILED", "CANCELED", "SUCCEEDED") if state in (filtered or ("FAILED", "CANCELED"))]
+
+
 async def do(request: Request) -> Response:
     """Do what was asked for, and tell what became of each run."""
     sent, kernel = request.state.form, kernel_of(request)
-    act, run_ids = sent.get("do", ""), list(dict.fromkeys(sent.getlist("run")))
+    act, run_ids = sent.get("do", ""), _run_ids(sent)
     # The runs of the question, whatever else matches by now.
     runs = [run for run in await _selected(kernel, "", run_ids, sent) if _fits(act, run)]
     if len(run_ids) > ASKS_FROM and sent.get("count", "").replace(",", "").strip() != str(len(run_ids)):
@@ -113,7 +128,7 @@ async def do(request: Request) -> Response:
     outcomes = await asyncio.gather(*(one(run) for run in runs))
     started = [each.new_run for each in outcomes if each.new_run]
     return page(
-        request, "bulk_done.html", title=f"{_VERBS.get(act, '')} done", verb=_VERBS.get(act, ""), outcomes=outcomes,
+        request, "bulk_done.html", title=f"{_VERBS.get(act, '')} many runs", act=act, outcomes=outcomes,
         failed=[each for each in outcomes if each.problem], gone=len(run_ids) - len(runs), started=started,
         back=_back(sent),
     )  # fmt: skip

@@ -64,6 +64,7 @@ async def _page(request: Request, loads: Sequence[Load], *, status: int = 200) -
         "callables": offered.callables,
         "modules": [module for module in offered.modules if module.error],
         "step_types": offered.step_types,
+        "address": f"/hosts/{quote(name)}" if request.method == "POST" else "",
     }
     return page(request, "host.html", title=f"Host {name}", status=status, live="host", **context)
 

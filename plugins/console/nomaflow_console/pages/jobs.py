@@ -17,6 +17,7 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import job_counts
 from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.incidents import open_incidents
+from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.kernel.overview import Overview, load_overview
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
@@ -51,7 +52,7 @@ async def _load(request: Request) -> dict[str, Any]:
     kept: dict[str | None, KeptFigures] = request.app.state.figures
     figures = kept.setdefault(request.state.session.token, KeptFigures())
     overview, every, incidents = await asyncio.gather(
-        load_overview(kernel_of(request), query, figures, now=now, since=since),
+        load_overview(kernel_of(request), query, figures, kept_steps(request), now=now, since=since),
         job_counts(request),
         open_incidents(request),
     )
@@ -89,7 +90,7 @@ async def show_json(request: Request) -> Response:
     """Return the jobs in the shape of ``nomaflow jobs -o json``."""
     kernel = kernel_of(request)
     query = JobQuery.of(request.query_params)
-    found = await kernel.list_jobs(host=query.host, tag=query.tag)
+    found = await kernel.list_jobs(host=query.host, tag=query.tag, text=query.q, conditions=query.conditions)
     hosts = [one for one in await kernel.list_hosts() if query.host in ("", one.name)]
     refused = {one.name: one.refused_load.to_json() for one in hosts if one.refused_load is not None}
     return JSONResponse({**found.to_json(), "refused_loads": refused})

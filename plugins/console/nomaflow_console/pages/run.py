@@ -26,8 +26,8 @@ from nomaflow_console.pages.run_log import (
     filter_of,
     log_feed,
     log_pages,
+    log_zone,
     number,
-    page_zone,
     shown_window,
 )
 from nomaflow_console.rendering import live_part, page
@@ -145,7 +145,8 @@ async def _first_window(request: Request, known: _Known) -> tuple[dict[str, Any]
 async def _matches(request: Request, run_id: str, needle: str) -> list[dict[str, Any]]:
     """Return the first lines that hold a text; a page with a script shows all of them in their place instead."""
     found = await first_matches(kernel_of(request), run_id, needle, filter_of(request), most=_FIRST_LINES)
-    return [shown_line(line, row, page_zone(request)) for row, line in enumerate(found)]
+    zone = await log_zone(request, run_id)
+    return [shown_line(line, row, zone) for row, line in enumerate(found)]
 
 
 def _query_of(wanted: LogFilter) -> dict[str, Any]:
@@ -309,7 +310,7 @@ async def _tail(request: Request, run_id: str, seen: int, rows: int) -> dict[str
     window = await log_pages(request).window(
         kernel_of(request), run_id, filter_of(request), row=first, count=rows - first, before=0
     )
-    zone = page_zone(request)
+    zone = await log_zone(request, run_id)
     lines = [shown_line(line, window.first_row + place, zone) for place, line in enumerate(window.lines)]
     return {"rows": rows, "first": first, "row": first, "last_seq": window.last_seq, "lines": lines}
 

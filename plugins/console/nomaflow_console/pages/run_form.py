@@ -70,8 +70,11 @@ def refusal_status(error: ClientError) -> int:
 
 
 def started_page(request: Request, job_id: str, started: Triggered | Replayed) -> Response:
-    """Return the way to a run that was started; where there are warnings that nobody has seen, these first."""
-    target = f"/runs/{started.run_id}"
+    """Return the way to a run that was started; where there are warnings that nobody has seen, these first.
+
+    The page of a run that the same form had started before says so.
+    """
+    target = f"/runs/{started.run_id}{'?same=1' if started.deduplicated else ''}"
     seen = seen_warnings(request.state.form)
     unseen = [each for each in started.warnings if each not in seen]
     if not unseen:

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import job_zones
 from nomaflow_console.kernel.log_feed import LogFeed
 from nomaflow_console.kernel.log_index import LogFilter
 from nomaflow_console.kernel.log_pages import LogPages
@@ -22,7 +23,7 @@ from nomaflow_console.rendering import streamed
 from nomaflow_console.views.log_lines import LONGEST, file_line, raw_line, shown_line
 from nomaflow_console.views.times import Zone
 
-__all__ = ["MOST_ATTEMPT", "ROUTES", "filter_of", "log_feed", "log_pages", "number", "page_zone", "shown_window"]
+__all__ = ["MOST_ATTEMPT", "ROUTES", "filter_of", "log_feed", "log_pages", "log_zone", "number", "shown_window"]
 
 MOST_ATTEMPT = 2**31 - 1
 _MOST_LEVEL = 1_000
@@ -60,9 +61,13 @@ def log_feed(request: Request) -> LogFeed:
     return _logs(request).feed
 
 
-def page_zone(request: Request) -> tzinfo:
-    """Return the zone of the page's times."""
-    return Zone.of_cookie(request.state.session.zone).info
+async def log_zone(request: Request, run_id: str) -> tzinfo:
+    """Return the zone of the times of a run's log: as on the rest of its page, its job's where the reader wants it."""
+    zone = Zone.of_cookie(request.state.session.zone)
+    if not zone.of_jobs:
+        return zone.info
+    job_id = (await kernel_of(request).get_run(run_id)).job_id
+    return zone.for_job((await job_zones(request, [job_id]))[job_id])[0]
 
 
 def number(request: Request, name: str, otherwise: int = 0, *, least: int = 0, most: int = _MOST_SEQ) -> int:
@@ -85,7 +90,7 @@ async def shown_window(request: Request, run_id: str, *, row: int, count: int, b
     window = await log_pages(request).window(
         kernel_of(request), run_id, filter_of(request), row=row, count=count, before=before
     )
-    zone = page_zone(request)
+    zone = await log_zone(request, run_id)
     longest = _MOST_LINE if number(request, "whole") else LONGEST
     return {
         "rows": window.rows,

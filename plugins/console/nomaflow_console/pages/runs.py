@@ -6,7 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
@@ -19,12 +19,13 @@ from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones
 from nomaflow_console.kernel.kept_answers import KeptAnswers
-from nomaflow_console.kernel.overview import with_steps
+from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page, streamed
 from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
+from nomaflow_console.views.times import Zone
 from nomaflow_telemetry.visible_text import visible
 
 __all__ = ["LIVE", "PAGE", "ROUTES", "page_of_runs"]
@@ -68,21 +69,30 @@ async def _counts(request: Request, query: RunQuery, now: datetime) -> _Counts:
     return await kept.of((query.since, query.until, grouping), ask)
 
 
+def _zone(request: Request) -> tzinfo:
+    return Zone.of_cookie(request.state.session.zone).info
+
+
+def _query(request: Request) -> tuple[RunQuery, list[str]]:
+    return RunQuery.of(request.query_params.multi_items(), _zone(request))
+
+
 async def _load(request: Request) -> dict[str, Any]:
-    query, problems = RunQuery.of(request.query_params.multi_items())
+    query, problems = _query(request)
     now, kernel = datetime.now(UTC), kernel_of(request)
     (found, newer, older), counts, choices = await asyncio.gather(
         page_of_runs(kernel, query, now), _counts(request, query, now), job_choices(request)
     )
     runs, zones = await asyncio.gather(
-        with_steps(kernel, found.runs), job_zones(request, [run.job_id for run in found.runs])
+        kept_steps(request).into(kernel, found.runs), job_zones(request, [run.job_id for run in found.runs])
     )
     by_state = {state: sum(each.runs for each in counts or () if each.state == state) for state in RUN_STATES}
     hidden = {job: sum(each.runs for each in counts or () if each.group == job) for job in query.hidden}
-    chips = query.chips()
+    chips = query.chips(_zone(request), now)
     return {
         "query": query,
         "here": query.address(before=query.before, after=query.after),
+        "period": query.period(_zone(request), now),
         "heading": " · ".join([*(chip.text for chip in chips[:3]), "Runs"]),
         "problems": problems,
         "rows": run_rows(runs, zones, query),
@@ -134,7 +144,7 @@ async def show(request: Request) -> Response:
 
 async def show_json(request: Request) -> Response:
     """Return one page of runs in the shape of ``nomaflow runs -o json``, and where the next page begins."""
-    query, _ = RunQuery.of(request.query_params.multi_items())
+    query, _ = _query(request)
     found, newer, older = await page_of_runs(kernel_of(request), query, datetime.now(UTC))
     shape = {
         "runs": [run.to_json() for run in found.runs],
@@ -146,7 +156,7 @@ async def show_json(request: Request) -> Response:
 
 async def show_csv(request: Request) -> Response:
     """Return all runs that the filters keep as a table, at most 100,000."""
-    query, _ = RunQuery.of(request.query_params.multi_items())
+    query, _ = _query(request)
     runs = kernel_of(request).list_runs(page_size=500, **query.filters(datetime.now(UTC)))
     return await streamed(
         _csv(runs),
@@ -199,7 +209,7 @@ class _RunsLive:
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the HTML of the table; nothing for an older page, which does not change."""
-        query, _ = RunQuery.of(request.query_params.multi_items())
+        query, _ = _query(request)
         if query.before or query.after:
             return {}
         return {"runs": live_part(request, "parts/runs_table.html", **await _load(request))}

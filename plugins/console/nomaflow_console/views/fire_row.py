@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jinja2 import pass_context
@@ -13,6 +14,9 @@ from nomaflow.client.values import ListedFireView
 from nomaflow_console.views.durations import took
 from nomaflow_console.views.pieces import button, text
 from nomaflow_console.views.times import city, when
+
+if TYPE_CHECKING:
+    from nomaflow_console.kernel.status import KernelStatus
 
 __all__ = ["fire_row", "runs_into"]
 
@@ -28,7 +32,10 @@ def fire_row(context: Context, fire: ListedFireView) -> Markup:
     href = f"/jobs/{quote(fire.job_id)}"
     preset = f' <span class="tag">{text(fire.preset)}</span>' if fire.preset else ""
     paused = ' <span class="soft">‖ paused: will not start</span>' if fire.paused else ""
-    run = button(f"Run {fire.job_id} now", "play", href=f"{href}/run", kind="plain", square=True, key="r")
+    kernel: KernelStatus = context["kernel"]
+    run = ""
+    if kernel.may_perhaps("trigger", job_id=fire.job_id):
+        run = button(f"Run {fire.job_id} now", "play", href=f"{href}/run", kind="plain", square=True, key="r")
     known = " k-hide" if fire.expected_seconds is None else ""
     cells = [
         f'<td class="nowrap k-lead">{when(context, fire.at, timezone=fire.timezone)}</td>',

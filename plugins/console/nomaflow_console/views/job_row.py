@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from jinja2 import pass_context
@@ -11,10 +11,13 @@ from markupsafe import Markup
 
 from nomaflow_console.views.durations import ticking, took
 from nomaflow_console.views.job_rows import JobRow
-from nomaflow_console.views.pieces import button, command, icon, item, row_menu, text
+from nomaflow_console.views.pieces import button, command, icon, item, kept, row_menu, text
 from nomaflow_console.views.sentences import amount, who
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import when
+
+if TYPE_CHECKING:
+    from nomaflow_console.kernel.status import KernelStatus
 
 __all__ = ["job_row"]
 
@@ -25,6 +28,8 @@ _NOTHING = '<span class="quiet">–</span>'
 def job_row(context: Context, row: JobRow) -> Markup:
     """Return the row of a job."""
     job_id = text(row.job.job_id)
+    may_run = _may(context, "trigger", row)
+    more = _more(context, row, may_run=may_run)
     cells = [
         f'<td class="k-lead">{_sign(row)}</td>',
         f'<td class="k-title"><a class="name" href="{text(row.href)}">{job_id}</a>{_about(row)}</td>',
@@ -33,7 +38,7 @@ def job_row(context: Context, row: JobRow) -> Markup:
         f'<td class="spark-cell">{row.spark if row.last else ""}</td>',
         f'<td class="{"next" if row.next else "k-hide"}">{_next(context, row)}</td>',
         _why(context, row),
-        f'<td class="k-end"><div class="acts end">\n{_act(row)}\n{_more(context, row)}\n</div></td>',
+        f'<td class="k-end"><div class="acts end">\n{_act(row, may_run=may_run)}\n{more}\n</div></td>',
     ]
     return Markup(f'<tr data-row id="job-{job_id}">\n' + "\n".join(cells) + "\n</tr>\n")  # noqa: S704  # escaped above
 
@@ -99,30 +104,54 @@ def _others(row: JobRow) -> str:
     return f' <a href="{href}">+{row.open_count - 1}</a>'
 
 
-def _act(row: JobRow) -> Markup:
+def _may(context: Context, verb: str, row: JobRow) -> bool:
+    kernel: KernelStatus = context["kernel"]
+    return kernel.may(verb, job_id=row.job.job_id, host=row.job.host, tags=row.job.tags)
+
+
+def _act(row: JobRow, *, may_run: bool) -> str:
     """Return the one thing that is mostly done with such a job."""
     if row.sign.css == "disabled":
         return button("Show fix", href=f"{row.href}#problems")
+    if not may_run:
+        return ""
     return button(f"Run {row.job.job_id}…", "play", href=f"{row.href}/run", square=True, kind="plain", key="r")
 
 
-def _more(context: Context, row: JobRow) -> str:
-    return row_menu(f"More for {row.job.job_id}", "\n".join(_items(context, row)))
+def _more(context: Context, row: JobRow, *, may_run: bool) -> Markup:
+    last = row.last
+    last_run = last.run_id if last is not None else ""
+    replays = may_run and last is not None and last.terminal and last.started_at is not None
+    pauses = _pauses(context, row) if _may(context, "operate", row) else ""
+    return _menu(row.job.job_id, last_run, pauses, replays=replays, runs=may_run)
 
 
-def _items(context: Context, row: JobRow) -> Iterator[str]:
-    yield item("Its runs", "list-checks", f"/runs?job={quote(row.job.job_id)}&since=ever")
-    if row.last is not None:
-        yield item("Log of the last run", "terminal", f"/runs/{row.last.run_id}#log")
-        if row.last.terminal and row.last.started_at:
-            yield item("Replay the last run…", "rotate-ccw", f"/runs/{row.last.run_id}/replay")
-    if row.pause is not None and row.pause.job_id:
-        yield (
-            f'<form method="post" action="{text(row.href)}/resume">'
-            f'<input type="hidden" name="csrf" value="{text(context["csrf"])}">'
-            f'<input type="hidden" name="next" value="{text(context["here"])}">'
-            f'<button class="item">{icon("play")}Resume</button></form>'
-        )
-    else:
-        yield item("Pause…", "pause", f"{row.href}/pause")
-    yield command(f"nomaflow run {row.job.job_id}")
+def _pauses(context: Context, row: JobRow) -> str:
+    if row.pause is None or not row.pause.job_id:
+        return item("Pause…", "pause", f"{row.href}/pause")
+    return (
+        f'<form method="post" action="{text(row.href)}/resume">'
+        f'<input type="hidden" name="csrf" value="{text(context["csrf"])}">'
+        f'<input type="hidden" name="next" value="{text(context["here"])}">'
+        f'<button class="item">{icon("play")}Resume</button></form>'
+    )
+
+
+@kept
+def _menu(job_id: str, last_run: str, pauses: str, *, replays: bool, runs: bool) -> Markup:
+    """Return what else may be done with a job: the same each time that the page is shown.
+
+    :param last_run: the id of its last run; empty for none
+    :param pauses: HTML
+    :param runs: True for the command that runs it
+    """
+    items = [item("Its runs", "list-checks", f"/runs?job={quote(job_id)}&since=ever")]
+    if last_run:
+        items.append(item("Log of the last run", "terminal", f"/runs/{last_run}#log"))
+    if replays:
+        items.append(item("Replay the last run…", "rotate-ccw", f"/runs/{last_run}/replay"))
+    if pauses:
+        items.append(Markup(pauses))  # noqa: S704  # escaped above
+    if runs:
+        items.append(command(f"nomaflow run {job_id}"))
+    return row_menu(f"More for {job_id}", "\n".join(items))

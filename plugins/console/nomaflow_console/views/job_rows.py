@@ -89,6 +89,12 @@ class JobQuery:
         return (_CONDITIONS[self.state],) if self.state else ()
 
     @property
+    def wider(self) -> str:
+        """The address with one filter less."""
+        last = next((name for name in ("state", "tag", "host", "q") if getattr(self, name)), "")
+        return self.address(**{last: ""}) if last else self.address()
+
+    @property
     def filters(self) -> bool:
         """True if some jobs are left out."""
         return bool(self.q or self.tag or self.host or self.state)

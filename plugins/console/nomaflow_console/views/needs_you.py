@@ -30,12 +30,16 @@ class Act:
 
     :param kind: ``link``, ``cancel`` (asks in place) or ``reload``
     :param target: an address; for ``cancel`` the run, for ``reload`` the host
+    :param verb: what one has to be allowed to do, of docs/access.md; empty to look only
+    :param job_id: the job that it is done to
     """
 
     kind: str
     label: str
     target: str
     icon: str = ""
+    verb: str = ""
+    job_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +122,17 @@ def job_address(job_id: str) -> str:
 
 
 def _run_act(job_id: str) -> Act:
-    return Act(kind="link", label="Run…", target=f"{job_address(job_id)}/run", icon="play")
+    target = f"{job_address(job_id)}/run"
+    return Act(kind="link", label="Run…", target=target, icon="play", verb="trigger", job_id=job_id)
+
+
+def _cancel_act(run: RunView) -> Act:
+    return Act(kind="cancel", label="Cancel…", target=run.run_id, icon="x", verb="cancel", job_id=run.job_id)
+
+
+def _replay_act(run: RunView) -> Act:
+    target = f"/runs/{run.run_id}/replay"
+    return Act(kind="link", label="Replay…", target=target, icon="rotate-ccw", verb="trigger", job_id=run.job_id)
 
 
 def _grouped(runs: Iterable[RunView]) -> dict[str, list[RunView]]:
@@ -163,7 +177,7 @@ def _failures(situation: Situation) -> Iterator[Need]:
             timezone=_zone(situation, job_id),
             acts=(
                 Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
-                Act(kind="link", label="Replay…", target=f"/runs/{newest.run_id}/replay", icon="rotate-ccw"),
+                _replay_act(newest),
             ),
         )
 
@@ -194,7 +208,7 @@ def _hosts(hosts: Sequence[HostView]) -> Iterator[Need]:
         if not text:
             continue
         look = Act(kind="link", label="Host", target=_host_address(host.name), icon="server")
-        reload = Act(kind="reload", label="Reload", target=host.name, icon="refresh-cw")
+        reload = Act(kind="reload", label="Reload", target=host.name, icon="refresh-cw", verb="operate")
         yield Need(
             key=f"host.{host.name}", css="warning", sign="▲", subject=f"host {host.name}",
             href=_host_address(host.name), text=text, fix=fix, at=at, acts=(reload, look) if reloads else (look,),
@@ -257,7 +271,7 @@ def _waits(situation: Situation) -> Iterator[Need]:
             key=f"waits.{run.run_id}", css="waits", sign="◔", subject=run.job_id, href=f"/runs/{run.run_id}",
             text=f"waits {rough(waited.total_seconds())}: {said.text}", fix=said.fix, at=run.queued_at,
             timezone=_zone(situation, run.job_id),
-            acts=(*host, Act(kind="cancel", label="Cancel…", target=run.run_id, icon="x")),
+            acts=(*host, _cancel_act(run)),
         )  # fmt: skip
 
 
@@ -275,7 +289,7 @@ def _overdue(situation: Situation) -> Iterator[Need]:
             at=run.started_at, counts=True, timezone=_zone(situation, run.job_id),
             acts=(
                 Act(kind="link", label="Log", target=f"/runs/{run.run_id}#log", icon="terminal"),
-                Act(kind="cancel", label="Cancel…", target=run.run_id, icon="x"),
+                _cancel_act(run),
             ),
         )  # fmt: skip
 

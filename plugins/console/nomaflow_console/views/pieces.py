@@ -13,22 +13,22 @@ from markupsafe import Markup, escape
 
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = ["button", "command", "icon", "item", "row_menu", "text", "words"]
+__all__ = ["button", "command", "icon", "item", "kept", "row_menu", "text", "words"]
 
 
 _P = ParamSpec("_P")
-_KEPT, _SHORT = 2048, 256
+_KEPT, _SHORT = 1024, 512
 """How many pieces are kept of a kind, and the characters that each is made of at most."""
 
 
-def _kept(make: Callable[_P, Markup]) -> Callable[_P, Markup]:
+def kept(make: Callable[_P, Markup]) -> Callable[_P, Markup]:
     """Keep the pieces that were made last of short texts."""
-    kept = cast("Callable[_P, Markup]", lru_cache(maxsize=_KEPT)(make))
+    known = cast("Callable[_P, Markup]", lru_cache(maxsize=_KEPT)(make))
 
     @wraps(make)
     def piece(*args: _P.args, **kwargs: _P.kwargs) -> Markup:
         length = sum(len(each) for each in (*args, *kwargs.values()) if isinstance(each, str))
-        return (kept if length <= _SHORT else make)(*args, **kwargs)
+        return (known if length <= _SHORT else make)(*args, **kwargs)
 
     return piece
 
@@ -42,13 +42,13 @@ def icon(name: str) -> Markup:
     return Markup('<svg class="icon" aria-hidden="true"><use href="#i-{}"/></svg>').format(name)
 
 
-@_kept
+@kept
 def text(value: str) -> Markup:
     """Return text that is escaped, with its controls and marks of direction spelled out, as templates print it."""
     return escape(visible(value))
 
 
-@_kept
+@kept
 def button(
     label: str, icon_name: str = "", *, href: str = "", kind: str = "", square: bool = False, key: str = ""
 ) -> Markup:
@@ -69,7 +69,7 @@ def button(
     return Markup(f'<{tag} class="{css}"{attributes}>{shown}</{tag}>')  # noqa: S704  # escaped above
 
 
-@_kept
+@kept
 def command(line: str) -> Markup:
     """Return the command line that does the same, to copy. It breaks between words only."""
     told = text(line)
@@ -81,7 +81,7 @@ def command(line: str) -> Markup:
     )
 
 
-@_kept
+@kept
 def item(label: str, icon_name: str, href: str) -> Markup:
     """Return a line of a menu that leads to an address."""
     return Markup(f'<a class="item" href="{text(href)}">{icon(icon_name)}{text(label)}</a>')  # noqa: S704  # escaped

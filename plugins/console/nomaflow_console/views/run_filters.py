@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlencode
 
 from nomaflow_console.views.sentences import who
 from nomaflow_console.views.states import RUN_STATES, sign_of
+from nomaflow_console.views.times import in_words
 
 __all__ = ["SPANS", "TRIGGERS", "Chip", "RunQuery"]
 
@@ -24,7 +25,7 @@ SPANS: Mapping[str, tuple[str, timedelta | None]] = {
 }
 """The choices of how far back to look: title and length."""
 _LEVELS = {"warning": 1 << 3 | 1 << 4 | 1 << 5, "error": 1 << 4 | 1 << 5}
-_SPAN = re.compile(r"(\d{1,6})([mhd])")
+_SPAN = re.compile(r"(\d{1,5})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _DEFAULT_SINCE = "24h"
 _MOST = 100
@@ -43,7 +44,8 @@ class Chip:
 class RunQuery:
     """The state of the page of runs.
 
-    :param since: a span such as ``24h``, ``ever``, or an ISO instant
+    :param since: a span such as ``24h``, ``ever``, or an ISO instant with its offset
+    :param until: a span, for so long ago, or an ISO instant with its offset; empty for now
     :param level: ``warning`` or ``error``: runs in whose log there is one, or worse
     :param hidden: jobs that are left out
     :param before: the run that the page goes on before, for older ones
@@ -68,8 +70,11 @@ class RunQuery:
     after: str = ""
 
     @classmethod
-    def of(cls, query: Iterable[tuple[str, str]]) -> tuple[RunQuery, list[str]]:
-        """Return the filters of an address, and what in it is not understood, as sentences."""
+    def of(cls, query: Iterable[tuple[str, str]], zone: tzinfo = UTC) -> tuple[RunQuery, list[str]]:
+        """Return the filters of an address, and what in it is not understood, as sentences.
+
+        :param zone: that of a time which names none
+        """
         given: dict[str, list[str]] = {}
         for name, value in query:
             given.setdefault(name, []).append(value.strip())
@@ -86,11 +91,16 @@ class RunQuery:
                 problems.append(f"there is no {_NAMES[name]} {wrong[0]!r}; there are {', '.join(known).lower()}")
             return tuple(each for each in found if each not in wrong)
 
-        since = one("since") or _DEFAULT_SINCE
-        for name, text in (("since", since), ("until", one("until"))):
-            if text and text not in SPANS and _span(text) is None and _instant(text) is None:
-                problems.append(f"{name}: {text!r} is no time; write 24h, 7d, ever, or 2026-11-26T08:00")
-                since = _DEFAULT_SINCE if name == "since" else since
+        def moment(name: str, otherwise: str) -> str:
+            text = one(name) or otherwise
+            if not text or _span(text) is not None or (name == "since" and text in SPANS):
+                return text
+            instant = _instant(text, zone)
+            if instant is None:
+                ever = "ever, " if name == "since" else ""
+                problems.append(f"{name}: {text!r} is no time; write 24h, 7d, {ever}or 2026-11-26T08:00")
+            return instant.isoformat() if instant is not None else otherwise
+
         level = one("level")
         if level and level not in _LEVELS:
             problems.append(f"there is no level {level!r}; there are {', '.join(_LEVELS)}")
@@ -102,8 +112,8 @@ class RunQuery:
             host=one("host"),
             tag=one("tag"),
             by=one("by"),
-            since=since,
-            until=one("until") if _instant(one("until")) is not None else "",
+            since=moment("since", _DEFAULT_SINCE),
+            until=moment("until", ""),
             level=level,
             hidden=many("not"),
             reasons=many("reason"),
@@ -135,7 +145,7 @@ class RunQuery:
             "host": self.host,
             "tag": self.tag,
             "since": self.since_at(now),
-            "until": _instant(self.until),
+            "until": _moment(self.until, now),
             "trigger_kinds": self.triggers,
             "triggered_by": self.by,
             "reason_codes": self.reasons,
@@ -151,21 +161,19 @@ class RunQuery:
         if self.since in SPANS:
             length = SPANS[self.since][1]
             return now - length if length is not None else None
-        span = _span(self.since)
-        return now - span if span is not None else _instant(self.since)
+        return _moment(self.since, now)
 
-    @property
-    def since_title(self) -> str:
-        """The period that the page covers, in words."""
-        return SPANS[self.since][0] if self.since in SPANS else f"since {self.since}"
+    def period(self, zone: tzinfo, now: datetime) -> str:
+        """Return how far back the page looks, in words: ``last 24 h``, ``since yesterday 18:00``."""
+        if self.since in SPANS:
+            return SPANS[self.since][0]
+        return f"last {self.since}" if _span(self.since) is not None else f"since {_told(self.since, zone, now)}"
 
-    @property
-    def shown_alone(self) -> bool:
-        """True if nothing is filtered but by time."""
-        return not self.chips()
+    def chips(self, zone: tzinfo, now: datetime) -> list[Chip]:
+        """Return each filter in force but the beginning, with the address without it.
 
-    def chips(self) -> list[Chip]:
-        """Return each filter in force but the time, with the address without it."""
+        :param zone: that of the page's times
+        """
         found = [
             Chip(text=sign_of(each).word, without=self.address(states=_less(self.states, each))) for each in self.states
         ]
@@ -176,7 +184,7 @@ class RunQuery:
         for name, title in _SINGLE.items():
             value = getattr(self, name)
             if value:
-                shown = who(value) if name == "by" else value
+                shown = who(value) if name == "by" else _told(value, zone, now) if name == "until" else value
                 found.append(Chip(text=f"{title}{shown}", without=self.address(**{name: ""})))
         if self.level:
             found.append(Chip(text=_LEVEL_TITLES[self.level], without=self.address(level="")))
@@ -224,9 +232,20 @@ def _span(text: str) -> timedelta | None:
     return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
 
 
-def _instant(text: str) -> datetime | None:
+def _instant(text: str, zone: tzinfo = UTC) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _moment(text: str, now: datetime) -> datetime | None:
+    span = _span(text)
+    return now - span if span is not None else _instant(text)
+
+
+def _told(text: str, zone: tzinfo, now: datetime) -> str:
+    """Return a moment of an address as a person says it."""
+    instant = _instant(text)
+    return in_words(instant, zone, now) if instant is not None else f"{text} ago"

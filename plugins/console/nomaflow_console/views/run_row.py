@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
 from nomaflow_console.views.durations import ticking, took
-from nomaflow_console.views.pieces import button, command, item, row_menu, text
+from nomaflow_console.views.pieces import button, command, item, kept, row_menu, text
 from nomaflow_console.views.run_rows import RunRow
 from nomaflow_console.views.sentences import amount, who
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import when
+
+if TYPE_CHECKING:
+    from nomaflow_console.kernel.status import KernelStatus
 
 __all__ = ["run_row"]
 
@@ -30,7 +34,12 @@ def run_row(
     """
     run_id, end = text(row.run.run_id), text(row.run.run_id[-4:])
     href = text(row.href)
-    more = _more(row, names_job=names_job)
+    kernel: KernelStatus = context["kernel"]
+    job_id, host = row.run.job_id, row.run.host
+    may_run = kernel.may_perhaps("trigger", job_id=job_id, host=host)
+    may_cancel = row.can_cancel and kernel.may_perhaps("cancel", job_id=job_id, host=host)
+    act = _act(row, cancel_menu, may_run=may_run, may_cancel=may_cancel)
+    more = _more(row, names_job=names_job, may_run=may_run)
     cells = [
         *_names(row, run_id, href, selects=selects, names_job=names_job),
         f'<td class="nowrap at">{_times(context, row)}</td>\n<td class="num span">{_span(row)}</td>',
@@ -38,7 +47,7 @@ def run_row(
         _why(row),
         f'<td class="quiet nowrap k-hide">{_trigger(context, row)}</td>',
         f'<td class="k-hide"><a class="mono quiet-link soft nowrap" href="{href}" title="{run_id}">…{end}</a></td>',
-        f'<td class="k-end"><div class="acts end">\n{_act(row, cancel_menu)}\n{more}\n</div></td>',
+        f'<td class="k-end"><div class="acts end">\n{act}\n{more}\n</div></td>',
     ]
     return Markup(f'<tr data-row id="row-{run_id}">\n' + "\n".join(cells) + "\n</tr>\n")  # noqa: S704  # escaped above
 
@@ -111,21 +120,32 @@ def _trigger(context: Context, row: RunRow) -> str:
     return f'{kind} <a class="quiet-link" href="{text(row.by_href)}" title="{title}">{text(who(trigger.by))}</a>'
 
 
-def _act(row: RunRow, cancel_menu: Callable[..., str]) -> str:
+def _act(row: RunRow, cancel_menu: Callable[..., str], *, may_run: bool, may_cancel: bool) -> str:
     """Return the one thing that is mostly done with such a run."""
     run = row.run
+    if may_cancel:
+        return cancel_menu(run.run_id, square=True)
+    if not may_run:
+        return ""
     if run.state == "MISSED" or (run.state == "SKIPPED" and not run.started_at):
         return button("Run…", "play", href=row.run_href, key="r")
-    if row.can_cancel:
-        return cancel_menu(run.run_id, square=True)
     if row.can_replay:
         name = f"Replay {run.job_id}…"
         return button(name, "rotate-ccw", href=f"{row.href}/replay", square=True, kind="plain", key="r")
     return ""
 
 
-def _more(row: RunRow, *, names_job: bool) -> Markup:
-    items = [item("Log", "terminal", f"{row.href}#log"), item("Run the job…", "play", row.run_href)]
-    if names_job:
-        items += [item("Only this job", "filter", row.only_href), item("Not this job", "filter", row.not_href)]
-    return row_menu("More for this run", "\n".join([*items, command(f"nomaflow show {row.run.run_id}")]))
+def _more(row: RunRow, *, names_job: bool, may_run: bool) -> Markup:
+    filters = {"only_href": row.only_href, "not_href": row.not_href} if names_job else {}
+    return _menu(row.run.run_id, row.href, row.run_href if may_run else "", **filters)
+
+
+@kept
+def _menu(run_id: str, href: str, run_href: str, *, only_href: str = "", not_href: str = "") -> Markup:
+    """Return what else may be done with a run: the same each time that the page is shown."""
+    items = [item("Log", "terminal", f"{href}#log")]
+    if run_href:
+        items.append(item("Run the job…", "play", run_href))
+    if only_href:
+        items += [item("Only this job", "filter", only_href), item("Not this job", "filter", not_href)]
+    return row_menu("More for this run", "\n".join([*items, command(f"nomaflow show {run_id}")]))

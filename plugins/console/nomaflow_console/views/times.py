@@ -72,6 +72,11 @@ class Zone:
         return UTC if self.mode == _UTC else self.own
 
     @property
+    def of_jobs(self) -> bool:
+        """True if a time that belongs to a job is shown in the job's zone."""
+        return self.mode == _JOB
+
+    @property
     def name(self) -> str:
         """The name of :attr:`info`: an IANA name, or ``UTC``."""
         return "UTC" if self.mode == _UTC or not self.yours else self.yours
@@ -181,7 +186,7 @@ def when(
     info, name = (schedule, timezone) if schedule is not None else zone.for_job(timezone)
     text = in_words(instant, info, instant if clock else now, seconds=seconds or clock)
     # A time in another zone than the header names says so.
-    if name != zone.name or (zone.mode == _JOB and timezone):
+    if name != zone.name or (zone.of_jobs and timezone):
         text = f"{text} {city(name)}"
     return _element(instant.astimezone(UTC), text, zone, timezone, instant <= now, focus)
 

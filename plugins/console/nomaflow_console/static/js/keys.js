@@ -4,6 +4,16 @@ const GO = { j: "/", r: "/runs", s: "/schedule", h: "/hosts", a: "/activity" };
 const help = /** @type {HTMLDialogElement | null} */ (document.getElementById("help"));
 let awaited = false;
 
+// The title says the state, also when it changes.
+const titled = document.querySelector("main [data-title]");
+if (titled instanceof HTMLElement) {
+  new MutationObserver(() => (document.title = titled.dataset.title || document.title)).observe(titled, { attributeFilter: ["data-title"] });
+}
+
+// Who comes back to the answer to a form, or loads it again, gets the page of its address: the form is not sent again.
+const { address } = document.documentElement.dataset;
+if (address) history.replaceState(history.state, "", address);
+
 /** @param {EventTarget | null} target */
 const types = (target) =>
   target instanceof HTMLElement && (target.isContentEditable || target.matches("input:not([type=checkbox], [type=radio]), textarea, select"));

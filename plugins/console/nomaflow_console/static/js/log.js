@@ -149,8 +149,3 @@ if (root?.querySelector(".log-view")) {
 document.querySelector(".log-filter")?.addEventListener("change", (event) => {
   if (event.target instanceof HTMLSelectElement) event.target.form?.requestSubmit();
 });
-
-// The title says the state, also when it changes.
-const head = document.getElementById("run-head");
-const titled = () => (document.title = head?.dataset.title || document.title);
-if (head) new MutationObserver(titled).observe(head, { attributeFilter: ["data-title"] });
