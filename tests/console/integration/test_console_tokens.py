@@ -92,6 +92,27 @@ def test_the_kernel_decides_by_the_tokens_grants(world: World, visitor: httpx.Cl
         assert answer.status_code == status, answer.text
 
 
+def test_what_a_token_may_not_do_is_offered_nowhere(world: World, visitor: httpx.Client) -> None:
+    """A reader finds no button that the kernel would refuse, and who has one job's grant finds that job's."""
+    acts = {
+        "trigger": ('href="/jobs/says/run"', f"/runs/{world.run_id}/replay", 'value="replay"'),
+        "operate": ('href="/jobs/says/pause"', 'href="/pause"'),
+        "cancel": ('value="cancel"',),
+    }
+    pages = ("/", "/runs?since=ever", "/jobs/says", f"/runs/{world.run_id}", "/search?q=says")
+    for name, grants in (
+        ("looker", ["read *"]),
+        ("runner", ["read *", "trigger job:says"]),
+        ("boss", ["read *", "trigger *", "operate *", "cancel *"]),
+    ):
+        visitor.cookies.clear()
+        visitor.post("/login", data={"token": world.token(name, *grants)})
+        shown = "".join(visitor.get(place).text for place in pages)
+        for verb, marks in acts.items():
+            allowed = any(grant.startswith(verb) for grant in grants)
+            assert [mark for mark in marks if (mark in shown) is not allowed] == [], (name, verb)
+
+
 def test_who_may_not_read_the_log_sees_the_run_and_not_a_line_of_it(world: World, visitor: httpx.Client) -> None:
     """A3: the page says which grant is missing; lines, search and downloads are refused, none of them half-way."""
     run_id = world.run_id
