@@ -68,6 +68,15 @@ def _gone(*files: str) -> Edit:
     return edit
 
 
+def _added(plugin: str, text: str) -> Edit:
+    def edit(project: Path) -> None:
+        folder = project / "plugins" / plugin
+        folder.mkdir()
+        (folder / "jobs.toml").write_text(text)
+
+    return edit
+
+
 CODE_FILE = "plugins/team/code.py"
 EXTRA_FILE = "plugins/extra/jobs.toml"
 ILLEGIBLE: dict[str, Edit] = {
@@ -105,6 +114,16 @@ ILLEGIBLE: dict[str, Edit] = {
     "a folder in its place": lambda project: (_gone("jobs.toml")(project), (project / "jobs.toml").mkdir()),
     "plugins behind a link to nowhere": _linked("plugins", "nowhere"),
     "a plugin behind a link to nowhere": _linked("plugins/extra", "nowhere"),
+    "a job moved into a file that cannot be read": lambda project: (
+        _text(MAIN[MAIN.index("[[jobs]]", 5) :])(project), _added("new", "[[jobs]\n" + EXTRA)(project)),
+    "a new file with a misspelt table": lambda project: _added("new", "[[jbos]]\n")(project),
+    "an id of the main file in an earlier plugin": lambda project: _added("a", EXTRA)(project),
+    "a block copied above its job": _text(MAIN[: MAIN.index("[[jobs]]", 5)].replace("rows = 2", "rows = 3") + MAIN),
+    "emptied settings": _text("", file="nomaflow.toml"),
+    "no settings": _gone("nomaflow.toml"),
+    "settings with a misspelt table": _text('[hots]\nname = "team"\n', file="nomaflow.toml"),
+    "settings with a misspelt path": _text(
+        '[host]\nname = "team"\n[jobs]\nconfig_pth = "x.toml"\n', file="nomaflow.toml"),
     "settings with a syntax error": _text("[host\n", file="nomaflow.toml"),
     "settings with a wrong key": _text("[host]\nmax_sinc = 3\n", file="nomaflow.toml"),
     "connectors with a syntax error": _text("[connectors.web\n", file="connectors.toml"),
@@ -115,7 +134,7 @@ ILLEGIBLE: dict[str, Edit] = {
     "an import that fails": _swap("async def", "import nowhere_at_all\nasync def", file=CODE_FILE),
     "a module that raises": _swap("async def", "raise RuntimeError('boo')\nasync def", file=CODE_FILE),
     "a module that exits": _swap("async def", "import os; os._exit(3)\nasync def", file=CODE_FILE),
-}
+}  # fmt: skip
 """No decision of anybody: each is refused, and all jobs go on."""
 
 LEGIBLE: dict[str, tuple[Edit, set[str]]] = {

@@ -245,7 +245,8 @@ class Catalogue:
                 dict.fromkeys(
                     job.job_id
                     for job in load.jobs
-                    if job.held or not job.valid or job.job_id not in after or not self._jobs[job.job_id].valid
+                    if (entry := after.get(job.job_id)) is None
+                    or (entry.loaded is job and (job.held or not self._jobs[job.job_id].valid))
                 )
             ),
             refused=tuple(job for at, job in self._refused().items() if at not in known_refused),

@@ -26,6 +26,7 @@ class ProjectSpec:
     :param problems: further entries for the manifest's ``problems``
     :param settings: the settings' tree that the main process read, used if `settings_file` cannot be read
     :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changes
+    :param env_files: the files of ``[host] env_file``, absolute
     :param preload: modules to import before the plugins, so that every worker shares their memory
     :param max_extras_bytes: the limit of a result's encoded extras
     :param withheld: names of the host's variables that workers do not get, for hints
@@ -44,6 +45,7 @@ class ProjectSpec:
     problems: tuple[Mapping[str, Any], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     settings_file: str = ""
+    env_files: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     max_extras_bytes: int = EXTRAS_LIMIT
     version: int | None = None

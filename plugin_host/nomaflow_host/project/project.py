@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nomaflow_host.connectors import ResolvedConnectors, read_connectors
 from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
-from nomaflow_project.models.settings_file import HostSection, SettingsFile
+from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
     ReferenceMissing,
@@ -38,6 +38,7 @@ __all__ = ["Project", "make_state_dir"]
 _log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "nomaflow.toml"
+_Section = TypeVar("_Section", HostSection, PathSection)
 _TABLES = frozenset(each.name for each in fields(SettingsFile))
 
 
@@ -93,6 +94,7 @@ class Project(ProjectLoad):
             problems=tuple(problem.to_json() for problem in found),
             settings=app_settings,
             settings_file=str(settings_path) if settings_path.exists() else "",
+            env_files=variables.files,
             preload=connectors.modules(),
             max_extras_bytes=settings.max_extras_bytes,
             version=settings.version,
@@ -107,6 +109,8 @@ class Project(ProjectLoad):
             connectors=connectors,
             variables=variables.given,
             wanted=frozenset(names_in([tree.get(name) for name in ("app", "connectors", "jobs")])),
+            tables=frozenset(name for name, table in tree.items() if name in _TABLES and table),
+            unknown_tables=frozenset(tree) - _TABLES,
             sources=sources,
         )
 
@@ -158,12 +162,18 @@ def _settings(tree: Mapping[str, Any], root: Path, sources: ProjectSources) -> t
     except TypeError as error:
         path = str(error).partition(" ")[0]
         raise ProjectError(str(error), file=file, fix="correct its type", path=path) from None
-    section, problems = validate(HostSection, table, Place(SETTINGS_FILE, "host"))
+    for name in ("jobs", "connectors"):
+        _section(PathSection, tree.get(name, {}), Place(SETTINGS_FILE, name), file)
+    return _section(HostSection, table, Place(SETTINGS_FILE, "host"), file), app_settings
+
+
+def _section(model: type[_Section], table: object, place: Place, file: str) -> _Section:
+    section, problems = validate(model, table, place)
     if section is None:
         first = problems[0]
         fix = first.fix or "correct the value; docs/configuration.md has each key"
         raise ProjectError(f"{first.path}: {first.message}", file=file, fix=fix, path=first.path)
-    return section, app_settings
+    return section
 
 
 def _host_name(given: str, root: Path) -> str:

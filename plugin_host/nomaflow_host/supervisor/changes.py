@@ -31,12 +31,14 @@ class Changes:
     :param removed: ids of jobs that their files no longer hold
     :param added: ids of jobs that are new
     :param stopped: schedules of jobs that stay, which fire no more: a job's id, with the preset in brackets
+    :param standing: what is wrong with the job files, and with jobs that stay in their last good definition, new or not
     """
 
     broken: tuple[Problem, ...] = ()
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
+    standing: tuple[Problem, ...] = ()
 
 
 def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any], *, root: Path) -> Changes:
@@ -55,10 +57,12 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any], *, roo
     kept = [job for job in after.jobs if job.kept]
     modules = _broken_modules(serving, new)
     named = {step.callable for job in kept if job.definition is not None for step in job.definition.steps}
+    of_files, stood = _of_job_files(after, new), _of_job_files(before, serving)
     broken = [
         *modules.values(),
         *(problem for name, problem in _broken_callables(serving, new, modules) if name not in named),
         *_problems_of(kept, told=modules),
+        *(problem for at, problem in of_files.items() if at not in stood),
         *_illegible_files(serving, new),
     ]
     known, found = _ids(before), _ids(after)
@@ -70,6 +74,7 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any], *, roo
         stopped=tuple(
             sorted(name for name, job_id in _fires(before).items() - _fires(after).items() if job_id in found)
         ),
+        standing=with_lines(_once([*of_files.values(), *_problems_of(kept, told=())]), root),
     )
 
 
@@ -120,6 +125,14 @@ def _problems_of(kept: list[LoadedJob], *, told: Collection[str]) -> Iterator[Pr
             of_module = problem.code == "callable_error" and any(f"'{name}:" in problem.message for name in told)
             if problem.is_error and not of_module:
                 yield problem
+
+
+def _of_job_files(load: CatalogueLoad, manifest: Mapping[str, Any]) -> dict[tuple[str, str, str], Problem]:
+    """Return the errors that may hide jobs, by what they are: those of job files, and tables with the id of another."""
+    files = {file.get("path") for file in manifest.get("job_files") or ()}
+    whole = [problem for problem in load.problems if problem.is_error and problem.file in files]
+    tables = [problem for job in load.jobs for problem in job.problems if problem.code == "duplicate_job_id"]
+    return {(each.code, each.file, each.job_id or each.path): each for each in (*whole, *tables)}
 
 
 def _illegible_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Problem]:

@@ -79,6 +79,7 @@ def _named(spec: ProjectSpec) -> Iterator[str]:
     """Yield the files that the project names, wherever they are."""
     for file in spec.job_files:
         yield os.path.join(spec.root, str(file["path"]))
+    yield from spec.env_files
     connectors = spec.settings.get("connectors")
     if connectors:
         yield str(connectors["config_path"])

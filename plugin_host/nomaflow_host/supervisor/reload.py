@@ -40,6 +40,7 @@ _log = logging.getLogger("nomaflow.host")
 _FRAME = re.compile(r'File "(?!<frozen ).*", line \d+ in ')
 _LOOK_AGAIN_SECONDS = 0.2
 _SHOWN_OUTPUT = 200
+_SETTINGS = "nomaflow.toml"
 
 
 class GenerationLoader:
@@ -173,6 +174,8 @@ class GenerationLoader:
         changes = await asyncio.to_thread(changes_of, before, loaded["manifest"], root=root)
         if old is not None and _lost_connectors(old.project, project):
             changes = replace(changes, broken=(*changes.broken, _no_connectors(project)))
+        if old is not None and (lost := _lost_settings(old.project, project)):
+            changes = replace(changes, broken=(*changes.broken, lost))
         if changes.broken and not force:
             template.stop()
             return self._refused(changes.broken, began, template), None
@@ -254,10 +257,11 @@ class GenerationLoader:
 
     def _accepted(self, changes: Changes, began: float, template: TemplateHandle) -> LoadOutcome:
         outcome = self._outcome(began, template, accepted=True, broken=changes.broken)
-        told = (outcome.manifest or {}).get("problems", ())
+        standing = [each.to_json() for each in changes.standing]
+        told = [*outcome.problems, *standing, *(outcome.manifest or {}).get("problems", ())]
         return replace(
             outcome,
-            problems=(*outcome.problems, *told),
+            problems=tuple(each for place, each in enumerate(told) if each not in told[:place]),
             removed=changes.removed,
             added=changes.added,
             stopped=changes.stopped,
@@ -311,6 +315,19 @@ def _no_connectors(project: ProjectLoad) -> Problem:
     code, what = ("emptied_file", "the file is empty") if path.exists() else ("missing_file", "there is no such file")
     fix = "restore it; if no pool or connector is needed any more, load it with --force"
     return _error(code, f"{what}, and it had pools or connectors", file=name, fix=fix)
+
+
+def _lost_settings(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
+    """Return the problem of a nomaflow.toml that has lost its settings, or a table to a name that means nothing."""
+    lost, new = sorted(before.tables - now.tables), sorted(now.unknown_tables - before.unknown_tables)
+    if before.tables and not now.tables and not new:
+        code, what = ("emptied_file", "the file is empty") if now.spec.settings_file else ("missing_file", "it is gone")
+        fix = "restore it; if it shall set nothing any more, load it with --force"
+        return _error(code, f"{what}, and it had settings", file=_SETTINGS, fix=fix)
+    if not lost or not new:
+        return None
+    message = f"the table [{new[0]}] means nothing, and [{lost[0]}] is gone"
+    return _error("unknown_key", message, file=_SETTINGS, path=new[0], fix=f"write [{lost[0]}]")
 
 
 def _is_missing(error: Mapping[str, Any] | None) -> bool:

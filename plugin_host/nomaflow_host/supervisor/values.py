@@ -43,6 +43,8 @@ class ProjectLoad:
     :param variables: variables from the project's files; the host's own environment overrides them
     :param sources: of the values of references; None resolves variables only
     :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
+    :param tables: the tables of nomaflow.toml that have something in them
+    :param unknown_tables: those of its tables that mean nothing
     """
 
     spec: ProjectSpec
@@ -50,6 +52,8 @@ class ProjectLoad:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     sources: ProjectSources | None = None
     wanted: frozenset[str] = frozenset()
+    tables: frozenset[str] = frozenset()
+    unknown_tables: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,11 +32,11 @@ def jobs_of_illegible_files(
     :param problems: problems of the files themselves
     """
     present = {job.job_id for job in jobs}
-    illegible = _Illegible(files, jobs, problems)
+    illegible = _Illegible(files, jobs, problems, before)
     for job in before.jobs:
         if job.job_id in present:
             continue
-        problem = illegible.why(job.file)
+        problem = illegible.why(job)
         if problem is not None:
             told = replace(problem, job_id=job.job_id)
             yield replace(job, problems=(told,), kept=job.valid, held="")
@@ -89,7 +89,13 @@ def _why_held(definition: JobDefinition, manifest: Mapping[str, Any]) -> str:
 class _Illegible:
     """Finds files in which a missing job may not have been removed on purpose."""
 
-    def __init__(self, files: Sequence[JobFile], jobs: Sequence[LoadedJob], problems: Sequence[Problem]) -> None:
+    def __init__(
+        self,
+        files: Sequence[JobFile],
+        jobs: Sequence[LoadedJob],
+        problems: Sequence[Problem],
+        before: CatalogueLoad,
+    ) -> None:
         self._files = {file.path: file for file in files}
         self._main = next((file for file in files if file.main), None)
         self._all_gone = not any(file.tree is not None for file in files)
@@ -98,9 +104,18 @@ class _Illegible:
         for problem in (*problems, *unnamed):
             if problem.is_error:
                 self._wrong.setdefault(problem.file, problem)
+        stood = {problem.file for problem in before.all_problems() if problem.is_error}
+        self._new = next((problem for file, problem in self._wrong.items() if file not in stood), None)
 
-    def why(self, path: str) -> Problem | None:
-        """Return the problem that explains a job missing from a file; None if the job was removed on purpose."""
+    def why(self, job: LoadedJob) -> Problem | None:
+        """Return the problem that explains a missing job; None if it was removed on purpose.
+
+        It may have moved into another file, which cannot be read since then.
+        """
+        moved = next((found for each in job.problems if job.kept and (found := self._wrong.get(each.file))), self._new)
+        return self._why_not_in(job.file) or moved
+
+    def _why_not_in(self, path: str) -> Problem | None:
         file = self._files.get(path)
         if file is None:
             folder = next((at for at in self._files.values() if path.startswith(f"{at.path}/")), None)

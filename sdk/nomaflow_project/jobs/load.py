@@ -26,6 +26,7 @@ from nomaflow_project.reading.work_time import check_time
 __all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
 
 _TRUE_OR_FALSE = TypeAdapter(bool)
+_OWN_ID = "give each job an id of its own"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,7 +172,7 @@ def load_job_files(
                 problems.append(_too_many(place / "jobs" / index))
                 break
             jobs.append(_load_job(table, place / "jobs" / index, host=host, step_types=types))
-    jobs = _check_duplicates([job.with_problem(*_check_host(job)) for job in jobs])
+    jobs = _check_duplicates([job.with_problem(*_check_host(job)) for job in jobs], before or CatalogueLoad())
     if before is not None:
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
         illegible = kept or any(problem.is_error for problem in problems)
@@ -256,18 +257,33 @@ def _check_host(job: LoadedJob) -> Iterator[Problem]:
         yield (job.place / "host").error("missing_key", message, fix=fix)
 
 
-def _check_duplicates(jobs: Sequence[LoadedJob]) -> list[LoadedJob]:
-    """Return the jobs, with all but the first of each id disabled."""
-    first: dict[str, LoadedJob] = {}
-    checked = []
+def _check_duplicates(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[LoadedJob]:
+    """Return the jobs; of several tables with one id all but one are disabled, and come last.
+
+    The one is that of the file in which the job was before, best with the same content; else the first.
+    """
+    former = {job.job_id: job for job in reversed(before.jobs)}
+    tables: dict[str, list[LoadedJob]] = {}
     for job in jobs:
-        earlier = first.setdefault(job.job_id, job)
-        if earlier is not job:
-            message = f"the id {job.job_id!r} is taken by {earlier.path} of {earlier.file}"
-            fix = "give each job an id of its own"
-            job = job.with_problem((job.place / "id").error("duplicate_job_id", message, fix=fix))
-        checked.append(job)
-    return checked
+        tables.setdefault(job.job_id, []).append(job)
+    chosen = []
+    others = []
+    for job_id, named in tables.items():
+        was = former.get(job_id)
+        one = named[0] if was is None else max(named, key=lambda job, was=was: _likeness(job, was))
+        passed_over = [job for job in named if job is not one]
+        for job in passed_over:
+            message = f"the id {job_id!r} is taken by {one.path} of {one.file}"
+            others.append(job.with_problem((job.place / "id").error("duplicate_job_id", message, fix=_OWN_ID)))
+        for job in passed_over[:1]:
+            message = f"another table with this id is passed over: {job.path} of {job.file}"
+            one = one.with_problem((one.place / "id").warning("id_given_twice", message, fix=_OWN_ID))
+        chosen.append(one)
+    return [*chosen, *others]
+
+
+def _likeness(job: LoadedJob, was: LoadedJob) -> tuple[bool, bool]:
+    return job.file == was.file, job.definition == was.definition
 
 
 def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | None) -> list[LoadedJob]:

@@ -34,11 +34,13 @@ class ProjectVariables:
 
     :param given: variables from the files alone; a later file wins over an earlier one
     :param environ: the process's own variables laid over them
+    :param files: their paths, whether there are such files or not
     """
 
     given: Mapping[str, str]
     environ: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def project_variables(root: Path, settings: object, environ: Mapping[str, str]) -> ProjectVariables:
@@ -49,16 +51,18 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
     """
     given: dict[str, str] = {}
     problems: list[Problem] = []
+    files: list[str] = []
     for place, name in _named(settings):
         try:
             path = root / resolve_text(name, environ)
         except ReferenceMissing as error:
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
             continue
+        files.append(str(path))
         found, told = _read(path, Place(shown_path(path, root)), named_at=place)
         given |= found
         problems += told
-    return ProjectVariables(given=given, environ={**given, **environ}, problems=tuple(problems))
+    return ProjectVariables(given=given, environ={**given, **environ}, problems=tuple(problems), files=tuple(files))
 
 
 def _named(settings: object) -> Iterator[tuple[Place, str]]:

@@ -65,6 +65,37 @@ def test_an_illegible_file_is_told_once(tmp_path: Path) -> None:
     assert changes_of(None, broken, root=tmp_path).broken == ()
 
 
+def test_a_new_file_that_cannot_be_read_is_a_reason_and_no_job_counts_as_removed(tmp_path: Path) -> None:
+    """Nobody knows which jobs it has; once it serves, each load says that it still cannot be read."""
+    file, new = tmp_path / "jobs.toml", tmp_path / "plugins" / "y" / "jobs.toml"
+    file.write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
+    serving = _manifest(tmp_path)
+    file.write_text(JOB.format(id="x", callable="a:f"))
+    new.parent.mkdir(parents=True)
+    new.write_text('[[jobs]]\nid = "y\n')
+    broken = _manifest(tmp_path)
+    changes = changes_of(serving, broken, root=tmp_path)
+    assert (changes.removed, [(each.place, each.code) for each in changes.broken]) == (
+        (),
+        [("plugins/y/jobs.toml:2", "bad_toml")],
+    )
+    changes = changes_of(broken, broken, root=tmp_path)
+    assert (changes.broken, [each.code for each in changes.standing]) == ((), ["bad_toml"])
+
+
+def test_a_second_table_with_one_id_is_a_reason(tmp_path: Path) -> None:
+    """Which of the two its author means is not to be guessed."""
+    file = tmp_path / "jobs.toml"
+    file.write_text(JOB.format(id="x", callable="a:f"))
+    serving = _manifest(tmp_path)
+    file.write_text(JOB.format(id="x", callable="b:f") + JOB.format(id="x", callable="a:f"))
+    twice = _manifest(tmp_path)
+    assert [(each.place, each.code) for each in changes_of(serving, twice, root=tmp_path).broken] == [
+        ("jobs.toml:2", "duplicate_job_id")
+    ]
+    assert changes_of(twice, twice, root=tmp_path).broken == ()
+
+
 def test_a_module_that_no_longer_imports_is_told_once(tmp_path: Path) -> None:
     """A broken module is reported once with its own place, and not for each of its jobs and callables."""
     (tmp_path / "jobs.toml").write_text(JOB.format(id="x", callable="a:f") + JOB.format(id="y", callable="a:f"))
@@ -84,7 +115,7 @@ def test_a_callable_that_is_gone_is_told_where_its_job_names_it(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("edit", ["write", "chmod", "dangle", "vanish", "link", "named"])
+@pytest.mark.parametrize("edit", ["write", "chmod", "dangle", "vanish", "link", "named", "variables"])
 def test_a_stamp_sees_every_kind_of_edit(tmp_path: Path, edit: str) -> None:
     """Content, permissions, links and vanished folders, and files that the project names elsewhere."""
     root = tmp_path / "project"
@@ -94,7 +125,8 @@ def test_a_stamp_sees_every_kind_of_edit(tmp_path: Path, edit: str) -> None:
     (folder / "loop").symlink_to(root)
     elsewhere = tmp_path / "jobs.toml"
     elsewhere.write_text("")
-    spec = ProjectSpec(host="h", root=str(root), job_files=({"path": str(elsewhere)},))
+    variables = tmp_path / "of_production"
+    spec = ProjectSpec(host="h", root=str(root), job_files=({"path": str(elsewhere)},), env_files=(str(variables),))
     before = disk_stamp(spec)
     assert disk_stamp(spec) == before
     match edit:
@@ -112,4 +144,6 @@ def test_a_stamp_sees_every_kind_of_edit(tmp_path: Path, edit: str) -> None:
             folder.symlink_to("nowhere")
         case "named":
             elsewhere.write_text("jobs = []\n")
+        case "variables":
+            variables.write_text("REGION=eu\n")
     assert disk_stamp(spec) != before

@@ -105,6 +105,58 @@ def test_what_cannot_be_read_leaves_its_jobs_on_the_schedule(project: Project) -
     assert [jobs[name].kept for name in "abc"] == [False, False, False]
 
 
+@pytest.mark.parametrize("text", [B.replace("[[jobs]]", "[[jobs]"), B.replace("[[jobs]]", "[[jbos]]"), "", None])
+def test_a_job_that_moved_into_a_new_illegible_file_is_not_removed(project: Project, text: str | None) -> None:
+    """Its owner has moved it; and once the file can be read, what is not in it is removed."""
+    new = project.root / "plugins" / "y" / "jobs.toml"
+    new.parent.mkdir()
+    project.main.write_text(A)
+    if text is None:
+        new.mkdir()
+    else:
+        new.write_text(text)
+    for _ in range(2):
+        jobs = project.again()
+        assert ("b" in jobs) is (text != "")
+        assert text == "" or _goes_on(jobs["b"])
+    project.main.write_text("jobs = []\n")  # as legible as before: the file that was wrong all the time hides nothing
+    assert set(project.again()) - {"b"} == {"c"}
+    if new.is_dir():
+        new.rmdir()
+    new.write_text("jobs = []\n")
+    assert set(project.again()) == {"c"}
+
+
+@pytest.mark.parametrize("name", ["a", "x"])  # read before and after the file of the job
+def test_a_second_table_with_the_id_of_a_job_never_takes_it_over(project: Project, name: str) -> None:
+    """The table in the file that had the job stands, and says that there is another."""
+    rival = project.root / "plugins" / name / "jobs.toml"
+    rival.parent.mkdir(exist_ok=True)
+    place, id = (project.other, "c") if name == "a" else (project.main, "a")
+    table = JOB.format(id=id).replace("0 2 * * *", "0 9 * * *")
+    rival.write_text(table if name == "a" else C + table)
+    for _ in range(2):
+        load_of = project.again()
+        assert project.load is not None
+        first, second = (job for job in project.load.jobs if job.job_id == id)
+        assert (first.valid, first.kept, second.valid) == (True, False, False)
+        assert first.definition is not None
+        assert first.definition.schedule is not None
+        assert first.file == str(place.relative_to(project.root))
+        assert [problem.code for problem in first.problems] == ["id_given_twice"]
+        assert [problem.code for problem in second.problems] == ["duplicate_job_id"]
+        assert set(load_of) == {"a", "b", "c"}
+
+
+def test_of_two_tables_in_the_file_of_a_job_the_unchanged_one_stands(project: Project) -> None:
+    """A block that was copied above the job to begin another one does not become the job."""
+    project.main.write_text(A.replace("0 2 * * *", "0 9 * * *") + A + B)
+    project.again()
+    assert project.load is not None
+    first = next(job for job in project.load.jobs if job.job_id == "a")
+    assert (first.path, first.valid) == ("jobs[1]", True)
+
+
 def test_plugins_that_cannot_be_listed_decide_nothing(project: Project) -> None:
     """A plugin's file behind a missing folder or a dangling link has removed no job."""
     moved = project.root / "moved"
@@ -180,8 +232,8 @@ def test_a_second_table_of_an_id_is_no_job_that_goes_on(project: Project) -> Non
     assert project.load is not None
     assert [(job.job_id, job.kept) for job in project.load.jobs] == [
         ("a", False),
-        ("a", False),
         ("c", False),
+        ("a", False),
         ("b", True),
     ]
 
