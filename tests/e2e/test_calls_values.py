@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import pytest
 from project_system import ProjectSystem, open_system
 
+from nomaflow.client import ClientError
 from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 
 CODE = '''"""Steps that say what they were given."""
+
+from datetime import date
 
 
 async def say(*, ctx, apps_id: int = 0, day: str = "none", **_):
@@ -20,6 +23,10 @@ async def say(*, ctx, apps_id: int = 0, day: str = "none", **_):
 
 async def strict(*, apps_id: int = 0):
     return apps_id
+
+
+async def dated(*, since: date):
+    return {"is": type(since).__name__, "day": since.isoformat()}
 
 
 async def look(*, ctx, **_):
@@ -73,6 +80,11 @@ id = "wrong"
   type = "call_job"
   target_job_id = "narrow"
   params = { apps_di = 1 }
+
+[[jobs]]
+id = "dated"
+  [[jobs.steps]]
+  callable = "team.code:dated"
 
 [[jobs]]
 id = "narrow"
@@ -153,3 +165,22 @@ def test_a_param_that_the_child_does_not_take_is_a_warning(system: ProjectSystem
     assert "'narrow' takes the param 'apps_di'" in problem["message"]
     assert "apps_id" in problem["fix"]
     assert system.ask("run", "wrong", "--wait")["state"] == "SUCCEEDED"
+
+
+def test_a_date_is_typed_at_the_command_line_as_such(system: ProjectSystem) -> None:
+    """The callable's annotation says what the text is; one that is none is refused before anything runs."""
+    run = system.ask("run", "dated", "-p", "since=2026-11-02", "--wait")
+    assert run["steps"][0]["extras"] == {"is": "date", "day": "2026-11-02"}
+    before = len(system.runs("dated"))
+    refused = system.cli("run", "dated", "-p", "since=tuesday", code=None)
+    assert refused.code != 0
+    assert "since" in refused.err
+    assert len(system.runs("dated")) == before
+
+
+def test_a_request_id_is_not_used_again_for_another_job(system: ProjectSystem) -> None:
+    """The same request is the same run; the id of one job's request is refused for another job."""
+    first = system.api.trigger("child", request_id="once")
+    assert system.api.trigger("child", request_id="once").run_id == first.run_id
+    with pytest.raises(ClientError, match="once"):
+        system.api.trigger("narrow", request_id="once")

@@ -309,4 +309,10 @@ def test_check_exits_by_what_it_prints(tmp_path: Path) -> None:
     (tmp_path / "connectors.toml").write_text(pool + "pool_sise = 3\n")
     done = run_command("check", "--no-import", "--from-original", folder=tmp_path)
     assert (done.code, "1 error; 1 job in order" in done.out) == (1, True), done.out
-    assert 'schedule = "0 6 * * mon-fri"' in done.out
+    for told in (
+        'schedule = "0 6 * * mon-fri"',
+        "they are in UTC",
+        "step_defaults = { timeout_seconds = ",
+        "retention",
+    ):
+        assert told in done.out, told
