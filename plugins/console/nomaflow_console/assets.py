@@ -22,6 +22,7 @@ STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
     "page-bundle.css": ("css/console.css", "css/pages.css", "css/run.css"),
     "page-bundle.js": ("js/times.js", "js/keys.js"),
+    "jobs-bundle.js": ("js/held.js", "js/jobs.js"),
     "runs-bundle.js": ("js/held.js", "js/runs.js"),
     "activity-bundle.js": ("js/held.js", "js/activity.js"),
     "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log_rows.js", "js/log_window.js", "js/log.js"),

@@ -64,6 +64,7 @@ class _Known:
     children: Mapping[str, RunView]
     replays: tuple[RunView, ...]
     generation: int
+    late: Mapping[tuple[str, int], EventView]
     loud: tuple[LogLine, ...] | None
 
 
@@ -72,11 +73,12 @@ async def _known(request: Request, run_id: str) -> _Known:
     run, pages = await kernel.get_run(run_id), log_pages(request)
     if run.terminal and run_words.seal_of_run(run).css == "complete":
         pages.complete(run_id, run.log_lines)
-    job, stats, children, replays, loud = await asyncio.gather(
+    job, stats, children, replays, late, loud = await asyncio.gather(
         _or_none(kernel.get_job(run.job_id)),
         _or_none(kernel.job_stats([run.job_id], preset=run.preset)),
         _or_none(_children(kernel, run)),
         _or_none(kernel.list_runs_page(replay_of=run_id, page_size=5)),
+        _or_none(_late_results(kernel, run)),
         _or_none(pages.loud_lines(kernel, run_id, ALL_LINES)),
     )
     return _Known(
@@ -86,8 +88,17 @@ async def _known(request: Request, run_id: str) -> _Known:
         children={child.run_id: child for child in children or ()},
         replays=replays.runs if replays is not None else (),
         generation=status.generations.get(run.host, 0),
+        late=late or {},
         loud=loud,
     )
+
+
+async def _late_results(kernel: KernelCalls, run: RunView) -> Mapping[tuple[str, int], EventView]:
+    """Return the results that came after their try had been given up, by step and try."""
+    if not any(attempt.state == "LOST" for step in run.steps for attempt in step.attempts):
+        return {}
+    found = await kernel.list_events(run_id=run.run_id, kinds=["attempt.late_result"])
+    return {(event.step, event.attempt): event for event in found.events}
 
 
 async def _children(kernel: KernelCalls, run: RunView) -> tuple[RunView, ...]:
@@ -202,6 +213,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "usual": usually(seconds or 0.0, usual=usual, p95=p95),
         "timezone": known.job.timezone if known.job is not None else "",
         "children": known.children,
+        "late": known.late,
         "replays": known.replays,
         "generation_now": known.generation,
         "generations": sorted({try_.generation for step in run.steps for try_ in step.attempts if try_.generation}),

@@ -188,9 +188,13 @@ def load_of_outcome(outcome: ReloadView) -> Load:
     )
 
 
-def of_owner(jobs: Iterable[JobView], host: str) -> list[JobView]:
-    """Return the jobs whose ids belong to a host."""
-    return [job for job in jobs if job.owner == host and not job.removed]
+def brought_by(jobs: Iterable[JobView], host: str) -> list[JobView]:
+    """Return the jobs that a host brings: the owner of their ids, unless a job has the id of another host's job."""
+    return [job for job in jobs if (job.host if _is_foreign(job) else job.owner) == host and not job.removed]
+
+
+def _is_foreign(job: JobView) -> bool:
+    return any(problem.code == "id_of_another_host" for problem in job.problems)
 
 
 def share(start: datetime | None, end: datetime | None, now: datetime) -> float:
@@ -214,12 +218,12 @@ def words() -> dict[str, Any]:
     """Return what templates call."""
     return {
         "attempt_link": attempt_link,
+        "brought_by": brought_by,
         "exclusive_running": exclusive_running,
         "host_notes": host_notes,
         "host_sign": host_sign,
         "instance_notes": instance_notes,
         "instance_sign": instance_sign,
-        "of_owner": of_owner,
         "share": share,
         "short_id": short_id,
         "size": size,

@@ -10,7 +10,9 @@ class HeldRows {
       const tasks = /** @type {CustomEvent} */ (event).detail?.tasks ?? [];
       for (const task of tasks) {
         const target = task.target?.id ?? task.target;
-        if ((target === id || target === `#${id}`) && this.busy) this.hold(task.fragment);
+        if (target !== id && target !== `#${id}`) continue;
+        if (this.busy) this.hold(task.fragment);
+        else this.count = 0; // what is shown now has everything
       }
     });
     document.addEventListener("click", (event) => {

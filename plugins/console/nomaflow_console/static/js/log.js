@@ -149,3 +149,11 @@ if (root?.querySelector(".log-view")) {
 document.querySelector(".log-filter")?.addEventListener("change", (event) => {
   if (event.target instanceof HTMLSelectElement) event.target.form?.requestSubmit();
 });
+
+// A try that somebody opens is in the address, so that a reload and a pasted link show it.
+document.addEventListener("click", (event) => {
+  const opened = event.target instanceof Element && event.target.closest("summary")?.parentElement;
+  if (opened instanceof HTMLDetailsElement && opened.matches(".try:not([open])")) {
+    history.replaceState(history.state, "", `#${opened.querySelector(".try-body")?.id}`);
+  }
+});
