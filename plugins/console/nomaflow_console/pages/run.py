@@ -205,6 +205,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
     changed = bool(definition and run.definition_digest and known.job and known.job.digest != run.definition_digest)
     return {
         "run": run,
+        "here": f"/runs/{run.run_id}",
         "job": known.job,
         "sign": run_sign(run),
         "sentence": run_sentence(run),
