@@ -177,6 +177,31 @@ def test_a_legible_removal_is_named(system: TeamSystem, host: Running) -> None:
     assert "added: another" in done.out
 
 
+def test_jobs_that_only_the_kernel_disables_are_named(system: TeamSystem, host: Running) -> None:
+    """A misspelt host and a job that was never valid: the load serves, but ``reload`` says why each job is disabled.
+
+    ``reload`` exits 1 for as long as they are, also if nothing else was changed.
+    """
+    aimed = OTHER.replace('"other"', '"aimed"\nhost = "taem"')
+    never = OTHER.replace('"other"', '"never"\ntimout_seconds = 5')
+    (host.project / "jobs.toml").write_text(TICKS + aimed + never)
+    for added in ("added: aimed, never", ""):
+        done = system.command("reload", "team")
+        assert done.code == 1, done.out
+        assert "! reloaded team: 4 jobs, 1 callable (generation " in done.out
+        assert added in done.out
+        assert "✘ job 'aimed' is disabled: no host 'taem' accepts jobs of host 'team'" in done.out
+        assert "in jobs.toml › jobs[1].host" in done.out
+        assert "✘ job 'never' is disabled: unknown key 'timout_seconds'" in done.out
+    code, answer = _reload(system)
+    assert (code, answer["accepted"]) == (1, True)
+    assert [each["code"] for each in answer["problems"]] == ["job_disabled", "job_disabled"]
+    assert system.command("reload", "team", "--force").code == 0
+    (host.project / "jobs.toml").write_text(TICKS)
+    code, answer = _reload(system)
+    assert (code, answer["problems"]) == (0, [])
+
+
 def test_a_refusal_in_words(system: TeamSystem, host: Running) -> None:
     """``reload`` says that the last good code stays in use, gives place, sentence and way out, and explains ``--force``."""
     (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + OTHER)

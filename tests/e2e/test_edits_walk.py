@@ -215,14 +215,17 @@ def test_no_edit_stops_a_job_without_a_reason(system: ProjectSystem) -> None:
 
 
 def test_a_misspelt_host_disables_its_job_until_it_is_mended(system: ProjectSystem) -> None:
-    """The host of a misspelt name has accepted nothing: the job says so, nothing waits for it, and it fires on later."""
+    """The host of a misspelt name has accepted nothing: the answer and the job say so, and it fires on later."""
     (system.project / "jobs.toml").write_text(MAIN.replace('id = "tick"', 'id = "tick"\nhost = "wlak"'))
-    assert system.api.reload_host("team", force=False)[0].accepted
+    (outcome,) = system.api.reload_host("team", force=False)
+    (problem,) = outcome.problems
+    assert (outcome.accepted, problem.code) == (True, "job_disabled")
+    assert problem.message == "job 'tick' is disabled: no host 'wlak' accepts jobs of host 'team'"
     job = eventually(lambda: found if not (found := system.jobs()["tick"]).valid else None)
     assert job.problems[0].message == "no host 'wlak' accepts jobs of host 'team'"
     assert list(system.api.list_runs(job_id="tick", states=["QUEUED"])) == []
     (system.project / "jobs.toml").write_text(MAIN)
-    assert system.api.reload_host("team", force=False)[0].accepted
+    assert system.api.reload_host("team", force=False)[0].complete
     _all_fire(system)
 
 

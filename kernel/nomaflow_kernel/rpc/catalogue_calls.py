@@ -23,6 +23,7 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.hosts.incoming import check_incarnation
+from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
     reload_without_values,
@@ -172,10 +173,15 @@ class CatalogueCalls:
             return kernel.ReloadHostResponse(instances=own)
         host = self.the_host(request.host)
         results = await self.sessions.reload(host, force=request.force, by=by)
-        outcomes = [
-            encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=_problems(result))
-            for name, result in results
-        ]
+        digest = next((each.digest for each in self.catalogue.hosts() if each.host == host), "")
+        disabled = disabled_jobs(self.catalogue.jobs(), host, caller)
+        outcomes = []
+        for name, result in results:
+            of_kernel = disabled if result.accepted and result.manifest_digest == digest else ()
+            told = [*_problems(result), *of_kernel]
+            outcomes.append(
+                encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=told)
+            )
         if not caller.principal.may(Verb.LOGS, Target(host=host)):
             outcomes = [reload_without_values(each) for each in outcomes]
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])

@@ -1312,7 +1312,9 @@ class ReloadOutcome(google.protobuf.message.Message):
     """callables is how many callables it offers. Zero where it was refused."""
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
-        """problems are those of the new generation."""
+        """problems are those of the new generation. One of code "job_disabled" stands for each job that the kernel has disabled,
+        at most 50.
+        """
 
     @property
     def removed_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:

@@ -105,7 +105,8 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
         who = printable(outcome.host) + (
             f", instance {printable(outcome.incarnation[:8])}" if len(outcomes) > 1 else ""
         )
-        sign = ("✔ ", "green") if outcome.accepted else ("✘ ", "red")
+        well = ("✔ ", "green") if outcome.complete else ("! ", "yellow")
+        sign = well if outcome.accepted else ("✘ ", "red")
         indent = 2 if outcome.incarnation else 0  # without one it is the kernel's own jobs file
         if not outcome.incarnation:
             lines.append(Text.assemble(sign, printable(outcome.message)))

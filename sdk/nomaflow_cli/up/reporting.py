@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from nomaflow.client import ClientError
-from nomaflow.client.values import RUN_TERMINAL, EventView
+from nomaflow.client.values import RUN_TERMINAL, EventView, JobView
 from nomaflow_api.version import VERSION
 from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
@@ -51,6 +51,9 @@ class Reporter:
 
     def event(self, event: EventView) -> None:
         """Report an event of the kernel."""
+
+    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report why jobs of a new manifest are disabled; ``jobs`` may hold others too."""
 
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
@@ -238,6 +241,13 @@ class TextReporter(Reporter):
             what = f"{count(len(job_ids), 'job')} with a problem; nomaflow jobs shows it"
             self._line(("!", "yellow"), event.host, what, event.at)
             self._below(Text(f"affected: {', '.join(printable(str(each)) for each in job_ids)}"))
+
+    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Print the reason of each job that the event names, at most five."""
+        named = [job for job in jobs if job.job_id in event.data["disabled_job_ids"] and job.problems]
+        for job in with_lines_of_files(named[:_SHOWN_PROBLEMS], self._project if event.host == self._host else None):
+            why = f"job {job.job_id!r} is disabled: {job.held or job.problems[0].message}"
+            self._below(problem_lines(replace(job.problems[0], message=why)))
 
     def _below(self, text: Text) -> None:
         self._console.print(Padding(text, (0, 0, 0, _INDENT)))

@@ -317,6 +317,9 @@ class ProjectSupervisor:
                     async for event in client.watch_events(after_seq=seen):
                         seen, said = event.seq, ""
                         self._reporter.event(event)
+                        if event.kind == "host.manifest" and event.data.get("disabled_job_ids"):
+                            found = await client.list_jobs(conditions=["DISABLED"])
+                            self._reporter.disabled(event, found.jobs)
             except ClientError as error:
                 if error.reason == "CURSOR_AHEAD":
                     seen = 0  # the history is another one by now: continue from its present

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -39,3 +40,33 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
     assert any(line.startswith("drain cancels what still runs in 4") for line in said)
     assert sum(line.startswith("clock") for line in said) == 1
     assert "\x1b" not in done.out
+
+
+async def test_a_reload_with_a_disabled_job_exits_1(kernel: FakeKernel, command: Command) -> None:
+    """The reason is printed with place and way out; the load itself serves, so ``--force`` makes it a success."""
+    problem = job_pb2.Problem(
+        severity="error", code="job_disabled",
+        message="job 'a' is disabled: no host 'wlak' accepts jobs of host 'team'",
+        file="jobs.toml", path="jobs[0].host", fix="leave out the key 'host'",
+    )  # fmt: skip
+    outcome = pb.ReloadOutcome(incarnation="abc", host="team", accepted=True, generation=2, jobs=3, problems=[problem])
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    done = await command("reload", "--address", kernel.address)
+    assert (done.code, done.out.splitlines()) == (
+        1,
+        [
+            "! reloaded team: 3 jobs, 0 callables (generation 2)",
+            "  ✘ job 'a' is disabled: no host 'wlak' accepts jobs of host 'team'",
+            "    in jobs.toml › jobs[0].host",
+            "    → leave out the key 'host'",
+        ],
+    )
+    answer = await command("reload", "--address", kernel.address, "-o", "json")
+    (instance,) = json.loads(answer.out)["instances"]
+    assert (answer.code, instance["accepted"]) == (1, True)
+    assert instance["problems"][0]["code"] == "job_disabled"
+    assert (await command("reload", "--force", "--address", kernel.address)).code == 0
+    del outcome.problems[:]
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    done = await command("reload", "--address", kernel.address)
+    assert (done.code, done.out) == (0, "✔ reloaded team: 3 jobs, 0 callables (generation 2)\n")

@@ -13,7 +13,17 @@ from rich.console import Console
 
 from cli_command import Command
 from fake_kernel import FakeKernel
-from nomaflow.client.values import CancelView, CatalogueView, HostView, InstanceView, KernelView, RunView
+from nomaflow.client.values import (
+    CancelView,
+    CatalogueView,
+    EventView,
+    HostView,
+    InstanceView,
+    JobView,
+    KernelView,
+    ProblemView,
+    RunView,
+)
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_cli.pages.hosts import hosts_page
@@ -74,6 +84,22 @@ def test_up_names_its_own_kernel(leader: int, stands_by: bool, capsys: pytest.Ca
     JsonReporter().ready(ready)
     told = json.loads(capsys.readouterr().out)
     assert (told["kernel_pid"], told["stands_by"], told["kernel"]["pid"]) == (7, stands_by, leader)
+
+
+def test_up_says_why_jobs_are_disabled() -> None:
+    """Each job that the event names is printed with the reason, and no other job."""
+    problem = ProblemView(
+        severity="error", code="job_not_accepted", message="no host 'wlak' accepts jobs", file="jobs.toml", fix="none"
+    )
+    jobs = [JobView(job_id=name, valid=False, problems=(problem,)) for name in ("tick", "other")]
+    event = EventView(seq=1, at=None, kind="host.manifest", host="team", data={"disabled_job_ids": ["tick"]})
+    out = io.StringIO()
+    TextReporter(console=Console(file=out, width=200)).disabled(event, jobs)
+    assert [line.strip() for line in out.getvalue().splitlines()] == [
+        "✘ job 'tick' is disabled: no host 'wlak' accepts jobs",
+        "in jobs.toml",
+        "→ none",
+    ]
 
 
 async def test_help_names_tables_of_settings(command: Command) -> None:

@@ -317,3 +317,8 @@ class ReloadView(Shaped):
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
     stopped_schedules: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True if the load was accepted and the kernel has disabled none of the host's jobs."""
+        return self.accepted and all(problem.code != "job_disabled" for problem in self.problems)

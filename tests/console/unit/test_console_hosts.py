@@ -1,0 +1,30 @@
+"""The notes of a host's page."""
+
+from __future__ import annotations
+
+from nomaflow.client.values import HostView, JobView, ProblemView
+from nomaflow_console.views.hosts import host_notes, words
+
+
+def broken(job_id: str, *, host: str, owner: str, code: str, message: str) -> JobView:
+    """Return a disabled job."""
+    problem = ProblemView(severity="error", code=code, message=message, file="jobs.toml", path="jobs[0]")
+    return JobView(job_id=job_id, host=host, owner=owner, valid=False, problems=(problem,))
+
+
+def test_a_job_is_told_on_the_page_of_the_host_that_brings_it() -> None:
+    """A job for a host that does not accept it, and one with the id of another host: its own host's page says why."""
+    jobs = [
+        broken("aimed", host="wlak", owner="team", code="job_not_accepted", message="no host 'wlak' accepts jobs"),
+        broken("taken", host="team", owner="other", code="id_of_another_host", message="the id belongs to 'other'"),
+    ]
+
+    def told(name: str) -> list[str]:
+        host = HostView(name=name, state="ATTACHED")
+        return [note.text for note in host_notes(host, words()["brought_by"](jobs, name), 1)]
+
+    assert told("team") == [
+        "job aimed cannot run: jobs.toml: no host 'wlak' accepts jobs",
+        "job taken cannot run: jobs.toml: the id belongs to 'other'",
+    ]
+    assert told("other") == []

@@ -1,0 +1,119 @@
+"""The answer to a reload names the jobs that the kernel has disabled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gateway_session import Session
+from rpc_world import World
+from test_gateway_manifests import manifest, packed
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_kernel.access.grants import Grant
+from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
+from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs
+
+GOOD = {"id": "good", "steps": [{"callable": "m:f"}]}
+AIMED = {"id": "aimed", "host": "wlak", "steps": [{"callable": "m:f"}]}
+NEVER_VALID = {"id": "never", "timout_seconds": 5, "steps": [{"callable": "m:f"}]}
+
+
+def bringing(tables: Sequence[dict[str, Any]], *, host: str = "team") -> gateway.IntroduceManifestRequest:
+    """Return the introduction of a manifest with these tables of jobs."""
+    body = json.loads(manifest(host=host))
+    body["job_files"][0]["tree"]["jobs"] = list(tables)
+    return packed(json.dumps(body).encode())
+
+
+async def reloaded(
+    world: World, session: Session, *, digest: str, accepted: bool = True, host: str = "team"
+) -> kernel.ReloadOutcome:
+    """Reload a host that answers at once."""
+    asked = asyncio.ensure_future(world.client.ReloadHost(kernel.ReloadHostRequest(host=host), timeout=10))
+    ((command,),) = await session.commands(1)
+    result = gateway.ReloadResult(
+        command_seq=command.command_seq, accepted=accepted, generation=2, manifest_digest=digest
+    )
+    session.say(gateway.AttachRequest(reload_result=result))
+    (outcome,) = (await asked).instances
+    return outcome
+
+
+async def test_a_reload_names_each_disabled_job_with_its_reason(world: World) -> None:
+    """A host that accepts nothing and a job that was never valid are errors of the answer, with their place."""
+    session = Session(world)
+    await session.attach()
+    request = bringing([GOOD, AIMED, NEVER_VALID])
+    await world.gateway.IntroduceManifest(request, timeout=10)
+    outcome = await reloaded(world, session, digest=request.digest)
+    assert outcome.accepted
+    aimed, never = outcome.problems
+    assert aimed.message == "job 'aimed' is disabled: no host 'wlak' accepts jobs of host 'team'"
+    assert (aimed.severity, aimed.code, aimed.file, aimed.path) == (
+        "error", "job_disabled", "jobs.toml", "jobs[1].host",
+    )  # fmt: skip
+    assert aimed.fix.startswith("to run it there:")
+    assert never.message.startswith("job 'never' is disabled: ")
+    assert "timout_seconds" in never.message
+    session.call.cancel()
+
+
+async def test_only_the_manifest_that_was_loaded_counts(world: World) -> None:
+    """A refused load, and a manifest that is not the catalogue, say nothing about the jobs of the catalogue."""
+    session = Session(world)
+    await session.attach()
+    request = bringing([GOOD, AIMED])
+    await world.gateway.IntroduceManifest(request, timeout=10)
+    assert not (await reloaded(world, session, digest=request.digest, accepted=False)).problems
+    assert not (await reloaded(world, session, digest="sha256:" + "0" * 64)).problems
+    session.call.cancel()
+
+
+async def test_an_id_of_another_host_is_told(world: World) -> None:
+    """The answer names the owner of the id only to a caller who may see that host."""
+    first, second = Session(world), Session(world)
+    await first.attach()
+    await world.gateway.IntroduceManifest(packed(manifest("a")), timeout=10)
+    await second.attach(host="other", incarnation="incarnation-2")
+    request = packed(manifest("a", host="other"))
+    request.incarnation = "incarnation-2"
+    await world.gateway.IntroduceManifest(request, timeout=10)
+    (problem,) = (await reloaded(world, second, digest=request.digest, host="other")).problems
+    assert problem.message == "job 'a' is disabled: the id 'a' belongs to the host 'team'"
+    (hidden,) = disabled_jobs(world.catalogue.jobs(), "other", _may("operate host:other"))
+    assert hidden.message == "job 'a' is disabled: the id 'a' belongs to another host, or is not claimed"
+    assert "team" not in hidden.fix
+    (shown,) = disabled_jobs(world.catalogue.jobs(), "other", _may("read host:team"))
+    assert shown == problem
+    for session in (first, second):
+        session.call.cancel()
+
+
+async def test_many_disabled_jobs_are_counted(world: World) -> None:
+    """The answer holds 50 of them and the number of the others; a removed job is none of them."""
+    session = Session(world)
+    await session.attach()
+    await world.gateway.IntroduceManifest(bringing([AIMED]), timeout=10)
+    request = bringing([{**AIMED, "id": f"job-{number:03}"} for number in range(1_060)])
+    await world.gateway.IntroduceManifest(request, timeout=10)
+    problems = (await reloaded(world, session, digest=request.digest)).problems
+    assert len(problems) == 51
+    assert problems[0].message.startswith("job 'job-000' is disabled: ")
+    assert problems[-1] == job_pb2.Problem(
+        severity="error",
+        code="job_disabled",
+        message="1,010 more jobs are disabled",
+        fix="see all: nomaflow jobs --all",
+    )
+    session.call.cancel()
+
+
+def _may(*grants: str) -> Caller:
+    """Return a call of a user with these grants."""
+    principal = Principal(kind=PrincipalKind.USER, name="ann", grants=tuple(map(Grant.parse, grants)))
+    return Caller(principal=principal, peer="here")
