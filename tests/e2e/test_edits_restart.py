@@ -208,7 +208,10 @@ def test_stricter_checks_of_a_new_version_stop_no_schedule(system: ProjectSystem
 
 
 def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> None:
-    """Broken, emptied, missing or misspelt, its jobs fire on; ``reload`` names file and line, and fails but for --force."""
+    """Broken, emptied, missing or misspelt, its jobs fire on; ``reload`` names file and line, and fails but for --force.
+
+    They also fire on where the kernel is started without the file.
+    """
     own = system.project / "central" / "jobs.toml"
     own.parent.mkdir()
     text = JOB.format(id="central").replace("overlap", 'host = "team"\noverlap')
@@ -237,8 +240,23 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     own.write_text(text + text.replace("central", "second"))
     eventually(lambda: "second" in system.jobs(), seconds=PATIENCE)
     assert not system.jobs()["central"].kept
+    system.stop("kernel")
+    system.start_kernel()
+    eventually(lambda: system.instance("team"))
+    job = system.jobs()["central"]
+    assert (job.kept, job.removed) == (True, False)
+    assert "no jobs file is named any more" in job.problems[0].message
+    _fires(system, "central")
+    refused = system.cli("reload", code=1)
+    assert "is not named any more; keeping the last good definitions of: central, second" in refused.out
+    [found] = [each for each in system.ask("doctor", code=None)["findings"] if each["check"] == "runs.kept"]
+    assert (found["level"], "name it again" in found["fix"]) == ("problem", True)
+    system.stop("kernel")
+    system.start_kernel("--jobs", str(own))
+    assert not system.jobs()["central"].kept
     own.write_text("jobs = []\n")
     eventually(lambda: system.jobs()["central"].removed)
+    assert "removed: central, second" in " ".join(system.cli("reload").out.split())
     system.stop("kernel")
     system.start_kernel()
     eventually(lambda: system.instance("team"))

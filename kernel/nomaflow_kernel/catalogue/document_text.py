@@ -100,6 +100,7 @@ PROBLEM_CODES = {
     "missing_key": "A required key is missing.",
     "image_of_another_host": "A job of another host names an `image`; the host that runs it takes its own only.",
     "image_not_used": "Warning: a step has an `image`, and the launcher's engine starts no images.",
+    "no_file_named": "The kernel is started without the jobs file it once had, and the file had jobs.",
     "no_channel": "Warning: `[alerts]` has no channel.",
     "no_fitting_instance": "Warning: an instance on this machine lacks what `resources` of a step ask for.",
     "not_overridable": "A preset sets a field that the step's type does not open to presets and runs.",

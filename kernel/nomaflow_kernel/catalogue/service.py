@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
+from nomaflow_kernel.catalogue.own_file import OWN_FILE, own_manifest, read_own_file
 from nomaflow_kernel.catalogue.registry import (
     ID_OF_ANOTHER,
     REFUSALS,
@@ -33,14 +32,12 @@ from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, load_manifest
-from nomaflow_project.reading.files import JobFile, parse_toml_file
+from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.work_time import OutOfTime, working_time
 
 __all__ = ["CatalogueService"]
 
 _LOG = logging.getLogger(__name__)
-_OWN_FILE = ""
-"""The host name of the jobs in the kernel's own file."""
 _CHECKS = 2
 """Manifests that are checked at once: each has a thread, which takes its share of the processor."""
 _LOGGED = 20
@@ -75,6 +72,7 @@ class CatalogueService(Catalogue):
         self._changing = asyncio.Lock()
         self._of_host: dict[str, asyncio.Lock] = {}
         self._bytes: dict[str, int] = {}
+        self._removed: set[str] = set()
         self._checks = asyncio.Semaphore(_CHECKS)
 
     def subscribe(self, listener: Callable[[Collection[str] | None], None]) -> None:
@@ -84,16 +82,14 @@ class CatalogueService(Catalogue):
     async def start(self) -> None:
         """Read the stored catalogue, then the kernel's own file. Only what is stored says whose an id is."""
         kept = await self._store.manifests()
-        if self.jobs_file is None and any(item.host == _OWN_FILE for item in kept):
-            # Started without the file it once had: its jobs are gone and their ids are free.
-            gone = (await self._store.forget_host(_OWN_FILE, at_us=self._clock.now_us())).job_ids
-            _LOG.warning("no jobs file is named, and there was one; its jobs are gone: %s", ", ".join(gone) or "none")
-            kept = [item for item in kept if item.host != _OWN_FILE]
         for item in kept:
             self.own(item.owned_job_ids, item.host)
         for item in kept:
             self.take_in(await self._read(item), claims=False)
         self._stored.forget()
+        own = self._hosts.get(OWN_FILE)
+        if self.jobs_file is None and own is not None and not own.load.jobs:
+            await self.forget(OWN_FILE)  # its owner has removed all its jobs, and then the file: their ids are free
         await self.reload_jobs_file()
         self._announce(None)
 
@@ -155,34 +151,30 @@ class CatalogueService(Catalogue):
         )
 
     async def reload_jobs_file(self, *, explicit: bool = False) -> CatalogueLoad | None:
-        """Read the kernel's own file, if it has one, and return the load.
+        """Read the kernel's own file, if it has one or had one with jobs, and return the load.
 
-        The jobs are announced, and stored if the file changed.
+        The jobs are announced, and stored if the file changed. The jobs of a file that is not named any more stay.
 
         :param explicit: whether a person asked for it: ids that became free are claimed even by an unchanged file
         """
-        if self.jobs_file is None:
+        before = self._hosts.get(OWN_FILE)
+        if self.jobs_file is None and before is None:
             return None
-        file = replace(await asyncio.to_thread(parse_toml_file, self.jobs_file, environ=os.environ), main=True)
-        manifest = {"host": _OWN_FILE, "job_files": [file.to_json()]}
-        text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-        digest = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        file = await asyncio.to_thread(read_own_file, self.jobs_file, {} if before is None else before.manifest)
         try:
-            load = await self._take_in_own(file, digest, manifest, explicit=explicit)
+            load = await self._take_in_own(file, explicit=explicit)
         except BadRequest as error:
             _LOG.error("%s; what was read before stays", error)
-            before = self._hosts.get(_OWN_FILE)
             return None if before is None else before.load
         for problem in (*load.problems, *(each for job in load.jobs if not job.kept for each in job.problems)):
             _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
         _tell_kept(load)
         return load
 
-    async def _take_in_own(
-        self, file: JobFile, digest: str, manifest: Mapping[str, Any], *, explicit: bool
-    ) -> CatalogueLoad:
-        async with self._loaded(_OWN_FILE, digest, manifest) as known:
-            before = self._hosts.get(_OWN_FILE)
+    async def _take_in_own(self, file: JobFile, *, explicit: bool) -> CatalogueLoad:
+        digest, manifest = own_manifest(file)
+        async with self._loaded(OWN_FILE, digest, manifest) as known:
+            before = self._hosts.get(OWN_FILE)
             claims = explicit or before is None or before.digest != digest
             if before is not None and before.digest == digest:
                 known = replace(known, introduced_at_us=before.introduced_at_us)
@@ -192,8 +184,18 @@ class CatalogueService(Catalogue):
                 except StoreError as error:
                     _LOG.warning("the jobs of %s hold, and could not be kept: %s", file.path, error)
                     known = replace(known, digest="")
-            await self._changed(_OWN_FILE, self.take_in(known, claims=claims))
+            change = self.take_in(known, claims=claims)
+            if change.removed:
+                _LOG.info("removed from %s: %s", file.path, ", ".join(change.removed))
+                self._removed.update(change.removed)
+            await self._changed(OWN_FILE, change)
         return known.load
+
+    def removed_from_own_file(self) -> list[str]:
+        """Return the jobs that are gone from the kernel's own file, each only once, whichever reading removed it."""
+        gone = sorted(job_id for job_id in self._removed if (job := self.job(job_id)) is not None and job.removed)
+        self._removed.clear()
+        return gone
 
     @asynccontextmanager
     async def _loaded(self, host: str, digest: str, manifest: Mapping[str, Any]) -> AsyncIterator[HostCatalogue]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED
 from nomaflow_project.jobs.load import LoadedJob
 
 __all__ = ["called", "texts_without_owner", "way_to_release", "why_kept"]
@@ -34,8 +35,7 @@ def why_kept(job: LoadedJob) -> str:
     """Return in one sentence why a job keeps its last good definition, and how to fix that."""
     problem = next(problem for problem in job.problems if problem.is_error)
     place = f"{problem.place}, {problem.path}" if problem.path else problem.place
-    reload = f"nomaflow reload {job.host}".strip()
-    return (
-        f"job {job.job_id!r} keeps its last good definition: {place}: {problem.message}; "
-        f"correct the file, then `{reload}`"
-    )
+    fix = f"correct the file, then `{f'nomaflow reload {job.host}'.strip()}`"
+    if problem.code == NO_FILE_NAMED:
+        fix = problem.fix
+    return f"job {job.job_id!r} keeps its last good definition: {place}: {problem.message}; {fix}"

@@ -15,6 +15,7 @@ from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import HostCatalogue, Job
+from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
@@ -39,6 +40,7 @@ __all__ = ["CatalogueCalls"]
 
 _FIRES = 10
 _HOSTS_PER_PAGE = 200
+_REMOVED = 50
 
 
 class CatalogueCalls:
@@ -168,9 +170,9 @@ class CatalogueCalls:
         by = person(request.by, caller)
         operates = caller.principal.may_all(Verb.OPERATE)
         load = await self.catalogue.reload_jobs_file(explicit=True) if operates else None
-        own = _own_outcome(load, force=request.force) if caller.principal.may_all(Verb.LOGS) else []
-        if not request.host and self.catalogue.jobs_file is not None and not self._host_names():
-            return kernel.ReloadHostResponse(instances=own)
+        has_file = load is not None or self.catalogue.jobs_file is not None
+        if not request.host and has_file and not self._host_names():
+            return kernel.ReloadHostResponse(instances=self._own_outcome(load, caller, force=request.force))
         host = self.the_host(request.host)
         results = await self.sessions.reload(host, force=request.force, by=by)
         digest = next((each.digest for each in self.catalogue.hosts() if each.host == host), "")
@@ -184,7 +186,30 @@ class CatalogueCalls:
             )
         if not caller.principal.may(Verb.LOGS, Target(host=host)):
             outcomes = [reload_without_values(each) for each in outcomes]
+        own = self._own_outcome(load, caller, force=request.force)
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
+
+    def _own_outcome(self, load: CatalogueLoad | None, caller: Caller, *, force: bool) -> list[kernel.ReloadOutcome]:
+        """Return the outcome of the kernel's own file if it is broken, or jobs were removed from it."""
+        if load is None or not caller.principal.may_all(Verb.LOGS):
+            return []
+        removed, kept = self.catalogue.removed_from_own_file(), [job.job_id for job in load.jobs if job.kept]
+        broken = bool(kept) or any(each.is_error for each in load.problems)
+        if not (broken or removed):
+            return []
+        is_named = all(each.code != NO_FILE_NAMED for each in load.problems)
+        state = "was read again" if not broken else "is broken" if is_named else "is not named any more"
+        goes_on = f"; keeping the last good definitions of: {', '.join(kept)}" if kept else ""
+        found = [*load.problems, *(problem for job in load.jobs if job.kept for problem in job.problems)]
+        problems = [encode(job_pb2.Problem, problem) for problem in found]
+        told = {problem.SerializeToString(): problem for problem in problems}  # jobs repeat their file's
+        outcome = kernel.ReloadOutcome(
+            accepted=force or not broken,
+            message=f"the kernel's own jobs file {state}{goes_on}",
+            problems=list(told.values()),
+            removed_job_ids=removed[:_REMOVED],
+        )
+        return [outcome]
 
     async def forget_host(self, request: kernel.ForgetHostRequest, caller: Caller) -> kernel.ForgetHostResponse:
         """Remove a host that is gone, and release its job ids."""
@@ -222,19 +247,6 @@ class CatalogueCalls:
 
     def _why_not_running(self, entry: Job) -> str:
         return "" if entry.foreign else self._engine.why_not_running(entry.job_id)
-
-
-def _own_outcome(load: CatalogueLoad | None, *, force: bool) -> list[kernel.ReloadOutcome]:
-    """Return the outcome of the kernel's own file if it is broken: as a whole, or in a job that was valid."""
-    if load is None or not (any(job.kept for job in load.jobs) or any(each.is_error for each in load.problems)):
-        return []
-    kept = [job.job_id for job in load.jobs if job.kept]
-    goes_on = f"; keeping the last good definitions of: {', '.join(kept)}" if kept else ""
-    message = f"the kernel's own jobs file is broken{goes_on}"
-    found = [*load.problems, *(problem for job in load.jobs if job.kept for problem in job.problems)]
-    problems = [encode(job_pb2.Problem, problem) for problem in found]
-    told = {problem.SerializeToString(): problem for problem in problems}  # jobs repeat their file's
-    return [kernel.ReloadOutcome(accepted=force, message=message, problems=list(told.values()))]
 
 
 def _problems(result: gateway.ReloadResult) -> list[job_pb2.Problem]:

@@ -234,9 +234,11 @@ def _jobs(catalogue: CatalogueView) -> Iterator[Finding]:
         yield problem("runs.held", f"{count(len(held), 'job')} {text}", _reload_of("code", held[0]))
     kept = [job for job in catalogue.jobs if job.kept and not job.held]
     if kept:
-        why = next((f": {one.file}: {one.message}" for one in kept[0].problems if one.severity == "error"), "")
+        error = next((one for one in kept[0].problems if one.severity == "error"), None)
+        why = "" if error is None else f": {error.file}: {error.message}"
         text = f"with their last good definition, for example {kept[0].job_id!r}{why}"
-        yield problem("runs.kept", f"{count(len(kept), 'job')} {text}", _reload_of("file", kept[0]))
+        fix = error.fix if error is not None and error.code == "no_file_named" else _reload_of("file", kept[0])
+        yield problem("runs.kept", f"{count(len(kept), 'job')} {text}", fix)
     paused = [job for job in catalogue.jobs if job.pause is not None]
     if any(job.pause and not job.pause.job_id and not job.pause.host for job in paused):
         yield warning("runs.paused", "everything is paused", "nomaflow resume")

@@ -110,6 +110,7 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
         indent = 2 if outcome.incarnation else 0  # without one it is the kernel's own jobs file
         if not outcome.incarnation:
             lines.append(Text.assemble(sign, printable(outcome.message)))
+            lines += job_changes(outcome.removed_job_ids, (), ())
         elif outcome.accepted:
             brought = offers(outcome.jobs, outcome.callables)
             lines.append(Text.assemble(sign, f"reloaded {who}: {brought} (generation {outcome.generation})"))

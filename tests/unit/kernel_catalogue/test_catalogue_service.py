@@ -230,7 +230,7 @@ CENTRAL = '[[jobs]]\nid = "{id}"\nhost = "team"\n[[jobs.steps]]\ncallable = "m:f
 
 
 async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) -> None:
-    """A host that brings the same id later does not get it by the next start; without the file a reload gets it."""
+    """A host that brings the same id gets it by no start, even without the file, until the job is removed."""
     stage.file.write_text(CENTRAL.format(id="good"))
     first = await stage.start(with_file=True)
     await first.introduce("team", digest="m1", manifest=manifest(), explicit=False)
@@ -240,6 +240,10 @@ async def test_the_kernel_s_own_file_keeps_its_ids_over_a_restart(stage: Stage) 
     assert [each for each in shown(again) if each[0] == "good"] == expected
     events = await stage.store.events_after(0, limit=100, filter=EventFilter(kinds=("job",)))
     assert [event.kind for event in events if event.job_id == "good"] == ["job.changed", "job.refused"]
+    without = await stage.start()
+    assert [each for each in shown(without) if each[0] == "good"] == [("good", "", ["no_file_named"]), expected[1]]
+    stage.file.write_text("jobs = []")
+    await stage.start(with_file=True)
     without = await stage.start()
     assert [each for each in shown(without) if each[0] == "good"] == expected[1:]
     await without.introduce("team", digest="m1", manifest=manifest(), explicit=True)
@@ -308,6 +312,40 @@ async def test_a_file_that_is_broken_at_the_start_leaves_the_last_good_jobs(stag
     await catalogue.reload_jobs_file()
     assert [(entry.job_id, entry.removed) for entry in catalogue.jobs()] == [("a", True), ("b", False)]
     assert not any(known.load.problems for known in catalogue.hosts())
+
+
+async def test_a_file_that_is_not_named_any_more_leaves_its_jobs(stage: Stage) -> None:
+    """They go on, marked, over starts and reloads, until a file is named again; one without jobs removes them."""
+    stage.file.write_text(CENTRAL.format(id="a") + CENTRAL.format(id="b").replace("steps", "stepz", 1))
+    await stage.start(with_file=True)
+    digests = set()
+    for _ in range(2):
+        catalogue = await stage.start()
+        load = await catalogue.reload_jobs_file(explicit=True)
+        assert load is not None
+        assert [(job.job_id, job.kept) for job in load.jobs] == [("a", True), ("b", False)]
+        job = catalogue.job("a")
+        assert job is not None
+        assert job.runnable
+        assert job.why_kept == (
+            f"job 'a' keeps its last good definition: {stage.file}: no jobs file is named any more, and this one had "
+            "jobs; name it again in [kernel] jobs_file, or with --jobs, and restart the kernel; to remove its jobs, "
+            "name a file with `jobs = []`"
+        )
+        assert [problem.code for known in catalogue.hosts() for problem in known.load.problems] == ["no_file_named"]
+        digests.add(catalogue.hosts()[0].digest)
+    assert len(digests) == 1
+    again = await stage.start(with_file=True)
+    assert [(entry.job_id, entry.loaded.kept, entry.valid) for entry in again.jobs()] == [
+        ("a", False, True), ("b", False, False),
+    ]  # fmt: skip
+    await stage.start()
+    stage.file = stage.file.with_name("other.toml")
+    stage.file.write_text("jobs = []")
+    assert all(entry.removed for entry in (await stage.start(with_file=True)).jobs())
+    for _ in range(2):
+        assert not (await stage.start()).hosts()
+    assert await stage.store.manifests() == []
 
 
 async def test_a_job_of_the_own_file_needs_a_host(stage: Stage) -> None:
