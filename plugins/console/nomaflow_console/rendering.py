@@ -114,9 +114,13 @@ def page(
 
 
 def _shows(request: Request) -> bool:
-    """Return whether the address of a form that was sent also shows a page: most show the form."""
+    """Return whether the address of a form that was sent also shows a page: most show the form.
+
+    A form that was refused before it reached the application shows none.
+    """
+    app = request.scope.get("app")
     asked = {**request.scope, "method": "GET"}
-    return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
+    return app is not None and any(route.matches(asked)[0] is Match.FULL for route in app.routes)
 
 
 def _stream(request: Request, view: str) -> str:

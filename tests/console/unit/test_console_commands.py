@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+import real_system
 from nomaflow_cli.application import run
 from nomaflow_console.assets import STATIC
 from nomaflow_console.forms.commands import break_command, replay_command, run_command
 from nomaflow_console.forms.merging import Wanted
 
 EVERYTHING = Wanted(params={"day": "2026-11-26", "n": 3}, op_kwargs={"score": {"batch": 7}}, steps={"load": False})
+_PROGRAMS = ("console", "host")
+"""Commands that become another program."""
 END = datetime(2026, 11, 27, 9, tzinfo=UTC)
 MADE = [
     run_command("report", EVERYTHING, preset="full", log_level="DEBUG", allow_overlap=True),
@@ -32,7 +35,8 @@ IN_TEMPLATES = [
 
 def is_understood(line: str) -> bool:
     """Return whether the command line knows the command and its options: it reads them before it prints its help."""
-    return run([*shlex.split(line)[1:], "--help"]) == 0
+    words = [*shlex.split(line)[1:], "--help"]
+    return (real_system.run_command(*words, folder=STATIC).code if words[0] in _PROGRAMS else run(words)) == 0
 
 
 @pytest.mark.parametrize("line", MADE)

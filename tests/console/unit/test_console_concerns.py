@@ -25,7 +25,9 @@ def test_the_page_of_a_run_looks_again_for_its_own_run_and_those_it_called() -> 
     """Runs of its job count when they begin and end, for what is usual and for its replays; others never."""
     run = RunView(run_id="run_a", job_id="mine", state="RUNNING")
     child = RunView(run_id="run_c", job_id="called", state="RUNNING")
-    known = _Known(run=run, job=None, stats=None, children={"run_c": child}, replays=(), generation=1, loud=None)
+    known = _Known(
+        run=run, job=None, stats=None, children={"run_c": child}, replays=(), generation=1, late={}, loud=None
+    )
     view, asked = LIVE_VIEWS["run"], request("run_id=run_a", known=known)
     assert view.concerns(event("attempt.progress", run_id="run_a", job_id="mine"), asked)
     assert view.concerns(event("attempt.started", run_id="run_c", job_id="called"), asked)

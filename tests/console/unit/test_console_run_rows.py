@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from nomaflow.client.values import RunView, TriggerView
+from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.rendering import environment
 from nomaflow_console.views.run_filters import RunQuery
 from nomaflow_console.views.run_rows import log_marks, run_rows
@@ -54,7 +55,7 @@ def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:
     )  # fmt: skip
     made = environment().from_string("{{ run_row(row, none) }}{{ button(text, href=text) }}")
     [row] = run_rows([run], {hostile: hostile}, RunQuery())
-    html = made.render(row=row, text=hostile, zone=Zone(), now=at)
+    html = made.render(row=row, text=hostile, zone=Zone(), now=at, kernel=KernelStatus())
     assert "<script" not in html
     assert "\u202e" not in html
     assert html.count("\\u202e") > 9

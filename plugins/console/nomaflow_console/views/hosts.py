@@ -68,6 +68,11 @@ class Load:
     problems: tuple[Mapping[str, Any], ...] = ()
 
     @property
+    def by_kernel(self) -> bool:
+        """True if the kernel refused it: the jobs stay as they were."""
+        return any(problem.get("code") == "manifest_refused" for problem in self.problems)
+
+    @property
     def summary(self) -> str:
         """The message; empty if one of the problems says it too."""
         said = any(str(problem.get("message") or "\n") in self.message for problem in self.problems)
@@ -138,6 +143,7 @@ def instance_notes(instance: InstanceView, told: Sequence[str] = ()) -> Iterator
     """
     if (refused := instance.refused_load) is not None:
         text = "refused the load above" if refused.message in told else f"refused a load: {line(refused.summary)}"
+        text = f"the kernel {text}" if refused.by_kernel else text
         yield Note(text=text, kind="", fix="mend the file, then reload")
     elif instance.code_newer:
         yield Note(text=f"code on disk is newer than generation {instance.generation}", fix="reload")

@@ -234,9 +234,10 @@ def _host_trouble(host: HostView) -> tuple[str, str, datetime | None, bool]:
         return "is loading its code for the first time", "", None, False
     refused = host.refused_load
     if refused is not None:
+        by_kernel = refused.by_kernel
         return (
-            f"refused its newest code: {line(refused.summary)}",
-            "correct it and reload; the code before goes on",
+            f"{'brought what the kernel refused' if by_kernel else 'refused its newest code'}: {line(refused.summary)}",
+            f"correct it and reload; {'its jobs stay as they were' if by_kernel else 'the code before goes on'}",
             refused.at,
             True,
         )

@@ -56,3 +56,28 @@ class HeldRows {
   /** Show the rows that wait. */
   letIn() {}
 }
+
+/** A fresh list that waits as a whole. */
+class HeldWhole extends HeldRows {
+  /** @param {DocumentFragment} fresh */
+  hold(fresh) {
+    const list = fresh.querySelector(`#${this.id}`), old = this.list;
+    this.count = list && old ? this.fresh(list, old) : 0;
+    if (!this.count) return;
+    this.latest = list.cloneNode(true);
+    const kept = /** @type {Element} */ (old.cloneNode(true));
+    kept.querySelector("#new-rows")?.replaceWith(this.say());
+    list.replaceWith(kept);
+  }
+
+  /** How many rows are new, of those with an id. @param {Element} list @param {Element} old */
+  fresh(list, old) {
+    return [...list.querySelectorAll("li[id]")].filter((row) => !document.getElementById(row.id)).length;
+  }
+
+  letIn() {
+    this.count = 0;
+    if (this.latest) this.list?.replaceWith(this.latest);
+    this.latest = undefined;
+  }
+}
