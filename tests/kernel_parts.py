@@ -46,6 +46,7 @@ class KernelParts:
     sessions: SessionRegistry
     audit: AuditLog
     health: Health
+    credentials: Credentials
     service: KernelService
 
     def __init__(self, directory: Path) -> None:
@@ -84,7 +85,7 @@ class KernelParts:
             identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
             guard=Guard.blind(),
         )
-        credentials = Credentials(store=self.store, clock=self.clock)
+        credentials = self.credentials = Credentials(store=self.store, clock=self.clock)
         self._services, self._health_methods = served_services(
             service=self.service,
             gateway=HostGateway(
@@ -102,7 +103,9 @@ class KernelParts:
                 clock=self.clock,
             ),
             access=(
-                AccessCalls(credentials=credentials, clock=self.clock),
+                AccessCalls(
+                    credentials=credentials, clock=self.clock, catalogue=self.catalogue, sessions=self.sessions
+                ),
                 AuthorityCalls(None),
                 AuditCalls(store=self.store, feed=self.feed, **audit_calls),
             ),

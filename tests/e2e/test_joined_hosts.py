@@ -17,6 +17,7 @@ import pytest
 from faults_system import FaultSystem
 
 from certificate_authority import Authority
+from nomaflow.client import ClientError
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from processes import is_alive
@@ -49,6 +50,20 @@ async def main():
 
 asyncio.run(main())
 '''
+
+
+EACH_SECOND = """
+[[jobs]]
+id = "each_second"
+schedule = "* * * * * *"
+overlap = "allow"
+steps = [{ callable = "faulty.steps:ticks", op_kwargs = { ledger = "/dev/null", until = "/dev/null" } }]
+"""
+
+
+def fires(system: FaultSystem) -> set[str]:
+    """Return the runs of the job that fires each second."""
+    return {run.run_id for run in system.api.list_runs(job_id="each_second")}
 
 
 @pytest.fixture
@@ -142,18 +157,26 @@ def test_a_certificate_is_renewed_under_load(system: FaultSystem) -> None:
 
 
 def test_a_revoked_host_is_gone_within_five_seconds(system: FaultSystem) -> None:
-    """Its session ends, what runs goes on and is reported whole once the host has joined again."""
+    """Its session ends and its jobs go off; both are back, and what ran is reported whole, once it has joined again."""
+    system.counting_project("team", more_jobs=EACH_SECOND)
     host = join(system)
     work = system.work("sync_ticks").under_way()
     pid = work.ledger.pid()
+    eventually(lambda: fires(system))
     revoke(system, "host:team")
     eventually(lambda: system.state_of("team") != "ATTACHED", seconds=20)
     eventually(lambda: "nomaflow token create --host team" in host.log)
     work.goes_on()
     assert work.run().state == "RUNNING"
-    queued = system.work("ticks")
-    time.sleep(1)
-    assert queued.ledger.entries() == []
+    before = fires(system)
+    system.kill("kernel")
+    system.start_kernel()
+    job = system.api.get_job("each_second")
+    assert (job.valid, job.next_fires) == (False, ())
+    with pytest.raises(ClientError, match="the access of host 'team' was revoked"):
+        system.work("ticks")
+    time.sleep(2)
+    assert fires(system) == before
     assert is_alive(pid)
     # The running host reads its identity at each try: it can join again without a restart, which would end its steps.
     again = ("host", str(system.root / "team"), "--name", "team", "--join", str(system.join_file("team")))
@@ -162,7 +185,8 @@ def test_a_revoked_host_is_gone_within_five_seconds(system: FaultSystem) -> None
     assert run_command(*again, folder=system.root).code == 75  # that string is used: this is a second start and no more
     system.until_state("team", "ATTACHED")
     work.succeeds_whole()
-    queued.under_way().succeeds_whole()
+    eventually(lambda: fires(system) - before)
+    system.work("ticks").under_way().succeeds_whole()
 
 
 def test_the_authority_is_replaced_under_running_hosts(system: FaultSystem) -> None:

@@ -26,7 +26,7 @@ from nomaflow_kernel.access.tokens import (
     new_secret,
     secret_in,
 )
-from nomaflow_kernel.access.withdrawing import credentials_meant, ended, forgotten
+from nomaflow_kernel.access.withdrawing import credentials_meant, ended, forgotten, hosts_shut_out
 from nomaflow_kernel.access.withdrawn import WithdrawalUntold, WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
@@ -79,9 +79,10 @@ class Credentials:
         self._used: set[str] = set()
         self._noting: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def start(self) -> set[str]:
         """Read tokens and certificates, and withdraw those again that a restored store knows as good.
 
+        :return: the hosts that this shuts out
         :raises StoreError: if they cannot be read, or not be withdrawn
         :raises OSError: if the file of withdrawals cannot be read
         """
@@ -102,6 +103,7 @@ class Credentials:
             await self._store_withdrawn(tokens, certificates)
             names = [*(each.token_id for each in tokens), *(each.serial for each in certificates)]
             _LOG.warning("the store knew as good what was withdrawn, as after a restore: %s", ", ".join(names))
+        return hosts_shut_out(certificates, self.certificates(), now_us=self._clock.now_us())
 
     async def stop(self) -> None:
         """Wait until the last uses are stored, as far as the store takes them."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 
-__all__ = ["credentials_meant", "ended", "ended_at_us", "forgotten"]
+__all__ = ["credentials_meant", "ended", "ended_at_us", "forgotten", "hosts_shut_out"]
 
 _DAY_US = 86_400 * 1_000_000
 _KEPT_US, _INSTANCE_KEPT_US = 90 * _DAY_US, _DAY_US
@@ -33,6 +33,17 @@ def credentials_meant(
         [each for each in tokens if target and target in (each.token_id, each.joined_with, *_token_names(each))],
         [each for each in held if each.line in lines or (target and target in _names(each))],
     )
+
+
+def hosts_shut_out(
+    withdrawn: Iterable[CertificateRecord], certificates: Iterable[CertificateRecord], *, now_us: int
+) -> set[str]:
+    """Return the hosts of withdrawn certificates that have no good one left.
+
+    The withdrawal of a certificate for a single instance shuts out that instance, and not its host.
+    """
+    good = {each.host for each in certificates if each.revoked_at_us is None and now_us < each.expires_at_us}
+    return {each.host for each in withdrawn if each.revoked_at_us is not None and not each.instance} - good
 
 
 def forgotten(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from nomaflow_kernel.catalogue.aims import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
@@ -24,6 +24,8 @@ __all__ = [
     "Job",
 ]
 
+_ACCESS_REVOKED = "access_revoked"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
@@ -35,6 +37,7 @@ class Job:
     :param removed: True if the host no longer brings the job: it does not fire and keeps its history
     :param foreign: True for a job whose id belongs to another host, or is free and not claimed; it never runs
     :param unaccepted: True if another host would run it and does not accept jobs of the one that brought it
+    :param shut_out: True if the access of its host was revoked, and the host has not introduced a manifest since
     """
 
     loaded: LoadedJob
@@ -42,6 +45,7 @@ class Job:
     removed: bool = False
     foreign: bool = False
     unaccepted: bool = False
+    shut_out: bool = False
 
     @property
     def job_id(self) -> str:
@@ -71,8 +75,8 @@ class Job:
 
     @property
     def valid(self) -> bool:
-        """True if it has a usable definition, its host owns the id, and the host that would run it accepts it."""
-        return self.loaded.valid and not self.foreign and not self.unaccepted
+        """True if it has a usable definition, its host has access and owns the id, and the one to run it accepts it."""
+        return self.loaded.valid and not self.foreign and not self.unaccepted and not self.shut_out
 
     @property
     def runnable(self) -> bool:
@@ -99,6 +103,15 @@ class HostCatalogue:
     introduced_at_us: int = 0
     manifest: Mapping[str, Any] = field(default_factory=dict)
     load: CatalogueLoad = field(default_factory=CatalogueLoad)
+
+    @property
+    def shut_out(self) -> bool:
+        """True if the access of the host was revoked since. No manifest has this digest, so any one replaces it."""
+        return self.digest == _ACCESS_REVOKED
+
+    def without_access(self) -> Self:
+        """Return the catalogue of the host once its access is revoked: a manifest of any version replaces it."""
+        return replace(self, digest=_ACCESS_REVOKED, manifest={**self.manifest, "version": None})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +246,7 @@ class Catalogue:
             if not self.may_own(job.job_id, host, claims=claims):
                 self._foreign[job.job_id, host] = Job(loaded=job, foreign=True)
             elif job.job_id not in after:
-                after[job.job_id] = Job(loaded=job, owner=host)
+                after[job.job_id] = _shut_out(job) if catalogue.shut_out else Job(loaded=job, owner=host)
         removed = {job_id: entry for job_id, entry in before.items() if job_id not in after}
         self._owners.update(dict.fromkeys(after, host))
         self._put(host, {**after, **{job_id: replace(entry, removed=True) for job_id, entry in removed.items()}})
@@ -367,6 +380,15 @@ class Catalogue:
 ID_OF_ANOTHER = "id_of_another_host"
 REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED, FOREIGN_IMAGE)
 """Codes of the problems of jobs that are refused for the sake of another host."""
+
+
+def _shut_out(job: LoadedJob) -> Job:
+    fix = (
+        f"let it join again with a new string: nomaflow token create --host {job.host}; where it is gone for good, "
+        f"nomaflow hosts forget {job.host}"
+    )
+    problem = job.place.error(_ACCESS_REVOKED, f"the access of host {job.host!r} was revoked", fix=fix)
+    return Job(loaded=replace(job, problems=(problem, *job.problems)), owner=job.host, shut_out=True)
 
 
 def _without(job: LoadedJob, *codes: str) -> LoadedJob:

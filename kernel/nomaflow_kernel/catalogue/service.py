@@ -231,7 +231,7 @@ class CatalogueService(Catalogue):
         if known is not None:
             if known.digest == digest:
                 return True
-            if loaded_at_us > known.introduced_at_us and known.digest not in served:
+            if known.shut_out or (loaded_at_us > known.introduced_at_us and known.digest not in served):
                 return False
         return await self._store.knows_digest(host, digest)
 
@@ -319,6 +319,20 @@ class CatalogueService(Catalogue):
             self._bytes.pop(host, None)
             await self._changed(host, self.drop(host))
         return sorted(forgotten.job_ids)
+
+    async def shut_out(self, host: str) -> None:
+        """Take the jobs of a host whose access was revoked off their schedules, until it introduces a manifest again.
+
+        :raises StoreError: if that cannot be stored; it holds until the kernel's next start
+        """
+        async with self._changing:
+            known = self._hosts.get(host)
+            if known is None:
+                return
+            change = self.take_in(known.without_access(), claims=False)
+            _LOG.warning("the access of host %r was revoked: its jobs are disabled", host)
+            await self._changed(host, change)
+            await self._keep(self._hosts[host], explicit=True, claims=False)
 
     async def _changed(self, host: str, change: CatalogueChange, *, digest: str = "") -> None:
         """Announce a change and write its events. The change itself is done: a failing store costs only the events."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_kernel.access.principals import OWNER, NotAuthenticated
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
@@ -103,7 +104,7 @@ class SessionRegistry:
         """
         if host:
             session = self._sessions.get((host, incarnation))
-            return None if session is None else session.hello
+            return session.hello if session is not None and session.open else None
         hellos = (session.hello for session in self._sessions.values() if session.hello.incarnation == incarnation)
         return next((hello for hello in hellos if hello.principal == principal), None)
 
@@ -120,6 +121,15 @@ class SessionRegistry:
     def of_host(self, host: str) -> Sequence[Session]:
         """Return the open sessions of a host."""
         return [session for session in self._sessions.values() if session.hello.host == host and session.open]
+
+    def shut_out(self, host: str) -> bool:
+        """End the sessions of a host whose access was revoked; return False if one needs none, at the owner's door."""
+        sessions = self.of_host(host)
+        if any(session.hello.principal == str(OWNER) for session in sessions):
+            return False
+        for session in sessions:
+            session.refuse(NotAuthenticated())
+        return True
 
     def hosts(self) -> Sequence[str]:
         """Return the names of the hosts with an open session, sorted."""

@@ -141,8 +141,10 @@ class Kernel:
         :raises AddressUntold: if the file that tells others the address cannot be written
         """
         began = time.perf_counter()
-        await self._credentials.start()
+        shut_out = await self._credentials.start()
         await self._catalogue.start()
+        for host in sorted(shut_out):
+            await self._catalogue.shut_out(host)
         await self._engine.start()
         await self._tell_start()
         await self._audit.start()

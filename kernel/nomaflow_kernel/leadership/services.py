@@ -86,6 +86,8 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
     tokens = AccessCalls(
         credentials=parts.credentials,
         clock=parts.clock,
+        catalogue=parts.catalogue,
+        sessions=parts.sessions,
         join_string=None if parts.certificates is None else enrolment.join_string,
     )
     services, health = served_services(

@@ -13,9 +13,12 @@ from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.tokens import INSTANCE_SECONDS, TokenOrder
+from nomaflow_kernel.access.withdrawing import credentials_meant, hosts_shut_out
+from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
+from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.pages import Page, page_key, page_token
 
@@ -34,10 +37,18 @@ class AccessCalls:
     """
 
     def __init__(
-        self, *, credentials: Credentials, clock: Clock, join_string: Callable[[TokenRecord, str], str] | None = None
+        self,
+        *,
+        credentials: Credentials,
+        clock: Clock,
+        catalogue: CatalogueService,
+        sessions: SessionRegistry,
+        join_string: Callable[[TokenRecord, str], str] | None = None,
     ) -> None:
         self._credentials = credentials
         self._clock = clock
+        self._catalogue = catalogue
+        self._sessions = sessions
         self._join_string = join_string
 
     async def create_token(self, request: access.CreateTokenRequest, caller: Caller) -> access.CreateTokenResponse:
@@ -106,8 +117,15 @@ class AccessCalls:
         return access.ListTokensResponse(tokens=tokens, next_page_token=more)
 
     async def revoke_tokens(self, request: access.RevokeTokensRequest, _caller: Caller) -> access.RevokeTokensResponse:
-        """Withdraw tokens and certificates."""
-        token_ids, serials = await self._credentials.revoke(request.target)
+        """Withdraw tokens and certificates; the jobs of a host that has none left go off their schedules."""
+        try:
+            token_ids, serials = await self._credentials.revoke(request.target)
+        finally:  # what was withdrawn holds, even if it could not be stored
+            certificates = self._credentials.certificates()
+            _, withdrawn = credentials_meant(request.target, (), certificates)
+            for host in sorted(hosts_shut_out(withdrawn, certificates, now_us=self._clock.now_us())):
+                if self._sessions.shut_out(host):
+                    await self._catalogue.shut_out(host)
         return access.RevokeTokensResponse(token_ids=token_ids, serials=serials)
 
     async def rotate_token(self, request: access.RotateTokenRequest, caller: Caller) -> access.RotateTokenResponse:

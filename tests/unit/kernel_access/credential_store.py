@@ -38,6 +38,7 @@ class Kernel:
         self.roles = roles
         self.store: SqlStore
         self.credentials: Credentials
+        self.shut_out: set[str] = set()
 
     async def start(self) -> Credentials:
         """Open the store and read it."""
@@ -46,7 +47,7 @@ class Kernel:
         self.credentials = Credentials(
             store=self.store, clock=self.clock, roles=self.roles, withdrawn=self.directory / "withdrawn"
         )
-        await self.credentials.start()
+        self.shut_out = await self.credentials.start()
         return self.credentials
 
     async def stop(self) -> None:

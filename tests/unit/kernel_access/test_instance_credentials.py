@@ -7,6 +7,7 @@ from credential_store import DAY, SERIAL, Kernel
 
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated
 from nomaflow_kernel.access.tokens import TokenOrder
+from nomaflow_kernel.access.withdrawing import credentials_meant, hosts_shut_out
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 
@@ -65,6 +66,29 @@ async def test_who_shuts_a_host_out_shuts_out_its_instances(kernel: Kernel) -> N
     assert _of(kernel, first) == str(ANYONE)
     with pytest.raises(NotAuthenticated):
         await kernel.credentials.use_join(waiting)
+
+
+async def test_a_host_is_shut_out_once_the_last_good_certificate_is_revoked(kernel: Kernel) -> None:
+    """One that an instance has keeps the host in, and its withdrawal shuts that instance out alone."""
+
+    def shut_out(target: str) -> set[str]:
+        certificates = kernel.credentials.certificates()
+        _, withdrawn = credentials_meant(target, (), certificates)
+        return hosts_shut_out(withdrawn, certificates, now_us=kernel.clock.now_us())
+
+    _, first = await _joined(kernel, 1, TokenOrder(kind="host", name="teamb", joins=True))
+    _, instance = await _joined(kernel, 2)
+    assert shut_out(first) == set()  # it is not revoked
+    await kernel.credentials.revoke(first)
+    assert shut_out(first) == set()
+    kernel.clock.pass_seconds(3601)  # that of the instance has ended
+    assert shut_out(first) == {"teamb"}
+    await kernel.credentials.revoke(instance)
+    assert shut_out(instance) == set()
+    await _joined(kernel, 3, TokenOrder(kind="host", name="teamb", joins=True))
+    assert shut_out("host:teamb") == set()
+    await kernel.credentials.revoke("host:teamb")
+    assert shut_out("host:teamb") == {"teamb"}
 
 
 async def test_what_ended_instances_had_is_forgotten_after_a_day(kernel: Kernel) -> None:

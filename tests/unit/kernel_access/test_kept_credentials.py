@@ -310,6 +310,7 @@ async def test_a_restored_store_does_not_bring_back_what_was_withdrawn(kernel: K
         path.unlink()
     shutil.copy(kernel.directory / "backup.db", kernel.directory / "kernel.db")
     credentials = await kernel.start()
+    assert kernel.shut_out == {"teamb"}
     for _ in range(2):
         assert of(credentials, revoked) is ANYONE
         assert of(credentials, rotated) is ANYONE
