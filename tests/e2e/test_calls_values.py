@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from project_system import ProjectSystem, open_system
 
-from nomaflow.client import ClientError
+from nomaflow.client import ClientError, TriggerOrder
 from real_system import eventually
 
 pytestmark = pytest.mark.e2e
@@ -180,7 +181,8 @@ def test_a_date_is_typed_at_the_command_line_as_such(system: ProjectSystem) -> N
 
 def test_a_request_id_is_not_used_again_for_another_job(system: ProjectSystem) -> None:
     """The same request is the same run; the id of one job's request is refused for another job."""
-    first = system.api.trigger("child", request_id="once")
-    assert system.api.trigger("child", request_id="once").run_id == first.run_id
+    order = TriggerOrder(job_id="child", request_id="once")
+    first = system.api.trigger(order)
+    assert system.api.trigger(order).run_id == first.run_id
     with pytest.raises(ClientError, match="once"):
-        system.api.trigger("narrow", request_id="once")
+        system.api.trigger(replace(order, job_id="narrow"))
