@@ -122,6 +122,17 @@ def offers(jobs: int, callables: int) -> str:
     return f"{count(jobs, 'job')}, {count(callables, 'callable')}"
 
 
+def after_refusal(generation: int, *, by_kernel: bool) -> str:
+    """Return what stays in use after a load of a host was refused.
+
+    :param generation: the serving one; 0 for none
+    :param by_kernel: True if the kernel refused the manifest, and the host serves the new code
+    """
+    if by_kernel:
+        return "its jobs stay as they were"
+    return "the last good code stays in use" if generation else "there is no code to run until a load succeeds"
+
+
 def extras_text(extras: Mapping[str, Any]) -> str:
     """Return extras on one line: ``period 2026-10 · tenant 10``."""
     return " · ".join(f"{printable(str(key))} {_short(value)}" for key, value in extras.items())

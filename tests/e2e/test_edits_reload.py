@@ -202,6 +202,40 @@ def test_jobs_that_only_the_kernel_disables_are_named(system: TeamSystem, host: 
     assert (code, answer["problems"]) == (0, [])
 
 
+def test_a_manifest_that_the_kernel_refuses_is_a_refused_load(system: TeamSystem, host: Running) -> None:
+    """One with too many callables: ``reload`` exits 1 and says why, and the refusal stands until a load succeeds."""
+    many = (
+        "def _make(name):\n    def work(**_): return 1\n    work.__name__ = work.__qualname__ = name\n    return work\n"
+        "for name in [f'work{number}' for number in range(20_001)]:\n    globals()[name] = _make(name)\n"
+    )
+    (host.project / "plugins/team.py").write_text(CODE + many)
+    done = system.command("reload", "team")
+    why = "callables, expected at most 20,000; split the host in two"
+    assert done.code == 1, done.out
+    assert "✘ team: the kernel refused the load: its jobs stay as they were (generation " in done.out
+    assert why in done.out
+    assert "--force" not in done.out
+    assert "the kernel refused the load of" in system.command("hosts").out
+    doctor = json.loads(system.command("doctor", "-o", "json").out)
+    (finding,) = [each for each in doctor["findings"] if each["check"] == "hosts.load_refused"]
+    assert "the kernel refused its load" in finding["message"]
+    assert why in finding["message"]
+    ran = system.command("run", "other", "-o", "json")
+    assert "so its jobs stay as they were" in ran.err
+    first = json.loads(ran.out)["run_id"]
+    eventually(lambda: system.api.get_run(first).state == "SUCCEEDED")
+    system.stop("kernel")
+    system.start_kernel()
+    eventually(lambda: "the kernel refused the load of" in system.command("hosts").out)
+    run_id = system.start("other")
+    eventually(lambda: (reason := system.api.get_run(run_id).reason) and reason.code == "waiting_for_host")
+    (host.project / "plugins/team.py").write_text(CODE)
+    assert _reload(system)[0] == 0
+    _gone_everywhere(system)
+    eventually(lambda: system.api.get_run(run_id).state == "SUCCEEDED")
+    assert _events(system, "host.reload_refused")[-1]["problems"][0]["code"] == "manifest_refused"
+
+
 def test_a_refusal_in_words(system: TeamSystem, host: Running) -> None:
     """``reload`` says that the last good code stays in use, gives place, sentence and way out, and explains ``--force``."""
     (host.project / "jobs.toml").write_text(TICKS + "timout_seconds = 5\n" + OTHER)

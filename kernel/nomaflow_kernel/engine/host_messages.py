@@ -62,6 +62,11 @@ class RefusedLoad:
     problems: tuple[Problem, ...] = ()
 
     @property
+    def by_kernel(self) -> bool:
+        """True if the kernel refused the manifest: the jobs stay as they were, and run on the new code."""
+        return any(problem.code == "manifest_refused" for problem in self.problems)
+
+    @property
     def summary(self) -> str:
         """The first problem with its place, in one line."""
         if not self.problems:

@@ -329,9 +329,8 @@ def _warnings(state: EngineState, draft: Draft, lane: str) -> list[str]:
     refused = state.fleet.refused_load(lane)
     if refused is not None:
         mend = f"correct it, then: nomaflow reload {lane}"
-        warnings.append(
-            f"the newest load of host {lane!r} was refused, so its last good code runs: {refused.summary}; {mend}"
-        )
+        then = "its jobs stay as they were" if refused.by_kernel else "its last good code runs"
+        warnings.append(f"the newest load of host {lane!r} was refused, so {then}: {refused.summary}; {mend}")
     elif state.fleet.has_newer_code(lane):
         warnings.append(
             f"the code of host {lane!r} on disk is newer than what it has loaded; to load it: nomaflow reload {lane}"

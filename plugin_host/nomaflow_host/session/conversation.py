@@ -111,7 +111,7 @@ class Conversation:
                 self._clock.watch_lease(),
                 self._reporter.run(),
                 self._reporter.run_beside(),
-                self._introducer.run(self._link),
+                self._introducer.run(self._link, on_verdict=self.beat_soon),
                 self._renewer.run(self._link),
             )
         finally:
@@ -173,25 +173,24 @@ class Conversation:
         )
 
     async def _tell_load(self) -> None:
-        """Report the outcome of the newest load, once."""
-        load = self._runner.status().load
+        """Report the outcome of the newest load, once, and again if the kernel then refuses its manifest."""
+        load = self._introducer.newest_load()
         if load is not None and load is not self._told:
             self._told = load
             await self._write(load_message(load))
 
     async def _answer_reload(self, command_seq: int, outcome: LoadOutcome) -> None:
-        message = outcome.message
         if outcome.accepted:
             self.beat_soon()
-            if not await self._introducer.settled(_INTRODUCE_SECONDS):
-                message = f"{message}; the kernel has not accepted the manifest yet"
+            settled = await self._introducer.settled(_INTRODUCE_SECONDS)
+            outcome = self._introducer.verdict(outcome) if settled else self._introducer.pending(outcome)
         await self._tell_load()
         result = pb.ReloadResult(
             command_seq=command_seq,
             accepted=outcome.accepted,
             generation=outcome.generation,
             manifest_digest=outcome.digest,
-            message=message,
+            message=outcome.message,
             problems_json=_problems_json(outcome),
             loaded=loaded_message(outcome) if outcome.accepted else None,
         )

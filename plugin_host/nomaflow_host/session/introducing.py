@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -14,6 +16,8 @@ from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.facts import Manifest
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import Link
+from nomaflow_host.supervisor.values import LoadOutcome
+from nomaflow_project.reading.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
@@ -37,6 +41,8 @@ class Introducer:
         self._done = asyncio.Event()
         self._known = ""
         self._learned = asyncio.Event()
+        self._refused: LoadOutcome | None = None
+        self._trouble = ""
 
     def want(self, *, explicit: bool) -> None:
         """Ask for the serving manifest to be introduced.
@@ -56,6 +62,21 @@ class Introducer:
             return False
         return True
 
+    def newest_load(self) -> LoadOutcome | None:
+        """Return the newest load, as refused if the kernel refused its manifest; the same object until that changes."""
+        load = self._runner.status().load
+        return None if load is None else self.verdict(load)
+
+    def verdict(self, load: LoadOutcome) -> LoadOutcome:
+        """Return a load, as refused if the kernel refused its manifest."""
+        return self._refused if self._refused is not None and self._refused.at_us == load.at_us else load
+
+    def pending(self, load: LoadOutcome) -> LoadOutcome:
+        """Return a load with the problem that the kernel has not accepted its manifest yet."""
+        why = f": {self._trouble}" if self._trouble else ""
+        message = f"the kernel has not accepted the manifest yet, the host keeps trying{why}"
+        return replace(load, problems=(_error("manifest_pending", message).to_json(), *load.problems))
+
     def kernel_knows(self, digest: str) -> None:
         """Record the digest of the manifest that the kernel has; empty for none."""
         self._known = digest
@@ -72,8 +93,11 @@ class Introducer:
             return False
         return True
 
-    async def run(self, link: Link) -> None:
-        """Introduce requested manifests on one session, until cancelled."""
+    async def run(self, link: Link, *, on_verdict: Callable[[], None]) -> None:
+        """Introduce requested manifests on one session, until cancelled.
+
+        :param on_verdict: called each time that the kernel has accepted or refused one
+        """
         backoff = Backoff(first=0.5, most=10.0)
         while True:
             await self._wanted.wait()
@@ -87,6 +111,7 @@ class Introducer:
                 self._explicit = False
                 self._wanted.clear()
                 self._done.set()
+            on_verdict()
 
     async def _introduce(self, link: Link, manifest: Manifest, *, explicit: bool) -> bool:
         """Introduce a manifest; return False if it has to be tried again."""
@@ -103,6 +128,10 @@ class Introducer:
         except grpc.aio.AioRpcError as error:
             failure = CallFailure.of(error)
             gives_up = failure.kind is FailureKind.MALFORMED
+            self._trouble = failure.text
+            load = self._runner.status().load
+            if gives_up and load is not None and load.accepted and load.digest == manifest.digest:
+                self._refused = _refused(load, failure.text)
             _log.log(
                 logging.ERROR if gives_up else logging.WARNING,
                 "the kernel did not accept the manifest%s: %s",
@@ -110,7 +139,18 @@ class Introducer:
                 failure,
             )
             return gives_up
+        self._refused, self._trouble = None, ""
         _log.info("introduced manifest %s%s", manifest.digest[:19], "" if response.current else " (not current)")
         for job_id in response.disabled_job_ids:
             _log.warning("the kernel disabled job %r of this project; `nomaflow job %s` says why", job_id, job_id)
         return True
+
+
+def _refused(load: LoadOutcome, why: str) -> LoadOutcome:
+    """Return an accepted load as one that the kernel refused: its code serves, but the jobs stay as they were."""
+    problems = (_error("manifest_refused", why).to_json(), *load.problems)
+    return replace(load, accepted=False, reasons=(why,), problems=problems, output_tail="")
+
+
+def _error(code: str, message: str) -> Problem:
+    return Problem(severity=Severity.ERROR, code=code, message=message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -29,6 +30,7 @@ from nomaflow_host.session.renewing import Renewer
 if TYPE_CHECKING:
     from nomaflow_host.identity import IdentityFolder
     from nomaflow_host.process.runner import SupervisedRunner
+    from nomaflow_host.supervisor.values import LoadOutcome
 
 __all__ = ["HostSession"]
 
@@ -204,13 +206,13 @@ class HostSession:
         return self._pause()
 
     async def _one_session(self, address: str) -> None:
-        told = self._runner.status().load
+        told = self._introducer.newest_load()
         async with Link(address=address, folder=self._folder) as link:
             self._shown = str(link.identity or "")
             call = link.attach()
             try:
                 sent_at = self._boot_clock()
-                welcome = await self._welcome(call)
+                welcome = await self._welcome(call, told)
                 self._take(welcome, address, sent_at)
                 self._conversation = Conversation(
                     link=link,
@@ -231,8 +233,8 @@ class HostSession:
             finally:
                 call.cancel()
 
-    async def _welcome(self, call: AttachCall) -> pb.Welcome:
-        status = self._runner.status()
+    async def _welcome(self, call: AttachCall, load: LoadOutcome | None) -> pb.Welcome:
+        status = replace(self._runner.status(), load=load)
         self._shown_digest = status.manifest_digest
         hello = hello_message(
             identity=self._identity,

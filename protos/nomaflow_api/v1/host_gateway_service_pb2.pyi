@@ -428,7 +428,7 @@ class ReloadResult(google.protobuf.message.Message):
     command_seq: builtins.int
     """command_seq is the command it answers."""
     accepted: builtins.bool
-    """accepted is false where the new generation was refused."""
+    """accepted is false where the host refused the new generation, or the kernel its manifest."""
     generation: builtins.int
     """generation is the one that serves now."""
     manifest_digest: builtins.str

@@ -145,7 +145,9 @@ global___Problem = Problem
 
 @typing.final
 class RefusedLoad(google.protobuf.message.Message):
-    """RefusedLoad is a load of plugin code that a host refused: what served before goes on."""
+    """RefusedLoad is a load of plugin code that a host refused: what served before goes on. One with a problem of code
+    "manifest_refused" was refused by the kernel: the host serves the new code, and the jobs stay as they were.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

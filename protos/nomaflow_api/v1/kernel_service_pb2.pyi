@@ -1299,7 +1299,9 @@ class ReloadOutcome(google.protobuf.message.Message):
     incarnation: builtins.str
     """incarnation is the instance. Empty for the kernel's own jobs file."""
     accepted: builtins.bool
-    """accepted is false where the new generation was refused and the last good one goes on."""
+    """accepted is false where the new generation was refused and the last good one goes on, or the kernel refused its manifest
+    (a problem of code "manifest_refused") and the jobs stay as they were.
+    """
     generation: builtins.int
     """generation is the one that serves now."""
     message: builtins.str
@@ -1313,7 +1315,7 @@ class ReloadOutcome(google.protobuf.message.Message):
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
         """problems are those of the new generation. One of code "job_disabled" stands for each job that the kernel has disabled,
-        at most 50.
+        at most 50; one of code "manifest_pending" for a manifest that the kernel has not accepted yet.
         """
 
     @property

@@ -145,9 +145,12 @@ def _host(host: HostView, kernel: KernelView) -> Iterator[Finding]:
 
 
 def _refused_load(who: str, instance: InstanceView, refused: RefusedLoadView, reload: str) -> Finding:
-    in_use = "its last good code stays in use" if instance.generation else "it has no code"
     since = f" {age(refused.at)}" if refused.at else ""
-    text = f"{who}, refused a load{since}; {in_use}: {refused.summary}"
+    if refused.by_kernel:
+        text = f"{who}: the kernel refused its load{since}; its jobs stay as they were: {refused.summary}"
+    else:
+        in_use = "its last good code stays in use" if instance.generation else "it has no code"
+        text = f"{who}, refused a load{since}; {in_use}: {refused.summary}"
     return problem("hosts.load_refused", text, f"correct the error, then: {reload}")
 
 

@@ -131,7 +131,8 @@ def pause_text(pause: PauseView) -> str:
 def refused_text(refused: RefusedLoadView) -> str:
     """Return a refused load in one line."""
     at = f" of {clock_time(refused.at)}" if refused.at else ""
-    return f"refused the load{at}: {printable(refused.summary)}"
+    who = "the kernel " if refused.by_kernel else ""
+    return f"{who}refused the load{at}: {printable(refused.summary)}"
 
 
 def problem_lines(problem: ProblemView | Problem, *, job_id: str = "") -> Text:

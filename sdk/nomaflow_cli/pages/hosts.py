@@ -10,7 +10,7 @@ from rich.text import Text
 
 from nomaflow.client.values import HostView, InstanceView, ReloadView
 from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
-from nomaflow_cli.wording import age, amount, count, offers, paragraph, printable
+from nomaflow_cli.wording import after_refusal, age, amount, count, offers, paragraph, printable
 
 __all__ = ["hosts_page", "job_changes", "reload_page"]
 
@@ -117,9 +117,10 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
             changes = job_changes(outcome.removed_job_ids, outcome.added_job_ids, outcome.stopped_schedules)
             lines += [Padding(line, (0, 0, 0, indent)) for line in changes]
         else:
-            in_use = f"the last good code stays in use (generation {outcome.generation})"
-            serves = in_use if outcome.generation else "there is no code to run until a load succeeds"
-            lines.append(Text.assemble(sign, f"{who} refused the load: {serves}"))
+            then = after_refusal(outcome.generation, by_kernel=outcome.refused_by_kernel)
+            serves = f" (generation {outcome.generation})" if outcome.generation else ""
+            by = ": the kernel" if outcome.refused_by_kernel else ""
+            lines.append(Text.assemble(sign, f"{who}{by} refused the load: {then}{serves}"))
         lines += [Padding(problem_lines(problem), (0, 0, 0, indent)) for problem in outcome.problems]
         if outcome.incarnation and not outcome.accepted:
             lines += _after_refusal(outcome)
@@ -141,7 +142,7 @@ def _after_refusal(outcome: ReloadView) -> Iterator[RenderableType]:
     told = outcome.problems and all(problem.code != "load_failed" for problem in outcome.problems)
     if outcome.message and not told:
         yield Text(f"  {paragraph(outcome.message, indent=2)}")
-    if outcome.generation:
+    if outcome.generation and not outcome.refused_by_kernel:
         force = f"to use it anyway: nomaflow reload {printable(outcome.host)} --force"
         kept = "a broken job then keeps its last good definition"
         yield Padding(Text(f"{force}\n{kept}", style="dim"), (0, 0, 0, 2))

@@ -59,7 +59,7 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
 
 
 def _stale_jobs(host: str, refused: RefusedLoadView) -> RenderableType:
-    text = Text(f"✘ {printable(host)} {refused_text(refused)}", style="red")
+    text = Text(f"✘ {printable(host)}: {refused_text(refused)}", style="red")
     return Padding(text.append("\n  its last good jobs and code stay in use", style="dim"), (0, 0, 1, 0))
 
 

@@ -21,7 +21,7 @@ from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.child_process import PartFailed, PartNotice, PartState
-from nomaflow_cli.wording import age, clock_time, count, duration, first_line, offers, printable, sign
+from nomaflow_cli.wording import after_refusal, age, clock_time, count, duration, first_line, offers, printable, sign
 from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
@@ -210,9 +210,10 @@ class TextReporter(Reporter):
 
     def _refused(self, event: EventView) -> None:
         """Print where a load is broken, with the line of source, and that nothing is lost."""
-        in_use = "the last good code stays in use" if event.data.get("generation") else "there is no code to run"
-        self._line(("✘", "red"), event.host, f"refused the load: {in_use}", event.at)
         problems = [Problem.from_json(each) for each in event.data.get("problems") or ()][:_SHOWN_PROBLEMS]
+        by_kernel = any(problem.code == "manifest_refused" for problem in problems)
+        then = after_refusal(int(event.data.get("generation", 0)), by_kernel=by_kernel)
+        self._line(("✘", "red"), event.host, f"{'the kernel ' if by_kernel else ''}refused the load: {then}", event.at)
         for problem in problems:
             source = source_line(self._project, problem, event.at) if self._project and event.host == self._host else ""
             told = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow.client.values import HostView, JobView, ProblemView
-from nomaflow_console.views.hosts import host_notes, words
+from nomaflow.client.values import HostView, InstanceView, JobView, ProblemView, RefusedLoadView, ReloadView
+from nomaflow_console.views.hosts import host_notes, instance_notes, load_of_outcome, words
 
 
 def broken(job_id: str, *, host: str, owner: str, code: str, message: str) -> JobView:
@@ -28,3 +28,14 @@ def test_a_job_is_told_on_the_page_of_the_host_that_brings_it() -> None:
         "job taken cannot run: jobs.toml: the id belongs to 'other'",
     ]
     assert told("other") == []
+
+
+def test_a_load_that_the_kernel_refused_is_told_as_such() -> None:
+    """The kernel refused its manifest, and the instance none of it."""
+    problem = ProblemView(severity="error", code="manifest_refused", message="the manifest has too many jobs")
+    refused = RefusedLoadView(at=None, message=problem.message, problems=(problem,))
+    instance = InstanceView(incarnation="inc_1", state="ATTACHED", refused_load=refused)
+    (note,) = instance_notes(instance)
+    assert note.text == "the kernel refused a load: the manifest has too many jobs"
+    outcome = ReloadView(incarnation="inc_1", accepted=False, generation=2, problems=(problem,))
+    assert load_of_outcome(outcome).by_kernel

@@ -95,6 +95,7 @@ class Session:
         self.inventory = open_inventory(hello.inventory) if hello.inventory else []
         self.heartbeats: list[pb.Heartbeat] = []
         self.reload_results: list[pb.ReloadResult] = []
+        self.loads: list[pb.LoadState] = []
         self.outgoing: asyncio.Queue[pb.AttachResponse | None] = asyncio.Queue()
         self.seq = 0
         self.host_left = False
@@ -143,6 +144,7 @@ class FakeGateway(HostGatewayServiceServicer):
         self.verdicts: Callable[[InventoryLine], Verdict] = self._keep
         self.on_report: Callable[[pb.ReportRequest, Any], Awaitable[pb.ReportResponse | None]] | None = None
         self.on_attach: Callable[[pb.Hello, Any], Awaitable[None]] | None = None
+        self.on_introduce: Callable[[pb.IntroduceManifestRequest, Any], Awaitable[None]] | None = None
         self.answer_heartbeats = True
         self.known_digests: set[str] = set()
         self.metadata: list[dict[str, str]] = []
@@ -214,6 +216,8 @@ class FakeGateway(HostGatewayServiceServicer):
                     session.outgoing.put_nowait(pb.AttachResponse(heartbeat_ack=ack))
             elif request.HasField("reload_result"):
                 session.reload_results.append(request.reload_result)
+            elif request.HasField("load_state"):
+                session.loads.append(request.load_state)
             await self.journal.notify()
         session.host_left = True
         session.end()
@@ -245,6 +249,8 @@ class FakeGateway(HostGatewayServiceServicer):
     ) -> pb.IntroduceManifestResponse:
         body = zlib.decompress(request.manifest_json_zlib)
         assert request.digest == "sha256:" + hashlib.sha256(body).hexdigest()
+        if self.on_introduce is not None:
+            await self.on_introduce(request, context)
         self.known_digests.add(request.digest)
         self.journal.manifests.append(request)
         await self.journal.notify()

@@ -68,6 +68,7 @@ class ScriptedRunner:
 
     async def reload(self, *, force: bool) -> LoadOutcome:
         assert self.next_reload is not None
+        self.now = replace(self.now, load=self.next_reload)
         if self.next_reload.accepted and self.offered is not None:
             self.now = replace(self.now, generation=self.next_reload.generation, manifest_digest=self.offered.digest)
         return self.next_reload

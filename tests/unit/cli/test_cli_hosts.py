@@ -42,6 +42,43 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
     assert "\x1b" not in done.out
 
 
+async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, command: Command) -> None:
+    """The host serves the new code, so nothing says that the last good code stays in use, or that ``--force`` helps."""
+    problem = job_pb2.Problem(severity="error", code="manifest_refused", message="the manifest has too many jobs")
+    outcome = pb.ReloadOutcome(incarnation="abc", host="team", accepted=False, generation=2, problems=[problem])
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    refused = job_pb2.RefusedLoad(message=problem.message, at=at(seconds=5), problems=[problem])
+    host = job_pb2.Host(name="team", state=job_pb2.HOST_STATE_ATTACHED)
+    host.instances.add(incarnation="abc", state=job_pb2.HOST_STATE_ATTACHED, pid=7, generation=2, refused_load=refused)
+    kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
+    done = await command("reload", "--force", "--address", kernel.address)
+    assert (done.code, done.out.splitlines()) == (
+        1,
+        [
+            "✘ team: the kernel refused the load: its jobs stay as they were (generation 2)",
+            "  ✘ the manifest has too many jobs",
+        ],
+    )
+    shown = (await command("hosts", "--address", kernel.address)).out
+    (line,) = [each for each in shown.splitlines() if "kernel" in each]
+    assert line.strip().startswith("the kernel refused the load of ")
+    assert line.endswith(": the manifest has too many jobs")
+    kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=[job_pb2.Job(job_id="a", host="team", valid=True)])
+    listed = (await command("jobs", "--address", kernel.address)).out
+    assert "✘ team: the kernel refused the load of " in listed
+
+
+async def test_a_reload_whose_manifest_waits_exits_1(kernel: FakeKernel, command: Command) -> None:
+    """The kernel has not accepted the manifest yet: the load serves, and the reason is an error."""
+    problem = job_pb2.Problem(severity="error", code="manifest_pending", message="not accepted yet")
+    outcome = pb.ReloadOutcome(incarnation="abc", host="team", accepted=True, generation=2, problems=[problem])
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    done = await command("reload", "--address", kernel.address)
+    assert done.code == 1
+    assert done.out.startswith("! reloaded team: ")
+    assert "✘ not accepted yet" in done.out
+
+
 async def test_a_reload_with_a_disabled_job_exits_1(kernel: FakeKernel, command: Command) -> None:
     """The reason is printed with place and way out; the load itself serves, so ``--force`` makes it a success."""
     problem = job_pb2.Problem(

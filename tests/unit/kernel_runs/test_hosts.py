@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rig import PlayedHost, Rig, failed, finished, job, opened, started, step
 
@@ -358,7 +360,7 @@ async def test_a_host_without_code_gets_nothing_until_it_has_some(rig: Rig) -> N
 
 async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
     """A refused load is one event, a warning of each trigger and part of the instance; the next good load ends it."""
-    for name in "abc":
+    for name in "abcd":
         rig.jobs.add(job(name))
     host = await rig.host()
     problem = Problem(severity=Severity.ERROR, code="bad_toml", file="jobs.toml", line=7, path="", message="no value")
@@ -366,12 +368,16 @@ async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
     rig.engine.loaded(host.key, LoadInfo(refused=refused))
     await host.attach(refused_load=refused)
     (warning,) = (await rig.trigger("a")).warnings
-    assert "jobs.toml:7: no value" in warning
+    assert "so its last good code runs: jobs.toml:7: no value" in warning
     assert [one.refused_load for one in rig.engine.instances()] == [refused]
     rig.engine.loaded(host.key, LoadInfo(refused=RefusedLoad(at_us=6, message="still")))
-    assert "still" in (await rig.trigger("b")).warnings[0]
+    assert "last good code runs: still" in (await rig.trigger("b")).warnings[0]
+    by_kernel = RefusedLoad(at_us=7, message="", problems=(replace(problem, code="manifest_refused"),))
+    rig.engine.loaded(host.key, LoadInfo(refused=by_kernel))
+    assert "so its jobs stay as they were: " in (await rig.trigger("d")).warnings[0]
     rig.engine.loaded(host.key, LoadInfo(generation=2, jobs=1, removed_job_ids=("d",)))
     assert (await rig.trigger("c")).warnings == ()
     assert [one.refused_load for one in rig.engine.instances()] == [None]
     told = [event.kind for event in await rig.events() if event.kind.startswith("host.re")]
-    assert told == ["host.reload_refused", "host.reattached", "host.reload_refused", "host.reloaded"]
+    refusals = ["host.reload_refused"] * 2
+    assert told == ["host.reload_refused", "host.reattached", *refusals, "host.reloaded"]

@@ -171,11 +171,16 @@ class WorkerView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefusedLoadView(Shaped):
-    """A load of plugin code that a host refused, so that the previous code keeps serving."""
+    """A load that a host refused, so that the previous code keeps serving, or whose manifest the kernel refused."""
 
     at: datetime | None
     message: str
     problems: tuple[ProblemView, ...] = ()
+
+    @property
+    def by_kernel(self) -> bool:
+        """True if the kernel refused it: the jobs stay as they were."""
+        return any(problem.code == "manifest_refused" for problem in self.problems)
 
     @property
     def summary(self) -> str:
@@ -320,5 +325,10 @@ class ReloadView(Shaped):
 
     @property
     def complete(self) -> bool:
-        """True if the load was accepted and the kernel has disabled none of the host's jobs."""
-        return self.accepted and all(problem.code != "job_disabled" for problem in self.problems)
+        """True if the load and its manifest were accepted and the kernel has disabled none of the host's jobs."""
+        return self.accepted and not {"job_disabled", "manifest_pending"} & {problem.code for problem in self.problems}
+
+    @property
+    def refused_by_kernel(self) -> bool:
+        """True if the kernel refused the manifest: the jobs stay as they were."""
+        return any(problem.code == "manifest_refused" for problem in self.problems)

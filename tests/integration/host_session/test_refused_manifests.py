@@ -1,0 +1,134 @@
+"""A manifest that the kernel refuses, or does not take in for now, is told in the answer to the reload."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+from fake_gateway import FakeGateway, Session, abort_with
+from scripted_host import Host
+from session_steps import MakeGateway, MakeHost, offer
+
+from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_host.session import conversation
+from nomaflow_host.supervisor import LoadOutcome
+
+MANIFEST = offer(b'{"callables": {}}')
+
+
+def loaded(generation: int) -> LoadOutcome:
+    """Return a load that the host accepted, with a problem of its own."""
+    problem = {"severity": "warning", "code": "other", "message": "of the host"}
+    return LoadOutcome(
+        accepted=True, generation=generation, digest=MANIFEST.digest, at_us=generation, problems=(problem,)
+    )
+
+
+class Refusing:
+    """A kernel that refuses manifests for as long as it has a reason."""
+
+    def __init__(self, kernel: FakeGateway, code: grpc.StatusCode, reason: str) -> None:
+        self.reason = reason
+        self.code = code
+        self.calls = 0
+        kernel.on_introduce = self._refuse
+
+    async def _refuse(self, _request: pb.IntroduceManifestRequest, context: Any) -> None:
+        self.calls += 1
+        if self.reason:
+            await abort_with(context, self.code, self.reason)
+
+
+async def reload(kernel: FakeGateway, mine: Host, session: Session, outcome: LoadOutcome) -> pb.ReloadResult:
+    """Reload the host with this outcome and return its answer."""
+    mine.runner.next_reload = outcome
+    answered = len(session.reload_results)
+    session.send(reload=pb.ReloadCommand())
+    await kernel.journal.until(lambda: len(session.reload_results) > answered)
+    return session.reload_results[-1]
+
+
+async def test_a_refused_manifest_is_a_refused_load(gateway: MakeGateway, host: MakeHost) -> None:
+    """The answer is a refusal with the kernel's reason, and so is the load that the kernel is told of."""
+    kernel = await gateway()
+    refusing = Refusing(kernel, grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
+    mine = host()
+    mine.runner.offered = MANIFEST
+    session = await kernel.session()
+    result = await reload(kernel, mine, session, loaded(2))
+    assert (result.accepted, result.generation, result.message) == (False, 2, "too_large")
+    assert not result.HasField("loaded")
+    told = [(each["severity"], each["code"], each["message"]) for each in json.loads(result.problems_json)]
+    assert told == [("error", "manifest_refused", "too_large"), ("warning", "other", "of the host")]
+    assert session.loads[-1].refused.problems[0].code == "manifest_refused"
+    assert session.loads[-1].refused.at.ToMicroseconds() == 2
+    refusing.reason = ""
+    result = await reload(kernel, mine, session, loaded(3))
+    assert (result.accepted, result.loaded.generation) == (True, 3)
+    assert session.loads[-1].loaded.generation == 3
+
+
+async def test_a_refusal_is_told_again_until_the_kernel_accepts_the_manifest(
+    gateway: MakeGateway, host: MakeHost
+) -> None:
+    """It stands in the next hello as the same refusal; a kernel that accepts the manifest is told that it serves."""
+    kernel = await gateway()
+    refusing = Refusing(kernel, grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
+    mine = host()
+    mine.runner.offered = MANIFEST
+    mine.runner.now = replace(mine.runner.now, generation=1, manifest_digest=MANIFEST.digest, load=loaded(1))
+    session = await kernel.session()
+    await kernel.journal.until(lambda: any(each.HasField("refused") for each in session.loads))
+    refusing.reason = ""
+    session.end()
+    second = await kernel.session(2)
+    assert second.hello.refused_load.problems[0].message == "too_large"
+    assert second.hello.refused_load.at.ToMicroseconds() == 1
+    await kernel.journal.until(lambda: any(each.HasField("loaded") for each in second.loads))
+    second.end()
+    assert not (await kernel.session(3)).hello.HasField("refused_load")
+    assert refusing.calls == 2
+
+
+async def test_a_load_that_the_host_refuses_replaces_the_refusal_of_the_kernel(
+    gateway: MakeGateway, host: MakeHost
+) -> None:
+    """The newest load is what counts, also when the manifest of the serving one is refused once more."""
+    kernel = await gateway()
+    Refusing(kernel, grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
+    mine = host()
+    mine.runner.offered = MANIFEST
+    session = await kernel.session()
+    await reload(kernel, mine, session, loaded(2))
+    result = await reload(
+        kernel, mine, session, replace(loaded(2), accepted=False, at_us=3, reasons=("SyntaxError",), problems=())
+    )
+    assert result.message == "SyntaxError"
+    session.end()
+    second = await kernel.session(2)
+    await kernel.journal.until(lambda: len(second.heartbeats) > 2)
+    assert second.hello.refused_load.message == "SyntaxError"
+    assert not second.loads
+
+
+async def test_a_manifest_that_waits_is_a_problem_of_the_answer(
+    gateway: MakeGateway, host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that has no room for it now may have some later: the load serves, and the answer says why not yet."""
+    monkeypatch.setattr(conversation, "_INTRODUCE_SECONDS", 0.5)
+    kernel = await gateway()
+    refusing = Refusing(kernel, grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_ROOM")
+    mine = host()
+    mine.runner.offered = MANIFEST
+    session = await kernel.session()
+    result = await reload(kernel, mine, session, loaded(2))
+    assert result.accepted
+    first = json.loads(result.problems_json)[0]
+    assert (first["severity"], first["code"]) == ("error", "manifest_pending")
+    assert first["message"] == "the kernel has not accepted the manifest yet, the host keeps trying: no_room"
+    refusing.reason = ""
+    await kernel.journal.until(lambda: bool(kernel.journal.manifests))
+    assert not any(each.HasField("refused") for each in session.loads)
