@@ -83,7 +83,7 @@ PROBLEM_CODES = {
     "callable_not_offered": "The host that a job names does not offer the callable to jobs of other hosts.",
     "callable_error": "A callable does not exist or cannot be a step, or its module cannot be imported.",
     "delay_capped": "Warning: `retry.max_seconds` is lower than `retry.base_seconds`.",
-    "duplicate_job_id": "Two tables have one id. The one that the job has been stands, else the first; the other is disabled.",
+    "duplicate_job_id": "Two tables have one id. The one that was the job stands, else the first one.",
     "duplicate_name": "Two queries or endpoints of a connector have one name.",
     "duplicate_preset": "Two presets of a job have one name; an error where both have a schedule.",
     "duplicate_step_name": "Two steps of a job have one name.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, Self
 
@@ -269,8 +270,7 @@ def _check_duplicates(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[
     chosen = []
     others = []
     for job_id, named in tables.items():
-        was = former.get(job_id)
-        one = named[0] if was is None else max(named, key=lambda job, was=was: _likeness(job, was))
+        one = max(named, key=partial(_likeness, former.get(job_id)))
         passed_over = [job for job in named if job is not one]
         for job in passed_over:
             message = f"the id {job_id!r} is taken by {one.path} of {one.file}"
@@ -282,8 +282,8 @@ def _check_duplicates(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[
     return [*chosen, *others]
 
 
-def _likeness(job: LoadedJob, was: LoadedJob) -> tuple[bool, bool]:
-    return job.file == was.file, job.definition == was.definition
+def _likeness(was: LoadedJob | None, job: LoadedJob) -> tuple[bool, bool]:
+    return was is not None and job.file == was.file, was is not None and job.definition == was.definition
 
 
 def _check_together(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any] | None) -> list[LoadedJob]:

@@ -84,7 +84,7 @@ def test_a_new_file_that_cannot_be_read_is_a_reason_and_no_job_counts_as_removed
 
 
 def test_a_second_table_with_one_id_is_a_reason(tmp_path: Path) -> None:
-    """Which of the two its author means is not to be guessed."""
+    """Nobody guesses which of the two its author means."""
     file = tmp_path / "jobs.toml"
     file.write_text(JOB.format(id="x", callable="a:f"))
     serving = _manifest(tmp_path)
