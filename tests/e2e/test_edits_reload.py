@@ -175,6 +175,13 @@ def test_a_legible_removal_is_named(system: TeamSystem, host: Running) -> None:
     assert f"✔ reloaded team: 2 jobs, 1 callable (generation {serving + 1})" in done.out
     assert "removed: nightly, other" in done.out
     assert "added: another" in done.out
+    many = "".join(OTHER.replace('"other"', f'"many-{number:02}"') for number in range(62))
+    (host.project / "jobs.toml").write_text(TICKS + many)
+    assert "added: many-00, " in system.command("reload", "team").out
+    (host.project / "jobs.toml").write_text(TICKS)
+    said = system.command("reload", "team").out
+    assert "removed: many-00, many-01, " in said
+    assert ", many-48, many-49 and 12 more" in said
 
 
 def test_jobs_that_only_the_kernel_disables_are_named(system: TeamSystem, host: Running) -> None:

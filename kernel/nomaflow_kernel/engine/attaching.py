@@ -97,6 +97,9 @@ def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo
             removed_job_ids=list(load.removed_job_ids),
             added_job_ids=list(load.added_job_ids),
             stopped_schedules=list(load.stopped_schedules),
+            removed_count=load.removed_count,
+            added_count=load.added_count,
+            stopped_count=load.stopped_count,
         )
 
 

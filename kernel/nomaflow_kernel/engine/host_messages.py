@@ -80,6 +80,8 @@ class RefusedLoad:
 class LoadInfo:
     """The result of an instance's newest load: refused, or in service with its number of jobs.
 
+    The counts include the jobs and schedules that are not named.
+
     :param by: who asked for it; empty for a load that the host made by itself
     """
 
@@ -90,6 +92,9 @@ class LoadInfo:
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
     stopped_schedules: tuple[str, ...] = ()
+    removed_count: int = 0
+    added_count: int = 0
+    stopped_count: int = 0
     by: str = ""
 
 

@@ -143,6 +143,9 @@ def read_load(message: gateway.LoadState) -> LoadInfo:
         removed_job_ids=tuple(job_id[:_SENTENCE] for job_id in loaded.removed_job_ids[:_JOB_IDS]),
         added_job_ids=tuple(job_id[:_SENTENCE] for job_id in loaded.added_job_ids[:_JOB_IDS]),
         stopped_schedules=tuple(name[:_SENTENCE] for name in loaded.stopped_schedules[:_JOB_IDS]),
+        removed_count=loaded.removed_count,
+        added_count=loaded.added_count,
+        stopped_count=loaded.stopped_count,
     )
 
 

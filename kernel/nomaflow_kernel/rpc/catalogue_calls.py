@@ -208,6 +208,7 @@ class CatalogueCalls:
             message=f"the kernel's own jobs file {state}{goes_on}",
             problems=list(told.values()),
             removed_job_ids=removed[:_REMOVED],
+            removed_count=len(removed),
         )
         return [outcome]
 

@@ -35,7 +35,7 @@ _EVENT_FACTS = frozenset(
         "disabled_job_ids", "pid", "machine", "silent_seconds", "jobs", "callables", "removed_job_ids",
         "added_job_ids", "stopped_schedules", "version", "epoch", "previous_end_us", "not_started", "exit_code",
         "signal", "scope", "until_us", "released_job_ids", "released", "rung", "what",
-        "at_us", "after_seconds", "next_at_us",
+        "at_us", "after_seconds", "next_at_us", "removed_count", "added_count", "stopped_count",
     }
 )  # fmt: skip
 """The keys of an event's data that hold no text of code or files."""

@@ -80,6 +80,9 @@ def loaded_message(load: LoadOutcome) -> pb.Loaded:
         removed_job_ids=[_sentence(job_id) for job_id in load.removed[:_MAX_JOB_IDS]],
         stopped_schedules=[_sentence(name) for name in load.stopped[:_MAX_JOB_IDS]],
         added_job_ids=[_sentence(job_id) for job_id in load.added[:_MAX_JOB_IDS]],
+        removed_count=len(load.removed),
+        stopped_count=len(load.stopped),
+        added_count=len(load.added),
     )
 
 

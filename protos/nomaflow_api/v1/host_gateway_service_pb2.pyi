@@ -258,12 +258,21 @@ class Loaded(google.protobuf.message.Message):
     REMOVED_JOB_IDS_FIELD_NUMBER: builtins.int
     ADDED_JOB_IDS_FIELD_NUMBER: builtins.int
     STOPPED_SCHEDULES_FIELD_NUMBER: builtins.int
+    REMOVED_COUNT_FIELD_NUMBER: builtins.int
+    ADDED_COUNT_FIELD_NUMBER: builtins.int
+    STOPPED_COUNT_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """generation is its number."""
     jobs: builtins.int
     """jobs is how many jobs its files hold."""
     callables: builtins.int
     """callables is how many callables it offers."""
+    removed_count: builtins.int
+    """removed_count is how many were removed, those that are not named included."""
+    added_count: builtins.int
+    """added_count is how many are new, those that are not named included."""
+    stopped_count: builtins.int
+    """stopped_count is how many schedules fire no more, those that are not named included."""
     @property
     def removed_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """removed_job_ids are jobs of the load before that its files no longer hold, at most 50."""
@@ -285,8 +294,11 @@ class Loaded(google.protobuf.message.Message):
         removed_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         added_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         stopped_schedules: collections.abc.Iterable[builtins.str] | None = ...,
+        removed_count: builtins.int = ...,
+        added_count: builtins.int = ...,
+        stopped_count: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "jobs", b"jobs", "removed_job_ids", b"removed_job_ids", "stopped_schedules", b"stopped_schedules"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added_count", b"added_count", "added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "jobs", b"jobs", "removed_count", b"removed_count", "removed_job_ids", b"removed_job_ids", "stopped_count", b"stopped_count", "stopped_schedules", b"stopped_schedules"]) -> None: ...
 
 global___Loaded = Loaded
 

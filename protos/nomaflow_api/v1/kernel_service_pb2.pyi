@@ -1296,6 +1296,9 @@ class ReloadOutcome(google.protobuf.message.Message):
     REMOVED_JOB_IDS_FIELD_NUMBER: builtins.int
     ADDED_JOB_IDS_FIELD_NUMBER: builtins.int
     STOPPED_SCHEDULES_FIELD_NUMBER: builtins.int
+    REMOVED_COUNT_FIELD_NUMBER: builtins.int
+    ADDED_COUNT_FIELD_NUMBER: builtins.int
+    STOPPED_COUNT_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the instance. Empty for the kernel's own jobs file."""
     accepted: builtins.bool
@@ -1312,6 +1315,12 @@ class ReloadOutcome(google.protobuf.message.Message):
     """jobs is how many jobs its files hold. Zero where it was refused."""
     callables: builtins.int
     """callables is how many callables it offers. Zero where it was refused."""
+    removed_count: builtins.int
+    """removed_count is how many were removed, those that are not named included."""
+    added_count: builtins.int
+    """added_count is how many are new, those that are not named included."""
+    stopped_count: builtins.int
+    """stopped_count is how many schedules fire no more, those that are not named included."""
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
         """problems are those of the new generation. One of code "job_disabled" stands for each job that the kernel has disabled,
@@ -1344,8 +1353,11 @@ class ReloadOutcome(google.protobuf.message.Message):
         removed_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         added_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
         stopped_schedules: collections.abc.Iterable[builtins.str] | None = ...,
+        removed_count: builtins.int = ...,
+        added_count: builtins.int = ...,
+        stopped_count: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "jobs", b"jobs", "message", b"message", "problems", b"problems", "removed_job_ids", b"removed_job_ids", "stopped_schedules", b"stopped_schedules"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted", b"accepted", "added_count", b"added_count", "added_job_ids", b"added_job_ids", "callables", b"callables", "generation", b"generation", "host", b"host", "incarnation", b"incarnation", "jobs", b"jobs", "message", b"message", "problems", b"problems", "removed_count", b"removed_count", "removed_job_ids", b"removed_job_ids", "stopped_count", b"stopped_count", "stopped_schedules", b"stopped_schedules"]) -> None: ...
 
 global___ReloadOutcome = ReloadOutcome
 

@@ -9,12 +9,13 @@ from rich.text import Text
 
 from nomaflow.client.values import EventView, RunCountView
 from nomaflow_cli.pages.cells import Column, Rows, state
+from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.wording import amount, moment, printable
 
 __all__ = ["counts_table", "event_line"]
 
 _KIND = 22
-_TOLD = ("why", "change", "message", "released_job_ids", "removed_job_ids", "added_job_ids")
+_TOLD = ("why", "change", "message", "released_job_ids")
 """Keys of an event's data that a person wants to see, beside the state and the reason."""
 
 
@@ -38,6 +39,7 @@ def event_line(event: EventView) -> Text:
         line.append(f"  by {printable(event.by)}", style="bold")
     told = [printable(event.reason.message or event.reason.code)] if event.reason is not None else []
     told += [printable(str(event.data[key])) for key in _TOLD if event.data.get(key)]
+    told += [change.plain for change in job_changes(event.data)]
     if told:
         line.append(f"  {' · '.join(dict.fromkeys(told))}", style="dim")
     return line

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -15,6 +16,11 @@ from nomaflow_cli.wording import after_refusal, age, amount, count, offers, para
 __all__ = ["hosts_page", "job_changes", "reload_page"]
 
 _CLOCK_SECONDS = 1.0
+_CHANGES = (
+    ("removed", "removed_job_ids", "removed_count"),
+    ("added", "added_job_ids", "added_count"),
+    ("no longer scheduled", "stopped_schedules", "stopped_count"),
+)
 
 
 def hosts_page(hosts: Sequence[HostView]) -> RenderableType:
@@ -110,12 +116,11 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
         indent = 2 if outcome.incarnation else 0  # without one it is the kernel's own jobs file
         if not outcome.incarnation:
             lines.append(Text.assemble(sign, printable(outcome.message)))
-            lines += job_changes(outcome.removed_job_ids, (), ())
+            lines += job_changes(outcome.to_json())
         elif outcome.accepted:
             brought = offers(outcome.jobs, outcome.callables)
             lines.append(Text.assemble(sign, f"reloaded {who}: {brought} (generation {outcome.generation})"))
-            changes = job_changes(outcome.removed_job_ids, outcome.added_job_ids, outcome.stopped_schedules)
-            lines += [Padding(line, (0, 0, 0, indent)) for line in changes]
+            lines += [Padding(line, (0, 0, 0, indent)) for line in job_changes(outcome.to_json())]
         else:
             then = after_refusal(outcome.generation, by_kernel=outcome.refused_by_kernel)
             serves = f" (generation {outcome.generation})" if outcome.generation else ""
@@ -127,14 +132,16 @@ def reload_page(outcomes: Sequence[ReloadView]) -> RenderableType:
     return Group(*lines)
 
 
-def job_changes(removed: Sequence[str], added: Sequence[str], stopped: Sequence[str]) -> Iterator[Text]:
+def job_changes(load: Mapping[str, Any]) -> Iterator[Text]:
     """Yield a line for each kind of change that a load made to the jobs of a host.
 
-    :param stopped: schedules that fire no more: a job's id, or ``id (preset name)``
+    :param load: the data of its event, or its outcome as JSON
     """
-    for name, listed in (("removed", removed), ("added", added), ("no longer scheduled", stopped)):
-        if listed:
-            yield Text(f"{name}: {', '.join(printable(str(each)) for each in listed)}")
+    for name, key, counted in _CHANGES:
+        if listed := load.get(key) or ():
+            left = int(load.get(counted, 0)) - len(listed)
+            more = f" and {left:,} more" if left > 0 else ""
+            yield Text(f"{name}: {', '.join(printable(str(each)) for each in listed)}{more}")
 
 
 def _after_refusal(outcome: ReloadView) -> Iterator[RenderableType]:

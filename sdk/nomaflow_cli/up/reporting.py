@@ -231,8 +231,7 @@ class TextReporter(Reporter):
         brought = offers(int(data.get("jobs", 0)), int(data.get("callables", 0)))
         text = f"reloaded: {brought} (generation {data.get('generation', 0)})"
         self._line(("✔", "green"), event.host, text, event.at)
-        changes = (data.get(key) or () for key in ("removed_job_ids", "added_job_ids", "stopped_schedules"))
-        for line in job_changes(*changes):
+        for line in job_changes(data):
             self._below(line)
 
     def _disabled(self, event: EventView) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from nomaflow.client.values import HostView, InstanceView, JobView, ProblemView, RefusedLoadView, ReloadView
-from nomaflow_console.views.hosts import host_notes, instance_notes, load_of_outcome, words
+from datetime import UTC, datetime
+
+from nomaflow.client.values import EventView, HostView, InstanceView, JobView, ProblemView, RefusedLoadView, ReloadView
+from nomaflow_console.views.deeds import deed_of
+from nomaflow_console.views.hosts import host_notes, instance_notes, load_of_event, load_of_outcome, words
 
 
 def broken(job_id: str, *, host: str, owner: str, code: str, message: str) -> JobView:
@@ -39,3 +42,17 @@ def test_a_load_that_the_kernel_refused_is_told_as_such() -> None:
     assert note.text == "the kernel refused a load: the manifest has too many jobs"
     outcome = ReloadView(incarnation="inc_1", accepted=False, generation=2, problems=(problem,))
     assert load_of_outcome(outcome).by_kernel
+
+
+def test_a_load_says_how_many_jobs_are_not_named() -> None:
+    """The event and the answer name 50 at most, and have the number."""
+    told = {"removed_job_ids": ["a", "b"], "removed_count": 62, "added_job_ids": ["c"], "added_count": 1}
+    event = EventView(seq=1, at=datetime(2026, 11, 26, tzinfo=UTC), kind="host.reloaded", host="team", data=told)
+    changes = [("new", "c"), ("gone", "a, b and 60 more")]
+    assert load_of_event(event).changes == changes
+    outcome = ReloadView(
+        incarnation="inc_1", accepted=True, removed_job_ids=("a", "b"), removed_count=62, added_job_ids=("c",)
+    )
+    assert load_of_outcome(outcome).changes == changes
+    many = {"removed_job_ids": [f"job-{number}" for number in range(50)], "removed_count": 62}
+    assert deed_of(EventView(seq=1, at=None, kind="host.reloaded", data=many)).detail.endswith("job-4 and 57 more")

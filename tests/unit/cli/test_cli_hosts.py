@@ -68,6 +68,21 @@ async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, comman
     assert "✘ team: the kernel refused the load of " in listed
 
 
+async def test_a_reload_says_how_many_jobs_are_not_named(kernel: FakeKernel, command: Command) -> None:
+    """An answer names 50 at most; the line says how many more there are."""
+    outcome = pb.ReloadOutcome(
+        incarnation="abc", host="team", accepted=True, generation=2, removed_job_ids=["a", "b"], removed_count=1_002,
+        added_job_ids=["c"], added_count=1, stopped_schedules=["d", "e (preset x)"], stopped_count=3,
+    )  # fmt: skip
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    done = await command("reload", "--address", kernel.address)
+    assert done.out.splitlines()[1:] == [
+        "  removed: a, b and 1,000 more",
+        "  added: c",
+        "  no longer scheduled: d, e (preset x) and 1 more",
+    ]
+
+
 async def test_a_reload_whose_manifest_waits_exits_1(kernel: FakeKernel, command: Command) -> None:
     """The kernel has not accepted the manifest yet: the load serves, and the reason is an error."""
     problem = job_pb2.Problem(severity="error", code="manifest_pending", message="not accepted yet")

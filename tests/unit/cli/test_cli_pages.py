@@ -26,6 +26,7 @@ from nomaflow.client.values import (
 )
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
+from nomaflow_cli.pages.events import event_line
 from nomaflow_cli.pages.hosts import hosts_page
 from nomaflow_cli.pages.runs import headline
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
@@ -84,6 +85,16 @@ def test_up_names_its_own_kernel(leader: int, stands_by: bool, capsys: pytest.Ca
     JsonReporter().ready(ready)
     told = json.loads(capsys.readouterr().out)
     assert (told["kernel_pid"], told["stands_by"], told["kernel"]["pid"]) == (7, stands_by, leader)
+
+
+def test_events_and_up_say_how_many_jobs_are_not_named() -> None:
+    """The event of a load names 50 jobs at most, and has their number."""
+    data = {"generation": 2, "removed_job_ids": ["a", "b"], "removed_count": 62, "added_job_ids": ["c"]}
+    event = EventView(seq=1, at=None, kind="host.reloaded", host="team", data=data)
+    assert "removed: a, b and 60 more · added: c" in printed(event_line(event))
+    out = io.StringIO()
+    TextReporter(console=Console(file=out, width=200)).event(event)
+    assert "removed: a, b and 60 more" in out.getvalue()
 
 
 def test_up_says_why_jobs_are_disabled() -> None:

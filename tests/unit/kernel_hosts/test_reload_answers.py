@@ -17,6 +17,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
 from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs
+from waiting import eventually
 
 GOOD = {"id": "good", "steps": [{"callable": "m:f"}]}
 AIMED = {"id": "aimed", "host": "wlak", "steps": [{"callable": "m:f"}]}
@@ -31,14 +32,15 @@ def bringing(tables: Sequence[dict[str, Any]], *, host: str = "team") -> gateway
 
 
 async def reloaded(
-    world: World, session: Session, *, digest: str, accepted: bool = True, host: str = "team"
+    world: World, session: Session, *, digest: str, accepted: bool = True, host: str = "team", **loaded: Any
 ) -> kernel.ReloadOutcome:
     """Reload a host that answers at once."""
     asked = asyncio.ensure_future(world.client.ReloadHost(kernel.ReloadHostRequest(host=host), timeout=10))
     ((command,),) = await session.commands(1)
     result = gateway.ReloadResult(
-        command_seq=command.command_seq, accepted=accepted, generation=2, manifest_digest=digest
-    )
+        command_seq=command.command_seq, accepted=accepted, generation=2, manifest_digest=digest,
+        loaded=gateway.Loaded(**loaded),
+    )  # fmt: skip
     session.say(gateway.AttachRequest(reload_result=result))
     (outcome,) = (await asked).instances
     return outcome
@@ -110,6 +112,20 @@ async def test_many_disabled_jobs_are_counted(world: World) -> None:
         message="1,010 more jobs are disabled",
         fix="see all: nomaflow jobs --all",
     )
+    session.call.cancel()
+
+
+async def test_the_numbers_of_jobs_are_passed_on(world: World) -> None:
+    """The answer and the event of a load say how many jobs there are beside those that are named."""
+    session = Session(world)
+    await session.attach()
+    told = {"removed_job_ids": ["a"], "removed_count": 60, "added_count": 70, "stopped_count": 80}
+    outcome = await reloaded(world, session, digest="", **told)
+    assert (outcome.removed_count, outcome.added_count, outcome.stopped_count) == (60, 70, 80)
+    session.say(gateway.AttachRequest(load_state=gateway.LoadState(loaded=gateway.Loaded(**told))))
+    await eventually(lambda: world.engine.loads)
+    (load,) = world.engine.loads
+    assert (load.removed_job_ids, load.removed_count, load.added_count, load.stopped_count) == (("a",), 60, 70, 80)
     session.call.cancel()
 
 

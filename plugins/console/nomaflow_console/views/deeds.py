@@ -24,7 +24,11 @@ KINDS = (
 )
 """The kinds of events that the page offers as filters, and their words."""
 _MOST_NAMES = 5
-_CHANGES = (("added_job_ids", "new"), ("removed_job_ids", "gone"), ("stopped_schedules", "fire no more"))
+_CHANGES = (
+    ("added_job_ids", "added_count", "new"),
+    ("removed_job_ids", "removed_count", "gone"),
+    ("stopped_schedules", "stopped_count", "fire no more"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,11 +63,11 @@ def _list(event: EventView, key: str) -> list[Any]:
     return list(found) if isinstance(found, list | tuple) else []
 
 
-def _names(event: EventView, key: str) -> str:
-    """Return at most five names, and how many more there are."""
+def _names(event: EventView, key: str, counted: str) -> str:
+    """Return at most five names, and how many more there are: the event itself has at most 50."""
     listed = [str(name) for name in _list(event, key)]
-    more = f" and {len(listed) - _MOST_NAMES} more" if len(listed) > _MOST_NAMES else ""
-    return ", ".join(listed[:_MOST_NAMES]) + more
+    left = max(len(listed), _number(event, counted)) - _MOST_NAMES
+    return ", ".join(listed[:_MOST_NAMES]) + (f" and {left:,} more" if left > 0 else "")
 
 
 def _quoted(event: EventView) -> str:
@@ -105,7 +109,7 @@ def _attempt_finished(event: EventView) -> Deed:
 
 def _reloaded(event: EventView) -> Deed:
     parts = [f"generation {_number(event, 'generation')}", counted(_number(event, "jobs"), "job")]
-    parts += [f"{word}: {_names(event, key)}" for key, word in _CHANGES if _list(event, key)]
+    parts += [f"{word}: {_names(event, key, number)}" for key, number, word in _CHANGES if _list(event, key)]
     return Deed(sign=_sign("✓", "ok"), what="reloaded", detail=" · ".join(parts))
 
 

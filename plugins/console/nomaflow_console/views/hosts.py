@@ -65,7 +65,20 @@ class Load:
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
+    added_count: int = 0
+    removed_count: int = 0
+    stopped_count: int = 0
     problems: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def changes(self) -> list[tuple[str, str]]:
+        """The changes that it made to the jobs: a word for each kind, and the names with how many more there are."""
+        kinds = (
+            ("new", self.added, self.added_count),
+            ("gone", self.removed, self.removed_count),
+            ("fire no more", self.stopped, self.stopped_count),
+        )
+        return [(word, _named(names, number)) for word, names, number in kinds if names]
 
     @property
     def by_kernel(self) -> bool:
@@ -77,6 +90,11 @@ class Load:
         """The message; empty if one of the problems says it too."""
         said = any(str(problem.get("message") or "\n") in self.message for problem in self.problems)
         return "" if said else self.message
+
+
+def _named(names: Sequence[str], number: int) -> str:
+    left = number - len(names)
+    return ", ".join(names) + (f" and {left:,} more" if left > 0 else "")
 
 
 def short_id(incarnation: str) -> str:
@@ -173,6 +191,9 @@ def load_of_event(event: Any) -> Load:
         added=tuple(data.get("added_job_ids", ())),
         removed=tuple(data.get("removed_job_ids", ())),
         stopped=tuple(data.get("stopped_schedules", ())),
+        added_count=int(data.get("added_count", 0)),
+        removed_count=int(data.get("removed_count", 0)),
+        stopped_count=int(data.get("stopped_count", 0)),
         problems=tuple(data.get("problems", ())),
     )
 
@@ -190,6 +211,9 @@ def load_of_outcome(outcome: ReloadView) -> Load:
         added=outcome.added_job_ids,
         removed=outcome.removed_job_ids,
         stopped=outcome.stopped_schedules,
+        added_count=outcome.added_count,
+        removed_count=outcome.removed_count,
+        stopped_count=outcome.stopped_count,
         problems=tuple(problem.to_json() for problem in outcome.problems),
     )
 

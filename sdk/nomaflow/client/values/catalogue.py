@@ -309,6 +309,7 @@ class ReloadView(Shaped):
     :param removed_job_ids: jobs that its files no longer hold
     :param added_job_ids: jobs that are new
     :param stopped_schedules: schedules of other jobs that fire no more: a job's id, or ``id (preset name)``
+    :param removed_count: number of removed jobs, of which at most 50 are named; likewise the other two
     """
 
     incarnation: str
@@ -322,6 +323,9 @@ class ReloadView(Shaped):
     removed_job_ids: tuple[str, ...] = ()
     added_job_ids: tuple[str, ...] = ()
     stopped_schedules: tuple[str, ...] = ()
+    removed_count: int = 0
+    added_count: int = 0
+    stopped_count: int = 0
 
     @property
     def complete(self) -> bool:
