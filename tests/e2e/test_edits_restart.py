@@ -100,6 +100,9 @@ def test_a_broken_jobs_file_stops_no_schedule(system: ProjectSystem) -> None:
         assert job.problems[0].file == "jobs.toml"
         assert (job.valid, job.kept, job.removed, job.held) == (True, True, False, "")
         assert not system.jobs()["b"].kept
+        (outcome,) = system.api.reload_host("team", force=False)  # the host itself has never seen the job in order
+        assert (outcome.accepted, outcome.complete) == (True, False)
+        assert any("'a'" in each.message and "last good definition" in each.message for each in outcome.problems)
         _fires(system, "a")
     page = system.cli("jobs").out
     assert "last good definition" in page
@@ -254,6 +257,8 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     system.stop("kernel")
     system.start_kernel("--jobs", str(own))
     assert not system.jobs()["central"].kept
+    eventually(lambda: system.instance("team"))
+    _fires(system, "central")  # the file is watched by now
     own.write_text("jobs = []\n")
     eventually(lambda: system.jobs()["central"].removed)
     assert "removed: central, second" in " ".join(system.cli("reload").out.split())

@@ -24,7 +24,7 @@ from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.hosts.incoming import check_incarnation
-from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs
+from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs, kept_jobs
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
     reload_without_values,
@@ -176,10 +176,11 @@ class CatalogueCalls:
         host = self.the_host(request.host)
         results = await self.sessions.reload(host, force=request.force, by=by)
         digest = next((each.digest for each in self.catalogue.hosts() if each.host == host), "")
-        disabled = disabled_jobs(self.catalogue.jobs(), host, caller)
+        jobs = self.catalogue.jobs()
+        unwell = [*disabled_jobs(jobs, host, caller), *kept_jobs(jobs, host)]
         outcomes = []
         for name, result in results:
-            of_kernel = disabled if result.accepted and result.manifest_digest == digest else ()
+            of_kernel = unwell if result.accepted and result.manifest_digest == digest else ()
             told = [*_problems(result), *of_kernel]
             outcomes.append(
                 encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=told)

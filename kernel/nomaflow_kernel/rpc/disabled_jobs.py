@@ -1,4 +1,4 @@
-"""The disabled jobs of a host, as problems in the answer to a reload."""
+"""The jobs of a host that are disabled, or keep their last good definition, as problems in the answer to a reload."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER
 from nomaflow_kernel.catalogue.wording import texts_without_owner
 
-__all__ = ["disabled_jobs"]
+__all__ = ["disabled_jobs", "kept_jobs"]
 
 _CODE = "job_disabled"
 _MOST = 50
+_NAMED = 5
 
 
 def disabled_jobs(jobs: Iterable[Job], host: str, caller: Caller) -> list[job_pb2.Problem]:
@@ -31,6 +32,28 @@ def disabled_jobs(jobs: Iterable[Job], host: str, caller: Caller) -> list[job_pb
         message = f"{len(disabled) - _MOST:,} more jobs are disabled"
         told.append(job_pb2.Problem(severity="error", code=_CODE, message=message, fix="see all: nomaflow jobs --all"))
     return told
+
+
+def kept_jobs(jobs: Iterable[Job], host: str) -> list[job_pb2.Problem]:
+    """Return an error for each reason why jobs that a host brings keep their last good definition, at most 50.
+
+    A host that has started upon a broken file does not know that it ever was in order.
+    """
+    kept: dict[tuple[str, str, str], list[Job]] = {}
+    for job in jobs:
+        if job.loaded.host == host and job.loaded.kept and job.runnable and not job.loaded.held:
+            error = next(each for each in job.loaded.problems if each.is_error)
+            kept.setdefault((error.file, error.code, error.message), []).append(job)
+    return [_of_kept(of_reason) for of_reason in list(kept.values())[:_MOST]]
+
+
+def _of_kept(jobs: list[Job]) -> job_pb2.Problem:
+    error = next(each for each in jobs[0].loaded.problems if each.is_error)
+    more = f" and {len(jobs) - _NAMED:,} more" if len(jobs) > _NAMED else ""
+    names = ", ".join(repr(job.job_id) for job in jobs[:_NAMED]) + more
+    keeps = f"job {names} keeps its" if len(jobs) == 1 else f"jobs {names} keep their"
+    message = f"{keeps} last good definition: {error.message}"
+    return encode(job_pb2.Problem, error, code="job_kept", message=message)
 
 
 def _problem(job: Job, caller: Caller) -> job_pb2.Problem:

@@ -128,9 +128,7 @@ class JobPages:
                 break
         return page
 
-    async def _in(
-        self, entries: list[Job], asked: frozenset[_Condition], pauses: Pauses, caller: Caller
-    ) -> list[Job]:
+    async def _in(self, entries: list[Job], asked: frozenset[_Condition], pauses: Pauses, caller: Caller) -> list[Job]:
         """Return the jobs that are in one of some conditions.
 
         What the jobs alone decide is kept until they change: a page of the console asks for it each time.

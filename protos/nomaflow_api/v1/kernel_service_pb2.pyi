@@ -1324,7 +1324,8 @@ class ReloadOutcome(google.protobuf.message.Message):
     @property
     def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
         """problems are those of the new generation. One of code "job_disabled" stands for each job that the kernel has disabled,
-        at most 50; one of code "manifest_pending" for a manifest that the kernel has not accepted yet.
+        at most 50, one of code "job_kept" for each reason why jobs keep their last good definition, and one of code
+        "manifest_pending" for a manifest that the kernel has not accepted yet.
         """
 
     @property

@@ -65,6 +65,20 @@ async def test_a_reload_names_each_disabled_job_with_its_reason(world: World) ->
     session.call.cancel()
 
 
+async def test_a_reload_names_the_jobs_that_keep_their_last_good_definition(world: World) -> None:
+    """A host that has started upon a broken file does not know that it ever was in order; the kernel does."""
+    session = Session(world)
+    await session.attach()
+    for jobs in ([GOOD], [{**GOOD, "timout_seconds": 5}]):
+        request = bringing(jobs)
+        await world.gateway.IntroduceManifest(request, timeout=10)
+    outcome = await reloaded(world, session, digest=request.digest)
+    (kept,) = outcome.problems
+    assert (outcome.accepted, kept.severity, kept.code, kept.file) == (True, "error", "job_kept", "jobs.toml")
+    assert kept.message.startswith(f"job {GOOD['id']!r} keeps its last good definition: unknown key 'timout_seconds'")
+    session.call.cancel()
+
+
 async def test_only_the_manifest_that_was_loaded_counts(world: World) -> None:
     """A refused load, and a manifest that is not the catalogue, say nothing about the jobs of the catalogue."""
     session = Session(world)

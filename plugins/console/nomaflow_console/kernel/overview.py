@@ -17,7 +17,7 @@ from nomaflow_console.views.needs_you import Situation
 
 __all__ = ["Overview", "jobs_named", "load_overview"]
 
-_MOST_UNHAPPY = 100
+_MOST_UNHAPPY = 60
 _MOST_NAMED = 500
 _MOST_TROUBLED = 100
 

@@ -300,6 +300,10 @@ class HostView(Shaped):
         return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
 
+_INCOMPLETE = frozenset({"job_disabled", "job_kept", "manifest_pending"})
+"""Problems of an accepted load that keep it from being as its files have it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReloadView(Shaped):
     """The reaction of one instance to a reload; ``generation`` is the serving one.
@@ -329,8 +333,8 @@ class ReloadView(Shaped):
 
     @property
     def complete(self) -> bool:
-        """True if the load and its manifest were accepted and the kernel has disabled none of the host's jobs."""
-        return self.accepted and not {"job_disabled", "manifest_pending"} & {problem.code for problem in self.problems}
+        """True if the load and its manifest were accepted, and each job of the host runs as its file has it now."""
+        return self.accepted and _INCOMPLETE.isdisjoint(problem.code for problem in self.problems)
 
     @property
     def refused_by_kernel(self) -> bool:
