@@ -51,6 +51,6 @@ async def store(place: Place) -> AsyncIterator[SqlStore]:
     await opened.close()
 
     async def nothing_left() -> bool:
-        return set(threading.enumerate()) <= threads and await place.leftovers() == 0
+        return set(threading.enumerate()) <= threads and await place.nothing_left()
 
     await eventually(nothing_left)

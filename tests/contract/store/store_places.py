@@ -24,6 +24,10 @@ class Place:
         """Return how many connections to the database this process has left open."""
         raise AssertionError("each kind has its own")
 
+    async def nothing_left(self) -> bool:
+        """Return True if no connection is left: a server ends its sessions a moment after their connections."""
+        return await self.leftovers() == 0
+
 
 class SqlitePlace(Place):
     """An SQLite file."""

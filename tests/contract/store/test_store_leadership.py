@@ -94,7 +94,7 @@ async def test_a_second_kernel_is_told_who_leads(postgres_place: PostgresPlace) 
         assert await postgres_place.sql("SELECT epoch, commits, holder FROM kernel") == before
         await second.store.close()
         await first.store.ping()
-    assert await postgres_place.leftovers() == 0
+    await eventually(postgres_place.nothing_left)
 
 
 async def test_who_closes_gives_the_lease_back(postgres_place: PostgresPlace) -> None:
@@ -230,12 +230,27 @@ async def test_of_a_process_elsewhere_nothing_is_known(postgres_place: PostgresP
 async def test_a_busy_writer_does_not_starve_the_lease(postgres_place: PostgresPlace) -> None:
     """A transaction that holds the row that every commit needs does not delay the renewal of the lease."""
     async with leading(postgres_place, "first", ttl_seconds=3) as first:
-        held = await postgres_place.sql("SELECT lease_until_us FROM leadership")
-        hold = "SELECT pg_sleep(1.5) FROM (SELECT 1 FROM kernel FOR UPDATE) AS held"
-        await asyncio.gather(postgres_place.sql(hold), asyncio.sleep(0))
-        renewed = await postgres_place.sql("SELECT lease_until_us FROM leadership")
-        assert int(str(renewed[0][0])) > int(str(held[0][0]))
+
+        async def is_held() -> bool:
+            sleeping = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            return bool(await postgres_place.sql(sleeping))
+
+        async def lease() -> int:
+            return int(str((await postgres_place.sql("SELECT lease_until_us FROM leadership"))[0][0]))
+
+        async def is_renewed() -> bool:
+            return await lease() > before
+
+        hold = "SELECT pg_sleep(300) FROM (SELECT 1 FROM kernel FOR UPDATE) AS held"
+        holding = asyncio.create_task(postgres_place.sql(hold))
+        await eventually(is_held)
+        before = await lease()
+        await eventually(is_renewed)
+        assert not holding.done()
         assert not first.lost.done()
+        holding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holding
 
 
 async def test_who_cannot_reach_the_database_stops_by_itself(postgres_place: PostgresPlace) -> None:
