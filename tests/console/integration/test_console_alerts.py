@@ -38,4 +38,4 @@ def test_an_open_incident_is_muted_from_the_page_of_jobs(tmp_path: Path) -> None
             refused = form.send(client)
             assert (refused.status_code, "say why" in refused.text) == (400, True)
             assert form.fill(why="moving").send(client).status_code == 303
-            assert "muted until" in text_of(client.get("/"))
+            eventually(lambda: "muted until" in text_of(client.get("/")))

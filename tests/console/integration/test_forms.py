@@ -272,7 +272,9 @@ def test_a_run_is_canceled_with_a_reason_that_its_row_shows(console: ConsoleSyst
     """Asked once, in place; CANCELED when its code has stopped."""
     run_id = console.system.api.trigger("walk").run_id
     eventually(lambda: console.system.api.get_run(run_id).state == "RUNNING")
-    form = form_of(client.get("/"), f"/runs/{run_id}/cancel")
+    action = f"/runs/{run_id}/cancel"
+    page = eventually(lambda: page if f'action="{action}"' in (page := client.get("/")).text else None)
+    form = form_of(page, action)
     answer = form.fill(why="wrong tenant").send(client)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert console.system.api.wait(run_id).state == "CANCELED"
