@@ -209,7 +209,7 @@ def test_a_slow_vault_holds_up_nothing_else(system: TeamSystem, vault: VaultServ
     vault.delay = 30.0
     assert system.end(system.start("plain", None)).state == "SUCCEEDED"
     time.sleep(1.1)  # what was read before is over by then
-    waiting = system.start("told", None)
+    waiting = system.start("retried", None)  # an attempt that has waited for too long is followed by another
     eventually(lambda: system.run(waiting).steps[0].attempts)
     began = time.monotonic()
     assert system.end(system.start("plain", None)).state == "SUCCEEDED"
