@@ -174,8 +174,9 @@ def test_a_reload_takes_saved_jobs_in_and_survives_the_kernel(system: ProjectSys
     eventually(system.jobs)
     text = GOOD.replace("@FOLDER@", str(system.project))
     system.write(text + text.replace('"good"', '"fresh"') + '\n[[jobs]]\nid = "bad"\n')
-    [outcome] = system.ask("reload")["instances"]
+    [outcome] = system.ask("reload", code=1)["instances"]  # it says why a job is disabled
     assert outcome["accepted"] is True
+    assert [each["message"].partition(":")[0] for each in outcome["problems"]] == ["job 'bad' is disabled"]
     before = {name: (job.valid, job.digest) for name, job in system.jobs().items()}
     assert {name: valid for name, (valid, _) in before.items()} == {"good": True, "fresh": True, "bad": False}
     system.kill("kernel")
