@@ -172,8 +172,10 @@ async def test_a_pause_holds_and_a_reload_serves(up: Up) -> None:
     assert job["pause"]["why"] == "audit"
     assert (await up.json("resume", "cleanup"))["was_paused"] is True
     (up.project / "plugins" / "myapp" / "slow.py").write_text(SLOW_CODE.replace("rounds: int = 600", "rounds: int = 3"))
-    [outcome] = (await up.json("reload"))["instances"]
+    [outcome] = (await up.json("reload", code=1))["instances"]
     assert (outcome["accepted"], outcome["generation"]) == (True, 2)
+    [problem] = outcome["problems"]
+    assert problem["message"].startswith("job 'broken' is disabled: unknown key 'shedule'")
     rows = [json.loads(line) for line in (await up.command("audit", "-n", "9", "-o", "json")).out.splitlines()]
     told = {(row["principal"], row["action"], row["target"], row["outcome"]) for row in rows}
     done = (("Pause", "job:cleanup"), ("Resume", "job:cleanup"), ("ReloadHost", "*"))
@@ -181,7 +183,7 @@ async def test_a_pause_holds_and_a_reload_serves(up: Up) -> None:
     run = await up.json("run", "slow", "--wait")
     assert run["rows_affected"] == 3
     (up.project / "plugins" / "myapp" / "slow.py").write_text(SLOW_CODE)
-    await up.json("reload")
+    await up.json("reload", code=1)
 
 
 async def test_ctrl_c_without_a_terminal_detaches(up: Up) -> None:
