@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import logging
 import os
@@ -38,6 +39,7 @@ _ORPHANED = signal.SIGUSR2
 """Says, once or often, that the process that has started this one is gone."""
 _PROBE_SECONDS = 2.0
 _DRAIN_SECONDS = 2
+_GIVE_BACK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +77,22 @@ async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) ->
     _tell(settings, place)
     _log.info("the console is at %s; `nomaflow console link` prints a link that logs in", place.url)
     manager.ready(f"at {place.url}")
+    giving_back = asyncio.create_task(_give_memory_back())
     try:
         await server.serve(sockets=[place.listener])
     finally:
+        giving_back.cancel()
         manager.stopping("stopped")
         _forget(settings, place)
     return 0
+
+
+async def _give_memory_back() -> None:
+    """Give the system back now and then what is free: glibc keeps the megabytes of a page or a search for the next."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    while trim is not None:
+        await asyncio.sleep(_GIVE_BACK_SECONDS)
+        await asyncio.to_thread(trim, 0)
 
 
 def _tell(settings: ConsoleSettings, place: Place) -> None:
