@@ -175,6 +175,6 @@ def test_teams_share_jobs_and_values_only_where_the_target_says_so(system: Proje
     assert values == {"mine": "${HOME_OF_TEST}"}
     run = system.until(system.api.trigger(TriggerOrder(job_id="calls")).run_id, "SUCCEEDED", "FAILED")
     assert _said(system, run.steps[0].last.child_run_id)[0] == {**FILED, "mine": "${HOME_OF_TEST}"}
-    (system.project / "nomaflow.toml").write_text("")
+    (system.project / "nomaflow.toml").write_text("[host]\naccept_jobs_from = []\n")
     system.cli("reload", target)
     eventually(lambda: not system.jobs()["aimed"].valid)
