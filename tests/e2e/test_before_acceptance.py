@@ -301,6 +301,7 @@ def test_a_refused_load_does_not_hold_triggers_up(system: TeamSystem) -> None:
     (host.project / "plugins" / "team.py").write_text("VERSION = (\n")
     triggered = system.api.trigger("version")
     assert system.end(triggered.run_id).rows_affected == 100
+    eventually(lambda: (seen := system.instance("team")) is not None and seen.refused_load)
     began = time.monotonic()
     for _ in range(5):
         system.api.trigger("version")
@@ -309,9 +310,12 @@ def test_a_refused_load_does_not_hold_triggers_up(system: TeamSystem) -> None:
 
 def test_a_trigger_right_at_the_start_of_a_host(fresh: TeamSystem) -> None:
     """A trigger while a host loads for the first time waits for its jobs; a misspelt one is then not found."""
-    (fresh.root / "team" / "plugins" / "team.py").write_text("import time\ntime.sleep(0.7)\n" + CODE)
+    seen = fresh.root / "seen"
+    loads = f"import time\nfrom pathlib import Path\nwhile not Path({str(seen)!r}).exists():\n    time.sleep(0.01)\n"
+    (fresh.root / "team" / "plugins" / "team.py").write_text(f"{loads}time.sleep(0.7)\n{CODE}")
     fresh.start_host("team", serves=False)
     eventually(lambda: (view := fresh.host_view("team")) is not None and view.state == "LOADING")
+    seen.touch()
     assert fresh.end(_unwarned(fresh.api, "version")).rows_affected == 100
     with pytest.raises(NotFound):
         fresh.start("versoin")

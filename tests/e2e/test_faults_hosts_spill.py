@@ -76,7 +76,7 @@ def test_a_spill_file_at_its_cap(system: FaultSystem) -> None:
         assert system.end(work.run_id).state == "SUCCEEDED"
         work.is_whole()
     queued.under_way().succeeds_whole()
-    assert not list((system.root / "team").rglob("*.events"))
+    eventually(lambda: not list((system.root / "team").rglob("*.events")))
 
 
 def _held(system: FaultSystem) -> Work | None:

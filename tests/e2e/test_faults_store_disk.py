@@ -41,12 +41,15 @@ id = "speak"
 
 @pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProjectSystem]:
-    """A kernel that needs half a second for each commit, and a host."""
+    """A kernel that needs half a second for each commit, and a host.
+
+    Its lease is shorter than all those commits together, and longer than a busy machine holds a process up.
+    """
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.setenv("COMMIT_SECONDS", "0.5")
     for opened in open_system(tmp_path):
         opened.kernel_module = "slow_kernel"
-        start(opened, jobs=JOBS)
+        start(opened, "--lease-seconds", "6", jobs=JOBS)
         yield opened
 
 
