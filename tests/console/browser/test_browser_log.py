@@ -266,12 +266,14 @@ async def test_a_live_log_is_followed_and_lets_one_read(tabs: Tabs, console: Con
     assert api.wait(run_id).log_lines == 400
 
 
-async def test_a_flood_of_lines_is_followed(tabs: Tabs, console: ConsoleSystem) -> None:
+async def test_a_flood_of_lines_is_followed(tabs: Tabs, console: ConsoleSystem, tmp_path: Path) -> None:
     """A step that logs as fast as it can is followed to its last line; the page stays small and answers meanwhile."""
     api = console.system.api
-    run_id = api.trigger(TriggerOrder(job_id="flood", op_kwargs={"flood": {"seconds": 4.0}})).run_id
+    go = tmp_path / "go"
+    run_id = api.trigger(TriggerOrder(job_id="flood", op_kwargs={"flood": {"seconds": 3.0, "go": str(go)}})).run_id
     page = await tabs.open(f"/runs/{run_id}")
     await _log(page)
+    go.touch()
     frames = await page.evaluate(
         """async () => { let frames = 0; const until = performance.now() + 2000;
             while (performance.now() < until) { await new Promise(requestAnimationFrame); frames++; }

@@ -74,9 +74,15 @@ async def talk(
     return {"rows_affected": lines}
 
 
-def flood(*, seconds: float = 10.0, **_: Any) -> dict[str, Any]:
-    """Log as fast as it can."""
-    until, number = time.monotonic() + seconds, 0
+def flood(*, seconds: float = 10.0, go: str = "", **_: Any) -> dict[str, Any]:
+    """Log as fast as it can.
+
+    :param go: a file that the second line waits for
+    """
+    _log.info("flood line 1")
+    while go and not Path(go).exists():
+        time.sleep(0.05)
+    until, number = time.monotonic() + seconds, 1
     while time.monotonic() < until:
         number += 1
         _log.info("flood line %d", number)
