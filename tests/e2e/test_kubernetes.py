@@ -157,11 +157,13 @@ def _stops(cluster: Cluster, job: str) -> tuple[str, Object, list[int]]:
 def test_a_deaf_step_with_a_daemon_is_stopped_as_on_any_host(cluster: Cluster) -> None:
     """Cancel ends the code and the daemon that has left its session, while the pod goes on."""
     run_id, pod, pids = _stops(cluster, "daemonises_and_is_deaf")
+    first = cluster.pods.first_process(pod)
     cluster.api.cancel(run_id, why="enough")
     ended = cluster.end(run_id)
+    goes_on = is_alive(first)  # it is idle from now on, and ends soon
     assert (ended.state, reason_of(ended)) == ("CANCELED", "canceled_by_user")
     assert still_alive(pids) == []
-    assert is_alive(cluster.pods.first_process(pod))
+    assert goes_on
 
 
 @pytest.mark.parametrize("how", ["evicted", "job deleted"])
