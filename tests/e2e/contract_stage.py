@@ -161,7 +161,7 @@ def open_stage(project: Path, logs: Path, environ: Mapping[str, str]) -> Iterato
     finally:
         host.kill()
         kernel.kill()
-    assert nothing_left(project)
+    eventually(lambda: nothing_left(project))
 
 
 def _references() -> set[str]:

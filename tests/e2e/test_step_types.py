@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,8 +133,9 @@ def test_no_secret_leaves_the_host(stage: Stage) -> None:
     state = stage.project / ".nomaflow"
     files = [path for path in state.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in files)
-    leaks = {str(path): found for path in files if (found := found_in(path.read_bytes()))}
-    assert leaks == {}
+    for path in files:
+        with contextlib.suppress(OSError):  # its owner has removed it meanwhile
+            assert found_in(path.read_bytes()) == [], path
     assert found_in(stage.logs.joinpath("host.log").read_bytes()) == []
     assert found_in(stage.logs.joinpath("kernel.log").read_bytes()) == []
     shown = run_command("job", "secrets", "-o", "json", folder=stage.project, environ=stage.environ)

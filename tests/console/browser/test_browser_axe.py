@@ -194,9 +194,9 @@ async def test_a_host_is_lost_and_then_the_kernel_is_away(tabs: Tabs, console: C
     tabs.allowed.append("status of 503")
     run_id = started(console, "talker", talk={"lines": 100_000})
     host = console.system.parts["host"]
+    page = await tabs.open("/hosts")
     os.kill(host.pid, signal.SIGSTOP)
     try:
-        page = await tabs.open("/hosts")
         await expect(page.locator("#hosts-list")).to_contain_text("LOST in")
         assert await axe_findings(page) == []
         await page.goto(f"{console.url}/runs/{run_id}")
