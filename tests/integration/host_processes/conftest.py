@@ -47,11 +47,11 @@ async def start_host() -> AsyncIterator[StartHost]:
             left += [reaper, *(pids_below(reaper) if reaper else [])]
             stack.push_async_callback(host.supervisor.stop)
             stack.push_async_callback(host.supervisor.stop)
-    assert still_alive(left) == []
+    assert still_alive(left, seconds=10) == []
     assert set(open_files()) <= before
     # What the session shares, as its database server, starts processes at will.
     known = {*others, *(pid for other in others for pid in pids_below(other))}
-    assert still_alive(set(pids_below(os.getpid())) - known) == []
+    assert still_alive(set(pids_below(os.getpid())) - known, seconds=10) == []
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ async def test_a_killed_kernel_loses_nothing(gateway: MakeGateway, host: MakeHos
     began = time.monotonic()
     second = await gateway(epoch=2)
     session = await second.session()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     (held,) = session.inventory
     assert (held.attempt_key, held.last_seq, held.epoch) == (KEY, 52, 1)
     assert held.state is HeldState.SUCCEEDED
@@ -73,7 +73,7 @@ async def test_a_kernel_killed_in_the_middle_of_a_report(
 async def test_a_report_that_is_never_answered_is_sent_again(gateway: MakeGateway, host: MakeHost) -> None:
     """A blackholed report runs into its deadline; heartbeats continue meanwhile and the session stays."""
     kernel = await gateway(heartbeat_interval_ms=50)
-    mine = host(report_deadline_s=0.5)
+    mine = host(report_deadline_s=1.5)
     await running(mine, kernel)
     hung = []
 
@@ -388,7 +388,7 @@ async def test_at_the_cap_no_new_work_is_taken(gateway: MakeGateway, host: MakeH
 
     kernel.on_report = hold_logs
     mine.log(KEY, b"x" * 2000)
-    await kernel.journal.until(lambda: session.heartbeats[-1].saturated)
+    await kernel.journal.until(lambda: any(beat.saturated for beat in session.heartbeats))
     session.dispatch("run_2/new/1")
     await kernel.journal.until(lambda: session.heartbeats[-1].command_ack == 2)
     assert len(mine.runner.accepted) == 1

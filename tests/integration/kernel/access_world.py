@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc.aio
 from google.protobuf import message_factory
-from kernel_process import DEADLINE, ScriptedHost, log, manifest, started, terminal
+from kernel_process import DEADLINE, ScriptedHost, all_detached, log, manifest, started, terminal
 
 from doors import Doors, HostIdentity, create_token, doors_of, join_as_host, owner_channel, tls_channel
 from nomaflow_api.join_string import JoinString
@@ -173,6 +173,7 @@ class AccessWorld:
             await host.leave()
         for channel in self.channels.values():
             await channel.close()
+        await eventually(lambda: all_detached(self.running))
 
 
 class As:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from access_world import AccessWorld, kernel_of_two_teams
-from kernel_process import KernelProcess, ScriptedHost, lasting_kernel
+from kernel_process import KernelProcess, ScriptedHost, all_detached, lasting_kernel
 
 from real_system import Running
+from waiting import eventually
 
 
 @pytest.fixture
@@ -36,6 +37,7 @@ async def shared(lasting: Running) -> AsyncIterator[KernelProcess]:
     kernel = KernelProcess(project=lasting.project, process=lasting)
     yield kernel
     await kernel.disconnect()
+    await eventually(lambda: all_detached(lasting))
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
 from real_system import Running, address_of, launch_kernel
 from waiting import eventually
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 PATIENCE = 60.0
 
 JOBS: dict[str, Any] = {
@@ -160,6 +160,11 @@ def lasting_kernel(*flags: str) -> Iterator[Running]:
     finally:
         kernel.kill()
         shutil.rmtree(project)
+
+
+def all_detached(kernel: Running) -> bool:
+    """Return whether a kernel has noticed the end of every session, so that the next test has it alone."""
+    return kernel.log.count(" attached: instance ") == kernel.log.count(" detached: instance ")
 
 
 class ScriptedHost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from waiting import eventually
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OTHER = "00-0af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01"
@@ -27,6 +28,7 @@ async def test_the_context_of_a_trigger_reaches_the_host_also_after_a_restart(
     first = await host.dispatched()
     assert (first.run_id, first.traceparent) == (run_id, TRACEPARENT)
     await host.leave()
+    await eventually(lambda: "host team detached" in process.log)  # else the next run would be for it
     waiting = await triggered(process, traceparent=TRACEPARENT)
     await process.kill()
     await process.start()

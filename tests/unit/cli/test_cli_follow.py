@@ -132,7 +132,7 @@ async def test_a_second_ctrl_c_detaches(kernel: FakeKernel, terminal: Terminal) 
     await terminal.until("[c]ancel it")
     terminal.process.send_signal(signal.SIGINT)
     assert await terminal.end() == 130
-    assert "nomaflow logs run_1 --follow" in terminal.shown
+    await terminal.until("nomaflow logs run_1 --follow")
     assert not kernel.requests["CancelRun"]
 
 
