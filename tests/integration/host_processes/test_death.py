@@ -276,7 +276,7 @@ async def test_use_is_measured(start_host: StartHost) -> None:
     assert 0.15 < end.cpu_seconds < 1.5
     assert end.peak_rss_bytes > 64 * 1024 * 1024
     after = await host.result("polite:noop")
-    assert after.cpu_seconds < 0.1
+    assert after.cpu_seconds < end.cpu_seconds
     assert after.peak_rss_bytes < end.peak_rss_bytes
 
 

@@ -174,7 +174,7 @@ async def test_main_is_not_blocked_by_anything(start_host: StartHost, marker: Pa
         began = time.monotonic()
         await asyncio.sleep(0.005)
         worst = max(worst, time.monotonic() - began)
-    assert worst < 2
+    assert worst < 10
     assert os.getpid() not in {status.pid for status in host.supervisor.workers()}
 
 

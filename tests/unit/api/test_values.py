@@ -178,11 +178,11 @@ def test_literals_count_as_levels() -> None:
 
 def test_hostile_texts_cost_linear_time() -> None:
     """Unterminated strings and many repeated keys take no quadratic time."""
-    started = time.perf_counter()
+    started = time.process_time()
     for text in ("[" * 70 + '"' + '\\"' * 500_000, "{" + ",".join(f'"k{n}":1' for n in range(50_000)) + ',"k49999":1}'):
         with pytest.raises(values.ValueCodecError):
             values.loads(text)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @settings(max_examples=300)

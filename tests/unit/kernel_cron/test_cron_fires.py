@@ -114,8 +114,8 @@ def test_gaps_and_overlaps_are_jumped_over() -> None:
         CronExpression.parse("0-59 2 * * * 0-59"),
         zone("Europe/Paris"),
     )
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         every.next_after(datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC), paris)
         fixed.next_after(datetime(2026, 10, 25, 1, 0, 0, tzinfo=UTC), paris)
-    assert time.perf_counter() - began < 1.0  # 200 searches; walking takes about 58 ms each
+    assert time.process_time() - began < 1.0  # 200 searches; walking takes about 58 ms each

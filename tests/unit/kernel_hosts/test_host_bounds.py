@@ -152,7 +152,7 @@ async def test_thousands_of_unknown_callables_are_checked_at_once(world: World) 
     assert len(answer.disabled_job_ids) == 3000
     assert time.process_time() - began < 15
     assert turns > 5
-    assert longest < 5
+    assert longest < 20
     entry = world.catalogue.job("job-2999")
     assert entry is not None
     assert entry.why_not_valid == "the host offers no callable 'pluggins.m:functoin_2999'"

@@ -37,8 +37,8 @@ async def test_a_thousand_misspelt_ids_do_not_hold_up_the_kernel(world: World) -
     assert len(answer.items) == 1000
     assert hints == [answer.items[0].error.message]
     assert "'reports.team.daily-00000'" in hints[0]
-    assert took < 5
-    assert longest < 2
+    assert took < 20
+    assert longest < 10
 
 
 async def test_twenty_thousand_characters_are_no_id(world: World) -> None:
