@@ -58,7 +58,7 @@ MakeKernel = Callable[..., Awaitable[FakeGateway]]
 
 async def exit_code(of: Running) -> int:
     """Wait for the end of a host that ends by itself."""
-    return await asyncio.to_thread(of.process.wait, 15.0)
+    return await asyncio.to_thread(of.process.wait, 60.0)
 
 
 async def within_a_step(kernels: MakeKernel, start: Start, *, seconds: int) -> tuple[FakeGateway, Running, Session]:

@@ -142,7 +142,7 @@ async def test_a_reload_serves_new_code_and_a_bad_one_is_refused(
     assert open_outcome(end.outcome).rows_affected == 5
     module.write_text("def broken(:\n")
     session.send(reload=pb.ReloadCommand())
-    await kernel.journal.until(lambda: bool(session.reload_results), 20)
+    await kernel.journal.until(lambda: bool(session.reload_results))
     (result,) = session.reload_results
     assert not result.accepted
     assert "myapp.work" in result.message
@@ -160,7 +160,7 @@ async def test_saving_a_file_reloads_with_watch(kernels: MakeKernel, start: Star
     await kernel.session()
     await kernel.journal.until(lambda: len(kernel.journal.manifests) == 1)
     (project / "jobs.toml").write_text(JOBS.replace('id = "j"', 'id = "j"\nschedule = "0 3 * * *"'))
-    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 2, 10)
+    await kernel.journal.until(lambda: len(kernel.journal.manifests) == 2)
 
 
 async def test_it_attaches_when_the_kernel_comes_later(kernels: MakeKernel, start: Start) -> None:

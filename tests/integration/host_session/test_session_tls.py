@@ -122,12 +122,18 @@ async def test_a_refused_certificate_is_told_and_tried_again(
 
 
 async def test_the_certificate_is_renewed_on_the_session(
-    serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    serve: Serve,
+    host: MakeHost,
+    authority: Authority,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At two thirds of its life, with a new key; what the kernel refuses is tried again; the session is not cut."""
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr("nomaflow_host.session.renewing._SOON_SECONDS", 1.0)
     port = free_ports(1)
-    first = identity_of(authority, "demo", begins_in=timedelta(seconds=-30), ends_in=timedelta(seconds=10))
+    first = identity_of(authority, "demo", begins_in=timedelta(seconds=-180), ends_in=timedelta(seconds=60))
     folder = joined(tmp_path, first)
     kernel = await serve(port)
     (tmp_path / "next").mkdir()

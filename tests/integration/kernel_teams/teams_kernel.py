@@ -107,7 +107,7 @@ class TeamsKernel(KernelParts):
 
     async def run(self, job_id: str, **fields: Any) -> str:
         """Start a job and return the run's id."""
-        answer = await self.client.TriggerRun(kernel.TriggerRunRequest(job_id=job_id, **fields), timeout=10)
+        answer = await self.client.TriggerRun(kernel.TriggerRunRequest(job_id=job_id, **fields), timeout=PATIENCE)
         return str(answer.run_id)
 
     async def audited(self, action: str, outcome: str, principal: str) -> AuditRecord:
@@ -229,7 +229,7 @@ class Team:
         request = gateway.ReportRequest(
             incarnation=incarnation or self.incarnation, epoch=self.system.info.epoch, attempts=seal([told])
         )
-        return open_acks((await self.stub.Report(request, timeout=10)).acks)[0]
+        return open_acks((await self.stub.Report(request, timeout=PATIENCE)).acks)[0]
 
     async def introduce(
         self, jobs: Sequence[Mapping[str, Any]], *, host: str = "", incarnation: str = "", explicit: bool = True,
@@ -245,7 +245,7 @@ class Team:
                 manifest_json_zlib=zlib.compress(body),
                 explicit=explicit,
             ),
-            timeout=10,
+            timeout=PATIENCE,
         )
         self.digest = digest
         return answer

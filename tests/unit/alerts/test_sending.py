@@ -104,7 +104,8 @@ async def test_a_refused_message_is_tried_again_with_its_id() -> None:
     """Until the channel takes it; then it is sent, once."""
     answers = iter(["no", "no", ""])
     channel = Scripted(lambda: next(answers))
-    async with posting({"ops": channel}) as post:
+    patient = section(channels={"ops": {"url": "json://x"}}, retry_seconds=0.05)
+    async with posting({"ops": channel}, patient) as post:
         await post.add(message("ops"))
         await post.until(lambda book: book.outbox.message("m1").state == "sent")
     assert channel.ids == ["m1"] * 3

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from nomaflow_host.reaper.limits import Limits, over_limits
 from nomaflow_host.reaper.proc import ProcessIdentity, descendants, kill_trees, processes, read_process
+from processes import still_alive
 
 
 @pytest.fixture
@@ -38,10 +38,7 @@ def test_a_whole_tree_is_killed(family: tuple[ProcessIdentity, list[int]]) -> No
     tree, below = family
     assert len(below) == 3
     assert kill_trees([tree]) == 4
-    deadline = time.monotonic() + 2
-    while any(_state(pid) not in "Z" for pid in below) and time.monotonic() < deadline:
-        pass
-    assert {_state(pid) for pid in below} <= {"", "Z"}
+    assert still_alive(below, seconds=30) == []
     assert os.waitpid(tree.pid, 0)[1] == signal.SIGKILL
 
 

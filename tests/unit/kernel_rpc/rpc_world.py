@@ -189,7 +189,7 @@ class World(KernelParts):
 
     async def start(self) -> World:
         """Put everything together and serve on a Unix socket."""
-        await self.open(SessionRegistry(reload_seconds=0.3), ping_seconds=0.02)
+        await self.open(SessionRegistry(), ping_seconds=0.02)
         self.engine.store = self.store
         await self.catalogue.start()
         self.make_services(self.engine, look_seconds=0.02)

@@ -173,7 +173,7 @@ async def test_a_follower_is_woken_by_lines_that_have_no_event(world: World) -> 
     for number in range(1, 4):
         await world.apply(chunk(number, f"l{number}"))
         world.feed.touch_log(RUN_ID)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(8):
             assert [line.seq for line in (await anext(follower)).lines] == [number]
     await world.apply(chunk(4, "last"), finish())
     assert [line.seq async for block in follower for line in block.lines] == [4]
