@@ -30,7 +30,7 @@ def test_a_flood_into_a_slow_kernel(system: ProjectSystem) -> None:
     assert figures.spilled > 1 << 20, "the kernel was too fast for this test to mean anything"
     assert figures.kernel_growth < MEMORY_BOUND
     assert figures.host_growth < MEMORY_BOUND
-    assert figures.control_p99 < 3
+    assert figures.control_p99 < 10
     eventually(lambda: spill_of(system) == 0)
 
 

@@ -70,8 +70,9 @@ def fires(system: FaultSystem) -> set[str]:
 def system() -> Iterator[FaultSystem]:
     """Start a kernel with doors on TCP, at ports that it keeps over restarts."""
     root = Path(tempfile.mkdtemp(prefix="nf-"))
-    # No host is given up while a person, or a busy machine, lets it join again.
-    flags = (*CLOCKS[:4], "--lost-after-seconds", "120", "--address", f"unix:,tls://127.0.0.1:{free_ports(3)}")
+    # No host is given up while a person, or a busy machine, lets it join again, and none loses its session to the latter.
+    clocks = (*CLOCKS[:2], "--lease-seconds", "20", "--lost-after-seconds", "120")
+    flags = (*clocks, "--address", f"unix:,tls://127.0.0.1:{free_ports(3)}")
     started = FaultSystem(root=root, kernel_flags=flags)
     try:
         started.start_kernel()
@@ -200,7 +201,7 @@ def test_the_authority_is_replaced_under_running_hosts(system: FaultSystem) -> N
     assert system.state_of("team") == "ATTACHED"
     system.kill("kernel")
     system.start_kernel()
-    eventually(lambda: host.log.count("attached to the kernel") == 2)
+    eventually(lambda: host.log.count("attached to the kernel") >= 2)
     assert (identity(system) / "authorities.pem").read_bytes() == old
     work.goes_on()
     system.counting_project("later", prefix="later_")
