@@ -36,7 +36,6 @@ class Tabs:
     console: ConsoleSystem
     allowed: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
     _contexts: list[BrowserContext] = field(default_factory=list)
     _places: set[str] = field(default_factory=set)
 
@@ -111,7 +110,6 @@ class Tabs:
         self._complain(f"console: {message.type} {message.text}")
 
     def _asked(self, request: Request) -> None:
-        self.requests.append(request.url)
         parts = urlsplit(request.url)
         if parts.scheme not in ("blob", "data") and parts.netloc not in self._places:
             self._complain(f"request to elsewhere: {request.url}")
