@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import gc
 import logging
 import os
 import signal
@@ -77,7 +78,7 @@ async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) ->
     _tell(settings, place)
     _log.info("the console is at %s; `nomaflow console link` prints a link that logs in", place.url)
     manager.ready(f"at {place.url}")
-    giving_back = asyncio.create_task(_give_memory_back())
+    giving_back = asyncio.create_task(_give_memory_back(server))
     try:
         await server.serve(sockets=[place.listener])
     finally:
@@ -87,11 +88,19 @@ async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) ->
     return 0
 
 
-async def _give_memory_back() -> None:
-    """Give the system back now and then what is free: glibc keeps the megabytes of a page or a search for the next."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
-    while trim is not None:
+async def _give_memory_back(server: uvicorn.Server) -> None:
+    """Give the system back now and then what is free: glibc keeps the megabytes of a page or a search for the next.
+
+    Once nobody asks for pages, the garbage of the last ones is collected first.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # other C libraries have none
+    seen = collected = 0
+    while True:
         await asyncio.sleep(_GIVE_BACK_SECONDS)
+        if collected != seen == server.server_state.total_requests:
+            gc.collect()
+            collected = seen
+        seen = server.server_state.total_requests
         await asyncio.to_thread(trim, 0)
 
 
