@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import replace
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -13,6 +14,7 @@ from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.ids import made_at_ms
 from nomaflow_kernel.history.port import RunPage, Store
+from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import page_start
@@ -23,6 +25,7 @@ __all__ = ["RunPages", "jobs_of_tag"]
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
 _MAX_WITH_STEPS = 50
+_MOST_KEPT = 500
 
 
 class RunPages:
@@ -33,6 +36,7 @@ class RunPages:
         self._catalogue = catalogue
         self._guard = guard
         self._sight = sight
+        self._kept: OrderedDict[str, tuple[RunRecord, run_pb2.Run]] = OrderedDict()
 
     async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:
         """Return one page of runs that the caller may read."""
@@ -54,10 +58,22 @@ class RunPages:
 
     async def _messages(self, page: RunPage, request: kernel.ListRunsRequest) -> list[run_pb2.Run]:
         if not request.with_steps:
-            return [run_message(run) for run in page.runs]
+            return [self._message(run) for run in page.runs]
         return [
             run_detail_message(detail) for detail in await self._store.run_details([run.run_id for run in page.runs])
         ]
+
+    def _message(self, run: RunRecord) -> run_pb2.Run:
+        """Return the message of a run, which is the caller's to change. Those of the runs listed last are kept."""
+        kept = self._kept.pop(run.run_id, None)
+        if kept is None or kept[0] is not run:
+            kept = run, run_message(run)
+        self._kept[run.run_id] = kept
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        message = run_pb2.Run()
+        message.CopyFrom(kept[1])
+        return message
 
 
 def jobs_of_tag(catalogue: Catalogue, tag: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import enum
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -41,6 +42,7 @@ __all__ = [
     "TOKENS",
     "Rows",
     "dump_json",
+    "run_of",
 ]
 
 R = TypeVar("R")
@@ -200,3 +202,17 @@ PAUSES = Rows(schema.pauses, PauseRecord)
 TOKENS = Rows(schema.tokens, TokenRecord)
 CERTIFICATES = Rows(schema.certificates, CertificateRecord)
 AUDIT = Rows(schema.audit, AuditRecord)
+
+_SHORT, _KEPT = 2_000, 500
+
+
+def run_of(row: Sequence[Any]) -> RunRecord:
+    """Return the run of a row. Lists read the same rows again and again, so that the runs of short ones are kept."""
+    values = tuple(row)
+    short = sum(len(each) for each in values if type(each) is str) <= _SHORT
+    return _known_run(values) if short else RUNS.record(values)
+
+
+@lru_cache(maxsize=_KEPT)
+def _known_run(values: tuple[Any, ...]) -> RunRecord:
+    return RUNS.record(values)

@@ -19,7 +19,7 @@ from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.beginnings import begins_with
 from nomaflow_kernel.store.operations.index_walks import of_value
 from nomaflow_kernel.store.operations.runs import begun_job_ids
-from nomaflow_kernel.store.rows import RUNS
+from nomaflow_kernel.store.rows import run_of
 from nomaflow_kernel.store.schema import attempts, runs
 
 __all__ = ["SLACK_MS", "id_range", "list_runs", "queued_in"]
@@ -241,7 +241,7 @@ def _named_ids(connection: Connection, filter: RunFilter) -> Sequence[str] | Non
 def _read_named(connection: Connection, filter: RunFilter, ids: Sequence[str], before: str) -> list[RunRecord]:
     exact = queued_in(filter.since_us, filter.until_us)
     query = select(runs).where(runs.c.run_id.in_(ids), *exact, *_checked(filter)).order_by(_order(filter))
-    return [run for run in map(RUNS.record, connection.execute(query)) if _keeps(filter, run, before)]
+    return [run for run in map(run_of, connection.execute(query)) if _keeps(filter, run, before)]
 
 
 def _keeps(filter: RunFilter, run: RunRecord, before: str) -> bool:
@@ -292,10 +292,10 @@ def _read(connection: Connection, filter: RunFilter, search: _Search, limit: int
     ]
     if len(queries) == 1:
         rows = connection.execute(queries[0].with_only_columns(*runs.c))
-        return [RUNS.record(row) for row in rows]
+        return [run_of(row) for row in rows]
     ids = sorted(_union(connection, queries), reverse=not filter.oldest_first)[:limit]
     query = select(runs).where(runs.c.run_id.in_(ids)).order_by(_order(filter))
-    return [RUNS.record(row) for row in connection.execute(query)]
+    return [run_of(row) for row in connection.execute(query)]
 
 
 def _union(connection: Connection, queries: Sequence[Select[tuple[str]]]) -> set[str]:

@@ -15,7 +15,7 @@ from nomaflow_kernel.history.port import ActiveRuns, LastState, RunDetail, RunSu
 from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.index_walks import of_value
-from nomaflow_kernel.store.rows import ATTEMPTS, RUNS
+from nomaflow_kernel.store.rows import ATTEMPTS, RUNS, run_of
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
 __all__ = [
@@ -150,7 +150,7 @@ def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping
 def last_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRecord]:
     """Return the newest run of each job that has one."""
     rows = connection.execute(_newest(connection.dialect.name), {"job_ids": json.dumps(list(job_ids))})
-    return {run.job_id: run for run in map(RUNS.record, rows)}
+    return {run.job_id: run for run in map(run_of, rows)}
 
 
 def last_states(connection: Connection, job_ids: Sequence[str]) -> dict[str, LastState]:
