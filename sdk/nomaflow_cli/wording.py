@@ -129,7 +129,7 @@ def after_refusal(generation: int, *, by_kernel: bool) -> str:
     :param by_kernel: True if the kernel refused the manifest, and the host serves the new code
     """
     if by_kernel:
-        return "its jobs stay as they were"
+        return "the jobs stay as they were, and the new code serves"
     return "the last good code stays in use" if generation else "there is no code to run until a load succeeds"
 
 

@@ -386,7 +386,8 @@ def _is_lower(manifest: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
 
 
 def _invalid(known: HostCatalogue) -> list[str]:
-    return [job.job_id for job in known.load.jobs if not job.valid]
+    valid = {job.job_id for job in known.load.jobs if job.valid}  # a second table with the id of a job is none
+    return [job.job_id for job in known.load.jobs if job.job_id not in valid]
 
 
 def _tell_kept(load: CatalogueLoad) -> None:

@@ -15,7 +15,7 @@ from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import HostCatalogue, Job
-from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED
+from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED, OWN_FILE
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
@@ -191,12 +191,13 @@ class CatalogueCalls:
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
 
     def _own_outcome(self, load: CatalogueLoad | None, caller: Caller, *, force: bool) -> list[kernel.ReloadOutcome]:
-        """Return the outcome of the kernel's own file if it is broken, or jobs were removed from it."""
+        """Return the outcome of the kernel's own file if it is broken, or jobs of it are disabled or were removed."""
         if load is None or not caller.principal.may_all(Verb.LOGS):
             return []
         removed, kept = self.catalogue.removed_from_own_file(), [job.job_id for job in load.jobs if job.kept]
         broken = bool(kept) or any(each.is_error for each in load.problems)
-        if not (broken or removed):
+        disabled = disabled_jobs(self.catalogue.jobs(), OWN_FILE, caller)
+        if not (broken or removed or disabled):
             return []
         is_named = all(each.code != NO_FILE_NAMED for each in load.problems)
         state = "was read again" if not broken else "is broken" if is_named else "is not named any more"
@@ -207,7 +208,7 @@ class CatalogueCalls:
         outcome = kernel.ReloadOutcome(
             accepted=force or not broken,
             message=f"the kernel's own jobs file {state}{goes_on}",
-            problems=list(told.values()),
+            problems=[*told.values(), *disabled],
             removed_job_ids=removed[:_REMOVED],
             removed_count=len(removed),
         )

@@ -50,6 +50,7 @@ class Introducer:
         :param explicit: True makes it the host's catalogue even if the kernel has seen it before
         """
         self._explicit = self._explicit or explicit
+        self._trouble = ""
         self._done.clear()
         self._wanted.set()
 

@@ -259,9 +259,10 @@ class GenerationLoader:
         outcome = self._outcome(began, template, accepted=True, broken=changes.broken)
         standing = [each.to_json() for each in changes.standing]
         told = [*outcome.problems, *standing, *(outcome.manifest or {}).get("problems", ())]
+        once = {(each["code"], each["file"], each["path"], each["message"]): each for each in reversed(told)}
         return replace(
             outcome,
-            problems=tuple(each for place, each in enumerate(told) if each not in told[:place]),
+            problems=tuple(reversed(once.values())),
             removed=changes.removed,
             added=changes.added,
             stopped=changes.stopped,
@@ -321,7 +322,9 @@ def _lost_settings(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
     """Return the problem of a nomaflow.toml that has lost its settings, or a table to a name that means nothing."""
     lost, new = sorted(before.tables - now.tables), sorted(now.unknown_tables - before.unknown_tables)
     if before.tables and not now.tables and not new:
-        code, what = ("emptied_file", "the file is empty") if now.spec.settings_file else ("missing_file", "it is gone")
+        code, what = (
+            ("emptied_file", "it sets nothing any more") if now.spec.settings_file else ("missing_file", "it is gone")
+        )
         fix = "restore it; if it shall set nothing any more, load it with --force"
         return _error(code, f"{what}, and it had settings", file=_SETTINGS, fix=fix)
     if not lost or not new:

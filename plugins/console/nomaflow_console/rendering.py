@@ -118,9 +118,9 @@ def _shows(request: Request) -> bool:
 
     A form that was refused before it reached the application shows none.
     """
-    app = request.scope.get("app")
-    asked = {**request.scope, "method": "GET"}
-    return app is not None and any(route.matches(asked)[0] is Match.FULL for route in app.routes)
+    routes = [] if (app := request.scope.get("app")) is None else app.routes
+    sent_to = next((route.path for route in routes if route.matches(request.scope)[0] is Match.FULL), "")
+    return any(route.path == sent_to and "GET" in (route.methods or ()) for route in routes)
 
 
 def _stream(request: Request, view: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["hold_unimportable", "jobs_of_illegible_files", "keep_invalid"]
 
+_OF_FILES = frozenset({"bad_toml", "unreadable_file", "missing_file", "emptied_file"})
 _NONE_MEANT = "restore it; where it shall bring no job any more, write `jobs = []` into it"
 
 
@@ -104,15 +105,19 @@ class _Illegible:
         for problem in (*problems, *unnamed):
             if problem.is_error:
                 self._wrong.setdefault(problem.file, problem)
-        stood = {problem.file for problem in before.all_problems() if problem.is_error}
-        self._new = next((problem for file, problem in self._wrong.items() if file not in stood), None)
+        hid = [*before.problems, *(problem for job in before.jobs for problem in job.problems if _hides(job, problem))]
+        stood = {problem.file for problem in hid if problem.is_error}
+        had_jobs = {job.file for job in before.jobs}
+        unread = {path: found for path in had_jobs if (found := self._why_not_in(path)) is not None}
+        self._hiding = {**unread, **self._wrong}
+        self._new = next((problem for file, problem in self._hiding.items() if file not in stood), None)
 
     def why(self, job: LoadedJob) -> Problem | None:
         """Return the problem that explains a missing job; None if it was removed on purpose.
 
         It may have moved into another file, which cannot be read since then.
         """
-        moved = next((found for each in job.problems if job.kept and (found := self._wrong.get(each.file))), self._new)
+        moved = next((found for each in job.problems if job.kept and (found := self._hiding.get(each.file))), self._new)
         return self._why_not_in(job.file) or moved
 
     def _why_not_in(self, path: str) -> Problem | None:
@@ -142,6 +147,11 @@ class _Illegible:
         what = "file" if is_file else "folder"
         fix = _NONE_MEANT if is_file else "restore it"
         return Place(path).error("missing_file", f"there is no such {what}, and it had jobs", fix=fix)
+
+
+def _hides(job: LoadedJob, problem: Problem) -> bool:
+    """Return whether a problem of a job hid another job, or kept the job itself for the sake of its file."""
+    return _names_no_job(job, problem) or (job.kept and problem.code in _OF_FILES)
 
 
 def _names_no_job(job: LoadedJob, problem: Problem) -> bool:

@@ -55,7 +55,7 @@ async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, comman
     assert (done.code, done.out.splitlines()) == (
         1,
         [
-            "✘ team: the kernel refused the load: its jobs stay as they were (generation 2)",
+            "✘ team: the kernel refused the load: the jobs stay as they were, and the new code serves (generation 2)",
             "  ✘ the manifest has too many jobs",
         ],
     )

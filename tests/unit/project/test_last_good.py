@@ -127,6 +127,21 @@ def test_a_job_that_moved_into_a_new_illegible_file_is_not_removed(project: Proj
     assert set(project.again()) == {"c"}
 
 
+@pytest.mark.parametrize("text", ['[[jobs]]\nid = "d', ""])
+def test_a_job_that_moved_into_a_file_with_a_disabled_job_is_not_removed(project: Project, text: str) -> None:
+    """What is wrong with a job hides no other: that the file cannot be read, or was emptied, is new."""
+    project.other.write_text(C + '[[jobs]]\nid = "d"\nschedule = "0 25 * * *"\n')
+    assert not project.again()["d"].valid
+    project.main.write_text(A)
+    project.other.write_text(text)
+    for _ in range(2):
+        jobs = project.again()
+        assert _goes_on(jobs["b"])
+        assert _goes_on(jobs["c"])
+    project.other.write_text(C)
+    assert set(project.again()) == {"a", "c"}
+
+
 @pytest.mark.parametrize("name", ["a", "x"])  # read before and after the file of the job
 def test_a_second_table_with_the_id_of_a_job_never_takes_it_over(project: Project, name: str) -> None:
     """The table in the file that had the job stands, and says that there is another."""

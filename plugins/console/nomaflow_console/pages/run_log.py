@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
@@ -33,6 +33,7 @@ _MOST_LINE = 1 << 20
 _MOST_SEQS = 20_000
 _WINDOW = 200
 _BEFORE = 60
+_MOST_JOBS = 1_000
 
 
 @dataclass(kw_only=True)
@@ -41,6 +42,7 @@ class _Logs:
 
     pages: LogPages
     feed: LogFeed
+    jobs: dict[str, str] = field(default_factory=dict)
 
 
 def _logs(request: Request) -> _Logs:
@@ -66,7 +68,11 @@ async def log_zone(request: Request, run_id: str) -> tzinfo:
     zone = Zone.of_cookie(request.state.session.zone)
     if not zone.of_jobs:
         return zone.info
-    job_id = (await kernel_of(request).get_run(run_id)).job_id
+    jobs = _logs(request).jobs
+    if run_id not in jobs:
+        jobs.clear() if len(jobs) > _MOST_JOBS else None
+        jobs[run_id] = (await kernel_of(request).get_run(run_id)).job_id
+    job_id = jobs[run_id]
     return zone.for_job((await job_zones(request, [job_id]))[job_id])[0]
 
 

@@ -32,6 +32,7 @@ class Act:
     :param target: an address; for ``cancel`` the run, for ``reload`` the host
     :param verb: what one has to be allowed to do, of docs/access.md; empty to look only
     :param job_id: the job that it is done to
+    :param host: the host of that job; empty if it is not known
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Act:
     icon: str = ""
     verb: str = ""
     job_id: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,12 +129,16 @@ def _run_act(job_id: str) -> Act:
 
 
 def _cancel_act(run: RunView) -> Act:
-    return Act(kind="cancel", label="Cancel…", target=run.run_id, icon="x", verb="cancel", job_id=run.job_id)
+    return Act(
+        kind="cancel", label="Cancel…", target=run.run_id, icon="x", verb="cancel", job_id=run.job_id, host=run.host
+    )
 
 
 def _replay_act(run: RunView) -> Act:
     target = f"/runs/{run.run_id}/replay"
-    return Act(kind="link", label="Replay…", target=target, icon="rotate-ccw", verb="trigger", job_id=run.job_id)
+    return Act(
+        kind="link", label="Replay…", target=target, icon="rotate-ccw", verb="trigger", job_id=run.job_id, host=run.host
+    )
 
 
 def _grouped(runs: Iterable[RunView]) -> dict[str, list[RunView]]:

@@ -25,9 +25,10 @@ SPANS: Mapping[str, tuple[str, timedelta | None]] = {
 }
 """The choices of how far back to look: title and length."""
 _LEVELS = {"warning": 1 << 3 | 1 << 4 | 1 << 5, "error": 1 << 4 | 1 << 5}
-_SPAN = re.compile(r"(\d{1,5})([mhd])")
+_SPAN = re.compile(r"(\d{1,6})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _DEFAULT_SINCE = "24h"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 100
 """The most values of one filter."""
 
@@ -242,7 +243,7 @@ def _instant(text: str, zone: tzinfo = UTC) -> datetime | None:
 
 def _moment(text: str, now: datetime) -> datetime | None:
     span = _span(text)
-    return now - span if span is not None else _instant(text)
+    return now - min(span, now - _EPOCH) if span is not None else _instant(text)
 
 
 def _told(text: str, zone: tzinfo, now: datetime) -> str:

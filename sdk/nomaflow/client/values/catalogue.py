@@ -300,8 +300,10 @@ class HostView(Shaped):
         return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
 
-_INCOMPLETE = frozenset({"job_disabled", "job_kept", "manifest_pending"})
-"""Problems of an accepted load that keep it from being as its files have it."""
+_INCOMPLETE = frozenset(
+    {"job_disabled", "job_kept", "manifest_pending", "bad_toml", "unreadable_file", "emptied_file", "duplicate_job_id"}
+)
+"""Problems of an accepted load that keep it from being as its files have it, or may hide a job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

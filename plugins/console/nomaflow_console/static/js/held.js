@@ -1,9 +1,10 @@
 // Rows that come while somebody works with a list: they wait behind a button, and nothing moves under a pointer.
 
 class HeldRows {
-  /** @param {string} id of the list @param {string} word for one of its rows */
-  constructor(id, word) {
+  /** @param {string} id of the list @param {string} word for one of its rows @param {string} place that says what waits */
+  constructor(id, word, place = "new-rows") {
     this.id = id;
+    this.place = place;
     this.word = word;
     this.count = 0; // of the rows that wait
     document.addEventListener("htmx:before:swap", (event) => {
@@ -16,7 +17,7 @@ class HeldRows {
       }
     });
     document.addEventListener("click", (event) => {
-      if (!(event.target instanceof Element && event.target.closest(".new-rows"))) return;
+      if (!(event.target instanceof Element && event.target.closest(`#${place}`))) return;
       scrollTo(0, 0);
       this.letIn();
     });
@@ -37,7 +38,7 @@ class HeldRows {
   /** What waits, in words. */
   say() {
     const place = document.createElement("div");
-    place.id = "new-rows";
+    place.id = this.place;
     place.setAttribute("role", "status");
     place.hidden = !this.count;
     if (this.count) {
@@ -62,17 +63,15 @@ class HeldWhole extends HeldRows {
   /** @param {DocumentFragment} fresh */
   hold(fresh) {
     const list = fresh.querySelector(`#${this.id}`), old = this.list;
-    this.count = list && old ? this.fresh(list, old) : 0;
+    const rows = (/** @type {Element} */ of) => [...of.querySelectorAll("li")].map((row) => row.id);
+    if (!list || !old) return;
+    const known = rows(old), now = rows(list);
+    this.count = now.filter((id) => !known.includes(id)).length || Number(now.length < known.length);
     if (!this.count) return;
     this.latest = list.cloneNode(true);
     const kept = /** @type {Element} */ (old.cloneNode(true));
-    kept.querySelector("#new-rows")?.replaceWith(this.say());
+    kept.querySelector(`#${this.place}`)?.replaceWith(this.say());
     list.replaceWith(kept);
-  }
-
-  /** How many rows are new, of those with an id. @param {Element} list @param {Element} old */
-  fresh(list, old) {
-    return [...list.querySelectorAll("li[id]")].filter((row) => !document.getElementById(row.id)).length;
   }
 
   letIn() {

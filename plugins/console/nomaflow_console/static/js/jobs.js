@@ -2,13 +2,8 @@
 
 class HeldPart extends HeldWhole {
   get busy() {
-    return Boolean(this.list?.matches(":hover, :has(details[open])"));
-  }
-
-  /** Also rows that would go. @param {Element} list @param {Element} old */
-  fresh(list, old) {
-    return super.fresh(list, old) + Math.abs(list.querySelectorAll("li[id]").length - old.querySelectorAll("li[id]").length);
+    return Boolean(this.list?.matches(":hover") || this.list?.querySelector("details[open]"));
   }
 }
 
-for (const id of ["needs", "running"]) new HeldPart(id, "row");
+for (const id of ["needs", "running"]) new HeldPart(id, "row", `new-${id}`);

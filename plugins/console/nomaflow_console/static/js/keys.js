@@ -5,10 +5,9 @@ const help = /** @type {HTMLDialogElement | null} */ (document.getElementById("h
 let awaited = false;
 
 // The title says the state, also when it changes.
-const titled = document.querySelector("main [data-title]");
-if (titled instanceof HTMLElement) {
-  new MutationObserver(() => (document.title = titled.dataset.title || document.title)).observe(titled, { attributeFilter: ["data-title"] });
-}
+new MutationObserver(() => {
+  document.title = document.querySelector("main [data-title]")?.getAttribute("data-title") || document.title;
+}).observe(document.body, { subtree: true, childList: true, attributeFilter: ["data-title"] });
 
 // Who comes back to the answer to a form, or loads it again, gets the page of its address: the form is not sent again.
 const { address } = document.documentElement.dataset;

@@ -152,8 +152,6 @@ document.querySelector(".log-filter")?.addEventListener("change", (event) => {
 
 // A try that somebody opens is in the address, so that a reload and a pasted link show it.
 document.addEventListener("click", (event) => {
-  const opened = event.target instanceof Element && event.target.closest("summary")?.parentElement;
-  if (opened instanceof HTMLDetailsElement && opened.matches(".try:not([open])")) {
-    history.replaceState(history.state, "", `#${opened.querySelector(".try-body")?.id}`);
-  }
+  const opened = event.target instanceof Element && event.target.closest(".try:not([open]) > summary");
+  if (opened) history.replaceState(history.state, "", `#${opened.nextElementSibling?.id}`);
 });
