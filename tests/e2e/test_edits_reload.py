@@ -219,7 +219,10 @@ def test_a_manifest_that_the_kernel_refuses_is_a_refused_load(system: TeamSystem
     done = system.command("reload", "team")
     why = "callables, expected at most 20,000; split the host in two"
     assert done.code == 1, done.out
-    assert "✘ team: the kernel refused the load: the jobs stay as they were, and the new code serves (generation " in done.out
+    assert (
+        "✘ team: the kernel refused the load: the jobs stay as they were, and the new code serves (generation "
+        in done.out
+    )
     assert why in done.out
     assert "--force" not in done.out
     assert "the kernel refused the load of" in system.command("hosts").out

@@ -119,6 +119,12 @@ class TeamsKernel(KernelParts):
                         return row
                 await asyncio.sleep(0.01)
 
+    async def claims(self) -> list[AuditRecord]:
+        """Return the claims of ids of other hosts that the audit has; nothing while it has not two."""
+        rows = await self.store.audit_tail(filter=AuditFilter(), limit=100)
+        claims = [row for row in rows if row.action == "ClaimJobs"]
+        return claims if len(claims) > 1 else []
+
     async def detail(self, run_id: str) -> RunDetail:
         """Return a run as stored."""
         return (await self.store.run_details([run_id]))[0]

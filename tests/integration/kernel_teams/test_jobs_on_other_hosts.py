@@ -15,7 +15,6 @@ from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
-from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.states import RunState
 from waiting import eventually
 
@@ -249,13 +248,7 @@ async def test_a_job_id_of_another_team_disables_that_one_job(teams: TeamsKernel
     assert "belongs to another host" in told["ann"].problems[0].message
     assert "teamb" not in str(told["ann"])
     await a.introduce([job("b.job", callable="os:system"), job("a.own"), job("a.aimed", host="teamc")])
-
-    async def both() -> list[AuditRecord] | None:  # rows are written after the answers
-        rows = await teams.store.audit_tail(filter=AuditFilter(), limit=100)
-        claims = [row for row in rows if row.action == "ClaimJobs"]
-        return claims if len(claims) > 1 else None
-
-    rows = await eventually(both)
+    rows = await eventually(teams.claims)
     assert [(row.principal, row.outcome) for row in rows] == [("host:teama", "JOB_DISABLED")] * 2
     assert [row.target for row in rows] == ["job:b.job", "job:a.aimed, job:b.job"]
     await teams.run("b.job")

@@ -129,7 +129,7 @@ def test_a_job_that_moved_into_a_new_illegible_file_is_not_removed(project: Proj
 
 @pytest.mark.parametrize("text", ['[[jobs]]\nid = "d', ""])
 def test_a_job_that_moved_into_a_file_with_a_disabled_job_is_not_removed(project: Project, text: str) -> None:
-    """What is wrong with a job hides no other: that the file cannot be read, or was emptied, is new."""
+    """A job's own mistake hides no other job: that the file cannot be read, or was emptied, is new."""
     project.other.write_text(C + '[[jobs]]\nid = "d"\nschedule = "0 25 * * *"\n')
     assert not project.again()["d"].valid
     project.main.write_text(A)
