@@ -105,6 +105,12 @@ class HostCatalogue:
     load: CatalogueLoad = field(default_factory=CatalogueLoad)
 
     @property
+    def invalid(self) -> list[str]:
+        """The ids of its jobs that cannot run; a second table with the id of a job is none."""
+        valid = {job.job_id for job in self.load.jobs if job.valid}
+        return [job.job_id for job in self.load.jobs if job.job_id not in valid]
+
+    @property
     def shut_out(self) -> bool:
         """True if the access of the host was revoked since. No manifest has this digest, so any one replaces it."""
         return self.digest == _ACCESS_REVOKED
@@ -383,10 +389,7 @@ REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED, FOREIGN_IMAGE)
 
 
 def _shut_out(job: LoadedJob) -> Job:
-    fix = (
-        f"let it join again with a new string: nomaflow token create --host {job.host}; where it is gone for good, "
-        f"nomaflow hosts forget {job.host}"
-    )
+    fix = f"let it join again: nomaflow token create --host {job.host}; or: nomaflow hosts forget {job.host}"
     problem = job.place.error(_ACCESS_REVOKED, f"the access of host {job.host!r} was revoked", fix=fix)
     return Job(loaded=replace(job, problems=(problem, *job.problems)), owner=job.host, shut_out=True)
 

@@ -248,7 +248,7 @@ class CatalogueService(Catalogue):
             return None
         if asked and (loaded_at_us > known.introduced_at_us or self.foreign_ids(host)):
             return None
-        return _invalid(known)
+        return known.invalid
 
     async def introduce(
         self,
@@ -279,11 +279,11 @@ class CatalogueService(Catalogue):
                 raise StaleSession(f"host {host!r} has left before its manifest was checked")
             before = self._hosts.get(host)
             if not explicit and before is not None and before.digest == digest:
-                return True, _invalid(before)  # meanwhile another instance introduced it
+                return True, before.invalid  # meanwhile another instance introduced it
             outdated = before is not None and (not leads or (not asked and _is_lower(manifest, before.manifest)))
             if outdated or not await self._keep(known, explicit=explicit):
                 await self._remember(known)
-                return False, _invalid(known)
+                return False, known.invalid
             if before is not None:
                 await self._remember(before)
             _tell_kept(known.load)
@@ -383,11 +383,6 @@ def _is_lower(manifest: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
     """Return whether both manifests have a version, and the first one's is lower."""
     mine, others = manifest.get("version"), than.get("version")
     return isinstance(mine, int) and isinstance(others, int) and mine < others
-
-
-def _invalid(known: HostCatalogue) -> list[str]:
-    valid = {job.job_id for job in known.load.jobs if job.valid}  # a second table with the id of a job is none
-    return [job.job_id for job in known.load.jobs if job.job_id not in valid]
 
 
 def _tell_kept(load: CatalogueLoad) -> None:
