@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from nomaflow.client.values import CallerView, HostView, KernelView
+from nomaflow.client.values import CallerView, HostView, JobView, KernelView
 
 __all__ = ["KernelStatus"]
 
@@ -44,6 +44,10 @@ class KernelStatus:
         :param of: ``job_id``, ``host`` and ``tags`` of what it is about
         """
         return self.caller is None or self.caller.may(verb, **of)
+
+    def may_job(self, verb: str, job: JobView) -> bool:
+        """Return whether a button of a job should be offered."""
+        return self.may(verb, job_id=job.job_id, host=job.host, tags=job.tags)
 
     def may_perhaps(self, verb: str, *, job_id: str, host: str = "") -> bool:
         """Return whether a button of a job should be offered where its tags, and without a host that, are not known."""

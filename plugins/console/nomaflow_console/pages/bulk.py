@@ -65,8 +65,7 @@ def _question(request: Request, act: str, runs: Sequence[RunView], *, number: in
     return page(
         request, "bulk.html", status=409 if problem else 200, title=f"{_VERBS.get(act, 'Act on')} many runs", act=act,
         verb=_VERBS.get(act, "Act on"), rows=run_rows(fit[:100], {}, RunQuery()), fit=fit,
-        unfit=len(runs) - len(fit), chosen_of_all=len(runs), chosen=number, asks=len(fit) > ASKS_FROM, problem=problem,
-        back=back,
+        unfit=len(runs) - len(fit), chosen=number, asks=len(fit) > ASKS_FROM, problem=problem, back=back,
         filters=sent.get("filters", ""), upto=sent.get("upto", ""), why=sent.get("why", ""), most=_MOST,
     )  # fmt: skip
 

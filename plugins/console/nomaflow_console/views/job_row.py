@@ -106,7 +106,7 @@ def _others(row: JobRow) -> str:
 
 def _may(context: Context, verb: str, row: JobRow) -> bool:
     kernel: KernelStatus = context["kernel"]
-    return kernel.may(verb, job_id=row.job.job_id, host=row.job.host, tags=row.job.tags)
+    return kernel.may_job(verb, row.job)
 
 
 def _act(row: JobRow, *, may_run: bool) -> str:
