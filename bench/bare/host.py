@@ -9,6 +9,7 @@ import time
 
 import grpc
 
+from nomaflow_api.bounds import REPORTED_ATTEMPTS
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import host_gateway_service_pb2_grpc
 from nomaflow_api.v1.letters import AttemptReport, Finished, FinishedState, Started
@@ -38,8 +39,9 @@ class Host:
         while True:
             await self._some.wait()
             self._some.clear()
-            unsent, self._unsent = self._unsent, []
-            await self._stub.Report(gateway.ReportRequest(incarnation="bare", epoch=1, attempts=seal(unsent)))  # type: ignore[misc]  # as above
+            while self._unsent:
+                sent, self._unsent = self._unsent[:REPORTED_ATTEMPTS], self._unsent[REPORTED_ATTEMPTS:]
+                await self._stub.Report(gateway.ReportRequest(incarnation="bare", epoch=1, attempts=seal(sent)))  # type: ignore[misc]  # as above
 
     async def _run(self, key: str) -> None:
         started = Started(at_us=time.time_ns() // 1000, worker_pid=os.getpid(), generation=1)
