@@ -217,6 +217,27 @@ async def test_views_and_the_last_filters_are_kept_in_this_browser(tabs: Tabs) -
 
 
 @pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("/?q=rep&state=ok", "again: rep, ok"),
+        ("/schedule?from=2027-01-01&job=report&show=collisions", "again: report, collisions"),
+        ("/activity?all=1&by=ann&job=report", "again: all, ann, report"),
+    ],
+)
+async def test_each_list_offers_its_own_last_filters_again(tabs: Tabs, address: str, said: str) -> None:
+    """Those of one page are not offered on another, and the page itself is shown without them."""
+    page = await tabs.open(address)
+    path = address.partition("?")[0]
+    for other in {"/", "/runs", "/schedule", "/activity"} - {path}:
+        await page.goto(other)
+        await expect(page.locator("#last-filters")).to_be_hidden()
+    await page.goto(path)
+    await expect(page.locator("#last-filters a")).to_have_text(said)
+    await page.locator("#last-filters a").click()
+    await expect(page).to_have_url(re.compile(r"job=report|q=rep"))
+
+
+@pytest.mark.parametrize(
     "address", ["/", "/runs", "/jobs/report", "/jobs/report/run", "/jobs/report/pause", "/search?q=e"]
 )
 @pytest.mark.parametrize("size", [(1280, 800), PHONE])

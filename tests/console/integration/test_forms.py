@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -299,6 +300,10 @@ def test_runs_are_compared_and_replayed_by_selection(console: ConsoleSystem, cli
     done = form_of(question, "/runs/bulk/do").send(client, do="replay")
     assert "2 runs are replayed" in text_of(done)
     assert len(_runs(console)) == before + 2
+    listed = re.search(r'href="(/runs\?trigger=replay[^"]*)"', done.text)
+    assert listed is not None
+    new = client.get(html.unescape(listed[1]).replace("/runs?", "/runs.json?")).json()["runs"]
+    assert {run["replay_of"] for run in new} == {run.run_id for run in runs}
 
 
 def test_more_than_two_hundred_runs_are_canceled_only_after_their_number_was_typed(

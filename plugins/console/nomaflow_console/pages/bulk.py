@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import ImmutableMultiDict
@@ -126,12 +126,26 @@ async def do(request: Request) -> Response:
             return await _act(kernel, act, run, why=sent.get("why", ""), request_id=sent.get("request_id", ""))
 
     outcomes = await asyncio.gather(*(one(run) for run in runs))
-    started = [each.new_run for each in outcomes if each.new_run]
     return page(
         request, "bulk_done.html", title=f"{_VERBS.get(act, '')} many runs", act=act, outcomes=outcomes,
-        failed=[each for each in outcomes if each.problem], gone=len(run_ids) - len(runs), started=started,
-        back=_back(sent),
+        failed=[each for each in outcomes if each.problem], gone=len(run_ids) - len(runs),
+        listed=await _list_of(kernel, [each.new_run for each in outcomes if each.new_run]), back=_back(sent),
     )  # fmt: skip
+
+
+async def _list_of(kernel: KernelCalls, started: Sequence[str]) -> str:
+    """Return the address of the list of the runs that were started, where their states are live; empty for none."""
+    if not started:
+        return ""
+    ends = (await kernel.list_runs_page(run_ids=[min(started), max(started)])).runs  # ids are in the order of time
+    times = [run.queued_at for run in ends if run.queued_at is not None]
+    if not times:
+        return ""
+    until = max(times) + timedelta(milliseconds=1)
+    query = RunQuery(
+        triggers=("replay",), by=ends[0].trigger.by, since=min(times).isoformat(), until=until.isoformat()
+    )
+    return query.address()
 
 
 async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request_id: str) -> _Outcome:

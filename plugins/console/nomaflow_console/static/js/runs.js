@@ -1,4 +1,4 @@
-// The page of runs: new rows wait while somebody works with the old ones; selection; views and filters that are kept here.
+// The page of runs: new rows wait while somebody works with the old ones; selection; views that are kept in this browser.
 
 const rows = () => document.getElementById("runs-rows");
 
@@ -66,8 +66,8 @@ document.addEventListener("input", async (event) => {
   if (found && field.value === text) offered.replaceChildren(...found.jobs.map((each) => new Option(each, each)));
 });
 
-// Views that are kept in this browser, and the last filters, which are offered again and never forced.
-const VIEWS = "nomaflow.views", LAST = "nomaflow.last-filters";
+// Views that are kept in this browser.
+const VIEWS = "nomaflow.views";
 /** @returns {Record<string, string>} */
 const views = () => {
   try {
@@ -77,20 +77,6 @@ const views = () => {
     return {};
   }
 };
-// Of the address only what the page has understood as filters.
-const query = new URLSearchParams(document.getElementById("last-filters")?.dataset.query);
-
-function offerLast() {
-  const place = document.getElementById("last-filters"), last = localStorage.getItem(LAST) || "";
-  if (!place || String(query) || !last) return;
-  const link = document.createElement("a");
-  link.className = "chip";
-  link.href = `/runs?${last}`;
-  link.textContent = `again: ${[...new URLSearchParams(last).values()].join(", ").toLowerCase().slice(0, 60)}`;
-  place.replaceChildren(link);
-  place.hidden = false;
-}
-
 function showViews() {
   const place = document.getElementById("saved-views");
   if (!place) return;
@@ -135,7 +121,7 @@ function showViews() {
   form.append(input, save);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    localStorage.setItem(VIEWS, JSON.stringify({ ...views(), [input.value.trim()]: String(query) }));
+    localStorage.setItem(VIEWS, JSON.stringify({ ...views(), [input.value.trim()]: filtered.search }));
     showViews();
   });
   list.append(form);
@@ -143,6 +129,4 @@ function showViews() {
   place.replaceChildren(menu);
   place.hidden = false;
 }
-offerLast();
 showViews();
-if (String(query)) localStorage.setItem(LAST, String(query));
