@@ -22,6 +22,7 @@ from nomaflow_console.access.sessions import Sessions
 from nomaflow_console.answering import Answering
 from nomaflow_console.assets import serve_asset
 from nomaflow_console.kernel.calls import Kernels
+from nomaflow_console.kernel.until_changed import UntilChanged
 from nomaflow_console.live import Streams
 from nomaflow_console.memory import PageMemory
 from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
@@ -64,6 +65,7 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
     app.state.logs, app.state.tallies, app.state.pages = {}, {}, pages
     app.state.kept_jobs, app.state.job_zones, app.state.figures, app.state.steps = {}, {}, {}, {}
+    app.state.until_changed = UntilChanged()
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
     return Console(

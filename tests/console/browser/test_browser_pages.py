@@ -216,12 +216,29 @@ async def test_views_and_the_last_filters_are_kept_in_this_browser(tabs: Tabs) -
     await expect(page).to_have_url(re.compile(r"job=report"))
 
 
+async def test_columns_are_left_out_by_the_address(tabs: Tabs) -> None:
+    """Headings and cells; the other columns stay under their headings, and the choice is no filter to take off."""
+    page = await tabs.open("/runs?job=report")
+    await page.get_by_text("Columns", exact=True).click()
+    await page.get_by_role("link", name="Trigger", exact=True).click()
+    await expect(page).to_have_url(re.compile(r"off=trigger"))
+    await page.get_by_text("Columns", exact=True).click()
+    await page.get_by_role("link", name="Started", exact=True).click()
+    shown = page.locator("#runs-table th:visible")
+    await expect(shown).to_contain_text(["State", "Job", "Took", "Rows touched", "Step, or why", "Run"])
+    await expect(page.locator("#runs-table th:visible", has_text="Trigger")).to_have_count(0)
+    row = page.locator("#runs-rows tr").first
+    assert await row.locator("td:visible").count() == await shown.count()
+    await expect(row.locator(".at")).to_be_hidden()
+    await expect(page.locator("#runs-filters a.chip.on")).to_have_count(1)
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [
         ("/?q=rep&state=ok", "again: rep, ok"),
         ("/schedule?from=2027-01-01&job=report&show=collisions", "again: report, collisions"),
-        ("/activity?all=1&by=ann&job=report", "again: all, ann, report"),
+        ("/activity?all=1&by=ann&job=report", "again: ann, report"),
     ],
 )
 async def test_each_list_offers_its_own_last_filters_again(tabs: Tabs, address: str, said: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
+from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery
 from nomaflow_console.views.states import RUN_STATES
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
@@ -25,6 +25,7 @@ QUERIES = st.builds(
     since=st.sampled_from([*SPANS, "90m", "2026-11-26T08:00:00+00:00"]),
     level=st.sampled_from(["", "warning", "error"]),
     hidden=st.lists(NAMES, unique=True, max_size=3).map(tuple),
+    off=st.lists(st.sampled_from(list(COLUMNS)), unique=True).map(tuple),
     before=st.sampled_from(["", "run_1"]),
 )
 
@@ -57,6 +58,7 @@ def test_any_address_is_a_page(pairs: list[tuple[str, str]]) -> None:
     [
         (("state", "DONE"), "there is no state 'DONE'"),
         (("trigger", "moon"), "there is no trigger 'moon'; there are cron, manual, api, cli, call_job, replay"),
+        (("off", "job"), "there is no column 'job'; there are started, took, rows, why, trigger, run"),
         (("since", "tuesday"), "since: 'tuesday' is no time; write 24h, 7d, ever, or 2026-11-26T08:00"),
         (("level", "loud"), "there is no level 'loud'; there are warning, error"),
     ],

@@ -36,6 +36,10 @@ class Overview:
     counts: Sequence[RunCountView]
     more_open: bool = False
 
+    def seen_at(self, now: datetime) -> Overview:
+        """Return the same state at a later moment, from which durations and waits are counted."""
+        return replace(self, situation=replace(self.situation, now=now))
+
     @property
     def running(self) -> list[RunView]:
         """The runs that run, the oldest first."""

@@ -142,9 +142,7 @@ async def _list_of(kernel: KernelCalls, started: Sequence[str]) -> str:
     if not times:
         return ""
     until = max(times) + timedelta(milliseconds=1)
-    query = RunQuery(
-        triggers=("replay",), by=ends[0].trigger.by, since=min(times).isoformat(), until=until.isoformat()
-    )
+    query = RunQuery(triggers=("replay",), by=ends[0].trigger.by, since=min(times).isoformat(), until=until.isoformat())
     return query.address()
 
 

@@ -19,6 +19,7 @@ from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.incidents import open_incidents
 from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.kernel.overview import Overview, load_overview
+from nomaflow_console.kernel.until_changed import until_changed
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.incidents import with_incidents
@@ -51,12 +52,16 @@ async def _load(request: Request) -> dict[str, Any]:
     since = since_of(query.since, now, Zone.of_cookie(request.state.session.zone))
     kept: dict[str | None, KeptFigures] = request.app.state.figures
     figures = kept.setdefault(request.state.session.token, KeptFigures())
+
+    async def load() -> Overview:
+        return await load_overview(kernel_of(request), query, figures, kept_steps(request), now=now, since=since)
+
     overview, every, incidents = await asyncio.gather(
-        load_overview(kernel_of(request), query, figures, kept_steps(request), now=now, since=since),
+        until_changed(request, (query, since if query.since == "night" else ""), load),
         job_counts(request),
         open_incidents(request),
     )
-    return _context(overview, query, page_of_jobs(overview.page, every), since, incidents)
+    return _context(overview.seen_at(now), query, page_of_jobs(overview.page, every), since, incidents)
 
 
 def _context(

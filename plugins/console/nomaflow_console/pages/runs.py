@@ -22,7 +22,7 @@ from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page, streamed
-from nomaflow_console.views.run_filters import SPANS, TRIGGERS, RunQuery
+from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import Zone
@@ -104,6 +104,7 @@ async def _load(request: Request) -> dict[str, Any]:
         "states": [(sign_of(state), state, None if counts is None else by_state[state]) for state in RUN_STATES],
         "triggers": TRIGGERS,
         "spans": SPANS,
+        "columns": COLUMNS,
         "toggled": _toggled,
         "chips": chips,
         "hidden_chips": [(chip, hidden[job]) for chip, job in zip(query.hidden_chips(), query.hidden, strict=True)],
@@ -132,7 +133,7 @@ def _toggled(values: Sequence[str], one: str) -> tuple[str, ...]:
 def _kept(query: RunQuery) -> list[tuple[str, str]]:
     """Return the filters that the small form has no field for."""
     pairs = [("state", each) for each in query.states] + [("trigger", each) for each in query.triggers]
-    pairs += [("not", each) for each in query.hidden]
+    pairs += [("not", each) for each in query.hidden] + [("off", each) for each in query.off]
     single = (("level", query.level), ("replay_of", query.replay_of), ("parent", query.parent))
     return pairs + [(name, value) for name, value in single if value]
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from nomaflow.client.values import EventView, FirePageView, RunPageView
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.until_changed import until_changed
 from nomaflow_console.live.views import LiveView
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.schedule import days, outcomes
@@ -97,11 +99,8 @@ def _range(request: Request, now: datetime) -> tuple[Choice, datetime, datetime]
 async def _context(request: Request) -> dict[str, Any]:
     zone, now = Zone.of_cookie(request.state.session.zone), datetime.now(UTC)
     choice, begin, end = _range(request, now)
-    fires = await _fires(request, choice, begin, end, now)
-    often = sorted({each.job_id for each in fires.frequent})
-    runs, counts = await asyncio.gather(
-        _runs(request, choice, begin, end, now, without=often), _counts(request, choice, begin, end, now, of=often)
-    )
+    key = (choice.host, choice.tag, choice.job, begin, end)
+    fires, runs, counts = await until_changed(request, key, partial(_load, request, choice, begin, end, now))
     if choice.collisions:
         fires = replace(
             fires,
@@ -120,6 +119,18 @@ async def _context(request: Request) -> dict[str, Any]:
         "more_runs": bool(runs.next_page_token),
         "today": now.astimezone(zone.info).date(),
     }
+
+
+async def _load(
+    request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime
+) -> tuple[FirePageView, RunPageView, dict[str, list[tuple[StateSign, str, int]]]]:
+    """Return the fires, the runs, and what came of the fires of jobs that fire often."""
+    fires = await _fires(request, choice, begin, end, now)
+    often = sorted({each.job_id for each in fires.frequent})
+    runs, counts = await asyncio.gather(
+        _runs(request, choice, begin, end, now, without=often), _counts(request, choice, begin, end, now, of=often)
+    )
+    return fires, runs, counts
 
 
 async def _fires(request: Request, choice: Choice, begin: datetime, end: datetime, now: datetime) -> FirePageView:

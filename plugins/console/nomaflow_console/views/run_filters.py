@@ -13,7 +13,13 @@ from nomaflow_console.views.sentences import who
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import in_words
 
-__all__ = ["SPANS", "TRIGGERS", "Chip", "RunQuery"]
+__all__ = ["COLUMNS", "SPANS", "TRIGGERS", "Chip", "RunQuery"]
+
+COLUMNS = {
+    "started": "Started", "took": "Took", "rows": "Rows touched", "why": "Step, or why", "trigger": "Trigger",
+    "run": "Run",
+}  # fmt: skip
+"""The columns that may be left out: name in the address, and heading."""
 
 TRIGGERS = ("cron", "manual", "api", "cli", "call_job", "replay")
 SPANS: Mapping[str, tuple[str, timedelta | None]] = {
@@ -49,6 +55,7 @@ class RunQuery:
     :param until: a span, for so long ago, or an ISO instant with its offset; empty for now
     :param level: ``warning`` or ``error``: runs in whose log there is one, or worse
     :param hidden: jobs that are left out
+    :param off: columns that are left out
     :param before: the run that the page goes on before, for older ones
     :param after: the run that the page goes on after, for newer ones
     """
@@ -67,6 +74,7 @@ class RunQuery:
     prefix: str = ""
     replay_of: str = ""
     parent: str = ""
+    off: tuple[str, ...] = ()
     before: str = ""
     after: str = ""
 
@@ -121,6 +129,7 @@ class RunQuery:
             prefix=one("id"),
             replay_of=one("replay_of"),
             parent=one("parent"),
+            off=many("off", tuple(COLUMNS)),
             before=one("older_than"),
             after=one("newer_than"),
         )
@@ -203,7 +212,7 @@ class RunQuery:
 
 
 _DEFAULTS = {each.name: each.default for each in fields(RunQuery)}
-_NAMES = {"state": "state", "trigger": "trigger", "not": "job", "reason": "reason"}
+_NAMES = {"state": "state", "trigger": "trigger", "not": "job", "reason": "reason", "off": "column"}
 _IN_ADDRESS = {
     "states": "state", "triggers": "trigger", "hidden": "not", "reasons": "reason", "prefix": "id",
     "before": "older_than", "after": "newer_than",

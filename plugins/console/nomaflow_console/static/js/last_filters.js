@@ -1,21 +1,16 @@
 // The last filters of a page are kept in this browser. They are offered again, and never forced.
 
+/** @template {keyof HTMLElementTagNameMap} T @param {T} tag @param {Partial<HTMLElementTagNameMap[T]>} more */
+const made = (tag, more) => Object.assign(document.createElement(tag), more);
+
 const offered = document.getElementById("last-filters");
 // The address with the filters that the page has understood; without any, only its path.
 const filtered = new URL(offered?.dataset.filters || "", location.href);
+const kept = `nomaflow.last ${filtered.pathname}`, last = localStorage.getItem(kept);
 
-function offerLast() {
-  if (!offered) return;
-  const key = `nomaflow.last-filters ${filtered.pathname}`, last = localStorage.getItem(key);
-  if (filtered.search) localStorage.setItem(key, filtered.search);
-  else if (last) {
-    const values = [...new URLSearchParams(last)].map(([name, value]) => (value === "1" ? name : value));
-    const link = document.createElement("a");
-    link.className = "chip";
-    link.href = filtered.pathname + last;
-    link.textContent = `again: ${values.join(", ").toLowerCase().slice(0, 60)}`;
-    offered.replaceChildren(link);
-    offered.hidden = false;
-  }
+if (filtered.search) localStorage.setItem(kept, filtered.search);
+else if (last && offered) {
+  const textContent = `again: ${[...new URLSearchParams(last).values()].join(", ").toLowerCase().slice(0, 60)}`;
+  offered.replaceChildren(made("a", { className: "chip", href: filtered.pathname + last, textContent }));
+  offered.hidden = false;
 }
-offerLast();

@@ -69,63 +69,38 @@ document.addEventListener("input", async (event) => {
 // Views that are kept in this browser.
 const VIEWS = "nomaflow.views";
 /** @returns {Record<string, string>} */
-const views = () => {
-  try {
-    const found = JSON.parse(localStorage.getItem(VIEWS) || "{}");
-    return found && typeof found === "object" ? found : {};
-  } catch {
-    return {};
-  }
-};
+const views = () => JSON.parse(localStorage.getItem(VIEWS) || "{}");
+
 function showViews() {
   const place = document.getElementById("saved-views");
   if (!place) return;
   const all = views();
-  const menu = document.createElement("details");
-  menu.className = "menu";
-  const title = document.createElement("summary");
-  title.textContent = "Views";
-  const list = document.createElement("div");
+  const menu = made("details", { className: "menu" }), list = made("div", {});
   for (const [name, address] of Object.entries(all)) {
-    const line = document.createElement("div");
-    line.className = "view-line";
-    const link = document.createElement("a");
-    link.className = "item";
-    link.href = `/runs?${new URLSearchParams(address)}`;
-    link.textContent = name;
-    const drop = document.createElement("button");
-    drop.type = "button";
-    drop.className = "button plain square";
-    drop.setAttribute("aria-label", `Forget the view ${name}`);
-    drop.textContent = "✕";
+    const line = made("div", { className: "view-line" });
+    const ariaLabel = `Forget the view ${name}`;
+    const drop = made("button", { type: "button", className: "button plain square", textContent: "✕", ariaLabel });
     drop.addEventListener("click", () => {
       const left = views();
       delete left[name];
       localStorage.setItem(VIEWS, JSON.stringify(left));
       showViews();
     });
-    line.append(link, drop);
+    const href = `/runs?${new URLSearchParams(address)}`;
+    line.append(made("a", { className: "item", href, textContent: name }), drop);
     list.append(line);
   }
-  const form = document.createElement("form");
-  form.className = "ask-form";
-  const input = document.createElement("input");
-  input.className = "small";
-  input.placeholder = "Name of this view";
-  input.setAttribute("aria-label", "Name of this view");
-  input.required = true;
-  input.maxLength = 60;
-  const save = document.createElement("button");
-  save.className = "button";
-  save.textContent = "Save view";
-  form.append(input, save);
+  const form = made("form", { className: "ask-form" });
+  const name = { placeholder: "Name of this view", ariaLabel: "Name of this view" };
+  const input = made("input", { className: "small", required: true, maxLength: 60, ...name });
+  form.append(input, made("button", { className: "button", textContent: "Save view" }));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     localStorage.setItem(VIEWS, JSON.stringify({ ...views(), [input.value.trim()]: filtered.search }));
     showViews();
   });
   list.append(form);
-  menu.append(title, list);
+  menu.append(made("summary", { textContent: "Views" }), list);
   place.replaceChildren(menu);
   place.hidden = false;
 }

@@ -1,0 +1,79 @@
+"""What pages show of the kernel, kept until something happens: several tabs, and pages shown again, ask only once.
+
+The kernel is asked for its newest event each time. An event is published before the call that caused it is answered, so
+whoever changes something sees it on the next page. What changes without an event, such as the reason why a run waits,
+may be some seconds old, as it is on a page that is live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from starlette.requests import Request
+
+from nomaflow_console.kernel.calls import kernel_of
+
+__all__ = ["UntilChanged", "until_changed"]
+
+T = TypeVar("T")
+_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Loaded:
+    """What was loaded, or is being loaded.
+
+    :param version: another one than the version of now means that something has happened
+    """
+
+    version: Hashable
+    at: float
+    loading: asyncio.Task[Any]
+
+    @property
+    def failed(self) -> bool:
+        return self.loading.done() and (self.loading.cancelled() or self.loading.exception() is not None)
+
+
+class UntilChanged:
+    """What was loaded in the last seconds."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._loaded: dict[Hashable, _Loaded] = {}
+
+    async def of(self, key: Hashable, version: Hashable, load: Callable[[], Awaitable[T]]) -> T:
+        """Return what was loaded for a key, if that is of the version of now.
+
+        :param version: read before the call, so that nothing older is kept under it
+        :param load: asks the kernel; its error is raised for all that wait, and is not kept
+        """
+        now = self._clock()
+        self._loaded = {each: one for each, one in self._loaded.items() if now - one.at < _SECONDS and not one.failed}
+        found = self._loaded.get(key)
+        if found is None or found.version != version:
+            found = _Loaded(version=version, at=now, loading=asyncio.ensure_future(load()))
+            found.loading.add_done_callback(_note)
+            self._loaded[key] = found
+        return cast("T", await asyncio.shield(found.loading))
+
+
+def _note(loading: asyncio.Task[Any]) -> None:
+    """Take note of an error, so that asyncio does not report it where nobody waits any more."""
+    if not loading.cancelled():
+        loading.exception()
+
+
+async def until_changed(request: Request, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
+    """Return what a page shows, loaded since the newest event of the kernel, and at most five seconds ago.
+
+    :param key: what is shown; all that may see the same share it
+    """
+    kernel = await kernel_of(request).get_kernel()
+    kept: UntilChanged = request.app.state.until_changed
+    version = (kernel.store_id, kernel.last_event_seq, kernel.caller)
+    return await kept.of((request.state.session.token, key), version, load)

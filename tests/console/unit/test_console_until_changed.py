@@ -1,0 +1,86 @@
+"""What a page shows is loaded again once something has happened, and else only after some seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+
+import pytest
+
+from nomaflow.client import KernelUnreachable
+from nomaflow_console.kernel.until_changed import UntilChanged
+
+
+class Pages:
+    """Pages of one console, with a clock of their own.
+
+    :ivar loads: how often the kernel was asked
+    :ivar error: raised instead of an answer
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.loads = 0
+        self.error: Exception | None = None
+        self._kept = UntilChanged(clock=lambda: self.now)
+
+    async def show(self, version: Hashable = 1, *, key: Hashable = "jobs") -> int:
+        """Return the number of the load that a page shows."""
+        return await self._kept.of(key, version, self._load)
+
+    async def _load(self) -> int:
+        self.loads += 1
+        number = self.loads
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        return number
+
+
+async def test_pages_share_a_load_until_something_happens() -> None:
+    """Those that come together, too; another page has its own."""
+    pages = Pages()
+    assert await asyncio.gather(*(pages.show() for _ in range(5))) == [1] * 5
+    assert await pages.show() == 1
+    assert await pages.show(key="schedule") == 2
+    assert await pages.show(2) == 3
+    assert await pages.show(2) == 3
+
+
+async def test_an_older_version_is_another_one() -> None:
+    """A kernel on another history, or which was set back, counts from elsewhere."""
+    pages = Pages()
+    assert [await pages.show(version) for version in (7, 6, 7)] == [1, 2, 3]
+
+
+async def test_nothing_is_shown_for_longer_than_some_seconds() -> None:
+    """Not everything that changes is an event."""
+    pages = Pages()
+    assert await pages.show() == 1
+    pages.now += 4.9
+    assert await pages.show() == 1
+    pages.now += 0.2
+    assert await pages.show() == 2
+
+
+async def test_an_error_is_told_to_all_that_wait_and_is_not_kept() -> None:
+    """The next page asks again."""
+    pages = Pages()
+    pages.error = KernelUnreachable("away")
+    told = await asyncio.gather(pages.show(), pages.show(), return_exceptions=True)
+    assert list(told) == [pages.error, pages.error]
+    assert pages.loads == 1
+    pages.error = None
+    assert await pages.show() == 2
+
+
+async def test_who_goes_away_takes_nothing_from_the_others() -> None:
+    """A page whose reader has left is loaded all the same for those that wait for the same."""
+    pages = Pages()
+    first = asyncio.create_task(pages.show())
+    second = asyncio.create_task(pages.show())
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await second == 1
