@@ -1,7 +1,8 @@
 """Word of new lines in a log: one follower for each run that is watched, however many people watch it.
 
 A follower does not hand lines on: a step may log 100,000 of them in a second. It says that there are new ones, at most
-four times a second, and each viewer then reads what its window shows.
+four times a second, and each viewer then reads what its window shows. Where more lines come than anybody can read, it
+says so once a second: to draw them would take the step's own processor time.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["LogFeed"]
 
 _PAUSE_SECONDS = 0.25
+_FLOOD_LINES, _FLOOD_PAUSE_SECONDS = 1_000, 1.0
+"""New lines since the last word that are a flood, and the pause then."""
 
 
 class LogFeed:
@@ -80,13 +83,13 @@ class _Follower:
     async def _follow(self) -> None:
         try:
             while await self._wait_for_lines():
-                told = 0
-                while told < self._after:
-                    told = self._after
+                new = 1
+                while new:
                     await self._tell()
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(_FLOOD_PAUSE_SECONDS if new >= _FLOOD_LINES else _PAUSE_SECONDS)
                     # Sequences have no gaps, so their number says which is the last one.
-                    self._after = max(told, (await self._kernel.get_run(self._run_id)).log_lines)
+                    new = max(0, (await self._kernel.get_run(self._run_id)).log_lines - self._after)
+                    self._after += new
         finally:
             self._ended = True
             await self._tell()
