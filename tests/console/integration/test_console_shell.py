@@ -50,6 +50,22 @@ def test_a_schedule_that_fires_often_says_what_it_runs_into(browser_client: http
     assert 'id="frequent"' not in alone
 
 
+def test_a_page_shows_what_its_reader_has_just_done(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """The page is the same for all until something happens; whatever was answered has happened."""
+    api = console.system.api
+    api.pause(job_id="nightly-cleanup", why="so that it waits")
+    for _ in range(10):
+        before = browser_client.get("/").text
+        run = api.trigger("nightly-cleanup")
+        assert run.run_id not in before
+        assert f'href="/runs/{run.run_id}"' in browser_client.get("/").text
+        api.cancel(run.run_id)
+        row = re.search(r'id="job-nightly-cleanup">.*?</tr>', browser_client.get("/").text, re.DOTALL)
+        assert row is not None
+        assert "canceled" in row[0]
+    api.resume(job_id="nightly-cleanup")
+
+
 def test_without_a_session_a_page_leads_to_the_login(console: ConsoleSystem) -> None:
     """A page without a session leads to the login, which leads back."""
     with console.visitor() as visitor:
