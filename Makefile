@@ -64,7 +64,7 @@ lint: $(STAMP) ## ruff, import-linter, buf
 types: $(STAMP) ## mypy --strict
 	@$(BIN)/mypy
 
-check: lint types test ## What CI runs
+check: lint types test ## Lint, types and tests
 
 protos: $(STAMP) ## Generate the stubs beside the .proto files
 	@$(BIN)/buf format --write

@@ -18,7 +18,7 @@ true/false, text such as `"5"` or `"true"` is accepted too, so that a reference 
 from files, encrypted values and vaults: [secrets](secrets.md).
 
 - If NAME is not set and NAME_FILE is, NAME is the content of the file that NAME_FILE names (an absolute path), without
-  its last newline. Docker and Kubernetes pass secrets this way. Both set is an error.
+  its last newline. Docker and Kubernetes pass secrets this way. If both are set, NAME counts.
 - `[host] env_file` names files with variables of the project: `NAME=value` lines, with `export `, quotes and `#`
   comments as in a shell; nothing is expanded in them. The environment of the process wins over the files, and a later
   file over an earlier one. A reload reads them again. `up --watch` reloads when one whose name ends in `.env` is saved.

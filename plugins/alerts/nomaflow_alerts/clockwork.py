@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterable
 
-from nomaflow.client import ClientError, KernelClient
+from nomaflow.client import ClientError, KernelClient, NotFound
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Book, Ledger, OpenRun
 from nomaflow_alerts.messages.composing import compose, details_wanted, next_message_at, plan
@@ -114,10 +114,10 @@ class Clockwork:
             asked.add(key)
             try:
                 now = await self._calls.get_run(run.run_id)
+            except NotFound:
+                found[run.run_id] = RunNow(state="")
+                continue
             except ClientError as error:
-                if error.reason == "UNKNOWN_RUN":
-                    found[run.run_id] = RunNow(state="")
-                    continue
                 _LOG.info("runs that take long cannot be looked at: %s", error)
                 return None
             why = now.reason.message if now.reason else ""

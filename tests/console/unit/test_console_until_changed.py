@@ -1,4 +1,4 @@
-"""What a page shows is loaded again once something has happened, and else only after some seconds."""
+"""Pages load again what they show once something has happened, and else only after some seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages show of the kernel, kept until something happens: several tabs, and pages shown again, ask only once.
+"""Answers of the kernel that pages share until something happens: several tabs, and pages shown again, ask only once.
 
 The kernel is asked for its newest event each time. An event is published before the call that caused it is answered, so
 whoever changes something sees it on the next page. What changes without an event, such as the reason why a run waits,
@@ -25,7 +25,7 @@ _SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Loaded:
-    """What was loaded, or is being loaded.
+    """Something that was loaded, or is being loaded.
 
     :param version: another one than the version of now means that something has happened
     """
@@ -40,7 +40,7 @@ class _Loaded:
 
 
 class UntilChanged:
-    """What was loaded in the last seconds."""
+    """Keeps what was loaded in the last seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

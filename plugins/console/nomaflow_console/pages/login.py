@@ -81,7 +81,10 @@ async def _by_token(request: Request, token: str) -> Session:
             "start the console with --address tls://HOST:PORT"
         )
     if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable():
-        raise _Refused("this is not a token; `nomaflow token create --user NAME` prints one")
+        raise _Refused(
+            "this is not a token; `nomaflow token create --user NAME --role operator --no-join` prints one "
+            "(a join string is for `nomaflow login`)"
+        )
     try:
         name = await kernels.name_of(token)
     except KernelUnreachable as error:

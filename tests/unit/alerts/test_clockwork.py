@@ -1,0 +1,54 @@
+"""The work of the alerts that no event causes, with a kernel that answers as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from alerts_rig import Rig
+
+from nomaflow.client import NotFound
+from nomaflow_alerts.clockwork import Clockwork
+from nomaflow_alerts.folding import Folding
+from nomaflow_alerts.ledger import Ledger
+from nomaflow_alerts.rules.runs import Findings
+
+
+class KernelWithoutRuns:
+    """Knows no run: retention has removed them all."""
+
+    async def get_run(self, run_id: str) -> None:
+        """Say that there is no such run."""
+        raise NotFound(f"there is no run {run_id!r}", reason="RUN_NOT_FOUND")
+
+
+async def test_a_run_that_retention_has_removed_is_watched_no_more() -> None:
+    """Its end was not seen, and never will be; the others are looked at all the same."""
+    rig = Rig()
+    rig.job(on_long_run_minutes=5)
+    ledger = Ledger(None, clock=lambda: rig.now)
+    await ledger.open()
+    for kind in ("run.queued", "run.started"):
+        event = rig.event(kind, run_id="gone", job_id="nightly")
+        await ledger.run(
+            Folding(
+                events=[event], through=event.seq, findings=Findings(), policies=rig.policies, store="sqlite",
+                detached_after=600.0, quiet=True,
+            )
+        )  # fmt: skip
+    rig.now += 400
+    absent: Any = None
+    work = Clockwork(
+        ledger=ledger, alerts=rig.alerts, policies=rig.policies, calls=KernelWithoutRuns(),  # type: ignore[arg-type]
+        intake=SimpleNamespace(caught_up=True, quiet=True),  # type: ignore[arg-type]  # what it asks of them, and no more
+        sender=absent, templates=absent, masker=absent, details=absent,
+    )  # fmt: skip
+    turning = asyncio.create_task(work.run())
+    async with asyncio.timeout(10):
+        while await ledger.run(lambda book: book.watched.open_runs()):
+            await asyncio.sleep(0.01)
+    assert await ledger.run(lambda book: book.open_incidents()) == []
+    turning.cancel()
+    await asyncio.gather(turning, return_exceptions=True)
+    await ledger.close()
