@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from browser_tabs import PHONE, Tabs, axe_findings
@@ -246,9 +247,9 @@ async def test_each_list_offers_its_own_last_filters_again(tabs: Tabs, address: 
     page = await tabs.open(address)
     path = address.partition("?")[0]
     for other in {"/", "/runs", "/schedule", "/activity"} - {path}:
-        await page.goto(other)
+        await page.goto(urljoin(page.url, other))
         await expect(page.locator("#last-filters")).to_be_hidden()
-    await page.goto(path)
+    await page.goto(urljoin(page.url, path))
     await expect(page.locator("#last-filters a")).to_have_text(said)
     await page.locator("#last-filters a").click()
     await expect(page).to_have_url(re.compile(r"job=report|q=rep"))
