@@ -134,10 +134,16 @@ async def do(request: Request) -> Response:
 
 
 async def _list_of(kernel: KernelCalls, started: Sequence[str]) -> str:
-    """Return the address of the list of the runs that were started, where their states are live; empty for none."""
+    """Return the address of the list of the runs that were started, where their states are live; empty for none.
+
+    What was done is told also where the kernel has gone since: without the address.
+    """
     if not started:
         return ""
-    ends = (await kernel.list_runs_page(run_ids=[min(started), max(started)])).runs  # ids are in the order of time
+    try:
+        ends = (await kernel.list_runs_page(run_ids=list({min(started), max(started)}))).runs  # in the order of time
+    except ClientError:
+        return ""
     times = [run.queued_at for run in ends if run.queued_at is not None]
     if not times:
         return ""
