@@ -119,6 +119,18 @@ def test_a_broken_jobs_file_stops_no_schedule(system: ProjectSystem) -> None:
     _fires(system, "a", "b")
 
 
+def test_a_repair_after_a_restart_names_what_it_removes(system: ProjectSystem) -> None:
+    """The host has started upon a broken file, so that it has never seen the jobs; the answer names them all the same."""
+    main = system.project / "jobs.toml"
+    main.write_text("[[jobs]\n")
+    _restart(system)
+    _is(system, "a", lambda job: job.kept)
+    main.write_text(CALLER)
+    (outcome,) = system.api.reload_host("team", force=False)
+    assert (outcome.accepted, outcome.removed_job_ids, outcome.added_job_ids) == (True, ("a",), ())
+    assert system.jobs()["a"].removed
+
+
 def test_a_module_that_no_longer_imports_holds_its_jobs(system: ProjectSystem) -> None:
     """Their fires are one MISSED row that counts, runs are refused with the cause; the mended module fires again."""
     before = {run.run_id for run in system.runs("a")}

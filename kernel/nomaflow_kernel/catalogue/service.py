@@ -23,7 +23,7 @@ from nomaflow_kernel.catalogue.registry import (
 )
 from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import StoredManifests, with_load
-from nomaflow_kernel.catalogue.wording import texts_without_owner, why_kept
+from nomaflow_kernel.catalogue.wording import called, removal, texts_without_owner, why_kept
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded, StaleSession
 from nomaflow_kernel.history.feed import EventFeed
@@ -40,8 +40,8 @@ __all__ = ["CatalogueService"]
 _LOG = logging.getLogger(__name__)
 _CHECKS = 2
 """Manifests that are checked at once: each has a thread, which takes its share of the processor."""
-_LOGGED = 20
-"""Refused jobs of one change in the log; a manifest may bring thousands, and a list has them all."""
+_LOGGED, _NAMED = 20, 50
+"""Refused jobs of one change in the log, and removed ones in its event; a manifest may bring thousands."""
 
 
 class CatalogueService(Catalogue):
@@ -186,7 +186,8 @@ class CatalogueService(Catalogue):
                     known = replace(known, digest="")
             change = self.take_in(known, claims=claims)
             if change.removed:
-                _LOG.info("removed from %s: %s", file.path, ", ".join(change.removed))
+                former = "" if before is None else before.manifest["job_files"][0]["path"]
+                _LOG.info("%s", removal(file.path, former, change.removed))
                 self._removed.update(change.removed)
             await self._changed(OWN_FILE, change)
         return known.load
@@ -352,7 +353,10 @@ class CatalogueService(Catalogue):
         if len(change.refused) > _LOGGED:
             _LOG.warning("%d more jobs are disabled: nomaflow jobs --all", len(change.refused) - _LOGGED)
         if digest:
-            data = {"digest": digest, "disabled_job_ids": list(change.disabled)}
+            if change.removed:
+                _LOG.info("%s", removal(called(host), called(host), change.removed))
+            disabled, removed = list(change.disabled), list(change.removed[:_NAMED])
+            data = {"digest": digest, "disabled_job_ids": disabled, "removed_job_ids": removed}
             notices.append(Notice(kind="host.manifest", at_us=now, host=host, data=data))
         if not notices:
             return

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED
 from nomaflow_project.jobs.load import LoadedJob
 
-__all__ = ["called", "texts_without_owner", "way_to_release", "why_kept"]
+__all__ = ["called", "removal", "texts_without_owner", "way_to_release", "why_kept"]
+
+_NAMED = 20
 
 
 def called(owner: str) -> str:
@@ -21,6 +25,16 @@ def way_to_release(owner: str) -> str:
         f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
         f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"
     )
+
+
+def removal(source: str, former: str, job_ids: Sequence[str]) -> str:
+    """Return which jobs a file, or a host, brings no more.
+
+    :param former: the file that brought them; another one if the kernel has been named another one since
+    """
+    names = ", ".join(job_ids[:_NAMED]) + (f" and {len(job_ids) - _NAMED:,} more" if len(job_ids) > _NAMED else "")
+    brings = f"{source} brings" if source == former else f"{source} is now named in place of {former}, and brings"
+    return f"{brings} these jobs no more: {names}"
 
 
 def texts_without_owner(job_id: str) -> tuple[str, str]:

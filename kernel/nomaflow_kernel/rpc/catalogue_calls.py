@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nomaflow_api.near_names import near_names
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
@@ -40,7 +41,7 @@ __all__ = ["CatalogueCalls"]
 
 _FIRES = 10
 _HOSTS_PER_PAGE = 200
-_REMOVED = 50
+_NAMED = 50
 
 
 class CatalogueCalls:
@@ -174,21 +175,28 @@ class CatalogueCalls:
         if not request.host and has_file and not self._host_names():
             return kernel.ReloadHostResponse(instances=self._own_outcome(load, caller, force=request.force))
         host = self.the_host(request.host)
+        before = self._brought_by(host)
         results = await self.sessions.reload(host, force=request.force, by=by)
         digest = next((each.digest for each in self.catalogue.hosts() if each.host == host), "")
         jobs = self.catalogue.jobs()
         unwell = [*disabled_jobs(jobs, host, caller), *kept_jobs(jobs, host)]
+        changes = _changes(before, self._brought_by(host))
         outcomes = []
         for name, result in results:
-            of_kernel = unwell if result.accepted and result.manifest_digest == digest else ()
-            told = [*_problems(result), *of_kernel]
+            leads = result.accepted and result.manifest_digest == digest
+            told = [*_problems(result), *(unwell if leads else ())]
+            # An instance knows what its own load before had, which is not what all instances and starts before brought.
+            known: dict[str, Any] = changes if leads else {}
             outcomes.append(
-                encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=told)
+                encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=told, **known)
             )
         if not caller.principal.may(Verb.LOGS, Target(host=host)):
             outcomes = [reload_without_values(each) for each in outcomes]
         own = self._own_outcome(load, caller, force=request.force)
         return kernel.ReloadHostResponse(instances=[*own, *outcomes])
+
+    def _brought_by(self, host: str) -> set[str]:
+        return {job.job_id for job in self.catalogue.jobs() if job.loaded.host == host and not job.removed}
 
     def _own_outcome(self, load: CatalogueLoad | None, caller: Caller, *, force: bool) -> list[kernel.ReloadOutcome]:
         """Return the outcome of the kernel's own file if it is broken, or jobs of it are disabled or were removed."""
@@ -209,7 +217,7 @@ class CatalogueCalls:
             accepted=force or not broken,
             message=f"the kernel's own jobs file {state}{goes_on}",
             problems=[*told.values(), *disabled],
-            removed_job_ids=removed[:_REMOVED],
+            removed_job_ids=removed[:_NAMED],
             removed_count=len(removed),
         )
         return [outcome]
@@ -250,6 +258,17 @@ class CatalogueCalls:
 
     def _why_not_running(self, entry: Job) -> str:
         return "" if entry.foreign else self._engine.why_not_running(entry.job_id)
+
+
+def _changes(before: set[str], after: set[str]) -> dict[str, Any]:
+    """Return which jobs a host brings no more, and which it had not brought before, as fields of an outcome."""
+    removed, added = sorted(before - after), sorted(after - before)
+    return {
+        "removed_job_ids": removed[:_NAMED],
+        "removed_count": len(removed),
+        "added_job_ids": added[:_NAMED],
+        "added_count": len(added),
+    }
 
 
 def _problems(result: gateway.ReloadResult) -> list[job_pb2.Problem]:

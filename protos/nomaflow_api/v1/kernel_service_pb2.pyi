@@ -1330,11 +1330,11 @@ class ReloadOutcome(google.protobuf.message.Message):
 
     @property
     def removed_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """removed_job_ids are jobs of the generation before that its files no longer hold, at most 50."""
+        """removed_job_ids are jobs that the host brought before the reload and brings no more, at most 50."""
 
     @property
     def added_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """added_job_ids are jobs that the generation before did not have, at most 50."""
+        """added_job_ids are jobs that the host did not bring before the reload, at most 50."""
 
     @property
     def stopped_schedules(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:

@@ -126,7 +126,7 @@ class _Illegible:
             folder = next((at for at in self._files.values() if path.startswith(f"{at.path}/")), None)
             if folder is not None:
                 return self._why_unread(folder)
-            return self._gone(path) if self._all_gone else self._why_of_former_main(path)
+            return self._why_of_former_main(path) or (self._gone(path) if self._all_gone else None)
         return self._why_unread(file) or self._wrong.get(path)
 
     def _why_of_former_main(self, path: str) -> Problem | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
 from teams_kernel import TeamsKernel
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -35,3 +38,21 @@ async def test_a_reload_tells_what_became_of_the_kernels_own_jobs(teams: TeamsKe
         assert message == "the kernel's own jobs file is not named any more; keeping the last good definitions of: a"
     answer = await teams.client.GetJob(kernel.GetJobRequest(job_id="a"), timeout=10)
     assert answer.job.kept
+
+
+async def test_another_file_is_named_in_place_of_the_first(
+    teams: TeamsKernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names both files and the jobs that are gone; one that is not there removes nothing, and is named."""
+    caplog.set_level(logging.INFO)
+    first, second = teams.directory / "first.toml", teams.directory / "second.toml"
+    for file, job_id in ((first, "a"), (second, "b")):
+        file.write_text(f'[[jobs]]\nid = "{job_id}"\nhost = "teamb"\n[[jobs.steps]]\ncallable = "m:f"\n')
+        teams.jobs_file = file
+        await teams.restart()
+    assert f"{second} is now named in place of {first}, and brings these jobs no more: a" in caplog.text
+    teams.jobs_file = teams.directory / "third.toml"
+    await teams.restart()
+    job = (await teams.client.GetJob(kernel.GetJobRequest(job_id="b"), timeout=10)).job
+    assert job.kept
+    assert [(each.file, each.code) for each in job.problems] == [(str(teams.jobs_file), "missing_file")]

@@ -65,6 +65,27 @@ async def test_a_reload_names_each_disabled_job_with_its_reason(world: World) ->
     session.call.cancel()
 
 
+async def test_a_reload_names_what_all_of_the_host_brought_before_and_no_more(world: World) -> None:
+    """A host that has started upon a broken file knows nothing of the jobs before; the kernel does."""
+    session = Session(world)
+    await session.attach()
+    await world.gateway.IntroduceManifest(bringing([GOOD, {**GOOD, "id": "old"}]), timeout=10)
+    asked = asyncio.ensure_future(world.client.ReloadHost(kernel.ReloadHostRequest(host="team"), timeout=10))
+    ((command,),) = await session.commands(1)
+    request = bringing([GOOD, {**GOOD, "id": "new"}])
+    await world.gateway.IntroduceManifest(request, timeout=10)
+    of_host = gateway.Loaded(added_job_ids=["good", "new"], added_count=2, stopped_schedules=["good"], stopped_count=1)
+    result = gateway.ReloadResult(
+        command_seq=command.command_seq, accepted=True, generation=2, manifest_digest=request.digest, loaded=of_host
+    )
+    session.say(gateway.AttachRequest(reload_result=result))
+    (outcome,) = (await asked).instances
+    assert (list(outcome.removed_job_ids), outcome.removed_count) == (["old"], 1)
+    assert (list(outcome.added_job_ids), outcome.added_count) == (["new"], 1)
+    assert (list(outcome.stopped_schedules), outcome.stopped_count) == (["good"], 1)
+    session.call.cancel()
+
+
 async def test_a_reload_names_the_jobs_that_keep_their_last_good_definition(world: World) -> None:
     """A host that has started upon a broken file does not know that it ever was in order; the kernel does."""
     session = Session(world)
@@ -134,7 +155,7 @@ async def test_the_numbers_of_jobs_are_passed_on(world: World) -> None:
     session = Session(world)
     await session.attach()
     told = {"removed_job_ids": ["a"], "removed_count": 60, "added_count": 70, "stopped_count": 80}
-    outcome = await reloaded(world, session, digest="", **told)
+    outcome = await reloaded(world, session, digest="sha256:not the catalogue", **told)
     assert (outcome.removed_count, outcome.added_count, outcome.stopped_count) == (60, 70, 80)
     session.say(gateway.AttachRequest(load_state=gateway.LoadState(loaded=gateway.Loaded(**told))))
     await eventually(lambda: world.engine.loads)
