@@ -29,6 +29,7 @@ from nomaflow_host.project import (
     Instance,
     InstanceLock,
     Project,
+    changed_since_start,
     make_state_dir,
     put_mark,
     user_of,
@@ -91,6 +92,7 @@ class ProjectReader:
         self._options = options
         self._environ = environ
         self.current = self._open()
+        self._started = self.current.settings
 
     def __call__(self) -> Project:
         """Return the project as it is now.
@@ -98,8 +100,10 @@ class ProjectReader:
         :raises ProjectError: if it cannot be used
         """
         opened = self._open()
+        waiting = changed_since_start(self._started, opened.settings, root=opened.root)
+        problems = (*opened.spec.problems, *(each.to_json() for each in waiting))
         # A host keeps its name for life: a new name in the file takes effect at the next start.
-        self.current = replace(opened, spec=replace(opened.spec, host=self.current.host))
+        self.current = replace(opened, spec=replace(opened.spec, host=self.current.host, problems=problems))
         return self.current
 
     def _open(self) -> Project:

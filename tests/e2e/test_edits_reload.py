@@ -184,6 +184,17 @@ def test_a_legible_removal_is_named(system: TeamSystem, host: Running) -> None:
     assert ", many-48, many-49 and 12 more" in said
 
 
+def test_a_setting_that_waits_for_a_restart_is_named(system: TeamSystem) -> None:
+    """A host reads most keys of [host] at its start only: the answer says of which the change is not in force."""
+    settings = system.root / "team" / "nomaflow.toml"
+    settings.write_text('[host]\ndrain_seconds = 2\nname = "billing"\nmax_parallel = 3\n')
+    code, outcome = _reload(system)
+    waiting = {each["path"]: each["line"] for each in outcome["problems"] if each["code"] == "restart_needed"}
+    assert (code, outcome["accepted"], waiting["host.name"]) == (0, True, 3)
+    assert "host.max_parallel" not in waiting
+    assert "once the host is restarted" in system.command("reload", "team").out
+
+
 def test_jobs_that_only_the_kernel_disables_are_named(system: TeamSystem, host: Running) -> None:
     """A misspelt host and a job that was never valid: the load serves, but ``reload`` says why each job is disabled.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
 from nomaflow_host.project.mark import new_mark, put_mark
-from nomaflow_host.project.project import Project, make_state_dir
+from nomaflow_host.project.project import Project, changed_since_start, make_state_dir
 from nomaflow_host.project.run_as import user_of
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Instance",
     "InstanceLock",
     "Project",
+    "changed_since_start",
     "make_state_dir",
     "new_mark",
     "put_mark",

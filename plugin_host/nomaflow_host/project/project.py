@@ -33,13 +33,25 @@ from nomaflow_project.reading.sources import ProjectSources
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_project.reading.validation import validate
 
-__all__ = ["Project", "make_state_dir"]
+__all__ = ["Project", "changed_since_start", "make_state_dir"]
 
 _log = logging.getLogger(__name__)
 
 SETTINGS_FILE = "nomaflow.toml"
 _Section = TypeVar("_Section", HostSection, PathSection)
 _TABLES = frozenset(each.name for each in fields(SettingsFile))
+_AT_EACH_LOAD = frozenset(
+    {
+        "accept_calls_from",
+        "accept_jobs_from",
+        "env_file",
+        "max_extras_bytes",
+        "max_parallel",
+        "secret_key_file",
+        "version",
+    }
+)
+"""The keys of ``[host]`` that a reload reads; the others count from the start of the process on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +125,20 @@ class Project(ProjectLoad):
             unknown_tables=frozenset(tree) - _TABLES,
             sources=sources,
         )
+
+
+def changed_since_start(started: HostSection, now: HostSection, *, root: Path) -> tuple[Problem, ...]:
+    """Return a warning for each key of ``[host]`` that has changed since, and which a reload does not read."""
+    place = Place(SETTINGS_FILE, "host")
+    changed = (
+        each.name
+        for each in fields(HostSection)
+        if each.name not in _AT_EACH_LOAD and getattr(now, each.name) != getattr(started, each.name)
+    )
+    what = "the change takes effect once the host is restarted"
+    return with_lines(
+        [(place / name).warning("restart_needed", what, fix="restart the host") for name in changed], root
+    )
 
 
 def _folder(directory: Path) -> Path:
