@@ -378,7 +378,9 @@ class Catalogue:
                 what = f"the id {job.job_id!r} is free: its host was forgotten, and nobody has claimed it since"
                 fix = f"rename the job, or claim the id: nomaflow reload {at[1]}".strip()
             else:
-                what, fix = f"the id {job.job_id!r} belongs to {called(owner)}", way_to_release(owner)
+                own = self._jobs.get(at[0])
+                fix = way_to_release(owner, removed=own is not None and own.removed)
+                what = f"the id {job.job_id!r} belongs to {called(owner)}"
             problem = (job.place / "id").error(ID_OF_ANOTHER, what, fix=fix)
             self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner or "")
 

@@ -17,10 +17,15 @@ def called(owner: str) -> str:
     return f"the host {owner!r}" if owner else "the kernel's own jobs file"
 
 
-def way_to_release(owner: str) -> str:
-    """Return what to do where an id is another owner's."""
+def way_to_release(owner: str, *, removed: bool = False) -> str:
+    """Return what to do where an id is another owner's.
+
+    :param removed: whether the owner has removed its job of this id
+    """
     if not owner:
         return "rename the job here, or take it out of that file"
+    if removed:
+        return f"rename the job: {owner} has removed its own, and keeps the id as long as it is a host of this kernel"
     return (
         f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
         f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"

@@ -66,6 +66,9 @@ def test_a_removed_job_still_belongs_to_its_host() -> None:
     _introduce(catalogue, "a", _load("a", "x"))
     _introduce(catalogue, "a", _load("a"))
     assert _introduce(catalogue, "b", _load("b", "x")).disabled == ("x",)
+    [foreign] = [entry for entry in catalogue.jobs() if entry.foreign]
+    assert "a has removed its own" in foreign.loaded.problems[0].fix
+    assert "forget" not in foreign.loaded.problems[0].fix  # that would free all ids of a host that is well
 
 
 def test_forgetting_a_host_releases_its_ids() -> None:
