@@ -3,8 +3,8 @@
 ``${NAME}`` and ``${NAME:-default}`` are variables; as in a shell, a default also takes the place of an empty one. If
 NAME is not set but NAME_FILE is, the value is the content of the file that it names, without its last newline: Docker
 and Kubernetes pass secrets this way. If that file cannot be read, no default counts. ``${file:PATH}`` is the content of
-a file, ``${ENC:…}`` a decrypted text, and ``${vault:path#field}`` whatever the plugin for ``vault:`` finds. ``$${…}`` is
-a literal ``${…}``.
+a file, ``${ENC:…}`` a decrypted text, and ``${vault:path#field}`` whatever the plugin for ``vault:`` finds. ``$${…}``
+is a literal ``${…}``.
 
 A text that is ``ENC:`` and a Fernet token as a whole is a reference too; so is a whole ``file:PATH`` where the source
 of the values says so, except for a URL (``file://…``).
