@@ -127,6 +127,7 @@ ILLEGIBLE: dict[str, Edit] = {
     "settings with a syntax error": _text("[host\n", file="nomaflow.toml"),
     "settings with a wrong key": _text("[host]\nmax_sinc = 3\n", file="nomaflow.toml"),
     "connectors with a syntax error": _text("[connectors.web\n", file="connectors.toml"),
+    "connectors with a misspelt table": _swap("[connectors", "[conectors", file="connectors.toml"),
     "emptied connectors": _text("", file="connectors.toml"),
     "no connectors": _gone("connectors.toml"),
     "a Python syntax error": _text("async def work(:\n", file=CODE_FILE),
