@@ -102,6 +102,8 @@ ILLEGIBLE: dict[str, Edit] = {
     "the id of another job": _swap('"tick"', '"steady"'),
     "an id that is none": _swap('"tick"', '"t i c k"'),
     "an unknown step type": _swap('type = "python"', 'type = "pyhton"'),
+    "a schedule below a table of values": _swap(
+        'schedule = "* * * * * *"\noverlap = "allow"\n', 'params.schedule = "* * * * * *"\n'),
     "an unset variable": _swap('overlap = "allow"', 'overlap = "allow"\ndescription = "${NOBODY_SETS_THIS}"'),
     "a reference that is none": _swap("team.code:work", "team.code.work"),
     "a function that is not there": _swap("team.code:work", "team.code:wrok"),
@@ -127,6 +129,7 @@ ILLEGIBLE: dict[str, Edit] = {
     "settings with a syntax error": _text("[host\n", file="nomaflow.toml"),
     "settings with a wrong key": _text("[host]\nmax_sinc = 3\n", file="nomaflow.toml"),
     "connectors with a syntax error": _text("[connectors.web\n", file="connectors.toml"),
+    "connectors with a misspelt table": _swap("[connectors", "[conectors", file="connectors.toml"),
     "emptied connectors": _text("", file="connectors.toml"),
     "no connectors": _gone("connectors.toml"),
     "a Python syntax error": _text("async def work(:\n", file=CODE_FILE),

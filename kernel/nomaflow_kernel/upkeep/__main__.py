@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print({"refused": {"reason": refusal.reason, "message": refusal.message, "fix": refusal.fix}})
         return 1
     except (SettingsError, UnsupportedStore) as error:
-        fix = "correct [kernel] of nomaflow.toml, the NOMAFLOW_KERNEL_* variables or the given URL"
+        fix = "correct nomaflow.toml, the NOMAFLOW_KERNEL_* variables or the given URL"
         _print({"refused": {"reason": "BAD_SETTINGS", "message": str(error), "fix": fix}})
         return 1
     except OSError as error:

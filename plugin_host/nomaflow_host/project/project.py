@@ -29,7 +29,7 @@ from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, runs_on
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import shown_path
-from nomaflow_project.reading.sources import ProjectSources
+from nomaflow_project.reading.sources import ProjectSources, VariablesOnly
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_project.reading.validation import validate
 
@@ -90,7 +90,7 @@ class Project(ProjectLoad):
         sources = project_sources(root, tree, variables.environ)
         settings, app_settings = _settings(tree, root, sources)
         host = _host_name(name or settings.name, root)
-        files = _job_files(root, tree, app_settings, variables.environ)
+        files = _job_files(root, tree, app_settings, VariablesOnly(variables.environ, unread=variables.unread))
         trees = [(file.path, file.tree) for file in files if file.tree is not None]
         connectors = _connectors(root, tree, app_settings, sources)
         unset = [problem for path, jobs in trees for problem in _unset(jobs, path)]
@@ -218,15 +218,16 @@ def _host_name(given: str, root: Path) -> str:
 
 
 def _job_files(
-    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], environ: Mapping[str, str]
+    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], values: Values
 ) -> tuple[JobFile, ...]:
     """Read the main job file and that of each folder of ``plugins/``, in order of name.
 
     ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
-    if a variable is missing, its text stays, with a problem that names it.
+    if a variable is missing, its text stays, with a problem that names it. While an env file cannot be read, a default
+    is no value: it would be taken for a decision of the job's owner.
     """
     main = Path(app_settings["jobs"]["config_path"])
-    return read_job_files(root, main, required=_names_path(tree, "jobs"), environ=environ)
+    return read_job_files(root, main, required=_names_path(tree, "jobs"), environ=values)
 
 
 def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:

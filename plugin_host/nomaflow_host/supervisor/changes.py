@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "changes_of", "job_count"]
 
 _IMPORT_FIX = "correct the code, then load it again"
-_ILLEGIBLE = frozenset({"bad_toml", "unreadable_file", "missing_file"})
+_ILLEGIBLE = frozenset({"bad_toml", "bad_variable", "unreadable_file", "missing_file"})
 _CAUSES = _ILLEGIBLE | {"emptied_file", "import_failed"}
 """The codes of problems that others follow from: they are told first."""
 _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")

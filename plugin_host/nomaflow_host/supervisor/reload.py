@@ -172,10 +172,9 @@ class GenerationLoader:
         old = self.serving
         before, root = None if old is None else old.manifest, Path(project.spec.root)
         changes = await asyncio.to_thread(changes_of, before, loaded["manifest"], root=root)
-        if old is not None and _lost_connectors(old.project, project):
-            changes = replace(changes, broken=(*changes.broken, _no_connectors(project)))
-        if old is not None and (lost := _lost_settings(old.project, project)):
-            changes = replace(changes, broken=(*changes.broken, lost))
+        if old is not None:
+            lost = (_lost_connectors(old.project, project), _lost_settings(old.project, project))
+            changes = replace(changes, broken=(*changes.broken, *with_lines([each for each in lost if each], root)))
         if changes.broken and not force:
             template.stop()
             return self._refused(changes.broken, began, template), None
@@ -303,16 +302,19 @@ def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
     return not had <= has or bool(before.settings_file and not now.settings_file)
 
 
-def _lost_connectors(before: ProjectLoad, now: ProjectLoad) -> bool:
-    """Return whether connectors.toml had something in it, and is empty or gone now."""
+def _lost_connectors(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
+    """Return the problem of a connectors.toml that has lost all, or a section to a name that means nothing."""
     had, has = before.connectors, now.connectors
-    said = has.pools or has.connectors or has.unusable or has.problems
-    return had.file == has.file and bool(had.pools or had.connectors) and not said
-
-
-def _no_connectors(project: ProjectLoad) -> Problem:
-    path = Path(project.connectors.file)
-    name = shown_path(path, Path(project.connectors.root))
+    lost = (had.pools and not has.pools) or (had.connectors and not has.connectors)
+    if had.file != has.file or not lost:
+        return None
+    new = (each for each in has.problems if each.code == "unknown_key" and "." not in each.path)
+    if (unknown := next((each for each in new if each not in had.problems), None)) is not None:
+        return unknown
+    if has.pools or has.connectors or has.unusable or has.problems:
+        return None
+    path = Path(has.file)
+    name = shown_path(path, Path(has.root))
     code, what = ("emptied_file", "the file is empty") if path.exists() else ("missing_file", "there is no such file")
     fix = "restore it; if no pool or connector is needed any more, load it with --force"
     return _error(code, f"{what}, and it had pools or connectors", file=name, fix=fix)

@@ -16,6 +16,8 @@ from nomaflow_cli.wording import after_refusal, age, amount, count, offers, para
 __all__ = ["hosts_page", "job_changes", "reload_page"]
 
 _CLOCK_SECONDS = 1.0
+_UNUSABLE = frozenset({"project_unusable", "load_failed"})
+"""The codes of problems that leave nothing to serve, so that ``--force`` changes nothing."""
 _CHANGES = (
     ("removed", "removed_job_ids", "removed_count"),
     ("added", "added_job_ids", "added_count"),
@@ -149,7 +151,8 @@ def _after_refusal(outcome: ReloadView) -> Iterator[RenderableType]:
     told = outcome.problems and all(problem.code != "load_failed" for problem in outcome.problems)
     if outcome.message and not told:
         yield Text(f"  {paragraph(outcome.message, indent=2)}")
-    if outcome.generation and not outcome.refused_by_kernel:
+    usable = all(problem.code not in _UNUSABLE for problem in outcome.problems)
+    if outcome.generation and usable and not outcome.refused_by_kernel:
         force = f"to use it anyway: nomaflow reload {printable(outcome.host)} --force"
         kept = "a broken job then keeps its last good definition"
         yield Padding(Text(f"{force}\n{kept}", style="dim"), (0, 0, 0, 2))

@@ -17,7 +17,7 @@ from nomaflow_project.reading.problems import Place, Problem
 if TYPE_CHECKING:
     from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 
-__all__ = ["hold_unimportable", "jobs_of_illegible_files", "keep_invalid"]
+__all__ = ["blame_misplaced_schedules", "hold_unimportable", "jobs_of_illegible_files", "keep_invalid"]
 
 _OF_FILES = frozenset({"bad_toml", "unreadable_file", "missing_file", "emptied_file"})
 _NONE_MEANT = "restore it; where it shall bring no job any more, write `jobs = []` into it"
@@ -60,6 +60,32 @@ def keep_invalid(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[Loade
         kept.append(job if definition is None else replace(job, definition=definition, kept=True))
         good.pop(job.job_id, None)
     return kept
+
+
+def blame_misplaced_schedules(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[LoadedJob]:
+    """Return the jobs; one whose schedule now stands among the values for its steps gets an error.
+
+    TOML counts a key to the table above it, so a schedule that is written below ``[jobs.params]`` is no schedule.
+    """
+    scheduled = {job.job_id: job.definition for job in before.jobs if job.valid and job.definition is not None}
+    return [job.with_problem(*_misplaced_schedules(job, scheduled.get(job.job_id))) for job in jobs]
+
+
+def _misplaced_schedules(job: LoadedJob, was: JobDefinition | None) -> Iterator[Problem]:
+    now = job.definition
+    if now is None or was is None or not was.schedule or now.schedule or not now.enabled:
+        return
+    known = _places_of_values(was, job.place)
+    for place, values in _places_of_values(now, job.place).items():
+        if "schedule" in values and "schedule" not in known.get(place, ()):
+            message = f"the job has no schedule any more: its schedule became a value of {place.path!r}"
+            fix = "move it above that table; to take the job off its schedule write enabled = false"
+            yield (place / "schedule").error("missing_key", message, fix=fix)
+
+
+def _places_of_values(job: JobDefinition, at: Place) -> dict[Place, Mapping[str, Any]]:
+    steps = {at / "steps" / index / "op_kwargs": step.op_kwargs for index, step in enumerate(job.steps)}
+    return {at / "params": job.params, **steps}
 
 
 def hold_unimportable(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any]) -> list[LoadedJob]:

@@ -15,7 +15,12 @@ from nomaflow_project.jobs.build import build_job
 from nomaflow_project.jobs.callables import check_call_params, check_callables
 from nomaflow_project.jobs.calls import check_calls
 from nomaflow_project.jobs.definitions import JobDefinition, JobsFile, MetaEntry, RetentionPolicy, canonical_json
-from nomaflow_project.jobs.last_good import hold_unimportable, jobs_of_illegible_files, keep_invalid
+from nomaflow_project.jobs.last_good import (
+    blame_misplaced_schedules,
+    hold_unimportable,
+    jobs_of_illegible_files,
+    keep_invalid,
+)
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.environment import UNSET_VARIABLE
 from nomaflow_project.reading.files import JobFile
@@ -178,7 +183,7 @@ def load_job_files(
         kept = list(jobs_of_illegible_files(before, files, jobs, problems))
         illegible = kept or any(problem.is_error for problem in problems)
         retention = retention or (before.retention if illegible else None)
-        jobs = keep_invalid([*jobs, *kept], before)
+        jobs = keep_invalid([*blame_misplaced_schedules(jobs, before), *kept], before)
     jobs = _check_together(jobs, manifest)
     if before is not None:
         jobs = keep_invalid(jobs, before)

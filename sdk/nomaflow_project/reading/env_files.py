@@ -35,12 +35,14 @@ class ProjectVariables:
     :param given: variables from the files alone; a later file wins over an earlier one
     :param environ: the process's own variables laid over them
     :param files: their paths, whether there are such files or not
+    :param unread: the first that is not there or has an error, as nomaflow.toml names it; empty for none
     """
 
     given: Mapping[str, str]
     environ: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
+    unread: str = ""
 
 
 def project_variables(root: Path, settings: object, environ: Mapping[str, str]) -> ProjectVariables:
@@ -52,17 +54,27 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
     given: dict[str, str] = {}
     problems: list[Problem] = []
     files: list[str] = []
+    unread = ""
     for place, name in _named(settings):
         try:
             path = root / resolve_text(name, environ)
         except ReferenceMissing as error:
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
+            unread = unread or name
             continue
         files.append(str(path))
         found, told = _read(path, Place(shown_path(path, root)), named_at=place)
         given |= found
         problems += told
-    return ProjectVariables(given=given, environ={**given, **environ}, problems=tuple(problems), files=tuple(files))
+        if any(each.is_error for each in told):
+            unread = unread or name
+    return ProjectVariables(
+        given=given,
+        environ={**given, **environ},
+        problems=tuple(problems),
+        files=tuple(files),
+        unread=unread,
+    )
 
 
 def _named(settings: object) -> Iterator[tuple[Place, str]]:
@@ -82,7 +94,7 @@ def _read(path: Path, place: Place, *, named_at: Place) -> tuple[dict[str, str],
             what = "is not a file" if path.exists() else "is not there"
             message = f"the file {place.file!r} {what}"
             return {}, [named_at.error("missing_file", message, fix="create it, or correct env_file")]
-        text = read_regular(path).decode("utf-8")
+        text = read_regular(path).decode("utf-8-sig")  # editors of Windows begin a file with a byte order mark
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         if error.errno == errno.EFBIG:

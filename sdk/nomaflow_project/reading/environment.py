@@ -2,8 +2,9 @@
 
 ``${NAME}`` and ``${NAME:-default}`` are variables; as in a shell, a default also takes the place of an empty one. If
 NAME is not set but NAME_FILE is, the value is the content of the file that it names, without its last newline: Docker
-and Kubernetes pass secrets this way. ``${file:PATH}`` is the content of a file, ``${ENC:…}`` a decrypted text, and
-``${vault:path#field}`` whatever the plugin for ``vault:`` finds. ``$${…}`` is a literal ``${…}``.
+and Kubernetes pass secrets this way. If that file cannot be read, no default counts. ``${file:PATH}`` is the content of
+a file, ``${ENC:…}`` a decrypted text, and ``${vault:path#field}`` whatever the plugin for ``vault:`` finds. ``$${…}``
+is a literal ``${…}``.
 
 A text that is ``ENC:`` and a Fernet token as a whole is a reference too; so is a whole ``file:PATH`` where the source
 of the values says so, except for a URL (``file://…``).
@@ -173,7 +174,7 @@ def has_steps(name: str, value: object) -> bool:
     return name == "step_defaults" or (name == "steps" and isinstance(value, list))
 
 
-def resolve_environment(tree: Any, environ: Mapping[str, str], *, in_step: bool = False) -> Any:
+def resolve_environment(tree: Any, environ: Values, *, in_step: bool = False) -> Any:
     """Return the tree resolved leniently, except for values that the host resolves later, see `is_kept`."""
     if isinstance(tree, dict):
         return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import resolve_environment
+from nomaflow_project.reading.environment import Values, resolve_environment
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.regular_files import shown_path
@@ -49,7 +49,7 @@ class ProjectFiles:
     connectors: JobFile | None
 
 
-def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | None = None) -> JobFile:
+def parse_toml_file(path: Path, *, name: str = "", environ: Values | None = None) -> JobFile:
     """Read one TOML file.
 
     :param name: the file's name in problems; the path if empty
@@ -66,9 +66,7 @@ def parse_toml_file(path: Path, *, name: str = "", environ: Mapping[str, str] | 
     return JobFile(path=shown, tree=tree if environ is None else resolve_environment(tree, environ))
 
 
-def read_job_files(
-    root: Path, main: Path, *, required: bool, environ: Mapping[str, str] | None = None
-) -> tuple[JobFile, ...]:
+def read_job_files(root: Path, main: Path, *, required: bool, environ: Values | None = None) -> tuple[JobFile, ...]:
     """Return the main job file, then that of each folder of ``plugins/``, in order of name.
 
     Files and folders that cannot be read are included with their error. An optional main file and a ``plugins/`` folder

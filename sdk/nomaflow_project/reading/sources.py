@@ -34,6 +34,7 @@ __all__ = [
     "SecretMissing",
     "SecretUnreadable",
     "ValueSource",
+    "VariableUnreadable",
     "VariablesOnly",
     "is_secret",
 ]
@@ -110,6 +111,12 @@ class SecretMissing(SecretUnreadable):
     code: str = "missing_secret"
 
 
+class VariableUnreadable(SecretUnreadable):
+    """Raised when a variable is not set, and a file that may set it cannot be read: no default counts in its place."""
+
+    code: str = "unset_variable"
+
+
 class ValueSource(Protocol):
     """A source of the values of references."""
 
@@ -126,10 +133,14 @@ class ValueSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VariablesOnly:
-    """The variables of a process, where nothing else is allowed: what is resolved there is published."""
+    """The variables of a process, where nothing else is allowed: what is resolved there is published.
+
+    :param unread: a file that may set further variables and cannot be read; empty for none
+    """
 
     environ: Mapping[str, str]
     whole_files: bool = False
+    unread: str = ""
 
     def value_of(self, reference: Reference) -> str:
         """Return a variable's value. A plugin's reference stays as written; a file or encrypted text is refused.
@@ -137,7 +148,7 @@ class VariablesOnly:
         :raises ReferenceMissing: as `ValueSource.value_of`
         """
         if reference.scheme == VARIABLE:
-            return _variable(reference.rest, self.environ)
+            return _variable(reference.rest, self.environ, unread=self.unread)
         if reference.scheme not in (FILE, ENCRYPTED):
             return reference.shown
         raise SecretUnreadable(
@@ -252,16 +263,22 @@ class ProjectSources:
         )
 
 
-def _variable(name: str, environ: Mapping[str, str]) -> str:
+def _variable(name: str, environ: Mapping[str, str], *, unread: str = "") -> str:
     """Return the value of a variable, or if that is not set or empty, the content of the file that NAME_FILE names.
 
-    :raises EnvironmentMissing: if there is neither, or the file cannot be read
+    :param unread: as in `VariablesOnly`
+
+    :raises EnvironmentMissing: if there is neither
+    :raises VariableUnreadable: if the file cannot be read, or there is neither, and *unread* may set it
     """
     value, file = environ.get(name), environ.get(f"{name}_FILE")
     if value or (value is not None and not file):
         return value
     if not file:
         problem = f"the environment variable {name!r} is not set"
+        if unread:
+            problem += f", and {unread!r}, which may set it, cannot be read"
+            raise VariableUnreadable(problem, fix=f"correct that file, or set {name} for the host")
         raise EnvironmentMissing(problem, fix=f"set it for the host, or write ${{{name}:-default}}")
     try:
         if not os.path.isabs(file):
@@ -271,9 +288,9 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
         why = f"({file!r}) cannot be read: {(error.strerror or type(error).__name__).lower()}"
     except UnicodeDecodeError:
         why = f"({file!r}) is not UTF-8 text"
-    raise EnvironmentMissing(
+    raise VariableUnreadable(
         f"the environment variable {name!r} is not set, and the file of {name}_FILE {why}",
-        fix=f"make the file readable for the host, set {name}, or write ${{{name}:-default}}",
+        fix=f"make the file readable for the host, or set {name} and not {name}_FILE",
     )
 
 

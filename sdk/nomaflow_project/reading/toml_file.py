@@ -44,6 +44,9 @@ def parse_toml(body: bytes, place: Place) -> dict[str, Any] | Problem:
     """Return the tree of a TOML text, or a problem: ``bad_toml``. It is looked through before it is parsed."""
     try:
         text = body.decode("utf-8")
+        if text.startswith("\ufeff"):
+            message = "it begins with a byte order mark, which TOML does not allow"
+            return place.error("bad_toml", message, fix="save it as UTF-8 without a byte order mark", line=1)
         outside = outside_bounds(text, place)
         if outside is not None:
             return outside

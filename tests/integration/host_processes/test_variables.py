@@ -60,11 +60,12 @@ async def test_values_refer_to_what_the_environment_lacks(
 
 
 async def test_a_missing_file_of_a_variable_is_named(start_host: StartHost, project: Path) -> None:
-    """If NAME_FILE names a file that is not there, the step fails and names it."""
+    """If NAME_FILE names a file that is not there, the step fails and names it, whether there is a default or not."""
     host = await start_host(project, environ={**os.environ, "PIN_FILE": str(project / "none")})
-    end = await host.result("looking:told", {"value": "${PIN}"})
-    assert (end.state, end.reason_code) == (FinishedState.FAILED, "environment_missing")
-    assert f"{project}/none" in end.reason
+    for text in ("${PIN}", "${PIN:-1234}"):
+        end = await host.result("looking:told", {"value": text})
+        assert (end.state, end.reason_code) == (FinishedState.FAILED, "secret_unreadable")
+        assert f"{project}/none" in end.reason
 
 
 async def test_values_of_clients_give_a_step_no_variable(start_host: StartHost, project: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli_command import Command
@@ -66,6 +67,20 @@ async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, comman
     kernel.replies["ListJobs"] = pb.ListJobsResponse(jobs=[job_pb2.Job(job_id="a", host="team", valid=True)])
     listed = (await command("jobs", "--address", kernel.address)).out
     assert "✘ team: the kernel refused the load of " in listed
+
+
+@pytest.mark.parametrize(
+    ("code", "offered"), [("project_unusable", False), ("load_failed", False), ("unknown_key", True)]
+)
+async def test_force_is_offered_where_it_can_work(
+    kernel: FakeKernel, command: Command, code: str, *, offered: bool
+) -> None:
+    """Without a readable nomaflow.toml, or where the import of the code does not end, there is nothing to use."""
+    problem = job_pb2.Problem(severity="error", code=code, message="expected ']'", file="nomaflow.toml")
+    outcome = pb.ReloadOutcome(incarnation="abc", host="team", accepted=False, generation=2, problems=[problem])
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    done = await command("reload", "--address", kernel.address)
+    assert (done.code, "--force" in done.out) == (1, offered)
 
 
 async def test_a_reload_says_how_many_jobs_are_not_named(kernel: FakeKernel, command: Command) -> None:

@@ -28,6 +28,7 @@ def _write(path: Path, text: str) -> Path:
         (b"[t", "expected", 1),
         (b"a = 1\n\xff\xfe\n", "not UTF-8", 2),
         (b"d = 2026-02-31\n", "invalid date", 1),
+        (b"\xef\xbb\xbfa = 1\n", "byte order mark", 1),
         (b"i = " + b"9" * 5000, "digits", 0),
     ],
 )

@@ -293,3 +293,8 @@ async def test_the_tool_says_what_it_did_or_why_not(tmp_path: Path, capsys: pyte
     assert main(["backup", str(tmp_path / "x"), "--store", "sqlite://", *project]) == 1
     assert '"BAD_SETTINGS"' in capsys.readouterr().out
     assert not (tmp_path / "x").exists()
+    (tmp_path / "nomaflow.toml").write_text("[host\n")
+    assert main(["inspect", *project]) == 1
+    told = capsys.readouterr().out
+    assert "nomaflow.toml:1" in told
+    assert "correct nomaflow.toml, " in told

@@ -240,6 +240,21 @@ def test_a_value_that_cannot_be_kept_does_not_hide_that_the_job_is_off(project: 
     assert not project.again()["b"].kept
 
 
+@pytest.mark.parametrize("table", ["[jobs.params]", "[jobs.steps.op_kwargs]"])
+def test_a_schedule_below_another_table_is_no_decision(project: Project, table: str) -> None:
+    """It reads as a value for the steps there; with `enabled = false`, or where it always was one, it is one."""
+    steps = '[[jobs.steps]]\ncallable = "app:work"\n'
+    moved = f'[[jobs]]\nid = "b"\n{steps}{table}\nschedule = "0 2 * * *"\n'
+    project.main.write_text(A + moved)
+    for _ in range(2):
+        job = project.again()["b"]
+        assert _goes_on(job)
+        assert [(each.code, each.path.rpartition(".")[2]) for each in job.problems] == [("missing_key", "schedule")]
+    for key in ("enabled = false", 'schedule = "0 3 * * *"', ""):
+        project.main.write_text(A + moved.replace('"b"', f'"b"\n{key}'))
+        assert "missing_key" not in [each.code for each in project.again()["b"].problems]
+
+
 def test_a_second_table_of_an_id_is_no_job_that_goes_on(project: Project) -> None:
     """The first table of an id is the job; the later one is an error, and is not kept for it."""
     project.main.write_text(A + B.replace('"b"', '"a"'))

@@ -10,12 +10,12 @@ import pytest
 
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
-    EnvironmentMissing,
     Unresolved,
     names_in,
     resolve_environment,
     resolve_text,
 )
+from nomaflow_project.reading.sources import VariableUnreadable
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_variable_counts_before_its_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """A missing one, a folder, a pipe, a relative path, one too large, and bytes that are no text."""
+    """A missing one, a folder, a pipe, a relative path, one too large, and no text; no default counts."""
     (tmp_path / "binary").write_bytes(b"\xff")
     (tmp_path / "large").write_bytes(b"x" * 70_000)
     os.mkfifo(tmp_path / "pipe")
@@ -68,13 +68,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         "binary": "not UTF-8",
     }.items():
         file = str(tmp_path / name)
-        with pytest.raises(EnvironmentMissing, match=words) as caught:
-            resolve_text("${DB}", {"DB_FILE": file}, path="pools.p.url")
-        assert "DB_FILE" in caught.value.problem
-        assert file.rstrip("/.") in caught.value.problem
-        assert caught.value.path == "pools.p.url"
-        assert resolve_text("${DB:-d}", {"DB_FILE": file}) == "d"
-    with pytest.raises(EnvironmentMissing, match="absolute"):
+        for text in ("${DB}", "${DB:-d}"):
+            with pytest.raises(VariableUnreadable, match=words) as caught:
+                resolve_text(text, {"DB_FILE": file}, path="pools.p.url")
+            assert "DB_FILE" in caught.value.problem
+            assert file.rstrip("/.") in caught.value.problem
+            assert caught.value.path == "pools.p.url"
+    with pytest.raises(VariableUnreadable, match="absolute"):
         resolve_text("${DB}", {"DB_FILE": "secret"})
 
 

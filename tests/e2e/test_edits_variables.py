@@ -1,0 +1,100 @@
+"""Variables that cannot be read, at a reload and a restart: no default takes a job off the schedule in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project_system import ProjectSystem, open_system
+
+from real_system import eventually
+
+pytestmark = pytest.mark.e2e
+
+JOB = """
+[[jobs]]
+id = "{id}"
+enabled = "${{{variable}:-false}}"
+schedule = "* * * * * *"
+overlap = "allow"
+steps = [{{ callable = "team.code:count" }}]
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
+    """A kernel and a host with two jobs that a variable switches on: one of vars.env, and one of a file of its own."""
+    for opened in open_system(tmp_path_factory.mktemp("variables")):
+        opened.write(JOB.format(id="steady", variable="SWITCH") + JOB.format(id="filed", variable="FILED"))
+        (opened.project / "nomaflow.toml").write_text('[host]\nname = "team"\nenv_file = "vars.env"\n')
+        opened.environ["FILED_FILE"] = str(opened.project / "filed")
+        _restore(opened)
+        opened.start_kernel()
+        opened.start_host()
+        yield opened
+
+
+@pytest.fixture
+def system(running: ProjectSystem) -> ProjectSystem:
+    """Give each test the variables in order, and both jobs firing."""
+    _restore(running)
+    assert running.api.reload_host("team", force=False)[0].accepted
+    for job_id in ("steady", "filed"):
+        _fires(running, job_id)
+    return running
+
+
+def _restore(system: ProjectSystem) -> None:
+    (system.project / "vars.env").write_text("SWITCH=true\n")
+    (system.project / "filed").write_text("true\n")
+
+
+def _fires(system: ProjectSystem, job_id: str) -> None:
+    """Wait until a job has a new run that succeeded."""
+    before = {run.run_id for run in system.runs(job_id)}
+    eventually(lambda: any(run.state == "SUCCEEDED" and run.run_id not in before for run in system.runs(job_id)))
+
+
+def _kept(system: ProjectSystem, job_id: str) -> Any:
+    """Restart the host, and wait until it is marked that a job keeps its last good definition."""
+    system.stop("host")
+    system.start_host()
+    return eventually(lambda: job if (job := system.jobs()[job_id]).kept else None)
+
+
+@pytest.mark.parametrize("text", ['SWITCH="true\n', None], ids=["a quote is missing", "no file"])
+def test_an_env_file_that_cannot_be_read_stops_no_schedule(system: ProjectSystem, text: str | None) -> None:
+    """A reload is refused; over a restart the job that took a default keeps its last good definition, and says why."""
+    file = system.project / "vars.env"
+    file.unlink() if text is None else file.write_text(text)
+    refused = system.cli("reload", code=1).out
+    assert "refused the load" in refused
+    assert "vars.env" in refused
+    job = _kept(system, "steady")
+    assert (job.valid, job.enabled, job.problems[0].path) == (True, True, "jobs[0].enabled")
+    assert "'SWITCH' is not set, and 'vars.env', which may set it, cannot be read" in job.problems[0].message
+    assert not system.jobs()["filed"].kept
+    _fires(system, "steady")
+    _restore(system)
+    assert system.api.reload_host("team", force=False)[0].accepted
+    eventually(lambda: not system.jobs()["steady"].kept)
+
+
+def test_a_file_of_a_variable_that_cannot_be_read_stops_no_schedule(system: ProjectSystem) -> None:
+    """The file that FILED_FILE names is gone: a reload is refused, and a restart keeps the last good definition."""
+    Path(system.environ["FILED_FILE"]).unlink()
+    assert "the file of FILED_FILE" in system.cli("reload", code=1).out
+    job = _kept(system, "filed")
+    assert (job.valid, job.enabled, job.problems[0].path) == (True, True, "jobs[1].enabled")
+    assert "the file of FILED_FILE" in job.problems[0].message
+    _fires(system, "filed")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_variable(system: ProjectSystem) -> None:
+    """An editor of Windows may begin an env file with one."""
+    (system.project / "vars.env").write_text("SWITCH=true\n", "utf-8-sig")
+    assert system.api.reload_host("team", force=False)[0].accepted
+    assert system.jobs()["steady"].enabled
+    _fires(system, "steady")
