@@ -19,7 +19,7 @@ _MOST_NAMED = 20
 
 
 class _Seen(NamedTuple):
-    """The state of a file or folder: modification time in nanoseconds, size, mode and inode; all 0 for a dangling link.
+    """The state of a file or folder: modification time in nanoseconds, size, mode and inode; all 0 if it is gone.
 
     For a folder only the mode counts, since its times change with unrelated files.
     """
@@ -116,6 +116,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _seen(path: str) -> _Seen:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a path with a NUL byte is a ValueError
         return _Seen()
     return _Seen(status.st_mtime_ns, status.st_size, status.st_mode, status.st_ino)

@@ -80,7 +80,8 @@ class GenerationLoader:
         """Load the project as it is now; return the outcome, and the generation that was replaced.
 
         A load is refused and the old generation keeps serving if the project cannot be read, a valid job would have to
-        be kept in its last good definition, or a module or callable that worked no longer does.
+        be kept in its last good definition, or a module or callable that worked no longer does; and so it is if the
+        load itself fails, since whoever asked for it waits for an answer.
 
         :param force: serve it anyway if it can be loaded at all
         """
@@ -94,6 +95,10 @@ class GenerationLoader:
                     return self.newest, None
                 self.newest, replaced = await self._load(project, began, force=force)
                 return self.newest, replaced
+            except Exception as error:  # noqa: BLE001 - whoever asked for the load must not wait for ever
+                _log.exception("the load failed unexpectedly")
+                self.newest = self._refused((_unexpected(error),), began)
+                return self.newest, None
             finally:
                 ended, self._ended = self._ended, asyncio.Event()
                 ended.set()
@@ -345,6 +350,11 @@ def _unreadable(error: ProjectError | OSError) -> Problem:
         "project_unusable", error.problem, file=error.name, path=error.path, line=error.line or 0, fix=error.fix
     )
     return with_lines((found,), Path(error.file).parent)[0]
+
+
+def _unexpected(error: Exception) -> Problem:
+    message = f"the load itself failed: {type(error).__name__}: {error}"
+    return _error("load_failed", message, fix="report it with the traceback in the host's log")
 
 
 def _failed(error: LoadFailed, output: str) -> Problem:

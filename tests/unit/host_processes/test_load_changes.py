@@ -27,6 +27,13 @@ def _manifest(root: Path, **offers: Any) -> dict[str, Any]:
     return {"host": "h", "job_files": [file.to_json() for file in files], **offered}
 
 
+def test_a_path_that_no_file_can_have_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """A name with a NUL byte in ``env_file`` ends no look at the disk."""
+    spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(), plugin_dirs=(), env_files=("a\0.env", "b.env"))
+    stamp = disk_stamp(spec)
+    assert stamp["a\0.env"] == stamp["b.env"]
+
+
 def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) -> None:
     """Problems of kept jobs are the reason to refuse; jobs added or removed legibly are only named."""
     file = tmp_path / "jobs.toml"
