@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from nomaflow_project.reading.files import EDITOR_LOCK
+
 if TYPE_CHECKING:
     from nomaflow_host.generation import ProjectSpec
 
@@ -99,6 +101,8 @@ def _scan(folder: str, *, deep: bool, within: tuple[tuple[int, int], ...]) -> It
     yield folder, _Seen(mode=status.st_mode)
     me = (status.st_dev, status.st_ino)
     for entry in entries if me not in within else ():
+        if entry.name.startswith(EDITOR_LOCK):
+            continue
         if _is_folder(entry):
             if deep and not entry.name.startswith((".", "__pycache__")):
                 yield from _scan(entry.path, deep=True, within=(*within, me))
