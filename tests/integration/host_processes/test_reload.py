@@ -132,7 +132,12 @@ async def test_poisoned_imports_are_contained(start_host: StartHost, team: Path,
     assert cause in outcome.reasons[0]
     assert len(outcome.output_tail) <= 4096
     if name == "loop":
+        (told,) = outcome.problems
+        assert (told["file"], told["line"] in (1, 2)) == ("plugins/poison.py", True)
+        assert "File" not in told["message"]
         assert "poison.py" in outcome.output_tail
+        assert "nomaflow_host" not in outcome.output_tail
+        assert "importlib" not in outcome.output_tail
     assert (await host.result("work:step")).rows_affected == 1
 
 
