@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -79,6 +81,21 @@ def test_files_behind_links_are_watched(system: TeamSystem, tmp_path: Path) -> N
     (tmp_path / "moved").rename(elsewhere)
     eventually(lambda: _newest(system)["kind"] == "host.reloaded")
     assert system.api.get_job("nightly").schedule == "0 5 * * *"
+
+
+def test_a_name_that_is_no_text_ends_no_watch(system: TeamSystem) -> None:
+    """The host tells of it once and loads what is saved beside it; it does so too once the name is gone."""
+    project = system.root / "team"
+    folder = os.fsencode(project / "plugins") + b"/caf\xe9"
+    os.mkdir(folder)
+    Path(os.fsdecode(folder), "rapport.txt").touch()
+    for times in ("0 3", "0 4"):
+        (project / "plugins/x/jobs.toml").write_text(NIGHTLY.replace("0 2", times))
+        eventually(lambda: system.api.get_job("nightly").schedule == f"{times} * * *")  # noqa: B023  # asked at once
+    shutil.rmtree(folder)
+    (project / "plugins/x/jobs.toml").write_text(NIGHTLY.replace("0 2", "0 5"))
+    eventually(lambda: system.api.get_job("nightly").schedule == "0 5 * * *")
+    assert system.parts["team"].log.count("the watch of the project failed") == 1
 
 
 @contextlib.contextmanager

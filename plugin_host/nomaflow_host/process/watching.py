@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from watchfiles import DefaultFilter, awatch
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 __all__ = ["saves"]
+
+_log = logging.getLogger(__name__)
 
 _SOURCES = (".py", ".toml", ".env")
 _BURST_MS = 400  # the longest time for which saves in quick succession delay a load
 _LOOK_MS = 1_000
+_FAILED = "the watch of the project failed and begins anew each second, so that a save may be loaded later: %s"
 
 
 class _ProjectFilter(DefaultFilter):
@@ -22,14 +27,25 @@ class _ProjectFilter(DefaultFilter):
 
 
 async def saves(folders: Sequence[Path], *, until: asyncio.Event) -> AsyncIterator[bool]:
-    """Yield after each burst of events, and each second without one: True if a source was among what was saved."""
-    async for changes in awatch(
-        *folders,
-        watch_filter=_ProjectFilter(),
-        debounce=_BURST_MS,
-        rust_timeout=_LOOK_MS,
-        yield_on_timeout=True,
-        ignore_permission_denied=True,
-        stop_event=until,
-    ):
-        yield any(path.endswith(_SOURCES) for _, path in changes)
+    """Yield after each burst of events, and each second without one: True if a source was among what was saved.
+
+    A watch that fails, as at a file name that is not UTF-8, is told once and begun anew after a second.
+    """
+    level = logging.WARNING
+    while not until.is_set():
+        try:
+            async for changes in awatch(
+                *folders,
+                watch_filter=_ProjectFilter(),
+                debounce=_BURST_MS,
+                rust_timeout=_LOOK_MS,
+                yield_on_timeout=True,
+                ignore_permission_denied=True,
+                stop_event=until,
+            ):
+                yield any(path.endswith(_SOURCES) for _, path in changes)
+        except* (WatchfilesRustInternalError, OSError) as failed:
+            _log.log(level, _FAILED, failed.exceptions[0])
+            level = logging.DEBUG
+            await asyncio.sleep(_LOOK_MS / 1000)
+            yield False

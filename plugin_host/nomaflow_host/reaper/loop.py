@@ -148,7 +148,7 @@ class Reaper:
                     environ=frame.message["environ"],
                     user=self._user,
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             link.close()
             self._link.send({"is": "template_exited", "template": number, "error": str(error)})
             return
@@ -173,7 +173,7 @@ class Reaper:
         try:
             environ = frame.message["environ"]
             pid = spawn_module("nomaflow_host.worker", out=out, err=err, fds=fds, environ=environ, user=self._user)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._spawn_failed(worker.number, str(error))
             return
         finally:

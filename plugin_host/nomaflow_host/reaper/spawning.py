@@ -36,6 +36,7 @@ def spawn_module(
     :param out: becomes its descriptor 1, *err* 2; *fds* become `FIRST_FD` and up, in order
     :param user: whose process it is; None for the user of this one
     :raises OSError: if the system cannot start another process, or the user cannot run this interpreter
+    :raises ValueError: if a variable has a NUL byte
     """
     moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in (out, err, *fds)]
     places = dict(zip((1, 2, *range(FIRST_FD, FIRST_FD + len(fds))), moved, strict=True))

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from nomaflow_project.reading.files import EDITOR_LOCK
+
 if TYPE_CHECKING:
     from nomaflow_host.generation import ProjectSpec
 
@@ -19,7 +21,7 @@ _MOST_NAMED = 20
 
 
 class _Seen(NamedTuple):
-    """The state of a file or folder: modification time in nanoseconds, size, mode and inode; all 0 for a dangling link.
+    """The state of a file or folder: modification time in nanoseconds, size, mode and inode; all 0 if it is gone.
 
     For a folder only the mode counts, since its times change with unrelated files.
     """
@@ -99,6 +101,8 @@ def _scan(folder: str, *, deep: bool, within: tuple[tuple[int, int], ...]) -> It
     yield folder, _Seen(mode=status.st_mode)
     me = (status.st_dev, status.st_ino)
     for entry in entries if me not in within else ():
+        if entry.name.startswith(EDITOR_LOCK):
+            continue
         if _is_folder(entry):
             if deep and not entry.name.startswith((".", "__pycache__")):
                 yield from _scan(entry.path, deep=True, within=(*within, me))
@@ -116,6 +120,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _seen(path: str) -> _Seen:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a path with a NUL byte is a ValueError
         return _Seen()
     return _Seen(status.st_mtime_ns, status.st_size, status.st_mode, status.st_ino)

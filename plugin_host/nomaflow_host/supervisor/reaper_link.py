@@ -21,6 +21,7 @@ __all__ = ["ReaperLink"]
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
+_STEADY_SECONDS = 10.0
 
 
 class ReaperLink:
@@ -51,6 +52,7 @@ class ReaperLink:
         self._before = set(own_children())
         self._stopping = False
         self._dead = False
+        self._made_at = loop.time()
         self.identity = ProcessIdentity(0, 0)
 
     async def start(self, on_started: Callable[[ProcessIdentity], None] | None = None) -> str:
@@ -94,6 +96,11 @@ class ReaperLink:
         self._link.close()
         self._process.kill()
         self._process.wait()
+
+    @property
+    def steady(self) -> bool:
+        """Whether it has lived long enough that the next one will hardly die at once."""
+        return self._loop.time() - self._made_at >= _STEADY_SECONDS
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send it a command."""

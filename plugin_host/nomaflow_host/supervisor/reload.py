@@ -37,7 +37,7 @@ __all__ = ["GenerationLoader"]
 
 _log = logging.getLogger("nomaflow.host")
 
-_FRAME = re.compile(r'File "(?!<frozen ).*", line \d+ in ')
+_FRAME = re.compile(r'File "(?!<frozen )(.*)", line (\d+) in ')
 _LOOK_AGAIN_SECONDS = 0.2
 _SHOWN_OUTPUT = 200
 _SETTINGS = "nomaflow.toml"
@@ -80,7 +80,8 @@ class GenerationLoader:
         """Load the project as it is now; return the outcome, and the generation that was replaced.
 
         A load is refused and the old generation keeps serving if the project cannot be read, a valid job would have to
-        be kept in its last good definition, or a module or callable that worked no longer does.
+        be kept in its last good definition, or a module or callable that worked no longer does; and so it is if the
+        load itself fails, since whoever asked for it waits for an answer.
 
         :param force: serve it anyway if it can be loaded at all
         """
@@ -94,6 +95,10 @@ class GenerationLoader:
                     return self.newest, None
                 self.newest, replaced = await self._load(project, began, force=force)
                 return self.newest, replaced
+            except Exception as error:  # noqa: BLE001 - whoever asked for the load must not wait for ever
+                _log.exception("the load failed unexpectedly")
+                self.newest = self._refused((_unexpected(error),), began)
+                return self.newest, None
             finally:
                 ended, self._ended = self._ended, asyncio.Event()
                 ended.set()
@@ -166,7 +171,7 @@ class GenerationLoader:
         except LoadFailed as error:
             template.stop()
             await template.exited.wait()
-            return self._refused((_failed(error, template.output_tail),), began, template), None
+            return self._refused((_failed(error, template.output_tail, project.spec),), began, template), None
         if secrets:
             loaded = {**loaded, "manifest": masked_manifest(loaded["manifest"], masker)}
         old = self.serving
@@ -349,12 +354,20 @@ def _unreadable(error: ProjectError | OSError) -> Problem:
     return with_lines((found,), Path(error.file).parent)[0]
 
 
-def _failed(error: LoadFailed, output: str) -> Problem:
-    lines = [line.strip()[:_SHOWN_OUTPUT] for line in output.rstrip().splitlines()]
+def _unexpected(error: Exception) -> Problem:
+    message = f"the load itself failed: {type(error).__name__}: {error}"
+    return _error("load_failed", message, fix="report it with the traceback in the host's log")
+
+
+def _failed(error: LoadFailed, output: str, spec: ProjectSpec) -> Problem:
+    lines = [line.strip() for line in output.rstrip().splitlines()]
     # A dump of where an endless import stands begins with its innermost frame.
-    frames = [line for line in lines if _FRAME.match(line)]
-    said = f"; it stands at: {frames[0]}" if frames else f"; its last output: {lines[-1]}" if lines else ""
-    return _error("load_failed", f"{error}{said}", fix="correct what its last output says, then reload")
+    frames = [frame for line in lines if (frame := _FRAME.match(line))]
+    said = f"; it stands at: {frames[0].string}" if frames else f"; its last output: {lines[-1]}" if lines else ""
+    own = [frame for frame in frames if any(Path(frame[1]).is_relative_to(each) for each in spec.plugin_dirs)]
+    file, line, said = (shown_path(Path(own[0][1]), Path(spec.root)), int(own[0][2]), "") if own else ("", 0, said)
+    fix = "correct what its last output says, then reload"
+    return _error("load_failed", f"{error}{said[:_SHOWN_OUTPUT]}", file=file, line=line, fix=fix)
 
 
 def _error(code: str, message: str, *, file: str = "", path: str = "", line: int = 0, fix: str = "") -> Problem:

@@ -366,17 +366,17 @@ class Supervisor:
             self._attempts.worker_ended(worker, {"cause": None, "killed": True})
         self._loader.reaper_ended()
         if not self._draining:
-            self._revival = self._loop.create_task(self._revive())
+            self._revival = self._loop.create_task(self._revive(0 if reaper.steady else _REVIVE_SECONDS))
 
-    async def _revive(self) -> None:
+    async def _revive(self, pause: float) -> None:
         """Start another reaper and load the code; if that is refused, the old code continues in spawned workers."""
-        while True:
+        while self._reaper is None:
+            await asyncio.sleep(pause)
             try:
                 await self._start_reaper()
-                break
             except (OSError, TimeoutError) as error:
                 _log.error("a new reaper cannot be started, trying again: %s", error)
-                await asyncio.sleep(_REVIVE_SECONDS)
+                pause = _REVIVE_SECONDS
         with contextlib.suppress(Refused):  # the host is stopping
             if not (outcome := await self.load()).accepted:
                 _log.error("the code cannot be loaded again after the reaper died: %s", "; ".join(outcome.reasons))

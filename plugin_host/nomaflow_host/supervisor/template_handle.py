@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from nomaflow_host.generation import ProjectSpec
 
 __all__ = ["LoadFailed", "TemplateHandle"]
+
+_IMPORTING = r'  File "(?:<frozen importlib|[^"\n]*/importlib/__init__\.py)[^\n]*", line \d+ in [^\n]*\n'
+_NOMAFLOW = r'  File "[^"\n]*/nomaflow_host/[^"\n]*", line \d+ in [^\n]*\n(?:  File [^\n]*\n)*'
+_INTERNALS = re.compile(f"(?m)^(?:{_IMPORTING}|{_NOMAFLOW})")
 
 
 class LoadFailed(Exception):
@@ -84,8 +89,8 @@ class TemplateHandle:
 
     @property
     def output_tail(self) -> str:
-        """The last 4 KiB of its output."""
-        return self._masker.text(self._output.text)
+        """The last 4 KiB of its output, without the frames of Nomaflow and of the import system in a dump."""
+        return _INTERNALS.sub("", self._masker.text(self._output.text))
 
     def ended(self, message: Mapping[str, Any]) -> None:
         """Record its exit, which the reaper reports."""

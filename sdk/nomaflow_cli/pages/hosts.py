@@ -147,10 +147,12 @@ def job_changes(load: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def _after_refusal(outcome: ReloadView) -> Iterator[RenderableType]:
-    """Yield the reason if no problem has told it, and the way to use the code anyway."""
+    """Yield the reason if no problem has told it, the last output of an import, and the way to use the code anyway."""
     told = outcome.problems and all(problem.code != "load_failed" for problem in outcome.problems)
-    if outcome.message and not told:
-        yield Text(f"  {paragraph(outcome.message, indent=2)}")
+    reasons = (f"{each.place}: {each.message}" if each.place else each.message for each in outcome.problems)
+    left = outcome.message.removeprefix("; ".join(reasons)).lstrip("\n")
+    if left and not told:
+        yield Text(f"  {paragraph(left, indent=2)}")
     usable = all(problem.code not in _UNUSABLE for problem in outcome.problems)
     if outcome.generation and usable and not outcome.refused_by_kernel:
         force = f"to use it anyway: nomaflow reload {printable(outcome.host)} --force"

@@ -45,6 +45,15 @@ def _variable_name(value: str) -> str:
     return value
 
 
+def _path(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError(
+            "bad_value", "{got} has a NUL byte", {"got": repr(value[:80]), "fix": "delete the byte"}
+        )
+    return value
+
+
+FilePath = Annotated[str, AfterValidator(_path)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 
 
@@ -269,7 +278,7 @@ class AccessSection(Entry):
 class PathSection(Entry):
     """The path of another file."""
 
-    config_path: str = key("", "Path, relative to the project's folder. Empty: the file of the usual name there.")
+    config_path: FilePath = key("", "Path, relative to the project's folder. Empty: the file of the usual name there.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

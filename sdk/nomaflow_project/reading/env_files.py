@@ -126,14 +126,17 @@ def _parsed(text: str, place: Place) -> tuple[dict[str, str], list[Problem]]:
             continue
         entry = _ENTRY.match(text, at)
         if entry is None or not _BLANK.fullmatch(entry["rest"]):
-            if len(problems) < PROBLEMS_OF_TABLE:
-                line = text.count("\n", 0, at) + 1
-                fix = "close its quotes, or put # before a comment"
-                problems.append(place.error("bad_variable", f"line {line} is not NAME=value", fix=fix))
-            at = text.find("\n", at) + 1 or len(text)
+            end, wrong = text.find("\n", at) + 1 or len(text), "is not NAME=value"
+            fix = "close its quotes, or put # before a comment"
+        elif "\0" in (value := _value(entry)):  # the system takes no such variable
+            end, wrong, fix = entry.end(), "has a NUL byte in its value", "delete the byte"
+        else:
+            found[entry["name"]], at = value, entry.end()
             continue
-        found[entry["name"]] = _value(entry)
-        at = entry.end()
+        if len(problems) < PROBLEMS_OF_TABLE:
+            line = text.count("\n", 0, at) + 1
+            problems.append(place.error("bad_variable", f"line {line} {wrong}", fix=fix))
+        at = end
     return found, problems
 
 

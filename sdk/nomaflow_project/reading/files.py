@@ -16,8 +16,10 @@ from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.toml_file import read_toml
 
-__all__ = ["JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_job_files", "read_project"]
+__all__ = ["EDITOR_LOCK", "JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_job_files", "read_project"]
 
+EDITOR_LOCK = ".#"
+"""Beginning of the name of a link by which an editor shows that a file is open; the link leads nowhere."""
 _PLUGINS = "plugins"
 
 
@@ -89,7 +91,7 @@ def read_job_files(root: Path, main: Path, *, required: bool, environ: Values | 
 def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
     """Yield the path of each job file below ``plugins/``, or the folder itself if it is absent or has an error."""
     try:
-        folders = sorted(entry.path for entry in os.scandir(root / _PLUGINS) if not entry.is_file())
+        folders = sorted(entry.path for entry in os.scandir(root / _PLUGINS) if _may_be_folder(entry))
     except FileNotFoundError:
         yield JobFile(path=_PLUGINS, absent=True)
         return
@@ -110,6 +112,13 @@ def _in_plugins(root: Path) -> Iterator[Path | JobFile]:
         except OSError:
             pass  # it cannot be examined: reading it gives the error
         yield path
+
+
+def _may_be_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return not entry.name.startswith(EDITOR_LOCK) and not entry.is_file()
+    except OSError:  # a link to itself, or into a folder that may not be entered: reading it gives the error
+        return True
 
 
 def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> ProjectFiles:

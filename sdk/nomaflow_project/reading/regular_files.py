@@ -27,6 +27,8 @@ def read_regular(
         pipe, which could block
     :raises PermissionError: if *accept* refuses it
     """
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "its path has a NUL byte")
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):

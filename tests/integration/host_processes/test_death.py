@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,33 @@ async def test_a_killed_reaper_is_replaced(start_host: StartHost) -> None:
     assert host.supervisor.reaper_identity.pid != reaper
     assert reapers[0].pid == reaper
     assert reapers[1:] == [host.supervisor.reaper_identity]
+
+
+async def test_reapers_that_die_again_and_again_are_replaced_with_pauses(start_host: StartHost) -> None:
+    """At least a second passes between the death of a reaper that has just begun and the start of the next."""
+    begun: list[float] = []
+    died: list[float] = []
+    host = await start_host(on_reaper=lambda _: begun.append(time.monotonic()))
+    reaper = 0
+    for _ in range(3):
+        await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))  # noqa: B023  # asked at once
+        reaper = host.supervisor.reaper_identity.pid
+        died.append(time.monotonic())
+        os.kill(reaper, signal.SIGKILL)
+    await eventually(lambda: len(begun) == 4)
+    assert min(after - before for before, after in zip(died, begun[1:], strict=True)) >= 1
+    await eventually(lambda: host.supervisor.reaper_identity.pid not in (0, reaper))
+    assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
+
+
+async def test_a_process_that_cannot_be_started_ends_no_reaper(start_host: StartHost) -> None:
+    """A variable that no process can have refuses the load, with the cause; the reaper lives on."""
+    host = await start_host(load=False, environ={**os.environ, "GREETING": "he\0llo"}, pass_env=("GREETING",))
+    reaper = host.supervisor.reaper_identity
+    outcome = await host.supervisor.load()
+    assert not outcome.accepted
+    assert "embedded null byte" in outcome.reasons[0]
+    assert host.supervisor.reaper_identity == reaper
 
 
 async def test_a_reaper_killed_before_it_serves_leaves_no_attempt_behind(start_host: StartHost) -> None:

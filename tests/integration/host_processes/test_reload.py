@@ -99,6 +99,16 @@ async def test_a_callable_that_a_job_needs_and_that_is_gone(start_host: StartHos
     assert not any("work:never" in reason for reason in outcome.reasons)
 
 
+async def test_a_load_that_fails_unexpectedly_is_refused(start_host: StartHost, team: Path) -> None:
+    """The answer has the error's text, the log its traceback; the old code continues."""
+    host = await start_host(team)
+    host.connectors = object()
+    outcome = await host.supervisor.load()
+    assert (outcome.accepted, outcome.generation) == (False, 1)
+    assert "AttributeError: 'object' object has no attribute 'secret" in outcome.reasons[0]
+    assert (await host.result("work:step")).rows_affected == 1
+
+
 NEVER = "did not finish within"
 POISON = {
     "exit": ("import os\nprint('about to leave')\nimport sys; sys.stdout.flush()\nos._exit(9)\n", "exit code 9"),
@@ -122,7 +132,12 @@ async def test_poisoned_imports_are_contained(start_host: StartHost, team: Path,
     assert cause in outcome.reasons[0]
     assert len(outcome.output_tail) <= 4096
     if name == "loop":
+        (told,) = outcome.problems
+        assert (told["file"], told["line"] in (1, 2)) == ("plugins/poison.py", True)
+        assert "File" not in told["message"]
         assert "poison.py" in outcome.output_tail
+        assert "nomaflow_host" not in outcome.output_tail
+        assert "importlib" not in outcome.output_tail
     assert (await host.result("work:step")).rows_affected == 1
 
 

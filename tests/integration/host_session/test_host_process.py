@@ -178,6 +178,7 @@ async def test_it_attaches_when_the_kernel_comes_later(kernels: MakeKernel, star
     [
         ("nomaflow.toml", "[host]\nmax_sinc = 1\n", ["nomaflow.toml", "did you mean 'max_sync'?"]),
         ("nomaflow.toml", "[host\n", ["nomaflow.toml:1"]),
+        ("nomaflow.toml", '[jobs]\nconfig_path = "etl\\u0000.toml"\n', ["jobs.config_path", "NUL byte"]),
     ],
 )
 async def test_an_unusable_project_is_one_screen_and_78(

@@ -83,6 +83,16 @@ async def test_force_is_offered_where_it_can_work(
     assert (done.code, "--force" in done.out) == (1, offered)
 
 
+async def test_a_load_that_failed_is_told_once_with_its_output(kernel: FakeKernel, command: Command) -> None:
+    """The sentence is not repeated above the last output of the import."""
+    problem = job_pb2.Problem(severity="error", code="load_failed", file="plugins/a.py", line=2, message="it hangs")
+    outcome = pb.ReloadOutcome(incarnation="abc", host="team", accepted=False, generation=2, problems=[problem])
+    outcome.message = "plugins/a.py:2: it hangs\nlast output:\nwaiting"
+    kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
+    done = await command("reload", "--address", kernel.address)
+    assert done.out.splitlines()[1:5] == ["  ✘ it hangs", "    in plugins/a.py:2", "  last output:", "  waiting"]
+
+
 async def test_a_reload_says_how_many_jobs_are_not_named(kernel: FakeKernel, command: Command) -> None:
     """An answer names 50 at most; the line says how many more there are."""
     outcome = pb.ReloadOutcome(

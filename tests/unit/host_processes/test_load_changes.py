@@ -27,6 +27,31 @@ def _manifest(root: Path, **offers: Any) -> dict[str, Any]:
     return {"host": "h", "job_files": [file.to_json() for file in files], **offered}
 
 
+def test_a_path_that_no_file_can_have_is_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """A name with a NUL byte in ``env_file`` ends no look at the disk."""
+    spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(), plugin_dirs=(), env_files=("a\0.env", "b.env"))
+    stamp = disk_stamp(spec)
+    assert stamp["a\0.env"] == stamp["b.env"]
+
+
+def test_each_entry_of_plugins_is_judged_by_itself(tmp_path: Path) -> None:
+    """A link to itself is told by its name, and an editor's lock file is no plugin."""
+    plugins = tmp_path / "plugins"
+    (plugins / ".fine").mkdir(parents=True)
+    (plugins / ".fine" / "jobs.toml").write_text(JOB.format(id="x", callable="a:f"))
+    spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(), plugin_dirs=())
+    before = disk_stamp(spec)
+    (plugins / ".#team.py").symlink_to("me@host.123:456")
+    assert disk_stamp(spec) == before
+    (plugins / "extra").symlink_to("extra")
+    _, fine, extra = read_job_files(tmp_path, tmp_path / "jobs.toml", required=False, environ={})
+    assert (fine.path, fine.error) == ("plugins/.fine/jobs.toml", None)
+    assert extra.path == "plugins/extra/jobs.toml"
+    assert extra.error is not None
+    assert extra.error.code == "unreadable_file"
+    assert extra.error.message == "it cannot be read: too many levels of symbolic links"
+
+
 def test_a_job_that_would_have_to_be_kept_is_told_with_its_line(tmp_path: Path) -> None:
     """Problems of kept jobs are the reason to refuse; jobs added or removed legibly are only named."""
     file = tmp_path / "jobs.toml"

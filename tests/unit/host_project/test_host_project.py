@@ -147,6 +147,7 @@ def test_a_missing_job_file_is_said(project: Path) -> None:
         ("a = \n", ["nomaflow.toml:1", "invalid value"]),
         ("[app]\nkey = '${MISSING}'\n", ["app.key", "'MISSING'", ":-default"]),
         ("[jobs]\nconfig_path = 3\n", ["jobs.config_path"]),
+        ('[jobs]\nconfig_path = "etl\\u0000.toml"\n', ["jobs.config_path", "'etl\\x00.toml' has a NUL byte"]),
     ],
 )
 def test_unusable_settings_stop_the_host(project: Path, text: str, expected: list[str]) -> None:
@@ -231,3 +232,10 @@ def test_a_pipe_in_the_place_of_a_file_is_no_file(tmp_path: Path) -> None:
     found = read_toml(tmp_path / "jobs.toml")
     assert isinstance(found, Problem)
     assert found.message == "it cannot be read: not a regular file"
+
+
+def test_a_path_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    """A read of a path with a NUL byte is like that of any file that cannot be read."""
+    found = read_toml(tmp_path / "jobs\0.toml")
+    assert isinstance(found, Problem)
+    assert found.message == "it cannot be read: its path has a nul byte"

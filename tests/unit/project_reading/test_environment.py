@@ -102,6 +102,7 @@ lines'
 this line hunter2 is none
 H="open
 J=ok
+K=he\0llo
 """
 
 
@@ -127,6 +128,7 @@ def test_the_variables_of_a_project(tmp_path: Path) -> None:
     assert told == [
         ("bad_variable", "a.env", "line 10 is not NAME=value"),
         ("bad_variable", "a.env", "line 11 is not NAME=value"),
+        ("bad_variable", "a.env", "line 13 has a NUL byte in its value"),
         ("missing_file", "nomaflow.toml", "the file 'none.env' is not there"),
     ]
 
