@@ -99,7 +99,7 @@ class ReaperLink:
 
     @property
     def steady(self) -> bool:
-        """Whether it has lived long enough that the next one will hardly die at once."""
+        """True once it has lived long enough that the next one will hardly die at once."""
         return self._loop.time() - self._made_at >= _STEADY_SECONDS
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
