@@ -18,7 +18,8 @@ true/false, text such as `"5"` or `"true"` is accepted too, so that a reference 
 from files, encrypted values and vaults: [secrets](secrets.md).
 
 - If NAME is not set and NAME_FILE is, NAME is the content of the file that NAME_FILE names (an absolute path), without
-  its last newline. Docker and Kubernetes pass secrets this way. If both are set, NAME counts.
+  its last newline. Docker and Kubernetes pass secrets this way. If both are set, NAME counts;
+  if that file, or a file of `env_file`, cannot be read, no default counts in its place.
 - `[host] env_file` names files with variables of the project: `NAME=value` lines, with `export `, quotes and `#`
   comments as in a shell; nothing is expanded in them. The environment of the process wins over the files, and a later
   file over an earlier one. A reload reads them again. `up --watch` reloads when one whose name ends in `.env` is saved.
@@ -133,7 +134,7 @@ PROBLEM_CODES = {
     "literal_secret": "A secret param has a literal value in the file, where everybody who may read the job sees it.",
     "missing_secret": "A secret's file, or the key of encrypted values, is not there.",
     "unreadable_secret": "A secret's file or encrypted value cannot be read, or stands where none may.",
-    "unset_variable": "An environment variable without default is not set.",
+    "unset_variable": "An environment variable is not set, without a default or while a file that may set it is unreadable.",
     "unusable_query": "Warning: a named query cannot run, for example one that writes without `writable = true`.",
     "unused_key": "Warning: a key has no effect in its place.",
     "unused_param": "Warning: no step takes a param of the job, or of a `call_job` step.",
