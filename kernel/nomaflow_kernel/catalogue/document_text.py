@@ -134,7 +134,7 @@ PROBLEM_CODES = {
     "literal_secret": "A secret param has a literal value in the file, where everybody who may read the job sees it.",
     "missing_secret": "A secret's file, or the key of encrypted values, is not there.",
     "unreadable_secret": "A secret's file or encrypted value cannot be read, or stands where none may.",
-    "unset_variable": "An environment variable is not set, without a default or while a file that may set it is unreadable.",
+    "unset_variable": "An environment variable is not set, and has no default or a file that may set it is unreadable.",
     "unusable_query": "Warning: a named query cannot run, for example one that writes without `writable = true`.",
     "unused_key": "Warning: a key has no effect in its place.",
     "unused_param": "Warning: no step takes a param of the job, or of a `call_job` step.",
