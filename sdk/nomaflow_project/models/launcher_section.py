@@ -63,7 +63,9 @@ class LauncherSection(Entry):
     namespace: str = key("", "Namespace of Kubernetes for the instances. Empty: the launcher's own.")
     pod_template: str = key("nomaflow-host", "The PodTemplate of Kubernetes from which pods are made.")
     ray_address: str = key("", "`HOST:PORT` or `ray://HOST:PORT` of Ray. Empty: the cluster of this machine.")
-    pass_env: tuple[str, ...] = key(tuple, "Variables of the launcher that instances get besides PATH, HOME, USER and LANG.")
+    pass_env: tuple[str, ...] = key(
+        tuple, "Variables of the launcher that instances get besides PATH, HOME, USER and LANG."
+    )
     kernel: str = key("", "Address of the kernel for the launcher itself. Empty: the project's own.")
     token_file: str = key("", "File with its token for a kernel on TCP, of the role `launcher`.")
     kernel_ca: str = key("", "File with the authority of that kernel, PEM. Empty: the system's.")
