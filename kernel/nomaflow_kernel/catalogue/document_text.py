@@ -79,7 +79,7 @@ PROBLEM_CODES = {
     "bad_toml": "A file is not TOML; the message has line and column.",
     "bad_url": "A URL does not have the expected form.",
     "bad_value": "A value cannot be kept exactly, such as `inf`, or is nested too deeply.",
-    "bad_variable": "A line of an `env_file` is not of the form `NAME=value`.",
+    "bad_variable": "A line of an `env_file` is not of the form `NAME=value`, or its value has a NUL byte.",
     "call_cycle": "A job calls itself, directly or through others; the message has the chain.",
     "callable_not_offered": "The host that a job names does not offer the callable to jobs of other hosts.",
     "callable_error": "A callable does not exist or cannot be a step, or its module cannot be imported.",
