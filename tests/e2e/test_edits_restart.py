@@ -128,7 +128,7 @@ def test_a_repair_after_a_restart_names_what_it_removes(system: ProjectSystem) -
     main.write_text(CALLER)
     (outcome,) = system.api.reload_host("team", force=False)
     assert (outcome.accepted, outcome.removed_job_ids, outcome.added_job_ids) == (True, ("a",), ())
-    assert system.jobs()["a"].removed
+    assert (system.jobs()["a"].removed, system.jobs()["a"].problems) == (True, ())
 
 
 def test_a_module_that_no_longer_imports_holds_its_jobs(system: ProjectSystem) -> None:

@@ -64,7 +64,11 @@ def _kept(system: ProjectSystem, job_id: str) -> Any:
     return eventually(lambda: job if (job := system.jobs()[job_id]).kept else None)
 
 
-@pytest.mark.parametrize("text", ['SWITCH="true\n', None], ids=["a quote is missing", "no file"])
+@pytest.mark.parametrize(
+    "text",
+    ['SWITCH="true\n', None, 'SWITCH=false\nSWITCH="true\n'],
+    ids=["a quote is missing", "no file", "an older value before"],
+)
 def test_an_env_file_that_cannot_be_read_stops_no_schedule(system: ProjectSystem, text: str | None) -> None:
     """A reload is refused; over a restart the job that took a default keeps its last good definition, and says why."""
     file = system.project / "vars.env"

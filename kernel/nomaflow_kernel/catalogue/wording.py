@@ -22,6 +22,11 @@ def way_to_release(owner: str, *, removed: bool = False) -> str:
 
     :param removed: whether the owner has removed its job of this id
     """
+    if not owner and removed:
+        return (
+            "rename the job; the ids of that file are free once it has no job any more (`jobs = []`) and the kernel is "
+            "started without it"
+        )
     if not owner:
         return "rename the job here, or take it out of that file"
     if removed:

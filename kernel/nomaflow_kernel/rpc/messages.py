@@ -164,7 +164,7 @@ def job_message(
         held=loaded.held if entry.runnable else "",
         step_names=[step.name for step in definition.steps],
         preset_names=[preset.name for preset in definition.presets],
-        problems=listed_problems(loaded.problems),
+        problems=[] if entry.removed else listed_problems(loaded.problems),
         digest=definition.digest if entry.definition else "",
         next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
         pause=pause_message(pauses.of_job(entry.job_id, entry.host)),

@@ -90,7 +90,7 @@ class Project(ProjectLoad):
         sources = project_sources(root, tree, variables.environ)
         settings, app_settings = _settings(tree, root, sources)
         host = _host_name(name or settings.name, root)
-        files = _job_files(root, tree, app_settings, VariablesOnly(variables.environ, unread=variables.unread))
+        files = _job_files(root, tree, app_settings, VariablesOnly(variables.certain, unread=variables.unread))
         trees = [(file.path, file.tree) for file in files if file.tree is not None]
         connectors = _connectors(root, tree, app_settings, sources)
         unset = [problem for path, jobs in trees for problem in _unset(jobs, path)]

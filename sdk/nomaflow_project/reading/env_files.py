@@ -35,11 +35,13 @@ class ProjectVariables:
     :param given: variables from the files alone; a later file wins over an earlier one
     :param environ: the process's own variables laid over them
     :param files: their paths, whether there are such files or not
+    :param certain: those of `environ` that no file with an error may set otherwise
     :param unread: the first that is not there or has an error, as nomaflow.toml names it; empty for none
     """
 
     given: Mapping[str, str]
     environ: Mapping[str, str]
+    certain: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
     unread: str = ""
@@ -52,6 +54,7 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
     :param environ: the process's own variables, which win
     """
     given: dict[str, str] = {}
+    certain: dict[str, str] = {}
     problems: list[Problem] = []
     files: list[str] = []
     unread = ""
@@ -61,16 +64,20 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
         except ReferenceMissing as error:
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
             unread = unread or name
+            certain.clear()
             continue
         files.append(str(path))
         found, told = _read(path, Place(shown_path(path, root)), named_at=place)
         given |= found
+        certain |= found
         problems += told
         if any(each.is_error for each in told):
             unread = unread or name
+            certain.clear()
     return ProjectVariables(
         given=given,
         environ={**given, **environ},
+        certain={**certain, **environ},
         problems=tuple(problems),
         files=tuple(files),
         unread=unread,

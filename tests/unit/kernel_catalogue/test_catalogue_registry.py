@@ -69,6 +69,11 @@ def test_a_removed_job_still_belongs_to_its_host() -> None:
     [foreign] = [entry for entry in catalogue.jobs() if entry.foreign]
     assert "a has removed its own" in foreign.loaded.problems[0].fix
     assert "forget" not in foreign.loaded.problems[0].fix  # that would free all ids of a host that is well
+    _introduce(catalogue, "", _load("", "y"))
+    _introduce(catalogue, "", _load(""))
+    _introduce(catalogue, "b", _load("b", "y"))
+    [foreign] = [entry for entry in catalogue.jobs() if entry.foreign]
+    assert "the ids of that file are free once it has no job" in foreign.loaded.problems[0].fix
 
 
 def test_forgetting_a_host_releases_its_ids() -> None:
