@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -144,6 +145,18 @@ async def test_a_reload_after_a_start_tells_only_what_changed(stage: Stage) -> N
     await second.introduce("team", digest="m2", manifest=manifest(extra=1), explicit=False)
     events = (await stage.store.events_after(0, limit=100))[before:]
     assert [event.kind for event in events] == ["host.manifest"]
+
+
+async def test_a_manifest_that_brings_fewer_jobs_says_which(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """Its event and the log name them, whoever brought it: it may be another copy of the host."""
+    caplog.set_level(logging.INFO)
+    catalogue = await stage.start()
+    await catalogue.introduce("team", digest="m1", manifest=manifest(), explicit=False)
+    files = [{**file, "tree": {"jobs": []}} for file in manifest()["job_files"]]
+    await catalogue.introduce("team", digest="m2", manifest=manifest(job_files=files), explicit=False)
+    [data] = [event.data for event in await stage.store.events_after(0, limit=100) if event.data.get("digest") == "m2"]
+    assert data["removed_job_ids"] == ["good", "warned", "bad"]
+    assert "the host 'team' brings these jobs no more: good, warned, bad" in caplog.text
 
 
 async def test_a_change_is_announced_with_the_jobs_that_changed(stage: Stage) -> None:
