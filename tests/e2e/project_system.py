@@ -107,6 +107,16 @@ class ProjectSystem(System):
         """Return the runs of a job, oldest first."""
         return list(self.api.list_runs(job_id=job_id))[::-1]
 
+    def until_fired(self, *job_ids: str, state: str = "SUCCEEDED") -> None:
+        """Wait until each job has a new run in a state."""
+        for job_id in job_ids:
+            before = {run.run_id for run in self.runs(job_id)}
+            eventually(
+                lambda job_id=job_id, before=before: any(
+                    run.state == state and run.run_id not in before for run in self.runs(job_id)
+                )
+            )
+
     def until(self, run_id: str, *states: str) -> Any:
         """Wait until a run is in one of the states, and return it."""
         return eventually(lambda: run if (run := self.run(run_id)).state in states else None)

@@ -42,7 +42,7 @@ def system(running: ProjectSystem) -> ProjectSystem:
     """Give each test the project in order, and all jobs firing."""
     _restore(running)
     assert running.api.reload_host("team", force=False)[0].accepted
-    _fires(running, "a", "b")
+    running.until_fired("a", "b")
     return running
 
 
@@ -51,17 +51,6 @@ def _restore(system: ProjectSystem) -> None:
     system.write(MAIN + CALLER)
     (system.project / "plugins" / "x").mkdir(exist_ok=True)
     (system.project / "plugins" / "x" / "jobs.toml").write_text(OTHER)
-
-
-def _fires(system: ProjectSystem, *job_ids: str, state: str = "SUCCEEDED") -> None:
-    """Wait until each job has a new run in a state."""
-    for job_id in job_ids:
-        before = {run.run_id for run in system.runs(job_id)}
-        eventually(
-            lambda job_id=job_id, before=before: any(
-                run.state == state and run.run_id not in before for run in system.runs(job_id)
-            )
-        )
 
 
 def _restart(system: ProjectSystem) -> None:
@@ -103,7 +92,7 @@ def test_a_broken_jobs_file_stops_no_schedule(system: ProjectSystem) -> None:
         (outcome,) = system.api.reload_host("team", force=False)  # the host itself has never seen the job in order
         assert (outcome.accepted, outcome.complete) == (True, False)
         assert any("'a'" in each.message and "last good definition" in each.message for each in outcome.problems)
-        _fires(system, "a")
+        system.until_fired("a")
     page = system.cli("jobs").out
     assert "last good definition" in page
     assert said in page
@@ -116,7 +105,7 @@ def test_a_broken_jobs_file_stops_no_schedule(system: ProjectSystem) -> None:
     system.stop("host")
     system.start_host()
     assert _is(system, "a", lambda job: not job.kept).problems == ()
-    _fires(system, "a", "b")
+    system.until_fired("a", "b")
 
 
 def test_a_repair_after_a_restart_names_what_it_removes(system: ProjectSystem) -> None:
@@ -155,7 +144,7 @@ def test_a_module_that_no_longer_imports_holds_its_jobs(system: ProjectSystem) -
     system.write(MAIN + CALLER)
     system.cli("reload")
     _is(system, "a", lambda job: not job.held and not job.kept)
-    _fires(system, "a")
+    system.until_fired("a")
     [row] = held_rows()
     ran = {run.trigger.at for run in system.runs("a") if run.state == "SUCCEEDED"}
     assert not [at for at in ran if row.fold.first <= at <= row.fold.last]
@@ -176,7 +165,7 @@ def test_plugins_behind_a_dangling_link_remove_nothing(system: ProjectSystem) ->
     (system.project / "moved").rename(system.project / "plugins")
     _restart(system)
     _is(system, "b", lambda job: not job.held and not job.kept)
-    _fires(system, "a", "b")
+    system.until_fired("a", "b")
 
 
 def test_a_function_renamed_away_fails_by_name(system: ProjectSystem) -> None:
@@ -184,7 +173,7 @@ def test_a_function_renamed_away_fails_by_name(system: ProjectSystem) -> None:
     system.write(MAIN + CALLER, code=CODE.replace("async def count(", "async def counted("))
     _restart(system)
     assert _is(system, "a", lambda job: job.kept).held == ""
-    _fires(system, "a", state="FAILED")
+    system.until_fired("a", state="FAILED")
     run = next(run for run in reversed(system.runs("a")) if run.state == "FAILED")
     assert "'count'" in run.error
 
@@ -219,7 +208,7 @@ def test_stricter_checks_of_a_new_version_stop_no_schedule(system: ProjectSystem
     assert (job.valid, job.kept) == (True, True)
     assert [problem.code for problem in job.problems] == ["unknown_key"]
     system.start_host()
-    _fires(system, "a", "b")
+    system.until_fired("a", "b")
 
 
 def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> None:
@@ -233,7 +222,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     own.write_text(text)
     system.stop("kernel")
     system.start_kernel("--jobs", str(own))
-    _fires(system, "central")
+    system.until_fired("central")
     for broken, said in (
         (text.replace("overlap", "overlapp"), "'overlapp'"),
         ("", "the file is empty"),
@@ -249,7 +238,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     system.start_kernel("--jobs", str(own))
     job = system.jobs()["central"]
     assert (job.kept, job.removed) == (True, False)
-    _fires(system, "central")
+    system.until_fired("central")
     started = system.cli("run", "central")
     assert "correct the file, then `nomaflow reload`" in " ".join((started.out + started.err).split())
     own.write_text(text + text.replace("central", "second"))
@@ -261,7 +250,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     job = system.jobs()["central"]
     assert (job.kept, job.removed) == (True, False)
     assert "no jobs file is named any more" in job.problems[0].message
-    _fires(system, "central")
+    system.until_fired("central")
     refused = system.cli("reload", code=1)
     assert "is not named any more; keeping the last good definitions of: central, second" in refused.out
     [found] = [each for each in system.ask("doctor", code=None)["findings"] if each["check"] == "runs.kept"]
@@ -270,7 +259,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     system.start_kernel("--jobs", str(own))
     assert not system.jobs()["central"].kept
     eventually(lambda: system.instance("team"))
-    _fires(system, "central")  # the file is watched by now
+    system.until_fired("central")  # the file is watched by now
     own.write_text("jobs = []\n")
     eventually(lambda: system.jobs()["central"].removed)
     assert "removed: central, second" in " ".join(system.cli("reload").out.split())

@@ -41,20 +41,13 @@ def system(running: ProjectSystem) -> ProjectSystem:
     """Give each test the variables in order, and both jobs firing."""
     _restore(running)
     assert running.api.reload_host("team", force=False)[0].accepted
-    for job_id in ("steady", "filed"):
-        _fires(running, job_id)
+    running.until_fired("steady", "filed")
     return running
 
 
 def _restore(system: ProjectSystem) -> None:
     (system.project / "vars.env").write_text("SWITCH=true\n")
     (system.project / "filed").write_text("true\n")
-
-
-def _fires(system: ProjectSystem, job_id: str) -> None:
-    """Wait until a job has a new run that succeeded."""
-    before = {run.run_id for run in system.runs(job_id)}
-    eventually(lambda: any(run.state == "SUCCEEDED" and run.run_id not in before for run in system.runs(job_id)))
 
 
 def _kept(system: ProjectSystem, job_id: str) -> Any:
@@ -80,7 +73,7 @@ def test_an_env_file_that_cannot_be_read_stops_no_schedule(system: ProjectSystem
     assert (job.valid, job.enabled, job.problems[0].path) == (True, True, "jobs[0].enabled")
     assert "'SWITCH' is not set, and 'vars.env', which may set it, cannot be read" in job.problems[0].message
     assert not system.jobs()["filed"].kept
-    _fires(system, "steady")
+    system.until_fired("steady")
     _restore(system)
     assert system.api.reload_host("team", force=False)[0].accepted
     eventually(lambda: not system.jobs()["steady"].kept)
@@ -93,7 +86,7 @@ def test_a_file_of_a_variable_that_cannot_be_read_stops_no_schedule(system: Proj
     job = _kept(system, "filed")
     assert (job.valid, job.enabled, job.problems[0].path) == (True, True, "jobs[1].enabled")
     assert "the file of FILED_FILE" in job.problems[0].message
-    _fires(system, "filed")
+    system.until_fired("filed")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_variable(system: ProjectSystem) -> None:
@@ -101,4 +94,4 @@ def test_a_byte_order_mark_is_no_part_of_a_variable(system: ProjectSystem) -> No
     (system.project / "vars.env").write_text("SWITCH=true\n", "utf-8-sig")
     assert system.api.reload_host("team", force=False)[0].accepted
     assert system.jobs()["steady"].enabled
-    _fires(system, "steady")
+    system.until_fired("steady")

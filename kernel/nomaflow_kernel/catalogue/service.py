@@ -187,7 +187,7 @@ class CatalogueService(Catalogue):
             change = self.take_in(known, claims=claims)
             if change.removed:
                 former = "" if before is None else before.manifest["job_files"][0]["path"]
-                _LOG.info("%s", removal(file.path, former, change.removed))
+                _LOG.info("%s", removal(file.path, change.removed, former=former))
                 self._removed.update(change.removed)
             await self._changed(OWN_FILE, change)
         return known.load
@@ -354,7 +354,7 @@ class CatalogueService(Catalogue):
             _LOG.warning("%d more jobs are disabled: nomaflow jobs --all", len(change.refused) - _LOGGED)
         if digest:
             if change.removed:
-                _LOG.info("%s", removal(called(host), called(host), change.removed))
+                _LOG.info("%s", removal(called(host), change.removed))
             disabled, removed = list(change.disabled), list(change.removed[:_NAMED])
             data = {"digest": digest, "disabled_job_ids": disabled, "removed_job_ids": removed}
             notices.append(Notice(kind="host.manifest", at_us=now, host=host, data=data))

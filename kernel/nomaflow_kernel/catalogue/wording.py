@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED
 from nomaflow_project.jobs.load import LoadedJob
 
-__all__ = ["called", "removal", "texts_without_owner", "way_to_release", "why_kept"]
+__all__ = ["called", "listed", "removal", "texts_without_owner", "way_to_release", "why_kept"]
 
 _NAMED = 20
 
@@ -37,14 +37,18 @@ def way_to_release(owner: str, *, removed: bool = False) -> str:
     )
 
 
-def removal(source: str, former: str, job_ids: Sequence[str]) -> str:
+def listed(names: Sequence[str], *, most: int) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def removal(source: str, job_ids: Sequence[str], *, former: str = "") -> str:
     """Return which jobs a file, or a host, brings no more.
 
-    :param former: the file that brought them; another one if the kernel has been named another one since
+    :param former: the file that brought them, if the kernel may have been named another one since
     """
-    names = ", ".join(job_ids[:_NAMED]) + (f" and {len(job_ids) - _NAMED:,} more" if len(job_ids) > _NAMED else "")
-    brings = f"{source} brings" if source == former else f"{source} is now named in place of {former}, and brings"
-    return f"{brings} these jobs no more: {names}"
+    brings = f"{source} brings" if former in ("", source) else f"{source} is now named in place of {former}, and brings"
+    return f"{brings} these jobs no more: {listed(job_ids, most=_NAMED)}"
 
 
 def texts_without_owner(job_id: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER
-from nomaflow_kernel.catalogue.wording import texts_without_owner
+from nomaflow_kernel.catalogue.wording import listed, texts_without_owner
 
 __all__ = ["disabled_jobs", "kept_jobs"]
 
@@ -49,8 +49,7 @@ def kept_jobs(jobs: Iterable[Job], host: str) -> list[job_pb2.Problem]:
 
 def _of_kept(jobs: list[Job]) -> job_pb2.Problem:
     error = next(each for each in jobs[0].loaded.problems if each.is_error)
-    more = f" and {len(jobs) - _NAMED:,} more" if len(jobs) > _NAMED else ""
-    names = ", ".join(repr(job.job_id) for job in jobs[:_NAMED]) + more
+    names = listed([repr(job.job_id) for job in jobs], most=_NAMED)
     keeps = f"job {names} keeps its" if len(jobs) == 1 else f"jobs {names} keep their"
     message = f"{keeps} last good definition: {error.message}"
     return encode(job_pb2.Problem, error, code="job_kept", message=message)

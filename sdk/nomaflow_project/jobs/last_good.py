@@ -68,7 +68,8 @@ def blame_misplaced_schedules(jobs: Sequence[LoadedJob], before: CatalogueLoad) 
     TOML counts a key to the table above it, so a schedule that is written below ``[jobs.params]`` is no schedule.
     """
     scheduled = {job.job_id: job.definition for job in before.jobs if job.valid and job.definition is not None}
-    return [job.with_problem(*_misplaced_schedules(job, scheduled.get(job.job_id))) for job in jobs]
+    found = ((job, tuple(_misplaced_schedules(job, scheduled.get(job.job_id)))) for job in jobs)
+    return [job.with_problem(*problems) if problems else job for job, problems in found]
 
 
 def _misplaced_schedules(job: LoadedJob, was: JobDefinition | None) -> Iterator[Problem]:

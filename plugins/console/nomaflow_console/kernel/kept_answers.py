@@ -11,9 +11,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-__all__ = ["KeptAnswers"]
+__all__ = ["KeptAnswers", "take_note"]
 
 T = TypeVar("T")
 _LONG_SECONDS = 0.1
@@ -69,7 +69,7 @@ class KeptAnswers(Generic[T]):
         age = self._clock() - kept.at
         if age >= kept.good_seconds and kept.asking is None:
             kept.asking = asyncio.create_task(self._renew(kept, ask))
-            kept.asking.add_done_callback(_note)
+            kept.asking.add_done_callback(take_note)
         if age >= self._usable_times * kept.good_seconds and kept.asking is not None:
             done, _ = await asyncio.wait((kept.asking,), timeout=self._patience_seconds)
             for asked in done:
@@ -87,7 +87,7 @@ class KeptAnswers(Generic[T]):
             kept.asking = None
 
 
-def _note(renewed: asyncio.Task[None]) -> None:
-    """Take note of an error, so that asyncio does not report it: whoever waits is told."""
-    if not renewed.cancelled():
-        renewed.exception()
+def take_note(task: asyncio.Task[Any]) -> None:
+    """Take note of a task's error, so that asyncio does not report it: whoever waits is told."""
+    if not task.cancelled():
+        task.exception()

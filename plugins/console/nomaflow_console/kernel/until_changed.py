@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from starlette.requests import Request
 
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.kept_answers import take_note
 
 __all__ = ["UntilChanged", "until_changed"]
 
@@ -57,15 +58,9 @@ class UntilChanged:
         found = self._loaded.get(key)
         if found is None or found.version != version:
             found = _Loaded(version=version, at=now, loading=asyncio.ensure_future(load()))
-            found.loading.add_done_callback(_note)
+            found.loading.add_done_callback(take_note)
             self._loaded[key] = found
         return cast("T", await asyncio.shield(found.loading))
-
-
-def _note(loading: asyncio.Task[Any]) -> None:
-    """Take note of an error, so that asyncio does not report it where nobody waits any more."""
-    if not loading.cancelled():
-        loading.exception()
 
 
 async def until_changed(request: Request, key: Hashable, load: Callable[[], Awaitable[T]]) -> T:
