@@ -112,12 +112,17 @@ class SqliteLink:
             return await done
 
     async def close(self) -> None:
-        """Let running work end, and close every connection."""
+        """Let running work end, and close every connection, one after the other.
+
+        The last one to close takes the log into the database file, so that a stopped kernel leaves its whole history in
+        one file. Of connections that close at once none may be the last.
+        """
         threads, self._threads = self._threads, {}
-        for _ in threads:
+        waiting = set(threads.values())
+        while waiting:
             self._inbox.put(None)
-        for thread, ended in threads.items():
-            await asyncio.shield(ended)
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for thread in threads:
             thread.join()
 
     def _serve(self, engine: Engine, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:

@@ -7,10 +7,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, event
 from store_histories import T0, Ids, logged, queue, start
 from store_places import SqlitePlace
 
@@ -26,6 +28,7 @@ from nomaflow_kernel.store.errors import (
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine
 from nomaflow_kernel.upkeep import back_up
 from waiting import eventually
 
@@ -275,3 +278,27 @@ async def test_a_history_whose_log_alone_is_left_is_not_begun_anew(sqlite_place:
     await back.open()
     assert [found.run.run_id for found in await back.run_details([run])] == [run]
     await back.close()
+
+
+async def test_a_closed_store_is_one_file(sqlite_place: SqlitePlace, store: SqlStore) -> None:
+    """Readers close one after the other: of two that close at once, neither takes the log into the file."""
+    await store.apply([queue(ids.new())], at_us=T0)
+    both_connected, both_closing, met = threading.Barrier(2), threading.Barrier(2), []
+
+    def meet(*_: object) -> None:
+        try:
+            met.append(both_closing.wait(0.3))
+        except threading.BrokenBarrierError:
+            both_closing.reset()
+
+    def engine() -> Engine:
+        made = reading_engine(sqlite_place.path)
+        event.listen(made, "close", meet)
+        return made
+
+    link = SqliteLink(engine, threads=2)
+    await asyncio.gather(*(link.run(lambda _: both_connected.wait(10)) for _ in range(2)))
+    await store.close()
+    await link.close()
+    assert met == []
+    assert not Path(f"{sqlite_place.path}-wal").exists()
