@@ -236,6 +236,8 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
 
 
 def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: float) -> None:
+    """Declare attempts LOST whose grace is over, and count those of the others that are tried again after it."""
+    instance.retried_on_lost = 0
     for run in _runs_of(state, instance):
         grace = run.definition.lost_after_seconds or state.settings.grace_seconds
         if silent >= grace + state.settings.grace_margin_seconds:
@@ -244,5 +246,7 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
                 f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
             )
             stepping.conclude(state, batch, run, AttemptState.LOST, reason)
+        elif run.cancel is None and run.timed_out is None:
+            instance.retried_on_lost += stepping.retried_on_lost(run, run.attempt)
     if not instance.attempts and instance.link is None:
         state.fleet.remove(instance.key)

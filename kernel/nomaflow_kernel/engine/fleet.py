@@ -22,6 +22,7 @@ class Instance:
     :param unreachable: True once it has been silent for longer than the lease
     :param unreachable_since_us: when that was found; None while it is heard
     :param lost_at_us: when its attempts may be declared LOST if it stays silent; None while it is heard
+    :param retried_on_lost: how many of its attempts are tried again once they are LOST; 0 while it is heard
     :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat
     :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
@@ -37,6 +38,7 @@ class Instance:
     unreachable: bool = False
     unreachable_since_us: int | None = None
     lost_at_us: int | None = None
+    retried_on_lost: int = 0
     clock_offset_us: int = 0
     heartbeat: HeartbeatInfo = field(default_factory=HeartbeatInfo)
     refused_load: RefusedLoad | None = None
@@ -91,6 +93,7 @@ class Instance:
         """Note that it is alive."""
         self.last_heard, self.last_heartbeat_us, self.unreachable = now, now_us, False
         self.unreachable_since_us = self.lost_at_us = None
+        self.retried_on_lost = 0
 
     @property
     def serves(self) -> bool:

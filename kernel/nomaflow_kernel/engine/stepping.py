@@ -210,7 +210,7 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
         tries = ended.tries
     # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up. And an
     # attempt whose host has certainly ended is tried again as it would be after the grace.
-    elif (lost or code in _LIKE_LOST) and again and ended.tries < max(policy.attempts, _LOST_TRIES):
+    elif (lost or code in _LIKE_LOST) and retried_on_lost(run, ended):
         pass
     elif lost or code in ("job_timed_out", "job_disabled"):
         return False
@@ -220,6 +220,11 @@ def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: Curr
         return False
     _open_attempt(state, batch, run, number=ended.number + 1, tries=tries, delay_seconds=delay)
     return True
+
+
+def retried_on_lost(run: ActiveRun, attempt: CurrentAttempt) -> bool:
+    """Return whether another attempt follows one that is lost with its host, unless its run is to end."""
+    return run.definition.retry_on_lost and attempt.tries < max(attempt.step.retry.attempts, _LOST_TRIES)
 
 
 def _refused_delay(refusals: int) -> float:

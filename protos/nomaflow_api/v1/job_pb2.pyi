@@ -428,6 +428,7 @@ class Instance(google.protobuf.message.Message):
     ENDS_AT_FIELD_NUMBER: builtins.int
     FOR_ATTEMPT_FIELD_NUMBER: builtins.int
     PRINCIPAL_FIELD_NUMBER: builtins.int
+    RETRIED_ON_LOST_FIELD_NUMBER: builtins.int
     incarnation: builtins.str
     """incarnation is the process's random id."""
     state: global___HostState.ValueType
@@ -464,6 +465,8 @@ class Instance(google.protobuf.message.Message):
     """for_attempt is the key of the one attempt that it was started for. Empty for an instance that takes any."""
     principal: builtins.str
     """principal is who it has proved to be: its host, "host:NAME/TOKEN_ID" for one that a launcher let join, or "owner"."""
+    retried_on_lost: builtins.int
+    """retried_on_lost is how many of the attempts it holds are tried again once they are LOST. 0 while it is heard."""
     @property
     def loaded_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """loaded_at is when that generation was loaded."""
@@ -540,9 +543,10 @@ class Instance(google.protobuf.message.Message):
         ends_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         for_attempt: builtins.str = ...,
         principal: builtins.str = ...,
+        retried_on_lost: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["attached_at", b"attached_at", "drain_deadline", b"drain_deadline", "ends_at", b"ends_at", "has", b"has", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "refused_load", b"refused_load", "unreachable_since", b"unreachable_since"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "clock_offset_us", b"clock_offset_us", "code_newer", b"code_newer", "drain_deadline", b"drain_deadline", "ends_at", b"ends_at", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "newer_files", b"newer_files", "pid", b"pid", "principal", b"principal", "python", b"python", "refused_load", b"refused_load", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "unreachable_since", b"unreachable_since", "version", b"version", "workers", b"workers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attached_at", b"attached_at", "clock_offset_us", b"clock_offset_us", "code_newer", b"code_newer", "drain_deadline", b"drain_deadline", "ends_at", b"ends_at", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "incarnation", b"incarnation", "isolation_mechanism", b"isolation_mechanism", "last_heartbeat_at", b"last_heartbeat_at", "loaded_at", b"loaded_at", "lost_at", b"lost_at", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "newer_files", b"newer_files", "pid", b"pid", "principal", b"principal", "python", b"python", "refused_load", b"refused_load", "retried_on_lost", b"retried_on_lost", "running", b"running", "saturated", b"saturated", "spilled_bytes", b"spilled_bytes", "state", b"state", "unreachable_since", b"unreachable_since", "version", b"version", "workers", b"workers"]) -> None: ...
 
 global___Instance = Instance
 

@@ -86,6 +86,9 @@ def _silent(instance: InstanceView) -> Text | str:
         return ""
     steps = f"its {instance.running} steps are LOST" if instance.running != 1 else "its step is LOST"
     fate = f"; {steps} {age(instance.lost_at)} if it stays silent" if instance.running and instance.lost_at else ""
+    if fate and instance.retried_on_lost:
+        some = f"{instance.retried_on_lost} of them " if instance.retried_on_lost < instance.running else ""
+        fate += f", and {some}{'runs' if instance.retried_on_lost == 1 else 'run'} again"
     return Text(f"no new work for {age(instance.unreachable_since).removesuffix(' ago')}{fate}", style="yellow")
 
 

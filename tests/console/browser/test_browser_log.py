@@ -285,3 +285,32 @@ async def test_a_flood_of_lines_is_followed(tabs: Tabs, console: ConsoleSystem, 
     await page.wait_for_selector(f".log-line:has(.n:text-is('{lines:,}'))")
     assert await page.evaluate("document.getElementById('log').log.follows")
     assert await page.locator(".log-line").count() <= 300
+
+
+async def test_the_printed_lines_of_a_traceback_fold(tabs: Tabs, console: ConsoleSystem) -> None:
+    """What is left is its first line, what was raised and the innermost frames of a long one; a match opens it."""
+    api = console.system.api
+    run_id = api.trigger("printer").run_id
+    lines = api.wait(run_id).log_lines
+    page = await tabs.open(f"/runs/{run_id}")
+    await _log(page)
+    shown, hidden = page.locator(".log-line:visible"), page.locator(".log-line[hidden]")
+    frames = page.locator(".log-line:has-text('in _there')")
+    heads = page.locator(".log-line:has-text('Traceback')")
+    await expect(heads.locator(".fold")).to_have_text(["⊞ frames"] * 3)
+    folded = await hidden.count()
+    assert await frames.first.is_hidden()
+    assert await page.locator(".log-line:visible:has-text('LookupError: no rows')").count() == 3
+    assert (await shown.count(), folded) == (lines - folded, lines - await shown.count())
+    await heads.first.locator(".fold").click()
+    await expect(frames.first).to_be_visible()
+    await page.locator("[data-do=wrap]").click()  # draws every line again
+    await expect(heads.locator(".fold")).to_have_text(["⊟ frames", "⊞ frames", "⊞ frames"])
+    await heads.first.locator(".fold").click()
+    await expect(frames.first).to_be_hidden()
+    assert await hidden.count() == folded
+    await page.fill(".log-find input", "in printed_tracebacks")
+    await expect(page.locator(".log-found")).to_have_text("1 of 3")
+    await expect(page.locator(".log-line.is-match")).to_be_visible()
+    await page.evaluate("document.getElementById('log').log.jump(40, 0)")
+    assert await page.evaluate("document.getElementById('log').log.nodes.get(40).hidden")

@@ -55,6 +55,7 @@ def test_a_host_is_told_with_its_instances() -> None:
         unreachable_since_us=5_000_000,
         lost_at_us=6_000_000,
         clock_offset_us=-7,
+        retried_on_lost=1,
         refused_load=RefusedLoad(at_us=2_000_000, message="no", problems=(problem,)),
     )
     message = host_message("team", known=HostCatalogue(host="team"), instances=[status], queued=4, pause=None)
@@ -72,6 +73,7 @@ def test_a_host_is_told_with_its_instances() -> None:
     assert (instance.python, instance.newer_files, instance.clock_offset_us) == ("3.11.2", ("plugins/a.py",), -7)
     times = (instance.unreachable_since, instance.lost_at, instance.drain_deadline)
     assert times == tuple(map(from_micros, (5_000_000, 6_000_000, 9_000_000)))
+    assert instance.retried_on_lost == 1
     assert host.refused_load is not None
     assert host.refused_load.problems[0].place == "jobs.toml:3"
     assert host.to_json()["instances"][0]["refused_load"]["at"] == "1970-01-01T00:00:02.000000Z"

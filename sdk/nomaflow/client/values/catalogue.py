@@ -238,6 +238,7 @@ class InstanceView(Shaped):
 
     :param unreachable_since: when its lease ran out; None while it is heard
     :param lost_at: when its attempts may be declared LOST if it stays silent; None while it is heard
+    :param retried_on_lost: how many of the attempts it holds are tried again once they are LOST; 0 while it is heard
     :param clock_offset_us: how far its clock is ahead of the kernel's, in microseconds
     :param python: version of its Python
     :param drain_deadline: when it cancels what still runs; None unless it is draining
@@ -277,6 +278,7 @@ class InstanceView(Shaped):
     ends_at: datetime | None = None
     for_attempt: str = ""
     principal: str = ""
+    retried_on_lost: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

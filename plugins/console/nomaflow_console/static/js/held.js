@@ -37,17 +37,9 @@ class HeldRows {
 
   /** What waits, in words. */
   say() {
-    const place = document.createElement("div");
-    place.id = this.place;
-    place.setAttribute("role", "status");
-    place.hidden = !this.count;
-    if (this.count) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "button new-rows";
-      button.textContent = `↑ ${this.count} new ${this.word}${this.count === 1 ? "" : "s"}`;
-      place.append(button);
-    }
+    const place = made("div", { id: this.place, role: "status", hidden: !this.count });
+    const textContent = `↑ ${this.count} new ${this.word}${this.count === 1 ? "" : "s"}`;
+    if (this.count) place.append(made("button", { type: "button", className: "button new-rows", textContent }));
     return place;
   }
 

@@ -130,6 +130,5 @@ document.addEventListener("click", async (event) => {
   }
   await navigator.clipboard.writeText(button.dataset.copy || "");
   button.classList.add("is-done");
-  button.setAttribute("aria-label", "Copied");
-  button.title = "Copied";
+  button.title = button.ariaLabel = "Copied";
 });

@@ -74,13 +74,12 @@
     const why = over ? "your session is over" : silentSince ? "the console does not answer" : away ? "the kernel does not answer" : "";
     for (const button of document.querySelectorAll('button:not([type="button"])')) {
       // A button may stand outside its form.
-      if (button.form?.getAttribute("method") !== "post" || /\/(logout|preferences|login)$/.test(button.form.getAttribute("action") ?? "")) continue;
+      if (!button.form?.matches("[method=post]:not([data-always])")) continue;
       if (why && !over && !button.disabled) {
         Object.assign(button, { disabled: true, title: why });
         button.dataset.off = "";
       } else if (!why && "off" in button.dataset) {
-        button.disabled = false;
-        button.removeAttribute("title");
+        Object.assign(button, { disabled: false, title: "" });
         delete button.dataset.off;
       }
     }
@@ -144,12 +143,7 @@
   };
   for (const name of ["htmx:sse:error", "htmx:response:error", "htmx:error"]) place.addEventListener(name, failed);
   place.addEventListener("heartbeat", (event) => (patience = 2500 * event.detail.data));
-  place.addEventListener("session-over", () => {
-    over = true;
-    stop();
-    say();
-    buttons();
-  });
+  place.addEventListener("session-over", () => failed({ detail: { status: 401 } }));
 
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : start()));
   addEventListener("pagehide", stop);

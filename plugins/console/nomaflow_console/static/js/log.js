@@ -37,15 +37,10 @@ class LogReader extends LogWindow {
 
   /** @param {MouseEvent} event */
   clicked(event) {
-    const target = event.target instanceof Element ? event.target : null;
-    const node = target?.closest(".log-line");
-    const line = node instanceof HTMLElement ? this.known.get(Number(node.dataset.row)) : null;
-    if (!line || !target) return;
-    if (target.closest(".n")) {
-      event.preventDefault();
-      if (event.shiftKey && this.picked[0]) this.pick(this.picked[0], line.seq);
-      else this.pick(line.seq, line.seq);
-    }
+    const anchor = event.target instanceof Element ? event.target.closest(".n") : null, seq = this.seqOf(anchor);
+    if (!seq) return;
+    event.preventDefault();
+    this.pick((event.shiftKey && this.picked[0]) || seq, seq);
   }
 
   /** @param {MouseEvent} event */
@@ -67,7 +62,8 @@ class LogReader extends LogWindow {
       "copy-lines": () => this.copy(() => this.text(this.picked[0], this.picked[1])),
       "copy-report": () => this.copy(async () => (await fetch(button?.dataset.from || "")).text()),
       "copy-link": () => {
-        if (!this.picked[0]) this.pick(this.known.get(this.anchor)?.seq || 1, this.known.get(this.anchor)?.seq || 1);
+        const seq = this.known.get(this.anchor)?.seq || 1;
+        if (!this.picked[0]) this.pick(seq, seq);
         this.copy(async () => location.href);
       },
     };

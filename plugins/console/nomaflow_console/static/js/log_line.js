@@ -4,6 +4,7 @@
 const LINK = /\bhttps?:\/\/[^\s<>"'`\\]+[^\s<>"'`\\.,;:!?)\]}]/g; // a backslash spells out a control
 const SHOWN_LINES = 6; // of a message; more of them fold
 const TRACEBACK = "Traceback (most recent call last):";
+const TRACEBACK_ROWS = 40; // of them fold: the window must not be empty
 
 /** @param {string} name @param {string} kind @param {string} [text] */
 function made(name, kind, text) {
@@ -25,7 +26,7 @@ function button(kind, text, title) {
 function lineNode(line, before, log) {
   const node = made("li", `log-line k-${line.kind}`);
   node.dataset.row = String(line.row);
-  const anchor = made("a", "n", line.seq.toLocaleString("en"));
+  const anchor = made("a", "n", number.format(line.seq));
   anchor.setAttribute("href", `#L${line.seq}`);
   anchor.setAttribute("tabindex", "-1");
   const time = made("span", "t", timeText(line, before, log.times));
@@ -71,16 +72,25 @@ function message(line, log) {
   const trace = lines.findIndex((each) => plain(each).startsWith(TRACEBACK));
   if (trace < 0 && lines.length <= SHOWN_LINES) {
     node.append(...styled(line.text, log.search.text));
-    tree(node, lines.length === 1 ? plain(lines[0]) : "");
+    tree(node, line, lines.length === 1 ? plain(lines[0]) : "", log);
   } else {
     const ends = trace >= 0 ? lines.length - 1 : 0;
     const head = trace === 0 ? lines[ends] : lines[0];
+    const inside = lines.slice(trace >= 0 ? trace : 1);
     node.append(...styled(head, log.search.text));
     if (trace > 0) node.append(made("span", "quiet", ` — ${plain(lines[ends])}`));
-    fold(node, line, lines.slice(trace >= 0 ? trace : 1), trace >= 0 ? "traceback" : "more", log);
+    if (lines.length === 1) fold(node, line, "frames", log);
+    else {
+      fold(node, line, trace >= 0 ? `traceback, ${inside.length} lines` : `${inside.length} more lines`, log, () => {
+        const body = made("span", "folded");
+        inside.forEach((each, at) => body.append(...(at ? ["\n"] : []), ...styled(each, log.search.text)));
+        return body;
+      });
+    }
   }
   if (line.cut) whole(node, line, log);
-  if (line.older) older(node, line.older);
+  const older = line.older;
+  if (older) fold(node, line, `${older.length} written over`, log, () => made("span", "folded quiet", older.join("\n")));
   if (line.continued) node.append(made("span", "quiet", " ⏎ goes on in the next line"));
   return node;
 }
@@ -131,36 +141,57 @@ function marked(text, needle) {
   return nodes;
 }
 
-/** Lines that open under a line. @param {HTMLElement} node @param {Line} line @param {[string, string][][]} lines @param {string} word @param {LogWindow} log */
-function fold(node, line, lines, word, log) {
-  const label = word === "more" ? `${lines.length} more lines` : `${word}, ${lines.length} lines`;
-  const toggle = button("fold", `⊞ ${label}`, "Show or hide these lines");
+/** What opens under a line: a part of its own, or the rows of a traceback. @param {HTMLElement} node @param {Line} line @param {string} label @param {LogWindow} log @param {() => HTMLElement} [make] */
+function fold(node, line, label, log, make) {
+  const toggle = button("fold", "", "Show or hide");
+  /** @type {HTMLElement | undefined} */
+  let body;
   const set = (/** @type {boolean} */ on) => {
-    node.querySelector(".folded")?.remove();
+    body?.remove();
     toggle.textContent = `${on ? "⊟" : "⊞"} ${label}`;
     toggle.setAttribute("aria-expanded", String(on));
-    if (!on) return;
-    const body = made("span", "folded");
-    lines.forEach((each, at) => body.append(...(at ? ["\n"] : []), ...styled(each, log.search.text)));
-    node.append(body);
+    if (on && make) node.append((body = make()));
   };
   toggle.addEventListener("click", () => {
     const on = !log.open.delete(line.row);
     if (on) log.open.add(line.row);
     set(on);
+    log.draw();
   });
   node.append(" ", toggle);
-  if (log.open.has(line.row)) set(true);
+  set(log.open.has(line.row));
+}
+
+/** The row where a traceback begins that a row is inside of, if each of its lines is a row; -1 for none. @param {number} row @param {LogRows} log */
+function traceback(row, log) {
+  const last = log.known.get(row);
+  for (let at = row; at > row - TRACEBACK_ROWS; at--) {
+    const line = log.known.get(at);
+    if (!line || line.logger !== last?.logger) break;
+    const text = plain(line.text);
+    if (at < row && text === TRACEBACK) return at;
+    if (!text.startsWith("  ")) break;
+  }
+  return -1;
+}
+
+/** Hide the rows of tracebacks that are not open. @param {LogWindow} log */
+function foldTracebacks(log) {
+  for (const [row, node] of log.nodes) {
+    const head = traceback(row, log);
+    node.hidden = head >= 0 && !log.open.has(head);
+    if (node.hidden && row === log.anchor) log.anchor = head;
+  }
 }
 
 /** Open what is folded in a line. @param {HTMLElement | undefined} node @param {LogWindow} log */
 function openFold(node, log) {
-  const toggle = node?.querySelector(".fold[aria-expanded=false], .fold:not([aria-expanded])");
+  const toggle = node?.querySelector(".fold");
   if (toggle instanceof HTMLElement && node && !log.open.has(Number(node.dataset.row))) toggle.click();
 }
 
-/** A line whose end is JSON opens as a tree. @param {HTMLElement} node @param {string} text */
-function tree(node, text) {
+/** A line whose end is JSON opens as a tree. @param {HTMLElement} node @param {Line} line @param {string} text @param {LogWindow} log */
+function tree(node, line, text, log) {
   const start = text.search(/[{[]/);
   if (start < 0 || !/[}\]]\s*$/.test(text)) return;
   let value;
@@ -170,14 +201,7 @@ function tree(node, text) {
     return;
   }
   if (!value || typeof value !== "object" || !Object.keys(value).length) return;
-  const toggle = button("fold", "⊞ tree", "Show this JSON as a tree");
-  toggle.addEventListener("click", () => {
-    const shown = node.querySelector(".tree");
-    toggle.textContent = shown ? "⊞ tree" : "⊟ tree";
-    if (shown) shown.remove();
-    else node.append(branch(value, 0));
-  });
-  node.append(" ", toggle);
+  fold(node, line, "tree", log, () => branch(value, 0));
 }
 
 /** @param {any} value @param {number} depth @returns {HTMLElement} */
@@ -205,7 +229,7 @@ function branch(value, depth) {
 
 /** @param {HTMLElement} node @param {Line} line @param {LogWindow} log */
 function whole(node, line, log) {
-  const more = button("fold", `… ${(line.cut || 0).toLocaleString("en")} more characters`, "Show the whole line");
+  const more = button("fold", `… ${number.format(line.cut || 0)} more characters`, "Show the whole line");
   more.addEventListener("click", async () => {
     const shown = await log.ask(`row=${line.row}&before=0&count=1&whole=1`);
     if (!shown?.lines.length) return;
@@ -213,15 +237,4 @@ function whole(node, line, log) {
     log.redraw();
   });
   node.append(" ", more);
-}
-
-/** What carriage returns have written over. @param {HTMLElement} node @param {string[]} texts */
-function older(node, texts) {
-  const toggle = button("fold", `↺ ${texts.length} written over`, "Show what this line said before");
-  toggle.addEventListener("click", () => {
-    const shown = node.querySelector(".folded");
-    if (shown) shown.remove();
-    else node.append(made("span", "folded quiet", texts.join("\n")));
-  });
-  node.append(" ", toggle);
 }

@@ -20,23 +20,21 @@ class LogSearch {
     this.frame = 0;
     this.field = /** @type {HTMLInputElement} */ (log.root.querySelector(".log-find input"));
     this.told = /** @type {HTMLElement} */ (log.root.querySelector(".log-found"));
-    this.field.form?.addEventListener("submit", (event) => {
-      event.preventDefault();
-      if (this.field.value.toLowerCase() === this.text) this.step(1);
-      else this.start();
-    });
     let wait = 0;
+    const enter = (/** @type {Event} */ event, by = 1) => {
+      event.preventDefault();
+      clearTimeout(wait);
+      if (this.field.value.toLowerCase() === this.text) this.step(by);
+      else this.start();
+    };
+    this.field.form?.addEventListener("submit", (event) => enter(event));
     this.field.addEventListener("input", () => {
       clearTimeout(wait);
       wait = window.setTimeout(() => this.start(), 250);
     });
     this.field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") {
-        event.preventDefault();
-        clearTimeout(wait);
-        if (this.field.value.toLowerCase() === this.text) this.step(event.shiftKey ? -1 : 1);
-        else this.start();
-      } else if (event.key === "Escape") {
+      if (event.key === "Enter") enter(event, event.shiftKey ? -1 : 1);
+      else if (event.key === "Escape") {
         this.field.value = "";
         this.start();
         log.view.focus();

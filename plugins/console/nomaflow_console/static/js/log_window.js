@@ -222,6 +222,7 @@ class LogWindow extends LogRows {
       nodes.set(row, node);
     }
     this.nodes = nodes;
+    foldTracebacks(this);
     this.setHeight();
     const anchor = this.nodes.get(this.anchor);
     if (anchor) this.move(this.view.scrollTop + offset - anchor.offsetTop);
@@ -276,9 +277,7 @@ class LogWindow extends LogRows {
       if (!(await this.have(first, last)) || turn !== this.turn) return;
       this.anchor = row;
       this.place(first, last);
-      const node = this.nodes.get(row);
-      if (!node) return;
-      this.move(this.view.scrollTop + this.view.clientHeight * below - node.offsetTop);
+      this.move(this.view.scrollTop + this.view.clientHeight * below - (this.nodes.get(this.anchor)?.offsetTop || 0));
       this.look();
       this.settle();
       this.look();
@@ -308,6 +307,9 @@ class LogWindow extends LogRows {
       if (!shown || shown.row < 0) return null;
       this.take(shown);
       this.follow(false);
+      const head = traceback(shown.row, this);
+      openFold(this.nodes.get(head), this);
+      this.open.add(head);
       await this.jump(shown.row, below);
       return this.known.get(shown.row) || null;
     });
@@ -352,7 +354,7 @@ class LogWindow extends LogRows {
     }
     const copy = part("[data-do=copy-lines]", HTMLElement, this.root);
     copy.hidden = last <= 0;
-    copy.textContent = last > first ? `copy lines ${number.format(first)}–${number.format(last)}` : `copy line ${number.format(first)}`;
+    copy.textContent = `copy line${last > first ? `s ${number.format(first)}–` : " "}${number.format(last)}`;
   }
 
   /** Keep a selection whose lines are about to leave the window. @param {number} first @param {number} last */
@@ -364,9 +366,8 @@ class LogWindow extends LogRows {
 
   drawMap() {
     const kinds = ["", "", "", "warning", "error", "error", "error"];
-    const marks = this.levels.map((level, place) => (kinds[level] ? [place, kinds[level]] : null));
     this.mapArea.replaceChildren(
-      ...marks.flatMap((mark) => (mark ? [rect(Number(mark[0]) / 2, 0.5, String(mark[1]))] : [])),
+      ...this.levels.flatMap((level, place) => (kinds[level] ? [rect(place / 2, 0.5, kinds[level])] : [])),
       ...[...this.search.marks].map((place) => rect(place / 2, 0.5, "hit")),
       rect(0, 1, "sight"),
     );
@@ -387,12 +388,12 @@ class LogWindow extends LogRows {
     this.view.classList.toggle("is-wrapped", this.wraps);
     part("[data-do=wrap]", HTMLElement, this.root).setAttribute("aria-pressed", String(this.wraps));
   }
-
 }
 
 /** @param {number} y @param {number} height @param {string} kind */
 function rect(y, height, kind) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-  for (const [name, value] of Object.entries({ y: `${y}%`, height: `${height}%`, width: "100%", class: kind })) made.setAttribute(name, value);
+  const attributes = { y: `${y}%`, height: `${height}%`, width: "100%", class: kind };
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 }

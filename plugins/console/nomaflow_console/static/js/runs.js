@@ -34,24 +34,17 @@ class HeldRuns extends HeldRows {
 new HeldRuns("runs", "run");
 
 // Selection.
+const boxes = () => /** @type {HTMLInputElement[]} */ ([...document.querySelectorAll("#runs-rows input[name=run]")]);
+
 function picked() {
-  const boxes = /** @type {HTMLInputElement[]} */ ([...document.querySelectorAll("#runs-rows input[name=run]")]);
   const all = document.getElementById("pick-all"), text = document.getElementById("picked");
-  const count = boxes.filter((box) => box.checked).length;
-  if (all instanceof HTMLInputElement) {
-    all.hidden = false;
-    all.checked = count > 0 && count === boxes.length;
-    all.indeterminate = count > 0 && count < boxes.length;
-  }
+  const count = boxes().filter((box) => box.checked).length, some = count > 0, every = count === boxes().length;
+  if (all instanceof HTMLInputElement) Object.assign(all, { hidden: false, checked: some && every, indeterminate: some && !every });
   if (text) text.textContent = count ? `${count} selected:` : "selected:";
 }
 document.addEventListener("change", (event) => {
   if (!(event.target instanceof HTMLInputElement)) return;
-  if (event.target.id === "pick-all") {
-    for (const box of document.querySelectorAll("#runs-rows input[name=run]")) {
-      if (box instanceof HTMLInputElement) box.checked = event.target.checked;
-    }
-  }
+  if (event.target.id === "pick-all") for (const box of boxes()) box.checked = event.target.checked;
   picked();
 });
 picked();

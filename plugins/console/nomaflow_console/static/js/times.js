@@ -69,11 +69,8 @@ function timeOf(target) {
 /** @param {HTMLElement} time */
 function show(time) {
   hide();
-  if (time.title) time.removeAttribute("title");
-  tip = document.createElement("div");
-  tip.className = "tip";
-  tip.id = "tip";
-  tip.setAttribute("role", "tooltip");
+  time.title = "";
+  tip = Object.assign(document.createElement("div"), { className: "tip", id: "tip", role: "tooltip" });
   for (const line of (time.dataset.at || "").split("\n")) {
     const [label, value] = line.split("\t");
     const name = document.createElement("span");
@@ -92,7 +89,7 @@ function show(time) {
 }
 
 function hide() {
-  if (tip) tip.remove();
+  tip?.remove();
   tip = null;
 }
 

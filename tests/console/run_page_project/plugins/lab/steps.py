@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,27 @@ def flood(*, seconds: float = 10.0, go: str = "", **_: Any) -> dict[str, Any]:
         number += 1
         _log.info("flood line %d", number)
     return {"rows_affected": number}
+
+
+def _there(left: int) -> None:
+    _back(left - 1)
+
+
+def _back(left: int) -> None:
+    if left <= 0:
+        raise LookupError("no rows in invoices_2026_10")
+    _there(left)
+
+
+def printed_tracebacks(*, depths: Sequence[int] = (2, 12, 2), **_: Any) -> dict[str, Any]:
+    """Print tracebacks, so that each of their lines is a line of the log."""
+    for depth in depths:
+        print(f"trying with {depth}")
+        try:
+            _there(depth)
+        except LookupError:
+            traceback.print_exc(file=sys.stdout)
+    return {"rows_affected": len(depths)}
 
 
 def spin(**_: Any) -> dict[str, Any]:
