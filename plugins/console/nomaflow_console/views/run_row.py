@@ -38,7 +38,7 @@ def run_row(
     job_id, host = row.run.job_id, row.run.host
     may_run = kernel.may_perhaps("trigger", job_id=job_id, host=host)
     may_cancel = row.can_cancel and kernel.may_perhaps("cancel", job_id=job_id, host=host)
-    act = _act(row, cancel_menu, may_run=may_run, may_cancel=may_cancel)
+    act = _act(context, row, cancel_menu, may_run=may_run, may_cancel=may_cancel)
     more = _more(row, names_job=names_job, may_run=may_run)
     cells = [
         *_names(row, run_id, href, selects=selects, names_job=names_job),
@@ -120,11 +120,13 @@ def _trigger(context: Context, row: RunRow) -> str:
     return f'{kind} <a class="quiet-link" href="{text(row.by_href)}" title="{title}">{text(who(trigger.by))}</a>'
 
 
-def _act(row: RunRow, cancel_menu: Callable[..., str], *, may_run: bool, may_cancel: bool) -> str:
+def _act(
+    context: Context, row: RunRow, cancel_menu: Callable[..., str], *, may_run: bool, may_cancel: bool
+) -> str:
     """Return the one thing that is mostly done with such a run."""
     run = row.run
     if may_cancel:
-        return cancel_menu(run.run_id, square=True)
+        return cancel_menu(run.run_id, context["csrf"], context["here"], square=True)
     if not may_run:
         return ""
     if run.state == "MISSED" or (run.state == "SKIPPED" and not run.started_at):
