@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["console"]
 
-_LINES, _CALLS = 10_000, 400
+_LINES, _CALLS, _OPENINGS = 10_000, 400, 16
 _OTHERS = (
     job("log", "write", more=f"op_kwargs = {{ count = {_LINES} }}\n"),
     job("flood", "write", more="op_kwargs = { count = 2000000 }\n"),
@@ -213,7 +213,7 @@ async def _painted(visitor: httpx.AsyncClient) -> dict[str, list[float]]:
         return {}
     taken: dict[str, list[float]] = {"C1 painted": [], "C1 bare": []}
     async with _browser() as browser:
-        for _ in range(6):
+        for _ in range(_OPENINGS):
             for name, address in (("C1 painted", "/runs"), ("C1 bare", _BARE)):
                 page = await _tab(browser, visitor)
                 await page.goto(address)
