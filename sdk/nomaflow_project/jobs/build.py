@@ -214,6 +214,10 @@ def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
     if job.misfire is Misfire.ALL and job.overlap is Overlap.SKIP and _several_are_late(job):
         message = 'misfire = "all" starts late fires at once, and overlap = "skip" skips all of them but the first'
         yield (place / "overlap").warning("late_fires_skipped", message, fix='give overlap = "queue", or "allow"')
+    if job.schedule and job.enabled and job.steps and not any(step.enabled for step in job.steps):
+        message = "every step is disabled, so what its schedule starts does nothing"
+        fix = "to take the job off its schedule, write enabled = false above its first [[jobs.steps]]"
+        yield (place / "steps" / 0 / "enabled").warning("no_step_enabled", message, fix=fix)
     for index, preset in enumerate(job.presets):
         if preset.schedule and preset.enabled and not job.enabled:
             message = f"the job is disabled and its preset {preset.name!r} still fires by its own schedule"

@@ -35,3 +35,21 @@ def test_a_preset_that_fires_though_its_job_is_disabled_is_pointed_out() -> None
     assert the_problem(job).code == "preset_still_fires"
     assert job.definition is not None
     assert [schedule.preset for schedule in job.definition.schedules()] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "steps", "told"),
+    [
+        ('schedule = "@daily"', ("false",), True),
+        ('schedule = "@daily"', ("false", "false"), True),
+        ('schedule = "@daily"', ("false", "true"), False),
+        ('schedule = "@daily"\nenabled = false', ("false",), False),
+        ("", ("false",), False),
+    ],
+)
+def test_a_schedule_that_starts_nothing_is_pointed_out(keys: str, steps: tuple[str, ...], told: bool) -> None:
+    """``enabled = false`` below a step switches the step off, and its job runs each night and does nothing."""
+    tables = "".join(f'[[jobs.steps]]\ncallable = "m:f{at}"\nenabled = {on}\n' for at, on in enumerate(steps))
+    job = load_one(f'[[jobs]]\nid = "x"\n{keys}\n{tables}')
+    assert job.valid
+    assert [problem.code for problem in job.problems] == (["no_step_enabled"] if told else [])
