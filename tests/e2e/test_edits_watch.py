@@ -131,6 +131,8 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         (project / "jobs.toml").write_text(JOBS + 'host = "taem"\n')
         eventually(lambda: "✘ job 'other' is disabled: no host 'taem' accepts jobs of host 'team'" in printed())
         assert "in jobs.toml:4 › jobs[0].host" in printed()
+        (project / "jobs.toml").write_text(JOBS + "install_step = 3\n")
+        eventually(lambda: "! job other: is of the original and has no effect" in printed())
         for number in range(20):  # a burst of saves: the last one is what counts
             (project / "jobs.toml").write_text(JOBS + f'description = "{number}"\n')
         eventually(lambda: printed().count("reloaded: 2 jobs") >= 2)

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from nomaflow.client import ClientError
-from nomaflow.client.values import RUN_TERMINAL, EventView, JobView
+from nomaflow.client.values import RUN_TERMINAL, EventView, JobView, ProblemView
 from nomaflow_api.version import VERSION
 from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
@@ -54,6 +54,9 @@ class Reporter:
 
     def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
         """Report why jobs of a new manifest are disabled; ``jobs`` may hold others too."""
+
+    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report the warnings of jobs that a load has brought and the one before had not."""
 
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
@@ -126,6 +129,7 @@ class TextReporter(Reporter):
         self._said = ("", "")
         self._project: Path | None = None
         self._host = ""
+        self._warned: dict[str, set[str]] = {}
 
     def ready(self, ready: Ready) -> None:
         """Print the start screen."""
@@ -158,6 +162,8 @@ class TextReporter(Reporter):
             for job in jobs
             if job.next_fires and job.next_fires[0].at
         )
+        for job in jobs:
+            self._warned.setdefault(job.host, set()).update(f"{job.job_id}: {each.message}" for each in _warnings(job))
         valid = [job.job_id for job in jobs if job.valid]
         hint = f"{fires[0][1]} {age(fires[0][0])}" if fires else "nothing is scheduled"
         if fires and fires[0][2]:
@@ -249,6 +255,15 @@ class TextReporter(Reporter):
             why = f"job {job.job_id!r} is disabled: {job.held or job.problems[0].message}"
             self._below(problem_lines(replace(job.problems[0], message=why)))
 
+    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Print at most five; those that stood before are not repeated."""
+        named = with_lines_of_files(jobs, self._project if event.host == self._host else None)
+        found = {f"{job.job_id}: {each.message}": each for job in named for each in _warnings(job)}
+        fresh = [name for name in found if name not in self._warned.get(event.host, ())]
+        self._warned[event.host] = set(found)
+        for name in fresh[:_SHOWN_PROBLEMS]:
+            self._below(problem_lines(replace(found[name], message=f"job {name}")))
+
     def _below(self, text: Text) -> None:
         self._console.print(Padding(text, (0, 0, 0, _INDENT)))
 
@@ -325,6 +340,10 @@ def source_line(project: Path, problem: Problem, loaded: datetime | None) -> str
     except OSError:
         return ""
     return lines[problem.line - 1].strip()[:_SHOWN_SOURCE] if problem.line <= len(lines) else ""
+
+
+def _warnings(job: JobView) -> list[ProblemView]:
+    return [problem for problem in job.problems if problem.severity == "warning"]
 
 
 def _part_line(name: str, pid: int, text: str, seconds: float) -> Text:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nomaflow.client import ClientError, ProjectAddress
-from nomaflow.client.values import CatalogueView, HostView, KernelView
+from nomaflow.client.values import CatalogueView, EventView, HostView, KernelView
 from nomaflow_cli.kernel_access import kernel_client
 from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, PartState, part_command
 
@@ -317,9 +317,8 @@ class ProjectSupervisor:
                     async for event in client.watch_events(after_seq=seen):
                         seen, said = event.seq, ""
                         self._reporter.event(event)
-                        if event.kind == "host.manifest" and event.data.get("disabled_job_ids"):
-                            found = await client.list_jobs(conditions=["DISABLED"])
-                            self._reporter.disabled(event, found.jobs)
+                        if event.kind == "host.manifest":
+                            await self._show_problems(client, event)
             except ClientError as error:
                 if error.reason == "CURSOR_AHEAD":
                     seen = 0  # the history is another one by now: continue from its present
@@ -328,6 +327,12 @@ class ProjectSupervisor:
                     self._reporter.events_withheld(error)
                 said = str(error)
             await asyncio.sleep(_ASK_AGAIN)
+
+    async def _show_problems(self, client: KernelClient, event: EventView) -> None:
+        """Show what is wrong with the jobs of a new manifest."""
+        if event.data.get("disabled_job_ids"):
+            self._reporter.disabled(event, (await client.list_jobs(conditions=["DISABLED"])).jobs)
+        self._reporter.warnings(event, (await client.list_jobs(host=event.host)).jobs)
 
     def _notify(self, notice: PartNotice) -> None:
         part = {"kernel": self.kernel, "host": self.host, "alerts": self.alerts}.get(notice.name) or self.console

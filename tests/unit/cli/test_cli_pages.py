@@ -113,6 +113,21 @@ def test_up_says_why_jobs_are_disabled() -> None:
     ]
 
 
+def test_up_prints_the_warnings_that_a_load_brings() -> None:
+    """Each once, as long as it stands; an error is told by the event of disabled jobs."""
+    warning = ProblemView(
+        severity="warning", code="no_step_enabled", message="every step is disabled", file="jobs.toml"
+    )
+    jobs = [JobView(job_id="tick", problems=(warning, replace(warning, severity="error", message="no")))]
+    event = EventView(seq=1, at=None, kind="host.manifest", host="team", data={})
+    out = io.StringIO()
+    reporter = TextReporter(console=Console(file=out, width=200))
+    for found in (jobs, jobs, [], jobs):
+        reporter.warnings(event, found)
+    told = ["! job tick: every step is disabled", "in jobs.toml"]
+    assert [line.strip() for line in out.getvalue().splitlines()] == told * 2
+
+
 async def test_help_names_tables_of_settings(command: Command) -> None:
     """A name in square brackets is text, not a colour."""
     for words, text in (
