@@ -288,7 +288,7 @@ async def test_a_flood_of_lines_is_followed(tabs: Tabs, console: ConsoleSystem, 
 
 
 async def test_the_printed_lines_of_a_traceback_fold(tabs: Tabs, console: ConsoleSystem) -> None:
-    """What is left is its first line, what was raised and the innermost frames of a long one; a match opens it."""
+    """Its first line stays, what was raised, and the innermost frames of a long one; a match opens it."""
     api = console.system.api
     run_id = api.trigger("printer").run_id
     lines = api.wait(run_id).log_lines
