@@ -46,6 +46,12 @@ class View:
         return {"count": f"<b>{self.state}</b>"}
 
 
+class Ageing(View):
+    """A view that looks different after a while."""
+
+    fresh_seconds = 0.3
+
+
 class Talker(View):
     """A view with messages of its own, which begin after the page's last line."""
 
@@ -151,6 +157,17 @@ async def test_a_burst_of_events_is_at_most_four_updates_a_second_and_the_newest
         await reader
         assert len(messages) - 1 <= 4 * (time.monotonic() - began) + 1
         assert messages[-1].startswith("id: 1001.0\n")
+
+
+async def test_a_page_that_ages_is_made_anew_though_nothing_happens(sessions: Sessions) -> None:
+    """Waits grow, and countdowns end, without an event."""
+    view = Ageing()
+    tab = Tab(sessions, view, "after=1")
+    async with aclosing(tab.body):
+        for state in (1, 2):
+            view.state = state
+            while f"<b>{state}</b>" not in await tab.next():
+                pass
 
 
 async def test_parts_that_take_long_are_made_less_often(sessions: Sessions) -> None:

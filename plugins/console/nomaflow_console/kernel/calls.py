@@ -70,14 +70,16 @@ class Principal:
         try:
             async with asyncio.timeout(PAGE_SECONDS):
                 kernel = await self.asking.get_kernel()  # first: what follows is not older than its sequence
-                hosts, counts = await asyncio.gather(self.asking.list_hosts(), self.asking.summarize_runs())
+                hosts, counts, serving = await asyncio.gather(
+                    self.asking.list_hosts(), self.asking.summarize_runs(), self.asking.is_serving()
+                )
         except (KernelUnreachable, TimeoutError):
             return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
         except ClientError:
             # It answers, and this caller may not read all of it.
             return KernelStatus(as_of=datetime.now(UTC))
         runs = Counter({each.state: each.runs for each in counts})
-        return KernelStatus.of(kernel, hosts, running=runs["RUNNING"], waiting=runs["QUEUED"])
+        return KernelStatus.of(kernel, hosts, serving=serving, running=runs["RUNNING"], waiting=runs["QUEUED"])
 
     async def close(self) -> None:
         """Stop watching, and close both clients."""

@@ -204,7 +204,7 @@ class EventHub:
         self._recent.append(event)
         for viewer in self._viewers:
             viewer.event(event)
-        if not self._busy and event.kind.partition(".")[0] in ("run", "host"):
+        if not self._busy and event.kind.partition(".")[0] in ("run", "host", "pause"):
             self._busy = True
             self._look.set()
 

@@ -17,7 +17,9 @@ from nomaflow_console.views.needs_you import Situation
 
 __all__ = ["Overview", "jobs_named", "load_overview"]
 
-_MOST_UNHAPPY = 60
+_MOST_UNHAPPY, _MOST_ASKED = 60, 5
+_MOST_LEFT_OUT = 100
+"""Jobs that the kernel leaves out of a list at once."""
 _MOST_NAMED = 500
 _MOST_TROUBLED = 100
 
@@ -63,16 +65,16 @@ async def load_overview(
     (page, troubled), hosts, unhappy, waiting, running, counts = await asyncio.gather(
         jobs,
         kernel.list_hosts(),
-        kernel.list_runs_page(states=["FAILED", "MISSED"], since=since, page_size=_MOST_UNHAPPY),
+        _unhappy(kernel, since),
         kernel.list_runs_page(states=["QUEUED"], page_size=MOST_OPEN),
         kernel.list_runs_page(states=["RUNNING"], page_size=MOST_OPEN, with_steps=True),
         kernel.summarize_runs(since=since),
     )
     known = {job.job_id: job for job in (*page.jobs, *troubled.jobs)}
-    told = (*unhappy.runs, *waiting.runs, *running.runs)
+    told = (*unhappy, *waiting.runs, *running.runs)
     known |= await jobs_named(kernel, [run.job_id for run in told if run.job_id not in known])
     failed, stats = await asyncio.gather(
-        steps.into(kernel, _not_made_good(unhappy.runs, known.values())),
+        steps.into(kernel, _not_made_good(unhappy, known.values())),
         figures.of(kernel, known, [*(job.job_id for job in page.jobs), *(run.job_id for run in told)]),
     )
     situation = Situation(
@@ -87,6 +89,25 @@ async def load_overview(
     )
     more_open = bool(waiting.next_page_token or running.next_page_token)
     return Overview(situation=situation, page=page, counts=counts, more_open=more_open)
+
+
+async def _unhappy(kernel: KernelCalls, since: datetime) -> list[RunView]:
+    """Return failed and missed runs, newest first: of each job, unless hundreds of runs of many jobs failed lately.
+
+    A job that fails every minute fills an answer; the next one is about the others.
+    """
+    found: list[RunView] = []
+    for _ in range(_MOST_ASKED):
+        without = {run.job_id for run in found}
+        if len(without) > _MOST_LEFT_OUT:
+            break
+        answer = await kernel.list_runs_page(
+            states=["FAILED", "MISSED"], since=since, page_size=_MOST_UNHAPPY, exclude_job_ids=without
+        )
+        found += answer.runs
+        if not answer.next_page_token:
+            break
+    return found
 
 
 async def _jobs_of_page(kernel: KernelCalls, query: JobQuery) -> JobPageView:

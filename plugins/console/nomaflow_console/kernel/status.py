@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from nomaflow.client.values import CallerView, HostView, JobView, KernelView
+from nomaflow.client.values import CallerView, HostView, JobView, KernelView, PauseView
 
 __all__ = ["KernelStatus"]
 
@@ -18,6 +18,8 @@ class KernelStatus:
 
     :param as_of: when that was true; None if the kernel has not answered yet
     :param away_since: since when no kernel answers; None if it answers
+    :param serving: False if it answers and cannot work, as when its store takes nothing
+    :param paused: the pause of everything; None if there is none, or no host that would wait
     :param alerts: the number of hosts that need a person
     :param last_event_seq: the newest event, read before everything else of a page
     :param caller: who the session is to the kernel; None if that is unknown
@@ -28,6 +30,8 @@ class KernelStatus:
     project: str = ""
     as_of: datetime | None = None
     away_since: datetime | None = None
+    serving: bool = True
+    paused: PauseView | None = None
     running: int = 0
     waiting: int = 0
     hosts_ok: int = 0
@@ -64,15 +68,20 @@ class KernelStatus:
     def shown(self) -> tuple[object, ...]:
         """The part that a person sees; equal ones look the same."""
         counts = (self.running, self.waiting, self.hosts_ok, self.hosts_all, self.alerts)
-        return (self.version, self.project, self.away_since, *counts)
+        return (self.version, self.project, self.away_since, self.serving, self.paused, *counts)
 
     @classmethod
-    def of(cls, kernel: KernelView, hosts: list[HostView], *, running: int, waiting: int) -> KernelStatus:
+    def of(
+        cls, kernel: KernelView, hosts: list[HostView], *, serving: bool, running: int, waiting: int
+    ) -> KernelStatus:
         """Return the status that follows from the kernel's answers of now."""
+        pauses = (host.pause for host in hosts if host.pause is not None)
         return cls(
             version=kernel.version,
             project=kernel.project,
             as_of=datetime.now(UTC),
+            serving=serving,
+            paused=next((pause for pause in pauses if not pause.host), None),
             running=running,
             waiting=waiting,
             hosts_ok=sum(host.state == "ATTACHED" for host in hosts),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 from collections import Counter, deque
@@ -22,7 +23,7 @@ from nomaflow_console.kernel.calls import Principal
 from nomaflow_console.kernel.hub import Subscription
 from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read_moment
 from nomaflow_console.live.throttle import Throttle
-from nomaflow_console.live.views import Cursor, HasExtra, LiveView, ServerEvent
+from nomaflow_console.live.views import Cursor, GoesStale, HasExtra, LiveView, ServerEvent
 from nomaflow_console.rendering import fragment
 
 __all__ = ["MOST_STREAMS", "Streams"]
@@ -133,6 +134,7 @@ class _Stream:
         self._streams = streams
         self._request = request
         self._view = view
+        self._fresh_seconds = view.fresh_seconds if isinstance(view, GoesStale) else math.inf
         self._principal = principal
         self._session = session
         self._extra: deque[ServerEvent] = deque()
@@ -142,7 +144,7 @@ class _Stream:
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages until the viewer goes, the session is over, or the console stops."""
-        throttle = Throttle(_UPDATE_SECONDS, self.wake.set)
+        throttle, stale_at = Throttle(_UPDATE_SECONDS, self.wake.set), time.monotonic() + self._fresh_seconds
         source = asyncio.create_task(self._read_extra())
         source.add_done_callback(lambda _: self.wake.set())
         try:
@@ -156,8 +158,10 @@ class _Stream:
                     while self._extra:
                         yield self._encoded(self._extra.popleft())
                         self._room.set()
+                    began = time.monotonic()
+                    if seen.changed or began >= stale_at:
+                        seen.changed, stale_at = True, began + self._fresh_seconds
                     if seen.pending and throttle.ready():
-                        began = time.monotonic()
                         message = await self._streams.unless_stopped(self._update(seen))
                         throttle.spent(time.monotonic() - began)
                         yield message or _heartbeat()
@@ -176,7 +180,7 @@ class _Stream:
     async def _woken(self) -> bool:
         """Wait for something to send; return False if there was nothing for a while."""
         try:
-            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+            async with asyncio.timeout(min(_HEARTBEAT_SECONDS, self._fresh_seconds)):
                 await self.wake.wait()
         except TimeoutError:
             return False

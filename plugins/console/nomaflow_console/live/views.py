@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from nomaflow.client.values import EventView
 
-__all__ = ["Cursor", "HasExtra", "LiveView", "ServerEvent"]
+__all__ = ["Cursor", "GoesStale", "HasExtra", "LiveView", "ServerEvent"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,16 @@ class LiveView(Protocol):
 
         :param request: its query is that of the page, with the parts of the page's address, such as ``run_id``
         """
+
+
+@runtime_checkable
+class GoesStale(Protocol):
+    """A view whose parts look different after a while although there was no event.
+
+    :ivar fresh_seconds: how long they are good
+    """
+
+    fresh_seconds: float
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,8 +14,7 @@ from starlette.routing import Route
 from nomaflow.client.values import EventView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import known_host
-from nomaflow_console.live.encoding import parts_html
-from nomaflow_console.live.views import LiveView, ServerEvent
+from nomaflow_console.live.views import LiveView
 from nomaflow_console.pages.hosts import HEARD_SECONDS, jobs_of_hosts
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
@@ -92,6 +91,8 @@ async def forget(request: Request) -> Response:
 class HostPage:
     """The live part of the page: all but the callables."""
 
+    fresh_seconds = HEARD_SECONDS
+
     def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of hosts, jobs and pauses."""
         del request
@@ -100,12 +101,6 @@ class HostPage:
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the top of the page."""
         return {"host-top": live_part(request, "parts/host_top.html", **await _top(request))}
-
-    async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
-        """Yield the top of the page now and then: a heartbeat is no event."""
-        while not request.state.cursor.once:
-            await asyncio.sleep(HEARD_SECONDS)
-            yield ServerEvent(data=parts_html(await self.parts(request)))
 
 
 LIVE: Mapping[str, LiveView] = {"host": HostPage()}

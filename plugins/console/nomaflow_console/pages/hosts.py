@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -13,8 +13,7 @@ from starlette.routing import Route
 from nomaflow.client.values import EventView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import job_counts
-from nomaflow_console.live.encoding import parts_html
-from nomaflow_console.live.views import LiveView, ServerEvent
+from nomaflow_console.live.views import LiveView
 from nomaflow_console.rendering import live_part, page
 
 __all__ = ["HEARD_SECONDS", "LIVE", "ROUTES", "jobs_of_hosts"]
@@ -50,6 +49,8 @@ async def as_json(request: Request) -> Response:
 class HostsView:
     """The live part of the page: the list."""
 
+    fresh_seconds = HEARD_SECONDS
+
     def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of hosts and pauses."""
         del request
@@ -58,12 +59,6 @@ class HostsView:
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the list."""
         return {"hosts-list": live_part(request, "parts/hosts_list.html", **await _context(request))}
-
-    async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
-        """Yield the list now and then."""
-        while not request.state.cursor.once:
-            await asyncio.sleep(HEARD_SECONDS)
-            yield ServerEvent(data=parts_html(await self.parts(request)))
 
 
 LIVE: Mapping[str, LiveView] = {"hosts": HostsView()}

@@ -104,6 +104,8 @@ async def show_json(request: Request) -> Response:
 class _JobsLive:
     """The live parts of the page."""
 
+    fresh_seconds = 20.0
+
     def concerns(self, event: EventView, request: Request) -> bool:
         """Return True: every event may change what needs a person, or a row."""
         del event, request

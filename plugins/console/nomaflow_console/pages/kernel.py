@@ -37,6 +37,8 @@ async def as_json(request: Request) -> Response:
 class KernelPage:
     """The live part of the page: all of it."""
 
+    fresh_seconds = 10.0
+
     def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events of kernels."""
         del request

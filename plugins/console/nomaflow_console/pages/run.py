@@ -20,6 +20,7 @@ from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, Ru
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
+from nomaflow_console.kernel.until_changed import until_changed
 from nomaflow_console.live import ServerEvent
 from nomaflow_console.pages.run_log import (
     MOST_ATTEMPT,
@@ -69,6 +70,11 @@ class _Known:
 
 
 async def _known(request: Request, run_id: str) -> _Known:
+    """Return a run with what is beside it, asked for once for all who look at it."""
+    return await until_changed(request, ("run", run_id), lambda: _load(request, run_id))
+
+
+async def _load(request: Request, run_id: str) -> _Known:
     kernel, status = kernel_of(request), await status_of(request)
     run, pages = await kernel.get_run(run_id), log_pages(request)
     if run.terminal and run_words.seal_of_run(run).css == "complete":

@@ -190,6 +190,8 @@ async def as_json(request: Request) -> Response:
 class ScheduleView:
     """The live part of the page: the days."""
 
+    fresh_seconds = 60.0
+
     def concerns(self, event: EventView, request: Request) -> bool:
         """Return True for events that change what runs or fires."""
         del request

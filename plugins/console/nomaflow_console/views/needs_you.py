@@ -21,6 +21,8 @@ _LEAST_WAIT = timedelta(minutes=1)
 _OLD_PAUSE = timedelta(days=1)
 _ENOUGH = 5
 """Runs that a percentile needs."""
+_MANY = 50
+"""Failed runs of one job of which there may be more than were asked for."""
 _LOST = ("host_lost", "outcome_lost")
 
 
@@ -168,7 +170,8 @@ def _failures(situation: Situation) -> Iterator[Need]:
             continue
         lost = newest.reason is not None and newest.reason.code in _LOST
         said = run_sentence(newest)
-        more = f" (and {counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
+        least = "at least " if len(runs) > _MANY else ""
+        more = f" (and {least}{counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
         again = next((each for each in situation.open if each.job_id == job_id), None)
         yield Need(
             key=f"failed.{newest.run_id}",
@@ -361,7 +364,7 @@ def _pauses(situation: Situation) -> Iterator[Need]:
     for pause in {(each.job_id, each.host): each for each in (*situation.pauses, *jobs, *hosts)}.values():
         if pause.since is None or situation.now - pause.since < _OLD_PAUSE:
             continue
-        href = job_address(pause.job_id) if pause.job_id else _host_address(pause.host) if pause.host else "/kernel"
+        href = job_address(pause.job_id) if pause.job_id else _host_address(pause.host) if pause.host else "/pause"
         yield Need(
             key=f"pause.{pause.job_id}.{pause.host}", css="paused", sign="‖",
             subject=pause.job_id or (f"host {pause.host}" if pause.host else "everything"), href=href,
