@@ -128,7 +128,7 @@ class LogReader extends LogWindow {
       this.copy(() => this.text(first, last));
       return;
     }
-    const lines = [...this.nodes.keys()].flatMap((row) => this.known.get(row) || []).filter((line) => line.seq >= first && line.seq <= last);
+    const lines = [...this.known.values()].filter((line) => line.seq >= first && line.seq <= last).sort((a, b) => a.row - b.row);
     const text = lines.map((line) => `${line.clock} ${line.level} ${line.logger} ${line.text.map((piece) => piece[0]).join("")}`);
     event.clipboardData.setData("text/plain", text.join("\n"));
   }

@@ -4,7 +4,6 @@
 const LINK = /\bhttps?:\/\/[^\s<>"'`\\]+[^\s<>"'`\\.,;:!?)\]}]/g; // a backslash spells out a control
 const SHOWN_LINES = 6; // of a message; more of them fold
 const TRACEBACK = "Traceback (most recent call last):";
-const TRACEBACK_ROWS = 40; // of them fold: the window must not be empty
 
 /** @param {string} name @param {string} kind @param {string} [text] */
 function made(name, kind, text) {
@@ -79,7 +78,7 @@ function message(line, log) {
     const inside = lines.slice(trace >= 0 ? trace : 1);
     node.append(...styled(head, log.search.text));
     if (trace > 0) node.append(made("span", "quiet", ` — ${plain(lines[ends])}`));
-    if (lines.length === 1) fold(node, line, "frames", log);
+    if (lines.length === 1) fold(node, line, "frames", log); // seen only where there are any
     else {
       fold(node, line, trace >= 0 ? `traceback, ${inside.length} lines` : `${inside.length} more lines`, log, () => {
         const body = made("span", "folded");
@@ -143,7 +142,7 @@ function marked(text, needle) {
 
 /** What opens under a line: a part of its own, or the rows of a traceback. @param {HTMLElement} node @param {Line} line @param {string} label @param {LogWindow} log @param {() => HTMLElement} [make] */
 function fold(node, line, label, log, make) {
-  const toggle = button("fold", "", "Show or hide");
+  const toggle = button(make ? "fold" : "fold frames", "", "Show or hide");
   /** @type {HTMLElement | undefined} */
   let body;
   const set = (/** @type {boolean} */ on) => {
@@ -160,28 +159,6 @@ function fold(node, line, label, log, make) {
   });
   node.append(" ", toggle);
   set(log.open.has(line.row));
-}
-
-/** The row where a traceback begins that a row is inside of, if each of its lines is a row; -1 for none. @param {number} row @param {LogRows} log */
-function traceback(row, log) {
-  const last = log.known.get(row);
-  for (let at = row; at > row - TRACEBACK_ROWS; at--) {
-    const line = log.known.get(at);
-    if (!line || line.logger !== last?.logger) break;
-    const text = plain(line.text);
-    if (at < row && text === TRACEBACK) return at;
-    if (!text.startsWith("  ")) break;
-  }
-  return -1;
-}
-
-/** Hide the rows of tracebacks that are not open. @param {LogWindow} log */
-function foldTracebacks(log) {
-  for (const [row, node] of log.nodes) {
-    const head = traceback(row, log);
-    node.hidden = head >= 0 && !log.open.has(head);
-    if (node.hidden && row === log.anchor) log.anchor = head;
-  }
 }
 
 /** Open what is folded in a line. @param {HTMLElement | undefined} node @param {LogWindow} log */

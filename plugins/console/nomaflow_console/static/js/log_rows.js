@@ -2,10 +2,13 @@
 // server knows which line each row is.
 
 const KEPT = 4000; // rows kept in memory
+const MOST_ROWS = 700; // above or below the anchor of a window, with those that are folded
+const STEP = 250; // rows asked for in addition, where too few of a window are shown
+const TRACEBACK_ROWS = 100; // of one traceback that fold: a window must not be empty
 
 /** @typedef {{row: number, seq: number, at: number, day: string, clock: string, level: string, kind: string,
  *   logger: string, step: string, try: number, text: [string, string][], cut?: number, older?: string[],
- *   continued?: boolean, shared?: boolean}} Line */
+ *   continued?: boolean, shared?: boolean, head?: number}} Line head: the row of the traceback that it is a frame of */
 /** @typedef {{rows: number, first: number, row: number, last_seq: number, lines: Line[], map?: number[]}} Shown */
 
 /** @template {Element} T @param {string} name @param {new () => T} kind @param {ParentNode} [below] @returns {T} */
@@ -63,11 +66,41 @@ class LogRows {
     const last = shown.lines[shown.lines.length - 1];
     if (last) this.root.style.setProperty("--digits", `${Math.max(4, number.format(last.seq).length)}ch`);
     for (const line of shown.lines) this.known.set(line.row, line);
+    if (last) this.findTracebacks(shown.lines[0].row, last.row);
     if (shown.map) this.levels = shown.map;
     if (this.known.size > KEPT) {
       const near = (/** @type {number} */ row, /** @type {number} */ place) => Math.abs(row - place) < KEPT / 4;
       for (const row of this.known.keys()) if (!near(row, this.anchor) && !near(row, shown.first)) this.known.delete(row);
     }
+  }
+
+  /** Find the lines of tracebacks that were printed line by line, among rows that have come. @param {number} row @param {number} last */
+  findTracebacks(row, last) {
+    for (let line; (line = this.known.get(row)); row++) {
+      const before = this.known.get(row - 1), inside = line.text[0]?.[0].startsWith("  ");
+      if (row > last && !inside) return;
+      const head = before?.text.length === 1 && before.text[0][0] === TRACEBACK ? row - 1 : before?.head;
+      line.head = inside && before?.logger === line.logger && head !== undefined && row - head <= TRACEBACK_ROWS ? head : undefined;
+    }
+  }
+
+  /** The number of rows that are shown. @param {number} first @param {number} end */
+  seen(first, end) {
+    let count = 0;
+    for (let row = first; row < end; row++) if (this.shows(row)) count++;
+    return count;
+  }
+
+  /** The rows of a window in which enough of them are shown above and below one, once they are known; null if another
+   *  question came in between. @param {number} row @param {number} above @param {number} below */
+  async around(row, above, below) {
+    let first = Math.max(0, row - above), end = Math.min(this.rows, row + below);
+    while (await this.have(first, end)) {
+      if (first > 0 && row - first < MOST_ROWS && this.seen(first, row) < above) first = Math.max(0, first - STEP);
+      else if (end < this.rows && end - row < MOST_ROWS && this.seen(row, end) < below) end = Math.min(this.rows, end + STEP);
+      else return [first, end];
+    }
+    return null;
   }
 
   /** @param {string} text */

@@ -15,7 +15,8 @@ class LogWindow extends LogRows {
     this.block = part(".log-lines", HTMLElement, root);
     this.mapArea = part(".log-map", SVGSVGElement, root);
     /** @type {Map<number, HTMLElement>} */
-    this.nodes = new Map();
+    this.nodes = new Map(); // of the rows that are shown; those of a traceback may be folded
+    this.first = this.end = 0; // the rows of the window
     /** @type {Set<number>} */
     this.open = new Set();
     this.lead = 0; // how many pixels of it are above
@@ -96,11 +97,11 @@ class LogWindow extends LogRows {
     const above = this.view.scrollTop - this.top;
     const below = this.top + this.block.offsetHeight - this.view.scrollTop - this.view.clientHeight;
     const margin = this.view.clientHeight / 2;
-    return (above < margin && !this.nodes.has(0)) || (below < margin && !this.nodes.has(this.rows - 1));
+    return (above < margin && this.first > 0) || (below < margin && this.end < this.rows);
   }
 
   get atEnd() {
-    return this.view.scrollTop + this.view.clientHeight >= this.view.scrollHeight - 4 && (!this.rows || this.nodes.has(this.rows - 1));
+    return this.view.scrollTop + this.view.clientHeight >= this.view.scrollHeight - 4 && this.end >= this.rows;
   }
 
   /** Listen to the reader's hands. */
@@ -124,11 +125,11 @@ class LogWindow extends LogRows {
     if (this.covers) {
       this.look();
       if (this.nearEdge) this.draw();
-      if ((place <= 0 && this.anchor > 0) || (place + this.view.clientHeight >= this.view.scrollHeight && !this.nodes.has(this.rows - 1))) this.settle();
+      if ((place <= 0 && this.anchor > 0) || (place + this.view.clientHeight >= this.view.scrollHeight && this.end < this.rows)) this.settle();
     } else {
       this.anchor = this.rowAt(place);
       this.lead = 0;
-      this.draw();
+      this.draw(false);
     }
     // Lines may have come since: only somebody who scrolls up wants no more of them.
     if (up || this.atEnd) this.follow(this.atEnd);
@@ -154,8 +155,8 @@ class LogWindow extends LogRows {
     const height = this.setHeight();
     const last = Math.max(1, this.rows - view / this.rowHeight);
     let place = ((this.anchor + this.lead / this.rowHeight) / last) * (height - view), top = place - offset;
-    if (this.nodes.has(0)) [place, top] = [offset, 0];
-    else if (this.nodes.has(this.rows - 1)) {
+    if (!this.first) [place, top] = [offset, 0];
+    else if (this.end >= this.rows) {
       top = height - this.block.offsetHeight;
       place = top + offset;
     }
@@ -166,7 +167,7 @@ class LogWindow extends LogRows {
 
   /** Make the scrollbar as long as the log: exactly, where all of it is on the page. */
   setHeight() {
-    const whole = this.nodes.has(0) && this.nodes.has(this.rows - 1);
+    const whole = !this.first && this.end >= this.rows;
     const height = whole ? this.block.offsetHeight : this.height;
     this.space.style.height = `${height}px`;
     return height;
@@ -180,14 +181,12 @@ class LogWindow extends LogRows {
 
   // --- lines --------------------------------------------------------------------------------------------------------
 
-  /** Draw the rows around the anchor, which stays where it is; those that are not known are asked for. */
-  async draw() {
+  /** Draw the rows around the anchor; those that are not known are asked for. @param {boolean} [stays] whether the anchor is in sight, and does not move */
+  async draw(stays = true) {
     if (this.going) return;
-    const turn = ++this.turn;
-    const first = Math.max(0, this.anchor - AROUND);
-    const last = Math.min(this.rows, first + Math.min(MOST_LINES, this.inSight + 2 * AROUND));
-    if (!(await this.have(first, last)) || turn !== this.turn) return;
-    this.place(first, last);
+    const turn = ++this.turn, rows = await this.around(this.anchor, AROUND, this.inSight + AROUND);
+    if (!rows || turn !== this.turn) return;
+    this.place(rows, stays);
     if (this.nearEdge && this.covers) return;
     this.settleSoon();
   }
@@ -197,32 +196,34 @@ class LogWindow extends LogRows {
     this.idle = window.setTimeout(() => this.settle(), IDLE);
   }
 
-  /** @param {number} first @param {number} last */
-  place(first, last) {
-    const before = this.nodes.get(this.anchor);
+  /** Whether a row has a line of its own on the page, or is folded. @param {number} row */
+  shows(row) {
+    const line = this.known.get(row), [first, last] = this.picked;
+    return line?.head === undefined || this.open.has(line.head) || (line.seq >= first && line.seq <= last);
+  }
+
+  /** @param {number[]} rows @param {boolean} [stays] */
+  place([first, end], stays = true) {
+    const before = stays && this.nodes.get(this.anchor);
     const offset = before ? before.offsetTop + this.top - this.view.scrollTop : -this.lead;
-    this.keepSelection(first, last);
-    for (const [row, node] of [...this.nodes]) {
-      if (row < first || row >= last) {
-        node.remove();
-        this.nodes.delete(row);
-      }
-    }
-    /** @type {Map<number, HTMLElement>} */
-    const nodes = new Map();
-    let next = this.block.firstElementChild;
-    for (let row = first; row < last; row++) {
+    this.keepSelection(first, end);
+    const kept = this.nodes;
+    Object.assign(this, { nodes: new Map(), first, end });
+    if (!this.shows(this.anchor)) this.anchor = this.known.get(this.anchor)?.head || 0; // of the traceback
+    for (let row = first; row < end; row++) {
       const line = this.known.get(row);
-      if (!line) continue;
-      let node = this.nodes.get(row);
-      if (!node) {
-        node = lineNode(line, this.known.get(row - 1), this);
-        this.block.insertBefore(node, next);
-      } else next = node.nextElementSibling;
-      nodes.set(row, node);
+      if (!line || !this.shows(row)) continue;
+      const node = kept.get(row) || lineNode(line, this.known.get(row - 1), this);
+      node.classList.toggle("is-head", this.known.get(row + 1)?.head === row);
+      this.nodes.set(row, node);
+      kept.delete(row);
     }
-    this.nodes = nodes;
-    foldTracebacks(this);
+    for (const node of kept.values()) node.remove();
+    let next = this.block.firstElementChild;
+    for (const node of this.nodes.values()) {
+      if (node === next) next = next.nextElementSibling;
+      else this.block.insertBefore(node, next);
+    }
     this.setHeight();
     const anchor = this.nodes.get(this.anchor);
     if (anchor) this.move(this.view.scrollTop + offset - anchor.offsetTop);
@@ -272,11 +273,10 @@ class LogWindow extends LogRows {
     return this.go(async () => {
       const turn = this.turn;
       row = Math.max(0, Math.min(row, this.rows - 1));
-      const first = Math.max(0, row - AROUND - this.inSight);
-      const last = Math.min(this.rows, row + AROUND + this.inSight);
-      if (!(await this.have(first, last)) || turn !== this.turn) return;
+      const rows = await this.around(row, AROUND + this.inSight, AROUND + this.inSight);
+      if (!rows || turn !== this.turn) return;
       this.anchor = row;
-      this.place(first, last);
+      this.place(rows);
       this.move(this.view.scrollTop + this.view.clientHeight * below - (this.nodes.get(this.anchor)?.offsetTop || 0));
       this.look();
       this.settle();
@@ -288,10 +288,10 @@ class LogWindow extends LogRows {
   toEnd() {
     return this.go(async () => {
       const turn = this.turn;
-      const last = this.rows, first = Math.max(0, last - this.inSight - AROUND);
-      if (!last || !(await this.have(first, last)) || turn !== this.turn) return;
+      const last = this.rows, rows = last && (await this.around(last - 1, AROUND + this.inSight, 1));
+      if (!rows || turn !== this.turn) return;
       this.anchor = last - 1;
-      this.place(first, last);
+      this.place(rows);
       this.move(Math.max(0, this.setHeight() - this.block.offsetHeight));
       this.scrollTo(this.view.scrollHeight);
       this.follow(true);
@@ -307,7 +307,7 @@ class LogWindow extends LogRows {
       if (!shown || shown.row < 0) return null;
       this.take(shown);
       this.follow(false);
-      const head = traceback(shown.row, this);
+      const head = this.known.get(shown.row)?.head ?? -1;
       openFold(this.nodes.get(head), this);
       this.open.add(head);
       await this.jump(shown.row, below);
@@ -357,11 +357,11 @@ class LogWindow extends LogRows {
     copy.textContent = `copy line${last > first ? `s ${number.format(first)}–` : " "}${number.format(last)}`;
   }
 
-  /** Keep a selection whose lines are about to leave the window. @param {number} first @param {number} last */
-  keepSelection(first, last) {
+  /** Keep a selection whose lines are about to leave the window. @param {number} first @param {number} end */
+  keepSelection(first, end) {
     const { from, to } = this.selected;
-    const begin = this.known.get(first)?.seq || 0, end = this.known.get(last - 1)?.seq || 0;
-    if (from && (Math.min(from, to) < begin || Math.max(from, to) > end)) this.selected.lost = true;
+    const begin = this.known.get(first)?.seq || 0, last = this.known.get(end - 1)?.seq || 0;
+    if (from && (Math.min(from, to) < begin || Math.max(from, to) > last)) this.selected.lost = true;
   }
 
   drawMap() {
