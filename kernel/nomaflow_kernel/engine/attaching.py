@@ -227,26 +227,30 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
         silent = batch.now - instance.last_heard
         if silent >= state.settings.lease_seconds and not instance.unreachable:
             instance.unreachable = True
-            grace = state.settings.grace_seconds + state.settings.grace_margin_seconds
             instance.unreachable_since_us = batch.now_us - int((silent - state.settings.lease_seconds) * 1_000_000)
-            instance.lost_at_us = batch.now_us + int((grace - silent) * 1_000_000)
             _notify(batch, instance, "host.unreachable", silent_seconds=round(silent, 1))
         if silent >= state.settings.lease_seconds:
             _lose_overdue(state, batch, instance, silent)
 
 
 def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: float) -> None:
-    """Declare attempts LOST whose grace is over, and count those of the others that are tried again after it."""
+    """Declare attempts LOST whose grace is over; note when that of the next is, and how many are tried again."""
+    graces = []
     instance.retried_on_lost = 0
     for run in _runs_of(state, instance):
-        grace = run.definition.lost_after_seconds or state.settings.grace_seconds
-        if silent >= grace + state.settings.grace_margin_seconds:
+        grace = (
+            run.definition.lost_after_seconds or state.settings.grace_seconds
+        ) + state.settings.grace_margin_seconds
+        if silent >= grace:
             reason = Reason(
                 "host_lost",
                 f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
             )
             stepping.conclude(state, batch, run, AttemptState.LOST, reason)
-        elif run.cancel is None and run.timed_out is None:
+            continue
+        graces.append(grace)
+        if run.cancel is None and run.timed_out is None:
             instance.retried_on_lost += stepping.retried_on_lost(run, run.attempt)
+    instance.note_grace(min(graces, default=None), lease=state.settings.lease_seconds)
     if not instance.attempts and instance.link is None:
         state.fleet.remove(instance.key)

@@ -311,8 +311,8 @@ class Engine:
         return [pause for pause in self._state.pauses.values() if pause.holds_at(now_us)]
 
     def instances(self) -> Sequence[Instance]:
-        """Return every instance that has introduced itself."""
-        return self._state.fleet.introduced()
+        """Return every instance, also one that an earlier kernel has given attempts and that is awaited."""
+        return list(self._state.fleet)
 
     def overview(self) -> EngineOverview:
         """Return counts of the engine's contents."""

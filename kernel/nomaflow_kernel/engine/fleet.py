@@ -21,7 +21,7 @@ class Instance:
     :param last_heartbeat_us: the same as wall time
     :param unreachable: True once it has been silent for longer than the lease
     :param unreachable_since_us: when that was found; None while it is heard
-    :param lost_at_us: when its attempts may be declared LOST if it stays silent; None while it is heard
+    :param lost_at_us: when the next of its attempts may be declared LOST if it stays silent; None while it is heard
     :param retried_on_lost: how many of its attempts are tried again once they are LOST; 0 while it is heard
     :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat
     :param refused_load: its newest load if that was refused; None if that load serves
@@ -94,6 +94,11 @@ class Instance:
         self.last_heard, self.last_heartbeat_us, self.unreachable = now, now_us, False
         self.unreachable_since_us = self.lost_at_us = None
         self.retried_on_lost = 0
+
+    def note_grace(self, grace: float | None, *, lease: float) -> None:
+        """Note how long it may be silent until the next of its attempts is LOST; None if it holds none."""
+        since = self.unreachable_since_us
+        self.lost_at_us = None if grace is None or since is None else since + int((grace - lease) * 1_000_000)
 
     @property
     def serves(self) -> bool:

@@ -493,7 +493,9 @@ class Instance(google.protobuf.message.Message):
 
     @property
     def lost_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """lost_at is when its attempts may be declared LOST if it stays silent. Absent while it is heard."""
+        """lost_at is when the next of its attempts may be declared LOST if it stays silent. Absent while it is heard, or
+        holds none.
+        """
 
     @property
     def drain_deadline(self) -> google.protobuf.timestamp_pb2.Timestamp:

@@ -45,6 +45,8 @@ def _instance(instance: InstanceView) -> RenderableType:
     refused = instance.refused_load
     heard = f"heard {age(instance.last_heartbeat_at)}" if instance.last_heartbeat_at else "not heard yet"
     process = f"pid {instance.pid} on {printable(instance.machine)}, {printable(instance.state.lower())}, {heard}"
+    if not instance.pid:  # an earlier kernel has given it work
+        process = f"{printable(instance.incarnation)[:8]}, awaited since the kernel started"
     digest = printable(instance.manifest_digest.rpartition(":")[2][:8])
     loaded = f", loaded {age(instance.loaded_at)}" if instance.loaded_at else ""
     newer = "  newer on disk: nomaflow reload" if instance.code_newer and refused is None else ""
@@ -84,12 +86,27 @@ def _silent(instance: InstanceView) -> Text | str:
     """Return what becomes of a silent instance's steps, and when; empty while it is heard."""
     if instance.unreachable_since is None:
         return ""
-    steps = f"its {instance.running} steps are LOST" if instance.running != 1 else "its step is LOST"
-    fate = f"; {steps} {age(instance.lost_at)} if it stays silent" if instance.running and instance.lost_at else ""
-    if fate and instance.retried_on_lost:
-        some = f"{instance.retried_on_lost} of them " if instance.retried_on_lost < instance.running else ""
-        fate += f", and {some}{'runs' if instance.retried_on_lost == 1 else 'run'} again"
-    return Text(f"no new work for {age(instance.unreachable_since).removesuffix(' ago')}{fate}", style="yellow")
+    return Text(
+        f"no new work for {age(instance.unreachable_since).removesuffix(' ago')}{_fate(instance)}", style="yellow"
+    )
+
+
+def _fate(instance: InstanceView) -> str:
+    """Return when its steps are LOST, and how many of them then run again; empty if it holds none."""
+    steps, again = instance.running, instance.retried_on_lost
+    if not steps or instance.lost_at is None:
+        return ""
+    when = age(instance.lost_at)
+    if steps == 1:
+        return f"; its step is LOST {when} if it stays silent, and {'runs' if again else 'does not run'} again"
+    some = (
+        "none of them runs"
+        if not again
+        else "all run"
+        if again == steps
+        else f"{again} of them run{'s' * (again == 1)}"
+    )
+    return f"; its {steps} steps are LOST, the first {when}, if it stays silent, and {some} again"
 
 
 def _clock(instance: InstanceView) -> Text | str:

@@ -28,7 +28,7 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
         unreachable_since=at(seconds=230), lost_at=at(seconds=-385), clock_offset_us=-90_500_000, code_newer=True,
         newer_files=["plugins/a\x1b.py", "jobs.toml"],
     )  # fmt: skip
-    for number, (running, retried) in enumerate(((1, 1), (3, 1), (3, 3))):
+    for number, (running, retried) in enumerate(((1, 1), (1, 0), (3, 1), (3, 3))):
         host.instances.add(
             incarnation=f"n{number}", state=job_pb2.HOST_STATE_UNREACHABLE, pid=9, running=running,
             retried_on_lost=retried, unreachable_since=at(seconds=230), lost_at=at(seconds=-385),
@@ -38,13 +38,15 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
         clock_offset_us=200_000,
     )  # fmt: skip
     kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
-    done = await command("hosts", "--address", kernel.address, env={"COLUMNS": "120"})
+    done = await command("hosts", "--address", kernel.address, env={"COLUMNS": "200"})
     said = [" ".join(line.split()) for line in done.out.splitlines()]
-    assert "silent no new work for 3 min; its 2 steps are LOST in 6 min if it stays silent" in said
+    told = "its 2 steps are LOST, the first in 6 min, if it stays silent, and none of them runs again"
+    assert f"silent no new work for 3 min; {told}" in said
     for fate in (
         "its step is LOST in 6 min if it stays silent, and runs again",
-        "its 3 steps are LOST in 6 min if it stays silent, and 1 of them runs again",
-        "its 3 steps are LOST in 6 min if it stays silent, and run again",
+        "its step is LOST in 6 min if it stays silent, and does not run again",
+        "its 3 steps are LOST, the first in 6 min, if it stays silent, and 1 of them runs again",
+        "its 3 steps are LOST, the first in 6 min, if it stays silent, and all run again",
     ):
         assert f"silent no new work for 3 min; {fate}" in said
     assert "clock 90.5 s behind the kernel's" in said

@@ -66,3 +66,55 @@ async def test_a_lost_attempt_that_is_tried_again_is_not_heard_out(rig: Rig) -> 
     host.silent = True
     await rig.advance(12)
     assert (await host.report(key, log(1), first_seq=2)).status is AckStatus.FENCED
+
+
+async def test_a_silent_host_tells_how_many_attempts_run_again(rig: Rig) -> None:
+    """Those with retry_on_lost whose run is not being canceled; none once the host is heard."""
+    rig.jobs.add(job("a", retry_on_lost=True), job("b"), job("c", retry_on_lost=True))
+    host = await rig.host()
+    runs = [(await rig.trigger(each)).run_id for each in "abc"]
+    await host.dispatch(3)
+    host.silent = True
+    await rig.engine.cancel(runs[2], by="ann", why="")
+    await rig.advance(3)
+    assert [each.retried_on_lost for each in rig.engine.instances()] == [1]
+    host.silent = False
+    await rig.advance(0.1)
+    assert [each.retried_on_lost for each in rig.engine.instances()] == [0]
+
+
+async def test_the_countdown_is_that_of_the_next_attempt_to_be_lost(rig: Rig) -> None:
+    """A job's own grace counts, shorter or longer than the kernel's; without an attempt there is nothing to lose."""
+    rig.jobs.add(job("short", lost_after_seconds=4), job("long", lost_after_seconds=100))
+    host = await rig.host()
+    for each in ("short", "long"):
+        await rig.trigger(each)
+    await host.dispatch(2)
+    host.silent = True
+    await rig.advance(3)
+    margin = rig.settings.grace_margin_seconds
+
+    def left() -> float:
+        [told] = rig.engine.instances()
+        assert told.lost_at_us is not None
+        return (told.lost_at_us - told.last_heartbeat_us) / 1_000_000
+
+    assert left() == pytest.approx(4 + margin, abs=0.5)
+    await rig.advance(3 + margin)
+    assert left() == pytest.approx(100 + margin, abs=0.5)
+
+
+async def test_an_awaited_instance_is_listed_until_it_is_lost(rig: Rig) -> None:
+    """After a restart of the kernel a silent host counts down as before, and has not left."""
+    rig.jobs.add(job("a", retry_on_lost=True))
+    host = await rig.host()
+    await rig.trigger("a")
+    await host.dispatch()
+    host.silent = True
+    await rig.restart()
+    await rig.advance(3)
+    [awaited] = rig.engine.instances()
+    assert (awaited.state, awaited.running, awaited.retried_on_lost) == ("UNREACHABLE", 1, 1)
+    assert awaited.lost_at_us is not None
+    await rig.advance(12)
+    assert list(rig.engine.instances()) == []

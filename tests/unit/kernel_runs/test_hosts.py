@@ -215,21 +215,6 @@ async def test_retry_on_lost_runs_again(rig: Rig) -> None:
     assert await rig.state(run_id) is RunState.SUCCEEDED
 
 
-async def test_a_silent_host_tells_how_many_attempts_run_again(rig: Rig) -> None:
-    """Those with retry_on_lost whose run is not being canceled; none once the host is heard."""
-    rig.jobs.add(job("a", retry_on_lost=True), job("b"), job("c", retry_on_lost=True))
-    host = await rig.host()
-    runs = [(await rig.trigger(each)).run_id for each in "abc"]
-    await host.dispatch(3)
-    host.silent = True
-    await rig.engine.cancel(runs[2], by="ann", why="")
-    await rig.advance(3)
-    assert [each.retried_on_lost for each in rig.engine.instances()] == [1]
-    host.silent = False
-    await rig.advance(0.1)
-    assert [each.retried_on_lost for each in rig.engine.instances()] == [0]
-
-
 async def test_a_kernel_that_was_held_up_gives_nobody_up(rig: Rig) -> None:
     """A kernel that was itself blocked restarts the clocks of silence, which then count as before."""
     rig.jobs.add(job("a"))

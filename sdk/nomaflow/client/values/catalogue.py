@@ -237,7 +237,8 @@ class InstanceView(Shaped):
     """One process of a host. ``state`` is ATTACHED, LOADING, UNREACHABLE, DRAINING or DETACHED.
 
     :param unreachable_since: when its lease ran out; None while it is heard
-    :param lost_at: when its attempts may be declared LOST if it stays silent; None while it is heard
+    :param lost_at: when the next of its attempts may be declared LOST if it stays silent; None while it is heard, or
+        holds none
     :param retried_on_lost: how many of the attempts it holds are tried again once they are LOST; 0 while it is heard
     :param clock_offset_us: how far its clock is ahead of the kernel's, in microseconds
     :param python: version of its Python
