@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_console.forms.merging import same
+from nomaflow_console.forms.fields import Field, Form, StepPart
+from nomaflow_console.forms.merging import Place, same
 from nomaflow_console.forms.parsing import (
     ABSENT,
     ANY,
@@ -21,6 +22,7 @@ from nomaflow_console.forms.parsing import (
     parse_text,
     to_text,
 )
+from nomaflow_console.forms.reading import read_form
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(
@@ -167,3 +169,21 @@ def test_the_json_of_a_form_is_an_object_or_refused_in_words() -> None:
         parse_object('{"a":  }')
     with pytest.raises(WrongText, match="expected an object"):
         parse_object("[]")
+
+
+@pytest.mark.parametrize(
+    ("sent", "lacks"),
+    [
+        ({"on.go": "1"}, True),
+        ({"on.go": "1", "s.go.tenant": ""}, True),
+        ({"on.go": "1", "s.go.tenant": "10"}, False),
+        ({"on.go": "1", "json": '{"params": {"tenant": 10}}'}, False),
+        ({}, False),
+    ],
+)
+def test_a_form_without_a_value_that_a_step_needs_is_not_sent(sent: dict[str, str], lacks: bool) -> None:
+    """Nobody else would say so before the step, when those before it have written; a step that is off needs nothing."""
+    needed = Field(place=Place("go", "tenant"), kind=Kind(name=KindName.INT), required=True)
+    form = Form(steps=(StepPart(name="go", on=True, fields=(needed,)),))
+    reading = read_form(form, {"was.on.go": "1", **sent})
+    assert dict(reading.errors) == ({"s.go.tenant": "needs a value"} if lacks else {})

@@ -114,7 +114,19 @@ def read_form(form: Form, sent: Mapping[str, str]) -> Reading:
         told = {**errors, **_told(form, merged)}
         return Reading(base=base, wanted=merged.wanted, errors=told, texts=kept, json_text=sent.get(JSON_FIELD, ""))
     wanted = merged.wanted
+    errors = {**_lacking(form, wanted), **errors}
     return Reading(base=wanted, wanted=wanted, errors=errors, texts=texts, json_text=json_text(wanted))
+
+
+def _lacking(form: Form, wanted: Wanted) -> dict[str, str]:
+    """Return an error for each value that a step needs and does not get, if it runs."""
+    runs = {step.name for step in form.steps if step.is_on(wanted)}
+    return {
+        name: "needs a value"
+        for name, one in form.fields.items()
+        if one.required and one.place.step in runs
+        if one.place.key not in wanted.params and one.place.key not in wanted.op_kwargs.get(one.place.step, ())
+    }
 
 
 def _place(kind: str, rest: str) -> Place | None:
