@@ -205,7 +205,7 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
     "host_lost": ReasonInfo(
         "The host was silent for longer than the grace; it is unknown whether the step ended.",
-        "Check the machine. Set retry_on_lost only for steps that may run twice.",
+        "Check the machine. With retry_on_lost a step has three tries or more: only for steps that may run twice.",
     ),
     "outcome_lost": ReasonInfo(
         "The history was restored from a backup made before the step ended, and the host no longer has the outcome.",
