@@ -127,6 +127,8 @@ async def of_error(request: Request, error: Exception) -> Response:
 
 async def _of_kernel(request: Request, error: ClientError) -> Problem:
     status = next((number for kind, number in _STATUS.items() if isinstance(error, kind)), 502)
+    if isinstance(error, InvalidRequest) and request.method == "GET" and "run_id" in error.fields:
+        status = 404  # half an id, or a word in its place
     near = await _near(request) if status == 404 else ()
     again = "Try again" if status == 503 else ""
     fix = "wait: this page opens as soon as there is an answer" if status == 503 else error.fix

@@ -66,6 +66,15 @@ def test_a_page_shows_what_its_reader_has_just_done(console: ConsoleSystem, brow
     api.resume(job_id="nightly-cleanup")
 
 
+def test_half_an_id_of_a_run_leads_to_the_run(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """As when it was copied badly: the answer is that there is no such run, with those that were probably meant."""
+    run_id = console.system.api.trigger("nightly-cleanup").run_id
+    answer = browser_client.get(f"/runs/{run_id[:-3]}")
+    assert answer.status_code == 404
+    assert f'href="/runs/{run_id}"' in answer.text
+    assert browser_client.get("/runs/nothing").status_code == 404
+
+
 def test_without_a_session_a_page_leads_to_the_login(console: ConsoleSystem) -> None:
     """A page without a session leads to the login, which leads back."""
     with console.visitor() as visitor:
