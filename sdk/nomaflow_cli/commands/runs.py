@@ -53,7 +53,9 @@ def runs(
     host: Annotated[str, typer.Option("--host", help="Show only runs of this host's jobs.")] = "",
     tag: Annotated[str, typer.Option("--tag", help="Show only runs of jobs with this tag.")] = "",
     trigger: _Trigger = None,
-    by: Annotated[str, typer.Option("--by", help="Show only runs that this user or service started.")] = "",
+    by: Annotated[
+        str, typer.Option("--by", help="Show only runs that this user or service started, or others for it.")
+    ] = "",
     reason: Annotated[
         list[str] | None, typer.Option("--reason", help="Show only runs with this reason code; repeatable.")
     ] = None,

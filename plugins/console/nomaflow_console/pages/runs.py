@@ -22,7 +22,7 @@ from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page, streamed
-from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery
+from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import Zone
@@ -109,7 +109,7 @@ async def _load(request: Request) -> dict[str, Any]:
         "chips": chips,
         "hidden_chips": [(chip, hidden[job]) for chip, job in zip(query.hidden_chips(), query.hidden, strict=True)],
         "shown_filters": {
-            "job": query.job, "host": query.host, "tag": query.tag, "by": query.by, "id": query.prefix,
+            "job": query.job, "host": query.host, "tag": query.tag, "by": filter_name(query.by), "id": query.prefix,
             "reason": ", ".join(query.reasons),
         },
         "kept": _kept(query),

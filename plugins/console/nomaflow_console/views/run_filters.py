@@ -13,7 +13,7 @@ from nomaflow_console.views.sentences import who
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import in_words
 
-__all__ = ["COLUMNS", "SPANS", "TRIGGERS", "Chip", "RunQuery"]
+__all__ = ["COLUMNS", "SPANS", "TRIGGERS", "Chip", "RunQuery", "filter_name"]
 
 COLUMNS = {
     "started": "Started", "took": "Took", "rows": "Rows touched", "why": "Step, or why", "trigger": "Trigger",
@@ -37,6 +37,15 @@ _DEFAULT_SINCE = "24h"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 100
 """The most values of one filter."""
+
+
+def filter_name(by: str) -> str:
+    """Return the name by which the kernel finds what a principal did, as pages show it: ``ann`` for ``owner (for ann)``.
+
+    A name that cannot be shown as it is stays as it is.
+    """
+    shown = who(by)
+    return shown if by == f"owner (for {shown})" else by
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -120,9 +120,7 @@ def _trigger(context: Context, row: RunRow) -> str:
     return f'{kind} <a class="quiet-link" href="{text(row.by_href)}" title="{title}">{text(who(trigger.by))}</a>'
 
 
-def _act(
-    context: Context, row: RunRow, cancel_menu: Callable[..., str], *, may_run: bool, may_cancel: bool
-) -> str:
+def _act(context: Context, row: RunRow, cancel_menu: Callable[..., str], *, may_run: bool, may_cancel: bool) -> str:
     """Return the one thing that is mostly done with such a run."""
     run = row.run
     if may_cancel:
