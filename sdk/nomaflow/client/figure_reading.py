@@ -24,10 +24,9 @@ class EventFilters(TypedDict, total=False):
     """Filters of a list of events; a key that is missing, or empty, keeps all.
 
     ``kinds`` keeps events whose kind equals one of these, or starts with one of these and a dot. ``job_id`` keeps those
-    of that job and of its runs. ``by`` keeps what that principal asked for, or what was on its behalf: ``alice`` and ``bob`` both find
-    ``alice (for bob)``.
-    ``acts`` keeps what somebody asked for: the list of who did what. ``since`` and ``until`` are aware times: events at
-    or after, and before them.
+    of that job and of its runs. ``by`` keeps what that principal asked for, or others for it: ``alice`` and
+    ``bob`` both find ``alice (for bob)``. ``acts`` keeps what somebody asked for: the list of who did what. ``since``
+    and ``until`` are aware times: events at or after, and before them.
     """
 
     kinds: Iterable[str]

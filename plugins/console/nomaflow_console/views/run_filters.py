@@ -40,7 +40,7 @@ _MOST = 100
 
 
 def filter_name(by: str) -> str:
-    """Return the name by which the kernel finds what a principal did, as pages show it: ``ann`` for ``owner (for ann)``.
+    """Return the name that finds what a principal did, as pages show it: ``ann`` for ``owner (for ann)``.
 
     A name that cannot be shown as it is stays as it is.
     """
