@@ -1,0 +1,93 @@
+"""Facts that pages owe their readers: zones of schedules, why a run waits, counts beside filters, lists of acts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from console_system import ConsoleSystem, running_console
+from page_forms import text_of
+
+from real_system import eventually
+
+JOBS = """
+[[jobs]]
+id = "tokyo"
+schedule = "* * * * * */2"
+timezone = "Asia/Tokyo"
+steps = [{ name = "one", callable = "work:works" }]
+[[jobs.presets]]
+name = "weekly"
+schedule = "0 4 * * 0"
+[[jobs.presets]]
+name = "here"
+schedule = "0 5 * * 0"
+timezone = "Europe/Paris"
+[[jobs]]
+id = "retrier"
+tags = ["<b>odd</b>"]
+steps = [{ name = "boom", callable = "work:breaks", retry = { attempts = 3, base_seconds = 600 } }]
+"""
+WORK = """
+def works():
+    print("working")
+
+def breaks():
+    raise LookupError("no rows in invoices_2026_10")
+"""
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A console on a project with a job in Tokyo, and one that waits for its next try."""
+    project = tmp_path_factory.mktemp("source")
+    (project / "plugins").mkdir()
+    (project / "plugins" / "work.py").write_text(WORK)
+    (project / "jobs.toml").write_text(JOBS)
+    (project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+    with running_console(tmp_path_factory.mktemp("console"), project=project) as made:
+        yield made
+
+
+def test_a_schedule_names_its_own_zone(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """On the page of a run that it started, and beside each preset."""
+    api = console.system.api
+    eventually(lambda: any(api.list_runs(job_id="tokyo")))
+    run = next(api.list_runs(job_id="tokyo"))
+    assert "cron * * * * * */2 Tokyo, " in text_of(browser_client.get(f"/runs/{run.run_id}"))
+    presets = text_of(browser_client.get("/jobs/tokyo"))
+    assert "0 4 * * 0 Asia/Tokyo" in presets
+    assert "0 5 * * 0 Europe/Paris" in presets
+
+
+def test_bars_tell_their_times_in_the_zone_of_the_page(browser_client: httpx.Client) -> None:
+    """As all times of a page: no other zone is named."""
+    eventually(lambda: "<title>✓ ok" in browser_client.get("/").text)
+    browser_client.cookies.set("zone", "Asia/Tokyo")
+    page = browser_client.get("/").text
+    bar = re.search("<title>✓ ok · [^·]* · ([0-9:]{5})</title>", page)
+    assert bar is not None
+    row = re.search(r'id="job-tokyo">.*?</tr>', page, re.DOTALL)
+    assert row is not None
+    last = re.search("<time[^>]*>([0-9:]{5})</time>", row[0])
+    assert last is not None
+    assert abs(_minutes(bar[1]) - _minutes(last[1])) % 1438 <= 2
+    assert "UTC</title>" not in page
+
+
+def _minutes(clock: str) -> int:
+    hours, minutes = clock.split(":")
+    return 60 * int(hours) + int(minutes)
+
+
+def test_a_run_in_back_off_says_why_it_waits(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """The kernel's sentence, the number of the try, and what the last one failed with."""
+    run = console.system.api.trigger("retrier")
+    told = "the next attempt of step 'boom' starts in"
+    eventually(lambda: told in text_of(browser_client.get("/")))
+    page = text_of(browser_client.get("/"))
+    assert "try 2 of 3; before: LookupError: no rows in invoices_2026_10" in page
+    console.system.api.cancel(run.run_id)
+    console.system.end(run.run_id)
