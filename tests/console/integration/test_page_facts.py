@@ -27,8 +27,11 @@ schedule = "0 5 * * 0"
 timezone = "Europe/Paris"
 [[jobs]]
 id = "retrier"
-tags = ["<b>odd</b>"]
 steps = [{ name = "boom", callable = "work:breaks", retry = { attempts = 3, base_seconds = 600 } }]
+[[jobs]]
+id = "works"
+tags = ["<b>odd</b>"]
+steps = [{ name = "one", callable = "work:works" }]
 """
 WORK = """
 def works():
@@ -91,3 +94,23 @@ def test_a_run_in_back_off_says_why_it_waits(console: ConsoleSystem, browser_cli
     assert "try 2 of 3; before: LookupError: no rows in invoices_2026_10" in page
     console.system.api.cancel(run.run_id)
     console.system.end(run.run_id)
+
+
+def test_filters_of_runs_have_the_number_of_runs_beside_each_value(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """Of triggers, hosts and tags, as of states; each value is a link that filters by it."""
+    run = console.system.api.trigger("works")
+    console.system.end(run.run_id)
+
+    def numbers() -> dict[str, int]:
+        page = browser_client.get("/runs").text
+        found = re.findall(r'<a class="item" href="([^"]*)"[^>]*>(?:[^<]|&lt;|&gt;)* <small>([\d,]+)</small></a>', page)
+        return {target: int(number.replace(",", "")) for target, number in found}
+
+    tagged, manual = "/runs?tag=%3Cb%3Eodd%3C%2Fb%3E", "/runs?trigger=api"
+    eventually(lambda: numbers().get(tagged) == 1)
+    found = numbers()
+    assert (found[manual] >= 1, found["/runs?trigger=replay"]) == (True, 0)
+    assert found["/runs?host=team"] >= found["/runs?trigger=cron"] + found[manual]
+    assert 'aria-current="true">&lt;b&gt;odd&lt;/b&gt;' in browser_client.get(tagged).text
