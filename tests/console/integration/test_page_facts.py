@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from console_system import ConsoleSystem, running_console
-from page_forms import text_of
+from page_forms import PageForm, form_of, text_of
 
+from nomaflow.client import TriggerOrder
 from real_system import eventually
 
 JOBS = """
@@ -32,10 +34,19 @@ steps = [{ name = "boom", callable = "work:breaks", retry = { attempts = 3, base
 id = "works"
 tags = ["<b>odd</b>"]
 steps = [{ name = "one", callable = "work:works" }]
+[[jobs]]
+id = "sleeper"
+steps = [{ name = "sleep", callable = "work:sleeps" }]
 """
 WORK = """
+import time
+
 def works():
     print("working")
+
+def sleeps():
+    while True:
+        time.sleep(0.05)
 
 def breaks():
     raise LookupError("no rows in invoices_2026_10")
@@ -114,3 +125,45 @@ def test_filters_of_runs_have_the_number_of_runs_beside_each_value(
     assert (found[manual] >= 1, found["/runs?trigger=replay"]) == (True, 0)
     assert found["/runs?host=team"] >= found["/runs?trigger=cron"] + found[manual]
     assert 'aria-current="true">&lt;b&gt;odd&lt;/b&gt;' in browser_client.get(tagged).text
+
+
+def test_what_a_try_does_now_and_a_comparison_are_json_too(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """In the shapes of ``nomaflow inspect`` and ``show``; and a cancel of many leads to the list of these runs."""
+    api = console.system.api
+    runs = [api.trigger(TriggerOrder(job_id="sleeper", allow_overlap=True)).run_id for _ in range(2)]
+    address = f"/runs/{runs[0]}/inspect/sleep/1.json"
+    eventually(lambda: browser_client.get(address).status_code == 200)
+    seen, printed = browser_client.get(address).json(), console.system.cli("inspect", runs[0], "-o", "json").json
+    assert seen.keys() == printed.keys()
+    assert [each["pid"] for each in seen["processes"]] == [each["pid"] for each in printed["processes"]]
+
+    bulk = form_of(browser_client.get("/runs"), "/runs/bulk")
+    chosen = PageForm(action=bulk.action, method=bulk.method, fields=[*bulk.fields, *(("run", each) for each in runs)])
+    done = form_of(chosen.send(browser_client, do="cancel"), "/runs/bulk/do").send(browser_client, do="cancel")
+    listed = re.search(r'href="(/runs\?[^"]*run=[^"]*)"[^>]*>.*?Watch them stop', done.text)
+    assert listed is not None
+    target = html.unescape(listed[1])
+    assert "only 2 runs" in text_of(browser_client.get(target))
+    found = browser_client.get(target.replace("/runs?", "/runs.json?")).json()["runs"]
+    assert {each["run_id"] for each in found} == set(runs)
+    for run in runs:
+        console.system.end(run)
+
+    compared = browser_client.get("/runs/compare.json", params={"run": runs}).json()
+    assert compared["runs"] == [console.system.cli("show", run, "-o", "json").json for run in runs]
+    assert all(each["one"] != each["other"] for each in compared["differences"])
+    assert browser_client.get("/runs/compare.json").json() == {"runs": [], "differences": []}
+
+
+def test_a_hosts_page_tells_who_its_instances_are(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """The principal, when it attached, and the digest of what it brings."""
+    [host] = console.system.api.list_hosts()
+    [instance] = host.instances
+    page = browser_client.get("/hosts/team")
+    assert f'title="{instance.manifest_digest}"' in page.text
+    section = page.text.partition('id="identities"')[2].partition("</section>")[0]
+    assert instance.principal in section
+    assert instance.attached_at is not None
+    assert f'datetime="{instance.attached_at:%Y-%m-%dT%H:%M:%S}Z"' in section

@@ -26,6 +26,7 @@ QUERIES = st.builds(
     level=st.sampled_from(["", "warning", "error"]),
     hidden=st.lists(NAMES, unique=True, max_size=3).map(tuple),
     off=st.lists(st.sampled_from(list(COLUMNS)), unique=True).map(tuple),
+    runs=st.lists(NAMES, unique=True, max_size=3).map(tuple),
     before=st.sampled_from(["", "run_1"]),
 )
 

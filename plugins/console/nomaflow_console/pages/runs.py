@@ -177,6 +177,7 @@ def _kept(query: RunQuery) -> list[tuple[str, str]]:
     """Return the filters that the small form has no field for."""
     pairs = [("state", each) for each in query.states] + [("trigger", each) for each in query.triggers]
     pairs += [("not", each) for each in query.hidden] + [("off", each) for each in query.off]
+    pairs += [("run", each) for each in query.runs]
     single = (("level", query.level), ("replay_of", query.replay_of), ("parent", query.parent))
     return pairs + [(name, value) for name, value in single if value]
 
