@@ -77,6 +77,10 @@ async def _counts_of_values(request: Request, query: RunQuery, now: datetime) ->
     return found
 
 
+async def _no_counts() -> dict[str, dict[str, int]]:
+    return {}
+
+
 async def _tally(request: Request, query: RunQuery, now: datetime, new: KeptAnswers[_Counts], **asked: Any) -> _Counts:
     """Return counts of the time that the page shows, of its last 31 days at most: kept for whoever has the same token.
 
@@ -107,12 +111,16 @@ def _query(request: Request) -> tuple[RunQuery, list[str]]:
     return RunQuery.of(request.query_params.multi_items(), _zone(request))
 
 
-async def _load(request: Request) -> dict[str, Any]:
+async def _load(request: Request, *, filters: bool = True) -> dict[str, Any]:
+    """Return what the page is made of.
+
+    :param filters: False where the table alone is shown: what filters have beside their values costs the kernel more
+    """
     query, problems = _query(request)
     now, kernel = datetime.now(UTC), kernel_of(request)
     (found, newer, older), counts, by_value, choices = await asyncio.gather(
-        page_of_runs(kernel, query, now), _counts(request, query, now), _counts_of_values(request, query, now),
-        job_choices(request),
+        page_of_runs(kernel, query, now), _counts(request, query, now),
+        _counts_of_values(request, query, now) if filters else _no_counts(), job_choices(request),
     )  # fmt: skip
     runs, zones = await asyncio.gather(
         kept_steps(request).into(kernel, found.runs), job_zones(request, [run.job_id for run in found.runs])
@@ -257,7 +265,7 @@ class _RunsLive:
         query, _ = _query(request)
         if query.before or query.after:
             return {}
-        return {"runs": live_part(request, "parts/runs_table.html", **await _load(request))}
+        return {"runs": live_part(request, "parts/runs_table.html", **await _load(request, filters=False))}
 
 
 LIVE: dict[str, LiveView] = {"runs": _RunsLive()}
