@@ -296,6 +296,10 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         await self._note("GetJob", request, context)
         return self.replies["GetJob"]
 
+    async def ListCallables(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._note("ListCallables", request, context)
+        return self._page("ListCallables", request)
+
     async def ListHosts(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("ListHosts", request, context)
         return self._page("ListHosts", request)

@@ -29,7 +29,7 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "runs": ("runs", "show", "cancel"),
     "attempts": ("logs", "inspect"),
     "events": ("events",),
-    "hosts": ("hosts", "reload"),
+    "hosts": ("hosts", "callables", "reload"),
     "alerts": ("alerts",),
     "launcher": ("launcher",),
     "audit": ("audit",),

@@ -52,7 +52,7 @@ class RunFilter:
     :param since_us: runs queued at or after it
     :param until_us: runs queued before it
     :param job_ids: runs of these jobs, such as those of a tag; None for all
-    :param triggered_by: the principal that triggered them, with or without a note
+    :param triggered_by: who triggered them: the principal, with or without a note, or the name in the note
     :param run_ids: these runs; None for all
     :param parent_run_id: runs that a call_job step of that run started
     :param log_levels: bits of levels, of which one occurs in the log
@@ -136,7 +136,7 @@ class EventFilter:
 
     :param kinds: kinds, or the parts of kinds before a dot
     :param job_id: events of that job and of its runs
-    :param by: the principal that asked for them, with or without a note
+    :param by: who asked for them: the principal, with or without a note, or the name in the note
     :param acts: events that somebody asked for
     :param since_us: events at or after it
     :param until_us: events before it

@@ -39,6 +39,7 @@ _COLUMNS: dict[int, _Column] = {
     figures.RUN_GROUPING_JOB: "job_id",
     figures.RUN_GROUPING_HOST: "host",
     figures.RUN_GROUPING_TRIGGER: "trigger_kind",
+    figures.RUN_GROUPING_TAG: "job_id",
 }
 _NUMBERS = {state: run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in RunState}
 _JUDGED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
@@ -63,17 +64,16 @@ class FigureCalls:
         if request.host:
             check_host(request.host)
         check_name(request.tag, "tag")
-        if request.group_by not in (figures.RUN_GROUPING_UNSPECIFIED, figures.RUN_GROUPING_STATE, *_COLUMNS):
-            raise BadRequest(
-                f"group_by is number {request.group_by}, expected STATE, JOB, HOST or TRIGGER", field="group_by"
-            )
+        _check_grouping(request.group_by, "group_by")
+        for grouping in request.also_by:
+            _check_grouping(grouping, "also_by")
         since_us, until_us = self._range(request)
-        counted_by = _COLUMNS.get(request.group_by)
+        also = tuple(dict.fromkeys(request.also_by))
         wanted = self._wanted(request, caller)
         if since_us is None:
             found: Iterable[RunCount] = self._engine.open_runs()
         else:
-            by: set[_Column] = set() if counted_by is None else {counted_by}
+            by = {_COLUMNS[each] for each in (request.group_by, *also) if each in _COLUMNS}
             if caller.principal.may_all(Verb.READ) is False:
                 by |= {"job_id", "host"}
             if request.tag:
@@ -81,7 +81,20 @@ class FigureCalls:
             found = await self._store.count_runs(
                 since_us=since_us, until_us=until_us, job_id=request.job_id, host=request.host, by=sorted(by)
             )
-        return figures.SummarizeRunsResponse(counts=_summed(filter(wanted, found), counted_by))
+        kept = list(filter(wanted, found))
+        counts = _summed(kept, self._groups(request.group_by))
+        for each in also:
+            counts += _summed(kept, self._groups(each), grouping=each)
+        return figures.SummarizeRunsResponse(counts=counts)
+
+    def _groups(self, grouping: figures.RunGrouping.ValueType) -> Callable[[RunCount], Iterable[str]]:
+        """Return what tells the groups of a count."""
+        if grouping == figures.RUN_GROUPING_TAG:
+            defined = ((job.job_id, job.definition) for job in self._catalogue.jobs())
+            tags = {job_id: tuple(dict.fromkeys(each.tags)) for job_id, each in defined if each is not None}
+            return lambda count: tags.get(count.job_id, ())
+        column = _COLUMNS.get(grouping)
+        return lambda count: ("" if column is None else getattr(count, column),)
 
     def _range(self, request: figures.SummarizeRunsRequest) -> tuple[int | None, int]:
         since_us, until_us = moment_us(request, "since"), moment_us(request, "until")
@@ -137,18 +150,34 @@ class FigureCalls:
         return caller.principal.may(Verb.READ, self._guard.target_of_job(job_id))
 
 
-def _summed(found: Iterable[RunCount], counted_by: _Column | None) -> list[figures.RunCount]:
+def _check_grouping(grouping: int, field: str) -> None:
+    """Check that runs can be counted by it.
+
+    :raises BadRequest: if it is not known
+    """
+    if grouping not in (figures.RUN_GROUPING_UNSPECIFIED, figures.RUN_GROUPING_STATE, *_COLUMNS):
+        raise BadRequest(f"{field} is number {grouping}, expected STATE, JOB, HOST, TRIGGER or TAG", field=field)
+
+
+def _summed(
+    found: Iterable[RunCount],
+    groups: Callable[[RunCount], Iterable[str]],
+    *,
+    grouping: figures.RunGrouping.ValueType = figures.RUN_GROUPING_UNSPECIFIED,
+) -> list[figures.RunCount]:
     """Return the counts of groups, sorted."""
     sums: dict[tuple[str, RunState], list[int]] = {}
     for count in found:
-        group = "" if counted_by is None else getattr(count, counted_by)
-        total = sums.setdefault((group, count.state), [0, 0, 0])
-        total[0] += count.runs
-        total[1] += count.fires
-        total[2] += count.rows_affected
+        for group in groups(count):
+            total = sums.setdefault((group, count.state), [0, 0, 0])
+            total[0] += count.runs
+            total[1] += count.fires
+            total[2] += count.rows_affected
     most = sorted(sums.items(), key=lambda item: -item[1][0])[:_MOST_COUNTS]
     return [
-        figures.RunCount(group=group, state=_NUMBERS[state], runs=runs, fires=fires, rows_affected=rows)
+        figures.RunCount(
+            group=group, state=_NUMBERS[state], runs=runs, fires=fires, rows_affected=rows, grouping=grouping
+        )
         for (group, state), (runs, fires, rows) in sorted(most, key=lambda item: (item[0][0], _NUMBERS[item[0][1]]))
     ]
 

@@ -20,6 +20,7 @@ from nomaflow_console.memory import STREAM_NAMES, PageMemory, ShownPage
 from nomaflow_console.views import deeds, durations, hosts, pieces, run_words, schedule, sentences, states, times
 from nomaflow_console.views.fire_row import fire_row, runs_into
 from nomaflow_console.views.job_row import job_row
+from nomaflow_console.views.job_rows import with_bars
 from nomaflow_console.views.run_row import run_row
 from nomaflow_telemetry.visible_text import visible
 
@@ -81,6 +82,7 @@ def _words() -> dict[str, Any]:
         "fire_row": fire_row,
         "runs_into": runs_into,
         "job_row": job_row,
+        "with_bars": with_bars,
         "run_row": run_row,
         "state_badge": states.state_badge,
         "ticking": durations.ticking,

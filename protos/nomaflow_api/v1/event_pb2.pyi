@@ -112,7 +112,7 @@ class ListEventsRequest(google.protobuf.message.Message):
     host: builtins.str
     """host keeps events of that host. Empty means all."""
     by: builtins.str
-    """by keeps events of that principal, "alice" also "alice (for bob)". Empty means all."""
+    """by keeps events of that principal, or on its behalf: "alice" and "bob" both find "alice (for bob)". Empty means all."""
     acts: builtins.bool
     """acts keeps events that somebody asked for, those with a by: the list of who did what."""
     @property

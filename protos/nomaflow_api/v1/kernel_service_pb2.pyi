@@ -577,7 +577,9 @@ class ListRunsRequest(google.protobuf.message.Message):
     page_token: builtins.str
     """page_token is next_page_token of the page before. Empty means the first page."""
     triggered_by: builtins.str
-    """triggered_by keeps runs whose trigger's by is that name, "alice" also "alice (for bob)". Empty means all."""
+    """triggered_by keeps runs whose trigger's by is that name, or on its behalf: "alice" and "bob" both find
+    "alice (for bob)". Empty means all.
+    """
     tag: builtins.str
     """tag keeps runs of jobs that have that tag now. Empty means all."""
     run_id_prefix: builtins.str

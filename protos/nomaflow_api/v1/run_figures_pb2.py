@@ -26,27 +26,27 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nomaflow_api.v1 import run_pb2 as nomaflow__api_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nomaflow_api/v1/run_figures.proto\x12\x0fnomaflow_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nomaflow_api/v1/run.proto\"\xc7\x01\n\x14SummarizeRunsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08group_by\x18\x03 \x01(\x0e\x32\x1c.nomaflow_api.v1.RunGrouping\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03tag\x18\x06 \x01(\t\"w\n\x08RunCount\x12\r\n\x05group\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.nomaflow_api.v1.RunState\x12\x0c\n\x04runs\x18\x03 \x01(\x04\x12\r\n\x05\x66ires\x18\x04 \x01(\x04\x12\x15\n\rrows_affected\x18\x05 \x01(\x03\"B\n\x15SummarizeRunsResponse\x12)\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x19.nomaflow_api.v1.RunCount\"C\n\x12GetJobStatsRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0e\n\x06preset\x18\x03 \x01(\t\"\x83\x02\n\tRecentRun\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.nomaflow_api.v1.RunState\x12-\n\tqueued_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rrows_affected\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_rows_affected\"\xb2\x02\n\x08JobStats\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x06recent\x18\x02 \x03(\x0b\x32\x1a.nomaflow_api.v1.RecentRun\x12\x1b\n\x0emedian_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp95_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bmedian_rows\x18\x05 \x01(\x03H\x02\x88\x01\x01\x12\x1a\n\rsuccess_ratio\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12 \n\x13median_wait_seconds\x18\x07 \x01(\x01H\x04\x88\x01\x01\x42\x11\n\x0f_median_secondsB\x0e\n\x0c_p95_secondsB\x0e\n\x0c_median_rowsB\x10\n\x0e_success_ratioB\x16\n\x14_median_wait_seconds\">\n\x13GetJobStatsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.nomaflow_api.v1.JobStats*\x8a\x01\n\x0bRunGrouping\x12\x1c\n\x18RUN_GROUPING_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_GROUPING_STATE\x10\x01\x12\x14\n\x10RUN_GROUPING_JOB\x10\x02\x12\x15\n\x11RUN_GROUPING_HOST\x10\x03\x12\x18\n\x14RUN_GROUPING_TRIGGER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!nomaflow_api/v1/run_figures.proto\x12\x0fnomaflow_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nomaflow_api/v1/run.proto\"\xf6\x01\n\x14SummarizeRunsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08group_by\x18\x03 \x01(\x0e\x32\x1c.nomaflow_api.v1.RunGrouping\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0b\n\x03tag\x18\x06 \x01(\t\x12-\n\x07\x61lso_by\x18\x07 \x03(\x0e\x32\x1c.nomaflow_api.v1.RunGrouping\"\xa7\x01\n\x08RunCount\x12\r\n\x05group\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.nomaflow_api.v1.RunState\x12\x0c\n\x04runs\x18\x03 \x01(\x04\x12\r\n\x05\x66ires\x18\x04 \x01(\x04\x12\x15\n\rrows_affected\x18\x05 \x01(\x03\x12.\n\x08grouping\x18\x06 \x01(\x0e\x32\x1c.nomaflow_api.v1.RunGrouping\"B\n\x15SummarizeRunsResponse\x12)\n\x06\x63ounts\x18\x01 \x03(\x0b\x32\x19.nomaflow_api.v1.RunCount\"C\n\x12GetJobStatsRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12\x0c\n\x04last\x18\x02 \x01(\r\x12\x0e\n\x06preset\x18\x03 \x01(\t\"\x83\x02\n\tRecentRun\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.nomaflow_api.v1.RunState\x12-\n\tqueued_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rrows_affected\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_rows_affected\"\xb2\x02\n\x08JobStats\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x06recent\x18\x02 \x03(\x0b\x32\x1a.nomaflow_api.v1.RecentRun\x12\x1b\n\x0emedian_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bp95_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bmedian_rows\x18\x05 \x01(\x03H\x02\x88\x01\x01\x12\x1a\n\rsuccess_ratio\x18\x06 \x01(\x01H\x03\x88\x01\x01\x12 \n\x13median_wait_seconds\x18\x07 \x01(\x01H\x04\x88\x01\x01\x42\x11\n\x0f_median_secondsB\x0e\n\x0c_p95_secondsB\x0e\n\x0c_median_rowsB\x10\n\x0e_success_ratioB\x16\n\x14_median_wait_seconds\">\n\x13GetJobStatsResponse\x12\'\n\x04jobs\x18\x01 \x03(\x0b\x32\x19.nomaflow_api.v1.JobStats*\xa0\x01\n\x0bRunGrouping\x12\x1c\n\x18RUN_GROUPING_UNSPECIFIED\x10\x00\x12\x16\n\x12RUN_GROUPING_STATE\x10\x01\x12\x14\n\x10RUN_GROUPING_JOB\x10\x02\x12\x15\n\x11RUN_GROUPING_HOST\x10\x03\x12\x18\n\x14RUN_GROUPING_TRIGGER\x10\x04\x12\x14\n\x10RUN_GROUPING_TAG\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nomaflow_api.v1.run_figures_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNGROUPING']._serialized_start=1210
-  _globals['_RUNGROUPING']._serialized_end=1348
+  _globals['_RUNGROUPING']._serialized_start=1306
+  _globals['_RUNGROUPING']._serialized_end=1466
   _globals['_SUMMARIZERUNSREQUEST']._serialized_start=115
-  _globals['_SUMMARIZERUNSREQUEST']._serialized_end=314
-  _globals['_RUNCOUNT']._serialized_start=316
-  _globals['_RUNCOUNT']._serialized_end=435
-  _globals['_SUMMARIZERUNSRESPONSE']._serialized_start=437
-  _globals['_SUMMARIZERUNSRESPONSE']._serialized_end=503
-  _globals['_GETJOBSTATSREQUEST']._serialized_start=505
-  _globals['_GETJOBSTATSREQUEST']._serialized_end=572
-  _globals['_RECENTRUN']._serialized_start=575
-  _globals['_RECENTRUN']._serialized_end=834
-  _globals['_JOBSTATS']._serialized_start=837
-  _globals['_JOBSTATS']._serialized_end=1143
-  _globals['_GETJOBSTATSRESPONSE']._serialized_start=1145
-  _globals['_GETJOBSTATSRESPONSE']._serialized_end=1207
+  _globals['_SUMMARIZERUNSREQUEST']._serialized_end=361
+  _globals['_RUNCOUNT']._serialized_start=364
+  _globals['_RUNCOUNT']._serialized_end=531
+  _globals['_SUMMARIZERUNSRESPONSE']._serialized_start=533
+  _globals['_SUMMARIZERUNSRESPONSE']._serialized_end=599
+  _globals['_GETJOBSTATSREQUEST']._serialized_start=601
+  _globals['_GETJOBSTATSREQUEST']._serialized_end=668
+  _globals['_RECENTRUN']._serialized_start=671
+  _globals['_RECENTRUN']._serialized_end=930
+  _globals['_JOBSTATS']._serialized_start=933
+  _globals['_JOBSTATS']._serialized_end=1239
+  _globals['_GETJOBSTATSRESPONSE']._serialized_start=1241
+  _globals['_GETJOBSTATSRESPONSE']._serialized_end=1303
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,8 @@ class _RunGroupingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """RUN_GROUPING_HOST: a count for each host and state."""
     RUN_GROUPING_TRIGGER: _RunGrouping.ValueType  # 4
     """RUN_GROUPING_TRIGGER: a count for each kind of trigger and state."""
+    RUN_GROUPING_TAG: _RunGrouping.ValueType  # 5
+    """RUN_GROUPING_TAG: a count for each tag that jobs have now and state. A run counts for each tag of its job."""
 
 class RunGrouping(_RunGrouping, metaclass=_RunGroupingEnumTypeWrapper):
     """RunGrouping says what a tally is counted by."""
@@ -51,6 +53,8 @@ RUN_GROUPING_HOST: RunGrouping.ValueType  # 3
 """RUN_GROUPING_HOST: a count for each host and state."""
 RUN_GROUPING_TRIGGER: RunGrouping.ValueType  # 4
 """RUN_GROUPING_TRIGGER: a count for each kind of trigger and state."""
+RUN_GROUPING_TAG: RunGrouping.ValueType  # 5
+"""RUN_GROUPING_TAG: a count for each tag that jobs have now and state. A run counts for each tag of its job."""
 global___RunGrouping = RunGrouping
 
 @typing.final
@@ -65,6 +69,7 @@ class SummarizeRunsRequest(google.protobuf.message.Message):
     JOB_ID_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     TAG_FIELD_NUMBER: builtins.int
+    ALSO_BY_FIELD_NUMBER: builtins.int
     group_by: global___RunGrouping.ValueType
     """group_by says what is counted by."""
     job_id: builtins.str
@@ -83,6 +88,10 @@ class SummarizeRunsRequest(google.protobuf.message.Message):
     def until(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """until keeps runs queued before it. Absent means now."""
 
+    @property
+    def also_by(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___RunGrouping.ValueType]:
+        """also_by counts the same runs by these too, in one reading of them."""
+
     def __init__(
         self,
         *,
@@ -92,9 +101,10 @@ class SummarizeRunsRequest(google.protobuf.message.Message):
         job_id: builtins.str = ...,
         host: builtins.str = ...,
         tag: builtins.str = ...,
+        also_by: collections.abc.Iterable[global___RunGrouping.ValueType] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["since", b"since", "until", b"until"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["group_by", b"group_by", "host", b"host", "job_id", b"job_id", "since", b"since", "tag", b"tag", "until", b"until"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["also_by", b"also_by", "group_by", b"group_by", "host", b"host", "job_id", b"job_id", "since", b"since", "tag", b"tag", "until", b"until"]) -> None: ...
 
 global___SummarizeRunsRequest = SummarizeRunsRequest
 
@@ -109,8 +119,9 @@ class RunCount(google.protobuf.message.Message):
     RUNS_FIELD_NUMBER: builtins.int
     FIRES_FIELD_NUMBER: builtins.int
     ROWS_AFFECTED_FIELD_NUMBER: builtins.int
+    GROUPING_FIELD_NUMBER: builtins.int
     group: builtins.str
-    """group is the job, the host or the name of the trigger kind. Empty where states are counted."""
+    """group is the job, the host, the tag or the name of the trigger kind. Empty where states are counted."""
     state: nomaflow_api.v1.run_pb2.RunState.ValueType
     """state is the state of the counted runs."""
     runs: builtins.int
@@ -119,6 +130,8 @@ class RunCount(google.protobuf.message.Message):
     """fires is how many fires they stand for: more than runs where rows stand for many fires."""
     rows_affected: builtins.int
     """rows_affected is the sum over them."""
+    grouping: global___RunGrouping.ValueType
+    """grouping is the item of also_by that it belongs to. Unspecified for the counts of group_by."""
     def __init__(
         self,
         *,
@@ -127,8 +140,9 @@ class RunCount(google.protobuf.message.Message):
         runs: builtins.int = ...,
         fires: builtins.int = ...,
         rows_affected: builtins.int = ...,
+        grouping: global___RunGrouping.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["fires", b"fires", "group", b"group", "rows_affected", b"rows_affected", "runs", b"runs", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fires", b"fires", "group", b"group", "grouping", b"grouping", "rows_affected", b"rows_affected", "runs", b"runs", "state", b"state"]) -> None: ...
 
 global___RunCount = RunCount
 
@@ -141,7 +155,9 @@ class SummarizeRunsResponse(google.protobuf.message.Message):
     COUNTS_FIELD_NUMBER: builtins.int
     @property
     def counts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RunCount]:
-        """counts are sorted by group and state. Those of zero are left out. At most 10,000: those of the most runs."""
+        """counts are sorted by group and state. Those of zero are left out. At most 10,000: those of the most runs. The counts
+        of each item of also_by follow, as many at most.
+        """
 
     def __init__(
         self,

@@ -14,19 +14,23 @@ from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["EventFilters", "FigureReading", "Grouping"]
 
-Grouping = Literal["state", "job", "host", "trigger"]
+Grouping = Literal["state", "job", "host", "trigger", "tag"]
 """What runs are counted by, besides their state."""
 
 _SECONDS = 10.0
+
+
+def _grouping(name: Grouping) -> run_figures_pb2.RunGrouping.ValueType:
+    return run_figures_pb2.RunGrouping.Value(f"RUN_GROUPING_{name.upper()}")
 
 
 class EventFilters(TypedDict, total=False):
     """Filters of a list of events; a key that is missing, or empty, keeps all.
 
     ``kinds`` keeps events whose kind equals one of these, or starts with one of these and a dot. ``job_id`` keeps those
-    of that job and of its runs. ``by`` keeps what that principal asked for; ``alice`` also finds ``alice (for bob)``.
-    ``acts`` keeps what somebody asked for: the list of who did what. ``since`` and ``until`` are aware times: events at
-    or after, and before them.
+    of that job and of its runs. ``by`` keeps what that principal asked for, or others for it: ``alice`` and
+    ``bob`` both find ``alice (for bob)``. ``acts`` keeps what somebody asked for: the list of who did what. ``since``
+    and ``until`` are aware times: events at or after, and before them.
     """
 
     kinds: Iterable[str]
@@ -50,12 +54,14 @@ class FigureReading:
         since: datetime | None = None,
         until: datetime | None = None,
         group_by: Grouping = "state",
+        also_by: Iterable[Grouping] = (),
         job_id: str = "",
         host: str = "",
         tag: str = "",
     ) -> list[values.RunCountView]:
-        """Return the number of runs by state, and by job, host or trigger kind; groups without a run are left out.
+        """Return the number of runs by state, and by job, host, trigger kind or tag; groups without a run are left out.
 
+        :param also_by: counts the same runs by these too; such a count has its ``grouping``
         :param since: counts runs queued at or after it, at most 31 days before ``until``; None counts open runs only
         :param until: counts runs queued before it; None means now
         """
@@ -63,7 +69,8 @@ class FigureReading:
             run_figures_pb2.SummarizeRunsRequest,
             since=since,
             until=until,
-            group_by=run_figures_pb2.RunGrouping.Value(f"RUN_GROUPING_{group_by.upper()}"),
+            group_by=_grouping(group_by),
+            also_by=[_grouping(each) for each in also_by],
             job_id=job_id,
             host=host,
             tag=tag,

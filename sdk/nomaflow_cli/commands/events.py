@@ -38,7 +38,9 @@ def events(
     job: Annotated[str, typer.Option("--job", help="Show only events of this job and its runs.")] = "",
     run: Annotated[str, typer.Option("--run", help="Show only events of this run.")] = "",
     host: Annotated[str, typer.Option("--host", help="Show only events of this host.")] = "",
-    by: Annotated[str, typer.Option("--by", help="Show only what this user or service asked for.")] = "",
+    by: Annotated[
+        str, typer.Option("--by", help="Show only what this user or service asked for, or others for it.")
+    ] = "",
     acts: Annotated[bool, typer.Option("--acts", help="Show only what somebody asked for.")] = False,
     since: _Since = "",
     until: _Until = "",
@@ -93,5 +95,5 @@ async def _newest(kernel: KernelClient, filters: EventFilters, count: int, *, be
 
 def _is_of(event: EventView, by: str, *, acts: bool) -> bool:
     if by:
-        return event.by == by or event.by.startswith(f"{by} (for ")
+        return event.by == by or event.by.startswith(f"{by} (for ") or event.by.endswith(f" (for {by})")
     return bool(event.by) or not acts

@@ -1,4 +1,4 @@
-"""``nomaflow hosts``, ``hosts forget`` and ``reload``."""
+"""``nomaflow hosts``, ``hosts forget``, ``callables`` and ``reload``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer
 from nomaflow_cli.wording import printable
 
+_Host = Annotated[str, typer.Argument(help="The host's name; may be omitted if there is only one host.")]
 _GROUP = typer.Typer(invoke_without_command=True)
 APP.add_typer(_GROUP, name="hosts", help="List hosts with their instances, or forget one.")
 
@@ -36,11 +37,18 @@ def forget(*, invocation: Invocation, name: Annotated[str, typer.Argument(help="
     answer(invocation, shape, f"removed host {name!r}; released job ids: {printable(', '.join(released)) or 'none'}")
 
 
+@remote_command("callables")
+def callables(*, invocation: Invocation, host: _Host = "") -> None:
+    """List what a host offers: its callables with the jobs that use them, and the modules that do not import."""
+    offered = talk(invocation, lambda kernel: kernel.list_callables(host))
+    answer(invocation, offered.to_json(), lambda: pages.callables_page(offered))
+
+
 @remote_command("reload")
 def reload(
     *,
     invocation: Invocation,
-    host: Annotated[str, typer.Argument(help="The host's name; may be omitted if there is only one host.")] = "",
+    host: _Host = "",
     force: Annotated[
         bool, typer.Option("--force", help="Use the new code even if a job or callable is broken.")
     ] = False,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nomaflow.client.run_filters import RunFilters
     from nomaflow.client.values import RunView
 
-_GROUPS = ("state", "job", "host", "trigger")
+_GROUPS = ("state", "job", "host", "trigger", "tag")
 _COUNTED = ("job_id", "host", "tag", "since", "until")
 """Filters that counts take too."""
 _Run = Annotated[str, typer.Argument(help="The run's id.")]
@@ -38,7 +38,8 @@ _Until = Annotated[
 ]
 _Parent = Annotated[str, typer.Option("--parent", help="Show only runs that a call_job step of this run started.")]
 _Count = Annotated[
-    str, typer.Option("--count", help="Count instead: by state, job, host or trigger; without --since open runs only.")
+    str,
+    typer.Option("--count", help="Count instead: by state, job, host, trigger or tag; without --since open runs only."),
 ]
 
 
@@ -53,7 +54,9 @@ def runs(
     host: Annotated[str, typer.Option("--host", help="Show only runs of this host's jobs.")] = "",
     tag: Annotated[str, typer.Option("--tag", help="Show only runs of jobs with this tag.")] = "",
     trigger: _Trigger = None,
-    by: Annotated[str, typer.Option("--by", help="Show only runs that this user or service started.")] = "",
+    by: Annotated[
+        str, typer.Option("--by", help="Show only runs that this user or service started, or others for it.")
+    ] = "",
     reason: Annotated[
         list[str] | None, typer.Option("--reason", help="Show only runs with this reason code; repeatable.")
     ] = None,

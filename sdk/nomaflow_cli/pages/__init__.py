@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.attempts import inspection_page, validated_table
     from nomaflow_cli.pages.audit import audit_line, verdict_lines
     from nomaflow_cli.pages.authority import authority_page
+    from nomaflow_cli.pages.callables import callables_page
     from nomaflow_cli.pages.events import counts_table, event_line
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "audit_line",
     "authority_page",
+    "callables_page",
     "check_page",
     "counts_table",
     "doctor_page",
@@ -56,6 +58,7 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
     "attempts": ("inspection_page", "validated_table"),
     "audit": ("audit_line", "verdict_lines"),
     "authority": ("authority_page",),
+    "callables": ("callables_page",),
     "events": ("counts_table", "event_line"),
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),

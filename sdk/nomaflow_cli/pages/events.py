@@ -48,7 +48,7 @@ def event_line(event: EventView) -> Text:
 def counts_table(counts: Sequence[RunCountView], group_by: str) -> RenderableType:
     """Return counts of runs as a table.
 
-    :param group_by: what they are counted by: state, job, host or trigger
+    :param group_by: what they are counted by: state, job, host, trigger or tag
     """
     groups: list[Column[RunCountView]] = []
     if group_by != "state":

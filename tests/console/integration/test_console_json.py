@@ -103,6 +103,21 @@ def test_runs_are_a_table_of_commas_too(browser_client: httpx.Client) -> None:
     assert len(lines) == 3
 
 
+def test_a_person_is_found_by_the_name_that_pages_show(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """The owner's note names the person: the links of both pages hold that name, and it finds what they did."""
+    [run] = console.system.api.list_runs(job_id="works")
+    name = run.trigger.by.removeprefix("owner (for ").removesuffix(")")
+    assert run.trigger.by == f"owner (for {name})"
+    found = browser_client.get(f"/runs.json?by={name}").json()["runs"]
+    assert run.run_id in [each["run_id"] for each in found]
+    assert found == console.system.cli("runs", "--by", name, "-o", "json").json["runs"]
+    runs, activity = (browser_client.get(f"/{page}?by={name}").text for page in ("runs", "activity"))
+    assert run.run_id in runs
+    assert run.run_id in activity
+    assert f'href="/runs?by={name}"' in browser_client.get("/runs").text
+    assert f'href="/activity?by={name}"' in browser_client.get("/activity").text
+
+
 @pytest.mark.parametrize(
     ("path", "command"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from nomaflow.client.values.alerts import IncidentView, MuteView
-from nomaflow_console.views.incidents import with_incidents
+from nomaflow_console.views.incidents import MutedNeed, with_incidents
 from nomaflow_console.views.needs_you import Need
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -34,8 +34,10 @@ def test_what_no_page_shows_is_listed() -> None:
 
 
 def test_a_mute_is_shown_instead_of_offered() -> None:
-    """With its end, its author and its reason."""
+    """With its end, which the page shows in its zone, its author and its reason."""
     mute = MuteView(job_id="nightly", by="ann", why="moving", until=NOW)
     for need in with_incidents([FAILED], [incident("failed", mute=mute), incident("late", mute=mute)]):
-        assert "(muted until 2026-11-26 12:00 UTC by ann: moving)" in need.text
+        assert isinstance(need, MutedNeed)
+        assert (need.muted_until, need.muted_by, need.muted_why) == (NOW, "ann", "moving")
+        assert "muted" not in need.text
         assert need.acts == ()

@@ -30,7 +30,7 @@ RECENT = st.builds(
 @given(st.lists(RECENT, max_size=30))
 def test_any_runs_are_bars_inside_of_the_picture(recent: list[RecentRunView]) -> None:
     """Clocks that differ, runs that never started, and states of a later kernel included."""
-    picture = ET.fromstring(str(sparkline(recent, now=NOW)))
+    picture = ET.fromstring(str(sparkline(recent, now=NOW, zone=UTC)))
     links = picture.findall("a")
     assert len(links) == min(len(recent), 20)
     for bar in picture.iter("rect"):
@@ -43,7 +43,7 @@ def test_each_state_has_a_shape_of_its_own() -> None:
     shapes = set()
     for state in RUN_STATES:
         run = RecentRunView(run_id="r", state=state, queued_at=NOW, started_at=NOW, finished_at=NOW)
-        picture = ET.fromstring(str(sparkline([run], now=NOW)))
+        picture = ET.fromstring(str(sparkline([run], now=NOW, zone=UTC)))
         mark = next(each for each in picture.find("a") if each.get("class") == "fill")  # type: ignore[union-attr]
         shapes.add((mark.tag, mark.get("d", "")[:40]))
     assert len(shapes) == len(RUN_STATES)
@@ -52,7 +52,7 @@ def test_each_state_has_a_shape_of_its_own() -> None:
 def test_the_bars_say_in_words_what_they_show() -> None:
     """For those who hear them."""
     runs = [RecentRunView(run_id="r", state=state, queued_at=NOW) for state in ("FAILED", "SUCCEEDED", "SUCCEEDED")]
-    picture = ET.fromstring(str(sparkline(runs, now=NOW)))
+    picture = ET.fromstring(str(sparkline(runs, now=NOW, zone=UTC)))
     assert picture.get("aria-label") == "last 3 runs: 1 failed, 2 ok"
 
 
@@ -64,10 +64,17 @@ def test_bars_of_runs_that_are_over_are_drawn_once_and_those_of_running_ones_eac
         RecentRunView(run_id="r1", state="FAILED", finished_at=NOW + timedelta(seconds=3), **begun),
     )
     later = NOW + timedelta(hours=1)
-    assert sparkline(over, now=later) is sparkline(list(over), now=NOW)
+    assert sparkline(over, now=later, zone=UTC) is sparkline(list(over), now=NOW, zone=UTC)
     running = (RecentRunView(run_id="r3", state="RUNNING", **begun), *over)
-    assert "1 h 00 m" in sparkline(running, now=later)
-    assert "5.0 s" in sparkline(running, now=NOW + timedelta(seconds=5))
+    assert "1 h 00 m" in sparkline(running, now=later, zone=UTC)
+    assert "5.0 s" in sparkline(running, now=NOW + timedelta(seconds=5), zone=UTC)
+
+
+def test_the_time_of_a_bar_is_in_the_pages_zone() -> None:
+    """As all times of a page are, and said like them."""
+    run = RecentRunView(run_id="r", state="SUCCEEDED", queued_at=NOW.replace(hour=16))
+    for zone, told in ((UTC, "16:00"), (ZoneInfo("Asia/Tokyo"), "tomorrow 01:00")):
+        assert f"<title>✓ ok · {told}</title>" in sparkline([run], now=NOW, zone=zone)
 
 
 def test_a_grid_has_every_step_of_now_and_of_then() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery
+from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery, filter_name
 from nomaflow_console.views.states import RUN_STATES
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
@@ -26,6 +26,7 @@ QUERIES = st.builds(
     level=st.sampled_from(["", "warning", "error"]),
     hidden=st.lists(NAMES, unique=True, max_size=3).map(tuple),
     off=st.lists(st.sampled_from(list(COLUMNS)), unique=True).map(tuple),
+    runs=st.lists(NAMES, unique=True, max_size=3).map(tuple),
     before=st.sampled_from(["", "run_1"]),
 )
 
@@ -101,3 +102,10 @@ def test_warnings_include_what_is_worse() -> None:
     """A log with an error has something to look at too."""
     assert RunQuery(level="warning").filters(NOW)["log_levels"] == 0b111000
     assert RunQuery(level="error").filters(NOW)["log_levels"] == 0b110000
+
+
+@pytest.mark.parametrize("by", ["owner", "alice", "alice (for bob)", "owner (for a\u202eb)", "owner (for ) x", ""])
+def test_what_is_no_note_of_the_owner_is_filtered_by_as_it_is(by: str) -> None:
+    """Of the owner's only the person is named, if they can be shown as they are."""
+    assert filter_name(by) == by
+    assert filter_name("owner (for ann)") == "ann"

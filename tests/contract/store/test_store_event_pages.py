@@ -83,7 +83,8 @@ async def test_events_are_listed_newest_first_by_each_filter(store: SqlStore) ->
     assert await seqs(store, acts=True, limit=1) == [6, 5, 1]
     assert await seqs(store, by="ann") == [6, 1]
     assert await seqs(store, by="ann", run_id=a) == [1]
-    assert await seqs(store, by="an%") == []
+    assert await seqs(store, by="bob") == await seqs(store, by="ann (for bob)") == [1]
+    assert [await seqs(store, by=other) for other in ("an%", "ob", "BOB", "(for bob)", "b" * 40)] == [[]] * 5
     assert await seqs(store, since_us=T0 + 120_000_000) == [9, 8, 7, 6, 5, 4]
     assert await seqs(store, until_us=T0 + 240_000_000) == [5, 4, 3, 2, 1]
     assert await seqs(store, since_us=T0 + 120_000_000, until_us=T0 + 240_000_000) == [5, 4]

@@ -61,7 +61,10 @@ async def test_each_filter_of_a_list_keeps_what_it_names(store: SqlStore) -> Non
     assert detail.run.log_levels == 0b11100
     assert await listed(store, trigger_kinds=(TriggerKind.CLI, TriggerKind.CRON)) == [e, b]
     assert await listed(store, triggered_by="alice") == [d, b, a]
-    assert await listed(store, triggered_by="al%") == []
+    assert await listed(store, triggered_by="bob") == [b]
+    assert await listed(store, triggered_by="alice (for bob)") == [b]
+    for other in ("al%", "ob", "BOB", "(for bob)", "b" * 40):
+        assert await listed(store, triggered_by=other) == []
     assert await listed(store, reason_codes=("step_failed", "else")) == [b]
     assert await listed(store, reason_codes=("timed_out",), states=(RunState.FAILED, RunState.MISSED)) == [e]
     assert await listed(store, since_us=T0 + SECOND, until_us=T0 + 4 * SECOND) == [d, c, b]

@@ -10,8 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli_command import Command
 from fake_kernel import FakeKernel, make_run
+from nomaflow.client.values import EventView
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
+from nomaflow_cli.commands.events import _is_of
 
 
 async def test_runs_hands_every_filter_to_the_kernel(kernel: FakeKernel, command: Command) -> None:
@@ -85,6 +87,22 @@ async def test_events_are_printed_oldest_first(kernel: FakeKernel, command: Comm
     request = kernel.requests["ListEvents"][-1]
     assert (list(request.kinds), request.acts, request.by, request.job_id) == (["pause"], True, "ann", "nightly")
     assert (request.host, request.HasField("since")) == ("h", True)
+
+
+@pytest.mark.parametrize(
+    ("by", "name", "found"),
+    [
+        ("ann", "ann", True),
+        ("ann (for bob)", "ann", True),
+        ("owner (for ann)", "ann", True),
+        ("owner (for anna)", "ann", False),
+        ("joann", "ann", False),
+        ("", "ann", False),
+    ],
+)
+def test_followed_events_are_those_that_the_kernel_lists(by: str, name: str, found: bool) -> None:
+    """By a principal, with or without a note, or by the name in the note."""
+    assert _is_of(EventView(seq=1, at=None, kind="pause.set", by=by), name, acts=False) is found
 
 
 async def test_the_live_schedule_tells_pauses_usual_times_and_collisions(kernel: FakeKernel, command: Command) -> None:

@@ -122,6 +122,7 @@ COMMANDS = [
     ("show", RUN_ID),
     ("logs", RUN_ID),
     ("hosts",),
+    ("callables",),
     ("hosts", "forget", "x"),
     ("reload",),
     ("cancel", RUN_ID),

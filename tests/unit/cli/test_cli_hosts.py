@@ -160,3 +160,39 @@ async def test_a_reload_with_a_disabled_job_exits_1(kernel: FakeKernel, command:
     kernel.replies["ReloadHost"] = pb.ReloadHostResponse(instances=[outcome])
     done = await command("reload", "--address", kernel.address)
     assert (done.code, done.out) == (0, "✔ reloaded team: 3 jobs, 0 callables (generation 2)\n")
+
+
+async def test_the_callables_of_a_host_are_listed(kernel: FakeKernel, command: Command) -> None:
+    """Signature, first line of the docs, and the jobs that use it; what does not import comes first."""
+    offered = job_pb2.ListCallablesResponse(host="team")
+    offered.modules.add(name="ops.mail", file="plugins/ops/mail.py", line=3, error="No module named 'lxml'")
+    offered.modules.add(name="reports.monthly")
+    score = offered.callables.add(
+        reference="reports.monthly:score", kind="async", doc="Score the invoices.", job_ids=["month-end", "again"],
+        accepts_any_keyword=True,
+    )  # fmt: skip
+    score.parameters.add(name="ctx", injected=True)
+    score.parameters.add(name="tenant", required=True, annotation="int")
+    score.parameters.add(name="month", default_json=b'"2026-10"', default_text="'2026-10'")
+    offered.callables.add(reference="ops:old", kind="sync", error="it takes * only")
+    kernel.replies["ListCallables"] = offered
+    done = await command("callables", "team", "--address", kernel.address, env={"COLUMNS": "120"})
+    assert (done.code, done.out.splitlines()) == (
+        0,
+        [
+            "✘ ops.mail does not import: No module named 'lxml'",
+            "  in plugins/ops/mail.py:3",
+            "reports.monthly:score(tenant: int, month='2026-10', **)  async",
+            "    Score the invoices.",
+            "    used by month-end, again",
+            "✘ ops:old()",
+            "    cannot be called: it takes * only",
+            "    no job uses it",
+        ],
+    )
+    assert [request.host for request in kernel.requests["ListCallables"]] == ["team"]
+    shape = json.loads((await command("callables", "--address", kernel.address, "-o", "json")).out)
+    assert shape.keys() == {"host", "callables", "modules", "step_types"}
+    assert (shape["callables"][0]["job_ids"], shape["modules"][0]["line"]) == (["month-end", "again"], 3)
+    kernel.replies["ListCallables"] = job_pb2.ListCallablesResponse(host="team")
+    assert "host 'team' offers no callable" in (await command("callables", "--address", kernel.address)).out

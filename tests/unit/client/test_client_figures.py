@@ -20,11 +20,19 @@ AT = datetime(2026, 11, 26, 8, tzinfo=UTC)
 async def test_a_tally_is_asked_for_and_read(kernel: FakeKernel, client: KernelClient) -> None:
     """A grouping by its name, times as instants, states without their prefix."""
     count = run_figures_pb2.RunCount(group="a", state=run_pb2.RUN_STATE_FAILED, runs=2, fires=3, rows_affected=-4)
-    kernel.replies["SummarizeRuns"] = run_figures_pb2.SummarizeRunsResponse(counts=[count])
-    found = await client.summarize_runs(since=AT, until=AT + timedelta(days=1), group_by="job", host="h", tag="t")
-    assert found == [RunCountView(group="a", state="FAILED", runs=2, fires=3, rows_affected=-4)]
+    tagged = run_figures_pb2.RunCount(group="t", state=run_pb2.RUN_STATE_FAILED, runs=1, fires=1, grouping=5)  # type: ignore[arg-type]
+    kernel.replies["SummarizeRuns"] = run_figures_pb2.SummarizeRunsResponse(counts=[count, tagged])
+    found = await client.summarize_runs(
+        since=AT, until=AT + timedelta(days=1), group_by="job", also_by=["tag"], host="h", tag="t"
+    )
+    assert found == [
+        RunCountView(group="a", state="FAILED", runs=2, fires=3, rows_affected=-4),
+        RunCountView(group="t", state="FAILED", runs=1, fires=1, rows_affected=0, grouping="TAG"),
+    ]
+    assert "grouping" not in found[0].to_json()
     (request,) = kernel.requests["SummarizeRuns"]
     assert request.group_by == run_figures_pb2.RUN_GROUPING_JOB
+    assert list(request.also_by) == [run_figures_pb2.RUN_GROUPING_TAG]
     assert (request.since.ToDatetime(UTC), request.host, request.tag) == (AT, "h", "t")
 
 

@@ -97,11 +97,19 @@ async def test_a_tally_counts_the_runs_of_a_time_or_the_open_ones(world: World) 
     )
     assert await counts(since=since, tag="nightly") == [("", "SUCCEEDED", 1, 3)]
     assert await counts(tag="nightly") == []
+    world.engine.open = []
+    also = await world.client.SummarizeRuns(
+        run_figures_pb2.SummarizeRunsRequest(since=since, also_by=["RUN_GROUPING_TAG", "RUN_GROUPING_HOST"]), timeout=10
+    )
+    assert [(run_figures_pb2.RunGrouping.Name(c.grouping)[13:], c.group, c.runs) for c in also.counts] == [
+        ("UNSPECIFIED", "", 1), ("UNSPECIFIED", "", 1), ("TAG", "nightly", 1), ("HOST", "g", 1), ("HOST", "team", 1),
+    ]  # fmt: skip
     month = stamp(NOW_US - 40 * 86_400 * SECOND)
     call = world.client.SummarizeRuns
     assert "31 days" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(since=month)))
     assert "since is not" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(until=month)))
     assert "group_by" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(group_by=9)))
+    assert "also_by" in await refusal(call(run_figures_pb2.SummarizeRunsRequest(also_by=[9])))
 
 
 async def test_the_figures_of_a_job_are_those_of_its_newest_runs(world: World) -> None:

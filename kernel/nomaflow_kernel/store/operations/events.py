@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Connection, TextClause, or_, select, text
 
 from nomaflow_kernel.history.port import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
-from nomaflow_kernel.store.operations.beginnings import begins_with
+from nomaflow_kernel.store.operations.beginnings import begins_with, is_by
 from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.schema import events
 
@@ -73,7 +73,7 @@ def _shared(filter: EventFilter) -> list[ColumnElement[bool]]:
 def _by(filter: EventFilter) -> list[ColumnElement[bool]]:
     if not filter.by:
         return []
-    return [or_(events.c.by == filter.by, begins_with(events.c.by, f"{filter.by} (for "))]
+    return [is_by(events.c.by, filter.by)]
 
 
 def _happened(filter: EventFilter) -> list[ColumnElement[bool]]:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, or_, select, text, union
+from sqlalchemy import Column, ColumnElement, Connection, Select, select, text, union
 
 from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.port import RunFilter, RunPage, VisibleRuns
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.store.operations.beginnings import begins_with
+from nomaflow_kernel.store.operations.beginnings import is_by
 from nomaflow_kernel.store.operations.index_walks import of_value
 from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import run_of
@@ -149,8 +149,7 @@ def _checked(filter: RunFilter) -> _Conditions:
     if filter.trigger_kinds:
         checked.append(runs.c.trigger_kind.in_([kind.value for kind in filter.trigger_kinds]))
     if filter.triggered_by:
-        noted = begins_with(runs.c.trigger_by, f"{filter.triggered_by} (for ")
-        checked.append(or_(runs.c.trigger_by == filter.triggered_by, noted))
+        checked.append(is_by(runs.c.trigger_by, filter.triggered_by))
     if filter.reason_codes:
         checked.append(runs.c.reason_code.in_(filter.reason_codes))
     if filter.log_levels:

@@ -18,6 +18,7 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.views import LiveView
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.deeds import KINDS
+from nomaflow_console.views.run_filters import filter_name
 from nomaflow_console.views.times import Zone
 
 __all__ = ["LIVE", "ROUTES"]
@@ -73,7 +74,8 @@ class Choice:
             ("kind", kind, self.address(kind=[each for each in self.kinds if each != kind], before=0))
             for kind in self.kinds
         ]
-        return [*kinds, *((name, value, self.address(**{name: "", "before": 0})) for name, value in found if value)]
+        told = [(name, filter_name(value) if name == "by" else value) for name, value in found]
+        return [*kinds, *((name, value, self.address(**{name: "", "before": 0})) for name, value in told if value)]
 
 
 async def _events(request: Request, choice: Choice) -> EventPageView:
@@ -96,7 +98,7 @@ async def _context(request: Request) -> dict[str, Any]:
     dated = [(event.at.astimezone(zone), event) for event in found.events if event.at is not None]
     days = [(next(iter(group)), key) for key, group in groupby(dated, key=lambda pair: pair[0].date())]
     by_day = [(first[0], [event for at, event in dated if at.date() == key]) for first, key in days]
-    return {"choice": choice, "found": found, "days": by_day, "kinds": KINDS}
+    return {"choice": choice, "found": found, "days": by_day, "kinds": KINDS, "filter_name": filter_name}
 
 
 async def show(request: Request) -> Response:

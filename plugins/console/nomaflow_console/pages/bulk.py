@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable, ReplayOrder
@@ -18,8 +18,8 @@ from nomaflow.client.values import RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
-from nomaflow_console.views.run_comparison import compare
-from nomaflow_console.views.run_filters import RunQuery
+from nomaflow_console.views.run_comparison import ComparedRow, compare
+from nomaflow_console.views.run_filters import MOST, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
 
 __all__ = ["ASKS_FROM", "ROUTES"]
@@ -129,17 +129,19 @@ async def do(request: Request) -> Response:
     return page(
         request, "bulk_done.html", title=f"{_VERBS.get(act, '')} many runs", act=act, outcomes=outcomes,
         failed=[each for each in outcomes if each.problem], gone=len(run_ids) - len(runs),
-        listed=await _list_of(kernel, [each.new_run for each in outcomes if each.new_run]), back=_back(sent),
+        listed=await _list_of(kernel, outcomes), back=_back(sent),
     )  # fmt: skip
 
 
-async def _list_of(kernel: KernelCalls, started: Sequence[str]) -> str:
-    """Return the address of the list of the runs that were started, where their states are live; empty for none.
+async def _list_of(kernel: KernelCalls, outcomes: Sequence[_Outcome]) -> str:
+    """Return the address of the list of what was started or canceled, where the states are live; empty for nothing.
 
     What was done is told also where the kernel has gone since: without the address.
     """
+    done = [each for each in outcomes if not each.problem]
+    started = [each.new_run for each in done if each.new_run]
     if not started:
-        return ""
+        return _list_of_canceled([each.run for each in done])
     try:
         ends = (await kernel.list_runs_page(run_ids=list({min(started), max(started)}))).runs  # in the order of time
     except ClientError:
@@ -148,8 +150,21 @@ async def _list_of(kernel: KernelCalls, started: Sequence[str]) -> str:
     if not times:
         return ""
     until = max(times) + timedelta(milliseconds=1)
-    query = RunQuery(triggers=("replay",), by=ends[0].trigger.by, since=min(times).isoformat(), until=until.isoformat())
+    query = RunQuery(
+        triggers=("replay",), by=filter_name(ends[0].trigger.by), since=min(times).isoformat(), until=until.isoformat()
+    )
     return query.address()
+
+
+def _list_of_canceled(runs: Sequence[RunView]) -> str:
+    """Return the address of the list of runs; of very many the list of all of their time, which an address can hold."""
+    times = [run.queued_at for run in runs if run.queued_at is not None]
+    if not times:
+        return ""
+    if len(runs) <= MOST:
+        return RunQuery(runs=tuple(run.run_id for run in runs), since="ever").address()
+    since, until = min(times).isoformat(), (max(times) + timedelta(milliseconds=1)).isoformat()
+    return RunQuery(states=("QUEUED", "RUNNING", "CANCELED"), since=since, until=until).address()
 
 
 async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request_id: str) -> _Outcome:
@@ -171,17 +186,31 @@ async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request
         return _Outcome(run=run, problem=error.message)
 
 
-async def show_comparison(request: Request) -> Response:
-    """Return two runs side by side."""
+async def _compared(request: Request) -> tuple[list[RunView], Sequence[ComparedRow]]:
     run_ids = request.query_params.getlist("run")[:2]
     kernel = kernel_of(request)
     runs = await asyncio.gather(*(kernel.get_run(each) for each in run_ids))
-    sides = compare(runs[0], runs[1]) if len(runs) == 2 else ()
-    return page(request, "compare.html", title="Compare two runs", runs=runs, rows=sides)
+    return runs, compare(runs[0], runs[1]) if len(runs) == 2 else ()
+
+
+async def show_comparison(request: Request) -> Response:
+    """Return two runs side by side."""
+    runs, rows = await _compared(request)
+    return page(request, "compare.html", title="Compare two runs", runs=runs, rows=rows)
+
+
+async def comparison_json(request: Request) -> Response:
+    """Return two runs in the shape of ``nomaflow show -o json``, and the facts in which they differ."""
+    runs, rows = await _compared(request)
+    differences = [
+        {"group": row.group, "name": row.name, "one": row.one, "other": row.other} for row in rows if row.differs
+    ]
+    return JSONResponse({"runs": [run.to_json() for run in runs], "differences": differences})
 
 
 ROUTES = [
     Route("/runs/bulk", ask, methods=["POST"]),
     Route("/runs/bulk/do", do, methods=["POST"]),
     Route("/runs/compare", show_comparison),
+    Route("/runs/compare.json", comparison_json),
 ]

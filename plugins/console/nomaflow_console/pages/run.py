@@ -269,12 +269,22 @@ async def report(request: Request) -> Response:
 
 async def inspect(request: Request) -> Response:
     """Return what a try does now: its processes and the stacks of its threads, as its host sees them."""
-    run_id, step = request.path_params["run_id"], request.path_params["step"]
-    attempt = min(request.path_params["attempt"], MOST_ATTEMPT)
+    run_id, step, attempt = _try_of(request)
     seen = await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)
     return page(
         request, "inspect.html", title=f"What {step} does now", seen=seen, run_id=run_id, step=step, attempt=attempt
     )
+
+
+async def inspect_json(request: Request) -> Response:
+    """Return it in the shape of ``nomaflow inspect -o json``."""
+    run_id, step, attempt = _try_of(request)
+    return JSONResponse((await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)).to_json())
+
+
+def _try_of(request: Request) -> tuple[str, str, int]:
+    given = request.path_params
+    return given["run_id"], given["step"], min(given["attempt"], MOST_ATTEMPT)
 
 
 class RunLive:
@@ -341,5 +351,6 @@ ROUTES = [
     Route("/runs/{run_id}", show),
     Route("/runs/{run_id}/report.txt", report),
     Route("/runs/{run_id}/inspect/{step}/{attempt:int}", inspect),
+    Route("/runs/{run_id}/inspect/{step}/{attempt:int}.json", inspect_json),
 ]
 LIVE = {"run": RunLive()}

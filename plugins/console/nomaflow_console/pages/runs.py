@@ -15,14 +15,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client.values import EventView, RunCountView, RunPageView, RunView
+from nomaflow.client.values import EventView, JobPageView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones
 from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page, streamed
-from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery
+from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import Zone
@@ -34,6 +34,10 @@ PAGE = 50
 _CSV_ROWS = 100_000
 _LONGEST_TALLY = timedelta(days=31)
 _PATIENCE_SECONDS = 1.0
+_VALUES_SECONDS, _VALUES_PATIENCE_SECONDS = 5.0, 0.1
+_COUNTED = ("trigger", "host", "tag")
+"""The filters whose values have a number beside them."""
+_MOST_OFFERED = 20
 _Counts: TypeAlias = Sequence[RunCountView] | None
 _COLUMNS = (
     "run_id", "job_id", "state", "reason", "error", "rows_affected", "trigger", "by", "host", "preset", "queued_at",
@@ -57,16 +61,46 @@ async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> t
 
 async def _counts(request: Request, query: RunQuery, now: datetime) -> _Counts:
     """Return the counts of the time that the page shows, by state, whatever else is filtered; None if not known yet."""
+    grouping: Any = "job" if query.hidden else "state"
+    new = KeptAnswers[_Counts](None, patience_seconds=_PATIENCE_SECONDS)
+    return await _tally(request, query, now, new, group_by=grouping)
+
+
+async def _counts_of_values(request: Request, query: RunQuery, now: datetime) -> dict[str, dict[str, int]]:
+    """Return the counts of the same runs by trigger, host and tag; without a value for those that are not known yet."""
+    new = KeptAnswers[_Counts](None, least_seconds=_VALUES_SECONDS, patience_seconds=_VALUES_PATIENCE_SECONDS)
+    found: dict[str, dict[str, int]] = {}
+    for each in await _tally(request, query, now, new, also_by=_COUNTED) or ():
+        if each.grouping:
+            of_value = found.setdefault(each.grouping.lower(), {})
+            of_value[each.group] = of_value.get(each.group, 0) + each.runs
+    return found
+
+
+async def _no_counts() -> dict[str, dict[str, int]]:
+    return {}
+
+
+async def _tally(request: Request, query: RunQuery, now: datetime, new: KeptAnswers[_Counts], **asked: Any) -> _Counts:
+    """Return counts of the time that the page shows, of its last 31 days at most: kept for whoever has the same token.
+
+    :param new: keeps those of a token of which there are none yet
+    """
     since = query.since_at(now)
     since = max(since, now - _LONGEST_TALLY) if since is not None else now - _LONGEST_TALLY
     until = query.filters(now)["until"]
     if until is not None and until <= since:
         return []
-    grouping: Any = "job" if query.hidden else "state"
-    ask = partial(kernel_of(request).summarize_runs, since=since, until=until, group_by=grouping)
-    known: dict[str | None, KeptAnswers[_Counts]] = request.app.state.tallies
-    kept = known.setdefault(request.state.session.token, KeptAnswers[_Counts](None, patience_seconds=_PATIENCE_SECONDS))
-    return await kept.of((query.since, query.until, grouping), ask)
+    ask = partial(kernel_of(request).summarize_runs, since=since, until=until, **asked)
+    known: dict[tuple[str | None, bool], KeptAnswers[_Counts]] = request.app.state.tallies
+    kept = known.setdefault((request.state.session.token, "also_by" in asked), new)
+    return await kept.of((query.since, query.until, *asked.values()), ask)
+
+
+def _menu(known: Sequence[str], counts: Mapping[str, int], chosen: str) -> list[tuple[str, int | None]]:
+    """Return what a filter offers with the number of runs, those with the most first; None where it is not known."""
+    most = sorted(known, key=lambda value: (value != chosen, -counts.get(value, 0)))[:_MOST_OFFERED]
+    return [(value, counts.get(value, 0) if counts else None) for value in most]
 
 
 def _zone(request: Request) -> tzinfo:
@@ -77,12 +111,17 @@ def _query(request: Request) -> tuple[RunQuery, list[str]]:
     return RunQuery.of(request.query_params.multi_items(), _zone(request))
 
 
-async def _load(request: Request) -> dict[str, Any]:
+async def _load(request: Request, *, filters: bool = True) -> dict[str, Any]:
+    """Return what the page is made of.
+
+    :param filters: False where the table alone is shown: what filters have beside their values costs the kernel more
+    """
     query, problems = _query(request)
     now, kernel = datetime.now(UTC), kernel_of(request)
-    (found, newer, older), counts, choices = await asyncio.gather(
-        page_of_runs(kernel, query, now), _counts(request, query, now), job_choices(request)
-    )
+    (found, newer, older), counts, by_value, choices = await asyncio.gather(
+        page_of_runs(kernel, query, now), _counts(request, query, now),
+        _counts_of_values(request, query, now) if filters else _no_counts(), job_choices(request),
+    )  # fmt: skip
     runs, zones = await asyncio.gather(
         kept_steps(request).into(kernel, found.runs), job_zones(request, [run.job_id for run in found.runs])
     )
@@ -102,22 +141,34 @@ async def _load(request: Request) -> dict[str, Any]:
         "scanned_until": found.scanned_until,
         "total": sum(by_state.values()),
         "states": [(sign_of(state), state, None if counts is None else by_state[state]) for state in RUN_STATES],
-        "triggers": TRIGGERS,
+        **_offered(query, by_value, choices),
         "spans": SPANS,
         "columns": COLUMNS,
         "toggled": _toggled,
         "chips": chips,
         "hidden_chips": [(chip, hidden[job]) for chip, job in zip(query.hidden_chips(), query.hidden, strict=True)],
         "shown_filters": {
-            "job": query.job, "host": query.host, "tag": query.tag, "by": query.by, "id": query.prefix,
+            "job": query.job, "host": query.host, "tag": query.tag, "by": filter_name(query.by), "id": query.prefix,
             "reason": ", ".join(query.reasons),
         },
         "kept": _kept(query),
         "known_jobs": _options(tuple(dict.fromkeys(job.job_id for job in choices.jobs))),
         "more_jobs": choices.total > len(choices.jobs),
-        "known_hosts": [each.host for each in choices.counts if each.host],
-        "known_tags": [each.tag for each in choices.counts if each.tag],
     }  # fmt: skip
+
+
+def _offered(query: RunQuery, counts: Mapping[str, Mapping[str, int]], choices: JobPageView) -> dict[str, Any]:
+    """Return what triggers, hosts and tags the filters offer, with the number of runs of each."""
+    hosts = [each.host for each in choices.counts if each.host]
+    tags = [each.tag for each in choices.counts if each.tag]
+    triggers = counts.get("trigger", {})
+    return {
+        "triggers": [(each, triggers.get(each, 0) if triggers else None) for each in TRIGGERS],
+        "hosts_offered": _menu(hosts, counts.get("host", {}), query.host),
+        "tags_offered": _menu(tags, counts.get("tag", {}), query.tag),
+        "known_hosts": hosts,
+        "known_tags": tags,
+    }
 
 
 @lru_cache(maxsize=8)
@@ -134,6 +185,7 @@ def _kept(query: RunQuery) -> list[tuple[str, str]]:
     """Return the filters that the small form has no field for."""
     pairs = [("state", each) for each in query.states] + [("trigger", each) for each in query.triggers]
     pairs += [("not", each) for each in query.hidden] + [("off", each) for each in query.off]
+    pairs += [("run", each) for each in query.runs]
     single = (("level", query.level), ("replay_of", query.replay_of), ("parent", query.parent))
     return pairs + [(name, value) for name, value in single if value]
 
@@ -213,7 +265,7 @@ class _RunsLive:
         query, _ = _query(request)
         if query.before or query.after:
             return {}
-        return {"runs": live_part(request, "parts/runs_table.html", **await _load(request))}
+        return {"runs": live_part(request, "parts/runs_table.html", **await _load(request, filters=False))}
 
 
 LIVE: dict[str, LiveView] = {"runs": _RunsLive()}

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from urllib.parse import urlencode
 
-from nomaflow.client.values.alerts import IncidentView
+from nomaflow.client.values.alerts import IncidentView, MuteView
 from nomaflow_console.views.needs_you import Act, Need, job_address
 from nomaflow_console.views.sentences import line
 
-__all__ = ["with_incidents"]
+__all__ = ["MutedNeed", "with_incidents"]
 
 _SHOWN = ("late", "rows", "undeliverable", "store_unwritable")
 """Conditions that neither runs nor hosts show. The others are in the list already, with more to say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MutedNeed(Need):
+    """Something that needs a person, of which the alerts say nothing for a time.
+
+    :param muted_until: the end of that time; None if it has none
+    """
+
+    muted_by: str
+    muted_why: str
+    muted_until: datetime | None
 
 
 def with_incidents(needs: Sequence[Need], incidents: Sequence[IncidentView]) -> list[Need]:
@@ -30,18 +43,18 @@ def _subject(incident: IncidentView) -> str:
 def _mutable(need: Need, incident: IncidentView) -> Need:
     if incident.mute is None:
         return replace(need, acts=(*need.acts, _mute(incident)))
-    return replace(need, text=f"{need.text} {_muted(incident)}")
+    return _muted(need, incident.mute)
 
 
 def _need(incident: IncidentView) -> Need:
     text = incident.title.removeprefix(f"{incident.job_id} ")
     why = f": {line(incident.why)}" if incident.why else ""
     href = job_address(incident.job_id) if incident.job_id else "/kernel"
-    return Need(
+    need = Need(
         key=f"incident.{incident.incident_id}", css="warning", sign="▲", subject=_subject(incident), href=href,
-        text=f"{text}{why} {_muted(incident)}".strip(), at=incident.opened_at, counts=True,
-        acts=() if incident.mute is not None else (_mute(incident),),
+        text=f"{text}{why}", at=incident.opened_at, counts=True,
     )  # fmt: skip
+    return _mutable(need, incident)
 
 
 def _mute(incident: IncidentView) -> Act:
@@ -49,9 +62,6 @@ def _mute(incident: IncidentView) -> Act:
     return Act(kind="link", label="Mute…", target=f"/alerts/mute?{urlencode(target)}", icon="clock")
 
 
-def _muted(incident: IncidentView) -> str:
-    mute = incident.mute
-    if mute is None:
-        return ""
-    until = f" until {mute.until:%Y-%m-%d %H:%M} UTC" if mute.until else ""
-    return f"(muted{until} by {line(mute.by)}: {line(mute.why)})"
+def _muted(need: Need, mute: MuteView) -> MutedNeed:
+    known = {each.name: getattr(need, each.name) for each in fields(need)}
+    return MutedNeed(**known, muted_by=line(mute.by), muted_why=line(mute.why), muted_until=mute.until)

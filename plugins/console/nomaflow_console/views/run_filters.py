@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlencode
 
-from nomaflow_console.views.sentences import who
+from nomaflow_console.views.sentences import counted, who
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import in_words
 
-__all__ = ["COLUMNS", "SPANS", "TRIGGERS", "Chip", "RunQuery"]
+__all__ = ["COLUMNS", "MOST", "SPANS", "TRIGGERS", "Chip", "RunQuery", "filter_name"]
 
 COLUMNS = {
     "started": "Started", "took": "Took", "rows": "Rows touched", "why": "Step, or why", "trigger": "Trigger",
@@ -35,8 +35,17 @@ _SPAN = re.compile(r"(\d{1,6})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _DEFAULT_SINCE = "24h"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST = 100
+MOST = 100
 """The most values of one filter."""
+
+
+def filter_name(by: str) -> str:
+    """Return the name that finds what a principal did, as pages show it: ``ann`` for ``owner (for ann)``.
+
+    A name that cannot be shown as it is stays as it is.
+    """
+    shown = who(by)
+    return shown if by == f"owner (for {shown})" else by
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +64,7 @@ class RunQuery:
     :param until: a span, for so long ago, or an ISO instant with its offset; empty for now
     :param level: ``warning`` or ``error``: runs in whose log there is one, or worse
     :param hidden: jobs that are left out
+    :param runs: the ids of the runs that are shown; empty for all
     :param off: columns that are left out
     :param before: the run that the page goes on before, for older ones
     :param after: the run that the page goes on after, for newer ones
@@ -74,6 +84,7 @@ class RunQuery:
     prefix: str = ""
     replay_of: str = ""
     parent: str = ""
+    runs: tuple[str, ...] = ()
     off: tuple[str, ...] = ()
     before: str = ""
     after: str = ""
@@ -94,7 +105,7 @@ class RunQuery:
 
         def many(name: str, known: Sequence[str] = (), *, upper: bool = False) -> tuple[str, ...]:
             found = [part.strip() for value in given.get(name, ()) for part in value.split(",") if part.strip()]
-            found = [each.upper() if upper else each for each in dict.fromkeys(found)][:_MOST]
+            found = [each.upper() if upper else each for each in dict.fromkeys(found)][:MOST]
             wrong = [each for each in found if known and each not in known]
             if wrong:
                 problems.append(f"there is no {_NAMES[name]} {wrong[0]!r}; there are {', '.join(known).lower()}")
@@ -129,6 +140,7 @@ class RunQuery:
             prefix=one("id"),
             replay_of=one("replay_of"),
             parent=one("parent"),
+            runs=many("run"),
             off=many("off", tuple(COLUMNS)),
             before=one("older_than"),
             after=one("newer_than"),
@@ -163,6 +175,7 @@ class RunQuery:
             "run_id_prefix": self.prefix,
             "replay_of": self.replay_of,
             "parent_run_id": self.parent,
+            "run_ids": self.runs,
             "log_levels": _LEVELS.get(self.level, 0),
         }
 
@@ -196,6 +209,8 @@ class RunQuery:
             if value:
                 shown = who(value) if name == "by" else _told(value, zone, now) if name == "until" else value
                 found.append(Chip(text=f"{title}{shown}", without=self.address(**{name: ""})))
+        if self.runs:
+            found.append(Chip(text=f"only {counted(len(self.runs), 'run')}", without=self.address(runs=())))
         if self.level:
             found.append(Chip(text=_LEVEL_TITLES[self.level], without=self.address(level="")))
         found += [
@@ -215,7 +230,7 @@ _DEFAULTS = {each.name: each.default for each in fields(RunQuery)}
 _NAMES = {"state": "state", "trigger": "trigger", "not": "job", "reason": "reason", "off": "column"}
 _IN_ADDRESS = {
     "states": "state", "triggers": "trigger", "hidden": "not", "reasons": "reason", "prefix": "id",
-    "before": "older_than", "after": "newer_than",
+    "runs": "run", "before": "older_than", "after": "newer_than",
 }  # fmt: skip
 _SINGLE = {
     "job": "job: ", "host": "host: ", "tag": "tag: ", "by": "by ", "prefix": "id: ", "replay_of": "replays of ",

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nomaflow.client.values import FoldView, RunView
 from nomaflow_console.views.needs_you import job_address
-from nomaflow_console.views.run_filters import RunQuery
+from nomaflow_console.views.run_filters import RunQuery, filter_name
 from nomaflow_console.views.sentences import Sentence, run_sentence
 
 __all__ = ["RunRow", "log_marks", "run_rows"]
@@ -70,7 +70,7 @@ def _row(run: RunView, timezone: str, query: RunQuery) -> RunRow:
         run_href=f"{job_href}/run{preset}",
         only_href=query.address(job=run.job_id),
         not_href=query.address(hidden=tuple(dict.fromkeys((*query.hidden, run.job_id)))),
-        by_href=query.address(by=run.trigger.by),
+        by_href=query.address(by=filter_name(run.trigger.by)),
         said=run_sentence(run),
         warns=log_marks(run),
         fold=run.fold,

@@ -13,10 +13,10 @@ from typing import Any
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
-from nomaflow.client.values import AttemptView, RunView, StepView, iso
+from nomaflow.client.values import AttemptView, JobView, RunView, StepView, iso
 from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.sentences import counted, line, who
-from nomaflow_console.views.times import Zone
+from nomaflow_console.views.times import Zone, city
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable, visible
 
 __all__ = [
@@ -25,8 +25,10 @@ __all__ = [
     "difference",
     "error_kind",
     "failed_try",
+    "hindrance",
     "is_kept",
     "rungs",
+    "schedule_zone",
     "seal_of",
     "seal_of_run",
     "short_id",
@@ -102,12 +104,25 @@ def title(run: RunView, sign: str) -> str:
     return f"{sign} {line(run.job_id)} {short_id(run.run_id)}"
 
 
-def trigger_words(run: RunView) -> str:
-    """Return what fired a run, and who: ``cron 0 6 * * *``, ``replay by ann``."""
+def trigger_words(run: RunView, timezone: str = "") -> str:
+    """Return what fired a run, and who: ``cron 0 6 * * * Paris,``, ``replay by ann``.
+
+    :param timezone: that of its schedule, an IANA name; empty if it is not known
+    """
     kind, by = run.trigger.kind, who(run.trigger.by)
     if not by:
         return kind
+    if kind == "cron" and timezone:
+        return f"{kind} {by} {city(timezone)},"
     return f"{kind} {by}" if kind in ("cron", "call_job") else f"{kind} by {by}"
+
+
+def schedule_zone(job: JobView | None, preset: str) -> str:
+    """Return the time zone of the schedule that starts a job with a preset; empty if it is not known."""
+    if job is None:
+        return ""
+    presets = (job.definition or {}).get("presets") or ()
+    return next((each.get("timezone") or "" for each in presets if each.get("name") == preset), "") or job.timezone
 
 
 def waited_seconds(run: RunView) -> float | None:
@@ -115,6 +130,23 @@ def waited_seconds(run: RunView) -> float | None:
     if run.started_at is None and run.terminal:
         return None
     return between(run.queued_at, run.started_at)
+
+
+def hindrance(run: RunView) -> tuple[str, str]:
+    """Return why a running run does not go on, in the kernel's words, and how its step's tries went so far.
+
+    Both are empty for a run that goes on, or is being stopped.
+    """
+    if run.state != "RUNNING" or run.cancel is not None or run.reason is None:
+        return "", ""
+    step = next((each for each in run.steps if each.name == run.current_step), None)
+    failed = [each for each in step.attempts if each.state in ("FAILED", "LOST")] if step is not None else []
+    if step is None or not failed:
+        return line(run.reason.message), ""
+    last = failed[-1]
+    error = line(last.error) or (line(last.reason.message) if last.reason is not None else "") or last.state.lower()
+    number = step.last.attempt + (step.last is last)
+    return line(run.reason.message), f"try {number} of {max(step.max_attempts, number)}; before: {error}"
 
 
 def failed_try(run: RunView) -> tuple[StepView, AttemptView] | None:
@@ -238,6 +270,7 @@ def words() -> dict[str, Any]:
     return {
         "clock": clock,
         "first_line": first_line,
+        "hindrance": hindrance,
         "shown": shown,
         "size": size,
         "visible": lambda value: printable(str(value)),

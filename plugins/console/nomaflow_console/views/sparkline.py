@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime, time, tzinfo
 from functools import lru_cache
 from math import sqrt
 from typing import Any
@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.states import RUN_STATES, sign_of
+from nomaflow_console.views.times import in_words
 
 __all__ = ["HEIGHT", "STEP", "sparkline"]
 
@@ -20,29 +21,30 @@ STEP, WIDTH, HEIGHT = 9, 7, 22
 _LEAST, _ROOM = 3.0, 13.0
 
 
-def sparkline(recent: Sequence[Any], *, now: datetime, places: int = 20) -> Markup:
+def sparkline(recent: Sequence[Any], *, now: datetime, zone: tzinfo, places: int = 20) -> Markup:
     """Return runs as an SVG of bars, the newest at the right, each a link.
 
     :param recent: runs in short, newest first, each with ``run_id``, ``state`` and times
+    :param zone: that of the times in their titles
     :param places: the number of bars that there is room for
     """
     shown = tuple(recent[:places])
     if any(run.state == "RUNNING" for run in shown):
-        return _drawn(shown, now, places)
-    return _still(shown, places)
+        return _drawn(shown, now, places, zone)
+    return _still(shown, places, zone, now.astimezone(zone).date())
 
 
 @lru_cache(maxsize=1_000)
-def _still(shown: tuple[Any, ...], places: int) -> Markup:
-    """Return the bars of runs that no longer change: a page has a thousand of them, each time the same."""
-    return _drawn(shown, None, places)
+def _still(shown: tuple[Any, ...], places: int, zone: tzinfo, today: date) -> Markup:
+    """Return the bars of runs that no longer change: a page has a thousand of them, the same all day."""
+    return _drawn(shown, datetime.combine(today, time(12), zone), places, zone)
 
 
-def _drawn(shown: Sequence[Any], now: datetime | None, places: int) -> Markup:
+def _drawn(shown: Sequence[Any], now: datetime, places: int, zone: tzinfo) -> Markup:
     spans = [_seconds(run, now) for run in shown]
     longest = max((span for span in spans if span is not None), default=0.0)
     bars = [
-        _bar(run, span, longest, (places - 1 - place) * STEP)
+        _bar(run, _title(run, span, zone, now), _height(span, longest), (places - 1 - place) * STEP)
         for place, (run, span) in enumerate(zip(shown, spans, strict=True))
     ]
     box, label = f"0 0 {places * STEP - 2} {HEIGHT}", escape(_summary(shown))
@@ -52,7 +54,7 @@ def _drawn(shown: Sequence[Any], now: datetime | None, places: int) -> Markup:
     )
 
 
-def _seconds(run: Any, now: datetime | None) -> float | None:
+def _seconds(run: Any, now: datetime) -> float | None:
     seconds = between(run.started_at, run.finished_at, now=now if run.state == "RUNNING" else run.started_at)
     return max(seconds, 0.0) if seconds is not None else None  # the clocks of hosts differ
 
@@ -65,16 +67,22 @@ def _summary(runs: Sequence[Any]) -> str:
     return f"last {len(runs)} runs: {told}" if len(runs) > 1 else f"last run: {told}"
 
 
-def _bar(run: Any, seconds: float | None, longest: float, x: int) -> str:
-    look = sign_of(run.state)
+def _height(seconds: float | None, longest: float) -> float:
     share = sqrt(seconds / longest) if seconds is not None and longest > 0 else 0.0
-    height = round(_LEAST + _ROOM * share, 1)
+    return round(_LEAST + _ROOM * share, 1)
+
+
+def _title(run: Any, seconds: float | None, zone: tzinfo, now: datetime) -> str:
+    queued = in_words(run.queued_at, zone, now) if run.queued_at is not None else ""
+    return " · ".join(filter(None, (sign_of(run.state).word, took(seconds) if seconds is not None else "", queued)))
+
+
+def _bar(run: Any, title: str, height: float, x: int) -> str:
+    look = sign_of(run.state)
     shape = _SHAPES.get(run.state, _solid)(x, height)
-    day = f"{run.queued_at:%d %b %H:%M} UTC" if run.queued_at is not None else ""
-    title = escape(" · ".join(filter(None, (look.word, took(seconds) if seconds is not None else "", day))))
     return (
         f'<a href="/runs/{escape(run.run_id)}" tabindex="-1" class="state-{look.css}">'
-        f"<title>{look.sign} {title}</title>"
+        f"<title>{look.sign} {escape(title)}</title>"
         f'<rect class="track" x="{x - 1}" y="0" width="{STEP}" height="{HEIGHT}"/>{shape}</a>'
     )
 

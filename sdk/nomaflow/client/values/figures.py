@@ -40,9 +40,10 @@ class RunPageView(Shaped):
 class RunCountView(Shaped):
     """The number of runs of one group in one state.
 
-    :param group: a job, a host, or a trigger kind in lower case; empty if states are counted
+    :param group: a job, a host, a tag, or a trigger kind in lower case; empty if states are counted
     :param runs: the number of rows
     :param fires: the number of fires that they stand for; larger if rows stand for many
+    :param grouping: ``JOB``, ``HOST``, ``TRIGGER`` or ``TAG`` where runs are also counted by it; else empty
     """
 
     group: NullableText = ""
@@ -50,6 +51,7 @@ class RunCountView(Shaped):
     runs: int
     fires: int
     rows_affected: int
+    grouping: Annotated[str, HIDDEN] = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
