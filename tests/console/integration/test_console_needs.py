@@ -1,4 +1,4 @@
-"""What needs a person is on the page of jobs however much else happens, and while nothing happens."""
+"""The page of jobs tells of each need, however much else happens, and while nothing happens."""
 
 from __future__ import annotations
 
