@@ -34,7 +34,7 @@ from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views import run_words
 from nomaflow_console.views.log_lines import shown_line
 from nomaflow_console.views.needs_you import usual_of
-from nomaflow_console.views.sentences import run_sentence, usually
+from nomaflow_console.views.sentences import reason_sentence, run_sentence, usually
 from nomaflow_console.views.states import run_sign
 from nomaflow_console.views.timeline import Moment, timeline
 
@@ -209,6 +209,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "job": known.job,
         "sign": run_sign(run),
         "sentence": run_sentence(run),
+        "why": reason_sentence(run),
         "words": run_words,
         "seconds": seconds,
         "usual": usually(seconds or 0.0, usual=usual, p95=p95),
@@ -328,7 +329,7 @@ async def _tail(request: Request, run_id: str, seen: int, rows: int) -> dict[str
     return {"rows": rows, "first": first, "row": first, "last_seq": window.last_seq, "lines": lines}
 
 
-_PARTS = ("run-head", "run-timeline", "run-tries", "run-seal")
+_PARTS = ("run-head", "run-timeline", "run-tries", "run-waits", "run-seal")
 
 ROUTES = [
     Route("/runs/{run_id}.json", as_json),
