@@ -157,7 +157,7 @@ async def test_a_new_run_of_a_job_waits_while_one_works_with_its_runs(tabs: Tabs
 
 
 async def test_the_table_of_jobs_stays_under_the_pointer_and_the_focus(tabs: Tabs, console: ConsoleSystem) -> None:
-    """What needs a person or runs comes in above it only when nobody works with a part of the page."""
+    """Rows of needs and of what runs come in above it only when nobody works with a part of the page."""
     api = console.system.api
     failing = TriggerOrder(job_id="report", op_kwargs={"score": {"fail": True}})
     page = await tabs.open("/")

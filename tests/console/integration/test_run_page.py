@@ -11,6 +11,7 @@ import httpx
 import pytest
 from console_system import ConsoleSystem, running_console
 
+from nomaflow.client import TriggerOrder
 from real_system import eventually
 
 _LAB = Path(__file__).parents[1] / "run_page_project"
@@ -103,3 +104,29 @@ def test_a_try_says_what_kind_of_step_it_is_and_leads_to_the_events_of_its_run(
     events = browser_client.get(unescape(link[1])).text
     assert "No event matches" not in events
     assert 'id="event-' in events
+
+
+def test_a_try_names_those_that_share_its_worker(
+    console: ConsoleSystem, browser_client: httpx.Client, tmp_path: Path
+) -> None:
+    """What makes a step slow may be its neighbour: the page of its run and the look into it name it."""
+    api, go = console.system.api, tmp_path / "go"
+    talk = {"lines": 1, "pause_at": 1, "until": str(go)}
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": talk}, allow_overlap=True)
+    one, two = (api.trigger(order).run_id for _ in range(2))
+    link = f'href="/runs/{two}?step=talk&amp;try=1"'
+    try:
+        eventually(lambda: link in browser_client.get(f"/runs/{one}").text, seconds=60)
+        assert (
+            f'href="/runs/{one}?' not in browser_client.get(f"/runs/{one}").text.partition("a shared worker")[2][:500]
+        )
+        seen = browser_client.get(f"/runs/{one}/inspect/talk/1").text
+        assert "It shares its worker with" in seen
+        assert link in seen
+    finally:
+        go.touch()
+        api.wait(one)
+        api.wait(two)
+    assert (
+        "beside" not in browser_client.get(f"/runs/{one}").text.partition('id="run-tries"')[2].partition('id="log"')[0]
+    )

@@ -22,6 +22,7 @@ class KernelStatus:
     :param last_event_seq: the newest event, read before everything else of a page
     :param caller: who the session is to the kernel; None if that is unknown
     :param generations: the newest generation of each host, by its name
+    :param shared: the attempts of each worker that runs several
     """
 
     version: str = ""
@@ -36,6 +37,7 @@ class KernelStatus:
     last_event_seq: int = 0
     caller: CallerView | None = None
     generations: Mapping[str, int] = field(default_factory=dict)
+    shared: tuple[tuple[str, ...], ...] = ()
 
     def may(self, verb: str, **of: Any) -> bool:
         """Return whether a button should be offered: the kernel decides, and this only hides what it would refuse.
@@ -60,6 +62,11 @@ class KernelStatus:
         """Return whether a button that is about several jobs should be offered."""
         return self.caller is None or self.caller.may_some(verb)
 
+    def beside(self, attempt_key: str) -> tuple[str, ...]:
+        """Return the attempts that share the worker of an attempt now, as its host has last told."""
+        found = next((keys for keys in self.shared if attempt_key in keys), ())
+        return tuple(key for key in found if key != attempt_key)
+
     @property
     def shown(self) -> tuple[object, ...]:
         """The part that a person sees; equal ones look the same."""
@@ -69,6 +76,7 @@ class KernelStatus:
     @classmethod
     def of(cls, kernel: KernelView, hosts: list[HostView], *, running: int, waiting: int) -> KernelStatus:
         """Return the status that follows from the kernel's answers of now."""
+        workers = (worker for host in hosts for instance in host.instances for worker in instance.workers)
         return cls(
             version=kernel.version,
             project=kernel.project,
@@ -81,6 +89,7 @@ class KernelStatus:
             last_event_seq=kernel.last_event_seq,
             caller=kernel.caller,
             generations={host.name: max((one.generation for one in host.instances), default=0) for host in hosts},
+            shared=tuple(worker.attempt_keys for worker in workers if len(worker.attempt_keys) > 1),
         )
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
+from nomaflow_console.kernel.calls import KernelCalls, KernelStatus, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
 from nomaflow_console.live import ServerEvent
@@ -55,6 +55,7 @@ class _Known:
     :param children: the runs that its call_job steps started, by id, with their steps
     :param replays: its replays, newest first
     :param generation: the newest generation that its host serves; 0 if none is known
+    :param status: what is known of the kernel and its hosts
     :param loud: the warnings and errors of its log; None if it is long, or this caller may not read it
     """
 
@@ -65,6 +66,7 @@ class _Known:
     replays: tuple[RunView, ...]
     generation: int
     late: Mapping[tuple[str, int], EventView]
+    status: KernelStatus
     loud: tuple[LogLine, ...] | None
 
 
@@ -89,6 +91,7 @@ async def _known(request: Request, run_id: str) -> _Known:
         replays=replays.runs if replays is not None else (),
         generation=status.generations.get(run.host, 0),
         late=late or {},
+        status=status,
         loud=loud,
     )
 
@@ -216,6 +219,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "timezone": known.job.timezone if known.job is not None else "",
         "children": known.children,
         "late": known.late,
+        "beside": known.status.beside,
         "replays": known.replays,
         "generation_now": known.generation,
         "generations": sorted({try_.generation for step in run.steps for try_ in step.attempts if try_.generation}),
@@ -268,8 +272,9 @@ async def inspect(request: Request) -> Response:
     attempt = min(request.path_params["attempt"], MOST_ATTEMPT)
     seen = await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)
     return page(
-        request, "inspect.html", title=f"What {step} does now", seen=seen, run_id=run_id, step=step, attempt=attempt
-    )
+        request, "inspect.html", title=f"What {step} does now", seen=seen, run_id=run_id, step=step, attempt=attempt,
+        beside=(await status_of(request)).beside(f"{run_id}/{step}/{attempt}"),
+    )  # fmt: skip
 
 
 class RunLive:
