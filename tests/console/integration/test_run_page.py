@@ -109,7 +109,7 @@ def test_a_try_says_what_kind_of_step_it_is_and_leads_to_the_events_of_its_run(
 def test_a_try_names_those_that_share_its_worker(
     console: ConsoleSystem, browser_client: httpx.Client, tmp_path: Path
 ) -> None:
-    """What makes a step slow may be its neighbour: the page of its run and the look into it name it."""
+    """A neighbour may be why a step is slow: the page of its run and the look into it name it."""
     api, go = console.system.api, tmp_path / "go"
     talk = {"lines": 1, "pause_at": 1, "until": str(go)}
     order = TriggerOrder(job_id="talker", op_kwargs={"talk": talk}, allow_overlap=True)
