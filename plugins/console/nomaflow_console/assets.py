@@ -22,10 +22,11 @@ STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
     "page-bundle.css": ("css/console.css", "css/pages.css", "css/run.css"),
     "page-bundle.js": ("js/times.js", "js/keys.js"),
-    "jobs-bundle.js": ("js/last_filters.js", "js/held.js", "js/jobs.js"),
-    "runs-bundle.js": ("js/last_filters.js", "js/held.js", "js/runs.js"),
-    "schedule-bundle.js": ("js/last_filters.js", "js/schedule.js"),
-    "activity-bundle.js": ("js/last_filters.js", "js/held.js", "js/activity.js"),
+    "jobs-bundle.js": ("js/held.js", "js/last_filters.js", "js/jobs.js"),
+    "runs-bundle.js": ("js/held.js", "js/last_filters.js", "js/runs.js"),
+    "job-bundle.js": ("js/held.js", "js/job.js"),
+    "schedule-bundle.js": ("js/held.js", "js/last_filters.js", "js/schedule.js"),
+    "activity-bundle.js": ("js/held.js", "js/last_filters.js", "js/activity.js"),
     "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log_rows.js", "js/log_window.js", "js/log.js"),
     "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js"),
 }

@@ -78,6 +78,7 @@ def _words() -> dict[str, Any]:
         "amount": sentences.amount,
         "counted": sentences.counted,
         "problem_place": sentences.problem_place,
+        "reason_of": sentences.reason_sentence,
         "rough": durations.rough,
         "fire_row": fire_row,
         "runs_into": runs_into,
@@ -86,6 +87,7 @@ def _words() -> dict[str, Any]:
         "run_row": run_row,
         "state_badge": states.state_badge,
         "ticking": durations.ticking,
+        "told": sentences.told,
         "took": durations.took,
         "who": sentences.who,
     }

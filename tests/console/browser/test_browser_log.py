@@ -146,6 +146,22 @@ async def test_search_goes_through_all_of_it(tabs: Tabs, big: str) -> None:
     await page.wait_for_function("() => document.querySelector('.log-found').textContent === 'no match'")
 
 
+async def test_what_is_searched_for_is_in_the_address(tabs: Tabs, big: str) -> None:
+    """A reload and a pasted link search for it again, beside the filter and the picked line; emptied, it is gone."""
+    page = await tabs.open(f"/runs/{big}?step=scan#L61205")
+    await page.wait_for_selector(".is-picked")
+    await page.fill(".log-find [name=q]", "needle in tenant")
+    await expect(page).to_have_url(f"{tabs.console.url}/runs/{big}?step=scan&q=needle+in+tenant#L61205")
+    await page.reload()
+    await page.wait_for_selector(f".log-line.is-match:has-text('{NEEDLE}')")
+    await page.select_option("#log-level", "40")
+    await page.wait_for_url("**level=40**")
+    await expect(page.locator(".log-find [name=q]")).to_have_value("needle in tenant")
+    await expect(page.locator(".log-found")).to_have_text("1 of 1")
+    await page.fill(".log-find [name=q]", "")
+    await expect(page).to_have_url(f"{tabs.console.url}/runs/{big}?step=scan&try=0&level=40#log")
+
+
 async def test_a_link_leads_to_its_lines(tabs: Tabs, big: str) -> None:
     """A link to a range shows and marks it; a click on a number makes a link, one with Shift a range."""
     page = await tabs.open(f"/runs/{big}#L61205-L61207")

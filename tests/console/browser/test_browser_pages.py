@@ -13,6 +13,8 @@ from browser_tabs import PHONE, Tabs, axe_findings
 from console_system import ConsoleSystem, running_console
 from playwright.async_api import Page, expect
 
+from nomaflow.client import TriggerOrder
+
 PROJECT = Path(__file__).parents[1] / "desk"
 
 
@@ -125,6 +127,57 @@ async def test_what_happens_while_one_reads_the_activity_waits_behind_a_button(
     await expect(rows).to_have_count(before + 3)
     await expect(rows.nth(2)).to_have_id(first or "")
     await expect(page.locator("#new-rows")).to_be_hidden()
+
+
+async def test_a_new_run_of_a_job_waits_while_one_works_with_its_runs(tabs: Tabs, console: ConsoleSystem) -> None:
+    """The page of a job holds its list as the page of runs does; what is known of the old rows comes all the same."""
+    page = await tabs.open("/jobs/walk")
+    await _live(page)
+    rows = page.locator("#job-runs tr[id]")
+    await page.mouse.move(5, 5)
+    api = console.system.api
+    first = api.trigger("walk").run_id
+    await expect(page.locator(f"#row-{first}")).to_contain_text("running")
+    before = await rows.count()
+    await page.locator("#job-runs").scroll_into_view_if_needed()
+    await page.locator(f"#row-{first}").hover()
+    place = await page.locator(f"#row-{first}").bounding_box()
+    second = api.trigger(TriggerOrder(job_id="walk", allow_overlap=True)).run_id
+    button = page.get_by_role("button", name="↑ 1 new run")
+    await expect(button).to_be_visible()
+    api.cancel(first)
+    await expect(page.locator(f"#row-{first}")).to_contain_text("canceled")
+    await expect(rows).to_have_count(before)
+    assert await page.locator(f"#row-{first}").bounding_box() == place
+    await button.click()
+    await expect(rows.first).to_have_id(f"row-{second}")
+    await expect(button).to_have_count(0)
+    api.cancel(second)
+    api.wait(second)
+
+
+async def test_the_table_of_jobs_stays_under_the_pointer_and_the_focus(tabs: Tabs, console: ConsoleSystem) -> None:
+    """Rows of needs and of what runs come in above it only when nobody works with a part of the page."""
+    api = console.system.api
+    failing = TriggerOrder(job_id="report", op_kwargs={"score": {"fail": True}})
+    page = await tabs.open("/")
+    await _live(page)
+    row = page.locator("#job-report")
+    for holds in (lambda: row.hover(), lambda: row.locator("a.name").focus()):
+        api.wait(api.trigger("report").run_id)
+        await page.mouse.move(5, 5)
+        await page.evaluate("document.activeElement.blur()")
+        await expect(page.locator("#needs li", has_text="report")).to_have_count(0)
+        await holds()
+        place = await row.bounding_box()
+        api.wait(api.trigger(failing).run_id)
+        button = page.locator("#needs").get_by_role("button", name="↑ 1 new row")
+        await expect(button).to_be_visible()
+        assert await row.bounding_box() == place
+        await button.click()
+        await expect(page.locator("#needs li", has_text="report")).to_have_count(1)
+        await expect(button).to_have_count(0)
+    api.wait(api.trigger("report").run_id)
 
 
 async def test_a_run_is_started_watched_and_canceled_from_the_first_page(tabs: Tabs, console: ConsoleSystem) -> None:

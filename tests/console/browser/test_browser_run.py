@@ -64,6 +64,33 @@ async def test_a_failed_run_opens_at_its_error(tabs: Tabs, failed_run: str) -> N
     await expect(page.locator("#run-seal")).to_contain_text("complete: 31 lines, none missing")
 
 
+async def test_the_address_has_the_picked_line_and_the_opened_try(tabs: Tabs, failed_run: str) -> None:
+    """Neither loses the other, by click or by link; a try that is closed is not in it; links of one part still work."""
+    address = f"{tabs.console.url}/runs/{failed_run}"
+    page = await tabs.open(f"/runs/{failed_run}")
+    await _log(page)
+    await page.locator(".n:text-is('5')").click()
+    await expect(page).to_have_url(f"{address}#L5")
+    await page.locator("#details-purge-1 > summary").click()
+    await expect(page).to_have_url(f"{address}#L5&try-purge-1")
+    await page.locator(".n:text-is('7')").click(modifiers=["Shift"])
+    await expect(page).to_have_url(f"{address}#L5-L7&try-purge-1")
+    await page.reload()
+    await expect(page.locator(".is-picked .n")).to_have_text(["5", "6", "7"])
+    await expect(page.locator("#details-purge-1")).to_have_attribute("open", "")
+    await page.locator("#run-timeline a[href='#try-score-1']").first.click()
+    await expect(page).to_have_url(f"{address}#L5-L7&try-score-1")
+    await expect(page.locator("#details-score-1")).to_have_attribute("open", "")
+    await page.locator("#details-score-1 > summary").click()
+    await expect(page).to_have_url(f"{address}#L5-L7")
+    for fragment, lines in (("#try-purge-1", []), ("#L1-L3", ["1", "2", "3"])):
+        other = await tabs.open(f"/runs/{failed_run}{fragment}")
+        await _log(other)
+        await expect(other.locator(".is-picked .n")).to_have_text(lines)
+        await expect(other.locator("#details-purge-1[open]")).to_have_count(0 if lines else 1)
+        await expect(other).to_have_url(f"{address}{fragment}")
+
+
 async def test_it_reads_well_without_scripts(tabs: Tabs, console: ConsoleSystem, failed_run: str) -> None:
     """Without scripts the page is whole: lines, filters, older and newer ones by links."""
     page = await tabs.open(f"/runs/{failed_run}", scripts=False)

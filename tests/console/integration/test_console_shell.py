@@ -119,9 +119,27 @@ def test_a_pause_asks_why_and_until_when(console: ConsoleSystem, browser_client:
     answer = form.fill(why="vendor freeze", until="1h").send(browser_client)
     assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/nightly-cleanup")
     assert "“vendor freeze”" in text_of(browser_client.get("/"))
-    resumes = form_of(browser_client.get("/jobs/nightly-cleanup"), "/jobs/nightly-cleanup/resume")
+    paused = browser_client.get("/jobs/nightly-cleanup")
+    assert "$ nomaflow resume nightly-cleanup" in text_of(paused)
+    resumes = form_of(paused, "/jobs/nightly-cleanup/resume")
     assert resumes.send(browser_client).status_code == 303
     assert console.system.api.get_job("nightly-cleanup").pause is None
+
+
+def test_a_paused_host_names_the_person_and_the_command_that_resumes_it(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """As the page of jobs does: the person, not the principal in whose name the call came."""
+    form = form_of(browser_client.get("/hosts/demo/pause"), "/hosts/demo/pause")
+    assert form.fill(why="vendor freeze", until="1h").send(browser_client).status_code == 303
+    [host] = console.system.api.list_hosts()
+    assert host.pause is not None
+    assert " (for " in host.pause.by
+    for path in ("/hosts", "/hosts/demo"):
+        told = text_of(browser_client.get(path))
+        assert re.search("paused by ann until .*: “vendor freeze”", told), path
+        assert "$ nomaflow resume --host demo" in told
+    assert form_of(browser_client.get("/hosts"), "/hosts/demo/resume").send(browser_client).status_code == 303
 
 
 def addresses(named: Callable[[str], str], *, parts: bool = False) -> set[str]:

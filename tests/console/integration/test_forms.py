@@ -296,6 +296,7 @@ def test_runs_are_compared_and_replayed_by_selection(console: ConsoleSystem, cli
     assert "tenant (differs) 1 2" in text_of(compared)
     question = chosen.send(client, do="replay")
     assert "Replay 2 runs?" in text_of(question)
+    assert re.search(r"\$ echo( run_[0-9a-z]{26}){2} \| xargs -n 1 nomaflow replay ", text_of(question))
     before = len(_runs(console))
     done = form_of(question, "/runs/bulk/do").send(client, do="replay")
     assert "2 runs are replayed" in text_of(done)
@@ -316,6 +317,7 @@ def test_more_than_two_hundred_runs_are_canceled_only_after_their_number_was_typ
     bulk = form_of(client.get("/runs?job=walk"), "/runs/bulk")
     question = bulk.send(client, do="cancel-all")
     assert "Cancel 210 runs?" in text_of(question)
+    assert re.search(r"\$ echo( run_[0-9a-z]{26}){210} \| xargs -n 1 nomaflow cancel", text_of(question))
     form = form_of(question, "/runs/bulk/do")
     refused = form.fill(count="21").send(client, do="cancel")
     assert refused.status_code == 409

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from nomaflow.client.values import EventView, RunView
+from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.pages import LIVE_VIEWS
 from nomaflow_console.pages.run import _Known
 
@@ -26,8 +27,9 @@ def test_the_page_of_a_run_looks_again_for_its_own_run_and_those_it_called() -> 
     run = RunView(run_id="run_a", job_id="mine", state="RUNNING")
     child = RunView(run_id="run_c", job_id="called", state="RUNNING")
     known = _Known(
-        run=run, job=None, stats=None, children={"run_c": child}, replays=(), generation=1, late={}, loud=None
-    )
+        run=run, job=None, stats=None, children={"run_c": child}, replays=(), generation=1, late={},
+        status=KernelStatus(), loud=None,
+    )  # fmt: skip
     view, asked = LIVE_VIEWS["run"], request("run_id=run_a", known=known)
     assert view.concerns(event("attempt.progress", run_id="run_a", job_id="mine"), asked)
     assert view.concerns(event("attempt.started", run_id="run_c", job_id="called"), asked)

@@ -18,7 +18,9 @@ from nomaflow.client.values import (
     RecentRunView,
     RunView,
 )
-from nomaflow_console.views.needs_you import Need, Situation, needs_you
+from nomaflow_console.kernel.status import KernelStatus
+from nomaflow_console.rendering import environment
+from nomaflow_console.views.needs_you import Act, Need, Situation, needs_you
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 AGO = {minutes: NOW - timedelta(minutes=minutes) for minutes in (1, 3, 6, 10, 20, 30, 60)}
@@ -183,3 +185,15 @@ def test_very_many_jobs_in_trouble_are_counted() -> None:
         ("j", "/jobs/j"),
         ("9,999 more jobs", "/?state=disabled"),
     ]
+
+
+def test_a_reload_asks_first_and_names_its_command() -> None:
+    """As on the page of hosts: a menu with the question, what a reload does, and the command that does the same."""
+    act = Act(kind="reload", label="Reload", target="ops", icon="refresh-cw", verb="operate")
+    source = '{% from "parts/work.html" import act_of %}{{ act_of(act, kernel, "token", "/") }}'
+    html = environment().from_string(source).render(act=act, kernel=KernelStatus())
+    menu, _, form = html.partition('<form method="post" action="/hosts/ops/reload"')
+    assert menu.startswith("<details")
+    assert "Reload…" in menu
+    assert 'name="csrf" value="token"' in form
+    assert 'data-copy="nomaflow reload ops"' in form

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow.client.values import AttemptView, CancelView, PauseView, ProgressView, ReasonView, RunView, StepView
-from nomaflow_console.views.sentences import counted, line, pause_sentence, run_sentence, usually
+from nomaflow_console.rendering import environment
+from nomaflow_console.views.sentences import counted, line, pause_sentence, reason_sentence, run_sentence, usually
+from nomaflow_console.views.times import Zone
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 
@@ -45,6 +47,39 @@ def test_a_waiting_run_says_what_it_waits_for() -> None:
     """The engine's own sentence."""
     why = ReasonView(code="waiting_for_host", message="no instance of host 'sales' takes work")
     assert run_sentence(_run("QUEUED", reason=why)).text == "no instance of host 'sales' takes work"
+
+
+def _html(sentence: object) -> str:
+    return environment().from_string("{{ told(said) }}").render(said=sentence, now=NOW, zone=Zone())
+
+
+def test_the_time_to_the_next_try_counts_down() -> None:
+    """The kernel's sentence ends with the time that was left when it was asked: the page counts it on."""
+    why = ReasonView(code="waiting_for_retry", message="the next attempt of step '<b>' starts in 1 m 29 s")
+    due = NOW + timedelta(seconds=61)
+    waits = _run("RUNNING", reason=why, current_step="<b>", steps=(_step("<b>", "PENDING", not_before=due),))
+    said = run_sentence(waits)
+    assert said.text == why.message
+    counted_down = '<span class="ticks" data-until="2026-11-26T08:01:01.000Z">1 m 01 s</span>'
+    assert _html(said) == f"the next attempt of step &#39;&lt;b&gt;&#39; starts in {counted_down}"
+    one = ReasonView(code="waiting_for_retry", message="the next attempt starts in 90 s")
+    attempt = AttemptView(attempt_key="k", attempt=2, state="PENDING", reason=one, not_before=due)
+    assert _html(reason_sentence(attempt)) == f"the next attempt starts in {counted_down}"
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        ReasonView(code="waiting_for_retry", message="the next attempt is put off until <noon>"),
+        ReasonView(code="waiting_for_host", message="a host <b>starts in 20 s"),
+    ],
+)
+def test_a_sentence_that_counts_nothing_stays_text(why: ReasonView) -> None:
+    """Another kernel may word it otherwise; whatever it says is escaped."""
+    steps = (_step("s", "PENDING", not_before=NOW + timedelta(seconds=61)),)
+    html = _html(run_sentence(_run("RUNNING", reason=why, current_step="s", steps=steps)))
+    assert "ticks" not in html
+    assert html == why.message.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def test_a_reason_without_a_sentence_is_told_by_its_code() -> None:

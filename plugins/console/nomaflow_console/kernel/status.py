@@ -24,6 +24,7 @@ class KernelStatus:
     :param last_event_seq: the newest event, read before everything else of a page
     :param caller: who the session is to the kernel; None if that is unknown
     :param generations: the newest generation of each host, by its name
+    :param shared: the attempts of each worker that runs several
     """
 
     version: str = ""
@@ -40,6 +41,7 @@ class KernelStatus:
     last_event_seq: int = 0
     caller: CallerView | None = None
     generations: Mapping[str, int] = field(default_factory=dict)
+    shared: tuple[tuple[str, ...], ...] = ()
 
     def may(self, verb: str, **of: Any) -> bool:
         """Return whether a button should be offered: the kernel decides, and this only hides what it would refuse.
@@ -64,6 +66,11 @@ class KernelStatus:
         """Return whether a button that is about several jobs should be offered."""
         return self.caller is None or self.caller.may_some(verb)
 
+    def beside(self, attempt_key: str) -> tuple[str, ...]:
+        """Return the attempts that share the worker of an attempt now, as its host has last told."""
+        found = next((keys for keys in self.shared if attempt_key in keys), ())
+        return tuple(key for key in found if key != attempt_key)
+
     @property
     def shown(self) -> tuple[object, ...]:
         """The part that a person sees; equal ones look the same."""
@@ -76,6 +83,7 @@ class KernelStatus:
     ) -> KernelStatus:
         """Return the status that follows from the kernel's answers of now."""
         pauses = (host.pause for host in hosts if host.pause is not None)
+        workers = (worker for host in hosts for instance in host.instances for worker in instance.workers)
         return cls(
             version=kernel.version,
             project=kernel.project,
@@ -90,6 +98,7 @@ class KernelStatus:
             last_event_seq=kernel.last_event_seq,
             caller=kernel.caller,
             generations={host.name: max((one.generation for one in host.instances), default=0) for host in hosts},
+            shared=tuple(worker.attempt_keys for worker in workers if len(worker.attempt_keys) > 1),
         )
 
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
+from nomaflow_console.kernel.calls import KernelCalls, KernelStatus, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
 from nomaflow_console.kernel.until_changed import until_changed
@@ -35,7 +35,7 @@ from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views import run_words
 from nomaflow_console.views.log_lines import shown_line
 from nomaflow_console.views.needs_you import usual_of
-from nomaflow_console.views.sentences import run_sentence, usually
+from nomaflow_console.views.sentences import reason_sentence, run_sentence, usually
 from nomaflow_console.views.states import run_sign
 from nomaflow_console.views.timeline import Moment, timeline
 
@@ -56,6 +56,7 @@ class _Known:
     :param children: the runs that its call_job steps started, by id, with their steps
     :param replays: its replays, newest first
     :param generation: the newest generation that its host serves; 0 if none is known
+    :param status: what is known of the kernel and its hosts
     :param loud: the warnings and errors of its log; None if it is long, or this caller may not read it
     """
 
@@ -66,6 +67,7 @@ class _Known:
     replays: tuple[RunView, ...]
     generation: int
     late: Mapping[tuple[str, int], EventView]
+    status: KernelStatus
     loud: tuple[LogLine, ...] | None
 
 
@@ -95,6 +97,7 @@ async def _load(request: Request, run_id: str) -> _Known:
         replays=replays.runs if replays is not None else (),
         generation=status.generations.get(run.host, 0),
         late=late or {},
+        status=status,
         loud=loud,
     )
 
@@ -215,12 +218,14 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "job": known.job,
         "sign": run_sign(run),
         "sentence": run_sentence(run),
+        "why": reason_sentence(run),
         "words": run_words,
         "seconds": seconds,
         "usual": usually(seconds or 0.0, usual=usual, p95=p95),
         "timezone": known.job.timezone if known.job is not None else "",
         "children": known.children,
         "late": known.late,
+        "beside": known.status.beside,
         "replays": known.replays,
         "generation_now": known.generation,
         "generations": sorted({try_.generation for step in run.steps for try_ in step.attempts if try_.generation}),
@@ -272,8 +277,9 @@ async def inspect(request: Request) -> Response:
     run_id, step, attempt = _try_of(request)
     seen = await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)
     return page(
-        request, "inspect.html", title=f"What {step} does now", seen=seen, run_id=run_id, step=step, attempt=attempt
-    )
+        request, "inspect.html", title=f"What {step} does now", seen=seen, run_id=run_id, step=step, attempt=attempt,
+        beside=(await status_of(request)).beside(f"{run_id}/{step}/{attempt}"),
+    )  # fmt: skip
 
 
 async def inspect_json(request: Request) -> Response:
@@ -344,7 +350,7 @@ async def _tail(request: Request, run_id: str, seen: int, rows: int) -> dict[str
     return {"rows": rows, "first": first, "row": first, "last_seq": window.last_seq, "lines": lines}
 
 
-_PARTS = ("run-head", "run-timeline", "run-tries", "run-seal")
+_PARTS = ("run-head", "run-timeline", "run-tries", "run-waits", "run-seal")
 
 ROUTES = [
     Route("/runs/{run_id}.json", as_json),

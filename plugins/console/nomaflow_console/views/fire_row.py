@@ -46,7 +46,8 @@ def fire_row(context: Context, fire: ListedFireView) -> Markup:
         f'<td class="acts k-end">{run}</td>',
     ]
     css = ' class="is-paused"' if fire.paused else ""
-    return Markup(f"<tr{css}>" + "\n".join(cells) + "</tr>\n")  # noqa: S704  # escaped above
+    name = f' data-row id="fire-{quote(fire.job_id)}-{quote(fire.preset)}-{text(fire.local)}"'
+    return Markup(f"<tr{css}{name}>" + "\n".join(cells) + "</tr>\n")  # noqa: S704  # escaped above
 
 
 def _own_clock(fire: ListedFireView) -> str:

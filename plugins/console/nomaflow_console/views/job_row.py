@@ -9,10 +9,11 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from nomaflow.client.values import RunView
 from nomaflow_console.views.durations import ticking, took
 from nomaflow_console.views.job_rows import JobRow
 from nomaflow_console.views.pieces import button, command, icon, item, kept, row_menu, text
-from nomaflow_console.views.sentences import amount, who
+from nomaflow_console.views.sentences import amount, told, who
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import when
 
@@ -89,12 +90,13 @@ def _why(context: Context, row: JobRow) -> str:
     elif row.open_run is not None:
         shown = (
             f'<a class="quiet-link" href="/runs/{text(row.open_run.run_id)}">{state_badge(row.open_run)}</a>'
-            f" {said}{_others(row)}"
+            f" {told(context, row.now)}{_others(row)}"
         )
     elif said:
         shown = f'{said} <span class="fix">{text(row.now.fix)}</span>' if row.now.fix else said
     place = "k-hide" if shown is _NOTHING else "k-line"
-    return f'<td class="why {place}"><div class="clamp" title="{said}">{shown}</div></td>'
+    title = "" if row.now.until else f' title="{said}"'  # a title cannot count
+    return f'<td class="why {place}"><div class="clamp"{title}>{shown}</div></td>'
 
 
 def _others(row: JobRow) -> str:
@@ -123,7 +125,16 @@ def _more(context: Context, row: JobRow, *, may_run: bool) -> Markup:
     last_run = last.run_id if last is not None else ""
     replays = may_run and last is not None and last.terminal and last.started_at is not None
     pauses = _pauses(context, row) if _may(context, "operate", row) else ""
-    return _menu(row.job.job_id, last_run, pauses, replays=replays, runs=may_run)
+    cancels = _cancel_href(context, row.open_run) if row.open_run is not None else ""
+    return _menu(row.job.job_id, last_run, pauses, cancels=cancels, replays=replays, runs=may_run)
+
+
+def _cancel_href(context: Context, run: RunView) -> str:
+    """Return the address of the question whether to cancel a run; empty where it is asked already, or may not be."""
+    kernel: KernelStatus = context["kernel"]
+    if run.cancel is not None or not kernel.may_perhaps("cancel", job_id=run.job_id, host=run.host):
+        return ""
+    return f"/runs/{run.run_id}/cancel?next={quote(context['here'], safe='/')}"
 
 
 def _pauses(context: Context, row: JobRow) -> str:
@@ -138,11 +149,12 @@ def _pauses(context: Context, row: JobRow) -> str:
 
 
 @kept
-def _menu(job_id: str, last_run: str, pauses: str, *, replays: bool, runs: bool) -> Markup:
+def _menu(job_id: str, last_run: str, pauses: str, *, cancels: str, replays: bool, runs: bool) -> Markup:
     """Return what else may be done with a job: the same each time that the page is shown.
 
     :param last_run: the id of its last run; empty for none
     :param pauses: HTML
+    :param cancels: the address that asks whether to cancel its open run; empty for none
     :param runs: True for the command that runs it
     """
     items = [item("Its runs", "list-checks", f"/runs?job={quote(job_id)}&since=ever")]
@@ -150,6 +162,8 @@ def _menu(job_id: str, last_run: str, pauses: str, *, replays: bool, runs: bool)
         items.append(item("Log of the last run", "terminal", f"/runs/{last_run}#log"))
     if replays:
         items.append(item("Replay the last run…", "rotate-ccw", f"/runs/{last_run}/replay"))
+    if cancels:
+        items.append(item("Cancel its run…", "x", cancels))
     if pauses:
         items.append(Markup(pauses))  # noqa: S704  # escaped above
     if runs:

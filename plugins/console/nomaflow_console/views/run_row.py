@@ -12,7 +12,7 @@ from markupsafe import Markup
 from nomaflow_console.views.durations import ticking, took
 from nomaflow_console.views.pieces import button, command, item, kept, row_menu, text
 from nomaflow_console.views.run_rows import RunRow
-from nomaflow_console.views.sentences import amount, who
+from nomaflow_console.views.sentences import amount, told, who
 from nomaflow_console.views.states import state_badge
 from nomaflow_console.views.times import when
 
@@ -44,7 +44,7 @@ def run_row(
         *_names(row, run_id, href, selects=selects, names_job=names_job),
         f'<td class="nowrap at">{_times(context, row)}</td>\n<td class="num span">{_span(row)}</td>',
         _rows_touched(row),
-        _why(row),
+        _why(context, row),
         f'<td class="quiet nowrap k-hide">{_trigger(context, row)}</td>',
         f'<td class="k-hide"><a class="mono quiet-link soft nowrap" href="{href}" title="{run_id}">…{end}</a></td>',
         f'<td class="k-end"><div class="acts end">\n{act}\n{more}\n</div></td>',
@@ -100,13 +100,14 @@ def _rows_touched(row: RunRow) -> str:
     return f'<td class="num k-hide">{amount(run.rows_affected)}{so_far if moves else ""}</td>'
 
 
-def _why(row: RunRow) -> str:
+def _why(context: Context, row: RunRow) -> str:
     said, fix = text(row.said.text), text(row.said.fix)
     if not said:
         return '<td class="why k-hide"><span class="quiet">–</span></td>'
-    title = f"{said} → {fix}" if fix else said
+    # A title cannot count: one with a time would soon be wrong.
+    title = "" if row.said.until else f' title="{said} → {fix}"' if fix else f' title="{said}"'
     shown = f' <span class="fix">{fix}</span>' if fix else ""
-    return f'<td class="why k-line"><div class="clamp" title="{title}">{said}{shown}</div></td>'
+    return f'<td class="why k-line"><div class="clamp"{title}>{told(context, row.said)}{shown}</div></td>'
 
 
 def _trigger(context: Context, row: RunRow) -> str:

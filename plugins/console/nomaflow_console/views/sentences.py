@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
 
 from nomaflow.client.values import JobView, PauseView, ProblemView, RunView
 from nomaflow_console.views.durations import between, took
+from nomaflow_console.views.pieces import text as escaped
+from nomaflow_console.views.times import until
 from nomaflow_telemetry.visible_text import first_line
 
 __all__ = [
@@ -20,11 +27,14 @@ __all__ = [
     "problem_place",
     "reason_sentence",
     "run_sentence",
+    "told",
     "usually",
     "who",
 ]
 
 _OWNER = re.compile(r"owner \(for (.+)\)", re.DOTALL)
+_COUNTDOWN = re.compile(r"(.* starts in )[0-9.]+ [hms](?: [0-9]+ [ms])?")
+"""The sentence of a retry that waits, which ends with the time that was left when the kernel said so."""
 _ENTRY = re.compile(r"jobs\[\d+\]\.?")
 _PLAIN = ("step_failed", "canceled_by_user")
 """Reasons whose way out is the log, which every page offers beside them."""
@@ -37,10 +47,12 @@ class Sentence:
     """A sentence about a run.
 
     :param fix: the way out; empty if there is none, or none is needed
+    :param until: the time to which the text counts down at its end; None if it does not
     """
 
     text: str
     fix: str = ""
+    until: datetime | None = None
 
     def __bool__(self) -> bool:
         return bool(self.text)
@@ -83,7 +95,23 @@ def reason_sentence(of: Any) -> Sentence:
     reason = of.reason
     text = of.error or (reason.message or reason.code.replace("_", " ") if reason is not None else "")
     fix = reason.fix if reason is not None and reason.code not in _PLAIN else ""
-    return Sentence(text=line(text), fix=line(fix))
+    due = _due(of) if reason is not None and reason.code == "waiting_for_retry" and not of.error else None
+    return Sentence(text=line(text), fix=line(fix), until=due)
+
+
+def _due(of: Any) -> datetime | None:
+    """Return when the back-off of an attempt, or of a run, ends; None if that is not known."""
+    tries = [step.last for step in getattr(of, "steps", ())] or [of]
+    return next((each.not_before for each in tries if each.state == "PENDING" and each.not_before is not None), None)
+
+
+@pass_context
+def told(context: Context, sentence: Sentence) -> Markup:
+    """Return a sentence as HTML. The page's script counts the time at the end of one that tells how long a wait is."""
+    counts = _COUNTDOWN.fullmatch(sentence.text) if sentence.until is not None else None
+    if counts is None:
+        return escaped(sentence.text)
+    return Markup(f"{escaped(counts[1])}{until(context, sentence.until)}")  # noqa: S704  # escaped above
 
 
 def run_sentence(run: RunView) -> Sentence:

@@ -1,12 +1,15 @@
 // Rows that come while somebody works with a list: they wait behind a button, and nothing moves under a pointer.
 
+/** @template {keyof HTMLElementTagNameMap} T @param {T} tag @param {Partial<HTMLElementTagNameMap[T]>} more */
+const made = (tag, more) => Object.assign(document.createElement(tag), more);
+
 class HeldRows {
   /** @param {string} id of the list @param {string} word for one of its rows @param {string} place that says what waits */
   constructor(id, word, place = "new-rows") {
     this.id = id;
     this.place = place;
     this.word = word;
-    this.count = 0; // of the rows that wait
+    this.count = 0; // of the rows that wait; below 0, of those that would go
     document.addEventListener("htmx:before:swap", (event) => {
       const tasks = /** @type {CustomEvent} */ (event).detail?.tasks ?? [];
       for (const task of tasks) {
@@ -38,7 +41,8 @@ class HeldRows {
   /** What waits, in words. */
   say() {
     const place = made("div", { id: this.place, role: "status", hidden: !this.count });
-    const textContent = `↑ ${this.count} new ${this.word}${this.count === 1 ? "" : "s"}`;
+    const number = Math.abs(this.count), words = `${this.word}${number === 1 ? "" : "s"}`;
+    const textContent = this.count > 0 ? `↑ ${number} new ${words}` : `↑ ${number} ${words} fewer`;
     if (this.count) place.append(made("button", { type: "button", className: "button new-rows", textContent }));
     return place;
   }
@@ -50,25 +54,26 @@ class HeldRows {
   letIn() {}
 }
 
-/** A fresh list that waits as a whole. */
+/** A fresh list that waits as a whole; the rows that are there tell what is new of them. */
 class HeldWhole extends HeldRows {
   /** @param {DocumentFragment} fresh */
   hold(fresh) {
     const list = fresh.querySelector(`#${this.id}`), old = this.list;
-    const rows = (/** @type {Element} */ of) => [...of.querySelectorAll("li")].map((row) => row.id);
+    const rows = (/** @type {Element} */ of) => [...of.querySelectorAll("[data-row][id]")];
     if (!list || !old) return;
-    const known = rows(old), now = rows(list);
-    this.count = now.filter((id) => !known.includes(id)).length || Number(now.length < known.length);
+    const known = rows(old).map((row) => row.id), now = rows(list);
+    this.count = now.filter((row) => !known.includes(row.id)).length || Math.min(now.length - known.length, 0);
     if (!this.count) return;
     this.latest = list.cloneNode(true);
     const kept = /** @type {Element} */ (old.cloneNode(true));
+    for (const row of now) kept.querySelector(`[id="${CSS.escape(row.id)}"]`)?.replaceWith(row.cloneNode(true));
     kept.querySelector(`#${this.place}`)?.replaceWith(this.say());
     list.replaceWith(kept);
   }
 
   letIn() {
-    this.count = 0;
-    if (this.latest) this.list?.replaceWith(this.latest);
+    if (this.count && this.latest) this.list?.replaceWith(this.latest);
     this.latest = undefined;
+    this.count = 0;
   }
 }

@@ -1,8 +1,5 @@
 // The last filters of a page are kept in this browser. They are offered again, and never forced.
 
-/** @template {keyof HTMLElementTagNameMap} T @param {T} tag @param {Partial<HTMLElementTagNameMap[T]>} more */
-const made = (tag, more) => Object.assign(document.createElement(tag), more);
-
 const offered = document.getElementById("last-filters");
 // The address with the filters that the page has understood; without any, only its path.
 const filtered = new URL(offered?.dataset.filters || "", location.href);

@@ -145,9 +145,26 @@ if (root?.querySelector(".log-view")) {
 document.querySelector(".log-filter")?.addEventListener("change", (event) => {
   if (event.target instanceof HTMLSelectElement) event.target.form?.requestSubmit();
 });
-
-// A try that somebody opens is in the address, so that a reload and a pasted link show it.
-document.addEventListener("click", (event) => {
-  const opened = event.target instanceof Element && event.target.closest(".try:not([open]) > summary");
-  if (opened) history.replaceState(history.state, "", `#${opened.nextElementSibling?.id}`);
+document.querySelector(".log-filter")?.addEventListener("formdata", ({ formData }) => {
+  const text = new URL(location.href).searchParams.get("q");
+  if (text) formData.set("q", text);
+  else formData.delete("q");
 });
+
+// A try that somebody opens is in the address, beside the picked line, so that a reload and a pasted link show both.
+document.addEventListener("click", (event) => {
+  const summary = event.target instanceof Element && event.target.closest(".try > summary");
+  if (!summary) return;
+  const id = encodeURIComponent(summary.nextElementSibling?.id || "");
+  const closes = summary.parentElement?.hasAttribute("open"), was = named("try-");
+  name(named("L"), !closes ? id : decodeURIComponent(was) === decodeURIComponent(id) ? "" : was);
+});
+function openTry() {
+  const opened = document.getElementById(decodeURIComponent(named("try-")))?.closest("details");
+  if (opened) opened.open = true;
+}
+addEventListener("hashchange", ({ oldURL }) => {
+  openTry();
+  if (named("try-")) name(named("L") || named("L", oldURL), named("try-")); // a link to a try names no line
+});
+openTry();

@@ -18,6 +18,20 @@ function part(name, kind, below = document) {
   return found;
 }
 
+/** Change what the address says, without a new page. @param {(address: URL) => void} change */
+function say(change) {
+  const address = new URL(location.href);
+  change(address);
+  if (address.href !== location.href) history.replaceState(history.state, "", address);
+}
+
+/** The part of the fragment of a kind, of #L5-L9&try-score-1: the picked lines, or the try that was opened last.
+ *  @param {string} kind @param {string} [address] */
+const named = (kind, address = location.href) => new URL(address).hash.slice(1).split("&").find((each) => each.startsWith(kind)) || "";
+
+/** @param {string} lines @param {string} opened */
+const name = (lines, opened) => say((address) => (address.hash = [lines, opened].filter(Boolean).join("&")));
+
 class LogRows {
   /** @param {HTMLElement} root */
   constructor(root) {

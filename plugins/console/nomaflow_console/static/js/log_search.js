@@ -18,7 +18,7 @@ class LogSearch {
     /** @type {AbortController | null} */
     this.asking = null;
     this.frame = 0;
-    this.field = /** @type {HTMLInputElement} */ (log.root.querySelector(".log-find input"));
+    this.field = /** @type {HTMLInputElement} */ (log.root.querySelector(".log-find [name=q]"));
     this.told = /** @type {HTMLElement} */ (log.root.querySelector(".log-found"));
     let wait = 0;
     const enter = (/** @type {Event} */ event, by = 1) => {
@@ -54,6 +54,7 @@ class LogSearch {
     Object.assign(this, { count: 0, current: 0, place: -1, seqs: [], done: false });
     this.marks.clear();
     this.log.redraw();
+    say(({ searchParams }) => (this.text ? searchParams.set("q", this.field.value) : searchParams.delete("q")));
     if (this.text) await this.read(0);
     else this.done = true;
     this.tellSoon();

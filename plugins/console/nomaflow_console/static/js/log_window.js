@@ -317,7 +317,7 @@ class LogWindow extends LogRows {
 
   /** Go to the line, or lines, that the address names. */
   async goToHash() {
-    const found = /^#L(\d+)(?:-L?(\d+))?$/.exec(location.hash);
+    const found = /^L(\d+)(?:-L?(\d+))?$/.exec(named("L"));
     if (!found) return false;
     const ends = [Number(found[1]), Number(found[2] || found[1])];
     this.picked = [Math.min(...ends), Math.max(...ends)];
@@ -328,7 +328,7 @@ class LogWindow extends LogRows {
   pick(from, to) {
     this.picked = [Math.min(from, to), Math.max(from, to)];
     const [first, last] = this.picked;
-    history.replaceState(null, "", `#L${first}${last > first ? `-L${last}` : ""}`);
+    name(`L${first}${last > first ? `-L${last}` : ""}`, named("try-"));
     this.mark();
   }
 

@@ -4,3 +4,6 @@ for (const axis of document.querySelectorAll(".strip-wrap")) {
   const now = axis.querySelector(".now");
   if (now) axis.scrollLeft = (parseFloat(now.getAttribute("x1") || "0") / 100) * axis.scrollWidth - axis.clientWidth / 3;
 }
+
+// A fire that comes or goes waits while somebody works with the list.
+new HeldWhole("schedule-days", "fire");

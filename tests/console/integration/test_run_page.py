@@ -1,0 +1,132 @@
+"""The page of a run over HTTP: what it says of a run that waits, and of what its steps are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+import httpx
+import pytest
+from console_system import ConsoleSystem, running_console
+
+from nomaflow.client import TriggerOrder
+from real_system import eventually
+
+_LAB = Path(__file__).parents[1] / "run_page_project"
+_COUNTS = re.compile(r"starts in <span class=\"ticks\" data-until=\"[0-9T:.Z-]+\">1[0-9] m [0-9]{2} s</span>")
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
+    """A kernel, a host and a console on a project whose runs have much to show."""
+    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def waiting(console: ConsoleSystem) -> Iterator[str]:
+    """The id of a run whose second try starts in a quarter of an hour."""
+    api = console.system.api
+    run_id = api.trigger("patient").run_id
+
+    def waits() -> bool:
+        run = api.get_run(run_id)
+        return run.reason is not None and run.reason.code == "waiting_for_retry"
+
+    eventually(waits)
+    yield run_id
+    api.cancel(run_id)
+    api.wait(run_id)
+
+
+def test_the_time_to_the_next_try_is_counted_wherever_it_is_told(browser_client: httpx.Client, waiting: str) -> None:
+    """The header of the run, its try, its log, the list of runs and the list of jobs have a time that counts."""
+    html = browser_client.get(f"/runs/{waiting}").text
+    head = re.search(r'<span class="run-sentence">(.*?)</h1>', html)
+    assert head is not None
+    assert _COUNTS.search(head[1])
+    tries = html.partition('id="run-tries"')[2].partition('id="log"')[0]
+    assert _COUNTS.search(tries)
+    assert not re.search(r"starts in [0-9]", html)
+    for address, row in (("/runs?job=patient&since=ever", f"row-{waiting}"), ("/", "job-patient")):
+        cells = browser_client.get(address).text.partition(f'id="{row}"')[2].partition("</tr>")[0]
+        assert _COUNTS.search(cells), address
+        assert not re.search(r"starts in [0-9]", cells), address
+
+
+def test_a_job_with_an_open_run_offers_its_end(browser_client: httpx.Client, waiting: str) -> None:
+    """The menu of the job's row leads to the question whether to cancel the run, and back to the list."""
+    row = browser_client.get("/?q=patient").text.partition('id="job-patient"')[2].partition("</tr>")[0]
+    link = re.search(r'href="([^"]+/cancel[^"]*)"', row)
+    assert link is not None
+    asked = browser_client.get(unescape(link[1]))
+    assert f"/runs/{waiting}/cancel" in asked.text
+    assert 'name="next" value="/?q=patient"' in asked.text
+    idle = browser_client.get("/?q=month-end").text.partition('id="job-month-end"')[2].partition("</tr>")[0]
+    assert "/cancel" not in idle
+
+
+def test_the_log_of_a_run_that_waits_says_for_what(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """A run of a paused job has logged nothing: the reason stands where its lines will be, and goes once it is over."""
+    api = console.system.api
+    api.pause(job_id="month-end", why="vendor freeze")
+    run_id = api.trigger("month-end").run_id
+    reason = api.get_run(run_id).reason
+    assert reason is not None
+    assert reason.message
+    place = re.compile(r'<p id="run-waits"([^>]*)>(.*?)</p>')
+    shown = place.search(browser_client.get(f"/runs/{run_id}").text)
+    assert shown is not None
+    assert "hidden" not in shown[1]
+    assert unescape(shown[2]).startswith(f"Nothing has been logged yet: {reason.message}")
+    api.resume(job_id="month-end")
+    api.wait(run_id)
+    over = place.search(browser_client.get(f"/runs/{run_id}").text)
+    assert over is not None
+    assert "hidden" in over[1]
+
+
+def test_a_try_says_what_kind_of_step_it_is_and_leads_to_the_events_of_its_run(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """Python or the call of a job; the events are there for a run that a run has started, too."""
+    api = console.system.api
+    caller = api.wait(api.trigger("caller").run_id)
+    child = caller.steps[0].last.child_run_id
+    assert child
+    assert '<code class="quiet">call_job</code>' in browser_client.get(f"/runs/{caller.run_id}").text
+    html = browser_client.get(f"/runs/{child}").text
+    assert '<code class="quiet">python</code>' in html
+    link = re.search(r'href="(/activity[^"]+)"[^>]*>events of this run', html)
+    assert link is not None
+    events = browser_client.get(unescape(link[1])).text
+    assert "No event matches" not in events
+    assert 'id="event-' in events
+
+
+def test_a_try_names_those_that_share_its_worker(
+    console: ConsoleSystem, browser_client: httpx.Client, tmp_path: Path
+) -> None:
+    """A neighbour may be why a step is slow: the page of its run and the look into it name it."""
+    api, go = console.system.api, tmp_path / "go"
+    talk = {"lines": 1, "pause_at": 1, "until": str(go)}
+    order = TriggerOrder(job_id="talker", op_kwargs={"talk": talk}, allow_overlap=True)
+    one, two = (api.trigger(order).run_id for _ in range(2))
+    link = f'href="/runs/{two}?step=talk&amp;try=1"'
+    try:
+        eventually(lambda: link in browser_client.get(f"/runs/{one}").text, seconds=60)
+        assert (
+            f'href="/runs/{one}?' not in browser_client.get(f"/runs/{one}").text.partition("a shared worker")[2][:500]
+        )
+        seen = browser_client.get(f"/runs/{one}/inspect/talk/1").text
+        assert "It shares its worker with" in seen
+        assert link in seen
+    finally:
+        go.touch()
+        api.wait(one)
+        api.wait(two)
+    assert (
+        "beside" not in browser_client.get(f"/runs/{one}").text.partition('id="run-tries"')[2].partition('id="log"')[0]
+    )
