@@ -34,7 +34,7 @@ PAGE = 50
 _CSV_ROWS = 100_000
 _LONGEST_TALLY = timedelta(days=31)
 _PATIENCE_SECONDS = 1.0
-_VALUES_SECONDS, _VALUES_PATIENCE_SECONDS = 5.0, 0.1
+_VALUES_SECONDS, _VALUES_PATIENCE_SECONDS = 5.0, 0.03
 _COUNTED = ("trigger", "host", "tag")
 """The filters whose values have a number beside them."""
 _MOST_OFFERED = 20
