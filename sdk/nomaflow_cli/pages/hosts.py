@@ -45,8 +45,10 @@ def _instance(instance: InstanceView) -> RenderableType:
     refused = instance.refused_load
     heard = f"heard {age(instance.last_heartbeat_at)}" if instance.last_heartbeat_at else "not heard yet"
     process = f"pid {instance.pid} on {printable(instance.machine)}, {printable(instance.state.lower())}, {heard}"
-    if not instance.pid:  # an earlier kernel has given it work
-        process = f"{printable(instance.incarnation)[:8]}, awaited since the kernel started"
+    if not instance.pid:  # an earlier kernel has given it work, and nothing else is known of it
+        held = count(instance.running, "step")
+        awaited = f"{printable(instance.incarnation[:8])}, awaited since the kernel started, holds {held}"
+        return facts(("instance", awaited), ("silent", _silent(instance)))
     digest = printable(instance.manifest_digest.rpartition(":")[2][:8])
     loaded = f", loaded {age(instance.loaded_at)}" if instance.loaded_at else ""
     newer = "  newer on disk: nomaflow reload" if instance.code_newer and refused is None else ""
@@ -99,13 +101,7 @@ def _fate(instance: InstanceView) -> str:
     when = age(instance.lost_at)
     if steps == 1:
         return f"; its step is LOST {when} if it stays silent, and {'runs' if again else 'does not run'} again"
-    some = (
-        "none of them runs"
-        if not again
-        else "all run"
-        if again == steps
-        else f"{again} of them run{'s' * (again == 1)}"
-    )
+    some = {0: "none of them runs", 1: "1 of them runs", steps: "all run"}.get(again, f"{again} of them run")
     return f"; its {steps} steps are LOST, the first {when}, if it stays silent, and {some} again"
 
 

@@ -196,3 +196,18 @@ async def test_the_callables_of_a_host_are_listed(kernel: FakeKernel, command: C
     assert (shape["callables"][0]["job_ids"], shape["modules"][0]["line"]) == (["month-end", "again"], 3)
     kernel.replies["ListCallables"] = job_pb2.ListCallablesResponse(host="team")
     assert "host 'team' offers no callable" in (await command("callables", "--address", kernel.address)).out
+
+
+async def test_an_awaited_instance_says_what_is_known_of_it(kernel: FakeKernel, command: Command) -> None:
+    """After a restart of the kernel that is what it holds, and what becomes of that."""
+    host = job_pb2.Host(name="team", state=job_pb2.HOST_STATE_UNREACHABLE)
+    host.instances.add(
+        incarnation="abcdef0123456789", state=job_pb2.HOST_STATE_UNREACHABLE, running=2, retried_on_lost=2,
+        unreachable_since=at(seconds=230), lost_at=at(seconds=-385),
+    )  # fmt: skip
+    kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
+    done = await command("hosts", "--address", kernel.address, env={"COLUMNS": "200"})
+    assert [" ".join(line.split()) for line in done.out.splitlines()][1:] == [
+        "instance abcdef01, awaited since the kernel started, holds 2 steps",
+        "silent no new work for 3 min; its 2 steps are LOST, the first in 6 min, if it stays silent, and all run again",
+    ]
