@@ -341,18 +341,23 @@ async def test_a_log_of_folded_tracebacks_fills_its_window(tabs: Tabs, console: 
     blank = """() => { const { view, block } = document.getElementById("log").log;
         const sight = view.getBoundingClientRect(), lines = block.getBoundingClientRect();
         return Math.max(0, lines.top - sight.top) + Math.max(0, sight.bottom - lines.bottom); }"""
+
+    async def turned(notches: int, pixels: int) -> int:
+        """Turn the wheel; return the row at the top once nothing moves any more."""
+        for _ in range(notches):
+            await page.mouse.wheel(0, pixels)
+            await page.wait_for_timeout(30)
+        rows = [-2, -1]
+        while rows[-1] != rows[-2]:
+            await page.wait_for_timeout(500)
+            rows.append(await page.evaluate("document.getElementById('log').log.anchor"))
+        await page.wait_for_function(f"() => ({blank})() < 25")
+        return rows[-1]
+
     await page.hover(".log-view")
-    for _ in range(40):
-        await page.mouse.wheel(0, 300)
-        await page.wait_for_timeout(30)
-    await page.wait_for_function(f"() => ({blank})() < 25")
-    before = await page.evaluate("document.getElementById('log').log.anchor")
-    assert before > 600, "40 notches of 14 lines, of which each third stands for 34"
-    for _ in range(5):
-        await page.mouse.wheel(0, -300)
-        await page.wait_for_timeout(30)
-    await page.wait_for_function(f"() => ({blank})() < 25")
-    assert await page.evaluate("document.getElementById('log').log.anchor") < before
+    down = await turned(40, 300)
+    assert down > 600, "as far as the wheel once led, and no further"
+    assert await turned(5, -300) < down
     for share in (0.5, 0.9, 1, 0.2):
         await page.evaluate(
             f"() => {{ const v = document.querySelector('.log-view'); v.scrollTop = v.scrollHeight * {share}; }}"
