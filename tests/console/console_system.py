@@ -16,7 +16,7 @@ from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
 from real_system import PATIENCE, Running, System, eventually, launch
 
-__all__ = ["DEMO", "ConsoleSystem", "running_console"]
+__all__ = ["DEMO", "ConsoleSystem", "running_console", "written_project"]
 
 DEMO = Path(__file__).parents[2] / "plugins" / "demo"
 
@@ -91,6 +91,15 @@ class ConsoleSystem:
         with self.logged_in() as client:
             name, value = next((name, value) for name, value in client.cookies.items() if "nomaflow" in name)
         return {"name": name, "value": value, "url": self.url}
+
+
+def written_project(folder: Path, *, jobs: str, work: str) -> Path:
+    """Make a project of host "team" in an empty folder, with the jobs and the module ``work`` of a test; return it."""
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "work.py").write_text(work)
+    (folder / "jobs.toml").write_text(jobs)
+    (folder / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+    return folder
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from console_system import ConsoleSystem, running_console
+from console_system import ConsoleSystem, running_console, written_project
 
 from real_system import eventually
 
@@ -39,11 +39,7 @@ MOVING = {"last_heartbeat_at", "clock_offset_us", "now", "rss_bytes", "cpu_secon
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
     """A console on a project where nothing happens by itself, with two runs."""
-    project = tmp_path_factory.mktemp("source")
-    (project / "plugins").mkdir()
-    (project / "plugins" / "work.py").write_text(WORK)
-    (project / "jobs.toml").write_text(JOBS)
-    (project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+    project = written_project(tmp_path_factory.mktemp("source"), jobs=JOBS, work=WORK)
     with running_console(tmp_path_factory.mktemp("console"), project=project) as made:
         for job in ("works", "fails"):
             made.system.end(made.system.api.trigger(job).run_id)

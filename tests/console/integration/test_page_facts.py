@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from console_system import ConsoleSystem, running_console
+from console_system import ConsoleSystem, running_console, written_project
 from page_forms import PageForm, form_of, text_of
 
 from nomaflow.client import TriggerOrder
@@ -56,11 +56,7 @@ def breaks():
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
     """A console on a project with a job in Tokyo, and one that waits for its next try."""
-    project = tmp_path_factory.mktemp("source")
-    (project / "plugins").mkdir()
-    (project / "plugins" / "work.py").write_text(WORK)
-    (project / "jobs.toml").write_text(JOBS)
-    (project / "nomaflow.toml").write_text('[host]\nname = "team"\n')
+    project = written_project(tmp_path_factory.mktemp("source"), jobs=JOBS, work=WORK)
     with running_console(tmp_path_factory.mktemp("console"), project=project) as made:
         yield made
 

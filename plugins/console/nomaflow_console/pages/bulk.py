@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import ImmutableMultiDict
@@ -146,25 +147,23 @@ async def _list_of(kernel: KernelCalls, outcomes: Sequence[_Outcome]) -> str:
         ends = (await kernel.list_runs_page(run_ids=list({min(started), max(started)}))).runs  # in the order of time
     except ClientError:
         return ""
-    times = [run.queued_at for run in ends if run.queued_at is not None]
-    if not times:
-        return ""
-    until = max(times) + timedelta(milliseconds=1)
-    query = RunQuery(
-        triggers=("replay",), by=filter_name(ends[0].trigger.by), since=min(times).isoformat(), until=until.isoformat()
-    )
-    return query.address()
+    return _of_their_time(ends, triggers=("replay",), by=filter_name(ends[0].trigger.by)) if ends else ""
 
 
 def _list_of_canceled(runs: Sequence[RunView]) -> str:
     """Return the address of the list of runs; of very many the list of all of their time, which an address can hold."""
+    if len(runs) > MOST:
+        return _of_their_time(runs, states=("QUEUED", "RUNNING", "CANCELED"))
+    return RunQuery(runs=tuple(run.run_id for run in runs), since="ever").address() if runs else ""
+
+
+def _of_their_time(runs: Sequence[RunView], **filters: Any) -> str:
+    """Return the address of the list of what was queued as long as some runs were; empty if none of them was."""
     times = [run.queued_at for run in runs if run.queued_at is not None]
     if not times:
         return ""
-    if len(runs) <= MOST:
-        return RunQuery(runs=tuple(run.run_id for run in runs), since="ever").address()
-    since, until = min(times).isoformat(), (max(times) + timedelta(milliseconds=1)).isoformat()
-    return RunQuery(states=("QUEUED", "RUNNING", "CANCELED"), since=since, until=until).address()
+    until = max(times) + timedelta(milliseconds=1)
+    return RunQuery(since=min(times).isoformat(), until=until.isoformat(), **filters).address()
 
 
 async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request_id: str) -> _Outcome:
