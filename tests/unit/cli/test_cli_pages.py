@@ -41,10 +41,9 @@ def printed(page: object) -> str:
 
 
 def host(**fields: object) -> HostView:
-    """Return a host of one instance."""
-    return HostView(
-        name="team", state="ATTACHED", instances=(InstanceView(incarnation="i", state="ATTACHED", **fields),)
-    )  # type: ignore[arg-type]  # fields of the view
+    """Return a host of one instance that has introduced itself."""
+    instance = InstanceView(incarnation="i", state="ATTACHED", pid=7, **fields)  # type: ignore[arg-type]  # fields of the view
+    return HostView(name="team", state="ATTACHED", instances=(instance,))
 
 
 def test_a_host_that_takes_nothing_new_says_why() -> None:
