@@ -42,6 +42,7 @@ _SIGNS: Mapping[str, tuple[str, str]] = {
     "UNREACHABLE": ("●", "red"),
     "DRAINING": ("●", "yellow"),
     "LOADING": ("●", "yellow"),
+    "AWAITED": ("●", "yellow"),
     "DETACHED": ("●", "dim"),
 }
 

@@ -108,7 +108,7 @@ def test_a_host_is_killed(system: FaultSystem, host: Running) -> None:
     host.process.kill()
     host.process.wait()
     eventually(lambda: not any(is_alive(pid) for pid in below))
-    eventually(lambda: system.state_of("team") in ("DETACHED", "UNREACHABLE"))
+    eventually(lambda: system.state_of("team") in ("AWAITED", "UNREACHABLE"))
     assert [work.run().state for work in (once, twice, exclusive)] == ["RUNNING"] * 3
     start_host(system)
     for work in (once, exclusive):

@@ -92,7 +92,7 @@ def test_nothing_gets_through(
     before = system.last_event()
     works = [system.work("ticks").under_way(), system.work("sync_ticks").under_way()]
     fault(proxy)
-    system.until_state("team", "UNREACHABLE", "DETACHED")
+    system.until_state("team", "UNREACHABLE", "AWAITED")
     queued = system.work("ticks")
     for work in works:
         work.goes_on()
@@ -164,7 +164,7 @@ def test_the_kernel_hears_nothing(system: FaultSystem, proxy: TcpProxy, host: Ru
     """A host whose way to the kernel is cut gets nothing new within the lease, and nothing is lost."""
     work = system.work("sync_ticks").under_way()
     proxy.drop(Way.UP)
-    system.until_state("team", "UNREACHABLE", "DETACHED")
+    system.until_state("team", "UNREACHABLE", "AWAITED")
     work.goes_on()
     proxy.heal()
     work.succeeds_whole()

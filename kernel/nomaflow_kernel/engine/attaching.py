@@ -173,7 +173,7 @@ def _settle_ended(state: EngineState, batch: Batch, instance: Instance, reason: 
     :param told: why its session ends, if it has one
     """
     runs = _runs_of(state, instance)
-    state.fleet.remove(instance.key)  # first, so that no next try goes to it
+    state.fleet.remove(instance.key, batch.now_us)  # first, so that no next try goes to it
     for run in runs:
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
     if instance.link is not None:
@@ -209,7 +209,7 @@ def detach(state: EngineState, batch: Batch, key: InstanceKey, link: InstanceLin
     instance.link = None
     _notify(batch, instance, "host.detached")
     if not instance.attempts:
-        state.fleet.remove(key)
+        state.fleet.remove(key, batch.now_us)
 
 
 def check_clocks(state: EngineState, batch: Batch) -> None:
@@ -253,4 +253,4 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
             instance.retried_on_lost += stepping.retried_on_lost(run, run.attempt)
     instance.note_grace(min(graces, default=None), lease=state.settings.lease_seconds)
     if not instance.attempts and instance.link is None:
-        state.fleet.remove(instance.key)
+        state.fleet.remove(instance.key, batch.now_us)

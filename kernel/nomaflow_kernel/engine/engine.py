@@ -31,7 +31,7 @@ from nomaflow_kernel.engine.commands import (
     UnrunCommand,
 )
 from nomaflow_kernel.engine.demand import Demand, demand
-from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
 from nomaflow_kernel.engine.loop import EngineLoop
 from nomaflow_kernel.engine.open_runs import count_open_runs
@@ -83,6 +83,7 @@ class Engine:
             ids=RunIds(now_ms=lambda: clock.now_us() // 1000),
             rng=random.Random(),  # noqa: S311  # jitter of back-offs, nothing secret
             secrets=secrets or SecretParams(),
+            fleet=Fleet(since_us=clock.now_us()),
         )
         self.secrets = self._state.secrets
         """Opens secret params, for values that a host checks."""
@@ -345,7 +346,15 @@ class Engine:
 
     def queued_count(self, host: str) -> int:
         """Return how many runs wait for a host."""
-        return self._state.waiting.count_of_host(host)
+        return self._state.count_waiting(host)
+
+    def held_count(self, host: str) -> int:
+        """Return how many attempts the instances of a host hold, those that are away included."""
+        return self._state.fleet.held(host)
+
+    def absent_since_us(self, host: str) -> int | None:
+        """Return since when a host has no instance, at the earliest since the kernel's start; None if it has one."""
+        return self._state.fleet.absent_since_us(host)
 
     def holdup(self, run_id: str) -> Reason | None:
         """Return why a QUEUED or RUNNING run is not progressing; None if nothing blocks it."""

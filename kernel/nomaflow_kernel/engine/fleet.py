@@ -148,7 +148,7 @@ class Instance:
         if self.unreachable:
             return "UNREACHABLE"
         if self.link is None:
-            return "DETACHED"
+            return "AWAITED" if self.attempts else "DETACHED"
         if self.heartbeat.draining:
             return "DRAINING"
         return "LOADING" if self.link.loading else "ATTACHED"
@@ -159,12 +159,17 @@ def _any(_instance: Instance) -> bool:
 
 
 class Fleet:
-    """All instances, by key and by host."""
+    """All instances, by key and by host.
 
-    def __init__(self) -> None:
+    :param since_us: the kernel's start
+    """
+
+    def __init__(self, since_us: int = 0) -> None:
+        self._since_us = since_us
         self._instances: dict[InstanceKey, Instance] = {}
         self._by_host: dict[str, dict[InstanceKey, Instance]] = {}
         self._own: dict[str, Instance] = {}
+        self._left_us: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(list(self._instances.values()))
@@ -180,11 +185,12 @@ class Fleet:
         if instance.hello.for_attempt:
             self._own[instance.hello.for_attempt] = instance
 
-    def remove(self, key: InstanceKey) -> None:
-        """Forget an instance."""
+    def remove(self, key: InstanceKey, at_us: int) -> None:
+        """Forget an instance that has left."""
         instance = self._instances.pop(key, None)
         if instance is not None:
             self._by_host[instance.host].pop(key, None)
+            self._left_us[instance.host] = at_us
             if self.own(instance.hello.for_attempt) is instance:
                 del self._own[instance.hello.for_attempt]
 
@@ -203,6 +209,10 @@ class Fleet:
     def has_instance(self, host: str) -> bool:
         """Return whether any instance of the host is attached or awaited."""
         return bool(self._by_host.get(host))
+
+    def absent_since_us(self, host: str) -> int | None:
+        """Return since when a host has no instance, at the earliest since the kernel's start; None if it has one."""
+        return None if self.has_instance(host) else self._left_us.get(host, self._since_us)
 
     def has_serving(self, host: str) -> bool:
         """Return whether any instance of the host accepts new work, whichever it is."""

@@ -46,7 +46,7 @@ async def rebuild(state: EngineState, store: Store) -> None:
         ended = state.ended.get(instance.hello.for_attempt)
         instance.used = ended is not None and ended.incarnation == instance.incarnation
         if not instance.introduced:
-            state.fleet.remove(instance.key)
+            state.fleet.remove(instance.key, now_us)
     for detail in found.running:
         _restore(state, detail, now, now_us)
     for entry in found.queued:

@@ -192,6 +192,12 @@ class EngineState:
         job = self.jobs.job(run.job_id)
         return Reason("job_disabled", job.why_not_valid) if job is not None and job.unaccepted else None
 
+    def count_waiting(self, host: str) -> int:
+        """Return how many runs wait for a host: to start, or with an attempt that is due."""
+        due = (self.active.get(run_id) for run_id in self.continuing.get(host, ()))
+        again = {run.run_id for run in due if run and run.current and run.current.state is AttemptState.PENDING}
+        return self.waiting.count_of_host(host) + len(again)
+
     def full_kinds(self, host: str) -> set[bool]:
         """Return the kinds of steps, exclusive (True) or not, of which no instance of a host accepts one now."""
         at_limit = self.is_at_limit(host)

@@ -225,10 +225,10 @@ def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> li
 def _overlap_refusal(state: EngineState, job_id: str, policy: JobDefinition, overlap: Overlap) -> Reason | None:
     if overlap is Overlap.SKIP and state.is_active(job_id):
         running = next(iter(state.running.get(job_id, ())), "")
-        other = f"{running} is still running" if running else f"{state.waiting.of_job(job_id)[0]} is still waiting"
+        other = f"{running} was still running" if running else f"{state.waiting.of_job(job_id)[0]} was still waiting"
         return Reason("overlap", f'skipped: {other} (overlap = "skip")')
     if overlap is Overlap.QUEUE and state.waiting.count_of_job(job_id) >= policy.max_queued:
-        return Reason("overlap", f"skipped: {policy.max_queued} runs of the job are already waiting (max_queued)")
+        return Reason("overlap", f"skipped: {policy.max_queued} runs of the job were already waiting (max_queued)")
     return None
 
 

@@ -222,7 +222,7 @@ REASONS: Mapping[str, ReasonInfo] = {
     "run_canceled": ReasonInfo("The run was canceled before this step.", "Nothing."),
     "overlap": ReasonInfo(
         "Another run of the job was active and the overlap policy is skip, or its queue is full.",
-        "Wait, or choose another overlap policy; run --overlap allow starts a run in spite of it.",
+        "Choose another overlap policy if every run matters; run --overlap allow starts a run in spite of it.",
     ),
     "kernel_down": ReasonInfo(
         "The kernel was not running when the fires were due, and the misfire policy does not make up for them.",

@@ -52,12 +52,22 @@ class HostNotAttached(KernelError):
 
 
 class HostAttached(KernelError):
-    """Raised when an operation needs a host to be gone and it is attached."""
+    """Raised when an operation needs a host to be gone, and it is attached or holds attempts.
+
+    :param held: the number of attempts that it holds while it is away; 0 for an attached host
+    """
 
     reason = "HOST_ATTACHED"
 
-    def __init__(self, host: str) -> None:
-        super().__init__(f"host {host!r} is attached; only a detached host can be forgotten; stop it first")
+    def __init__(self, host: str, *, held: int = 0) -> None:
+        message = f"host {host!r} is attached; only a detached host can be forgotten; stop it first"
+        if held:
+            steps = "a step that may" if held == 1 else f"{held} steps that may"
+            message = (
+                f"host {host!r} is away, and holds {steps} still run; "
+                "it can be forgotten when it has reported how they ended, or they are LOST"
+            )
+        super().__init__(message)
 
 
 class HostLoading(KernelError):

@@ -21,7 +21,7 @@ from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKE
 
 __all__ = ["KERNEL_METRICS", "KernelMetrics"]
 
-_HOST_STATES = ("ATTACHED", "LOADING", "DRAINING", "DETACHED", "UNREACHABLE")
+_HOST_STATES = ("ATTACHED", "LOADING", "DRAINING", "AWAITED", "DETACHED", "UNREACHABLE")
 
 KERNEL_METRICS = (
     Metric(name="nomaflow_kernel_info", kind="gauge", labels=("version", "python"), help="1, for its labels."),

@@ -131,6 +131,7 @@ class CatalogueCalls:
                 known=known.get(name) or HostCatalogue(host=name),
                 instances=instances.get(name, ()),
                 queued=self._engine.queued_count(name),
+                absent_since_us=self._engine.absent_since_us(name),
                 pause=pauses.of_host(name),
             )
             page.add(message if may(Verb.LOGS, Target(host=name)) else host_without_values(message))
@@ -228,6 +229,8 @@ class CatalogueCalls:
         self._check_host(request.host)
         if self.sessions.of_host(request.host):
             raise HostAttached(request.host)
+        if held := self._engine.held_count(request.host):
+            raise HostAttached(request.host, held=held)
         released = await self.catalogue.forget(request.host, by=by)
         return kernel.ForgetHostResponse(released_job_ids=released)
 

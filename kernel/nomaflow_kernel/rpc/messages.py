@@ -35,7 +35,7 @@ __all__ = [
     "run_message",
 ]
 
-_BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "UNREACHABLE", "DETACHED")
+_BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "AWAITED", "UNREACHABLE", "DETACHED")
 
 
 def run_message(run: RunRecord) -> run_pb2.Run:
@@ -185,6 +185,7 @@ def host_message(
     known: HostCatalogue,
     instances: Sequence[Instance],
     queued: int,
+    absent_since_us: int | None,
     pause: PauseRecord | None,
 ) -> job_pb2.Host:
     """Return a host with its instances.
@@ -203,6 +204,7 @@ def host_message(
         callable_count=len(callables) if isinstance(callables, Mapping) else 0,
         problems=listed_problems(known.load.problems),
         queued=queued,
+        absent_since=None if absent_since_us is None else timestamp(absent_since_us),
         pause=pause_message(pause),
     )
 

@@ -13,7 +13,7 @@ from nomaflow_launchers.engines.engine import JOB_LABEL, Engine
 __all__ = ["Witness"]
 
 _LOG = logging.getLogger(__name__)
-_AWAY = ("DETACHED", "UNREACHABLE")
+_AWAY = ("AWAITED", "DETACHED", "UNREACHABLE")
 _KEPT_SECONDS = 3600.0
 _Key = tuple[str, str]
 

@@ -83,6 +83,8 @@ class _HostStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """HOST_STATE_DETACHED: known, and not connected."""
     HOST_STATE_LOADING: _HostState.ValueType  # 5
     """HOST_STATE_LOADING: connected, and its first generation is not loaded and introduced yet."""
+    HOST_STATE_AWAITED: _HostState.ValueType  # 6
+    """HOST_STATE_AWAITED: not connected for less than the lease, and it holds attempts: it is expected back."""
 
 class HostState(_HostState, metaclass=_HostStateEnumTypeWrapper):
     """HostState is how a kernel sees a host instance."""
@@ -99,6 +101,8 @@ HOST_STATE_DETACHED: HostState.ValueType  # 4
 """HOST_STATE_DETACHED: known, and not connected."""
 HOST_STATE_LOADING: HostState.ValueType  # 5
 """HOST_STATE_LOADING: connected, and its first generation is not loaded and introduced yet."""
+HOST_STATE_AWAITED: HostState.ValueType  # 6
+"""HOST_STATE_AWAITED: not connected for less than the lease, and it holds attempts: it is expected back."""
 global___HostState = HostState
 
 @typing.final
@@ -663,6 +667,7 @@ class Host(google.protobuf.message.Message):
     PROBLEMS_FIELD_NUMBER: builtins.int
     QUEUED_FIELD_NUMBER: builtins.int
     PAUSE_FIELD_NUMBER: builtins.int
+    ABSENT_SINCE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """name is the host's name, a team's."""
     state: global___HostState.ValueType
@@ -674,7 +679,7 @@ class Host(google.protobuf.message.Message):
     callable_count: builtins.int
     """callable_count is how many callables it offers."""
     queued: builtins.int
-    """queued is how many runs wait for it."""
+    """queued is how many runs wait for it: to start, or for the next try of a step."""
     @property
     def instances(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Instance]:
         """instances are its processes that are attached, or still hold attempts."""
@@ -691,6 +696,10 @@ class Host(google.protobuf.message.Message):
     def pause(self) -> global___Pause:
         """pause is set where the host or everything is paused."""
 
+    @property
+    def absent_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """absent_since is since when it has had no instance, at the earliest since the kernel's start. Unset if it has one."""
+
     def __init__(
         self,
         *,
@@ -704,9 +713,10 @@ class Host(google.protobuf.message.Message):
         problems: collections.abc.Iterable[global___Problem] | None = ...,
         queued: builtins.int = ...,
         pause: global___Pause | None = ...,
+        absent_since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["introduced_at", b"introduced_at", "pause", b"pause"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["callable_count", b"callable_count", "instances", b"instances", "introduced_at", b"introduced_at", "job_count", b"job_count", "manifest_digest", b"manifest_digest", "name", b"name", "pause", b"pause", "problems", b"problems", "queued", b"queued", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["absent_since", b"absent_since", "introduced_at", b"introduced_at", "pause", b"pause"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["absent_since", b"absent_since", "callable_count", b"callable_count", "instances", b"instances", "introduced_at", b"introduced_at", "job_count", b"job_count", "manifest_digest", b"manifest_digest", "name", b"name", "pause", b"pause", "problems", b"problems", "queued", b"queued", "state", b"state"]) -> None: ...
 
 global___Host = Host
 

@@ -12,8 +12,8 @@ import grpc
 import pytest
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, lines_of, log, started, terminal
 
+from nomaflow_api.v1 import job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
 from nomaflow_api.v1.sealing import open_verdicts
 from postgres_server import SUPERUSER, PostgresServer
@@ -106,6 +106,7 @@ async def test_a_running_attempt_goes_on_and_no_line_is_lost_or_doubled(
     key = (await host.dispatched()).attempt_key
     ack = await host.report(key, 1, started(4242), log("1", "2"))
     await restart(process)
+    await is_awaited(process)
     welcome = await host.attach(process.channel(), inventory=held(key, 4))
     (verdict,) = open_verdicts(welcome.verdicts)
     assert (verdict.action, verdict.acknowledged_seq) == (VerdictAction.KEEP, ack.acknowledged_seq)
@@ -115,6 +116,15 @@ async def test_a_running_attempt_goes_on_and_no_line_is_lost_or_doubled(
     expected = [(number, str(number)) for number in range(1, 6)]
     assert await lines_of(process.client(), run_id) == expected
     assert host.commands.empty()
+
+
+async def is_awaited(process: KernelProcess) -> None:
+    """Check that a host whose step may still run has not left for a kernel that has just started."""
+    client = process.client()
+    (told,) = (await client.ListHosts(kernel.ListHostsRequest(), timeout=DEADLINE)).hosts
+    assert (told.state, told.HasField("absent_since")) == (job_pb2.HOST_STATE_AWAITED, False)
+    with pytest.raises(grpc.aio.AioRpcError, match=r"holds a step that may still run; it can be forgotten when"):
+        await client.ForgetHost(kernel.ForgetHostRequest(host=told.name), timeout=DEADLINE)
 
 
 async def test_a_report_whose_answer_was_lost_is_taken_in_once(process: KernelProcess, host: ScriptedHost) -> None:
@@ -209,6 +219,8 @@ async def test_the_catalogue_outlives_the_kernel(process: KernelProcess, host: S
     """The jobs are there after a restart without the host, and its manifest is not requested again."""
     await host.attach(process.channel())
     await restart(process)
+    (told,) = (await process.client().ListHosts(kernel.ListHostsRequest(), timeout=DEADLINE)).hosts
+    assert (told.state, told.HasField("absent_since")) == (job_pb2.HOST_STATE_DETACHED, True)
     jobs = (await process.client().ListJobs(kernel.ListJobsRequest(), timeout=DEADLINE)).jobs
     assert [job.job_id for job in jobs] == ["broken", "one", "two"]
     assert not (await host.attach(process.channel())).manifest_wanted

@@ -56,6 +56,7 @@ class ScriptedEngine:
         self.hold: asyncio.Event | None = None
         self.knows_no_job = False
         self.held = 0
+        self.held_attempts = 0
 
     async def _answer(self) -> None:
         if self.hold is not None:
@@ -149,6 +150,14 @@ class ScriptedEngine:
 
     def queued_count(self, host: str) -> int:
         """Return nothing."""
+        return 0
+
+    def held_count(self, host: str) -> int:
+        """Return what the test sets."""
+        return self.held_attempts
+
+    def absent_since_us(self, host: str) -> int | None:
+        """Return the kernel's start."""
         return 0
 
     def holdup(self, run_id: str) -> Reason | None:

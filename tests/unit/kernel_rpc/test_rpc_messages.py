@@ -58,7 +58,9 @@ def test_a_host_is_told_with_its_instances() -> None:
         retried_on_lost=1,
         refused_load=RefusedLoad(at_us=2_000_000, message="no", problems=(problem,)),
     )
-    message = host_message("team", known=HostCatalogue(host="team"), instances=[status], queued=4, pause=None)
+    message = host_message(
+        "team", known=HostCatalogue(host="team"), instances=[status], queued=4, absent_since_us=None, pause=None
+    )
     host = decode(values.HostView, message)
     (instance,) = host.instances
     assert (host.state, host.queued, host.introduced_at, host.pause) == ("UNREACHABLE", 4, None, None)

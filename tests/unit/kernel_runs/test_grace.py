@@ -112,9 +112,15 @@ async def test_an_awaited_instance_is_listed_until_it_is_lost(rig: Rig) -> None:
     await host.dispatch()
     host.silent = True
     await rig.restart()
+    [awaited] = rig.engine.instances()
+    assert (awaited.state, rig.engine.absent_since_us("demo"), rig.engine.held_count("demo")) == ("AWAITED", None, 1)
     await rig.advance(3)
     [awaited] = rig.engine.instances()
     assert (awaited.state, awaited.running, awaited.retried_on_lost) == ("UNREACHABLE", 1, 1)
     assert awaited.lost_at_us is not None
     await rig.advance(12)
     assert list(rig.engine.instances()) == []
+    assert rig.engine.queued_count("demo") == 1, "the next try waits for the host as a queued run does"
+    absent = rig.engine.absent_since_us("demo")
+    assert absent is not None
+    assert 0 <= rig.clock.now_us() - absent < 5_000_000

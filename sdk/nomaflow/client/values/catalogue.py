@@ -234,7 +234,7 @@ class DeclaredView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceView(Shaped):
-    """One process of a host. ``state`` is ATTACHED, LOADING, UNREACHABLE, DRAINING or DETACHED.
+    """One process of a host. ``state`` is ATTACHED, LOADING, DRAINING, AWAITED, UNREACHABLE or DETACHED.
 
     :param unreachable_since: when its lease ran out; None while it is heard
     :param lost_at: when the next of its attempts may be declared LOST if it stays silent; None while it is heard, or
@@ -284,7 +284,11 @@ class InstanceView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostView(Shaped):
-    """A named plugin host with its instances; ``state`` is the best state of these."""
+    """A named plugin host with its instances; ``state`` is the best state of these.
+
+    :param queued: how many runs wait for it: to start, or for the next try of a step
+    :param absent_since: since when it has had no instance, at the earliest since the kernel's start; None if it has one
+    """
 
     name: str
     state: str
@@ -295,6 +299,7 @@ class HostView(Shaped):
     callable_count: int = 0
     problems: tuple[ProblemView, ...] = ()
     queued: int = 0
+    absent_since: datetime | None = None
     pause: PauseView | None = None
 
     @property
