@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -122,6 +123,17 @@ def test_a_run_whose_host_is_silent_is_told() -> None:
     assert need.text == "silent for 40 s"
 
 
+def test_a_step_that_waits_for_a_host_that_is_away_is_told() -> None:
+    """Not in the seconds in which a host comes back by itself."""
+    why = ReasonView(code="waiting_for_host", message="no instance of host 'yard' takes work")
+    run = _run("RUNNING", 3, host="yard", current_step="load", reason=why)
+    gone = HostView(name="yard", state="DETACHED", absent_since=AGO[3])
+    assert _needs(open=[run], hosts=[replace(gone, absent_since=NOW - timedelta(seconds=5))]) == []
+    told, host = _needs(open=[run], hosts=[gone])
+    assert told.text == "load waits: no instance of host 'yard' takes work"
+    assert (host.text, host.at) == ("is not attached", AGO[3])
+
+
 def test_each_kind_of_trouble_of_a_host_is_told() -> None:
     """Away, silent, refused code, broken modules, newer code."""
     broken = ProblemView(severity="error", code="x", message="No module named 'lxml'", file="ops.py", line=3)
@@ -135,7 +147,7 @@ def test_each_kind_of_trouble_of_a_host_is_told() -> None:
     texts = [need.text for need in _needs(hosts=hosts)]
     assert texts == [
         "is not attached; 1 run waits for it",
-        "is silent: nobody can say how its steps do",
+        "is silent: whether its steps still run is not known",
         "ops.py:3: No module named 'lxml'",
         "code on disk is newer than generation 7",
     ]

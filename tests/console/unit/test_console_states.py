@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow.client.values import AttemptView, CancelView, FoldView, RunView
+from nomaflow.client.values import AttemptView, CancelView, FoldView, ReasonView, RunView
 from nomaflow_api.v1 import run_pb2
 from nomaflow_console.views.states import RUN_STATES, attempt_sign, run_sign, sign_of, state_badge
 
@@ -45,6 +45,17 @@ def test_a_run_being_canceled_is_shown_as_stopping_until_it_has_stopped() -> Non
     asked = CancelView(requested_at=NOW, by="ann")
     assert run_sign(RunView(run_id="r", job_id="j", state="RUNNING", cancel=asked)).word == "stopping"
     assert run_sign(RunView(run_id="r", job_id="j", state="CANCELED", cancel=asked)).word == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [("waiting_for_retry", "waits"), ("waiting_for_host", "waits"), ("host_silent", "host silent"),
+     ("waiting_for_call", "running")],
+)  # fmt: skip
+def test_a_run_of_which_no_step_is_known_to_run_is_not_called_running(code: str, word: str) -> None:
+    """A run that waits for the run it calls goes on: that one runs."""
+    run = RunView(run_id="r", job_id="j", state="RUNNING", reason=ReasonView(code=code, message="why"))
+    assert run_sign(run).word == word
 
 
 @pytest.mark.parametrize(("state", "word"), [("MISSED", "missed ×3"), ("SKIPPED", "skipped ×3")])

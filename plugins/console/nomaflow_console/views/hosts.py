@@ -31,7 +31,8 @@ _SIGNS: Mapping[str, StateSign] = {
     "LOADING": StateSign(sign="◔", word="loading", css="waits"),
     "UNREACHABLE": StateSign(sign="◔", word="silent", css="waits"),
     "DRAINING": StateSign(sign="◑", word="draining", css="stopping"),
-    "DETACHED": StateSign(sign="○", word="left", css="off"),
+    "AWAITED": StateSign(sign="◔", word="awaited", css="waits"),
+    "DETACHED": StateSign(sign="○", word="not attached", css="off"),
 }
 _BROKEN = StateSign(sign="✕", word="problems", css="failed")
 _OUTDATED = StateSign(sign="▲", word="outdated", css="warning")
@@ -142,11 +143,11 @@ def host_notes(host: HostView, jobs: Sequence[JobView], ids: int) -> Iterator[No
     """
     if host.queued and host.state != "ATTACHED":
         waits = counted(host.queued, "run waits", "runs wait")
-        silent = host.state == "UNREACHABLE"
+        silent = host.state in ("AWAITED", "UNREACHABLE")
         fix = "bring its machine or network back" if silent else "start the host"
         yield Note(text=f"no instance is {'heard' if silent else 'attached'}, and {waits}", fix=fix)
     elif host.state == "DETACHED":
-        yield Note(text=f"left, and owns {counted(ids, 'job id')}", kind="note", fix="start it, or forget it")
+        yield Note(text=f"not attached; owns {counted(ids, 'job id')}", kind="note", fix="start it, or forget it")
     for job in filter(_is_broken, jobs):
         first = next((each for each in job.problems if each.severity == "error"), None)
         place = f"{first.place}: " if first is not None and first.place else ""

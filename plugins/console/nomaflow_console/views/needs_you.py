@@ -19,6 +19,8 @@ LONG_WAIT = timedelta(minutes=5)
 _LEAST_WAIT = timedelta(minutes=1)
 """A wait of less is never too long, however short it usually is."""
 _OLD_PAUSE = timedelta(days=1)
+_COMES_BACK = timedelta(seconds=20)
+"""Seconds in which a host is back after a break of its connection or a restart of the kernel."""
 _ENOUGH = 5
 """Runs that a percentile needs."""
 _MANY = 50
@@ -110,8 +112,8 @@ def needs_you(situation: Situation) -> list[Need]:
     """Return what needs a person, the most urgent first."""
     return [
         *_failures(situation),
-        *_silent(situation),
-        *_hosts(situation.hosts),
+        *_stuck(situation),
+        *_hosts(situation),
         *_waits(situation),
         *_overdue(situation),
         *_missed(situation),
@@ -196,13 +198,17 @@ def _zone(situation: Situation, job_id: str) -> str:
     return job.timezone if job is not None else ""
 
 
-def _silent(situation: Situation) -> Iterator[Need]:
+def _stuck(situation: Situation) -> Iterator[Need]:
+    """Yield the RUNNING runs whose host is silent, or is away while a step of theirs waits for it."""
+    away = {each.name for each in situation.hosts if each.absent_since and not _may_come_back(each, situation.now)}
     for run in situation.open:
-        if run.state == "RUNNING" and run.reason is not None and run.reason.code == "host_silent":
-            said = run_sentence(run)
+        code = run.reason.code if run.state == "RUNNING" and run.reason is not None else ""
+        if code == "host_silent" or (code == "waiting_for_host" and run.host in away):
+            said, silent = run_sentence(run), code == "host_silent"
             yield Need(
-                key=f"silent.{run.run_id}", css="stopping" if run.cancel else "waits", sign="?", subject=run.job_id,
-                href=f"/runs/{run.run_id}", text=said.text, fix=said.fix, at=run.started_at, counts=True,
+                key=f"stuck.{run.run_id}", css="stopping" if run.cancel else "waits", sign="?" if silent else "◔",
+                subject=run.job_id, href=f"/runs/{run.run_id}", fix=said.fix, at=run.started_at, counts=True,
+                text=said.text if silent else f"{line(run.current_step)} waits: {said.text}",
                 acts=(Act(kind="link", label="Host", target=_host_address(run.host), icon="server"),),
             )  # fmt: skip
 
@@ -211,9 +217,9 @@ def _host_address(name: str) -> str:
     return f"/hosts/{quote(name, safe='')}"
 
 
-def _hosts(hosts: Sequence[HostView]) -> Iterator[Need]:
-    for host in hosts:
-        text, fix, at, reloads = _host_trouble(host)
+def _hosts(situation: Situation) -> Iterator[Need]:
+    for host in situation.hosts:
+        text, fix, at, reloads = _host_trouble(host, situation.now)
         if not text:
             continue
         look = Act(kind="link", label="Host", target=_host_address(host.name), icon="server")
@@ -224,17 +230,24 @@ def _hosts(hosts: Sequence[HostView]) -> Iterator[Need]:
         )  # fmt: skip
 
 
-def _host_trouble(host: HostView) -> tuple[str, str, datetime | None, bool]:
+def _may_come_back(host: HostView, now: datetime) -> bool:
+    """Return whether a host has been away so shortly that it, or a kernel that has started, may still be on its way."""
+    return host.absent_since is not None and now - host.absent_since < _COMES_BACK
+
+
+def _host_trouble(host: HostView, now: datetime) -> tuple[str, str, datetime | None, bool]:
     """Return what is wrong with a host, the way out, since when, and whether a reload may help."""
     seen = max((each.last_heartbeat_at for each in host.instances if each.last_heartbeat_at), default=None)
     if host.state == "UNREACHABLE":
-        return "is silent: nobody can say how its steps do", "bring its machine or network back", seen, False
+        return "is silent: whether its steps still run is not known", "bring its machine or network back", seen, False
+    if host.state == "DETACHED" and _may_come_back(host, now):
+        return "", "", None, False
     if host.state == "DETACHED":
         work = f"; {counted(host.queued, 'run waits', 'runs wait')} for it" if host.queued else ""
         return (
             f"is not attached{work}",
             f"start it: nomaflow host DIR, or forget it: nomaflow hosts forget {host.name}",
-            seen,
+            host.absent_since,
             False,
         )
     if host.state == "DRAINING":

@@ -26,6 +26,7 @@ class StateSign:
 
 _WAITS = StateSign(sign="◔", word="waits", css="waits")
 _RUNS = StateSign(sign="▶", word="running", css="running")
+_SILENT = StateSign(sign="?", word="host silent", css="lost")
 _STOPS = StateSign(sign="◑", word="stopping", css="stopping")
 
 _SIGNS: Mapping[str, StateSign] = {
@@ -40,6 +41,10 @@ _SIGNS: Mapping[str, StateSign] = {
     "MISSED": StateSign(sign="◌", word="missed", css="missed"),
     "LOST": StateSign(sign="?", word="lost: outcome not known", css="lost"),
 }
+_NOT_RUNNING = frozenset(
+    {"waiting_for_retry", "waiting_for_host", "waiting_for_slot", "waiting_for_own_instance", "no_fitting_instance"}
+)
+"""Reasons of a RUNNING run whose step waits for its next try, or for a place to run."""
 _ENDED_BEFORE = StateSign(sign="⤼", word="not reached", css="skipped")
 _NOT_REACHED = ("earlier_step_failed", "run_canceled")
 _UNKNOWN = StateSign(sign="·", word="", css="unknown")
@@ -56,10 +61,17 @@ def sign_of(state: str) -> StateSign:
 def run_sign(run: Any) -> StateSign:
     """Return how a run looks: *stopping* with the rung while it is cancelled, *missed ×3* for a row of three fires.
 
+    A RUNNING run *waits* while no step of it runs, and its *host is silent* while nobody knows whether one does.
+
     :param run: a ``RunView``, or a run in short, which has a state only
     """
     if run.state == "RUNNING" and getattr(run, "cancel", None) is not None:
         return _stopping(max((_rung(each.last) for each in getattr(run, "steps", ())), default=0))
+    code = reason.code if (reason := getattr(run, "reason", None)) is not None else ""
+    if run.state == "RUNNING" and code in _NOT_RUNNING:
+        return _WAITS
+    if run.state == "RUNNING" and code == "host_silent":
+        return _SILENT
     fold = getattr(run, "fold", None)
     found = sign_of(run.state)
     return replace(found, word=f"{found.word} ×{fold.count:,}") if fold is not None and fold.count > 1 else found
