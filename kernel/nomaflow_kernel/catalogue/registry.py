@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from nomaflow_kernel.catalogue.aims import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
+from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_kernel.catalogue.wording import called, way_to_release, why_kept
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params

@@ -12,7 +12,9 @@ from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey, InstanceLink, LoadInfo, RefusedLoad
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
+from nomaflow_kernel.engine.placement import uses_exclusive
 from nomaflow_kernel.engine.reporting import find_attempt
+from nomaflow_kernel.engine.retrying import retried_on_lost
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
@@ -197,7 +199,7 @@ def await_instance(state: EngineState, run: ActiveRun, now: float, now_us: int) 
         instance = Instance.awaited(*current.instance)
         instance.heard(now, now_us)
         state.fleet.add(instance)
-    current.exclusive = state.uses_exclusive(run.host, current.step)
+    current.exclusive = uses_exclusive(state, run.host, current.step)
     instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
 
 
@@ -250,7 +252,7 @@ def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: 
             continue
         graces.append(grace)
         if run.cancel is None and run.timed_out is None:
-            instance.retried_on_lost += stepping.retried_on_lost(run, run.attempt)
+            instance.retried_on_lost += retried_on_lost(run, run.attempt)
     instance.note_grace(min(graces, default=None), lease=state.settings.lease_seconds)
     if not instance.attempts and instance.link is None:
         state.fleet.remove(instance.key, batch.now_us)

@@ -18,7 +18,7 @@ from nomaflow_kernel.engine import (
     explaining,
     pausing,
     rebuilding,
-    repeats,
+    repeated_requests,
     reporting,
     stopping,
     triggering,
@@ -120,7 +120,7 @@ class Engine:
         """Start many runs in one commit; each command has its own outcome."""
         outcomes: dict[int, TriggerOutcome | KernelError] = {}
         left = {index: await self._with_replayed(command) for index, command in enumerate(commands)}
-        doubtful = [each for each in left.values() if repeats.must_look_up(self._state, each)]
+        doubtful = [each for each in left.values() if repeated_requests.must_look_up(self._state, each)]
         while left:
             for index, outcome in (await self._trigger_round(left, doubtful, outcomes)).items():
                 if outcome is not None:
@@ -134,19 +134,22 @@ class Engine:
         commands: Mapping[int, TriggerCommand],
         doubtful: Sequence[TriggerCommand],
         earlier: Mapping[int, TriggerOutcome | KernelError],
-    ) -> repeats.Decided:
+    ) -> repeated_requests.Decided:
         """Decide about commands in one turn, after asking the store for the request ids of the doubtful ones."""
         rebuilt = self._state.rebuilt
-        looked_up = await repeats.look_up(self._state, self._store, doubtful)
+        looked_up = await repeated_requests.look_up(self._state, self._store, doubtful)
 
-        def decide(batch: Batch) -> repeats.Decided:
+        def decide(batch: Batch) -> repeated_requests.Decided:
             known = looked_up if self._state.rebuilt == rebuilt else frozenset()  # a rebuild forgets what was found
             return {
-                index: repeats.trigger_once(self._state, batch, command, known) for index, command in commands.items()
+                index: repeated_requests.trigger_once(self._state, batch, command, known)
+                for index, command in commands.items()
             }
 
         return await self._loop.ask(
-            decide, partial(repeats.settle, self._state, commands), changed=partial(repeats.runs_made, earlier)
+            decide,
+            partial(repeated_requests.settle, self._state, commands),
+            changed=partial(repeated_requests.runs_made, earlier),
         )
 
     async def _with_replayed(self, command: TriggerCommand) -> TriggerCommand:
@@ -174,7 +177,7 @@ class Engine:
 
     async def is_repeat(self, command: TriggerCommand) -> bool:
         """Return whether a request was accepted before."""
-        await repeats.look_up(self._state, self._store, [command])
+        await repeated_requests.look_up(self._state, self._store, [command])
         return command.request_id in self._state.request_ids
 
     async def fire(

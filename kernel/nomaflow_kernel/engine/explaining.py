@@ -5,7 +5,16 @@ from __future__ import annotations
 import shlex
 
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
-from nomaflow_kernel.engine.placement import lasts_for, missing
+from nomaflow_kernel.engine.placement import (
+    has_code,
+    is_at_limit,
+    is_exclusive,
+    lasts_for,
+    missing,
+    pick,
+    roomiest,
+    uses_exclusive,
+)
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import NO_HOST, EngineState
 from nomaflow_kernel.history.reasons import Reason
@@ -121,7 +130,7 @@ def slot_kind(state: EngineState, entry: QueuedRun) -> bool | None:
     isolation = definition.isolation_of(first)
     if isolation is IsolationChoice.INSTANCE:
         return None
-    return state.is_exclusive(entry.host, isolation, first.callable)
+    return is_exclusive(state, entry.host, isolation, first.callable)
 
 
 def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
@@ -129,13 +138,13 @@ def _waits_for_host(state: EngineState, entry: QueuedRun) -> Reason | None:
         return None
     run = state.specs.find(entry.run_id)
     kind = slot_kind(state, entry) if run is None else None
-    if kind is not None and state.fleet.pick(entry.host, exclusive=kind) is None:
+    if kind is not None and roomiest(state.fleet, entry.host, exclusive=kind) is None:
         return waits(state, entry.host)
     first = run.plan.first if run is not None else None
     if first is None or first.calls_job:
         return None if state.fleet.has_serving(entry.host) else waits(state, entry.host)
-    exclusive = state.uses_exclusive(entry.host, first)
-    if run is None or state.pick(run, first, exclusive=exclusive):
+    exclusive = uses_exclusive(state, entry.host, first)
+    if run is None or pick(state, run, first, exclusive=exclusive):
         return None
     return waits(state, entry.host, run, first)
 
@@ -152,7 +161,7 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
     if not serving:
         return Reason("waiting_for_host", f"no instance of host {host!r} takes work")
     if run is not None and step is not None:
-        with_code = [instance for instance in serving if state.has_code(run, instance)]
+        with_code = [instance for instance in serving if has_code(state, run, instance)]
         if not with_code:
             return Reason(
                 "waiting_for_host",
@@ -170,7 +179,7 @@ def waits(state: EngineState, host: str, run: ActiveRun | None = None, step: Pla
                 f"the machine of each instance of host {host!r} ends sooner than the timeout of step {step.name!r},"
                 f" {step.timeout_seconds:g} s",
             )
-    if state.is_at_limit(host):
+    if is_at_limit(state, host):
         return _at_limit(state, host)
     return Reason("waiting_for_slot", f"host {host!r} has no free slot")
 
@@ -184,7 +193,7 @@ def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Rea
     """Return the reason why a due attempt waits that only an instance of its own may take."""
     key = run.key_of(step)
     own = state.fleet.own(key)
-    if state.is_at_limit(run.host):
+    if is_at_limit(state, run.host):
         return _at_limit(state, run.host)
     if own is None or own.link is None:
         image = f" with image {step.image!r}" if step.image else ""
@@ -194,7 +203,7 @@ def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Rea
             f" or by hand: nomaflow host DIR --for-attempt {shlex.quote(key)}",
         )
     who = f"the instance for step {step.name!r}, process {own.hello.pid} on {own.hello.machine}"
-    if own.serves and not state.has_code(run, own):
+    if own.serves and not has_code(state, run, own):
         return Reason("waiting_for_own_instance", f"{who}, has not loaded the code that the job is from")
     if lacking := missing([own], step):
         return Reason("no_fitting_instance", f"{who}, lacks {lacking}")

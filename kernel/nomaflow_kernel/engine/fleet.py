@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, RefusedLoad
@@ -154,10 +154,6 @@ class Instance:
         return "LOADING" if self.link.loading else "ATTACHED"
 
 
-def _any(_instance: Instance) -> bool:
-    return True
-
-
 class Fleet:
     """All instances, by key and by host.
 
@@ -230,22 +226,6 @@ class Fleet:
     def held(self, host: str) -> int:
         """Return how many attempts all instances of a host hold."""
         return sum(instance.running for instance in self.of_host(host))
-
-    def pick(self, host: str, *, exclusive: bool, fits: Callable[[Instance], bool] = _any) -> Instance | None:
-        """Return the instance of the host with the most free slots of that kind; None if no slot is free.
-
-        Those that were started for one attempt do not count.
-
-        :param fits: whether an instance may be picked
-        """
-        best: Instance | None = None
-        room = 0
-        for instance in self.of_host(host):
-            if instance.serves_all:
-                free = instance.free(exclusive=exclusive)
-                if free > room and fits(instance):
-                    best, room = instance, free
-        return best
 
     def introduced(self) -> list[Instance]:
         """Return every instance that has introduced itself."""

@@ -1,20 +1,103 @@
-"""Placement: the instances that can run a step, by what each has, how much of it is left and how long it lasts."""
+"""Placement: the choice of the instance that gets a step, and which instances can run it at all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.active import ActiveRun
+from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.state import EngineState
+from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.resources import MOST, lacking
 
-__all__ = ["has_room", "lasts_for", "missing"]
+__all__ = [
+    "full_kinds",
+    "has_code",
+    "is_at_limit",
+    "is_exclusive",
+    "lasts_for",
+    "missing",
+    "pick",
+    "roomiest",
+    "uses_exclusive",
+]
 
 _TINY = 1e-6  # sums of fractions of cores are not exact
 
 
-def has_room(instance: Instance, step: PlannedStep) -> bool:
+def pick(state: EngineState, run: ActiveRun, step: PlannedStep, *, exclusive: bool) -> Instance | None:
+    """Return an instance of a run's host that accepts one of the run's steps; None if there is none now."""
+    if is_at_limit(state, run.host):
+        return None
+    if step.wants_instance:
+        own = state.fleet.own(run.key_of(step))
+        return own if own is not None and own.serves and _takes(state, run, step, own) else None
+    return roomiest(state.fleet, run.host, exclusive=exclusive, fits=partial(_takes, state, run, step))
+
+
+def _any(_instance: Instance) -> bool:
+    return True
+
+
+def roomiest(fleet: Fleet, host: str, *, exclusive: bool, fits: Callable[[Instance], bool] = _any) -> Instance | None:
+    """Return the instance of a host with the most free slots of a kind; None if no slot is free.
+
+    Those that were started for one attempt do not count.
+
+    :param fits: whether an instance may be chosen
+    """
+    best: Instance | None = None
+    room = 0
+    for instance in fleet.of_host(host):
+        if instance.serves_all:
+            free = instance.free(exclusive=exclusive)
+            if free > room and fits(instance):
+                best, room = instance, free
+    return best
+
+
+def _takes(state: EngineState, run: ActiveRun, step: PlannedStep, instance: Instance) -> bool:
+    if instance.host != run.host or not has_code(state, run, instance):
+        return False
+    return _has_room(instance, step) and lasts_for(instance, step, state.clock)
+
+
+def has_code(state: EngineState, run: ActiveRun, instance: Instance) -> bool:
+    """Return whether an instance has the manifest that a run's job is from, or one that serves it as well."""
+    if instance.link is None:
+        return False
+    digest = run.record.definition_digest
+    return state.jobs.may_serve(instance.host, instance.link.digest, run.job_id, digest)
+
+
+def full_kinds(state: EngineState, host: str) -> set[bool]:
+    """Return the kinds of steps, exclusive (True) or not, of which no instance of a host accepts one now."""
+    at_limit = is_at_limit(state, host)
+    return {kind for kind in (False, True) if at_limit or roomiest(state.fleet, host, exclusive=kind) is None}
+
+
+def is_at_limit(state: EngineState, host: str) -> bool:
+    """Return whether a host's instances hold as many steps as its max_parallel allows."""
+    limit = state.jobs.max_parallel(host)
+    return limit is not None and state.fleet.held(host) >= limit
+
+
+def uses_exclusive(state: EngineState, host: str, step: PlannedStep) -> bool:
+    """Return whether a step uses an exclusive slot of its host."""
+    return is_exclusive(state, host, step.isolation, step.callable)
+
+
+def is_exclusive(state: EngineState, host: str, isolation: IsolationChoice, callable: str) -> bool:
+    """Return whether a call uses an exclusive slot of its host."""
+    if isolation in (IsolationChoice.EXCLUSIVE, IsolationChoice.INSTANCE):
+        return True
+    return isolation is IsolationChoice.BY_KIND and state.jobs.kind_of(host, callable) == "sync"
+
+
+def _has_room(instance: Instance, step: PlannedStep) -> bool:
     """Return whether an instance has what a step needs, and enough of it is left."""
     needs = step.resources
     if needs is None:

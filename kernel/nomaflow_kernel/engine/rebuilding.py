@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nomaflow_kernel.engine import attaching, stepping
+from nomaflow_kernel.engine import attaching
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.pausing import restore_pauses
 from nomaflow_kernel.engine.reporting import find_attempt
+from nomaflow_kernel.engine.retrying import longest_delay
 from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.engine.waiting import WaitingRuns
@@ -75,7 +76,7 @@ def _restore(state: EngineState, detail: RunDetail, now: float, now_us: int) -> 
         attaching.await_instance(state, run, now, now_us)
     elif current.not_before_us > now_us:
         # The clock may have gone back meanwhile.
-        seconds = min((current.not_before_us - now_us) / 1_000_000, stepping.longest_delay(current))
+        seconds = min((current.not_before_us - now_us) / 1_000_000, longest_delay(current))
         state.timers.add(now + seconds, TimerKind.ATTEMPT_DUE, run.run_id)
     else:
         state.await_turn(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nomaflow_kernel.engine import calling, explaining, own_instances, stepping
+from nomaflow_kernel.engine.placement import full_kinds
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
@@ -50,7 +51,7 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
         return explaining.waiting_reason(state, entry) is None
 
     while state.waiting.count_of_host(host):
-        if host != NO_HOST and len(full := state.full_kinds(host)) == 2:
+        if host != NO_HOST and len(full := full_kinds(state, host)) == 2:
             return
         entry = state.waiting.take(host, may_start)
         if entry is None:

@@ -10,7 +10,6 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
@@ -20,10 +19,9 @@ from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.commands import EngineSettings
-from nomaflow_kernel.engine.fleet import Fleet, Instance
+from nomaflow_kernel.engine.fleet import Fleet
 from nomaflow_kernel.engine.host_messages import InstanceKey
-from nomaflow_kernel.engine.placement import has_room, lasts_for
-from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
+from nomaflow_kernel.engine.plan import RunPlan, plan_run
 from nomaflow_kernel.engine.timers import Timers
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import RunIds
@@ -32,7 +30,7 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition
-from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition
+from nomaflow_project.jobs.definitions import JobDefinition
 
 NO_HOST = "*"
 """The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
@@ -198,37 +196,6 @@ class EngineState:
         again = {run.run_id for run in due if run and run.current and run.current.state is AttemptState.PENDING}
         return self.waiting.count_of_host(host) + len(again)
 
-    def full_kinds(self, host: str) -> set[bool]:
-        """Return the kinds of steps, exclusive (True) or not, of which no instance of a host accepts one now."""
-        at_limit = self.is_at_limit(host)
-        return {kind for kind in (False, True) if at_limit or self.fleet.pick(host, exclusive=kind) is None}
-
-    def is_at_limit(self, host: str) -> bool:
-        """Return whether a host's instances hold as many steps as its max_parallel allows."""
-        limit = self.jobs.max_parallel(host)
-        return limit is not None and self.fleet.held(host) >= limit
-
-    def pick(self, run: ActiveRun, step: PlannedStep, *, exclusive: bool) -> Instance | None:
-        """Return an instance of a run's host that accepts one of the run's steps; None if there is none now."""
-        if self.is_at_limit(run.host):
-            return None
-        if step.wants_instance:
-            own = self.fleet.own(run.key_of(step))
-            return own if own is not None and own.serves and self._takes(run, step, own) else None
-        return self.fleet.pick(run.host, exclusive=exclusive, fits=partial(self._takes, run, step))
-
-    def _takes(self, run: ActiveRun, step: PlannedStep, instance: Instance) -> bool:
-        if instance.host != run.host or not self.has_code(run, instance):
-            return False
-        return has_room(instance, step) and lasts_for(instance, step, self.clock)
-
-    def has_code(self, run: ActiveRun, instance: Instance) -> bool:
-        """Return whether an instance has the manifest that a run's job is from, or one that serves it as well."""
-        if instance.link is None:
-            return False
-        digest = run.record.definition_digest
-        return self.jobs.may_serve(instance.host, instance.link.digest, run.job_id, digest)
-
     def await_turn(self, run: ActiveRun) -> None:
         """Put a run whose attempt is due in line: for a slot of its host, or for the start of the run that it calls."""
         lane = NO_HOST if run.attempt.step.calls_job else run.host
@@ -265,13 +232,3 @@ class EngineState:
     def is_active(self, job_id: str) -> bool:
         """Return whether any run of the job is waiting or running."""
         return bool(self.running.get(job_id)) or self.waiting.count_of_job(job_id) > 0
-
-    def uses_exclusive(self, host: str, step: PlannedStep) -> bool:
-        """Return whether a step uses an exclusive slot of its host."""
-        return self.is_exclusive(host, step.isolation, step.callable)
-
-    def is_exclusive(self, host: str, isolation: IsolationChoice, callable: str) -> bool:
-        """Return whether a call uses an exclusive slot of its host."""
-        if isolation in (IsolationChoice.EXCLUSIVE, IsolationChoice.INSTANCE):
-            return True
-        return isolation is IsolationChoice.BY_KIND and self.jobs.kind_of(host, callable) == "sync"

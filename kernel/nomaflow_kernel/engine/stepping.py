@@ -9,7 +9,9 @@ from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order, unreadable_secrets
 from nomaflow_kernel.engine.outcome import Outcome
+from nomaflow_kernel.engine.placement import pick, uses_exclusive
 from nomaflow_kernel.engine.plan import PlannedStep
+from nomaflow_kernel.engine.retrying import next_try
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.ids import attempt_key
@@ -23,20 +25,9 @@ __all__ = [
     "conclude",
     "dispatch",
     "end_attempt",
-    "longest_delay",
     "open_row",
     "start_run",
 ]
-
-UNCOUNTED_REASONS = frozenset({"host_refused"})
-"""Failures that the code did not cause and that use up no attempt."""
-
-_REFUSED_DELAY_SECONDS, _LONGEST_REFUSED_DELAY_SECONDS = 0.2, 30.0
-"""Each refusal of a step makes a row: a host that keeps refusing is asked less and less often."""
-
-_LIKE_LOST = frozenset({"host_lost", "host_ended"})
-_LOST_TRIES = 3
-"""With retry_on_lost, a step gets at least this many tries before repeated losses fail the run."""
 
 
 def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
@@ -119,8 +110,8 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
     if refusal is not None:
         conclude(state, batch, run, AttemptState.FAILED, refusal)
         return True
-    current.exclusive = state.uses_exclusive(run.host, current.step)
-    instance = state.pick(run, current.step, exclusive=current.exclusive)
+    current.exclusive = uses_exclusive(state, run.host, current.step)
+    instance = pick(state, run, current.step, exclusive=current.exclusive)
     if instance is None:
         return False
     instance.hold(current.key, exclusive=current.exclusive, needs=current.step.resources)
@@ -177,8 +168,11 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
     )
     run.current = None
     failed = outcome.state in (AttemptState.FAILED, AttemptState.LOST)
-    if failed and run.cancel is None and run.timed_out is None and _open_next_try(state, batch, run, current, outcome):
-        return
+    if failed and run.cancel is None and run.timed_out is None:
+        following = next_try(run, current, outcome, draw=state.rng.random)
+        if following is not None:
+            _open_attempt(state, batch, run, number=current.number + 1, **following)
+            return
     run.note_result(current.step.name, outcome.state, outcome.rows_affected, outcome.extras_json)
     if run.cancel is not None:
         end_run(state, batch, run, RunState.CANCELED, cancel_reason(run.cancel))
@@ -197,44 +191,6 @@ def cancel_reason(cancel: CancelRequest) -> Reason:
     who = f" by {cancel.by}" if cancel.by else ""
     why = f": {cancel.why}" if cancel.why else ""
     return Reason(cancel.code, f"canceled{who}{why}")
-
-
-def _open_next_try(state: EngineState, batch: Batch, run: ActiveRun, ended: CurrentAttempt, outcome: Outcome) -> bool:
-    """Open the next attempt if the step is to be retried; return False if the step has failed for good."""
-    code = outcome.reason.code if outcome.reason else ""
-    again, lost, policy = run.definition.retry_on_lost, outcome.state is AttemptState.LOST, ended.step.retry
-    tries, delay = ended.tries + 1, 0.0
-    if code in UNCOUNTED_REASONS:
-        tries, delay = ended.tries, _refused_delay(ended.number - ended.tries)
-    elif outcome.innocent and again:
-        tries = ended.tries
-    # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up. And an
-    # attempt whose host has certainly ended is tried again as it would be after the grace.
-    elif (lost or code in _LIKE_LOST) and retried_on_lost(run, ended):
-        pass
-    elif lost or code in ("job_timed_out", "job_disabled"):
-        return False
-    elif ended.tries < policy.attempts and policy.retries(outcome.exception_types):
-        delay = policy.delay_seconds(ended.tries, state.rng.random())
-    else:
-        return False
-    _open_attempt(state, batch, run, number=ended.number + 1, tries=tries, delay_seconds=delay)
-    return True
-
-
-def retried_on_lost(run: ActiveRun, attempt: CurrentAttempt) -> bool:
-    """Return whether another attempt follows one that is lost with its host, unless its run is to end."""
-    return run.definition.retry_on_lost and attempt.tries < max(attempt.step.retry.attempts, _LOST_TRIES)
-
-
-def _refused_delay(refusals: int) -> float:
-    return min(_REFUSED_DELAY_SECONDS * 2.0 ** min(refusals, 16), _LONGEST_REFUSED_DELAY_SECONDS)
-
-
-def longest_delay(attempt: CurrentAttempt) -> float:
-    """Return the longest time, in seconds, that an attempt may wait after the one before."""
-    by_policy = attempt.step.retry.delay_seconds(max(1, attempt.tries - 1), 1.0)
-    return max(by_policy, _refused_delay(attempt.number - attempt.tries))
 
 
 def end_run(

@@ -10,6 +10,7 @@ from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExcee
 from nomaflow_kernel.engine import explaining, stopping
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.commands import Draft, TriggerCommand, TriggerOutcome, UnrunCommand
+from nomaflow_kernel.engine.placement import roomiest
 from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan, plan_run
 from nomaflow_kernel.engine.replaying import check_bringer, replay_layers, unknown_name
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
@@ -313,7 +314,7 @@ def _queue(
     state.last_folds.pop((record.job_id, record.request.preset), None)
     if lane not in state.dirty_hosts:
         kind = explaining.slot_kind(state, entry)
-        if kind is None or state.fleet.pick(lane, exclusive=kind) is not None:
+        if kind is None or roomiest(state.fleet, lane, exclusive=kind) is not None:
             state.dirty_hosts.add(lane)  # else whatever frees a slot does: its host's other runs need no look now
     _remember_request(state, record)
     if draft.definition.queue_timeout_seconds is not None:

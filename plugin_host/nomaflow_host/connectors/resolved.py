@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
-from nomaflow_project.reading.credentials import url_passwords
+from nomaflow_project.reading.credential_signs import url_passwords
 
 if TYPE_CHECKING:
     from nomaflow_project.reading.environment import Values

@@ -23,7 +23,7 @@ from nomaflow_host.generation.manifest import build_manifest
 from nomaflow_host.generation.settings import SettingsSource
 from nomaflow_host.hooks import HookHost, build_hooks
 from nomaflow_host.injection import CallPlan, PreparationFailed
-from nomaflow_host.injection.credentials import credentials_of, may_refer
+from nomaflow_host.injection.credentials_to_mask import credentials_of, may_refer
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import functions_of
 from nomaflow_project.reading.references import reference_error

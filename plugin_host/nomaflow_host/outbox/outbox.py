@@ -28,7 +28,7 @@ from nomaflow_api.v1.letters import (
 from nomaflow_api.v1.log_lines import pack_lines
 from nomaflow_api.v1.sealing import fitting, open_event, seal
 from nomaflow_host.attempt.messages import host_line
-from nomaflow_host.outbox.answers import AnswerBook
+from nomaflow_host.outbox.ended_attempts import AnswerBook
 from nomaflow_host.outbox.lane import Lane
 from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES, Filling, Turns

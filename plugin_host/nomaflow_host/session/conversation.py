@@ -15,12 +15,12 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import LetterError, fitting
 from nomaflow_host.outbox import Outbox
-from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.commands import Commands
 from nomaflow_host.session.encoding import inspect_message, load_message, loaded_message, worker_messages
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
+from nomaflow_host.session.kernel_clock import KernelClock
 from nomaflow_host.session.link import AttachCall, Link
 from nomaflow_host.session.renewing import Renewer
 from nomaflow_host.session.reporting import Reporter

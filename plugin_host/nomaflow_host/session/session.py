@@ -18,12 +18,13 @@ from nomaflow_host.outbox import Outbox
 from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.backoff import Backoff
-from nomaflow_host.session.clocks import GraceGuard, KernelClock, boot_seconds
 from nomaflow_host.session.conversation import Conversation
 from nomaflow_host.session.encoding import PROTOCOL_MAX, PROTOCOL_MIN, hello_message
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
+from nomaflow_host.session.grace import GraceGuard
 from nomaflow_host.session.introducing import Introducer
+from nomaflow_host.session.kernel_clock import KernelClock, boot_seconds
 from nomaflow_host.session.link import AttachCall, Link
 from nomaflow_host.session.renewing import Renewer
 

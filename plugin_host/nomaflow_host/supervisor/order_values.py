@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from nomaflow_api.v1.sealing import open_order
-from nomaflow_host.injection.credentials import references_of
+from nomaflow_host.injection.credentials_to_mask import references_of
 from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_project.reading.sources import ENCRYPTED, FILE, VARIABLE, Reference, ReferenceMissing
 

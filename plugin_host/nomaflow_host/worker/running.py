@@ -16,7 +16,7 @@ from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
 from nomaflow_api.v1.sealing import seal
 from nomaflow_api.value_class import value_class
 from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
-from nomaflow_host.injection.credentials import may_refer, references_of
+from nomaflow_host.injection.credentials_to_mask import may_refer, references_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
 from nomaflow_host.worker.outcome import author_traceback, error_text, masked, outcome_of_exception

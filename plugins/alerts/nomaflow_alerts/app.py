@@ -22,11 +22,11 @@ from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.pulse import Pulse
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
-from nomaflow_alerts.samples import Samples
 from nomaflow_alerts.sending import Sender
 from nomaflow_alerts.service import AlertsCalls
 from nomaflow_alerts.socket_place import forget_socket, publish_socket, socket_path
 from nomaflow_alerts.trials import Trial
+from nomaflow_alerts.usual import Samples
 from nomaflow_api.v1.alerts_service_pb2_grpc import add_AlertsServiceServicer_to_server
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_telemetry.service_manager import ServiceManager

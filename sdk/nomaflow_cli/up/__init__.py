@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, part_command
+from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice, part_command
 from nomaflow_cli.up.reporting import JsonReporter, Reporter, TextReporter
 from nomaflow_cli.up.supervising import ConsoleReady, ProjectSupervisor, Ready
 

@@ -20,7 +20,7 @@ from nomaflow_cli.output import print_json_line
 from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
-from nomaflow_cli.up.child_process import PartFailed, PartNotice, PartState
+from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
 from nomaflow_cli.wording import after_refusal, age, clock_time, count, duration, first_line, offers, printable, sign
 from nomaflow_project.reading.problems import Problem
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nomaflow.client import ClientError, ProjectAddress
 from nomaflow.client.values import CatalogueView, EventView, HostView, KernelView
 from nomaflow_cli.kernel_access import kernel_client
-from nomaflow_cli.up.child_process import Part, PartFailed, PartNotice, PartState, part_command
+from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice, PartState, part_command
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

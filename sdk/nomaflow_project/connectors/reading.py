@@ -15,7 +15,7 @@ from typing import Any
 
 from nomaflow_project.connectors.tables import IGNORED_KEYS, INTERFACE_KEYS, api_values, sql_values
 from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
-from nomaflow_project.reading.credentials import is_literal_credential, url_password
+from nomaflow_project.reading.credential_signs import is_literal_credential, url_password
 from nomaflow_project.reading.environment import (
     Unresolved,
     Values,

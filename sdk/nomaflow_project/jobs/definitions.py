@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -21,8 +21,9 @@ from pydantic.json_schema import SkipJsonSchema
 from nomaflow_api.bounds import STEPS_OF_JOB
 from nomaflow_project.jobs.alert_policy import AlertPolicy
 from nomaflow_project.jobs.resources import Resources
+from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
-from nomaflow_project.jobs.values import Cron, ExceptionNames, Image, JobId, Name, Zone, ZoneOrUtc, is_job_id
+from nomaflow_project.jobs.values import Cron, Image, JobId, Name, Zone, ZoneOrUtc, is_job_id
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
 from nomaflow_project.reading.names import LogLevel
 
@@ -70,13 +71,6 @@ class Misfire(enum.StrEnum):
     """The last 100 at most."""
 
 
-class Backoff(enum.StrEnum):
-    """The growth of the delay between attempts."""
-
-    FIXED = "fixed"
-    EXPONENTIAL = "exponential"
-
-
 class IsolationChoice(enum.StrEnum):
     """The kind of worker that a step gets."""
 
@@ -86,47 +80,6 @@ class IsolationChoice(enum.StrEnum):
     EXCLUSIVE = "exclusive"
     INSTANCE = "instance"
     """An instance of the host that is started for the attempt, takes nothing else, and ends."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetryPolicy(Entry):
-    """Retries of failed steps. A step's own table overrides the job's key by key."""
-
-    attempts: int = key(1, "All tries of a step, the first one included.", ge=1, le=1000)
-    backoff: Backoff = key(Backoff.FIXED, "How the delay grows: the same each time, or doubled after each failure.")
-    base_seconds: float = seconds(60.0, "Delay after the first failure.", zero=True)
-    max_seconds: float = seconds(3600.0, "No delay is longer.", zero=True)
-    jitter: float = key(0.1, "Each delay is lengthened at random by up to this fraction of it.", ge=0, le=1)
-    retry_on: ExceptionNames = key(
-        tuple, "Exceptions to retry on, by class name, bare or qualified, base classes included. Empty: any failure."
-    )
-    no_retry_on: ExceptionNames = key(tuple, "Exceptions never retried; wins over `retry_on`.")
-
-    def delay_seconds(self, failed_attempts: int, random: float) -> float:
-        """Return the seconds to wait after a number of failed attempts (1 or more).
-
-        :param random: a number from 0 to 1 that sets the jitter
-        """
-        if failed_attempts < 1:
-            msg = f"failed_attempts must be 1 or more, got {failed_attempts}"
-            raise ValueError(msg)
-        delay = self.base_seconds
-        if self.backoff is Backoff.EXPONENTIAL:
-            delay *= 2.0 ** min(failed_attempts - 1, 60)
-        # Capped below the maximum, so that runs that failed together stay spread out at the cap too.
-        delay = min(delay, self.max_seconds / (1 + self.jitter)) * (1 + self.jitter * random)
-        return min(delay, self.max_seconds)  # the division may have rounded up
-
-    def retries(self, exception_types: Sequence[str]) -> bool:
-        """Return whether a failure with these exception types is retried.
-
-        :param exception_types: qualified names of the exception's classes, most derived first; empty for a failure
-            without an exception, such as a dead worker, which only an empty ``retry_on`` covers
-        """
-        names = {*exception_types, *(name.rpartition(".")[2] for name in exception_types)}
-        if names.intersection(self.no_retry_on):
-            return False
-        return not self.retry_on or bool(names.intersection(self.retry_on))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

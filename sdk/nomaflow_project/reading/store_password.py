@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nomaflow_project.reading.credentials import is_literal_credential, url_password
+from nomaflow_project.reading.credential_signs import is_literal_credential, url_password
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open
 from nomaflow_project.reading.toml_file import read_toml

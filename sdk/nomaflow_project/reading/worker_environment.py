@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from nomaflow_project.reading.credentials import names_credential, url_passwords
+from nomaflow_project.reading.credential_signs import names_credential, url_passwords
 from nomaflow_project.reading.environment import file_variables
 
 __all__ = ["PASSED_ON", "WorkerVariables", "credentials_in", "withheld_hint", "worker_variables"]

@@ -11,7 +11,7 @@ import pytest
 from harness import StartHost
 
 from nomaflow_api.v1.letters import AttemptOrder, FinishedState
-from nomaflow_host.injection.credentials import references_of
+from nomaflow_host.injection.credentials_to_mask import references_of
 from nomaflow_project.reading.sources import Reference
 
 CODE = """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nomaflow_api.v1.letters import AttemptOrder
-from nomaflow_host.injection.credentials import credentials_of
+from nomaflow_host.injection.credentials_to_mask import credentials_of
 
 ENVIRON = {"MY_TOKEN": "the-token", "db_password": "the-password", "REGION": "the-region", "EMPTY_KEY": ""}
 

@@ -11,8 +11,8 @@ import pytest
 
 from nomaflow_host.session import AddressSource, is_unix
 from nomaflow_host.session.backoff import Backoff
-from nomaflow_host.session.clocks import KernelClock
 from nomaflow_host.session.failures import CallFailure, FailureKind
+from nomaflow_host.session.kernel_clock import KernelClock
 
 
 def test_the_back_off_doubles_with_jitter_and_begins_anew() -> None:

@@ -22,7 +22,7 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FinishRun, Notice, QueueRun, StartRun
-from nomaflow_kernel.rpc.fire_plan import FirePlan
+from nomaflow_kernel.scheduler.fire_plan import FirePlan
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 

@@ -11,6 +11,7 @@ from rig import Rig, canceled, failed, finished, job, opened, started, step
 
 from nomaflow_api.v1.letters import TimeoutKind
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
+from nomaflow_kernel.engine.placement import roomiest
 from nomaflow_kernel.history.port import ApplyResult
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
@@ -251,7 +252,7 @@ async def test_request_id_is_one_run(rig: Rig) -> None:
     await host.finish((await host.dispatch()).attempt_key)
     await rig.settle()
     assert len(host.orders) == 1, "the refused duplicates must not be dispatched"
-    assert host.rig.engine._state.fleet.pick("demo", exclusive=False).free(exclusive=False) == 10
+    assert roomiest(host.rig.engine._state.fleet, "demo", exclusive=False).free(exclusive=False) == 10
 
 
 async def test_slots_bound_what_is_dispatched(rig: Rig) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from math import ceil
 
 from nomaflow_kernel.domain.clock import to_us
-from nomaflow_kernel.rpc.fire_plan import LOOK_BACK, MOST_NAMED, FirePlan, Owner
+from nomaflow_kernel.scheduler.fire_plan import LOOK_BACK, MOST_NAMED, FirePlan, Owner
 
 __all__ = ["Overlaps"]
 
