@@ -1,28 +1,26 @@
-"""Steps between a trigger's arrival and the engine: waiting for pending loads, and checking values."""
+"""The way of a trigger to the engine: it waits for pending loads, and its host checks the values that it gives."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import LetterError, open_problems, seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
-from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
 from nomaflow_kernel.engine import Engine, TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.plan import PlannedStep
-from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
+from nomaflow_kernel.hosts.errors import HostLoading
 from nomaflow_kernel.hosts.registry import SessionRegistry
-from nomaflow_kernel.hosts.session import Session
+from nomaflow_kernel.rpc.pending_loads import PendingLoads, ask
 
 __all__ = ["Admission", "Admitted"]
 
-_WAIT_SECONDS = 2.0
-_ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
 Admitted = tuple[TriggerCommand, tuple[str, ...]]
 """A trigger for the engine, with its draft if it has one, and the warnings for its caller."""
 _AT_THE_ATTEMPT = "each step checks its own when it is reached"
@@ -33,7 +31,7 @@ class Admission:
 
     def __init__(self, *, engine: Engine, jobs: Catalogue, sessions: SessionRegistry) -> None:
         self._engine = engine
-        self._jobs = jobs
+        self._loads = PendingLoads(jobs=jobs, sessions=sessions)
         self._sessions = sessions
 
     async def admit(self, commands: Sequence[TriggerCommand]) -> list[Admitted | KernelError]:
@@ -42,7 +40,7 @@ class Admission:
         if not any(map(self._concerns, commands)):
             return [(command, ()) for command in commands]
         jobs = list(dict.fromkeys(command.job_id for command in commands if not command.replay_of))
-        settled = dict(zip(jobs, await asyncio.gather(*map(self._settled, jobs)), strict=True))
+        settled = dict(zip(jobs, await asyncio.gather(*map(self._loads.settled, jobs)), strict=True))
         return await asyncio.gather(*(self._admitted(command, settled.get(command.job_id, ())) for command in commands))
 
     def _concerns(self, command: TriggerCommand) -> bool:
@@ -67,7 +65,7 @@ class Admission:
 
     async def validate(self, command: TriggerCommand) -> Admitted | KernelError:
         """Return a trigger that is only validated, with its draft and warnings, or the error that would refuse it."""
-        settled = () if command.replay_of else await self._settled(command.job_id)
+        settled = () if command.replay_of else await self._loads.settled(command.job_id)
         if isinstance(settled, HostLoading):
             return settled
         try:
@@ -76,52 +74,6 @@ class Admission:
             return drafted, (*settled, *self._engine.warnings_of(drafted), *checked)
         except KernelError as error:
             return error
-
-    # --- waiting --------------------------------------------------------------------------------------------------
-
-    async def _settled(self, job_id: str) -> tuple[str, ...] | HostLoading:
-        """Wait for the loads that may change a job, at most two seconds; return warnings, or the hosts that load."""
-        if not self._sessions.restless:
-            return ()
-        loading = await self._await_job(job_id)
-        if loading:
-            return HostLoading(job_id, loading)
-        job = self._runnable(job_id)
-        watching = [session for session in self._sessions.watching() if job is None or session.hello.host == job.host]
-        answers = await asyncio.gather(*(_ask(session, gateway.CheckCommand(settle=True)) for session in watching))
-        late = {
-            session.hello.host
-            for session, answer in zip(watching, answers, strict=True)
-            if answer is None or not answer.settled
-        }
-        if late and self._runnable(job_id) is None:
-            return HostLoading(job_id, late)
-        return tuple(
-            f"host {host!r} is still loading the saved files; the run uses the code loaded before" for host in late
-        )
-
-    async def _await_job(self, job_id: str) -> Collection[str]:
-        """Wait while a host that may bring the job is loading; return the hosts that are still loading."""
-        try:
-            async with asyncio.timeout(_WAIT_SECONDS):
-                while loading := self._loading(job_id):
-                    await self._sessions.changed()
-        except TimeoutError:
-            return loading
-        return ()
-
-    def _loading(self, job_id: str) -> Collection[str]:
-        """Return the loading hosts that may bring a job that, as far as known, cannot run."""
-        if self._runnable(job_id) is not None:
-            return ()
-        job = self._jobs.job(job_id)
-        return [host for host in self._sessions.loading() if job is None or host in ("", job.host)]
-
-    def _runnable(self, job_id: str) -> Job | None:
-        job = self._jobs.job(job_id)
-        return job if job is not None and job.runnable else None
-
-    # --- checking -------------------------------------------------------------------------------------------------
 
     async def _check(self, command: TriggerCommand, *, says_absent: bool = False) -> tuple[str, ...]:
         """Have the job's host check the values that a drafted command gives; return warnings.
@@ -144,7 +96,7 @@ class Admission:
                 f"the values were not checked: no instance of host {draft.host!r} has code loaded; {_AT_THE_ATTEMPT}"
             )
             return (absent,) if says_absent else ()
-        answer = await _ask(session, gateway.CheckCommand(steps=seal(steps)))
+        answer = await ask(session, gateway.CheckCommand(steps=seal(steps)))
         problems = None if answer is None or not answer.checked else _problems(answer.problems)
         if problems is None:
             return (f"the values were not checked: host {draft.host!r} could not do it in time; {_AT_THE_ATTEMPT}",)
@@ -188,13 +140,4 @@ def _problems(letter: bytes) -> Sequence[ValueProblem] | None:
     try:
         return open_problems(letter) if letter else ()
     except LetterError:
-        return None
-
-
-async def _ask(session: Session, command: gateway.CheckCommand) -> gateway.CheckResult | None:
-    """Return a host's answer; None if it gives none."""
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            return await session.check(command)
-    except (TimeoutError, HostNotAttached):
         return None

@@ -19,7 +19,7 @@ from typing import Any, Self
 import grpc
 
 from nomaflow.client.errors import ClientError
-from nomaflow.client.failures import STATUS_ERRORS
+from nomaflow.client.status_errors import STATUS_ERRORS
 from nomaflow.client.values.alerts import (
     AlertMessageView,
     AlertsView,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from nomaflow.client.errors import ClientError, KernelUnreachable
-from nomaflow.client.failures import client_error, retryable
+from nomaflow.client.status_errors import client_error, retryable
 from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.addresses import is_tcp, split_addresses
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from nomaflow.client.errors import ClientError, KernelUnreachable, NotTrusted, Refused, ReplyTimeout
-from nomaflow.client.failures import client_error
+from nomaflow.client.status_errors import client_error
 from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb

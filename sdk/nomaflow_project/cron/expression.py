@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from functools import lru_cache
 
 from nomaflow_project.cron.calendar import first_match
+from nomaflow_project.cron.clock_changes import next_by_real_time, next_by_wall_clock
 from nomaflow_project.cron.errors import CronError
 from nomaflow_project.cron.grammar import CronFields, parse_fields
 
 __all__ = ["CronExpression"]
 
-_SECOND = timedelta(seconds=1)
 _PROOF_START = datetime(2000, 1, 1)  # noqa: DTZ001 - the search runs on a wall clock without zone
 _PARSED_AT_ONCE = 8192
 
@@ -54,8 +54,8 @@ class CronExpression:
             raise ValueError(msg)
         try:
             if self.fields.wildcard:
-                return self._next_by_real_time(after.astimezone(tz), tz)
-            return self._next_by_wall_clock(after.astimezone(tz), tz)
+                return next_by_real_time(self._first, after.astimezone(tz), tz)
+            return next_by_wall_clock(self._first, after.astimezone(tz), tz)
         except OverflowError:
             raise self._exhausted() from None
 
@@ -67,39 +67,6 @@ class CronExpression:
             except CronError:
                 return
             yield after
-
-    def _next_by_wall_clock(self, local: datetime, tz: tzinfo) -> datetime:
-        after = local.astimezone(UTC)
-        wall = local.replace(tzinfo=None, fold=0, microsecond=0)
-        before, behind = _offsets(wall, tz)
-        # The second pass of an overlap holds no fire: all of them were in the first.
-        start = _overlap(wall, tz)[1] if before > behind and local.fold else wall + _SECOND
-        while True:
-            candidate = self._first(start)
-            before, behind = _offsets(candidate, tz)
-            instant = _transition(candidate, tz) if before < behind else _utc(candidate - before)
-            if instant > after:
-                return instant
-            start = candidate + _SECOND
-
-    def _next_by_real_time(self, local: datetime, tz: tzinfo) -> datetime:
-        wall = local.replace(tzinfo=None, fold=0, microsecond=0)
-        before, behind = _offsets(wall, tz)
-        candidate = self._first(wall + _SECOND)
-        if before > behind:
-            overlap_start, overlap_end = _overlap(wall, tz)
-            if candidate < overlap_end:
-                return _utc(candidate - (behind if local.fold else before))
-            if not local.fold:
-                candidate = self._first(overlap_start)
-                if candidate < overlap_end:
-                    return _utc(candidate - behind)
-        while True:
-            before, behind = _offsets(candidate, tz)
-            if before >= behind:
-                return _utc(candidate - before)
-            gap_end = _transition(candidate, tz).replace(tzinfo=None) + behind
-            candidate = self._first(gap_end)
 
     def _first(self, start: datetime) -> datetime:
         found = first_match(self.fields, start)
@@ -122,37 +89,3 @@ def _parse(text: str) -> CronExpression:
             fix="check the day of the month against the months",
         )
     return CronExpression(text=fields.text, fields=fields)
-
-
-def _offsets(wall: datetime, tz: tzinfo) -> tuple[timedelta, timedelta]:
-    """Return the two offsets of a wall time: usually equal, rising in a gap, falling in an overlap."""
-    aware = wall.replace(tzinfo=tz)
-    first, second = aware.utcoffset(), aware.replace(fold=1).utcoffset()
-    assert first is not None
-    assert second is not None
-    return first, second
-
-
-def _transition(wall: datetime, tz: tzinfo) -> datetime:
-    """Return the instant, in UTC, at which the offset changes around a wall time in a gap or an overlap."""
-    before, behind = _offsets(wall, tz)
-    low, high = sorted((_utc(wall - before), _utc(wall - behind)))
-    # The earlier offset holds at low (in an overlap; in a gap it works as well) and the later one at high.
-    while high - low > _SECOND:
-        middle = low + timedelta(seconds=(high - low) // _SECOND // 2)
-        if middle.astimezone(tz).utcoffset() == before:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _overlap(wall: datetime, tz: tzinfo) -> tuple[datetime, datetime]:
-    """Return the first wall time of an overlap and the first one after it."""
-    before, behind = _offsets(wall, tz)
-    instant = _transition(wall, tz).replace(tzinfo=None)
-    return instant + behind, instant + before
-
-
-def _utc(naive: datetime) -> datetime:
-    return naive.replace(tzinfo=UTC)

@@ -24,7 +24,7 @@ from nomaflow.client import (
     TriggerOrder,
     Unauthenticated,
 )
-from nomaflow.client.failures import STATUS_ERRORS, client_error
+from nomaflow.client.status_errors import STATUS_ERRORS, client_error
 from nomaflow.client.values import Triggered, TriggerRefusal
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
