@@ -1,4 +1,4 @@
-"""Instances that attach, fall silent, come back, or are replaced by another process."""
+"""Instances that attach, leave, come back, or are replaced by another process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey, Ins
 from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.placement import uses_exclusive
 from nomaflow_kernel.engine.reporting import find_attempt
-from nomaflow_kernel.engine.retrying import retried_on_lost
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import Notice
 
-__all__ = ["attach", "await_instance", "check_clocks", "declare_ended", "detach", "take_load"]
+__all__ = ["attach", "await_instance", "declare_ended", "detach", "notify", "runs_of", "take_load"]
 
 
 def attach(
@@ -76,7 +75,7 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     state.fleet.add(instance)
     instance.heard(batch.now, batch.now_us)
     kind = "host.reattached" if returning else "host.attached"
-    _notify(batch, instance, kind, pid=hello.pid, machine=hello.machine)
+    notify(batch, instance, kind, pid=hello.pid, machine=hello.machine)
     _take_refusal(batch, instance, hello.refused_load)
     return instance
 
@@ -88,7 +87,7 @@ def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo
         return
     _take_refusal(batch, instance, load.refused, by=load.by)
     if load.refused is None:
-        _notify(
+        notify(
             batch,
             instance,
             "host.reloaded",
@@ -111,7 +110,7 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None,
     if refused is None or (known is not None and known.at_us == refused.at_us):
         return
     problems = [problem.to_json() for problem in refused.problems]
-    _notify(
+    notify(
         batch,
         instance,
         "host.reload_refused",
@@ -122,7 +121,7 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None,
     )
 
 
-def _notify(batch: Batch, instance: Instance, kind: str, *, by: str = "", **data: Any) -> None:
+def notify(batch: Batch, instance: Instance, kind: str, *, by: str = "", **data: Any) -> None:
     """Add an event about an instance."""
     data = {"incarnation": instance.incarnation, **data}
     batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, by=by, data=data))
@@ -164,7 +163,7 @@ def declare_ended(state: EngineState, batch: Batch, key: InstanceKey, *, evidenc
         return None
     reason = Reason("host_ended", f"host {instance.host!r} has ended, as {by} has declared: {evidence}")
     ended = _settle_ended(state, batch, instance, reason, told=f"{by} declares that this one has ended: {evidence}")
-    _notify(batch, instance, "host.ended", by=by, evidence=evidence, attempts=ended)
+    notify(batch, instance, "host.ended", by=by, evidence=evidence, attempts=ended)
     state.dirty_hosts.add(instance.host)
     return ended
 
@@ -174,7 +173,7 @@ def _settle_ended(state: EngineState, batch: Batch, instance: Instance, reason: 
 
     :param told: why its session ends, if it has one
     """
-    runs = _runs_of(state, instance)
+    runs = runs_of(state, instance)
     state.fleet.remove(instance.key, batch.now_us)  # first, so that no next try goes to it
     for run in runs:
         stepping.conclude(state, batch, run, AttemptState.FAILED, reason)
@@ -183,7 +182,8 @@ def _settle_ended(state: EngineState, batch: Batch, instance: Instance, reason: 
     return len(runs)
 
 
-def _runs_of(state: EngineState, instance: Instance) -> list[ActiveRun]:
+def runs_of(state: EngineState, instance: Instance) -> list[ActiveRun]:
+    """Return the runs whose current attempts an instance holds."""
     found = (find_attempt(state, key) for key in list(instance.attempts))
     return [pair[0] for pair in found if pair is not None]
 
@@ -209,50 +209,6 @@ def detach(state: EngineState, batch: Batch, key: InstanceKey, link: InstanceLin
     if instance is None or instance.link is not link:
         return
     instance.link = None
-    _notify(batch, instance, "host.detached")
+    notify(batch, instance, "host.detached")
     if not instance.attempts:
         state.fleet.remove(key, batch.now_us)
-
-
-def check_clocks(state: EngineState, batch: Batch) -> None:
-    """Check how long each instance has been silent: UNREACHABLE after the lease, its attempts LOST after the grace.
-
-    If the last check is longer ago than the lease, the kernel itself was held up, for example by a suspended machine.
-    It could not hear anybody, so the clocks start again, as they do at its start.
-    """
-    own_instances.end_unwanted(state)
-    looked_at, state.clocks_looked_at = state.clocks_looked_at, batch.now
-    if looked_at is not None and batch.now - looked_at > state.settings.lease_seconds:
-        for instance in state.fleet:
-            instance.last_heard = batch.now
-    for instance in state.fleet:
-        silent = batch.now - instance.last_heard
-        if silent >= state.settings.lease_seconds and not instance.unreachable:
-            instance.unreachable = True
-            instance.unreachable_since_us = batch.now_us - int((silent - state.settings.lease_seconds) * 1_000_000)
-            _notify(batch, instance, "host.unreachable", silent_seconds=round(silent, 1))
-        if silent >= state.settings.lease_seconds:
-            _lose_overdue(state, batch, instance, silent)
-
-
-def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: float) -> None:
-    """Declare attempts LOST whose grace is over; note when that of the next is, and how many are tried again."""
-    graces = []
-    instance.retried_on_lost = 0
-    for run in _runs_of(state, instance):
-        grace = (
-            run.definition.lost_after_seconds or state.settings.grace_seconds
-        ) + state.settings.grace_margin_seconds
-        if silent >= grace:
-            reason = Reason(
-                "host_lost",
-                f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
-            )
-            stepping.conclude(state, batch, run, AttemptState.LOST, reason)
-            continue
-        graces.append(grace)
-        if run.cancel is None and run.timed_out is None:
-            instance.retried_on_lost += retried_on_lost(run, run.attempt)
-    instance.note_grace(min(graces, default=None), lease=state.settings.lease_seconds)
-    if not instance.attempts and instance.link is None:
-        state.fleet.remove(instance.key, batch.now_us)

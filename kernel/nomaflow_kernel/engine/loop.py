@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from nomaflow_kernel.access.audited_calls import CALL, AuditedCall
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping
-from nomaflow_kernel.engine import attaching, pausing, rebuilding, starting, stopping
+from nomaflow_kernel.engine import pausing, rebuilding, silence, starting, stopping
 from nomaflow_kernel.engine.decisions import Decisions
 from nomaflow_kernel.engine.inbox import Inbox, Turn
 from nomaflow_kernel.engine.state import Batch, EngineState
@@ -259,7 +259,7 @@ class EngineLoop:
                 case TimerKind.CALL_TIMEOUT:
                     stopping.call_timed_out(self._state, batch, run_id)
                 case TimerKind.HOST_CLOCKS:
-                    attaching.check_clocks(self._state, batch)
+                    silence.check_clocks(self._state, batch)
                     self._add_clock_timer()
                 case TimerKind.PAUSE_END:
                     pausing.end_pauses(self._state, batch)

@@ -1,4 +1,4 @@
-"""Stopping runs: on request, at a time limit, and after the loss of their host."""
+"""Stopping runs: on request, at a time limit, and those that no host would run any more."""
 
 from __future__ import annotations
 

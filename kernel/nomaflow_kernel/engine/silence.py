@@ -1,0 +1,57 @@
+"""Silent instances: UNREACHABLE after the lease, their attempts LOST after the grace."""
+
+from __future__ import annotations
+
+from nomaflow_kernel.engine import own_instances, stepping
+from nomaflow_kernel.engine.attaching import notify, runs_of
+from nomaflow_kernel.engine.fleet import Instance
+from nomaflow_kernel.engine.retrying import retried_on_lost
+from nomaflow_kernel.engine.state import Batch, EngineState
+from nomaflow_kernel.history.reasons import Reason
+from nomaflow_kernel.history.states import AttemptState
+
+__all__ = ["check_clocks"]
+
+
+def check_clocks(state: EngineState, batch: Batch) -> None:
+    """Check how long each instance has been silent: UNREACHABLE after the lease, its attempts LOST after the grace.
+
+    If the last check is longer ago than the lease, the kernel itself was held up, for example by a suspended machine.
+    It could not hear anybody, so the clocks start again, as they do at its start.
+    """
+    own_instances.end_unwanted(state)
+    looked_at, state.clocks_looked_at = state.clocks_looked_at, batch.now
+    if looked_at is not None and batch.now - looked_at > state.settings.lease_seconds:
+        for instance in state.fleet:
+            instance.last_heard = batch.now
+    for instance in state.fleet:
+        silent = batch.now - instance.last_heard
+        if silent >= state.settings.lease_seconds and not instance.unreachable:
+            instance.unreachable = True
+            instance.unreachable_since_us = batch.now_us - int((silent - state.settings.lease_seconds) * 1_000_000)
+            notify(batch, instance, "host.unreachable", silent_seconds=round(silent, 1))
+        if silent >= state.settings.lease_seconds:
+            _lose_overdue(state, batch, instance, silent)
+
+
+def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: float) -> None:
+    """Declare attempts LOST whose grace is over; note when that of the next is, and how many are tried again."""
+    graces = []
+    instance.retried_on_lost = 0
+    for run in runs_of(state, instance):
+        grace = (
+            run.definition.lost_after_seconds or state.settings.grace_seconds
+        ) + state.settings.grace_margin_seconds
+        if silent >= grace:
+            reason = Reason(
+                "host_lost",
+                f"host {instance.host!r} was silent for {silent:.0f} s; whether the step ended cannot be known",
+            )
+            stepping.conclude(state, batch, run, AttemptState.LOST, reason)
+            continue
+        graces.append(grace)
+        if run.cancel is None and run.timed_out is None:
+            instance.retried_on_lost += retried_on_lost(run, run.attempt)
+    instance.note_grace(min(graces, default=None), lease=state.settings.lease_seconds)
+    if not instance.attempts and instance.link is None:
+        state.fleet.remove(instance.key, batch.now_us)
