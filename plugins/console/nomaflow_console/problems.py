@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nomaflow.client import (
     Refused,
     Unauthenticated,
 )
+from nomaflow.client.values import RunPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.access import csrf
 from nomaflow_console.kernel.calls import kernel_of
@@ -42,7 +44,8 @@ _TITLES = {401: "Not logged in", 403: "Not permitted", 404: "Not found", 503: "T
 _SHOWN = 200
 _OF_A_TIME = 10
 """The first characters of a run's id, which runs of the same quarter of an hour share."""
-_MOST_RUNS = 500
+_MOST_RUNS, _MOST_NEAR = 500, 3
+_RUN_PART = re.compile("run_[0-9a-z]{1,26}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,23 +148,32 @@ def _of_address(request: Request, error: HTTPException) -> Problem:
 
 
 async def _near(request: Request) -> tuple[tuple[str, str], ...]:
-    """Return the jobs or hosts with names like the unknown one of an address."""
+    """Return the jobs, runs or hosts with names like the unknown one of an address."""
     asked = request.path_params
     try:
         if "job_id" in asked:
             jobs = await kernel_of(request).list_jobs()
             return _links("/jobs/", asked["job_id"], (job.job_id for job in jobs.jobs))
         if "run_id" in asked:
-            runs = await kernel_of(request).list_runs_page(
-                run_id_prefix=asked["run_id"][:_OF_A_TIME], page_size=_MOST_RUNS
-            )
-            return _links("/runs/", asked["run_id"], (run.run_id for run in runs.runs))
+            return await _runs_like(request, asked["run_id"])
         if "name" in asked:
             hosts = await kernel_of(request).list_hosts()
             return _links("/hosts/", asked["name"], (host.name for host in hosts))
     except ClientError:
         pass  # the answer is a 404 anyway
     return ()
+
+
+async def _runs_like(request: Request, asked: str) -> tuple[tuple[str, str], ...]:
+    """Return the runs whose ids begin as the unknown one of an address, then those whose ids are like it."""
+    kernel, asked = kernel_of(request), asked.casefold()
+    of_the_time = await kernel.list_runs_page(run_id_prefix=asked[:_OF_A_TIME], page_size=_MOST_RUNS)
+    alike = (run.run_id for run in of_the_time.runs)
+    begun = RunPageView()
+    if _RUN_PART.fullmatch(asked):
+        begun = await kernel.list_runs_page(run_id_prefix=asked, page_size=_MOST_NEAR)
+    found = dict([*((run.run_id, f"/runs/{run.run_id}") for run in begun.runs), *_links("/runs/", asked, alike)])
+    return tuple(found.items())[:_MOST_NEAR]
 
 
 def _links(place: str, name: str, known: Iterable[str]) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 import httpx
@@ -165,6 +166,70 @@ def test_an_unknown_name_says_which_was_probably_meant(browser_client: httpx.Cli
     answer = browser_client.get(path)
     assert answer.status_code == 404
     assert f'Did you mean <a href="{near}">' in answer.text
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two ids begin with in common."""
+    return next(place for place, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+
+
+def test_a_run_is_found_by_any_beginning_of_its_id(console: ConsoleSystem, browser_client: httpx.Client) -> None:
+    """Case does not matter, nor whether ``run_`` stands before it; runs that share a beginning are listed."""
+    one, other = (run.run_id for run in console.system.api.list_runs())
+    common = _shared(one, other)
+    for text in (*(one[:length] for length in range(common + 1, len(one) + 1)), one.upper(), one[4:-1]):
+        answer = browser_client.get("/search", params={"q": text})
+        assert (answer.status_code, answer.headers.get("location")) == (303, f"/runs/{one}"), text
+    for text in (one[:common], one[:common].upper(), "run_", one[4:common]):
+        answer = browser_client.get("/search", params={"q": text})
+        assert answer.status_code == 200, text
+        assert {f'href="/runs/{run}"' in answer.text for run in (one, other)} == {True}, text
+        assert set(browser_client.get("/search.json", params={"q": text}).json()["runs"]) == {one, other}
+    assert "Nothing is called" in browser_client.get("/search", params={"q": f"{one[:-1]}_"}).text
+
+
+def test_the_run_whose_id_begins_as_an_unknown_one_is_meant_first(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """Ids of runs of the same minutes are alike: one that begins so is nearer than any that is only alike."""
+    runs = [run.run_id for run in console.system.api.list_runs()]
+    common = _shared(*runs)
+    for run in runs:
+        for asked in (run[: common + 1], run[:-1], run.upper()):
+            assert f'Did you mean <a href="/runs/{run}">' in browser_client.get(f"/runs/{asked}").text, asked
+    page = browser_client.get(f"/runs/{runs[0][:11]}").text
+    assert all(f'<a href="/runs/{run}">' in page for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("state=NOPE", "there is no state 'NOPE'"),
+        ("trigger=nope&state=FAILED", "there is no trigger 'nope'"),
+        ("level=nope", "there is no level 'nope'"),
+        ("since=nope", "since: 'nope' is no time"),
+        ("until=nope", "until: 'nope' is no time"),
+        ("off=nope", "there is no column 'nope'"),
+    ],
+)
+def test_a_filter_that_the_page_warns_of_is_refused_to_programs(
+    browser_client: httpx.Client, query: str, message: str
+) -> None:
+    """A program reads no warning: it would take all runs for those that it asked for."""
+    assert message in unescape(browser_client.get(f"/runs?{query}").text)
+    answer = browser_client.get(f"/runs.json?{query}")
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (400, "INVALID_ARGUMENT")
+    assert answer.json()["error"]["message"].startswith(message)
+    table = browser_client.get(f"/runs.csv?{query}")
+    assert (table.status_code, message in unescape(table.text)) == (400, True)
+
+
+def test_a_day_of_the_schedule_that_the_page_warns_of_is_refused_to_programs(browser_client: httpx.Client) -> None:
+    """As it is with the filters of runs."""
+    assert "“2026-13-01” is no day" in browser_client.get("/schedule?from=2026-13-01").text
+    answer = browser_client.get("/schedule.json?from=2026-13-01")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "from: '2026-13-01' is no day")
+    assert "write it as 20" in answer.json()["error"]["fix"]
 
 
 def test_without_a_session_json_is_a_401_and_no_login_page(console: ConsoleSystem) -> None:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from nomaflow.client import InvalidRequest
 from nomaflow.client.values import EventView, JobPageView, RunCountView, RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones
@@ -111,6 +112,17 @@ def _query(request: Request) -> tuple[RunQuery, list[str]]:
     return RunQuery.of(request.query_params.multi_items(), _zone(request))
 
 
+def _understood(request: Request) -> RunQuery:
+    """Return the filters of an address that a program asks.
+
+    :raises InvalidRequest: if one is not understood; the page warns of it, which a program would not see
+    """
+    query, problems = _query(request)
+    if problems:
+        raise InvalidRequest("; ".join(problems))
+    return query
+
+
 async def _load(request: Request, *, filters: bool = True) -> dict[str, Any]:
     """Return what the page is made of.
 
@@ -197,7 +209,7 @@ async def show(request: Request) -> Response:
 
 async def show_json(request: Request) -> Response:
     """Return one page of runs in the shape of ``nomaflow runs -o json``, and where the next page begins."""
-    query, _ = _query(request)
+    query = _understood(request)
     found, newer, older = await page_of_runs(kernel_of(request), query, datetime.now(UTC))
     shape = {
         "runs": [run.to_json() for run in found.runs],
@@ -209,7 +221,7 @@ async def show_json(request: Request) -> Response:
 
 async def show_csv(request: Request) -> Response:
     """Return all runs that the filters keep as a table, at most 100,000."""
-    query, _ = _query(request)
+    query = _understood(request)
     runs = kernel_of(request).list_runs(page_size=500, **query.filters(datetime.now(UTC)))
     return await streamed(
         _csv(runs),

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from nomaflow.client import InvalidRequest
 from nomaflow.client.values import EventView, FirePageView, RunPageView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.until_changed import until_changed
@@ -177,9 +178,15 @@ async def show(request: Request) -> Response:
 
 
 async def as_json(request: Request) -> Response:
-    """Return the coming fires as ``nomaflow schedule --live -o json`` prints them."""
+    """Return the coming fires as ``nomaflow schedule --live -o json`` prints them.
+
+    :raises InvalidRequest: if the first day is none; the page warns of it, and shows today
+    """
     now = datetime.now(UTC)
     choice, begin, end = _range(request, now)
+    if choice.no_day:
+        today = now.astimezone(begin.tzinfo).date()
+        raise InvalidRequest(f"from: {choice.no_day!r} is no day", fix=f"write it as {today.isoformat()}")
     fires = await kernel_of(request).list_fires(
         begin=begin if "from" in request.query_params else now, until=end, limit=_MOST_FIRES,
         host=choice.host, tag=choice.tag, job_id=choice.job,

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable
-from nomaflow.client.values import HostView
+from nomaflow.client.values import HostView, RunPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.rendering import page
@@ -19,25 +19,25 @@ from nomaflow_console.views.needs_you import job_address
 
 __all__ = ["ROUTES"]
 
-_RUN_ID = re.compile(r"run_[0-9a-z]{10,40}")
-_RUN_PART = re.compile(r"(?:run_)?[0-9a-z]{4,40}")
+_RUN_PART = re.compile(r"run_[0-9a-z]{0,26}|[0-9a-z]{4,26}")
 _MOST = 50
 
 
-async def _run_of(kernel: KernelCalls, text: str) -> str:
-    """Return the run that a text names, whole, or by the beginning of its id; empty if there is none, or several."""
-    if not _RUN_PART.fullmatch(text):
-        return ""
-    prefix = text if text.startswith("run_") else f"run_{text}"
+def _beginning(text: str) -> str:
+    part = text.casefold()
+    return part if part.startswith("run_") else f"run_{part}"
+
+
+async def _runs(kernel: KernelCalls, text: str) -> RunPageView:
+    """Return the runs whose ids begin with a text, in small letters or capitals, with ``run_`` before it or without."""
+    if not _RUN_PART.fullmatch(text.casefold()):
+        return RunPageView()
     try:
-        if _RUN_ID.fullmatch(text):
-            return (await kernel.get_run(text)).run_id
-        found = await kernel.list_runs_page(run_id_prefix=prefix, page_size=2)
+        return await kernel.list_runs_page(run_id_prefix=_beginning(text), page_size=_MOST)
     except KernelUnreachable:
         raise
     except ClientError:
-        return ""
-    return found.runs[0].run_id if len(found.runs) == 1 else ""
+        return RunPageView()
 
 
 async def _callables(kernel: KernelCalls, hosts: list[HostView], needle: str) -> list[Any]:
@@ -53,15 +53,18 @@ async def _callables(kernel: KernelCalls, hosts: list[HostView], needle: str) ->
     return [one for found in await asyncio.gather(*map(of, hosts[:_MOST])) for one in found]
 
 
-async def _found(request: Request, text: str) -> dict[str, Any]:
+async def _found(request: Request, text: str, runs: RunPageView) -> dict[str, Any]:
     kernel, needle = kernel_of(request), text.casefold()
     jobs, hosts = await asyncio.gather(
         kernel.list_jobs_page(text=text, page_size=_MOST, include_removed=True), kernel.list_hosts()
     )
     callables = await _callables(kernel, hosts, needle) if needle else []
     of_hosts = [host for host in hosts if needle in host.name.casefold()]
-    near = [] if not text or jobs.jobs or of_hosts or callables else await _near(kernel, text, hosts)
+    anything = jobs.jobs or of_hosts or callables or runs.runs
+    near = [] if not text or anything else await _near(kernel, text, hosts)
     return {
+        "runs": runs.runs,
+        "more_runs": f"/runs?since=ever&id={_beginning(text)}" if runs.next_page_token else "",
         "jobs": jobs.jobs,
         "hosts": of_hosts[:_MOST],
         "callables": callables[:_MOST],
@@ -77,13 +80,13 @@ async def _near(kernel: KernelCalls, text: str, hosts: list[HostView]) -> list[s
 
 
 async def show(request: Request) -> Response:
-    """Return what is found; go straight to a run whose id is pasted, and to a job if nothing else is found."""
+    """Return what is found; go straight to the only run whose id begins so, and to a job if nothing else is found."""
     text = request.query_params.get("q", "").strip()
-    run_id = await _run_of(kernel_of(request), text)
-    if run_id:
-        return RedirectResponse(f"/runs/{run_id}", status_code=303)
-    found = await _found(request, text)
-    if text and len(found["jobs"]) == 1 and not (found["hosts"] or found["callables"]):
+    runs = await _runs(kernel_of(request), text)
+    if len(runs.runs) == 1:
+        return RedirectResponse(f"/runs/{runs.runs[0].run_id}", status_code=303)
+    found = await _found(request, text, runs)
+    if text and len(found["jobs"]) == 1 and not (found["hosts"] or found["callables"] or found["runs"]):
         return RedirectResponse(job_address(found["jobs"][0].job_id), status_code=303)
     return page(request, "search.html", title=f"Find {text}", q=text, **found)
 
@@ -94,11 +97,12 @@ async def show_json(request: Request) -> Response:
     if request.query_params.get("of") == "jobs":
         jobs = await kernel_of(request).list_jobs_page(text=text, page_size=_MOST, include_removed=True)
         return JSONResponse({"jobs": [job.job_id for job in jobs.jobs]})
-    found = await _found(request, text)
+    found = await _found(request, text, await _runs(kernel_of(request), text))
     shape = {
         "jobs": [job.job_id for job in found["jobs"]],
         "hosts": [host.name for host in found["hosts"]],
         "callables": [{"host": host, "reference": each.reference} for host, each in found["callables"]],
+        "runs": [run.run_id for run in found["runs"]],
     }
     return JSONResponse(shape)
 
