@@ -17,7 +17,18 @@ from starlette.routing import Match
 from nomaflow_console.assets import asset
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.memory import STREAM_NAMES, PageMemory, ShownPage
-from nomaflow_console.views import deeds, durations, hosts, pieces, run_words, schedule, sentences, states, times
+from nomaflow_console.views import (
+    deeds,
+    durations,
+    figures_told,
+    hosts,
+    pieces,
+    run_words,
+    schedule,
+    sentences,
+    states,
+    times,
+)
 from nomaflow_console.views.fire_row import fire_row, runs_into
 from nomaflow_console.views.job_row import job_row
 from nomaflow_console.views.job_rows import with_bars
@@ -82,6 +93,7 @@ def _words() -> dict[str, Any]:
         "rough": durations.rough,
         "fire_row": fire_row,
         "runs_into": runs_into,
+        "ended_ok": figures_told.ended_ok,
         "job_row": job_row,
         "with_bars": with_bars,
         "run_row": run_row,

@@ -232,6 +232,17 @@ def test_a_day_of_the_schedule_that_the_page_warns_of_is_refused_to_programs(bro
     assert "write it as 20" in answer.json()["error"]["fix"]
 
 
+def test_the_only_run_of_a_job_is_not_compared_with_itself(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """Usual is what other runs took; and one run is counted as one."""
+    [run] = console.system.api.list_runs(job_id="works")
+    assert "usually" not in browser_client.get(f"/runs/{run.run_id}").text.partition('id="run-head"')[2][:4000]
+    job = browser_client.get("/jobs/works").text
+    assert "<span>usually 3 rows</span>" in job
+    assert "<span>the last run that took place was ok</span>" in job
+
+
 def test_without_a_session_json_is_a_401_and_no_login_page(console: ConsoleSystem) -> None:
     """A program gets an error that it can read."""
     answer = httpx.get(f"{console.base}/runs.json")

@@ -153,6 +153,17 @@ def test_what_a_try_does_now_and_a_comparison_are_json_too(
     assert browser_client.get("/runs/compare.json").json() == {"runs": [], "differences": []}
 
 
+def test_a_day_with_many_fires_of_one_schedule_is_not_called_empty(browser_client: httpx.Client) -> None:
+    """The lines above tell the fires of frequent schedules: the days below say that there is nothing else."""
+    page = text_of(browser_client.get("/schedule?from=2027-01-11&days=1&job=tokyo"))
+    assert "Many a day" in page
+    assert "nothing else is scheduled" in page
+    assert "0 fires to come" not in page
+    idle = text_of(browser_client.get("/schedule?from=2027-01-11&days=1&job=works"))
+    assert "nothing is scheduled" in idle
+    assert "0 fires to come" in idle
+
+
 def test_a_hosts_page_tells_who_its_instances_are(console: ConsoleSystem, browser_client: httpx.Client) -> None:
     """The principal, when it attached, and the digest of what it brings."""
     [host] = console.system.api.list_hosts()

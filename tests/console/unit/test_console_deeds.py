@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow.client.values import EventView
+from nomaflow.client.values import EventView, ReasonView
 from nomaflow_console.views.deeds import deed_of, person
 
 PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
@@ -39,10 +39,19 @@ def _event(kind: str, **more: Any) -> EventView:
     return EventView(seq=1, at=datetime(2026, 11, 26, tzinfo=UTC), kind=kind, **more)
 
 
+def _told(event: EventView, of: str = "") -> str:
+    """Return an event as the page tells it.
+
+    :param of: the name of what it is about
+    """
+    deed = deed_of(event)
+    return " ".join(f"{deed.what} {of}{deed.then} {deed.detail}".split())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_has_words_of_its_own(kind: str) -> None:
     """No event is told by the name of its kind."""
-    assert deed_of(_event(kind)).what not in ("", kind, kind.replace(".", " ").replace("_", " "))
+    assert _told(_event(kind)) not in ("", kind, kind.replace(".", " ").replace("_", " "))
 
 
 def test_the_events_are_those_of_the_page() -> None:
@@ -83,7 +92,51 @@ def test_the_way_by_which_a_run_was_started_is_no_person(kind: str, words: str) 
     assert f"{deed.what} {deed.detail}" == words
 
 
+@pytest.mark.parametrize(
+    ("state", "more", "told"),
+    [
+        ("SUCCEEDED", {"rows_affected": 3}, "etl succeeded: 3 rows"),
+        ("SUCCEEDED", {}, "etl succeeded"),
+        ("FAILED", {"error": "no rows"}, "etl failed: no rows"),
+        ("CANCELED", {}, "etl was canceled"),
+        ("MISSED", {}, "etl was missed"),
+        ("NEW", {}, "etl ended new"),
+    ],
+)
+def test_a_run_ends_as_one_says_it(state: str, more: dict[str, Any], told: str) -> None:
+    """The run is the subject of the sentence, and how it ended its verb."""
+    assert _told(_event("run.finished", run_state=state, data=more), of="etl") == told
+
+
+def test_a_person_does_not_end_a_run_that_was_skipped() -> None:
+    """Who asked for it has started it; that it was skipped is told of the run."""
+    why = ReasonView(code="overlap", message="run_1 is running")
+    event = _event("run.finished", run_state="SKIPPED", by="owner (for ann)", reason=why)
+    assert _told(event, of="etl") == "started etl, which was skipped: run_1 is running"
+    assert _told(_event("run.finished", run_state="SKIPPED"), of="etl") == "etl was skipped"
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [
+        ({"done": 109, "total": 5000}, "load, try 1, in etl reached 109 of 5,000"),
+        ({"done": 109, "total": 5000, "message": "chunk 3"}, "load, try 1, in etl: chunk 3"),
+        ({}, "load, try 1, in etl goes on"),
+    ],
+)
+def test_progress_is_told_as_one_says_it(progress: dict[str, Any], told: str) -> None:
+    """How far a try is stands behind the run that it is of."""
+    event = _event("attempt.progress", step="load", attempt=1, data={"progress": progress})
+    assert _told(event, of="etl") == told
+
+
+def test_a_try_ends_as_one_says_it() -> None:
+    """With a verb and not with the word of its sign."""
+    event = _event("attempt.finished", step="load", attempt=1, attempt_state="LOST")
+    assert _told(event, of="etl") == "load, try 1, was lost in etl"
+
+
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5))
 def test_no_data_breaks_the_page(kind: str, data: dict[str, Any]) -> None:
     """Whatever data an event has, from another version of the kernel too, it is a sentence."""
-    assert deed_of(_event(kind, data=data)).what
+    assert _told(_event(kind, data=data))

@@ -33,6 +33,7 @@ from nomaflow_console.pages.run_log import (
 )
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views import run_words
+from nomaflow_console.views.figures_told import without_run
 from nomaflow_console.views.log_lines import shown_line
 from nomaflow_console.views.needs_you import usual_of
 from nomaflow_console.views.sentences import reason_sentence, run_sentence, usually
@@ -209,7 +210,7 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
     run, now = known.run, datetime.now(UTC)
     moments = await _or_none(_moments(request, known)) or []
     seconds = None if run.started_at is None else ((run.finished_at or now) - run.started_at).total_seconds()
-    usual, p95 = usual_of(known.stats)
+    usual, p95 = usual_of(without_run(known.stats, run.run_id))
     definition = dict(known.job.definition or {}) if known.job is not None else {}
     changed = bool(definition and run.definition_digest and known.job and known.job.digest != run.definition_digest)
     return {
