@@ -44,6 +44,8 @@ _TITLES = {401: "Not logged in", 403: "Not permitted", 404: "Not found", 503: "T
 _SHOWN = 200
 _OF_A_TIME = 10
 """The first characters of a run's id, which runs of the same quarter of an hour share."""
+_ASKED = "did you mean "
+"""The beginning of a way out that a page leaves away: it has links to what was probably meant."""
 _MOST_RUNS, _MOST_NEAR = 500, 3
 _RUN_PART = re.compile("run_[0-9a-z]{1,26}")
 
@@ -82,8 +84,8 @@ def answer(request: Request, problem: Problem) -> Response:
         "error.html",
         status=problem.status,
         title=problem.title or _TITLES.get(problem.status, "Refused"),
-        message=problem.message,
-        fix=problem.fix,
+        message=problem.message.partition(f"; {_ASKED}")[0] if problem.near else problem.message,
+        fix="" if problem.near and problem.fix.startswith(_ASKED) else problem.fix,
         near=problem.near,
         again=problem.again if form is not None else "",
         kept=kept,

@@ -166,6 +166,7 @@ def test_an_unknown_name_says_which_was_probably_meant(browser_client: httpx.Cli
     answer = browser_client.get(path)
     assert answer.status_code == 404
     assert f'Did you mean <a href="{near}">' in answer.text
+    assert answer.text.casefold().count("did you mean") == 1
 
 
 def _shared(one: str, other: str) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nomaflow.client.values import JobStatsView, JobView, RecentRunView
+from nomaflow.client.values import FoldView, JobStatsView, JobView, RecentRunView
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.rendering import environment
 from nomaflow_console.views.figures_told import ended_ok, without_run
@@ -72,6 +73,17 @@ def test_the_head_of_a_job_counts_its_rows_and_runs() -> None:
     )  # fmt: skip
     assert "<span>usually 1 row</span>" in html
     assert "100 % of the last 2 runs that took place were ok" in html
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "text"), [(1, 0, "1 fire: 05:00:00"), (3, 10, "3 fires from 05:00:00 to 05:00:10")]
+)
+def test_a_run_that_stands_for_fires_says_when_they_were(count: int, seconds: float, text: str) -> None:
+    """One fire has one time, and fires of one minute are told apart."""
+    fold = FoldView(count=count, first=NOW, last=NOW + timedelta(seconds=seconds))
+    made = environment().from_string("{{ fires_of(fold, timezone) }}")
+    html = made.render(fold=fold, timezone="", now=NOW, zone=Zone(yours="Europe/Paris"))
+    assert re.sub("<[^>]+>", "", html) == text
 
 
 def test_a_tally_without_an_ended_run_does_not_say_that_none_runs() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nomaflow.client.values import EventView
-from nomaflow_console.views.sentences import counted, line
+from nomaflow_console.views.sentences import amount, counted, line
 from nomaflow_console.views.states import StateSign, sign_of
 
 __all__ = ["KINDS", "Deed", "deed_of", "words"]
@@ -35,12 +35,14 @@ _CHANGES = (
 class Deed:
     """An event as a line of the page.
 
-    :param what: the verb and what follows before the object's name: ``cancelled``
+    :param what: what stands before the object's name: ``cancelled``; empty where the object did something itself
+    :param then: what stands after the object's name, with the blank or the comma before it; may be empty
     :param detail: what else there is to say; may be empty
     """
 
     sign: StateSign
     what: str
+    then: str = ""
     detail: str = ""
 
 
@@ -96,15 +98,27 @@ def _cancel(event: EventView) -> Deed:
     return Deed(sign=_sign("⊘", "canceled"), what="asked to cancel", detail=_quoted(event))
 
 
+_ENDS = {
+    "SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "was canceled", "SKIPPED": "was skipped",
+    "MISSED": "was missed", "LOST": "was lost",
+}  # fmt: skip
+
+
+def _ended(state: str) -> str:
+    return _ENDS.get(state) or f"ended {sign_of(state).word}"
+
+
 def _finished(event: EventView) -> Deed:
-    sign, rows = sign_of(event.run_state), _number(event, "rows_affected")
-    said = _text(event, "error") or _reason(event)
-    return Deed(sign=sign, what=f"ended {sign.word}:", detail=said or (counted(rows, "row") if rows else ""))
+    """Return the end of a run. A person is named where the run was over at once: by whoever wanted to start it."""
+    rows = _number(event, "rows_affected")
+    detail = _text(event, "error") or _reason(event) or (counted(rows, "row") if rows else "")
+    then = f"{', which' if event.by else ''} {_ended(event.run_state)}{':' if detail else ''}"
+    return Deed(sign=sign_of(event.run_state), what="started" if event.by else "", then=then, detail=detail)
 
 
 def _attempt_finished(event: EventView) -> Deed:
-    sign = sign_of(event.attempt_state)
-    return Deed(sign=sign, what=f"{_try(event)} {sign.word} in", detail=_text(event, "error"))
+    state = event.attempt_state
+    return Deed(sign=sign_of(state), what=f"{_try(event)} {_ended(state)} in", detail=_text(event, "error"))
 
 
 def _reloaded(event: EventView) -> Deed:
@@ -139,9 +153,17 @@ def _progress(event: EventView) -> Deed:
     told = event.data.get("progress")
     told = told if isinstance(told, dict) else {}
     message = told.get("message")
-    far = f"{told['done']} of {told['total']}" if "done" in told and told.get("total") else ""
-    detail = line(message) if isinstance(message, str) and message else far
-    return Deed(sign=_sign("▶", "running"), what=f"{_try(event)} went on in", detail=detail)
+    if isinstance(message, str) and message:
+        then, detail = ":", line(message)
+    elif "done" in told and told.get("total"):
+        then, detail = " reached", f"{_figure(told['done'])} of {_figure(told['total'])}"
+    else:
+        then, detail = " goes on", ""
+    return Deed(sign=_sign("▶", "running"), what=f"{_try(event)} in", then=then, detail=detail)
+
+
+def _figure(told: Any) -> str:
+    return amount(told) if isinstance(told, int | float) else str(told)
 
 
 def _kernel(event: EventView) -> Deed:

@@ -12,11 +12,12 @@ from typing import Any
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
-from nomaflow.client.values import AttemptView, JobView, RunView, StepView, iso
+from nomaflow.client.values import AttemptView, FoldView, JobView, RunView, StepView, iso
 from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.sentences import counted, line, who
-from nomaflow_console.views.times import Zone, city
+from nomaflow_console.views.times import Zone, city, when
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable, visible
 
 __all__ = [
@@ -265,10 +266,20 @@ def clock(context: Context, at: datetime, timezone: str = "") -> str:
     return f"{at.astimezone(zone.for_job(timezone)[0]):%H:%M:%S}"
 
 
+@pass_context
+def fires_of(context: Context, fold: FoldView, timezone: str) -> Markup:
+    """Return the fires that a run stands for, and when they were, to the second: several may be of one minute."""
+    first, last = (when(context, at, timezone=timezone, seconds=True) for at in (fold.first, fold.last))
+    if fold.count == 1:
+        return Markup("1 fire: {}").format(first)
+    return Markup("{} from {} to {}").format(counted(fold.count, "fire"), first, last)
+
+
 def words() -> dict[str, Any]:
     """Return what templates call."""
     return {
         "clock": clock,
+        "fires_of": fires_of,
         "first_line": first_line,
         "hindrance": hindrance,
         "shown": shown,
