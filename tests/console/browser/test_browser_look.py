@@ -22,12 +22,14 @@ async def test_axe_finds_nothing_wrong(tabs: Tabs, path: str, theme: Literal["li
 
 
 STICKS_OUT = """() => [document.documentElement, ...document.querySelectorAll(".card")]
-  .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.id || each.className || each.tagName)"""
+  .filter((each) => each.scrollWidth > each.clientWidth + 1)
+  .concat([...document.querySelectorAll(".tabs")].filter((each) => each.scrollHeight > each.clientHeight))
+  .map((each) => each.id || each.className || each.tagName)"""
 
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_nothing_sticks_out_at_any_width(tabs: Tabs, path: str) -> None:
-    """On a phone, a narrow window, a laptop and a desk nothing sticks out to the side."""
+    """On a phone, a narrow window, a laptop and a desk nothing sticks out to the side, and no tab below its row."""
     page = await tabs.open(path, size=PHONE)
     assert await page.evaluate(STICKS_OUT) == []
     page = await tabs.open(path)

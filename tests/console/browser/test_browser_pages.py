@@ -71,6 +71,29 @@ async def test_on_a_phone_the_line_about_the_kernel_is_whole_and_cards_name_the_
     assert await line.evaluate("line => line.scrollWidth - line.clientWidth") <= 0
 
 
+async def test_a_skipped_run_shows_why_and_its_actions_cover_no_name(tabs: Tabs, console: ConsoleSystem) -> None:
+    """The cause is not cut off on a laptop, and a long name wraps in its own cell on a phone."""
+    api = console.system.api
+    walk = api.trigger("walk").run_id
+    api.trigger("walk")
+    page = await tabs.open("/runs?job=walk&state=SKIPPED")
+    why = page.locator("#runs-rows .why .clamp").first
+    await expect(why).to_contain_text('is still running (overlap = "skip")')
+    cut = """clamp => { const all = document.createRange(); all.selectNodeContents(clamp.firstChild);
+      return all.getBoundingClientRect().bottom - clamp.getBoundingClientRect().bottom; }"""
+    name = page.locator("#runs-rows .name").first
+    await name.evaluate("name => { name.textContent = 'invoice-load-of-the-nightly-batch'; }")
+    await page.set_viewport_size({"width": 1100, "height": 800})
+    assert await why.evaluate(cut) <= 1
+    await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    box, acts = await name.bounding_box(), await page.locator("#runs-rows .acts > *").first.bounding_box()
+    assert box is not None
+    assert acts is not None
+    assert box["x"] + box["width"] <= acts["x"]
+    api.cancel(walk)
+    api.wait(walk)
+
+
 async def test_a_paused_job_promises_no_fire(tabs: Tabs, console: ConsoleSystem) -> None:
     """Its page names none that the pause holds back; those after the end of a pause are named."""
     console.system.api.pause(job_id="half-hourly", why="vendor freeze")
@@ -292,7 +315,8 @@ async def test_columns_are_left_out_by_the_address(tabs: Tabs) -> None:
     [
         ("/?q=rep&state=ok", "again: rep, ok"),
         ("/schedule?from=2027-01-01&job=report&show=collisions", "again: report, collisions"),
-        ("/activity?all=1&by=ann&job=report", "again: ann, report"),
+        ("/activity?all=1&by=Ann&job=report", "again: Ann, report"),
+        ("/runs?job=report&since=2026-11-27T18:00Z&until=1h", "again: report, since 27 Nov 2026 19:00, 1h"),
     ],
 )
 async def test_each_list_offers_its_own_last_filters_again(tabs: Tabs, address: str, said: str) -> None:

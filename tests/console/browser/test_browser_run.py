@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from browser_tabs import PHONE, Tabs, axe_findings
+from browser_tabs import DESK, PHONE, Tabs, axe_findings
 from console_system import ConsoleSystem, running_console
 from playwright.async_api import Page, expect
 
@@ -39,6 +39,21 @@ def hostile_run(console: ConsoleSystem) -> str:
     """The id of a run that has printed what should not be able to hurt a page."""
     api = console.system.api
     return api.wait(api.trigger("hostile").run_id).run_id
+
+
+CUT_OFF = """() => {
+  const row = document.querySelector("#run-timeline .track"), progress = row.querySelector("progress").parentElement;
+  const word = row.querySelector(".state").lastChild, said = word.textContent;
+  word.textContent = " stopping, stage 2 of 4, of code that is deaf";
+  const name = row.querySelector(".name");
+  const parts = [[name, name.closest(".track-step")], [progress, progress.closest(".track-told")]];
+  const cut = parts.filter(([part, cell]) => part.scrollWidth > part.clientWidth
+    || part.getBoundingClientRect().right > cell.getBoundingClientRect().right + 1
+    || part.getBoundingClientRect().bottom > cell.getBoundingClientRect().bottom + 1);
+  word.textContent = said;
+  return cut.map(([part]) => part.textContent);
+}"""
+"""The parts of a try's row that cannot be read whole while its state has a long word."""
 
 
 async def _log(page: Page) -> None:
@@ -166,6 +181,10 @@ async def test_a_run_is_watched_live(tabs: Tabs, console: ConsoleSystem, tmp_pat
     await page.wait_for_selector("#run-tries details.try")
     await page.locator("#run-tries details.try summary").click()
     await page.wait_for_selector("#run-timeline progress")
+    for size in (DESK, PHONE):
+        await page.set_viewport_size({"width": size[0], "height": size[1]})
+        assert await page.evaluate(CUT_OFF) == [], size
+    await page.set_viewport_size({"width": DESK[0], "height": DESK[1]})
     (tmp_path / "seen").touch()
     await page.wait_for_selector("#run-head .state-ok")
     assert (await page.title()).startswith("✓ talker")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nomaflow.client.values import RunView, TriggerView
+from nomaflow.client.values import ReasonView, RunView, TriggerView
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.rendering import environment
 from nomaflow_console.views.run_filters import RunQuery
@@ -43,6 +43,15 @@ def test_no_word_of_a_command_is_broken_at_its_hyphens() -> None:
     assert "<span>--from-failed</span>" in code
     assert re.sub(r"<[^>]+>", "", code) == "nomaflow replay run_1 --from-failed"
     assert 'data-copy="nomaflow replay run_1 --from-failed"' in html
+
+
+def test_a_run_that_a_row_tells_of_is_named_by_its_end() -> None:
+    """A whole id would fill the cell; pointing at the sentence shows it."""
+    why = ReasonView(code="overlap", message="skipped: run_01m8g639c1wkza4ksdw26x9vy0 is still running")
+    [row] = run_rows([RunView(run_id="r", job_id="j", state="SKIPPED", reason=why)], {}, RunQuery())
+    made = environment().from_string("{{ run_row(row, none) }}")
+    html = made.render(row=row, zone=Zone(), now=datetime(2026, 11, 27, tzinfo=UTC), kernel=KernelStatus())
+    assert 'title="run_01m8g639c1wkza4ksdw26x9vy0 is still running">run …9vy0 is still running</div>' in html
 
 
 def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:

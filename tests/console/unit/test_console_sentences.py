@@ -49,6 +49,14 @@ def test_a_waiting_run_says_what_it_waits_for() -> None:
     assert run_sentence(_run("QUEUED", reason=why)).text == "no instance of host 'sales' takes work"
 
 
+def test_a_skipped_run_says_why_and_not_that_it_was_skipped() -> None:
+    """Its state says that already: the cause is what is seen first where there is little room."""
+    why = ReasonView(code="overlap", message='skipped: run_1 is still running (overlap = "skip")')
+    assert run_sentence(_run("SKIPPED", reason=why)).text == 'run_1 is still running (overlap = "skip")'
+    failed = _run("FAILED", error="failed: no rows")
+    assert run_sentence(failed).text == "failed: no rows"
+
+
 def _html(sentence: object) -> str:
     return environment().from_string("{{ told(said) }}").render(said=sentence, now=NOW, zone=Zone())
 

@@ -9,6 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
+from nomaflow_console.rendering import environment
+from nomaflow_console.views import run_words
 from nomaflow_console.views.timeline import Moment, Row, Timeline, timeline
 
 _START = datetime(2026, 11, 26, 6, 0, tzinfo=UTC)
@@ -50,6 +52,15 @@ def test_a_retry_shows_its_back_off_its_wait_and_its_work() -> None:
     assert _bars(first) == [("wait", 0, 10), ("run", 10, 30)]
     assert _bars(second) == [("backoff", 40, 10), ("wait", 50, 15), ("run", 65, 35)]
     assert [mark.kind for mark in second.marks] == ["failed"]
+
+
+def test_a_lost_try_has_a_short_word_beside_the_name_of_its_step() -> None:
+    """That its outcome is not known is told at the end of the row, where there is room."""
+    [row] = _drawn(_run(StepView(name="score", attempts=(_try(1, "LOST", 0, 10, 40),)))).rows
+    assert row.sign.word == "lost"
+    assert row.attempt is not None
+    made = environment().get_template("parts/track_words.html")
+    assert "<span>outcome not known</span>" in made.render(row=row, words=run_words)
 
 
 def test_a_step_that_was_not_reached_says_so() -> None:

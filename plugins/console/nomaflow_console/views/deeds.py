@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nomaflow.client.values import EventView
-from nomaflow_console.views.sentences import amount, counted, line
+from nomaflow_console.views.sentences import amount, counted, line, reason_text
 from nomaflow_console.views.states import StateSign, sign_of
 
 __all__ = ["KINDS", "Deed", "deed_of", "words"]
@@ -78,7 +78,7 @@ def _quoted(event: EventView) -> str:
 
 
 def _reason(event: EventView) -> str:
-    return line(event.reason.message or event.reason.code.replace("_", " ")) if event.reason is not None else ""
+    return line(reason_text(event.reason)) if event.reason is not None else ""
 
 
 def _try(event: EventView) -> str:

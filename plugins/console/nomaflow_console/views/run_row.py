@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jinja2 import pass_context
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from nomaflow_console.kernel.status import KernelStatus
 
 __all__ = ["run_row"]
+
+_RUN_ID = re.compile(r"\brun_[0-9a-z]{22}([0-9a-z]{4})\b")
+"""The id of a run in a sentence: whole it takes a line, and hides what is said of the run."""
 
 
 @pass_context
@@ -107,7 +112,8 @@ def _why(context: Context, row: RunRow) -> str:
     # A title cannot count: one with a time would soon be wrong.
     title = "" if row.said.until else f' title="{said} → {fix}"' if fix else f' title="{said}"'
     shown = f' <span class="fix">{fix}</span>' if fix else ""
-    return f'<td class="why k-line"><div class="clamp"{title}>{told(context, row.said)}{shown}</div></td>'
+    why = told(context, replace(row.said, text=_RUN_ID.sub(r"run …\1", row.said.text)))
+    return f'<td class="why k-line"><div class="clamp"{title}>{why}{shown}</div></td>'
 
 
 def _trigger(context: Context, row: RunRow) -> str:
@@ -129,7 +135,7 @@ def _act(context: Context, row: RunRow, cancel_menu: Callable[..., str], *, may_
     if not may_run:
         return ""
     if run.state == "MISSED" or (run.state == "SKIPPED" and not run.started_at):
-        return button("Run…", "play", href=row.run_href, key="r")
+        return button(f"Run {run.job_id}…", "play", href=row.run_href, square=True, kind="plain", key="r")
     if row.can_replay:
         name = f"Replay {run.job_id}…"
         return button(name, "rotate-ccw", href=f"{row.href}/replay", square=True, kind="plain", key="r")

@@ -268,10 +268,13 @@ def clock(context: Context, at: datetime, timezone: str = "") -> str:
 
 @pass_context
 def fires_of(context: Context, fold: FoldView, timezone: str) -> Markup:
-    """Return the fires that a run stands for, and when they were, to the second: several may be of one minute."""
-    first, last = (when(context, at, timezone=timezone, seconds=True) for at in (fold.first, fold.last))
+    """Return the fires that a run stands for, and when they were, to the second: several may be of one minute.
+
+    It is empty for one fire: its time is that of the run.
+    """
     if fold.count == 1:
-        return Markup("1 fire: {}").format(first)
+        return Markup("")
+    first, last = (when(context, at, timezone=timezone, seconds=True) for at in (fold.first, fold.last))
     return Markup("{} from {} to {}").format(counted(fold.count, "fire"), first, last)
 
 

@@ -11,7 +11,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from nomaflow.client.values import JobView, PauseView, ProblemView, RunView
+from nomaflow.client.values import JobView, PauseView, ProblemView, ReasonView, RunView
 from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.pieces import text as escaped
 from nomaflow_console.views.times import until
@@ -26,6 +26,7 @@ __all__ = [
     "pause_sentence",
     "problem_place",
     "reason_sentence",
+    "reason_text",
     "run_sentence",
     "told",
     "usually",
@@ -90,10 +91,15 @@ def counted(number: int, noun: str, nouns: str = "") -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {nouns or noun + 's'}"
 
 
+def reason_text(reason: ReasonView) -> str:
+    """Return why something is in its state. That it was skipped is what the state says."""
+    return reason.message.removeprefix("skipped: ") or reason.code.replace("_", " ")
+
+
 def reason_sentence(of: Any) -> Sentence:
     """Return the reason of a run or an attempt: its error if it has one, else the reason's sentence; with the fix."""
     reason = of.reason
-    text = of.error or (reason.message or reason.code.replace("_", " ") if reason is not None else "")
+    text = of.error or (reason_text(reason) if reason is not None else "")
     fix = reason.fix if reason is not None and reason.code not in _PLAIN else ""
     due = _due(of) if reason is not None and reason.code == "waiting_for_retry" and not of.error else None
     return Sentence(text=line(text), fix=line(fix), until=due)

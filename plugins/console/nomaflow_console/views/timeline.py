@@ -5,7 +5,7 @@ Places are per cent of the axis, so that a page can draw them at any width witho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ _STEPS = (
 )  # fmt: skip
 _MOST_TICKS = 6
 _RELATIVE_SECONDS = 5.0
+_LOST = replace(sign_of("LOST"), word="lost")
+"""The row says elsewhere that the outcome is not known: it would leave no room for the step's name."""
 _NOT_REACHED = StateSign(sign="⤼", word="not reached", css="skipped")
 
 
@@ -203,7 +205,7 @@ class _Drawing:
             step=step.name,
             depth=depth,
             first=first,
-            sign=_NOT_REACHED if skipped else attempt_sign(attempt),
+            sign=_NOT_REACHED if skipped else _LOST if attempt.state == "LOST" else attempt_sign(attempt),
             run_id=run.run_id,
             attempt=attempt,
             bars=() if skipped else tuple(self._bars(run, attempt, due)),

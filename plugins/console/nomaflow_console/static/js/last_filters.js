@@ -7,7 +7,14 @@ const kept = `nomaflow.last ${filtered.pathname}`, last = localStorage.getItem(k
 
 if (filtered.search) localStorage.setItem(kept, filtered.search);
 else if (last && offered) {
-  const textContent = `again: ${[...new URLSearchParams(last).values()].join(", ").toLowerCase().slice(0, 60)}`;
+  const timeZone = /\bzone="?UTC/.test(document.cookie) ? "UTC" : undefined;
+  const said = [...new URLSearchParams(last)].map(([name, value]) => {
+    if (name === "state") return value.toLowerCase();
+    if (!/^\d{4}-\d\d-\d\dT/.test(value) || Number.isNaN(Date.parse(value))) return value;
+    const at = new Date(value).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short", timeZone });
+    return `${name} ${at.replace(",", "")}`;
+  });
+  const textContent = `again: ${said.join(", ").slice(0, 60)}`;
   offered.replaceChildren(made("a", { className: "chip", href: filtered.pathname + last, textContent }));
   offered.hidden = false;
 }
