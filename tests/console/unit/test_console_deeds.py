@@ -109,7 +109,7 @@ def test_a_run_ends_as_one_says_it(state: str, more: dict[str, Any], told: str) 
 
 
 def test_a_person_does_not_end_a_run_that_was_skipped() -> None:
-    """Who asked for it has started it; that it was skipped is told of the run."""
+    """The person who asked for it has started it; that it was skipped is told of the run."""
     why = ReasonView(code="overlap", message="skipped: run_1 is running")
     event = _event("run.finished", run_state="SKIPPED", by="owner (for ann)", reason=why)
     assert _told(event, of="etl") == "started etl, which was skipped: run_1 is running"
@@ -125,7 +125,7 @@ def test_a_person_does_not_end_a_run_that_was_skipped() -> None:
     ],
 )
 def test_progress_is_told_as_one_says_it(progress: dict[str, Any], told: str) -> None:
-    """How far a try is stands behind the run that it is of."""
+    """The place that a try has reached stands behind the run that it is of."""
     event = _event("attempt.progress", step="load", attempt=1, data={"progress": progress})
     assert _told(event, of="etl") == told
 

@@ -45,7 +45,7 @@ OK, SKIPPED = ("SUCCEEDED", 5.0), ("SKIPPED", None)
     ],
 )
 def test_the_share_of_good_runs_is_of_those_that_ran_and_ended(runs: list[tuple[str, float | None]], text: str) -> None:
-    """What was skipped, missed, canceled before it began, or is still open, is neither good nor bad."""
+    """A run that was skipped, missed, canceled before it began, or is still open, is neither good nor bad."""
     assert ended_ok(_recent(*runs)) == text
 
 
