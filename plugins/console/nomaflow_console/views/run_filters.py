@@ -137,7 +137,7 @@ class RunQuery:
             level=level,
             hidden=many("not"),
             reasons=many("reason"),
-            prefix=one("id"),
+            prefix=one("id").lower(),
             replay_of=one("replay_of"),
             parent=one("parent"),
             runs=many("run"),
