@@ -113,7 +113,7 @@ class Gate:
 
     def _without_session(self, request: Request, *, is_read: bool) -> Response:
         wants_page = "text/html" in request.headers.get("accept", "")
-        if is_read and wants_page:
+        if is_read and wants_page and request.url.path != "/live":  # a page is no answer to who reads a stream
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"/login?next={quote(target)}", status_code=303)
         return self._refusal(request, 401, "you are not logged in, or your session is over")
