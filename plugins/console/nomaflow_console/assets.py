@@ -28,7 +28,7 @@ BUNDLES: Mapping[str, tuple[str, ...]] = {
     "schedule-bundle.js": ("js/held.js", "js/last_filters.js", "js/schedule.js"),
     "activity-bundle.js": ("js/held.js", "js/last_filters.js", "js/activity.js"),
     "log-bundle.js": ("js/log_line.js", "js/log_search.js", "js/log_rows.js", "js/log_window.js", "js/log.js"),
-    "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js"),
+    "live-bundle.js": ("vendor/htmx.min.js", "vendor/hx-sse.min.js", "js/live.js", "js/morph.js", "js/checks.js"),
 }
 """Files that are sent as one, so that a page needs few requests."""
 _TEXT = ("text/", "image/svg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nomaflow_console.forms import sending
 from nomaflow_console.forms.fields import Field, Form, StepPart
-from nomaflow_console.forms.merging import Place, same
+from nomaflow_console.forms.merging import Place, Wanted, same
 from nomaflow_console.forms.parsing import (
     ABSENT,
     ANY,
@@ -22,7 +24,8 @@ from nomaflow_console.forms.parsing import (
     parse_text,
     to_text,
 )
-from nomaflow_console.forms.reading import read_form
+from nomaflow_console.forms.reading import Reading, read_form
+from nomaflow_console.forms.sending import FormState, Options, checked
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(
@@ -187,3 +190,20 @@ def test_a_form_without_a_value_that_a_step_needs_is_not_sent(sent: dict[str, st
     form = Form(steps=(StepPart(name="go", on=True, fields=(needed,)),))
     reading = read_form(form, {"was.on.go": "1", **sent})
     assert dict(reading.errors) == ({"s.go.tenant": "needs a value"} if lacks else {})
+
+
+@pytest.mark.parametrize(
+    ("blames_empty", "errors", "raises"), [(True, {}, True), (False, {}, False), (True, {"json": "not JSON"}, False)]
+)
+async def test_a_check_that_the_kernel_does_not_answer_in_time_is_no_check(
+    monkeypatch: pytest.MonkeyPatch, blames_empty: bool, errors: dict[str, str], raises: bool
+) -> None:
+    """Who has filled the form in is told so; a form that is opened, or has mistakes of its own, is shown."""
+    monkeypatch.setattr(sending, "_CHECK_SECONDS", 0.01)
+    reading = Reading(base=Wanted(), wanted=Wanted(), errors=errors)
+    state = FormState(form=Form(), reading=reading, options=Options(), request_id="r")
+    expected = pytest.raises(TimeoutError) if raises else contextlib.nullcontext()
+    with expected:
+        shown = await checked(state, asyncio.Event().wait, blames_empty=blames_empty)  # type: ignore[arg-type]
+        assert not shown.checked
+        assert not shown.startable

@@ -11,7 +11,7 @@ from nomaflow_console.forms.fields import Field, Form
 from nomaflow_console.forms.merging import Conflict, Merged, Place, Wanted, WrongShape, merge
 from nomaflow_console.forms.parsing import ABSENT, ANY, KindName, WrongText, parse_object, parse_text, to_text
 
-__all__ = ["JSON_FIELD", "Reading", "field_of", "from_address", "json_text", "read_form"]
+__all__ = ["JSON_FIELD", "Reading", "field_of", "from_address", "json_text", "lacking", "read_form"]
 
 JSON_FIELD, BASE_FIELD = "json", "base"
 WAS = "was."
@@ -114,19 +114,19 @@ def read_form(form: Form, sent: Mapping[str, str]) -> Reading:
         told = {**errors, **_told(form, merged)}
         return Reading(base=base, wanted=merged.wanted, errors=told, texts=kept, json_text=sent.get(JSON_FIELD, ""))
     wanted = merged.wanted
-    errors = {**_lacking(form, wanted), **errors}
+    errors = {**dict.fromkeys(lacking(form, wanted), "needs a value"), **errors}
     return Reading(base=wanted, wanted=wanted, errors=errors, texts=texts, json_text=json_text(wanted))
 
 
-def _lacking(form: Form, wanted: Wanted) -> dict[str, str]:
-    """Return an error for each value that a step needs and does not get, if it runs."""
+def lacking(form: Form, wanted: Wanted) -> list[str]:
+    """Return the inputs of the values that a step needs and does not get, if it runs."""
     runs = {step.name for step in form.steps if step.is_on(wanted)}
-    return {
-        name: "needs a value"
+    return [
+        name
         for name, one in form.fields.items()
         if one.required and one.place.step in runs
         if one.place.key not in wanted.params and one.place.key not in wanted.op_kwargs.get(one.place.step, ())
-    }
+    ]
 
 
 def _place(kind: str, rest: str) -> Place | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from nomaflow.client.values import Replayed, Triggered
 from nomaflow_console.forms.fields import Field, Form
 from nomaflow_console.forms.merging import Wanted, same
 from nomaflow_console.forms.parsing import ABSENT, shown
-from nomaflow_console.forms.reading import JSON_FIELD, Reading, field_of
+from nomaflow_console.forms.reading import JSON_FIELD, Reading, field_of, lacking
 
 __all__ = ["LOG_LEVELS", "Change", "FormState", "Options", "changes", "checked", "seen_warnings", "with_refusal"]
 
@@ -93,6 +93,8 @@ class FormState:
     :param problem: what the kernel says against the whole of it
     :param warnings: of the kernel, about what would be started
     :param checked: True if the kernel has found nothing wrong
+    :param startable: True if the kernel would start it as it stands
+    :param lacking: the places of values that it needs, of a form that nobody has filled in yet
     :param merged: by step, the values that it would get
     """
 
@@ -104,6 +106,8 @@ class FormState:
     fix: str = ""
     warnings: Sequence[str] = ()
     checked: bool = False
+    startable: bool = False
+    lacking: Sequence[str] = ()
     merged: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
@@ -125,12 +129,16 @@ class FormState:
         """Return what is wrong with a field; empty for nothing."""
         return self.reading.errors.get(name, "")
 
+    def places(self, names: Iterable[str]) -> list[str]:
+        """Return the places of inputs, as a person writes them."""
+        known = {name: str(one.place) for name, one in self.form.fields.items()}
+        known |= {step.switch: f"step {step.name}" for step in self.form.steps}
+        return [known.get(name, name.removesuffix("_json").replace("_", " ")) for name in names]
+
     @property
     def wrong(self) -> list[str]:
         """The places of what is wrong, as a person writes them."""
-        places = {name: str(one.place) for name, one in self.form.fields.items()}
-        places |= {step.switch: f"step {step.name}" for step in self.form.steps}
-        return [places.get(name, name.removesuffix("_json").replace("_", " ")) for name in self.reading.errors]
+        return self.places(self.reading.errors)
 
     @property
     def lost_errors(self) -> list[str]:
@@ -157,13 +165,20 @@ async def checked(
     :param ask: sends what the form asks for to the kernel, only to be checked
     :param blames_empty: False for a form that nobody has filled in yet, which is not blamed for what it lacks
     :raises KernelUnreachable: if there is no kernel to ask
+    :raises TimeoutError: if the kernel does not answer in time, and nothing else is known to be wrong with what was
+        filled in
     """
     if state.json_error:
         return state  # nobody knows what the form asks for
+    if not blames_empty:
+        empty = [name for name in lacking(state.form, state.reading.wanted) if not state.error(name)]
+        state = replace(state, lacking=state.places(empty))
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
             answer = await ask()
     except TimeoutError:
+        if blames_empty and state.reading:
+            raise
         return state
     except KernelUnreachable:
         raise
@@ -172,7 +187,7 @@ async def checked(
     if not state.reading:
         return replace(state, warnings=answer.warnings)
     merged = {each.step: each.op_kwargs for each in answer.steps}
-    return replace(state, warnings=answer.warnings, checked=blames_empty, merged=merged)
+    return replace(state, warnings=answer.warnings, checked=blames_empty, startable=not state.lacking, merged=merged)
 
 
 def with_refusal(state: FormState, error: ClientError, *, blames_empty: bool = True) -> FormState:
@@ -187,8 +202,8 @@ def with_refusal(state: FormState, error: ClientError, *, blames_empty: bool = T
             step = next((each for each in fields.values() if each.place.key == name[2:]), None)
             if step is not None:
                 errors[step.name] = errors.pop(name)
-    if not blames_empty:
-        errors = {name: text for name, text in errors.items() if name not in fields or state.text(fields[name])}
+    empty = () if blames_empty else [name for name in errors if name in fields and not state.text(fields[name])]
+    errors = {name: text for name, text in errors.items() if name not in empty}
     # A field that cannot be read was not sent: that the kernel lacks it says less.
     reading = replace(state.reading, errors={**errors, **state.reading.errors})
-    return replace(state, reading=reading)
+    return replace(state, reading=reading, lacking=list(dict.fromkeys([*state.lacking, *state.places(empty)])))
