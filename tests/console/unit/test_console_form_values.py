@@ -198,7 +198,7 @@ def test_a_form_without_a_value_that_a_step_needs_is_not_sent(sent: dict[str, st
 async def test_a_check_that_the_kernel_does_not_answer_in_time_is_no_check(
     monkeypatch: pytest.MonkeyPatch, blames_empty: bool, errors: dict[str, str], raises: bool
 ) -> None:
-    """Who has filled the form in is told so; a form that is opened, or has mistakes of its own, is shown."""
+    """The person who filled the form in is told so; a form that is opened, or has mistakes of its own, is shown."""
     monkeypatch.setattr(sending, "_CHECK_SECONDS", 0.01)
     reading = Reading(base=Wanted(), wanted=Wanted(), errors=errors)
     state = FormState(form=Form(), reading=reading, options=Options(), request_id="r")
