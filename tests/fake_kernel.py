@@ -116,6 +116,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         self.path = path
         self.address = f"unix:{path}"
         self.requests: dict[str, list[Any]] = defaultdict(list)
+        self.streams_opened = 0
         self.metadata: list[dict[str, str]] = []
         self.refusals: dict[str, list[Refusal]] = defaultdict(list)
         self.replies: dict[str, Any] = {}
@@ -212,6 +213,11 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         return pb.TriggerRunResponse(
             run_id=run_id, deduplicated=known is not None, state=run_pb2.RunState.RUN_STATE_QUEUED
         )
+
+    async def StreamTriggers(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+        self.streams_opened += 1
+        async for request in request_iterator:
+            yield pb.StreamTriggersResponse(answer=await self.TriggerRun(request.trigger, context))
 
     async def TriggerRuns(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("TriggerRuns", request, context)

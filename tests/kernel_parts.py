@@ -134,10 +134,10 @@ class KernelParts:
         while self._channels:
             await self._channels.pop().close()
 
-    async def stop_servers(self) -> None:
+    async def stop_servers(self, grace_seconds: float | None = None) -> None:
         """Stop the servers, and what watches the store for them."""
         while self._servers:
-            await self._servers.pop().stop(None)
+            await self._servers.pop().stop(grace_seconds)
         await self.health.stop()
 
     def _at(self, name: str) -> DoorAddresses:

@@ -33,6 +33,7 @@ from nomaflow_kernel.history.transitions import (
     StartAttempt,
     Transition,
 )
+from nomaflow_kernel.rpc.handlers import EXCHANGES
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 
 _KINDS: dict[type, str] = {
@@ -97,9 +98,10 @@ class _WatchedWrites:
 
 
 class _WatchedAnswers:
-    """The context of a stream of reports; each answer has the failpoints of an answered call."""
+    """The context of a stream of requests; each answer has the failpoints of an answered call."""
 
-    def __init__(self, context: Any, points: Failpoints) -> None:
+    def __init__(self, name: str, context: Any, points: Failpoints) -> None:
+        self._name = name
         self._context = context
         self._points = points
 
@@ -108,9 +110,9 @@ class _WatchedAnswers:
 
     async def write(self, raw: bytes) -> None:
         """Send one answer."""
-        self._points.hit("Report.reply.before")
+        self._points.hit(f"{self._name}.reply.before")
         await self._context.write(raw)
-        self._points.hit("Report.reply.after")
+        self._points.hit(f"{self._name}.reply.after")
 
 
 def _names_of(message: gateway.AttachResponse) -> set[str]:
@@ -134,8 +136,9 @@ class Watching(grpc.aio.ServerInterceptor):
         name = details.method.rpartition("/")[2]  # type: ignore[attr-defined]  # the stubs leave it out
         if handler is None or handler.unary_stream or handler.stream_unary:
             return handler
-        if name == "StreamReports":
-            return grpc.stream_stream_rpc_method_handler(functools.partial(self._reports, handler.stream_stream))
+        if name in EXCHANGES:
+            serve = functools.partial(self._exchanges, EXCHANGES[name], handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(serve)
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(functools.partial(self._stream, handler.stream_stream))
         return grpc.unary_unary_rpc_method_handler(functools.partial(self._unary, name, handler.unary_unary))
@@ -143,13 +146,13 @@ class Watching(grpc.aio.ServerInterceptor):
     async def _stream(self, serve: Any, requests: Any, context: Any) -> None:
         await serve(requests, _WatchedWrites(context, self._points))
 
-    async def _reports(self, serve: Any, requests: AsyncIterator[bytes], context: Any) -> None:
+    async def _exchanges(self, name: str, serve: Any, requests: AsyncIterator[bytes], context: Any) -> None:
         async def received() -> AsyncIterator[bytes]:
             async for raw in requests:
-                self._points.hit("Report.received")
+                self._points.hit(f"{name}.received")
                 yield raw
 
-        await serve(received(), _WatchedAnswers(context, self._points))
+        await serve(received(), _WatchedAnswers(name, context, self._points))
 
     async def _unary(self, name: str, serve: Any, request: bytes, context: Any) -> bytes:
         self._points.hit(f"{name}.received")

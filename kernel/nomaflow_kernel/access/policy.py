@@ -58,6 +58,7 @@ _GATEWAY = "/nomaflow_api.v1.HostGatewayService/"
 RULES: Mapping[str, Rule] = {
     _KERNEL + "GetKernel": Rule(None, About.NOTHING),
     _KERNEL + "TriggerRun": Rule(Verb.TRIGGER, About.JOB, changes=True),
+    _KERNEL + "StreamTriggers": Rule(Verb.TRIGGER, About.ITEMS),
     _KERNEL + "TriggerRuns": Rule(Verb.TRIGGER, About.ITEMS, changes=True),
     _KERNEL + "CancelRun": Rule(Verb.CANCEL, About.RUN, changes=True),
     _KERNEL + "ReplayRun": Rule(Verb.TRIGGER, About.RUN, changes=True, others=Verb.OPERATE),

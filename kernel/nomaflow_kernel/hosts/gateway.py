@@ -246,17 +246,6 @@ class HostGateway:
         self._charge(caller, "Report", len(reports) / _TOLD_OF_REPORT)
         return gateway.ReportResponse(acks=seal(await self._engine.report(request.incarnation, reports, host=host)))
 
-    async def stream_reports(
-        self, requests: AsyncIterator[gateway.StreamReportsRequest], caller: Caller
-    ) -> AsyncIterator[gateway.StreamReportsResponse]:
-        """Record and answer one report after the other, each as :meth:`report` does.
-
-        :raises KernelError: as :meth:`report` raises it; the reports before are recorded
-        """
-        async for request in requests:
-            self._charge(caller, "Report")
-            yield gateway.StreamReportsResponse(answer=await self.report(request.report, caller))
-
     async def introduce_manifest(
         self, request: gateway.IntroduceManifestRequest, caller: Caller
     ) -> gateway.IntroduceManifestResponse:

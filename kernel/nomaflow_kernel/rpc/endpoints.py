@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -18,18 +17,18 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify, Shown
 from nomaflow_kernel.access.guard import Guard
-from nomaflow_kernel.access.principals import Caller, NotPermitted, PrincipalKind
+from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
 
-__all__ = ["Endpoints", "elsewhere_methods", "methods_of", "service_methods"]
+__all__ = ["Endpoints"]
 
 _LOG = logging.getLogger(__name__)
 _DEADLINES: Mapping[str, float] = {
@@ -38,10 +37,10 @@ _DEADLINES: Mapping[str, float] = {
     "TriggerRuns": 30.0,
     "VerifyAudit": 600.0,
 }
-_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 _Context = grpc.aio.ServicerContext[Any, Any]
 _T = TypeVar("_T")
 _Wrapped = Callable[[Any, _Context], Awaitable[Any]]
+_Call = Callable[[Any, Caller], Awaitable[Message]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,20 +67,102 @@ class Endpoints:
     shows_certificate: bool = False
     calls: CallsAtOnce | None = None
     deadlines: Mapping[str, float] = field(default_factory=lambda: _DEADLINES)
+    waiting: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
-    def unary(self, method: str, call: Callable[[Any, Caller], Awaitable[Message]], request: type[Message]) -> _Wrapped:
+    def unary(self, method: str, call: _Call, request: type[Message]) -> _Wrapped:
         """Return the gRPC behaviour of a method with one request and one response."""
+        answer = self._answering(method, call)
+
+        async def behaviour(raw: Any, context: _Context) -> bytes:
+            caller = self._caller(context)
+
+            async def received() -> Message:
+                self._count(caller, context)
+                return _decoded(request, raw if self.body_seconds is None else await _body(raw, self.body_seconds))
+
+            told = await answer(received, caller, context)
+            return told.SerializeToString() if isinstance(told, Message) else await _refused(context, told)
+
+        return behaviour
+
+    def exchange(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
+        """Return the gRPC behaviour of a stream of requests that are answered one after the other, as calls are.
+
+        An error ends the stream. While it waits for the next request, the end of the kernel ends it too.
+
+        :param unary: the method that each request is for
+        :param messages: describes the messages of the stream: each has one field, a request or a response of the unary
+            method
+        """
+        answer = self._answering(unary, call)
+        taken, given = (message_factory.GetMessageClass(each) for each in (messages.input_type, messages.output_type))
+        inner, outer = messages.input_type.fields[0].name, messages.output_type.fields[0].name
+
+        async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> None:
+            async with _closing(raws) as requests:
+                while (raw := await self._next(requests)) is not None:
+                    self.guard.message(caller, len(raw))
+
+                    async def received(raw: bytes = raw) -> Message:
+                        found: Message = getattr(_decoded(taken, raw), inner)
+                        return found
+
+                    told = await answer(received, caller, context)
+                    if not isinstance(told, Message):
+                        await _end(context, told)
+                        return
+                    await context.write(given(**{outer: told}).SerializeToString())
+
+        async def behaviour(raws: Any, context: _Context) -> None:
+            caller = self._caller(context)
+            try:
+                self.guard.readmit(method, caller)
+                self._count(caller, context)
+                with self.guard.stream(caller):
+                    await self._while_admitted(method, context, caller, serve(raws, caller, context))
+                return
+            except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
+                status = self._status(method, error)
+            self._tell_refusal(method, None, status, caller)
+            await _end(context, status)
+
+        return behaviour
+
+    async def _next(self, requests: AsyncIterator[bytes]) -> bytes | None:
+        """Return the next request of a stream; None at its end, or when the kernel stops before it has come."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.waiting.add(task)
+        try:
+            return await anext(requests, None)
+        except asyncio.CancelledError:
+            if task in self.waiting:
+                raise
+            return None
+        finally:
+            self.waiting.discard(task)
+
+    def end_waiting(self) -> None:
+        """End the streams that wait for a request: the kernel stops."""
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        for task in waiting:
+            task.cancel()
+
+    def _answering(
+        self, method: str, call: _Call
+    ) -> Callable[[Callable[[], Awaitable[Message]], Caller, _Context], Awaitable[Message | CallStatus]]:
+        """Return the function that answers one request of a method, or says why it is not answered."""
         name = method.rpartition("/")[2]
         seconds, takes_long = self.deadlines.get(name, self.deadline_seconds), name in self.deadlines
 
-        async def behaviour(raw: Any, context: _Context) -> bytes:
-            message, caller, audited = None, self._caller(context), None
+        async def answer(
+            received: Callable[[], Awaitable[Message]], caller: Caller, context: _Context
+        ) -> Message | CallStatus:
+            message, audited = None, None
             try:
                 rule = self.guard.admit(method, caller)
-                self._count(caller, context)
-                if self.body_seconds is not None:
-                    raw = await _body(raw, self.body_seconds)
-                message = _decoded(request, raw)
+                message = await received()
                 async with asyncio.timeout(seconds) as limit:
                     await self.guard.check(rule, message, caller)
                     audited = self.audit.begin(method, rule, message, caller)
@@ -92,7 +173,7 @@ class Endpoints:
                     )
                     if audited is not None:
                         await self.audit.done(audited, response, caller)
-                return response.SerializeToString()
+                return response
             except asyncio.CancelledError:
                 if audited is not None and audited.row_is_due:
                     self.audit.refused(method, message, "CANCELLED", caller)
@@ -103,9 +184,9 @@ class Endpoints:
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
             self._tell_refusal(method, message, status, caller)
-            return await _refused(context, status)
+            return status
 
-        return behaviour
+        return answer
 
     def stream(
         self, method: str, call: Callable[[Any, Caller], AsyncIterator[Message]], request: type[Message], *, many: bool
@@ -197,66 +278,6 @@ class Endpoints:
         error_id = secrets.token_hex(8)
         _LOG.error("error id %s in %s", error_id, method, exc_info=error)
         return internal_status(error_id)
-
-
-def methods_of(descriptor: ServiceDescriptor, *parts: object) -> Mapping[str, Callable[..., Any]]:
-    """Return the method for each rpc: the one with its name in snake case, of the first part that has it."""
-    names = {rpc.name: _CAPITAL.sub("_", rpc.name).lower() for rpc in descriptor.methods}
-    return {rpc: getattr(part, name) for part in reversed(parts) for rpc, name in names.items() if hasattr(part, name)}
-
-
-def service_methods(
-    descriptor: ServiceDescriptor,
-    methods: Mapping[str, Callable[..., Any]],
-    endpoints: Endpoints,
-    *,
-    may_grow: bool = False,
-) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-    """Return the handler of each rpc of a service.
-
-    :param methods: name of each rpc of the descriptor → the method that serves it
-    :param may_grow: True for a third party's service, which may have more rpcs in a later release of its package: those
-        are answered UNIMPLEMENTED
-    :raises ValueError: if the names do not match
-    """
-    known = {method.name: method for method in descriptor.methods}
-    if known.keys() != methods.keys() and not (may_grow and methods.keys() <= known.keys()):
-        raise ValueError(f"{descriptor.full_name} has {sorted(known)}, served are {sorted(methods)}")
-    return {
-        name: _method_handler(known[name], f"/{descriptor.full_name}/{name}", call, endpoints)
-        for name, call in methods.items()
-    }
-
-
-def elsewhere_methods(
-    descriptor: ServiceDescriptor, endpoints: Endpoints
-) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-    """Return handlers of a service that a door does not have: they say what access says of a call, and do nothing.
-
-    So a token that is shown to hosts' calls, or a host's certificate to clients' calls, is refused as such.
-    """
-    methods = dict.fromkeys((method.name for method in descriptor.methods), _elsewhere)
-    return service_methods(descriptor, methods, endpoints)
-
-
-def _elsewhere(_request: Any, caller: Caller) -> Any:
-    raise NotPermitted(caller.principal, "call", "this service at this door")
-
-
-def _method_handler(
-    method: MethodDescriptor, path: str, call: Callable[..., Any], endpoints: Endpoints
-) -> grpc.RpcMethodHandler[Any, Any]:
-    # Requests come undecoded, so that a malformed one gets a clear answer.
-    request = message_factory.GetMessageClass(method.input_type)
-    # With a time limit for the request we read it ourselves, once the caller is known: gRPC then hands over a stream.
-    reads = endpoints.body_seconds is not None
-    if method.client_streaming or (method.server_streaming and reads):
-        behaviour = endpoints.stream(path, call, request, many=method.client_streaming)
-        return grpc.stream_stream_rpc_method_handler(behaviour)
-    if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(endpoints.stream(path, call, request, many=False))
-    unary = endpoints.unary(path, call, request)
-    return grpc.stream_unary_rpc_method_handler(unary) if reads else grpc.unary_unary_rpc_method_handler(unary)
 
 
 async def _body(raws: AsyncIterator[bytes], seconds: float) -> bytes:

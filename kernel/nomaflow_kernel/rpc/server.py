@@ -21,7 +21,8 @@ from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
-from nomaflow_kernel.rpc.endpoints import Endpoints, elsewhere_methods, service_methods
+from nomaflow_kernel.rpc.endpoints import Endpoints
+from nomaflow_kernel.rpc.handlers import elsewhere_methods, service_methods
 from nomaflow_kernel.rpc.strangers_server import Methods, server_for_strangers
 
 __all__ = [
@@ -168,12 +169,14 @@ class DoorServers:
         }
         files = _raise_file_limit() if addresses.on_tcp else 0
         self._servers: dict[Door, grpc.aio.Server] = {}
+        self._endpoints: list[Endpoints] = []
         for door in (door for door, listened in self._addresses.items() if listened):
             parts = endpoints(door)
             if door is not Door.OWNER:
                 parts = replace(
                     parts, body_seconds=_BODY_SECONDS, calls=CallsAtOnce(), shows_certificate=door is Door.HOSTS
                 )
+            self._endpoints.append(parts)
             others = [each for each in (KERNEL, ACCESS, GATEWAY) if each not in _PLANS[door].services]
             methods = {each.full_name: service_methods(each, services[each], parts) for each in _PLANS[door].services}
             methods |= {each.full_name: elsewhere_methods(each, parts) for each in others}
@@ -201,6 +204,8 @@ class DoorServers:
 
     async def stop(self, grace_seconds: float | None) -> None:
         """Stop all servers; open calls get so much time, None for none. May be called again with less."""
+        for endpoints in self._endpoints:
+            endpoints.end_waiting()
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers.values()))
 
     def _listen(self, door: Door, address: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nomaflow_kernel.hosts import HostGateway
-from nomaflow_kernel.rpc.endpoints import methods_of
 from nomaflow_kernel.rpc.enrolment import Enrolment
+from nomaflow_kernel.rpc.handlers import methods_of
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.kernel_service import KernelService
 from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, Services

@@ -13,6 +13,7 @@ from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.errors import UnknownService
+from nomaflow_kernel.rpc.handlers import EXCHANGES
 from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, KERNEL, SERVICES, DoorServers
 from nomaflow_kernel.store.errors import StoreError, StoreLed
 
@@ -72,7 +73,7 @@ class StandbyServer:
             raise refusal()
             yield  # makes it a generator
 
-        return stream if method.server_streaming else call
+        return stream if method.server_streaming and method.name not in EXCHANGES else call
 
     async def _check(self, request: health_pb2.HealthCheckRequest, _caller: Caller) -> health_pb2.HealthCheckResponse:
         if request.service and request.service not in SERVICES:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self, cast
 import grpc
 import grpc.aio
 
+from nomaflow.client.exchanges import Exchanges
 from nomaflow.client.tls import Pair, open_channel
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_host.session.addresses import is_unix
-from nomaflow_host.session.report_streams import ReportStreams
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
@@ -63,7 +63,7 @@ class Link:
             ca, pair = self.identity.authorities, Pair(certificate=self.identity.certificate, key=self.identity.key)
         self._channels = tuple(open_channel(address, ca=ca, pair=pair, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
-        self._streams = ReportStreams(self._bulk) if is_unix(address) else None
+        self._streams = Exchanges(self._bulk.StreamReports) if is_unix(address) else None
 
     def attach(self) -> AttachCall:
         """Open the session's stream."""
@@ -73,11 +73,12 @@ class Link:
         """Deliver events.
 
         :raises grpc.aio.AioRpcError: if they are not taken
-        :raises SessionDropped: if the kernel ends the session's reports
         """
         if self._streams is not None:
             try:
-                return await self._streams.report(request, deadline_s=deadline_s)
+                sent = pb.StreamReportsRequest(report=request)
+                answered: pb.StreamReportsResponse = await self._streams.exchange(sent, timeout=deadline_s)
+                return answered.answer
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                     raise

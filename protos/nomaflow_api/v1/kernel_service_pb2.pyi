@@ -262,6 +262,48 @@ class TriggerRunResponse(google.protobuf.message.Message):
 global___TriggerRunResponse = TriggerRunResponse
 
 @typing.final
+class StreamTriggersRequest(google.protobuf.message.Message):
+    """StreamTriggersRequest is one trigger on a stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRIGGER_FIELD_NUMBER: builtins.int
+    @property
+    def trigger(self) -> global___TriggerRunRequest:
+        """trigger is the same as that of a call."""
+
+    def __init__(
+        self,
+        *,
+        trigger: global___TriggerRunRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["trigger", b"trigger"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["trigger", b"trigger"]) -> None: ...
+
+global___StreamTriggersRequest = StreamTriggersRequest
+
+@typing.final
+class StreamTriggersResponse(google.protobuf.message.Message):
+    """StreamTriggersResponse answers one trigger of a stream."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: builtins.int
+    @property
+    def answer(self) -> global___TriggerRunResponse:
+        """answer is the same as that of a call."""
+
+    def __init__(
+        self,
+        *,
+        answer: global___TriggerRunResponse | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
+
+global___StreamTriggersResponse = StreamTriggersResponse
+
+@typing.final
 class TriggerRunsRequest(google.protobuf.message.Message):
     """TriggerRunsRequest asks for many runs."""
 

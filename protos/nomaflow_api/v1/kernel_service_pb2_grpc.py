@@ -50,6 +50,11 @@ class KernelServiceStub(object):
                 request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunRequest.SerializeToString,
                 response_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunResponse.FromString,
                 _registered_method=True)
+        self.StreamTriggers = channel.stream_stream(
+                '/nomaflow_api.v1.KernelService/StreamTriggers',
+                request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.StreamTriggersRequest.SerializeToString,
+                response_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.StreamTriggersResponse.FromString,
+                _registered_method=True)
         self.TriggerRuns = channel.unary_unary(
                 '/nomaflow_api.v1.KernelService/TriggerRuns',
                 request_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunsRequest.SerializeToString,
@@ -186,6 +191,15 @@ class KernelServiceServicer(object):
     def TriggerRun(self, request, context):
         """TriggerRun starts one run of a job. It answers once the run is durable. With the same request_id and the same
         request it answers with the same run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamTriggers(self, request_iterator, context):
+        """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
+        read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
+        call costs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -376,6 +390,11 @@ def add_KernelServiceServicer_to_server(servicer, server):
                     request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunRequest.FromString,
                     response_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunResponse.SerializeToString,
             ),
+            'StreamTriggers': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamTriggers,
+                    request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.StreamTriggersRequest.FromString,
+                    response_serializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.StreamTriggersResponse.SerializeToString,
+            ),
             'TriggerRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.TriggerRuns,
                     request_deserializer=nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunsRequest.FromString,
@@ -552,6 +571,33 @@ class KernelService(object):
             '/nomaflow_api.v1.KernelService/TriggerRun',
             nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunRequest.SerializeToString,
             nomaflow__api_dot_v1_dot_kernel__service__pb2.TriggerRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTriggers(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/nomaflow_api.v1.KernelService/StreamTriggers',
+            nomaflow__api_dot_v1_dot_kernel__service__pb2.StreamTriggersRequest.SerializeToString,
+            nomaflow__api_dot_v1_dot_kernel__service__pb2.StreamTriggersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,15 @@ class KernelServiceStub:
     request it answers with the same run.
     """
 
+    StreamTriggers: grpc.StreamStreamMultiCallable[
+        nomaflow_api.v1.kernel_service_pb2.StreamTriggersRequest,
+        nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse,
+    ]
+    """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
+    read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
+    call costs.
+    """
+
     TriggerRuns: grpc.UnaryUnaryMultiCallable[
         nomaflow_api.v1.kernel_service_pb2.TriggerRunsRequest,
         nomaflow_api.v1.kernel_service_pb2.TriggerRunsResponse,
@@ -211,6 +220,15 @@ class KernelServiceAsyncStub:
     ]
     """TriggerRun starts one run of a job. It answers once the run is durable. With the same request_id and the same
     request it answers with the same run.
+    """
+
+    StreamTriggers: grpc.aio.StreamStreamMultiCallable[
+        nomaflow_api.v1.kernel_service_pb2.StreamTriggersRequest,
+        nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse,
+    ]
+    """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
+    read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
+    call costs.
     """
 
     TriggerRuns: grpc.aio.UnaryUnaryMultiCallable[
@@ -384,6 +402,17 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[nomaflow_api.v1.kernel_service_pb2.TriggerRunResponse, collections.abc.Awaitable[nomaflow_api.v1.kernel_service_pb2.TriggerRunResponse]]:
         """TriggerRun starts one run of a job. It answers once the run is durable. With the same request_id and the same
         request it answers with the same run.
+        """
+
+    @abc.abstractmethod
+    def StreamTriggers(
+        self,
+        request_iterator: _MaybeAsyncIterator[nomaflow_api.v1.kernel_service_pb2.StreamTriggersRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse], collections.abc.AsyncIterator[nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse]]:
+        """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
+        read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
+        call costs.
         """
 
     @abc.abstractmethod

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from nomaflow.client.errors import ClientError, KernelUnreachable
+from nomaflow.client.exchanges import Exchanges
 from nomaflow.client.status_errors import client_error, retryable
 from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.addresses import is_tcp, split_addresses
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
+from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 
 if TYPE_CHECKING:
@@ -90,23 +92,26 @@ class Connection:
         self._away = False
         self._stood_by = False
         # Each stays open until the end: a stream may go on at one address while calls ask another.
-        self._channels: dict[str, tuple[grpc.aio.Channel, Any]] = {}
+        self._channels: dict[str, tuple[grpc.aio.Channel, Any, Exchanges]] = {}
 
     async def close(self) -> None:
         """Close every channel. May be called twice."""
         while self._channels:
-            channel, _ = self._channels.popitem()[1]
+            channel, *_ = self._channels.popitem()[1]
             await channel.close()
 
     async def call(
         self,
         method: str,
-        request: Message,
+        request: Any,
         *,
         timeout: float,  # noqa: ASYNC109  # gRPC's own deadline
         traceparent: str = "",
     ) -> Any:
         """Send one request, which must be safe to repeat, and return the reply.
+
+        A trigger goes on a stream that stays open if the kernel is on a Unix socket: on TCP the kernel limits the calls
+        that a client has open at once.
 
         :param timeout: seconds for each try
         :param traceparent: the caller's place in a trace; empty for none
@@ -115,9 +120,13 @@ class Connection:
         trial = _Trial()
         while True:
             try:
-                _, stub = self._channel(trial)
+                _, stub, streams = self._channel(trial)
                 metadata = self._metadata(trial.address, traceparent)
-                reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
+                if method == "TriggerRun" and not (streams.full or metadata or is_tcp(trial.address)):
+                    sent = StreamTriggersRequest(trigger=request)
+                    reply = (await streams.exchange(sent, timeout=timeout)).answer
+                else:
+                    reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await self._failed(trial, error)
             else:
@@ -145,7 +154,7 @@ class Connection:
         :raises ClientError: when it does not answer
         """
         trial = _Trial()
-        channel, _ = self._channel(trial)
+        channel, *_ = self._channel(trial)
         check: Any = channel.unary_unary(_HEALTH)
         try:
             reply: bytes = await check(b"", timeout=timeout, metadata=self._metadata(trial.address))
@@ -162,7 +171,7 @@ class Connection:
         trial = _Trial()
         while True:
             try:
-                _, stub = self._channel(trial)
+                _, stub, _ = self._channel(trial)
                 call: Any = getattr(stub, method)(request, metadata=self._metadata(trial.address))
                 try:
                     async for message in call:
@@ -176,14 +185,14 @@ class Connection:
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await self._failed(trial, error)
 
-    def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any]:
-        """Return the channel to the current address, and the stub on it."""
+    def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any, Exchanges]:
+        """Return the channel to the current address, the stub on it, and its streams for triggers."""
         address = trial.address = self._route.address()
         if address not in self._channels:
             channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
             # The generated files have one stub class each; an asynchronous channel makes its calls awaitable.
             calls = {**vars(KernelServiceStub(channel)), **vars(AccessServiceStub(channel))}
-            self._channels[address] = channel, SimpleNamespace(**calls)
+            self._channels[address] = channel, SimpleNamespace(**calls), Exchanges(calls["StreamTriggers"])
         return self._channels[address]
 
     def _metadata(self, address: str, traceparent: str = "") -> tuple[tuple[str, str], ...]:

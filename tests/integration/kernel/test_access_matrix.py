@@ -64,6 +64,11 @@ def _host(name: str) -> str:
 KERNEL_ROWS: dict[str, Row] = {
     "GetKernel": Row("", "nothing"),
     "TriggerRun": Row("trigger", "job", lambda x: kernel.TriggerRunRequest(job_id=_job(x), validate_only=True)),
+    "StreamTriggers": Row(
+        "trigger",
+        "job",
+        lambda x: kernel.StreamTriggersRequest(trigger=kernel.TriggerRunRequest(job_id=_job(x), validate_only=True)),
+    ),
     "TriggerRuns": Row("trigger", "items"),
     "CancelRun": Row("cancel", "run", lambda x: kernel.CancelRunRequest(run_id=f"run {x}")),
     "ReplayRun": Row("trigger operate", "run", lambda x: kernel.ReplayRunRequest(run_id=f"run {x}")),

@@ -9,11 +9,12 @@ from typing import Any
 
 import grpc
 import pytest
-from access_world import AccessWorld, kernel_of_two_teams
+from access_world import DEADLINE, AccessWorld, kernel_of_two_teams
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import read_details
+from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from waiting import eventually
 
 _CODE = grpc.StatusCode
@@ -53,6 +54,25 @@ async def test_a_storm_of_one_caller_is_told_when_to_come_back(tight: AccessWorl
     assert {await owner.code("TriggerRun", job_id="a.one") for _ in range(40)} == {_CODE.OK}
     await asyncio.sleep(wait)
     assert await ann.code("GetKernel") is _CODE.OK
+
+
+async def test_each_trigger_on_a_stream_counts_as_a_call(tight: AccessWorld) -> None:
+    """Else a caller could start more on one stream than by calls. The refusal ends the stream."""
+    await tight.as_("owner")("Pause", job_id="a.one")
+    stream = KernelServiceStub(tight.channel("ann")).StreamTriggers(metadata=tight.metadata("ann"), timeout=DEADLINE)
+    request = kernel.StreamTriggersRequest(trigger=kernel.TriggerRunRequest(job_id="a.one"))
+    answered: list[str] = []
+
+    async def until_refused() -> None:
+        while True:
+            await stream.write(request)
+            answered.append((await stream.read()).answer.run_id)
+
+    code, reason, _ = await _refusal(until_refused())
+    assert (code, reason) == (_CODE.RESOURCE_EXHAUSTED, "QUOTA")
+    runs = (await tight.as_("owner")("ListRuns", states=[run_pb2.RUN_STATE_QUEUED])).runs
+    assert {run.run_id for run in runs} == set(answered)
+    assert len(answered) == 3
 
 
 async def test_triggers_streams_waiting_runs_and_bytes_have_limits(tight: AccessWorld) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import grpc
@@ -116,8 +116,8 @@ async def test_reports_on_a_stream_are_answered_one_after_the_other(world: World
     assert world.engine.reports == [first, second]
 
 
-async def test_a_report_on_a_stream_counts_as_much_as_a_call() -> None:
-    """Else a host could say more on a stream than it may by calls."""
+async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
+    """Else a host could say more in a large report than in many small ones."""
     quotas = Quotas(limits=QuotaSection(), clock=StandingClock())
     answered = ScriptedEngine()
     unused: Any = None
@@ -130,15 +130,12 @@ async def test_a_report_on_a_stream_counts_as_much_as_a_call() -> None:
         quotas=quotas,
     )
     caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="demo"), peer="here")
-
-    async def many() -> AsyncIterator[gateway.StreamReportsRequest]:
-        for _ in range(10_000):
-            yield _on_a_stream(AttemptReport(attempt_key=KEY, first_seq=1))
-
+    report = _on_a_stream(*[AttemptReport(attempt_key=KEY, first_seq=1)] * 160).report
+    for _ in range(1_000):
+        await served.report(report, caller)
     with pytest.raises(QuotaExceeded):
-        async for _ in served.stream_reports(many(), caller):
-            pass
-    assert len(answered.reports) == 9411  # 10,000 of them at once, each worth a call and a sixteenth
+        await served.report(report, caller)
+    assert len(answered.reports) == 1_000 * 160  # 10,000 calls at once, and sixteen attempts are worth one
 
 
 def _on_a_stream(*reports: AttemptReport, epoch: int = 1) -> gateway.StreamReportsRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
@@ -199,3 +200,13 @@ async def test_a_run_shows_the_params_that_its_layers_make(world: World) -> None
     assert (json.loads(run.params_json), run.log_level, run.steps[0].callable) == ({}, "INFO", "m:f")
     (listed,) = (await world.client.ListRuns(kernel.ListRunsRequest(), timeout=10)).runs
     assert (listed.run_id, len(listed.steps), listed.params_json) == (RUN_ID, 0, b"")
+
+
+async def test_a_stream_without_a_request_under_way_does_not_hold_up_the_end(world: World) -> None:
+    """Such streams end first, whatever time open calls are given; clients keep them open for hours."""
+    stream = world.client.StreamTriggers(timeout=120)
+    await stream.write(kernel.StreamTriggersRequest(trigger=kernel.TriggerRunRequest(job_id="one")))
+    await stream.read()
+    async with asyncio.timeout(60):
+        await world.stop_servers(120)
+        assert await stream.read() is grpc.aio.EOF
