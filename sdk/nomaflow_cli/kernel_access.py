@@ -247,7 +247,7 @@ def _dialled(project: Path) -> str:
         table = resolve_environment(host_table(project), os.environ)
     except CliError as error:
         raise CliError(
-            f"no kernel runs in {str(project)!r}, and {error}, so that another is unknown",
+            f"no kernel runs in {str(project)!r}, and its host's kernel is unknown: {error}",
             fix="correct the file, or name the kernel with --address",
         ) from None
     given = table.get("kernel")

@@ -100,7 +100,8 @@ def require_project(given: Path | None, trusted: Path | None = None, *, runs_cod
     if stranger is None:
         return found
     raise CliError(
-        f"{str(stranger)!r} belongs to {_user(stranger.lstat().st_uid)}, not to you: what it says would be done as you",
+        f"{str(stranger)!r} belongs to {_user(stranger.lstat().st_uid)}, not to you: "
+        "its settings and code would act as you",
         reason="NOT_YOURS",
         fix=f"if you trust that user with it: --trust {shlex.quote(str(found))}, or NOMAFLOW_TRUST",
     )

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from nomaflow.client.values.alerts import AlertsView, IncidentsView
 
 _GROUP = typer.Typer(no_args_is_help=True)
-APP.add_typer(_GROUP, name="alerts", help="Tell people what needs them: channels and rules are in \\[alerts].")
+APP.add_typer(
+    _GROUP, name="alerts", help="Tell people when something needs them: channels and rules are in \\[alerts]."
+)
 
 R = TypeVar("R")
 
@@ -40,7 +42,7 @@ _Host = Annotated[str, typer.Option("--host", help="A host and its jobs.")]
 
 @local_command("serve", group=_GROUP)
 def serve(*, invocation: Invocation, directory: Directory = None) -> None:
-    """Watch the kernel and send messages, in the foreground. A second process waits for the end of the first."""
+    """Watch the kernel and send messages, in the foreground. A second process waits until the first ends."""
     require_extra("alerts")
     project = require_project(directory or invocation.project, invocation.trust)
     command = part_command("alerts", project)
@@ -54,10 +56,10 @@ def try_channels(
     channels: Annotated[
         list[str] | None, typer.Argument(help="Names of channels; default: all, or those of the job.")
     ] = None,
-    job: Annotated[str, typer.Option("--job", help="Make it the message of an incident of this job.")] = "",
+    job: Annotated[str, typer.Option("--job", help="Send it as for an incident of this job.")] = "",
     condition: Annotated[str, typer.Option("--condition", help="The incident's condition, with --job.")] = "failed",
 ) -> None:
-    """Send a real message, marked as a test, by each channel, and print what each answers; exits 1 if one fails."""
+    """Send a real message, marked as a test, on each channel, and print each answer; exits 1 if one fails."""
     results = _talk(
         invocation,
         lambda client: client.test_channels(
@@ -75,8 +77,8 @@ def open_(
     invocation: Invocation,
     job: Annotated[str, typer.Option("--job", help="Show only incidents of this job.")] = "",
     host: _Host = "",
-    all_: Annotated[bool, typer.Option("--all", help="Also show incidents that are over.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 200,
+    all_: Annotated[bool, typer.Option("--all", help="Also show closed incidents.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of incidents.")] = 200,
 ) -> None:
     """List open incidents, and the mutes in force."""
 
@@ -95,11 +97,11 @@ def mute(
     invocation: Invocation,
     job: _OneOrAll = "",
     host: _Host = "",
-    why: Annotated[str, typer.Option("--why", help="The reason, which every message shows meanwhile.")] = "",
+    why: Annotated[str, typer.Option("--why", help="The reason; every message shows it meanwhile.")] = "",
     span: Annotated[str, typer.Option("--for", help="How long, for example 30m or 2h; default: one hour.")] = "",
     until: Annotated[str, typer.Option("--until", help="End it at this ISO 8601 time.")] = "",
 ) -> None:
-    """Keep messages about a job, a host or everything back. What is still open at the end is told then."""
+    """Hold back messages about a job, a host or everything. Incidents that are open at the end are reported then."""
     if until and span:
         raise CliError("--until and --for cannot be used together", fix="give only one of them")
     if not why.strip():
@@ -125,7 +127,7 @@ def messages(
     invocation: Invocation,
     channel: Annotated[str, typer.Option("--channel", help="Show only messages of this channel.")] = "",
     state: Annotated[str, typer.Option("--state", help="pending, sent or undeliverable.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of messages.")] = 50,
 ) -> None:
     """List outgoing messages, newest first."""
     found = _talk(invocation, lambda client: client.list_messages(channel=channel, state=state, limit=limit))
@@ -140,7 +142,7 @@ def replay(
     since: Annotated[int, typer.Option("--since", min=0, help="The event to begin after; 0 for all.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Required: nothing is sent.")] = False,
 ) -> None:
-    """Print what the rules of now would have sent about the events of then."""
+    """Print what the present rules would have sent about past events."""
     require_extra("alerts")
     if not dry_run:
         raise CliError("old events are never sent again", fix="print what would have been sent: --dry-run")

@@ -71,7 +71,7 @@ def verify(
         str, typer.Option("--anchor", help="SEQ:HASH from the kernel's log, which the chain must contain.")
     ] = "",
 ) -> None:
-    """Compute the chain of the audit again. Exits 1 and names the first row that does not fit."""
+    """Check the hash chain of the audit. Exits 1 and names the first row that does not fit."""
     expected = Anchor(anchor) if anchor else None
     found = verify_file(file, expected) if file is not None else talk(invocation, lambda kernel: _ask(kernel, expected))
     answer(invocation, found.to_json(), pages.verdict_lines(found, anchored=expected is not None))
@@ -90,7 +90,9 @@ async def _ask(kernel: KernelClient, anchor: Anchor | None) -> AuditVerdictView:
 
 @remote_command("export", group=_GROUP)
 def export(
-    *, invocation: Invocation, file: Annotated[Path, typer.Argument(help="The new file; none is overwritten.")]
+    *,
+    invocation: Invocation,
+    file: Annotated[Path, typer.Argument(help="The new file; an existing file is not overwritten.")],
 ) -> None:
     """Write the whole audit to a file, a row on each line; nomaflow audit verify FILE verifies it anywhere."""
 

@@ -28,13 +28,13 @@ def show(*, invocation: Invocation) -> None:
 
 @remote_command("renew", group=_GROUP)
 def renew(*, invocation: Invocation) -> None:
-    """Renew the kernel's certificate now; by itself it is renewed at two thirds of its time."""
+    """Renew the kernel's certificate now. The kernel renews it by itself after two thirds of its time."""
     _tell(invocation, talk(invocation, lambda kernel: kernel.renew_authority()))
 
 
 @remote_command("replace", group=_GROUP)
 def replace(*, invocation: Invocation) -> None:
-    """Make a new authority. Hosts go on: the old one vouches for it until they have learned of the new one."""
+    """Make a new authority. Hosts keep running: the old one vouches for the new one until they know it."""
     _tell(invocation, talk(invocation, lambda kernel: kernel.renew_authority(replace=True)))
 
 

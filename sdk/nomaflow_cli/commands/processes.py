@@ -101,7 +101,7 @@ def _with_alerts(project: Path, invocation: Invocation) -> bool:
     """Return whether there are alerts; warn if the project asks for some and they are not installed."""
     wanted = wants_alerts(project)
     if wanted and missing_modules("alerts"):
-        told = "nomaflow.toml has [alerts], and what sends them is not installed: pip install 'nomaflow[alerts]'"
+        told = "nomaflow.toml has [alerts], but the alerts are not installed: pip install 'nomaflow[alerts]'"
         print_warnings([told], as_json=invocation.as_json)
         return False
     return wanted

@@ -68,7 +68,7 @@ def runs(
     parent: _Parent = "",
     since: _Since = "",
     until: _Until = "",
-    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Turn the order round.")] = False,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="List the oldest runs first.")] = False,
     count: _Count = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Maximum number of runs.")] = 20,
 ) -> None:

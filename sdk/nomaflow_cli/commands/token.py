@@ -52,7 +52,7 @@ def create(
         bool | None, typer.Option("--join/--no-join", help="Make a join string, or a token; default: by kind.")
     ] = None,
 ) -> None:  # fmt: skip
-    """Make a token or a join string, and print its secret, once, alone on standard output."""
+    """Make a token or a join string, and print its secret once, with nothing else, on standard output."""
     given = {kind: name for kind, name in (("user", user), ("service", service), ("host", host)) if name}
     if len(given) != 1:
         raise CliError("a token is for one user, service or host", fix="give one of --user, --service and --host")
@@ -119,7 +119,7 @@ def revoke(
         str, typer.Argument(help="A token's id, a certificate's serial, the name of a user or service, or host:NAME.")
     ],
 ) -> None:
-    """Withdraw tokens and certificates at once, and what was got with them. What they had opened ends within 5 s."""
+    """Withdraw tokens and certificates at once, and all that were made with them. Open streams end within 5 s."""
     found = talk(invocation, lambda kernel: kernel.revoke(target))
     answer(invocation, found.to_json(), pages.withdrawn_text(target, found))
 

@@ -37,7 +37,7 @@ def examine_alerts(project: Path) -> Iterator[Finding]:
     try:
         view = asyncio.run(ask())
     except ClientError:
-        told = "nomaflow.toml has [alerts], and no process serves them: nobody is told of what goes wrong"
+        told = "nomaflow.toml has [alerts], but no alerts process runs: nobody is told of problems"
         fix = f"nomaflow up starts them with the kernel; alone: nomaflow alerts serve {shlex.quote(str(project))}"
         yield problem("alerts.process", told, fix)
         return
@@ -53,11 +53,13 @@ def alerts_findings(view: AlertsView, *, now: datetime | None = None) -> Iterato
     for channel in view.channels:
         yield _channel(channel, now)
     if not view.heartbeat:
-        told = "no heartbeat_url: if this machine or the alerts' process dies, nobody would be told"
-        yield warning("alerts.heartbeat", told, "add one of a service elsewhere, as docs/alerts.md shows")
+        told = "no heartbeat_url: if this machine or the alerts process dies, nobody is told"
+        yield warning("alerts.heartbeat", told, "add the URL of a service elsewhere, as docs/alerts.md shows")
     elif view.heartbeat_withheld:
         told = f"the heartbeat is withheld: {view.heartbeat_withheld}"
-        yield problem("alerts.heartbeat", told, "whoever watches it is told; mend what it names")
+        yield problem(
+            "alerts.heartbeat", told, "correct that cause; the service that misses the heartbeat raises an alarm"
+        )
     else:
         sent = age(view.heartbeat_at, now=now)
         yield fine("alerts.heartbeat", f"the heartbeat goes out{f', the last one {sent}' if sent else ''}")
@@ -68,11 +70,11 @@ def _channel(channel: AlertChannelView, now: datetime) -> Finding:
     failed = channel.failed_at
     broken = failed is not None and (channel.sent_at is None or channel.sent_at < failed)
     if channel.undeliverable or (broken and channel.pending and now - (channel.sent_at or now) > _LONG):
-        told = f"{name} has taken nothing for a day: {channel.error}; {count(channel.pending, 'message')} waiting"
+        told = f"{name} has accepted no message for a day: {channel.error}; {count(channel.pending, 'message')} waiting"
         return problem("alerts.channels", told, f"correct it in [alerts.channels], then: {test}")
     if broken:
-        told = f"{name} did not take the last message, {age(failed, now=now)}: {channel.error}"
-        return warning("alerts.channels", told, f"it is tried again; to see now: {test}")
+        told = f"{name} did not accept the last message, {age(failed, now=now)}: {channel.error}"
+        return warning("alerts.channels", told, f"it is tried again; to try now: {test}")
     if channel.sent_at is None:
         return fine("alerts.channels", f"{name} has not been used yet; {test} tries it")
-    return fine("alerts.channels", f"{name} took a message {age(channel.sent_at, now=now)}")
+    return fine("alerts.channels", f"{name} accepted a message {age(channel.sent_at, now=now)}")

@@ -16,7 +16,7 @@ __all__ = ["examine_isolation"]
 
 _FOLDERS = {
     "pki": "contains the key of the kernel's authority",
-    "identity": "contains the key by which the host proves who it is",
+    "identity": "contains the key that proves the host's identity",
 }
 
 
@@ -44,7 +44,7 @@ def _users(project: Path, hosts: Sequence[RunningHost]) -> Iterator[Finding]:
         if len(projects) > 1:
             text = (
                 f"the code of {len(projects)} projects runs as {user_name(uid)}: {', '.join(projects)}; "
-                "what a step of one can read and signal, the steps of the others can"
+                "their steps can read the same files and signal each other"
             )
             yield warning("isolation.shared", text, fix)
     for host in own:
@@ -93,6 +93,6 @@ def _withheld(project: Path) -> Iterator[Finding]:
             listed = ", ".join(names)
             text = (
                 f"host {host!r} withholds {count(len(names), 'variable')} of its environment from steps: {listed} "
-                "(what code reads from os.environ belongs into [host] pass_env or env_file)"
+                "(name those that the code reads in [host] pass_env or env_file)"
             )
             yield fine("isolation.withheld", text)

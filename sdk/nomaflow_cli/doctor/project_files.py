@@ -61,7 +61,7 @@ def _permissions(project: Path) -> Iterator[Finding]:
         return
     private = (
         (state, "contains the history and the kernel's socket", 0o700),
-        (state / "identity", "holds the key with which the host proves itself", 0o700),
+        (state / "identity", "holds the key that proves the host's identity", 0o700),
         (state / "identity" / "host.key", "is that key", 0o600),
         (state / "pki", "holds the key of the kernel's authority", 0o700),
         (state / "kernel.db", "contains the values given to jobs", 0o600),
@@ -83,9 +83,11 @@ def _identity(project: Path) -> Iterator[Finding]:
         yield problem("project.identity", f"{shown} has expired on {joined.expires_at:%Y-%m-%d}", again)
     elif left < _RENEWED_BEFORE:
         told = f"{shown} ends on {joined.expires_at:%Y-%m-%d} and should have been renewed"
-        yield warning("project.identity", told, f"see in the host's log why it was not; or {again}")
+        yield warning("project.identity", told, f"the host's log says why not; or {again}")
     else:
-        yield fine("project.identity", f"{shown} is good until {joined.expires_at:%Y-%m-%d} and renewed before")
+        yield fine(
+            "project.identity", f"{shown} is good until {joined.expires_at:%Y-%m-%d}, and the host renews it before"
+        )
 
 
 def _private(path: Path, why: str, mode: int) -> Finding | None:

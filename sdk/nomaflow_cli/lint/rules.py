@@ -71,7 +71,7 @@ _RULES = (
     Rule(
         code="NF101",
         mistake="positional parameters",
-        symptom="arguments come by name, so an order of parameters means nothing; a `/` fails the attempt",
+        symptom="arguments come by name, so the order of parameters means nothing; a `/` fails the attempt",
         fix="put *, before the first parameter",
     ),
     Rule(
@@ -82,8 +82,8 @@ _RULES = (
     ),
     Rule(
         code="NF103",
-        mistake="a loop that never asks whether it is to stop",
-        symptom="a cancel ends the code wherever it is, after the grace period where it is given ctx",
+        mistake="a loop that never asks whether it must stop",
+        symptom="a cancel ends the code wherever it is; code that takes ctx gets the grace period first",
         fix="ask ctx.is_cancelled() in the loop and raise StepCancelled, or await in it",
     ),
     Rule(
@@ -101,7 +101,7 @@ _RULES = (
     Rule(
         code="NF108",
         mistake="a blocking call in a coroutine",
-        symptom="every step in the same worker stands still, and a cancel does too",
+        symptom="every step in the same worker stands still, and so does a cancel",
         fix="await the async variant, or wrap the call in await asyncio.to_thread(...)",
     ),
     Rule(

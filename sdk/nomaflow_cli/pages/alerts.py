@@ -51,7 +51,7 @@ def mute_text(mute: MuteView) -> str:
 def messages_page(messages: Sequence[AlertMessageView]) -> RenderableType:
     """Return messages, newest first."""
     if not messages:
-        return Text("no message was made yet", style="dim")
+        return Text("no messages yet", style="dim")
     return Rows(_MESSAGES, messages)
 
 
@@ -60,7 +60,7 @@ def tested_page(results: Sequence[TestedChannelView]) -> RenderableType:
     lines = []
     for each in results:
         if each.sent:
-            lines.append(Text(f"✔ {printable(each.channel)} took it in {duration(each.seconds)}", style="green"))
+            lines.append(Text(f"✔ {printable(each.channel)} accepted it in {duration(each.seconds)}", style="green"))
         else:
             lines.append(Text(f"✘ {printable(each.channel)}: {printable(each.error)}", style="red"))
     return Group(*lines)

@@ -35,7 +35,7 @@ def verdict_lines(found: AuditVerdictView, *, anchored: bool) -> str:
     if found.bad_seq:
         return (
             f"✘ row {found.bad_seq}: {printable(found.problem)}\n"
-            f"  {count(found.rows, 'row')} before it verify; what is after it proves nothing"
+            f"  {count(found.rows, 'row')} before it verify; the rows after it prove nothing"
         )
     if not found.rows:
         return "✔ there is no row to verify"
@@ -47,7 +47,7 @@ def verdict_lines(found: AuditVerdictView, *, anchored: bool) -> str:
     return "\n".join(lines)
 
 
-_HINT = "  who can write the database can write the whole chain anew: compare an anchor of the log with --anchor"
+_HINT = "  anyone who can write the database can write the whole chain anew: compare an anchor of the log with --anchor"
 
 
 def _cut(text: str, width: int) -> str:

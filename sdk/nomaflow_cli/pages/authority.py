@@ -12,7 +12,7 @@ __all__ = ["authority_page"]
 
 def authority_page(found: AuthorityView) -> RenderableType:
     """Return the authority with its fingerprint, and the certificate that clients see."""
-    whose = "of the kernel's own authority" if found.own else "given, in tls_cert; hosts see one of the own authority"
+    whose = "of the kernel's own authority" if found.own else "given in tls_cert; hosts see the kernel's own"
     older = found.authorities_pem.count("BEGIN CERTIFICATE") - 1
     return facts(
         ("authority", found.fingerprint),
