@@ -78,7 +78,7 @@ async def test_a_skipped_run_shows_why_and_its_actions_cover_no_name(tabs: Tabs,
     api.trigger("walk")
     page = await tabs.open("/runs?job=walk&state=SKIPPED")
     why = page.locator("#runs-rows .why .clamp").first
-    await expect(why).to_contain_text('is still running (overlap = "skip")')
+    await expect(why).to_contain_text('was still running (overlap = "skip")')
     cut = """clamp => { const all = document.createRange(); all.selectNodeContents(clamp.firstChild);
       return all.getBoundingClientRect().bottom - clamp.getBoundingClientRect().bottom; }"""
     name = page.locator("#runs-rows .name").first
