@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, StepFailed, StepResult
 from nomaflow.calls import Factory, StepCall, StepOutcome
 from nomaflow_api.value_class import value_class
-from nomaflow_host.generation.returned_value import EXTRAS_LIMIT, NormalisedResult, ReturnRefused, record_of
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.plan import plan_for
 from nomaflow_host.injection.references import described, parse_reference
+from nomaflow_host.returned_value import EXTRAS_LIMIT, NormalisedResult, ReturnRefused, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

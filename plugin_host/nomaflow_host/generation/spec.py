@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.generation.returned_value import EXTRAS_LIMIT
+from nomaflow_host.returned_value import EXTRAS_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import hookimpl
 from nomaflow_host.connectors import BUILTIN_TYPES
-from nomaflow_host.generation.returned_value import result_of
 from nomaflow_host.injection.references import ImportReport, parse_reference, resolve_reference
+from nomaflow_host.returned_value import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow import StepFailed, StepResult
-from nomaflow_host.generation.returned_value import NormalisedResult, record_of, result_of
+from nomaflow_host.returned_value import NormalisedResult, record_of, result_of
 
 
 def kept(value: Any, **options: Any) -> NormalisedResult:
