@@ -198,9 +198,7 @@ async def test_a_host_is_lost_and_then_the_kernel_is_away(tabs: Tabs, console: C
     page = await tabs.open("/hosts")
     os.kill(host.pid, signal.SIGSTOP)
     try:
-        await expect(page.locator("#hosts-list")).to_contain_text(
-            re.compile("LOST in .*; it does not run again")
-        )
+        await expect(page.locator("#hosts-list")).to_contain_text(re.compile("LOST in .*; it does not run again"))
         assert await axe_findings(page) == []
         await page.goto(f"{console.url}/runs/{run_id}")
         await page.wait_for_selector("#run-tries .state-lost")
