@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +46,7 @@ class Exchanges:
         answered = False
         try:
             async with asyncio.timeout(timeout):
-                with contextlib.suppress(asyncio.InvalidStateError):  # it has ended meanwhile: the read raises why
-                    await stream.write(request)
+                await _write(stream, request)
                 answer = await stream.read()
             if answer is grpc.aio.EOF:
                 raise _error(grpc.StatusCode.UNAVAILABLE, "the stream has ended without an answer")
@@ -69,6 +67,18 @@ class Exchanges:
             if not stream.done():
                 return stream
         return self._method()
+
+
+async def _write(stream: Any, request: Message) -> None:
+    try:
+        await stream.write(request)
+    except asyncio.InvalidStateError:
+        return  # it has ended meanwhile: the read raises why
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.INTERNAL:
+            raise
+        # gRPC's own word, not the peer's, for a connection that broke just now.
+        raise _error(grpc.StatusCode.UNAVAILABLE, "the connection broke as the request was sent") from None
 
 
 def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
