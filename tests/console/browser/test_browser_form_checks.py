@@ -127,7 +127,7 @@ async def test_a_form_keeps_its_values_without_a_session_and_goes_on_after_a_log
 
 
 async def test_a_form_that_is_too_large_to_be_sent_keeps_its_values(tabs: Tabs) -> None:
-    """It says so, and sends nothing that would be refused; with the next change it is checked again."""
+    """The form says that it is too large, sends nothing, and is checked again with the next change."""
     tabs.allowed.append("status of 413")
     page = await _filled(tabs)
     await _give(page, "tenant int", "14")
@@ -177,7 +177,7 @@ async def test_what_is_shown_is_called_checked_only_while_it_is_of_the_values_of
 
 
 async def test_values_whose_check_is_under_way_are_not_called_checked(tabs: Tabs) -> None:
-    """From the first character on, until the answer for what is typed is in, whichever answer comes last."""
+    """The word "checked" is away while one types, until the answer for the newest values has come."""
     page = await _filled(tabs)
     held: list[str] = []
 
