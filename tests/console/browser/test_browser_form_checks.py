@@ -95,9 +95,12 @@ async def test_a_form_keeps_its_values_while_the_kernel_is_away_and_is_checked_o
         await _kept(page, "12")
         await expect(_told(page)).to_contain_text("The kernel does not answer")
         await _kept(page, "12")
+        # It says so within moments, and the button is off from then on: a click just there would be lost.
+        await expect(page.locator("#kernel-line .is-away")).to_be_visible()
     finally:
         console.system.kernel.process.send_signal(signal.SIGCONT)
     await _checked(page, "12")
+    await expect(page.locator("#kernel-line [data-live]")).to_be_visible()
     await page.get_by_role("button", name="Run", exact=True).click()
     await expect(page).to_have_url(re.compile("/runs/run_"))
 
