@@ -22,6 +22,7 @@ from nomaflow_api.v1 import (
     run_figures_pb2,
     run_pb2,
 )
+from nomaflow_api.v1.call_errors import STATUS_KEY
 
 __all__ = ["FakeKernel", "Refusal", "make_run"]
 
@@ -117,6 +118,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         self.address = f"unix:{path}"
         self.requests: dict[str, list[Any]] = defaultdict(list)
         self.streams_opened = 0
+        self.messages_of_triggers = 0
         self.metadata: list[dict[str, str]] = []
         self.refusals: dict[str, list[Refusal]] = defaultdict(list)
         self.replies: dict[str, Any] = {}
@@ -217,7 +219,16 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
     async def StreamTriggers(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
         self.streams_opened += 1
         async for request in request_iterator:
-            yield pb.StreamTriggersResponse(answer=await self.TriggerRun(request.trigger, context))
+            self.messages_of_triggers += 1
+            answer = pb.StreamTriggersResponse()
+            for item in request.items:
+                waiting = self.refusals["TriggerRun"]
+                if waiting and waiting[0].code is not grpc.StatusCode.UNAVAILABLE:  # that one breaks the stream
+                    self.requests["TriggerRun"].append(item.request)
+                    answer.items.add(number=item.number, status=dict(waiting.pop(0).trailing())[STATUS_KEY])
+                else:
+                    answer.items.add(number=item.number, response=await self.TriggerRun(item.request, context))
+            yield answer
 
     async def TriggerRuns(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("TriggerRuns", request, context)

@@ -27,6 +27,7 @@ from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
+from nomaflow_kernel.rpc.exchanges import Exchanges
 
 __all__ = ["Endpoints"]
 
@@ -85,33 +86,27 @@ class Endpoints:
 
         return behaviour
 
-    def exchange(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
-        """Return the gRPC behaviour of a stream of requests that are answered one after the other, as calls are.
+    def exchanges(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
+        """Return the gRPC behaviour of a stream of numbered requests, each of which is answered as a call is.
 
-        An error ends the stream. While it waits for the next request, the end of the kernel ends it too.
+        The end of the kernel ends the stream, once what is under way is answered.
 
         :param unary: the method that each request is for
-        :param messages: describes the messages of the stream: each has one field, a request or a response of the unary
-            method
+        :param messages: describes the messages of the stream
         """
         answer = self._answering(unary, call)
         taken, given = (message_factory.GetMessageClass(each) for each in (messages.input_type, messages.output_type))
-        inner, outer = messages.input_type.fields[0].name, messages.output_type.fields[0].name
 
         async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> None:
+            async def told(request: Message) -> Message | CallStatus:
+                async def received() -> Message:
+                    return request
+
+                return await answer(received, caller, context)
+
             async with _closing(raws) as requests:
-                while (raw := await self._next(requests)) is not None:
-                    self.guard.message(caller, len(raw))
-
-                    async def received(raw: bytes = raw) -> Message:
-                        found: Message = getattr(_decoded(taken, raw), inner)
-                        return found
-
-                    told = await answer(received, caller, context)
-                    if not isinstance(told, Message):
-                        await _end(context, told)
-                        return
-                    await context.write(given(**{outer: told}).SerializeToString())
+                exchanges = Exchanges(answer=told, write=context.write, response=given)
+                await exchanges.serve(self._until_the_end(requests, taken, caller))
 
         async def behaviour(raws: Any, context: _Context) -> None:
             caller = self._caller(context)
@@ -128,6 +123,14 @@ class Endpoints:
 
         return behaviour
 
+    async def _until_the_end(
+        self, raws: AsyncIterator[bytes], message: type[Message], caller: Caller
+    ) -> AsyncIterator[Message]:
+        """Yield the messages of a stream until its end, or that of the kernel."""
+        while (raw := await self._next(raws)) is not None:
+            self.guard.message(caller, len(raw))
+            yield _decoded(message, raw)
+
     async def _next(self, requests: AsyncIterator[bytes]) -> bytes | None:
         """Return the next request of a stream; None at its end, or when the kernel stops before it has come."""
         task = asyncio.current_task()
@@ -138,6 +141,7 @@ class Endpoints:
         except asyncio.CancelledError:
             if task in self.waiting:
                 raise
+            task.uncancel()
             return None
         finally:
             self.waiting.discard(task)

@@ -16,17 +16,30 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-__all__ = ["DOMAIN", "REASONS", "ErrorDetails", "ErrorRow", "cut", "read_details", "write_details"]
+__all__ = [
+    "DOMAIN",
+    "REASONS",
+    "STATUS_KEY",
+    "ErrorDetails",
+    "ErrorRow",
+    "cut",
+    "read_details",
+    "status_error",
+    "write_details",
+]
 
 DOMAIN = "nomaflow"
 """The domain of every ErrorInfo."""
 
-_KEY = "grpc-status-details-bin"
+STATUS_KEY = "grpc-status-details-bin"
+"""The key of a ``google.rpc.Status`` in trailing metadata."""
+
 _STATUS_BYTES = 3000
 _VIOLATIONS_BYTES = 1800
 _TEXT_BYTES = 900
 _FIELD_BYTES = 200
 _Code = grpc.StatusCode
+_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +133,14 @@ def write_details(code: grpc.StatusCode, message: str, details: ErrorDetails) ->
         status.details.append(packed)
         if status.ByteSize() > _STATUS_BYTES:
             del status.details[-1]
-    return ((_KEY, status.SerializeToString()),)
+    return ((STATUS_KEY, status.SerializeToString()),)
 
 
 def read_details(trailing: Iterable[tuple[str, str | bytes]] | None) -> ErrorDetails:
     """Return the details in trailing metadata; empty ones if it has none, or a proxy's own."""
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     try:
-        for packed in status_pb2.Status.FromString(dict(trailing or ()).get(_KEY, b"")).details:
+        for packed in status_pb2.Status.FromString(dict(trailing or ()).get(STATUS_KEY, b"")).details:
             next(filter(packed.Unpack, (info, bad, retry)), None)
     except DecodeError:
         return ErrorDetails()
@@ -138,6 +151,13 @@ def read_details(trailing: Iterable[tuple[str, str | bytes]] | None) -> ErrorDet
         fields={one.field: one.description for one in bad.field_violations},
         retry_seconds=delay.seconds + delay.nanos / 1e9 if retry.HasField("retry_delay") else None,
     )
+
+
+def status_error(raw: bytes) -> grpc.aio.AioRpcError:
+    """Return the error that a call raises which ends with a ``google.rpc.Status``, of its serialized form."""
+    status = status_pb2.Status.FromString(raw)
+    trailing = grpc.aio.Metadata((STATUS_KEY, raw))
+    return grpc.aio.AioRpcError(_CODES[status.code], grpc.aio.Metadata(), trailing, details=status.message)
 
 
 def cut(text: str, size: int = _TEXT_BYTES) -> str:

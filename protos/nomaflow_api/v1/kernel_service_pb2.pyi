@@ -263,43 +263,92 @@ global___TriggerRunResponse = TriggerRunResponse
 
 @typing.final
 class StreamTriggersRequest(google.protobuf.message.Message):
-    """StreamTriggersRequest is one trigger on a stream."""
+    """StreamTriggersRequest has the triggers that were waiting to be sent."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    TRIGGER_FIELD_NUMBER: builtins.int
+    @typing.final
+    class Item(google.protobuf.message.Message):
+        """Item is one trigger."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NUMBER_FIELD_NUMBER: builtins.int
+        REQUEST_FIELD_NUMBER: builtins.int
+        number: builtins.int
+        """number is the caller's own for it, and that of no other trigger without an answer on the stream."""
+        @property
+        def request(self) -> global___TriggerRunRequest:
+            """request is the same as that of a call."""
+
+        def __init__(
+            self,
+            *,
+            number: builtins.int = ...,
+            request: global___TriggerRunRequest | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["number", b"number", "request", b"request"]) -> None: ...
+
+    ITEMS_FIELD_NUMBER: builtins.int
     @property
-    def trigger(self) -> global___TriggerRunRequest:
-        """trigger is the same as that of a call."""
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StreamTriggersRequest.Item]:
+        """items are at most 1,000."""
 
     def __init__(
         self,
         *,
-        trigger: global___TriggerRunRequest | None = ...,
+        items: collections.abc.Iterable[global___StreamTriggersRequest.Item] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["trigger", b"trigger"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["trigger", b"trigger"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items"]) -> None: ...
 
 global___StreamTriggersRequest = StreamTriggersRequest
 
 @typing.final
 class StreamTriggersResponse(google.protobuf.message.Message):
-    """StreamTriggersResponse answers one trigger of a stream."""
+    """StreamTriggersResponse has the answers that were waiting to be sent."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    ANSWER_FIELD_NUMBER: builtins.int
+    @typing.final
+    class Item(google.protobuf.message.Message):
+        """Item answers one trigger."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NUMBER_FIELD_NUMBER: builtins.int
+        RESPONSE_FIELD_NUMBER: builtins.int
+        STATUS_FIELD_NUMBER: builtins.int
+        number: builtins.int
+        """number is the trigger's."""
+        status: builtins.bytes
+        """status says why there is none: the google.rpc.Status that a call has in its trailing metadata."""
+        @property
+        def response(self) -> global___TriggerRunResponse:
+            """response is the same as that of a call."""
+
+        def __init__(
+            self,
+            *,
+            number: builtins.int = ...,
+            response: global___TriggerRunResponse | None = ...,
+            status: builtins.bytes = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["number", b"number", "outcome", b"outcome", "response", b"response", "status", b"status"]) -> None: ...
+        def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "status"] | None: ...
+
+    ITEMS_FIELD_NUMBER: builtins.int
     @property
-    def answer(self) -> global___TriggerRunResponse:
-        """answer is the same as that of a call."""
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StreamTriggersResponse.Item]:
+        """items are in the order in which their answers were known."""
 
     def __init__(
         self,
         *,
-        answer: global___TriggerRunResponse | None = ...,
+        items: collections.abc.Iterable[global___StreamTriggersResponse.Item] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items"]) -> None: ...
 
 global___StreamTriggersResponse = StreamTriggersResponse
 

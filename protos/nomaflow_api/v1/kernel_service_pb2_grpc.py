@@ -197,9 +197,8 @@ class KernelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamTriggers(self, request_iterator, context):
-        """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
-        read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
-        call costs.
+        """StreamTriggers takes triggers on a stream that stays open. Each has a number, and is answered under it as TriggerRun
+        answers it, as soon as its answer is known. That costs a small part of what calls cost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,9 +48,8 @@ class KernelServiceStub:
         nomaflow_api.v1.kernel_service_pb2.StreamTriggersRequest,
         nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse,
     ]
-    """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
-    read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
-    call costs.
+    """StreamTriggers takes triggers on a stream that stays open. Each has a number, and is answered under it as TriggerRun
+    answers it, as soon as its answer is known. That costs a small part of what calls cost.
     """
 
     TriggerRuns: grpc.UnaryUnaryMultiCallable[
@@ -226,9 +225,8 @@ class KernelServiceAsyncStub:
         nomaflow_api.v1.kernel_service_pb2.StreamTriggersRequest,
         nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse,
     ]
-    """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
-    read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
-    call costs.
+    """StreamTriggers takes triggers on a stream that stays open. Each has a number, and is answered under it as TriggerRun
+    answers it, as soon as its answer is known. That costs a small part of what calls cost.
     """
 
     TriggerRuns: grpc.aio.UnaryUnaryMultiCallable[
@@ -410,9 +408,8 @@ class KernelServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[nomaflow_api.v1.kernel_service_pb2.StreamTriggersRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse], collections.abc.AsyncIterator[nomaflow_api.v1.kernel_service_pb2.StreamTriggersResponse]]:
-        """StreamTriggers takes triggers one after another: each is answered as TriggerRun answers it before the next one is
-        read. An error ends the stream, and speaks of the trigger that has no answer yet. An exchange costs half of what a
-        call costs.
+        """StreamTriggers takes triggers on a stream that stays open. Each has a number, and is answered under it as TriggerRun
+        answers it, as soon as its answer is known. That costs a small part of what calls cost.
         """
 
     @abc.abstractmethod

@@ -120,11 +120,10 @@ class Connection:
         trial = _Trial()
         while True:
             try:
-                _, stub, streams = self._channel(trial)
+                _, stub, triggers = self._channel(trial)
                 metadata = self._metadata(trial.address, traceparent)
-                if method == "TriggerRun" and not (streams.full or metadata or is_tcp(trial.address)):
-                    sent = StreamTriggersRequest(trigger=request)
-                    reply = (await streams.exchange(sent, timeout=timeout)).answer
+                if method == "TriggerRun" and not (metadata or is_tcp(trial.address)):
+                    reply = await triggers.exchange(request, timeout=timeout)
                 else:
                     reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
@@ -186,13 +185,14 @@ class Connection:
                 await self._failed(trial, error)
 
     def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any, Exchanges]:
-        """Return the channel to the current address, the stub on it, and its streams for triggers."""
+        """Return the channel to the current address, the stub on it, and its stream for triggers."""
         address = trial.address = self._route.address()
         if address not in self._channels:
             channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
             # The generated files have one stub class each; an asynchronous channel makes its calls awaitable.
             calls = {**vars(KernelServiceStub(channel)), **vars(AccessServiceStub(channel))}
-            self._channels[address] = channel, SimpleNamespace(**calls), Exchanges(calls["StreamTriggers"])
+            triggers = Exchanges(calls["StreamTriggers"], StreamTriggersRequest)
+            self._channels[address] = channel, SimpleNamespace(**calls), triggers
         return self._channels[address]
 
     def _metadata(self, address: str, traceparent: str = "") -> tuple[tuple[str, str], ...]:

@@ -1,84 +1,152 @@
-"""Streams that stay open, for calls that are made often: an exchange costs half of what a call costs."""
+"""A stream that stays open, for calls that are made often: an exchange costs a small part of what a call costs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+
+from nomaflow_api.v1.call_errors import status_error
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = ["Exchanges"]
 
-_MOST = 64
+_MOST = 500
+_MOST_BYTES = 1024 * 1024
 
 
 class Exchanges:
-    """The streams of one method on a channel. One takes one request at a time, so that each may be on its own.
+    """The stream of one method on a channel, opened when there is something to send, and again after it has ended.
+
+    Requests that are made while others are sent go together in the next message.
 
     :param method: opens a stream
-    :param most: the number of streams that may be open
+    :param request: the class of the messages that are sent
     """
 
-    def __init__(self, method: Callable[[], Any], *, most: int = _MOST) -> None:
+    def __init__(self, method: Callable[[], Any], request: type[Message]) -> None:
         self._method = method
-        self._most = most
-        self._busy = 0
-        self._idle: list[Any] = []
-
-    @property
-    def full(self) -> bool:
-        """True if every stream that may be open has a request under way."""
-        return self._busy >= self._most
+        self._request = request
+        self._stream: _Stream | None = None
 
     async def exchange(self, request: Message, *, timeout: float) -> Any:  # noqa: ASYNC109  # answered with gRPC's error
-        """Send a request on a stream that is idle, or on a new one, and return its answer. A failed stream is given up.
+        """Send a request and return its answer.
 
         :param timeout: seconds
         :raises grpc.aio.AioRpcError: if the exchange fails; UNAVAILABLE if the stream ends instead
         """
-        stream = self._take()
-        self._busy += 1
-        answered = False
+        if self._stream is None or self._stream.ended:
+            self._stream = _Stream(self._method(), self._request)
         try:
             async with asyncio.timeout(timeout):
-                await _write(stream, request)
-                answer = await stream.read()
-            if answer is grpc.aio.EOF:
-                raise _error(grpc.StatusCode.UNAVAILABLE, "the stream has ended without an answer")
-            answered = True
+                return await self._stream.exchange(request)
         except TimeoutError:
             raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:g} seconds") from None
+
+
+class _Stream:
+    """One stream, and the requests on it that have no answer."""
+
+    def __init__(self, call: Any, request: type[Message]) -> None:
+        self._call = call
+        self._request: Callable[[], Any] = request
+        self._numbers = count(1)
+        self._unsent: list[tuple[int, Message]] = []
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._sending = False
+        self._error: BaseException | None = None
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def ended(self) -> bool:
+        """True if it takes no more requests."""
+        return self._error is not None
+
+    async def exchange(self, request: Message) -> Any:
+        number = next(self._numbers)
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        self._unsent.append((number, request))
+        try:
+            if not self._sending:
+                await self._send()
+            answered = await answer
         finally:
-            self._busy -= 1
-            if answered:
-                self._idle.append(stream)
-            else:
-                stream.cancel()
-        return answer
+            del self._answers[number]
+        if isinstance(answered, grpc.aio.AioRpcError):
+            raise answered
+        return answered
 
-    def _take(self) -> Any:
-        while self._idle:
-            stream = self._idle.pop()
-            if not stream.done():
-                return stream
-        return self._method()
-
-
-async def _write(stream: Any, request: Message) -> None:
-    try:
-        await stream.write(request)
-    except asyncio.InvalidStateError:
-        return  # it has ended meanwhile: the read raises why
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.INTERNAL:
+    async def _send(self) -> None:
+        self._sending = True
+        try:
+            while self._unsent and not self.ended:
+                await self._call.write(self._message())
+        except asyncio.InvalidStateError:
+            pass  # it has ended meanwhile: the reader raises why
+        except grpc.aio.AioRpcError as error:
+            # INTERNAL is gRPC's own word, not the peer's, for a connection that broke just now.
+            broke = error.code() is grpc.StatusCode.INTERNAL
+            self._end(_unavailable("the connection broke as the request was sent") if broke else error)
+        except asyncio.CancelledError:
+            self._end(_unavailable("the stream was given up"))  # gRPC ends it when a write is canceled
             raise
-        # gRPC's own word, not the peer's, for a connection that broke just now.
-        raise _error(grpc.StatusCode.UNAVAILABLE, "the connection broke as the request was sent") from None
+        finally:
+            self._sending = False
+
+    def _message(self) -> Any:
+        """Return a message of requests that wait: a single one, or as many as are not too large together."""
+        message, size, taken = self._request(), 0, 0
+        for number, request in self._unsent[:_MOST]:
+            size += request.ByteSize()
+            if taken and size > _MOST_BYTES:
+                break
+            message.items.add(number=number, request=request)
+            taken += 1
+        del self._unsent[:taken]
+        return message
+
+    async def _read(self) -> None:
+        try:
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                for item in message.items:
+                    self._answer(item)
+        except grpc.aio.AioRpcError as error:
+            self._end(error)
+        except asyncio.CancelledError:
+            self._end(asyncio.CancelledError())  # the channel was closed, as it ends a call that is under way
+            raise
+        else:
+            self._end(_unavailable("the stream has ended without an answer"))
+
+    def _answer(self, item: Any) -> None:
+        answer = self._answers.get(item.number)
+        if answer is None or answer.done():
+            return  # nobody waits for it any more
+        refused = item.WhichOneof("outcome") == "status"
+        answer.set_result(status_error(item.status) if refused else item.response)
+
+    def _end(self, error: BaseException) -> None:
+        """Give the stream up: what has no answer fails."""
+        if self._error is not None:
+            return
+        self._error = error
+        self._unsent.clear()
+        self._call.cancel()
+        for answer in self._answers.values():
+            if isinstance(error, asyncio.CancelledError):
+                answer.cancel()
+            elif not answer.done():
+                answer.set_result(error)
+
+
+def _unavailable(details: str) -> grpc.aio.AioRpcError:
+    return _error(grpc.StatusCode.UNAVAILABLE, details)
 
 
 def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 from nomaflow_api.v1 import attempt_inspection_pb2, job_pb2, log_pb2
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.call_errors import status_error
 from nomaflow_kernel.access.policy import RULES
 from nomaflow_kernel.rpc.server import ACCESS, GATEWAY, HEALTH, KERNEL
 
@@ -67,7 +68,9 @@ KERNEL_ROWS: dict[str, Row] = {
     "StreamTriggers": Row(
         "trigger",
         "job",
-        lambda x: kernel.StreamTriggersRequest(trigger=kernel.TriggerRunRequest(job_id=_job(x), validate_only=True)),
+        lambda x: kernel.StreamTriggersRequest(
+            items=[{"number": 1, "request": kernel.TriggerRunRequest(job_id=_job(x), validate_only=True)}]
+        ),
     ),
     "TriggerRuns": Row("trigger", "items"),
     "CancelRun": Row("cancel", "run", lambda x: kernel.CancelRunRequest(run_id=f"run {x}")),
@@ -133,8 +136,11 @@ async def call(
     try:
         if method.client_streaming:
             call_ = channel.stream_stream(path, **options)(iter([made]), metadata=metadata, timeout=seconds)
-            await call_.read()
+            answer = await call_.read()
             code, text = ("OK", "") if not call_.done() else ((await call_.code()).name, await call_.details())
+            for item in getattr(answer, "items", ()):
+                if item.status:
+                    raise status_error(item.status)
         elif method.server_streaming:
             call_ = channel.unary_stream(path, **options)(made, metadata=metadata, timeout=seconds)
             await call_.read()

@@ -13,7 +13,7 @@ from access_world import DEADLINE, AccessWorld, kernel_of_two_teams
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import read_details
+from nomaflow_api.v1.call_errors import read_details, status_error
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from waiting import eventually
 
@@ -57,19 +57,19 @@ async def test_a_storm_of_one_caller_is_told_when_to_come_back(tight: AccessWorl
 
 
 async def test_each_trigger_on_a_stream_counts_as_a_call(tight: AccessWorld) -> None:
-    """Else a caller could start more on one stream than by calls. The refusal ends the stream."""
+    """Else a caller could start more on one stream than by calls. The stream itself goes on."""
     await tight.as_("owner")("Pause", job_id="a.one")
     stream = KernelServiceStub(tight.channel("ann")).StreamTriggers(metadata=tight.metadata("ann"), timeout=DEADLINE)
-    request = kernel.StreamTriggersRequest(trigger=kernel.TriggerRunRequest(job_id="a.one"))
-    answered: list[str] = []
-
-    async def until_refused() -> None:
-        while True:
-            await stream.write(request)
-            answered.append((await stream.read()).answer.run_id)
-
-    code, reason, _ = await _refusal(until_refused())
-    assert (code, reason) == (_CODE.RESOURCE_EXHAUSTED, "QUOTA")
+    asked = [{"number": number, "request": kernel.TriggerRunRequest(job_id="a.one")} for number in range(1, 21)]
+    await stream.write(kernel.StreamTriggersRequest(items=asked))
+    items: list[Any] = []
+    while len(items) < 20:
+        items += (await stream.read()).items
+    assert {item.number for item in items} == set(range(1, 21))
+    refused = [status_error(item.status) for item in items if item.status]
+    assert {each.code() for each in refused} == {_CODE.RESOURCE_EXHAUSTED}
+    assert {read_details(each.trailing_metadata()).reason for each in refused} == {"QUOTA"}
+    answered = [item.response.run_id for item in items if not item.status]
     runs = (await tight.as_("owner")("ListRuns", states=[run_pb2.RUN_STATE_QUEUED])).runs
     assert {run.run_id for run in runs} == set(answered)
     assert len(answered) == 3

@@ -205,7 +205,8 @@ async def test_a_run_shows_the_params_that_its_layers_make(world: World) -> None
 async def test_a_stream_without_a_request_under_way_does_not_hold_up_the_end(world: World) -> None:
     """Such streams end first, whatever time open calls are given; clients keep them open for hours."""
     stream = world.client.StreamTriggers(timeout=120)
-    await stream.write(kernel.StreamTriggersRequest(trigger=kernel.TriggerRunRequest(job_id="one")))
+    item = kernel.StreamTriggersRequest.Item(number=1, request=kernel.TriggerRunRequest(job_id="one"))
+    await stream.write(kernel.StreamTriggersRequest(items=[item]))
     await stream.read()
     async with asyncio.timeout(60):
         await world.stop_servers(120)
