@@ -18,32 +18,44 @@ _FORKING = """
 import importlib, os, sys
 for name in ("alembic", "asyncpg", "grpc.aio", "httpx", "msgspec", "pydantic", "sqlalchemy.dialects.postgresql"):
     importlib.import_module(name)
-for name in sys.argv[1:]:
+
+def alone(name, modules=()):
     child = os.fork()
     if not child:
         importlib.import_module(name)
+        for module in modules:
+            if module not in sys.modules:
+                alone(module)
+        sys.stdout.flush()
         os._exit(0)
     if os.waitpid(child, 0)[1]:
         print(name)
+
+for names in sys.argv[1:]:
+    package, *modules = names.split(",")
+    alone(package, modules)
 """
+"""Imports each package first, and then each of its modules that it has not imported itself: any import of one of them
+begins with the package."""
 
 
-def modules_of(folder: str, package: str) -> list[str]:
-    """Return the modules of a package; those that run when they are imported are left out."""
-    found = sorted((ROOT / folder).glob(f"**/{package}/**/*.py"))
-    names = (path.relative_to(path.parents[path.parts[::-1].index(package)]) for path in found)
-    return [
-        ".".join(name.with_suffix("").parts).removesuffix(".__init__")
-        for name in names
-        if name.stem != "__main__" and "migrations" not in name.parts
-    ]
+def packages_of(folder: str, package: str) -> list[str]:
+    """Return the packages of a distribution, each with its modules; those that run when imported are left out."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / folder).glob(f"**/{package}/**/*.py")):
+        name = ".".join(path.relative_to(path.parents[path.parts[::-1].index(package)]).with_suffix("").parts)
+        if path.stem == "__init__":
+            found.setdefault(name.removesuffix(".__init__"), [])
+        elif path.stem != "__main__" and "migrations" not in path.parts:
+            found.setdefault(name.rpartition(".")[0], []).append(name)
+    return [",".join((package, *modules)) for package, modules in found.items() if "migrations" not in package]
 
 
 @pytest.mark.parametrize(("folder", "package"), [(key, each) for key, value in PACKAGES.items() for each in value])
 def test_each_module_can_be_imported_first(folder: str, package: str) -> None:
     """A process that starts elsewhere, such as a host's secrets process, meets a circle that others do not."""
-    modules = modules_of(folder, package)
-    assert len(modules) > 3
-    command = [sys.executable, "-c", _FORKING, *modules]
+    packages = packages_of(folder, package)
+    assert len(packages) > 3
+    command = [sys.executable, "-c", _FORKING, *packages]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr[-2000:]
