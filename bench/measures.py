@@ -103,7 +103,7 @@ async def _bare(rounds: int) -> Series:
 
 
 async def _tls(rounds: int) -> Series:
-    """M12: M1u of a client over TLS with a token, and of the owner on the Unix socket, by turns."""
+    """M12: triggers in calls, of a client over TLS with a token and of the owner on the Unix socket, by turns."""
     found: Series = {"M12": []}
     port = free_ports(3)
     with System() as system:
@@ -119,11 +119,11 @@ async def _tls(rounds: int) -> Series:
             async with KernelClient(
                 f"tls://127.0.0.1:{port}", token=token.secret, ca=authority.authorities_pem.encode()
             ) as client:
-                await unary(system, owner)
-                await unary(system, client)
+                await unary(system, owner, in_calls=True)
+                await unary(system, client, in_calls=True)
                 for number in range(rounds):
                     pair = [(owner, client), (client, owner)][number % 2]
-                    rates = {id(each): await unary(system, each) for each in pair}
+                    rates = {id(each): await unary(system, each, in_calls=True) for each in pair}
                     found["M12"].append(rates[id(client)] / rates[id(owner)])
     return found
 

@@ -48,7 +48,7 @@ TARGETS = (
         "the original 42–51 (SQLite), 90 (PostgreSQL); DBOS 130; Procrastinate 433; Celery + Redis 457 (synced once a "
         "second); Huey 822 (results dropped once read); Prefect 5; Dagster 9",
     ),
-    _row("M1u", "the same, one call for each trigger, 64 under way", "runs/s", 1_200),
+    _row("M1u", "the same, each run triggered on its own, 64 under way", "runs/s", 1_200),
     _least(
         "M2 p50",
         "trigger → terminal event at the same client, one run at a time, median",
@@ -108,7 +108,7 @@ TARGETS = (
     _least("M9 runs", "`nomaflow runs`", "s", 0.35),
     _row("M10", "M1 ÷ the bare prototype of the protocol, by turns", "", 0.2),
     _row("M10 bare", "the bare prototype itself", "runs/s", None, "the prototype of the design 17,000–27,000"),
-    _row("M12", "M1u of a client over TLS with a token ÷ M1u on the Unix socket, by turns", "", 0.85),
+    _row("M12", "runs triggered in calls of their own, over TLS with a token ÷ on the Unix socket, by turns", "", 0.85),
     _least("C1 painted", "console: first content of a page of 50 runs, Chromium with an empty cache", "ms", 200),
     _least("C1 bare", "the same of a page with one word, in the same browser by turns", "ms", None),
     _least("C2 runs p99", "console: such a page of 1,000,000 runs, the server's part, 99th percentile", "ms", 60),

@@ -45,13 +45,25 @@ async def batched(system: System, client: KernelClient, *, job_id: str = "one", 
     return runs / took
 
 
-async def unary(system: System, client: KernelClient, *, runs: int = 2_000, at_once: int = 64) -> float:
-    """Return the runs a second where every trigger is a call of its own, 64 under way at once."""
+async def unary(
+    system: System, client: KernelClient, *, runs: int = 2_000, at_once: int = 64, in_calls: bool = False
+) -> float:
+    """Return the runs a second where every run is triggered on its own, 64 under way at once.
+
+    :param in_calls: whether each trigger is a gRPC call, also where the client has a stream for them
+    """
     left = iter(range(runs))
     run_ids: list[str] = []
 
+    async def started() -> str:
+        if not in_calls:
+            return (await client.trigger("one")).run_id
+        (answer,) = await client.trigger_many([TriggerOrder(job_id="one")])
+        assert isinstance(answer, Triggered), answer
+        return answer.run_id
+
     async def caller() -> None:
-        run_ids.extend([(await client.trigger("one")).run_id for _ in left])
+        run_ids.extend([await started() for _ in left])
 
     with system.look() as look:
         began = time.perf_counter()
