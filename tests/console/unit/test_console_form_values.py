@@ -26,6 +26,7 @@ from nomaflow_console.forms.parsing import (
 )
 from nomaflow_console.forms.reading import Reading, read_form
 from nomaflow_console.forms.sending import FormState, Options, checked
+from nomaflow_console.pages.run_form import base_of
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(
@@ -130,6 +131,9 @@ def test_a_text_is_read_by_the_kind_of_its_field(text: str, kind: Kind, value: A
         ("yes", BOOL, "'yes' is not true or false"),
         ("26.11.2026", DATE, "'26.11.2026' is not a date, such as 2026-11-26"),
         ("NaN", FLOAT, "'NaN' is not a number, such as 0.5"),
+        ("1e999", FLOAT, "'1e999' is not a number, such as 0.5"),
+        ("-1e999", Kind(name=KindName.FLOAT, nullable=True), "'-1e999' is not a number, such as 0.5"),
+        ("[1e999]", ANY, "this begins like JSON and is none: 1e999 is too large for a number"),
         ("[1,", ANY, "this begins like JSON and is none: Expecting value at line 1, column 4"),
         ("red", Kind(name=KindName.CHOICE, choices=("blue", 3)), "'red' is none of blue, 3"),
     ],
@@ -172,6 +176,15 @@ def test_the_json_of_a_form_is_an_object_or_refused_in_words() -> None:
         parse_object('{"a":  }')
     with pytest.raises(WrongText, match="expected an object"):
         parse_object("[]")
+    with pytest.raises(WrongText, match="not JSON: 1e999 is too large for a number"):
+        parse_object('{"a": 1e999}')
+
+
+def test_a_base_with_a_number_that_json_has_not_is_no_base() -> None:
+    """Such a number can be in the hidden field of the base only if somebody wrote it there."""
+    assert base_of({"base": '{"params": {"a": 1}}'}).params == {"a": 1}
+    assert base_of({"base": '{"params": {"a": Infinity}}'}) == Wanted()
+    assert base_of({"base": '{"params": {"a": 1e999}}'}) == Wanted()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Values are JSON trees as the wire has them: a date is ``{"$date": "2026-11-26"}`
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ __all__ = [
     "KindName",
     "WrongText",
     "kind_of",
+    "load_json",
     "parse_object",
     "parse_text",
     "shown",
@@ -220,9 +222,12 @@ def parse_text(text: str, kind: Kind) -> Any:
 
 
 def _wrong(text: str, kind: Kind, *, hint: str = "") -> WrongText:
-    shown = text if len(text) <= 40 else text[:39] + "…"
     null = ", or null" if kind.nullable else ""
-    return WrongText(f"{shown!r} is not {_EXAMPLES[kind.name]}{null}{hint}")
+    return WrongText(f"{_short(text)!r} is not {_EXAMPLES[kind.name]}{null}{hint}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _integer(text: str) -> int:
@@ -290,16 +295,25 @@ def _any(text: str) -> Any:
     return text
 
 
+def load_json(text: str) -> Any:
+    """Return the value of a JSON text, as the wire takes it: without NaN, and without numbers beyond all bounds.
+
+    :raises ValueError: if it is not JSON, or has such a number
+    :raises RecursionError: if it is nested too deep
+    """
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+
+
 def _loads(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return load_json(text)
     except (ValueError, RecursionError):
         return ABSENT
 
 
 def _json_error(text: str) -> str:
     try:
-        json.loads(text, parse_constant=_no_constant)
+        load_json(text)
     except json.JSONDecodeError as error:
         return f"{error.msg} at line {error.lineno}, column {error.colno}"
     except (ValueError, RecursionError) as error:
@@ -310,6 +324,14 @@ def _json_error(text: str) -> str:
 def _no_constant(name: str) -> Any:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        msg = f"{_short(text)} is too large for a number"
+        raise ValueError(msg)
+    return number
 
 
 def parse_object(text: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from nomaflow.client.values import JobView, Replayed, Triggered
 from nomaflow_console.forms.commands import run_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
+from nomaflow_console.forms.parsing import load_json
 from nomaflow_console.forms.reading import from_address, read_form
 from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, checked, seen_warnings, with_refusal
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
@@ -111,7 +111,7 @@ def _read(request: Request, definition: dict[str, Any], signatures: Any) -> Form
 def base_of(sent: Mapping[str, str]) -> Wanted:
     """Return the values that a form showed before it was filled in."""
     try:
-        return Wanted.from_json(json.loads(sent.get("base") or "{}"))
+        return Wanted.from_json(load_json(sent.get("base") or "{}"))
     except (ValueError, AttributeError, TypeError, RecursionError):
         return Wanted()
 
