@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from nomaflow.client.values.alerts import IncidentView, MuteView
 from nomaflow_console.views.incidents import MutedNeed, with_incidents
-from nomaflow_console.views.needs_you import Need
+from nomaflow_console.views.situation import Need
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 FAILED = Need(key="failed.r", css="failed", sign="✕", subject="nightly", href="/runs/r", text="failed")

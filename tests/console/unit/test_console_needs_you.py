@@ -21,7 +21,8 @@ from nomaflow.client.values import (
 )
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.rendering import environment
-from nomaflow_console.views.needs_you import Act, Need, Situation, needs_you
+from nomaflow_console.views.needs_you import needs_you
+from nomaflow_console.views.situation import Act, Need, Situation
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 AGO = {minutes: NOW - timedelta(minutes=minutes) for minutes in (1, 3, 6, 10, 20, 30, 60)}
@@ -115,6 +116,21 @@ def test_a_run_far_over_its_usual_time_is_told_once_enough_is_known() -> None:
     (need,) = _needs(open=[run], stats=_stats(*["SUCCEEDED"] * 5))
     assert need.text == "longer than 19 of 20 runs of it, usually 1 m 00 s; now in score"
     assert need.counts
+
+
+def test_waits_of_one_job_for_one_cause_are_one_line() -> None:
+    """A queue of a hundred runs would leave no room for anything else; the one that waits longest is told."""
+    away = ReasonView(code="waiting_for_host", message="no instance of host 'sales' takes work")
+    paused = ReasonView(code="paused", message="job 'j' is paused")
+    queue = [_run("QUEUED", minutes, started_at=None, reason=away, host="sales") for minutes in (6, 10, 30, 20)]
+    alone = _run("QUEUED", 60, started_at=None, reason=paused)
+    told, other = _needs(open=[*queue, alone])
+    assert told.text == "4 runs wait, one for 30 m: no instance of host 'sales' takes work"
+    assert (told.at, told.key, told.href) == (AGO[30], "waits.run_QUEUED_30", "/runs?state=QUEUED&job=j&since=ever")
+    assert [(act.label, act.target) for act in told.acts] == [("Host", "/hosts/sales"), ("Show", told.href)]
+    assert (other.text, other.href) == ("waits 1 h: job 'j' is paused", "/runs/run_QUEUED_60")
+    (full,) = _needs(open=[replace(queue[0], run_id=f"run_{number}") for number in range(50)])
+    assert full.text.startswith("at least 50 runs wait, one for 6 m: ")
 
 
 def test_a_run_whose_host_is_silent_is_told() -> None:

@@ -13,9 +13,9 @@ from nomaflow_console.kernel.calls import KernelCalls
 from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.kept_steps import MOST_OPEN, KeptSteps
 from nomaflow_console.views.job_rows import PAGE, JobQuery
-from nomaflow_console.views.needs_you import Situation
+from nomaflow_console.views.situation import Situation
 
-__all__ = ["Overview", "jobs_named", "load_overview"]
+__all__ = ["Overview", "jobs_named", "load_overview", "newest_runs"]
 
 _MOST_UNHAPPY, _MOST_ASKED = 60, 5
 _MOST_LEFT_OUT = 100
@@ -65,13 +65,13 @@ async def load_overview(
     (page, troubled), hosts, unhappy, waiting, running, counts = await asyncio.gather(
         jobs,
         kernel.list_hosts(),
-        _unhappy(kernel, since),
-        kernel.list_runs_page(states=["QUEUED"], page_size=MOST_OPEN),
+        newest_runs(kernel, ["FAILED", "MISSED"], since=since, page_size=_MOST_UNHAPPY),
+        newest_runs(kernel, ["QUEUED"], page_size=MOST_OPEN),
         kernel.list_runs_page(states=["RUNNING"], page_size=MOST_OPEN, with_steps=True),
         kernel.summarize_runs(since=since),
     )
     known = {job.job_id: job for job in (*page.jobs, *troubled.jobs)}
-    told = (*unhappy, *waiting.runs, *running.runs)
+    told = (*unhappy, *waiting, *running.runs)
     known |= await jobs_named(kernel, [run.job_id for run in told if run.job_id not in known])
     failed, stats = await asyncio.gather(
         steps.into(kernel, _not_made_good(unhappy, known.values())),
@@ -84,26 +84,26 @@ async def load_overview(
         pauses=troubled.pauses,
         hosts=hosts,
         unhappy=failed,
-        open=(*waiting.runs, *running.runs),
+        open=(*waiting, *running.runs),
         stats=stats,
     )
-    more_open = bool(waiting.next_page_token or running.next_page_token)
+    more_open = len(waiting) >= MOST_OPEN or bool(running.next_page_token)
     return Overview(situation=situation, page=page, counts=counts, more_open=more_open)
 
 
-async def _unhappy(kernel: KernelCalls, since: datetime) -> list[RunView]:
-    """Return failed and missed runs, newest first: of each job, unless hundreds of runs of many jobs failed lately.
+async def newest_runs(
+    kernel: KernelCalls, states: Sequence[str], *, page_size: int, since: datetime | None = None
+) -> list[RunView]:
+    """Return runs of some states, newest first: of each job, unless hundreds of runs of many jobs have such a state.
 
-    A job that fails every minute fills an answer; the next one is about the others.
+    A job that fails every minute, or has a long queue, fills an answer; the next one is about the others.
     """
     found: list[RunView] = []
     for _ in range(_MOST_ASKED):
         without = {run.job_id for run in found}
         if len(without) > _MOST_LEFT_OUT:
             break
-        answer = await kernel.list_runs_page(
-            states=["FAILED", "MISSED"], since=since, page_size=_MOST_UNHAPPY, exclude_job_ids=without
-        )
+        answer = await kernel.list_runs_page(states=states, since=since, page_size=page_size, exclude_job_ids=without)
         found += answer.runs
         if not answer.next_page_token:
             break

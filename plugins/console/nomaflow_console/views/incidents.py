@@ -8,8 +8,9 @@ from datetime import datetime
 from urllib.parse import urlencode
 
 from nomaflow.client.values.alerts import IncidentView, MuteView
-from nomaflow_console.views.needs_you import Act, Need, job_address
+from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.sentences import line
+from nomaflow_console.views.situation import Act, Need
 
 __all__ = ["MutedNeed", "with_incidents"]
 

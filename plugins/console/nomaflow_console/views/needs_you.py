@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from nomaflow.client.values import CatalogueView, HostView, JobView, PauseView, ProblemView, RunView
+from nomaflow.client.values import HostView, ProblemView, RunView
 from nomaflow_console.views.durations import between, rough, took
 from nomaflow_console.views.sentences import counted, line, pause_sentence, problem_place, run_sentence
+from nomaflow_console.views.situation import Act, Need, Situation
 
-__all__ = ["Act", "Need", "Situation", "needs_you", "usual_of"]
+__all__ = ["job_address", "needs_you", "usual_of"]
 
 LONG_WAIT = timedelta(minutes=5)
 _LEAST_WAIT = timedelta(minutes=1)
@@ -24,80 +24,8 @@ _COMES_BACK = timedelta(seconds=20)
 _ENOUGH = 5
 """Runs that a percentile needs."""
 _MANY = 50
-"""Failed runs of one job of which there may be more than were asked for."""
+"""Failed or waiting runs of one job of which there may be more than were asked for."""
 _LOST = ("host_lost", "outcome_lost")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Act:
-    """Something to do.
-
-    :param kind: ``link``, ``cancel`` (asks in place) or ``reload``
-    :param target: an address; for ``cancel`` the run, for ``reload`` the host
-    :param verb: what one has to be allowed to do, of docs/access.md; empty to look only
-    :param job_id: the job that it is done to
-    :param host: the host of that job; empty if it is not known
-    """
-
-    kind: str
-    label: str
-    target: str
-    icon: str = ""
-    verb: str = ""
-    job_id: str = ""
-    host: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Need:
-    """One thing that needs a person.
-
-    :param key: names it, the same on every page
-    :param css: the end of the class ``state-…``
-    :param subject: the job or host
-    :param at: when it happened, or since when it is so
-    :param counts: True if it goes on since then, so that the time is counted
-    """
-
-    key: str
-    css: str
-    sign: str
-    subject: str
-    href: str
-    text: str
-    fix: str = ""
-    at: datetime | None = None
-    counts: bool = False
-    timezone: str = ""
-    seconds: float | None = None
-    acts: tuple[Act, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Situation:
-    """The present state of a project.
-
-    :param catalogue: the jobs that runs tell of, and those in trouble
-    :param more_troubled: number of jobs in trouble that are not in the catalogue, where there are very many
-    :param pauses: those in effect
-    :param unhappy: FAILED and MISSED runs of late, newest first
-    :param open: QUEUED and RUNNING runs
-    :param stats: ``JobStatsView`` of jobs, by id
-    """
-
-    now: datetime
-    catalogue: CatalogueView
-    more_troubled: int = 0
-    pauses: Sequence[PauseView] = ()
-    hosts: Sequence[HostView] = ()
-    unhappy: Sequence[RunView] = ()
-    open: Sequence[RunView] = ()
-    stats: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def jobs(self) -> dict[str, JobView]:
-        """The jobs by id."""
-        return {job.job_id: job for job in self.catalogue.jobs}
 
 
 def usual_of(stats: Any) -> tuple[float | None, float | None]:
@@ -279,23 +207,44 @@ def _problem(problems: Sequence[ProblemView], job_id: str = "") -> str:
 
 
 def _waits(situation: Situation) -> Iterator[Need]:
+    """Yield the runs that wait too long: those of one job that wait for the same are one, however many they are."""
+    found: dict[tuple[str, str], list[RunView]] = {}
     for run in situation.open:
-        if run.state != "QUEUED" or run.queued_at is None:
-            continue
-        waited = situation.now - run.queued_at
-        stats = situation.stats.get(run.job_id)
-        usual = stats.median_wait_seconds if stats is not None else None
-        too_long = usual is not None and waited > max(timedelta(seconds=2 * usual), _LEAST_WAIT)
-        if waited < LONG_WAIT and not too_long:
-            continue
-        said = run_sentence(run)
-        host = [Act(kind="link", label="Host", target=_host_address(run.host), icon="server")] if run.host else []
-        yield Need(
-            key=f"waits.{run.run_id}", css="waits", sign="◔", subject=run.job_id, href=f"/runs/{run.run_id}",
-            text=f"waits {rough(waited.total_seconds())}: {said.text}", fix=said.fix, at=run.queued_at,
-            timezone=_zone(situation, run.job_id),
-            acts=(*host, _cancel_act(run)),
-        )  # fmt: skip
+        if run.state == "QUEUED" and run.queued_at is not None and _waits_too_long(run, situation):
+            found.setdefault((run.job_id, run.reason.code if run.reason is not None else ""), []).append(run)
+    for runs in found.values():
+        yield _wait(runs, situation)
+
+
+def _waits_too_long(run: RunView, situation: Situation) -> bool:
+    waited = _waited(run, situation)
+    stats = situation.stats.get(run.job_id)
+    usual = stats.median_wait_seconds if stats is not None else None
+    too_long = usual is not None and waited > max(timedelta(seconds=2 * usual), _LEAST_WAIT)
+    return waited >= LONG_WAIT or too_long
+
+
+def _waited(run: RunView, situation: Situation) -> timedelta:
+    return situation.now - (run.queued_at or situation.now)
+
+
+def _wait(runs: Sequence[RunView], situation: Situation) -> Need:
+    """Return the wait of runs of one job, with the cause that keeps the one that waits longest."""
+    run = min(runs, key=lambda each: each.queued_at or situation.now)
+    said, waited = run_sentence(run), rough(_waited(run, situation).total_seconds())
+    look = [Act(kind="link", label="Host", target=_host_address(run.host), icon="server")] if run.host else []
+    only = Need(
+        key=f"waits.{run.run_id}", css="waits", sign="◔", subject=run.job_id, href=f"/runs/{run.run_id}",
+        text=f"waits {waited}: {said.text}", fix=said.fix, at=run.queued_at,
+        timezone=_zone(situation, run.job_id),
+        acts=(*look, _cancel_act(run)),
+    )  # fmt: skip
+    if len(runs) == 1:
+        return only
+    number = f"{'at least ' if len(runs) >= _MANY else ''}{counted(len(runs), 'run')}"
+    address = f"/runs?state=QUEUED&job={quote(run.job_id)}&since=ever"
+    show = Act(kind="link", label="Show", target=address, icon="search")
+    return replace(only, href=address, text=f"{number} wait, one for {waited}: {said.text}", acts=(*look, show))
 
 
 def _overdue(situation: Situation) -> Iterator[Need]:

@@ -1,0 +1,35 @@
+"""The runs that the first page asks for are those of each job, however many one of them has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, cast
+
+from nomaflow.client.values import RunPageView, RunView
+from nomaflow_console.kernel.calls import KernelCalls
+from nomaflow_console.kernel.overview import newest_runs
+
+
+class _Kernel:
+    """A kernel with runs of two jobs, newest first."""
+
+    def __init__(self, runs: Sequence[RunView]) -> None:
+        self._runs = runs
+        self.asked: list[set[str]] = []
+
+    async def list_runs_page(
+        self, *, states: Sequence[str], page_size: int, exclude_job_ids: Collection[str], **_: Any
+    ) -> RunPageView:
+        self.asked.append(set(exclude_job_ids))
+        found = [run for run in self._runs if run.state in states and run.job_id not in exclude_job_ids]
+        return RunPageView(runs=tuple(found[:page_size]), next_page_token="more" if len(found) > page_size else "")
+
+
+async def test_a_long_queue_of_one_job_does_not_hide_the_waits_of_others() -> None:
+    """The answer is full of it; the next one leaves that job out."""
+    loud = [RunView(run_id=f"run_{number}", job_id="loud", state="QUEUED") for number in range(80)]
+    quiet = RunView(run_id="run_quiet", job_id="quiet", state="QUEUED")
+    kernel = _Kernel([*loud, quiet])
+    found = await newest_runs(cast(KernelCalls, kernel), ["QUEUED"], page_size=50)
+    assert [run.job_id for run in found] == ["loud"] * 50 + ["quiet"]
+    assert kernel.asked == [set(), {"loud"}]
