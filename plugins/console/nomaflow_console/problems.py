@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from nomaflow.client import (
     ClientError,
@@ -25,6 +25,7 @@ from nomaflow.client import (
 from nomaflow.client.values import RunPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.access import csrf
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.rendering import NAVIGATION, page
 
@@ -74,7 +75,7 @@ def answer(request: Request, problem: Problem) -> Response:
     path = request.url.path
     if path.endswith(".json"):
         told = {"reason": problem.reason, "message": problem.message, "fix": problem.fix}
-        return JSONResponse({"error": told}, status_code=problem.status)
+        return JsonAnswer({"error": told}, status_code=problem.status)
     if path == "/live" or path.startswith("/static/"):
         return PlainTextResponse(problem.message + "\n", status_code=problem.status)
     form = getattr(request.state, "form", None)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from console_system import ConsoleSystem, running_console, written_project
 
+from nomaflow.client import TriggerOrder
 from real_system import eventually
 
 JOBS = """
@@ -225,6 +226,25 @@ def test_a_filter_that_the_page_warns_of_is_refused_to_programs(
     assert (table.status_code, message in unescape(table.text)) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("page", "query", "shown", "message"),
+    [
+        ("runs", "job=my job&state=FAILED", 'value="my job"', "job_id is 'my job', expected 1 to 128 letters"),
+        ("runs", "tag=%00", "state=", "tag is '\\x00', expected at most 128 printable characters"),
+        ("activity", "run=k2f9&by=ann", 'value="k2f9"', "run_id is 'k2f9', expected 'run_' and 26 characters"),
+        ("activity", "job=my job", 'value="my job"', "job_id is 'my job', expected 1 to 128 letters"),
+    ],
+)
+def test_a_filter_that_the_kernel_refuses_stays_on_the_page(
+    browser_client: httpx.Client, page: str, query: str, shown: str, message: str
+) -> None:
+    """What was typed beside it, too: only the list is empty. A program is refused."""
+    answer = browser_client.get(f"/{page}?{query}")
+    assert (answer.status_code, shown in answer.text) == (200, True)
+    assert message in unescape(answer.text)
+    assert browser_client.get(f"/{page}.json?{query}").status_code in (400, 404)
+
+
 def test_a_day_of_the_schedule_that_the_page_warns_of_is_refused_to_programs(browser_client: httpx.Client) -> None:
     """As it is with the filters of runs."""
     assert "“2026-13-01” is no day" in browser_client.get("/schedule?from=2026-13-01").text
@@ -248,3 +268,15 @@ def test_without_a_session_json_is_a_401_and_no_login_page(console: ConsoleSyste
     """A program gets an error that it can read."""
     answer = httpx.get(f"{console.base}/runs.json")
     assert (answer.status_code, answer.json()["error"]["reason"]) == (401, "SESSION_OVER")
+
+
+def test_half_of_a_pair_of_surrogates_is_sent_as_its_escape(
+    console: ConsoleSystem, browser_client: httpx.Client
+) -> None:
+    """JSON can write one as an escape, so that a value of a run can hold one. UTF-8 has none."""
+    system = console.system
+    run_id = system.api.trigger(TriggerOrder(job_id="works", params={"odd": "\ud800"})).run_id
+    system.end(run_id)
+    assert browser_client.get(f"/runs/{run_id}").status_code == 200
+    answer = browser_client.get(f"/runs/{run_id}.json")
+    assert (answer.status_code, answer.json()["params"]["odd"]) == (200, "\ud800")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from nomaflow.client import InvalidRequest, NotFound
 from nomaflow.client.values import EventPageView, EventView
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.views import LiveView
@@ -91,14 +92,25 @@ async def _events(request: Request, choice: Choice) -> EventPageView:
     )
 
 
+async def _events_or_refusal(request: Request, choice: Choice) -> tuple[EventPageView, str]:
+    """Return the events; if the kernel refuses a filter, none and its sentence, so that the filters stay."""
+    try:
+        return await _events(request, choice), ""
+    except (InvalidRequest, NotFound) as error:
+        return EventPageView(), error.message
+
+
 async def _context(request: Request) -> dict[str, Any]:
     choice = Choice.of(request)
-    found = await _events(request, choice)
+    found, refusal = await _events_or_refusal(request, choice)
     zone = Zone.of_cookie(request.state.session.zone).info
     dated = [(event.at.astimezone(zone), event) for event in found.events if event.at is not None]
     days = [(next(iter(group)), key) for key, group in groupby(dated, key=lambda pair: pair[0].date())]
     by_day = [(first[0], [event for at, event in dated if at.date() == key]) for first, key in days]
-    return {"choice": choice, "found": found, "days": by_day, "kinds": KINDS, "filter_name": filter_name}
+    return {
+        "choice": choice, "found": found, "refusal": refusal, "days": by_day, "kinds": KINDS,
+        "filter_name": filter_name,
+    }  # fmt: skip
 
 
 async def show(request: Request) -> Response:

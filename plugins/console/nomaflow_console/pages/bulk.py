@@ -11,11 +11,12 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable, ReplayOrder
 from nomaflow.client.values import RunView
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
@@ -204,7 +205,7 @@ async def comparison_json(request: Request) -> Response:
     differences = [
         {"group": row.group, "name": row.name, "one": row.one, "other": row.other} for row in rows if row.differs
     ]
-    return JSONResponse({"runs": [run.to_json() for run in runs], "differences": differences})
+    return JsonAnswer({"runs": [run.to_json() for run in runs], "differences": differences})
 
 
 ROUTES = [

@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import known_host
 from nomaflow_console.live.views import LiveView
@@ -70,7 +71,7 @@ async def _page(request: Request, loads: Sequence[Load], *, status: int = 200) -
 
 async def as_json(request: Request) -> Response:
     """Return the host as ``nomaflow hosts -o json`` has it."""
-    return JSONResponse((await known_host(request, _name(request))).to_json())
+    return JsonAnswer((await known_host(request, _name(request))).to_json())
 
 
 async def reload(request: Request) -> Response:

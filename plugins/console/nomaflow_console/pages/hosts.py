@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import job_counts
 from nomaflow_console.live.views import LiveView
@@ -43,7 +44,7 @@ async def show(request: Request) -> Response:
 
 async def as_json(request: Request) -> Response:
     """Return the hosts in the shape of ``nomaflow hosts -o json``."""
-    return JSONResponse({"hosts": [host.to_json() for host in await kernel_of(request).list_hosts()]})
+    return JsonAnswer({"hosts": [host.to_json() for host in await kernel_of(request).list_hosts()]})
 
 
 class HostsView:

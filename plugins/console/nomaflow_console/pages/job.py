@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView, JobView, RunPageView
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.live import LiveView
@@ -95,7 +96,7 @@ async def show_json(request: Request) -> Response:
     recent = await kernel.list_runs_page(job_id=job.job_id, page_size=5)
     stats = (await kernel.job_stats([job.job_id])).get(job.job_id)
     usual = {} if stats is None else stats.usual()
-    return JSONResponse({**job.to_json(), "recent_runs": [run.to_json() for run in recent.runs], "usual": usual})
+    return JsonAnswer({**job.to_json(), "recent_runs": [run.to_json() for run in recent.runs], "usual": usual})
 
 
 class _JobLive:

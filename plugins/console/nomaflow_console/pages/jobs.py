@@ -8,11 +8,12 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView
 from nomaflow.client.values.alerts import IncidentView
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import job_counts
 from nomaflow_console.kernel.figures import KeptFigures
@@ -98,7 +99,7 @@ async def show_json(request: Request) -> Response:
     found = await kernel.list_jobs(host=query.host, tag=query.tag, text=query.q, conditions=query.conditions)
     hosts = [one for one in await kernel.list_hosts() if query.host in ("", one.name)]
     refused = {one.name: one.refused_load.to_json() for one in hosts if one.refused_load is not None}
-    return JSONResponse({**found.to_json(), "refused_loads": refused})
+    return JsonAnswer({**found.to_json(), "refused_loads": refused})
 
 
 class _JobsLive:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client.values import EventView
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live.views import LiveView
 from nomaflow_console.rendering import live_part, page
@@ -31,7 +32,7 @@ async def show(request: Request) -> Response:
 
 async def as_json(request: Request) -> Response:
     """Return the kernel in the shape of its value."""
-    return JSONResponse((await kernel_of(request).get_kernel()).to_json())
+    return JsonAnswer((await kernel_of(request).get_kernel()).to_json())
 
 
 class KernelPage:

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, KernelStatus, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
@@ -255,7 +256,7 @@ async def _moments(request: Request, known: _Known) -> list[Moment]:
 async def as_json(request: Request) -> Response:
     """Return the run as the command line prints it with ``-o json``."""
     run = await kernel_of(request).get_run(request.path_params["run_id"])
-    return JSONResponse(run.to_json())
+    return JsonAnswer(run.to_json())
 
 
 async def report(request: Request) -> Response:
@@ -286,7 +287,7 @@ async def inspect(request: Request) -> Response:
 async def inspect_json(request: Request) -> Response:
     """Return it in the shape of ``nomaflow inspect -o json``."""
     run_id, step, attempt = _try_of(request)
-    return JSONResponse((await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)).to_json())
+    return JsonAnswer((await kernel_of(request).inspect_attempt(run_id, step=step, attempt=attempt)).to_json())
 
 
 def _try_of(request: Request) -> tuple[str, str, int]:

@@ -10,9 +10,10 @@ from datetime import tzinfo
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import job_zones
 from nomaflow_console.kernel.log_feed import LogFeed
@@ -119,13 +120,13 @@ async def lines(request: Request) -> Response:
         if name in request.query_params:
             seq = await pages.next_error(kernel, run_id, wanted, **{side: number(request, name)})
             if not seq:
-                return JSONResponse({"row": -1, "lines": []})
+                return JsonAnswer({"row": -1, "lines": []})
             row = await pages.row_of(kernel, run_id, wanted, seq)
     count = number(request, "count", _WINDOW)
     shown = await shown_window(request, run_id, row=row, count=count, before=number(request, "before", _BEFORE))
     if number(request, "map"):
         shown["map"] = await pages.map(kernel, run_id, wanted)
-    return JSONResponse(shown)
+    return JsonAnswer(shown)
 
 
 async def find(request: Request) -> Response:

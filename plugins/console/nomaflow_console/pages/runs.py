@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 
 from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client import InvalidRequest
+from nomaflow.client import InvalidRequest, NotFound
 from nomaflow.client.values import EventView, JobPageView, RunCountView, RunPageView, RunView
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones
 from nomaflow_console.kernel.kept_answers import KeptAnswers
@@ -58,6 +59,16 @@ async def page_of_runs(kernel: KernelCalls, query: RunQuery, now: datetime) -> t
     found = await kernel.list_runs_page(page_size=PAGE, page_token=query.before, **filters)
     newer = (found.runs[0].run_id if found.runs else query.before) if query.before else ""
     return found, newer, found.next_page_token
+
+
+async def _page_or_refusal(
+    kernel: KernelCalls, query: RunQuery, now: datetime
+) -> tuple[RunPageView, str, str, list[str]]:
+    """Return a page of runs; if the kernel refuses a filter, none and its sentence, so that the filters stay."""
+    try:
+        return *await page_of_runs(kernel, query, now), []
+    except (InvalidRequest, NotFound) as error:
+        return RunPageView(), "", "", [error.message]
 
 
 async def _counts(request: Request, query: RunQuery, now: datetime) -> _Counts:
@@ -130,8 +141,8 @@ async def _load(request: Request, *, filters: bool = True) -> dict[str, Any]:
     """
     query, problems = _query(request)
     now, kernel = datetime.now(UTC), kernel_of(request)
-    (found, newer, older), counts, by_value, choices = await asyncio.gather(
-        page_of_runs(kernel, query, now), _counts(request, query, now),
+    (found, newer, older, refused), counts, by_value, choices = await asyncio.gather(
+        _page_or_refusal(kernel, query, now), _counts(request, query, now),
         _counts_of_values(request, query, now) if filters else _no_counts(), job_choices(request),
     )  # fmt: skip
     runs, zones = await asyncio.gather(
@@ -145,7 +156,7 @@ async def _load(request: Request, *, filters: bool = True) -> dict[str, Any]:
         "here": query.address(before=query.before, after=query.after),
         "period": query.period(_zone(request), now),
         "heading": " · ".join([*(chip.text for chip in chips[:3]), "Runs"]),
-        "problems": problems,
+        "problems": [*problems, *refused],
         "rows": run_rows(runs, zones, query),
         "rows_sum": sum(run.rows_affected or 0 for run in found.runs),
         "newer": query.address(after=newer) if newer else "",
@@ -216,7 +227,7 @@ async def show_json(request: Request) -> Response:
         "newer": query.address(path="/runs.json", after=newer) if newer else None,
         "older": query.address(path="/runs.json", before=older) if older else None,
     }
-    return JSONResponse(shape)
+    return JsonAnswer(shape)
 
 
 async def show_csv(request: Request) -> Response:

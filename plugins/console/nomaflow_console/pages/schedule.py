@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client import InvalidRequest
 from nomaflow.client.values import EventView, FirePageView, RunPageView
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.until_changed import until_changed
 from nomaflow_console.live.views import LiveView
@@ -191,7 +192,7 @@ async def as_json(request: Request) -> Response:
         begin=begin if "from" in request.query_params else now, until=end, limit=_MOST_FIRES,
         host=choice.host, tag=choice.tag, job_id=choice.job,
     )  # fmt: skip
-    return JSONResponse(fires.to_json())
+    return JsonAnswer(fires.to_json())
 
 
 class ScheduleView:

@@ -7,12 +7,13 @@ import re
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from nomaflow.client import ClientError, KernelUnreachable
 from nomaflow.client.values import HostView, RunPageView
 from nomaflow_api.near_names import near_names
+from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
@@ -96,7 +97,7 @@ async def show_json(request: Request) -> Response:
     text = request.query_params.get("q", "").strip()
     if request.query_params.get("of") == "jobs":
         jobs = await kernel_of(request).list_jobs_page(text=text, page_size=_MOST, include_removed=True)
-        return JSONResponse({"jobs": [job.job_id for job in jobs.jobs]})
+        return JsonAnswer({"jobs": [job.job_id for job in jobs.jobs]})
     found = await _found(request, text, await _runs(kernel_of(request), text))
     shape = {
         "jobs": [job.job_id for job in found["jobs"]],
@@ -104,7 +105,7 @@ async def show_json(request: Request) -> Response:
         "callables": [{"host": host, "reference": each.reference} for host, each in found["callables"]],
         "runs": [run.run_id for run in found["runs"]],
     }
-    return JSONResponse(shape)
+    return JsonAnswer(shape)
 
 
 ROUTES = [
