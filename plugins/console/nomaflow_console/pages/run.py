@@ -40,6 +40,7 @@ from nomaflow_console.views.needs_you import usual_of
 from nomaflow_console.views.sentences import reason_sentence, run_sentence, usually
 from nomaflow_console.views.states import run_sign
 from nomaflow_console.views.timeline import Moment, timeline
+from nomaflow_console.views.tries import TryRow, tries
 
 __all__ = ["LIVE", "ROUTES"]
 
@@ -49,6 +50,8 @@ _ERROR = 40
 _FIRST_LINES = 100
 _LEVELS = ((0, "all levels"), (20, "INFO and up"), (30, "WARNING and up"), (40, "ERROR and up"))
 _TAIL = 200
+_OF_THE_LOG = ("step", "try", "level", "q")
+"""The filters of the log in the page's address."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,8 +238,21 @@ async def _context(request: Request, known: _Known) -> dict[str, Any]:
         "definition_changed": changed,
         "timeline": timeline(run, now=now, moments=moments, children=known.children),
         "failed": run_words.failed_try(run),
+        "listed_tries": _tries(request, run),
+        "all_tries": _address_of_all_tries(request),
         "seal": run_words.seal_of_run(run),
     }
+
+
+def _tries(request: Request, run: RunView) -> tuple[TryRow, ...]:
+    """Return the tries that the page lists; the one that the log is about is never left out."""
+    wanted = filter_of(request)
+    return tuple(tries(run, everything=request.query_params.get("tries") == "all", named=(wanted.step, wanted.attempt)))
+
+
+def _address_of_all_tries(request: Request) -> str:
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name in _OF_THE_LOG]
+    return f"?{urlencode([*kept, ('tries', 'all')])}#run-tries"
 
 
 async def _moments(request: Request, known: _Known) -> list[Moment]:

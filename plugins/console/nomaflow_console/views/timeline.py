@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from nomaflow.client.values import AttemptView, RunView, StepView
 
-__all__ = ["Bar", "Mark", "Moment", "Row", "Tick", "Timeline", "timeline"]
+__all__ = ["FIRST_TRIES", "LAST_TRIES", "Bar", "Mark", "Moment", "Row", "Tick", "Timeline", "timeline"]
 
-_FIRST_TRIES, _LAST_TRIES = 3, 20
+FIRST_TRIES, LAST_TRIES = 3, 20
 """Of a step with more tries than both together, those between are one row."""
 _MOST_MARKS = 40
 _MOST_DEPTH = 3
@@ -259,13 +259,13 @@ def _without_try(run: RunView, step: StepView, depth: int) -> Row:
 
 def _few(attempts: Sequence[AttemptView]) -> Iterator[tuple[AttemptView, int]]:
     """Yield tries, and for those between the first and the last ones of very many, how many they are."""
-    left_out = len(attempts) - _FIRST_TRIES - _LAST_TRIES
+    left_out = len(attempts) - FIRST_TRIES - LAST_TRIES
     if left_out <= 1:
         yield from ((attempt, 0) for attempt in attempts)
         return
-    yield from ((attempt, 0) for attempt in attempts[:_FIRST_TRIES])
-    yield attempts[_FIRST_TRIES], left_out
-    yield from ((attempt, 0) for attempt in attempts[-_LAST_TRIES:])
+    yield from ((attempt, 0) for attempt in attempts[:FIRST_TRIES])
+    yield attempts[FIRST_TRIES], left_out
+    yield from ((attempt, 0) for attempt in attempts[-LAST_TRIES:])
 
 
 def _spread(moments: Sequence[Moment]) -> Sequence[Moment]:

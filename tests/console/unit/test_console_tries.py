@@ -1,0 +1,40 @@
+"""The tries that the page of a run lists: not thousands of them, unless somebody asks for these."""
+
+from __future__ import annotations
+
+import pytest
+
+from nomaflow.client.values import AttemptView, RunView, StepView
+from nomaflow_console.views.tries import tries
+
+
+def _run(count: int) -> RunView:
+    attempts = tuple(AttemptView(attempt_key=f"r/load/{n}", attempt=n, state="FAILED") for n in range(1, count + 1))
+    skipped = AttemptView(attempt_key="r/tidy/0", attempt=0, state="SKIPPED")
+    steps = StepView(name="load", index=0, attempts=attempts), StepView(name="tidy", index=1, attempts=(skipped,))
+    return RunView(run_id="run_1", job_id="j", state="FAILED", steps=steps)
+
+
+def _told(run: RunView, *, everything: bool = False, named: tuple[str, int] = ("", 0)) -> list[int]:
+    """Return the numbers of the tries that are listed, and below 0 how many are left out in between."""
+    rows = tries(run, everything=everything, named=named)
+    return [row.attempt.attempt if row.attempt is not None else -row.left_out for row in rows]
+
+
+def test_of_very_many_tries_the_first_and_the_last_ones_are_listed() -> None:
+    """A page of 3,000 tries has 7 MB, which each change of the run would send again."""
+    assert _told(_run(3000)) == [1, 2, 3, -2977, *range(2981, 3001)]
+    assert _told(_run(3000), everything=True) == list(range(1, 3001))
+
+
+@pytest.mark.parametrize("count", [1, 3, 23, 24])
+def test_a_few_tries_are_all_listed(count: int) -> None:
+    """A single one is not left out: a line in its place would be as long."""
+    assert _told(_run(count)) == list(range(1, count + 1))
+
+
+def test_the_try_that_the_log_is_about_is_listed() -> None:
+    """Wherever it is among those that are left out."""
+    assert _told(_run(100), named=("load", 50)) == [1, 2, 3, -46, 50, -30, *range(81, 101)]
+    assert _told(_run(100), named=("load", 4))[:5] == [1, 2, 3, 4, -76]
+    assert _told(_run(100), named=("tidy", 50))[3] == -77
