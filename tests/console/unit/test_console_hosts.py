@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from nomaflow.client.values import EventView, HostView, InstanceView, JobView, ProblemView, RefusedLoadView, ReloadView
+from nomaflow.client.values import (
+    EventView,
+    HostView,
+    InstanceView,
+    JobView,
+    KernelView,
+    ProblemView,
+    RefusedLoadView,
+    ReloadView,
+)
+from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.views.deeds import deed_of
-from nomaflow_console.views.hosts import host_notes, instance_notes, load_of_event, load_of_outcome, words
+from nomaflow_console.views.hosts import host_notes, host_sign, instance_notes, load_of_event, load_of_outcome, words
+
+_KERNEL = KernelView(version="1", epoch=1, pid=1, store="sqlite")
 
 
 def broken(job_id: str, *, host: str, owner: str, code: str, message: str) -> JobView:
@@ -56,3 +68,22 @@ def test_a_load_says_how_many_jobs_are_not_named() -> None:
     assert load_of_outcome(outcome).changes == changes
     many = {"removed_job_ids": [f"job-{number}" for number in range(50)], "removed_count": 62}
     assert deed_of(EventView(seq=1, at=None, kind="host.reloaded", data=many)).detail.endswith("job-4 and 57 more")
+
+
+def test_the_badge_counts_the_hosts_that_their_page_marks() -> None:
+    """A job that its host cannot run is a reason to look there, as a module that does not import is."""
+    good = InstanceView(incarnation="inc_1", state="ATTACHED")
+    hosts = [HostView(name=name, state="ATTACHED", instances=(good,)) for name in ("team", "other", "fine")]
+    troubled = [
+        broken("aimed", host="team", owner="team", code="bad_callable", message="work has no function 'quik'"),
+        broken("taken", host="team", owner="other", code="id_of_another_host", message="the id belongs to 'other'"),
+        JobView(job_id="held", host="other", owner="other", valid=True, held="its manifest waits"),
+    ]
+
+    def alerts(*jobs: JobView) -> int:
+        status = KernelStatus.of(_KERNEL, hosts, serving=True, running=0, waiting=0, troubled=jobs)
+        marked = [host for host in hosts if host_sign(host, words()["brought_by"](jobs, host.name)).css != "ok"]
+        assert status.alerts == len(marked)
+        return status.alerts
+
+    assert [alerts(), alerts(*troubled[:2]), alerts(*troubled)] == [0, 1, 2]

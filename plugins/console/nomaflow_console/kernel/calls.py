@@ -27,6 +27,8 @@ KernelCalls: TypeAlias = KernelClient
 PAGE_SECONDS = 2.0
 """How long a page waits for a kernel that is away: then it says so."""
 _FRESH_SECONDS = 1.0
+_MOST_TROUBLED = 100
+"""Jobs in trouble that are looked at for the hosts that brought them."""
 
 
 class Principal:
@@ -70,16 +72,19 @@ class Principal:
         try:
             async with asyncio.timeout(PAGE_SECONDS):
                 kernel = await self.asking.get_kernel()  # first: what follows is not older than its sequence
-                hosts, counts, serving = await asyncio.gather(
-                    self.asking.list_hosts(), self.asking.summarize_runs(), self.asking.is_serving()
-                )
+                hosts, counts, serving, jobs = await asyncio.gather(
+                    self.asking.list_hosts(), self.asking.summarize_runs(), self.asking.is_serving(),
+                    self.asking.list_jobs_page(conditions=["DISABLED", "KEPT"], page_size=_MOST_TROUBLED),
+                )  # fmt: skip
         except (KernelUnreachable, TimeoutError):
             return replace(self._status, away_since=self._status.away_since or datetime.now(UTC))
         except ClientError:
             # It answers, and this caller may not read all of it.
             return KernelStatus(as_of=datetime.now(UTC))
         runs = Counter({each.state: each.runs for each in counts})
-        return KernelStatus.of(kernel, hosts, serving=serving, running=runs["RUNNING"], waiting=runs["QUEUED"])
+        return KernelStatus.of(
+            kernel, hosts, serving=serving, running=runs["RUNNING"], waiting=runs["QUEUED"], troubled=jobs.jobs
+        )
 
     async def close(self) -> None:
         """Stop watching, and close both clients."""

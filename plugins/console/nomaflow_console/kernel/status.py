@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from nomaflow.client.values import CallerView, HostView, JobView, KernelView, PauseView
+from nomaflow_console.views.hosts import brought_by, host_sign
 
 __all__ = ["KernelStatus"]
 
@@ -79,9 +80,19 @@ class KernelStatus:
 
     @classmethod
     def of(
-        cls, kernel: KernelView, hosts: list[HostView], *, serving: bool, running: int, waiting: int
+        cls,
+        kernel: KernelView,
+        hosts: list[HostView],
+        *,
+        serving: bool,
+        running: int,
+        waiting: int,
+        troubled: Sequence[JobView] = (),
     ) -> KernelStatus:
-        """Return the status that follows from the kernel's answers of now."""
+        """Return the status that follows from the kernel's answers of now.
+
+        :param troubled: jobs that are disabled, or kept with their last good definition
+        """
         pauses = (host.pause for host in hosts if host.pause is not None)
         workers = (worker for host in hosts for instance in host.instances for worker in instance.workers)
         return cls(
@@ -94,7 +105,7 @@ class KernelStatus:
             waiting=waiting,
             hosts_ok=sum(host.state == "ATTACHED" for host in hosts),
             hosts_all=len(hosts),
-            alerts=sum(_needs_a_look(host) for host in hosts),
+            alerts=sum(_needs_a_look(host, brought_by(troubled, host.name)) for host in hosts),
             last_event_seq=kernel.last_event_seq,
             caller=kernel.caller,
             generations={host.name: max((one.generation for one in host.instances), default=0) for host in hosts},
@@ -102,6 +113,6 @@ class KernelStatus:
         )
 
 
-def _needs_a_look(host: HostView) -> bool:
-    outdated = any(instance.code_newer for instance in host.instances)
-    return host.state != "ATTACHED" or bool(host.problems) or outdated
+def _needs_a_look(host: HostView, jobs: Sequence[JobView]) -> bool:
+    """Return whether the page of hosts marks a host too."""
+    return bool(host.problems) or host_sign(host, jobs).css != "ok"

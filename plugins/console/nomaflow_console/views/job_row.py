@@ -90,7 +90,7 @@ def _why(context: Context, row: JobRow) -> str:
     elif row.open_run is not None:
         shown = (
             f'<a class="quiet-link" href="/runs/{text(row.open_run.run_id)}">{state_badge(row.open_run)}</a>'
-            f" {told(context, row.now)}{_others(row)}"
+            f"{':' if row.open_run.reason is not None else ''} {told(context, row.now)}{_others(row)}"
         )
     elif said:
         shown = f'{said} <span class="fix">{text(row.now.fix)}</span>' if row.now.fix else said
