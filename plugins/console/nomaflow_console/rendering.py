@@ -102,6 +102,7 @@ def _words() -> dict[str, Any]:
         "told": sentences.told,
         "took": durations.took,
         "who": sentences.who,
+        "with_runs": sentences.with_runs,
     }
 
 

@@ -272,3 +272,18 @@ async def test_a_report_is_copied_with_what_somebody_else_needs(tabs: Tabs, fail
     text = await page.evaluate("navigator.clipboard.readText()")
     for part in ("month-end failed: LookupError", failed_run, "score, try 2 of 2", '"tenant": 10', "raise LookupError"):
         assert part in text
+
+
+async def test_whether_lines_wrap_follows_the_width_until_somebody_says(tabs: Tabs, failed_run: str) -> None:
+    """A look at a wide window decides nothing for a narrow one; the button does, for both."""
+    page, wrapped = await tabs.open(f"/runs/{failed_run}"), ".log-view.is-wrapped"
+    await _log(page)
+    await expect(page.locator(wrapped)).to_have_count(0)
+    await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
+    await page.reload()
+    await expect(page.locator(wrapped)).to_be_visible()
+    await page.keyboard.press("w")
+    await expect(page.locator(wrapped)).to_have_count(0)
+    await page.reload()
+    await _log(page)
+    await expect(page.locator(wrapped)).to_have_count(0)

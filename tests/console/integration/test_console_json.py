@@ -238,7 +238,7 @@ def test_a_filter_that_the_page_warns_of_is_refused_to_programs(
 def test_a_filter_that_the_kernel_refuses_stays_on_the_page(
     browser_client: httpx.Client, page: str, query: str, shown: str, message: str
 ) -> None:
-    """What was typed beside it, too: only the list is empty. A program is refused."""
+    """The other filters stay too: only the list is empty. A program is refused."""
     answer = browser_client.get(f"/{page}?{query}")
     assert (answer.status_code, shown in answer.text) == (200, True)
     assert message in unescape(answer.text)

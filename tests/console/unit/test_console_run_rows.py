@@ -46,12 +46,13 @@ def test_no_word_of_a_command_is_broken_at_its_hyphens() -> None:
 
 
 def test_a_run_that_a_row_tells_of_is_named_by_its_end() -> None:
-    """A whole id would fill the cell; pointing at the sentence shows it."""
+    """A whole id would fill the cell; the end is a link to the run."""
     why = ReasonView(code="overlap", message="skipped: run_01m8g639c1wkza4ksdw26x9vy0 is still running")
     [row] = run_rows([RunView(run_id="r", job_id="j", state="SKIPPED", reason=why)], {}, RunQuery())
     made = environment().from_string("{{ run_row(row, none) }}")
     html = made.render(row=row, zone=Zone(), now=datetime(2026, 11, 27, tzinfo=UTC), kernel=KernelStatus())
-    assert 'title="run_01m8g639c1wkza4ksdw26x9vy0 is still running">run …9vy0 is still running</div>' in html
+    link = '<a href="/runs/run_01m8g639c1wkza4ksdw26x9vy0">run …9vy0</a>'
+    assert f'title="run_01m8g639c1wkza4ksdw26x9vy0 is still running">{link} is still running</div>' in html
 
 
 def test_no_text_of_a_run_becomes_markup_or_turns_the_line() -> None:

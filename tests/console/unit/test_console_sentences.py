@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from nomaflow.client.values import AttemptView, CancelView, PauseView, ProgressView, ReasonView, RunView, StepView
 from nomaflow_console.rendering import environment
-from nomaflow_console.views.sentences import counted, line, pause_sentence, reason_sentence, run_sentence, usually
+from nomaflow_console.views.sentences import (
+    counted,
+    line,
+    pause_sentence,
+    reason_sentence,
+    run_sentence,
+    usually,
+    with_runs,
+)
 from nomaflow_console.views.times import Zone
 
 NOW = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
@@ -167,3 +175,13 @@ def test_any_text_becomes_one_short_line_without_controls(text: str) -> None:
     shown = line(text)
     assert len(shown) <= 300
     assert not any(mark in shown for mark in "\n\r\x00\x1b\x7f\u202e\u2066\u2028")
+
+
+def test_the_id_of_a_run_in_a_sentence_is_a_short_link() -> None:
+    """Everything else is text, also what looks like HTML."""
+    run_id = "run_01m8gfcqp5sxj7v2zjrkhs2gsv"
+    link = f'<a href="/runs/{run_id}">run …2gsv</a>'
+    assert with_runs(f"run {run_id} did not run: {run_id} was <b>first</b>") == (
+        f"{link} did not run: {link} was &lt;b&gt;first&lt;/b&gt;"
+    )
+    assert with_runs(f"my_{run_id} and {run_id}x") == f"my_{run_id} and {run_id}x"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jinja2 import pass_context
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run_row"]
 
-_RUN_ID = re.compile(r"\brun_[0-9a-z]{22}([0-9a-z]{4})\b")
 """The id of a run in a sentence: whole it takes a line, and hides what is said of the run."""
 
 
@@ -112,8 +109,7 @@ def _why(context: Context, row: RunRow) -> str:
     # A title cannot count: one with a time would soon be wrong.
     title = "" if row.said.until else f' title="{said} → {fix}"' if fix else f' title="{said}"'
     shown = f' <span class="fix">{fix}</span>' if fix else ""
-    why = told(context, replace(row.said, text=_RUN_ID.sub(r"run …\1", row.said.text)))
-    return f'<td class="why k-line"><div class="clamp"{title}>{why}{shown}</div></td>'
+    return f'<td class="why k-line"><div class="clamp"{title}>{told(context, row.said)}{shown}</div></td>'
 
 
 def _trigger(context: Context, row: RunRow) -> str:

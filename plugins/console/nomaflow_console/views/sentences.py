@@ -31,11 +31,13 @@ __all__ = [
     "told",
     "usually",
     "who",
+    "with_runs",
 ]
 
 _OWNER = re.compile(r"owner \(for (.+)\)", re.DOTALL)
 _COUNTDOWN = re.compile(r"(.* starts in )[0-9.]+ [hms](?: [0-9]+ [ms])?")
 """The sentence of a retry that waits, which ends with the time that was left when the kernel said so."""
+_RUN_ID = re.compile(r"(?:\brun )?\b(run_[0-9a-z]{22}([0-9a-z]{4}))\b")
 _ENTRY = re.compile(r"jobs\[\d+\]\.?")
 _PLAIN = ("step_failed", "canceled_by_user")
 """Reasons whose way out is the log, which every page offers beside them."""
@@ -111,12 +113,17 @@ def _due(of: Any) -> datetime | None:
     return next((each.not_before for each in tries if each.state == "PENDING" and each.not_before is not None), None)
 
 
+def with_runs(text: str) -> Markup:
+    """Return a text as HTML in which the id of each run is short, and a link to its page."""
+    return Markup(_RUN_ID.sub(r'<a href="/runs/\1">run …\2</a>', str(escaped(text))))  # noqa: S704  # escaped
+
+
 @pass_context
 def told(context: Context, sentence: Sentence) -> Markup:
     """Return a sentence as HTML. The page's script counts the time at the end of one that tells how long a wait is."""
     counts = _COUNTDOWN.fullmatch(sentence.text) if sentence.until is not None else None
     if counts is None:
-        return escaped(sentence.text)
+        return with_runs(sentence.text)
     return Markup(f"{escaped(counts[1])}{until(context, sentence.until)}")  # noqa: S704  # escaped above
 
 

@@ -52,7 +52,12 @@ class LogReader extends LogWindow {
   /** @param {string} what @param {HTMLElement} [button] */
   act(what, button) {
     const does = {
-      wrap: () => (this.wrap(this.wraps ? "" : "1"), this.redraw()),
+      wrap: () => {
+        const on = this.wraps ? "" : "1";
+        localStorage.setItem("log-wrap", on);
+        this.wrap(on);
+        this.redraw();
+      },
       full: () => this.full(),
       end: () => this.toEnd(),
       "next-error": () => this.nextError(),

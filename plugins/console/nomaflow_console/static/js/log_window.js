@@ -384,7 +384,6 @@ class LogWindow extends LogRows {
   /** @param {string} on */
   wrap(on) {
     this.wraps = on === "1";
-    localStorage.setItem("log-wrap", on);
     this.view.classList.toggle("is-wrapped", this.wraps);
     part("[data-do=wrap]", HTMLElement, this.root).setAttribute("aria-pressed", String(this.wraps));
   }
