@@ -47,6 +47,18 @@ async def test_a_link_logs_in_and_its_code_is_in_no_address(tabs: Tabs, console:
     assert code not in page.url
 
 
+async def test_a_link_to_a_line_leads_to_the_line_after_a_login(console: ConsoleSystem, tabs: Tabs) -> None:
+    """The browser brings its #L2 to the page of the login, where it is no code that could be wrong."""
+    run_id = console.system.api.wait(console.system.api.trigger("nightly-cleanup").run_id).run_id
+    page = await (await tabs.context(login=False)).new_page()
+    await page.goto(f"{console.url}/runs/{run_id}?level=20#L2")
+    await expect(page).to_have_url(re.compile("/login"))
+    await expect(page.locator(".problem")).to_have_count(0)
+    await page.locator("#code").fill(console.code())
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page).to_have_url(f"{console.url}/runs/{run_id}?level=20#L2")
+
+
 async def test_without_a_script_the_code_is_pasted(tabs: Tabs, console: ConsoleSystem) -> None:
     """The page of the link has a field for the code, a plain form."""
     context = await tabs.context(login=False, scripts=False)

@@ -96,7 +96,9 @@ def test_a_try_says_what_kind_of_step_it_is_and_leads_to_the_events_of_its_run(
     caller = api.wait(api.trigger("caller").run_id)
     child = caller.steps[0].last.child_run_id
     assert child
-    assert '<code class="quiet">call_job</code>' in browser_client.get(f"/runs/{caller.run_id}").text
+    html = browser_client.get(f"/runs/{caller.run_id}").text
+    assert '<code class="quiet">call_job</code>' in html
+    assert f'<dt>job</dt><dd><a href="/jobs/{caller.steps[0].last.child_job_id}">' in html
     html = browser_client.get(f"/runs/{child}").text
     assert '<code class="quiet">python</code>' in html
     link = re.search(r'href="(/activity[^"]+)"[^>]*>events of this run', html)

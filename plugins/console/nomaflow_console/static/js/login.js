@@ -4,6 +4,12 @@ const form = document.getElementById("login");
 function takeCode() {
   const code = location.hash.slice(1);
   if (!code || !form) return;
+  // The browser keeps the part after the # on its way from a page to its login: of a link to a line it is no code.
+  if (form.elements.next.value !== "/" && !/^(?!try-)[\w-]{40,}$/.test(code)) {
+    for (const next of document.getElementsByName("next")) next.value += location.hash;
+    history.replaceState(null, "", location.pathname + location.search);
+    return;
+  }
   history.replaceState(null, "", location.pathname + location.search);
   form.elements.code.value = code;
   form.submit();
