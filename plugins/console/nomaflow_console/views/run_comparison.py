@@ -9,7 +9,7 @@ from typing import Any
 
 from nomaflow.client.values import RunView, StepView
 from nomaflow_console.views.durations import between, took
-from nomaflow_console.views.sentences import amount, reason_sentence
+from nomaflow_console.views.sentences import amount, reason_sentence, who
 from nomaflow_console.views.states import attempt_sign, run_sign
 
 __all__ = ["ComparedRow", "compare"]
@@ -50,7 +50,7 @@ def _facts(run: RunView) -> dict[str, str]:
         "job": run.job_id,
         "state": run_sign(run).word,
         "why": reason_sentence(run).text if run.state != "SUCCEEDED" else "",
-        "trigger": f"{run.trigger.kind} {run.trigger.by}".strip(),
+        "trigger": f"{run.trigger.kind} {who(run.trigger.by)}".strip(),
         "preset": run.preset or "none",
         "host": run.host,
         "waited": took(between(run.queued_at, run.started_at) if run.started_at else None),
