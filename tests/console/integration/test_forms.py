@@ -153,10 +153,11 @@ def test_what_an_address_asks_for_and_the_job_has_not_is_told_and_kept(
 ) -> None:
     """An unknown preset starts no run, an unknown param has a field, and other names are listed."""
     before = len(_runs(console))
-    answer = client.get(f"{RUN}?preset=zzz&p.tenannt=12&s.score.fail=maybe&on.score=no&tenant=3")
+    answer = client.get(f"{RUN}?preset=zzz&p.tenannt=12&s.score.fail=maybe&on.score=no&tenant=3&overlap=yes")
     page = text_of(answer)
     assert "job 'report' has no preset 'zzz'; it has 'full'" in page
     assert "on.score is 'no' in the address, expected on or off" in page
+    assert "overlap is 'yes' in the address, expected allow" in page
     assert "the address gives tenant, which this form does not take" in page
     assert "tenannt not given → 12" in page
     form = form_of(answer, RUN)

@@ -87,6 +87,9 @@ def test_a_schedule_keeps_its_own_zone() -> None:
     at = datetime(2026, 11, 26, 7, 30, tzinfo=UTC)
     assert ">02:30 New York<" in _shown(at, "Europe/Paris", timezone="America/New_York", own=True)
     assert ">08:30<" in _shown(at, "Europe/Paris", timezone="Europe/Paris", own=True)
+    of_seconds = at.replace(second=20)
+    assert ">08:30:20<" in _shown(of_seconds, "Europe/Paris", timezone="Europe/Paris", own=True)
+    assert ">08:30<" in _shown(of_seconds, "Europe/Paris", timezone="Europe/Paris")
 
 
 def test_what_is_not_known_is_a_dash() -> None:

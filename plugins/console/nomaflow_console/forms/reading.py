@@ -55,10 +55,10 @@ def field_of(name: str) -> str:
     return f"s.{step}.{key}" if found and name.startswith("step_values.") else ""
 
 
-def from_address(form: Form, query: Mapping[str, str], *, options: Collection[str]) -> Reading:
+def from_address(form: Form, query: Mapping[str, str], *, options: Mapping[str, Collection[str]]) -> Reading:
     """Return the reading of an address that fills a form: ``?p.tenant=12&s.score.batch=3&on.summary=off``.
 
-    :param options: the names that the form takes beside its values
+    :param options: the names that the form takes beside its values → what each may be; none for any text
     """
     edits: dict[Place, Any] = {}
     errors: dict[str, str] = {}
@@ -66,6 +66,9 @@ def from_address(form: Form, query: Mapping[str, str], *, options: Collection[st
     for name, one in form.fields.items():
         if name in query:
             _take(one, query[name], edits, errors, texts, keeps_nothing=True)
+    for name, expected in options.items():
+        if expected and query.get(name, "") not in ("", *expected):
+            errors[name] = f"{name} is {query[name]!r} in the address, expected {' or '.join(expected)}"
     for name, text in query.items():
         kind, _, rest = name.partition(".")
         if kind == "on" and rest:

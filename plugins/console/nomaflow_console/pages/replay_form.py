@@ -82,7 +82,10 @@ async def show(request: Request) -> Response:
     signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
     layers = replayed.layers(options)
     begun = build_form(layers, signatures, Wanted())
-    reading = from_address(begun, request.query_params, options=("from", "definition", "log_level", "overlap"))
+    reading = from_address(
+        begun, request.query_params,
+        options={"from": (), "definition": ("now", "then"), "log_level": (), "overlap": ("allow",)},
+    )  # fmt: skip
     form = build_form(layers, signatures, reading.base)
     state = FormState(form=form, reading=reading, options=options, request_id=new_request_id())
     return _page(request, replayed, await _checked(kernel, replayed, state, blames_empty=False))

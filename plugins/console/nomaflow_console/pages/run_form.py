@@ -40,7 +40,9 @@ async def show(request: Request) -> Response:
     options = Options.of(request.query_params)
     layers = _layers(definition, options)
     begun = build_form(layers, signatures, Wanted())
-    reading = from_address(begun, request.query_params, options=("preset", "log_level", "overlap"))
+    reading = from_address(
+        begun, request.query_params, options={"preset": (), "log_level": (), "overlap": ("allow",)}
+    )  # fmt: skip
     form = build_form(layers, signatures, reading.base)
     state = FormState(form=form, reading=reading, options=options, request_id=new_request_id())
     return _page(request, job, await _checked(kernel, job, state, blames_empty=False))

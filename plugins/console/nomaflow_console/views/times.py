@@ -173,7 +173,8 @@ def when(
     :param at: an instant; seconds since the epoch are one too
     :param timezone: the zone of the job that it belongs to, an IANA name
     :param seconds: True to show the seconds
-    :param own: True for a time of a schedule, which is shown in the schedule's own zone whatever the page's is
+    :param own: True for a time of a schedule, which is shown in the schedule's own zone whatever the page's is, and
+        with its seconds if it has some
     :param clock: True for the time of day only, to the second: the day is said elsewhere
     :param focus: True if Tab stops at it; in a list its row does
     """
@@ -184,7 +185,7 @@ def when(
     now: datetime = context["now"]
     schedule = zone_info(timezone) if own else None
     info, name = (schedule, timezone) if schedule is not None else zone.for_job(timezone)
-    text = in_words(instant, info, instant if clock else now, seconds=seconds or clock)
+    text = in_words(instant, info, instant if clock else now, seconds=seconds or clock or (own and instant.second > 0))
     # A time in another zone than the header names says so.
     if name != zone.name or (zone.of_jobs and timezone):
         text = f"{text} {city(name)}"
