@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_kernel.catalogue.registry import Catalogue, HostCatalogue, Job
+from nomaflow_kernel.catalogue.job import Job
+from nomaflow_kernel.catalogue.registry import Catalogue, HostCatalogue
 
 __all__ = ["Catalogue", "HostCatalogue", "Job"]

@@ -132,6 +132,7 @@ PROBLEM_CODES = {
     "unknown_target": "Warning: a `call_job` step names a job that is not in these files.",
     "unknown_timezone": "A time zone is unknown; the message names similar ones.",
     "unreadable_file": "A file cannot be read, or is too large.",
+    "left_out_by_copy": "An instance brings jobs that do not fire, since another copy of the host has none of them.",
     "literal_secret": "A secret param has a literal value in the file, where everybody who may read the job sees it.",
     "missing_secret": "A secret's file, or the key of encrypted values, is not there.",
     "unreadable_secret": "A secret's file or encrypted value cannot be read, or stands where none may.",

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
-from nomaflow_kernel.catalogue.wording import called, way_to_release, why_kept
+from nomaflow_kernel.catalogue.wording import called, way_to_release
 from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
@@ -21,77 +22,9 @@ __all__ = [
     "Catalogue",
     "CatalogueChange",
     "HostCatalogue",
-    "Job",
 ]
 
 _ACCESS_REVOKED = "access_revoked"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """A job of the catalogue.
-
-    :param loaded: the job as its file and its host's code make it
-    :param owner: the host that its id belongs to, or is reserved for; empty for the kernel's own jobs file, and for an
-        id that is free
-    :param removed: True if the host no longer brings the job: it does not fire and keeps its history
-    :param foreign: True for a job whose id belongs to another host, or is free and not claimed; it never runs
-    :param unaccepted: True if another host would run it and does not accept jobs of the one that brought it
-    :param shut_out: True if the access of its host was revoked, and the host has not introduced a manifest since
-    """
-
-    loaded: LoadedJob
-    owner: str = ""
-    removed: bool = False
-    foreign: bool = False
-    unaccepted: bool = False
-    shut_out: bool = False
-
-    @property
-    def job_id(self) -> str:
-        """The job's id."""
-        return self.loaded.job_id
-
-    @property
-    def host(self) -> str:
-        """The host that runs it; ``loaded.host`` is the one that brought it."""
-        definition = self.loaded.definition
-        return (definition.host if definition is not None else "") or self.loaded.host
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Its place in the order of all jobs: by id; of one id, the job that owns it before those that do not."""
-        return self.job_id, f"2{self.loaded.host}" if self.foreign else "1"
-
-    @property
-    def of_other_host(self) -> bool:
-        """True if another host than the one that runs it brought it. The kernel's own file is no host's."""
-        return self.loaded.host not in ("", self.host)
-
-    @property
-    def definition(self) -> JobDefinition | None:
-        """The job's definition, None if it is malformed."""
-        return self.loaded.definition
-
-    @property
-    def valid(self) -> bool:
-        """True if it has a usable definition, its host has access and owns the id, and the one to run it accepts it."""
-        return self.loaded.valid and not self.foreign and not self.unaccepted and not self.shut_out
-
-    @property
-    def runnable(self) -> bool:
-        """True if a run of it may start."""
-        return self.valid and not self.removed
-
-    @property
-    def why_not_valid(self) -> str:
-        """The first error of the job, in one sentence; empty if it has none."""
-        return next((problem.message for problem in self.loaded.problems if problem.is_error), "")
-
-    @property
-    def why_kept(self) -> str:
-        """The reason why the last good definition serves instead of the one in the job's file; empty if it does not."""
-        return why_kept(self.loaded) if self.loaded.kept else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -316,6 +249,14 @@ class Catalogue:
         """Return whether a manifest is the host's catalogue, or remembered as one that its instances serve."""
         known = self._hosts.get(host)
         return (known is not None and known.digest == digest) or self._served.get(host, digest) is not None
+
+    def left_out(self, host: str, digest: str) -> list[str]:
+        """Return the jobs that a manifest beside the host's catalogue brings and the catalogue does not, sorted."""
+        known, served = self._hosts.get(host), self._served.get(host, digest)
+        if known is None or known.digest == digest or served is None:
+            return []
+        brought = {job_id for job_id, _ in served.definitions if (job_id, host) not in self._foreign}
+        return sorted(each for each in brought if (job := self._jobs.get(each)) is None or job.removed)
 
     def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
         """Return whether an instance that serves a manifest may run a definition of a job.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
+from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.catalogue.own_file import OWN_FILE, own_manifest, read_own_file
 from nomaflow_kernel.catalogue.registry import (
     ID_OF_ANOTHER,
@@ -19,7 +20,6 @@ from nomaflow_kernel.catalogue.registry import (
     Catalogue,
     CatalogueChange,
     HostCatalogue,
-    Job,
 )
 from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import StoredManifests, with_load

@@ -32,6 +32,7 @@ from nomaflow_kernel.rpc.discretion import (
 )
 from nomaflow_kernel.rpc.job_pages import JobPages, shown_job, target_of
 from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
+from nomaflow_kernel.rpc.other_copies import left_out_jobs
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
 from nomaflow_project.jobs.load import CatalogueLoad
@@ -133,6 +134,7 @@ class CatalogueCalls:
                 queued=self._engine.queued_count(name),
                 absent_since_us=self._engine.absent_since_us(name),
                 pause=pauses.of_host(name),
+                problems=list(left_out_jobs(self.catalogue, instances.get(name, ()))),
             )
             page.add(message if may(Verb.LOGS, Target(host=name)) else host_without_values(message))
             if page.full:

@@ -23,6 +23,7 @@ from nomaflow_kernel.history.records import CancelRequest, EventRecord, RunRecor
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES, AttemptLogs, given_values, step_messages
 from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.reading.problems import Problem
 
 __all__ = [
     "Pauses",
@@ -187,10 +188,12 @@ def host_message(
     queued: int,
     absent_since_us: int | None,
     pause: PauseRecord | None,
+    problems: Sequence[Problem] = (),
 ) -> job_pb2.Host:
     """Return a host with its instances.
 
     :param known: the catalogue that it introduced last; an empty one if it has introduced none
+    :param problems: those that are no problems of the catalogue
     """
     states = {instance.state for instance in instances}
     callables = known.manifest.get("callables")
@@ -202,7 +205,7 @@ def host_message(
         introduced_at=timestamp(known.introduced_at_us) if known.introduced_at_us else None,
         job_count=len(known.load.jobs),
         callable_count=len(callables) if isinstance(callables, Mapping) else 0,
-        problems=listed_problems(known.load.problems),
+        problems=listed_problems((*problems, *known.load.problems)),
         queued=queued,
         absent_since=None if absent_since_us is None else timestamp(absent_since_us),
         pause=pause_message(pause),

@@ -36,6 +36,7 @@ _MANY = 1000
 _SLOW_SECONDS = 1.0
 _LATE_SECONDS = 60.0
 _SPILLED_BYTES = 64 << 20
+_LEFT_OUT = "left_out_by_copy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,9 +139,13 @@ def _host(host: HostView, kernel: KernelView) -> Iterator[Finding]:
             yield idle
         else:
             yield from _working(who, host, instance, kernel, reload)
-    if host.problems:
+    of_copies = [each for each in host.problems if each.code == _LEFT_OUT]
+    for each in of_copies:
+        yield problem("hosts.copies", f"host {host.name!r}: {each.place}: {each.message}", each.fix)
+    others = [each for each in host.problems if each not in of_copies]
+    if others:
         yield warning(
-            "hosts.problems", f"host {host.name!r}: {host.problems[0].message}", "nomaflow hosts; nomaflow check DIR"
+            "hosts.problems", f"host {host.name!r}: {others[0].message}", "nomaflow hosts; nomaflow check DIR"
         )
 
 
