@@ -95,3 +95,61 @@ def test_a_byte_order_mark_is_no_part_of_a_variable(system: ProjectSystem) -> No
     assert system.api.reload_host("team", force=False)[0].accepted
     assert system.jobs()["steady"].enabled
     system.until_fired("steady")
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Iterator[ProjectSystem]:
+    """A kernel and a host whose main job file, name and further settings are variables of vars.env."""
+    for opened in open_system(tmp_path / "named"):
+        opened.write("jobs = []\n")
+        plain = JOB.replace('enabled = "${{{variable}:-false}}"\n', "")
+        (opened.project / "night.toml").write_text(plain.format(id="nightly"))
+        (opened.project / "plugins" / "team" / "jobs.toml").write_text(plain.format(id="beside"))
+        (opened.project / "nomaflow.toml").write_text(
+            '[host]\nname = "${TEAM:-nobody}"\nenv_file = "vars.env"\nmax_async = "${MOST:-3}"\n'
+            '[jobs]\nconfig_path = "${JOBS:-jobs.toml}"\n[app]\nregion = "${REGION:-none}"\n'
+        )
+        opened.environ["TEAM"] = "team"
+        (opened.project / "vars.env").write_text("JOBS=night.toml\nREGION=eu\nMOST=4\n")
+        opened.start_kernel()
+        opened.start_host()
+        yield opened
+
+
+def test_a_default_names_no_other_job_file(named: ProjectSystem) -> None:
+    """With vars.env unreadable, the default of JOBS is another readable file: the jobs of the right one stay and fire.
+
+    The defaults of MOST and REGION count: they decide no schedule, and the host serves.
+    """
+    named.until_fired("nightly", "beside")
+    assert [each["job_id"] for each in named.ask("check")["jobs"]] == ["nightly", "beside"]
+    (named.project / "vars.env").write_text('JOBS="night.toml\nREGION=eu\n')
+    assert "vars.env" in named.cli("reload", code=1).out
+    job = _kept(named, "nightly")
+    assert (job.valid, job.removed) == (True, False)
+    assert (job.problems[0].file, job.problems[0].path) == ("nomaflow.toml", "jobs.config_path")
+    assert "'JOBS' is not set, and 'vars.env', which may set it, cannot be read" in job.problems[0].message
+    assert not named.jobs()["beside"].kept
+    named.until_fired("nightly", "beside")
+    (named.project / "vars.env").write_text("JOBS=night.toml\n")
+    named.cli("reload")
+    eventually(lambda: not named.jobs()["nightly"].kept)
+
+
+def test_a_default_names_no_other_host(named: ProjectSystem) -> None:
+    """With vars.env unreadable, the default of TEAM would make the host another one, without the jobs of its own."""
+    (named.project / "vars.env").unlink()
+    del named.environ["TEAM"]
+    named.stop("host")
+    host = named.launch_host("host", named.project)
+    assert host.process.wait(30) == 78
+    said = " ".join(host.log.split())
+    assert (
+        "host.name: the environment variable 'TEAM' is not set, and 'vars.env', which may set it, cannot be read"
+        in said
+    )
+    named.parts.pop("host")
+    found = {each["check"]: each for each in named.ask("doctor", code=None)["findings"]}
+    assert found["hosts.absent"]["level"] == "problem"
+    assert "host 'team' is not attached" in found["hosts.absent"]["message"]
+    assert [host["name"] for host in named.hosts()] == ["team"]

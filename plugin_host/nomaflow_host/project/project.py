@@ -6,7 +6,7 @@ import errno
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +18,11 @@ from nomaflow_project.models.settings_file import HostSection, PathSection, Sett
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import (
     ReferenceMissing,
+    Unresolved,
     Values,
     names_in,
     project_sources,
+    resolve_leniently,
     resolve_tree,
     unresolved_references,
 )
@@ -52,6 +54,8 @@ _AT_EACH_LOAD = frozenset(
     }
 )
 """The keys of ``[host]`` that a reload reads; the others count from the start of the process on."""
+_DECIDING = frozenset({"accept_calls_from", "accept_jobs_from", "kernel", "name", "run_as"})
+"""The keys of ``[host]`` that say whose jobs run, where and as whom: no default counts while an env file is unread."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +92,8 @@ class Project(ProjectLoad):
         for problem in variables.problems:
             _log.warning("%s: %s", problem.file, problem.message)
         sources = project_sources(root, tree, variables.environ)
-        settings, app_settings = _settings(tree, root, sources)
+        certain = replace(sources, environ=variables.certain, unread=variables.unread)
+        settings, app_settings = _settings(tree, root, sources, certain)
         host = _host_name(name or settings.name, root)
         files = _job_files(root, tree, app_settings, VariablesOnly(variables.certain, unread=variables.unread))
         trees = [(file.path, file.tree) for file in files if file.tree is not None]
@@ -174,14 +179,20 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     ]
 
 
-def _settings(tree: Mapping[str, Any], root: Path, sources: ProjectSources) -> tuple[HostSection, Mapping[str, Any]]:
+def _settings(
+    tree: Mapping[str, Any], root: Path, sources: ProjectSources, certain: ProjectSources
+) -> tuple[HostSection, Mapping[str, Any]]:
     """Return ``[host]``, and the settings that callables see.
 
+    :param certain: the sources in which no default stands in for an env file that cannot be read
     :raises ProjectError: if they cannot be used
     """
     file = str(root / SETTINGS_FILE)
+    table = tree.get("host", {})
     try:
-        table = resolve_tree(tree.get("host", {}), sources, path="host")
+        if isinstance(table, Mapping):
+            resolve_tree({key: table[key] for key in sorted(_DECIDING & table.keys())}, certain, path="host")
+        table = resolve_tree(table, sources, path="host")
         app_settings = settings_tree(tree, root=str(root), environ=sources.environ)
     except ReferenceMissing as error:
         raise ProjectError(f"{error.path}: {error.problem}", file=file, fix=error.fix, path=error.path) from None
@@ -224,10 +235,17 @@ def _job_files(
 
     ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
     if a variable is missing, its text stays, with a problem that names it. While an env file cannot be read, a default
-    is no value: it would be taken for a decision of the job's owner.
+    is no value: it would be taken for a decision of the job's owner. So no default names the main file either.
     """
     main = Path(app_settings["jobs"]["config_path"])
-    return read_job_files(root, main, required=_names_path(tree, "jobs"), environ=values)
+    first, *others = read_job_files(root, main, required=_names_path(tree, "jobs"), environ=values)
+    named = resolve_leniently(tree.get("jobs", {}).get("config_path"), values)
+    if isinstance(named, Unresolved):
+        why = Place(SETTINGS_FILE, "jobs.config_path").error(
+            named.missing.code, named.missing.problem, fix=named.missing.fix
+        )
+        first = JobFile(path=first.path, error=why, main=True)
+    return (first, *others)
 
 
 def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:

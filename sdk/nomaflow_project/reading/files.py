@@ -10,7 +10,7 @@ from typing import Any
 
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 from nomaflow_project.reading.env_files import project_variables
-from nomaflow_project.reading.environment import Values, resolve_environment
+from nomaflow_project.reading.environment import Values, resolve_environment, resolve_leniently
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.regular_files import shown_path
@@ -128,13 +128,15 @@ def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> Pro
     """
     variables = os.environ if environ is None else environ
     settings_path = root / "nomaflow.toml"
-    settings = None
+    settings, tree = None, None
     if settings_path.exists() or settings_path.is_symlink():
-        settings = parse_toml_file(settings_path, name="nomaflow.toml", environ=variables)
-    variables = project_variables(root, settings.tree if settings is not None else None, variables).environ
-    jobs_name = _configured(settings, "jobs")
+        written = parse_toml_file(settings_path, name="nomaflow.toml")
+        tree = written.tree
+        settings = written if tree is None else replace(written, tree=resolve_environment(tree, variables))
+    variables = project_variables(root, tree, variables).environ
+    jobs_name = _configured(tree, "jobs", variables)
     job_files = read_job_files(root, root / (jobs_name or "jobs.toml"), required=bool(jobs_name), environ=variables)
-    connectors_name = _configured(settings, "connectors")
+    connectors_name = _configured(tree, "connectors", variables)
     connectors_path = root / (connectors_name or "connectors.toml")
     connectors = None
     if connectors_name or connectors_path.exists():
@@ -166,7 +168,8 @@ def _encode_job(job: Any) -> Any:
         return {**named, "$error": {"path": error.path, "message": error.problem}}
 
 
-def _configured(settings: JobFile | None, section: str) -> str:
-    table = settings.tree.get(section) if settings is not None and settings.tree is not None else None
+def _configured(settings: Mapping[str, Any] | None, section: str, environ: Mapping[str, str]) -> str:
+    """Return the path that a section names, with the variables of the env files too, as the host reads it."""
+    table = (settings or {}).get(section)
     value = table.get("config_path") if isinstance(table, Mapping) else None
-    return value if isinstance(value, str) else ""
+    return resolve_leniently(value, environ) if isinstance(value, str) else ""

@@ -223,12 +223,14 @@ class ProjectSources:
     :param root: the project's folder; paths of files are relative to it
     :param keys: returns the keys of encrypted texts; called at the first one
     :param whole_files: see `ValueSource`
+    :param unread: as in `VariablesOnly`
     """
 
     environ: Mapping[str, str] = field(repr=False)
     root: Path
     keys: Callable[[], KeyRing]
     whole_files: bool = False
+    unread: str = ""
 
     @classmethod
     def of(
@@ -248,7 +250,7 @@ class ProjectSources:
         """
         match reference.scheme:
             case "":
-                return _variable(reference.rest, self.environ)
+                return _variable(reference.rest, self.environ, unread=self.unread)
             case "file":
                 return _secret_file(self.root, reference.rest)
             case "ENC":
