@@ -97,6 +97,54 @@ def test_a_byte_order_mark_is_no_part_of_a_variable(system: ProjectSystem) -> No
     system.until_fired("steady")
 
 
+def test_an_env_file_that_was_emptied_stops_no_schedule(system: ProjectSystem) -> None:
+    """A reload is refused; over restarts of both sides the job keeps its last good definition, until the file is back.
+
+    A comment is text: with it the default is a decision of the owner.
+    """
+    file = system.project / "vars.env"
+    file.write_text("\n")
+    refused = system.cli("reload", code=1).out
+    assert "vars.env" in refused
+    assert "the file is empty, and it had text" in refused
+    for _ in range(2):
+        system.stop("kernel")
+        system.start_kernel()
+        job = _kept(system, "steady")
+        assert (job.valid, job.enabled) == (True, True)
+        assert (job.problems[0].file, job.problems[0].message) == ("vars.env", "the file is empty, and it had text")
+    system.until_fired("steady", "filed")
+    found = {each["check"]: each for each in system.ask("doctor", code=None)["findings"]}
+    assert "vars.env: the file is empty" in found["runs.kept"]["message"]
+    file.write_text("# nothing is set here\n")
+    system.cli("reload")
+    off = eventually(lambda: job if not (job := system.jobs()["steady"]).kept else None)
+    assert (off.valid, off.enabled, off.problems) == (True, False, ())
+
+
+def test_a_default_for_want_of_a_variable_is_named(system: ProjectSystem) -> None:
+    """Nobody knows what stood in an env file that is new to the kernel and empty: each command names the default."""
+    (system.project / "other.env").touch()
+    text = (system.project / "nomaflow.toml").read_text()
+    (system.project / "nomaflow.toml").write_text(text.replace("vars.env", "other.env"))
+    try:
+        system.cli("reload")
+        off = eventually(lambda: job if not (job := system.jobs()["steady"]).enabled else None)
+        [told] = off.problems
+        assert (told.severity, told.path) == ("warning", "jobs[0].enabled")
+        assert (
+            told.message == "the environment variable 'SWITCH' is not set, and 'other.env', which may set it, is empty"
+        )
+        for page in ("jobs", "job"):
+            assert "'other.env', which may set it, is empty" in " ".join(
+                system.cli(page, *(("steady",) if page == "job" else ())).out.split()
+            )
+        found = {each["check"]: each for each in system.ask("doctor", code=None)["findings"]}
+        assert "'steady', jobs[0].enabled: the environment variable 'SWITCH'" in found["runs.defaults"]["message"]
+    finally:
+        (system.project / "nomaflow.toml").write_text(text)
+
+
 @pytest.fixture
 def named(tmp_path: Path) -> Iterator[ProjectSystem]:
     """A kernel and a host whose main job file, name and further settings are variables of vars.env."""
@@ -130,6 +178,10 @@ def test_a_default_names_no_other_job_file(named: ProjectSystem) -> None:
     assert (job.problems[0].file, job.problems[0].path) == ("nomaflow.toml", "jobs.config_path")
     assert "'JOBS' is not set, and 'vars.env', which may set it, cannot be read" in job.problems[0].message
     assert not named.jobs()["beside"].kept
+    named.until_fired("nightly", "beside")
+    (named.project / "vars.env").write_text("")
+    assert _kept(named, "nightly").valid
+    eventually(lambda: named.jobs()["nightly"].problems[0].file == "vars.env")
     named.until_fired("nightly", "beside")
     (named.project / "vars.env").write_text("JOBS=night.toml\n")
     named.cli("reload")

@@ -61,6 +61,7 @@ def build_manifest(
         "modules": _modules(imports, spec.root),
         "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],
         "injections": sorted(injections),
+        "env_files": dict(spec.env_file_states),
         "job_files": [dict(each) for each in spec.job_files],
         "problems": [dict(each) for each in (*spec.problems, *problems)],
     }

@@ -27,6 +27,7 @@ class ProjectSpec:
     :param settings: the settings' tree that the main process read, used if `settings_file` cannot be read
     :param settings_file: nomaflow.toml, absolute; empty for none. Read again when it changes
     :param env_files: the files of ``[host] env_file``, absolute
+    :param env_file_states: the manifest's ``env_files``
     :param preload: modules to import before the plugins, so that every worker shares their memory
     :param max_extras_bytes: the limit of a result's encoded extras
     :param withheld: names of the host's variables that workers do not get, for hints
@@ -46,6 +47,7 @@ class ProjectSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     settings_file: str = ""
     env_files: tuple[str, ...] = ()
+    env_file_states: Mapping[str, str] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     max_extras_bytes: int = EXTRAS_LIMIT
     version: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,13 +15,15 @@ from nomaflow_host.generation import ProjectSpec, settings_tree
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
-from nomaflow_project.reading.env_files import project_variables
+from nomaflow_project.reading.env_files import ProjectVariables, project_variables
 from nomaflow_project.reading.environment import (
+    DOUBTFUL_VALUE,
     ReferenceMissing,
     Unresolved,
     Values,
     names_in,
     project_sources,
+    resolve_environment,
     resolve_leniently,
     resolve_tree,
     unresolved_references,
@@ -29,7 +31,7 @@ from nomaflow_project.reading.environment import (
 from nomaflow_project.reading.files import JobFile, read_job_files
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, runs_on
-from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.sources import ProjectSources, VariablesOnly
 from nomaflow_project.reading.toml_file import read_toml
@@ -95,11 +97,13 @@ class Project(ProjectLoad):
         certain = replace(sources, environ=variables.certain, unread=variables.unread)
         settings, app_settings = _settings(tree, root, sources, certain)
         host = _host_name(name or settings.name, root)
-        files = _job_files(root, tree, app_settings, VariablesOnly(variables.certain, unread=variables.unread))
+        written = _job_files(root, tree, app_settings)
+        files = _resolved(written, tree, VariablesOnly(variables.certain, unread=variables.unread))
         trees = [(file.path, file.tree) for file in files if file.tree is not None]
         connectors = _connectors(root, tree, app_settings, sources)
-        unset = [problem for path, jobs in trees for problem in _unset(jobs, path)]
-        found = with_lines((*problems, *variables.problems, *unset, *connectors.problems), root)
+        unset = list(_unset(files))
+        doubtful = _doubtful(written, tree, variables, known=unset)
+        found = with_lines((*problems, *variables.problems, *unset, *doubtful, *connectors.problems), root)
         plugins = (str(root / "plugins"),) if (root / "plugins").is_dir() else ()
         spec = ProjectSpec(
             host=host,
@@ -112,6 +116,7 @@ class Project(ProjectLoad):
             settings=app_settings,
             settings_file=str(settings_path) if settings_path.exists() else "",
             env_files=variables.files,
+            env_file_states=variables.states,
             preload=connectors.modules(),
             max_extras_bytes=settings.max_extras_bytes,
             version=settings.version,
@@ -228,34 +233,61 @@ def _host_name(given: str, root: Path) -> str:
     return made or "host"
 
 
-def _job_files(
-    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], values: Values
-) -> tuple[JobFile, ...]:
-    """Read the main job file and that of each folder of ``plugins/``, in order of name.
+def _job_files(root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any]) -> tuple[JobFile, ...]:
+    """Read the main job file and that of each folder of ``plugins/``, in order of name, with their references."""
+    main = Path(app_settings["jobs"]["config_path"])
+    return read_job_files(root, main, required=_names_path(tree, "jobs"))
+
+
+def _resolved(files: Sequence[JobFile], tree: Mapping[str, Any], values: Values) -> tuple[JobFile, ...]:
+    """Return the files with their references resolved.
 
     ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
     if a variable is missing, its text stays, with a problem that names it. While an env file cannot be read, a default
     is no value: it would be taken for a decision of the job's owner. So no default names the main file either.
     """
-    main = Path(app_settings["jobs"]["config_path"])
-    first, *others = read_job_files(root, main, required=_names_path(tree, "jobs"), environ=values)
+    first, *others = (
+        file if file.tree is None else replace(file, tree=resolve_environment(file.tree, values)) for file in files
+    )
     named = resolve_leniently(tree.get("jobs", {}).get("config_path"), values)
     if isinstance(named, Unresolved):
-        why = Place(SETTINGS_FILE, "jobs.config_path").error(
-            named.missing.code, named.missing.problem, fix=named.missing.fix
+        at = Place(SETTINGS_FILE, "jobs.config_path")
+        first = JobFile(
+            path=first.path, error=at.error(named.missing.code, named.missing.problem, fix=named.missing.fix), main=True
         )
-        first = JobFile(path=first.path, error=why, main=True)
     return (first, *others)
 
 
-def _unset(tree: Mapping[str, Any], path: str) -> Iterator[Problem]:
+def _unset(files: Iterable[JobFile]) -> Iterator[Problem]:
     """Yield a problem for each text whose variable has no value, with its job."""
-    yield from unresolved_references({name: value for name, value in tree.items() if name != "jobs"}, Place(path))
-    jobs = tree.get("jobs")
-    for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
-        job_id = job.get("id") if isinstance(job, dict) else None
-        at = Place(path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
-        yield from unresolved_references(job, at)
+    for path, tree in ((file.path, file.tree) for file in files if file.tree is not None):
+        yield from unresolved_references({name: value for name, value in tree.items() if name != "jobs"}, Place(path))
+        jobs = tree.get("jobs")
+        for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
+            job_id = job.get("id") if isinstance(job, dict) else None
+            at = Place(path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
+            yield from unresolved_references(job, at)
+
+
+def _doubtful(
+    files: Sequence[JobFile], tree: Mapping[str, Any], variables: ProjectVariables, *, known: Sequence[Problem]
+) -> list[Problem]:
+    """Return a warning for each text with a default, or the value of an earlier file, in place of an env file's.
+
+    That is for a file without any text: it may have been emptied by accident, which only its past can tell.
+
+    :param known: problems of texts without any value
+    """
+    if not variables.doubted:
+        return []
+    resolved = _resolved(files, tree, VariablesOnly(variables.undoubted, unread=variables.doubted))
+    of_main = [file.error for file in resolved[:1] if file.error is not None and file.error.file == SETTINGS_FILE]
+    places = {(each.file, each.path) for each in known}
+    return [
+        replace(each, severity=Severity.WARNING, code=DOUBTFUL_VALUE)
+        for each in (*of_main, *_unset(resolved))
+        if (each.file, each.path) not in places
+    ]
 
 
 def _callables(tree: Mapping[str, Any], host: str) -> Iterator[str]:

@@ -64,6 +64,7 @@ def changes_of(serving: Mapping[str, Any] | None, new: Mapping[str, Any], *, roo
         *_problems_of(kept, told=modules),
         *(problem for at, problem in of_files.items() if at not in stood),
         *_illegible_files(serving, new),
+        *(each for each in after.problems if each.code == "emptied_file" and each.file in (new.get("env_files") or ())),
     ]
     known, found = _ids(before), _ids(after)
     broken = sorted(_once(broken), key=lambda each: each.code not in _CAUSES)

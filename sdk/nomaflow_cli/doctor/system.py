@@ -37,6 +37,7 @@ _SLOW_SECONDS = 1.0
 _LATE_SECONDS = 60.0
 _SPILLED_BYTES = 64 << 20
 _LEFT_OUT = "left_out_by_copy"
+_DOUBTFUL = "doubtful_value"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,6 +248,11 @@ def _jobs(catalogue: CatalogueView) -> Iterator[Finding]:
         text = f"with their last good definition, for example {kept[0].job_id!r}{why}"
         fix = error.fix if error is not None and error.code == "no_file_named" else _reload_of("file", kept[0])
         yield problem("runs.kept", f"{count(len(kept), 'job')} {text}", fix)
+    doubtful = [(job.job_id, each) for job in catalogue.jobs for each in job.problems if each.code == _DOUBTFUL]
+    if doubtful:
+        job_id, found = doubtful[0]
+        text = f"take a default in place of a variable, for example {job_id!r}, {found.path}: {found.message}"
+        yield warning("runs.defaults", f"{count(len({each for each, _ in doubtful}), 'job')} {text}", found.fix)
     paused = [job for job in catalogue.jobs if job.pause is not None]
     if any(job.pause and not job.pause.job_id and not job.pause.host for job in paused):
         yield warning("runs.paused", "everything is paused", "nomaflow resume")

@@ -6,21 +6,46 @@ the definition that was valid last; `docs/decisions/2026-11-26-edits.md` has the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_project.jobs.definitions import JobDefinition
+from nomaflow_project.reading.environment import DOUBTFUL_VALUE
 from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place, Problem
 
 if TYPE_CHECKING:
     from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 
-__all__ = ["blame_misplaced_schedules", "hold_unimportable", "jobs_of_illegible_files", "keep_invalid"]
+__all__ = [
+    "blame_misplaced_schedules",
+    "emptied_env_file",
+    "hold_unimportable",
+    "jobs_of_illegible_files",
+    "keep_invalid",
+    "without_doubtful",
+]
 
 _OF_FILES = frozenset({"bad_toml", "unreadable_file", "missing_file", "emptied_file"})
+_SETTINGS = "nomaflow.toml"
 _NONE_MEANT = "restore it; where it shall bring no job any more, write `jobs = []` into it"
+
+
+def emptied_env_file(name: str) -> Problem:
+    """Return the problem of an env file that had text and has none."""
+    fix = "restore it; where it shall set nothing any more, write a comment into it, or take it out of [host] env_file"
+    return Place(name).error("emptied_file", "the file is empty, and it had text", fix=fix)
+
+
+def without_doubtful(files: Iterable[JobFile], manifest: Mapping[str, Any], *, why: Problem) -> Iterator[JobFile]:
+    """Yield the job files; one with defaults in place of an emptied env file's variables counts as unreadable."""
+    told = map(Problem.from_json, manifest.get("problems") or ())
+    doubtful = {problem.file for problem in told if problem.code == DOUBTFUL_VALUE}
+    for file in files:
+        # Which file is the main one may be a default, too.
+        doubted = file.path in doubtful or (file.main and _SETTINGS in doubtful)
+        yield replace(file, tree=None, error=why) if doubted else file
 
 
 def jobs_of_illegible_files(

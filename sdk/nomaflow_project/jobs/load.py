@@ -17,9 +17,11 @@ from nomaflow_project.jobs.calls import check_calls
 from nomaflow_project.jobs.definitions import JobDefinition, JobsFile, MetaEntry, RetentionPolicy, canonical_json
 from nomaflow_project.jobs.last_good import (
     blame_misplaced_schedules,
+    emptied_env_file,
     hold_unimportable,
     jobs_of_illegible_files,
     keep_invalid,
+    without_doubtful,
 )
 from nomaflow_project.jobs.step_types import StepType
 from nomaflow_project.reading.environment import UNSET_VARIABLE
@@ -86,11 +88,13 @@ class CatalogueLoad(Record):
 
     :param problems: problems of the files themselves; a job has its own
     :param retention: the policy of ``[meta.retention]``; None if no file sets one
+    :param env_files: the files of ``[host] env_file`` that have text, or had some when they could last be read
     """
 
     jobs: tuple[LoadedJob, ...] = ()
     problems: tuple[Problem, ...] = ()
     retention: RetentionPolicy | None = None
+    env_files: tuple[str, ...] = ()
 
     def all_problems(self) -> tuple[Problem, ...]:
         """Return the problems of the files and of all jobs."""
@@ -102,12 +106,22 @@ def load_manifest(manifest: Mapping[str, Any], *, before: CatalogueLoad | None =
 
     :param before: the previous load: a job that was valid in it stays unless its owner clearly removed it
     """
+    states: Mapping[str, str] = manifest.get("env_files") or {}
+    had_text = () if before is None else before.env_files
+    emptied = [emptied_env_file(name) for name in sorted(states) if states[name] == "empty" and name in had_text]
     files = [JobFile.from_json(each) for each in manifest.get("job_files") or ()]
+    if emptied:
+        files = list(without_doubtful(files, manifest, why=emptied[0]))
     offers = manifest if "callables" in manifest else None  # the kernel's own file comes without code
     types = [StepType.from_json(each) for each in manifest.get("step_types") or ()]
     host = str(manifest.get("host", ""))
     load = load_job_files(files, host=host, manifest=offers, step_types=types, before=before)
     load = with_told_problems(load, manifest)
+    load = replace(
+        load,
+        problems=_errors_first(dict.fromkeys([*load.problems, *emptied])),
+        env_files=tuple(sorted(name for name in states if states[name] == "text" or name in had_text)),
+    )
     if before is None:
         return load
     return replace(load, jobs=tuple(hold_unimportable(keep_invalid(load.jobs, before), manifest)))

@@ -86,6 +86,7 @@ class _Manifest(Struct):
     modules: dict[_Module, _OfModule] = {}
     step_types: list[_StepType] = []
     injections: list[str] = []
+    env_files: dict[_Path, str] = {}
     job_files: list[_File] = []
     problems: list[dict[str, Any]] = []
 

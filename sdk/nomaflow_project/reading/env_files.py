@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
@@ -36,7 +36,10 @@ class ProjectVariables:
     :param environ: the process's own variables laid over them
     :param files: their paths, whether there are such files or not
     :param certain: those of `environ` that no file with an error may set otherwise
-    :param unread: the first that is not there or has an error, as nomaflow.toml names it; empty for none
+    :param unread: the first that is not there or has an error, in words; empty for none
+    :param states: ``text``, ``empty`` or ``unread`` for each file, by its path relative to the project
+    :param doubted: the first without any text, in words; empty for none
+    :param undoubted: those of `environ` that neither such a file nor one with an error may set otherwise
     """
 
     given: Mapping[str, str]
@@ -45,6 +48,9 @@ class ProjectVariables:
     problems: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
     unread: str = ""
+    states: Mapping[str, str] = field(default_factory=dict)
+    doubted: str = ""
+    undoubted: Mapping[str, str] = field(default_factory=dict)
 
 
 def project_variables(root: Path, settings: object, environ: Mapping[str, str]) -> ProjectVariables:
@@ -55,25 +61,35 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
     """
     given: dict[str, str] = {}
     certain: dict[str, str] = {}
+    undoubted: dict[str, str] = {}
     problems: list[Problem] = []
     files: list[str] = []
-    unread = ""
+    states: dict[str, str] = {}
+    unread = doubted = ""
     for place, name in _named(settings):
         try:
             path = root / resolve_text(name, environ)
         except ReferenceMissing as error:
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
-            unread = unread or name
+            unread = unread or _in_words(name, "cannot be read")
             certain.clear()
             continue
         files.append(str(path))
-        found, told = _read(path, Place(shown_path(path, root)), named_at=place)
+        shown = shown_path(path, root)
+        text, found, told = _read(path, Place(shown), named_at=place)
         given |= found
         certain |= found
+        undoubted |= found
         problems += told
+        states[shown] = "text" if text.strip() else "empty"
         if any(each.is_error for each in told):
-            unread = unread or name
+            states[shown] = "unread"
+            unread = unread or _in_words(name, "cannot be read")
             certain.clear()
+            undoubted.clear()
+        elif not text.strip():
+            doubted = doubted or _in_words(name, "is empty")
+            undoubted.clear()
     return ProjectVariables(
         given=given,
         environ={**given, **environ},
@@ -81,7 +97,14 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
         problems=tuple(problems),
         files=tuple(files),
         unread=unread,
+        states=states,
+        doubted=doubted,
+        undoubted={**undoubted, **environ},
     )
+
+
+def _in_words(name: str, why: str) -> str:
+    return f"{name!r}, which may set it, {why}"
 
 
 def _named(settings: object) -> Iterator[tuple[Place, str]]:
@@ -95,20 +118,21 @@ def _named(settings: object) -> Iterator[tuple[Place, str]]:
         yield from ((place / index, each) for index, each in enumerate(named) if isinstance(each, str) and each)
 
 
-def _read(path: Path, place: Place, *, named_at: Place) -> tuple[dict[str, str], list[Problem]]:
+def _read(path: Path, place: Place, *, named_at: Place) -> tuple[str, dict[str, str], list[Problem]]:
+    """Return the text of a file, its variables, and its problems."""
     try:
         if not path.is_file():
             what = "is not a file" if path.exists() else "is not there"
             message = f"the file {place.file!r} {what}"
-            return {}, [named_at.error("missing_file", message, fix="create it, or correct env_file")]
+            return "", {}, [named_at.error("missing_file", message, fix="create it, or correct env_file")]
         text = read_regular(path).decode("utf-8-sig")  # editors of Windows begin a file with a byte order mark
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         if error.errno == errno.EFBIG:
-            return {}, [place.error("unreadable_file", reason.removeprefix("it "), fix="split it")]
-        return {}, [place.error("unreadable_file", f"cannot be read: {reason}", fix="make it a readable file")]
+            return "", {}, [place.error("unreadable_file", reason.removeprefix("it "), fix="split it")]
+        return "", {}, [place.error("unreadable_file", f"cannot be read: {reason}", fix="make it a readable file")]
     except UnicodeDecodeError:
-        return {}, [place.error("unreadable_file", "is not UTF-8 text", fix="save it as UTF-8")]
+        return "", {}, [place.error("unreadable_file", "is not UTF-8 text", fix="save it as UTF-8")]
     found, problems = _parsed(text, place)
     secret = next((name for name, value in found.items() if names_credential(name) or url_password(value)), "")
     if secret and (mode := others_may_open(path)):
@@ -119,7 +143,7 @@ def _read(path: Path, place: Place, *, named_at: Place) -> tuple[dict[str, str],
                 fix="chmod 600 it",
             )
         )
-    return found, problems
+    return text, found, problems
 
 
 def _parsed(text: str, place: Place) -> tuple[dict[str, str], list[Problem]]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nomaflow_project.reading.problems import Place, Problem
 
 __all__ = [
+    "DOUBTFUL_VALUE",
     "STEP_KEYS",
     "UNSET_VARIABLE",
     "EnvironmentMissing",
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 UNSET_VARIABLE = "unset_variable"
+DOUBTFUL_VALUE = "doubtful_value"
 
 Values = Mapping[str, str] | ValueSource
 """The variables, or all sources of values."""

@@ -135,7 +135,7 @@ class ValueSource(Protocol):
 class VariablesOnly:
     """The variables of a process, where nothing else is allowed: what is resolved there is published.
 
-    :param unread: a file that may set further variables and cannot be read; empty for none
+    :param unread: which file may set further variables, and why it does not: ``'vars.env' …``; empty for none
     """
 
     environ: Mapping[str, str]
@@ -279,7 +279,7 @@ def _variable(name: str, environ: Mapping[str, str], *, unread: str = "") -> str
     if not file:
         problem = f"the environment variable {name!r} is not set"
         if unread:
-            problem += f", and {unread!r}, which may set it, cannot be read"
+            problem += f", and {unread}"
             raise VariableUnreadable(problem, fix=f"correct that file, or set {name} for the host")
         raise EnvironmentMissing(problem, fix=f"set it for the host, or write ${{{name}:-default}}")
     try:

@@ -81,7 +81,7 @@ def test_manifest(project: Project, tmp_path: Path) -> None:
     assert list(manifest) == [
         "manifest_version", "host", "nomaflow_version", "python", "version", "max_parallel", "accept_jobs_from",
         "accept_calls_from", "callables", "modules",
-        "step_types", "injections", "job_files", "problems",
+        "step_types", "injections", "env_files", "job_files", "problems",
     ]  # fmt: skip
     assert (manifest["manifest_version"], manifest["host"]) == (1, "demo")
     assert sorted(manifest["callables"]) == [

@@ -46,7 +46,7 @@ def test_every_problem_code_is_documented() -> None:
     calls = r"""(?:\.(?:error|warning)|PydanticCustomError|refusal|_formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
     pattern = (
         calls
-        + r"""|(?:ID_OF_\w+|UNACCEPTED|NOT_OFFERED|FOREIGN_IMAGE|UNSET_VARIABLE) = "([a-z_]+)\""""
+        + r"""|(?:ID_OF_\w+|UNACCEPTED|NOT_OFFERED|FOREIGN_IMAGE|UNSET_VARIABLE|DOUBTFUL_VALUE) = "([a-z_]+)\""""
         + r"""|(?:NO_FILE_NAMED|ACCESS_REVOKED) = "([a-z_]+)\""""
         + r"""|code(?:: str =|=)\s*"([a-z_]+)\""""
     )
