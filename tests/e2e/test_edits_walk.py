@@ -85,6 +85,7 @@ ILLEGIBLE: dict[str, Edit] = {
     "half a file": _text(MAIN[: len(MAIN) // 2]),
     "an empty file": _text(""),
     "only comments": _text("# later\n"),
+    "half a file that ends after [meta]": _text("[meta]\nversion = 1\n"),
     "not UTF-8": _text(b"\xff\xfe" + MAIN.encode()),
     "a NUL": _text("\0" + MAIN),
     "a merge conflict": _swap("\n[[jobs]]", "\n<<<<<<< HEAD\n[[jobs]]"),
@@ -104,6 +105,10 @@ ILLEGIBLE: dict[str, Edit] = {
     "an unknown step type": _swap('type = "python"', 'type = "pyhton"'),
     "a schedule below a table of values": _swap(
         'schedule = "* * * * * *"\noverlap = "allow"\n', 'params.schedule = "* * * * * *"\n'),
+    "a schedule below the values of a preset": _swap(
+        'schedule = "* * * * * *"\n', 'presets = [{ name = "p", params = { schedule = "* * * * * *" } }]\n'),
+    "a schedule below the values of a preset's step": _swap(
+        'schedule = "* * * * * *"\n', 'presets = [{ name = "p", op_kwargs.work.schedule = "* * * * * *" }]\n'),
     "an unset variable": _swap('overlap = "allow"', 'overlap = "allow"\ndescription = "${NOBODY_SETS_THIS}"'),
     "a reference that is none": _swap("team.code:work", "team.code.work"),
     "a function that is not there": _swap("team.code:work", "team.code:wrok"),

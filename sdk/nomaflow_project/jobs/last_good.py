@@ -110,8 +110,15 @@ def _misplaced_schedules(job: LoadedJob, was: JobDefinition | None) -> Iterator[
 
 
 def _places_of_values(job: JobDefinition, at: Place) -> dict[Place, Mapping[str, Any]]:
-    steps = {at / "steps" / index / "op_kwargs": step.op_kwargs for index, step in enumerate(job.steps)}
-    return {at / "params": job.params, **steps}
+    places: dict[Place, Mapping[str, Any]] = {at / "params": job.params}
+    for index, step in enumerate(job.steps):
+        step_at = at / "steps" / index
+        places |= {step_at / "op_kwargs": step.op_kwargs, step_at / "params": step.params}
+    for index, preset in enumerate(job.presets):
+        preset_at = at / "presets" / index
+        places[preset_at / "params"] = preset.params
+        places |= {preset_at / "op_kwargs" / name: values for name, values in preset.op_kwargs.items()}
+    return places
 
 
 def hold_unimportable(jobs: Sequence[LoadedJob], manifest: Mapping[str, Any]) -> list[LoadedJob]:
@@ -190,8 +197,11 @@ class _Illegible:
     def _why_unread(self, file: JobFile) -> Problem | None:
         if file.absent or (file.error is not None and file.error.code == "missing_file"):
             return self._gone(file.path)
-        if file.tree is not None and not file.tree:
-            return Place(file.path).error("emptied_file", "the file is empty, and it had jobs", fix=_NONE_MEANT)
+        if file.tree is not None and "jobs" not in file.tree:  # half a file may end after [meta]
+            what = "has no jobs any more" if file.tree else "is empty, and it had jobs"
+            return self._wrong.get(file.path) or Place(file.path).error(
+                "emptied_file", f"the file {what}", fix=_NONE_MEANT
+            )
         return file.error
 
     def _gone(self, path: str) -> Problem:
