@@ -185,6 +185,9 @@ def test_only_a_legible_decision_takes_a_job_off_its_schedule(system: ProjectSys
     _restart(system)
     off = _is(system, "a", lambda job: not job.enabled)
     assert (off.valid, off.kept, off.next_fires) == (True, False, ())
+    assert "the host 'team' takes these jobs off their schedules: a" in system.log("kernel")
+    told = [event.data for event in system.api.list_events(kinds=["host.manifest"]).events]
+    assert any(data["stopped_schedules"] == ["a"] for data in told)
     assert system.jobs()["b"].removed
     system.write(CALLER)
     system.cli("reload")

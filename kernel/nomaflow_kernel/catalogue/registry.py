@@ -59,6 +59,7 @@ class CatalogueChange:
 
     :param changed: jobs whose definition or problems changed, and removed jobs that are back
     :param disabled: introduced jobs that cannot run, including held and foreign ones
+    :param stopped: schedules of jobs that stay, which fire no more: a job's id, or ``id (preset name)``
     :param refused: jobs that are another host's from now on: their ids, or the host that would run them
     """
 
@@ -66,6 +67,7 @@ class CatalogueChange:
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     disabled: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
     refused: tuple[Job, ...] = ()
 
     def __bool__(self) -> bool:
@@ -201,6 +203,9 @@ class Catalogue:
                     or (entry.loaded is job and (job.held or not self._jobs[job.job_id].valid))
                 )
             ),
+            stopped=tuple(
+                sorted(_fires(each for each in before.values() if each.job_id in after) - _fires(after.values()))
+            ),
             refused=tuple(job for at, job in self._refused().items() if at not in known_refused),
         )
 
@@ -329,6 +334,16 @@ class Catalogue:
 ID_OF_ANOTHER = "id_of_another_host"
 REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED, FOREIGN_IMAGE)
 """Codes of the problems of jobs that are refused for the sake of another host."""
+
+
+def _fires(jobs: Iterable[Job]) -> set[str]:
+    """Return the schedules of jobs as people read them, also those of jobs that cannot run: these have a problem."""
+    return {
+        f"{job.job_id} (preset {schedule.preset})" if schedule.preset else job.job_id
+        for job in jobs
+        if job.definition is not None and not job.removed
+        for schedule in job.definition.schedules()
+    }
 
 
 def _shut_out(job: LoadedJob) -> Job:

@@ -23,7 +23,7 @@ from nomaflow_kernel.catalogue.registry import (
 )
 from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import StoredManifests, with_load
-from nomaflow_kernel.catalogue.wording import called, removal, texts_without_owner, why_kept
+from nomaflow_kernel.catalogue.wording import losses, removal, texts_without_owner, why_kept
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded, StaleSession
 from nomaflow_kernel.history.feed import EventFeed
@@ -353,11 +353,11 @@ class CatalogueService(Catalogue):
         if len(change.refused) > _LOGGED:
             _LOG.warning("%d more jobs are disabled: nomaflow jobs --all", len(change.refused) - _LOGGED)
         if digest:
-            if change.removed:
-                _LOG.info("%s", removal(called(host), change.removed))
-            disabled, removed = list(change.disabled), list(change.removed[:_NAMED])
-            data = {"digest": digest, "disabled_job_ids": disabled, "removed_job_ids": removed}
-            notices.append(Notice(kind="host.manifest", at_us=now, host=host, data=data))
+            for text in losses(host, change.removed, change.stopped):
+                _LOG.info("%s", text)
+            removed, stopped = list(change.removed[:_NAMED]), list(change.stopped[:_NAMED])
+            data = {"disabled_job_ids": list(change.disabled), "removed_job_ids": removed, "stopped_schedules": stopped}
+            notices.append(Notice(kind="host.manifest", at_us=now, host=host, data={"digest": digest, **data}))
         if not notices:
             return
         try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED
 from nomaflow_project.jobs.load import LoadedJob
 
-__all__ = ["called", "listed", "removal", "texts_without_owner", "way_to_release", "why_kept"]
+__all__ = ["called", "listed", "losses", "removal", "texts_without_owner", "way_to_release", "why_kept"]
 
 _NAMED = 20
 
@@ -49,6 +49,14 @@ def removal(source: str, job_ids: Sequence[str], *, former: str = "") -> str:
     """
     brings = f"{source} brings" if former in ("", source) else f"{source} is now named in place of {former}, and brings"
     return f"{brings} these jobs no more: {listed(job_ids, most=_NAMED)}"
+
+
+def losses(host: str, removed: Sequence[str], stopped: Sequence[str]) -> Iterator[str]:
+    """Yield which jobs a host brings no more, and which of the others it takes off their schedules."""
+    if removed:
+        yield removal(called(host), removed)
+    if stopped:
+        yield f"{called(host)} takes these jobs off their schedules: {listed(stopped, most=_NAMED)}"
 
 
 def texts_without_owner(job_id: str) -> tuple[str, str]:
