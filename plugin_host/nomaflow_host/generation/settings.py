@@ -34,7 +34,7 @@ def settings_tree(tree: Mapping[str, Any], *, root: str, environ: Mapping[str, s
         path = _table(tree, section).get("config_path", default)
         if not isinstance(path, str):
             raise TypeError(f"{section}.config_path is {type(path).__name__}, expected str")
-        path = resolve_tree(path, environ, path=f"{section}.config_path")
+        path = resolve_tree(path, environ, path=f"{section}.config_path") or default
         result[section] = {"config_path": str(Path(root, path))}
     return result
 

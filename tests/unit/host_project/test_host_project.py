@@ -129,6 +129,10 @@ def test_a_missing_job_file_is_said(project: Path) -> None:
     assert other["path"] == "plugins/myapp/jobs.toml"
     (project / "nomaflow.toml").write_text('[jobs]\nconfig_path = "other.toml"\n')
     assert open_project(project).spec.job_files[0]["path"] == "other.toml"
+    (project / "nomaflow.toml").write_text('[jobs]\nconfig_path = ""\n[connectors]\nconfig_path = "${NOPE:-}"\n')
+    opened = open_project(project)
+    assert opened.spec.job_files[0]["path"] == "jobs.toml"  # empty: the file of the usual name
+    assert opened.spec.settings["connectors"] == {"config_path": str(project / "connectors.toml")}
 
 
 @pytest.mark.parametrize(
