@@ -396,6 +396,5 @@ def test_fires_that_did_not_run_are_rows_from_which_the_job_is_run(
     assert "vendor freeze" in text_of(page)
     assert 'href="/jobs/often/run"' in page.text
     api.resume(job_id="often")
-    run = _ended(console, _form(client, "/jobs/often/run?overlap=allow").send(client, do="run"))
-    assert run.state == "SUCCEEDED"
+    assert _ended(console, _form(client, "/jobs/often/run?overlap=allow").send(client, do="run")).state == "SUCCEEDED"
     assert "missed" in text_of(client.get("/jobs/often"))
