@@ -23,16 +23,16 @@ __all__ = ["AuditLog"]
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 86_400.0
 _ALWAYS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "QUOTA", "INTERNAL"})
-"""Reasons that are told of every call; others only of calls that would change something."""
+"""Reasons recorded for every call; other reasons only for calls that would change something."""
 _PASSING = frozenset({"KERNEL_STOPPING", "NOT_LEADER", "HOST_LOADING"})
-"""Reasons that say nothing of the caller: the call is sent again."""
+"""Reasons that say nothing about the caller, who simply sends the call again."""
 
 
 class AuditLog:
     """Writes the audit.
 
     :param store: None for a kernel that does not lead, or keeps no audit: refusals are in its log only
-    :param fold_seconds: how long like rows are counted before their number is written
+    :param fold_seconds: how long similar rows are only counted, before their number is written
     """
 
     def __init__(self, *, store: Store | None, clock: Clock, fold_seconds: float = 60.0) -> None:
@@ -51,12 +51,12 @@ class AuditLog:
         return self._refused_total
 
     async def start(self) -> None:
-        """Tell the newest hash in the log, now and once a day."""
+        """Log the newest hash, now and once a day."""
         if self._store is not None:
             self._anchoring = asyncio.create_task(self._tell_anchor(self._store), name="audit-anchor")
 
     async def stop(self) -> None:
-        """Write what is counted, and wait until all is written. Stopping twice is allowed."""
+        """Write the rows counted so far, and wait until everything is written. Stopping twice is allowed."""
         if self._anchoring is not None:
             self._anchoring.cancel()
             await asyncio.wait((self._anchoring,))
@@ -99,12 +99,12 @@ class AuditLog:
     def refused(
         self, method: str, request: Any, reason: str, caller: Caller, *, error_id: str = "", about: str = ""
     ) -> None:
-        """Note a call that was refused, or ended without an answer; like ones within a minute are counted.
+        """Note a call that was refused, or ended without an answer; similar ones within a minute are only counted.
 
         :param request: None if it was refused before it was read
         :param reason: a key of ``REASONS``, or ``CANCELLED`` if the caller left: the change may have been made
         :param error_id: the one in the answer, for INTERNAL
-        :param about: the target, where the request does not name it
+        :param about: the target, if the request does not name it
         """
         rule = RULES.get(method)
         changes = rule is not None and rule.changes and reason not in _PASSING and not reason.startswith("STORE_")
@@ -130,25 +130,25 @@ class AuditLog:
     def _tell_more(self, count: int) -> None:
         self._warned.clear()
         if count:
-            _LOG.warning("%d more calls like those were refused since", count)
+            _LOG.warning("%d more calls like those were refused since then", count)
 
-    # Changes that are no calls.
+    # Changes that are not calls.
 
     def of_session(self, action: str, caller: Caller, *, target: str, outcome: str = "ok", note: str = "") -> None:
-        """Write that something happened to a host's session; like ones within a minute are counted."""
+        """Record an event of a host's session; similar ones within a minute are only counted."""
         self._sessions.add(audit_row(self._clock, caller, action=action, target=target, outcome=outcome, note=note))
 
     def happened(
         self, action: str, caller: Caller, *, target: str, outcome: str = "ok", note: str = "", correlation: str = ""
     ) -> None:
-        """Write that something happened that is not a call, such as the kernel's start."""
+        """Record something other than a call, such as the kernel's start."""
         row = audit_row(
             self._clock, caller, action=action, target=target, outcome=outcome, note=note, correlation=correlation
         )
         self._write((row,))
 
     def _write(self, rows: Sequence[AuditRecord]) -> None:
-        """Submit rows; if they cannot be written, the log has them."""
+        """Submit rows; those that cannot be written go to the log."""
         if self._store is None:
             return
         writing: asyncio.Future[None] = asyncio.ensure_future(self._store.append_audit(rows))

@@ -59,7 +59,7 @@ def _kind_of(message: Any) -> str:
 
 
 def note_of(request: Any, response: Any = None) -> str:
-    """Return what a caller says of its call, and what the call is beyond its target."""
+    """Return what a caller says about its call, and what a request and its answer say beyond the target."""
     parts = [text(value) for field, text in _notes_of(request.DESCRIPTOR) if (value := getattr(request, field))]
     parts += [f"{word} {named('job:', getattr(response, field))}" for field, word in _ANSWERED if _has(response, field)]
     return "; ".join(parts)
@@ -91,7 +91,7 @@ def named(prefix: str, names: Iterable[str]) -> str:
 
 
 def address_of(peer: str) -> str:
-    """Return a peer's address as gRPC writes it, without the port, which is another for each connection."""
+    """Return a peer's address as gRPC writes it, without the port, which differs for each connection."""
     if not peer.startswith(("ipv4:", "ipv6:")):
         return peer
     return peer.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")

@@ -16,7 +16,7 @@ __all__ = ["CALL", "AuditedCall", "audit_about", "audit_row"]
 _TEXT = 200
 _NOTE = 500
 _WITH_RUNS = frozenset({"TriggerRun", "TriggerRuns", "ReplayRun"})
-"""Calls whose row is stored with their runs: where the engine has stored none, they changed nothing."""
+"""Calls whose row is stored with their runs: if the engine stored no row, the call changed nothing."""
 
 
 class AuditedCall:
@@ -28,7 +28,7 @@ class AuditedCall:
     :param action: the rpc's name
     :ivar request: its request
     :ivar written: whether the row is in a commit
-    :ivar target: what the call is about, where its service knows better than request and answer tell
+    :ivar target: what the call is about, if its service knows more than the request and the answer say
     :ivar correlation: the same for the credential that it is about
     """
 
@@ -80,7 +80,7 @@ CALL: ContextVar[AuditedCall | None] = ContextVar("nomaflow_audited_call", defau
 
 
 def audit_about(target: str, *, correlation: str = "") -> None:
-    """Tell the audit what the call under way is about, where that is in neither its request nor its answer.
+    """Tell the audit what the call under way is about, if neither its request nor its answer says so.
 
     :param correlation: the id of a token, or the serial of a certificate
     """
@@ -99,7 +99,7 @@ def audit_row(
     note: str = "",
     correlation: str = "",
 ) -> AuditRecord:
-    """Return a row about a caller, of now, with texts of bounded length."""
+    """Return a row about a caller, dated now, with texts of bounded length."""
     return AuditRecord(
         at_us=clock.now_us(),
         principal=str(caller.principal),

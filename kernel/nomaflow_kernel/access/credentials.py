@@ -1,8 +1,8 @@
 """Credentials: the tokens and certificates of a leading kernel, in memory, written through to the store.
 
-Who shows a token that is unknown, garbage, expired or revoked is nobody, and all of these take the same path.
+A caller whose token is unknown, garbage, expired or revoked is nobody; all these cases take the same path.
 
-A store that was restored from a backup may know a withdrawn credential as good. So each withdrawal is also a line of a
+A store that was restored from a backup may hold a withdrawn credential as good. So each withdrawal is also a line of a
 file in the state directory, which no restore replaces, and :meth:`Credentials.start` withdraws its credentials again.
 Tokens and certificates that are younger than the backup are unknown afterwards: their holders join again.
 """
@@ -50,7 +50,7 @@ class _Held:
 
 
 class Credentials:
-    """The tokens and certificates of the leading kernel, which alone changes them, one change after the other.
+    """The tokens and certificates of the leading kernel, which alone changes them, one change at a time.
 
     Each change is stored before it holds, except a withdrawal: that holds even if it cannot be stored.
 
@@ -80,10 +80,10 @@ class Credentials:
         self._noting: asyncio.Task[None] | None = None
 
     async def start(self) -> set[str]:
-        """Read tokens and certificates, and withdraw those again that a restored store knows as good.
+        """Read tokens and certificates, and withdraw again those that a restored store holds as good.
 
         :return: the hosts that this shuts out
-        :raises StoreError: if they cannot be read, or not be withdrawn
+        :raises StoreError: if they cannot be read or withdrawn
         :raises OSError: if the file of withdrawals cannot be read
         """
         for token in await self._store.tokens():
@@ -102,7 +102,7 @@ class Credentials:
             self._hold_withdrawn(tokens, certificates)
             await self._store_withdrawn(tokens, certificates)
             names = [*(each.token_id for each in tokens), *(each.serial for each in certificates)]
-            _LOG.warning("the store knew as good what was withdrawn, as after a restore: %s", ", ".join(names))
+            _LOG.warning("withdrawn again, since the store held them as good, as after a restore: %s", ", ".join(names))
         return hosts_shut_out(certificates, self.certificates(), now_us=self._clock.now_us())
 
     async def stop(self) -> None:
@@ -121,7 +121,7 @@ class Credentials:
         return held.principal
 
     def of_certificate(self, *, host: str, serial: str) -> Principal:
-        """Return the host that a verified certificate names; ``ANYONE`` if it is withdrawn or was never given."""
+        """Return the host that a verified certificate names; ``ANYONE`` if it is withdrawn or was never issued."""
         record = self._certificates.get(serial.lower())
         now = self._clock.now_us()
         if record is None or record.host != host or record.revoked_at_us is not None or record.expires_at_us <= now:
@@ -153,14 +153,14 @@ class Credentials:
     def _minute(self) -> int:
         return self._clock.now_us() // _MINUTE * _MINUTE
 
-    # --- what there is --------------------------------------------------------------------------------------------
+    # --- lists ----------------------------------------------------------------------------------------------------
 
     def tokens(self) -> Sequence[TokenRecord]:
         """Return every token, in the order in which they were made."""
         return [held.record for held in self._tokens.values()]
 
     def certificates(self) -> Sequence[CertificateRecord]:
-        """Return every certificate, in the order in which they were given."""
+        """Return every certificate, in the order in which they were issued."""
         return list(self._certificates.values())
 
     def grants_of(self, roles: Iterable[str], grants: Iterable[str]) -> tuple[Grant, ...]:
@@ -200,7 +200,7 @@ class Credentials:
             return await self._made(order, created_by=created_by, joined_with=joined_with)
 
     def join_of(self, secret: str) -> TokenRecord:
-        """Return the token of a join string's secret, which has a use left; this is none.
+        """Return the token of a join string's secret, which must have a use left; this call does not use it up.
 
         :raises NotAuthenticated: if it is unknown, used up, expired or revoked
         """
@@ -229,7 +229,7 @@ class Credentials:
         return await self.create(order, created_by=join.created_by, joined_with=join.token_id)
 
     async def rotate(self, target: str, *, overlap_seconds: int, created_by: str) -> tuple[TokenRecord, str]:
-        """Make a new token in place of another, for as long as that one was given for; return it and its secret.
+        """Make a new token in place of another, with the same lifetime; return it and its secret.
 
         :param target: the token's id, or the name of a user or service that has one good token
         :param overlap_seconds: how long the old secret still works
@@ -267,10 +267,10 @@ class Credentials:
         return good[0]
 
     async def keep_certificate(self, record: CertificateRecord, *, renews: str = "") -> None:
-        """Keep a certificate that the authority has given; it is good once this returns.
+        """Keep a certificate that the authority has issued; it is good once this returns.
 
         :param renews: serial of the certificate that it follows; empty for none
-        :raises NotAuthenticated: if what it was given for was withdrawn meanwhile
+        :raises NotAuthenticated: if what it was issued for was withdrawn meanwhile
         """
         async with self._changing:
             before, join = self._certificates.get(renews.lower()), self._tokens.get(record.token_id)
@@ -288,7 +288,7 @@ class Credentials:
                 self.reserved.read(self.tokens(), self.certificates())
 
     async def revoke(self, target: str) -> tuple[list[str], list[str]]:
-        """Withdraw credentials and what was got with them; return the ids and serials that were not withdrawn before.
+        """Withdraw credentials and what was obtained with them; return the ids and serials not withdrawn before.
 
         :param target: what to withdraw, as in :func:`credentials_meant`
         :raises UnknownCredential: if nothing has the name
@@ -326,7 +326,7 @@ class Credentials:
                 self._used.discard(token.token_id)
             for serial in serials:
                 del self._certificates[serial]
-            with contextlib.suppress(OSError):  # the next withdrawal tells of it
+            with contextlib.suppress(OSError):  # the next withdrawal reports it
                 await asyncio.to_thread(self._withdrawn.drop, now)
         return len(tokens) + len(serials)
 
@@ -351,7 +351,7 @@ class Credentials:
     async def _made(
         self, order: TokenOrder, *, created_by: str, joined_with: str = "", along: Sequence[TokenRecord] = ()
     ) -> tuple[TokenRecord, str]:
-        """Store a new token, and changes of others in the same commit."""
+        """Store a new token, and changes to others in the same commit."""
         secret, now = new_secret(joins=order.joins), self._clock.now_us()
         record = order.record(secret, at_us=now, created_by=created_by, joined_with=joined_with)
         await self._store.keep_tokens((record, *along))
@@ -362,7 +362,7 @@ class Credentials:
         return record, secret
 
     def _check_kind(self, order: TokenOrder) -> None:
-        """Check that nobody can take one principal for another."""
+        """Check that no principal can be mistaken for another."""
         for each in self.tokens():
             other_kind = each.kind != order.kind and "host" not in (each.kind, order.kind)
             if each.name == order.name and other_kind and self._is_good(each):
@@ -384,7 +384,7 @@ class Credentials:
         try:
             grants = self.grants_of(roles, _lines(record.grants))
         except BadRequest as error:
-            _LOG.error("token %s of %r gives nothing: %s", record.token_id, record.name, error)
+            _LOG.error("token %s of %r grants nothing: %s", record.token_id, record.name, error)
             grants = ()
         principal = Principal(
             kind=PrincipalKind(record.kind),

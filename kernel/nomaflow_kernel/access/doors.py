@@ -26,7 +26,7 @@ class Shown:
 
 
 Identify = Callable[[Shown], Principal]
-"""A door's proof: who calls. ``ANYONE`` if nothing good is shown."""
+"""A door's check: it returns who calls, ``ANYONE`` if no good proof is shown."""
 
 
 def owners_door(_shown: Shown) -> Principal:
@@ -52,5 +52,5 @@ def hosts_door(credentials: Credentials) -> Identify:
 
 
 def joining_door(_shown: Shown) -> Principal:
-    """Return nobody: who joins has a secret, which the service checks, and no credential yet."""
+    """Return nobody: a caller that joins has no credential yet, but a secret, which the service checks."""
     return ANYONE

@@ -1,4 +1,4 @@
-"""Rows of the audit that may come often: the first of a kind at once, like ones within a minute as a number."""
+"""Audit rows that may come often: the first of a kind is written at once, similar ones within a minute as a count."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class FoldedRows:
 
     :param write: takes rows to write
     :param on_first: called with the first row of a kind
-    :param on_more: called with how many were only counted, at the end of each time
-    :param seconds: how long like ones are counted
+    :param on_more: called with how many were only counted, at the end of each period
+    :param seconds: how long similar ones are only counted
     """
 
     def __init__(

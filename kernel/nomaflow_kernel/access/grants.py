@@ -25,9 +25,9 @@ class Verb(enum.StrEnum):
     OPERATE = "operate"
     """Pause, resume, reload, and replay the runs of others."""
     LAUNCH = "launch"
-    """Let single instances of a host join, and declare that one has ended. Whoever may let one join can be one."""
+    """Let single instances of a host join, and declare that one has ended. Whoever may let one join can pose as one."""
     ADMIN = "admin"
-    """Forget hosts, give and withdraw credentials, read the audit."""
+    """Forget hosts, issue and withdraw credentials, read the audit."""
 
 
 class GrantError(ValueError):

@@ -22,12 +22,12 @@ RunFacts = tuple[Target, str]
 
 
 class Guard:
-    """Checks calls. The owner passes at once; nothing is looked up for him.
+    """Checks calls. The owner passes at once, without any look-up.
 
     :param job: returns the target that a job id stands for; None if there is no such job
     :param jobs: returns the targets of the jobs whose tags count for their runs
-    :param run: returns what a run of a job stands for that a host has run
-    :param runs: returns what run ids stand for; without those that no run has
+    :param run: returns the target that a run stands for, from its job and the host that ran it
+    :param runs: returns what run ids stand for, without the unknown ones
     :param host: whether there is a host of a name
     :param quotas: None for no limits
     """
@@ -51,7 +51,7 @@ class Guard:
 
     @classmethod
     def blind(cls) -> Guard:
-        """Return the guard of a kernel that knows no jobs, runs and hosts, such as one that stands by."""
+        """Return the guard of a kernel that knows no jobs, runs or hosts, such as one that stands by."""
 
         async def no_runs(_run_ids: Sequence[str]) -> Mapping[str, RunFacts]:
             return {}

@@ -31,7 +31,7 @@ class About(enum.Enum):
     LIST = enum.auto()
     """All that the caller may see: the service leaves the rest out."""
     HOST_ITSELF = enum.auto()
-    """The host that calls, by its certificate; on the owner's socket by what it says."""
+    """The host that calls, by its certificate; on the owner's socket by the name it gives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class NotPermitted(KernelError):
 
     :param verb: what it may not do
     :param target: what it asked for, as it named it
-    :param needs: the verb of which it has no grant at all; empty for a grant that does not cover the target
+    :param needs: the verb for which it has no grant at all; empty if it has one that does not cover the target
     """
 
     reason = "PERMISSION_DENIED"
@@ -67,7 +67,7 @@ class Principal:
     :param grants: what it may do; empty for the owner, who may do everything
     :param credential: id of the token or serial of the certificate; empty for the owner
     :param roles: the names that some of the grants were given by; empty for the owner
-    :param instance: of a host's certificate that is for one instance alone: the id of its join string
+    :param instance: the id of the join string, for a host's certificate that is for one instance alone; else empty
     """
 
     kind: PrincipalKind

@@ -26,12 +26,12 @@ _HOST_CALLS: Mapping[str, tuple[float, float]] = {
     "Heartbeat": (500.0, 10_000.0),
     "LoadState": (1 / 5, 200.0),
 }
-"""What all instances of one host may ask or say: how often a second, and the most at once. Ten times a busy host.
+"""The calls that all instances of one host may make: how many a second, and the most at once. Ten times a busy host.
 
 Each renewal is a record for months: one every ten seconds would be a million. Each load is an event of up to 60 KiB.
 """
 _HOST_BYTES = (2.0 * 1024 * 1024, 16.0 * 1024 * 1024)
-"""What all instances of one host may say on their sessions: bytes a second, and the most at once."""
+"""The bytes that all instances of one host may send on their sessions: how many a second, and the most at once."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class _Account:
 
 @dataclass(slots=True)
 class Quotas:
-    """Counts what each user, service and host asks for. In memory: a restart forgives.
+    """Counts what each user, service and host asks for. The counts are in memory: a restart clears them.
 
     :param limits: ``[access.quotas]`` of nomaflow.toml
     """
@@ -86,8 +86,8 @@ class Quotas:
     def call(self, principal: Principal, method: str = "", cost: float = 1.0) -> None:
         """Count a call, or a message of a session.
 
-        :param method: the rpc's name, or that of the message, which counts for hosts
-        :param cost: how many calls it is worth, of a host's
+        :param method: the name of the rpc or the message; it matters for hosts only
+        :param cost: how many calls it counts as; it matters for hosts only
         :raises QuotaExceeded: if it is one too many
         """
         if principal.kind is PrincipalKind.HOST:
@@ -120,7 +120,7 @@ class Quotas:
             wait = self._of_host(principal, "bytes", _HOST_BYTES).take(size, self.clock.monotonic())
             if wait:
                 raise QuotaExceeded(
-                    f"{principal} says more than {_HOST_BYTES[0]:,.0f} bytes a second; try again in {wait:.1f} s",
+                    f"{principal} sends more than {_HOST_BYTES[0]:,.0f} bytes a second; try again in {wait:.1f} s",
                     retry_seconds=wait,
                 )
 

@@ -23,14 +23,14 @@ def _fits(job_id: str, reserved: str) -> bool:
 
 
 class ReservedIds:
-    """Says for which host a job id is reserved. A reservation ends with the last credential that says it."""
+    """Says for which host a job id is reserved. A reservation ends with the last credential that carries it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ends: dict[str, dict[str, int]] = {}
 
     def read(self, tokens: Iterable[TokenRecord], certificates: Iterable[CertificateRecord]) -> None:
-        """Take the reservations of all credentials, in place of those before."""
+        """Replace the reservations with those of all credentials."""
         self._ends = {}
         held: list[tuple[str, TokenRecord | CertificateRecord]] = [
             *((each.name, each) for each in tokens if each.kind == "host"),
@@ -42,7 +42,7 @@ class ReservedIds:
                 ends[host] = max(ends.get(host, 0), ended_at_us(record))
 
     def host_of(self, job_id: str) -> str:
-        """Return the host that an id is reserved for; empty if it is for nobody."""
+        """Return the host that an id is reserved for; empty if it is not reserved."""
         if not self._ends:
             return ""
         now = self._clock.now_us()

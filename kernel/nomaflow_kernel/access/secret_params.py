@@ -1,8 +1,9 @@
-"""Params that a job calls secret: encrypted from the moment a trigger is understood until its host gets an order.
+"""Params that a job declares secret: encrypted from the moment a trigger is read until its host gets an order.
 
 A sealed value takes the place of the value in a request's layers: ``{"$secret": token}``, a tag that no client can
-send, since the values' codec does not know it. So everything that keeps, copies or shows layers has the sealed form.
-The key is in the kernel's state folder, beside the history and not in it: a copy of the history alone reveals nothing.
+send, since the values' codec does not know it. So everything that keeps, copies or shows layers sees only the sealed
+form. The key is in the kernel's state folder, beside the history and not in it: a copy of the history alone reveals
+nothing.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class SecretParams:
     def opened(self, text: str) -> str:
         """Return a JSON object with its sealed values opened.
 
-        :raises SecretParamsUnreadable: if the key is not there, or another one
+        :raises SecretParamsUnreadable: if the key is missing, or is a different one
         """
         if _MARK not in text:
             return text
@@ -91,7 +92,7 @@ class SecretParams:
         return json.dumps(opened, separators=(",", ":"), allow_nan=False)
 
     def keyed(self, request_hash: str) -> str:
-        """Return the hash under which a request with secret params is remembered: nobody can guess values with it.
+        """Return the hash under which a request with secret params is remembered; it helps nobody to guess the values.
 
         :raises SecretsUnavailable: as `sealed`
         """
@@ -123,7 +124,7 @@ class SecretParams:
         except FileNotFoundError:
             why = "there is no such file"
         except InvalidToken:
-            why = "it is another key"
+            why = "it is a different key"
         except (OSError, ValueError) as error:
             why = f"it cannot be read: {getattr(error, 'strerror', None) or 'it is malformed'}".lower()
         raise SecretParamsUnreadable(

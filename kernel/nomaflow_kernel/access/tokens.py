@@ -1,4 +1,4 @@
-"""Tokens: their form, their names, and the order of a new one."""
+"""Tokens: their form, their names, and the order for a new one."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class TokenOrder:
     :param kind: ``user``, ``service`` or ``host``
     :param joins: whether it is the secret of a join string; a host's always is
     :param roles: as given: ``ROLE`` or ``ROLE SCOPE``
-    :param grants: ``VERB SCOPE`` each, beside those of the roles
-    :param lifetime_seconds: 0 for the usual one
+    :param grants: ``VERB SCOPE`` each, besides those of the roles
+    :param lifetime_seconds: 0 for the default
     :param uses: of a join string; 0 for once
     :param ids: of a host: job ids to reserve for it, ``ID`` or ``PREFIX*`` each
-    :param instance_seconds: makes it a join string for one instance of a host, whose certificate lasts so long
+    :param instance_seconds: makes it a join string for one instance of a host, whose certificate lasts this long
     """
 
     kind: str
@@ -128,7 +128,7 @@ class TokenOrder:
         for each in self.ids:
             if not is_job_id(each.removesuffix("*")):
                 raise BadRequest(
-                    f"ids has {each[:80]!r}, expected the id of a job, or the beginning of ids and '*'", field="ids"
+                    f"ids has {each[:80]!r}, expected a job id, or the beginning of ids and '*'", field="ids"
                 )
 
     def _check_name(self) -> None:
@@ -164,7 +164,7 @@ class TokenOrder:
 
         :param at_us: now, in microseconds since 1970
         :param created_by: who ordered it
-        :param joined_with: the join string that it is got with; empty for none
+        :param joined_with: the join string that it is obtained with; empty for none
         """
         return TokenRecord(
             token_id=_new_token_id(),
@@ -195,11 +195,11 @@ def _new_token_id() -> str:
 
 
 def hash_of(secret: str) -> str:
-    """Return the SHA-256 of a secret, hexadecimal. Any text takes the same time: longer ones are cut, and never fit."""
+    """Return the SHA-256 of a secret, hexadecimal. Any text takes the same time: longer ones are cut; none matches."""
     return hashlib.sha256(secret[: len(_PREFIX) + _SECRET_LENGTH + 1].encode("utf-8", "replace")).hexdigest()
 
 
 def secret_in(authorization: str) -> str:
-    """Return the secret of an ``authorization`` header; a text that is no secret if it has none."""
+    """Return the secret of an ``authorization`` header; a text that is not a secret if it has none."""
     scheme, _, secret = authorization.partition(" ")
     return secret if scheme.lower() == "bearer" and secret.startswith(_PREFIX) else ""

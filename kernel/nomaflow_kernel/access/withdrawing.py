@@ -1,4 +1,4 @@
-"""The end of credentials: when it was, and what a withdrawal takes."""
+"""The end of credentials: when they end, and which of them a withdrawal covers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def credentials_meant(
 ) -> tuple[list[TokenRecord], list[CertificateRecord]]:
     """Return the tokens and certificates that a name stands for, withdrawn ones too; none if nothing has the name.
 
-    Whoever had a join string has what was got with it, and whoever had a certificate may have renewed it, in secret. So
-    a join string stands for the tokens and certificates that were got with it too, and a serial for every certificate
-    of its line. A rotated token is none of these: an administrator has handed out the new one.
+    Whoever had a join string has what was obtained with it, and whoever had a certificate may have renewed it, in
+    secret. So a join string stands for the tokens and certificates that were obtained with it too, and a serial for
+    every certificate of its line. A rotated token does not count: an administrator has handed out the new one.
 
     :param target: a token's id, a certificate's serial, the name of a user or service, ``host:NAME``, or
         ``host:NAME/TOKEN_ID`` for one instance
@@ -49,7 +49,7 @@ def hosts_shut_out(
 def forgotten(
     tokens: Iterable[TokenRecord], certificates: Iterable[CertificateRecord], *, now_us: int
 ) -> tuple[list[TokenRecord], list[str]]:
-    """Return the tokens, and the serials of certificates, that ended so long ago that nobody lists them any more.
+    """Return the tokens, and the serials of certificates, that ended so long ago that nobody lists them now.
 
     Those of single instances are many, and are forgotten a day after their end. The audit still names them.
     """
@@ -60,14 +60,14 @@ def forgotten(
 
 
 def ended(record: TokenRecord, at_us: int) -> TokenRecord:
-    """Return a token that ends at a time at the latest; a join string can then no longer be used at all."""
+    """Return a token that ends no later than ``at_us``; a join string ends at once."""
     if record.joins:
         return replace(record, uses_left=0)
     return replace(record, expires_at_us=min(record.expires_at_us, at_us))
 
 
 def ended_at_us(record: TokenRecord | CertificateRecord) -> int:
-    """Return when a credential ends or has ended: at its time, withdrawn, or, for a join string, used up."""
+    """Return when a credential ends or ended: by expiry, by withdrawal, or, for a join string, by its last use."""
     ends = [record.expires_at_us]
     if record.revoked_at_us is not None:
         ends.append(record.revoked_at_us)

@@ -20,15 +20,15 @@ class WithdrawalUntold(KernelError):
     def __init__(self, error: OSError) -> None:
         super().__init__(
             "it is withdrawn, but the file that remembers it after a restore cannot be written: "
-            f"{error.strerror}; mend that and withdraw it again"
+            f"{error.strerror}; fix that and withdraw it again"
         )
 
 
 class WithdrawnFile:
-    """Lines ``ID TIME END``: a token or certificate, the time after which it is good no more, and its own end.
+    """Lines ``ID TIME END``: a token or certificate, the time after which it is no longer good, and its own end.
 
-    Times are microseconds since 1970. It holds no secret. A line is of use until the credential's own end: after that
-    no backup knows it as good.
+    Times are microseconds since 1970. It holds no secret. A line is needed until the credential's own end: after that
+    no backup holds it as good.
 
     :param path: made at the first withdrawal, readable by its owner only; None to remember nothing
     """
@@ -73,7 +73,7 @@ class WithdrawnFile:
     def drop(self, now_us: int) -> None:
         """Drop the lines of credentials that would have ended by themselves.
 
-        :raises OSError: if the file cannot be read, or not be replaced: then it is as before
+        :raises OSError: if the file cannot be read or replaced; it is then unchanged
         """
         if self._path is None or not self._path.exists():
             return

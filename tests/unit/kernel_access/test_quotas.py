@@ -143,7 +143,7 @@ def test_what_a_host_says_on_its_sessions_has_a_rate_in_bytes(quotas: Quotas, cl
     storm, other = (Principal(kind=PrincipalKind.HOST, name=name) for name in ("storm", "other"))
     for _ in range(16):
         quotas.message(storm, 1024 * 1024)
-    with pytest.raises(QuotaExceeded, match="host:storm says more than 2,097,152 bytes a second") as caught:
+    with pytest.raises(QuotaExceeded, match="host:storm sends more than 2,097,152 bytes a second") as caught:
         quotas.message(storm, 1024 * 1024)
     assert caught.value.retry_seconds == pytest.approx(0.5)
     quotas.message(other, 1024 * 1024)

@@ -55,7 +55,7 @@ async def test_bad_tokens_are_seen_at_once_and_cost_almost_nothing(
     told = [record.getMessage() for record in caplog.records]
     assert told == [
         "a call from ipv4:10.0.0.9 has no valid credential: TriggerRun",
-        "1999 more calls like those were refused since",
+        "1999 more calls like those were refused since then",
     ]
 
 
