@@ -255,7 +255,7 @@ def test_the_kernel_s_own_file_follows_the_same_rule(system: ProjectSystem) -> N
     assert "no jobs file is named any more" in job.problems[0].message
     system.until_fired("central")
     refused = system.cli("reload", code=1)
-    assert "is not named any more; keeping the last good definitions of: central, second" in refused.out
+    assert "is no longer named; keeping the last good definitions of: central, second" in refused.out
     [found] = [each for each in system.ask("doctor", code=None)["findings"] if each["check"] == "runs.kept"]
     assert (found["level"], "name it again" in found["fix"]) == ("problem", True)
     system.stop("kernel")

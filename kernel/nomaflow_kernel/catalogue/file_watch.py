@@ -1,4 +1,4 @@
-"""Watches the jobs file that was named to the kernel, and has it read again after each save."""
+"""Watches the jobs file that the kernel was given, and has it read again after each save."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def watch_jobs_file(path: Path, on_change: Callable[[], Awaitable[object]]
 
     :param on_change: may raise the kernel's errors, which are logged; the next save tries again
     """
-    from watchfiles import awatch  # most kernels are named no jobs file
+    from watchfiles import awatch  # most kernels are given no jobs file
 
     try:
         async for _ in awatch(
@@ -32,6 +32,6 @@ async def watch_jobs_file(path: Path, on_change: Callable[[], Awaitable[object]]
             try:
                 await on_change()
             except KernelError as error:
-                _LOG.warning("%s could not be taken in: %s", path, error.message)
+                _LOG.warning("%s could not be loaded: %s", path, error.message)
     except OSError as error:
         _LOG.warning("the folder of %s cannot be watched, send SIGHUP after a change: %s", path, error)

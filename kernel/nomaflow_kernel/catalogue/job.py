@@ -44,12 +44,12 @@ class Job:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Its place in the order of all jobs: by id; of one id, the job that owns it before those that do not."""
+        """Its place in the order of all jobs: by id; within an id, the job that owns it comes first."""
         return self.job_id, f"2{self.loaded.host}" if self.foreign else "1"
 
     @property
     def of_other_host(self) -> bool:
-        """True if another host than the one that runs it brought it. The kernel's own file is no host's."""
+        """True if a host other than the one that runs it brought it. The kernel's own file is no host's."""
         return self.loaded.host not in ("", self.host)
 
     @property

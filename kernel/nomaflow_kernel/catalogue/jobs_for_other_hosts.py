@@ -1,4 +1,4 @@
-"""Jobs that aim at another host: what that host's manifest says of them."""
+"""Jobs that aim at another host: what that host's manifest says about them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def objection(
     :param manifest: the target's; None if it has introduced none
     """
     if manifest is None or own not in names_in_manifest(manifest, "accept_jobs_from"):
-        message = f"no host {target!r} accepts jobs of host {own!r}"  # whether there is one is not for every author
+        message = f"no host {target!r} accepts jobs of host {own!r}"  # not every author may learn whether it exists
         fix = (
             f'to run it there: [host] accept_jobs_from = ["{own}"] in the nomaflow.toml of {target!r}, then '
             f"`nomaflow reload {target}`; to run it on its own host, leave out the key 'host'"

@@ -18,7 +18,7 @@ __all__ = ["NO_FILE_NAMED", "OWN_FILE", "own_manifest", "read_own_file"]
 OWN_FILE = ""
 """The host name of the jobs in the kernel's own file."""
 NO_FILE_NAMED = "no_file_named"
-"""The code of the problem of a file that the kernel was named once, and is not named now."""
+"""The code of the problem that the kernel was once given a jobs file, and is given none now."""
 _NAME_IT = (
     "name it again in [kernel] jobs_file, or with --jobs, and restart the kernel; to remove its jobs, name a file with "
     "`jobs = []`"

@@ -39,7 +39,7 @@ class HostCatalogue:
 
     @property
     def invalid(self) -> list[str]:
-        """The ids of its jobs that cannot run; a second table with the id of a job is none."""
+        """The ids of its jobs that cannot run; a second table with the id of a job does not count."""
         valid = {job.job_id for job in self.load.jobs if job.valid}
         return [job.job_id for job in self.load.jobs if job.job_id not in valid]
 
@@ -75,7 +75,7 @@ class CatalogueChange:
 
     @property
     def job_ids(self) -> tuple[str, ...]:
-        """The ids of all jobs that are no longer what they were."""
+        """The ids of all jobs that changed."""
         return *self.added, *self.changed, *self.removed
 
 
@@ -117,7 +117,7 @@ class Catalogue:
         return self._jobs.keys()
 
     def foreign_ids(self, host: str) -> list[str]:
-        """Return the jobs of a host that are refused for the sake of another one, by id, sorted.
+        """Return the jobs of a host that are refused because of another one, by id, sorted.
 
         Their ids belong to the other one, or they name it and it does not accept them.
         """
@@ -141,7 +141,7 @@ class Catalogue:
     ) -> tuple[str | None, list[str]]:
         """Return why keys of op_kwargs are refused, or None, and a warning for each key that is ignored.
 
-        :param given: all keys given, over all layers
+        :param given: all keys given, in all layers
         """
         return check_keys(callable, self._manifest(host), keys, given)
 
@@ -210,7 +210,7 @@ class Catalogue:
         )
 
     def drop(self, host: str) -> CatalogueChange:
-        """Drop a host's jobs and release its ids. No other host gets one by that: only introductions claim ids."""
+        """Drop a host's jobs and release its ids. No other host gets one this way: only introductions claim ids."""
         known, known_refused = {each: self._jobs[each] for each in self._aiming}, self._refused()
         self._hosts.pop(host, None)
         self._served.forget(host)
@@ -295,7 +295,7 @@ class Catalogue:
             self._jobs[job_id] = replace(entry, loaded=job, unaccepted=problem is not None)
 
     def objection(self, job: Job, definition: JobDefinition) -> Problem | None:
-        """Return why the host that a job aims at does not run a definition of it, now or of before; None if it does."""
+        """Return why the host that a job aims at does not run a current or former definition of it; None if it does."""
         known = self._hosts.get(job.host)
         return objection(
             definition,
@@ -306,7 +306,7 @@ class Catalogue:
         )
 
     def _refused(self) -> dict[tuple[str, str], Job]:
-        """Return the jobs that are refused for the sake of another host, by id and the host that brought them."""
+        """Return the jobs that are refused because of another host, by id and the host that brought them."""
         return {**self._foreign, **{(job.job_id, job.loaded.host): job for job in self.unaccepted()}}
 
     def _explain_foreign(self) -> None:
@@ -333,7 +333,7 @@ class Catalogue:
 
 ID_OF_ANOTHER = "id_of_another_host"
 REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED, FOREIGN_IMAGE)
-"""Codes of the problems of jobs that are refused for the sake of another host."""
+"""Codes of the problems of jobs that are refused because of another host."""
 
 
 def _fires(jobs: Iterable[Job]) -> set[str]:

@@ -27,7 +27,7 @@ class ServedManifest:
 
     @classmethod
     def of(cls, load: CatalogueLoad, manifest: Mapping[str, Any]) -> ServedManifest:
-        """Return that part. It takes milliseconds for each thousand jobs. Last good definitions are not its own."""
+        """Return that part. It takes milliseconds for each thousand jobs. Last good definitions do not count."""
         return cls(
             definitions=frozenset(
                 (job.job_id, job.definition.digest)

@@ -39,9 +39,9 @@ __all__ = ["CatalogueService"]
 
 _LOG = logging.getLogger(__name__)
 _CHECKS = 2
-"""Manifests that are checked at once: each has a thread, which takes its share of the processor."""
+"""The most manifests checked at once: each has a thread, which takes its share of the processor."""
 _LOGGED, _NAMED = 20, 50
-"""Refused jobs of one change in the log, and removed ones in its event; a manifest may bring thousands."""
+"""The most refused jobs that the log names for one change, and the most removed ones that its event names."""
 
 
 class CatalogueService(Catalogue):
@@ -49,7 +49,7 @@ class CatalogueService(Catalogue):
 
     :param jobs_file: a jobs.toml that the kernel itself reads, or None
     :param reserved: returns the host that a free job id is reserved for; empty for nobody
-    :param stored: reads the stored manifests; has read them ahead, maybe
+    :param stored: reads the stored manifests, which it may have read ahead
     """
 
     def __init__(
@@ -116,11 +116,11 @@ class CatalogueService(Catalogue):
         return known
 
     async def _checked_again(self, known: HostCatalogue) -> HostCatalogue:
-        """Return a stored catalogue as this code finds it; as it was where that takes too long."""
+        """Return a stored catalogue as this code finds it; as it was if that takes too long."""
         try:
             return replace(known, load=await self._checked(known.host, known.manifest, known.load))
         except BadRequest as error:
-            _LOG.error("%s; what was found before stays", error)
+            _LOG.error("%s; the earlier result stays in effect", error)
             return known
 
     async def _checked(self, host: str, manifest: Mapping[str, Any], before: CatalogueLoad | None) -> CatalogueLoad:
@@ -140,7 +140,7 @@ class CatalogueService(Catalogue):
 
     async def _keep(self, known: HostCatalogue, *, explicit: bool, claims: bool = True) -> bool:
         ids = (job.job_id for job in known.load.jobs if is_job_id(job.job_id))
-        manifest = await asyncio.to_thread(with_load, known.manifest, known.load)  # of thousands of jobs: a second
+        manifest = await asyncio.to_thread(with_load, known.manifest, known.load)  # a second for thousands of jobs
         return await self._store.introduce_manifest(
             known.host,
             digest=known.digest,
@@ -153,7 +153,7 @@ class CatalogueService(Catalogue):
     async def reload_jobs_file(self, *, explicit: bool = False) -> CatalogueLoad | None:
         """Read the kernel's own file, if it has one or had one with jobs, and return the load.
 
-        The jobs are announced, and stored if the file changed. The jobs of a file that is not named any more stay.
+        The jobs are announced, and stored if the file changed. The jobs of a file that is no longer named stay.
 
         :param explicit: whether a person asked for it: ids that became free are claimed even by an unchanged file
         """
@@ -164,7 +164,7 @@ class CatalogueService(Catalogue):
         try:
             load = await self._take_in_own(file, explicit=explicit)
         except BadRequest as error:
-            _LOG.error("%s; what was read before stays", error)
+            _LOG.error("%s; what was read before stays in effect", error)
             return None if before is None else before.load
         for problem in (*load.problems, *(each for job in load.jobs if not job.kept for each in job.problems)):
             _LOG.log(logging.ERROR if problem.is_error else logging.WARNING, "%s", problem)
@@ -182,7 +182,7 @@ class CatalogueService(Catalogue):
                 try:
                     await self._keep(known, explicit=True)
                 except StoreError as error:
-                    _LOG.warning("the jobs of %s hold, and could not be kept: %s", file.path, error)
+                    _LOG.warning("the jobs of %s are in effect, but could not be stored: %s", file.path, error)
                     known = replace(known, digest="")
             change = self.take_in(known, claims=claims)
             if change.removed:
@@ -200,7 +200,7 @@ class CatalogueService(Catalogue):
 
     @asynccontextmanager
     async def _loaded(self, host: str, digest: str, manifest: Mapping[str, Any]) -> AsyncIterator[HostCatalogue]:
-        """Hold the catalogue still, once a manifest's jobs are checked against what the host brought before.
+        """Lock the catalogue, once a manifest's jobs are checked against what the host brought before.
 
         The jobs keep the last good definition of each broken one that nobody clearly removed. Checking takes a while,
         and does not keep other hosts waiting.
@@ -265,9 +265,9 @@ class CatalogueService(Catalogue):
     ) -> tuple[bool, Sequence[str]]:
         """Keep a manifest; return whether it is now the host's catalogue, and the ids of its disabled jobs.
 
-        :param explicit: whether it counts though its digest was seen before
-        :param asked: whether a person asked for it: it counts though its version is lower than the catalogue's
-        :param leads: False for an instance that runs one attempt: it does not say which jobs there are
+        :param explicit: whether it counts even if its digest was seen before
+        :param asked: whether a person asked for it: then it counts even if its version is lower than the catalogue's
+        :param leads: False for an instance that runs one attempt: it does not decide which jobs there are
         :param size: its bytes, unpacked
         :param wanted: whether it still counts once it is checked
         :raises StaleSession: if it does not
@@ -363,7 +363,7 @@ class CatalogueService(Catalogue):
         try:
             result = await self._store.apply(notices, at_us=now)
         except StoreError as error:
-            _LOG.warning("the catalogue of host %r changed, and its events could not be kept: %s", host, error)
+            _LOG.warning("the catalogue of host %r changed, but its events could not be stored: %s", host, error)
         else:
             self._feed.publish(result.events)
 
@@ -377,7 +377,7 @@ def _size(manifest: Mapping[str, Any]) -> int:
 
 
 def _refusal(job: Job) -> str:
-    """Return why a job is refused for the sake of another host."""
+    """Return why a job is refused because of another host."""
     problem = next(each for each in job.loaded.problems if each.code in REFUSALS)
     texts = (problem.message, problem.fix)
     return "; ".join(texts_without_owner(job.job_id) if problem.code == ID_OF_ANOTHER else texts)

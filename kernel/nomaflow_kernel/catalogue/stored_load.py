@@ -39,7 +39,7 @@ class StoredManifest:
 
 
 class StoredManifests:
-    """Reads manifests as they are stored; a kernel that stands by reads them ahead, to lead the sooner.
+    """Reads manifests as they are stored; a kernel that stands by reads them ahead, so that it can lead sooner.
 
     What was read ahead is found by its whole text, so that a manifest that has changed meanwhile is read anew.
     """
@@ -48,7 +48,7 @@ class StoredManifests:
         self._ahead: dict[str, StoredManifest] = {}
 
     def read(self, text: str) -> StoredManifest:
-        """Return a manifest, by this version or another."""
+        """Return a manifest that this version, or another one, stored."""
         return self._ahead.pop(text, None) or _read(text)
 
     def read_ahead(self, texts: Iterable[str]) -> None:

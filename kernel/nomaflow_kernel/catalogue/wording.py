@@ -1,4 +1,4 @@
-"""Sentences about jobs of the catalogue: whose an id is, and why a definition of before serves."""
+"""Sentences about jobs of the catalogue: whose an id is, and why an earlier definition serves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def called(owner: str) -> str:
 
 
 def way_to_release(owner: str, *, removed: bool = False) -> str:
-    """Return what to do where an id is another owner's.
+    """Return what to do if an id is another owner's.
 
     :param removed: whether the owner has removed its job of this id
     """
@@ -32,8 +32,8 @@ def way_to_release(owner: str, *, removed: bool = False) -> str:
     if removed:
         return f"rename the job: {owner} has removed its own, and keeps the id as long as it is a host of this kernel"
     return (
-        f'rename the job; where this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
-        f"nomaflow.toml; where that one is gone for good: nomaflow hosts forget {owner}"
+        f'rename the job; if this host was called {owner!r}, give it that name again, [host] name = "{owner}" in '
+        f"nomaflow.toml; if that one is gone for good: nomaflow hosts forget {owner}"
     )
 
 
@@ -43,12 +43,16 @@ def listed(names: Sequence[str], *, most: int) -> str:
 
 
 def removal(source: str, job_ids: Sequence[str], *, former: str = "") -> str:
-    """Return which jobs a file, or a host, brings no more.
+    """Return which jobs a file, or a host, no longer brings.
 
     :param former: the file that brought them, if the kernel may have been named another one since
     """
-    brings = f"{source} brings" if former in ("", source) else f"{source} is now named in place of {former}, and brings"
-    return f"{brings} these jobs no more: {listed(job_ids, most=_NAMED)}"
+    brings = (
+        f"{source} no longer brings"
+        if former in ("", source)
+        else f"{source} is now named in place of {former}, and no longer brings"
+    )
+    return f"{brings} these jobs: {listed(job_ids, most=_NAMED)}"
 
 
 def losses(host: str, removed: Sequence[str], stopped: Sequence[str]) -> Iterator[str]:

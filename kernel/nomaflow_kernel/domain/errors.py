@@ -31,7 +31,7 @@ class KernelError(Exception):
 
     :param message: for a person: lower case, the problem, the expectation, the way out
     :param metadata: data that a program may need, by name
-    :ivar about: what it is about, for the audit, where the request does not name it
+    :ivar about: what it is about, for the audit, if the request does not name it
     """
 
     reason = "INTERNAL"
@@ -155,7 +155,7 @@ class JobUnavailable(KernelError):
 
 
 class RequestIdReused(KernelError):
-    """Raised when a request id is reused for another request."""
+    """Raised when a request id is used again for a different request."""
 
     reason = "IDEMPOTENCY_KEY_REUSED"
 

@@ -157,7 +157,7 @@ class CatalogueCalls:
         )
 
     async def declare_ended(self, request: kernel.DeclareEndedRequest, caller: Caller) -> kernel.DeclareEndedResponse:
-        """End what an instance held that is gone for certain."""
+        """End the attempts of an instance that is certainly gone."""
         by, evidence = person(request.by, caller), sentence(request.evidence, "evidence").strip()
         self._check_host(request.host)
         check_incarnation(request.incarnation)
@@ -188,7 +188,7 @@ class CatalogueCalls:
         for name, result in results:
             leads = result.accepted and result.manifest_digest == digest
             told = [*_problems(result), *(unwell if leads else ())]
-            # An instance knows what its own load before had, which is not what all instances and starts before brought.
+            # An instance knows only its own previous load, not what earlier instances and starts brought.
             known: dict[str, Any] = changes if leads else {}
             outcomes.append(
                 encode(kernel.ReloadOutcome, result, result.loaded, incarnation=name, host=host, problems=told, **known)
@@ -211,7 +211,7 @@ class CatalogueCalls:
         if not (broken or removed or disabled):
             return []
         is_named = all(each.code != NO_FILE_NAMED for each in load.problems)
-        state = "was read again" if not broken else "is broken" if is_named else "is not named any more"
+        state = "was read again" if not broken else "is broken" if is_named else "is no longer named"
         goes_on = f"; keeping the last good definitions of: {', '.join(kept)}" if kept else ""
         found = [*load.problems, *(problem for job in load.jobs if job.kept for problem in job.problems)]
         problems = [encode(job_pb2.Problem, problem) for problem in found]
@@ -266,7 +266,7 @@ class CatalogueCalls:
 
 
 def _changes(before: set[str], after: set[str]) -> dict[str, Any]:
-    """Return which jobs a host brings no more, and which it had not brought before, as fields of an outcome."""
+    """Return which jobs a host no longer brings, and which it had not brought before, as fields of an outcome."""
     removed, added = sorted(before - after), sorted(after - before)
     return {
         "removed_job_ids": removed[:_NAMED],

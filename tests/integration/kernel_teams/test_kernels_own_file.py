@@ -35,7 +35,7 @@ async def test_a_reload_tells_what_became_of_the_kernels_own_jobs(teams: TeamsKe
     for _ in range(2):
         [(accepted, message, removed, problems)] = await reloaded()
         assert (accepted, removed, problems) == (False, [], ["no_file_named"])
-        assert message == "the kernel's own jobs file is not named any more; keeping the last good definitions of: a"
+        assert message == "the kernel's own jobs file is no longer named; keeping the last good definitions of: a"
     answer = await teams.client.GetJob(kernel.GetJobRequest(job_id="a"), timeout=10)
     assert answer.job.kept
 
@@ -50,7 +50,7 @@ async def test_another_file_is_named_in_place_of_the_first(
         file.write_text(f'[[jobs]]\nid = "{job_id}"\nhost = "teamb"\n[[jobs.steps]]\ncallable = "m:f"\n')
         teams.jobs_file = file
         await teams.restart()
-    assert f"{second} is now named in place of {first}, and brings these jobs no more: a" in caplog.text
+    assert f"{second} is now named in place of {first}, and no longer brings these jobs: a" in caplog.text
     teams.jobs_file = teams.directory / "third.toml"
     await teams.restart()
     job = (await teams.client.GetJob(kernel.GetJobRequest(job_id="b"), timeout=10)).job

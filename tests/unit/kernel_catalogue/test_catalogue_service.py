@@ -156,7 +156,7 @@ async def test_a_manifest_that_brings_fewer_jobs_says_which(stage: Stage, caplog
     await catalogue.introduce("team", digest="m2", manifest=manifest(job_files=files), explicit=False)
     [data] = [event.data for event in await stage.store.events_after(0, limit=100) if event.data.get("digest") == "m2"]
     assert data["removed_job_ids"] == ["good", "warned", "bad"]
-    assert "the host 'team' brings these jobs no more: good, warned, bad" in caplog.text
+    assert "the host 'team' no longer brings these jobs: good, warned, bad" in caplog.text
 
 
 async def test_a_change_is_announced_with_the_jobs_that_changed(stage: Stage) -> None:
