@@ -35,7 +35,7 @@ class CurrentAttempt:
     :param exclusive: whether it uses or will use an exclusive slot
     :param started_at_us: when a call_job step began to wait for its child
     :param timed_out: set when a call_job step's time is up and its child is being stopped for that reason
-    :param facts: what its host has told besides
+    :param facts: what else its host has reported
     """
 
     step: PlannedStep
@@ -129,7 +129,7 @@ class ActiveRun:
 
     @property
     def attempt(self) -> CurrentAttempt:
-        """The current attempt, where there must be one."""
+        """The current attempt, which must exist."""
         if self.current is None:
             raise AssertionError(f"run {self.run_id} has no attempt in hand")
         return self.current

@@ -54,9 +54,9 @@ def attach(
 
 
 def _may_tell_of(hello: InstanceHello, ended: InstanceHello) -> bool:
-    """Return whether an instance is believed that another one of its host has ended: only on its own machine.
+    """Return whether an instance is believed when it says that another one has ended: only on its own machine.
 
-    Of an instance that attached to an earlier kernel only the host is known.
+    For an instance that attached to an earlier kernel, only the host is known.
     """
     if ended.incarnation == hello.incarnation:
         return False
@@ -154,7 +154,7 @@ def _result_is_wanted(ended: EndedAttempt) -> bool:
 
 
 def declare_ended(state: EngineState, batch: Batch, key: InstanceKey, *, evidence: str, by: str) -> int | None:
-    """End what an instance holds that is gone for certain; return the number of attempts, None if it is not known.
+    """End the attempts of an instance that is certainly gone; return their number, None if it is not known.
 
     If it lives after all, its session ends. It attaches again, and is told to kill what it still runs.
     """
@@ -169,9 +169,9 @@ def declare_ended(state: EngineState, batch: Batch, key: InstanceKey, *, evidenc
 
 
 def _settle_ended(state: EngineState, batch: Batch, instance: Instance, reason: Reason, *, told: str) -> int:
-    """Fail the attempts of an instance of which nothing is left, and forget it; return their number.
+    """Fail the attempts of an instance that has left nothing running, and forget it; return their number.
 
-    :param told: why its session ends, if it has one
+    :param told: the reason given for the end of its session, if it has one
     """
     runs = runs_of(state, instance)
     state.fleet.remove(instance.key, batch.now_us)  # first, so that no next try goes to it

@@ -106,7 +106,7 @@ def _no_job_to_call(state: EngineState, run: ActiveRun, target: str) -> str:
 
 
 def _keys_of_files(state: EngineState, run: ActiveRun, step: PlannedStep) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the keys of the child's inherited and run params that are of files of the host that will run it.
+    """Return the keys of the child's inherited and run params that come from files of the host that will run it.
 
     Values of the kernel's own file count as such everywhere: they are its owner's.
     """

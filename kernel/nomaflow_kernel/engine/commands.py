@@ -21,7 +21,7 @@ class EngineSettings:
     :param lease_seconds: silence after which a host gets no new work
     :param grace_seconds: silence after which, plus ``grace_margin_seconds``, attempts are LOST
     :param max_waiting: number of waiting runs at which triggers are refused
-    :param max_waiting_of_author: the same, of the runs of one user or service
+    :param max_waiting_of_author: the same for the runs of one user or service
     """
 
     lease_seconds: float = 20.0

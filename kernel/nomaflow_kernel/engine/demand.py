@@ -19,14 +19,14 @@ __all__ = ["Demand", "demand"]
 
 _FOR_INSTANCES = frozenset({"waiting_for_host", "no_fitting_instance", "waiting_for_slot", "waiting_for_own_instance"})
 _MOST_OWN = 1000
-"""Attempts of one host that are named one by one."""
+"""The most attempts of one host that are named one by one."""
 
 
 @value_class
 class Demand:
-    """Attempts of one host that wait for an instance and need the same.
+    """Attempts of one host that wait for an instance and have the same needs.
 
-    :param attempts: how many wait; of a job no more than may run at once
+    :param attempts: how many wait; no more of one job than may run at once
     :param since_us: since when the first of them has waited
     :param attempt_key: names the one attempt, if it wants an instance of its own
     :param image: the container image of that instance; empty for the launcher's own
@@ -41,7 +41,7 @@ class Demand:
 
 
 def demand(state: EngineState) -> Sequence[Demand]:
-    """Return the demand of every host, by host and then by what is needed, for most attempts first.
+    """Return the demand of every host, by host, and the largest of each host first.
 
     It iterates over the jobs with QUEUED runs, and over the first of these runs only where each may want an instance
     of its own. Attempts that such an instance has come for are left out.
@@ -105,7 +105,7 @@ def _may_start(state: EngineState, entry: QueuedRun, job: JobDefinition) -> int:
 
 
 def _first_needs(state: EngineState, entry: QueuedRun, job: JobDefinition) -> Resources | None:
-    """Return what the first step of a QUEUED run needs; of one whose data is not in memory, as its job says."""
+    """Return what the first step of a QUEUED run needs; if its data is not in memory, as its job says."""
     run = state.specs.get(entry.run_id)
     if run is not None:
         return None if run.plan.first is None else run.plan.first.resources
@@ -113,7 +113,7 @@ def _first_needs(state: EngineState, entry: QueuedRun, job: JobDefinition) -> Re
 
 
 def _grouped(waiting: Iterable[Demand]) -> list[Demand]:
-    """Return one demand for all attempts that need the same and that any instance may take, oldest first."""
+    """Return one demand for all attempts with the same needs that any instance may take, oldest first."""
     groups: dict[str, Demand] = {}
     for each in waiting:
         key = each.attempt_key or canonical_json(each.needs.to_json())

@@ -240,7 +240,7 @@ class Engine:
                 lambda batch: attaching.attach(self._state, batch, hello, link), repeatable=False
             )
         except StoreError:
-            # Sessions are not rebuilt from the store, and nobody has been told of this one.
+            # Sessions are not rebuilt from the store, and nobody knows of this one yet.
             self.detach(hello.key, link)
             raise
         if isinstance(outcome, KernelError):
@@ -274,7 +274,7 @@ class Engine:
         self._loop.tell(lambda batch: attaching.detach(self._state, batch, key, link))
 
     async def declare_ended(self, key: InstanceKey, *, evidence: str, by: str) -> int | None:
-        """Fail what an instance holds that is gone for certain; return how many attempts, None if it is not known.
+        """Fail the attempts of an instance that is certainly gone; return their number, None if it is not known.
 
         :param evidence: in words
         """
@@ -315,7 +315,7 @@ class Engine:
         return [pause for pause in self._state.pauses.values() if pause.holds_at(now_us)]
 
     def instances(self) -> Sequence[Instance]:
-        """Return every instance, also one that an earlier kernel has given attempts and that is awaited."""
+        """Return every instance, including those that hold attempts from an earlier kernel and are awaited."""
         return list(self._state.fleet)
 
     def overview(self) -> EngineOverview:
@@ -334,7 +334,7 @@ class Engine:
         return list(count_open_runs(self._state))
 
     def deadline_us(self, run_id: str) -> int | None:
-        """Return when the time of a RUNNING run is over; None without a limit, or for any other run."""
+        """Return when the time of a RUNNING run is up; None without a limit, or for any other run."""
         run = self._state.active.get(run_id)
         return None if run is None else run.deadline_us
 

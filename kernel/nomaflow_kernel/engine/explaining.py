@@ -52,7 +52,7 @@ def _pending(state: EngineState, run: ActiveRun, current: CurrentAttempt) -> Rea
 def _silent_host(state: EngineState, current: CurrentAttempt) -> Reason | None:
     """Return the reason of an attempt whose state is unknown, because its host is silent.
 
-    Another instance of the same host may be attached: it knows nothing of the attempt.
+    Another instance of the same host may be attached: it knows nothing about the attempt.
     """
     instance = state.fleet.get(current.instance)
     if instance is None or (instance.link is not None and not instance.unreachable):
@@ -190,7 +190,7 @@ def _at_limit(state: EngineState, host: str) -> Reason:
 
 
 def _waits_for_own(state: EngineState, run: ActiveRun, step: PlannedStep) -> Reason:
-    """Return the reason why a due attempt waits that only an instance of its own may take."""
+    """Return the reason why a due attempt waits if only an instance of its own may take it."""
     key = run.key_of(step)
     own = state.fleet.own(key)
     if is_at_limit(state, run.host):

@@ -15,9 +15,9 @@ __all__ = ["Fleet", "Instance"]
 class Instance:
     """One process of a host, attached or awaited.
 
-    :param hello: its introduction of itself; all but its names is empty for an instance that an earlier kernel knew
+    :param hello: its introduction of itself; only the names are set for an instance that an earlier kernel knew
     :param link: its session, None while it is away
-    :param last_heard: monotonic seconds; for an awaited instance the kernel's start
+    :param last_heard: monotonic seconds; for an awaited instance, the kernel's start
     :param last_heartbeat_us: the same as wall time
     :param unreachable: True once it has been silent for longer than the lease
     :param unreachable_since_us: when that was found; None while it is heard
@@ -26,7 +26,7 @@ class Instance:
     :param clock_offset_us: how far its clock is ahead of the kernel's, by its last heartbeat
     :param refused_load: its newest load if that was refused; None if that load serves
     :param attempts: keys of the attempts it holds → whether each uses an exclusive slot
-    :param reserved: keys of those that ask for resources → what they ask for
+    :param reserved: keys of the attempts that ask for resources → what they ask for
     :param used: True once it was given an attempt
     """
 
@@ -211,7 +211,7 @@ class Fleet:
         return None if self.has_instance(host) else self._left_us.get(host, self._since_us)
 
     def has_serving(self, host: str) -> bool:
-        """Return whether any instance of the host accepts new work, whichever it is."""
+        """Return whether any instance of the host accepts new work of any kind."""
         return any(instance.serves_all for instance in self.of_host(host))
 
     def has_newer_code(self, host: str) -> bool:

@@ -29,7 +29,7 @@ _NOTHING = Resources()
 
 InstanceKey = tuple[str, str]
 """Host and incarnation of an instance. An incarnation is chosen by its host and known to others, so it is a name within
-that host only: nobody can take the one of another host's instance."""
+that host only: nobody can take that of another host's instance."""
 
 
 class InstanceLink(Protocol):
@@ -50,7 +50,7 @@ class InstanceLink(Protocol):
         """End the session: a newer one of the same incarnation has taken over, or the kernel stops."""
 
     def refuse(self, error: KernelError) -> None:
-        """End the session, with the error that the instance would now get if it attached."""
+        """End the session with the error that the instance would get if it attached now."""
 
 
 @value_class
@@ -102,7 +102,7 @@ class LoadInfo:
 class InstanceHello:
     """An instance's introduction of itself.
 
-    :param principal: who it proved to be; empty for an instance that only its attempts are known of
+    :param principal: who it proved to be; empty for an instance of which only the attempts are known
     :param has: what it has for steps that ask for resources
     :param ends_at_us: when the time of its machine ends, by its own clock; 0 for never
     :param for_attempt: the key of the one attempt that it takes; empty for one that takes any

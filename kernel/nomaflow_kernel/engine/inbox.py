@@ -23,7 +23,7 @@ class Turn:
     :param settle: corrects the answer with the store's result
     :param future: the caller's future; None if nobody waits
     :param repeatable: whether it may decide ahead of a commit, and again if that commit fails
-    :param audit: returns the row of the call for the commit of an answer, if that is due; None for what is no call
+    :param audit: returns the row of the call for the commit of an answer, if that is due; None if there is no call
     """
 
     decide: Callable[[Batch], Any]

@@ -93,8 +93,8 @@ class EngineLoop:
 
         :param settle: corrects the answer with the store's result
         :param repeatable: False if it changes state that is not rebuilt from the store: it is then never decided ahead
-        :param changed: returns the runs that an answer makes, None if it changes nothing yet; for the audit of the call
-            under way, whose row is stored with the change
+        :param changed: returns the runs that an answer creates, None if it changes nothing yet; for the audit of the
+            call under way, whose row is stored with the change
         :raises KernelStopping: if the loop is stopping
         :raises StoreError: if the commit failed; nothing was applied
         """

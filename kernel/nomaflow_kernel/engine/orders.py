@@ -73,7 +73,7 @@ def unreadable_secrets(state: EngineState, run: ActiveRun, step: PlannedStep) ->
 
 
 def _opened(state: EngineState, text: str) -> str:
-    """Return the values for the host. What cannot be opened stays sealed: an attempt that was sent before goes on."""
+    """Return the values for the host. What cannot be opened stays sealed: an attempt that was sent before continues."""
     try:
         return state.secrets.opened(text)
     except SecretParamsUnreadable:

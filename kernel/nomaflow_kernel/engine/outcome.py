@@ -29,7 +29,7 @@ class Outcome:
     """A terminal state with its details.
 
     :param innocent: True if the attempt was killed because of a neighbour
-    :param facts: what the host told besides, but for the rungs and lost lines that it told before
+    :param facts: what else the host reported, except the rungs and lost lines that it had reported before
     """
 
     state: AttemptState
@@ -86,7 +86,7 @@ class Outcome:
         )
 
     def _all_facts(self, earlier: AttemptFacts) -> AttemptFacts:
-        """Return the facts of the outcome with those that were told before."""
+        """Return the facts of the outcome together with those reported before."""
         if earlier is NO_FACTS:
             return self.facts
         complete = self.facts.complete and not earlier.lost_lines

@@ -1,4 +1,4 @@
-"""Instances that were started for one attempt: which may come, which came in vain, and the runs that they start."""
+"""Instances that were started for one attempt: which may attach, which are not needed, and the runs that they start."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["end_unwanted", "refusal", "start_awaited"]
 
 
 def refusal(state: EngineState, hello: InstanceHello) -> KernelError | None:
-    """Return why an instance may not come for its attempt; None if it may, or came for none.
+    """Return why an instance may not attach for its attempt; None if it may, or has none.
 
-    One that holds the attempt has something to tell, and is let in.
+    One that holds the attempt has something to report, and is let in.
     """
     key = hello.for_attempt
     if not key or any(line.attempt_key == key for line in hello.inventory):
@@ -38,7 +38,7 @@ def end_unwanted(state: EngineState) -> None:
 
 
 def start_awaited(state: EngineState, batch: Batch, host: str) -> None:
-    """Start the QUEUED runs whose own instance has come; engines bring these in any order."""
+    """Start the QUEUED runs whose own instance has attached; the engines start instances in any order."""
     for instance in state.fleet.unused():
         run_id = instance.hello.for_attempt.partition("/")[0]
         entry = state.waiting.get(run_id)
@@ -54,7 +54,7 @@ def start_awaited(state: EngineState, batch: Batch, host: str) -> None:
 
 
 def _is_wanted(state: EngineState, key: str, host: str) -> bool:
-    """Return whether an attempt waits for an instance of its own; True of a run whose data is not in memory."""
+    """Return whether an attempt waits for an instance of its own; True for a run whose data is not in memory."""
     found = find_attempt(state, key)
     if found is not None:
         run, current = found

@@ -49,6 +49,6 @@ def restore_pauses(state: EngineState, pauses: Sequence[PauseRecord], now: float
     state.pauses = {(pause.scope, pause.name): pause for pause in pauses}
     for pause in pauses:
         if pause.until_us is not None:
-            # A pause that ended while the kernel was down stays for a while: the fires of its time are judged now.
+            # A pause that ended while the kernel was down stays for a while: the fires in its time are only judged now.
             left = (pause.until_us - now_us) / 1_000_000
             state.timers.add(now + (left if left > 0 else _ENDED_PAUSE_SECONDS), TimerKind.PAUSE_END)

@@ -74,7 +74,7 @@ def has_code(state: EngineState, run: ActiveRun, instance: Instance) -> bool:
 
 
 def full_kinds(state: EngineState, host: str) -> set[bool]:
-    """Return the kinds of steps, exclusive (True) or not, of which no instance of a host accepts one now."""
+    """Return the kinds of steps, exclusive (True) or not, that no instance of a host accepts now."""
     at_limit = is_at_limit(state, host)
     return {kind for kind in (False, True) if at_limit or roomiest(state.fleet, host, exclusive=kind) is None}
 
@@ -122,7 +122,7 @@ def lasts_for(instance: Instance, step: PlannedStep, clock: Clock) -> bool:
 def missing(instances: Sequence[Instance], step: PlannedStep) -> str:
     """Return what a step asks for that no instance has even when it is empty, in words; empty if one has it all.
 
-    What several lack is told of the one that lacks least.
+    If all lack something, the answer is about the one that lacks least.
     """
     needs = step.resources
     if needs is None:

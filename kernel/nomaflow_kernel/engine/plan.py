@@ -5,8 +5,8 @@ child of call_job inherits: its parent's job params lie over its own, and its pa
 step's own params on top, are its run params. Values from all layers but the step's own reach a step of a contributed
 type only in the fields that its type declares overridable.
 
-The host resolves references in values of its own files only. So the plan knows of each value whether it is of a file of
-the host that runs it, or literal: from a client, or from another host's file.
+The host resolves references in values of its own files only. So the plan knows for each value whether it is from a file
+of the host that runs it, or literal: from a client, or from another host's file.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class RunPlan:
     :param job_params: the params of the job, with the inherited ones on top
     :param run_params: the params of the preset and the request
     :param literal_job_params: the keys of ``job_params`` with literal values
-    :param literal_run_params: the same of ``run_params``
-    :param literal_params: the same of ``params_json``
+    :param literal_run_params: the same for ``run_params``
+    :param literal_params: the same for ``params_json``
     """
 
     steps: tuple[PlannedStep, ...]
@@ -179,7 +179,7 @@ def _plan_step(
 
 
 _Layer = tuple[Mapping[str, Any], Collection[str]]
-"""The values of one layer, and the keys of those that are of a file of the host."""
+"""The values of one layer, and the keys of those that are from a file of the host."""
 
 _Merged = tuple[Mapping[str, Any], frozenset[str]]
 """Layers laid over each other, and the keys of the literal values."""

@@ -126,7 +126,7 @@ async def load_specs(state: EngineState, store: Store, run_ids: Sequence[str]) -
 
 
 async def recall_waiting(state: EngineState, store: Store, attempt_key: str) -> None:
-    """Load the data of the run that an attempt is of, if it waits and its data is not in memory."""
+    """Load the data of an attempt's run, if the run waits and its data is not in memory."""
     run_id = attempt_key.partition("/")[0]
     if run_id in state.waiting and run_id not in state.specs:
         await load_specs(state, store, [run_id])

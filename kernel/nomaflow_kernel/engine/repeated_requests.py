@@ -65,9 +65,9 @@ def trigger_once(
 
 
 def runs_made(earlier: Mapping[int, TriggerOutcome | KernelError], decided: Decided) -> Sequence[str] | None:
-    """Return the runs that commands have made, in order; None if there are none, or some are not decided yet.
+    """Return the runs that commands have created, in order; None if there are none, or some are not decided yet.
 
-    :param earlier: what became of commands in turns before
+    :param earlier: what became of commands in earlier turns
     """
     if None in decided.values():
         return None

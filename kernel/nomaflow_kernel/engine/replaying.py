@@ -23,16 +23,16 @@ _SEARCHED = 200
 """The most names among which a near one is looked for: a thousand triggers of one call may each misspell a step."""
 _LISTED = 20
 _NOBODY = "(nobody)"
-"""Stands for the author of secrets that no principal gave, such as those of a called run. No principal has the name."""
+"""A name for the author of secrets that no principal gave, such as those of a called run. No principal has the name."""
 
 
 def check_bringer(run: RunRecord, job: Job | None) -> None:
-    """Check that the host that has a run's job today is the one whose definition the run has.
+    """Check that the host that has a run's job today is the one that the run's definition came from.
 
     Otherwise that host would run the code and the values of another, and get its secret params.
 
-    :param job: the job of today; None if nobody has its id: then only what ran on its own host may wait for that one
-    :raises JobUnavailable: if it is another one, or nothing tells
+    :param job: today's job; None if nobody has its id: then only a run of a host's own job may wait for that host
+    :raises JobUnavailable: if it is another one, or nothing says which it is
     """
     request = run.request
     known = not request.of_other_host or bool(request.brought_by)
@@ -42,12 +42,13 @@ def check_bringer(run: RunRecord, job: Job | None) -> None:
     elif job.loaded.host:
         same = bringer == job.loaded.host
     else:
-        # Of the kernel's own file. A run without a host is of that file too; another may be, and stays where it ran.
+        # From the kernel's own file. A run without a host is from that file too; another may be, and stays where it
+        # ran.
         same = bringer == run.host and run.host in ("", job.host)
     if not (known and same):
         raise JobUnavailable(
             run.job_id,
-            f"run {run.run_id} is of a time when the job belonged to another host, whose code and values are not "
+            f"run {run.run_id} is from a time when the job belonged to another host, whose code and values are not "
             "taken over; trigger the job as it is now",
         )
 
@@ -55,10 +56,10 @@ def check_bringer(run: RunRecord, job: Job | None) -> None:
 def replay_layers(definition: JobDefinition, detail: RunDetail, command: TriggerCommand) -> RunRequest:
     """Return the layers of a replay: those of the replayed run, with the command's values on top.
 
-    :param definition: that of the run, or that of today
+    :param definition: the run's own, or today's
     :raises RunNotTerminal: if the run has not finished
-    :raises BadRequest: if the run does not have the step to start from, no step of it failed, or values are changed
-        and secrets that somebody else gave would go along
+    :raises BadRequest: if the run does not have the step to start from, no step of it failed, or values are changed and
+      secrets that somebody else gave would be carried over
     """
     if detail.run.state not in RUN_TERMINAL:
         raise RunNotTerminal(detail.run.run_id, detail.run.state)
@@ -83,7 +84,8 @@ def replay_layers(definition: JobDefinition, detail: RunDetail, command: Trigger
 def _sealed_by(layers: RunRequest, run: RunRecord, command: TriggerCommand) -> str:
     """Return who gave the secret params that a replay repeats; empty for its author.
 
-    :raises BadRequest: if neither he nor the owner changes values beside them: they could take the secrets anywhere
+    :raises BadRequest: if somebody other than the giver or the owner changes other values, which could send the secrets
+      anywhere
     """
     if not carries_sealed(layers):
         return ""
@@ -92,7 +94,7 @@ def _sealed_by(layers: RunRequest, run: RunRecord, command: TriggerCommand) -> s
         return giver
     if command.author and command.author != giver:
         raise BadRequest(
-            f"run {run.run_id} has secret params that somebody else gave, and they do not go along with "
+            f"run {run.run_id} has secret params that somebody else gave, which are not carried over with "
             "changed values; give them anew too, or replay the run without changes",
             field="params_json" if command.request.params else "step_values",
         )
@@ -136,7 +138,7 @@ def _did_not_succeed(attempt: AttemptRecord | None) -> bool:
 
 
 def unknown_name(owner: str, noun: str, name: str, known: Collection[str]) -> str:
-    """Return the sentence that refuses the name of a step or preset that a job or run does not have."""
+    """Return the sentence that refuses an unknown name of a step or preset of a job or run."""
     near = near_name(name, islice(known, _SEARCHED))
     more = ", …" if len(known) > _LISTED else ""
     listed = ", ".join(map(repr, islice(known, _LISTED))) + more

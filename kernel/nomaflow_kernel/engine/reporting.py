@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 _RUNGS = 8
 _RUNG_TEXT = 1000
 _NOT_OPEN = "no such attempt is open"
-"""The answer for an attempt of another host too: its reporter learns nothing of it."""
+"""The answer for an attempt of another host too: the reporter learns nothing about it."""
 
 
 @value_class
@@ -54,7 +54,7 @@ class Reporter:
     host: str
 
     def is_of(self, host: str) -> bool:
-        """Return whether it may speak of attempts of a host."""
+        """Return whether it may report on attempts of a host."""
         return self.host in ("", host)
 
 
@@ -180,7 +180,7 @@ def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Started
 
 
 def _climb(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Stopping) -> None:
-    """Record a rung; a host that reports more of them than a ladder has is not listened to."""
+    """Record a rung; any beyond the number that a ladder has are ignored."""
     if len(current.facts.rungs) >= _RUNGS:
         return
     rung = RungRecord(
@@ -238,7 +238,7 @@ def _answer_ended(state: EngineState, batch: Batch, reporter: Reporter, told: At
     if events and isinstance(events[-1], Finished):
         _note_late_result(batch, told.attempt_key, ended, Outcome.reported(events[-1]))
     elif lost and not ended.retry_on_lost:
-        # Its code may still run, and its result is still wanted: a host that is fenced now would never report it.
+        # Its code may still run, and its result is still wanted: a host that was fenced now would never report it.
         return AttemptAck(attempt_key=told.attempt_key, acknowledged_seq=last_seq)
     return _refuse(
         told,

@@ -1,4 +1,4 @@
-"""The next try of a step: whether one follows a failed attempt, what it counts as, and after which delay."""
+"""The next try of a step: whether one follows a failed attempt, what it counts as, and after what delay."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def next_try(run: ActiveRun, ended: CurrentAttempt, outcome: Outcome, *, draw: C
         return {"tries": ended.tries, "delay_seconds": _refused_delay(ended.number - ended.tries)}
     if outcome.innocent and again:
         return {"tries": ended.tries, "delay_seconds": 0.0}
-    # The host itself may have kept the grace: it killed the attempt and reports it before the kernel gave it up. And an
-    # attempt whose host has certainly ended is tried again as it would be after the grace.
+    # The host itself may have kept the grace: it killed the attempt, and reports that before the kernel has given it
+    # up. And an attempt whose host has certainly ended is tried again as it would be after the grace.
     if (lost or code in _LIKE_LOST) and retried_on_lost(run, ended):
         return {"tries": ended.tries + 1, "delay_seconds": 0.0}
     if lost or code in ("job_timed_out", "job_disabled"):

@@ -35,7 +35,7 @@ def check_clocks(state: EngineState, batch: Batch) -> None:
 
 
 def _lose_overdue(state: EngineState, batch: Batch, instance: Instance, silent: float) -> None:
-    """Declare attempts LOST whose grace is over; note when that of the next is, and how many are tried again."""
+    """Declare attempts LOST whose grace is over; note when the next one's ends, and how many are tried again."""
     graces = []
     instance.retried_on_lost = 0
     for run in runs_of(state, instance):

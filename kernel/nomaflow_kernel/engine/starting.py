@@ -45,7 +45,7 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
     full: set[bool] = set()
 
     def may_start(entry: QueuedRun) -> bool:
-        # The kind first: of thousands of jobs that wait for one kind of slot none is looked at closely.
+        # The kind first: if thousands of jobs wait for one kind of slot, none of them is looked at closely.
         if full and explaining.slot_kind(state, entry) in full:
             return False
         return explaining.waiting_reason(state, entry) is None
@@ -61,7 +61,7 @@ def _start_runs(state: EngineState, batch: Batch, host: str) -> None:
             # It is this run's turn, but its data is not in memory: it keeps its place while the data is loaded, and the
             # runs behind it wait.
             state.waiting.add(entry, first=True)
-            # All hosts together must not ask for more than is kept: it would be gone again before it is used.
+            # All hosts together must not ask for more than is kept: it would be dropped before it is used.
             together = max(1, min(_LOADED_TOGETHER, state.specs.size // max(1, len(state.waiting.hosts()))))
             state.wanted_specs.update(
                 run_id for run_id in state.waiting.next_ids(host, together) if run_id not in state.specs

@@ -123,7 +123,7 @@ class EngineState:
     :param ended_children: ends of runs that call_job steps wait for, with the extras of the last step that ran
     :param last_folds: (job, preset) → the SKIPPED or MISSED run that takes the next unrun fire with the same reason
     :param plans: digest of a definition → the plan of its runs without requests of their own
-    :param invalid: attempts with an invalid report that the log tells of, and the instance that sent the first one
+    :param invalid: attempts with an invalid report that has been logged, and the instance that sent the first one
     :param dirty_hosts: hosts with a change that may let a run start
     :param wanted_specs: waiting runs whose turn it is and whose spec must be loaded first
     :param clocks_looked_at: when the hosts' silence was last checked; None before the first check
@@ -164,7 +164,7 @@ class EngineState:
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
         """Return the pause that applies to a job, now or at an instant, or None.
 
-        A pause that has ended may stay here for a while: fires of its time may be judged later.
+        A pause that has ended may stay here for a while: the fires in its time may be judged later.
         """
         if not self.pauses:
             return None

@@ -140,7 +140,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
 def conclude(state: EngineState, batch: Batch, run: ActiveRun, to: AttemptState, reason: Reason) -> None:
     """End the current attempt without a report from a host.
 
-    :param to: CANCELED, FAILED if certainly nothing of it is left, or LOST
+    :param to: CANCELED, FAILED if it is certain that nothing of it is left, or LOST
     """
     error = "" if to is AttemptState.CANCELED else reason.message
     end_attempt(state, batch, run, Outcome(state=to, reason=reason, error=error))

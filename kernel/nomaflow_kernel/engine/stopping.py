@@ -1,4 +1,4 @@
-"""Stopping runs: on request, at a time limit, and those that no host would run any more."""
+"""Stopping runs: on request, at a time limit, and those that no host would run now."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def request_cancel(state: EngineState, batch: Batch, run_id: str, cancel: Cancel
 
 
 def end_unaccepted(state: EngineState, batch: Batch) -> None:
-    """Fail the waiting runs of jobs that the host that would run them does not accept any more."""
+    """Fail the waiting runs of jobs that the host to run them no longer accepts."""
     for job in state.jobs.unaccepted():
         for run_id in state.waiting.of_job(job.job_id):
             waiting = state.waiting.get(run_id)
@@ -56,9 +56,9 @@ def end_unaccepted(state: EngineState, batch: Batch) -> None:
 
 
 def end_stranded(state: EngineState, batch: Batch) -> None:
-    """Cancel the runs that wait for a host without an instance, of jobs that name another host now.
+    """Cancel the runs that wait for a host without an instance, if their jobs now name another host.
 
-    A misspelt ``host`` that was mended leaves such runs: nothing would ever start them, and they hold up their job.
+    A misspelt ``host`` that was corrected leaves such runs: nothing would ever start them, and they hold up their job.
     Only the lanes of absent hosts are searched.
     """
     for host in state.waiting.hosts():

@@ -21,7 +21,7 @@ class TimerKind(enum.StrEnum):
     CALL_TIMEOUT = "call_timeout"
     """A call_job step's timeout_seconds are over."""
     HOST_CLOCKS = "host_clocks"
-    """Time to look at the leases of the hosts."""
+    """The leases of the hosts are due for a check."""
     PAUSE_END = "pause_end"
     """A pause ends by itself."""
 

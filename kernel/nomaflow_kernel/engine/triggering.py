@@ -41,7 +41,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
     :raises QuotaExceeded: if too many runs are waiting
     """
     draft = command.draft
-    # A replay has no job of the catalogue: who has its id, and where it would run, is asked again.
+    # A replay has no job of the catalogue: who has its id, and where it would run, is looked up again.
     if draft is None or draft.job is None or draft.job is not state.jobs.job(command.job_id):
         draft = draft_run(state, command)
     ignored = _check_keys(state, command, draft)
@@ -54,7 +54,7 @@ def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> Trigge
             "try again when fewer are waiting"
         )
     current = state.jobs.job(draft.job_id)
-    # The policies are those of the job today, even for the replay of an older definition.
+    # The policies are those of the job as it is today, even for the replay of an older definition.
     policy = current.definition if current is not None and current.definition is not None else draft.definition
     overlap = Overlap.ALLOW if draft.request.allow_overlap else policy.overlap
     refusal = _overlap_refusal(state, draft.job_id, policy, overlap)
@@ -167,7 +167,7 @@ def _of_run(state: EngineState, command: TriggerCommand, replayed: RunDetail) ->
     definition = JobDefinition.from_json(replayed.definition)
     request = state.secrets.sealed(replay_layers(definition, replayed, command), definition.secret_params)
     if known is not None and known.of_other_host:
-        # The replayed definition may be one that the host of today would not have run.
+        # The replayed definition may be one that today's host would not have run.
         problem = state.jobs.objection(known, definition)
         if problem is not None:
             raise JobUnavailable(known.job_id, problem.message)
@@ -196,7 +196,7 @@ def _of_run_today(state: EngineState, command: TriggerCommand, replayed: RunDeta
         presets = [preset.name for preset in definition.presets]
         _check_names("preset", [request.preset], presets, f"job {job.job_id!r}", field="current_definition")
     request = _with_bringer(job, replace(request, of_other_host=False, brought_by=""))
-    # Without the job: it is asked for again when the run is made, as for every replay.
+    # Without the job: it is looked up again when the run is created, as for every replay.
     return replace(_draft(job, definition, request, plan_run(definition, request)), job=None)
 
 
@@ -315,7 +315,7 @@ def _queue(
     if lane not in state.dirty_hosts:
         kind = explaining.slot_kind(state, entry)
         if kind is None or roomiest(state.fleet, lane, exclusive=kind) is not None:
-            state.dirty_hosts.add(lane)  # else whatever frees a slot does: its host's other runs need no look now
+            state.dirty_hosts.add(lane)  # else whatever frees a slot does it: its host's other runs need no check now
     _remember_request(state, record)
     if draft.definition.queue_timeout_seconds is not None:
         due = batch.now + draft.definition.queue_timeout_seconds

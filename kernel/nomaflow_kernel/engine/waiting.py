@@ -108,7 +108,7 @@ class WaitingRuns:
         return list(dict.fromkeys(job_id for lane in self._hosts.get(host, {}).values() for job_id in lane))
 
     def next_ids(self, host: str, limit: int) -> list[str]:
-        """Return up to ``limit`` ids of runs of a host that come soon, by priority; the jobs take turns."""
+        """Return up to ``limit`` ids of runs of a host whose turn comes soon, by priority; the jobs take turns."""
         lanes = self._hosts.get(host, {})
         in_order = (run_id for priority in sorted(lanes, reverse=True) for run_id in self._in_turn(lanes[priority]))
         return list(islice(in_order, limit))
