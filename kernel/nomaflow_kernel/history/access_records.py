@@ -17,9 +17,10 @@ class TokenRecord:
     :param grants: ``VERB SCOPE``, one a line, without those of the roles
     :param secret_hash: SHA-256 of the secret, hexadecimal
     :param uses_left: how often a join string can still be used; None for other tokens
-    :param joined_with: the join string that it was got with; empty for one that an administrator was given
+    :param joined_with: the join string that it was obtained with; empty for one that an administrator was given
     :param ids: of a host: the job ids that are reserved for it, ``ID`` or ``PREFIX*``, one a line
-    :param instance_seconds: of a join string for one instance of a host: how long that one's certificate lasts; else 0
+    :param instance_seconds: for a join string for one instance of a host: how long that instance's certificate lasts;
+      else 0
     """
 
     token_id: str
@@ -42,12 +43,12 @@ class TokenRecord:
 
 @value_class
 class CertificateRecord:
-    """A certificate that the authority gave to a host. Times in microseconds since 1970.
+    """A certificate that the authority issued to a host. Times in microseconds since 1970.
 
     :param serial: hexadecimal
     :param issued_to: the peer's address
-    :param token_id: the join string that it, or the first of its line, was given for
-    :param line: serial of the first certificate, which this one renews in so many steps
+    :param token_id: the join string that it, or the first of its line, was issued for
+    :param line: serial of the first certificate, which this one renews directly or through others
     :param ids: the job ids that are reserved for the host, ``ID`` or ``PREFIX*``, one a line
     :param instance: whether it is for one instance alone, whose name is ``token_id``, and is not renewed
     """
@@ -73,9 +74,9 @@ class AuditRecord:
     :param action: the rpc's name
     :param target: what it was done to
     :param outcome: ``ok``, or the reason of the refusal
-    :param note: what the caller said of it
+    :param note: what the caller said about it
     :param correlation: the run, the error id or the trace that it belongs to
-    :param count: how many like it the row stands for
+    :param count: how many similar ones the row stands for
     :param seq: rises by one from row to row; 0 before it is stored
     :param hash: SHA-256 over the hash before and this row, hexadecimal; empty before it is stored
     """
@@ -110,7 +111,7 @@ class AuditEnds:
     :param seq: the newest row; 0 if there never was one
     :param hash: its hash: the anchor of the chain
     :param pruned_seq: the newest row that retention has removed, 0 for none
-    :param pruned_hash: its hash, which the oldest row that is kept builds on
+    :param pruned_hash: its hash, on which the oldest row that is kept builds
     """
 
     seq: int

@@ -36,8 +36,8 @@ class AttemptFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param exit_text: how it ended, in words; empty if it lives on
     :param warnings: notes of the host and of the worker
     :param dropped_lines: lines of its log that were over its limit
-    :param dropped_bytes: the bytes of those
-    :param lost_lines: lines of its log that the host has lost
+    :param dropped_bytes: their size in bytes
+    :param lost_lines: lines of its log that the host lost
     :param complete: whether its last report is stored, and no event before it is missing
     """
 
@@ -54,7 +54,7 @@ class AttemptFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 NO_FACTS = AttemptFacts()
-"""The facts of an attempt of which nothing was told."""
+"""The facts of an attempt of which nothing was reported."""
 
 COMPLETE = AttemptFacts(complete=True)
 """The facts of most attempts: nothing but that the last report is stored."""

@@ -130,7 +130,7 @@ class EventFeed:
             self._ring.insert(index, event)
 
     def _trim(self) -> None:
-        # By halves, so that the copy is paid for once per capacity and not once per event.
+        # By half, so that the copy is paid for once per capacity and not once per event.
         if len(self._ring) > 2 * self._capacity:
             del self._ring[: -self._capacity]
 

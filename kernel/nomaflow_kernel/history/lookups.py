@@ -33,7 +33,7 @@ __all__ = [
 
 @value_class
 class VisibleRuns:
-    """The runs that a caller may read: those of some jobs, of jobs whose ids begin so, or of some hosts.
+    """The runs that a caller may read: those of some jobs, of jobs whose ids have some prefixes, or of some hosts.
 
     :param jobs_of_hosts: job ids, each with a host: the runs of that job that this host has run
     """
@@ -56,7 +56,7 @@ class RunFilter:
     :param run_ids: these runs; None for all
     :param parent_run_id: runs that a call_job step of that run started
     :param log_levels: bits of levels, of which one occurs in the log
-    :param oldest_first: turns the order round
+    :param oldest_first: reverses the order
     """
 
     job_id: str = ""
@@ -82,7 +82,7 @@ class RunFilter:
 class RunPage:
     """One page; ``next_before`` is the run id that the next page follows, empty on the last page.
 
-    :param scanned_to: the run id that the page has looked up to, where a filter without an index left it short
+    :param scanned_to: the run id that the page has looked up to, if a filter without an index left it short
     """
 
     runs: Sequence[RunRecord]
@@ -92,7 +92,7 @@ class RunPage:
 
 @value_class
 class RunCount:
-    """The number of runs in a state, of one job, host and trigger kind as far as these are counted by, else empty.
+    """The number of runs in a state, by job, host and trigger kind as far as these are counted separately, else empty.
 
     :param runs: rows
     :param fires: the fires that they stand for
@@ -116,7 +116,7 @@ class LastState(NamedTuple):
 
 @value_class
 class RecentRun:
-    """One run in short.
+    """The main facts of one run.
 
     :param host: the host that ran it
     """

@@ -211,7 +211,7 @@ class Store(Protocol):
         """Return the runs that exist, in the order asked for."""
 
     async def run_subjects(self, run_ids: Sequence[str]) -> Sequence[RunSubject]:
-        """Return the subjects of the runs that exist; as quick for one that does not."""
+        """Return the subjects of the runs that exist; looking up one that does not exist takes as long."""
 
     async def list_runs(self, filter: RunFilter, *, before: str, limit: int) -> RunPage:
         """Return runs newest first, only ids lower than ``before`` (empty: from the newest).
@@ -229,7 +229,7 @@ class Store(Protocol):
         host: str = "",
         by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
     ) -> Sequence[RunCount]:
-        """Return the number of runs queued in a range, by state and by what else is asked for."""
+        """Return the number of runs queued in a range, by state and whatever else is asked for."""
 
     async def recent_runs(
         self, job_ids: Sequence[str], *, last: int, preset: str = ""
@@ -240,7 +240,7 @@ class Store(Protocol):
         """
 
     async def events_after(self, seq: int, *, limit: int, filter: EventFilter = ALL_EVENTS) -> Sequence[EventRecord]:
-        """Return events with a greater sequence, in order; of its filter, kinds, run, job and host count."""
+        """Return events with a greater sequence, in order; only kinds, run, job and host of the filter count."""
 
     async def events_before(self, seq: int, *, filter: EventFilter, limit: int) -> EventPage:
         """Return events with a lower sequence (0: from the newest), newest first.
@@ -251,7 +251,7 @@ class Store(Protocol):
     async def log_page(self, run_id: str, filter: LogFilter, *, limit: int, newest_first: bool = False) -> LogPage:
         """Return chunks of a run's log, in the order of their lines, skipping those that cannot match.
 
-        :param newest_first: turns the order round
+        :param newest_first: reverses the order
         """
 
     async def log_heads(self, run_id: str, filter: LogFilter, *, limit: int) -> LogHeads:
@@ -327,13 +327,13 @@ class Store(Protocol):
         """Delete up to ``limit`` events without a run that are older than ``before_us``; return the number deleted."""
 
     async def tokens(self) -> Sequence[TokenRecord]:
-        """Return every token, in the order in which they were made."""
+        """Return every token, in the order in which they were created."""
 
     async def keep_tokens(self, tokens: Sequence[TokenRecord]) -> None:
         """Keep tokens, each in place of the one with its id."""
 
     async def certificates(self) -> Sequence[CertificateRecord]:
-        """Return every certificate, in the order in which they were made."""
+        """Return every certificate, in the order in which they were issued."""
 
     async def keep_certificates(self, certificates: Sequence[CertificateRecord]) -> None:
         """Keep certificates, each in place of the one with its serial."""

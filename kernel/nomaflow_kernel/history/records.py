@@ -77,9 +77,9 @@ class RunRequest:
     :param inherited: tagged JSON object laid over the job's params, below all other layers: the job params of a parent
     :param params: tagged JSON object laid over the job's and the preset's params
     :param inherited_of_files: the keys of ``inherited`` whose values are from the files of the host that runs it
-    :param params_of_files: the same of ``params``: values that a call_job step of that host's files gives
+    :param params_of_files: the same for ``params``: values that a call_job step of that host's files gives
     :param of_other_host: whether another host brought the job: then its own values are literal too
-    :param brought_by: that host; a definition without one is of the host that ran it, or of the kernel's own file
+    :param brought_by: that host; a definition without one is from the host that ran it, or from the kernel's own file
     :param sealed_by: the principal that gave the secret params which a replay repeats; empty for the run's author
     :param op_kwargs: step name → tagged JSON object, the last layer
     :param switches: step name → switched on or off
@@ -207,14 +207,14 @@ PLAN_FIELDS = ("inherited", "params", "op_kwargs", "switches", "preset", "log_le
 
 @value_class
 class QueuedRun:
-    """The data that the engine keeps in memory of a waiting run.
+    """The data about a waiting run that the engine keeps in memory.
 
     :param host: the lane it waits in: a host's lane, or the lane of runs that need no host
     :param job_host: the host that its job belongs to
     :param slot_us: its scheduled start time
     :param author: the user or service that triggered it; empty for the owner, a schedule or a calling run
     :param kind: the kind of its trigger
-    :param definition_digest: of its definition, if the run does what that says; empty if its request changes anything
+    :param definition_digest: the digest of its definition, if the run follows it; empty if its request changes anything
     """
 
     run_id: str
@@ -239,7 +239,7 @@ class AttemptRecord:
     :param not_before_us: when a PENDING attempt may be dispatched
     :param child_run_id: the run that a call_job step started
     :param exclusive: whether no other attempt shares its worker
-    :param facts: what its host told besides
+    :param facts: what else its host reported
     """
 
     run_id: str

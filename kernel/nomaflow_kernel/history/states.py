@@ -25,7 +25,7 @@ class RunState(enum.StrEnum):
 
     QUEUED = "QUEUED"
     """Entered by an accepted trigger; left when the first step is dispatched, by a cancel, or by a queue timeout. Lasts
-    as long as host, slots, pauses and the overlap policy make it wait; its reason tells the cause."""
+    as long as host, slots, pauses and the overlap policy make it wait; its reason says which."""
     RUNNING = "RUNNING"
     """Entered with the first dispatch; left when the last step ends, a step fails for good, or a cancel has taken
     effect. A cancel under way is RUNNING with ``cancel_requested_at`` set."""

@@ -53,7 +53,7 @@ __all__ = [
 class QueueRun:
     """Insert a run: QUEUED, or terminal from birth (SKIPPED, MISSED). Event ``run.queued`` or ``run.finished``.
 
-    If ``request_id`` or ``slot`` is taken, the outcome is a duplicate, and every other transition of that run id in the
+    If ``request_id`` or ``slot`` is taken, the result is a duplicate, and every other transition of that run id in the
     batch is dropped.
 
     :param definition_json: canonical JSON of the job's snapshot, stored once per digest
@@ -276,7 +276,7 @@ class ClearPause:
 
 @value_class
 class AppendAudit:
-    """Append a row to the audit: it is stored with the change that it tells of, or not at all. No event.
+    """Append a row to the audit: it is stored with the change that it records, or not at all. No event.
 
     If its ``correlation`` is a run that turns out to be a duplicate, the row names the other run.
     """

@@ -48,7 +48,7 @@ class FileLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Release the lock; the file stays: removing it would let two processes lock two files. Twice is allowed."""
+        """Release the lock; twice is allowed. The file stays: removing it would let two processes lock two files."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -12,13 +12,13 @@ _NAMESPACE = "/proc/self/ns/pid"
 
 
 def own_process() -> str:
-    """Return boot, pid namespace, pid and start time of this process; empty if the system does not tell them."""
+    """Return boot, pid namespace, pid and start time of this process; empty if the system does not say."""
     place, started = _place(), _start_time(os.getpid())
     return f"{place} {os.getpid()} {started}" if place and started else ""
 
 
 def certainly_ended(process: str) -> bool:
-    """Return whether a process has certainly ended. One elsewhere is unknown; a stopped one has not ended."""
+    """Return whether a process has certainly ended. One elsewhere may live; a stopped one has not ended."""
     place, _, rest = process.partition(" ")
     pid, _, started = rest.partition(" ")
     if not place or place != _place() or not pid.isdigit():
@@ -44,7 +44,7 @@ def _place() -> str:
 def _start_time(pid: int) -> str | None:
     """Return the clock tick at which a process started; empty for a dead process that is not reaped yet.
 
-    None if the system does not tell it: the process may then be alive.
+    None if the system does not say: the process may then be alive.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()

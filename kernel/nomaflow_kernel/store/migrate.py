@@ -66,7 +66,7 @@ def migrate(connection: Connection) -> None:
     refuse_marked(connection)
     if found not in REVISIONS:
         _LOG.warning(
-            "the store has schema revision %s, of a later version; working on it with what %s knows", found, HEAD
+            "the store has schema revision %s, of a later version; using only what revision %s has", found, HEAD
         )
     elif found != HEAD:
         _run_revisions(connection)

@@ -51,7 +51,7 @@ def open_store(
 def sqlite_file(url: str) -> str | None:
     """Return the path of an SQLite store's file; None if ``url`` names another database.
 
-    :raises UnsupportedStore: if it is no database URL, or names no file
+    :raises UnsupportedStore: if it is not a database URL, or names no file
     """
     return _file(url) if _parsed(url).drivername in _SQLITE else None
 
@@ -59,7 +59,7 @@ def sqlite_file(url: str) -> str | None:
 def _parsed(url: str) -> URL:
     """Return the parts of a store's URL.
 
-    :raises UnsupportedStore: if it is no URL of a database that the kernel supports
+    :raises UnsupportedStore: if it is not the URL of a database that the kernel supports
     """
     try:
         parsed = make_url(url)

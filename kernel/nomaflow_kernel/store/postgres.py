@@ -53,7 +53,7 @@ _READER_SETTINGS = {
 class PostgresDatabase(SqlDatabase):
     """A PostgreSQL database that kernels may share: the one that holds the lease leads, the epoch fences the others.
 
-    :param url: of SQLAlchemy, ``postgresql+asyncpg://…``
+    :param url: in SQLAlchemy's form, ``postgresql+asyncpg://…``
     :param holder: name of this kernel
     :param lock_wait_seconds: time to wait for another process's lock
     :param lease: leadership settings

@@ -187,7 +187,7 @@ def _function(parameter: str, expression: str, names: dict[str, Any]) -> Any:
 
 
 def _field_types(record: type[Any]) -> dict[str, Any]:
-    """Return the type of each field, that of an optional one without None."""
+    """Return the type of each field, without None for an optional one."""
     hints = get_type_hints(record)
     types = {field.name: hints[field.name] for field in fields(record)}
     return {name: next((arg for arg in get_args(t) if is_dataclass(arg)), t) for name, t in types.items()}
@@ -207,7 +207,7 @@ _SHORT, _KEPT = 2_000, 500
 
 
 def run_of(row: Sequence[Any]) -> RunRecord:
-    """Return the run of a row. Lists read the same rows again and again, so that the runs of short ones are kept."""
+    """Return the run of a row. Lists read the same rows repeatedly, so the runs of short ones are kept."""
     values = tuple(row)
     short = sum(len(each) for each in values if type(each) is str) <= _SHORT
     return _known_run(values) if short else RUNS.record(values)

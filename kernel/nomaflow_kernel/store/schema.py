@@ -66,7 +66,7 @@ def _maybe(name: str) -> Column[int]:
 
 
 revisions = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
-"""One row: the schema's revision. Alembic has it elsewhere than the tables that it migrates."""
+"""One row: the schema's revision. Its metadata is separate from that of the tables that Alembic migrates."""
 
 kernel = Table(
     "kernel",
@@ -355,7 +355,7 @@ certificates = Table(
     PrimaryKeyConstraint("serial"),
     sqlite_with_rowid=False,
 )
-"""Certificates that the kernel's authority gave to hosts."""
+"""Certificates that the kernel's authority issued to hosts."""
 
 audit = Table(
     "audit",

@@ -25,11 +25,11 @@ from nomaflow_kernel.store.operations.tallies import count_runs, count_slices
 __all__ = ["SliceCounts", "counted_runs"]
 
 _BITS = 20
-"""A slice is of so many bits of milliseconds: the last four characters of an id's time."""
+"""A slice spans this many bits of milliseconds: the last four characters of an id's time."""
 _NAME = len("run_") + 6
-"""The characters that the ids of a slice share."""
+"""The number of characters that the ids of a slice share."""
 _MOST = 6_000
-"""Slices that are kept at most: those of ten weeks."""
+"""The most slices that are kept: those of ten weeks."""
 _COUNTED = frozenset({QueueRun, StartRun, FinishRun, FoldRun})
 """The transitions that add a run, or change its state, its fold or its rows."""
 _COMMITS = "SELECT commits FROM kernel WHERE id = 1"

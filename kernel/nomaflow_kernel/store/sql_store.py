@@ -168,7 +168,7 @@ class SqlStore:
         host: str = "",
         by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
     ) -> list[RunCount]:
-        """Return the number of runs queued in a range, by state and by what else is asked for."""
+        """Return the number of runs queued in a range, by state and whatever else is asked for."""
         count: Callable[..., list[RunCount]] = self._counts.count
         if job_id or host or by:
             count = partial(tallies.count_runs, job_id=job_id, host=host, by=by)

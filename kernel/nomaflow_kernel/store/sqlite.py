@@ -115,7 +115,7 @@ class SqliteLink:
         """Let running work end, and close every connection, one after the other.
 
         The last one to close takes the log into the database file, so that a stopped kernel leaves its whole history in
-        one file. Of connections that close at once none may be the last.
+        one file. If all closed at the same time, none of them might be the last.
         """
         threads, self._threads = self._threads, {}
         waiting = set(threads.values())

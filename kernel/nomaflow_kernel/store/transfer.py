@@ -101,7 +101,7 @@ async def _refuse_copy(source: StorePlace, target: StorePlace) -> None:
     """Check that a copy may be made; see :func:`copy_store`."""
     if source.same_as(target):
         raise MaintenanceRefused(
-            f"{source.shown!r} is both stores", reason="SAME_STORE", fix="name another one to copy to"
+            f"both stores are {source.shown!r}", reason="SAME_STORE", fix="name another one to copy to"
         )
     revision = await _look(source, stored_revision)
     if revision is None:
@@ -122,7 +122,7 @@ async def _refuse_copy(source: StorePlace, target: StorePlace) -> None:
         raise MaintenanceRefused(
             f"{target.shown!r} is not empty: it has {', '.join(sorted(there))}",
             reason="ALREADY_THERE",
-            fix="name a new file or an empty database; what is there, be it a copy that broke off, is yours to remove",
+            fix="name a new file or an empty database; remove what is there yourself, even an interrupted copy",
         )
 
 
@@ -138,7 +138,7 @@ async def copy_store(
 
     :param progress: called with a table's name and the number of rows that were copied or compared since the last call
     :return: the number of rows of each table, and the newest event
-    :raises MaintenanceRefused: if the copy may not be made, or is not equal; the old store stays as it was
+    :raises MaintenanceRefused: if the copy may not be made, or differs from the original; the old store stays as it was
     :raises StoreError: if a store fails; the old one stays as it was
     """
     await _refuse_copy(source, target)
@@ -178,7 +178,7 @@ def _free(place: StorePlace) -> Iterator[None]:
         raise MaintenanceRefused(
             f"a kernel, {who}, works on {place.shown!r}",
             reason="STORE_IN_USE",
-            fix="stop it first; its hosts may go on",
+            fix="stop it first; its hosts may keep running",
         ) from None
 
 
@@ -200,7 +200,7 @@ async def _copy_table(
     if digests[0] != digests[1]:
         raise MaintenanceRefused(
             f"{place.shown!r} has not kept {table.name} as it was given: "
-            f"{digests[0][0]} rows were read, {digests[1][0]} are there, or others than those",
+            f"{digests[0][0]} rows were read, {digests[1][0]} are there, or their contents differ",
             reason="COPY_DIFFERS",
             fix="the old store is as it was; look at the new one's disk, empty it, and copy again",
         )

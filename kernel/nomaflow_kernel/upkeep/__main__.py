@@ -84,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", nargs="?", default="", help="the backup, or the store's URL")
     parser.add_argument("--to", default="", help="the store to copy to")
     parser.add_argument("--project", default=".", help="the project's directory")
-    parser.add_argument("--store", default="", help="the store's URL, where the kernel is given one by flag")
+    parser.add_argument("--store", default="", help="the store's URL, if the kernel is given one by flag")
     parser.add_argument("--held", action="store_true", help="back up only a store that a kernel holds")
-    parser.add_argument("--force", action="store_true", help="replace a history that is there")
-    parser.add_argument("--no-pause", action="store_true", help="let the restored history go on at once")
+    parser.add_argument("--force", action="store_true", help="replace an existing history")
+    parser.add_argument("--no-pause", action="store_true", help="let the restored history continue at once")
     parser.add_argument("--deep", action="store_true", help="search for damage however large the store is")
     return parser
 

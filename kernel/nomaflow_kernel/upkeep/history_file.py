@@ -133,7 +133,7 @@ def damaged(path: Path, what: object) -> MaintenanceRefused:
     return MaintenanceRefused(
         f"{str(path)!r} is not a whole history: {what}",
         reason="HISTORY_DAMAGED",
-        fix="nothing was changed; see what else there is: another backup, or nomaflow doctor --deep",
+        fix="nothing was changed; try another backup, or run nomaflow doctor --deep",
     )
 
 
@@ -171,7 +171,7 @@ def read_facts(connection: sqlite3.Connection) -> HistoryFacts:
         found = connection.execute("SELECT * FROM kernel, alembic_version")
         kernel = dict(zip((column[0] for column in found.description), found.fetchone() or (), strict=False))
         if not kernel:
-            raise sqlite3.DatabaseError("it does not name its schema, or no kernel has it")
+            raise sqlite3.DatabaseError("it does not name its schema, or no kernel has used it")
         newest = connection.execute("SELECT at_us FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         runs, open_runs = connection.execute(
             "SELECT count(*), count(*) FILTER (WHERE state IN ('QUEUED', 'RUNNING')) FROM runs"

@@ -110,7 +110,7 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
 def _holder(history: Path) -> tuple[int, str]:
     """Return the pid of the store's lock holder, and the purpose of the lock.
 
-    The system tells it: trying the lock could make a starting kernel fail.
+    The system is asked: trying the lock could make a starting kernel fail.
     """
     lock = beside(history.resolve(), ".lock")
     try:

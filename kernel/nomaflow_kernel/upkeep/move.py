@@ -19,7 +19,7 @@ _SHOWN_EVERY_SECONDS = 0.2
 class CopyDone:
     """A history that was moved.
 
-    :param source: the old store; no kernel starts there any more
+    :param source: the old store; no kernel starts there now
     :param target: the new store
     :param rows: number of rows of each table
     """

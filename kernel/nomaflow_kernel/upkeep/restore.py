@@ -74,7 +74,7 @@ def restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: in
         raise MaintenanceRefused(
             f"cannot restore into {str(history)!r}: {why}",
             reason="RESTORE_FAILED",
-            fix="see to it that the directory may be written and has room; what was there is untouched",
+            fix="make sure that the directory is writable and has room; what was there is untouched",
         ) from error
 
 
@@ -96,7 +96,7 @@ def _locked(history: Path) -> Iterator[None]:
         raise MaintenanceRefused(
             f"a kernel, pid {error.pid or 'unknown'}, is running on {str(history)!r}",
             reason="STORE_IN_USE",
-            fix="stop it first; hosts may go on, their steps are kept where the backup knows them",
+            fix="stop it first; hosts may keep running: steps that the backup knows are kept",
         ) from None
     try:
         _own(beside(history, ".lock"))
@@ -159,7 +159,7 @@ def _take_on(draft: Path, found: HistoryFacts, old: HistoryFacts | None, *, paus
     """Prepare a copy for use.
 
     Hosts refuse a kernel with a lower epoch than they have seen, and watchers continue after the last event they have
-    seen. The backup does not tell how far either got later, so both counters continue from the clock: a kernel that
+    seen. The backup does not say how far either got later, so both counters continue from the clock: a kernel that
     starts less than once a second, and writes less than a million events a second, never reaches the clock by counting.
     """
     with opened(draft, writing=True) as connection:

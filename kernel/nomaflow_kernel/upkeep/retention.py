@@ -1,6 +1,6 @@
 """Retention: finished runs that are too old, or too many, are deleted in small pages that never block the hot path.
 
-Of runs that are too many, those of fires and requests of the last day stay: otherwise a clock that is set back, or a
+Of the runs in excess, those of fires and requests of the last day stay: otherwise a clock that is set back, or a
 client that repeats a request, would make them run again.
 """
 
@@ -29,7 +29,7 @@ class RetentionSweeper:
 
     :param default: the policy of jobs whose file sets none
     :param audit_days: age at which rows of the audit are deleted, whatever becomes of runs; None to keep all
-    :param also: deletes what else is too old and returns its number; called at each sweep
+    :param also: deletes whatever else is too old and returns its number; called at each sweep
     """
 
     def __init__(

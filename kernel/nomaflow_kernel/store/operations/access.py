@@ -18,7 +18,7 @@ _KEEP_CERTIFICATE = insert(CERTIFICATES.table, CERTIFICATES.columns, replaces=Tr
 
 
 def tokens(connection: Connection) -> list[TokenRecord]:
-    """Return every token, in the order in which they were made."""
+    """Return every token, in the order in which they were created."""
     table = TOKENS.table
     query = select(table).order_by(table.c.created_at_us, table.c.token_id)
     return [TOKENS.record(row) for row in connection.execute(query)]
@@ -30,7 +30,7 @@ def keep_tokens(connection: Connection, records: Sequence[TokenRecord]) -> None:
 
 
 def certificates(connection: Connection) -> list[CertificateRecord]:
-    """Return every certificate, in the order in which they were made."""
+    """Return every certificate, in the order in which they were issued."""
     table = CERTIFICATES.table
     query = select(table).order_by(table.c.issued_at_us, table.c.serial)
     return [CERTIFICATES.record(row) for row in connection.execute(query)]

@@ -113,7 +113,7 @@ def _append_audit(session: WriteSession, transitions: Sequence[Transition], dupl
 
 
 def _touches(transitions: Sequence[Transition], lost: set[int], events: Sequence[EventRecord]) -> Iterator[RowChange]:
-    """Yield, for each run, its newest event, its current step and what its log gains, of the transitions not lost."""
+    """Yield, for each run, its newest event, its current step and what its log gains; lost transitions do not count."""
     touched: dict[str, dict[str, Any]] = {}
     for event in events:
         if event.run_id:

@@ -106,7 +106,7 @@ def _other_row(seq: int) -> str:
 
 
 def prune_audit(connection: Connection, *, before_us: int, limit: int) -> int:
-    """Delete the oldest rows older than an instant, and keep the hash that the next row builds on."""
+    """Delete the oldest rows older than an instant, and keep the hash on which the next row builds."""
     oldest = select(_ROW.seq, _ROW.hash, _ROW.at_us).order_by(_ROW.seq).limit(limit)
     gone = 0
     last_seq, last_hash = 0, ""

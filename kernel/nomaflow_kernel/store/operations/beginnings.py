@@ -1,4 +1,4 @@
-"""Texts that begin or end with a text, on each database to the letter: LIKE of SQLite takes capitals for small ones."""
+"""Conditions that a text begins or ends with another, case-sensitive on both databases: SQLite's LIKE ignores case."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class RowChange:
     required: bool = True
 
     def include(self, later: RowChange) -> bool:
-        """Make a later change of the row a part of this one; return False if it cannot follow, or not be joined."""
+        """Make a later change of the row a part of this one; return False if it cannot follow or be joined."""
         state = self.values.get("state")
         if later.how != "update" and (self.how, later.how) != ("replace", "replace"):
             return False
@@ -120,7 +120,7 @@ def change_of(transition: Transition) -> RowChange | None:
 
 
 def touch(run_id: str, values: dict[str, Any]) -> RowChange:
-    """Return a change of a run besides its state, which is not missed if the run is gone."""
+    """Return a change of a run that leaves its state alone; if the run is gone, nothing is lost."""
     return RowChange(RUNS, (run_id,), values, required=False)
 
 

@@ -13,7 +13,7 @@ from nomaflow_kernel.store.schema import events
 __all__ = ["events_after", "events_before"]
 
 _LOOKED_AT = 20_000
-"""Events that one page looks at."""
+"""The most events that one page looks at."""
 _SLACK_US = 60_000_000
 """Time by which the clock may have gone back between two events."""
 _IS_ACT = text("events.\"by\" <> ''")
@@ -77,7 +77,7 @@ def _by(filter: EventFilter) -> list[ColumnElement[bool]]:
 
 
 def _happened(filter: EventFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on the time of events, which their numbers nearly tell."""
+    """Return the conditions on the time of events, which their numbers nearly determine."""
     kept: list[ColumnElement[bool]] = []
     if filter.since_us is not None:
         kept.append(events.c.at_us >= filter.since_us)
@@ -87,7 +87,7 @@ def _happened(filter: EventFilter) -> list[ColumnElement[bool]]:
 
 
 def _first_seq_at(connection: Connection, at_us: int) -> int:
-    """Return the first event at or after an instant, by halving: the times rise with the numbers, but for slack."""
+    """Return the first event at or after an instant, by bisection: times rise with the numbers, but for slack."""
     newest = connection.execute(select(events.c.seq).order_by(events.c.seq.desc()).limit(1)).scalar_one_or_none() or 0
     low, high = 1, newest + 1
     while low < high:

@@ -69,7 +69,7 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
         {**_OUTCOME, **_RUN_FACTS, **{key: text + " (SKIPPED and MISSED only)" for key, text in _TRIGGER.items()}},
     ),
     "attempt.pending": EventInfo(
-        "A try is due but waits: for a slot, for its back-off, or since its host refused it. The reason says which.",
+        "A try is due but waits: for a slot, for its back-off, or because its host refused it. The reason says which.",
         {"not_before_us": "when it may be dispatched, microseconds since the epoch, or null"},
     ),
     "attempt.dispatched": EventInfo(
@@ -85,7 +85,7 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
         },
     ),
     "attempt.progress": EventInfo(
-        "The callable said how far it is.", {"progress": "what it said: done, total, message"}
+        "The callable reported its progress.", {"progress": "what it reported: done, total, message"}
     ),
     "attempt.stopping": EventInfo(
         "The host took a rung of the ladder that stops the try: after a cancel, a timeout, or when it left work.",
@@ -98,7 +98,7 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
             "next_at_us": "when the next rung follows if the code has not stopped by then, or null on the last",
         },
     ),
-    "attempt.finished": EventInfo("The try reached a terminal state. Further keys tell of its process.", _OUTCOME),
+    "attempt.finished": EventInfo("The try reached a terminal state. Further keys describe its process.", _OUTCOME),
     "pause.set": EventInfo(
         "A job, a host or everything was paused; `job_id` or `host` says which.",
         {

@@ -1,8 +1,8 @@
-"""Conditions that only one index answers in their order, so that PostgreSQL cannot choose another by its figures.
+"""Conditions that only one index answers in their order, so that PostgreSQL's statistics cannot favour another.
 
 Asked for the newest rows of one value, ``value = 'x' ORDER BY key DESC LIMIT 50``, it may walk all keys from the newest
-on and leave other values out: quick if every value is as frequent at the end as anywhere, and else a walk through the
-whole history. A comparison of both columns together, in the order of both, has no other answer than their index.
+on and leave other values out: quick if every value is as frequent at the end as anywhere, otherwise a walk through the
+whole history. A comparison of both columns together, in the order of both, can be answered by their index only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lists of runs, one page at a time: each walks indexes from one end and looks at a bounded number of runs.
 
 A *walk* is a set of conditions that one index answers in the order of the run ids. What no index answers is checked run
-by run, down to a floor: the page may then be short, and the next one goes on there.
+by run, down to a floor: the page may then be short, and the next one continues there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nomaflow_kernel.store.schema import attempts, runs
 __all__ = ["SLACK_MS", "id_range", "list_runs", "queued_in"]
 
 _LOOKED_AT = 10_000
-"""The runs that one page looks at, over all its walks."""
+"""The most runs that one page looks at, over all its walks."""
 _LEAST_OF_A_WALK = 100
 _MOST_NAMED = 1000
 _WALKS = 100
@@ -34,7 +34,7 @@ SLACK_MS = 60_000
 """Milliseconds by which an id and the run's own time may differ."""
 _AFTER_ALL = "~"
 _LEAST = "0"
-"""Appended to an id, it makes the text that is next to it: higher, and lower than any higher id."""
+"""Appended to an id, it makes the next text in order: higher than the id, and lower than any higher id."""
 _IS_REPLAY = text("runs.replay_of <> ''")
 """Literal, as in the partial index: SQLite uses it only for exactly the same condition."""
 _Conditions = list[ColumnElement[bool]]
@@ -69,7 +69,7 @@ class _Search:
 
     :param low: the lowest id
     :param high: the id that all are lower than
-    :param exact: conditions that are cheap to check, since the ids nearly tell them
+    :param exact: conditions that are cheap to check, since the ids nearly decide them
     :param checked: conditions that no index answers
     """
 
@@ -128,7 +128,7 @@ def _search(connection: Connection, filter: RunFilter, before: str) -> _Search:
         return search
     anybodys = filter.visible is None and filter.job_ids is None
     if anybodys and (not _of_one(filter) or RUN_TERMINAL.isdisjoint(states)):
-        # There are few open runs, whosever they are.
+        # There are few open runs, whoever owns them.
         kept = tuple(_plain(column) == value for column, value in _of_one(filter))
         search.walks = [_Walk(runs.c.state, state.value, kept) for state in states]
     else:
@@ -158,7 +158,7 @@ def _checked(filter: RunFilter) -> _Conditions:
 
 
 def _plain(column: ColumnElement[str]) -> ColumnElement[str]:
-    """Return a column as an expression that no index is used for: the walk has one already."""
+    """Return a column as an expression for which no index is used: the walk has one already."""
     return column.concat("")
 
 
@@ -218,7 +218,7 @@ def _whose(connection: Connection, filter: RunFilter) -> list[_Walk]:
 
 
 def _of_job(job_id: str, host: str) -> _Walk:
-    """Return the walk of a job's runs, of those on one host unless it is empty."""
+    """Return the walk of a job's runs, only of those on ``host`` unless that is empty."""
     return _Walk(runs.c.job_id, job_id, (_plain(runs.c.host) == host,) if host else ())
 
 

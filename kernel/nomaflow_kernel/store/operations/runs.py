@@ -31,7 +31,7 @@ __all__ = [
 
 _CHUNK = 500
 _SHORT = 256
-"""Characters of a request that is remembered."""
+"""The most characters of a request that is remembered."""
 _STATES = {state.value: state for state in RunState}
 _TRIGGER_KINDS = {kind.value: kind for kind in TriggerKind}
 _SELECT_RUNS = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
@@ -98,7 +98,7 @@ def _queued(
 
 
 def _wishes(request: str) -> tuple[bool, str, bool]:
-    """Return what the queue needs of a request: whether it allows overlap, its preset, whether it changes the plan."""
+    """Return what the queue needs from a request: whether it allows overlap or changes the plan, and its preset."""
     said = json.loads(request)
     return said.get("allow_overlap", False), said.get("preset", ""), any(map(said.get, PLAN_FIELDS))
 
@@ -190,7 +190,7 @@ def job_ids(connection: Connection) -> list[str]:
 
 
 def begun_job_ids(connection: Connection, prefix: str) -> Iterator[str]:
-    """Yield the ids with a run that begin so, sorted."""
+    """Yield the ids with a run that begin with ``prefix``, sorted."""
     query = select(runs.c.job_id).where(runs.c.job_id >= prefix).order_by(runs.c.job_id).limit(1)
     while (found := connection.execute(query).scalar_one_or_none()) is not None and found.startswith(prefix):
         yield found

@@ -26,7 +26,7 @@ _SUMS = (
     func.sum(func.coalesce(runs.c.rows_affected, 0)),
 )
 _LOOKED_AT = 20_000
-"""The runs that are looked at for those of a preset, over all jobs."""
+"""The most runs that are searched for those of a preset, over all jobs."""
 
 
 def count_runs(
@@ -39,14 +39,14 @@ def count_runs(
     by: Collection[Literal["job_id", "host", "trigger_kind"]] = (),
     without: tuple[str, str] | None = None,
 ) -> list[RunCount]:
-    """Return the number of runs queued in a range, by state and by what else is asked for.
+    """Return the number of runs queued in a range, by state and whatever else is asked for.
 
     :param without: leaves out the ids from the first one on, before the second
     """
     low, high = id_range(since_us, until_us)
     parts = [(low, high)] if without is None else [(low, without[0]), (without[1], high)]
     whose = [column == value for column, value in ((runs.c.job_id, job_id), (runs.c.host, host)) if value]
-    # As expressions, so that no index is taken for the order of the groups: the range of ids is what is read.
+    # As expressions, so that no index is used for the order of the groups: the range of ids is what is read.
     group = [runs.c[name].concat("").label(name) for name in ("state", *by)]
     found = []
     for begin, end in parts:
@@ -59,11 +59,11 @@ def count_runs(
 
 
 def count_slices(connection: Connection, first_id: str, end_id: str, *, length: int) -> dict[str, list[RunCount]]:
-    """Return the number of runs by state, for each beginning of their ids that a run has.
+    """Return the number of runs by state for each slice that has a run, by the slice's name.
 
     :param first_id: the first id of the first slice
     :param end_id: the first id after the last slice
-    :param length: the characters of an id that name its slice
+    :param length: how many of the first characters of an id name its slice
     """
     slice_, state_ = func.substr(runs.c.run_id, 1, length), runs.c.state.concat("")
     query = select(slice_, state_, *_SUMS).where(runs.c.run_id >= first_id, runs.c.run_id < end_id)
