@@ -33,7 +33,7 @@ _HELLO_SECONDS = 10.0
 _MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it
 _LOGGED = 200
 _HELD_OF_ATTACH, _TOLD_OF_REPORT, _WORKERS_OF_HEARTBEAT, _BYTES_OF_MANIFEST = 1000, 16, 20, 64 * 1024
-"""How many of what such a call has in it cost a host as much as the call itself."""
+"""The number of items in such a call that cost a host as much as the call itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +126,7 @@ class HostGateway:
             del reader  # else its error, this frame and the last message would keep each other in memory
 
     def _charge(self, caller: Caller, method: str, cost: float = 1.0) -> None:
-        """Count what a host asks for, beside the call itself.
+        """Count what a host asks for, besides the call itself.
 
         :raises QuotaExceeded: if it is too much
         """
@@ -178,7 +178,7 @@ class HostGateway:
             # Its runs stay QUEUED for lack of a host: this line tells the operator why.
             _LOG.warning("host %s on %s is turned away: %s", first.hello.host[:64], first.hello.machine[:64], error)
             raise
-        # What another kernel called itself, or a program that posed as one, is nothing to go by.
+        # What another kernel, or a program that posed as one, called itself proves nothing.
         of_this_kernel = first.hello.kernel_id == self._settings.kernel_id
         if of_this_kernel and first.hello.epoch_seen > self._settings.epoch:
             raise StaleSession(
@@ -280,11 +280,11 @@ class HostGateway:
     async def _introduce(
         self, request: gateway.IntroduceManifestRequest, hello: InstanceHello, caller: Caller
     ) -> gateway.IntroduceManifestResponse:
-        """Introduce a manifest; one of each host at a time. It counts though the call was given up, not the session.
+        """Introduce a manifest; one of each host at a time. It counts if the call was given up, but not the session.
 
-        Instances that start together all bring the same one: what the first has introduced is not opened again. A
-        large manifest keeps a thread busy for a while, so no host can use up all threads; and a host that lost patience
-        with a kernel that takes in a hundred of them finds its own known when it comes again.
+        Instances that start together all bring the same one: what the first has introduced is not opened again. A large
+        manifest keeps a thread busy for a while, so no host can use up all threads; and a host that lost patience while
+        a kernel loads a hundred of them finds its own known when it calls again.
         """
         asked, loaded_at_us = request.explicit, request.loaded_at_us
         disabled = self._manifests.disabled_in(hello.host, request.digest, asked=asked, loaded_at_us=loaded_at_us)
@@ -319,7 +319,7 @@ class HostGateway:
 
 
 def _proved_name(caller: Caller) -> str:
-    """Return the host name that a caller has proved; empty for the owner, whose hosts are what they say.
+    """Return the host name that a caller has proved; empty for the owner, whose hosts are trusted with their names.
 
     The guard lets nobody else call the hosts' service.
     """

@@ -51,7 +51,7 @@ _LABEL = 128
 def check_incarnation(text: str) -> None:
     """Accept the random id of an instance.
 
-    :raises BadRequest: if the text is no such id
+    :raises BadRequest: if the text is not such an id
     """
     if not _INCARNATION.fullmatch(text):
         raise BadRequest(
@@ -131,7 +131,7 @@ def _resources(message: job_pb2.Resources) -> Resources:
 def read_load(message: gateway.LoadState) -> LoadInfo:
     """Return the result of a load.
 
-    :raises BadRequest: if it is of an impossible time
+    :raises BadRequest: if it has an impossible time
     """
     if message.HasField("refused"):
         return LoadInfo(refused=_refused_load(message.refused))

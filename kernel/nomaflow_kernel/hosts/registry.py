@@ -100,7 +100,7 @@ class SessionRegistry:
         """Return the introduction of an instance that the caller may speak for; None if it has attached none such.
 
         :param host: the host name that the caller has proved; empty for the owner
-        :param principal: the caller. The owner speaks for the instances that attached at his door
+        :param principal: the caller. The owner speaks for the instances that attached at the owner's door
         """
         if host:
             session = self._sessions.get((host, incarnation))
@@ -123,7 +123,7 @@ class SessionRegistry:
         return [session for session in self._sessions.values() if session.hello.host == host and session.open]
 
     def shut_out(self, host: str) -> bool:
-        """End the sessions of a host whose access was revoked; return False if one needs none, at the owner's door."""
+        """End the sessions of a host whose access was revoked; return False if one is at the owner's door."""
         sessions = self.of_host(host)
         if any(session.hello.principal == str(OWNER) for session in sessions):
             return False

@@ -1,4 +1,4 @@
-"""Room for one more: a kernel knows so many hosts, and a host has so many instances."""
+"""Limits on the number of hosts that a kernel knows, and of instances that a host has."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_room(hello: InstanceHello, *, known: Collection[str], sessions: Sessio
     names = {*known, *sessions.hosts()} - {""}
     if hello.host not in names and len(names) >= HOSTS:
         raise QuotaExceeded(
-            f"host {hello.host!r} is new, and this kernel knows {len(names):,} hosts, which is the most; "
+            f"host {hello.host!r} is new, and this kernel knows {len(names):,} hosts, the maximum; "
             "forget those that are gone: nomaflow hosts forget NAME"
         )
     others = [each for each in sessions.of_host(hello.host) if each.hello.incarnation != hello.incarnation]
     if len(others) >= INSTANCES_OF_HOST:
         raise QuotaExceeded(
-            f"host {hello.host!r} has {len(others):,} instances attached, which is the most; stop some of them"
+            f"host {hello.host!r} has {len(others):,} instances attached, the maximum; stop some of them"
         )

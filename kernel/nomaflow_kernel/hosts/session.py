@@ -175,7 +175,7 @@ class Session:
         finally:
             self._asked.pop(seq, None)
         if not isinstance(answer, kind):
-            raise HostNotAttached(self.hello.host)  # the answer is to another command: as good as none
+            raise HostNotAttached(self.hello.host)  # an answer to another kind of command counts as none
         return answer
 
     def _queue(self, **command: Any) -> int:

@@ -47,7 +47,7 @@ class Kernel:
     :param addresses: checked addresses; Unix sockets are claimed already
     :param certificates: for the TCP doors; None if there are none
     :param first_term: whether this process has not led before
-    :param stored: reads the stored manifests; has read them ahead, maybe
+    :param stored: reads the stored manifests, which it may have read ahead
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Kernel:
                 notices.insert(0, Notice(kind="kernel.started", at_us=now, data=started))
             result = await self._store.apply(notices, at_us=now)
         except StoreError as error:
-            _LOG.warning("the events of the start could not be kept: %s", error)
+            _LOG.warning("the events of the start could not be stored: %s", error)
         else:
             self._feed.publish(result.events)
 
@@ -210,7 +210,7 @@ class Kernel:
     async def stop(self, *, fast: asyncio.Event) -> None:
         """Stop every part, without waiting for steps: they continue in their hosts.
 
-        :param fast: an event; setting it gives open calls no more time
+        :param fast: an event that, once set, gives open calls no more time
         """
         if self._serving:
             forget_address(self._settings.state_dir / "address", self._served.owner[0])

@@ -88,9 +88,9 @@ async def take_lead(
 ) -> StoreInfo | None:
     """Open a store; if another kernel leads, stand by until it no longer does. None if the process is to stop.
 
-    :param manager: told that the kernel stands by: for the service manager this completes the start
+    :param manager: told that the kernel stands by: for the service manager, this completes the start
     :param ahead: told whether the leader may be gone
-    :param patient: whether to wait for a store that cannot be reached, too
+    :param patient: whether to wait for a store that cannot be reached as well
     :raises StoreError: if the store cannot be used
     :raises CertificateRefused: if the kernel that leads has another authority
     """
@@ -125,7 +125,7 @@ async def take_lead(
 
 def _other_authority(led: StoreLed, own: str) -> CertificateRefused:
     return CertificateRefused(
-        f"kernel {led.holder!r} leads on this database with another authority, {led.authority}, and whoever has joined "
+        f"kernel {led.holder!r} leads on this database with another authority, {led.authority}, and those who joined "
         f"that one would not trust this one, {own}; copy its .nomaflow/pki over that of this kernel, with the same "
         "owner and modes, and start this kernel again"
     )

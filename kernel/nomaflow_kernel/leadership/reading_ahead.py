@@ -1,4 +1,4 @@
-"""The catalogue, read by a kernel that stands by, so that it serves the sooner once it leads."""
+"""The catalogue, read by a kernel that stands by, so that it serves sooner once it leads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReadingAhead:
             self._manifests.forget()
 
     async def end(self) -> None:
-        """Wait until what was begun is read."""
+        """Wait for a reading that has begun."""
         if self._task is not None:
             await self._task
 

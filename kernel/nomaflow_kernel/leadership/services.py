@@ -44,7 +44,7 @@ __all__ = ["ServedParts", "build_servers"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServedParts:
-    """The parts of a leading kernel that its services stand on."""
+    """The parts of a leading kernel that its services use."""
 
     engine: Engine
     catalogue: CatalogueService

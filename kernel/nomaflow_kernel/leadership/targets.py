@@ -29,14 +29,14 @@ class Targets:
         return None if job is None else target_of(job)
 
     def jobs(self) -> Iterable[Target]:
-        """Return what each job stands for whose runs its present tags are for; see :meth:`run`."""
+        """Return the targets of the jobs whose present tags count for their runs; see :meth:`run`."""
         return (target_of(job) for job in self._catalogue.jobs() if not (job.foreign or job.unaccepted))
 
     def run(self, job_id: str, host: str) -> Target:
-        """Return what a run of a job stands for that a host has run.
+        """Return the target that a run stands for, from its job and the host that ran it.
 
-        The job's present tags count only if it is the same host's: whoever brings a job now does not open what others
-        have run under its id.
+        The job's present tags count only if it still belongs to that host: a host that brings a job now does not open
+        what others have run under its id.
         """
         job = self._catalogue.job(job_id)
         tags = () if job is None or job.unaccepted or job.host != host else target_of(job).tags

@@ -1,6 +1,6 @@
-"""The kernel's own authority: it makes the certificates of the kernel's doors and of hosts.
+"""The kernel's own authority: it issues the certificates of the kernel's doors and of hosts.
 
-Import this module only where a TCP address is listened on: ``cryptography`` takes a while to load.
+Import this module only if a TCP address is listened on: ``cryptography`` takes a while to load.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BACKDATED = timedelta(days=2)  # a host whose clock is a day behind must find t
 _CSR_BYTES = 16_384
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _MOST_OLDER = 8
-"""Replaced authorities that are still trusted: each is a certificate in every handshake."""
+"""The most replaced authorities that are still trusted: each is a certificate in every handshake."""
 _AUTHORITY_WARNING = timedelta(days=180)
 
 
@@ -63,7 +63,7 @@ class _Held:
     """The contents of ``authority.pem``: one file, so that a crash while it is replaced leaves the old one whole.
 
     :param crosses: the current authority and those before it, each signed by the one before
-    :param older: authorities that are trusted still
+    :param older: authorities that are still trusted
     """
 
     key: ec.EllipticCurvePrivateKey
@@ -157,7 +157,7 @@ class Authority:
             self._issue()
 
     def renew_if_due(self) -> None:
-        """Make a new certificate for the doors if two thirds of the time of the present one are over.
+        """Make a new certificate for the doors if two thirds of the present one's lifetime are over.
 
         :raises OSError: if it cannot be written
         """
@@ -168,7 +168,7 @@ class Authority:
     def replace(self) -> None:
         """Make a new authority. The old one vouches for it, and stays trusted until it ends; its key is forgotten.
 
-        Of those before it the eight newest stay trusted.
+        Of those before it, the eight newest stay trusted.
 
         :raises OSError: if the new one cannot be written: the old one stays
         """
@@ -305,7 +305,7 @@ def _requested_key(csr_pem: str) -> _PublicKey:
     if isinstance(key, ed25519.Ed25519PublicKey):
         return key
     raise SigningRefused(
-        "the key of the signing request is of no accepted kind; "
+        "the key of the signing request is not of an accepted kind; "
         "expected P-256, P-384, P-521, Ed25519, or RSA of 2048 to 4096 bits"
     )
 

@@ -130,7 +130,7 @@ def _read(path: Path, what: str) -> bytes:
 def read_key(path: Path) -> bytes:
     """Return the contents of a key's file, by PostgreSQL's rule, since both may share files.
 
-    A key of this user is for this user only; one of root may be for a group too.
+    A key that this user owns must be readable by this user only; one that root owns may be readable by a group too.
 
     :raises CertificateRefused: if it cannot be read, or others can read it
     """
@@ -142,7 +142,7 @@ def read_key(path: Path) -> bytes:
         wanted = "600" if own else "640"
         raise CertificateRefused(
             f"the key {str(path)!r} is open to others (mode {mode:o}); run `chmod {wanted} {path}`, "
-            "and replace the key where others may have read it"
+            "and replace the key if others may have read it"
         )
     if not own and found.st_uid != 0:
         raise CertificateRefused(
@@ -155,7 +155,7 @@ def _verified(cert: Path, key: Path) -> tuple[tuple[str, ...], int]:
     """Return names and expiry of a certificate that a trusting peer accepts now, by a handshake in memory."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _load(server, cert, key)
-    # The certificate itself is the root of trust here: its issuer is for the peers to judge.
+    # The certificate itself is the root of trust here: the peers judge its issuer.
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     client.check_hostname = False
     try:

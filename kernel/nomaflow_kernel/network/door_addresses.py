@@ -48,8 +48,8 @@ class DoorAddresses:
     def reached(self, advertised: Sequence[str]) -> DoorAddresses:
         """Return the addresses that others dial, without ports that are not known yet.
 
-        :param advertised: those of clients; empty for the names that are listened on, where a name that stands for all
-            of this machine's is replaced by the machine's own
+        :param advertised: those of clients; empty for those that are listened on, with a name that stands for all of
+          this machine's addresses replaced by the machine's own
         """
         tcp = [with_scheme(each) for each in advertised if is_tcp(each)]
         names = list(dict.fromkeys(_host(each) for each in tcp))

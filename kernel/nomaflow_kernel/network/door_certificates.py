@@ -1,4 +1,4 @@
-"""The certificates of the TCP doors: of the kernel's own authority, or given."""
+"""The certificates of the TCP doors: issued by the kernel's own authority, or given by the operator."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class DoorCertificates:
 
     @property
     def join_authorities_pem(self) -> str:
-        """The authorities in a join string, PEM: of the kernel's own only the newest, since a string is short."""
+        """The authorities in a join string, PEM: only the newest of the kernel's own, to keep the string short."""
         return self.authority.own_pem if self.given is None else self.given_ca
 
     async def keep_fresh(self) -> None:
-        """Renew the own pair when two thirds of its time are over, without end."""
+        """Renew the own pair whenever two thirds of its lifetime are over, without end."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
@@ -67,7 +67,7 @@ def door_certificates(settings: KernelSettings, addresses: DoorAddresses) -> Doo
     """Return the certificates of the TCP doors; None if there is no such door.
 
     :raises AddressRefused: if there is a certificate and no TCP address, since the user expects TLS
-    :raises CertificateRefused: if one cannot be used, or the own authority's files cannot be written
+    :raises CertificateRefused: if one cannot be used, or the files of the kernel's own authority cannot be written
     """
     if not addresses.on_tcp:
         if settings.tls_cert is not None:

@@ -92,7 +92,7 @@ def default_socket(project: Path, environ: Mapping[str, str]) -> str:
 def private_directory(path: Path) -> None:
     """Create a directory that only this user can enter, or make an existing one private.
 
-    :raises AddressRefused: if it belongs to somebody else, is no directory, or cannot be created
+    :raises AddressRefused: if it belongs to somebody else, is not a directory, or cannot be created
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

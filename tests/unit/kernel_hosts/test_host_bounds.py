@@ -225,7 +225,7 @@ async def test_a_host_has_so_many_instances(world: World, monkeypatch: pytest.Mo
     await second.attach(incarnation="instance-2")
     third.say(hello(incarnation="instance-3"))
     assert (await third.refusal())[1] == "QUOTA"
-    assert "host 'team' has 2 instances attached, which is the most" in (await third.call.details())
+    assert "host 'team' has 2 instances attached, the maximum" in (await third.call.details())
     await back.attach(incarnation="instance-2")
     for session in (first, second, back):
         session.say(None)
