@@ -32,12 +32,13 @@ KERNEL_METRICS = (
     Metric(name="nomaflow_runs_finished_total", kind="counter", labels=("state",), help="Runs that became terminal."),
     Metric(name="nomaflow_attempts", kind="gauge", labels=("state",), help="Attempts in hand."),
     Metric(
-        name="nomaflow_attempts_finished_total", kind="counter", labels=("state",), help="Attempts become terminal."
+        name="nomaflow_attempts_finished_total", kind="counter", labels=("state",),
+        help="Attempts that became terminal.",
     ),
     Metric(name="nomaflow_queue_depth", kind="gauge", labels=("host",), help="QUEUED runs, by the host they wait for."),
     Metric(
         name="nomaflow_attempts_waiting", kind="gauge", labels=("host",),
-        help="Attempts that are due and that an instance more of the host could run, whichever it is.",
+        help="Attempts that are due and that one more instance of the host, any instance, could run.",
     ),
     Metric(name="nomaflow_schedules", kind="gauge", help="Schedules that have a next fire."),
     Metric(
@@ -62,19 +63,20 @@ KERNEL_METRICS = (
     Metric(name="nomaflow_commit_failures_total", kind="counter", help="Commits of the engine that failed."),
     Metric(
         name="nomaflow_refused_calls_total", kind="counter", labels=("reason",),
-        help="Calls that the audit tells of as refused, since this kernel leads.",
+        help="Calls that the audit records as refused, since this kernel began to lead.",
     ),
     Metric(name="nomaflow_store_waiting", kind="gauge", help="Operations that wait for the store's writer."),
-    Metric(name="nomaflow_log_lines_total", kind="counter", help="Lines of runs' logs taken in."),
+    Metric(name="nomaflow_log_lines_total", kind="counter", help="Lines of runs' logs received."),
     Metric(name="nomaflow_log_bytes_total", kind="counter", unit="bytes", help="Their size as stored, compressed."),
     Metric(name="nomaflow_hosts", kind="gauge", labels=("state",), help="Instances of hosts."),
     Metric(name="nomaflow_host_attempts", kind="gauge", labels=("host",), help="Attempts that its instances hold."),
     Metric(
-        name="nomaflow_host_workers", kind="gauge", labels=("host", "kind"), help="Its worker processes, by heartbeats."
+        name="nomaflow_host_workers", kind="gauge", labels=("host", "kind"),
+        help="Its worker processes, from heartbeats.",
     ),
     Metric(
         name="nomaflow_host_spill_bytes", kind="gauge", unit="bytes", labels=("host",),
-        help="Reports that its instances keep in files, by heartbeats.",
+        help="Reports that its instances keep in files, from heartbeats.",
     ),
     Metric(name="nomaflow_timers", kind="gauge", help="Timers of the engine."),
     Metric(name="nomaflow_engine_turns", kind="gauge", help="Inputs that wait for the engine's loop."),

@@ -26,9 +26,9 @@ __all__ = ["Observation"]
 class Observation:
     """Knows the parts to observe, and reports on them when asked. A ``CommitObserver`` of the store.
 
-    :param metrics: place that serves the metrics; without an address none are served
+    :param metrics: the place that serves the metrics; without an address, none are served
     :param environ: its OTEL_* variables ask for traces
-    :raises MetricsAddressRefused: if they must not be served there, or cannot be
+    :raises MetricsAddressRefused: if they must not, or cannot, be served there
     """
 
     def __init__(self, *, metrics: MetricsPlace, environ: Mapping[str, str]) -> None:
@@ -43,7 +43,7 @@ class Observation:
             self._tracer = RunTracer(self._tracing)
             self._observers.append(self._tracer)
         if metrics.address:
-            from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, of which most have no need
+            from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, which most processes do not need
 
             self._metrics = KernelMetrics()
             self._observers.append(self._metrics)

@@ -51,7 +51,7 @@ class RunTracer:
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await task
         except TimeoutError:
-            _LOG.warning("the store is not read in time; runs that ended last have no spans")
+            _LOG.warning("the store was not read in time; the runs that ended last have no spans")
 
     def applied(self, _transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
         """Queue the runs that have ended."""

@@ -18,7 +18,7 @@ HOST_METRICS = (
     Metric(name="nomaflow_generation", kind="gauge", help="The load of code that new attempts go to; 0 for none."),
     Metric(
         name="nomaflow_generation_loaded_timestamp_seconds", kind="gauge", unit="seconds",
-        help="When it was loaded, by the epoch of Unix; 0 for never.",
+        help="When it was loaded, in Unix time; 0 for never.",
     ),
     Metric(name="nomaflow_code_newer", kind="gauge", help="1 while the code on disk is newer than what is loaded."),
     Metric(name="nomaflow_attempts_running", kind="gauge", help="Attempts that it holds."),
@@ -45,7 +45,7 @@ HOST_METRICS = (
 
 
 class HostMetrics:
-    """Counts over the life of the host. It is told of the starts, logs and ends of attempts."""
+    """Counts over the life of the host. It is notified of the starts, logs and ends of attempts."""
 
     def __init__(self) -> None:
         self._ended: Counter[str] = Counter()

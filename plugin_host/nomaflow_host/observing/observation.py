@@ -26,7 +26,7 @@ class HostObservation:
     """Observes a host and reports on request. Without metrics and traces it costs nothing.
 
     :param sink: receives the supervisor's events
-    :param metrics: place that serves the metrics; without an address none are served
+    :param metrics: the place that serves the metrics; without an address, none are served
     :param environ: its OTEL_* variables ask for traces
     :raises MetricsAddressRefused: if metrics may not or cannot be served there
     :ivar sink: for the supervisor: passes events on to *sink*, through the observers if there are any
@@ -45,7 +45,7 @@ class HostObservation:
         self._metrics = HostMetrics()
         self._endpoint: MetricsEndpoint | None = None
         if metrics.address:
-            from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, of which most have no need
+            from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, which most processes do not need
 
             self._endpoint = MetricsEndpoint(metrics, metrics=HOST_METRICS, read=self._reading)
         self.orders = None if self._tracing is None else AttemptTracer(self._tracing)
@@ -80,7 +80,7 @@ class HostObservation:
 
 
 class _ObservedSink:
-    """An ``AttemptSink`` that tells metrics and traces of the events on their way to another one."""
+    """An ``AttemptSink`` that shows metrics and traces the events on their way to another one."""
 
     def __init__(self, sink: AttemptSink, *, metrics: HostMetrics, tracer: AttemptTracer | None) -> None:
         self._sink = sink

@@ -30,7 +30,7 @@ class _Traced:
 
 
 class AttemptTracer:
-    """Exports two spans of each attempt. Sees each order before the supervisor; is told of the starts and ends."""
+    """Exports two spans of each attempt. It sees each order before the supervisor, and all starts and ends."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
