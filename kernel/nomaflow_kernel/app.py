@@ -101,7 +101,7 @@ async def run(settings: KernelSettings, manager: ServiceManager) -> int:
 
 
 def _tell_of_old_tokens(state_dir: Path) -> None:
-    """Say what has replaced the two tokens that all callers shared, where their files are still there."""
+    """Say what has replaced the two tokens that all callers shared, if their files are still there."""
     for name, instead in (("token", "--user NAME or --service NAME"), ("host-token", "--host NAME")):
         if (state_dir / name).exists():
             _LOG.warning(
@@ -233,7 +233,7 @@ def _reported(addresses: DoorAddresses, settings: KernelSettings) -> tuple[tuple
 
 
 def _standby() -> Endpoints:
-    """Return the endpoints of a kernel that stands by: it tells everybody who leads, and nothing else."""
+    """Return the endpoints of a kernel that stands by: it tells every caller which kernel leads, and nothing else."""
     return Endpoints(
         identify=owners_door,
         guard=Guard.blind(),
@@ -252,7 +252,7 @@ async def _within(seconds: float, work: Awaitable[None], what: str) -> None:
 
 
 def _collect_last_term() -> None:
-    """Free what a term that is over has left: now nobody waits for it."""
+    """Free what a finished term has left behind; nobody is waiting now."""
     gc.enable()  # a term whose start failed has left it disabled
     gc.unfreeze()
     gc.collect()

@@ -172,7 +172,9 @@ def _refuse_old(names: Container[str], *, prefix: str = "NOMAFLOW_KERNEL_") -> N
     for key, instead in _REPLACED.items():
         name = f"{prefix}{key.upper()}" if prefix else key
         if name in names:
-            raise SettingsError(f"{name} has no meaning any more, callers have credentials of their own: {instead}")
+            raise SettingsError(
+                f"{name} no longer has a meaning, since callers have credentials of their own: {instead}"
+            )
 
 
 def store_url(url: str, project: Path) -> str:

@@ -30,10 +30,10 @@ _KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", 
 
 
 class AccessCalls:
-    """Serves the calls about tokens and certificates. Nobody can give, or get by a rotation, more than he has.
+    """Serves the calls about tokens and certificates. Nobody can grant, or gain by a rotation, more than they have.
 
-    :param join_string: puts a join string together, of its token and its secret; None for a kernel that nobody can
-        join, since it listens on no TCP address
+    :param join_string: puts a join string together from its token and its secret; None for a kernel that nobody can
+      join, since it listens on no TCP address
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class AccessCalls:
             ids=tuple(dict.fromkeys(request.ids)),
         )
         order.check()
-        # Who joins as a host gets the orders of its jobs, with their params, and decides how they end.
+        # Whoever joins as a host gets the orders of its jobs, with their params, and decides how they end.
         given = grants_of_role(f"operator host:{order.name}") if kind == "host" else ()
         _require_no_more(given or self._credentials.grants_of(order.roles, order.grants), caller)
         if order.joins and self._join_string is None:
@@ -140,7 +140,7 @@ class AccessCalls:
     async def list_certificates(
         self, request: access.ListCertificatesRequest, _caller: Caller
     ) -> access.ListCertificatesResponse:
-        """Return a page of the certificates that hosts were given."""
+        """Return a page of the certificates that were issued to hosts."""
         now = self._clock.now_us()
         kept = {
             (_digits(each.issued_at_us), each.serial): each
@@ -173,7 +173,7 @@ def _digits(at_us: int) -> str:
 def _page(kept: Mapping[tuple[str, str], R], message_of: Callable[[R], M], token: str) -> tuple[list[M], str]:
     """Return the messages of the page that a token names, and the token of the next one.
 
-    :param kept: by the time when each was made and its id, in which order they are listed
+    :param kept: by creation time and id, which is also the order of the list
     """
     after = page_key(token, 2)
     keys = sorted(key for key in kept if after is None or key > after)

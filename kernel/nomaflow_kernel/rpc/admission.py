@@ -1,4 +1,4 @@
-"""The way of a trigger to the engine: it waits for pending loads, and its host checks the values that it gives."""
+"""Admission of triggers to the engine: each waits for pending loads, and its host checks the values that it gives."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["Admission", "Admitted"]
 
 Admitted = tuple[TriggerCommand, tuple[str, ...]]
 """A trigger for the engine, with its draft if it has one, and the warnings for its caller."""
-_AT_THE_ATTEMPT = "each step checks its own when it is reached"
+_AT_THE_ATTEMPT = "each step checks its own values when it is reached"
 
 
 class Admission:
-    """Checks triggers in front of the engine. A check that gets no answer refuses nothing."""
+    """Checks triggers in front of the engine. A check without an answer refuses nothing."""
 
     def __init__(self, *, engine: Engine, jobs: Catalogue, sessions: SessionRegistry) -> None:
         self._engine = engine
@@ -99,7 +99,7 @@ class Admission:
         answer = await ask(session, gateway.CheckCommand(steps=seal(steps)))
         problems = None if answer is None or not answer.checked else _problems(answer.problems)
         if problems is None:
-            return (f"the values were not checked: host {draft.host!r} could not do it in time; {_AT_THE_ATTEMPT}",)
+            return (f"the values were not checked: host {draft.host!r} did not answer in time; {_AT_THE_ATTEMPT}",)
         if problems:
             fields: dict[str, str] = {}
             for each in problems:

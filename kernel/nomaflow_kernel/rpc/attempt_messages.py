@@ -19,7 +19,7 @@ from nomaflow_project.jobs.definitions import JobDefinition
 __all__ = ["VALUES_BYTES", "AttemptLogs", "given_values", "step_messages"]
 
 VALUES_BYTES = 2 * 1024 * 1024
-"""The most bytes of values of steps in one message."""
+"""The most bytes of step values in one message."""
 
 AttemptLogs = Mapping[tuple[str, int], AttemptLogRecord]
 """How much of each attempt's log is stored, by step and number of the try."""
@@ -97,7 +97,7 @@ def _attempt_message(attempt: AttemptRecord, step: PlannedStep, deadline_us: int
 
 
 def _deadline_us(attempt: AttemptRecord, step: PlannedStep, detail: RunDetail, definition: JobDefinition) -> int | None:
-    """Return when the time of an attempt is over: its host counts what is left of both limits from its start."""
+    """Return when the time of an attempt is up: from its start, its host counts what is left of both limits."""
     started = attempt.started_at_us
     if started is None:
         return None
@@ -137,7 +137,7 @@ def _stop_message(facts: AttemptFacts) -> run_pb2.AttemptStop | None:
 
 def _log_message(attempt: AttemptRecord, stored: AttemptLogRecord | None) -> run_pb2.AttemptLog:
     facts = attempt.facts
-    # What no host ever got has no log: nothing of it can be missing.
+    # An attempt that no host ever got has no log, so nothing of it can be missing.
     unsent = attempt.state in ATTEMPT_TERMINAL and attempt.dispatched_at_us is None
     complete = (facts.complete and not facts.lost_lines) or (unsent and attempt.state is not AttemptState.LOST)
     return encode(run_pb2.AttemptLog, stored or _NO_LOG, facts, complete=complete)

@@ -78,7 +78,7 @@ class AuditCalls:
             await asyncio.sleep(self._look_seconds)
 
     async def _hash_before(self, cursor: int) -> str:
-        """Return the hash that the row after a cursor builds on."""
+        """Return the hash on which the row after a cursor builds."""
         if cursor:
             found = await self._store.audit_rows(cursor - 1, filter=AuditFilter(), limit=1)
             if found and found[0].seq == cursor:

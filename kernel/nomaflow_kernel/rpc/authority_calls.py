@@ -48,7 +48,7 @@ class AuthorityCalls:
     async def renew_authority(
         self, request: access.RenewAuthorityRequest, caller: Caller
     ) -> access.RenewAuthorityResponse:
-        """Renew the certificate of the own authority, or replace the authority; return what is served now.
+        """Renew the certificate of the kernel's own authority, or replace the authority; return what is served now.
 
         :raises NotOnTcp: if there is none
         """

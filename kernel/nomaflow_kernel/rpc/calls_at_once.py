@@ -17,7 +17,7 @@ class TooManyCalls(KernelError):
     reason = "QUOTA"
 
     def __init__(self, principal: str, most: int) -> None:
-        super().__init__(f"{principal} has {most} calls at once at this door, which is the most; try again in a moment")
+        super().__init__(f"{principal} has {most} calls at once at this door, the maximum; try again in a moment")
 
 
 class CallsAtOnce:

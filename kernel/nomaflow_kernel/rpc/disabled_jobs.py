@@ -37,7 +37,7 @@ def disabled_jobs(jobs: Iterable[Job], host: str, caller: Caller) -> list[job_pb
 def kept_jobs(jobs: Iterable[Job], host: str) -> list[job_pb2.Problem]:
     """Return an error for each reason why jobs that a host brings keep their last good definition, at most 50.
 
-    A host that has started upon a broken file does not know that it ever was in order.
+    A host that started with a broken file does not know that it was ever in order.
     """
     kept: dict[tuple[str, str, str], list[Job]] = {}
     for job in jobs:

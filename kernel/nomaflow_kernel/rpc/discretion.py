@@ -67,7 +67,7 @@ def event_without_values(event: event_pb2.Event) -> event_pb2.Event:
     if event.data_json:
         data = json.loads(event.data_json)
         if event.kind == "attempt.stopping":
-            data.pop("why", None)  # it may name what the code has left behind
+            data.pop("why", None)  # it may name what the code left behind
         kept: dict[str, Any] = {name: value for name, value in data.items() if name in _EVENT_FACTS}
         progress = data.get("progress")
         if isinstance(progress, dict):
@@ -101,7 +101,7 @@ def _definition_without_values(text: bytes) -> bytes:
 
 
 def job_without_owner(job: job_pb2.Job) -> job_pb2.Job:
-    """Take out of a job whose id is another host's which host that is, and return it."""
+    """Take the name of the owning host out of a job whose id is another host's, and return it."""
     job.owner = ""
     for problem in job.problems:
         if problem.code == ID_OF_ANOTHER and problem.message != _HIDDEN:

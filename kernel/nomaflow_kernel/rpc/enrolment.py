@@ -77,7 +77,7 @@ class Enrolment:
     def join_string(self, join: TokenRecord, secret: str) -> str:
         """Return the join string of a token with its secret.
 
-        :raises NotOnTcp: if there is no door to use it at
+        :raises NotOnTcp: if there is no door at which to use it
         """
         if self._certificates is None:
             raise NotOnTcp
@@ -117,10 +117,10 @@ class Enrolment:
     async def renew_certificate(
         self, request: gateway.RenewCertificateRequest, caller: Caller
     ) -> gateway.RenewCertificateResponse:
-        """Give a host that shows a good certificate the next one, for the same name.
+        """Issue the next certificate, for the same name, to a host that shows a good one.
 
         :raises BadRequest: if the signing request cannot be used
-        :raises NotPermitted: if the caller shows no certificate, or one for a single instance, which has its end
+        :raises NotPermitted: if the caller shows no certificate, or one for a single instance, which is not renewed
         :raises NotAuthenticated: if its certificate was withdrawn meanwhile
         """
         principal = caller.principal

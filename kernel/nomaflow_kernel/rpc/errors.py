@@ -33,7 +33,7 @@ class CallStatus:
     """A status, ready to end a call.
 
     :param error_id: the id of an error of the kernel's own; empty for others
-    :param about: what the error is about, for the audit, where the request does not name it
+    :param about: what the error is about, for the audit, if the request does not name it
     """
 
     code: grpc.StatusCode

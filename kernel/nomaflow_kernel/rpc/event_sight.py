@@ -1,4 +1,4 @@
-"""The events that one caller may read, as it may see them."""
+"""The events that one caller may read, in the form that it may see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REMEMBERED = 10_000
 
 
 class EventSight:
-    """One watcher's filter. Who may see a run sees its events: also where the job has moved to another host since."""
+    """One watcher's filter. Whoever may see a run sees its events, even if the job has since moved to another host."""
 
     def __init__(self, *, guard: Guard, principal: Principal) -> None:
         self._guard = guard
@@ -57,12 +57,13 @@ class EventSight:
 
     def _target(self, event: EventRecord) -> Target:
         if event.run_id:
-            # A run that retention has removed meanwhile has no host any more, and so no tags.
+            # A run that retention has removed meanwhile no longer has a host, and so no tags.
             return self._runs.get(event.run_id) or Target(job_id=event.job_id)
         if event.job_id:
             target = self._guard.target_of_job(event.job_id)
             if event.kind.startswith("pause.") or event.host == target.host:
                 return target
-            # The kernel's own file is of no host; what another host said of the job is not for the tags of this one.
+            # The kernel's own file belongs to no host; the present host's tags do not count for what another host said
+            # of the job.
             return replace(target, host=event.host, tags=() if event.host else target.tags)
         return Target(host=event.host) if event.host else EVERYTHING

@@ -1,4 +1,4 @@
-"""SummarizeRuns and GetJobStats: figures over many runs, of those that the caller may read."""
+"""SummarizeRuns and GetJobStats: figures over many of the runs that the caller may read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nomaflow_kernel.rpc.run_pages import jobs_of_tag
 __all__ = ["FigureCalls", "median_seconds"]
 
 _RANGE_US = 31 * 86_400_000_000 + 3_600_000_000
-"""31 days, also where a change of the clocks makes one of them longer."""
+"""31 days, even if a change of the clocks makes one of them longer."""
 _MOST_COUNTS = 10_000
 _MOST_JOBS = 200
 _MOST_LAST = 100
@@ -88,7 +88,7 @@ class FigureCalls:
         return figures.SummarizeRunsResponse(counts=counts)
 
     def _groups(self, grouping: figures.RunGrouping.ValueType) -> Callable[[RunCount], Iterable[str]]:
-        """Return what tells the groups of a count."""
+        """Return the function that gives the groups of a count."""
         if grouping == figures.RUN_GROUPING_TAG:
             defined = ((job.job_id, job.definition) for job in self._catalogue.jobs())
             tags = {job_id: tuple(dict.fromkeys(each.tags)) for job_id, each in defined if each is not None}
@@ -106,7 +106,7 @@ class FigureCalls:
         return since_us, until_us
 
     def _wanted(self, request: figures.SummarizeRunsRequest, caller: Caller) -> Callable[[RunCount], bool]:
-        """Return whether a count is of what the request asks for, and of what the caller may read."""
+        """Return a function that says whether a count is asked for and may be read by the caller."""
         tagged = frozenset(jobs_of_tag(self._catalogue, request.tag)) if request.tag else None
         sees_all, sees = caller.principal.may_all(Verb.READ), self._guard.sees_run
         of_store = request.HasField("since")  # the store has kept the job and the host already
@@ -151,7 +151,7 @@ class FigureCalls:
 
 
 def _check_grouping(grouping: int, field: str) -> None:
-    """Check that runs can be counted by it.
+    """Check that runs can be counted by a grouping.
 
     :raises BadRequest: if it is not known
     """

@@ -27,7 +27,7 @@ from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, col
 __all__ = ["FireCalls"]
 
 _RANGE = timedelta(days=31, hours=1)
-"""31 days, also where a change of the clocks makes one of them longer."""
+"""31 days, even if a change of the clocks makes one of them longer."""
 _DAY = timedelta(days=1)
 _LIMIT = 1000
 _MOST = 10_000
@@ -42,7 +42,7 @@ _T = TypeVar("_T")
 
 
 async def _by_turns(steps: Iterable[_T]) -> list[_T]:
-    """Return what the steps make, while other tasks have a turn between them."""
+    """Return the result of some steps, between which other tasks have a turn."""
     made = []
     for number, step in enumerate(steps):
         if number % _STEPS_PER_TURN == 0:
@@ -71,7 +71,7 @@ class FireCalls:
         answer = self._answers.of(asked_for, basis, now_us=self._clock.now_us())
         if answer is None:
             answer = await self._answer(plan, basis.jobs)
-            unchanged = [*self._engine.pauses()] == basis.pauses  # while others had their turns
+            unchanged = [*self._engine.pauses()] == basis.pauses  # the clock went on while other tasks had their turns
             if unchanged and request.HasField("until"):
                 self._answers.keep(asked_for, basis, answer, until_us=self._clock.now_us() + _GOOD_US)
         return answer
@@ -142,7 +142,7 @@ class FireCalls:
         return FirePlan(begin=begin, end=end, limit=request.limit or _LIMIT, known=self._known)
 
     def _jobs(self, request: job_pb2.ListFiresRequest, caller: Caller) -> Iterable[Job]:
-        """Yield the jobs that fire, of those that the request and the caller's grants keep."""
+        """Yield the jobs with fires among those that the request asks for and the caller may read."""
         reads_all = caller.principal.may_all(Verb.READ)
         for job in self._catalogue.jobs():
             if not job.runnable or job.definition is None:

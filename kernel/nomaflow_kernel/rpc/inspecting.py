@@ -1,4 +1,4 @@
-"""InspectAttempt: a question to the host that runs an attempt. What it answers is bounded, and trusted in nothing."""
+"""InspectAttempt: a question to the host that runs an attempt. Its answer is bounded, and nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class InspectCalls:
         self._clock = clock
 
     async def inspect_attempt(self, request: InspectAttemptRequest, _caller: Caller) -> InspectAttemptResponse:
-        """Return what the host of a running attempt sees of it; a host that does not answer is noted.
+        """Return what the host of a running attempt sees of it, or a note that the host did not answer.
 
         :raises BadRequest: if the run has no such step
         :raises AttemptNotRunning: if no code of the attempt runs

@@ -40,7 +40,7 @@ _OF_CATALOGUE = frozenset({job_pb2.JOB_CONDITION_DISABLED, job_pb2.JOB_CONDITION
 
 
 def target_of(entry: Job) -> Target:
-    """Return what grants are given for, of a job of the catalogue."""
+    """Return what grants look at in a job of the catalogue."""
     tags = () if entry.definition is None else entry.definition.tags
     return Target(job_id=entry.job_id, host=entry.host, tags=tuple(tags))
 
@@ -61,7 +61,7 @@ def shown_job(job: job_pb2.Job, entry: Job, caller: Caller, guard: Guard) -> job
 
 
 class JobPages:
-    """Lists the catalogue. Messages, fires and newest runs are made of the jobs of a page only."""
+    """Lists the catalogue. Messages, fires and newest runs are looked up for the jobs of a page only."""
 
     def __init__(
         self, *, engine: Engine, catalogue: CatalogueService, store: Store, clock: Clock, guard: Guard
@@ -196,7 +196,7 @@ class JobPages:
 
 
 def _filter(request: kernel.ListJobsRequest) -> Callable[[Job], bool]:
-    """Return whether a request wants a job, whatever its condition.
+    """Return a function that says whether a request wants a job, whatever its condition.
 
     :raises BadRequest: if a field breaks a rule
     """
@@ -235,7 +235,7 @@ def _filter(request: kernel.ListJobsRequest) -> Callable[[Job], bool]:
 
 
 def _counts(entries: Sequence[Job], conditions: Sequence[Sequence[_Condition]]) -> list[job_pb2.JobCount]:
-    """Return how many jobs are in each condition, have each tag, are of each host, and belong to each."""
+    """Return how many jobs are in each condition, have each tag, run on each host, and belong to each host."""
     held = Counter(condition for each in conditions for condition in each)
     tags = Counter(tag for entry in entries if entry.definition for tag in dict.fromkeys(entry.definition.tags))
     hosts = Counter(entry.host for entry in entries if entry.host)

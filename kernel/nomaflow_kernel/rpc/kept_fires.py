@@ -1,4 +1,4 @@
-"""Answers of ListFires that stay right: until a fire is due, or something changes that they tell of.
+"""Answers of ListFires that are kept until a fire is due, or something in them changes.
 
 A page of the schedule asks for the same days again whenever a run begins or ends.
 """
@@ -22,9 +22,9 @@ _MOST, _MOST_FIRES = 8, 2_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Basis:
-    """The jobs, pauses and beginning that an answer is made of.
+    """The jobs, pauses and beginning that an answer is made from.
 
-    :param begin_us: the first instant that it tells of
+    :param begin_us: the first instant that it covers
     :param jobs: those that the caller may read and asks for
     """
 
@@ -38,7 +38,7 @@ class _Kept:
     """One answer.
 
     :param before_us: it is right for every beginning before that instant, at which something fires
-    :param until_us: how long it is given
+    :param until_us: until when it may be used
     """
 
     basis: Basis
@@ -70,7 +70,7 @@ class KeptFires:
         return kept.answer
 
     def keep(self, asked_for: Hashable, basis: Basis, answer: job_pb2.ListFiresResponse, *, until_us: int) -> None:
-        """Keep an answer, at most until an instant: what is usual for a job changes slowly, but it does.
+        """Keep an answer, at most until an instant: what is usual for a job does change, if slowly.
 
         :param asked_for: all but the beginning, which moves on with the clock
         """

@@ -112,7 +112,7 @@ class KernelService:
         """The objects that together have a method for each rpc."""
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
-        """Return the facts about this kernel, and who asks; process and project only to who operates all of it."""
+        """Return the facts about this kernel, and who asks; process and project only if they may operate all of it."""
         principal = caller.principal
         operates = principal.may_all(Verb.OPERATE) or principal.may_all(Verb.ADMIN)
         watches = principal.may_some(Verb.READ)
@@ -147,7 +147,7 @@ class KernelService:
         answers = await self._answers(request.requests, caller)
         for answer in answers:
             if isinstance(answer, kernel.TriggerRunResponse):
-                answer.ClearField("steps")  # a thousand of them would be more than a message holds
+                answer.ClearField("steps")  # a thousand of them would not fit into a message
         return kernel.TriggerRunsResponse(items=map(_item_message, answers))
 
     async def _answers(self, requests: Sequence[kernel.TriggerRunRequest], caller: Caller) -> list[_Answer]:

@@ -1,4 +1,4 @@
-"""Filters of lists, made of client requests and checked for form."""
+"""Filters of lists, made from client requests and checked for form."""
 
 from __future__ import annotations
 

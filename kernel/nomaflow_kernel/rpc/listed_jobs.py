@@ -1,4 +1,4 @@
-"""Jobs in lists, whose messages are kept until something changes that they tell of.
+"""Jobs in lists, whose messages are kept until something in them changes.
 
 A page of the console asks for all jobs again whenever something happens to one of them.
 """
@@ -22,13 +22,13 @@ _MOST = 20_000
 
 
 def same_jobs(one: Sequence[Job], other: Sequence[Job]) -> bool:
-    """Return whether two lists have the very same jobs; to compare thousands that are only equal would take long."""
+    """Return whether two lists have the very same jobs; comparing thousands that are merely equal would take long."""
     return len(one) == len(other) and all(map(is_, one, other))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Kept:
-    """A message, and what it was made of; it is right until the fire that it tells of."""
+    """A message, and what it was made from; it is right until the fire that it shows."""
 
     entry: Job
     pause: PauseRecord | None

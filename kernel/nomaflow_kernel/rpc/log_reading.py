@@ -68,7 +68,7 @@ class LogCalls:
         with self._feed.subscribe(query.run_id) as subscription:
             detail = await read_run(self._store, query.run_id)
             if query.tail:
-                # Lines that are stored while the tail is read are the follower's.
+                # Lines that are stored while the tail is read are left to the follower.
                 end = min(wanted.end, detail.run.log_lines + 1)
                 for block in _blocks(await self._tail(query.run_id, replace(wanted, end=end), query.tail)):
                     yield block
@@ -215,7 +215,7 @@ class _Wanted:
 
 
 def _next_limit(chunks: Sequence[LogChunkRecord]) -> int:
-    """Return how many chunks to read next: as many as have a mebibyte, if they are of the size of the last ones."""
+    """Return how many chunks to read next: as many as make up a mebibyte, if they are as large as the last ones."""
     size = sum(len(chunk.body) for chunk in chunks)
     return max(_CHUNKS, min(_MOST_CHUNKS, _PAGE_BYTES * len(chunks) // max(size, 1)))
 

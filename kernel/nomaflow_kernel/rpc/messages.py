@@ -1,6 +1,6 @@
-"""Messages to clients about runs, events, jobs and hosts, made of the kernel's own values.
+"""Messages to clients about runs, events, jobs and hosts, made from the kernel's own values.
 
-Fields of the same name are the codec's work; what stands here is where the two differ.
+The codec copies fields of the same name; this module handles the rest.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def host_message(
 
 
 def _instance_messages(instances: Sequence[Instance]) -> list[job_pb2.Instance]:
-    """Return the instances of a host. Once they have their bytes, the others are told without what can be long."""
+    """Return the instances of a host. Beyond a limit in bytes, they come without their long parts."""
     told, size = [], 0
     for instance in instances:
         message = _instance_message(instance)

@@ -23,7 +23,7 @@ _TOKEN_LENGTH = 4096
 
 
 class Page(Generic[M]):
-    """The entries of one page. It takes at least one, however large, and ends with the one that passes the bytes."""
+    """The entries of one page. It takes at least one, however large, and ends with the one that exceeds its bytes."""
 
     def __init__(self) -> None:
         self.entries: list[M] = []
@@ -31,7 +31,7 @@ class Page(Generic[M]):
 
     @property
     def full(self) -> bool:
-        """True once it has its bytes."""
+        """True once it has reached its limit in bytes."""
         return self._bytes >= PAGE_BYTES
 
     def add(self, entry: M) -> None:
@@ -72,7 +72,7 @@ def page_key(token: str, parts: int) -> tuple[str, ...] | None:
         key = None
     if not isinstance(key, list) or len(key) != parts or not all(isinstance(part, str) for part in key):
         raise BadRequest(
-            "page_token is not one that a list gave, expected next_page_token of the page before", field="page_token"
+            "page_token does not come from a list, expected next_page_token of the page before", field="page_token"
         )
     return tuple(key)
 

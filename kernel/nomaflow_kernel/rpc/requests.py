@@ -130,7 +130,7 @@ def pause_record(request: kernel.PauseRequest, caller: Caller, *, now_us: int) -
     scope, name = pause_scope(request.job_id, request.host)
     until = moment_us(request, "until")
     if until is not None and until <= now_us:
-        raise BadRequest("until lies in the past, expected a time to come, or none for no end", field="until")
+        raise BadRequest("until lies in the past, expected a time in the future, or none for no end", field="until")
     return PauseRecord(
         scope=scope,
         name=name,
@@ -198,7 +198,7 @@ def check_kinds(kinds: Sequence[str]) -> None:
 
 
 def check_name(name: str, field: str) -> None:
-    """Check a name of something that is looked for; an empty one asks for nothing.
+    """Check a name that is searched for; an empty one asks for nothing.
 
     :raises BadRequest: if it is too long, or not printable
     """
@@ -230,7 +230,7 @@ def page_start(token: str) -> str:
     """
     if token and not is_run_id(token):
         raise BadRequest(
-            "page_token is not one that a list gave, expected next_page_token of the page before", field="page_token"
+            "page_token does not come from a list, expected next_page_token of the page before", field="page_token"
         )
     return token
 
@@ -316,7 +316,7 @@ def _content_hash(request: Message) -> str:
 def moment_us(request: Message, field: str) -> int | None:
     """Return an instant of a request in microseconds since the epoch, or None if it has none.
 
-    :raises BadRequest: if it is none of a calendar, from 1970 to 9999
+    :raises BadRequest: if it is not in the years from 1970 to 9999
     """
     if not request.HasField(field):
         return None

@@ -1,4 +1,4 @@
-"""Runs as one caller may see them, with what only the engine knows."""
+"""Runs as one caller may see them, with the facts that only the engine knows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunSight:
         self._engine = engine
 
     def shown(self, run: run_pb2.Run, caller: Caller) -> run_pb2.Run:
-        """Return a run as its caller may see it: who may cancel it need not be allowed to read it."""
+        """Return a run as its caller may see it: a caller that may cancel it need not be allowed to read it."""
         if not self._guard.sees_run(run.job_id, run.host, caller):
             return run_pb2.Run(run_id=run.run_id, job_id=run.job_id, state=run.state)
         if not self._guard.sees_values(run.job_id, run.host, caller):

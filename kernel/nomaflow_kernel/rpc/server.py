@@ -94,7 +94,7 @@ class _Plan:
     """The services of a door, and its limits.
 
     :param calls: at once
-    :param connections: at once, if there are files enough; 0 for no limit
+    :param connections: at once, if enough files can be open; 0 for no limit
     :param share: the part of the files that its connections may take
     """
 
@@ -142,7 +142,7 @@ class AddressTaken(Exception):
 
 
 class DoorServers:
-    """A server for each door that has an address: what floods one leaves the others alone.
+    """A server for each door that has an address: a flood at one leaves the others alone.
 
     :param addresses: checked; Unix sockets are claimed already
     :param certificates: for the TCP doors; None if there are none
@@ -203,7 +203,7 @@ class DoorServers:
         )
 
     async def stop(self, grace_seconds: float | None) -> None:
-        """Stop all servers; open calls get so much time, None for none. May be called again with less."""
+        """Stop all servers; open calls get that much time, None for none. May be called again with less."""
         for endpoints in self._endpoints:
             endpoints.end_waiting()
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers.values()))

@@ -1,12 +1,12 @@
-"""gRPC's server for doors that strangers reach: it outlives calls of methods that nobody knows.
+"""gRPC's server for doors that strangers reach: it survives calls of unknown methods.
 
 Since version 1.84 the task of grpc.aio that takes the calls decodes the names of their methods. A name that is not
-UTF-8 ends that task, and with it the server: one call of anybody would close a door until the kernel's next start.
-gRPC's core compares the names of registered methods as bytes. So all methods of a door are registered, and a call of
-another one is answered before its name is decoded.
+UTF-8 ends that task, and with it the server: a single call, from anybody, would close a door until the kernel's next
+start. gRPC's core compares the names of registered methods as bytes. So all methods of a door are registered, and a
+call of another one is answered before its name is decoded.
 
 gRPC also writes an error and a traceback into the log for each header that is not UTF-8, with the header, and for each
-answer that its caller does not wait for. What strangers can write there without an end is left out.
+answer that its caller does not wait for. Such lines, which strangers could cause without end, are left out.
 """
 
 from __future__ import annotations
@@ -66,5 +66,5 @@ def server_for_strangers(methods: Methods, *, options: Sequence[tuple[str, Any]]
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Return whether a record of gRPC is about something else than a caller that sends nonsense or leaves."""
+    """Return whether a log record of gRPC is about anything other than a caller that sends nonsense or leaves."""
     return not (record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError | cygrpc.ExecuteBatchError))

@@ -1,4 +1,4 @@
-"""Watches: cursors on the events of one run, or of all. Ordered and without gaps from any sequence on.
+"""Watches: cursors on the events of one run, or of all. They are ordered and without gaps, from any sequence on.
 
 A watcher holds no queue that could grow: it takes events from the feed, and reads the store if the feed may lack some.
 """
@@ -140,7 +140,7 @@ class Watching:
                     cursor, spoke_at = event.seq, time.monotonic()
                     yield kernel.WatchEventsResponse(event=event)
                 cursor = max(cursor, through)
-                # Events that this caller does not see must not keep its cursor behind.
+                # Events that this caller does not see must not hold its cursor back.
                 if time.monotonic() - spoke_at >= self._bookmark_seconds:
                     spoke_at = time.monotonic()
                     yield kernel.WatchEventsResponse(bookmark_seq=cursor)

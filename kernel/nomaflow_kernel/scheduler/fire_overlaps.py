@@ -16,7 +16,7 @@ __all__ = ["Overlaps"]
 _WINDOW = timedelta(days=1)
 _SECOND_US = 1_000_000
 _MOST_JOBS = 1000
-"""Schedules, and jobs that are listed fire by fire, that are looked at: each takes up to 27 kB for the while."""
+"""The most schedules, and jobs that are listed fire by fire, that are looked at: each takes up to 27 kB meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +90,7 @@ class Overlaps:
             yield self._span(Owner(job_id=job_id, host=host, preset=""), bits)
 
     def _window(self) -> tuple[datetime, datetime]:
-        """Return what is looked at, from a whole second on: the hours before the range too, whose runs may go on."""
+        """Return the time to look at, from a whole second on, with the hours before the range, whose runs may go on."""
         begin = self.plan.begin + timedelta(microseconds=-self.plan.begin.microsecond % _SECOND_US)
         return begin - LOOK_BACK, min(self.plan.end, begin + _WINDOW)
 

@@ -33,9 +33,9 @@ __all__ = [
 
 _FREQUENT = 48
 MOST_NAMED = 10
-"""Jobs that a fire or a schedule is said to run into."""
+"""The most jobs that a fire or a schedule is said to collide with."""
 LOOK_BACK = timedelta(hours=6)
-"""Runs that began so long before the range may still go on in it."""
+"""The longest time before the range at which a run that goes on in it may have begun."""
 _TICK = timedelta(microseconds=1)
 _MINUTE_US = 60_000_000
 _ONE_MINUTE = (1 << 60) - 1
@@ -98,7 +98,7 @@ class Frequent:
     next: datetime
 
     def bits(self, begin: datetime, end: datetime) -> int:
-        """Return the fires of a time as bits, one a second; none where the calendar ends."""
+        """Return the fires of a time span as bits, one a second; none past the calendar's end."""
         try:
             return fire_bits(CronExpression.parse(self.expression), begin, end, cast("tzinfo", zone(self.timezone)))
         except (CronError, OverflowError):
@@ -106,9 +106,9 @@ class Frequent:
 
 
 class KnownFires:
-    """The fires that were worked out lately: a page of a schedule asks for nearly the same ones again and again.
+    """The fires that were worked out lately: a page of a schedule repeatedly asks for nearly the same ones.
 
-    :param most: fires that are kept at most
+    :param most: the most fires that are kept
     """
 
     def __init__(self, most: int = 20_000) -> None:
@@ -117,7 +117,7 @@ class KnownFires:
         self._following: dict[tuple[str, str, int], Moment] = {}
 
     def first_after(self, at: datetime, expression: CronExpression, timezone: str) -> Moment:
-        """Return the first fire later than any instant.
+        """Return the first fire after any instant.
 
         :raises CronError: if there is none before the calendar's end
         """
@@ -159,7 +159,7 @@ class FirePlan:
     :param known: the fires that other plans have worked out
     :ivar fires: in order of time
     :ivar earlier: fires of the hours before the range, whose runs may go on in it
-    :ivar in_minute: minute since the epoch → how many fires begin in it, also frequent ones, if one is listed
+    :ivar in_minute: minute since the epoch → how many fires begin in it, frequent ones included, if one is listed
     :ivar listed_until: the list is whole up to then
     """
 

@@ -1,4 +1,4 @@
-"""Choose the due fires that run, and those that are only recorded."""
+"""Choose the due fires to run, and those to record only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sort_out(
 
 
 def _fold(older: Fold | None, fires_us: Sequence[int]) -> Fold | None:
-    """Return the fold of some fires and those before them; None for none."""
+    """Return the fold of some fires and those before them; None if there are none."""
     if not fires_us:
         return older
     if older is None:

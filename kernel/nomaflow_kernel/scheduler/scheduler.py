@@ -63,7 +63,7 @@ class Scheduler:
         self._back_to_us: int | None = None
 
     async def start(self) -> None:
-        """Read the stored next fires, take in the catalogue and start firing.
+        """Read the stored next fires and the catalogue, and start firing.
 
         :raises StoreError: if they cannot be read
         """
@@ -211,7 +211,7 @@ class Scheduler:
         """Discard the schedules in memory and read the stored next fires again, after a failed read or commit.
 
         It is unknown whether the changes in memory and the due fires were stored. Both go into one commit with the next
-        fires, so the stored next fires also tell of fires without a slot: those that did not run.
+        fires, so the stored next fires also cover fires without a slot: those that did not run.
         """
         self._knows_stored = False
         self._schedules.clear()
@@ -235,7 +235,7 @@ class Scheduler:
             self._back_to_us = after_us if self._back_to_us is None else min(self._back_to_us, after_us)
 
     async def _go_back(self, after_us: int) -> None:
-        """Compute the next fires again: some instants come again. Their slots tell which have fired already.
+        """Compute the next fires again: some instants come again. Their slots show which have fired already.
 
         This is repeated until it is stored.
         """
@@ -278,7 +278,7 @@ class Scheduler:
     async def _without_taken(self, triggers: Sequence[TriggerCommand]) -> list[TriggerCommand]:
         """Return the fires that have not run.
 
-        The store would refuse the others too, but only after they had, for example, cancelled another run.
+        The store would refuse the others too, but only after they had cancelled another run, for example.
         """
         taken = await self._store.slots_taken([trigger.slot for trigger in triggers])
         return [trigger for trigger in triggers if trigger.slot not in taken]

@@ -144,7 +144,7 @@ async def test_very_many_credentials_are_listed(world: World, monkeypatch: pytes
 async def test_a_page_token_of_ones_own_making_is_refused(world: World, method: str, token: str) -> None:
     """INVALID_ARGUMENT, in every list."""
     request = getattr(kernel, f"{method}Request")(page_token=token)
-    with pytest.raises(grpc.aio.AioRpcError, match="page_token is not one that a list gave") as caught:
+    with pytest.raises(grpc.aio.AioRpcError, match="page_token does not come from a list") as caught:
         await getattr(world.client, method)(request, timeout=10)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
