@@ -15,7 +15,7 @@ __all__ = ["EXTRAS_LIMIT", "EXTRAS_WARNING", "NormalisedResult", "ReturnRefused"
 EXTRAS_WARNING = 64 * 1024
 """Bytes of encoded extras above which a warning is recorded."""
 EXTRAS_LIMIT = 1024 * 1024
-"""Bytes of encoded extras above which the step fails, where the host's settings name no other limit."""
+"""Bytes of encoded extras above which the step fails, unless the host's settings give another limit."""
 
 _SHAPES = "None, int, dict or StepResult"
 _INT64_MAX = 2**63 - 1
@@ -103,7 +103,7 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
     try:
         encoded = dumps_plain(extras, path="extras").encode("ascii")
     except ValueCodecError as error:
-        raise ReturnRefused(f"the returned value cannot be kept: {error}") from None
+        raise ReturnRefused(f"the returned value cannot be stored: {error}") from None
     if (size := len(encoded)) > max_extras_bytes:
         problem = f"the extras take {size:,} bytes, over the limit of {max_extras_bytes:,}: {_ADVICE}"
         raise ReturnRefused(problem, reason_code="result_too_large")

@@ -19,11 +19,11 @@ _LEAST = 6
 """Shorter credentials would mask ordinary words."""
 _REMEMBERED = 16
 _SPLIT = 16
-"""A credential of so many characters is recognised on two lines as well. Half of a shorter one may be a word."""
+"""A credential of this many characters is recognised on two lines as well. Half of a shorter one may be a word."""
 _WINDOW = 32
 """Any 63 characters of a long credential hold a part of this length that begins at one of its multiples."""
 _MANY = 24
-"""From so many encoded parts on, one pattern for runs of characters costs less than a search for each part."""
+"""From this many encoded parts on, one pattern for runs of characters costs less than a search for each part."""
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 _ALPHABET = frozenset(string.ascii_letters + string.digits + "+/_-")
 _AT_EDGES = " \t\r\"'\\,;()[]{}"
@@ -35,7 +35,7 @@ class _Form:
     """One way in which a credential is written.
 
     :param coded: True for an encoding, whose neighbouring characters hold some of its bits
-    :param cut: True if it is recognised where the end of a line has cut it as well
+    :param cut: True if it is also recognised when the end of a line has cut it
     """
 
     text: str

@@ -24,7 +24,7 @@ def auth_for(
 ) -> httpx.Auth | Callable[[httpx.Request], httpx.Request] | None:
     """Return httpx's form of an ``auth`` table, None for ``none``.
 
-    :param clock: seconds; a token of oauth2 is fetched anew 30 s before it ends
+    :param clock: seconds; an oauth2 token is fetched anew 30 s before it expires
     """
     kind = table["type"]
     if kind == "basic":

@@ -1,4 +1,4 @@
-"""Tables of connectors.toml with references of plugins: they are resolved for each attempt that may use connectors."""
+"""Tables of connectors.toml with references for plugins: they are resolved for each attempt that may use connectors."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _made(path: str, pool: Mapping[str, Any], form: str, root: str) -> Any:
         problem = f"its driver {error.name!r} is not installed (pip install {extra!r})"
         raise ConnectorsError(problem, path=path) from None
     except Exception as error:  # noqa: BLE001 - an error of a dialect may quote the URL, password included
-        problem = f"{url.drivername} made no engine of it: {type(error).__name__}"
+        problem = f"{url.drivername} made no engine from it: {type(error).__name__}"
         raise ConnectorsError(f"{problem} (check url and the other keys)", path=path) from None
 
 

@@ -62,13 +62,13 @@ class HostConnectorRegistry(ConnectorRegistry):
 
     @property
     def deferred(self) -> bool:
-        """True if tables have references of plugins, which `renew` resolves."""
+        """True if tables have references for plugins, which `renew` resolves."""
         return self._deferred is not None
 
     async def renew(self, values: ValueSource) -> None:
-        """Put the current values into the tables that have references of plugins.
+        """Put the current values into the tables that have references for plugins.
 
-        What was made of another value is made anew at the next request. A table whose value is missing cannot be used
+        What was made from an old value is made anew at the next request. A table whose value is missing cannot be used
         until a later call.
         """
         if self._deferred is None:

@@ -36,8 +36,8 @@ class ResolvedConnectors:
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot
         be used, in a sentence
     :param secret_env_names: the variables that the file names; workers do not inherit them
-    :param deferred: rows of placeholder, scheme and rest: references of plugins, which each attempt has resolved
-    :param told_secrets: the secrets that its references gave, wherever they stand
+    :param deferred: rows of placeholder, scheme and rest: references for plugins, resolved for each attempt
+    :param told_secrets: the secrets that its references resolved to, wherever they are used
     """
 
     root: str = ""
@@ -66,7 +66,7 @@ class ResolvedConnectors:
         return ("sqlalchemy.ext.asyncio", *sorted({_DRIVERS[each] for each in backends if each in _DRIVERS}))
 
     def names(self, section: str) -> tuple[str, ...]:
-        """Return the names of all ``pools`` or ``connectors``, sorted, with those that cannot be used."""
+        """Return the names of all ``pools`` or ``connectors``, sorted, including those that cannot be used."""
         unusable = (path.partition(".")[2] for path in self.unusable if path.startswith(f"{section}."))
         return tuple(sorted({*getattr(self, section), *unusable}))
 

@@ -128,7 +128,7 @@ class CallMaker:
                 self._hooks.call.nomaflow_attempt_finished(call=call, outcome=outcome)
         except Exception:  # noqa: BLE001 - an observer's mistake is logged and changes nothing
             hook = "nomaflow_attempt_started" if outcome is None else "nomaflow_attempt_finished"
-            _log.exception("a plugin's %s raised; the attempt goes on", hook)
+            _log.exception("a plugin's %s raised; the attempt continues", hook)
 
     def _injections(self, plan: CallPlan, info: StepCall, values: Mapping[str, Any]) -> dict[str, Any]:
         if not (plan.catch_all or plan.named):
@@ -153,7 +153,7 @@ class CallMaker:
 
 
 def _call_to_the_end(target: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call a sync callable; if it returns a coroutine, as a plain wrapper does, run that as well."""
+    """Call a sync callable; if it returns a coroutine, as a plain wrapper does, run the coroutine as well."""
     try:
         value = target(**arguments)
         return asyncio.run(value) if inspect.iscoroutine(value) else value

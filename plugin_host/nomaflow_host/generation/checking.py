@@ -30,7 +30,7 @@ __all__ = ["JobChecker", "fields_of", "unfit_values"]
 
 
 def unfit_values(plan: CallPlan, step: CheckedStep, *, as_given: Collection[str]) -> Iterator[ValueProblem]:
-    """Yield a problem for each given value that an attempt at the step would fail for. They are literal.
+    """Yield a problem for each given value that would fail an attempt at the step. The values are literal.
 
     :param as_given: names of injections; their values are not coerced
     """
@@ -82,7 +82,7 @@ class JobChecker:
         """Yield a problem for each value that its callable, or the model of its step's type, would refuse.
 
         :param job_files: ``job_files`` of the manifest
-        :param host: the host that reads them; jobs that another one runs call functions of that one
+        :param host: the host that reads them; jobs that another host runs call that host's functions
         """
         for file in job_files:
             for index, job in enumerate(_tables(_table(file.get("tree")).get("jobs"))):

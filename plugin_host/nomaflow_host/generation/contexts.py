@@ -87,7 +87,7 @@ def resolved_values(
             for key, value in values.items()
         }
     except ReferenceMissing as error:
-        hint = "; variables that connectors.toml names reach steps only where [host] pass_env lists them"
+        hint = "; variables that connectors.toml names reach steps only if [host] pass_env lists them"
         told = f"{error}{hint}" if isinstance(error, EnvironmentMissing) else str(error)
         raise PreparationFailed(error.reason_code, told) from None
 

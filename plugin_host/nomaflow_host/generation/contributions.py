@@ -24,7 +24,7 @@ __all__ = ["injection_names", "step_types_of"]
 
 
 def step_types_of(hooks: HookHost) -> tuple[dict[str, StepType], list[Problem]]:
-    """Return the contributed step types by name, and a problem for each that cannot be used or plugin that raises."""
+    """Return the contributed step types by name, and a problem for each unusable one and each plugin that raises."""
     try:
         contributed = [each for types in hooks.call.nomaflow_step_types() for each in types]
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's mistake is a problem and does not end the load
@@ -44,7 +44,7 @@ def _usable(each: StepType) -> StepType:
     """Return a step type in normal form.
 
     :raises TypeError: if a part of it is of a wrong type
-    :raises ValueError: if it refers to a field that it does not have; a model may raise anything
+    :raises ValueError: if it refers to a field that it does not have (a model may raise anything)
     """
     schema: Mapping[str, Any] = each.schema
     if each.model is not None:
@@ -60,7 +60,7 @@ def _usable(each: StepType) -> StepType:
     fields = fields_of(usable)
     check_step_type(fields.to_json())
     if (problem := reference_error(usable.callable)) is not None:
-        raise ValueError(f"its callable is no reference: {problem}")
+        raise ValueError(f"its callable is not a reference: {problem}")
     for name in (*usable.overridable, *usable.secret):
         if not fields.takes(name):
             raise ValueError(f"it has no field {name!r}, which its overridable or secret names")

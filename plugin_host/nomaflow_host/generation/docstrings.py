@@ -32,7 +32,7 @@ def parameter_docs(doc: str) -> Mapping[str, str]:
 
 
 def _fields(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the fields of Sphinx's style: a text goes on until the next field or an empty line."""
+    """Yield the fields of Sphinx's style: a text continues until the next field or an empty line."""
     for number, line in enumerate(lines):
         field = _FIELD.match(line.strip())
         if field is not None:
@@ -45,7 +45,7 @@ def _fields(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def _google(lines: list[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield the items of Google's sections: a text goes on while it is indented deeper than its item."""
+    """Yield the items of Google's sections: a text continues while it is indented deeper than its item."""
     for number, line in enumerate(lines):
         if _GOOGLE.fullmatch(line.strip()):
             yield from _indented(lines[number + 1 :], _indent(line))

@@ -100,7 +100,7 @@ class Generation:
         return credentials_of(order, environ, secret=secret)
 
     def may_take_connectors(self, reference: str) -> bool:
-        """Return False if a callable does not use ``connectors``: it does not name them, nor has ``**more``.
+        """Return False if a callable does not use ``connectors``: it neither names them nor has ``**more``.
 
         One whose ``**`` begins with ``_`` says that it ignores what arrives there.
         """
@@ -148,7 +148,7 @@ class Generation:
         )
 
     def check(self, step: CheckedStep) -> list[ValueProblem]:
-        """Return the problems of the values to check: those for which an attempt at the step would fail. Calls nothing.
+        """Return the problems of the values that would fail an attempt at the step. Calls nothing.
 
         If the callable cannot be called at all, its values have no problem.
         """

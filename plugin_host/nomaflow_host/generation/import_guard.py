@@ -24,7 +24,7 @@ def restored_process() -> Iterator[None]:
     """Restore afterwards what decides how steps run: signals, directory, umask, collector, streams and hooks.
 
     An ignored SIGCHLD, for one, would hide the ends of all children. A process that an import forked and that returns
-    here is ended, since only the original may go on.
+    here is ended, since only the original may continue.
     """
     process, directory, collecting = os.getpid(), _directory(), gc.isenabled()
     mask = os.umask(0o077)

@@ -28,8 +28,8 @@ def find_modules(plugin_dirs: Iterable[str]) -> dict[str, str]:
     """Return the modules of the folders: dotted name to absolute file, sorted by name. Imports nothing.
 
     Packages, with or without ``__init__.py``, and single files are found, at any depth. Tests, ``setup.py`` and
-    ``__main__.py`` are no plugins; names that cannot be imported, or that no reference can hold, are skipped. If two
-    modules have one name, the earlier folder's counts.
+    ``__main__.py`` are not plugins; names that cannot be imported, or that no reference can hold, are skipped. If two
+    modules have the same name, the earlier folder's counts.
     """
     found: dict[str, str] = {}
     for folder in plugin_dirs:
@@ -82,7 +82,7 @@ class Imports:
                 other = getattr(loaded, "__file__", None) or "a built-in module"
                 del self.loaded[name]
                 problem = (
-                    f"the module {name!r} ({file}) is hidden by another of its name, {other} "
+                    f"the module {name!r} ({file}) is hidden by another of the same name, {other} "
                     "(rename the file or its folder)"
                 )
                 self.failed[name] = ImportReport(code="import_failed", message=stable(problem))

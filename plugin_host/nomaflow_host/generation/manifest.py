@@ -91,7 +91,7 @@ def _module(failed: ImportReport | None, root: str) -> dict[str, Any]:
 
 
 def _offered(plan: CallPlan | PreparationFailed, root: str) -> dict[str, Any]:
-    """Return a callable's entry; that of one which cannot be called, or is too large to be told of, has the reason."""
+    """Return a callable's entry; if it cannot be called, or is too large to be reported, the entry has the reason."""
     if isinstance(plan, PreparationFailed):
         return {**_UNUSABLE, "error": _inside(stable(plan.message), root)}
     entry = _callable(plan, root)
@@ -155,7 +155,7 @@ def _default(value: Any) -> str:
 def _default_json(value: Any) -> str:
     """Return a default as JSON, in the form in which a client would give it; empty if it has none, or a long one."""
     try:
-        text = dumps_plain(value)  # dates are refused: most are of the moment when the module was imported
+        text = dumps_plain(value)  # dates are refused: most are the moment when the module was imported
     except Exception:  # noqa: BLE001 - a class of the author's may raise whatever it is asked
         return ""
     return text if len(text) <= _MAX_DEFAULT_JSON else ""

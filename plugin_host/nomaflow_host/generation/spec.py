@@ -32,7 +32,8 @@ class ProjectSpec:
     :param max_extras_bytes: the limit of a result's encoded extras
     :param withheld: names of the host's variables that workers do not get, for hints
     :param version: the number of the release; None for none
-    :param max_parallel: steps at once over all instances of the host, enforced by the kernel; None means no limit
+    :param max_parallel: the most steps at once over all instances of the host, enforced by the kernel; None means no
+      limit
     :param accept_jobs_from: the hosts whose jobs this one runs, enforced by the kernel
     :param accept_calls_from: the hosts whose jobs may call this one's, enforced by the kernel
     """
@@ -62,7 +63,7 @@ class ProjectSpec:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> ProjectSpec:
-        """Return the spec that `to_json` made *tree* of; keys of a newer version are ignored."""
+        """Return the spec that `to_json` made *tree* from; keys of a newer version are ignored."""
         known = {each.name for each in fields(cls)}
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key in known

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["TRACE_VARIABLE", "trace_hooks"]
 
 TRACE_VARIABLE = "NOMAFLOW_TRACE_HOOKS"
-"""The environment variable that switches tracing on, where it is set to anything but ``0`` or nothing."""
+"""The environment variable that switches tracing on, if it is set to anything but ``0`` or nothing."""
 
 _NAMES_ONLY = frozenset({"nomaflow_contribute_connectors", "nomaflow_contribute_settings"})
 

@@ -36,7 +36,7 @@ def references_of(order: AttemptOrder) -> set[Reference]:
 
 
 def credentials_of(order: AttemptOrder, environ: Values, *, secret: Collection[str] = ()) -> set[str]:
-    """Return the credentials in an order's values: of its references (see `is_secret`), and its secret fields.
+    """Return the credentials in an order's values: those of its references (see `is_secret`) and its secret fields.
 
     A default in a reference is not a credential: it stands in the file. Unreadable values are skipped here and
     reported when the call is prepared.

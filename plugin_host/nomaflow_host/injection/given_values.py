@@ -49,14 +49,14 @@ class GivenValues:
         value = self.found.get(reference)
         if value is None:
             raise SecretUnreadable(
-                f"the host was not asked for {reference.shown}", fix="report this as a mistake of ours"
+                f"the host was not asked for {reference.shown}", fix="report this as a bug in nomaflow"
             )
         if isinstance(value, ReferenceMissing):
             raise value
         return value
 
     def under(self, environ: Mapping[str, str]) -> GivenValues:
-        """Return the values, but of a process's own variables its own, since a plugin may have set one."""
+        """Return the values, but a process's own variables as they are now, since a plugin may have set one."""
         found = {
             each: environ[each.rest] if each.scheme == VARIABLE and each.rest in environ else value
             for each, value in self.found.items()
@@ -76,7 +76,7 @@ class GivenValues:
 
     @classmethod
     def from_json(cls, rows: Sequence[Any], *, own: Mapping[str, str]) -> GivenValues:
-        """Return the values that `to_json` made *rows* of."""
+        """Return the values that `to_json` made *rows* from."""
         return cls(
             own=own,
             found={

@@ -192,7 +192,7 @@ def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as hostile:  # noqa: BLE001 - an exception whose str() raises must not hide the import's failure
-        return f"its text cannot be had, since str() raised {type(hostile).__name__}"
+        return f"its text cannot be read, since str() raised {type(hostile).__name__}"
     lines = text.strip().splitlines()
     return (lines[0] if len(lines[0]) <= 300 else lines[0][:297] + "...") if lines else ""
 

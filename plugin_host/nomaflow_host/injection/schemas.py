@@ -22,7 +22,7 @@ _BY_NAME = {kind.__name__: kind for kind in _PLAIN}
 
 
 def schema_of(annotation: Any, *, function: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a parameter's annotation; empty if it has none that is known, or one over 16 KiB.
+    """Return the JSON Schema of a parameter's annotation; empty if none is known, or if it is over 16 KiB.
 
     :param annotation: as written
     :param function: the function in whose module names are looked up
@@ -42,7 +42,7 @@ def schema_of(annotation: Any, *, function: Any) -> dict[str, Any]:
 
 
 def _plain(annotation: Any, function: Any) -> type | None:
-    """Return the plain type that an annotation is, also as text: most are, and need no evaluation."""
+    """Return the plain type that an annotation is, even as text: most are plain, and need no evaluation."""
     if type(annotation) is str:
         return None if annotation in getattr(function, "__globals__", {}) else _BY_NAME.get(annotation)
     return next((kind for kind in _PLAIN if annotation is kind), None)  # not by ==, which a class may define

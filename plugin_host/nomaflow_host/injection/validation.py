@@ -77,7 +77,7 @@ class Validator:
 
 
 def validator_for(annotation: Any) -> Validator | None:
-    """Return a validator for values of the annotation, or None if pydantic does not know it, so that values pass."""
+    """Return a validator for values of the annotation, or None if pydantic does not know it: then values pass."""
     # For iterables and iterators pydantic would pass on a generator in place of the given list.
     if any((typing.get_origin(each) or each) in _READ_ONCE for each in _parts(annotation)):
         return None

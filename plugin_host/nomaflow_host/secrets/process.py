@@ -90,7 +90,7 @@ def _read(readers: Mapping[str, SecretReader], problems: list[str], scheme: str,
     if not isinstance(value, str):
         return _failed(f"the plugin for {scheme!r} returned {type(value).__name__}, expected str")
     if len(value) > _MAX_VALUE:
-        return _failed(f"the plugin for {scheme!r} returned {len(value)} characters, at most {_MAX_VALUE} may be")
+        return _failed(f"the plugin for {scheme!r} returned {len(value)} characters, expected at most {_MAX_VALUE}")
     return {"value": value}
 
 

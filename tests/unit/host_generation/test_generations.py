@@ -133,7 +133,7 @@ def test_hidden_modules(project: Project) -> None:
     generation = project({"json.py": "def f(): ...", "colorsys.py": "def f(): ..."})
     modules = generation.manifest()["modules"]
     for name in ("json", "colorsys"):
-        assert "is hidden by another of its name" in modules[name]["error"]
+        assert "is hidden by another of the same name" in modules[name]["error"]
     assert generation.manifest()["callables"] == {}
 
 

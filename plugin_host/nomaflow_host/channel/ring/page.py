@@ -36,7 +36,7 @@ _CANCEL_AT = 1024
 def create_ring_memory() -> int:
     """Return a descriptor of new shared memory for one ring. Pages are allocated when they are first written.
 
-    The size is sealed: code that truncated the memory would end both processes that have it mapped, by SIGBUS.
+    The size is sealed: code that truncated the memory would end both processes that have it mapped, with SIGBUS.
     """
     fd = os.memfd_create("nomaflow-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, _PAGE + DATA_BYTES)

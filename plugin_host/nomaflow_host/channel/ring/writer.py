@@ -40,7 +40,7 @@ class RingWriter:
         self._nested: list[bytes] = []
 
     def write(self, record: bytes) -> None:
-        """Write one whole record. After the return the host will find it, even if this process dies next.
+        """Write one whole record. Once this returns, the host will find it, even if this process dies next.
 
         A record larger than the ring would never fit; callers cut lines long before that.
         """
