@@ -94,7 +94,7 @@ class Reaper:
     # --- commands of the main process -----------------------------------------------------------------------------
 
     def _take(self, frame: Frame) -> None:
-        """Carry out a command. Starts wait during a sweep of the dead, or a new process would pass for a stray."""
+        """Carry out a command. Starts wait during a sweep of the dead, or a new process would be taken for a stray."""
         message = frame.message
         match frame.kind:
             case "bootstrap":

@@ -68,9 +68,9 @@ class OtherUser:
         return environ
 
     def take_on(self) -> None:
-        """Make this process the user's. Groups first and the user last: each call needs the rights that the last ends.
+        """Make this process the user's. Groups first and the user last, since that ends the rights to do so.
 
-        :raises OSError: if this process has not the right to
+        :raises OSError: if this process lacks the right
         """
         drop_ambient_capabilities()
         os.setgroups(self.groups)

@@ -25,9 +25,9 @@ class AttemptLog:
     """Gathers encoded lines into chunks; waiting lines go out after a moment at the latest.
 
     :param put: receives each chunk
-    :param max_bytes: maximum bytes of encoded lines that are kept; 0 for all
+    :param max_bytes: the most bytes of encoded lines that are kept; 0 for no limit
     :ivar dropped_lines: lines that were over that limit so far
-    :ivar dropped_bytes: the bytes of those
+    :ivar dropped_bytes: their size in bytes
     """
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop, put: Callable[[LogChunk], None], max_bytes: int = 0) -> None:

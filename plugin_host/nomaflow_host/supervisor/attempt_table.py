@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["AttemptTable"]
 
 _log = logging.getLogger("nomaflow.host")
-_GROUP_SECONDS = 1.0  # between the SIGTERM of a worker and that of its host, if one signal was for both
+_GROUP_SECONDS = 1.0  # between the SIGTERM to a worker and the one to its host, if both got the same signal
 
 
 class AttemptTable:
@@ -100,7 +100,7 @@ class AttemptTable:
         return True
 
     def idle_seconds(self) -> float:
-        """Return for how long no attempt has been held, in seconds; 0 while one is."""
+        """Return how long no attempt has been held, in seconds; 0 while one is."""
         return time.monotonic() - self._empty_since if self._empty.is_set() else 0.0
 
     def read_to_the_end(self) -> None:
@@ -114,7 +114,8 @@ class AttemptTable:
     def host_ends(self, why: StopRequest) -> None:
         """Take *why* for the reason of a worker's death by SIGTERM, from now on or a moment ago.
 
-        Engines and service managers send SIGTERM to a whole group: workers die of it while their host begins to drain.
+        Engines and service managers send SIGTERM to a whole group: workers die from it while their host begins to
+        drain.
         """
         self._ending = why
         self.settle_waiting()
@@ -173,7 +174,7 @@ class AttemptTable:
         """Process a worker's frame. An attempt that has finished ends at the next `settle_waiting`.
 
         :raises KeyError: if it lacks a field
-        :raises ValueError: if a field has no sense
+        :raises ValueError: if a field makes no sense
         """
         message = frame.message
         if message["is"] == "ready":
@@ -230,7 +231,7 @@ class AttemptTable:
         self.settle_waiting()
 
     def settle_waiting(self) -> None:
-        """End the attempts that only wait until their last lines are read."""
+        """End the attempts that only wait for their last lines to be read."""
         if not self._waiting and not self._dead:
             return
         caught_up: dict[int, bool] = {}
@@ -253,7 +254,7 @@ class AttemptTable:
             self._retry = asyncio.get_running_loop().call_later(0.1, self._settle_again)
 
     def _decided(self, number: int) -> bool:
-        """Return whether it is known of whose SIGTERM a worker died: that of its host comes at the same moment."""
+        """Return whether it is known whose SIGTERM killed a worker: one to its host comes at the same moment."""
         until = self._undecided.get(number, 0.0)
         return self._ending is not None or asyncio.get_running_loop().time() >= until
 
@@ -322,7 +323,7 @@ class AttemptTable:
     # --- deadlines and stops --------------------------------------------------------------------------------------
 
     def _set_deadline(self, attempt: HeldAttempt) -> None:
-        """Set an attempt's deadline from its start; until that is known, allow the time a worker may take as well."""
+        """Set an attempt's deadline from its start; until that is known, allow for the start of a worker as well."""
         if attempt.deadline is not None:
             attempt.deadline.cancel()
             attempt.deadline = None
@@ -351,7 +352,7 @@ class AttemptTable:
         )
 
     def _climb(self, attempt: HeldAttempt, why: str) -> None:
-        # Work that a step has left behind at its return gets the grace: it may be about to end.
+        # Work that a step left behind when it returned gets the grace: it may be about to end.
         unaskable = attempt.unaskable if attempt.stop is not None else None
         climbing = climb(attempt, why=why, times=self._times(attempt), unaskable=unaskable)
         attempt.ladder = asyncio.get_running_loop().create_task(climbing)

@@ -19,7 +19,7 @@ __all__ = ["Changes", "changes_of", "job_count"]
 _IMPORT_FIX = "correct the code, then load it again"
 _ILLEGIBLE = frozenset({"bad_toml", "bad_variable", "unreadable_file", "missing_file"})
 _CAUSES = _ILLEGIBLE | {"emptied_file", "import_failed"}
-"""The codes of problems that others follow from: they are told first."""
+"""The codes of problems that cause others: they are reported first."""
 _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 
 
@@ -30,8 +30,8 @@ class Changes:
     :param broken: parts that worked and no longer do: a load with any is refused
     :param removed: ids of jobs that their files no longer hold
     :param added: ids of jobs that are new
-    :param stopped: schedules of jobs that stay, which fire no more: a job's id, with the preset in brackets
-    :param standing: what is wrong with the job files, and with jobs that stay in their last good definition, new or not
+    :param stopped: schedules of jobs that stay, which no longer fire: a job's id, with the preset in brackets
+    :param standing: what is wrong with the job files, and with jobs that keep their last good definition, new or not
     """
 
     broken: tuple[Problem, ...] = ()
@@ -137,7 +137,7 @@ def _of_job_files(load: CatalogueLoad, manifest: Mapping[str, Any]) -> dict[tupl
 
 
 def _illegible_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the reasons why other files than job files, such as connectors.toml, are no longer readable as a whole."""
+    """Yield the reasons why files other than job files, such as connectors.toml, can no longer be read at all."""
     known = {each.file for each in _of_files(old)}
     yield from (each for each in _of_files(new) if each.file not in known)
 
@@ -153,7 +153,7 @@ def _once(problems: list[Problem]) -> list[Problem]:
 
 
 def _fires(load: CatalogueLoad) -> dict[str, str]:
-    """Return the schedules of a load by the name that people read, each with its job."""
+    """Return the schedules of a load by their name for people, each with its job."""
     return {
         f"{job.job_id} (preset {schedule.preset})" if schedule.preset else job.job_id: job.job_id
         for job in load.jobs

@@ -33,7 +33,7 @@ class _Seen(NamedTuple):
 
 
 DiskStamp = Mapping[str, _Seen]
-"""Each file that a generation is made of, and each folder, by path."""
+"""Each file that a generation is made from, and each folder, by path."""
 
 
 def disk_stamp(spec: ProjectSpec) -> DiskStamp:

@@ -50,7 +50,7 @@ class HeldAttempt:
         self.log = log
         self.gone = asyncio.Event()
         self.unaskable = asyncio.Event()
-        """Set once it is known that its code, in a worker of its own, cannot learn that it is to stop."""
+        """Set once it is known that its code, in a worker of its own, cannot notice a request to stop."""
         self.slot = worker.put_in(self)
         self.started = False
         self.location = ""
@@ -59,7 +59,7 @@ class HeldAttempt:
         self.returned: FinishedState | None = None
         """How its callable ended, once it has."""
         self.outcome = b""
-        """The worker's letter about that, sealed."""
+        """The worker's letter about the end, sealed."""
         self.left = ""
         self.finished: dict[str, Any] | None = None
         self.deadline: asyncio.TimerHandle | None = None
@@ -106,7 +106,7 @@ class HeldAttempt:
         self._tell_reaper({"is": "kill_tree", "worker": worker.number})
 
     def status(self) -> dict[str, Any]:
-        """Return its status, for the state dump: its worker's pid is 0 until that has started, its rung 0 for none."""
+        """Return its status, for the state dump: the pid is 0 until its worker has started, the rung is 0 for none."""
         running = "RUNNING" if self.started else "DISPATCHED"
         state = "STOPPING" if self.stop is not None or self.ladder is not None else running
         return {

@@ -36,7 +36,7 @@ _FRAME = re.compile(r'File "(.*)", line (\d+) in (.*)')
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenProcess:
-    """One process of a worker's tree; ``command`` is empty where it is not shown."""
+    """One process of a worker's tree; ``command`` is empty if it is not shown."""
 
     pid: int
     parent: int
@@ -105,7 +105,7 @@ class Inspector:
             return Inspection(seen_at_us=seen_at_us, processes=seen, stacks=stacks, note=note)
 
     async def _stacks(self, attempt: HeldAttempt) -> tuple[tuple[SeenStack, ...], str]:
-        """Return the stacks that the worker tells; from outside if it does not answer."""
+        """Return the stacks that the worker reports; if it does not answer, those read from outside."""
         told = await self._asked(attempt)
         if told is not None:
             return tuple(_told(told)), ""
@@ -181,7 +181,7 @@ def _relative(file: str, root: str) -> str:
 
 
 def _tree(pid: int, mask: Callable[[str], str], *, alone: bool) -> tuple[SeenProcess, ...]:
-    """Return a worker and the processes below it; commands of children only if they are of one attempt."""
+    """Return a worker and the processes below it; commands of children only if they belong to one attempt."""
     worker = read_process(pid)
     below = descendants([pid], processes())
     found = [*([worker] if worker is not None else []), *sorted(below, key=lambda each: each.pid)]

@@ -29,7 +29,7 @@ class LogPump:
     :param room: the eventfd on which a worker with a full ring waits; owned from now on
     :param take: receives ring records, each three digits of slot and one line
     :param may_read: returns False while nothing more may be read
-    :param before_output: called before output is read: the worker has told of credentials before it prints them
+    :param before_output: called before output is read: a worker reports credentials before it prints them
     :param on_damage: called when code in the worker has overwritten its ring
     """
 
@@ -61,7 +61,7 @@ class LogPump:
         self._closed = False
 
     def start(self) -> None:
-        """Start to listen."""
+        """Start listening."""
         self._reader.arm()
         self._loop.add_reader(self._doorbell, self._rung)
         self._watch_pipes()

@@ -38,7 +38,7 @@ def masked_manifest(manifest: Mapping[str, Any], masker: Masker) -> dict[str, An
 
 
 def _parameter(found: dict[str, Any], masker: Masker) -> dict[str, Any]:
-    """Return a parameter whose forms show no credential: a default that holds one is left out."""
+    """Return a parameter without any credential: a default that holds one is left out."""
     default = found.get("default_json", "")
     if masker.text(default) != default:
         del found["default_json"]

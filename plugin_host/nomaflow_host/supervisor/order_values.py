@@ -22,7 +22,7 @@ _BUILT_IN = frozenset({VARIABLE, FILE, ENCRYPTED})
 
 
 class PluginSecrets(Protocol):
-    """A resolver of plugins' references."""
+    """A resolver of references for plugins."""
 
     async def values(
         self, references: Collection[Reference], environ: Mapping[str, str]
@@ -33,7 +33,7 @@ class PluginSecrets(Protocol):
 class OrderValues:
     """Resolves the references of orders.
 
-    :param plugins: resolves those of plugins
+    :param plugins: resolves those for plugins
     :param environ: the host's own variables, for plugins
     """
 
@@ -45,7 +45,7 @@ class OrderValues:
         """Return the values for an order.
 
         :param order: a sealed AttemptOrder
-        :param connectors: whether to add those of the references of plugins in connectors.toml
+        :param connectors: whether to add those of the references for plugins in connectors.toml
         """
         wanted = references_of(open_order(order))
         if connectors:

@@ -33,7 +33,7 @@ _FAULTS = {
 def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finished:
     """Return the last event of an attempt whose code has stopped, with the worker's outcome unopened.
 
-    :param exited: the reaper's message about its worker, None if that still lives
+    :param exited: the reaper's message about its worker, None if the worker still lives
     """
     state, code, reason = _verdict(attempt, exited)
     peak_rss_bytes, cpu_seconds = _usage(attempt, exited)
@@ -59,7 +59,7 @@ def finished_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> Finis
 
 
 def _exit_of(attempt: HeldAttempt, exited: Mapping[str, Any] | None) -> tuple[int | None, int, str]:
-    """Return status, signal and words of the end of its worker's process; no words if that lives on."""
+    """Return status, signal and description of the end of its worker's process; none if that lives on."""
     if exited is None:
         return None, 0, ""
     if "error" in exited:

@@ -23,7 +23,7 @@ _IDLE_SECONDS = 30.0
 _KEYS_OF_WORKER = 100
 _KEYS_IN_ALL = 1_000
 _RSS_STEP = 4 << 20
-"""Sizes are told in such steps: a heartbeat has no workers if nothing of them has changed."""
+"""Sizes are reported in steps of this size: a heartbeat leaves out workers if nothing about them has changed."""
 
 
 class WorkerPool:
@@ -80,7 +80,7 @@ class WorkerPool:
         return [w for w in self if not w.ready and w.kill_note is None and now - w.made > seconds]
 
     def take(self, generation: ServingGeneration, *, exclusive: bool) -> WorkerHandle:
-        """Return a worker for one more attempt, if need be a new one. It may still be starting: orders wait for it."""
+        """Return a worker for one more attempt, a new one if need be. It may still be starting: orders wait for it."""
         if exclusive:
             idle = self._idle(generation)
             return (

@@ -27,7 +27,7 @@ _STEADY_SECONDS = 10.0
 class ReaperLink:
     """Starts the reaper by exec, never by a fork that runs Python, and talks to it.
 
-    :param user: whose processes templates and workers are; None for this one's
+    :param user: the user that templates and workers run as; None for the user of this process
     :param on_message: called with each of its messages
     :param on_end: called when it has ended unasked
     """
@@ -99,7 +99,7 @@ class ReaperLink:
 
     @property
     def steady(self) -> bool:
-        """True once it has lived long enough that the next one will hardly die at once."""
+        """True once it has lived long enough that the next one is unlikely to die at once."""
         return self._loop.time() - self._made_at >= _STEADY_SECONDS
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:

@@ -80,8 +80,8 @@ class GenerationLoader:
         """Load the project as it is now; return the outcome, and the generation that was replaced.
 
         A load is refused and the old generation keeps serving if the project cannot be read, a valid job would have to
-        be kept in its last good definition, or a module or callable that worked no longer does; and so it is if the
-        load itself fails, since whoever asked for it waits for an answer.
+        be kept in its last good definition, or a module or callable that worked no longer does; and also if the load
+        itself fails, since whoever asked for it waits for an answer.
 
         :param force: serve it anyway if it can be loaded at all
         """
@@ -291,7 +291,7 @@ class GenerationLoader:
 
 
 def _write_down(withheld: Sequence[str], state_dir: str) -> None:
-    """Leave the names of what is withheld where ``nomaflow doctor`` reads them."""
+    """Write the names of withheld variables where ``nomaflow doctor`` reads them."""
     if state_dir:
         with contextlib.suppress(OSError):
             Path(state_dir, "withheld").write_text("\n".join(withheld), "utf-8")
@@ -308,7 +308,7 @@ def _vanished(serving: ServingGeneration | None, project: ProjectLoad) -> bool:
 
 
 def _lost_connectors(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
-    """Return the problem of a connectors.toml that has lost all, or a section to a name that means nothing."""
+    """Return the problem of a connectors.toml that has lost everything, or a section to a misspelt name."""
     had, has = before.connectors, now.connectors
     lost = (had.pools and not has.pools) or (had.connectors and not has.connectors)
     if had.file != has.file or not lost:
@@ -326,13 +326,13 @@ def _lost_connectors(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
 
 
 def _lost_settings(before: ProjectLoad, now: ProjectLoad) -> Problem | None:
-    """Return the problem of a nomaflow.toml that has lost its settings, or a table to a name that means nothing."""
+    """Return the problem of a nomaflow.toml that has lost its settings, or a table to a misspelt name."""
     lost, new = sorted(before.tables - now.tables), sorted(now.unknown_tables - before.unknown_tables)
     if before.tables and not now.tables and not new:
         code, what = (
-            ("emptied_file", "it sets nothing any more") if now.spec.settings_file else ("missing_file", "it is gone")
+            ("emptied_file", "it no longer sets anything") if now.spec.settings_file else ("missing_file", "it is gone")
         )
-        fix = "restore it; if it shall set nothing any more, load it with --force"
+        fix = "restore it; if it is meant to set nothing, load it with --force"
         return _error(code, f"{what}, and it had settings", file=_SETTINGS, fix=fix)
     if not lost or not new:
         return None
@@ -361,9 +361,9 @@ def _unexpected(error: Exception) -> Problem:
 
 def _failed(error: LoadFailed, output: str, spec: ProjectSpec) -> Problem:
     lines = [line.strip() for line in output.rstrip().splitlines()]
-    # A dump of where an endless import stands begins with its innermost frame.
+    # A dump of an endless import begins with its innermost frame.
     frames = [frame for line in lines if (frame := _FRAME.match(line))]
-    said = f"; it stands at: {frames[0].string}" if frames else f"; its last output: {lines[-1]}" if lines else ""
+    said = f"; it is at: {frames[0].string}" if frames else f"; its last output: {lines[-1]}" if lines else ""
     own = [frame for frame in frames if any(Path(frame[1]).is_relative_to(each) for each in spec.plugin_dirs)]
     file, line, said = (shown_path(Path(own[0][1]), Path(spec.root)), int(own[0][2]), "") if own else ("", 0, said)
     fix = "correct what its last output says, then reload"

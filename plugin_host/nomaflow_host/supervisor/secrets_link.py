@@ -1,4 +1,4 @@
-"""The connection to the secrets process, which is started at the first reference of a plugin."""
+"""The connection to the secrets process, which is started at the first reference for a plugin."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SecretsLink:
         asked = {each: process.ask(each) for each in references}
         _, late = await asyncio.wait(asked.values(), timeout=limit)
         if late:
-            process.end(f"no answer within {limit:g} s")  # answers what is late, and others that wait behind it
+            process.end(f"no answer within {limit:g} s")  # answers the late question, and those that wait behind it
         return {each: answer.result() for each, answer in asked.items()}
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class _Process:
         self._link = AsyncLink(link=here, loop=self._loop, on_frame=self._take, on_end=self._closed)
 
     def ask(self, reference: Reference) -> asyncio.Future[str | ReferenceMissing]:
-        """Return a future of the answer; `end` answers what is open."""
+        """Return a future of the answer; `end` answers all that are open."""
         self._number += 1
         answer: asyncio.Future[str | ReferenceMissing] = self._loop.create_future()
         self._waiting[self._number] = (reference, answer)
@@ -133,9 +133,9 @@ class _Process:
             answer.set_result(SecretUnreadable(f"{reference.shown} has no value: {message['problem']}", fix=fix))
 
     def _closed(self, error: FrameError | None) -> None:
-        self.end("the host's secrets process has died" if error is None else f"it sent nonsense: {error}")
+        self.end("the host's secrets process has died" if error is None else f"it sent an invalid message: {error}")
 
 
 def _unavailable(reference: Reference, why: str) -> SecretUnavailable:
-    fix = "another attempt may succeed; look at the service that has it"
+    fix = "another attempt may succeed; check the service that has it"
     return SecretUnavailable(f"{reference.shown} is not available: {why}", fix=fix)

@@ -23,7 +23,7 @@ __all__ = ["ServingGeneration", "digest_of"]
 class ServingGeneration:
     """One generation and its template.
 
-    :param template: its number in the reaper; None once it was stopped
+    :param template: its number in the reaper; None once it has been stopped
     :param demoted: callables that run exclusively from now on, because they did not stop in a shared worker
     :param stamp: the state of the project's files when it was loaded
     :param variables: what its processes inherit, and what the values of its steps may refer to
@@ -46,7 +46,7 @@ class ServingGeneration:
     forking: int = 0
 
     def values(self) -> ValueSource:
-        """Return the source of the values of its jobs' references, with the variables that these may stand for."""
+        """Return the source of the values of its jobs' references, with the variables that these may refer to."""
         sources, variables = self.project.sources, self.variables.references
         if sources is None:
             return VariablesOnly(variables)

@@ -26,7 +26,7 @@ class SupervisorSettings:
     :param max_sync: number of exclusive attempts at once
     :param shared_workers: maximum number of shared workers
     :param spare_exclusive: number of idle exclusive workers that are kept ready
-    :param cancel_grace_seconds: time between the request to stop a step and force
+    :param cancel_grace_seconds: time between the request to stop a step and the use of force
     :param term_seconds: after the second rung of the stop ladder (its children get SIGTERM, its threads an exception)
     :param kill_seconds: after the third (SIGTERM to the worker)
     :param memory_mb: limit of the resident memory of a worker's tree, in MiB; None for no limit
@@ -35,11 +35,11 @@ class SupervisorSettings:
     :param recycle_after_steps: number of steps after which a worker is replaced; None for never
     :param recycle_growth_mb: growth in MiB after which a worker is replaced; None for never
     :param load_seconds: time limit of the imports of a generation
-    :param blocked_seconds: time for which the loop of a shared worker may be blocked before the watchdog reports it
+    :param blocked_seconds: how long the loop of a shared worker may be blocked before the watchdog reports it
     :param spawn_only: start each worker as a fresh interpreter, even if it could be forked
     :param state_dir: the instance's own directory; empty for none
     :param vanished_seconds: time that a missing job file has to come back before its jobs count as removed
-    :param user: whose processes templates and workers are; None for the host's own user
+    :param user: the user that templates and workers run as; None for the host's own user
     :param pass_env: variables that workers get in addition, see `worker_variables`
     """
 

@@ -77,13 +77,13 @@ class Supervisor:
             settings=settings, sink=sink, pool=self._pool, values_of=values_of, tell_reaper=self._tell_reaper
         )
         self.settled = self._loader.settled
-        """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
+        """Waits, for that many seconds at most, until no load is under way or due; returns whether that is so."""
         self.disk_changed = self._loader.disk_changed
         """Returns whether the project has changed on disk since the newest load began. Blocks."""
         self.newer_files = self._loader.newer_files
         """Returns files on disk that are newer than what is loaded, at most 20, relative to the project."""
         self.check = ValueChecker(pool=self._pool, loader=self._loader, tell_reaper=self._tell_reaper).check
-        """Has given values checked by the callables of the generation that serves, without calling one."""
+        """Checks given values against the callables of the serving generation, without calling one."""
         self.inspect = Inspector(find=self._attempts.find, tell_reaper=self._tell_reaper).inspect
         """Returns what an attempt does now; None if this host does not run it. Takes at most three seconds."""
         self.workers = self._pool.statuses
@@ -91,7 +91,7 @@ class Supervisor:
         self.attempts = self._attempts.statuses
         """Returns the status of each held attempt, oldest first, for the state dump."""
         self.idle_seconds = self._attempts.idle_seconds
-        """Returns for how long it has run nothing, in seconds; 0 while it runs something."""
+        """Returns how long it has run nothing, in seconds; 0 while it runs something."""
         self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
         self._accepted: set[str] = set()
         self._next_worker = 1
@@ -101,7 +101,7 @@ class Supervisor:
         self._shutdowns: dict[int, asyncio.TimerHandle] = {}
         self._revival: asyncio.Task[None] | None = None
         self.mechanism = "sampling"
-        """How limits of worker trees are held: ``cgroup`` or ``sampling``."""
+        """How limits of worker trees are enforced: ``cgroup`` or ``sampling``."""
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class Supervisor:
         """Handle the end of a worker's connection: the worker is dying, or plugin code has damaged the connection."""
         if worker.number in self._shutdowns:
             return
-        why = _CUT_OFF if error is None else f"it sent nonsense to its host: {error}"
+        why = _CUT_OFF if error is None else f"it sent an invalid message to its host: {error}"
         worker.doom(why, spoilt=True, presumed=error is None)
         self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
 
@@ -304,7 +304,7 @@ class Supervisor:
             on_message=self._reaper_said, on_end=self._reaper_ended,
         )  # fmt: skip
         self.mechanism = await reaper.start(self._on_reaper)
-        # Only now, because work given to a reaper that dies before it serves would never end.
+        # Not earlier: work given to a reaper that dies before it serves would never end.
         self._reaper = reaper
 
     def _tell_reaper(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
@@ -355,7 +355,7 @@ class Supervisor:
         """Handle the reaper's death: kill its children, fail their attempts, and start another."""
         reaper, self._reaper = self._reaper, None
         if reaper is None:
-            return  # it has not come to serve, and who waits for that is told
+            return  # it did not get to serve, and its start raises the error
         _log.error("the reaper has died; killing every worker and starting a new reaper")
         reaper.bury()
         for worker in self._pool:
@@ -396,5 +396,5 @@ class Supervisor:
 
 
 _DRAINING = StopRequest(
-    state=FinishedState.FAILED, reason_code="host_draining", reason="the host stopped before the step had finished"
+    state=FinishedState.FAILED, reason_code="host_draining", reason="the host stopped before the step finished"
 )

@@ -27,7 +27,7 @@ _INTERNALS = re.compile(f"(?m)^(?:{_IMPORTING}|{_NOMAFLOW})")
 
 
 class LoadFailed(Exception):
-    """Raised when a template did not get to its manifest. The text says why and where it printed last."""
+    """Raised when a template fails before its manifest is made. The text says why, with its last output."""
 
 
 class TemplateHandle:

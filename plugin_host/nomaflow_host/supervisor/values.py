@@ -41,10 +41,10 @@ class ProjectLoad:
     """The input of one load.
 
     :param variables: variables from the project's files; the host's own environment overrides them
-    :param sources: of the values of references; None resolves variables only
+    :param sources: the sources of the values of references; None resolves variables only
     :param wanted: names of variables that ``[app]`` of nomaflow.toml refers to
     :param tables: the tables of nomaflow.toml that have something in them
-    :param unknown_tables: those of its tables that mean nothing
+    :param unknown_tables: its tables that are not known
     """
 
     spec: ProjectSpec
@@ -67,7 +67,7 @@ class LoadOutcome:
     :param problems: the reasons of a refusal, or problems of the new manifest; as `Problem.to_json` writes them
     :param jobs: number of jobs in the files of the serving generation
     :param removed: ids of jobs that their files no longer hold
-    :param stopped: schedules of other jobs that fire no more, by name
+    :param stopped: schedules of other jobs that no longer fire, by name
     :param added: ids of jobs that are new
     :param manifest: the one that serves now
     :param output_tail: the last 4 KiB that the imports have printed

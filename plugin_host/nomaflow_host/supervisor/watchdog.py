@@ -27,7 +27,7 @@ _MAX_FRAMES = 40
 class LoopWatchdog:
     """Watches the beats of shared workers; asks a silent one for its stacks, and logs whose code blocks the loop.
 
-    :param blocked_seconds: time for which a loop may be blocked
+    :param blocked_seconds: how long a loop may be blocked
     :param tell_reaper: sends the reaper a command
     """
 
@@ -82,7 +82,7 @@ class LoopWatchdog:
 
 
 def _blocker(worker: WorkerHandle, stack: str) -> HeldAttempt | None:
-    """Return the attempt whose code is on the loop: the one that the worker noted, else the only one, else by stack."""
+    """Return the attempt whose code is on the loop: by the worker's note, else the only one, else by stack."""
     noted = worker.page.blocker
     if noted is not None:
         return worker.attempts.get(noted)

@@ -38,7 +38,8 @@ class KillNote:
     :param culprit: the attempt that caused it, None if none did
     :param why: explanation for its neighbours
     :param spoilt: True if code in the worker caused it, but it is unknown whose
-    :param presumed: concluded from the end of its connection; if it turns out that it died by itself, that is reported
+    :param presumed: inferred from the end of its connection; if the worker turns out to have died by itself, that is
+      reported instead
     """
 
     culprit: HeldAttempt | None

@@ -56,7 +56,7 @@ class Template:
 
     def _load(self, bootstrap: dict[str, Any]) -> None:
         spec = ProjectSpec.from_json(bootstrap["spec"])
-        # Shows the place of an endless import shortly before its time is up.
+        # Shows where an endless import is, shortly before its time is up.
         faulthandler.enable()
         faulthandler.dump_traceback_later(max(0.1, bootstrap["load_seconds"] * 0.75))
         self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)

@@ -19,7 +19,7 @@ __all__ = ["describe_leftovers", "has_library_threads", "left_tasks", "left_thre
 def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
     """Return a description of a step's work that still runs; empty if there is none.
 
-    :param alone: True if no other step runs in this process, so that every child process is this one's
+    :param alone: True if no other step runs in this process, so that every child process belongs to this step
     """
     counts = {
         "task": len(left_tasks(scope)),

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkerChannels", "run_worker"]
 
 _BEAT_SECONDS = 0.25
-_Task = asyncio.Task  # as it is before any plugin's patches
+_Task = asyncio.Task  # the original, before any plugin patches it
 _INFO = 20
 _MAX_PROBLEMS = 100
 _OOM_SCORE = "500"

@@ -7,7 +7,7 @@ import contextvars
 import logging
 import threading
 import time
-from asyncio import sleep  # as it is before any plugin's patches
+from asyncio import sleep  # the original, before any plugin patches it
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import StepFailed
@@ -124,7 +124,7 @@ class AttemptRun:
             self._inner.cancel()
 
     def take_values(self, values: GivenValues | None) -> None:
-        """Take the values of the order's references, which the host's main process was asked for; None for none."""
+        """Take the values of the order's references, which the host's main process has sent; None for none."""
         if self._values_wanted is not None and not self._values_wanted.done():
             self._values_wanted.set_result(values)
 
@@ -179,7 +179,7 @@ class AttemptRun:
         credentials = services.generation.credentials_of(self._order, self._values)
         if credentials:
             services.emitter.masker.add(self._slot, credentials)
-            # Before any of the author's code runs: the host masks what that prints.
+            # Before any of the author's code runs: the host masks what the code prints.
             services.link.send({"is": "credentials", "slot": self._slot, "credentials": sorted(credentials)})
         cancelled, slot = services.page.cancelled, self._slot
         ctx = context_of(

@@ -42,12 +42,12 @@ class AttemptScope:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.threads: set[threading.Thread] = set()
         self.working: dict[int, int] = {}
-        """How many pieces of work it has in executors, by an id for each, with the ident of the thread once it runs."""
+        """Its pieces of work in executors, by an id for each, with the ident of the thread once it runs."""
         self.processes: list[subprocess.Popen[Any]] = []
         self.forked: list[int] = []
         """The pids of its own forks."""
         self.unawaited: list[str] = []
-        """The names of coroutines that it made and nobody awaited."""
+        """The names of coroutines that it created and nobody awaited."""
         self._unfinished: dict[tuple[str, int], UnfinishedLine] = {}
         self._lock = threading.RLock()
         self._emitter = emitter

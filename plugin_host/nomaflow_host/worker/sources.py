@@ -35,7 +35,7 @@ def read_sources(folders: Sequence[str]) -> dict[str, str] | None:
 
 
 def serve_sources(sources: Mapping[str, str], folders: Sequence[str]) -> None:
-    """Make this process's imports below *folders* read *sources* in place of the disk, and no compiled files."""
+    """Make this process's imports below *folders* read *sources*, and neither the disk nor compiled files."""
     below = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
     plain_data, plain_stats = SourceFileLoader.get_data, SourceFileLoader.path_stats
 
@@ -56,7 +56,7 @@ def serve_sources(sources: Mapping[str, str], folders: Sequence[str]) -> None:
 
 
 def keep_no_fresh_bytecode() -> None:
-    """Make this process write no compiled file of a source that was saved just now.
+    """Keep this process from writing compiled files of sources that were saved just now.
 
     Python recognises a compiled file by its source's length and the second of its last change: the next save within
     that second would go unnoticed if the length is the same.

@@ -39,7 +39,7 @@ def attempt_stacks(
 ) -> list[dict[str, Any]]:
     """Return the stacks of an attempt's tasks and threads, then those of the worker's other threads if it is alone.
 
-    Other attempts in this worker are not shown: who asks may not be allowed to see them.
+    Other attempts in this worker are not shown: the person who asks may not be allowed to see them.
 
     :param running: the task and the thread that call it
     :param root: the project's folder, which the files are relative to
@@ -76,7 +76,7 @@ def _told(
 
 
 def _calls_the_step(frame: FrameType) -> bool:
-    """Return whether a frame is of what calls a step: the worker, or the standard library's thread."""
+    """Return whether a frame belongs to the code that calls a step: the worker, or the standard library's thread."""
     file = frame.f_code.co_filename
     return file == threading.__file__ or file.startswith(_HOST)
 

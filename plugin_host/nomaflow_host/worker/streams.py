@@ -41,7 +41,7 @@ class _Bytes(io.RawIOBase):
 
 
 class _AttributedStream(io.TextIOBase):
-    """A text stream that writes to the current attempt's log, or outside any attempt to the descriptor.
+    """A text stream that writes to the current attempt's log or, outside any attempt, to the descriptor.
 
     :param name: the logger name of its lines, ``stdout`` or ``stderr``
     """

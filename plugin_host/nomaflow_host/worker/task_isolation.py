@@ -19,7 +19,7 @@ __all__ = ["OwnTask", "hide_other_tasks"]
 
 
 class OwnTask(asyncio.Task[None]):
-    """A task of the worker's own: no code of a step finds it, or can cancel it."""
+    """A task of the worker's own: no code of a step can find or cancel it."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Do nothing."""

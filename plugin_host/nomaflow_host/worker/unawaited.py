@@ -1,7 +1,7 @@
 """Records coroutines that were never awaited, in the attempt that dropped them. Python reports them on collection.
 
 Python reports a coroutine in the thread and context that drop the last reference to it, which are those of the code
-that made it. In two cases no attempt is blamed, and there is only the warning in the log:
+that created it. In two cases no attempt is blamed, and there is only the warning in the log:
 
 - the garbage collector finds the coroutine: the report comes wherever that happens to run, perhaps in another attempt;
 - the coroutine goes with a handled exception, as in ``try: asyncio.run(work()) except RuntimeError: …``: it was given
