@@ -22,9 +22,7 @@ __all__ = ["main"]
 _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
 _GONE = ("--token-file", "--ca")
-_INSTEAD = (
-    "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
-)
+_INSTEAD = "On the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for flag in _GONE:
         if vars(options).pop(flag[2:].replace("-", "_")) is not None:
-            parser.error(f"{flag} is gone: a host proves itself with a certificate. {_INSTEAD}")
+            parser.error(f"{flag} no longer exists: a host proves itself with a certificate. {_INSTEAD}")
     for flag, allowed in _CHOICES.items():
         given = getattr(options, flag[2:].replace("-", "_"))
         if given and given not in allowed:

@@ -58,7 +58,7 @@ class HostOptions:
         then the project's own kernel
     :param join: file of a join string, ``-`` for standard input; empty for none
     :param state_dir: the instance's own folder, on this machine; None means ``.nomaflow/host-NAME`` in the project
-    :param idle_exit_seconds: end once nothing has run for so long; 0 for never
+    :param idle_exit_seconds: end once nothing has run for this long; 0 for never
     :param for_attempt: the key of the one attempt that it takes, before it ends; empty for any
     :param ends_at: when the time of this machine ends, in seconds since the epoch; None for never
     :param labels: laid over those of [host] labels
@@ -193,7 +193,7 @@ async def _joined_alone(
 ) -> Instance | None:
     """Join a kernel if told to, and become the one process of this host.
 
-    :return: None if another process is this host, which then shows what was got by joining
+    :return: None if another process is this host; it then shows the new certificate
     :raises HostError: if it cannot join, or another process is this host and there was nothing to join
     """
     joins = bool(options.join) and await join_kernel(read_join_string(options.join), host=project.host, folder=folder)
@@ -203,7 +203,7 @@ async def _joined_alone(
     except HostBusy:
         if not joins:
             raise
-    _log.info("this host runs already, as another process: it shows its new certificate at its next connection")
+    _log.info("this host already runs as another process, which shows the new certificate at its next connection")
     return None
 
 
@@ -260,7 +260,7 @@ def _limits(options: HostOptions, project: Project, state_dir: Path) -> Supervis
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
     """Load the project once, print its manifest on stdout and return the exit code. No kernel is needed."""
     reader = ProjectReader(options=options, environ=environ)
-    # Who has no rights to give up reads the manifest as themselves.
+    # A user without rights to give up reads the manifest as themselves.
     user = user_of(reader.current) if os.geteuid() == 0 else None
     settings = replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0, user=user)
     supervisor = Supervisor(settings=settings, project=reader, sink=_NoAttempts(), environ=environ)

@@ -95,7 +95,7 @@ def test_a_name_that_is_no_text_ends_no_watch(system: TeamSystem) -> None:
     shutil.rmtree(folder)
     (project / "plugins/x/jobs.toml").write_text(NIGHTLY.replace("0 2", "0 5"))
     eventually(lambda: system.api.get_job("nightly").schedule == "0 5 * * *")
-    assert system.parts["team"].log.count("the watch of the project failed") == 1
+    assert system.parts["team"].log.count("watching the project failed") == 1
 
 
 @contextlib.contextmanager
@@ -132,7 +132,7 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         eventually(lambda: "✘ job 'other' is disabled: no host 'taem' accepts jobs of host 'team'" in printed())
         assert "in jobs.toml:4 › jobs[0].host" in printed()
         (project / "jobs.toml").write_text(JOBS + "install_step = 3\n")
-        eventually(lambda: "! job other: is of the original and has no effect" in printed())
+        eventually(lambda: "! job other: comes from the original and has no effect" in printed())
         for number in range(20):  # a burst of saves: the last one is what counts
             (project / "jobs.toml").write_text(JOBS + f'description = "{number}"\n')
         eventually(lambda: printed().count("reloaded: 2 jobs") >= 2)

@@ -90,6 +90,6 @@ def test_a_clock_that_is_a_day_ahead_is_told(
     tomorrow = [_tomorrow()]
     host = system.launch_host("team", tmp_path / "team", *flags)
     assert _exit_code(host) == 2
-    assert f"argument --ends-at: '{ends_at}' is past" in host.log
+    assert f"argument --ends-at: '{ends_at}' is in the past" in host.log
     tomorrow.append(_tomorrow())  # another one at midnight
     assert any(f"this machine's clock says {day}" in host.log for day in tomorrow)

@@ -176,8 +176,8 @@ def test_an_instance_drains_before_the_time_of_its_machine_ends(system: TeamSyst
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (("--ends-at", "tomorrow"), "'tomorrow' is no moment; expected +SECONDS"),
-        (("--ends-at", "2020-01-01T00:00:00Z"), "is past"),
+        (("--ends-at", "tomorrow"), "'tomorrow' is not a moment; expected +SECONDS"),
+        (("--ends-at", "2020-01-01T00:00:00Z"), "is in the past"),
         (("--labels", "zone"), "'zone' has no value"),
         (("--labels", "Zone=eu"), "'Zone' = 'eu' is not a label"),
         (("--capacity", "gpu=1"), "unknown 'gpu'; expected cpu, memory_mb, gpus"),

@@ -207,4 +207,4 @@ def test_a_text_that_is_no_attempt_key_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "nomaflow_host", "--project", str(tmp_path), "--for-attempt", "run_1/a"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert ended.returncode == 2
-    assert "'run_1/a' is no attempt key; expected run_ID/STEP/NUMBER" in ended.stderr
+    assert "'run_1/a' is not an attempt key; expected run_ID/STEP/NUMBER" in ended.stderr

@@ -90,7 +90,7 @@ class ProtocolUnsupported(HostError):
 class NotNeeded(HostError):
     """Raised when the kernel has no use for an instance that was started for one attempt.
 
-    It ends with 0 where nothing is left to do, since that is no failure of it, and else as one that is there already.
+    It exits with 0 if nothing is left to do, since that is no failure, otherwise like a host that already runs.
     """
 
     def __init__(self, problem: str, *, taken: bool) -> None:
@@ -106,9 +106,7 @@ class NotJoined(HostError):
     """
 
     exit_code = EX_CONFIG
-    _JOIN = (
-        "on the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
-    )
+    _JOIN = "on the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 
     def __init__(self, problem: str, *, fix: str = "", exit_code: int = EX_CONFIG) -> None:
         """Build the message from problem and way out, by default that of joining."""

@@ -27,7 +27,7 @@ def add_instance_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(state_dir) if state_dir else None,
         metavar="DIR",
-        help="a folder of this machine for this instance alone, where several instances share the project's folder"
+        help="a folder of this machine for this instance alone, if several instances share the project's folder"
         " [NOMAFLOW_HOST_STATE_DIR]",
     )
     # argparse passes a default that is a text through `type`: a bad variable is reported like a bad flag.
@@ -36,14 +36,14 @@ def add_instance_flags(parser: argparse.ArgumentParser) -> None:
         type=_labels,
         default=os.environ.get("NOMAFLOW_HOST_LABELS", ""),
         metavar="NAME=VALUE,…",
-        help="labels of this instance, over those of [host] labels [NOMAFLOW_HOST_LABELS]",
+        help="labels of this instance, laid over [host] labels [NOMAFLOW_HOST_LABELS]",
     )
     parser.add_argument(
         "--capacity",
         type=_capacity,
         default=os.environ.get("NOMAFLOW_HOST_CAPACITY", ""),
         metavar="cpu=N,…",
-        help="cpu, memory_mb and gpus of this instance, over those of [host] capacity [NOMAFLOW_HOST_CAPACITY]",
+        help="cpu, memory_mb and gpus of this instance, laid over [host] capacity [NOMAFLOW_HOST_CAPACITY]",
     )
     parser.add_argument(
         "--for-attempt",
@@ -51,14 +51,14 @@ def add_instance_flags(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("NOMAFLOW_HOST_FOR_ATTEMPT", ""),
         metavar="KEY",
         help="take this one attempt, of a step that wants an instance of its own, and nothing else; end with exit"
-        " code 0 once the kernel has its report, or where it is over already [NOMAFLOW_HOST_FOR_ATTEMPT]",
+        " code 0 once the kernel has its report, or if it is over already [NOMAFLOW_HOST_FOR_ATTEMPT]",
     )
     parser.add_argument(
         "--idle-exit-seconds",
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="end with exit code 0 once nothing has run for so long and the kernel has every report",
+        help="end with exit code 0 once nothing has run for this long and the kernel has every report",
     )
     parser.add_argument(
         "--ends-at",
@@ -71,12 +71,12 @@ def add_instance_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _attempt_key(text: str) -> str:
-    """Return the key of an attempt, or nothing.
+    """Return the key of an attempt, or an empty text.
 
     :raises ArgumentTypeError: if it is none
     """
     if text and not _ATTEMPT_KEY.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no attempt key; expected run_ID/STEP/NUMBER")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an attempt key; expected run_ID/STEP/NUMBER")
     return text
 
 
@@ -109,13 +109,13 @@ def _moment(text: str) -> float:
             moment = None
         if moment is None or moment.tzinfo is None:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no moment; expected +SECONDS, 2026-11-02T03:00:00Z or seconds since 1970"
+                f"{text!r} is not a moment; expected +SECONDS, 2026-11-02T03:00:00Z or seconds since 1970"
             ) from None
         at = moment.timestamp()
     if not now < at <= _LATEST:
         clock = datetime.fromtimestamp(now, UTC)
         raise argparse.ArgumentTypeError(
-            f"{text!r} is past, or beyond the year 9999; this machine's clock says {clock:%Y-%m-%dT%H:%M:%SZ}"
+            f"{text!r} is in the past, or beyond the year 9999; this machine's clock says {clock:%Y-%m-%dT%H:%M:%SZ}"
         )
     return at
 
@@ -141,7 +141,7 @@ def _labels(text: str) -> Mapping[str, str]:
 def _capacity(text: str) -> Mapping[str, float]:
     """Return the amounts that are given, by name.
 
-    :raises ArgumentTypeError: if one is not known, or no number
+    :raises ArgumentTypeError: if one is not known, or is not a number
     """
     amounts: dict[str, float] = {}
     for name, value in _pairs(text).items():

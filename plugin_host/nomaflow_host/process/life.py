@@ -21,9 +21,9 @@ _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 5.0
 _GOODBYE_SECONDS = 2.0
-_LOOK_SECONDS = 1.0  # between two looks whether the kernel has everything, where nothing else is left to do
+_LOOK_SECONDS = 1.0  # between two checks whether the kernel has everything, when nothing else is left to do
 _LOOK_AT_ATTEMPT_SECONDS = 0.1
-_END_SECONDS = 60.0  # a host drains at least so long before the time of its machine ends
+_END_SECONDS = 60.0  # a host drains at least this long before the time of its machine ends
 _REPORTS_SECONDS = 30.0  # after the drain, for the kernel to take the reports
 _LOOK_AT_CLOCK_SECONDS = 60.0  # the clock may be set meanwhile
 
@@ -34,13 +34,13 @@ class HostLife:
 
     The first signal lets steps finish for *drain_s* seconds, and waits as long for an unreachable kernel; the second
     cancels them and gives such a kernel five seconds; the third leaves at once. SIGHUP reloads the code, SIGUSR1 writes
-    the state into the log. SIGUSR2, once or often, says that the process that started this host has died: the same as a
-    first signal.
+    the state into the log. SIGUSR2, however often it comes, says that the process that started this host has died: the
+    same as a first signal.
 
     :param state: receives changes of the host's state, for the service manager
     :param dump: writes the state into the log
-    :param idle_exit_s: once its first load is over, the host stops by itself after it has run nothing for so long, and
-        the kernel has everything; 0 for never
+    :param idle_exit_s: once its first load is over, the host stops by itself after it has run nothing for this long,
+        and the kernel has everything; 0 for never
     :param one_attempt: whether the host stops by itself once it has run the one attempt that it is for, and the kernel
         has everything
     :param ends_at: when the time of this machine ends, in seconds since the epoch; the host drains before it. None for
@@ -128,14 +128,14 @@ class HostLife:
         seconds = max(_FLUSH_SECONDS, until - loop.time())
         without_kernel = _FLUSH_SECONDS if self._hurry.is_set() else seconds
         if not await self._delivered(seconds, without_kernel):
-            _log.warning("the kernel has not accepted all reports; it will find out the rest by itself")
+            _log.warning("the kernel has not accepted all reports; it will find out the outcomes by itself")
         attached = self.session.attached.is_set()
         await self.session.say_goodbye()
         if attached:
             await asyncio.wait([session], timeout=_GOODBYE_SECONDS)
 
     async def _delivered(self, seconds: float, without_kernel: float) -> bool:
-        """Wait until the kernel has everything, so long even while it is away; a further signal ends the wait.
+        """Wait until the kernel has everything, *without_kernel* seconds if it is away; a further signal ends the wait.
 
         Undelivered events are lost with this host.
         """

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class SupervisedRunner:
-    """Does for the session what the rest of the host can do. No method blocks; the asynchronous ones may take long.
+    """Gives the session what the rest of the host can do. No method blocks; the asynchronous ones may take long.
 
     :param drain_seconds: used if a drain gives no deadline
     :param on_load: called with the outcome of each load
@@ -52,9 +52,9 @@ class SupervisedRunner:
         self.kill = supervisor.kill
         """Kills an attempt's worker at once, for a reason code and a reason; an unknown key does nothing."""
         self.settled = supervisor.settled
-        """Waits, for so many seconds at most, until no load is under way or due; returns whether that is so."""
+        """Waits, for that many seconds at most, until no load is under way or due; returns whether that is so."""
         self.idle_seconds = supervisor.idle_seconds
-        """Returns for how long this host has run nothing, in seconds; 0 while it runs something."""
+        """Returns how long this host has run nothing, in seconds; 0 while it runs something."""
         self.check = supervisor.check
         """Has a sealed list of CheckedStep checked; returns one of ValueProblem, or None if that is not known."""
 
@@ -68,7 +68,7 @@ class SupervisedRunner:
         :raises Refused: if there is no room, the host is stopping, or it was started for another attempt
         """
         if self._for_attempt not in ("", order.attempt_key):
-            raise Refused("host_full", f"this host was started for attempt {self._for_attempt!r} alone")
+            raise Refused("host_full", f"this host was started only for attempt {self._for_attempt!r}")
         if self._watch is not None:
             order = self._watch.accepting(order)
         try:

@@ -13,7 +13,8 @@ _LADDER_SECONDS = 60.0
 class ServiceState:
     """Combines the knowledge of several parts of the host.
 
-    A host is ready once it dials and its code was loaded or refused: an unreachable kernel is no failure of the host.
+    A host is ready once it dials and its code was loaded or refused: an unreachable kernel is not a failure of the
+    host.
 
     :param manager: receives the status
     """

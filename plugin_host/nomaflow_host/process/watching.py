@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 _SOURCES = (".py", ".toml", ".env")
 _BURST_MS = 400  # the longest time for which saves in quick succession delay a load
 _LOOK_MS = 1_000
-_FAILED = "the watch of the project failed and begins anew each second, so that a save may be loaded later: %s"
+_FAILED = "watching the project failed and is tried again each second, so saves may be loaded late: %s"
 
 
 class _ProjectFilter(DefaultFilter):
@@ -27,9 +27,9 @@ class _ProjectFilter(DefaultFilter):
 
 
 async def saves(folders: Sequence[Path], *, until: asyncio.Event) -> AsyncIterator[bool]:
-    """Yield after each burst of events, and each second without one: True if a source was among what was saved.
+    """Yield after each burst of events, and each second without one: True if a source was among the saved files.
 
-    A watch that fails, as at a file name that is not UTF-8, is told once and begun anew after a second.
+    A watch that fails, as at a file name that is not UTF-8, is logged once and started again after a second.
     """
     level = logging.WARNING
     while not until.is_set():

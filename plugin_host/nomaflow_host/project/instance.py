@@ -26,9 +26,9 @@ from nomaflow_host.reaper.proc import ProcessIdentity, processes
 __all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock"]
 
 INCARNATION_VARIABLE = "NOMAFLOW_HOST_INCARNATION"
-"""Set in the environment of everything below a host, so that a later life finds what is left.
+"""Set in the environment of every process below a host, so that a later life finds those that are left.
 
-A step may start a process without it; what proves that nothing is left is the mark, which none can shed.
+A step may start a process without it; the proof that nothing is left is the mark, which no process can shed.
 """
 
 _FILE = "instance.json"
@@ -96,7 +96,7 @@ class InstanceLock:
         self._fd = -1
 
     def acquire(self, me: Instance) -> tuple[str, ...]:
-        """Take the directory, remove leftovers of the life before, and return the incarnations that have ended.
+        """Take the directory, remove leftovers of the previous life, and return the incarnations that have ended.
 
         :raises HostBusy: if another process holds it, or a leftover cannot be removed
         :raises StateUnwritable: if the directory is not writable
@@ -114,7 +114,7 @@ class InstanceLock:
             raise HostBusy(
                 f"another process is this host already: {self._holder()}holds {self._state_dir}\n"
                 "  fix: stop it first; one that is stopping already ends within its drain_seconds. "
-                "Where two hosts are meant, give this one a --name of its own; "
+                "If two hosts are meant, give this one a --name of its own; "
                 "for one more instance of this host, a --state-dir"
             ) from None
         ended: list[str] = []

@@ -1,7 +1,7 @@
 """The mark that every process below a host bears, whatever it does to its environment, session or descriptors.
 
-It is the hard limit RLIMIT_LOCKS, which Linux has not enforced since 2.4 (setrlimit(2)) but keeps. Children inherit
-it, also over exec; /proc shows it to everybody; anyone may lower it and only CAP_SYS_RESOURCE raises it.
+It is the hard limit RLIMIT_LOCKS, which Linux has not enforced since 2.4 (setrlimit(2)) but keeps. Children inherit it,
+even across exec; /proc shows it to everybody; anyone may lower it and only CAP_SYS_RESOURCE raises it.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ class Project(ProjectLoad):
 
 
 def changed_since_start(started: HostSection, now: HostSection, *, root: Path) -> tuple[Problem, ...]:
-    """Return a warning for each key of ``[host]`` that has changed since, and which a reload does not read."""
+    """Return a warning for each key of ``[host]`` that has changed since the start and is not read by a reload."""
     place = Place(SETTINGS_FILE, "host")
     changed = (
         each.name
@@ -178,7 +178,7 @@ def _settings_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     fix = f"the known ones are {', '.join(sorted(_TABLES))}; your own settings go below [app]"
     place = Place(SETTINGS_FILE)
     return tree, [
-        (place / key).warning("unknown_key", f"unknown table {key!r}; it is passed over", fix=fix)
+        (place / key).warning("unknown_key", f"unknown table {key!r}; it is ignored", fix=fix)
         for key in tree
         if key not in _TABLES
     ]
@@ -219,7 +219,7 @@ def _section(model: type[_Section], table: object, place: Place, file: str) -> _
 
 
 def _host_name(given: str, root: Path) -> str:
-    """Return the given name, or the folder's made valid.
+    """Return the given name, or a valid form of the folder's.
 
     :raises ProjectError: if the given one is not valid
     """
@@ -242,9 +242,9 @@ def _job_files(root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, A
 def _resolved(files: Sequence[JobFile], tree: Mapping[str, Any], values: Values) -> tuple[JobFile, ...]:
     """Return the files with their references resolved.
 
-    ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types;
-    if a variable is missing, its text stays, with a problem that names it. While an env file cannot be read, a default
-    is no value: it would be taken for a decision of the job's owner. So no default names the main file either.
+    ``${NAME}`` is resolved everywhere but below ``params``, ``op_kwargs`` and the fields of contributed step types; if
+    a variable is missing, its text stays, with a problem that names it. While an env file cannot be read, a default
+    does not count: it would be mistaken for a decision of the job's owner. So no default names the main file either.
     """
     first, *others = (
         file if file.tree is None else replace(file, tree=resolve_environment(file.tree, values)) for file in files

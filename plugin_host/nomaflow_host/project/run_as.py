@@ -104,9 +104,9 @@ def _probe(project: Project, user: OtherUser) -> None:
 
 
 def _read_by_main(project: Project) -> Iterable[Path]:
-    """Yield what the host's main process reads, and the folders above it, also those that links lead to.
+    """Yield what the host's main process reads, and the folders above it, including those that links lead to.
 
-    Who could change any of it would read and run with its rights.
+    Anyone who could change any of it could read files and run code with its rights.
     """
     named = project.settings.env_file
     settings = project.spec.settings

@@ -76,4 +76,4 @@ async def test_a_hurried_host_waits_a_moment_for_a_kernel_that_goes_away_meanwhi
     await kernel.journal.until(lambda: len(session.heartbeats) > beats + 2)  # it has ended its drain meanwhile
     await kernel.kill()
     assert await exit_code(mine) == 0
-    assert "it will find out the rest by itself" in mine.log
+    assert "it will find out the outcomes by itself" in mine.log
