@@ -110,9 +110,9 @@ class IdentityFolder:
             raise NotJoined(f"this host's identity in {str(self.folder)!r} cannot be read: {why}") from None
 
     def write(self, identity: Identity) -> None:
-        """Keep an identity in place of the one before.
+        """Keep an identity in place of the previous one.
 
-        :raises StateUnwritable: if it cannot be written; the one before is still there then
+        :raises StateUnwritable: if it cannot be written; the previous one is still there then
         """
         facts = asdict(identity)
         contents = {
@@ -144,7 +144,7 @@ class IdentityFolder:
         shutil.rmtree(self._former, ignore_errors=True)
 
     def _recover(self) -> None:
-        """Finish a replacement that a crash has interrupted, or wait for one that another process is at."""
+        """Finish a replacement that a crash has interrupted, or wait for one that another process is making."""
         if self.folder.exists() or not (self._draft.exists() or self._former.exists()):
             return
         with contextlib.suppress(OSError), self._alone():
@@ -157,7 +157,7 @@ class IdentityFolder:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other processes from replacing the identity meanwhile: a host that runs, or one that joins."""
+        """Keep other processes, such as a host that runs or one that joins, from replacing the identity meanwhile."""
         number = os.open(
             self.folder.with_name(f"{self.folder.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -168,7 +168,7 @@ class IdentityFolder:
             os.close(number)
 
     def _check_contents(self) -> None:
-        """Check key, certificate and authorities: gRPC would take none for those of the system, or end the process.
+        """Check key, certificate and authorities: without them gRPC would use the system's, or end the process.
 
         :raises ssl.SSLError: if they are not what they should be, or do not belong together
         """
@@ -184,7 +184,7 @@ class IdentityFolder:
             raise NotJoined(
                 f"the key {str(key)!r} is open to others (mode {mode:o}), who can attach as this host",
                 fix=f"`nomaflow token revoke host:NAME` on the kernel's machine, then join again; "
-                f"where nobody has read it: chmod 600 {key}",
+                f"if nobody has read it: chmod 600 {key}",
             )
 
 

@@ -56,8 +56,8 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
 
     :param host: the host's configured name
     :return: whether the string was used now
-    :raises NotJoined: if the names differ, the kernel does not take the string, or it is another kernel than the one
-        that this host has joined; an identity from before stays
+    :raises NotJoined: if the names differ, the kernel does not take the string, or it is a kernel other than the one
+      that this host has joined; an earlier identity stays
     :raises StateUnwritable: if the identity cannot be kept
     """
     if join.name != host:
@@ -75,20 +75,20 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
     try:
         from nomaflow.client.enrolment import NotThatKernel, enrol
 
-        # A string is trusted by a host that has no kernel yet. One that has goes by what it knows.
+        # A host without a kernel trusts the string. A host that has joined one trusts what it knows already.
         known = before is None or _knows(before, join)
         trusted = join if known or before is None else replace(join, authorities_pem=before.authorities.decode())
         enrolled = await enrol(trusted, csr_pem=request.csr)
     except ClientError as error:
         if before is not None and not known and isinstance(error, NotThatKernel):
-            raise _other_kernel(before, folder, "nothing was said to it") from None
+            raise _other_kernel(before, folder, "nothing was sent to it") from None
         passes = isinstance(error, KernelUnreachable) and not isinstance(error, NotTrusted)
         raise NotJoined(error.message, fix=error.fix, exit_code=EX_TEMPFAIL if passes else EX_CONFIG) from None
     certificate = enrolled.certificate_pem.encode()
     facts = read_certificate(certificate, host=host, key=request.key)
     if "-----BEGIN CERTIFICATE-----" not in enrolled.authorities_pem:
         raise NotJoined("the kernel has sent no authority that vouches for it")
-    # Under the same authorities it is the same kernel, also after a restore, which gives its history another id.
+    # With the same authorities it is the same kernel, even after a restore, which gives its history another id.
     if before is not None and not known and enrolled.kernel_id != before.kernel_id:
         raise _other_kernel(before, folder, "the string is used up")
     identity = Identity(
@@ -112,9 +112,9 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
 
 
 def _knows(before: Identity, join: JoinString) -> bool:
-    """Return whether a host trusts already what a string asks it to trust.
+    """Return whether a host already trusts what a string asks it to trust.
 
-    Of a string without authorities, whose door is vouched for by those of the system, these are its hosts' names.
+    If a string has no authorities, since the system's vouch for its door, that is the door's host names.
     """
     authorities = certificates_in(join.authorities_pem)
     if not authorities:
@@ -128,9 +128,9 @@ def _hosts(addresses: Iterable[str]) -> set[str]:
 
 def _other_kernel(before: Identity, folder: IdentityFolder, what_became: str) -> NotJoined:
     return NotJoined(
-        "this join string is of another kernel than the one that this host has joined, at "
+        "this join string is for a kernel other than the one that this host has joined, at "
         f"{', '.join(before.addresses)}; {what_became}",
-        fix=f"ask for a string of that kernel; to leave it for another: stop this host, remove {folder.folder}, and "
+        fix=f"ask for a string for that kernel; to leave it for another: stop this host, remove {folder.folder}, and "
         "join with a new string",
     )
 

@@ -21,7 +21,7 @@ class SigningRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CertificateFacts:
-    """The facts that a host needs of its certificate.
+    """The facts about its certificate that a host needs.
 
     :param serial: hexadecimal
     :param issued_at: seconds since the epoch; ``expires_at`` likewise
@@ -71,7 +71,7 @@ def read_certificate(chain: bytes, *, host: str, key: bytes) -> CertificateFacts
         named = names.get_values_for_type(x509.UniformResourceIdentifier)
         fits = certificate.public_key() == load_pem_private_key(key, password=None).public_key()
     except (ValueError, x509.ExtensionNotFound):
-        raise NotJoined("the kernel has sent something that is no certificate of a host") from None
+        raise NotJoined("the kernel has sent something that is not a host's certificate") from None
     if not fits or named != [f"{_URI}{host}"]:
         raise NotJoined(f"the kernel has sent a certificate that is not for host {host!r} and its key")
     return CertificateFacts(

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 MAX_EVENT_BYTES = (2 << 20) - (16 << 10)
 _FORGOTTEN_SEQ = 1 << 40
-_FORGOTTEN = "the kernel's history is an older one; the attempt has ended since, and the host no longer holds how"
+_FORGOTTEN = "the kernel's history is from before the attempt ended, and the host no longer knows how it ended"
 
 
 class Outbox:
@@ -376,7 +376,7 @@ def _with_lines_lost(finished: bytes) -> bytes:
 def _failed(
     code: str, reason: str, *, error: str = "", not_started: bool = False, lines_lost: bool = False
 ) -> Finished:
-    """Return the end of an attempt that the outbox itself has to give."""
+    """Return the end of an attempt that the outbox itself has to supply."""
     return Finished(
         at_us=time.time_ns() // 1000,
         state=FinishedState.FAILED,

@@ -14,7 +14,7 @@ __all__ = ["MAX_BATCH_ATTEMPTS", "MAX_BATCH_BYTES", "Filling", "Turns"]
 
 MAX_BATCH_BYTES = 1 << 20
 MAX_BATCH_ATTEMPTS = 64
-"""More go into the next one, so that kernel, host and workers all have something to do at any time."""
+"""Further events go into the next batch, so that kernel, host and workers all have something to do at any time."""
 
 _SHARE_BYTES = 64 << 10
 _PROGRESS_SECONDS = 0.25

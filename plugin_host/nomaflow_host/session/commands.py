@@ -84,7 +84,7 @@ class Commands:
             self.handled = max(self.handled, command.command_seq)
 
     async def close(self) -> None:
-        """Stop waiting for slow commands; they run on without an answer."""
+        """Stop waiting for slow commands; they continue without an answer."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

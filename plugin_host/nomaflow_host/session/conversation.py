@@ -41,7 +41,7 @@ _GOODBYE_SECONDS = 1.0
 class Conversation:
     """Heartbeats, commands and reports of one session. When one of them ends, all end.
 
-    :param told: the load that its hello reported
+    :param told: the load that the hello reported
     :param report_deadline_s: deadline of each report, in seconds
     """
 

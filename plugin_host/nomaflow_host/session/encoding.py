@@ -45,7 +45,7 @@ def hello_message(
 ) -> pb.AttachRequest:
     """Return the first message of a session.
 
-    :param kernel_id: of the kernel that has had the epoch
+    :param kernel_id: of the kernel that had the epoch
     """
     load = status.load
     hello = encode(
@@ -87,7 +87,7 @@ def loaded_message(load: LoadOutcome) -> pb.Loaded:
 
 
 def inspect_message(command_seq: int, seen: Inspection | None) -> pb.InspectResult:
-    """Return what was seen of an attempt; None if this host does not run it."""
+    """Return the message with what was seen of an attempt; None if this host does not run it."""
     if seen is None:
         return pb.InspectResult(command_seq=command_seq, found=False)
     response = encode(
@@ -123,7 +123,7 @@ def _sentence(text: str) -> str:
 
 
 def worker_messages(workers: Iterable[WorkerStatus]) -> list[pb.HostWorker]:
-    """Return the lines of a heartbeat about worker processes: as many, with as many attempts, as a kernel takes."""
+    """Return a heartbeat's lines about worker processes: no more, and with no more attempts, than a kernel takes."""
     told, room = [], KEYS_OF_INSTANCE
     for each in islice(workers, WORKERS_OF_INSTANCE):
         keys = each.attempt_keys[:room]

@@ -51,7 +51,7 @@ class HostStatus:
     :param load: the newest load, the same object for as long as there is no newer one; None before the first
     :param loading: True while the first load of its life is under way
     :param newer_files: files on disk that are newer than what is loaded, at most 20, relative to the project
-    :param drain_deadline_at_us: when a draining host cancels what still runs, microseconds since the epoch; 0 else
+    :param drain_deadline_at_us: when a draining host cancels what still runs, microseconds since the epoch; otherwise 0
     """
 
     running: int = 0

@@ -24,9 +24,9 @@ class FailureKind(enum.Enum):
     """The reaction to a failed call."""
 
     TRY_AGAIN = "try again"
-    """The kernel is away, busy or full: the same once more, a little later."""
+    """The kernel is away, busy or full: send the same again a little later."""
     ATTACH_AGAIN = "attach again"
-    """The session is no longer the kernel's: open another."""
+    """The kernel no longer knows the session: open another."""
     REFUSED = "refused"
     """The kernel does not let this host in."""
     WRONG_PROTOCOL = "wrong protocol"
@@ -36,7 +36,7 @@ class FailureKind(enum.Enum):
     NOT_NEEDED = "not needed"
     """The attempt that this host was started for is over, or another's."""
     MALFORMED = "malformed"
-    """The kernel could not take this very message."""
+    """The kernel could not accept this particular message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

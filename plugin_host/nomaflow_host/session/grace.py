@@ -23,7 +23,8 @@ _LONGEST_NAP = 5.0
 class GraceGuard:
     """Without a session, kills attempts with ``retry_on_lost`` when the kernel has been silent for their grace.
 
-    The kernel then gives them to another host. Attempts without ``retry_on_lost`` run on, as it gives them to nobody.
+    The kernel then gives them to another host. Attempts without ``retry_on_lost`` keep running, since no other host
+    gets them.
     """
 
     def __init__(self, *, clock: KernelClock, outbox: Outbox, runner: SupervisedRunner) -> None:

@@ -64,18 +64,18 @@ class Introducer:
         return True
 
     def newest_load(self) -> LoadOutcome | None:
-        """Return the newest load, as refused if the kernel refused its manifest; the same object until that changes."""
+        """Return the newest load, as a refused one if the kernel refused it; the same object until that changes."""
         load = self._runner.status().load
         return None if load is None else self.verdict(load)
 
     def verdict(self, load: LoadOutcome) -> LoadOutcome:
-        """Return a load, as refused if the kernel refused its manifest."""
+        """Return a load, as a refused one if the kernel refused its manifest."""
         return self._refused if self._refused is not None and self._refused.at_us == load.at_us else load
 
     def pending(self, load: LoadOutcome) -> LoadOutcome:
         """Return a load with the problem that the kernel has not accepted its manifest yet."""
         why = f": {self._trouble}" if self._trouble else ""
-        message = f"the kernel has not accepted the manifest yet, the host keeps trying{why}"
+        message = f"the kernel has not accepted the manifest yet; the host keeps trying{why}"
         return replace(load, problems=(_error("manifest_pending", message).to_json(), *load.problems))
 
     def kernel_knows(self, digest: str) -> None:

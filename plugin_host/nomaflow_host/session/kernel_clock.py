@@ -14,7 +14,7 @@ _LONGEST_NAP = 5.0
 
 
 def boot_seconds() -> float:
-    """Return seconds since boot, including those of a suspended machine: a lease runs out while it sleeps."""
+    """Return seconds since boot, including suspended time: a lease runs out while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -34,10 +34,10 @@ _SOON_SECONDS = 60.0
 
 
 def due_at(identity: Identity) -> float:
-    """Return when to renew a certificate: at two thirds of its life, a twentieth of it sooner or later.
+    """Return when to renew a certificate: at two thirds of its life, give or take a twentieth of it.
 
-    Which it is depends on its serial, so that a host keeps to it over restarts, and 1,000 hosts that joined in the same
-    minute do not renew in the same minute.
+    The serial decides the exact time, so that it stays the same across restarts, and 1,000 hosts that joined in the
+    same minute do not renew in the same minute.
 
     :return: seconds since the epoch
     """
@@ -46,7 +46,7 @@ def due_at(identity: Identity) -> float:
 
 
 class Renewer:
-    """Renews the certificate in time, with a new key each time; the one before is good until it is replaced."""
+    """Renews the certificate in time, with a new key each time; the previous one is good until it is replaced."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Renewer:
     async def run(self, link: Link) -> None:
         """Renew on one session, until cancelled.
 
-        On a Unix socket there is nothing to renew, and the certificate of one instance ends with it.
+        On a Unix socket there is nothing to renew, and the certificate of a single instance ends with it.
         """
         if link.identity is None or link.identity.instance:
             await asyncio.Event().wait()
@@ -76,7 +76,7 @@ class Renewer:
             await asyncio.sleep(min(wait, _LONGEST_NAP))
 
     async def _renewed(self, link: Link, backoff: Backoff) -> float:
-        """Renew if it is time, and return the seconds until the next look."""
+        """Renew if it is time, and return the seconds until the next check."""
         try:
             current = self._folder.read()
             left = due_at(current) - self._now()
@@ -110,7 +110,7 @@ class Renewer:
         if self._folder.read().serial != current.serial:
             return  # the host has joined again meanwhile
         self._folder.write(renewed)
-        _log.info("the certificate is renewed: %s, good until %s", renewed.serial, renewed.good_until)
+        _log.info("the certificate was renewed: %s, good until %s", renewed.serial, renewed.good_until)
 
     def _failed(self, why: str, backoff: Backoff) -> float:
         pause = backoff.next()

@@ -1,4 +1,4 @@
-"""The host's session: connects to the kernel again and again for the life of the host."""
+"""The host's session: connects to the kernel, as often as needed, for the life of the host."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 _WELCOME_SECONDS = 10.0
 _REFUSED_SECONDS = 10.0
-_LONGEST_PAUSE = 8.0  # with its jitter under 10: a host is back that soon after its kernel
+_LONGEST_PAUSE = 8.0  # under 10 with its jitter: a host is back that soon after its kernel
 
 _NEXT_SECONDS = 0.2
 _STANDBY_SECONDS = 2.0  # a standby may lead at any time
@@ -48,7 +48,7 @@ _STANDBY_SECONDS = 2.0  # a standby may lead at any time
 class HostSession:
     """Keeps the host attached to the kernel.
 
-    :param folder: of what the host shows on TCP, read again at each try
+    :param folder: the folder of what the host shows on TCP, read again at each try
     :param report_deadline_s: deadline of each report, in seconds
     :param tell: called with a text whenever the session begins or is lost
     """
@@ -132,7 +132,7 @@ class HostSession:
 
     @property
     def epoch_seen(self) -> int:
-        """Highest epoch seen of the kernel that the host was attached to last; 0 for none."""
+        """The highest epoch seen from the kernel that the host was last attached to; 0 for none."""
         return self._epochs.get(self._kernel_id, 0)
 
     @property
@@ -149,7 +149,7 @@ class HostSession:
         """Wait until the kernel has acknowledged everything; each time it is found away, the log says so.
 
         :param without_kernel: seconds without an attached kernel, in a row, after which the wait is over too
-        :return: False if it has not within *seconds*
+        :return: False if it has not done so within *seconds*
         """
         loop = asyncio.get_running_loop()
         now = attached_at = loop.time()
@@ -257,7 +257,8 @@ class HostSession:
         return first.welcome
 
     def _take(self, welcome: pb.Welcome, address: str, sent_at: float) -> None:
-        # Epochs of different kernels tell nothing about each other: a false one must not outdate the real one.
+        # Epochs of different kernels say nothing about each other: a false kernel must not make the real one seem
+        # outdated.
         seen = self._epochs.get(welcome.kernel_id, 0)
         if welcome.epoch < seen:
             raise SessionDropped(
@@ -308,7 +309,7 @@ class HostSession:
         return self._pause()
 
     def _refusal(self, failure: CallFailure) -> str:
-        """Return why the kernel refuses a host, with the way out of one that has shown its certificate."""
+        """Return why the kernel refuses a host, with the way out if it has shown its certificate."""
         if not self._shown:
             return failure.text
         why = "" if failure.code is grpc.StatusCode.UNAUTHENTICATED else f"{failure.text}; "
@@ -318,7 +319,7 @@ class HostSession:
         )
 
     def _pause(self) -> float:
-        """Return the seconds to wait before the next try; few while some addresses are still untried."""
+        """Return the seconds to wait before the next try; only a few while some addresses are still untried."""
         if self._leaders or self._turn % self._round:
             return _NEXT_SECONDS
         return min(self._backoff.next(), _STANDBY_SECONDS if self._stood_by else _LONGEST_PAUSE)

@@ -34,7 +34,7 @@ class JoinRefused(Refused):
 
 
 class NotThatKernel(NotTrusted):
-    """Raised when another server than the kernel of a join string listens at its address. Nothing was said to it."""
+    """Raised when a server other than a join string's kernel listens at its address. Nothing was sent to it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +60,12 @@ class Enrolled:
 
 
 async def enrol(join: JoinString, *, csr_pem: str = "", seconds: float = 20.0) -> Enrolled:
-    """Use a join string. Nothing is said before the server has proved that the string's authority vouches for it.
+    """Use a join string. Nothing is sent before the server has proved that the string's authority vouches for it.
 
     :param csr_pem: a host's signing request, PEM
     :param seconds: time limit at each of the string's addresses
     :raises NotThatKernel: if the server is not the one that the string is for
-    :raises NotTrusted: if its certificate is right, and does not count now or for that address
+    :raises NotTrusted: if its certificate is right, but not valid now or for that address
     :raises JoinRefused: if the string was used up, has expired, was withdrawn or changed
     :raises ReplyTimeout: if the answer got lost: the string may be used up
     :raises KernelUnreachable: if no kernel answers; the string is as good as before
@@ -114,20 +114,20 @@ def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> 
             place = address.removeprefix("tls://")
             return KernelUnreachable(
                 f"no kernel answers at {place}, where the join string says that it can be joined",
-                fix="see that it runs and that this port of it can be reached, then do the same again: "
-                "the string is not used yet",
+                fix="check that it runs and that this port can be reached, then try again: "
+                "the string has not been used yet",
             )
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return JoinRefused(
             "the kernel does not take this join string: it was used already, has expired, was withdrawn, "
-            "or is not as it was made",
+            "or has been changed",
             fix=f"ask for another, on the kernel's machine: {again}; "
-            f"if nobody of yours has used it, somebody else may have: nomaflow token list shows its uses",
+            f"if none of your people has used it, somebody else may have: nomaflow token list shows its uses",
         )
     if code in _LOST and not read_details(error.trailing_metadata()).reason:
         return ReplyTimeout(
             f"the kernel's answer to the join string got lost on the way from {address.removeprefix('tls://')}",
-            fix=f"do the same again; if the kernel then says that the string was used, ask for another: {again}",
+            fix=f"try again; if the kernel then says that the string was used, ask for another: {again}",
         )
     return client_error(error, address=address)
 
@@ -138,7 +138,7 @@ def _stranger(untrusted: NotTrusted, address: str, again: str) -> NotTrusted:
         return untrusted
     return NotThatKernel(
         f"what listens at {address.removeprefix('tls://')} is not the kernel that made this join string; "
-        "nothing was said to it",
+        "nothing was sent to it",
         fix="if the kernel's authority was replaced, or the string changed on its way, ask for another, "
         f"on the kernel's machine: {again}",
     )

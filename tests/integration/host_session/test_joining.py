@@ -108,7 +108,7 @@ async def test_a_string_of_another_kernel_does_not_replace_the_identity(
     )
     for string in (foreign, both, dataclasses.replace(foreign, authorities_pem="")):
         error = await refusal(string.encode(), folder, tmp_path)
-        assert "is of another kernel than the one that this host has joined" in error.problem
+        assert "is for a kernel other than the one that this host has joined" in error.problem
         assert str(folder.folder) in error.fix
         assert error.exit_code == 78
     assert other.requests == []
@@ -140,7 +140,7 @@ async def test_an_authority_that_is_new_to_the_host_counts_for_its_own_kernel_on
     await door.stop()
     await door.start()
     error = await refusal(door.string(secret="again"), folder, tmp_path)
-    assert "is of another kernel than the one that this host has joined" in error.problem
+    assert "is for a kernel other than the one that this host has joined" in error.problem
     assert "the string is used up" in error.problem
     assert error.exit_code == 78
     assert folder.read() == before
@@ -218,7 +218,7 @@ async def test_the_secret_is_not_said_to_another_server(
     (tmp_path / "stranger").mkdir()
     stranger = await FakeEnrolment(authority).start(by=Authority(tmp_path / "stranger"))
     error = await refusal(stranger.string(), folder, tmp_path)
-    assert "is not the kernel that made this join string; nothing was said to it" in error.problem
+    assert "is not the kernel that made this join string; nothing was sent to it" in error.problem
     assert error.exit_code == 78
     await stranger.stop()
     heard: list[bytes] = []
@@ -253,7 +253,7 @@ async def test_a_kernel_that_is_away_leaves_the_string_unused(
     await door.stop()
     error = await refusal(text, folder, tmp_path)
     assert "no kernel answers" in error.problem
-    assert "the string is not used yet" in error.fix
+    assert "the string has not been used yet" in error.fix
     assert error.exit_code == 75
     await door.start(port=door.port)
 

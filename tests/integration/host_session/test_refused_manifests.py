@@ -128,7 +128,7 @@ async def test_a_manifest_that_waits_is_a_problem_of_the_answer(
     assert result.accepted
     first = json.loads(result.problems_json)[0]
     assert (first["severity"], first["code"]) == ("error", "manifest_pending")
-    assert first["message"] == "the kernel has not accepted the manifest yet, the host keeps trying: no_room"
+    assert first["message"] == "the kernel has not accepted the manifest yet; the host keeps trying: no_room"
     refusing.reason = ""
     await kernel.journal.until(lambda: bool(kernel.journal.manifests))
     assert not any(each.HasField("refused") for each in session.loads)
