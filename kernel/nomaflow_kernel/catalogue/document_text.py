@@ -52,8 +52,8 @@ the last day of the month, `L5` its last Friday, `5#3` its third Friday. In the 
 
 - **Days.** If day of month or day of week begins with `*` (also `*/2`), both must match; else either one suffices.
 - **Fixed times** (neither minute nor hour begins with `*`) fire once each. If clocks are put forward over a time, it
-  fires at the end of the gap; if clocks are put back, it fires in the first pass. Times that fall on one instant are
-  one fire.
+  fires at the end of the gap; if clocks are put back, it fires in the first pass. Times that fall on the same instant
+  are one fire.
 - **All other schedules** follow real time: they fire at each instant whose wall clock matches, in both passes if clocks
   are put back.
 - Refused: expressions that never match (`0 0 30 2 *`), seven fields, `@reboot`, `R`, `H`, `W`, ranges that wrap and
@@ -85,10 +85,10 @@ PROBLEM_CODES = {
     "callable_error": "A callable does not exist or cannot be a step, or its module cannot be imported.",
     "delay_capped": "Warning: `retry.max_seconds` is lower than `retry.base_seconds`.",
     "doubtful_value": "Warning: a default stands in for a variable that an `env_file` without any text may have set.",
-    "duplicate_job_id": "Two tables have one id. The one that was the job stands, else the first one.",
-    "duplicate_name": "Two queries or endpoints of a connector have one name.",
-    "duplicate_preset": "Two presets of a job have one name; an error where both have a schedule.",
-    "duplicate_step_name": "Two steps of a job have one name.",
+    "duplicate_job_id": "Two tables have the same id. The one that was the job before counts, otherwise the first one.",
+    "duplicate_name": "Two queries or endpoints of a connector have the same name.",
+    "duplicate_preset": "Two presets of a job have the same name; an error if both have a schedule.",
+    "duplicate_step_name": "Two steps of a job have the same name.",
     "encrypted_value": "A value is encrypted (`ENC:`), but not by `nomaflow secret`.",
     "empty": "A list needs an entry.",
     "id_of_another_host": "The job's id belongs to another host, or is free and not claimed yet.",
@@ -111,7 +111,7 @@ PROBLEM_CODES = {
     "misspelt_op_kwarg": "A key of `op_kwargs` is one edit away from a parameter that nothing sets.",
     "not_supported": "A connector needs a feature that its pool lacks here.",
     "odd_name": "Warning: the name of a step or preset contains `/`, or begins or ends with a blank.",
-    "open_credential": "A file that other users can read has a credential; a warning in an `env_file`.",
+    "open_credential": "A file that other users can read contains a credential; a warning in an `env_file`.",
     "out_of_range": "A number or a list is too small or too large.",
     "plugin_type": "Warning: a connector's type is not built in; a plugin must contribute it.",
     "positional_only": "A callable takes a required parameter by position only.",
@@ -136,7 +136,7 @@ PROBLEM_CODES = {
     "left_out_by_copy": "An instance brings jobs that do not fire, since another copy of the host has none of them.",
     "literal_secret": "A secret param has a literal value in the file, where everybody who may read the job sees it.",
     "missing_secret": "A secret's file, or the key of encrypted values, is not there.",
-    "unreadable_secret": "A secret's file or encrypted value cannot be read, or stands where none may.",
+    "unreadable_secret": "A secret's file or encrypted value cannot be read, or is used where none is allowed.",
     "unset_variable": "An environment variable is not set, and has no default or a file that may set it is unreadable.",
     "unusable_query": "Warning: a named query cannot run, for example one that writes without `writable = true`.",
     "unused_key": "Warning: a key has no effect in its place.",

@@ -35,7 +35,7 @@ def alert_problems(alerts: AlertsSection, place: Place) -> Iterator[Problem]:
 
 
 def job_alert_problems(job: LoadedJob, alerts: AlertsSection) -> Iterator[Problem]:
-    """Yield a warning for each recipient of a job that is no channel, and for a check that is not requested."""
+    """Yield a warning for each recipient of a job that is not a channel, and for a check that is not requested."""
     policy = None if job.definition is None else job.definition.alerts
     if policy is None:
         return
@@ -43,7 +43,7 @@ def job_alert_problems(job: LoadedJob, alerts: AlertsSection) -> Iterator[Proble
     yield from _recipients(policy.recipients, alerts, place / "recipients")
     server = server_of(policy.ping_url or "")
     if policy.ping_url and "${" not in policy.ping_url and server not in alerts.ping_hosts:
-        problem = f"{server!r} is no server of [alerts] ping_hosts, so the check is not requested"
+        problem = f"{server!r} is not a server of [alerts] ping_hosts, so the check is not requested"
         fix = f'add it to nomaflow.toml: [alerts] ping_hosts = ["{server}"]'
         yield (place / "ping_url").warning("unknown_ping_host", problem, fix=fix)
 

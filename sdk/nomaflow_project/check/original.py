@@ -1,4 +1,4 @@
-"""Job file settings that mean something else than in the original, and the line that restores the old meaning."""
+"""Job file settings whose meaning differs from the original's, and the line that restores the old meaning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RANGE = re.compile(r"(\w+)(?:-(\w+))?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedMeaning(Record):
-    """One setting of a file that means something else here than in the original.
+    """One setting of a file whose meaning here differs from the original's.
 
     :param job_id: empty if it is about all jobs of the project
     :param topic: ``zone``, ``weekdays``, ``days``, ``missed_fires``, ``step_timeout``, ``job_timeout``, ``call_job`` or
@@ -91,7 +91,7 @@ def _of_job(job: Mapping[str, Any], at: Place, called: set[Any], zone: str) -> I
         here = f"the run is stopped after {job['timeout_seconds']} s"
         yield _changed(at / "timeout_seconds", "job_timeout", "never enforced", here)
     if job.get("id") in called and "overlap" not in job:
-        there = "a call_job step runs it although another run of it is going"
+        there = "a call_job step runs it even if another run of it is active"
         here = "the called run is skipped then, and its step fails"
         yield _changed(at / "overlap", "call_job", there, here, 'overlap = "allow"')
 

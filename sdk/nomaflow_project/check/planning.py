@@ -25,7 +25,7 @@ class PlannedFire:
     """One coming fire.
 
     :param at: UTC
-    :param local: the same instant as the wall clock of the schedule's zone shows it
+    :param local: the same instant on the wall clock of the schedule's zone
     :param at_once: number of fires at the same instant, this one included; above 1 it collides
     :param collides_with: the others, as ``job`` or ``job (preset)``; at most the first ten
     """

@@ -47,7 +47,7 @@ class CheckReport:
     :param files: the files read, relative to the folder
     :param jobs: every job, with its problems
     :param problems: problems of the files themselves
-    :param changes: settings that mean something else than in the original, if that was requested
+    :param changes: settings whose meaning differs from the original's, if that was requested
     """
 
     root: str
@@ -137,7 +137,7 @@ def check_project(
 
 
 def _check_aim(job: LoadedJob) -> Iterator[Problem]:
-    """Yield a warning if another host is to run a job: whether it accepts that stands in its own nomaflow.toml."""
+    """Yield a warning if another host is to run a job: its own nomaflow.toml says whether it accepts that."""
     target = "" if job.definition is None else job.definition.host
     if target not in ("", job.host):
         yield (job.place / "host").warning(
@@ -161,7 +161,7 @@ def _check_needs(job: LoadedJob, instances: Sequence[Resources]) -> Iterator[Pro
 
 
 def _check_instances(job: LoadedJob, launcher: LauncherSection) -> Iterator[Problem]:
-    """Yield a warning for each step that wants an instance of its own which the project's launcher cannot give it."""
+    """Yield a warning for each step that wants an instance of its own and cannot get it from the project's launcher."""
     definition = job.definition
     if definition is None or not launcher.hosts:
         return
@@ -203,7 +203,7 @@ def _check_settings(
 
 
 def _resolved_again(tree: Any, values: Values) -> Any:
-    """Return the tree with texts resolved that lacked a variable before."""
+    """Return the tree with the texts resolved that lacked a variable before."""
     if isinstance(tree, dict):
         return {name: _resolved_again(value, values) for name, value in tree.items()}
     if isinstance(tree, list):

@@ -1,6 +1,6 @@
 """The secrets of a project: where its files refer to them, and whether each can be read. No value leaves this module.
 
-``nomaflow secret set --in``, ``list`` and ``rotate`` are made of this.
+``nomaflow secret set --in``, ``list`` and ``rotate`` are built on this.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Rotated:
     """The outcome of `rotate`.
 
     :param changed: file to the number of values that were encrypted again
-    :param unchanged: number of values that had the newest key already
+    :param unchanged: number of values that already had the newest key
     """
 
     changed: Mapping[str, int]
@@ -157,11 +157,11 @@ def encrypt_in_place(file: Path, key: str, encrypted: str) -> None:
         if read is not None and {place.path: text for place, text in texts_in(read, Place(file.name))} == changed:
             replace_file(file, made)
             return
-    raise ValueError(f"the text of {key!r} in {file.name} cannot be found on one line; write it there yourself")
+    raise ValueError(f"the text of {key!r} in {file.name} is not on one line; replace it yourself")
 
 
 def _tree_of(body: bytes) -> Mapping[str, Any] | None:
-    """Return the tree of a TOML text; None if it is none."""
+    """Return the tree of a text; None if it is not TOML."""
     try:
         return tomllib.loads(body.decode())
     except ValueError:

@@ -46,8 +46,8 @@ class ConnectorSet:
     :param connectors: the values of each usable connector; for a type that plugins contribute, its table
     :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot be
         used, in a sentence with file, place and way out
-    :param secrets: the secrets that references gave, for masking
-    :param deferred: placeholders in the values to the references of plugins that they stand for
+    :param secrets: the secrets that references resolved to, for masking
+    :param deferred: placeholders in the values, each with the reference for a plugin that it stands for
     :param variables: variables that the file refers to, and variables that may name their files
     :param problems: errors and warnings
     """
@@ -203,7 +203,7 @@ class _Reader:
             if isinstance(text, Unresolved):
                 continue  # reported where the table is validated
             if text.startswith("ENC:") or url_password(text).startswith("ENC:"):
-                problem = "an encrypted value (ENC:) that cannot be read here: it is not of `nomaflow secret`"
+                problem = "an encrypted value (ENC:) that cannot be read here: it was not made by `nomaflow secret`"
                 fix = "encrypt it with `nomaflow secret set`, or write ${NAME}; inside a URL write ${ENC:…}"
                 yield place.error("encrypted_value", problem, fix=fix)
                 break

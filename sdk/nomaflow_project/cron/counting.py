@@ -1,4 +1,4 @@
-"""Counting and comparing the fires of an expression without making them, and what is special about two DST nights."""
+"""Counting and comparing the fires of an expression without making them, and recognising the two DST nights."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ class CronError(ValueError):
     """Raised when a cron expression or a zone name cannot be used.
 
     :ivar subject: the text that was refused, as given
-    :ivar problem: the problem and the expectation, one sentence
+    :ivar problem: the problem and what was expected, in one sentence
     :ivar fix: the way out; may be empty
     """
 

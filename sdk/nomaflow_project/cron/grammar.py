@@ -18,7 +18,7 @@ from nomaflow_project.cron.errors import CronError
 __all__ = ["LAST", "CronFields", "parse_fields"]
 
 LAST = -1
-"""Number for the last day of the month, or the last such weekday of it."""
+"""Number that stands for the last day of the month, or for the last of a weekday in it."""
 
 _MAX_LENGTH = 512
 _ALIASES = {
@@ -134,7 +134,7 @@ def _split(text: str) -> list[str]:
         stripped = _ALIASES[stripped]
     parts = re.split(r"[ \t]+", stripped)
     if len(parts) not in (5, 6):
-        advice = "minute hour day-of-month month day-of-week, and seconds last where needed"
+        advice = "minute hour day-of-month month day-of-week, and seconds last if needed"
         if len(parts) == 7:
             advice += "; a year cannot be given"
         raise _Refusal(f"it has {len(parts)} fields, expected 5 or 6", advice)
@@ -175,7 +175,7 @@ def _rewrite_range(field: _Field, item: str, first: int, last: int, step: str | 
         # As the start of a range, 7 is the Sunday that begins the week; as its end, the Sunday after Saturday.
         first, last = 0, last % 7
     if first == last:
-        return str(first)  # croniter takes it for the whole field
+        return str(first)  # croniter reads it as the whole field
     if step is None:
         return f"{first}-{last}"
     if first > last:

@@ -1,4 +1,4 @@
-"""The version of the zone data that the kernel's schedules are computed with."""
+"""The version of the zone data with which the kernel computes schedules."""
 
 from __future__ import annotations
 

@@ -51,30 +51,30 @@ def _minutes(meaning: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertPolicy(Entry):
-    """Alerts of the job. A key that is left out is taken from a rule of `[alerts]`, else it has its default."""
+    """Alerts of the job. A key that is left out is taken from a rule of `[alerts]`, otherwise it has its default."""
 
     on_failure: bool | None = key(
         None, "Whether a run that ends FAILED, after all tries, opens an incident. Default: true."
     )
-    failures: int | None = key(None, "Only after so many failures in a row. Default: 1.", ge=1, le=1000)
-    on_recovery: bool | None = key(None, "Whether the end of an incident is told. Default: true.")
+    failures: int | None = key(None, "Only after this many failures in a row. Default: 1.", ge=1, le=1000)
+    on_recovery: bool | None = key(None, "Whether the end of an incident is reported. Default: true.")
     late_after_minutes: float | None = _minutes(
-        "An incident if no run has SUCCEEDED so long after a due instant, whatever the cause. Default: none."
+        "An incident if no run has SUCCEEDED this long after a due instant, whatever the cause. Default: none."
     )
     on_missed: bool | None = key(
         None, 'Whether fires that did not run (MISSED) open one. Default: true, but false with `misfire = "skip"`.'
     )
-    never_started_minutes: float | None = _minutes("An incident if a run waits for longer. Default: 30.")
-    on_long_run_minutes: float | None = _minutes("An incident if a run goes on for longer; the run continues.")
+    never_started_minutes: float | None = _minutes("An incident if a run waits for longer than this. Default: 30.")
+    on_long_run_minutes: float | None = _minutes("An incident if a run lasts longer than this; the run continues.")
     long_run_factor: float | None = key(
         None,
-        "An incident if a run takes longer than so many times the 95th percentile of the last 50 SUCCEEDED ones "
+        "An incident if a run takes longer than this many times the 95th percentile of the last 50 SUCCEEDED ones "
         "of its job and preset. It needs 20 of them, and 60 s.",
         ge=1,
         le=1000,
     )
-    rows_min: int | None = key(None, "An incident if a SUCCEEDED run has fewer rows.", ge=0)
-    rows_max: int | None = key(None, "An incident if a SUCCEEDED run has more rows.", ge=0)
+    rows_min: int | None = key(None, "An incident if a SUCCEEDED run has fewer rows than this.", ge=0)
+    rows_max: int | None = key(None, "An incident if a SUCCEEDED run has more rows than this.", ge=0)
     rows_change_percent: float | None = key(
         None,
         "An incident if the rows of a SUCCEEDED run differ by more from the median of the last 30. It needs 5 of them.",
@@ -94,7 +94,7 @@ class AlertPolicy(Entry):
 
     @classmethod
     def given(cls, table: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Return the keys of a table as JSON that say something, of those that this version knows."""
+        """Return the keys of a table as JSON that are set and that this version knows."""
         known = {each.name for each in fields(cls)}
         return {name: value for name, value in (table or {}).items() if name in known and value not in (None, [], ())}
 

@@ -104,7 +104,7 @@ def _read_step(table: object, place: Place, step_types: Mapping[str, StepType]) 
 
 
 def _built_step(entry: _StepEntry, step_types: Mapping[str, StepType]) -> StepDefinition:
-    """Return a step as it is served, but for its name and its retries, which depend on its job."""
+    """Return a step as it is served, except for its name and its retries, which depend on its job."""
     step = entry.step or StepDefinition()
     if step.calls_job:
         return replace(step, callable="")
@@ -148,7 +148,7 @@ def _check_builtin(step: StepDefinition, place: Place) -> Iterator[Problem]:
         yield (place / "target_job_id").error("missing_key", message, fix="name the job to run")
     elif step.calls_job and (step.op_kwargs or step.callable or step.resources or step.image):
         message = "a call_job step calls a job: its callable, op_kwargs, resources and image are not used"
-        yield place.warning("unused_key", message, fix="give the job that it calls values by the step's params")
+        yield place.warning("unused_key", message, fix="pass values to the called job in the step's params")
     elif step.calls_job:
         return
     elif not step.callable:
@@ -205,7 +205,7 @@ def _odd_name(name: str, at: Place) -> Iterator[Problem]:
 
 def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
     if job.install_step is not None:
-        message = "is of the original and has no effect: nothing runs jobs in its order"
+        message = "comes from the original and has no effect: nothing runs jobs in its order"
         yield (place / "install_step").warning("unused_key", message, fix="run them in order yourself")
     retry = job.retry
     if retry.attempts > 1 and retry.base_seconds > retry.max_seconds:
@@ -226,7 +226,7 @@ def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
 
 
 def _several_are_late(job: JobDefinition) -> bool:
-    """Return True if a schedule has two fires within the misfire window; a few are looked at."""
+    """Return True if a schedule has two fires within the misfire window; only the next few are looked at."""
     window = timedelta(seconds=job.misfire_window_seconds)
     for schedule in job.schedules():
         expression = CronExpression.parse(schedule.expression)

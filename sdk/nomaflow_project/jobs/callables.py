@@ -91,7 +91,7 @@ class _Callable:
         return self.catch_all.startswith("_") and key not in self.injected
 
     def ignored(self, key: str) -> str:
-        """Return the message about a key that is ignored."""
+        """Return the warning about a key that is ignored."""
         return f"{self.signature} does not name {key!r}, so the key is ignored"
 
 
@@ -101,7 +101,7 @@ def injected_names(manifest: Mapping[str, Any]) -> frozenset[str]:
 
 
 def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:
-    """Yield the problems of callables: missing or failing ones, and keys that they cannot take or that they lack."""
+    """Yield the problems of callables: missing or failing ones, and keys that they cannot take or still need."""
     for index, step in enumerate(definition.steps):
         check_time()
         if step.calls_job or not step.callable:
@@ -111,7 +111,7 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
         problems = [*_check_preset_fields(definition, step, place)]
         if found is not None:
             problems += _check_step(definition, step, found, at, place)
-        elif step.type != "python" or reference_error(step.callable) is None:  # or else it is told where a step is read
+        elif step.type != "python" or reference_error(step.callable) is None:  # else reported where a step is read
             problems.append(_unusable(step.callable, manifest, at / "callable"))
         for problem in problems:
             if step.enabled:
@@ -177,7 +177,7 @@ def check_keys(
     checked.
 
     :param reference: the callable
-    :param given: all keys given, over all layers
+    :param given: all keys given, in all layers
     """
     found = _Callable.of(manifest, reference)
     if found is None or not found.catch_all:

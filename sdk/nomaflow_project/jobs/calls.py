@@ -12,7 +12,7 @@ from nomaflow_project.reading.work_time import check_time
 __all__ = ["check_calls"]
 
 _SHOWN = 10
-"""Jobs at either end of a chain in a message."""
+"""The most jobs that a message shows at either end of a chain."""
 
 
 def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, Place]) -> Iterator[tuple[str, Problem]]:
@@ -25,7 +25,7 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
         for index, step in enumerate(definition.steps):
             if step.calls_job and step.target_job_id and step.target_job_id not in definitions:
                 at = places[job_id] / "steps" / index / "target_job_id"
-                message = f"these files have no job {step.target_job_id!r}, which the step fails without"
+                message = f"these files have no job {step.target_job_id!r}; without it, the step fails"
                 fix = did_you_mean(step.target_job_id, definitions, noun="job")
                 yield job_id, at.warning("unknown_target", message, fix=fix)
     for job_id in _in_circles(calls):
@@ -33,12 +33,12 @@ def check_calls(definitions: Mapping[str, JobDefinition], places: Mapping[str, P
         chain = _chain_back(job_id, calls)
         if chain:
             message = f"the job calls itself: {' → '.join(_shortened(chain))}"
-            fix = "take one of the calls out"
+            fix = "remove one of the calls"
             yield job_id, (places[job_id] / "steps").error("call_cycle", message, fix=fix)
 
 
 def _shortened(chain: Sequence[str]) -> Sequence[str]:
-    """Return a chain as a message shows it: the circle of a thousand jobs is told to each of them."""
+    """Return a chain as a message shows it: a circle of a thousand jobs is reported for each of them."""
     return chain if len(chain) <= 2 * _SHOWN else [*chain[:_SHOWN], "…", *chain[-_SHOWN:]]
 
 

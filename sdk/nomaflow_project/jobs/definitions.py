@@ -1,4 +1,4 @@
-"""Jobs: the keys of jobs.toml, and the definitions that runs take their snapshot of.
+"""Jobs: the keys of jobs.toml, and the definitions of which runs keep a snapshot.
 
 Only what is read from a file is checked: a definition that was stored stays usable, whatever later versions refuse.
 Params and op_kwargs are JSON-ready trees in the encoding of ``nomaflow_api.v1.values``; the kernel uses their keys and
@@ -90,7 +90,7 @@ class RetentionPolicy(Entry):
     days: int | None = key(90, "Age.", unit="days", ge=1, le=36500)
     keep_last_per_job: int | None = key(
         None,
-        "Newest finished runs kept of each job, beside those of fires and requests of the last day. No bound without.",
+        "Newest finished runs kept of each job, besides those of fires and requests of the last day. Unset: no bound.",
         ge=1,
     )
     sweep_interval_minutes: int = key(60, "How often to prune.", unit="minutes", ge=1, le=1440)
@@ -110,7 +110,7 @@ class StepDefinition(Entry):
         dict, "Keyword arguments of the call. `${NAME}` and `${NAME:-default}` are resolved in the host, each time."
     )
     overridable: SkipJsonSchema[tuple[str, ...] | None] = None
-    """The op_kwargs that params, and op_kwargs of presets and runs, may set; None for any. Its type says so."""
+    """The op_kwargs that params, and op_kwargs of presets and runs, may set, as its type declares; None for any."""
     target_job_id: str = key("", "The job that a `call_job` step runs.")
     params: dict[str, Any] = key(
         dict, "Params that a `call_job` step gives the run that it starts, laid over all that the run inherits."
@@ -119,8 +119,8 @@ class StepDefinition(Entry):
     retry: RetryPolicy | None = key(None, "The step's own retries.")
     isolation: IsolationChoice | None = key(None, "As the job's `isolation`, for this step.")
     cancel_grace_seconds: float | None = seconds(None, "As the job's, for this step.", zero=True)
-    resources: Resources | None = key(None, "What the step needs of an instance of its host, to be sent to it.")
-    image: Image = key("", "Container image of the instance that a launcher starts for it: implies `instance`.")
+    resources: Resources | None = key(None, "What an instance of its host must have for the step to be sent to it.")
+    image: Image = key("", "Container image of the instance that a launcher starts for it; implies `instance`.")
 
     @property
     def calls_job(self) -> bool:
@@ -137,7 +137,7 @@ class PresetDefinition(Entry):
     """A named set of overrides, which may carry its own schedule."""
 
     name: Name = key(
-        ..., "`run --preset NAME` applies it. Of several with one name the one with a schedule stands, else the first."
+        ..., "`run --preset NAME` applies it. Of several with this name, one with a schedule counts, else the first."
     )
     description: str = key("", "What it is for.")
     schedule: Cron = key("", "Cron expression of its own fires. Empty: only when asked for.")
@@ -169,7 +169,7 @@ class JobDefinition(Entry):
     schedule: Cron = key(
         "", "Cron expression of five fields, six with seconds last, or an alias. Empty: started by hand or by others."
     )
-    timezone: ZoneOrUtc = key("UTC", "IANA zone whose wall clock the schedule speaks of.")
+    timezone: ZoneOrUtc = key("UTC", "IANA zone whose wall clock the schedule refers to.")
     enabled: bool = key(default=True, meaning="A disabled job does not fire by its schedule.")
     tags: tuple[str, ...] = key(tuple, "Labels to group and find jobs by.")
     params: dict[str, Any] = key(
@@ -183,22 +183,22 @@ class JobDefinition(Entry):
     log_level: LogLevel = key("INFO", "Lowest level that the log of a run keeps.")
     timeout_seconds: float | None = seconds(None, "Limit of a whole run; it is then stopped and not retried.")
     retry: RetryPolicy = key(RetryPolicy, "Retries of its steps.")
-    alerts: AlertPolicy | None = key(None, "What of it somebody is told.")
+    alerts: AlertPolicy | None = key(None, "What is reported about it, and to whom.")
     step_defaults: dict[str, Any] = key(
         dict,
         "Keys that each step whose type takes them has, unless it gives them itself; tables are merged key by key.",
         of_file=True,
     )
     overlap: Overlap = key(
-        Overlap.SKIP, "What a run does while another of the job is going: skip, queue, run beside it, or cancel it."
+        Overlap.SKIP, "What a run does while another of the job is active: skip, queue, run beside it, or cancel it."
     )
     max_queued: int = key(100, 'Runs that may wait with `overlap = "queue"`.', ge=1, le=1_000_000)
     misfire: Misfire = key(
         Misfire.LATEST,
-        "Which fires that could not happen in time are caught up with: none, the latest, the last 100. "
+        "Which fires that could not happen in time still run: none, the latest, the last 100. "
         'They start at once, so `all` needs `overlap = "queue"` or `"allow"`.',
     )
-    misfire_window_seconds: float = seconds(3600.0, "Older fires are never caught up with.", zero=True)
+    misfire_window_seconds: float = seconds(3600.0, "Older fires never run.", zero=True)
     retry_on_lost: bool = key(
         default=False,
         meaning="Whether an attempt whose outcome cannot be known may run again: only for steps that may run twice.",
@@ -215,9 +215,9 @@ class JobDefinition(Entry):
     )
     max_parallel: int | None = key(None, "Runs of the job at once. Default: no bound but `overlap`.", ge=1)
     priority: int = key(0, "Runs of higher priority are dispatched first.", ge=-1000, le=1000)
-    queue_timeout_seconds: float | None = seconds(None, "A run that waited longer FAILS. Default: it waits on.")
+    queue_timeout_seconds: float | None = seconds(None, "A run that waited longer FAILS. Default: it keeps waiting.")
     max_log_bytes: int | None = key(
-        None, "Log kept of one attempt; what is beyond is dropped and counted. Default: all.", unit="bytes", ge=1024
+        None, "Log kept of one attempt; what exceeds it is dropped and counted. Default: all.", unit="bytes", ge=1024
     )
     install_step: int | None = key(None, "Of the original; has no effect.", of_file=True)
     presets: tuple[PresetDefinition, ...] = key(tuple, "Presets.")

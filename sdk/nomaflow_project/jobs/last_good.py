@@ -29,12 +29,12 @@ __all__ = [
 
 _OF_FILES = frozenset({"bad_toml", "unreadable_file", "missing_file", "emptied_file"})
 _SETTINGS = "nomaflow.toml"
-_NONE_MEANT = "restore it; where it shall bring no job any more, write `jobs = []` into it"
+_NONE_MEANT = "restore it; if it is meant to bring no jobs, write `jobs = []` into it"
 
 
 def emptied_env_file(name: str) -> Problem:
     """Return the problem of an env file that had text and has none."""
-    fix = "restore it; where it shall set nothing any more, write a comment into it, or take it out of [host] env_file"
+    fix = "restore it; if it is meant to set nothing, write a comment into it, or take it out of [host] env_file"
     return Place(name).error("emptied_file", "the file is empty, and it had text", fix=fix)
 
 
@@ -90,7 +90,7 @@ def keep_invalid(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[Loade
 def blame_misplaced_schedules(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[LoadedJob]:
     """Return the jobs; one whose schedule now stands among the values for its steps gets an error.
 
-    TOML counts a key to the table above it, so a schedule that is written below ``[jobs.params]`` is no schedule.
+    TOML assigns a key to the table above it, so a schedule that is written below ``[jobs.params]`` has no effect.
     """
     scheduled = {job.job_id: job.definition for job in before.jobs if job.valid and job.definition is not None}
     found = ((job, tuple(_misplaced_schedules(job, scheduled.get(job.job_id)))) for job in jobs)
@@ -104,7 +104,7 @@ def _misplaced_schedules(job: LoadedJob, was: JobDefinition | None) -> Iterator[
     known = _places_of_values(was, job.place)
     for place, values in _places_of_values(now, job.place).items():
         if "schedule" in values and "schedule" not in known.get(place, ()):
-            message = f"the job has no schedule any more: its schedule became a value of {place.path!r}"
+            message = f"the job no longer has a schedule: its schedule became a value of {place.path!r}"
             fix = "move it above that table; to take the job off its schedule write enabled = false"
             yield (place / "schedule").error("missing_key", message, fix=fix)
 
@@ -212,7 +212,7 @@ class _Illegible:
 
 
 def _hides(job: LoadedJob, problem: Problem) -> bool:
-    """Return whether a problem of a job hid another job, or kept the job itself for the sake of its file."""
+    """Return whether a problem of a job hid another job, or kept the job itself because of its file."""
     return _names_no_job(job, problem) or (job.kept and problem.code in _OF_FILES)
 
 

@@ -44,7 +44,7 @@ class LoadedJob(Record):
     :param job_id: the id; if the file gives no valid one, the job's place in the file
     :param definition: None if the table cannot be read as a job
     :param problems: errors first
-    :param enabled: whether its author left its schedule on
+    :param enabled: whether its author has its schedule switched on
     :param kept: whether `definition` is the last good one, kept in spite of the problems
     :param held: why a kept job cannot run anyway; empty if it can
     """
@@ -235,7 +235,7 @@ def _load_job(table: object, place: Place, *, host: str, step_types: Mapping[str
     size = 0 if definition is None else len(canonical_json(definition.to_json()))
     if size > JOB_BYTES:
         message = f"the job has {size:,} bytes as JSON, expected at most {JOB_BYTES:,}"
-        fix = "keep what is large in a file, and give the step its path"
+        fix = "keep large data in a file, and give the step its path"
         definition, problems = None, [named.error("too_large", message, fix=fix)]
     bad_id = any(problem.path == f"{place.path}.id" for problem in problems)
     return LoadedJob(
@@ -278,9 +278,9 @@ def _check_host(job: LoadedJob) -> Iterator[Problem]:
 
 
 def _check_duplicates(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[LoadedJob]:
-    """Return the jobs; of several tables with one id all but one are disabled, and come last.
+    """Return the jobs; of several tables with the same id, all but one are disabled and come last.
 
-    The one is that of the file in which the job was before, best with the same content; else the first.
+    That one is from the file in which the job was before, preferably with the same content; otherwise it is the first.
     """
     former = {job.job_id: job for job in reversed(before.jobs)}
     tables: dict[str, list[LoadedJob]] = {}
@@ -295,7 +295,7 @@ def _check_duplicates(jobs: Sequence[LoadedJob], before: CatalogueLoad) -> list[
             message = f"the id {job_id!r} is taken by {one.path} of {one.file}"
             others.append(job.with_problem((job.place / "id").error("duplicate_job_id", message, fix=_OWN_ID)))
         for job in passed_over[:1]:
-            message = f"another table with this id is passed over: {job.path} of {job.file}"
+            message = f"another table with this id is ignored: {job.path} of {job.file}"
             one = one.with_problem((one.place / "id").warning("id_given_twice", message, fix=_OWN_ID))
         chosen.append(one)
     return [*chosen, *others]

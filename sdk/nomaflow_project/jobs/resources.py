@@ -67,7 +67,7 @@ class Capacity(Entry):
         None, "Memory. Default: the machine's, or its control group's.", unit="MiB", ge=0, le=MOST["memory_mb"]
     )
     gpus: int | None = key(
-        None, "GPUs. Default: the NVIDIA devices that CUDA_VISIBLE_DEVICES leaves.", ge=0, le=MOST["gpus"]
+        None, "GPUs. Default: the NVIDIA devices that CUDA_VISIBLE_DEVICES allows.", ge=0, le=MOST["gpus"]
     )
 
 

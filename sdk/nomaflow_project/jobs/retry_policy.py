@@ -1,4 +1,4 @@
-"""The keys of ``[jobs.retry]``: which failures of a step are retried, how often, and after which delay."""
+"""The keys of ``[jobs.retry]``: which failures of a step are retried, how often, and after what delay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RetryPolicy(Entry):
     attempts: int = key(1, "All tries of a step, the first one included.", ge=1, le=1000)
     backoff: Backoff = key(Backoff.FIXED, "How the delay grows: the same each time, or doubled after each failure.")
     base_seconds: float = seconds(60.0, "Delay after the first failure.", zero=True)
-    max_seconds: float = seconds(3600.0, "No delay is longer.", zero=True)
+    max_seconds: float = seconds(3600.0, "The longest delay.", zero=True)
     jitter: float = key(0.1, "Each delay is lengthened at random by up to this fraction of it.", ge=0, le=1)
     retry_on: ExceptionNames = key(
         tuple, "Exceptions to retry on, by class name, bare or qualified, base classes included. Empty: any failure."

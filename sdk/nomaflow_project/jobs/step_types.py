@@ -26,7 +26,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepType(Record):
-    """A type of step beyond ``python`` and ``call_job``, as a manifest has it.
+    """A type of step besides ``python`` and ``call_job``, as a manifest has it.
 
     :param schema: JSON Schema of an object; ``required``, ``properties`` with ``type`` and ``enum``, and
         ``additionalProperties`` are checked here, all else by the callable itself

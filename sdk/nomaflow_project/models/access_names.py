@@ -39,7 +39,7 @@ def split_scope(text: str) -> tuple[str, str]:
         return kind, name
     if kind == "tag" and 1 <= len(name) <= _TAG_LENGTH and name.isprintable():
         return kind, name
-    raise ValueError(f"{text[:80]!r} is no scope; expected *, job:ID, job:PREFIX*, host:NAME or tag:TAG")
+    raise ValueError(f"{text[:80]!r} is not a scope; expected *, job:ID, job:PREFIX*, host:NAME or tag:TAG")
 
 
 def split_grant(text: str) -> tuple[str, tuple[str, str]]:
@@ -49,5 +49,5 @@ def split_grant(text: str) -> tuple[str, tuple[str, str]]:
     """
     verb, _, scope = text.strip().partition(" ")
     if verb not in VERBS:
-        raise ValueError(f"{text[:80]!r} begins with no verb; expected one of {', '.join(VERBS)}")
+        raise ValueError(f"{text[:80]!r} does not begin with a verb; expected one of {', '.join(VERBS)}")
     return verb, split_scope(scope.strip())

@@ -33,7 +33,7 @@ class ChannelEntry(Entry):
     host: str = key("", "Mail server.")
     port: int | None = key(None, "Its port. Default: 587, with `tls` 465, with `none` 25.", ge=1, le=65535)
     security: Literal["starttls", "tls", "none"] = key(
-        "starttls", "How the connection to the mail server is encrypted. Without `none` it is, or nothing is sent."
+        "starttls", "How the connection to the mail server is encrypted. Only `none` sends unencrypted."
     )
     username: str = key("", "Name at the mail server. Empty: no login.")
     password: str = key("", "Password at the mail server.")
@@ -80,9 +80,9 @@ ChannelName = Annotated[str, Checked(_named)]
 class AlertRule(AlertPolicy):
     """Keys of `[jobs.alerts]` for several jobs. A later rule wins over an earlier one, and `[jobs.alerts]` over all."""
 
-    jobs: tuple[str, ...] = key(tuple, "Ids of jobs, `etl-*` for all that begin so. Empty: any.")
+    jobs: tuple[str, ...] = key(tuple, "Ids of jobs; `etl-*` stands for all that begin with `etl-`. Empty: any.")
     hosts: tuple[str, ...] = key(tuple, "Hosts, likewise. Empty: any.")
-    tags: tuple[str, ...] = key(tuple, "Tags, of which a job has one. Empty: any.")
+    tags: tuple[str, ...] = key(tuple, "Tags, of which a job must have one. Empty: any.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +91,7 @@ class AlertsSection(Entry):
 
     channels: dict[ChannelName, Channel] = key(dict, "Channels by name.")
     default: tuple[str, ...] = key(
-        tuple, "Channels for what neither job nor rule says: also for hosts and the kernel. Empty: all channels."
+        tuple, "Channels where neither a job nor a rule names any, and for hosts and the kernel. Empty: all channels."
     )
     rules: tuple[AlertRule, ...] = key(tuple, "Rules for several jobs.")
     console_url: WebUrl | None = key(
@@ -108,16 +108,16 @@ class AlertsSection(Entry):
         None, "A dead man's switch outside this machine: requested while everything is well. Default: none."
     )
     heartbeat_seconds: float = seconds(60.0, "How often.")
-    group_wait_seconds: float = seconds(30.0, "What opens within it is one message.", zero=True)
+    group_wait_seconds: float = seconds(30.0, "Incidents that open within this time share one message.", zero=True)
     group_seconds: float = seconds(300.0, "Shortest time between two messages of a channel about one host.", zero=True)
-    remind_hours: float = key(24.0, "How often an open incident is told again.", unit="hours", gt=0, le=8760)
-    max_messages_per_hour: int = key(60, "Of one channel; beyond it there is a digest every `group_seconds`.", ge=1)
+    remind_hours: float = key(24.0, "How often an open incident is reported again.", unit="hours", gt=0, le=8760)
+    max_messages_per_hour: int = key(60, "Of one channel; beyond that, there is a digest every `group_seconds`.", ge=1)
     retry_seconds: float = seconds(5.0, "Time until a failed message is tried again; doubles, up to an hour.")
     give_up_hours: float = key(24.0, "Time after which a message is undeliverable.", unit="hours", gt=0, le=8760)
     channel_seconds: float = seconds(30.0, "Time that a channel has for one message.", most=600)
-    kernel_silent_seconds: float = seconds(60.0, "Silence of the kernel that is an incident.")
+    kernel_silent_seconds: float = seconds(60.0, "Silence of the kernel that opens an incident.")
     host_detached_minutes: float = key(
-        5.0, "Absence of a host with enabled jobs that is an incident.", unit="minutes", gt=0, le=525_600
+        5.0, "Absence of a host with enabled jobs that opens an incident.", unit="minutes", gt=0, le=525_600
     )
     kernel: str = key(
         "", "Addresses of the kernels to watch, several separated by commas. Empty: the project's own kernel."

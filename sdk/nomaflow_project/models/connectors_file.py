@@ -56,8 +56,8 @@ class PoolEntry(Entry):
     )
     password: str | None = key(None, "Its password; better `${NAME}` than the secret itself.")
     pool_size: int | None = key(None, "Connections kept.", ge=0)
-    max_overflow: int | None = key(None, "Connections beyond those for a short while; -1 for any number.", ge=-1)
-    pool_pre_ping: bool | None = key(None, "Whether a connection is tried before it is used.")
+    max_overflow: int | None = key(None, "Further connections for a short while; -1 for any number.", ge=-1)
+    pool_pre_ping: bool | None = key(None, "Whether a connection is tested before it is used.")
     pool_recycle: int | None = key(None, "A connection is replaced at this age; -1 for never.", unit="seconds", ge=-1)
     echo: bool | None = key(None, "Whether each statement is logged.")
     show_parameters: bool | None = key(
@@ -87,7 +87,7 @@ class Param(Lax):
     """A parameter of a query or an endpoint."""
 
     name: str = key(..., "Its name.")
-    default: str | None = key(None, "Its value where the call gives none.")
+    default: str | None = key(None, "Its value if the call gives none.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +173,7 @@ class ApiConnectorEntry(Entry):
 
     type: Literal["api"] = key(..., "`api`.")
     base_url: Annotated[str, AfterValidator(_base_url)] = key(
-        ..., "`http://` or `https://`; what the paths of the endpoints follow."
+        ..., "`http://` or `https://`; the paths of the endpoints are appended to it."
     )
     headers: dict[str, str] = key(dict, "Headers of every request.")
     auth: AuthEntry = key(lambda: AuthEntry(type="none"), "Authentication.")

@@ -17,7 +17,7 @@ class ConsoleSection(Entry):
 
     listen: str = key(
         "",
-        "Where it listens: `127.0.0.1:PORT`, or `unix:PATH`, a Unix socket. Another address than loopback needs "
+        "Where it listens: `127.0.0.1:PORT`, or `unix:PATH`, a Unix socket. An address other than loopback needs "
         "`tls_cert` and `tls_key`, or an `origin` that begins with `https://`. "
         "Empty: 127.0.0.1:7434, else a free port.",
     )

@@ -37,7 +37,7 @@ class LauncherShape(Entry):
     labels: Labels = key(dict, "Its labels.")
     steps: int = key(4, "Steps that need no resources and that one instance is meant to run at once.", ge=1, le=10_000)
     options: tuple[str, ...] = key(tuple, "Further options for the engine, such as `--partition=gpu` for `sbatch`.")
-    pod_template: str = key("", "The PodTemplate of Kubernetes for it. Empty: that of `[launcher]`.")
+    pod_template: str = key("", "Its PodTemplate of Kubernetes. Empty: that of `[launcher]`.")
 
     @property
     def resources(self) -> Resources:
@@ -53,13 +53,13 @@ class LauncherSection(Entry):
     hosts: HostNames = key(tuple, "The hosts that it starts instances of. Their project is the one of this file.")
     max_instances: int = key(10, "Instances at once, over all hosts.", ge=1, le=1000)
     shapes: tuple[LauncherShape, ...] = key(tuple, "Kinds of instances. Empty: one with the defaults.")
-    idle_exit_seconds: float = seconds(300.0, "An instance that has run nothing for so long ends.", most=604_800)
+    idle_exit_seconds: float = seconds(300.0, "An instance that has run nothing for this long ends.", most=604_800)
     walltime_seconds: float = seconds(3600.0, "The longest life of an instance.", most=31_536_000)
-    start_seconds: float = seconds(300.0, "An instance that runs and has not attached for so long is ended.")
-    poll_seconds: float = seconds(5.0, "How often kernel and engine are asked.", most=3600)
+    start_seconds: float = seconds(300.0, "An instance that has run for this long without attaching is ended.")
+    poll_seconds: float = seconds(5.0, "How often the kernel and the engine are asked.", most=3600)
     python: str = key("", "The Python that runs a host on the engine's machines. Empty: the launcher's own.")
-    scratch: str = key("", "Folder of the machines for what an instance keeps. Empty: `$TMPDIR`, else /tmp.")
-    api: str = key("", "Address of `kubectl proxy`, where the launcher is in no pod of Kubernetes.")
+    scratch: str = key("", "Folder on the machines for what an instance stores. Empty: `$TMPDIR`, else /tmp.")
+    api: str = key("", "Address of `kubectl proxy`, if the launcher is not in a pod of Kubernetes.")
     namespace: str = key("", "Namespace of Kubernetes for the instances. Empty: the launcher's own.")
     pod_template: str = key("nomaflow-host", "The PodTemplate of Kubernetes from which pods are made.")
     ray_address: str = key("", "`HOST:PORT` or `ray://HOST:PORT` of Ray. Empty: the cluster of this machine.")
@@ -67,7 +67,7 @@ class LauncherSection(Entry):
         tuple, "Variables of the launcher that instances get besides PATH, HOME, USER and LANG."
     )
     kernel: str = key("", "Address of the kernel for the launcher itself. Empty: the project's own.")
-    token_file: str = key("", "File with its token for a kernel on TCP, of the role `launcher`.")
+    token_file: str = key("", "File with its token for a kernel on TCP, with the role `launcher`.")
     kernel_ca: str = key("", "File with the authority of that kernel, PEM. Empty: the system's.")
     log_level: LogLevel = key("INFO", "Lowest level of the launcher's own log.")
     log_format: Literal["text", "json"] = key("text", "The launcher's own log: for people, or one JSON object a line.")

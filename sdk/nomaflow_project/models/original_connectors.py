@@ -1,4 +1,4 @@
-"""The connectors of the original: list-valued ``queries`` and ``endpoints``, ``auth_type``. Read here, made ours here.
+"""The connectors of the original: list-valued ``queries`` and ``endpoints``, ``auth_type``. Read and converted here.
 
 ``[[connectors.X.queries]]`` gives each query a table of its own, with its text for each dialect, and says whether it
 may write; ``[[connectors.X.endpoints]]`` has ``{{name}}`` in path, query, headers and body.
@@ -81,7 +81,7 @@ class OriginalApi(Entry):
     """A connector of type ``api``."""
 
     type: Literal["api"] = key(..., "`api`.")
-    base_url: str = key("", "What the paths of the endpoints follow.")
+    base_url: str = key("", "The paths of the endpoints are appended to it.")
     auth_type: Literal["none", "basic", "bearer", "api_key", "oauth2"] = key("none", "Kind of authentication.")
     auth_username: str = key("", "User.")
     auth_password: str = key("", "Password.")

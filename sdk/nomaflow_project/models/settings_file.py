@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_JOIN = "On the kernel's machine: nomaflow token create --host NAME; with what it prints: nomaflow host DIR --join FILE"
+_JOIN = "On the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
@@ -153,7 +153,7 @@ class KernelSection(Entry):
     )
     metrics_tls_cert: str = key("", "File with a certificate for metrics over TLS, PEM. Empty: no TLS.")
     metrics_tls_key: str = key("", "File with the certificate's key, PEM, readable by the process's user only.")
-    retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing of it.")
+    retention: RetentionPolicy = key(RetentionPolicy, "Retention of runs whose jobs.toml says nothing about it.")
     audit: AuditPolicy = key(AuditPolicy, "The audit.")
 
 
@@ -210,8 +210,8 @@ class HostSection(Entry):
     )
     pass_env: tuple[VariableName, ...] = key(
         tuple,
-        "Further variables of the host that workers get, also secret ones; `NAME*` stands for all that begin so and "
-        "are not secret.",
+        "Further variables of the host that workers get, including secret ones; `NAME*` stands for all that "
+        "begin with NAME and are not secret.",
     )
     secret_key_file: str = key(
         "",
@@ -224,11 +224,11 @@ class HostSection(Entry):
         "Empty: the host's own user.",
     )
     recycle_after_steps: int | None = key(
-        None, "A worker is replaced after so many steps. Default: never.", ge=1, le=1 << 31
+        None, "A worker is replaced after this many steps. Default: never.", ge=1, le=1 << 31
     )
     recycle_growth_mb: int | None = key(
         None,
-        "A worker is replaced once its memory has grown by more. Default: never.",
+        "A worker is replaced once its memory has grown by more than this. Default: never.",
         unit="MiB",
         ge=1,
         le=1 << 24,

@@ -96,7 +96,7 @@ async def test_a_value_is_written_in_its_place(project: Path) -> None:
         ("connectors.toml", "expected FILE:KEY"),
         ("connectors.toml:pools.a.none", "has no text at 'pools.a.none'"),
         ("connectors.toml:pools.a.size", "has no text at"),
-        ("connectors.toml:pools.a.long", "cannot be found on one line"),
+        ("connectors.toml:pools.a.long", "is not on one line"),
     ],
 )
 async def test_a_place_without_a_text_is_refused(project: Path, place: str, said: str) -> None:
