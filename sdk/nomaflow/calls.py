@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["ConnectorFactory", "Factory", "SecretReader", "StepCall", "StepOutcome", "StepType"]
 
 ConnectorFactory = Callable[[str, Mapping[str, Any], ConnectorRegistry], Any]
-"""Makes a connector of its name, its table of connectors.toml (secrets resolved) and the registry it is in."""
+"""Makes a connector from its name, its table of connectors.toml (secrets resolved) and the registry it is in."""
 
 SecretReader = Callable[[str], str]
-"""Returns the secret that a plugin's reference names, given what follows the colon.
+"""Returns the secret that a reference for a plugin names, given what follows the colon.
 
 It raises `nomaflow.secrets.SecretUnavailable` if a retry may succeed, and `SecretRefused` if not.
 """

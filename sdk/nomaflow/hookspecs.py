@@ -11,7 +11,7 @@ of the hook's parameters. A host finds it in the project's plugins folder, or th
         return {"tenant": call.ctx.params.get("tenant", "main")}
 
 The processes: the *template* loads a generation of plugin code once; the *workers*, forked from it, run the
-callables; the *secrets process* resolves references of plugins. A host's main process, and the kernel, never call a
+callables; the *secrets process* resolves references for plugins. A host's main process, and the kernel, never call a
 hook. ``NOMAFLOW_TRACE_HOOKS=1`` writes every
 call to stderr.
 """
@@ -57,10 +57,10 @@ def nomaflow_resolve_callable(reference: str) -> Callable[..., Any] | None:
 def nomaflow_contribute_injections(call: StepCall) -> Mapping[str, Any] | None:
     """Add keyword arguments to callables.
 
-    Called in a worker before each call whose callable could take any. Also called once in the template, to learn
-    the names before the first run, with a call that belongs to no run: its context is empty and its registry has no
-    pools. A name is passed if the callable names it or has ``**kwargs``; an op_kwarg of that name overrides it. If two
-    plugins give one name, the one registered last wins, even over the built-in ``connectors``, ``ctx``, ``settings``.
+    Called in a worker before each call whose callable could take any. Also called once in the template, to learn the
+    names before the first run, with a call that belongs to no run: its context is empty and its registry has no pools.
+    A name is passed if the callable names it or has ``**kwargs``; an op_kwarg of that name overrides it. If two plugins
+    give the same name, the one registered last wins, even over the built-in ``connectors``, ``ctx``, ``settings``.
 
     :param call: the call about to be made
     :return: name to value, or to a `nomaflow.calls.Factory` that makes it on demand; None for nothing
@@ -159,7 +159,7 @@ def nomaflow_secrets(environ: Mapping[str, str]) -> Mapping[str, SecretReader] |
 
 @hookspec
 def nomaflow_step_types() -> Sequence[StepType] | None:
-    """Contribute step types beside ``python`` and ``call_job``.
+    """Contribute step types besides ``python`` and ``call_job``.
 
     Called once in the template, for the manifest.
 

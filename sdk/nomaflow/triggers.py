@@ -14,7 +14,7 @@ class Trigger(str):
     """The trigger of a run: its kind as text, with the caller and the time.
 
     ``ctx.trigger == "cron"`` works, as does anything else that text can do: it can be a dict's key, matched,
-    logged and returned in a result. Two triggers of one kind are equal, whoever fired them.
+    logged and returned in a result. Two triggers of the same kind are equal, whoever fired them.
 
     :param kind: ``cron``, ``manual``, ``api``, ``cli``, ``call_job`` or ``replay``
     :param by: the caller's name; empty if unknown

@@ -64,7 +64,7 @@ class FixedAddress:
 class ProjectAddress:
     """The kernel of a project directory, which writes its address into ``.nomaflow/address``.
 
-    :param secret: a token, where that address is on TCP; empty for none
+    :param secret: a token, if that address is on TCP; empty for none
     """
 
     project: Path
@@ -162,7 +162,7 @@ def read_token(path: Path) -> str:
         ) from error
     if text.startswith(JOIN_PREFIX):
         raise Unauthenticated(
-            f"the file {str(path)!r} holds a join string, and no token",
-            fix=f"use it once, and then no token is to be given: nomaflow login {shlex.quote(str(path))}",
+            f"the file {str(path)!r} holds a join string, not a token",
+            fix=f"use it once, after which no token need be given: nomaflow login {shlex.quote(str(path))}",
         )
     return text

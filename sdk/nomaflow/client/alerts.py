@@ -84,7 +84,7 @@ class AlertsClient:
         """Return incidents, open ones first, then the newest first.
 
         :param host: keeps those of the host and of its jobs
-        :param limit: how many at most; 0 for 200
+        :param limit: the most to return; 0 for 200
         """
         request = service.ListIncidentsRequest(job_id=job_id, host=host, include_closed=include_closed, limit=limit)
         return decode(IncidentsView, await self._call("ListIncidents", request))

@@ -22,7 +22,7 @@ _VERIFY_SECONDS = 600.0
 class AuditBlock:
     """Rows of the audit, in order.
 
-    :param before_hash: the hash that the first of them builds on; empty for row 1, and where a filter left rows out
+    :param before_hash: the hash on which the first of them builds; empty for row 1, and if a filter left rows out
     """
 
     rows: tuple[values.AuditRowView, ...]
@@ -59,7 +59,7 @@ class AuditReading:
             block = decode(AuditBlock, message)
             rows = tuple(row for row in block.rows if row.seq > request.after_seq)
             if rows:
-                # If the kernel goes away, the stream goes on from here.
+                # If the kernel goes away, the stream continues from here.
                 request.after_seq, request.tail = rows[-1].seq, 0
                 yield AuditBlock(rows=rows, before_hash=block.before_hash)
 

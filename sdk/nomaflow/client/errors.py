@@ -21,7 +21,7 @@ __all__ = [
 
 
 class ClientError(NomaflowError):
-    """Raised when a kernel cannot be asked or does not do what was asked. Base of all errors of the client.
+    """Raised when a kernel cannot be asked, or does not do what it was asked. The base of all errors of the client.
 
     :param message: description of the error, for a person
     :param reason: the stable reason of docs/grpc_api.md, such as ``UNKNOWN_JOB``

@@ -29,7 +29,7 @@ class EventFilters(TypedDict, total=False):
 
     ``kinds`` keeps events whose kind equals one of these, or starts with one of these and a dot. ``job_id`` keeps those
     of that job and of its runs. ``by`` keeps what that principal asked for, or others for it: ``alice`` and
-    ``bob`` both find ``alice (for bob)``. ``acts`` keeps what somebody asked for: the list of who did what. ``since``
+    ``bob`` both find ``alice (for bob)``. ``acts`` keeps whatever somebody asked for: a list of who did what. ``since``
     and ``until`` are aware times: events at or after, and before them.
     """
 
@@ -61,7 +61,7 @@ class FigureReading:
     ) -> list[values.RunCountView]:
         """Return the number of runs by state, and by job, host, trigger kind or tag; groups without a run are left out.
 
-        :param also_by: counts the same runs by these too; such a count has its ``grouping``
+        :param also_by: counts the same runs by these too; such a count names its ``grouping``
         :param since: counts runs queued at or after it, at most 31 days before ``until``; None counts open runs only
         :param until: counts runs queued before it; None means now
         """

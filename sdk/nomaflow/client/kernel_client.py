@@ -173,7 +173,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         """Return one page of runs, newest first; see :class:`RunFilters`.
 
         :param page_size: at most 500
-        :param page_token: ``next_page_token`` of the page before; empty for the first
+        :param page_token: ``next_page_token`` of the previous page; empty for the first
         """
         request = list_runs_request(filters, page_size=page_size, page_token=page_token)
         return decode(values.RunPageView, await self._send("ListRuns", request))
@@ -234,7 +234,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
             hurry costs it less
         :param on_pruned: called with the missing events if retention has removed some
         :param on_bookmark: called with the newest event's number when nothing was sent for a while, about 10 s
-        :raises InvalidRequest: CURSOR_AHEAD if ``after_seq`` is newer than every event: the store is then another one
+        :raises InvalidRequest: CURSOR_AHEAD if ``after_seq`` is newer than every event: then it is from another store
         """
         if not after_seq and not from_start:
             # Without this, an outage before the first event would lose the events during it.
@@ -333,7 +333,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         return [decode(values.WantedView, one) for one in reply.wanted]
 
     async def declare_ended(self, host: str, incarnation: str, *, evidence: str, by: str = "") -> values.DeclaredView:
-        """Tell the kernel that an instance is gone for certain: what it held is FAILED at once, and may be retried.
+        """Tell the kernel that an instance is certainly gone: its attempts are FAILED at once, and may be retried.
 
         :param evidence: in words, why nothing of it can be left
         """

@@ -19,10 +19,10 @@ _SECONDS = 5.0
 class LogFilters(TypedDict, total=False):
     """Filters of the lines of a run's log; a key that is missing, or 0, or empty, keeps all.
 
-    ``follow`` waits for more until the run is terminal and all lines were sent; not with an end or a limit.
-    ``after_seq`` keeps lines after this one, ``before_seq`` lines before this one, ``attempt`` lines of tries with this
-    number, ``min_level`` lines of at least that level number. ``tail`` keeps only the last lines of those stored now,
-    at most 10,000; ``limit`` ends after so many lines, and does not go with ``tail``.
+    ``follow`` waits for more until the run is terminal and all lines were sent; it cannot be combined with an end or a
+    limit. ``after_seq`` keeps lines after this one, ``before_seq`` lines before this one, ``attempt`` lines of tries
+    with this number, ``min_level`` lines of at least that level number. ``tail`` keeps only the last lines of those
+    stored now, at most 10,000; ``limit`` ends after that many lines, and cannot be combined with ``tail``.
     """
 
     follow: bool
@@ -80,7 +80,7 @@ class LogCalls:
         levels: int = 0,
         without_body: bool = False,
     ) -> AsyncIterator[list[values.LogChunk]]:
-        """Yield the blocks of a run's log as they are stored, some at a time: to search all of it, or to draw its map.
+        """Yield the blocks of a run's log as they are stored, some at a time: to search it all, or to draw its map.
 
         :param after_seq: keeps chunks with a line after this one
         :param before_seq: keeps chunks with a line before this one; 0 for no end

@@ -29,7 +29,7 @@ class Profile:
     :param name: the profile's own
     :param principal: the user's or service's name at that kernel
     :param addresses: of the clients' door, ``tls://HOST:PORT`` each
-    :param authorities_pem: those that vouch for the kernel, PEM; empty where the system knows them
+    :param authorities_pem: those that vouch for the kernel, PEM; empty if the system knows them
     :param kernel_id: the random id of the kernel's history
     """
 
@@ -52,7 +52,7 @@ class Profile:
 
 
 class ProfileFolder:
-    """The profiles of one user: a directory for him alone, with a file for each.
+    """The profiles of one user: a private directory, with a file for each.
 
     :param folder: need not exist
     """
@@ -71,7 +71,7 @@ class ProfileFolder:
     def path(self, name: str) -> Path:
         """Return the file of a profile.
 
-        :raises Unauthenticated: if that is no profile's name
+        :raises Unauthenticated: if that is not a profile's name
         """
         if not _NAME.fullmatch(name):
             raise Unauthenticated(
@@ -118,7 +118,7 @@ class ProfileFolder:
         if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
             raise Unauthenticated(
                 f"the profile {str(path)!r} holds a token and is open to others (mode {stat.S_IMODE(found.st_mode):o})",
-                fix=f"chmod 600 {path}, and log in anew where others may have read it",
+                fix=f"chmod 600 {path}, and log in again if others may have read it",
             )
         return profile
 
@@ -140,7 +140,7 @@ class ProfileFolder:
     def write(self, profile: Profile) -> Path:
         """Keep a profile in place of one of the same name, and return its file.
 
-        :raises OSError: if it cannot be written; the one before is still there then
+        :raises OSError: if it cannot be written; the previous one is still there then
         """
         path = self.path(profile.name)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ class ProfileFolder:
 
 
 def _home() -> str:
-    """Return the user's home. A container's user may be in no list of users, and then has none."""
+    """Return the user's home. A container's user may be in no list of users, and then has no home."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:

@@ -19,10 +19,10 @@ _KIND = "TRIGGER_KIND_"
 class RunFilters(TypedDict, total=False):
     """Filters of a list of runs; a key that is missing, or empty, keeps all.
 
-    ``since`` and ``until`` are aware times: runs queued at or after, and before them. ``triggered_by`` finds
-    ``alice (for bob)`` for ``alice`` and for ``bob``. ``tag`` is one that the job has now. ``log_levels`` is a set of
-    levels as in ``RunView.log_levels``, of which one must occur. ``with_steps`` fills steps and attempts, of at most 50
-    runs a page. ``oldest_first`` turns the order round.
+    ``since`` and ``until`` are aware times: runs queued at or after, and before them. ``alice`` and ``bob`` as
+    ``triggered_by`` both find ``alice (for bob)``. ``tag`` is one that the job has now. ``log_levels`` is a set of
+    levels as in ``RunView.log_levels``, of which one must occur. ``with_steps`` fills steps and attempts, for at most
+    50 runs a page. ``oldest_first`` reverses the order.
     """
 
     job_id: str

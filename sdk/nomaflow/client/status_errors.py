@@ -29,7 +29,7 @@ STATUS_ERRORS: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
     grpc.StatusCode.DATA_LOSS: errors.KernelFailed,
     grpc.StatusCode.UNIMPLEMENTED: errors.KernelFailed,
 }
-"""OK apart, every code that gRPC has."""
+"""Every code that gRPC has, except OK."""
 
 _FIXES: Mapping[type[errors.ClientError], str] = {
     errors.KernelUnreachable: "start one with: nomaflow up DIR; or name another with --address",
@@ -41,19 +41,17 @@ _FIXES: Mapping[type[errors.ClientError], str] = {
 }
 
 _NO_ENTRY = "log in to the kernel's TCP port, if it has one, with a join string from its owner: nomaflow login FILE"
-"""The way out of those who may not enter the folder of a kernel's socket."""
+"""The way out for users who may not enter the folder of a kernel's socket."""
 
 _REFUSALS = frozenset({"HOST_LOADING"})
-"""Reasons of a kernel that is there and says when to come back: whoever asks decides whether to."""
+"""Reasons of a kernel that is up and says when to try again: the caller decides whether to."""
 
-_ANSWERED: Mapping[str, str] = {
-    "STORE_UNAVAILABLE": "the kernel runs, and tries its store again until it answers: see to that"
-}
-"""What mends it where a kernel answered that something of its own is away."""
+_ANSWERED: Mapping[str, str] = {"STORE_UNAVAILABLE": "the kernel runs, and keeps trying its store: check the store"}
+"""The way out if a kernel answered that something it needs is away."""
 
 
 def retryable(error: grpc.aio.AioRpcError) -> bool:
-    """Return True if the same call may be sent again: the kernel was away, slow, or said when to come back."""
+    """Return True if the same call may be sent again: the kernel was away, slow, or said when to try again."""
     code, details = error.code(), read_details(error.trailing_metadata())
     if code is grpc.StatusCode.UNAVAILABLE and details.reason in _REFUSALS:
         return False

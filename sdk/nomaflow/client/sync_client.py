@@ -22,7 +22,7 @@ R = TypeVar("R")
 def _call(
     method: Callable[Concatenate[KernelClient, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[SyncKernelClient, P], R]:
-    """Return the method as one that blocks until its result is there."""
+    """Return the method as one that blocks until it has its result."""
 
     @functools.wraps(method)
     def blocking(self: SyncKernelClient, /, *args: P.args, **kwargs: P.kwargs) -> R:

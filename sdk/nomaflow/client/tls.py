@@ -17,7 +17,7 @@ __all__ = ["Pair", "handshake_failure", "open_channel"]
 
 _UNKNOWN_AUTHORITY = (
     "what listens at {address} is not the kernel that this side trusts: nobody trusted has signed its certificate",
-    "join or log in with a string of this kernel, or name the authority that has signed: --ca FILE, NOMAFLOW_CA",
+    "join or log in with a string of this kernel, or name the authority that signed it: --ca FILE, NOMAFLOW_CA",
 )
 _FAILURES: Sequence[tuple[str, str, str]] = (
     (
@@ -39,24 +39,24 @@ _FAILURES: Sequence[tuple[str, str, str]] = (
     ("certificate signature failure", *_UNKNOWN_AUTHORITY),  # an authority of the same name, with another key
     (
         "wrong_version_number",
-        "what listens at {address} does not speak TLS, so it is no kernel",
-        "see which program listens there",
+        "what listens at {address} does not speak TLS, so it is not a kernel",
+        "check which program listens there",
     ),
     (
         "tls handshake failed",
         "the TLS handshake with {address} failed",
-        "see whether a nomaflow kernel listens there, and what its log says",
+        "check whether a nomaflow kernel listens there, and what its log says",
     ),
 )
-"""What gRPC's text has in it, lower case, the first that fits; what it means; the way out."""
+"""A part of gRPC's text, in lower case, of which the first match counts; what it means; the way out."""
 
 _CUT_OFF = (
     "what listens at {address} ends the connection at once",
-    "the hosts' door does so with everybody who has no good certificate; commands use the clients' door",
+    "the hosts' door does so with anybody without a good certificate; commands use the clients' door",
 )
 _NOT_TAKEN = (
-    "what listens at {address} ends the connection at once, as a kernel does that does not take {shown}",
-    "if that stays so, join again: `nomaflow token create --host NAME` on the kernel's machine makes a string for it",
+    "what listens at {address} ends the connection at once, as a kernel does if it does not accept {shown}",
+    "if that persists, join again: `nomaflow token create --host NAME` on the kernel's machine makes a string for it",
 )
 _ATTEMPT = ("grpc.min_reconnect_backoff_ms", 10_000)
 """How long one attempt to connect may take: a handshake goes to and fro several times, perhaps round the world."""

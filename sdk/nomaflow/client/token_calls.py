@@ -1,4 +1,4 @@
-"""The client's calls about tokens and certificates. Each needs the verb admin, but for an invitation."""
+"""The client's calls about tokens and certificates. Each needs the verb admin, except an invitation."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class TokenCalls:
     ) -> values.IssuedToken:
         """Make a token, or a join string, and return it with its secret.
 
-        If the kernel goes away before it answers, a token may be left that nobody has the secret of: see the list.
+        If the kernel goes away before it answers, a token may be left whose secret nobody has: see the list.
 
         :param kind: ``user``, ``service`` or ``host``
         :param roles: ``ROLE`` or ``ROLE SCOPE`` each
-        :param grants: ``VERB SCOPE`` each, beside those of the roles
+        :param grants: ``VERB SCOPE`` each, besides those of the roles
         :param joins: whether to make a join string; a host's always is one
-        :param lifetime: None for 90 days, of a join string 1 hour
+        :param lifetime: None for 90 days, or 1 hour for a join string
         :param uses: how often a join string can be used; 0 for once
         :param ids: job ids to reserve for a host, ``ID`` or ``PREFIX*`` each
         """
@@ -66,8 +66,8 @@ class TokenCalls:
     ) -> values.IssuedToken:
         """Make a join string for one instance of a host, good once, and return it. Needs the verb launch on that host.
 
-        :param lifetime: how long it can wait to be used; None for 1 hour
-        :param instance_lifetime: how long the certificate lasts that it is exchanged for; None for 1 day
+        :param lifetime: how long it can be used; None for 1 hour
+        :param instance_lifetime: how long the certificate that it is exchanged for lasts; None for 1 day
         """
         request = service.InviteInstanceRequest(
             host=host, lifetime_seconds=_seconds(lifetime), instance_seconds=_seconds(instance_lifetime)
@@ -75,10 +75,10 @@ class TokenCalls:
         return decode(values.IssuedToken, await self._ask("InviteInstance", request))
 
     async def list_tokens(self, name: str = "", *, include_ended: bool = False) -> list[values.TokenView]:
-        """Return the tokens in the order in which they were made.
+        """Return the tokens in the order in which they were created.
 
         :param name: keeps those of a user, a service or a host
-        :param include_ended: also those that were revoked, used up or have expired
+        :param include_ended: include those that were revoked, were used up or have expired
         """
         request = service.ListTokensRequest(name=name, include_ended=include_ended)
         pages = self._connection.pages("ListTokens", request, timeout=_SECONDS)
@@ -96,7 +96,8 @@ class TokenCalls:
     async def revoke(self, target: str) -> values.WithdrawnView:
         """Withdraw credentials; streams that use them end within 5 s. Returns what was good until then.
 
-        A join string takes the tokens and certificates that were got with it, a serial every certificate of its line.
+        A join string takes with it the tokens and certificates obtained with it; a serial, every certificate of its
+        line.
 
         :param target: a token's id, a certificate's serial, the name of a user or service, ``host:NAME``, or
             ``host:NAME/TOKEN_ID`` for one instance
@@ -104,7 +105,7 @@ class TokenCalls:
         return decode(values.WithdrawnView, await self._ask("RevokeTokens", service.RevokeTokensRequest(target=target)))
 
     async def list_certificates(self, host: str = "", *, include_ended: bool = False) -> list[values.CertificateView]:
-        """Return the certificates that hosts were given, in the order in which they were made."""
+        """Return the certificates that were issued to hosts, in the order of issue."""
         request = service.ListCertificatesRequest(host=host, include_ended=include_ended)
         pages = self._connection.pages("ListCertificates", request, timeout=_SECONDS)
         return [decode(values.CertificateView, one) async for page in pages for one in page.certificates]

@@ -72,7 +72,7 @@ class _FakePools(ConnectorPools):
 def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> ConnectorRegistry:
     """Return the real registry of a connectors.toml. Close it with ``await registry.aclose()``.
 
-    References of plugins, such as those of a vault, are not resolved: what has one cannot be used.
+    References for plugins, such as those to a vault, are not resolved: an entry that has one cannot be used.
 
     :param environ: variables for ``${NAME}``, in place of this process's environment
     :raises RuntimeError: if the host's machinery is not installed

@@ -250,7 +250,7 @@ async def test_a_join_string_in_place_of_a_token_is_told(
     (tmp_path / "string").write_text(door.string(kind="user"))
     done = await command("jobs", "--address", remote.address, "--token-file", str(tmp_path / "string"))
     assert done.code == 2
-    assert "holds a join string, and no token" in done.err
+    assert "holds a join string, not a token" in done.err
     assert f"nomaflow login {tmp_path / 'string'}" in " ".join(done.err.split())
     assert remote.metadata == []
     done = await command("jobs", "--address", remote.address, "--token-file", str(tmp_path / "none"))

@@ -37,7 +37,7 @@ class IncidentView(Shaped):
     :param title: one line for a person, such as ``nightly failed``
     :param count: how often it has happened since it opened
     :param closed_at: None while it is open
-    :param told_at: when a message of it was made last; None if none was
+    :param told_at: when a message about it was last made; None if none was
     :param behind: the incident in whose messages it is counted, 0 for none
     :param mute: what keeps it back; None if nothing does
     """

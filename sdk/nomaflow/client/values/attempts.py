@@ -16,7 +16,7 @@ class ExitView(Shaped):
 
     :param status: the exit status, None if a signal ended it
     :param signal: the signal's number, 0 for none
-    :param text: the same in words
+    :param text: the end in words
     """
 
     status: int | None = None
@@ -32,8 +32,8 @@ class AttemptLogView(Shaped):
     :param last_seq: the last one; lines of other attempts may lie between
     :param dropped_lines: lines that were over the limit of the log
     :param levels: the levels that occur: bit n is set for levels 10·n to 10·n+9
-    :param complete: True once the attempt's last report is stored: no line is missing but the dropped ones
-    :param lost_lines: lines that the host has lost; more may be missing if it is not complete
+    :param complete: True once the attempt's last report is stored: no line is missing except the dropped ones
+    :param lost_lines: lines that the host lost; more may be missing if the log is not complete
     """
 
     first_seq: NullableCount = 0

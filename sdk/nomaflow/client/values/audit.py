@@ -15,13 +15,13 @@ class AuditRowView(Shaped):
     """One change or refusal.
 
     :param seq: rises by one from row to row
-    :param principal: who did it; ``anyone`` where no credential was good
+    :param principal: who did it; ``anyone`` if no credential was good
     :param action: the rpc's name
     :param outcome: ``ok``, or the reason of the refusal
-    :param note: what the caller said of it
+    :param note: what the caller said about it
     :param correlation: the run, the error id or the trace that it belongs to
-    :param count: how many like it the row stands for; more than one only for refusals
-    :param hash: chains it to the row before: ``nomaflow_api.audit_chain`` says how
+    :param count: how many similar ones the row stands for; more than one only for refusals
+    :param hash: chains it to the row before: see ``nomaflow_api.audit_chain``
     """
 
     seq: int

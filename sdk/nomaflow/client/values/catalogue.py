@@ -119,7 +119,7 @@ class CatalogueView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobCountView(Shaped):
-    """The number of jobs that have one thing in common; all but one of the first four fields are empty.
+    """The number of jobs that have one thing in common; only one of the first four fields is set.
 
     :param condition: ``DISABLED``, ``KEPT``, ``PAUSED``, ``ACTIVE``, ``NEVER_RUN``, ``SUCCEEDED`` or ``FAILED``
     :param host: the host that runs them
@@ -135,10 +135,10 @@ class JobCountView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobPageView(Shaped):
-    """One page of jobs. All but ``jobs`` is on the first page only.
+    """One page of jobs. Everything except ``jobs`` is on the first page only.
 
     :param total: number of jobs that the filters keep, on all pages
-    :param counts: of these jobs, if they were asked for
+    :param counts: counts of these jobs, if they were asked for
     :param pauses: those in effect, whatever the filters
     :param problems: those of whole files
     """
@@ -204,7 +204,7 @@ class ResourcesView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WantedView(Shaped):
-    """Attempts of one host that are due, need the same and wait for an instance.
+    """Attempts of one host that are due, have the same needs and wait for an instance.
 
     :param attempts: how many wait
     :param since: when the first of them began to wait
@@ -304,14 +304,14 @@ class HostView(Shaped):
 
     @property
     def refused_load(self) -> RefusedLoadView | None:
-        """The newest load that an instance has refused, or None if each serves what it loaded last."""
+        """The newest load that an instance has refused, or None if every one serves what it last loaded."""
         return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
 
 _INCOMPLETE = frozenset(
     {"job_disabled", "job_kept", "manifest_pending", "bad_toml", "unreadable_file", "emptied_file", "duplicate_job_id"}
 )
-"""Problems of an accepted load that keep it from being as its files have it, or may hide a job."""
+"""Problems of an accepted load that keep it from matching its files, or may hide a job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -322,7 +322,7 @@ class ReloadView(Shaped):
     :param callables: number of callables that it offers; 0 if it refused
     :param removed_job_ids: jobs that its files no longer hold
     :param added_job_ids: jobs that are new
-    :param stopped_schedules: schedules of other jobs that fire no more: a job's id, or ``id (preset name)``
+    :param stopped_schedules: schedules of other jobs that no longer fire: a job's id, or ``id (preset name)``
     :param removed_count: number of removed jobs, of which at most 50 are named; likewise the other two
     """
 

@@ -28,7 +28,7 @@ class RunPageView(Shaped):
     """One page of runs.
 
     :param next_page_token: continues the list; empty on the last page
-    :param scanned_until: how far the page has looked, where a filter without an index left it short; else None
+    :param scanned_until: how far the page has looked, if a filter without an index left it short; else None
     """
 
     runs: Annotated[tuple[RunView, ...], REMEMBERED] = ()
@@ -43,7 +43,7 @@ class RunCountView(Shaped):
     :param group: a job, a host, a tag, or a trigger kind in lower case; empty if states are counted
     :param runs: the number of rows
     :param fires: the number of fires that they stand for; larger if rows stand for many
-    :param grouping: ``JOB``, ``HOST``, ``TRIGGER`` or ``TAG`` where runs are also counted by it; else empty
+    :param grouping: ``JOB``, ``HOST``, ``TRIGGER`` or ``TAG`` if runs are also counted by it; else empty
     """
 
     group: NullableText = ""
@@ -56,7 +56,7 @@ class RunCountView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecentRunView(Shaped):
-    """One run in short."""
+    """The main facts of one run."""
 
     run_id: str
     state: str
@@ -78,7 +78,7 @@ class JobStatsView(Shaped):
     """The newest runs of a job, newest first, and what is usual for them. A figure without a run is None.
 
     :param median_seconds: of the runs that succeeded, from start to finish
-    :param p95_seconds: 95 of 100 of them took at most this
+    :param p95_seconds: 95 % of them took at most this
     :param median_rows: of the runs that succeeded and counted rows
     :param success_ratio: the share of SUCCEEDED among SUCCEEDED, FAILED and CANCELED
     :param median_wait_seconds: from queued to started
@@ -102,7 +102,7 @@ class EventPageView(Shaped):
     """One page of events, newest first.
 
     :param next_before_seq: continues the list; 0 if there are no more
-    :param pruned_through_seq: the newest event that retention has removed: what is older is not whole
+    :param pruned_through_seq: the newest event that retention has removed: older events are incomplete
     """
 
     events: Annotated[tuple[EventView, ...], REMEMBERED] = ()

@@ -66,10 +66,10 @@ class KernelView(Shaped):
     :param project: empty for such a caller
     :param store_id: random name of the history; a cursor kept from another history is invalid here
     :param pruned_through_seq: the newest event that retention has removed, 0 for none
-    :param lease_seconds: silence after which a host gets no new work; 0 from a kernel that does not tell
-    :param grace_seconds: silence after which a host's attempts may be declared LOST; 0 from a kernel that does not tell
-    :param now: the kernel's clock; None from a kernel that does not tell
-    :param caller: who asks; None from a kernel that does not tell
+    :param lease_seconds: silence after which a host gets no new work; 0 from a kernel that does not say
+    :param grace_seconds: silence after which a host's attempts may be declared LOST; 0 from a kernel that does not say
+    :param now: the kernel's clock; None from a kernel that does not say
+    :param caller: who asks; None from a kernel that does not say
     """
 
     version: str

@@ -13,7 +13,7 @@ from nomaflow.client.values.shapes import iso_micros
 __all__ = ["LogChunk", "LogLine"]
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _:;,=<>/%#@!&'~-]+")
-"""Patterns that match only themselves, and that a message has as they are where it is stored."""
+"""Patterns that match only themselves, and that are stored unchanged as part of a message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,9 @@ class AttemptView(Shaped):
 
     :param kwargs: what it was given, merged from all layers: references are not resolved, secret values are ``***``
     :param not_before: when a retry's back-off ends
-    :param deadline_at: when its time is over, None without a limit
+    :param deadline_at: when its time is up, None without a limit
     :param exclusive: True if no other attempt shared its worker
-    :param exit: how its process ended, None if that lives on
+    :param exit: how its process ended, None if the process lives on
     :param warnings: what the host and the worker noted about it
     :param log: None in lists
     :param stop: None if nobody stopped it
@@ -201,7 +201,7 @@ class RunView(Shaped):
     """One execution of a job; times are aware UTC. Lists have no ``steps``; only ``get_run`` has the last two fields.
 
     :param log_levels: the levels that occur in its log: bit ``level // 10`` is set for each, ``1 << 3`` for warnings
-    :param deadline_at: when the time of the whole run is over; None without a limit, or before it has started
+    :param deadline_at: when the time of the whole run is up; None without a limit, or before it has started
     :param definition_digest: names the definition that it runs with, as a job's ``digest`` does
     :param definition: that definition
     :param request: what was asked for

@@ -73,7 +73,7 @@ def iso(instant: datetime | None) -> str | None:
 def from_micros(micros: int) -> datetime:
     """Return the aware UTC instant of microseconds since the epoch, without going through a float.
 
-    A time outside of all calendars becomes the nearest one inside.
+    A time beyond the calendar becomes the nearest one within it.
     """
     return _EPOCH + timedelta(microseconds=min(max(micros, 0), LAST_MOMENT_US))
 

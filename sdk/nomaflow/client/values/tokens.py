@@ -21,7 +21,7 @@ class TokenView(Shaped):
     :param grants: ``VERB SCOPE`` each, those of its roles included
     :param last_used_at: to the minute; None if it never was
     :param uses_left: how often a join string can still be used; None for other tokens
-    :param joined_with: the join string that it was got with; empty for one that an administrator was given
+    :param joined_with: the join string that it was obtained with; empty for one that an administrator was given
     :param ids: the job ids that are reserved for a host, ``ID`` or ``PREFIX*`` each
     """
 
@@ -61,11 +61,11 @@ class IssuedToken(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CertificateView(Shaped):
-    """A certificate that the kernel's authority gave to a host.
+    """A certificate that the kernel's authority issued to a host.
 
     :param issued_to: the address that asked for it
-    :param token_id: the join string that it, or the first of its line, was given for
-    :param line: serial of the first certificate, which this one renews in so many steps
+    :param token_id: the join string that it, or the first of its line, was issued for
+    :param line: serial of the first certificate, which this one renews directly or through others
     :param ids: the job ids that are reserved for the host, as its join string said
     :param instance: whether it is for one instance, whose name is ``token_id``
     """
@@ -91,7 +91,7 @@ class CertificateView(Shaped):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WithdrawnView(Shaped):
-    """The credentials that a withdrawal has ended, those included that were got with what was named."""
+    """The credentials that a withdrawal has ended, including those obtained with the named one."""
 
     token_ids: tuple[str, ...] = ()
     serials: tuple[str, ...] = ()
