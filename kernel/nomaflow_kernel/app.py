@@ -160,11 +160,11 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
         info = await take_lead(
             store, sentry=sentry, requests=requests, manager=process.manager, ahead=ahead, patient=patient
         )
-        if info is None:
+        if info is not None:
+            await _lead(process, store, info, manifests, first_term=not patient)
+        elif requests.why:
             process.manager.stopping(f"stopping: {requests.why}")
             _LOG.info("stopped: %s", requests.why)
-            return 0
-        await _lead(process, store, info, manifests, first_term=not patient)
     except (StaleEpoch, StoreBusy, StoreUnavailable) as error:
         # The database may have just come back, for example. The wait keeps repeated failures from spinning.
         if info is None or info.kind == "sqlite" or await requests.stop_within(_AGAIN_SECONDS):
@@ -175,7 +175,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
         await _within(_STORE_CLOSE_SECONDS, store.close(), "closing the store")
     if requests.why or requests.lost is None:
         return requests.exit_code
-    if info.kind == "sqlite":  # only an intruding kernel can have taken it: no standing by
+    if info is not None and info.kind == "sqlite":  # only an intruding kernel can have taken it: no standing by
         return EX_TEMPFAIL
     requests.lead_again()
     return None
@@ -204,14 +204,16 @@ async def _lead(
         # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.
         gc.disable()
         process.observation.begin(kernel.view)
-        sentry.addresses = await kernel.start()
-        _calm_collector()
-        serving = f"serving on {sentry.addresses}, epoch {info.epoch}"
-        manager.ready(serving)
-        while not await requests.next():
-            manager.reloading()
-            await kernel.reload()
+        addresses = await requests.unless_over(kernel.start())
+        if addresses is not None:
+            sentry.addresses = addresses
+            _calm_collector()
+            serving = f"serving on {addresses}, epoch {info.epoch}"
             manager.ready(serving)
+            while not await requests.next():
+                manager.reloading()
+                await kernel.reload()
+                manager.ready(serving)
         _LOG.info("stopping: %s", requests.why or "the lead is lost")
         if requests.why:
             manager.stopping(f"stopping: {requests.why}")

@@ -231,7 +231,8 @@ def test_a_cluster_that_refuses_or_is_away_stops_nothing(cluster: Cluster) -> No
     eventually(lambda: "got no answer" in launcher.log)
     assert cluster.end(long).state == "SUCCEEDED"
     for cause in ("forbids the launcher's", "asks to wait", "something else than that", "got no answer"):
-        assert launcher.log.count(cause) == 1
+        told = [line.partition("WARNING")[2] for line in launcher.log.splitlines() if cause in line]
+        assert len(told) == len(set(told)) > 0  # a connection may break, and the next one be refused
     jobs = len(cluster.server.all("jobs"))
     cluster.server.open()
     assert cluster.end(cluster.start("brief", ledger)).state == "SUCCEEDED"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
 
@@ -21,7 +20,6 @@ __all__ = ["Sentry", "take_lead"]
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
-_GIVE_UP_SECONDS = 1.0
 
 
 class Sentry:
@@ -97,7 +95,7 @@ async def take_lead(
     said = ""
     while True:
         try:
-            info = await _opened(store, requests)
+            info = await requests.unless_over(store.open())
         except StoreLed as led:
             if led.authority and sentry.authority and led.authority != sentry.authority:
                 await sentry.leave()
@@ -129,21 +127,3 @@ def _other_authority(led: StoreLed, own: str) -> CertificateRefused:
         f"that one would not trust this one, {own}; copy its .nomaflow/pki over that of this kernel, with the same "
         "owner and modes, and start this kernel again"
     )
-
-
-async def _opened(store: Store, requests: Requests) -> StoreInfo | None:
-    """Open a store; None if a stop is requested meanwhile, since a database that hangs may never answer.
-
-    :raises StoreError: if it cannot be opened
-    """
-    opening = asyncio.create_task(store.open(), name="nomaflow-store-open")
-    stop = asyncio.create_task(requests.stop.wait())
-    try:
-        await asyncio.wait((opening, stop), return_when=asyncio.FIRST_COMPLETED)
-        if opening.done():
-            return opening.result()
-        return None
-    finally:
-        stop.cancel()
-        opening.cancel()
-        await asyncio.wait((opening, stop), timeout=_GIVE_UP_SECONDS)

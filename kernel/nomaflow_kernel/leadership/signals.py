@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
 
@@ -12,13 +13,15 @@ __all__ = ["EX_SOFTWARE", "EX_TEMPFAIL", "Requests"]
 
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
+_GIVE_UP_SECONDS = 1.0
+_T = TypeVar("_T")
 
 
 class Requests:
     """Collects requests, and wakes the task that waits for them.
 
     :param dump: called for SIGUSR1, even while the kernel stands by
-    :ivar stop: set by the first signal
+    :ivar over: set once the process is to stop, or to work no longer as the one that leads
     :ivar hurry: set by a second one
     :ivar why: why the kernel stops, empty while it does not
     :ivar exit_code: of the process
@@ -27,7 +30,7 @@ class Requests:
 
     def __init__(self, *, dump: Callable[[], None]) -> None:
         self._dump = dump
-        self.stop = asyncio.Event()
+        self.over = asyncio.Event()
         self.hurry = asyncio.Event()
         self.why = ""
         self.exit_code = 0
@@ -50,16 +53,31 @@ class Requests:
             return
         self.exit_code = EX_SOFTWARE
         self.why = self.why or "the engine has failed"
+        self.over.set()
         self._wake.set()
 
     def lead_lost(self, error: StoreError) -> None:
         """Stop working: another kernel leads, or may lead."""
         self.lost = self.lost or error
+        self.over.set()
         self._wake.set()
 
     def lead_again(self) -> None:
         """Forget that the lead was lost."""
         self.lost = None
+        if not self.why:
+            self.over.clear()
+
+    async def unless_over(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """Return the result of some work; give it up for None when it is over: a hanging database may never answer."""
+        task, over = asyncio.create_task(work), asyncio.create_task(self.over.wait())
+        try:
+            await asyncio.wait((task, over), return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            over.cancel()
+            task.cancel()
+            await asyncio.wait((task, over), timeout=_GIVE_UP_SECONDS)
 
     async def next(self) -> bool:
         """Wait for a request; return True for the end of the work, False for a reload."""
@@ -81,7 +99,7 @@ class Requests:
     def _stop(self, number: signal.Signals) -> None:
         if self.why:
             self.hurry.set()
-        self.stop.set()
+        self.over.set()
         self.why = self.why or f"got {number.name}"
         self._wake.set()
 

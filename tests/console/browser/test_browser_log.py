@@ -347,6 +347,7 @@ async def test_a_log_of_folded_tracebacks_fills_its_window(tabs: Tabs, console: 
         for _ in range(notches):
             await page.mouse.wheel(0, pixels)
             await page.wait_for_timeout(30)
+            await page.wait_for_function(f"() => ({blank})() < 25")  # nothing is there to scroll over before
         rows = [-2, -1]
         while rows[-1] != rows[-2]:
             await page.wait_for_timeout(500)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from kernel_process import DEADLINE, KernelProcess, ended
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 from test_kernel_crash import empty_database
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -91,6 +93,27 @@ async def test_a_stop_is_heeded_while_a_database_does_not_answer(project: Path) 
             await child.wait()
         server.close()
         await server.wait_closed()
+
+
+@pytest.mark.postgres
+async def test_a_kernel_that_waits_for_its_database_as_it_starts_can_be_stopped(
+    project: Path, postgres_server: PostgresServer
+) -> None:
+    """Another session has locked the schedules, which are read after the first calls are answered."""
+    store = await empty_database(postgres_server)
+    process = KernelProcess(project=project, flags=["--store", store])
+    try:
+        await process.start()
+        assert await process.stop() == 0
+        engine = create_async_engine(store)
+        async with engine.begin() as connection:
+            await connection.execute(text("LOCK TABLE schedules IN ACCESS EXCLUSIVE MODE"))
+            await process.start()
+            assert await process.stop() == 0
+            assert process.log.count(" loaded in ") == 1  # by the first start
+        await engine.dispose()
+    finally:
+        await process.close()
 
 
 @pytest.mark.postgres
