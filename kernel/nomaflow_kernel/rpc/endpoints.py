@@ -27,7 +27,7 @@ from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
-from nomaflow_kernel.rpc.exchanges import Exchanges
+from nomaflow_kernel.rpc.numbered_exchanges import NumberedExchanges
 
 __all__ = ["Endpoints"]
 
@@ -86,7 +86,37 @@ class Endpoints:
 
         return behaviour
 
-    def exchanges(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
+    def exchange(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
+        """Return the gRPC behaviour of a stream of requests that are answered one after the other, as calls are.
+
+        An error ends the stream. While it waits for the next request, the end of the kernel ends it too.
+
+        :param unary: the method that each request is for
+        :param messages: describes the messages of the stream: each has one field, a request or a response of the unary
+            method
+        """
+        answer = self._answering(unary, call)
+        taken, given = (message_factory.GetMessageClass(each) for each in (messages.input_type, messages.output_type))
+        inner, outer = messages.input_type.fields[0].name, messages.output_type.fields[0].name
+
+        async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> None:
+            async with _closing(raws) as requests:
+                while (raw := await self._next(requests)) is not None:
+                    self.guard.message(caller, len(raw))
+
+                    async def received(raw: bytes = raw) -> Message:
+                        found: Message = getattr(_decoded(taken, raw), inner)
+                        return found
+
+                    told = await answer(received, caller, context)
+                    if not isinstance(told, Message):
+                        await _end(context, told)
+                        return
+                    await context.write(given(**{outer: told}).SerializeToString())
+
+        return self._while_open(method, serve)
+
+    def numbered(self, method: str, unary: str, call: _Call, messages: MethodDescriptor) -> _Wrapped:
         """Return the gRPC behaviour of a stream of numbered requests, each of which is answered as a call is.
 
         The end of the kernel ends the stream, once what is under way is answered.
@@ -105,8 +135,15 @@ class Endpoints:
                 return await answer(received, caller, context)
 
             async with _closing(raws) as requests:
-                exchanges = Exchanges(answer=told, write=context.write, response=given)
+                exchanges = NumberedExchanges(answer=told, write=context.write, response=given)
                 await exchanges.serve(self._until_the_end(requests, taken, caller))
+
+        return self._while_open(method, serve)
+
+    def _while_open(
+        self, method: str, serve: Callable[[AsyncIterator[bytes], Caller, _Context], Awaitable[None]]
+    ) -> _Wrapped:
+        """Return the gRPC behaviour of a stream of requests, which lasts as long as its caller has access."""
 
         async def behaviour(raws: Any, context: _Context) -> None:
             caller = self._caller(context)

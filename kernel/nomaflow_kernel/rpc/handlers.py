@@ -16,7 +16,9 @@ from nomaflow_kernel.rpc.endpoints import Endpoints
 __all__ = ["EXCHANGES", "elsewhere_methods", "methods_of", "service_methods"]
 
 EXCHANGES: Mapping[str, str] = {"StreamTriggers": "TriggerRun", "StreamReports": "Report"}
-"""Streams of numbered requests → the unary method that each request is for."""
+"""Streams of requests → the unary method that each request is for."""
+_NUMBERED = frozenset({"StreamTriggers"})
+"""Those with many requests under way; on the others they are answered one after the other."""
 
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -73,7 +75,8 @@ def _method_handler(
     request = message_factory.GetMessageClass(method.input_type)
     if method.name in EXCHANGES:
         unary_path = f"{path.rpartition('/')[0]}/{EXCHANGES[method.name]}"
-        return grpc.stream_stream_rpc_method_handler(endpoints.exchanges(path, unary_path, call, method))
+        streamed = endpoints.numbered if method.name in _NUMBERED else endpoints.exchange
+        return grpc.stream_stream_rpc_method_handler(streamed(path, unary_path, call, method))
     # With a time limit for the request we read it ourselves, once the caller is known: gRPC then hands over a stream.
     reads = endpoints.body_seconds is not None
     if method.client_streaming or (method.server_streaming and reads):

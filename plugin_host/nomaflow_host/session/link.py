@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Self, cast
 import grpc
 import grpc.aio
 
-from nomaflow.client.exchanges import Exchanges
 from nomaflow.client.tls import Pair, open_channel
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_host.session.addresses import is_unix
+from nomaflow_host.session.report_streams import ReportStreams
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
@@ -47,7 +47,7 @@ class Link:
     """Two channels to one address, so that reports never hold up heartbeats.
 
     On TCP both sides prove who they are: nothing is sent to a server that no authority of the identity vouches for. A
-    kernel limits the calls that are open at once there, so only on a Unix socket do reports have a stream of their own.
+    kernel limits the calls that are open at once there, so only on a Unix socket do reports have streams of their own.
 
     :param folder: of the host's identity, read now
     :raises NotJoined: if the address is on TCP and there is no usable identity
@@ -63,7 +63,7 @@ class Link:
             ca, pair = self.identity.authorities, Pair(certificate=self.identity.certificate, key=self.identity.key)
         self._channels = tuple(open_channel(address, ca=ca, pair=pair, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
-        self._stream = Exchanges(self._bulk.StreamReports, pb.StreamReportsRequest) if is_unix(address) else None
+        self._streams = ReportStreams(self._bulk.StreamReports) if is_unix(address) else None
 
     def attach(self) -> AttachCall:
         """Open the session's stream."""
@@ -74,14 +74,13 @@ class Link:
 
         :raises grpc.aio.AioRpcError: if they are not taken
         """
-        if self._stream is not None:
+        if self._streams is not None:
             try:
-                answer: pb.ReportResponse = await self._stream.exchange(request, timeout=deadline_s)
-                return answer
+                return await self._streams.deliver(request, timeout=deadline_s)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                     raise
-            self._stream = None  # the kernel is of an older version
+            self._streams = None  # the kernel is of an older version
         return await self._bulk.Report(request, timeout=deadline_s)
 
     async def introduce(

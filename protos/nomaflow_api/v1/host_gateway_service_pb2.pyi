@@ -854,92 +854,43 @@ global___ReportResponse = ReportResponse
 
 @typing.final
 class StreamReportsRequest(google.protobuf.message.Message):
-    """StreamReportsRequest has the reports that were waiting to be sent."""
+    """StreamReportsRequest is one report on a stream."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @typing.final
-    class Item(google.protobuf.message.Message):
-        """Item is one report."""
-
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        NUMBER_FIELD_NUMBER: builtins.int
-        REQUEST_FIELD_NUMBER: builtins.int
-        number: builtins.int
-        """number is the host's own for it, and that of no other report without an answer on the stream."""
-        @property
-        def request(self) -> global___ReportRequest:
-            """request is the same as that of a call."""
-
-        def __init__(
-            self,
-            *,
-            number: builtins.int = ...,
-            request: global___ReportRequest | None = ...,
-        ) -> None: ...
-        def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["number", b"number", "request", b"request"]) -> None: ...
-
-    ITEMS_FIELD_NUMBER: builtins.int
+    REPORT_FIELD_NUMBER: builtins.int
     @property
-    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StreamReportsRequest.Item]:
-        """items are at most 1,000."""
+    def report(self) -> global___ReportRequest:
+        """report is the same as that of a call."""
 
     def __init__(
         self,
         *,
-        items: collections.abc.Iterable[global___StreamReportsRequest.Item] | None = ...,
+        report: global___ReportRequest | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["items", b"items"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["report", b"report"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["report", b"report"]) -> None: ...
 
 global___StreamReportsRequest = StreamReportsRequest
 
 @typing.final
 class StreamReportsResponse(google.protobuf.message.Message):
-    """StreamReportsResponse has the answers that were waiting to be sent."""
+    """StreamReportsResponse answers one report of a stream."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @typing.final
-    class Item(google.protobuf.message.Message):
-        """Item answers one report."""
-
-        DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-        NUMBER_FIELD_NUMBER: builtins.int
-        RESPONSE_FIELD_NUMBER: builtins.int
-        STATUS_FIELD_NUMBER: builtins.int
-        number: builtins.int
-        """number is the report's."""
-        status: builtins.bytes
-        """status says why there is none: the google.rpc.Status that a call has in its trailing metadata."""
-        @property
-        def response(self) -> global___ReportResponse:
-            """response is the same as that of a call."""
-
-        def __init__(
-            self,
-            *,
-            number: builtins.int = ...,
-            response: global___ReportResponse | None = ...,
-            status: builtins.bytes = ...,
-        ) -> None: ...
-        def HasField(self, field_name: typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]) -> builtins.bool: ...
-        def ClearField(self, field_name: typing.Literal["number", b"number", "outcome", b"outcome", "response", b"response", "status", b"status"]) -> None: ...
-        def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["response", "status"] | None: ...
-
-    ITEMS_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
     @property
-    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StreamReportsResponse.Item]:
-        """items are in the order in which their answers were known."""
+    def answer(self) -> global___ReportResponse:
+        """answer is the same as that of a call."""
 
     def __init__(
         self,
         *,
-        items: collections.abc.Iterable[global___StreamReportsResponse.Item] | None = ...,
+        answer: global___ReportResponse | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["items", b"items"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
 
 global___StreamReportsResponse = StreamReportsResponse
 

@@ -82,8 +82,8 @@ class HostGatewayServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StreamReports(self, request_iterator, context):
-        """StreamReports takes reports on a stream that stays open. Each has a number, and is answered under it as Report answers
-        it, as soon as its answer is known. That costs half of what calls cost.
+        """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+        error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

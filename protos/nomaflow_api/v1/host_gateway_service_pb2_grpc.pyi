@@ -57,8 +57,8 @@ class HostGatewayServiceStub:
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
     ]
-    """StreamReports takes reports on a stream that stays open. Each has a number, and is answered under it as Report answers
-    it, as soon as its answer is known. That costs half of what calls cost.
+    """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+    error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
     """
 
     IntroduceManifest: grpc.UnaryUnaryMultiCallable[
@@ -94,8 +94,8 @@ class HostGatewayServiceAsyncStub:
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest,
         nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse,
     ]
-    """StreamReports takes reports on a stream that stays open. Each has a number, and is answered under it as Report answers
-    it, as soon as its answer is known. That costs half of what calls cost.
+    """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+    error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
     """
 
     IntroduceManifest: grpc.aio.UnaryUnaryMultiCallable[
@@ -137,8 +137,8 @@ class HostGatewayServiceServicer(metaclass=abc.ABCMeta):
         request_iterator: _MaybeAsyncIterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsRequest],
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse], collections.abc.AsyncIterator[nomaflow_api.v1.host_gateway_service_pb2.StreamReportsResponse]]:
-        """StreamReports takes reports on a stream that stays open. Each has a number, and is answered under it as Report answers
-        it, as soon as its answer is known. That costs half of what calls cost.
+        """StreamReports takes reports one after another: each is answered as Report answers it before the next one is read. An
+        error ends the stream, and speaks of the report that has no answer yet. An exchange costs half of what a call costs.
         """
 
     @abc.abstractmethod

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from nomaflow.client.errors import ClientError, KernelUnreachable
-from nomaflow.client.exchanges import Exchanges
+from nomaflow.client.numbered_exchanges import NumberedExchanges
 from nomaflow.client.status_errors import client_error, retryable
 from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.addresses import is_tcp, split_addresses
@@ -92,7 +92,7 @@ class Connection:
         self._away = False
         self._stood_by = False
         # Each stays open until the end: a stream may go on at one address while calls ask another.
-        self._channels: dict[str, tuple[grpc.aio.Channel, Any, Exchanges]] = {}
+        self._channels: dict[str, tuple[grpc.aio.Channel, Any, NumberedExchanges]] = {}
 
     async def close(self) -> None:
         """Close every channel. May be called twice."""
@@ -184,14 +184,14 @@ class Connection:
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await self._failed(trial, error)
 
-    def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any, Exchanges]:
+    def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any, NumberedExchanges]:
         """Return the channel to the current address, the stub on it, and its stream for triggers."""
         address = trial.address = self._route.address()
         if address not in self._channels:
             channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
             # The generated files have one stub class each; an asynchronous channel makes its calls awaitable.
             calls = {**vars(KernelServiceStub(channel)), **vars(AccessServiceStub(channel))}
-            triggers = Exchanges(calls["StreamTriggers"], StreamTriggersRequest)
+            triggers = NumberedExchanges(calls["StreamTriggers"], StreamTriggersRequest)
             self._channels[address] = channel, SimpleNamespace(**calls), triggers
         return self._channels[address]
 

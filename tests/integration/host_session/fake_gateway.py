@@ -237,19 +237,12 @@ class FakeGateway(HostGatewayServiceServicer):
 
     async def StreamReports(  # type: ignore[override]  # noqa: N802 - as above
         self, request_iterator: AsyncIterator[pb.StreamReportsRequest], context: Any
-    ) -> None:
+    ) -> AsyncIterator[pb.StreamReportsResponse]:
         if not self.streams_reports:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         self.report_streams += 1
-
-        async def answer(item: pb.StreamReportsRequest.Item) -> None:
-            told = pb.StreamReportsResponse.Item(number=item.number, response=await self.Report(item.request, context))
-            await context.write(pb.StreamReportsResponse(items=[told]))
-
-        async with asyncio.TaskGroup() as under_way:
-            async for request in request_iterator:
-                for item in request.items:
-                    under_way.create_task(answer(item))
+        async for request in request_iterator:
+            yield pb.StreamReportsResponse(answer=await self.Report(request.report, context))
 
     async def IntroduceManifest(  # type: ignore[override]  # noqa: N802 - as above
         self, request: pb.IntroduceManifestRequest, context: Any

@@ -116,7 +116,7 @@ async def test_a_refused_certificate_is_told_and_tried_again(
         expired = identity_of(authority, "demo", begins_in=timedelta(days=-31), ends_in=timedelta(days=-1))
         folder.write(expired)
         host(given=f"127.0.0.1:{port}", folder=folder)
-        await eventually(lambda: f"does not take the certificate {expired.serial}" in caplog.text)
+        await eventually(lambda: f"does not accept the certificate {expired.serial}" in caplog.text)
     folder.write(identity)
     await kernel.session()
 

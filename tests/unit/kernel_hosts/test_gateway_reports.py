@@ -12,7 +12,6 @@ from rpc_world import ScriptedEngine, World
 
 from nomaflow_api.bounds import REPORTED_ATTEMPTS, REPORTED_EVENTS
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_api.v1.call_errors import status_error
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import open_acks, seal
 from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
@@ -100,20 +99,20 @@ async def test_what_could_not_be_committed_is_not_acknowledged(world: World) -> 
     assert world.engine.reports == []
 
 
-async def test_reports_on_a_stream_are_answered_each_by_its_number(world: World) -> None:
-    """A refusal speaks of its own report only, and the stream goes on."""
+async def test_reports_on_a_stream_are_answered_one_after_the_other(world: World) -> None:
+    """Each answer comes before the next report is sent, and an error speaks of its own report only."""
     first = AttemptReport(attempt_key=KEY, first_seq=1, events=(b"begin",))
     second = AttemptReport(attempt_key=KEY, first_seq=2, events=(b"end",))
     stream = world.gateway.StreamReports(timeout=20)
-    for number, report, epoch in ((7, first, 1), (8, first, 2), (9, second, 1)):
-        await stream.write(_on_a_stream(number, report, epoch=epoch))
-        (item,) = (await stream.read()).items
-        assert item.number == number
-        if epoch == 1:
-            (ack,) = open_acks(item.response.acks)
-            assert ack.acknowledged_seq == report.first_seq
-        else:
-            assert status_error(item.status).code() is grpc.StatusCode.FAILED_PRECONDITION
+    for report, acknowledged in ((first, 1), (second, 2)):
+        await stream.write(_on_a_stream(report))
+        (ack,) = open_acks((await stream.read()).answer.acks)
+        assert ack.acknowledged_seq == acknowledged
+    assert world.engine.reports == [first, second]
+    await stream.write(_on_a_stream(first, epoch=2))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert world.engine.reports == [first, second]
 
 
@@ -131,7 +130,7 @@ async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
         quotas=quotas,
     )
     caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="demo"), peer="here")
-    report = _report(*[AttemptReport(attempt_key=KEY, first_seq=1)] * 160)
+    report = _on_a_stream(*[AttemptReport(attempt_key=KEY, first_seq=1)] * 160).report
     for _ in range(1_000):
         await served.report(report, caller)
     with pytest.raises(QuotaExceeded):
@@ -139,10 +138,6 @@ async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
     assert len(answered.reports) == 1_000 * 160  # 10,000 calls at once, and sixteen attempts are worth one
 
 
-def _report(*reports: AttemptReport, epoch: int = 1) -> gateway.ReportRequest:
-    return gateway.ReportRequest(incarnation=INCARNATION, epoch=epoch, attempts=seal(reports))
-
-
-def _on_a_stream(number: int, report: AttemptReport, *, epoch: int) -> gateway.StreamReportsRequest:
-    item = gateway.StreamReportsRequest.Item(number=number, request=_report(report, epoch=epoch))
-    return gateway.StreamReportsRequest(items=[item])
+def _on_a_stream(*reports: AttemptReport, epoch: int = 1) -> gateway.StreamReportsRequest:
+    report = gateway.ReportRequest(incarnation=INCARNATION, epoch=epoch, attempts=seal(reports))
+    return gateway.StreamReportsRequest(report=report)

@@ -10,8 +10,8 @@ import pytest
 
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.rpc import exchanges as exchanges_module
-from nomaflow_kernel.rpc.exchanges import Exchanges
+from nomaflow_kernel.rpc import numbered_exchanges
+from nomaflow_kernel.rpc.numbered_exchanges import NumberedExchanges
 
 
 class _Served:
@@ -26,7 +26,7 @@ class _Served:
         self.sent: list[list[int]] = []
         self.may_send = asyncio.Event()
         self.may_send.set()
-        exchanges = Exchanges(answer=self._answer, write=self._write, response=pb.StreamTriggersResponse)
+        exchanges = NumberedExchanges(answer=self._answer, write=self._write, response=pb.StreamTriggersResponse)
         self.task = asyncio.create_task(exchanges.serve(self._received()))
 
     async def _received(self) -> AsyncIterator[Any]:
@@ -108,7 +108,7 @@ async def test_a_stream_is_not_read_while_too_many_of_its_requests_are_under_way
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A caller that sends without end finds no room, and the kernel keeps its memory."""
-    monkeypatch.setattr(exchanges_module, "_MOST", 3)
+    monkeypatch.setattr(numbered_exchanges, "_MOST", 3)
     served = _Served()
     served.ask(1, 2, 3, 4, 5)
     await _turns()

@@ -12,13 +12,13 @@ from nomaflow_api.v1.call_errors import STATUS_KEY
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.rpc.errors import CallStatus
 
-__all__ = ["Exchanges"]
+__all__ = ["NumberedExchanges"]
 
 _MOST = 1000
 """Requests of one stream that are under way; then it is not read until one is answered."""
 
 
-class Exchanges:
+class NumberedExchanges:
     """The requests of one stream, while they are under way.
 
     :param answer: answers a request; never raises

@@ -15,13 +15,13 @@ from nomaflow_api.v1.call_errors import status_error
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["Exchanges"]
+__all__ = ["NumberedExchanges", "grpc_error", "is_broken_connection"]
 
 _MOST = 500
 _MOST_BYTES = 1024 * 1024
 
 
-class Exchanges:
+class NumberedExchanges:
     """The stream of one method on a channel, opened when there is something to send, and again after it has ended.
 
     Requests that are made while others are sent go together in the next message.
@@ -47,7 +47,7 @@ class Exchanges:
             async with asyncio.timeout(timeout):
                 return await self._stream.exchange(request)
         except TimeoutError:
-            raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:g} seconds") from None
+            raise grpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:g} seconds") from None
 
 
 class _Stream:
@@ -90,8 +90,7 @@ class _Stream:
         except asyncio.InvalidStateError:
             pass  # it has ended meanwhile: the reader raises why
         except grpc.aio.AioRpcError as error:
-            # INTERNAL is gRPC's own word, not the peer's, for a connection that broke just now.
-            broke = error.code() is grpc.StatusCode.INTERNAL
+            broke = is_broken_connection(error)
             self._end(_unavailable("the connection broke as the request was sent") if broke else error)
         except asyncio.CancelledError:
             self._end(_unavailable("the stream was given up"))  # gRPC ends it when a write is canceled
@@ -146,9 +145,15 @@ class _Stream:
 
 
 def _unavailable(details: str) -> grpc.aio.AioRpcError:
-    return _error(grpc.StatusCode.UNAVAILABLE, details)
+    return grpc_error(grpc.StatusCode.UNAVAILABLE, details)
 
 
-def _error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+def grpc_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    """Return an error as a call raises it that ends with a status."""
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(code, nothing, nothing, details=details)
+
+
+def is_broken_connection(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether an error of a write is gRPC's own word, not the peer's, for a connection that broke just now."""
+    return error.code() is grpc.StatusCode.INTERNAL

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from nomaflow.client.exchanges import Exchanges
+from nomaflow.client.numbered_exchanges import NumberedExchanges
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.call_errors import ErrorDetails, write_details
 
@@ -67,7 +67,7 @@ class _World:
     def __init__(self, *streams: _Stream) -> None:
         self.opened = 0
         self._streams = streams
-        self._exchanges = Exchanges(self._open, pb.StreamTriggersRequest)
+        self._exchanges = NumberedExchanges(self._open, pb.StreamTriggersRequest)
 
     def _open(self) -> _Stream:
         self.opened += 1
