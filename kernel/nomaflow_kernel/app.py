@@ -212,7 +212,7 @@ async def _lead(
             manager.ready(serving)
             while not await requests.next():
                 manager.reloading()
-                await kernel.reload()
+                await requests.unless_over(kernel.reload())
                 manager.ready(serving)
         _LOG.info("stopping: %s", requests.why or "the lead is lost")
         if requests.why:

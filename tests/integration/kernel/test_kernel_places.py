@@ -16,6 +16,7 @@ from test_kernel_crash import empty_database
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from postgres_server import PostgresServer
+from waiting import eventually
 
 
 @pytest.mark.parametrize("name", ["what?x=1", "10%20", 'a#b, c \'n "ü"', "no\udcfftext"])
@@ -112,6 +113,28 @@ async def test_a_kernel_that_waits_for_its_database_as_it_starts_can_be_stopped(
             assert await process.stop() == 0
             assert process.log.count(" loaded in ") == 1  # by the first start
         await engine.dispose()
+    finally:
+        await process.close()
+
+
+@pytest.mark.postgres
+async def test_a_kernel_that_reloads_while_its_database_hangs_can_be_stopped(
+    project: Path, postgres_server: PostgresServer
+) -> None:
+    """It has read its jobs file again, and cannot store what it found."""
+    own = project / "own.toml"
+    own.write_text("jobs = []\n")
+    flags = ["--store", await empty_database(postgres_server), "--jobs", str(own)]
+    process = KernelProcess(project=project, flags=flags)
+    try:
+        await process.start()
+        await eventually(lambda: " loaded in " in process.log)
+        with postgres_server.frozen():
+            own.write_text('[[jobs]]\nid = "x"\nhost = "team"\n[[jobs.steps]]\nname = "a"\ncallable = "m:f"\n')
+            assert process.process is not None
+            os.kill(process.process.pid, signal.SIGHUP)
+            await eventually(lambda: "reading the jobs file again" in process.log)
+            assert await process.stop() == 0
     finally:
         await process.close()
 
