@@ -60,6 +60,7 @@ class _Stream:
         self._unsent: list[tuple[int, Message]] = []
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._sending = False
+        self._sender: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._reader = asyncio.create_task(self._read())
 
@@ -74,7 +75,9 @@ class _Stream:
         self._unsent.append((number, request))
         try:
             if not self._sending:
-                await self._send()
+                self._sending = True
+                await self._write()
+                self._send_rest()
             answered = await answer
         finally:
             del self._answers[number]
@@ -82,11 +85,17 @@ class _Stream:
             raise answered
         return answered
 
-    async def _send(self) -> None:
-        self._sending = True
+    def _send_rest(self) -> None:
+        """Send what has come meanwhile, in a task of its own: whoever waits for an answer must not send for others."""
+        if self._unsent and not self.ended:
+            self._sender = asyncio.create_task(self._write())
+            self._sender.add_done_callback(lambda _: self._send_rest())
+        else:
+            self._sending = False
+
+    async def _write(self) -> None:
         try:
-            while self._unsent and not self.ended:
-                await self._call.write(self._message())
+            await self._call.write(self._message())
         except asyncio.InvalidStateError:
             pass  # it has ended meanwhile: the reader raises why
         except grpc.aio.AioRpcError as error:
@@ -95,8 +104,6 @@ class _Stream:
         except asyncio.CancelledError:
             self._end(_unavailable("the stream was given up"))  # gRPC ends it when a write is canceled
             raise
-        finally:
-            self._sending = False
 
     def _message(self) -> Any:
         """Return a message of requests that wait: a single one, or as many as are not too large together."""

@@ -104,6 +104,27 @@ async def test_requests_that_wait_go_together_and_answers_come_in_any_order() ->
     assert world.opened == 1
 
 
+async def test_nobody_sends_for_others_while_its_own_answer_is_there() -> None:
+    """Else it would wait as long as the others go on asking."""
+    stream = _Stream()
+    world = _World(stream)
+    stream.may_take.clear()
+    first, second = world.ask("one"), world.ask("two")
+    await _turns()
+    stream.may_take.set()
+    stream.may_take.clear()  # the first message is taken, and the second one is not
+    await _turns()
+    assert stream.taken == [{1: "one"}, {2: "two"}]
+    stream.answer(1)
+    assert (await asyncio.wait_for(first, 10)).run_id == "run 1"
+    third = world.ask("three")
+    await _turns()
+    stream.may_take.set()
+    stream.answer(2, 3)
+    await asyncio.gather(second, third)
+    assert stream.taken[2:] == [{3: "three"}]
+
+
 async def test_a_message_has_a_bounded_size() -> None:
     """A kernel takes no message of more than a few MiB; what is too large with others goes alone."""
     stream = _Stream()
