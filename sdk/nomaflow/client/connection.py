@@ -97,7 +97,8 @@ class Connection:
     async def close(self) -> None:
         """Close every channel. May be called twice."""
         while self._channels:
-            channel, *_ = self._channels.popitem()[1]
+            channel, _, triggers = self._channels.popitem()[1]
+            await triggers.close()
             await channel.close()
 
     async def call(

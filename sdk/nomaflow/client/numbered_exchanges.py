@@ -49,6 +49,11 @@ class NumberedExchanges:
         except TimeoutError:
             raise grpc_error(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout:g} seconds") from None
 
+    async def close(self) -> None:
+        """End the stream, and what is under way on it. May be called twice."""
+        if self._stream is not None:
+            await self._stream.close()
+
 
 class _Stream:
     """One stream, and the requests on it that have no answer."""
@@ -68,6 +73,12 @@ class _Stream:
     def ended(self) -> bool:
         """True if it takes no more requests."""
         return self._error is not None
+
+    async def close(self) -> None:
+        tasks = [each for each in (self._reader, self._sender) if each is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     async def exchange(self, request: Message) -> Any:
         number = next(self._numbers)

@@ -79,6 +79,17 @@ async def test_a_stream_of_triggers_that_broke_is_not_used_again(kernel: FakeKer
     assert kernel.streams_opened == 3
 
 
+async def test_a_client_that_is_closed_leaves_no_task(kernel: FakeKernel, client: KernelClient) -> None:
+    """Python would say at the end of its process that a task was destroyed while it was pending."""
+    before = asyncio.all_tasks()
+    await client.trigger("job")
+    assert asyncio.all_tasks() - before
+    await client.close()
+    left = {str(task.get_coro()) for task in asyncio.all_tasks() - before if not task.done()}
+    assert not [each for each in left if "_Stream" in each]
+    assert len(kernel.runs) == 1
+
+
 async def test_a_trigger_carries_everything_it_was_given(kernel: FakeKernel, client: KernelClient) -> None:
     """Params, op_kwargs, switches and the rest arrive as they were given, integers exactly."""
     order = TriggerOrder(
