@@ -87,10 +87,16 @@ class SlurmCluster:
         self._start(name, "-D", *(("-N", self.node) if name == "slurmd" else ()))
 
     def kill_daemon(self, name: str) -> None:
-        """Kill a daemon; jobs go on."""
+        """Kill a daemon; jobs go on. A controller forgets what it has not saved, and begins jobs again that run."""
         daemon = self._daemons.pop(name)
         daemon.kill()
         daemon.wait()
+
+    def stop_controller(self) -> None:
+        """Stop the controller as its service manager does: it saves its state. Jobs go on."""
+        daemon = self._daemons.pop("slurmctld")
+        daemon.terminate()
+        daemon.wait(60)
 
     def spoil(self, folder: Path, **scripts: str) -> Mapping[str, str]:
         """Return an environment whose commands of Slurm are shell scripts; ``{real}`` in one is the real command."""

@@ -157,7 +157,7 @@ def test_a_controller_that_is_away_stops_nothing(system: LaunchedSystem, cluster
     first = system.start("until_told", ledger, until=str(told))
     launcher = system.launcher(cluster.environ)
     ledger.wait_for("start")
-    cluster.kill_daemon("slurmctld")
+    cluster.stop_controller()
     try:
         second = system.start("boxed", system.ledger())
         eventually(lambda: "nothing is started: squeue failed: " in launcher.log)
