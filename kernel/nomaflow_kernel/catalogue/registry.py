@@ -338,12 +338,7 @@ REFUSALS = (ID_OF_ANOTHER, UNACCEPTED, NOT_OFFERED, FOREIGN_IMAGE)
 
 def _fires(jobs: Iterable[Job]) -> set[str]:
     """Return the schedules of jobs as people read them, also those of jobs that cannot run: these have a problem."""
-    return {
-        f"{job.job_id} (preset {schedule.preset})" if schedule.preset else job.job_id
-        for job in jobs
-        if job.definition is not None and not job.removed
-        for schedule in job.definition.schedules()
-    }
+    return {name for job in jobs if not job.removed for name in job.loaded.schedule_names()}
 
 
 def _shut_out(job: LoadedJob) -> Job:

@@ -21,9 +21,10 @@ def left_out_jobs(catalogue: Catalogue, instances: Iterable[Instance]) -> Iterat
     """
     for instance in instances:
         hello = instance.hello
-        digest = instance.heartbeat.manifest_digest or hello.manifest_digest
-        lost = catalogue.left_out(hello.host, digest)
-        if hello.for_attempt or instance.state != "ATTACHED" or not lost:
+        if hello.for_attempt or instance.state != "ATTACHED":
+            continue
+        lost = catalogue.left_out(hello.host, instance.heartbeat.manifest_digest or hello.manifest_digest)
+        if not lost:
             continue
         who = f"pid {hello.pid} on {hello.machine}"
         message = (

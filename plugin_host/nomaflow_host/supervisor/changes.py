@@ -154,12 +154,7 @@ def _once(problems: list[Problem]) -> list[Problem]:
 
 def _fires(load: CatalogueLoad) -> dict[str, str]:
     """Return the schedules of a load by their name for people, each with its job."""
-    return {
-        f"{job.job_id} (preset {schedule.preset})" if schedule.preset else job.job_id: job.job_id
-        for job in load.jobs
-        if job.valid and job.definition is not None
-        for schedule in job.definition.schedules()
-    }
+    return {name: job.job_id for job in load.jobs if job.valid for name in job.schedule_names()}
 
 
 def _ids(load: CatalogueLoad) -> set[str]:

@@ -71,6 +71,11 @@ class LoadedJob(Record):
             return self.definition is not None
         return not any(problem.is_error for problem in self.problems)
 
+    def schedule_names(self) -> list[str]:
+        """Return its schedules as people read them: its id, or ``id (preset name)``."""
+        schedules = () if self.definition is None else self.definition.schedules()
+        return [f"{self.job_id} (preset {each.preset})" if each.preset else self.job_id for each in schedules]
+
     def with_problem(self, *problems: Problem) -> Self:
         """Return the job with one or more further problems."""
         return replace(self, problems=_errors_first([*self.problems, *problems]))

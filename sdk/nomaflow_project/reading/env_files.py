@@ -73,6 +73,7 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
             unread = unread or _in_words(name, "cannot be read")
             certain.clear()
+            undoubted.clear()
             continue
         files.append(str(path))
         shown = shown_path(path, root)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run_row"]
 
-"""The id of a run in a sentence: whole it takes a line, and hides what is said of the run."""
-
 
 @pass_context
 def run_row(

@@ -38,6 +38,7 @@ _OWNER = re.compile(r"owner \(for (.+)\)", re.DOTALL)
 _COUNTDOWN = re.compile(r"(.* starts in )[0-9.]+ [hms](?: [0-9]+ [ms])?")
 """The sentence of a retry that waits, which ends with the time that was left when the kernel said so."""
 _RUN_ID = re.compile(r"(?:\brun )?\b(run_[0-9a-z]{22}([0-9a-z]{4}))\b")
+"""The id of a run in a sentence: whole it takes a line, and hides what is said of the run."""
 _ENTRY = re.compile(r"jobs\[\d+\]\.?")
 _PLAIN = ("step_failed", "canceled_by_user")
 """Reasons whose way out is the log, which every page offers beside them."""

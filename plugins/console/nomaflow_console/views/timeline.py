@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 from nomaflow_console.views.durations import took
 from nomaflow_console.views.states import StateSign, attempt_sign, sign_of
+from nomaflow_console.views.tries import few_tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from nomaflow.client.values import AttemptView, RunView, StepView
 
-__all__ = ["FIRST_TRIES", "LAST_TRIES", "Bar", "Mark", "Moment", "Row", "Tick", "Timeline", "timeline"]
+__all__ = ["Bar", "Mark", "Moment", "Row", "Tick", "Timeline", "timeline"]
 
-FIRST_TRIES, LAST_TRIES = 3, 20
-"""Of a step with more tries than both together, those between are one row."""
 _MOST_MARKS = 40
 _MOST_DEPTH = 3
 _STEPS = (
@@ -183,7 +182,7 @@ class _Drawing:
             if not step.attempts:
                 yield _without_try(run, step, depth)
             first = True
-            for attempt, left_out in _few(step.attempts):
+            for attempt, left_out in few_tries(step.attempts):
                 if left_out:
                     yield Row(
                         step=step.name, depth=depth, first=False, sign=sign_of("FAILED"), run_id=run.run_id,
@@ -255,17 +254,6 @@ def _without_try(run: RunView, step: StepView, depth: int) -> Row:
         note = "its turn comes"
     sign = _NOT_REACHED if run.terminal else sign_of("PENDING")
     return Row(step=step.name, depth=depth, first=True, sign=sign, run_id=run.run_id, note=note)
-
-
-def _few(attempts: Sequence[AttemptView]) -> Iterator[tuple[AttemptView, int]]:
-    """Yield tries, and for those between the first and the last ones of very many, how many they are."""
-    left_out = len(attempts) - FIRST_TRIES - LAST_TRIES
-    if left_out <= 1:
-        yield from ((attempt, 0) for attempt in attempts)
-        return
-    yield from ((attempt, 0) for attempt in attempts[:FIRST_TRIES])
-    yield attempts[FIRST_TRIES], left_out
-    yield from ((attempt, 0) for attempt in attempts[-LAST_TRIES:])
 
 
 def _spread(moments: Sequence[Moment]) -> Sequence[Moment]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from nomaflow.client.values import AttemptView, RunView, StepView
-from nomaflow_console.views.timeline import FIRST_TRIES, LAST_TRIES
 
-__all__ = ["TryRow", "tries"]
+__all__ = ["TryRow", "few_tries", "tries"]
+
+_FIRST_TRIES, _LAST_TRIES = 3, 20
+"""Of a step with more tries than both together, those between are one row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,20 +33,24 @@ def tries(run: RunView, *, everything: bool = False, named: tuple[str, int] = ("
     """
     for step in run.steps:
         attempts = [attempt for attempt in step.attempts if attempt.state != "SKIPPED"]
-        yield from _of_step(step, attempts, everything=everything, named=named)
+        always = {attempt.attempt for attempt in attempts if everything or (step.name, attempt.attempt) == named}
+        for attempt, left_out in few_tries(attempts, always=always):
+            yield TryRow(step=step, attempt=None if left_out else attempt, left_out=left_out)
 
 
-def _of_step(
-    step: StepView, attempts: Sequence[AttemptView], *, everything: bool, named: tuple[str, int]
-) -> Iterator[TryRow]:
-    few = everything or len(attempts) <= FIRST_TRIES + LAST_TRIES + 1
-    left_out = 0
+def few_tries(attempts: Sequence[AttemptView], *, always: Container[int] = ()) -> Iterator[tuple[AttemptView, int]]:
+    """Yield tries; of very many the first and the last ones, and in place of others one of them, with their number.
+
+    :param always: numbers of tries that are not left out
+    """
+    very_many = len(attempts) > _FIRST_TRIES + _LAST_TRIES + 1
+    left_out: list[AttemptView] = []
     for place, attempt in enumerate(attempts):
-        at_an_end = place < FIRST_TRIES or place >= len(attempts) - LAST_TRIES
-        if not (few or at_an_end or (step.name, attempt.attempt) == named):
-            left_out += 1
+        between = _FIRST_TRIES <= place < len(attempts) - _LAST_TRIES
+        if very_many and between and attempt.attempt not in always:
+            left_out.append(attempt)
             continue
         if left_out:
-            yield TryRow(step=step, left_out=left_out)
-        left_out = 0
-        yield TryRow(step=step, attempt=attempt)
+            yield left_out[0], len(left_out)
+            left_out = []
+        yield attempt, 0
