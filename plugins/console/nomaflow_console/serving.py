@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,10 +74,13 @@ async def serve(settings: ConsoleSettings, environ: MutableMapping[str, str]) ->
         id=secret.id, port=place.port, secure=settings.secure, origin=settings.origin, host=_host(settings)
     )
     app = build_app(settings, secret=secret, origins=origins)
-    server = _Server(_config(app, settings), app.streams)
-    _tell(settings, place)
-    _log.info("the console is at %s; `nomaflow console link` prints a link that logs in", place.url)
-    manager.ready(f"at {place.url}")
+
+    def started() -> None:
+        _tell(settings, place)
+        _log.info("the console is at %s; `nomaflow console link` prints a link that logs in", place.url)
+        manager.ready(f"at {place.url}")
+
+    server = _Server(_config(app, settings), app.streams, started)
     giving_back = asyncio.create_task(_give_memory_back(server))
     try:
         await server.serve(sockets=[place.listener])
@@ -146,11 +149,15 @@ def _config(app: object, settings: ConsoleSettings) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """A server that ends its streams when it stops, instead of waiting for them."""
+    """A server that ends its streams when it stops, instead of waiting for them.
 
-    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+    :param started: called once it serves and takes signals
+    """
+
+    def __init__(self, config: uvicorn.Config, streams: Streams, started: Callable[[], None]) -> None:
         super().__init__(config)
         self._streams = streams
+        self._started = started
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -169,6 +176,11 @@ class _Server(uvicorn.Server):
 
     def _orphaned(self) -> None:
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop serving."""

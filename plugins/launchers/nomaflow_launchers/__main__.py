@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import signal
 import sys
 from pathlib import Path
 
-from nomaflow_api import event_loop
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 
@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
             project, os.environ, kernel=section.kernel, token_file=section.token_file, kernel_ca=section.kernel_ca
         )
         set_up_logging(level=section.log_level, form=section.log_format)
-        event_loop.run(serve(place, section, dict(os.environ)))
+        # Not uvloop: it would start the engine's commands with fork, and gRPC's fork handlers crash some of them.
+        asyncio.run(serve(place, section, dict(os.environ)))
     except (SettingsError, ClientError, EngineError) as error:
         write_error(f"nomaflow launcher: {error}")
         return _CONFIG

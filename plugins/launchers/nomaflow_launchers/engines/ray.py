@@ -167,8 +167,6 @@ class _Driver:
         most = _CONNECT_SECONDS if act == "connect" else _ANSWER_SECONDS
         try:
             async with asyncio.timeout(most):
-                if self._process.stdin.is_closing():  # with a RuntimeError uvloop would refuse the write
-                    raise ConnectionResetError
                 self._process.stdin.write(json.dumps({"act": act, **arguments}).encode() + b"\n")
                 await self._process.stdin.drain()
                 line = await self._process.stdout.readline()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -156,22 +155,18 @@ class Slurm:
 
     async def _run(self, *command: str, stdin: str = "") -> str:
         try:
-            # No pipe, which a command may have closed before it is written to.
-            with os.fdopen(os.memfd_create("stdin"), "wb") as given:
-                given.write(stdin.encode())
-                given.seek(0)
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    stdin=given,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.PIPE,
-                    env=self._environ,
-                )
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environ,
+            )
         except OSError as error:
             raise EngineError(f"{command[0]} cannot be run: {error.strerror}; is Slurm installed here?") from None
         try:
             async with asyncio.timeout(_COMMAND_SECONDS):
-                out, errors = await process.communicate()
+                out, errors = await process.communicate(stdin.encode())
         except TimeoutError:
             process.kill()
             await process.wait()
