@@ -19,7 +19,7 @@ from real_system import CLOCKS, eventually
 TICKING = """
 [[jobs]]
 id = "tick{number}"
-schedule = "* * * * * */10"
+schedule = "* * * * * */5"
 alerts = {{ late_after_minutes = {late} }}
 steps = [{{ callable = "team.code:count" }}]
 """
@@ -82,7 +82,7 @@ def test_a_kernel_that_is_away_is_told_and_the_heartbeat_stops(system: AlertsSys
     began = time.monotonic()
     eventually(lambda: "the kernel is silent" in system.web.subjects())
     stopped = beats(system)
-    time.sleep(15 - min(time.monotonic() - began, 14))  # over a due instant, and what makes it late
+    time.sleep(12 - min(time.monotonic() - began, 11))  # over a due instant, and what makes it late
     assert beats(system) <= stopped + 1
     assert [each["subject"] for each in told_since(system, before)] == ["the kernel is silent"]
     system.start_kernel()
@@ -98,7 +98,7 @@ def test_a_silent_host_is_the_cause_of_its_late_jobs(system: AlertsSystem) -> No
     """Unreachable, reattached; its jobs are named in these two messages and have none of their own."""
     count = 4
     system.kernel_flags = (*CLOCKS[:4], "--lost-after-seconds", "300")
-    ready(system, "".join(TICKING.format(number=number, late=0.3) for number in range(count)), wait=8)
+    ready(system, "".join(TICKING.format(number=number, late=0.2) for number in range(count)), wait=8)
     eventually(lambda: len(list(system.api.list_runs(states=["SUCCEEDED"]))) >= count, seconds=120)
     before = told(system)
     os.kill(system.parts["host"].pid, signal.SIGSTOP)

@@ -7,7 +7,6 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import httpx
 import pytest
@@ -17,7 +16,7 @@ from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.pages import ALL_ROUTES
-from real_system import PATIENCE, eventually
+from real_system import PATIENCE
 
 DAY = 24 * 3600
 CODE_OF_ANOTHER = make_code(ConsoleSecret(value=b"x" * 32), "mallory")
@@ -362,31 +361,6 @@ def test_connections_that_ask_for_nothing_keep_nobody_out(console: ConsoleSystem
             with contextlib.suppress(ConnectionError):  # one of the first, which had to go
                 idle.sendall(begun[number % 3])
         assert visitor.get("/login").status_code == 200
-
-
-def test_a_request_that_does_not_come_whole_ends_its_connection(console: ConsoleSystem) -> None:
-    """The connection ends even if a byte comes now and then: in the head, in the body, or before either."""
-    address = console.base.partition("//")[2]
-    host, _, port = address.partition(":")
-    post = f"POST /login HTTP/1.1\r\nHost: {address}\r\nOrigin: {console.base}\r\nContent-Length: 9000\r\n\r\n"
-    begun = {post: b"a", "GET /login HTTP/1.1\r\n": b"x-a: b\r\n", "": b""}
-
-    def is_over(slow: socket.socket, more: bytes) -> bool:
-        try:
-            slow.sendall(more)
-            return slow.recv(1) == b""
-        except TimeoutError:
-            return False
-        except ConnectionError:
-            return True
-
-    with contextlib.ExitStack() as stack:
-        opened = [(stack.enter_context(socket.create_connection((host, int(port)))), more) for more in begun.values()]
-        for (slow, _), text in zip(opened, begun, strict=True):
-            slow.settimeout(0.2)
-            slow.sendall(text.encode())
-        for slow, more in opened:
-            eventually(partial(is_over, slow, more), seconds=60)
 
 
 def test_an_unknown_page_is_a_404_with_near_names(browser_client: httpx.Client) -> None:
