@@ -16,6 +16,8 @@ __all__ = ["NumberedExchanges"]
 
 _MOST = 1000
 """Requests of one stream that are under way; then it is not read until one is answered."""
+_MOST_BYTES = 1024 * 1024
+"""Bytes of answers that go in one message. A single one may be larger: the values of all steps have up to 2 MiB."""
 
 
 class NumberedExchanges:
@@ -65,16 +67,21 @@ class NumberedExchanges:
             return
         self._sending = True
         while self._ready:
-            ready, self._ready = self._ready, []
-            await self._write(self._message(ready))
+            await self._write(self._message())
         self._sending = False
 
-    def _message(self, ready: list[tuple[int, Message | CallStatus]]) -> bytes:
-        message = self._response()
-        for number, told in ready:
+    def _message(self) -> bytes:
+        """Return a message of answers that wait: a single one, or as many as are not too large together."""
+        message, size, taken = self._response(), 0, 0
+        for number, told in self._ready:
+            size += told.ByteSize() if isinstance(told, Message) else 0
+            if taken and size > _MOST_BYTES:
+                break
             if isinstance(told, Message):
                 message.items.add(number=number, response=told)
             else:
                 message.items.add(number=number, status=dict(told.trailing)[STATUS_KEY])
+            taken += 1
+        del self._ready[:taken]
         sent: bytes = message.SerializeToString()
         return sent

@@ -47,9 +47,9 @@ class _Served:
         items = [{"number": each, "request": pb.TriggerRunRequest(job_id=str(each))} for each in numbers]
         self.messages.put_nowait(pb.StreamTriggersRequest(items=items))
 
-    def let_go(self, *numbers: int) -> None:
+    def let_go(self, *numbers: int, bytes_each: int = 0) -> None:
         for each in numbers:
-            self.under_way[str(each)].set_result(pb.TriggerRunResponse())
+            self.under_way[str(each)].set_result(pb.TriggerRunResponse(warnings=["x" * bytes_each]))
 
 
 async def _turns() -> None:
@@ -90,6 +90,23 @@ async def test_what_is_ready_while_something_is_sent_goes_together() -> None:
     served.messages.put_nowait(None)
     await served.task
     assert served.sent == [[4], [1, 3, 2]]
+
+
+async def test_answers_that_are_large_together_go_one_after_the_other() -> None:
+    """Else the values of a few large jobs, checked at the same time, would be more than gRPC lets through."""
+    served = _Served()
+    served.ask(1, 2, 3, 4, 5)
+    await _turns()
+    served.may_send.clear()
+    served.let_go(1)
+    await _turns()
+    served.let_go(2, 3, bytes_each=400_000)
+    served.let_go(4, 5, bytes_each=2_000_000)
+    await _turns()
+    served.may_send.set()
+    served.messages.put_nowait(None)
+    await served.task
+    assert served.sent == [[1], [2, 3], [4], [5]]
 
 
 async def test_a_message_that_is_wrong_ends_the_stream_once_the_others_are_answered() -> None:
