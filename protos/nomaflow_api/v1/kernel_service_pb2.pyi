@@ -293,7 +293,9 @@ class StreamTriggersRequest(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___StreamTriggersRequest.Item]:
-        """items are at most 1,000."""
+        """items are at most 1,000. A message of more than 4 MiB ends the stream for all that wait on it, so a large trigger
+        is better sent as a call.
+        """
 
     def __init__(
         self,

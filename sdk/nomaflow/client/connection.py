@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from nomaflow.client.errors import ClientError, KernelUnreachable
-from nomaflow.client.numbered_exchanges import NumberedExchanges
+from nomaflow.client.numbered_exchanges import MOST_BYTES, NumberedExchanges
 from nomaflow.client.status_errors import client_error, retryable
 from nomaflow.client.tls import handshake_failure, open_channel
 from nomaflow_api.addresses import is_tcp, split_addresses
@@ -112,7 +112,8 @@ class Connection:
         """Send one request, which must be safe to repeat, and return the reply.
 
         A trigger goes on a stream that stays open if the kernel is on a Unix socket: on TCP the kernel limits the calls
-        that a client has open at once.
+        that a client has open at once. A large one is a call of its own: if the kernel refuses its size, the stream of
+        the others goes on.
 
         :param timeout: seconds for each try
         :param traceparent: the caller's place in a trace; empty for none
@@ -123,7 +124,8 @@ class Connection:
             try:
                 _, stub, triggers = self._channel(trial)
                 metadata = self._metadata(trial.address, traceparent)
-                if method == "TriggerRun" and not (metadata or is_tcp(trial.address)):
+                by_stream = method == "TriggerRun" and not (metadata or is_tcp(trial.address))
+                if by_stream and request.ByteSize() <= MOST_BYTES:
                     reply = await triggers.exchange(request, timeout=timeout)
                 else:
                     reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)

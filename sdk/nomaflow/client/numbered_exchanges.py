@@ -15,10 +15,11 @@ from nomaflow_api.v1.call_errors import status_error
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["NumberedExchanges", "grpc_error", "is_broken_connection"]
+__all__ = ["MOST_BYTES", "NumberedExchanges", "grpc_error", "is_broken_connection"]
 
 _MOST = 500
-_MOST_BYTES = 1024 * 1024
+MOST_BYTES = 1024 * 1024
+"""Bytes of requests in one message, and of one request on a stream: a message that is too large ends it for all."""
 
 
 class NumberedExchanges:
@@ -38,6 +39,7 @@ class NumberedExchanges:
     async def exchange(self, request: Message, *, timeout: float) -> Any:  # noqa: ASYNC109  # answered with gRPC's error
         """Send a request and return its answer.
 
+        :param request: of at most `MOST_BYTES`
         :param timeout: seconds
         :raises grpc.aio.AioRpcError: if the exchange fails; UNAVAILABLE if the stream ends instead
         """
@@ -121,7 +123,7 @@ class _Stream:
         message, size, taken = self._request(), 0, 0
         for number, request in self._unsent[:_MOST]:
             size += request.ByteSize()
-            if taken and size > _MOST_BYTES:
+            if taken and size > MOST_BYTES:
                 break
             message.items.add(number=number, request=request)
             taken += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import grpc
@@ -9,6 +10,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, lines_of, log, started, terminal
 
+from nomaflow.client import KernelClient, Refused, TriggerOrder
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.letters import AckStatus, Finished, FinishedState, HeldState, InventoryLine, VerdictAction
@@ -49,6 +51,18 @@ async def test_a_trigger_becomes_a_dispatch_a_report_and_a_finished_run(
     assert await lines_of(client, triggered.run_id) == [(1, "one"), (2, "two"), (3, "three")]
     assert await lines_of(client, triggered.run_id, step="second") == [(3, "three")]
     assert await lines_of(client, triggered.run_id, tail=1) == [(3, "three")]
+
+
+async def test_a_trigger_that_is_too_large_is_refused_alone(shared: KernelProcess, host: ScriptedHost) -> None:
+    """Triggers of a client share a stream, and a message over gRPC's limit would end it for all of them."""
+    await host.attach(shared.channel())
+    async with KernelClient(shared.address) as client:
+        large = client.trigger(TriggerOrder(job_id="one", params={"text": "x" * 5_000_000}))
+        small = (client.trigger(TriggerOrder(job_id="one")) for _ in range(10))
+        refused, *made = await asyncio.gather(large, *small, return_exceptions=True)
+    assert isinstance(refused, Refused)
+    assert "larger than max" in str(refused)
+    assert len({each.run_id for each in made if not isinstance(each, BaseException)}) == 10
 
 
 async def test_a_watch_is_gapless_and_resumes_at_any_event(shared: KernelProcess, host: ScriptedHost) -> None:
