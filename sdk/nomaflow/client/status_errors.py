@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import grpc
@@ -43,6 +44,9 @@ _FIXES: Mapping[type[errors.ClientError], str] = {
 _NO_ENTRY = "log in to the kernel's TCP port, if it has one, with a join string from its owner: nomaflow login FILE"
 """The way out for users who may not enter the folder of a kernel's socket."""
 
+_TOO_LARGE = re.compile(r"SERVER: Received message larger than max \((\d+) vs\. (\d+)\)")
+"""gRPC's own words for a request that the kernel never sees."""
+
 _REFUSALS = frozenset({"HOST_LOADING"})
 """Reasons of a kernel that is up and says when to try again: the caller decides whether to."""
 
@@ -75,6 +79,10 @@ def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientE
         if message.endswith("Permission denied"):
             return kind(f"this user may not use the socket {address}", fix=_NO_ENTRY)
         message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}"
+    if too_large := _TOO_LARGE.fullmatch(message):
+        found, most = map(int, too_large.groups())
+        message = f"the request has {found:,} bytes, expected at most {most:,}"
+        fix = "give large values by reference, such as the name of a file or a table; send many triggers in parts"
     extra = [f"{name}: {text}" for name, text in details.fields.items() if text not in message]
     return kind(
         "; ".join([message, *extra]),
