@@ -48,6 +48,15 @@ def test_a_run_being_canceled_is_shown_as_stopping_until_it_has_stopped() -> Non
 
 
 @pytest.mark.parametrize(
+    ("code", "word"), [("host_lost", "lost"), ("outcome_lost", "lost"), ("step_failed", "failed"), ("", "failed")]
+)
+def test_a_run_is_lost_and_not_failed_if_nobody_knows_how_its_step_ended(code: str, word: str) -> None:
+    """An operator who reads "failed" would run it again without a look at what it has done."""
+    reason = ReasonView(code=code, message="why") if code else None
+    assert run_sign(RunView(run_id="r", job_id="j", state="FAILED", reason=reason)).word == word
+
+
+@pytest.mark.parametrize(
     ("code", "word"),
     [("waiting_for_retry", "waits"), ("waiting_for_host", "waits"), ("host_silent", "host silent"),
      ("waiting_for_call", "running")],

@@ -12,6 +12,7 @@ from nomaflow.client.values import HostView, ProblemView, RunView
 from nomaflow_console.views.durations import between, rough, took
 from nomaflow_console.views.sentences import counted, line, pause_sentence, problem_place, run_sentence
 from nomaflow_console.views.situation import Act, Need, Situation
+from nomaflow_console.views.states import run_sign
 
 __all__ = ["job_address", "needs_you", "usual_of"]
 
@@ -25,7 +26,6 @@ _ENOUGH = 5
 """Runs that a percentile needs."""
 _MANY = 50
 """Failed or waiting runs of one job of which there may be more than were asked for."""
-_LOST = ("host_lost", "outcome_lost")
 
 
 def usual_of(stats: Any) -> tuple[float | None, float | None]:
@@ -98,18 +98,18 @@ def _failures(situation: Situation) -> Iterator[Need]:
         newest = runs[0]
         if _succeeded_after(newest, situation):
             continue
-        lost = newest.reason is not None and newest.reason.code in _LOST
+        look = run_sign(newest)
         said = run_sentence(newest)
         least = "at least " if len(runs) > _MANY else ""
         more = f" (and {least}{counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
         again = next((each for each in situation.open if each.job_id == job_id), None)
         yield Need(
             key=f"failed.{newest.run_id}",
-            css="lost" if lost else "failed",
-            sign="?" if lost else "✕",
+            css=look.css,
+            sign=look.sign,
             subject=job_id,
             href=f"/runs/{newest.run_id}",
-            text=f"{'lost' if lost else 'failed'}{more}: {said.text}" + ("; it runs again now" if again else ""),
+            text=f"{look.word}{more}: {said.text}" + ("; it runs again now" if again else ""),
             fix=said.fix,
             at=newest.finished_at,
             seconds=between(newest.started_at, newest.finished_at) if newest.finished_at else None,

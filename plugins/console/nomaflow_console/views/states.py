@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["RUN_STATES", "StateSign", "attempt_sign", "run_sign", "sign_of", "state_badge"]
+__all__ = ["LOST", "RUN_STATES", "StateSign", "attempt_sign", "run_sign", "sign_of", "state_badge"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +45,10 @@ _NOT_RUNNING = frozenset(
     {"waiting_for_retry", "waiting_for_host", "waiting_for_slot", "waiting_for_own_instance", "no_fitting_instance"}
 )
 """Reasons of a RUNNING run whose step waits for its next try, or for a place to run."""
+LOST = replace(_SIGNS["LOST"], word="lost")
+"""For a place where a sentence says what is not known."""
+_LOST_CODES = frozenset({"host_lost", "outcome_lost"})
+"""Reasons of a FAILED run of which nobody knows what its last step has done."""
 _ENDED_BEFORE = StateSign(sign="⤼", word="not reached", css="skipped")
 _NOT_REACHED = ("earlier_step_failed", "run_canceled")
 _UNKNOWN = StateSign(sign="·", word="", css="unknown")
@@ -61,7 +65,8 @@ def sign_of(state: str) -> StateSign:
 def run_sign(run: Any) -> StateSign:
     """Return how a run looks: *stopping* with the rung while it is cancelled, *missed ×3* for a row of three fires.
 
-    A RUNNING run *waits* while no step of it runs, and its *host is silent* while nobody knows whether one does.
+    A RUNNING run *waits* while no step of it runs, and its *host is silent* while nobody knows whether one does. A
+    FAILED run is *lost* if nobody knows how its step ended.
 
     :param run: a ``RunView``, or a run in short, which has a state only
     """
@@ -72,6 +77,8 @@ def run_sign(run: Any) -> StateSign:
         return _WAITS
     if run.state == "RUNNING" and code == "host_silent":
         return _SILENT
+    if run.state == "FAILED" and code in _LOST_CODES:
+        return LOST
     fold = getattr(run, "fold", None)
     found = sign_of(run.state)
     return replace(found, word=f"{found.word} ×{fold.count:,}") if fold is not None and fold.count > 1 else found

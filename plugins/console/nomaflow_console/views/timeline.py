@@ -5,12 +5,12 @@ Places are per cent of the axis, so that a page can draw them at any width witho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from nomaflow_console.views.durations import took
-from nomaflow_console.views.states import StateSign, attempt_sign, sign_of
+from nomaflow_console.views.states import LOST, StateSign, attempt_sign, sign_of
 from nomaflow_console.views.tries import few_tries
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _STEPS = (
 )  # fmt: skip
 _MOST_TICKS = 6
 _RELATIVE_SECONDS = 5.0
-_LOST = replace(sign_of("LOST"), word="lost")
 """The row says elsewhere that the outcome is not known: it would leave no room for the step's name."""
 _NOT_REACHED = StateSign(sign="⤼", word="not reached", css="skipped")
 
@@ -204,7 +203,7 @@ class _Drawing:
             step=step.name,
             depth=depth,
             first=first,
-            sign=_NOT_REACHED if skipped else _LOST if attempt.state == "LOST" else attempt_sign(attempt),
+            sign=_NOT_REACHED if skipped else LOST if attempt.state == "LOST" else attempt_sign(attempt),
             run_id=run.run_id,
             attempt=attempt,
             bars=() if skipped else tuple(self._bars(run, attempt, due)),
