@@ -307,11 +307,10 @@ def _unusable(reference: str, manifest: Mapping[str, Any], at: Place) -> Problem
     if module.get("error"):
         message = f"the callable {reference!r} cannot be loaded: {module['error']}"
         return at.error("callable_error", message)
-    near = did_you_mean(
-        reference, (name for name, each in _callables(manifest).items() if not each.get("error")), noun="callable"
-    )
-    if reference in _callables(manifest):
-        return at.error("callable_error", str(_callables(manifest)[reference]["error"]), fix=near)
+    known = _callables(manifest)
+    if reference in known:
+        return at.error("callable_error", str(known[reference]["error"]))  # its host knows which names are near
+    near = did_you_mean(reference, (name for name, each in known.items() if not each.get("error")), noun="callable")
     return at.error("unknown_callable", f"the host offers no callable {reference!r}", fix=near)
 
 
