@@ -21,6 +21,11 @@ __all__ = ["VALUES_BYTES", "AttemptLogs", "given_values", "step_messages"]
 VALUES_BYTES = 2 * 1024 * 1024
 """The most bytes of step values in one message."""
 
+_RESULTS_BYTES = 32 * 1024 * 1024
+"""The most bytes of attempts in one message, results and texts included; more would be refused by gRPC."""
+_SHORT_ERROR = 200
+_LEFT_OUT = "its result is left out here: those of later tries fill 32 MiB"
+
 AttemptLogs = Mapping[tuple[str, int], AttemptLogRecord]
 """How much of each attempt's log is stored, by step and number of the try."""
 
@@ -58,7 +63,19 @@ def step_messages(
                 if left >= 0 and _was_given(attempt):
                     told.kwargs_json = values
         messages.append(message)
+    _leave_out_results(messages)
     return messages
+
+
+def _leave_out_results(steps: Sequence[run_pb2.Step]) -> None:
+    """Shorten the oldest attempts if all together are too large for a message; each says so."""
+    left = _RESULTS_BYTES
+    for step in reversed(steps):
+        for told in reversed(step.attempts):
+            left -= told.ByteSize()
+            if left < 0:
+                told.extras_json, told.error = b"", told.error[:_SHORT_ERROR]
+                told.warnings[:] = [_LEFT_OUT]
 
 
 def given_values(step: PlannedStep, secret_params: Sequence[str]) -> bytes:

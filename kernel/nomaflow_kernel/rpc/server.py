@@ -51,6 +51,8 @@ Services = Mapping[ServiceDescriptor, Mapping[str, Callable[..., Any]]]
 """For each service, the name of each of its rpcs → the method that serves it."""
 
 _MESSAGE_BYTES = 4 * 1024 * 1024
+_ANSWER_BYTES = 64 * 1024 * 1024
+"""As much as our clients take: a run may have hundreds of steps with a result of 64 KiB each."""
 # design §7; both sides have them. so_reuseport 0: otherwise two kernels bind one port silently.
 _OPTIONS: Mapping[str, int] = {
     "grpc.keepalive_time_ms": 10_000,
@@ -61,7 +63,7 @@ _OPTIONS: Mapping[str, int] = {
     "grpc.http2.max_pings_without_data": 0,
     "grpc.so_reuseport": 0,
     "grpc.max_receive_message_length": _MESSAGE_BYTES,
-    "grpc.max_send_message_length": 2 * _MESSAGE_BYTES,
+    "grpc.max_send_message_length": _ANSWER_BYTES,
     "grpc.max_concurrent_streams": 1000,
     "grpc.max_metadata_size": 16_384,
 }

@@ -8,7 +8,18 @@ import json
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, lines_of, log, started, terminal
+from kernel_process import (
+    DEADLINE,
+    JOBS,
+    KernelProcess,
+    ScriptedHost,
+    finished,
+    lines_of,
+    log,
+    manifest,
+    started,
+    terminal,
+)
 
 from nomaflow.client import KernelClient, Refused, TriggerOrder
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -63,6 +74,23 @@ async def test_a_trigger_that_is_too_large_is_refused_alone(shared: KernelProces
     assert isinstance(refused, Refused)
     assert "bytes, expected at most 4,194,304" in str(refused)
     assert len({each.run_id for each in made if not isinstance(each, BaseException)}) == 10
+
+
+async def test_a_run_whose_results_are_larger_than_grpc_s_own_limit_is_shown(
+    shared: KernelProcess, host: ScriptedHost
+) -> None:
+    """A wait for it ends, too, since it asks for the run."""
+    await host.attach(shared.channel())
+    steps = [{"type": "python", "name": f"step{number}", "callable": "team.code:work"} for number in range(6)]
+    await host.introduce(manifest(jobs={"jobs": [*JOBS["jobs"], {"id": "large", "steps": steps}]}))
+    extras = json.dumps({"text": "x" * 1_900_000})
+    async with KernelClient(shared.address) as client:
+        run_id = (await client.trigger(TriggerOrder(job_id="large"))).run_id
+        for _ in steps:
+            dispatched = await host.dispatched()
+            await host.report(dispatched.attempt_key, 1, started(), finished(extras=extras))
+        run = await client.wait(run_id)
+    assert [step.attempts[0].extras["text"] for step in run.steps] == ["x" * 1_900_000] * 6
 
 
 async def test_a_watch_is_gapless_and_resumes_at_any_event(shared: KernelProcess, host: ScriptedHost) -> None:

@@ -21,6 +21,7 @@ from nomaflow_kernel.history.records import (
     TriggerKind,
 )
 from nomaflow_kernel.history.states import AttemptState, RunState
+from nomaflow_kernel.rpc import attempt_messages
 from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
 from nomaflow_kernel.rpc.messages import run_detail_message
 
@@ -140,3 +141,15 @@ def test_who_may_not_read_logs_reads_no_values_of_attempts() -> None:
     event = event_without_values(event_pb2.Event(kind="attempt.stopping", data_json=json.dumps(data).encode()))
     del data["why"]
     assert json.loads(event.data_json) == data
+
+
+def test_the_oldest_attempts_are_shortened_if_all_are_too_large_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one run with a long error of each try could be shown to nobody."""
+    monkeypatch.setattr(attempt_messages, "_RESULTS_BYTES", 5_000)
+    failed = {"state": AttemptState.FAILED, "error": "x" * 2_000}
+    tries = [attempt(number, **failed, facts=AttemptFacts(warnings=("slow",))) for number in (1, 2)]
+    last = attempt(3, state=AttemptState.SUCCEEDED, extras_json=b'{"text": "%s"}' % (b"y" * 2_000))
+    first, second, third = shown(*tries, last, logs={}).steps[0].attempts
+    assert (first.error, second.error, third.extras) == ("x" * 200, "x" * 2_000, {"text": "y" * 2_000})
+    assert [each.warnings for each in (second, third)] == [("slow",), ()]
+    assert first.warnings == ("its result is left out here: those of later tries fill 32 MiB",)
