@@ -20,7 +20,7 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 	@$(BIN)/python plugins/demo/run_demo.py
 
 test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 storm: $(STAMP) ## Flood each TCP door of a kernel for 20 s, and see what the owner and the other doors notice
 	@$(BIN)/python tests/e2e/storm.py
