@@ -21,10 +21,14 @@ __all__ = ["VALUES_BYTES", "AttemptLogs", "given_values", "step_messages"]
 VALUES_BYTES = 2 * 1024 * 1024
 """The most bytes of step values in one message."""
 
-_RESULTS_BYTES = 32 * 1024 * 1024
-"""The most bytes of attempts in one message, results and texts included; more would be refused by gRPC."""
+_RUN_BYTES = 32 * 1024 * 1024
+"""The most bytes of the attempts of a run, results and texts included; more would be refused by gRPC."""
+_LISTED_RUN_BYTES = 256 * 1024
+"""The same of a run in a list, which may have 50 of them."""
+_LEAST_BYTES = 1_000
+"""An attempt of less is never shortened."""
 _SHORT_ERROR = 200
-_LEFT_OUT = "its result is left out here: those of later tries fill 32 MiB"
+_LEFT_OUT = "its result is left out here: those of this run are too large together"
 
 AttemptLogs = Mapping[tuple[str, int], AttemptLogRecord]
 """How much of each attempt's log is stored, by step and number of the try."""
@@ -38,7 +42,7 @@ def step_messages(
 ) -> list[run_pb2.Step]:
     """Return the steps of a run with their attempts.
 
-    :param logs: None leaves out what lists do not show: values, up to 2 MiB, and logs
+    :param logs: None leaves out what lists do not show: values, up to 2 MiB, logs, and most results if they are large
     """
     tries: dict[int, list[AttemptRecord]] = {}
     for attempt in detail.attempts:
@@ -63,17 +67,18 @@ def step_messages(
                 if left >= 0 and _was_given(attempt):
                     told.kwargs_json = values
         messages.append(message)
-    _leave_out_results(messages)
+    _leave_out_results(messages, most=_LISTED_RUN_BYTES if logs is None else _RUN_BYTES)
     return messages
 
 
-def _leave_out_results(steps: Sequence[run_pb2.Step]) -> None:
+def _leave_out_results(steps: Sequence[run_pb2.Step], *, most: int) -> None:
     """Shorten the oldest attempts if all together are too large for a message; each says so."""
-    left = _RESULTS_BYTES
+    left = most
     for step in reversed(steps):
         for told in reversed(step.attempts):
-            left -= told.ByteSize()
-            if left < 0:
+            size = told.ByteSize()
+            left -= size
+            if left < 0 and size > _LEAST_BYTES:
                 told.extras_json, told.error = b"", told.error[:_SHORT_ERROR]
                 told.warnings[:] = [_LEFT_OUT]
 

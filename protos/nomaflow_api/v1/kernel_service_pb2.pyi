@@ -684,7 +684,9 @@ class ListRunsRequest(google.protobuf.message.Message):
     log_levels: builtins.int
     """log_levels keeps runs in whose log one of these levels occurs: a set as in Run.log_levels. Zero means all."""
     with_steps: builtins.bool
-    """with_steps fills the runs' steps and attempts. A page has then at most 50 runs."""
+    """with_steps fills the runs' steps and attempts. A page has then at most 50 runs, and of each the newest attempts with
+    their results, up to 256 KiB.
+    """
     oldest_first: builtins.bool
     """oldest_first turns the order round."""
     @property

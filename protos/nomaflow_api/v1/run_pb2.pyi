@@ -551,7 +551,9 @@ class Attempt(google.protobuf.message.Message):
     rows_affected: builtins.int
     """rows_affected is the count the callable reported. Absent where it reported none."""
     extras_json: builtins.bytes
-    """extras_json is the JSON object of the callable's extras. Empty means none."""
+    """extras_json is the JSON object of the callable's extras. Empty means none, or that those of the run are too
+    large together: then warnings says so, and error is cut short.
+    """
     error: builtins.str
     """error is the short error text. Empty where there is none; the traceback is in the log."""
     host: builtins.str

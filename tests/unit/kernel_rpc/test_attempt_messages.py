@@ -143,13 +143,18 @@ def test_who_may_not_read_logs_reads_no_values_of_attempts() -> None:
     assert json.loads(event.data_json) == data
 
 
-def test_the_oldest_attempts_are_shortened_if_all_are_too_large_together(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "logs"), [("_RUN_BYTES", {}), ("_LISTED_RUN_BYTES", None)])
+def test_the_oldest_attempts_are_shortened_if_all_are_too_large_together(
+    monkeypatch: pytest.MonkeyPatch, bound: str, logs: Any
+) -> None:
     """Else one run with a long error of each try could be shown to nobody."""
-    monkeypatch.setattr(attempt_messages, "_RESULTS_BYTES", 5_000)
+    monkeypatch.setattr(attempt_messages, bound, 5_000)
     failed = {"state": AttemptState.FAILED, "error": "x" * 2_000}
-    tries = [attempt(number, **failed, facts=AttemptFacts(warnings=("slow",))) for number in (1, 2)]
-    last = attempt(3, state=AttemptState.SUCCEEDED, extras_json=b'{"text": "%s"}' % (b"y" * 2_000))
-    first, second, third = shown(*tries, last, logs={}).steps[0].attempts
-    assert (first.error, second.error, third.extras) == ("x" * 200, "x" * 2_000, {"text": "y" * 2_000})
-    assert [each.warnings for each in (second, third)] == [("slow",), ()]
-    assert first.warnings == ("its result is left out here: those of later tries fill 32 MiB",)
+    small = attempt(1, state=AttemptState.FAILED, error="small", facts=AttemptFacts(warnings=("slow",)))
+    tries = [small, *(attempt(number, **failed, facts=AttemptFacts(warnings=("slow",))) for number in (2, 3))]
+    last = attempt(4, state=AttemptState.SUCCEEDED, extras_json=b'{"text": "%s"}' % (b"y" * 2_000))
+    first, second, third, fourth = shown(*tries, last, logs=logs).steps[0].attempts
+    assert (first.error, first.warnings) == ("small", ("slow",))
+    assert (second.error, third.error, fourth.extras) == ("x" * 200, "x" * 2_000, {"text": "y" * 2_000})
+    assert [each.warnings for each in (third, fourth)] == [("slow",), ()]
+    assert second.warnings == ("its result is left out here: those of this run are too large together",)
