@@ -157,7 +157,7 @@ async def test_a_leader_that_does_not_renew_is_overdue(postgres_place: PostgresP
             await second.store.open()
         return caught.value.overdue
 
-    with holder_process(postgres_place, ttl_seconds=20) as process:
+    with holder_process(postgres_place, ttl_seconds=12) as process:
         assert not await overdue()
         process.send_signal(signal.SIGSTOP)
         assert not await overdue()
