@@ -121,7 +121,7 @@ async def test_a_kernel_that_waits_for_its_database_as_it_starts_can_be_stopped(
 async def test_a_kernel_that_reloads_while_its_database_hangs_can_be_stopped(
     project: Path, postgres_server: PostgresServer
 ) -> None:
-    """It cannot store the jobs that it has read again, and skips its last messages to the server without a traceback."""
+    """It cannot store the jobs that it has read again; its last messages to the server are skipped in silence."""
     own = project / "own.toml"
     own.write_text("jobs = []\n")
     flags = ["--store", await empty_database(postgres_server), "--jobs", str(own)]
