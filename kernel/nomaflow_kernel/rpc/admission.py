@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
@@ -24,6 +25,9 @@ __all__ = ["Admission", "Admitted"]
 Admitted = tuple[TriggerCommand, tuple[str, ...]]
 """A trigger for the engine, with its draft if it has one, and the warnings for its caller."""
 _AT_THE_ATTEMPT = "each step checks its own values when it is reached"
+_CHECKED_BYTES = 2 * 1024 * 1024
+"""The most bytes of values that a host checks for one trigger, unless the first step has more. Every step gets all
+params, and gRPC would end the host's session for a message over its limit."""
 
 
 class Admission:
@@ -96,7 +100,8 @@ class Admission:
                 f"the values were not checked: no instance of host {draft.host!r} has code loaded; {_AT_THE_ATTEMPT}"
             )
             return (absent,) if says_absent else ()
-        answer = await ask(session, gateway.CheckCommand(steps=seal(steps)))
+        checked = _first(steps)
+        answer = await ask(session, gateway.CheckCommand(steps=seal(checked)))
         problems = None if answer is None or not answer.checked else _problems(answer.problems)
         if problems is None:
             return (f"the values were not checked: host {draft.host!r} did not answer in time; {_AT_THE_ATTEMPT}",)
@@ -105,7 +110,10 @@ class Admission:
             for each in problems:
                 fields.setdefault(_field(each, given.op_kwargs), each.message)
             raise ValuesRefused(fields)
-        return ()
+        if len(checked) == len(steps):
+            return ()
+        some = f"the values of {len(checked)} of {len(steps)} steps were checked: together they are too large"
+        return (f"{some}; {_AT_THE_ATTEMPT}",)
 
     def _given_steps(
         self, draft: Draft, params: Mapping[str, Any], op_kwargs: Mapping[str, Mapping[str, Any]]
@@ -122,6 +130,12 @@ class Admission:
                     given_keys=tuple(given),
                     secret_keys=secret_keys(step.kwargs_json, draft.definition.secret_params),
                 )
+
+
+def _first(steps: Sequence[CheckedStep]) -> Sequence[CheckedStep]:
+    """Return the first steps whose values are not too large together for one message; at least one."""
+    sizes = accumulate(len(step.kwargs_json) + sum(map(len, step.given_keys)) for step in steps)
+    return steps[: max(1, sum(size <= _CHECKED_BYTES for size in sizes))]
 
 
 def _runs_in_host(step: PlannedStep) -> bool:

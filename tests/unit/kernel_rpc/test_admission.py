@@ -22,6 +22,7 @@ from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.plan import plan_run
+from nomaflow_kernel.rpc import admission
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import LoadedJob, load_job_files
 from nomaflow_project.reading.files import JobFile
@@ -210,6 +211,20 @@ async def test_a_check_that_cannot_be_had_is_a_warning(
     reply = await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": 1}'))
     assert reply.run_id == RUN_ID
     assert "not checked" in reply.warnings[0]
+
+
+async def test_no_more_values_are_checked_than_fit_into_a_message(
+    world: World, host: PlayedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step gets all params: with a hundred steps, gRPC ended the host's session for the size of one check."""
+    await host.attach(generation=1)
+    monkeypatch.setattr(admission, "_CHECKED_BYTES", 50)
+    reply = await world.client.TriggerRun(
+        kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": "%s"}' % (b"x" * 60))
+    )
+    assert [each.step for each in open_checked_steps(host.asked[0].steps)] == ["first"]
+    (warning,) = reply.warnings
+    assert warning.startswith("the values of 1 of 2 steps were checked: together they are too large; each step checks")
 
 
 async def test_a_host_that_watches_settles_first(world: World, host: PlayedHost) -> None:
