@@ -25,6 +25,7 @@ __all__ = [
     "LISTED_PROBLEMS",
     "LISTED_WORKERS",
     "MANIFEST_BYTES",
+    "MANIFEST_PACKED_BYTES",
     "MANIFEST_SECONDS",
     "MANIFEST_VALUES",
     "PAGE_BYTES",
@@ -61,6 +62,8 @@ ENDED_INCARNATIONS = 1_000
 
 MANIFEST_BYTES = 16 * 1024 * 1024
 """A manifest, unpacked: 10,000 jobs of 1 KiB and 10,000 callables of 500 bytes."""
+MANIFEST_PACKED_BYTES = 4 * 1024 * 1024 - 64 * 1024
+"""A manifest, compressed, as a host sends it: gRPC refuses a request of 4 MiB. Text becomes some ten times smaller."""
 MANIFEST_VALUES = 1_000_000
 """Values in a manifest, counted by commas and brackets before it is parsed: each becomes an object of some 60 bytes."""
 MANIFEST_SECONDS = 10.0

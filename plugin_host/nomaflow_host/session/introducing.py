@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
+from nomaflow_api.bounds import MANIFEST_PACKED_BYTES
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.facts import Manifest
@@ -117,6 +118,9 @@ class Introducer:
     async def _introduce(self, link: Link, manifest: Manifest, *, explicit: bool) -> bool:
         """Introduce a manifest; return False if it has to be tried again."""
         packed = await asyncio.to_thread(zlib.compress, manifest.body, _ZLIB_LEVEL)
+        if len(packed) > MANIFEST_PACKED_BYTES:
+            self._give_up(manifest, _too_large(len(packed)))
+            return True
         request = pb.IntroduceManifestRequest(
             incarnation=self._incarnation,
             digest=manifest.digest,
@@ -128,23 +132,32 @@ class Introducer:
             response = await link.introduce(request, deadline_s=_DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
             failure = CallFailure.of(error)
-            gives_up = failure.kind is FailureKind.MALFORMED
+            if failure.kind is FailureKind.MALFORMED:
+                self._give_up(manifest, failure.text)
+                return True
             self._trouble = failure.text
-            load = self._runner.status().load
-            if gives_up and load is not None and load.accepted and load.digest == manifest.digest:
-                self._refused = _refused(load, failure.text)
-            _log.log(
-                logging.ERROR if gives_up else logging.WARNING,
-                "the kernel did not accept the manifest%s: %s",
-                "" if gives_up else ", trying again",
-                failure,
-            )
-            return gives_up
+            _log.warning("the kernel did not accept the manifest, trying again: %s", failure)
+            return False
         self._refused, self._trouble = None, ""
         _log.info("introduced manifest %s%s", manifest.digest[:19], "" if response.current else " (not current)")
         for job_id in response.disabled_job_ids:
             _log.warning("the kernel disabled job %r of this project; `nomaflow job %s` says why", job_id, job_id)
         return True
+
+    def _give_up(self, manifest: Manifest, why: str) -> None:
+        """Record that a manifest will not be accepted however often it is sent."""
+        self._trouble = why
+        load = self._runner.status().load
+        if load is not None and load.accepted and load.digest == manifest.digest:
+            self._refused = _refused(load, why)
+        _log.error("the kernel does not accept the manifest: %s", why)
+
+
+def _too_large(size: int) -> str:
+    return (
+        f"the manifest has {size:,} bytes compressed, expected at most {MANIFEST_PACKED_BYTES:,}; "
+        "move large values of jobs to files that their steps read, or split the host in two"
+    )
 
 
 def _refused(load: LoadOutcome, why: str) -> LoadOutcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +70,23 @@ async def test_a_refused_manifest_is_a_refused_load(gateway: MakeGateway, host: 
     result = await reload(kernel, mine, session, loaded(3))
     assert (result.accepted, result.loaded.generation) == (True, 3)
     assert session.loads[-1].loaded.generation == 3
+
+
+async def test_a_manifest_that_is_too_large_for_a_message_is_a_refused_load(
+    gateway: MakeGateway, host: MakeHost
+) -> None:
+    """The host sent it again and again, and said gRPC's own words."""
+    kernel = await gateway()
+    mine = host()
+    mine.runner.offered = large = offer(json.dumps({"text": os.urandom(4_500_000).hex()}).encode())
+    session = await kernel.session()
+    result = await reload(kernel, mine, session, replace(loaded(2), digest=large.digest))
+    assert not result.accepted
+    assert "bytes compressed, expected at most 4,128,768; move large values of jobs to files" in result.message
+    assert session.loads[-1].refused.problems[0].code == "manifest_refused"
+    assert not kernel.journal.manifests
+    mine.runner.offered = MANIFEST
+    assert (await reload(kernel, mine, session, loaded(3))).accepted
 
 
 async def test_a_refusal_is_told_again_until_the_kernel_accepts_the_manifest(
