@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,11 +126,13 @@ def _settings(project: Path) -> dict[str, Any]:
 
 
 def _print_traceback(outcome: CallableOutcome) -> None:
+    from nomaflow.testing.host_machinery import host_machinery
+
     error = outcome.exception
     if error is None or outcome.state != "FAILED" or isinstance(error, StepFailed):
         return  # A failure that the code raised on purpose needs no traceback.
     own = error.__traceback__.tb_next if error.__traceback__ is not None else None  # the first frame is ours
-    tell(paragraph("".join(traceback.format_exception(type(error), error, own)), indent=0))
+    tell(paragraph(host_machinery().author_traceback(error.with_traceback(own)), indent=0))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,18 @@ from nomaflow_api.v1.sealing import fitting
 if TYPE_CHECKING:
     from nomaflow_host.attempt.masking import Masker
 
-__all__ = ["author_traceback", "error_text", "exception_types", "masked", "outcome_of_exception"]
+__all__ = [
+    "author_traceback",
+    "error_text",
+    "exception_types",
+    "masked",
+    "outcome_of_exception",
+    "outcome_of_unawaited",
+]
 
 _MAX_ERROR = 2000
 _MAX_NOTES = 100
+_MAX_NAMES = 3
 _NOBODY_ASKED = "the code raised CancelledError although no cancel was requested"
 _MAX_TRACEBACK = 256 * 1024
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -64,6 +72,15 @@ def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str)
         exception_types=exception_types(error),
         cancelled_error=isinstance(error, asyncio.CancelledError),
     )
+
+
+def outcome_of_unawaited(names: list[str]) -> CallOutcome:
+    """Return the outcome of a step that dropped coroutines: their work has not happened."""
+    unique = list(dict.fromkeys(names))
+    shown = ", ".join(map(repr, unique[:_MAX_NAMES])) + (" …" if len(unique) > _MAX_NAMES else "")
+    noun = "coroutines were" if len(unique) > 1 else "a coroutine was"
+    error = StepFailed(f"{noun} never awaited: {shown} (await it; a plain def cannot, make it an async def)")
+    return replace(outcome_of_exception(error), reason_code="never_awaited")
 
 
 def error_text(error: BaseException, mask: Callable[[str], str] = str) -> str:

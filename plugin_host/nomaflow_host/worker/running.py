@@ -19,7 +19,13 @@ from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
 from nomaflow_host.injection.credentials_to_mask import may_refer, references_of
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
-from nomaflow_host.worker.outcome import author_traceback, error_text, masked, outcome_of_exception
+from nomaflow_host.worker.outcome import (
+    author_traceback,
+    error_text,
+    masked,
+    outcome_of_exception,
+    outcome_of_unawaited,
+)
 from nomaflow_host.worker.progress import ProgressReporter
 from nomaflow_host.worker.scope import CURRENT, AttemptScope
 from nomaflow_host.worker.signals import interrupt_thread
@@ -41,7 +47,6 @@ __all__ = ["AttemptRun"]
 
 _SETTLE_SECONDS = 0.01
 _RECHECK_SECONDS = 0.02
-_MAX_NAMES = 3
 _STEP_LOGGER = "nomaflow.step"
 
 
@@ -270,7 +275,7 @@ class AttemptRun:
         except BaseException as error:  # noqa: BLE001  # a value's own methods may raise anything
             return self._outcome_of(error)
         if self.scope.unawaited:
-            return _never_awaited(self.scope.unawaited)
+            return outcome_of_unawaited(self.scope.unawaited)
         for warning in result.warnings:
             self.scope.emit(logging.WARNING, time.time_ns() // 1000, _STEP_LOGGER, warning)
         return CallOutcome(
@@ -336,12 +341,3 @@ class AttemptRun:
             {"is": "finished", "slot": self._slot, "state": state, "clean": clean, **usage.spent()},
             letter=letter,
         )
-
-
-def _never_awaited(names: list[str]) -> CallOutcome:
-    """Return the outcome of a step that dropped coroutines: their work has not happened."""
-    unique = list(dict.fromkeys(names))
-    shown = ", ".join(map(repr, unique[:_MAX_NAMES])) + (" …" if len(unique) > _MAX_NAMES else "")
-    noun = "coroutines were" if len(unique) > 1 else "a coroutine was"
-    error = StepFailed(f"{noun} never awaited: {shown} (await it; a plain def cannot, make it an async def)")
-    return replace(outcome_of_exception(error), reason_code="never_awaited")

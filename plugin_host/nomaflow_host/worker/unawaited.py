@@ -15,21 +15,24 @@ import gc
 import sys
 import threading
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.worker.scope import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["install_unawaited_capture"]
+__all__ = ["install_unawaited_capture", "unawaited_noted"]
 
 _HOOK = "_warn_unawaited_coroutine"
 """The function of ``warnings`` that the interpreter calls for each such coroutine, whatever the filters are."""
 _plain: Callable[[Any], None] | None = getattr(warnings, _HOOK, None)
 _POP_EXCEPT = dis.opmap["POP_EXCEPT"]
 _collecting = 0
+_noted: ContextVar[list[str] | None] = ContextVar("nomaflow_unawaited", default=None)
 
 
 def install_unawaited_capture() -> None:
@@ -39,11 +42,27 @@ def install_unawaited_capture() -> None:
         gc.callbacks.append(_note_collection)
 
 
+@contextmanager
+def unawaited_noted() -> Iterator[list[str]]:
+    """Note the names of such coroutines, for code that runs outside an attempt."""
+    install_unawaited_capture()
+    names: list[str] = []
+    token = _noted.set(names)
+    try:
+        yield names
+    finally:
+        _noted.reset(token)
+
+
 def _warn(coroutine: Any) -> None:
     scope = current_scope()
-    if scope is not None and _collecting != threading.get_ident() and not _ends_a_handler(sys._getframe(1)):  # noqa: SLF001
-        scope.unawaited.append(getattr(coroutine, "__qualname__", type(coroutine).__name__))
-    if _plain is not None:
+    names = _noted.get() if scope is None else scope.unawaited
+    if names is not None and _collecting != threading.get_ident() and not _ends_a_handler(sys._getframe(1)):  # noqa: SLF001
+        names.append(getattr(coroutine, "__qualname__", type(coroutine).__name__))
+    if _plain is not None and coroutine.cr_origin is None:  # as the plain one, but at the line of the author's code
+        said = f"coroutine '{coroutine.__qualname__}' was never awaited"
+        warnings.warn(said, RuntimeWarning, stacklevel=2, source=coroutine)
+    elif _plain is not None:
         _plain(coroutine)
 
 

@@ -14,6 +14,8 @@ _NAMES = {
     "nomaflow_host.hooks": ("build_hooks",),
     "nomaflow_host.injection": ("plan_for",),
     "nomaflow_host.compat": ("install_liberty_aliases",),
+    "nomaflow_host.worker.outcome": ("author_traceback", "error_text", "outcome_of_unawaited"),
+    "nomaflow_host.worker.unawaited": ("unawaited_noted",),
 }
 
 

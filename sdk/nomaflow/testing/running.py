@@ -59,7 +59,7 @@ async def run_callable(
     :raises RuntimeError: if the host's machinery is not installed
     """
     machinery = host_machinery()
-    trial = _Trial()
+    trial = _Trial(machinery=machinery)
     with _captured(trial.records):
         ctx = trial.context(ctx, params or {})
         try:
@@ -133,6 +133,7 @@ def _name_of(target: Any) -> str:
 class _Trial:
     """Observations made while one callable runs."""
 
+    machinery: Any
     records: list[logging.LogRecord] = field(default_factory=list)
     progress: list[tuple[float, float | None, str]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -165,7 +166,8 @@ class _Trial:
         timeout: float | None,  # noqa: ASYNC109 - see above
     ) -> CallableOutcome:
         maker.observe(call.info)
-        task = asyncio.ensure_future(_awaited(call))
+        with self.machinery.unawaited_noted() as forgotten:
+            task = asyncio.ensure_future(_awaited(call))
         loop = asyncio.get_running_loop()
         alarms = [
             loop.call_later(seconds, self._stop, task if call.kind == "async" else None, code)
@@ -189,6 +191,9 @@ class _Trial:
         kept = {"rows_affected": result.rows_affected, "extras": extras, "warnings": result.warnings}
         if self.reason_code:
             return self.outcome(self._stopped_state(), reason_code=self.reason_code, **kept)
+        if forgotten:
+            failed = self.machinery.outcome_of_unawaited(forgotten)
+            return self.outcome("FAILED", error=failed.error, reason_code=failed.reason_code)
         return self.outcome("SUCCEEDED", **kept)
 
     def _stop(self, task: asyncio.Task[Any] | None, reason_code: str) -> None:
@@ -201,7 +206,7 @@ class _Trial:
         return "FAILED" if self.reason_code == "timed_out" else "CANCELED"
 
     def _raised(self, error: BaseException) -> CallableOutcome:
-        said = str(error) if isinstance(error, (StepFailed, StepCancelled)) else f"{type(error).__name__}: {error}"
+        said = self.machinery.error_text(error)
         if self.reason_code:
             return self.outcome(self._stopped_state(), error=said, exception=error, reason_code=self.reason_code)
         if isinstance(error, StepCancelled):
@@ -214,9 +219,19 @@ class _Trial:
 
 async def _awaited(call: Any) -> tuple[Any, BaseException | None]:
     """Return the value or the raised exception; as a task's own, a SystemExit would leave the whole event loop."""
+    if call.kind != "async":
+        return await asyncio.to_thread(_called, call)
     try:
-        return (await call.call() if call.kind == "async" else await asyncio.to_thread(call.call)), None
+        return await call.call(), None
     except BaseException as error:  # noqa: BLE001 - a host records whatever a callable raises
+        return None, error
+
+
+def _called(call: Any) -> tuple[Any, BaseException | None]:
+    """Do as `_awaited`, in a thread, so that a traceback has no frames of the pool."""
+    try:
+        return call.call(), None
+    except BaseException as error:  # noqa: BLE001 - as above
         return None, error
 
 

@@ -25,3 +25,16 @@ async def test_call_withholds_what_a_host_would(command: Command, tmp_path: Path
     done = await command("call", "late:step", "-p", 'zone="${ZONE}"', "-o", "json", env=env)
     assert json.loads(done.out)["extras"] == {"region": "eu", "zone": "b"}
     assert (await command("call", "early:step", "-o", "json", env=env)).code == 0
+
+
+async def test_a_traceback_begins_with_the_author(command: Command, tmp_path: Path) -> None:
+    """The traceback of a callable has no frames of the command, in a plain function as in a coroutine."""
+    (tmp_path / "plugins").mkdir()
+    code = "def step(**_):\n    raise ValueError\nasync def astep(**_):\n    step()\n"
+    (tmp_path / "plugins" / "early.py").write_text(code)
+    (tmp_path / "nomaflow.toml").write_text("[host]\nname = 'team'\n")
+    for name in ("step", "astep"):
+        done = await command("call", f"early:{name}", "-o", "json", env={"NOMAFLOW_PROJECT": str(tmp_path)})
+        frames = [line for line in done.err.splitlines() if line.startswith("  File ")]
+        assert f"line {2 if name == 'step' else 4}, in {name}" in frames[0], done.err
+        assert json.loads(done.out)["error"] == "ValueError"

@@ -105,3 +105,11 @@ def test_what_nobody_is_blamed_for(blamed: list[str], part: Callable[[], object]
     """A coroutine that was refused, dropped with a handled exception, or found by the collector blames no attempt."""
     part()
     assert blamed == []
+
+
+def test_the_warning_names_the_line_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warning in the log points to the code that dropped the coroutine, not to Nomaflow."""
+    monkeypatch.setattr(warnings, "_warn_unawaited_coroutine", unawaited._warn)
+    with pytest.warns(RuntimeWarning, match="coroutine 'work' was never awaited") as seen:
+        dropped()
+    assert [each.filename for each in seen] == [__file__]

@@ -59,10 +59,10 @@ async def test_mistakes_come_before_the_call(op_kwargs: dict[str, Any], code: st
     [
         (StepFailed("why"), "FAILED", "step_failed", "why"),
         (StepCancelled("enough"), "CANCELED", "step_cancelled", "enough"),
-        (asyncio.CancelledError(), "CANCELED", "raised_by_code", "CancelledError: "),
+        (asyncio.CancelledError(), "CANCELED", "raised_by_code", "CancelledError"),
         (ValueError("x"), "FAILED", "step_failed", "ValueError: x"),
         (SystemExit(3), "FAILED", "step_failed", "SystemExit: 3"),
-        (KeyboardInterrupt(), "FAILED", "step_failed", "KeyboardInterrupt: "),
+        (KeyboardInterrupt(), "FAILED", "step_failed", "KeyboardInterrupt"),
     ],
 )
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -78,6 +78,25 @@ async def test_errors(error: BaseException, state: str, code: str, text: str, ki
     outcome = await run_callable(work if kind == "sync" else awork)
     assert (outcome.state, outcome.reason_code, outcome.error) == (state, code, text)
     assert outcome.exception is error
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_forgotten_await(kind: str) -> None:
+    """A coroutine that is never awaited fails the call, as it fails a step."""
+
+    async def write() -> None:
+        """Write nothing."""
+
+    def work() -> None:
+        write()  # type: ignore[unused-coroutine]
+
+    async def awork() -> None:
+        work()
+
+    outcome = await run_callable(work if kind == "sync" else awork)
+    assert (outcome.state, outcome.reason_code) == ("FAILED", "never_awaited")
+    assert "write' (await it" in outcome.error
 
 
 async def test_bad_return() -> None:
