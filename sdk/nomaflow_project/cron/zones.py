@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -13,6 +14,7 @@ __all__ = ["zone"]
 # The meaning of these names depends on the machine, or they count leap seconds: a schedule must mean the same
 # everywhere.
 _REFUSED = ("right/", "posix/", "localtime", "posixrules", "Factory")
+_OFFSET = re.compile(r"(?:utc|gmt)([+-])0?(\d\d?)(?::?00)?")
 
 
 @lru_cache(maxsize=1024)
@@ -40,6 +42,10 @@ def _advice(name: str) -> str:
     folded = {candidate.casefold(): candidate for candidate in known}
     wanted = name.strip().replace(" ", "_").casefold()
     near = [folded[wanted]] if wanted in folded else []
+    offset = _OFFSET.fullmatch(wanted)
+    fixed = f"Etc/GMT{'-' if offset[1] == '+' else '+'}{offset[2]}" if offset else ""
+    if fixed in known:
+        return f"write {fixed!r}, whose sign is reversed, or name a place, such as 'Europe/Paris'"
     near = near or [candidate for candidate in known if candidate.casefold().endswith("/" + wanted)][:3]
     near = near or near_names(wanted, known)
     if near:

@@ -93,11 +93,12 @@ def _read_step(table: object, place: Place, step_types: Mapping[str, StepType]) 
         problems += _check_builtin(step, place)
     else:
         known = [PYTHON_STEP, CALL_JOB_STEP, *step_types]
+        near = did_you_mean(step.type, known, noun="type")
         problems.append(
             (place / "type").error(
                 "unknown_step_type",
                 f"unknown step type {step.type!r}, expected one of {', '.join(sorted(known))}",
-                fix=did_you_mean(step.type, known, noun="type") + "; a plugin contributes others",
+                fix=near if near.endswith("?") else "call a function that does it, or install a plugin with that type",
             )
         )
     return entry, problems

@@ -212,7 +212,7 @@ def load_job_files(
 def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], RetentionPolicy | None]:
     known = keys_of(JobsFile)
     problems = [
-        (place / name).error("unknown_key", f"unknown key {name!r}", fix=did_you_mean(name, known))
+        (place / name).error("unknown_key", f"unknown key {name!r}", fix=_fix_of_top(name, tree[name]))
         for name in islice((name for name in tree if name not in known), PROBLEMS_OF_TABLE)
     ]
     if not isinstance(tree.get("jobs", []), list):
@@ -222,6 +222,15 @@ def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], Re
     meta, found = validate(MetaEntry, tree.get("meta", {}), place / "meta")
     problems += found
     return problems, None if meta is None else meta.retention
+
+
+def _fix_of_top(name: str, value: object) -> str:
+    """Return the fix for an unknown key outside the jobs: keys of a job are often written there."""
+    if name not in keys_of(JobDefinition):
+        return did_you_mean(name, keys_of(JobsFile))
+    brackets = ("[[", "]]") if isinstance(value, list) and value and isinstance(value[0], dict) else ("[", "]")
+    wanted = f"{brackets[0]}jobs.{name}{brackets[1]}" if isinstance(value, dict | list) else f"{name} below [[jobs]]"
+    return f"it is a key of a job: write {wanted}"
 
 
 def _too_many(place: Place) -> Problem:

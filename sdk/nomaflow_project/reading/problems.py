@@ -18,7 +18,7 @@ _PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 80
 _LINES = 2**31
-_LISTED = 20
+_LISTED = 30
 
 
 class Severity(enum.StrEnum):
@@ -113,7 +113,8 @@ def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:
     if not may_search():
         return f"correct the {noun}"
     candidates = list(known)
-    match = nearest(name, candidates)
+    longer = [each for each in candidates if each.startswith(f"{name}_")]  # "timeout" means "timeout_seconds"
+    match = longer[0] if len(longer) == 1 else nearest(name, candidates)
     if match:
         return f"did you mean {match!r}?"
     if not candidates:

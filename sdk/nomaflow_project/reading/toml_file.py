@@ -15,6 +15,7 @@ from nomaflow_project.reading.toml_bounds import nested_too_deeply, outside_boun
 __all__ = ["parse_toml", "read_toml"]
 
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_TWICE = re.compile(r"Cannot declare (\(.*\)) twice")
 _AT_END = " (at end of document)"
 
 
@@ -67,4 +68,9 @@ def _syntax_error(said: str, body: bytes, place: Place) -> Problem:
     elif said.endswith(_AT_END):
         said, line = said.removesuffix(_AT_END) + " at the end of the file", body.rstrip().count(b"\n") + 1
     fix = "correct the line; values are quoted text, numbers, true, false, dates, [lists] and {tables}"
+    if said.startswith("Cannot overwrite a value"):
+        said, fix = "this key or table has a value already", "keep one of the two"
+    if twice := _TWICE.match(said):
+        name = ".".join(re.findall(r"'([^']*)'", twice[1]))
+        said, fix = f"the table [{name}] is given twice", "write its keys below one header"
     return place.error("bad_toml", said[:1].lower() + said[1:], fix=fix, line=line)

@@ -186,7 +186,7 @@ def test_a_mistake_disables_what_it_is_in(read: Read, text: str, words: str) -> 
     [
         ('[pools.p]\npassword = "hunter2', "unterminated string at the end of the file"),
         ("[pools.p]\npassword = hunter2", "connectors.toml:3: "),
-        ('[pools.p]\nurl = "a"\nurl = "hunter2"', "cannot overwrite a value"),
+        ('[pools.p]\nurl = "a"\nurl = "hunter2"', "has a value already"),
         ("a = " + "[" * 5000, "connectors.toml:2: it is nested too deeply"),
     ],
 )

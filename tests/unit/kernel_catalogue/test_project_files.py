@@ -24,7 +24,8 @@ def _write(path: Path, text: str) -> Path:
     [
         (b'a = 1\nb = "x\n', "illegal character", 2),
         (b"a = \n", "invalid value", 1),
-        (b"a = 1\na = 2\n", "cannot overwrite a value", 2),
+        (b"a = 1\na = 2\n", "has a value already", 2),
+        (b"[a.b]\n[a.b]\n", "the table [a.b] is given twice", 2),
         (b"[t", "expected", 1),
         (b"a = 1\n\xff\xfe\n", "not UTF-8", 2),
         (b"d = 2026-02-31\n", "invalid date", 1),

@@ -1,0 +1,44 @@
+"""The fixes of problems in jobs.toml: where the meaning is clear, they give the text to write."""
+
+from __future__ import annotations
+
+import pytest
+from job_texts import load, load_one, the_problem
+
+_STEP = '[[jobs.steps]]\ncallable = "app.work:run"\n'
+
+
+@pytest.mark.parametrize(
+    ("keys", "fix"),
+    [
+        ("timeout = 60", "did you mean 'timeout_seconds'?"),
+        ('tz = "UTC"', "tags, timeout_seconds, timezone"),
+        ('timezone = "UTC+2"', "write 'Etc/GMT-2', whose sign is reversed"),
+        ('timezone = "gmt-05:00"', "write 'Etc/GMT+5', whose sign is reversed"),
+    ],
+)
+def test_the_fix_says_what_to_write(keys: str, fix: str) -> None:
+    """The fix gives the text to write, if that is clear."""
+    assert fix in the_problem(load_one(f'[[jobs]]\nid = "x"\n{keys}\n{_STEP}')).fix
+
+
+@pytest.mark.parametrize(
+    ("step", "fix"), [("pyhton", "did you mean 'python'?"), ("bash", "call a function that does it")]
+)
+def test_an_unknown_type_of_step(step: str, fix: str) -> None:
+    """A misspelt type gets the near one; a foreign one gets the way out."""
+    problem = the_problem(load_one(f'[[jobs]]\nid = "x"\n[[jobs.steps]]\ntype = "{step}"\ncallable = "app.work:run"\n'))
+    assert problem.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        (f'[[jobs]]\nid = "x"\n[[steps]]\n{_STEP}', "it is a key of a job: write [[jobs.steps]]"),
+        (f'[retry]\nattempts = 3\n[[jobs]]\nid = "x"\n{_STEP}', "it is a key of a job: write [jobs.retry]"),
+        (f'timezone = "UTC"\n[[jobs]]\nid = "x"\n{_STEP}', "it is a key of a job: write timezone below [[jobs]]"),
+    ],
+)
+def test_a_key_of_a_job_outside_of_it(text: str, fix: str) -> None:
+    """The fix names the place of the key in a job."""
+    assert load(text).problems[0].fix == fix
