@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["caller_name", "client_failure", "first", "kernel_client", "quiet_grpc", "talk"]
 
 _LOGIN = "log in: `nomaflow token create --user NAME` on the kernel's machine, then here: nomaflow login FILE"
+_RUN_IDS = "give the id of a run; nomaflow runs lists them, and nomaflow runs JOB those of a job"
 
 R = TypeVar("R")
 
@@ -80,7 +81,8 @@ def client_failure(error: ClientError) -> CliError:
     """Return the command's error for one of the client's."""
     away = isinstance(error, KernelUnreachable | KernelFailed)
     exit_code = ExitCode.UNREACHABLE if away else ExitCode.USAGE
-    return CliError(error.message, reason=error.reason, fix=error.fix, exit_code=exit_code)
+    fix = error.fix or (_RUN_IDS if "run_id" in error.fields else "")
+    return CliError(error.message, reason=error.reason, fix=fix, exit_code=exit_code)
 
 
 def kernel_client(source: AddressSource, **options: Any) -> KernelClient:

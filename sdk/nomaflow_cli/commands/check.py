@@ -141,6 +141,7 @@ def schedule(
     require_extra("kernel")
     from nomaflow_project.check.planning import schedule_table
     from nomaflow_project.check.project import check_project
+    from nomaflow_project.reading.problems import did_you_mean
 
     report = check_project(require_project(directory or invocation.project, invocation.trust))
     known = {each.job_id: each for each in report.jobs}
@@ -149,7 +150,7 @@ def schedule(
         raise CliError(
             f"no job {unknown[0]!r} in {report.root!r}",
             reason="JOB_NOT_FOUND",
-            fix=f"known jobs: {', '.join(known) or 'none'}",
+            fix=did_you_mean(unknown[0], known, noun="job"),
         )
     shown = [each for name, each in known.items() if not job or name in job]
     broken = [each.job_id for each in shown if not each.valid]

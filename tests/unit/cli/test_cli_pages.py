@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 from rich.console import Console
 
 from cli_command import Command
-from fake_kernel import FakeKernel
+from fake_kernel import FakeKernel, Refusal
 from nomaflow.client.values import (
     CancelView,
     CatalogueView,
@@ -161,3 +162,15 @@ async def test_schedule_names_the_jobs_that_it_cannot_plan(command: Command, tmp
     done = await command("schedule", str(tmp_path))
     assert (done.code, "nothing is scheduled" in done.out, "✘ bad has errors" in done.out) == (0, True, True)
     assert json.loads((await command("schedule", str(tmp_path), "-o", "json")).out)["broken"] == ["bad"]
+    done = await command("schedule", str(tmp_path), "--job", "bed")
+    assert (done.code, "did you mean 'bad'?" in done.err) == (2, True)
+
+
+async def test_what_is_no_run_id_gets_the_way_to_one(kernel: FakeKernel, command: Command) -> None:
+    """A job's id in place of a run's is refused with the command that lists runs."""
+    said = "run_id is 'nightly', expected 'run_' and 26 characters"
+    kernel.refusals["GetRun"] = [
+        Refusal(grpc.StatusCode.INVALID_ARGUMENT, said, reason="INVALID_ARGUMENT", fields={"run_id": said})
+    ]
+    done = await command("show", "nightly", "--address", kernel.address)
+    assert (done.code, "nomaflow runs JOB those of a job" in done.err) == (2, True)
