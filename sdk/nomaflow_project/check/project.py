@@ -111,7 +111,7 @@ def check_project(
     if project.connectors is not None:
         problems += _check_connectors(root / project.connectors.path, project.connectors.path, sources)
     for file in project.job_files:
-        problems += _check_job_secrets(file, sources)
+        problems += _check_job_texts(file, sources)
     types = [StepType.from_json(each) for each in (manifest or {}).get("step_types") or ()]
     name = str((manifest or {}).get("host") or host or root.resolve().name)
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
@@ -227,14 +227,20 @@ def _only_here(problem: Problem) -> Problem:
     return replace(problem, severity=Severity.WARNING, message=f"{problem.message} here")
 
 
-def _check_job_secrets(file: JobFile, sources: ProjectSources) -> Iterator[Problem]:
-    """Yield a warning for each secret of a job that cannot be read here. Only attempts that need it fail."""
+def _check_job_texts(file: JobFile, sources: ProjectSources) -> Iterator[Problem]:
+    """Yield a warning for each secret of a job that cannot be read here, and for each reference without its end.
+
+    Only attempts that need the secret fail.
+    """
     sources = replace(sources, whole_files=False)
     jobs = (file.tree or {}).get("jobs")
     for index, job in enumerate(jobs if isinstance(jobs, list) else ()):
         job_id = job.get("id") if isinstance(job, dict) else None
         at = Place(file.path, f"jobs[{index}]", job_id if isinstance(job_id, str) else "")
         for place, text in texts_in(job, at):
+            if "${" in text and "}" not in text[text.rindex("${") :]:
+                message = "a '${' has no '}' after it, so the text is passed as it is"
+                yield place.warning("unclosed_reference", message, fix="write ${NAME}")
             for reference in references_in(text):
                 try:
                     if reference.scheme in (FILE, ENCRYPTED) and not isinstance(text, Unresolved):

@@ -120,6 +120,15 @@ def test_a_project_in_order_is_ok(tmp_path: Path) -> None:
     assert json.loads(json.dumps(report.to_json()))["ok"] is True
 
 
+def test_a_reference_without_its_end_is_told(tmp_path: Path) -> None:
+    """Each text that an open reference leaves as it is gets a warning, without the text; closed ones get none."""
+    texts = 'params = { a = "${TOKEN", b = "${TOKEN:-x}", c = "$TOKEN", d = "${A:-1}/${B" }'
+    _write(tmp_path / "jobs.toml", f'[[jobs]]\nid = "main"\n{texts}\n[[jobs.steps]]\ncallable = "m:f"\n')
+    report = check_project(tmp_path, environ={"TOKEN": "x"})
+    found = [(each.path, each.severity, each.fix) for each in report.problems if each.code == "unclosed_reference"]
+    assert found == [(f"jobs[0].params.{key}", "warning", "write ${NAME}") for key in "ad"]
+
+
 def test_a_folder_without_jobs_says_so(tmp_path: Path) -> None:
     """A folder without jobs is reported with the way out; plugins with jobs are enough."""
     report = check_project(tmp_path, environ={})
