@@ -69,7 +69,7 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
             raise
         unseen = Place("").warning(
             "not_imported",
-            "the plugins could not be imported, so the callables were not checked",
+            "the plugins were not imported, so the callables were not checked",
             fix="correct the errors above, then check again",
         )
         return replace(report, problems=(*report.problems, unseen))

@@ -84,7 +84,7 @@ _RULES = (
         code="NF103",
         mistake="a loop that never asks whether it must stop",
         symptom="a cancel ends the code wherever it is; code that takes ctx gets the grace period first",
-        fix="ask ctx.is_cancelled() in the loop and raise StepCancelled, or await in it",
+        fix="ask ctx.is_cancelled() in the loop and raise StepCancelled, or, in an async def, await in it",
     ),
     Rule(
         code="NF104",
