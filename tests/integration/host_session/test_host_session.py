@@ -52,6 +52,18 @@ async def test_a_step_from_dispatch_to_outcome(gateway: MakeGateway, host: MakeH
     assert mine.outbox.empty
 
 
+async def test_an_order_with_all_values_at_their_limits_arrives(gateway: MakeGateway, host: MakeHost) -> None:
+    """Params of 1 MiB and of a trigger, twice each, are more than gRPC's own limit, which would end every session."""
+    kernel = await gateway()
+    mine = host()
+    session = await kernel.session()
+    values = b'{"a": "%s"}' % (b"x" * 2_300_000)
+    session.dispatch(KEY, kwargs_json=values, params_json=values)
+    await mine.runner.until(lambda: bool(mine.runner.accepted))
+    assert open_order(mine.runner.accepted[0].order).params_json == values
+    assert len(kernel.sessions) == 1
+
+
 async def test_heartbeats_come_at_the_kernels_interval_and_acknowledge_commands(
     gateway: MakeGateway, host: MakeHost
 ) -> None:
