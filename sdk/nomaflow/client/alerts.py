@@ -33,6 +33,8 @@ from nomaflow_api.v1.message_codec import decode, timestamp
 
 __all__ = ["AlertsClient", "AlertsUnreachable", "alerts_address_file"]
 
+_ANSWER_BYTES = 64 * 1024 * 1024
+"""A thousand messages of 8 KiB are more than gRPC's own limit of 4 MiB."""
 _SECONDS = 5.0
 _TEST_SECONDS = 120.0
 
@@ -135,7 +137,8 @@ class AlertsClient:
             raise self._unreachable() from None
         if self._channel is None or address != self._address:
             await self.close()
-            self._channel, self._address = grpc.aio.insecure_channel(address), address
+            options = [("grpc.max_receive_message_length", _ANSWER_BYTES)]
+            self._channel, self._address = grpc.aio.insecure_channel(address, options), address
         return self._channel
 
     def _unreachable(self) -> AlertsUnreachable:

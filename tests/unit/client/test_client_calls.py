@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -24,10 +25,12 @@ from nomaflow.client import (
     TriggerOrder,
     Unauthenticated,
 )
+from nomaflow.client.alerts import AlertsClient, alerts_address_file
 from nomaflow.client.status_errors import STATUS_ERRORS, client_error
 from nomaflow.client.values import Triggered, TriggerRefusal
-from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1 import alerts_service_pb2, job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
+from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer, add_AlertsServiceServicer_to_server
 
 
 async def test_a_trigger_is_sent_again_under_the_same_key(kernel: FakeKernel, client: KernelClient) -> None:
@@ -338,3 +341,25 @@ def test_importing_the_client_package_loads_no_grpc() -> None:
     """Errors, values and addresses are there without gRPC."""
     code = "import sys, nomaflow.client, nomaflow.client.values; sys.exit('grpc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_more_alerts_than_grpc_s_own_limit_holds_are_listed(tmp_path: Path) -> None:
+    """A thousand messages have up to 8 MiB; the command ended with gRPC's words."""
+
+    class Alerts(AlertsServiceServicer):
+        async def ListMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
+            message = alerts_service_pb2.AlertMessage(message_id="m", body="x" * 8192)
+            return alerts_service_pb2.ListMessagesResponse(messages=[message] * request.limit)
+
+    server = grpc.aio.server()
+    add_AlertsServiceServicer_to_server(Alerts(), server)  # type: ignore[no-untyped-call]
+    server.add_insecure_port(f"unix:{tmp_path / 'a.sock'}")
+    await server.start()
+    address_file = alerts_address_file(tmp_path)
+    address_file.parent.mkdir()
+    address_file.write_text(f"unix:{tmp_path / 'a.sock'}")
+    try:
+        async with AlertsClient(tmp_path) as alerts:
+            assert len(await alerts.list_messages(limit=1000)) == 1000
+    finally:
+        await server.stop(None)
