@@ -35,6 +35,8 @@ MANIFEST_VERSION = 1
 _SIMPLE = (type(None), bool, int, float, str, Decimal)
 _MAX_DEFAULT = 200
 _MAX_DEFAULT_JSON = 10_000
+_MAX_TEXT = 500
+"""Characters of the first line of a docstring, and of an annotation: a manifest that is too large is refused whole."""
 _UNUSABLE = {"kind": "sync", "doc": "", "file": "", "line": 0, "parameters": [], "catch_all": ""}
 
 
@@ -108,7 +110,7 @@ def _callable(plan: CallPlan, root: str) -> dict[str, Any]:
     docs = parameter_docs(doc)
     return {
         "kind": plan.kind,
-        "doc": doc.splitlines()[0].strip() if doc else "",
+        "doc": _short(doc.splitlines()[0].strip()) if doc else "",
         "file": _relative(code.co_filename, root) if code is not None else "",
         "line": code.co_firstlineno if code is not None else 0,
         "parameters": [_parameter(each, plan.function, docs) for each in plan.parameters],
@@ -134,10 +136,14 @@ def _parameter(parameter: inspect.Parameter, function: Any, docs: Mapping[str, s
         "name": parameter.name,
         "kind": "var_positional" if parameter.kind is parameter.VAR_POSITIONAL else "keyword",
         "required": is_required(parameter),
-        "annotation": stable(readable(parameter.annotation)),
+        "annotation": _short(stable(readable(parameter.annotation))),
         "default": _default(parameter.default) if has_default else "",
         **{name: value for name, value in for_forms.items() if value},
     }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
 
 
 def _default(value: Any) -> str:

@@ -146,3 +146,12 @@ def test_a_docstring_tells_of_its_parameters(doc: str) -> None:
 def test_a_docstring_of_another_form_tells_nothing(doc: str) -> None:
     """A docstring of an unknown form gives no description, and no error."""
     assert parameter_docs(doc) == {}
+
+
+def test_long_texts_of_a_callable_are_cut(project: Project) -> None:
+    """Else one generated docstring or annotation could make the manifest too large, and the kernel refuse all jobs."""
+    head = "from typing import Literal\nLong = Literal[tuple(f'name {number}' for number in range(500))]\n"
+    generation = project({"m.py": f"{head}\ndef f(*, a: Long):\n    {'d' * 600!r}\n"}, "m:f")
+    found = generation.manifest()["callables"]["m:f"]
+    assert found["doc"] == "d" * 499 + "…"
+    assert len(found["parameters"][0]["annotation"]) == 500
