@@ -26,6 +26,8 @@ _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
 _MAX_WITH_STEPS = 50
 _MOST_KEPT = 500
+_READ_TOGETHER = 10
+"""Runs whose steps are in memory at a time, with results that the page does not show."""
 
 
 class RunPages:
@@ -59,9 +61,12 @@ class RunPages:
     async def _messages(self, page: RunPage, request: kernel.ListRunsRequest) -> list[run_pb2.Run]:
         if not request.with_steps:
             return [self._message(run) for run in page.runs]
-        return [
-            run_detail_message(detail) for detail in await self._store.run_details([run.run_id for run in page.runs])
-        ]
+        ids = [run.run_id for run in page.runs]
+        found = []
+        for start in range(0, len(ids), _READ_TOGETHER):
+            details = await self._store.run_details(ids[start : start + _READ_TOGETHER])
+            found += [run_detail_message(detail) for detail in details]
+        return found
 
     def _message(self, run: RunRecord) -> run_pb2.Run:
         """Return the message of a run, which is the caller's to change. Those of the runs listed last are kept."""
