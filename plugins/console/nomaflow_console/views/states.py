@@ -46,7 +46,7 @@ _NOT_RUNNING = frozenset(
 )
 """Reasons of a RUNNING run whose step waits for its next try, or for a place to run."""
 LOST = replace(_SIGNS["LOST"], word="lost")
-"""For a place where a sentence says what is not known."""
+"""For a place that says elsewhere that the outcome is not known, and has no room to say it twice."""
 _LOST_CODES = frozenset({"host_lost", "outcome_lost"})
 """Reasons of a FAILED run of which nobody knows what its last step has done."""
 _ENDED_BEFORE = StateSign(sign="⤼", word="not reached", css="skipped")

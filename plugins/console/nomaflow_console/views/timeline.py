@@ -28,7 +28,6 @@ _STEPS = (
 )  # fmt: skip
 _MOST_TICKS = 6
 _RELATIVE_SECONDS = 5.0
-"""The row says elsewhere that the outcome is not known: it would leave no room for the step's name."""
 _NOT_REACHED = StateSign(sign="⤼", word="not reached", css="skipped")
 
 
