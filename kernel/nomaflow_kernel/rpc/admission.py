@@ -18,6 +18,7 @@ from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.hosts.errors import HostLoading
 from nomaflow_kernel.hosts.registry import SessionRegistry
+from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES
 from nomaflow_kernel.rpc.pending_loads import PendingLoads, ask
 
 __all__ = ["Admission", "Admitted"]
@@ -25,9 +26,6 @@ __all__ = ["Admission", "Admitted"]
 Admitted = tuple[TriggerCommand, tuple[str, ...]]
 """A trigger for the engine, with its draft if it has one, and the warnings for its caller."""
 _AT_THE_ATTEMPT = "each step checks its own values when it is reached"
-_CHECKED_BYTES = 2 * 1024 * 1024
-"""The most bytes of values that a host checks for one trigger, unless the first step has more. Every step gets all
-params, and gRPC would end the host's session for a message over its limit."""
 
 
 class Admission:
@@ -133,9 +131,12 @@ class Admission:
 
 
 def _first(steps: Sequence[CheckedStep]) -> Sequence[CheckedStep]:
-    """Return the first steps whose values are not too large together for one message; at least one."""
+    """Return the first steps whose values are not too large together for one message; at least one.
+
+    Every step gets all params, and gRPC would end the host's session for a message over its limit.
+    """
     sizes = accumulate(len(step.kwargs_json) + sum(map(len, step.given_keys)) for step in steps)
-    return steps[: max(1, sum(size <= _CHECKED_BYTES for size in sizes))]
+    return steps[: max(1, sum(size <= VALUES_BYTES for size in sizes))]
 
 
 def _runs_in_host(step: PlannedStep) -> bool:

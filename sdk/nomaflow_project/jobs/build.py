@@ -28,6 +28,7 @@ __all__ = ["build_job"]
 
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _FIRES = 32
+_OTHER_TYPE = "call a function that does it, or install a plugin with that type"
 
 
 def build_job(
@@ -93,12 +94,11 @@ def _read_step(table: object, place: Place, step_types: Mapping[str, StepType]) 
         problems += _check_builtin(step, place)
     else:
         known = [PYTHON_STEP, CALL_JOB_STEP, *step_types]
-        near = did_you_mean(step.type, known, noun="type")
         problems.append(
             (place / "type").error(
                 "unknown_step_type",
                 f"unknown step type {step.type!r}, expected one of {', '.join(sorted(known))}",
-                fix=near if near.endswith("?") else "call a function that does it, or install a plugin with that type",
+                fix=did_you_mean(step.type, known, otherwise=_OTHER_TYPE),
             )
         )
     return entry, problems

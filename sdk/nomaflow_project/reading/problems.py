@@ -105,18 +105,21 @@ class Place:
         return replace(self.error(code, message, fix=fix), severity=Severity.WARNING)
 
 
-def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key") -> str:
+def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwise: str = "") -> str:
     """Return the fix for a misspelt name: the nearest known name, or the list of known names.
 
     :param known: only looked at while there is time to search
+    :param otherwise: the fix if no known name is near, in place of the list
     """
     if not may_search():
-        return f"correct the {noun}"
+        return otherwise or f"correct the {noun}"
     candidates = list(known)
     longer = [each for each in candidates if each.startswith(f"{name}_")]  # "timeout" means "timeout_seconds"
     match = longer[0] if len(longer) == 1 else nearest(name, candidates)
     if match:
         return f"did you mean {match!r}?"
+    if otherwise:
+        return otherwise
     if not candidates:
         return f"there is no {noun} that could be named here"
     listed = ", ".join(heapq.nsmallest(_LISTED, candidates)) + (" …" if len(candidates) > _LISTED else "")

@@ -218,7 +218,7 @@ async def test_no_more_values_are_checked_than_fit_into_a_message(
 ) -> None:
     """Each step gets all params: with a hundred steps, gRPC ended the host's session for the size of one check."""
     await host.attach(generation=1)
-    monkeypatch.setattr(admission, "_CHECKED_BYTES", 50)
+    monkeypatch.setattr(admission, "VALUES_BYTES", 50)
     reply = await world.client.TriggerRun(
         kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": "%s"}' % (b"x" * 60))
     )
