@@ -105,6 +105,7 @@ async def test_a_kernel_that_waits_for_its_database_as_it_starts_can_be_stopped(
     process = KernelProcess(project=project, flags=["--store", store])
     try:
         await process.start()
+        await eventually(lambda: " loaded in " in process.log)
         assert await process.stop() == 0
         engine = create_async_engine(store)
         async with engine.begin() as connection:
