@@ -119,14 +119,14 @@ def levels_from(name: str) -> int:
     return sum(1 << level for level in range(lowest, _HIGHEST_LEVEL + 1))
 
 
-def parse_span(text: str) -> timedelta:
+def parse_span(text: str, *, option: str) -> timedelta:
     """Return ``90s``, ``30m``, ``2h``, ``7d`` as a time span.
 
     :raises CliError: if the form is wrong
     """
     match = _SPAN.fullmatch(text.strip().lower())
     if match is None:
-        raise CliError(f"not a time span: {text!r}", fix="write a number and s, m, h or d, as in 30m")
+        raise CliError(f"{option}: not a time span: {text!r}", fix="write a number and s, m, h or d, as in 30m")
     return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
 
 
@@ -150,7 +150,7 @@ def parse_moment(text: str, *, option: str) -> datetime:
     """
     if _SPAN.fullmatch(text.strip().lower()):
         try:
-            return datetime.now(UTC) - parse_span(text)
+            return datetime.now(UTC) - parse_span(text, option=option)
         except OverflowError:
             raise CliError(
                 f"{option}: {text} lies before the calendar", fix="write a shorter span, as in 30d"

@@ -69,7 +69,7 @@ def _order(reference: str, **kwargs: Any) -> TriggerOrder:
 
 
 def test_misspelt_keys(stage: Stage) -> None:
-    """A misspelt key is refused at the trigger, an ignored one is its warning; a missing parameter names the key."""
+    """A misspelt key is refused at the trigger; an ignored one and a misspelt param are warnings; a missing one is named."""
     for reference in ("binding.typed:swallows", "binding.typed:collects"):
         with pytest.raises(ClientError, match=r"does not name the op_kwargs key 'min_row'.*did you mean 'min_rows'"):
             stage.client.trigger(_order(reference, min_row=100))
@@ -80,6 +80,8 @@ def test_misspelt_keys(stage: Stage) -> None:
     collected = stage.client.trigger(_order("binding.typed:collects", maximum=100))
     assert collected.warnings == ()
     assert stage.ended(collected.run_id).extras == {"min_rows": 5, "fields": ["maximum"]}
+    meant = stage.client.trigger(TriggerOrder(job_id=job_of("binding.typed:swallows"), params={"min_row": 100}))
+    assert meant.warnings == ("nothing names the param 'min_row'; did you mean 'min_rows'?",)
     lacking = stage.run("binding.typed:needs", {"my_apps_id": 1})
     assert (lacking.state, lacking.reason) == ("FAILED", "argument_missing")
     assert "needs 'apps_id'" in lacking.error

@@ -92,6 +92,7 @@ PROBLEM_CODES = {
     "encrypted_value": "A value is encrypted (`ENC:`), but not by `nomaflow secret`.",
     "empty": "A list needs an entry.",
     "id_of_another_host": "The job's id belongs to another host, or is free and not claimed yet.",
+    "fires_each_second": "Warning: a schedule fires each second; perhaps its seconds are in the first field.",
     "id_given_twice": "Warning: another table has the job's id, and is passed over.",
     "emptied_file": "A file that had jobs is empty; to remove its jobs, write `jobs = []`. Or an `env_file` is.",
     "ignored_op_kwarg": "Warning: a key of `op_kwargs` lands in a `**_`, which the callable ignores.",
@@ -141,7 +142,7 @@ PROBLEM_CODES = {
     "unset_variable": "An environment variable is not set, and has no default or a file that may set it is unreadable.",
     "unusable_query": "Warning: a named query cannot run, for example one that writes without `writable = true`.",
     "unused_key": "Warning: a key has no effect in its place.",
-    "unused_param": "Warning: no step takes a param of the job, or of a `call_job` step.",
+    "unused_param": "Warning: no step takes a param of the job or of a `call_job` step, or a secret param.",
     "walltime_too_short": "Warning: a step may last longer than the instance that the launcher starts for it.",
     "wrong_type": "A value does not have the expected type.",
 }

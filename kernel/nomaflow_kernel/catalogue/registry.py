@@ -11,7 +11,7 @@ from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_kernel.catalogue.wording import called, way_to_release
-from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
+from nomaflow_project.jobs.callables import check_keys, kind_of, misspelt_params, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from nomaflow_project.reading.problems import Problem
@@ -154,6 +154,12 @@ class Catalogue:
         """
         manifest = self._manifest(host)
         return refuse_params(definition, manifest, params, enabled_steps) if manifest else None
+
+    def misspelt_params(
+        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
+    ) -> list[str]:
+        """Return a warning for each run param that nothing names, and that is probably misspelt."""
+        return misspelt_params(definition, self._manifest(host), params, enabled_steps)
 
     def _manifest(self, host: str) -> Mapping[str, Any]:
         known = self._hosts.get(host)

@@ -207,13 +207,13 @@ def _check_names(noun: str, names: Collection[str], known: Collection[str], owne
 
 
 def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> list[str]:
-    """Return a warning for each op_kwargs key that its callable ignores; none for a fire, which nobody watches.
+    """Return a warning for each misspelt param and each ignored key of op_kwargs; none for a fire: nobody watches.
 
     :raises BadRequest: for a misspelt key
     """
-    warnings: list[str] = []
     if command.kind is TriggerKind.CRON:
-        return warnings
+        return []
+    warnings = _misspelt_params(state, command, draft)
     for step in draft.plan.steps:
         if step.enabled and step.strict_keys and not step.calls_job and step.reuse is None:
             refusal, ignored = state.jobs.check_keys(draft.host, step.callable, step.strict_keys, step.given_keys)
@@ -221,6 +221,15 @@ def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> li
                 raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
             warnings += [f"step {step.name!r}: {each}" for each in ignored]
     return warnings
+
+
+def _misspelt_params(state: EngineState, command: TriggerCommand, draft: Draft) -> list[str]:
+    """Return the warnings of the params that a person gives; a child inherits what its parent has."""
+    given = command.request.params
+    if not given or command.kind is TriggerKind.CALL_JOB:
+        return []
+    enabled = [step.name for step in draft.plan.steps if step.enabled]
+    return state.jobs.misspelt_params(draft.host, draft.definition, given.keys(), enabled)
 
 
 def _overlap_refusal(state: EngineState, job_id: str, policy: JobDefinition, overlap: Overlap) -> Reason | None:

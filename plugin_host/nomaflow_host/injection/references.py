@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 import re
 import sys
 import traceback
@@ -163,8 +164,15 @@ def _missing_module(name: str, missing: str, known_modules: Iterable[str]) -> Im
     parent = sys.modules.get(missing.rpartition(".")[0])
     if parent is not None and not hasattr(parent, "__path__"):
         part = f" ({parent.__name__!r} is a module, not a package)"
-    hint = near(name, known_modules)
+    hint = near(name, known_modules) or near(missing, _beside(missing))
     return ImportReport(code="callable_not_found", message=f"there is no module {name!r}{part}{hint}")
+
+
+def _beside(missing: str) -> Iterator[str]:
+    """Yield the modules that are where a missing one would be."""
+    package = missing.rpartition(".")[0]
+    paths = getattr(sys.modules.get(package), "__path__", ()) if package else None
+    return (each.name for each in pkgutil.iter_modules(paths, f"{package}." if package else ""))
 
 
 def _failed_import(name: str, error: BaseException, withheld: Collection[str]) -> ImportReport:

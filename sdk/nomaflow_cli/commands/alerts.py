@@ -107,7 +107,7 @@ def mute(
     if not why.strip():
         raise CliError("a mute needs a reason", fix='give one: --why "moving to the new database"')
     end = parse_instant(until, option="--until") if until else datetime.now(UTC)
-    end = end if until else end + (parse_span(span) if span else _DEFAULT_MUTE)
+    end = end if until else end + (parse_span(span, option="--for") if span else _DEFAULT_MUTE)
     found = _talk(invocation, lambda client: client.mute(until=end, by=caller_name(), why=why, job_id=job, host=host))
     answer(invocation, found.to_json(), lambda: f"muted {pages.mute_text(found)}")
 

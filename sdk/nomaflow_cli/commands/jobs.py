@@ -93,7 +93,7 @@ def pause(
     if until and span:
         raise CliError("--until and --for cannot be used together", fix="give only one of them")
     end = parse_instant(until, option="--until") if until else None
-    end = datetime.now(UTC) + parse_span(span) if span else end
+    end = datetime.now(UTC) + parse_span(span, option="--for") if span else end
     found = talk(invocation, lambda kernel: kernel.pause(job_id=job, host=host, why=why, until=end))
     ending = moment(found.until) if found.until else f"nomaflow resume{target}"
     told = printable(f"paused {name} until{'' if found.until else ':'} {ending}")

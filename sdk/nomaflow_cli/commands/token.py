@@ -67,7 +67,7 @@ def create(
             roles=role or (),
             grants=grant or (),
             joins=kind != "service" if join is None else join,
-            lifetime=parse_span(span) if span else None,
+            lifetime=parse_span(span, option="--for") if span else None,
             uses=uses,
             ids=ids or (),
         ),
@@ -107,7 +107,7 @@ def rotate(
     ] = "",
 ) -> None:
     """Make a new secret for a token, with the same grants and lifetime, and print it."""
-    span = parse_span(overlap) if overlap else None
+    span = parse_span(overlap, option="--overlap") if overlap else None
     _tell(invocation, talk(invocation, lambda kernel: kernel.rotate_token(which, overlap=span)))
 
 

@@ -28,6 +28,7 @@ __all__ = ["build_job"]
 
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _FIRES = 32
+_FIELDS = 5
 _OTHER_TYPE = "call a function that does it, or install a plugin with that type"
 
 
@@ -219,11 +220,23 @@ def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
         message = "every step is disabled, so what its schedule starts does nothing"
         fix = "to take the job off its schedule, write enabled = false above its first [[jobs.steps]]"
         yield (place / "steps" / 0 / "enabled").warning("no_step_enabled", message, fix=fix)
+    yield from _every_second(job.schedule, place / "schedule")
     for index, preset in enumerate(job.presets):
+        yield from _every_second(preset.schedule, place / "presets" / index / "schedule")
         if preset.schedule and preset.enabled and not job.enabled:
             message = f"the job is disabled and its preset {preset.name!r} still fires by its own schedule"
             fix = "set enabled = false in the preset too, if that is not meant"
             yield (place / "presets" / index / "enabled").warning("preset_still_fires", message, fix=fix)
+
+
+def _every_second(schedule: str, at: Place) -> Iterator[Problem]:
+    """Yield a warning for a sixth field of ``*``: in other crons, the seconds are the first of six fields."""
+    first, *rest = schedule.split() or [""]
+    if len(rest) == _FIELDS and rest[-1] == "*":
+        message = f"{schedule!r} fires each second of a minute that matches: the seconds are the last of six fields"
+        seconds_last = " ".join((*rest, first))
+        fix = f"write {seconds_last!r} if {first!r} is to be the seconds, or '*/1' in the last field if each second is"
+        yield at.warning("fires_each_second", message, fix=fix)
 
 
 def _several_are_late(job: JobDefinition) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "check_keys",
     "injected_names",
     "kind_of",
+    "misspelt_params",
     "refuse_op_kwargs",
     "refuse_params",
 ]
@@ -119,12 +120,21 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
             else:  # it does no harm until a run enables it
                 message = f"{problem.message} (the step is disabled)"
                 yield replace(problem, severity=Severity.WARNING, message=message)
+    yield from _check_params(definition, manifest, place)
+
+
+def _check_params(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:
+    """Yield a warning for each param that no step takes, and each misspelt secret one, whose value would be shown."""
     takeable = _takeable(definition.steps, manifest)
-    for name in definition.params:
+    named = _named(definition.steps, manifest).union(definition.params)
+    at = [(place / "params" / name, name) for name in definition.params]
+    at += [(place / "secret_params" / i, name) for i, name in enumerate(definition.secret_params) if name not in named]
+    for each, name in at:
+        message = f"no step's callable takes the param {name!r}; it is only in ctx.params"
         if takeable is not None and name not in takeable:
-            message = f"no step's callable takes the param {name!r}; it is only in ctx.params"
-            fix = did_you_mean(name, takeable, noun="parameter")
-            yield (place / "params" / name).warning("unused_param", message, fix=fix)
+            yield each.warning("unused_param", message, fix=did_you_mean(name, takeable, noun="parameter"))
+        elif name not in definition.params and (meant := misspelt_name(name, sorted(named))):
+            yield each.warning("unused_param", message, fix=f"did you mean {meant!r}?")
 
 
 def check_call_params(
@@ -166,6 +176,20 @@ def refuse_params(
     if fixed is not None:
         return refuse_op_kwargs(fixed, refused[:1])
     return f"no enabled step takes the param {refused[0]!r}; {did_you_mean(refused[0], takeable, noun='param')}"
+
+
+def misspelt_params(
+    definition: JobDefinition, manifest: Mapping[str, Any], params: Collection[str], enabled_steps: Collection[str]
+) -> list[str]:
+    """Return a warning for each run param that nothing names, and that misspells what an enabled step or the job names.
+
+    A callable's ``**`` swallows such a param, so that nothing refuses it.
+    """
+    steps = [step for step in definition.steps if step.name in enabled_steps]
+    names = _named(steps, manifest).union(definition.params)
+    nameless = sorted(set(params) - names)
+    meant = [(name, misspelt_name(name, sorted(names.difference(params)))) for name in nameless]
+    return [f"nothing names the param {name!r}; did you mean {near!r}?" for name, near in meant if near]
 
 
 def check_keys(
@@ -300,6 +324,12 @@ def _takeable(steps: Collection[StepDefinition], manifest: Mapping[str, Any]) ->
             return None
         names.update(found.keywords)
     return names - _INJECTED
+
+
+def _named(steps: Iterable[StepDefinition], manifest: Mapping[str, Any]) -> set[str]:
+    """Return the names that the known callables of steps have for what is given to them."""
+    found = [_Callable.of(manifest, step.callable) for step in steps if not step.calls_job]
+    return {name for each in found if each is not None for name in each.keywords.keys() - each.injected}
 
 
 def _unusable(reference: str, manifest: Mapping[str, Any], at: Place) -> Problem:

@@ -129,11 +129,11 @@ def test_switches_are_on_or_off() -> None:
 def test_levels_and_spans() -> None:
     """Levels by name or number, spans with a unit; all else is refused by name."""
     assert (level_number("warning"), level_number("35")) == (30, 35)
-    assert parse_span("1.5h") == timedelta(minutes=90)
+    assert parse_span("1.5h", option="--for") == timedelta(minutes=90)
     with pytest.raises(CliError, match="unknown level 'loud'"):
         level_number("loud")
-    with pytest.raises(CliError, match="not a time span: '5'"):
-        parse_span("5")
+    with pytest.raises(CliError, match="--for: not a time span: '5'"):
+        parse_span("5", option="--for")
 
 
 def test_the_project_is_found_from_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

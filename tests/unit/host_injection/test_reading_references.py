@@ -166,6 +166,8 @@ def test_modules_that_do_not_import(
         ("json.no_such:f", "there is no module 'json.no_such'"),
         ("no_such.deep.module:f", "there is no module 'no_such.deep.module' (there is no 'no_such')"),
         ("string.deep:f", "('string' is a module, not a package)"),
+        ("json.decodr:f", "there is no module 'json.decodr' (did you mean 'json.decoder'?)"),
+        ("josn.decoder:f", "(there is no 'josn') (did you mean 'json'?)"),
     ],
 )
 def test_missing_modules(reference: str, words: str) -> None:

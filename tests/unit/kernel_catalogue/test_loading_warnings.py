@@ -53,3 +53,23 @@ def test_a_schedule_that_starts_nothing_is_pointed_out(keys: str, steps: tuple[s
     job = load_one(f'[[jobs]]\nid = "x"\n{keys}\n{tables}')
     assert job.valid
     assert [problem.code for problem in job.problems] == (["no_step_enabled"] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ("0 0 3 * * *", "write '0 3 * * * 0' if '0' is to be the seconds"),
+        ("*/5 * * * * *", "write '* * * * * */5' if '*/5' is to be the seconds"),
+        ("* * * * * */1", ""),
+        ("0 3 * * * 0", ""),
+        ("0 3 * * *", ""),
+        ("@daily", ""),
+    ],
+)
+@pytest.mark.parametrize("keys", ["schedule = {!r}", "presets = [{{name = 'p', schedule = {!r}}}]"])
+def test_a_schedule_with_its_seconds_at_the_front_is_pointed_out(keys: str, schedule: str, told: str) -> None:
+    """Here they come last; an expression that has them first would fire each second of a minute."""
+    job = load_one(f'[[jobs]]\nid = "x"\n{keys.format(schedule)}\nsteps = [{{callable = "m:f"}}]\n')
+    assert job.valid
+    assert [problem.code for problem in job.problems] == (["fires_each_second"] if told else [])
+    assert all(told in problem.fix for problem in job.problems)

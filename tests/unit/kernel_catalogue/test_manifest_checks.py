@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nomaflow_project.jobs.callables import check_keys, kind_of, refuse_params
+from nomaflow_project.jobs.callables import check_keys, kind_of, misspelt_params, refuse_params
 from nomaflow_project.jobs.load import LoadedJob, load_manifest
 from nomaflow_project.reading.files import encode_file
 
@@ -204,6 +204,17 @@ def test_a_param_that_no_step_takes_is_a_warning() -> None:
     assert _job('callable = "app.clean:purge"\nop_kwargs = { apps_id = 1 }', "params = { whatever = 1 }").problems == ()
 
 
+def test_a_misspelt_secret_param_is_a_warning() -> None:
+    """The param that was meant would be stored and shown in the clear."""
+    strict = _job('callable = "app.clean:strict"\nop_kwargs = { table = "t" }', 'secret_params = ["tabel"]')
+    assert (strict.problems[0].code, strict.problems[0].path) == ("unused_param", "jobs[0].secret_params[0]")
+    assert strict.problems[0].fix == "did you mean 'table'?"
+    step = 'callable = "app.clean:purge"\nop_kwargs = { apps_id = 1 }'
+    lenient = _job(step, 'secret_params = ["max_age_day"]')
+    assert [(each.code, each.fix) for each in lenient.problems] == [("unused_param", "did you mean 'max_age_days'?")]
+    assert _job(step, 'secret_params = ["password", "max_age_days"]').problems == ()
+
+
 def test_jobs_for_another_host_are_not_checked_against_this_one() -> None:
     """A job for another host is skipped, since its callables are not in this manifest."""
     assert _job('callable = "elsewhere:run"', 'host = "other"').problems == ()
@@ -228,6 +239,23 @@ def test_run_params_that_no_enabled_step_takes_are_refused() -> None:
     assert refused == "no enabled step takes the param 'tabel'; did you mean 'table'?"
     assert refuse_params(job.definition, manifest, ["table"], []) is not None
     assert refuse_params(job.definition, {}, ["tabel"], ["strict"]) is None
+
+
+def test_a_misspelt_run_param_that_a_catch_all_swallows_is_warned_of() -> None:
+    """It names the parameter, or the job's param, that is meant and not given; other params are for ctx.params."""
+    job = _job('callable = "app.clean:ignoring"', 'params = { region = "eu" }')
+    assert job.definition is not None
+    manifest = {"callables": CALLABLES}
+
+    def warned(*params: str) -> list[str]:
+        assert job.definition is not None
+        return misspelt_params(job.definition, manifest, params, ["ignoring"])
+
+    assert warned("min_row") == ["nothing names the param 'min_row'; did you mean 'min_rows'?"]
+    assert warned("regoin") == ["nothing names the param 'regoin'; did you mean 'region'?"]
+    assert warned("min_row", "min_rows") == []
+    assert warned("for_ctx", "min_rows", "region") == []
+    assert misspelt_params(job.definition, manifest, ["min_row"], []) == []
 
 
 def test_kinds_are_read_from_the_manifest() -> None:

@@ -140,6 +140,12 @@ class Jobs:
         """Take all keys."""
         return None, []
 
+    def misspelt_params(
+        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
+    ) -> list[str]:
+        """Find none misspelt."""
+        return []
+
     def refuse_params(
         self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
     ) -> str | None:
