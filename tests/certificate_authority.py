@@ -14,6 +14,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = ["Authority", "Pair"]
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -48,9 +60,10 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.file = folder / f"{name}.pem"
         built = _builder(self._name, self._name, self._key.public_key(), timedelta(days=30))
-        signed = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(
-            self._key, hashes.SHA256()
-        )
+        identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        built = built.add_extension(_SIGNS_CERTIFICATES, critical=True)
+        signed = built.add_extension(identifier, critical=False).sign(self._key, hashes.SHA256())
         self.file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
 
     def issue(
@@ -68,7 +81,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         built = _builder(_name(name), self._name, key.public_key(), ends_in, begins_in)
         alternatives = x509.SubjectAlternativeName([_general_name(each) for each in names])
-        signed = built.add_extension(alternatives, critical=False).sign(self._key, hashes.SHA256())
+        signed = self._sign(built.add_extension(alternatives, critical=False))
         pair = Pair(cert=self._folder / f"{name}.crt", key=self._folder / f"{name}.key")
         pair.cert.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         pair.key.touch(mode=0o600)
@@ -90,7 +103,11 @@ class Authority:
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"nomaflow:host:{host}")])
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         signed = built.add_extension(names, critical=False).add_extension(usage, critical=False)
-        return signed.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        return self._sign(signed).public_bytes(serialization.Encoding.PEM)
+
+    def _sign(self, built: x509.CertificateBuilder) -> x509.Certificate:
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return built.add_extension(issuer, critical=False).sign(self._key, hashes.SHA256())
 
 
 def _builder(

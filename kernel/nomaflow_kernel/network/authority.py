@@ -342,14 +342,13 @@ def _authority(key: ec.EllipticCurvePublicKey, name: x509.Name, now: datetime) -
         .not_valid_before(now - _BACKDATED)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey, name: x509.Name, now: datetime) -> x509.Certificate:
     built = _authority(key.public_key(), name, now).issuer_name(name)
-    built = built.not_valid_after(now + timedelta(days=_AUTHORITY_DAYS))
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    return built.add_extension(identifier, critical=False).sign(key, hashes.SHA256())
+    return built.not_valid_after(now + timedelta(days=_AUTHORITY_DAYS)).sign(key, hashes.SHA256())
 
 
 def _sign(built: x509.CertificateBuilder, held: _Held) -> x509.Certificate:

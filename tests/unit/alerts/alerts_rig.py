@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ class Rig:
         self.policies = Policies(self.alerts)
         self.ledger = Ledger(None, clock=lambda: self.now)
         self.ledger._open()
+        weakref.finalize(self, self.ledger._close)
         self._seqs, self._runs = itertools.count(1), itertools.count(1)
         self.templates, self.masker = Templates(self.alerts.templates), Masker.of(self.alerts)
 

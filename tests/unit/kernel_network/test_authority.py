@@ -63,6 +63,7 @@ def names_of(chain_pem: str) -> list[x509.GeneralName]:
 def greets(authority: Authority, trusted_pem: str, *, name: str = "kernel.example.org") -> None:
     """Shake hands with the doors' pair as a caller that trusts some authorities; raise if it does not trust it."""
     serving, calling = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cadata=trusted_pem)
+    calling.verify_flags |= ssl.VERIFY_X509_STRICT  # the default of Python 3.13
     serving.load_cert_chain(authority.cert, authority.key)
     shake(serving, calling, name)
 

@@ -72,6 +72,7 @@ async def test_minimal_and_realistic(page: Path, reporting: ConnectorRegistry) -
     assert outcome.extras == {"apps_id": 10, "max_age_days": 30, "run": "run_a8c4d", "pools": ["reporting"]}
 
 
+@pytest.mark.filterwarnings("ignore:The default date adapter:DeprecationWarning")  # of sqlite3; the page has PostgreSQL
 async def test_worked_example(page: Path, reporting: ConnectorRegistry) -> None:
     """The complete example runs, twice, replacing its own row, and logs what the page says."""
     for stale in (0, 1):
