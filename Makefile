@@ -1,6 +1,6 @@
 # Bare `make` prints this help. `make demo` and `make test` set everything up first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-peers bench-quick screenshots alerts-storm crowd pilots storm torture fuzz mutants
+.PHONY: help setup demo test lint types protos docs check wheel clean bench bench-peers bench-quick screenshots pythons alerts-storm crowd pilots storm torture fuzz mutants
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,6 +21,9 @@ demo: $(STAMP) ## Start a kernel and a plugin host, run the demo's jobs live, sh
 
 test: $(STAMP) ## Run every test that this machine has the parts for; name at the end what was left out
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+pythons: $(STAMP) ## Run the unit and contract tests on each other supported Python of the machine (two minutes each)
+	@$(BIN)/python tests/other_pythons.py
 
 storm: $(STAMP) ## Flood each TCP door of a kernel for 20 s, and see what the owner and the other doors notice
 	@$(BIN)/python tests/e2e/storm.py

@@ -9,9 +9,10 @@ import pwd
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from nomaflow_cli.errors import CliError
 from nomaflow_project.reading.lines import with_lines

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from torture_invariants import violations
 from torture_play import Acknowledged, Record
 from torture_schedule import KERNEL_POINTS, Order, Schedule, make_schedule
@@ -69,7 +70,7 @@ def _append(record: Record, line: str) -> None:
 
 
 def _change(record: Record, **changes: object) -> None:
-    record.runs["run_1"] = replace(record.runs["run_1"], **changes)  # type: ignore[arg-type]  # names of its fields
+    record.runs["run_1"] = structs.replace(record.runs["run_1"], **changes)  # type: ignore[arg-type]  # names of its fields
 
 
 def _attempts(record: Record, *attempts: AttemptView) -> None:
@@ -89,7 +90,7 @@ BREAKS: dict[str, tuple[str, Callable[[Record], object]]] = {
     "a run nobody asked for": (
         "I1",
         lambda record: (
-            record.runs.update(run_2=replace(record.runs["run_1"], run_id="run_2"))
+            record.runs.update(run_2=structs.replace(record.runs["run_1"], run_id="run_2"))
             or record.logs.update(run_2=record.logs["run_1"])
         ),
     ),
@@ -114,15 +115,18 @@ BREAKS: dict[str, tuple[str, Callable[[Record], object]]] = {
     ),
     "a second attempt without need": (
         "I2",
-        lambda record: _attempts(record, _only(record), replace(_only(record), attempt=2)),
+        lambda record: _attempts(record, _only(record), structs.replace(_only(record), attempt=2)),
     ),
-    "a second end of a run": ("I3", lambda record: record.events.append(replace(record.events[-1], seq=17))),
+    "a second end of a run": ("I3", lambda record: record.events.append(structs.replace(record.events[-1], seq=17))),
     "a second end of an attempt": (
         "I3",
-        lambda record: record.events.__setitem__(3, replace(record.events[3], kind="attempt.finished")),
+        lambda record: record.events.__setitem__(3, structs.replace(record.events[3], kind="attempt.finished")),
     ),
     "a lost log line": ("I4", lambda record: record.logs["run_1"].pop()),
-    "a result that is another": ("I4", lambda record: _attempts(record, replace(_only(record), rows_affected=4))),
+    "a result that is another": (
+        "I4",
+        lambda record: _attempts(record, structs.replace(_only(record), rows_affected=4)),
+    ),
     "a success that never was": ("I2", lambda record: record.ledger.write_text(_entry("start", 1))),
     "a failure without a reason": ("I6", lambda record: _change(record, state="FAILED")),
     "an event that a watcher missed": ("I7", lambda record: record.watched.pop(2)),

@@ -1,6 +1,6 @@
 """Conversion between protobuf messages and values, driven by the names of their fields.
 
-A value is an object with attributes, such as a frozen dataclass; `decode` makes one of a message, `encode` makes a
+A value is an object with attributes, such as a frozen struct; `decode` makes one of a message, `encode` makes a
 message of one. For a field NAME of the message:
 
 ===========================  ========================================================================================
@@ -40,6 +40,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec import Struct
 
 from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.value_class import REMEMBERED
@@ -57,7 +58,7 @@ _Convert = Callable[[Any], Any]
 
 
 def decode(kind: type[_T], message: Message) -> _T:
-    """Return a message as a value of a dataclass, each field of which has one in the message."""
+    """Return a message as a value of a class, each field of which has one in the message."""
     return _decoder(kind, type(message))(message)  # type: ignore[no-any-return]  # the plan makes a value of the class
 
 
@@ -100,7 +101,7 @@ def _decoder(kind: type[Any], message_type: type[Message]) -> _Convert:
     hints = get_type_hints(kind, include_extras=True)
     scope: dict[str, Any] = {"kind": kind}
     arguments = []
-    for name in [field.name for field in dataclasses.fields(kind)]:
+    for name in _field_names(kind):
         field = _described(message_type, kind, name)
         convert, may_be_none = _decoding(field, hints[name], repeated=_is_repeated(message_type, field))
         value = f"message.{field.name}"
@@ -225,7 +226,7 @@ def _attribute_for(kind: type[Message], field: FieldDescriptor, sources: Sequenc
     """Return the index of the source that has a field, and the name of its attribute."""
     names = (field.name, f"{field.name}_us") if _is_timestamp(field) else (field.name, field.name.removesuffix("_json"))
     for index, source in enumerate(sources):
-        known = {each.name for each in dataclasses.fields(source)} if dataclasses.is_dataclass(source) else set()
+        known = set(_field_names(source))
         if issubclass(source, Message):
             known.update(source.DESCRIPTOR.fields_by_name)
         for name in names:
@@ -266,6 +267,13 @@ def _bytes(value: bytes | str | Mapping[str, Any]) -> bytes:
 def _compiled(parameters: str, arguments: Sequence[str], scope: dict[str, Any]) -> Callable[..., Any]:
     """Return a function that calls ``kind`` of a scope with arguments; they hold names of fields, and nothing sent."""
     return cast("Callable[..., Any]", eval(f"lambda {parameters}: kind({', '.join(arguments)})", scope))  # noqa: S307
+
+
+def _field_names(kind: type[Any]) -> Sequence[str]:
+    """Return the names of the fields of a struct or a dataclass; none of another class."""
+    if issubclass(kind, Struct):
+        return kind.__struct_fields__
+    return [each.name for each in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else ()
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from nomaflow_cli import pages
 from nomaflow_cli.audit_file import Anchor, ExportHeader, new_file, verify_file, write_row

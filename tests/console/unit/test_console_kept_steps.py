@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from nomaflow.client.values import AttemptView, RunPageView, RunView, StepView
 from nomaflow_console.kernel.kept_steps import KeptSteps

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cli_command import Command
 from nomaflow.client.values import (
@@ -67,30 +68,52 @@ def test_a_system_in_order_has_nothing_to_mend() -> None:
     [
         ({"serving": False}, "kernel.health", Level.PROBLEM),
         ({"read_seconds": 3.0}, "kernel.slow", Level.WARNING),
-        ({"kernel": replace(WELL.kernel, version="9.9")}, "kernel.version", Level.WARNING),
+        ({"kernel": structs.replace(WELL.kernel, version="9.9")}, "kernel.version", Level.WARNING),
         ({"hosts": []}, "hosts.none", Level.WARNING),
-        ({"hosts": [replace(HOST, instances=())]}, "hosts.absent", Level.PROBLEM),
-        ({"hosts": [replace(HOST, instances=(), job_count=0)]}, "hosts.absent", Level.WARNING),
+        ({"hosts": [structs.replace(HOST, instances=())]}, "hosts.absent", Level.PROBLEM),
+        ({"hosts": [structs.replace(HOST, instances=(), job_count=0)]}, "hosts.absent", Level.WARNING),
         (
-            {"hosts": [replace(HOST, instances=(replace(INSTANCE, state="UNREACHABLE"),))]},
+            {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, state="UNREACHABLE"),))]},
             "hosts.unreachable",
             Level.PROBLEM,
         ),
-        ({"hosts": [replace(HOST, instances=(replace(INSTANCE, generation=0),))]}, "hosts.no_code", Level.PROBLEM),
-        ({"hosts": [replace(HOST, instances=(replace(INSTANCE, code_newer=True),))]}, "hosts.code", Level.WARNING),
-        ({"hosts": [replace(HOST, instances=(replace(INSTANCE, version="0"),))]}, "hosts.version", Level.WARNING),
         (
-            {"hosts": [replace(HOST, manifest_digest="a", instances=(replace(INSTANCE, manifest_digest="b"),))]},
+            {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, generation=0),))]},
+            "hosts.no_code",
+            Level.PROBLEM,
+        ),
+        (
+            {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, code_newer=True),))]},
+            "hosts.code",
+            Level.WARNING,
+        ),
+        (
+            {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, version="0"),))]},
+            "hosts.version",
+            Level.WARNING,
+        ),
+        (
+            {
+                "hosts": [
+                    structs.replace(
+                        HOST, manifest_digest="a", instances=(structs.replace(INSTANCE, manifest_digest="b"),)
+                    )
+                ]
+            },
             "hosts.manifest",
             Level.WARNING,
         ),
         (
-            {"hosts": [replace(HOST, instances=(replace(INSTANCE, spilled_bytes=1 << 30),))]},
+            {"hosts": [structs.replace(HOST, instances=(structs.replace(INSTANCE, spilled_bytes=1 << 30),))]},
             "hosts.spill",
             Level.WARNING,
         ),
         (
-            {"hosts": [replace(HOST, instances=(replace(INSTANCE, spilled_bytes=1 << 30, saturated=True),))]},
+            {
+                "hosts": [
+                    structs.replace(HOST, instances=(structs.replace(INSTANCE, spilled_bytes=1 << 30, saturated=True),))
+                ]
+            },
             "hosts.saturated",
             Level.PROBLEM,
         ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from msgspec import structs
+
 from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_launchers.planning import Launched, Plan, plan
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
@@ -79,7 +81,7 @@ def test_an_instance_that_does_not_attach_in_time_is_ended() -> None:
 
 
 def _own(number: int, **fields: object) -> WantedView:
-    return replace(_wanted(1), attempt_key=f"run/fit/{number}", **fields)  # type: ignore[arg-type]  # of the test
+    return structs.replace(_wanted(1), attempt_key=f"run/fit/{number}", **fields)  # type: ignore[arg-type]  # of the test
 
 
 def _started_for(number: int, running: float | None = None) -> Launched:
@@ -110,7 +112,7 @@ def test_what_has_waited_longest_is_started_first() -> None:
     """Attempts with instances of their own and the others take turns by age: neither kind keeps the other waiting."""
     noon = datetime(2026, 11, 26, 12, tzinfo=UTC)
     wanted = [_own(number, since=noon + timedelta(seconds=number)) for number in (1, 3)]
-    wanted.append(replace(_wanted(100), since=noon + timedelta(seconds=2)))
+    wanted.append(structs.replace(_wanted(100), since=noon + timedelta(seconds=2)))
     made = plan(replace(SECTION, max_instances=3), wanted=wanted, launched=[], attached=())
     assert [each.attempt_key for each in made.starts] == ["run/fit/1", "", ""]
 

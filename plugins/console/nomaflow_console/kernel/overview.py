@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from msgspec import structs
+
 from nomaflow.client.values import CatalogueView, JobPageView, JobView, RunCountView, RunView
 from nomaflow_console.kernel.calls import KernelCalls
 from nomaflow_console.kernel.figures import KeptFigures
@@ -118,7 +120,7 @@ async def _jobs_of_page(kernel: KernelCalls, query: JobQuery) -> JobPageView:
     found = await ask(skip=(query.page - 1) * PAGE)
     while found.next_page_token and len(found.jobs) < PAGE:
         more = await ask(page_size=PAGE - len(found.jobs), page_token=found.next_page_token)
-        found = replace(found, jobs=(*found.jobs, *more.jobs), next_page_token=more.next_page_token)
+        found = structs.replace(found, jobs=(*found.jobs, *more.jobs), next_page_token=more.next_page_token)
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nomaflow.client.values import JobStatsView, RecentRunView
 

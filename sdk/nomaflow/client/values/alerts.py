@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
@@ -18,8 +17,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MuteView(Shaped):
+class MuteView(Shaped, frozen=True, kw_only=True):
     """A mute of a job, of a host and its jobs, or (both empty) of everything."""
 
     job_id: NullableText = ""
@@ -30,8 +28,7 @@ class MuteView(Shaped):
     until: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IncidentView(Shaped):
+class IncidentView(Shaped, frozen=True, kw_only=True):
     """A condition that opened and may be over; ``condition`` is one of docs/alerts.md.
 
     :param title: one line for a person, such as ``nightly failed``
@@ -61,16 +58,14 @@ class IncidentView(Shaped):
     mute: MuteView | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IncidentsView(Shaped):
+class IncidentsView(Shaped, frozen=True, kw_only=True):
     """Incidents, open ones first; ``open`` counts all open ones, listed or not."""
 
     incidents: tuple[IncidentView, ...] = ()
     open: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AlertChannelView(Shaped):
+class AlertChannelView(Shaped, frozen=True, kw_only=True):
     """The state of one channel.
 
     :param sent_at: when it last took a message
@@ -87,8 +82,7 @@ class AlertChannelView(Shaped):
     undeliverable: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AlertsView(Shaped):
+class AlertsView(Shaped, frozen=True, kw_only=True):
     """The state of the alerts' process.
 
     :param kernel_heard_at: when the kernel last answered or sent something
@@ -110,8 +104,7 @@ class AlertsView(Shaped):
     heartbeat_withheld: NullableText = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AlertMessageView(Shaped):
+class AlertMessageView(Shaped, frozen=True, kw_only=True):
     """One outgoing message; ``state`` is ``pending``, ``sent`` or ``undeliverable``."""
 
     message_id: str
@@ -127,8 +120,7 @@ class AlertMessageView(Shaped):
     body: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TestedChannelView(Shaped):
+class TestedChannelView(Shaped, frozen=True, kw_only=True):
     """The answer of one channel to a test; ``error`` is empty if it took the message."""
 
     __test__ = False

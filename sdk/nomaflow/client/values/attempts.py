@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
@@ -10,8 +9,7 @@ from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 __all__ = ["AttemptLogView", "ExitView", "RungView", "StopView"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExitView(Shaped):
+class ExitView(Shaped, frozen=True, kw_only=True):
     """The end of an attempt's process.
 
     :param status: the exit status, None if a signal ended it
@@ -24,8 +22,7 @@ class ExitView(Shaped):
     text: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptLogView(Shaped):
+class AttemptLogView(Shaped, frozen=True, kw_only=True):
     """The stored part of an attempt's log.
 
     :param first_seq: the first line in the run's log, 0 if there is none
@@ -46,8 +43,7 @@ class AttemptLogView(Shaped):
     complete: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RungView(Shaped):
+class RungView(Shaped, frozen=True, kw_only=True):
     """One rung of the ladder by which an attempt was stopped.
 
     :param rung: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL; the first ones may be left out
@@ -66,8 +62,7 @@ class RungView(Shaped):
     next_at: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StopView(Shaped):
+class StopView(Shaped, frozen=True, kw_only=True):
     """The stop of an attempt; ``stopped_at`` is when none of its code ran any more, by the host's clock."""
 
     rungs: tuple[RungView, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
@@ -10,8 +9,7 @@ from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 __all__ = ["AuditRowView", "AuditVerdictView"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AuditRowView(Shaped):
+class AuditRowView(Shaped, frozen=True, kw_only=True):
     """One change or refusal.
 
     :param seq: rises by one from row to row
@@ -37,8 +35,7 @@ class AuditRowView(Shaped):
     hash: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AuditVerdictView(Shaped):
+class AuditVerdictView(Shaped, frozen=True, kw_only=True):
     """The result of computing the chain again.
 
     :param rows: how many rows were checked

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from nomaflow.client.values.shapes import iso
 
 __all__ = ["AuthorityView"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AuthorityView:
+class AuthorityView(Struct, frozen=True, kw_only=True):
     """The authority of a kernel, and the certificate that its clients see.
 
     :param authorities_pem: those that vouch for the kernel, PEM, the newest first

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import field
 
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
 __all__ = ["CallableView", "CallablesView", "ModuleView", "ParameterView", "StepTypeView"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ParameterView(Shaped):
+class ParameterView(Shaped, frozen=True, kw_only=True):
     """One parameter of a callable.
 
     :param required: True if a call must give it
@@ -34,8 +34,7 @@ class ParameterView(Shaped):
     injected: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallableView(Shaped):
+class CallableView(Shaped, frozen=True, kw_only=True):
     """One function that a host offers.
 
     :param reference: its name, such as ``reports.monthly:score``
@@ -57,8 +56,7 @@ class CallableView(Shaped):
     job_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModuleView(Shaped):
+class ModuleView(Shaped, frozen=True, kw_only=True):
     """One module that a host imports; ``file`` and ``line`` are the place in the project where its import failed."""
 
     name: str
@@ -68,8 +66,7 @@ class ModuleView(Shaped):
     traceback: NullableText = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepTypeView(Shaped):
+class StepTypeView(Shaped, frozen=True, kw_only=True):
     """One step type that a plugin contributes, with the JSON Schema of its fields."""
 
     name: str
@@ -77,8 +74,7 @@ class StepTypeView(Shaped):
     schema: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallablesView(Shaped):
+class CallablesView(Shaped, frozen=True, kw_only=True):
     """The newest catalogue of a host, sorted by name."""
 
     host: str

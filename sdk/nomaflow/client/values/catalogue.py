@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
+
+from msgspec import field
 
 from nomaflow.client.values.runs import RunView
 from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, Shaped
@@ -27,8 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProblemView(Shaped):
+class ProblemView(Shaped, frozen=True, kw_only=True):
     """A problem of a job, a file or a callable.
 
     :param severity: ``error`` or ``warning``
@@ -49,16 +49,14 @@ class ProblemView(Shaped):
         return f"{self.file}:{self.line}" if self.file and self.line else self.file
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FireView(Shaped):
+class FireView(Shaped, frozen=True, kw_only=True):
     """One coming fire; ``preset`` is empty for the job's own schedule."""
 
     at: datetime | None
     preset: NullableText = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PauseView(Shaped):
+class PauseView(Shaped, frozen=True, kw_only=True):
     """A pause of a job, of a host, or (both empty) of everything."""
 
     job_id: NullableText = ""
@@ -69,8 +67,7 @@ class PauseView(Shaped):
     until: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobView(Shaped):
+class JobView(Shaped, frozen=True, kw_only=True):
     """A job of the catalogue, valid or not. Only ``get_job`` fills ``definition``.
 
     :param owner: the host that its id belongs to; empty for the kernel's own jobs file
@@ -109,16 +106,14 @@ class JobView(Shaped):
 _JOB_KEYS = {"step_names": "steps", "preset_names": "presets"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CatalogueView(Shaped):
+class CatalogueView(Shaped, frozen=True, kw_only=True):
     """All known jobs, and the problems of whole files, which belong to no single job."""
 
     jobs: tuple[JobView, ...] = ()
     problems: tuple[ProblemView, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobCountView(Shaped):
+class JobCountView(Shaped, frozen=True, kw_only=True):
     """The number of jobs that have one thing in common; only one of the first four fields is set.
 
     :param condition: ``DISABLED``, ``KEPT``, ``PAUSED``, ``ACTIVE``, ``NEVER_RUN``, ``SUCCEEDED`` or ``FAILED``
@@ -133,8 +128,7 @@ class JobCountView(Shaped):
     jobs: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobPageView(Shaped):
+class JobPageView(Shaped, frozen=True, kw_only=True):
     """One page of jobs. Everything except ``jobs`` is on the first page only.
 
     :param total: number of jobs that the filters keep, on all pages
@@ -151,8 +145,7 @@ class JobPageView(Shaped):
     next_page_token: NullableText = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerView(Shaped):
+class WorkerView(Shaped, frozen=True, kw_only=True):
     """One worker process; ``kind`` is ``shared`` or ``exclusive``.
 
     :param attempt_keys: the attempts that it runs, at most 100
@@ -169,8 +162,7 @@ class WorkerView(Shaped):
     started_at: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RefusedLoadView(Shaped):
+class RefusedLoadView(Shaped, frozen=True, kw_only=True):
     """A load that a host refused, so that the previous code keeps serving, or whose manifest the kernel refused."""
 
     at: datetime | None
@@ -192,8 +184,7 @@ class RefusedLoadView(Shaped):
         return (f"{first.place}: " if first.place else "") + first.message.partition("\n")[0] + more
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResourcesView(Shaped):
+class ResourcesView(Shaped, frozen=True, kw_only=True):
     """Amounts and labels that a step needs, or that an instance has."""
 
     cpu: float = 0.0
@@ -202,8 +193,7 @@ class ResourcesView(Shaped):
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WantedView(Shaped):
+class WantedView(Shaped, frozen=True, kw_only=True):
     """Attempts of one host that are due, have the same needs and wait for an instance.
 
     :param attempts: how many wait
@@ -220,8 +210,7 @@ class WantedView(Shaped):
     image: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeclaredView(Shaped):
+class DeclaredView(Shaped, frozen=True, kw_only=True):
     """The effect of a declaration that an instance has ended.
 
     :param known: False if the host has no such instance
@@ -232,8 +221,7 @@ class DeclaredView(Shaped):
     attempts: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceView(Shaped):
+class InstanceView(Shaped, frozen=True, kw_only=True):
     """One process of a host. ``state`` is ATTACHED, LOADING, DRAINING, AWAITED, UNREACHABLE or DETACHED.
 
     :param unreachable_since: when its lease ran out; None while it is heard
@@ -282,8 +270,7 @@ class InstanceView(Shaped):
     retried_on_lost: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostView(Shaped):
+class HostView(Shaped, frozen=True, kw_only=True):
     """A named plugin host with its instances; ``state`` is the best state of these.
 
     :param queued: how many runs wait for it: to start, or for the next try of a step
@@ -314,8 +301,7 @@ _INCOMPLETE = frozenset(
 """Problems of an accepted load that keep it from matching its files, or may hide a job."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReloadView(Shaped):
+class ReloadView(Shaped, frozen=True, kw_only=True):
     """The reaction of one instance to a reload; ``generation`` is the serving one.
 
     :param jobs: number of jobs in its files; 0 if it refused

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 from nomaflow.client.values.runs import ReasonView, StepValuesView
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
@@ -13,8 +14,7 @@ from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 __all__ = ["EventView", "PrunedView", "Replayed", "TriggerRefusal", "Triggered"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EventView(Shaped):
+class EventView(Shaped, frozen=True, kw_only=True):
     """One committed transition or notice; ``kind`` is one of docs/events.md.
 
     :param seq: store-wide, rising in commit order; a watch resumes after any
@@ -38,16 +38,14 @@ class EventView(Shaped):
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrunedView:
+class PrunedView(Struct, frozen=True, kw_only=True):
     """Events that a watch misses because retention has removed them: some of those after one number, up to another."""
 
     after_seq: int
     through_seq: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Triggered:
+class Triggered(Struct, frozen=True, kw_only=True):
     """The answer to an accepted trigger; ``state`` is QUEUED, or SKIPPED if the overlap policy said so.
 
     :param steps: for an order that was only validated: what each step that would run gets, merged from all layers
@@ -61,8 +59,7 @@ class Triggered:
     steps: tuple[StepValuesView, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True, kw_only=True):
     """The answer to an accepted replay; ``run_id`` is empty, and ``steps`` are set, if it was only validated."""
 
     run_id: str
@@ -71,8 +68,7 @@ class Replayed:
     steps: tuple[StepValuesView, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TriggerRefusal:
+class TriggerRefusal(Struct, frozen=True, kw_only=True):
     """The answer to one refused trigger of a batch; ``code`` is the number of the gRPC status."""
 
     code: int

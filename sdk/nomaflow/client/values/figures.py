@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -23,8 +22,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunPageView(Shaped):
+class RunPageView(Shaped, frozen=True, kw_only=True):
     """One page of runs.
 
     :param next_page_token: continues the list; empty on the last page
@@ -36,8 +34,7 @@ class RunPageView(Shaped):
     scanned_until: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunCountView(Shaped):
+class RunCountView(Shaped, frozen=True, kw_only=True):
     """The number of runs of one group in one state.
 
     :param group: a job, a host, a tag, or a trigger kind in lower case; empty if states are counted
@@ -54,8 +51,7 @@ class RunCountView(Shaped):
     grouping: Annotated[str, HIDDEN] = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecentRunView(Shaped):
+class RecentRunView(Shaped, frozen=True, kw_only=True):
     """The main facts of one run."""
 
     run_id: str
@@ -73,8 +69,7 @@ class RecentRunView(Shaped):
         return (self.finished_at - self.started_at).total_seconds()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobStatsView(Shaped):
+class JobStatsView(Shaped, frozen=True, kw_only=True):
     """The newest runs of a job, newest first, and what is usual for them. A figure without a run is None.
 
     :param median_seconds: of the runs that succeeded, from start to finish
@@ -97,8 +92,7 @@ class JobStatsView(Shaped):
         return {name: value for name, value in self.to_json().items() if name not in ("job_id", "recent")}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EventPageView(Shaped):
+class EventPageView(Shaped, frozen=True, kw_only=True):
     """One page of events, newest first.
 
     :param next_before_seq: continues the list; 0 if there are no more
@@ -110,8 +104,7 @@ class EventPageView(Shaped):
     pruned_through_seq: Annotated[int, HIDDEN] = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListedFireView(Shaped):
+class ListedFireView(Shaped, frozen=True, kw_only=True):
     """One coming fire.
 
     :param local: the wall clock of the schedule's zone, with its offset
@@ -134,8 +127,7 @@ class ListedFireView(Shaped):
     daylight_saving: NullableText = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FrequentScheduleView(Shaped):
+class FrequentScheduleView(Shaped, frozen=True, kw_only=True):
     """A schedule with more than 48 fires a day, which are not listed one by one.
 
     :param fires: number of fires in the range
@@ -155,8 +147,7 @@ class FrequentScheduleView(Shaped):
     collides_with: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FirePageView(Shaped):
+class FirePageView(Shaped, frozen=True, kw_only=True):
     """The coming fires, in order of time.
 
     :param listed_until: the list is complete up to this instant

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from nomaflow.client.values.shapes import NullableText, Shaped
@@ -10,8 +9,7 @@ from nomaflow.client.values.shapes import NullableText, Shaped
 __all__ = ["InspectionView", "ProcessView", "StackView"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProcessView(Shaped):
+class ProcessView(Shaped, frozen=True, kw_only=True):
     """One process of an attempt's worker.
 
     :param state: the operating system's letter, such as ``S`` for sleeping
@@ -27,8 +25,7 @@ class ProcessView(Shaped):
     command: NullableText = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StackView(Shaped):
+class StackView(Shaped, frozen=True, kw_only=True):
     """The stack of one Python thread or task.
 
     :param frames: innermost last, each ``file:line function``
@@ -40,8 +37,7 @@ class StackView(Shaped):
     of_attempt: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InspectionView(Shaped):
+class InspectionView(Shaped, frozen=True, kw_only=True):
     """A running attempt as its host saw it; ``note`` says what it could not see."""
 
     attempt_key: str

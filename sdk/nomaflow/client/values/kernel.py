@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
 from nomaflow.client.values.shapes import NullableText, Shaped
@@ -11,8 +10,7 @@ from nomaflow.client.values.shapes import NullableText, Shaped
 __all__ = ["CallerView", "KernelView"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallerView(Shaped):
+class CallerView(Shaped, frozen=True, kw_only=True):
     """The principal that asks, and what it may do.
 
     :param kind: ``owner``, ``user`` or ``service``
@@ -58,8 +56,7 @@ def _begins(job_id: str, pattern: str) -> bool:
     return pattern.endswith("*") and job_id.startswith(pattern[:-1])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelView(Shaped):
+class KernelView(Shaped, frozen=True, kw_only=True):
     """The description of a kernel; ``store`` is ``sqlite`` or ``postgresql``.
 
     :param pid: 0 for a caller that may not operate the whole kernel

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from nomaflow.client.values.shapes import iso_micros
 
 __all__ = ["LogChunk", "LogLine"]
@@ -16,8 +18,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9 _:;,=<>/%#@!&'~-]+")
 """Patterns that match only themselves, and that are stored unchanged as part of a message."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(Struct, frozen=True):
     """One line of a run's log.
 
     :param seq: counts from 1 within the run, without gaps

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
+
+from msgspec import Struct, field
 
 from nomaflow.client.values.attempts import AttemptLogView, ExitView, StopView
 from nomaflow.client.values.shapes import HIDDEN, NULL_IF_EMPTY, NullableCount, NullableText, Shaped
@@ -31,8 +32,7 @@ RUN_TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "MISSED"
 """The states that a run never leaves."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReasonView:
+class ReasonView(Struct, frozen=True, kw_only=True):
     """The reason for the state of a run or an attempt: a stable code, one sentence, and the way out if there is one."""
 
     code: str
@@ -40,8 +40,7 @@ class ReasonView:
     fix: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TriggerView(Shaped):
+class TriggerView(Shaped, frozen=True, kw_only=True):
     """The trigger of a run.
 
     :param kind: ``cron``, ``manual``, ``api``, ``cli``, ``call_job`` or ``replay``
@@ -54,8 +53,7 @@ class TriggerView(Shaped):
     at: datetime | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProgressView(Shaped):
+class ProgressView(Shaped, frozen=True, kw_only=True):
     """The last progress that a callable reported; ``total`` is None if it is unknown."""
 
     done: float
@@ -63,8 +61,7 @@ class ProgressView(Shaped):
     message: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptView(Shaped):
+class AttemptView(Shaped, frozen=True, kw_only=True):
     """One try at one step. Times are aware UTC, ``peak_rss_bytes`` and ``cpu_seconds`` 0 if not measured.
 
     :param kwargs: what it was given, merged from all layers: references are not resolved, secret values are ``***``
@@ -113,8 +110,7 @@ _OUTCOME = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepView(Shaped):
+class StepView(Shaped, frozen=True, kw_only=True):
     """One step of a run with every attempt at it, oldest first."""
 
     name: str
@@ -144,24 +140,21 @@ class StepView(Shaped):
         }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepValuesView(Shaped):
+class StepValuesView(Shaped, frozen=True, kw_only=True):
     """The op_kwargs of one step; environment references are not resolved, secret values are ``***``."""
 
     step: str
     op_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AncestorView(Shaped):
+class AncestorView(Shaped, frozen=True, kw_only=True):
     """One run in the chain of call_job steps that led to a run."""
 
     job_id: str
     run_id: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CancelView(Shaped):
+class CancelView(Shaped, frozen=True, kw_only=True):
     """A request to cancel: the caller, the time and the reason."""
 
     requested_at: datetime | None
@@ -169,8 +162,7 @@ class CancelView(Shaped):
     why: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoldView(Shaped):
+class FoldView(Shaped, frozen=True, kw_only=True):
     """The fires that one MISSED or SKIPPED row stands for."""
 
     first: datetime | None
@@ -178,16 +170,14 @@ class FoldView(Shaped):
     count: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepSwitchView(Shaped):
+class StepSwitchView(Shaped, frozen=True, kw_only=True):
     """A step that a request switched on or off."""
 
     step: str
     enabled: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequestView(Shaped):
+class RunRequestView(Shaped, frozen=True, kw_only=True):
     """The request of a trigger or a replay, without the job and the preset."""
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -196,8 +186,7 @@ class RunRequestView(Shaped):
     allow_overlap: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunView(Shaped):
+class RunView(Shaped, frozen=True, kw_only=True):
     """One execution of a job; times are aware UTC. Lists have no ``steps``; only ``get_run`` has the last two fields.
 
     :param log_levels: the levels that occur in its log: bit ``level // 10`` is set for each, ``1 << 3`` for warnings

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_type_hints
+
+from msgspec import Struct
 
 from nomaflow_api.bounds import LAST_MOMENT_US
 
@@ -25,16 +26,13 @@ NullableCount = Annotated[int, NULL_IF_EMPTY]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Shaped:
-    """A dataclass with a JSON shape: its fields in their order, a ``reason`` as the two keys of code and message."""
-
-    __slots__ = ()
+class Shaped(Struct, frozen=True):
+    """A value with a JSON shape: its fields in their order, a ``reason`` as the two keys of code and message."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the value in the shape of docs/cli.md."""
         shape: dict[str, Any] = {}
-        kind: type = type(self)
-        for name, null_if_empty in _shown(kind):
+        for name, null_if_empty in _shown(type(self)):
             value = getattr(self, name)
             if name == "reason":
                 shape["reason"], shape["reason_message"] = (value.code, value.message) if value else (None, None)
@@ -44,13 +42,12 @@ class Shaped:
 
 
 @functools.cache
-def _shown(kind: type[Any]) -> list[tuple[str, bool]]:
+def _shown(kind: type[Shaped]) -> list[tuple[str, bool]]:
     """Return the names of the fields in JSON, each with whether it is null if empty."""
     marks = {
         name: getattr(hint, "__metadata__", ()) for name, hint in get_type_hints(kind, include_extras=True).items()
     }
-    names = [field.name for field in fields(kind)]
-    return [(name, NULL_IF_EMPTY in marks[name]) for name in names if HIDDEN not in marks[name]]
+    return [(name, NULL_IF_EMPTY in marks[name]) for name in kind.__struct_fields__ if HIDDEN not in marks[name]]
 
 
 def _json(value: Any) -> Any:

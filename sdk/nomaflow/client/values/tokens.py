@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,8 +10,7 @@ from nomaflow.client.values.shapes import NullableText, Shaped
 __all__ = ["CertificateView", "IssuedToken", "TokenView", "WithdrawnView"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenView(Shaped):
+class TokenView(Shaped, frozen=True, kw_only=True):
     """A token: a credential for calls, or a join string.
 
     :param kind: ``user``, ``service`` or ``host``
@@ -51,16 +49,17 @@ class TokenView(Shaped):
         return "used up" if self.uses_left == 0 else "good"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IssuedToken(Shaped):
+class IssuedToken(Shaped, frozen=True, kw_only=True):
     """A new token, and its secret, which is shown this once."""
 
     token: TokenView
-    secret: str = field(repr=False)
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"IssuedToken(token={self.token!r})"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CertificateView(Shaped):
+class CertificateView(Shaped, frozen=True, kw_only=True):
     """A certificate that the kernel's authority issued to a host.
 
     :param issued_to: the address that asked for it
@@ -89,8 +88,7 @@ class CertificateView(Shaped):
         return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "good"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WithdrawnView(Shaped):
+class WithdrawnView(Shaped, frozen=True, kw_only=True):
     """The credentials that a withdrawal has ended, including those obtained with the named one."""
 
     token_ids: tuple[str, ...] = ()
