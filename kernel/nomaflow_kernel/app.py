@@ -8,8 +8,9 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from nomaflow_api import event_loop
 from nomaflow_kernel.access.audit import AuditLog
@@ -130,8 +131,7 @@ def _refuse_neighbours(store: str, addresses: DoorAddresses) -> None:
         lock.release()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Process:
+class _Process(Struct, frozen=True, kw_only=True):
     """The parts a kernel keeps for its whole life, leading or standing by."""
 
     settings: KernelSettings

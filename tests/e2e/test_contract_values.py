@@ -80,7 +80,9 @@ def test_misspelt_keys(stage: Stage) -> None:
     collected = stage.client.trigger(_order("binding.typed:collects", maximum=100))
     assert collected.warnings == ()
     assert stage.ended(collected.run_id).extras == {"min_rows": 5, "fields": ["maximum"]}
-    meant = stage.client.trigger(TriggerOrder(job_id=job_of("binding.typed:swallows"), params={"min_row": 100}))
+    meant = stage.client.trigger(
+        TriggerOrder(job_id=job_of("binding.typed:swallows"), steps={"it": True}, params={"min_row": 100})
+    )
     assert meant.warnings == ("nothing names the param 'min_row'; did you mean 'min_rows'?",)
     lacking = stage.run("binding.typed:needs", {"my_apps_id": 1})
     assert (lacking.state, lacking.reason) == ("FAILED", "argument_missing")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import ANYONE, OWNER, Principal
@@ -11,8 +12,7 @@ from nomaflow_kernel.access.principals import ANYONE, OWNER, Principal
 __all__ = ["Identify", "Shown", "clients_door", "hosts_door", "joining_door", "owners_door"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True, kw_only=True):
     """The proofs that a caller shows of itself.
 
     :param peer: its address, as gRPC writes it

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant, split_scope
 
@@ -34,8 +35,7 @@ class GrantError(ValueError):
     """Raised when a grant, a scope or a role cannot be read; the text names it and says what was expected."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """The thing that a call is about: a job or its run, a host, or neither.
 
     :param host: the host itself, or the one that runs the job
@@ -54,8 +54,7 @@ EVERYTHING = Target()
 """The target of a call that is about no single job or host. Only the scope ``*`` covers it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """The part of a kernel that a grant is for.
 
     :param kind: ``*``, ``job``, ``prefix`` (of job ids), ``host`` or ``tag``
@@ -97,8 +96,7 @@ class Scope:
         return f"job:{self.name}*" if self.kind == "prefix" else f"{self.kind}:{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """A verb, allowed within a scope."""
 
     verb: Verb

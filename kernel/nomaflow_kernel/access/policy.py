@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_kernel.access.grants import Verb
 
@@ -34,8 +35,7 @@ class About(enum.Enum):
     """The host that calls, by its certificate; on the owner's socket by the name it gives."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """The demands of a method on its caller.
 
     :param verb: the verb it needs; None if any principal may call it

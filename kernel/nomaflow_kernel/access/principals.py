@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_kernel.access.grants import Grant, Scope, Target, Verb
 from nomaflow_kernel.domain.errors import KernelError
@@ -59,8 +60,7 @@ class NotPermitted(KernelError):
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True, kw_only=True):
     """The author of a call.
 
     :param name: of a user, a service or a host; ``owner`` for the owner, ``anyone`` without a credential
@@ -115,8 +115,7 @@ OWNER = Principal(kind=PrincipalKind.OWNER, name="owner")
 ANYONE = Principal(kind=PrincipalKind.ANYONE, name="anyone")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True):
     """A call's author, its peer's address and its trace.
 
     :param traceparent: the W3C trace context of the call, as sent; empty for none

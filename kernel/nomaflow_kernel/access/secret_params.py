@@ -15,9 +15,10 @@ import hmac
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from nomaflow_api.private_file import create_private
 from nomaflow_kernel.domain.errors import KernelError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import TokenRecord
@@ -60,8 +61,7 @@ class UnknownCredential(KernelError):
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenOrder:
+class TokenOrder(Struct, frozen=True, kw_only=True):
     """A request for a token.
 
     :param kind: ``user``, ``service`` or ``host``

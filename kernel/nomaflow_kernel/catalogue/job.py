@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from nomaflow_kernel.catalogue.wording import why_kept
 from nomaflow_project.jobs.definitions import JobDefinition
@@ -11,8 +11,7 @@ from nomaflow_project.jobs.load import LoadedJob
 __all__ = ["Job"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """A job of the catalogue.
 
     :param loaded: the job as its file and its host's code make it

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self
+
+from msgspec import Struct, field, structs
 
 from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
@@ -27,8 +29,7 @@ __all__ = [
 _ACCESS_REVOKED = "access_revoked"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostCatalogue:
+class HostCatalogue(Struct, frozen=True, kw_only=True):
     """The manifest and jobs that a host introduced last."""
 
     host: str
@@ -50,11 +51,10 @@ class HostCatalogue:
 
     def without_access(self) -> Self:
         """Return the catalogue of the host once its access is revoked: a manifest of any version replaces it."""
-        return replace(self, digest=_ACCESS_REVOKED, manifest={**self.manifest, "version": None})
+        return structs.replace(self, digest=_ACCESS_REVOKED, manifest={**self.manifest, "version": None})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CatalogueChange:
+class CatalogueChange(Struct, frozen=True, kw_only=True):
     """The ids that an introduction or a removal changed; each is in only one of the first three fields.
 
     :param changed: jobs whose definition or problems changed, and removed jobs that are back
@@ -196,7 +196,9 @@ class Catalogue:
                 after[job.job_id] = _shut_out(job) if catalogue.shut_out else Job(loaded=job, owner=host)
         removed = {job_id: entry for job_id, entry in before.items() if job_id not in after}
         self._owners.update(dict.fromkeys(after, host))
-        self._put(host, {**after, **{job_id: replace(entry, removed=True) for job_id, entry in removed.items()}})
+        self._put(
+            host, {**after, **{job_id: structs.replace(entry, removed=True) for job_id, entry in removed.items()}}
+        )
         return CatalogueChange(
             added=tuple(job_id for job_id in after if job_id not in before),
             changed=tuple(each for each, entry in known.items() if each not in removed and self._jobs[each] != entry),
@@ -298,7 +300,7 @@ class Catalogue:
             if problem is not None:
                 # First, so that it is the reason: whatever else is wrong, the host's owner has not allowed it.
                 job = replace(job, problems=(problem, *job.problems))
-            self._jobs[job_id] = replace(entry, loaded=job, unaccepted=problem is not None)
+            self._jobs[job_id] = structs.replace(entry, loaded=job, unaccepted=problem is not None)
 
     def objection(self, job: Job, definition: JobDefinition) -> Problem | None:
         """Return why the host that a job aims at does not run a current or former definition of it; None if it does."""
@@ -334,7 +336,7 @@ class Catalogue:
                 fix = way_to_release(owner, removed=own is not None and own.removed)
                 what = f"the id {job.job_id!r} belongs to {called(owner)}"
             problem = (job.place / "id").error(ID_OF_ANOTHER, what, fix=fix)
-            self._foreign[at] = replace(entry, loaded=job.with_problem(problem), owner=owner or "")
+            self._foreign[at] = structs.replace(entry, loaded=job.with_problem(problem), owner=owner or "")
 
 
 ID_OF_ANOTHER = "id_of_another_host"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from nomaflow_project.jobs.load import CatalogueLoad
 
@@ -14,8 +15,7 @@ _REMEMBERED = 64
 """Manifests of one host. An instance that serves an older one gets no work until it attaches again."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServedManifest:
+class ServedManifest(Struct, frozen=True, kw_only=True):
     """The part of a manifest that decides what its instances may run.
 
     :param definitions: its valid jobs, by id and digest of the definition

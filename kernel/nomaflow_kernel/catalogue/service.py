@@ -7,9 +7,10 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
 from nomaflow_kernel.catalogue.job import Job

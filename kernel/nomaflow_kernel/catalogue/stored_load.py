@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 import nomaflow_project
 from nomaflow_project.cron.zone_data import zone_data_version
@@ -26,8 +26,7 @@ _KEY = "kept_load"
 """The key of a stored manifest under which the result of loading its jobs is kept."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredManifest:
+class StoredManifest(Struct, frozen=True, kw_only=True):
     """A manifest, and its jobs as they were found when it was stored.
 
     :param checked_here: whether this code, with this zone data, checked the jobs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct
+
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan
 from nomaflow_kernel.history.port import RunDetail
@@ -14,8 +15,7 @@ from nomaflow_project.jobs.definitions import JobDefinition
 __all__ = ["Draft", "EngineSettings", "TriggerCommand", "TriggerOutcome", "UnrunCommand"]
 
 
-@value_class
-class EngineSettings:
+class EngineSettings(Struct, frozen=True, kw_only=True):
     """The engine's time limits and bounds, in seconds unless stated otherwise.
 
     :param lease_seconds: silence after which a host gets no new work
@@ -31,8 +31,7 @@ class EngineSettings:
     max_waiting_of_author: int = 10_000
 
 
-@value_class
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """A run as a command would create it: the snapshot of its job, its layers, and its plan.
 
     :param job: the job of the catalogue that it was made from; None for a replay, which has a snapshot of its own
@@ -52,8 +51,7 @@ class Draft:
     plan: RunPlan = NO_PLAN
 
 
-@value_class
-class TriggerCommand:
+class TriggerCommand(Struct, frozen=True, kw_only=True):
     """A request for one run, already checked for form; the engine checks whether it fits the job.
 
     :param job_id: empty for a replay
@@ -89,8 +87,7 @@ class TriggerCommand:
     draft: Draft | None = None
 
 
-@value_class
-class UnrunCommand:
+class UnrunCommand(Struct, frozen=True, kw_only=True):
     """Fires that will not run: one new MISSED row, or a wider range for the row before it.
 
     :param reason: why they did not run
@@ -102,8 +99,7 @@ class UnrunCommand:
     reason: Reason
 
 
-@value_class
-class TriggerOutcome:
+class TriggerOutcome(Struct, frozen=True, kw_only=True):
     """The run that a trigger created or found.
 
     :param deduplicated: True if the request id or slot was used before by the same request

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct, structs
+
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.plan import PlannedStep
@@ -22,8 +22,7 @@ _MOST_OWN = 1000
 """The most attempts of one host that are named one by one."""
 
 
-@value_class
-class Demand:
+class Demand(Struct, frozen=True, kw_only=True):
     """Attempts of one host that wait for an instance and have the same needs.
 
     :param attempts: how many wait; no more of one job than may run at once
@@ -122,7 +121,7 @@ def _grouped(waiting: Iterable[Demand]) -> list[Demand]:
             groups[key] = each
         else:
             attempts, since_us = known.attempts + each.attempts, min(known.since_us, each.since_us)
-            groups[key] = replace(known, attempts=attempts, since_us=since_us)
+            groups[key] = structs.replace(known, attempts=attempts, since_us=since_us)
     return sorted(groups.values(), key=lambda each: each.since_us)
 
 
@@ -134,5 +133,5 @@ def _bounded(demands: Sequence[Demand], room: int | None) -> Sequence[Demand]:
         own += bool(each.attempt_key)
         if attempts and not (each.attempt_key and own > _MOST_OWN):
             room = None if room is None else room - attempts
-            found.append(replace(each, attempts=attempts))
+            found.append(structs.replace(each, attempts=attempts))
     return sorted(found, key=lambda each: -each.attempts)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec import Struct
+
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, InventoryLine
-from nomaflow_api.value_class import value_class
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.reading.problems import Problem
@@ -53,8 +54,7 @@ class InstanceLink(Protocol):
         """End the session with the error that the instance would get if it attached now."""
 
 
-@value_class
-class RefusedLoad:
+class RefusedLoad(Struct, frozen=True, kw_only=True):
     """A load of plugin code that an instance refused: the previous code stays in service."""
 
     at_us: int
@@ -76,8 +76,7 @@ class RefusedLoad:
         return (f"{first.place}: " if first.place else "") + first.message.partition("\n")[0] + more
 
 
-@value_class
-class LoadInfo:
+class LoadInfo(Struct, frozen=True, kw_only=True):
     """The result of an instance's newest load: refused, or in service with its number of jobs.
 
     The counts include the jobs and schedules that are not named.
@@ -98,8 +97,7 @@ class LoadInfo:
     by: str = ""
 
 
-@value_class
-class InstanceHello:
+class InstanceHello(Struct, frozen=True, kw_only=True):
     """An instance's introduction of itself.
 
     :param principal: who it proved to be; empty for an instance of which only the attempts are known
@@ -138,8 +136,7 @@ class InstanceHello:
         return self.host, self.incarnation
 
 
-@value_class
-class WorkerStatus:
+class WorkerStatus(Struct, frozen=True, kw_only=True):
     """One worker process of an instance."""
 
     pid: int
@@ -151,8 +148,7 @@ class WorkerStatus:
     started_at_us: int = 0
 
 
-@value_class
-class HeartbeatInfo:
+class HeartbeatInfo(Struct, frozen=True, kw_only=True):
     """The contents of a heartbeat; ``workers`` None means unchanged.
 
     :param newer_files: files that changed after they were loaded, relative to its project

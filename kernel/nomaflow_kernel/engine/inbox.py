@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct
+
 from nomaflow_kernel.domain.clock import happens_within
 from nomaflow_kernel.engine.state import Batch
 from nomaflow_kernel.history.access_records import AuditRecord
@@ -15,8 +16,7 @@ from nomaflow_kernel.history.port import ApplyResult
 __all__ = ["Inbox", "Turn"]
 
 
-@value_class
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """One caller's turn in a batch.
 
     :param decide: changes the state and the batch; its return value becomes the caller's answer after the commit

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import LetterError, open_outcome
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
-from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
@@ -24,8 +22,7 @@ __all__ = ["Outcome"]
 _STATES = {state.value: state for state in AttemptState}
 
 
-@value_class
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """A terminal state with its details.
 
     :param innocent: True if the attempt was killed because of a neighbour

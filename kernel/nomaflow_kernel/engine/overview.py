@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
@@ -14,8 +15,7 @@ from nomaflow_kernel.engine.state import EngineState
 __all__ = ["EngineOverview", "engine_overview", "oldest_running"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngineOverview:
+class EngineOverview(Struct, frozen=True, kw_only=True):
     """Counts of the engine's contents.
 
     :param attempts: state → current attempts

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_project.jobs.definitions import (
@@ -30,8 +31,7 @@ from nomaflow_project.jobs.resources import Resources
 __all__ = ["NO_PLAN", "PlannedStep", "RunPlan", "plan_run"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedStep:
+class PlannedStep(Struct, frozen=True, kw_only=True):
     """One step with its merged values.
 
     :param kwargs_json: all layers merged
@@ -77,8 +77,7 @@ class PlannedStep:
         return self.isolation is IsolationChoice.INSTANCE and not self.calls_job
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunPlan:
+class RunPlan(Struct, frozen=True, kw_only=True):
     """The planned steps and merged values of one run.
 
     :param first: the first step that will run, None if all are switched off

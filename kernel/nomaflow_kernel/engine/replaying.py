@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import Any
+
+from msgspec.structs import replace
 
 from nomaflow_api.near_names import near_name
 from nomaflow_kernel.access.secret_params import carries_sealed

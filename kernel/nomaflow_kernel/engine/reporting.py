@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from nomaflow_api.v1.letters import (
     AckStatus,
@@ -21,7 +21,6 @@ from nomaflow_api.v1.letters import (
     Stopping,
 )
 from nomaflow_api.v1.sealing import LetterError, open_event
-from nomaflow_api.value_class import value_class
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.orders import dispatch_order
@@ -43,8 +42,7 @@ _NOT_OPEN = "no such attempt is open"
 """The answer for an attempt of another host too: the reporter learns nothing about it."""
 
 
-@value_class
-class Reporter:
+class Reporter(Struct, frozen=True, kw_only=True):
     """The sender of a report.
 
     :param host: the name that it proved; empty for one that need not, such as the owner's

@@ -12,8 +12,9 @@ from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from msgspec import Struct
+
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
-from nomaflow_api.value_class import value_class
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
@@ -63,8 +64,7 @@ class RecentlyUsed(OrderedDict[_K, _V]):
             self.popitem(last=False)
 
 
-@value_class
-class EndedAttempt:
+class EndedAttempt(Struct, frozen=True, kw_only=True):
     """The remembered facts about a terminal attempt, to answer late or repeated reports.
 
     :param host: the host that it was given to

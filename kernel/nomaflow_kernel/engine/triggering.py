@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, QuotaExceeded, UnknownJob

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct
 
 __all__ = ["AuditEnds", "AuditFilter", "AuditRecord", "AuditVerdict", "CertificateRecord", "TokenRecord"]
 
 
-@value_class
-class TokenRecord:
+class TokenRecord(Struct, frozen=True, kw_only=True):
     """A token: a call's credential, or the secret of a join string. Times in microseconds since 1970.
 
     :param kind: ``user``, ``service`` or ``host``
@@ -41,8 +40,7 @@ class TokenRecord:
     instance_seconds: int = 0
 
 
-@value_class
-class CertificateRecord:
+class CertificateRecord(Struct, frozen=True, kw_only=True):
     """A certificate that the authority issued to a host. Times in microseconds since 1970.
 
     :param serial: hexadecimal
@@ -65,8 +63,7 @@ class CertificateRecord:
     instance: bool = False
 
 
-@value_class
-class AuditRecord:
+class AuditRecord(Struct, frozen=True, kw_only=True):
     """A row of the audit, before the store has numbered and chained it.
 
     :param principal: who did it
@@ -94,8 +91,7 @@ class AuditRecord:
     hash: str = ""
 
 
-@value_class
-class AuditFilter:
+class AuditFilter(Struct, frozen=True, kw_only=True):
     """A filter of audit rows; empty fields match all."""
 
     principal: str = ""
@@ -104,8 +100,7 @@ class AuditFilter:
     since_us: int | None = None
 
 
-@value_class
-class AuditEnds:
+class AuditEnds(Struct, frozen=True, kw_only=True):
     """Both ends of the audit's chain.
 
     :param seq: the newest row; 0 if there never was one
@@ -120,8 +115,7 @@ class AuditEnds:
     pruned_hash: str
 
 
-@value_class
-class AuditVerdict:
+class AuditVerdict(Struct, frozen=True, kw_only=True):
     """The result of computing the audit's chain again.
 
     :param rows: how many rows were checked

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct
+
 from nomaflow_kernel.history.records import (
     EventRecord,
     LogChunkRecord,
@@ -31,8 +32,7 @@ __all__ = [
 ]
 
 
-@value_class
-class VisibleRuns:
+class VisibleRuns(Struct, frozen=True, kw_only=True):
     """The runs that a caller may read: those of some jobs, of jobs whose ids have some prefixes, or of some hosts.
 
     :param jobs_of_hosts: job ids, each with a host: the runs of that job that this host has run
@@ -44,8 +44,7 @@ class VisibleRuns:
     jobs_of_hosts: tuple[tuple[str, str], ...] = ()
 
 
-@value_class
-class RunFilter:
+class RunFilter(Struct, frozen=True, kw_only=True):
     """A filter of listed runs; empty fields match all.
 
     :param visible: the runs that the caller may read; None for all
@@ -78,8 +77,7 @@ class RunFilter:
     oldest_first: bool = False
 
 
-@value_class
-class RunPage:
+class RunPage(Struct, frozen=True, kw_only=True):
     """One page; ``next_before`` is the run id that the next page follows, empty on the last page.
 
     :param scanned_to: the run id that the page has looked up to, if a filter without an index left it short
@@ -90,8 +88,7 @@ class RunPage:
     scanned_to: str = ""
 
 
-@value_class
-class RunCount:
+class RunCount(Struct, frozen=True, kw_only=True):
     """The number of runs in a state, by job, host and trigger kind as far as these are counted separately, else empty.
 
     :param runs: rows
@@ -114,8 +111,7 @@ class LastState(NamedTuple):
     host: str
 
 
-@value_class
-class RecentRun:
+class RecentRun(Struct, frozen=True, kw_only=True):
     """The main facts of one run.
 
     :param host: the host that ran it
@@ -130,8 +126,7 @@ class RecentRun:
     rows_affected: int | None
 
 
-@value_class
-class EventFilter:
+class EventFilter(Struct, frozen=True, kw_only=True):
     """A filter of events; empty fields match all.
 
     :param kinds: kinds, or the parts of kinds before a dot
@@ -165,8 +160,7 @@ ALL_EVENTS = EventFilter()
 """The filter that keeps all."""
 
 
-@value_class
-class EventPage:
+class EventPage(Struct, frozen=True, kw_only=True):
     """One page of events, newest first.
 
     :param next_before_seq: the page after it has events before that one; 0 for the last page
@@ -176,8 +170,7 @@ class EventPage:
     next_before_seq: int
 
 
-@value_class
-class LogFilter:
+class LogFilter(Struct, frozen=True, kw_only=True):
     """A filter of a run's log chunks; empty fields match all.
 
     :param after_seq: keeps chunks with a line after it
@@ -192,16 +185,14 @@ class LogFilter:
     levels: int = 0
 
 
-@value_class
-class LogPage:
+class LogPage(Struct, frozen=True, kw_only=True):
     """Chunks in the order asked for, and whether there may be more."""
 
     chunks: Sequence[LogChunkRecord]
     more: bool
 
 
-@value_class
-class LogHeads:
+class LogHeads(Struct, frozen=True, kw_only=True):
     """Heads of chunks in order, and whether there may be more."""
 
     heads: Sequence[LogHead]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import field
 from typing import Any, Literal, Protocol
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct, field
+
 from nomaflow_kernel.history.access_records import (
     AuditEnds,
     AuditFilter,
@@ -76,8 +76,7 @@ class CommitObserver(Protocol):
         """Handle a durable batch; ``seconds`` is the time from its submission to its confirmation."""
 
 
-@value_class
-class StoreInfo:
+class StoreInfo(Struct, frozen=True, kw_only=True):
     """Facts about an open store: its kind, this kernel's epoch, the newest event.
 
     :param store_id: identifies this history; a restored or reclaimed history has another id
@@ -91,8 +90,7 @@ class StoreInfo:
     pruned_through_seq: int = 0
 
 
-@value_class
-class RunOfRequest:
+class RunOfRequest(Struct, frozen=True, kw_only=True):
     """The run that a request id stands for."""
 
     run_id: str
@@ -100,8 +98,7 @@ class RunOfRequest:
     state: RunState
 
 
-@value_class
-class ApplyResult:
+class ApplyResult(Struct, frozen=True, kw_only=True):
     """The result of a batch.
 
     :param duplicates: run id of a refused QueueRun → the run that has its id, its request id or its slot
@@ -118,8 +115,7 @@ class ApplyResult:
     events: Sequence[EventRecord] = ()
 
 
-@value_class
-class RunDetail:
+class RunDetail(Struct, frozen=True, kw_only=True):
     """A run with its attempts (by step, then number) and the snapshot of its job."""
 
     run: RunRecord
@@ -127,16 +123,14 @@ class RunDetail:
     definition: Mapping[str, Any]
 
 
-@value_class
-class ActiveRuns:
+class ActiveRuns(Struct, frozen=True, kw_only=True):
     """The runs an engine is rebuilt from: RUNNING ones whole, QUEUED ones slim, in the order they were queued."""
 
     running: Sequence[RunDetail]
     queued: Sequence[QueuedRun]
 
 
-@value_class
-class RunSubject:
+class RunSubject(Struct, frozen=True, kw_only=True):
     """The facts of a run that decide who may do what to it.
 
     :param by: who triggered it
@@ -154,8 +148,7 @@ class RunSubject:
         return author_of(self.kind, self.by)
 
 
-@value_class
-class HostManifest:
+class HostManifest(Struct, frozen=True, kw_only=True):
     """A host's stored catalogue: the manifest most recently introduced, as JSON, and the job ids the host owns."""
 
     host: str
@@ -165,8 +158,7 @@ class HostManifest:
     owned_job_ids: frozenset[str]
 
 
-@value_class
-class ForgottenHost:
+class ForgottenHost(Struct, frozen=True, kw_only=True):
     """The job ids that a forgotten host owned, sorted, and the events of its removal."""
 
     job_ids: Sequence[str]

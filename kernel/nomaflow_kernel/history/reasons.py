@@ -6,13 +6,13 @@ A code is stable: programs may compare it. ``docs/reason_codes.md`` is generated
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["REASONS", "Reason", "ReasonInfo", "reason_codes_markdown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """A code of :data:`REASONS` and one sentence for a person."""
 
     code: str
@@ -25,8 +25,7 @@ class Reason:
         return "" if known is None or known.advice.startswith("Nothing") else known.advice
 
 
-@dataclass(frozen=True, slots=True)
-class ReasonInfo:
+class ReasonInfo(Struct, frozen=True):
     """The meaning of a code and the way out."""
 
     meaning: str

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import field, fields
 from typing import Any
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct, field
+
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
@@ -46,8 +46,7 @@ class TriggerKind(enum.StrEnum):
     REPLAY = "replay"
 
 
-@value_class
-class RunTrigger:
+class RunTrigger(Struct, frozen=True, kw_only=True):
     """The cause of a run, its initiator, and its time (for a cron fire: the scheduled instant)."""
 
     kind: TriggerKind
@@ -60,16 +59,14 @@ def author_of(kind: TriggerKind, by: str) -> str:
     return "" if kind in (TriggerKind.CRON, TriggerKind.CALL_JOB) else by.partition(" (for ")[0]
 
 
-@value_class
-class Ancestor:
+class Ancestor(Struct, frozen=True, kw_only=True):
     """One run in the chain of call_job steps that led to a run."""
 
     job_id: str
     run_id: str
 
 
-@value_class
-class RunRequest:
+class RunRequest(Struct, frozen=True, kw_only=True):
     """The layers that one run lays over its job; stored whole, so that a replay can repeat it.
 
     The host resolves references to its environment in values of its own files only; all others are literal.
@@ -134,11 +131,10 @@ class RunRequest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRequest:
         """Return the request that :meth:`to_json` wrote; keys of a newer version are ignored."""
-        return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
+        return cls(**{name: data[name] for name in cls.__struct_fields__ if name in data})
 
 
-@value_class
-class CancelRequest:
+class CancelRequest(Struct, frozen=True, kw_only=True):
     """The author, time and cause of a cancel request."""
 
     at_us: int
@@ -147,8 +143,7 @@ class CancelRequest:
     code: str = "canceled_by_user"
 
 
-@value_class
-class Fold:
+class Fold(Struct, frozen=True, kw_only=True):
     """The fires that one MISSED or SKIPPED row stands for."""
 
     first_us: int
@@ -156,8 +151,7 @@ class Fold:
     count: int
 
 
-@value_class
-class RunRecord:
+class RunRecord(Struct, frozen=True, kw_only=True):
     """One row of history.
 
     :param definition_digest: identifies the snapshot of the job it started with
@@ -205,8 +199,7 @@ PLAN_FIELDS = ("inherited", "params", "op_kwargs", "switches", "preset", "log_le
 """The fields of a request that make a run differ from what its job says."""
 
 
-@value_class
-class QueuedRun:
+class QueuedRun(Struct, frozen=True, kw_only=True):
     """The data about a waiting run that the engine keeps in memory.
 
     :param host: the lane it waits in: a host's lane, or the lane of runs that need no host
@@ -231,8 +224,7 @@ class QueuedRun:
     definition_digest: str = ""
 
 
-@value_class
-class AttemptRecord:
+class AttemptRecord(Struct, frozen=True, kw_only=True):
     """One try at one step of one run.
 
     :param report_seq: the highest contiguous event number of the host that is stored
@@ -270,8 +262,7 @@ class AttemptRecord:
     facts: AttemptFacts = NO_FACTS
 
 
-@value_class
-class AttemptLogRecord:
+class AttemptLogRecord(Struct, frozen=True, kw_only=True):
     """The stored part of an attempt's log.
 
     :param last_seq: the last line in the run's log; lines of other attempts may lie between
@@ -284,8 +275,7 @@ class AttemptLogRecord:
     levels: int
 
 
-@value_class
-class EventRecord:
+class EventRecord(Struct, frozen=True, kw_only=True):
     """One committed transition or notice; ``seq`` is store-wide, in commit order.
 
     :param by: who asked for it; empty if nobody did
@@ -305,8 +295,7 @@ class EventRecord:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@value_class
-class LogChunkRecord:
+class LogChunkRecord(Struct, frozen=True, kw_only=True):
     """A stored block of log lines; ``first_seq`` is the run-wide number of its first line."""
 
     run_id: str
@@ -321,8 +310,7 @@ class LogChunkRecord:
     body: bytes
 
 
-@value_class
-class LogHead:
+class LogHead(Struct, frozen=True, kw_only=True):
     """The head of a stored block of log lines: all but its body.
 
     :param size_bytes: the size of the body as stored
@@ -338,8 +326,7 @@ class LogHead:
     size_bytes: int
 
 
-@value_class
-class PauseRecord:
+class PauseRecord(Struct, frozen=True, kw_only=True):
     """A pause: of a job (``scope`` "job"), a host ("host") or everything ("all", name empty)."""
 
     scope: str

@@ -9,10 +9,10 @@ Within one batch the changes of a row build on each other in the order in which 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct, field
+
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts, RungRecord
 from nomaflow_kernel.history.reasons import Reason
@@ -49,8 +49,7 @@ __all__ = [
 ]
 
 
-@value_class
-class QueueRun:
+class QueueRun(Struct, frozen=True, kw_only=True):
     """Insert a run: QUEUED, or terminal from birth (SKIPPED, MISSED). Event ``run.queued`` or ``run.finished``.
 
     If ``request_id`` or ``slot`` is taken, the result is a duplicate, and every other transition of that run id in the
@@ -63,8 +62,7 @@ class QueueRun:
     definition_json: str
 
 
-@value_class
-class FoldRun:
+class FoldRun(Struct, frozen=True, kw_only=True):
     """Widen the fold of a SKIPPED or MISSED row by one or more fires. No event.
 
     :param otherwise: records the fires if there is no such row: retention removed it, or it was refused as a duplicate
@@ -76,8 +74,7 @@ class FoldRun:
     otherwise: QueueRun
 
 
-@value_class
-class StartRun:
+class StartRun(Struct, frozen=True, kw_only=True):
     """Move a run from QUEUED to RUNNING. Event ``run.started``."""
 
     run_id: str
@@ -85,8 +82,7 @@ class StartRun:
     at_us: int
 
 
-@value_class
-class RequestCancel:
+class RequestCancel(Struct, frozen=True, kw_only=True):
     """Set the cancel request of a QUEUED or RUNNING run; the first one stays. Event ``run.cancel_requested``."""
 
     run_id: str
@@ -94,8 +90,7 @@ class RequestCancel:
     cancel: CancelRequest
 
 
-@value_class
-class OpenAttempt:
+class OpenAttempt(Struct, frozen=True, kw_only=True):
     """Insert an attempt: PENDING, DISPATCHED, RUNNING (call_job), or terminal from birth (SKIPPED, reused SUCCEEDED).
 
     Event ``attempt.pending``, ``attempt.dispatched``, ``attempt.started`` or ``attempt.finished``, by state.
@@ -106,8 +101,7 @@ class OpenAttempt:
     at_us: int
 
 
-@value_class
-class DispatchAttempt:
+class DispatchAttempt(Struct, frozen=True, kw_only=True):
     """Move an attempt from PENDING to DISPATCHED, with the instance and epoch. Event ``attempt.dispatched``."""
 
     run_id: str
@@ -121,8 +115,7 @@ class DispatchAttempt:
     at_us: int
 
 
-@value_class
-class StartAttempt:
+class StartAttempt(Struct, frozen=True, kw_only=True):
     """Move an attempt from DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
 
     run_id: str
@@ -137,8 +130,7 @@ class StartAttempt:
     exclusive: bool = False
 
 
-@value_class
-class RecordRung:
+class RecordRung(Struct, frozen=True, kw_only=True):
     """Record a rung of the ladder by which an attempt is being stopped. Event ``attempt.stopping``.
 
     :param facts: those of the attempt so far, the rung among them
@@ -154,8 +146,7 @@ class RecordRung:
     facts: AttemptFacts
 
 
-@value_class
-class RecordReport:
+class RecordReport(Struct, frozen=True, kw_only=True):
     """Raise the stored report number of an attempt, and its progress if there is newer progress.
 
     Event ``attempt.progress`` if ``progress_json`` is set, otherwise none. Also applied to terminal attempts, for late
@@ -175,16 +166,14 @@ class RecordReport:
     facts: AttemptFacts | None = None
 
 
-@value_class
-class AppendLog:
+class AppendLog(Struct, frozen=True, kw_only=True):
     """Store a chunk of log lines and raise the run's line count. No event."""
 
     step_index: int
     chunk: LogChunkRecord
 
 
-@value_class
-class FinishAttempt:
+class FinishAttempt(Struct, frozen=True, kw_only=True):
     """Move an open attempt to a terminal state. Event ``attempt.finished``.
 
     :param data: contents of the event besides state and reason
@@ -208,8 +197,7 @@ class FinishAttempt:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@value_class
-class FinishRun:
+class FinishRun(Struct, frozen=True, kw_only=True):
     """Move a QUEUED or RUNNING run to a terminal state. Event ``run.finished``.
 
     :param data: contents of the event besides state, reason, rows and error
@@ -225,8 +213,7 @@ class FinishRun:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@value_class
-class Notice:
+class Notice(Struct, frozen=True, kw_only=True):
     """An event that changes no run: about a host, a job, or a late result."""
 
     kind: str
@@ -241,8 +228,7 @@ class Notice:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-@value_class
-class SetNextFire:
+class SetNextFire(Struct, frozen=True, kw_only=True):
     """Store the next fire of a schedule; None if it has no further one. No event.
 
     :param preset: empty for the job's own schedule
@@ -255,15 +241,13 @@ class SetNextFire:
     fingerprint: str
 
 
-@value_class
-class SetPause:
+class SetPause(Struct, frozen=True, kw_only=True):
     """Keep a pause, which replaces one of the same scope and name. Event ``pause.set``."""
 
     pause: PauseRecord
 
 
-@value_class
-class ClearPause:
+class ClearPause(Struct, frozen=True, kw_only=True):
     """Remove a pause; one that is not there is lost. Event ``pause.cleared``.
 
     :param by: who ended it; empty if it ended by itself
@@ -274,8 +258,7 @@ class ClearPause:
     by: str = ""
 
 
-@value_class
-class AppendAudit:
+class AppendAudit(Struct, frozen=True, kw_only=True):
     """Append a row to the audit: it is stored with the change that it records, or not at all. No event.
 
     If its ``correlation`` is a run that turns out to be a duplicate, the row names the other run.

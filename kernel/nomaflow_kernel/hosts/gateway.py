@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct, structs
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
@@ -36,8 +37,7 @@ _HELD_OF_ATTACH, _TOLD_OF_REPORT, _WORKERS_OF_HEARTBEAT, _BYTES_OF_MANIFEST = 10
 """The number of items in such a call that cost a host as much as the call itself."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GatewaySettings:
+class GatewaySettings(Struct, frozen=True, kw_only=True):
     """The settings that a host gets in its welcome; times in seconds.
 
     :param kernel_id: the random id of the history; epochs count within it only
@@ -213,7 +213,7 @@ class HostGateway:
                         self._sessions.loaded(session.hello.key)  # its first load has failed
                 elif kind == "load_state":
                     self._charge(caller, "LoadState")
-                    load = replace(read_load(request.load_state), by=session.reload_by)
+                    load = structs.replace(read_load(request.load_state), by=session.reload_by)
                     self._engine.loaded(session.hello.key, load)
                 elif kind == "reload_result":
                     session.take_answer(request.reload_result)

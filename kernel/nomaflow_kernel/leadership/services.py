@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audit import AuditLog
@@ -42,8 +43,7 @@ from nomaflow_kernel.store import SqlStore
 __all__ = ["ServedParts", "build_servers"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServedParts:
+class ServedParts(Struct, frozen=True, kw_only=True):
     """The parts of a leading kernel that its services use."""
 
     engine: Engine

@@ -22,6 +22,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
 from nomaflow_api.private_file import write_private
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate, read_key
@@ -44,8 +45,7 @@ class SigningRefused(ValueError):
     """Raised when a signing request cannot be read, does not prove its key, or has a weak one."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SignedCertificate:
+class SignedCertificate(Struct, frozen=True, kw_only=True):
     """A host's new certificate.
 
     :param chain_pem: the certificate, then those between it and older authorities

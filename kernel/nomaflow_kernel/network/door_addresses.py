@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_api.addresses import host_and_port, is_tcp, with_scheme
 from nomaflow_kernel.network.listening import AddressRefused, check_address, default_socket
@@ -16,8 +17,7 @@ _OWN_SOCKET = "unix:"
 _EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  # compared with, not listened on
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DoorAddresses:
+class DoorAddresses(Struct, frozen=True, kw_only=True):
     """The addresses of each door; TCP ones with their scheme.
 
     :param owner: Unix sockets; at least one

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from nomaflow_api.addresses import host_and_port
 from nomaflow_kernel.network.certificates import CertificateFiles, CertificateRefused
@@ -24,8 +25,7 @@ _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DoorCertificates:
+class DoorCertificates(Struct, frozen=True, kw_only=True):
     """The certificates that the TCP doors show, and the authorities that the hosts' door trusts.
 
     :param own: the pair of the kernel's own authority, for the hosts' door, and for the others without a given one

@@ -7,9 +7,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.engine import Engine
@@ -30,8 +31,7 @@ _HOSTS = 100
 _COMMITS = 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelView:
+class KernelView(Struct, frozen=True, kw_only=True):
     """The parts of a leading kernel to observe, for one term of leadership."""
 
     info: StoreInfo

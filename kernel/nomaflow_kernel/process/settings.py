@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
+
+from msgspec import Struct, field
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
@@ -54,8 +56,7 @@ class SettingsError(Exception):
     """Raised when the settings cannot be used; the text is for a terminal."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelSettings:
+class KernelSettings(Struct, frozen=True, kw_only=True):
     """All settings of a kernel. Paths are absolute; times in seconds.
 
     :param addresses: addresses to listen on for the owner and for clients; empty means the project's Unix socket

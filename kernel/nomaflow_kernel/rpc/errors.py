@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import grpc
+from msgspec import Struct, structs
 
 from nomaflow_api.v1.call_errors import REASONS, ErrorDetails, cut, write_details
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
@@ -28,8 +28,7 @@ class UnknownService(KernelError):
         super().__init__(f"no service has the name {service[:64]!r}; an empty name asks for the kernel as a whole")
 
 
-@dataclass(frozen=True, slots=True)
-class CallStatus:
+class CallStatus(Struct, frozen=True):
     """A status, ready to end a call.
 
     :param error_id: the id of an error of the kernel's own; empty for others
@@ -50,13 +49,13 @@ def status_of(error: KernelError) -> CallStatus:
     status = _status(
         error.reason, error.message, metadata=error.metadata, fields=fields, retry_seconds=error.retry_seconds
     )
-    return replace(status, about=error.about) if error.about else status
+    return structs.replace(status, about=error.about) if error.about else status
 
 
 def internal_status(error_id: str) -> CallStatus:
     """Return the status of an unexpected error: its id, for searching the log, and never its text."""
     message = f"error id {error_id}: the kernel met an error of its own; its log has the details under that id"
-    return replace(_status("INTERNAL", message, metadata={"error_id": error_id}), error_id=error_id)
+    return structs.replace(_status("INTERNAL", message, metadata={"error_id": error_id}), error_id=error_id)
 
 
 def deadline_status(method: str, seconds: float) -> CallStatus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from nomaflow_api.v1 import event_pb2
 from nomaflow_kernel.access.guard import Guard

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nomaflow_api.v1 import event_pb2
 from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb

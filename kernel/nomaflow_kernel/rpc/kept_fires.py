@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import job_pb2
@@ -20,8 +21,7 @@ __all__ = ["Basis", "KeptFires"]
 _MOST, _MOST_FIRES = 8, 2_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Basis:
+class Basis(Struct, frozen=True, kw_only=True):
     """The jobs, pauses and beginning that an answer is made from.
 
     :param begin_us: the first instant that it covers
@@ -33,8 +33,7 @@ class Basis:
     pauses: Sequence[PauseRecord]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True, kw_only=True):
     """One answer.
 
     :param before_us: it is right for every beginning before that instant, at which something fires

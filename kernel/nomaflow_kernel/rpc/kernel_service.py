@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
@@ -51,8 +52,7 @@ _MOST_LINGER_MS = 1_000
 _Answer = kernel.TriggerRunResponse | KernelError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelIdentity:
+class KernelIdentity(Struct, frozen=True, kw_only=True):
     """Facts about a kernel.
 
     :param store: ``sqlite`` or ``postgresql``

@@ -6,8 +6,9 @@ A page of the console asks for all jobs again whenever something happens to one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import is_
+
+from msgspec import Struct
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
@@ -26,8 +27,7 @@ def same_jobs(one: Sequence[Job], other: Sequence[Job]) -> bool:
     return len(one) == len(other) and all(map(is_, one, other))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True, kw_only=True):
     """A message, and what it was made from; it is right until the fire that it shows."""
 
     entry: Job

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct, structs
 
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
@@ -70,16 +71,16 @@ class LogCalls:
             if query.tail:
                 # Lines that are stored while the tail is read are left to the follower.
                 end = min(wanted.end, detail.run.log_lines + 1)
-                for block in _blocks(await self._tail(query.run_id, replace(wanted, end=end), query.tail)):
+                for block in _blocks(await self._tail(query.run_id, structs.replace(wanted, end=end), query.tail)):
                     yield block
                 if not query.follow:
                     return
-                wanted = replace(wanted, after=max(wanted.after, detail.run.log_lines))
+                wanted = structs.replace(wanted, after=max(wanted.after, detail.run.log_lines))
             left = query.limit
             finished = detail.run.state in RUN_TERMINAL or not query.follow
             while True:
                 async for block, after in self._stored(query.run_id, wanted):
-                    wanted = replace(wanted, after=after)
+                    wanted = structs.replace(wanted, after=after)
                     if query.limit:
                         del block.lines[left:]
                         left -= len(block.lines)
@@ -133,7 +134,7 @@ class LogCalls:
             if not chunks:
                 return
             last = chunks[-1].first_seq + chunks[-1].line_count - 1
-            filter = replace(filter, after_seq=max(filter.after_seq, last))
+            filter = structs.replace(filter, after_seq=max(filter.after_seq, last))
 
     async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
         """Wait for more lines; return True once the run is terminal, so that the stored log is complete."""
@@ -159,7 +160,7 @@ class LogCalls:
                     return newest_first[:count][::-1]
             if not (page.more and page.chunks):
                 return newest_first[::-1]
-            wanted = replace(wanted, end=page.chunks[-1].first_seq)
+            wanted = structs.replace(wanted, end=page.chunks[-1].first_seq)
 
     async def _stored(self, run_id: str, wanted: _Wanted) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
         """Yield blocks of wanted lines, each with the number of the last line read."""
@@ -174,11 +175,10 @@ class LogCalls:
                 yield ReadLogsResponse(), after
             if not (page.more and page.chunks):
                 return
-            wanted = replace(wanted, after=after)
+            wanted = structs.replace(wanted, after=after)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Wanted:
+class _Wanted(Struct, frozen=True, kw_only=True):
     """The lines of a run's log that a reader wants.
 
     :param after: they come after this line

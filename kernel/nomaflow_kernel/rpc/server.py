@@ -6,7 +6,7 @@ import asyncio
 import enum
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import starmap
 from typing import Any
 
@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
+from msgspec import Struct
 
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 from nomaflow_api.v1 import access_service_pb2, host_gateway_service_pb2, kernel_service_pb2
@@ -91,8 +92,7 @@ class Door(enum.Enum):
     JOINING = enum.auto()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan:
+class _Plan(Struct, frozen=True, kw_only=True):
     """The services of a door, and its limits.
 
     :param calls: at once

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from itertools import chain
 from math import ceil
 
+from msgspec import Struct
+
 from nomaflow_kernel.domain.clock import to_us
 from nomaflow_kernel.scheduler.fire_plan import LOOK_BACK, MOST_NAMED, FirePlan, Owner
 
@@ -19,8 +21,7 @@ _MOST_JOBS = 1000
 """The most schedules, and jobs that are listed fire by fire, that are looked at: each takes up to 27 kB meanwhile."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Span:
+class _Span(Struct, frozen=True, kw_only=True):
     """The seconds of the range in which a schedule fires, and those in which its runs usually go on."""
 
     owner: Owner

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta, tzinfo
 from itertools import chain, compress, groupby, islice
 from typing import cast
 
-from nomaflow_api.value_class import value_class
+from msgspec import Struct
+
 from nomaflow_kernel.domain.clock import to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, fires_a_day
@@ -42,8 +43,7 @@ _ONE_MINUTE = (1 << 60) - 1
 _MINUTES_A_STEP = 64
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True, kw_only=True):
     """The job, or a preset of it, that has a schedule."""
 
     job_id: str
@@ -51,8 +51,7 @@ class Owner:
     preset: str
 
 
-@value_class
-class Moment:
+class Moment(Struct, frozen=True, kw_only=True):
     """An instant at which a schedule fires.
 
     :param at_us: the same in microseconds since the epoch
@@ -79,16 +78,14 @@ class Moment:
         )
 
 
-@value_class
-class PlannedFire:
+class PlannedFire(Struct, frozen=True, kw_only=True):
     """One coming fire of a job, or of a preset of it."""
 
     moment: Moment
     owner: Owner
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Frequent:
+class Frequent(Struct, frozen=True, kw_only=True):
     """A schedule with more than 48 fires a day."""
 
     owner: Owner

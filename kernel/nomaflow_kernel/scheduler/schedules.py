@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.clock import from_us, to_us
@@ -16,8 +17,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 __all__ = ["KnownSchedule", "NextFires", "same_schedule", "schedules_of"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KnownSchedule:
+class KnownSchedule(Struct, frozen=True, kw_only=True):
     """One cron schedule of a job or of one of its presets.
 
     :param host: the host that runs the job

@@ -6,8 +6,8 @@ Plain functions of a connection; the caller holds the transaction.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from sqlalchemy import Connection, text
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
@@ -62,8 +62,7 @@ def _ignore(_error: StoreError) -> None:
     """Ignore the loss: the epoch refuses writes of a kernel that no longer leads."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LeasePolicy:
+class LeasePolicy(Struct, frozen=True, kw_only=True):
     """Settings of leadership on a database that several kernels share.
 
     :param ttl_seconds: validity of the lease; it is renewed after a quarter of that

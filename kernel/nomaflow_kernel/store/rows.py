@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
+from msgspec import Struct
+from msgspec.inspect import is_struct_type
 from sqlalchemy import Table
 
 from nomaflow_kernel.history.access_records import AuditRecord, CertificateRecord, TokenRecord
@@ -45,7 +46,7 @@ __all__ = [
     "run_of",
 ]
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Struct)
 
 dump_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 """Compact JSON in ASCII: safe for every text a program may produce."""
@@ -186,11 +187,11 @@ def _function(parameter: str, expression: str, names: dict[str, Any]) -> Any:
     return eval(f"lambda {parameter}: {expression}", names)  # noqa: S307  # names of our own fields and columns
 
 
-def _field_types(record: type[Any]) -> dict[str, Any]:
+def _field_types(record: type[Struct]) -> dict[str, Any]:
     """Return the type of each field, without None for an optional one."""
     hints = get_type_hints(record)
-    types = {field.name: hints[field.name] for field in fields(record)}
-    return {name: next((arg for arg in get_args(t) if is_dataclass(arg)), t) for name, t in types.items()}
+    types = {name: hints[name] for name in record.__struct_fields__}
+    return {name: next((arg for arg in get_args(t) if is_struct_type(arg)), t) for name, t in types.items()}
 
 
 RUNS = Rows(schema.runs, RunRecord)

@@ -7,9 +7,9 @@ it once. Both return the number of changed rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer, LargeBinary, Table, Text
 
 from nomaflow_kernel.store.driver import run_many
@@ -38,8 +38,7 @@ _TYPE_NAMES: tuple[tuple[type[Any], str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """A statement with its two renderings; build it with :func:`insert`, :func:`update` or :func:`delete`.
 
     :param sqlite: the text for one row, with a numbered question mark for each value

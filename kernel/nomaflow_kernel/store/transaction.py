@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import DBAPIError
 
@@ -29,8 +29,7 @@ _ADVANCE = update(schema.kernel, ("last_event_seq", "commits"), key=("epoch",))
 _ADVANCE_BOTH = update(schema.kernel, ("last_event_seq", "commits", "audit_seq", "audit_hash"), key=("epoch",))
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """An operation's result or exception."""
 
     value: Any = None

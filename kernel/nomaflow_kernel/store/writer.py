@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from msgspec import Struct
 from sqlalchemy import Connection
 
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
@@ -47,8 +47,7 @@ def in_transaction(work: Callable[[Connection], T]) -> Callable[[Connection], T]
     return within
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """An operation and the future of its caller."""
 
     operation: Operation

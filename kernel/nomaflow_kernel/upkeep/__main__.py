@@ -6,7 +6,6 @@ It prints one JSON object: ``{"done": …}``, or ``{"refused": {"reason", "messa
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import signal
@@ -15,6 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
 from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable, UnsupportedStore
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fix = "run it as the project's owner, or see who may read and write there"
         _print({"refused": {"reason": "FILE_UNUSABLE", "message": f"{str(error.filename)!r}: {what}", "fix": fix}})
         return 1
-    _print({"done": dataclasses.asdict(done)})
+    _print({"done": to_builtins(done)})
     return 0
 
 
@@ -114,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> Any:
     history = Path(found).absolute()
     if arguments.work == "inspect":
         seen = inspect_store(history, deep=arguments.deep)
-        return dataclasses.replace(seen, certificate=inspect_certificate(settings))
+        return replace(seen, certificate=inspect_certificate(settings))
     file = Path(os.path.abspath(arguments.file))
     if arguments.work == "restore":
         now_us = time.time_ns() // 1000

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
@@ -15,8 +16,7 @@ from nomaflow_kernel.upkeep.history_file import check_history, sync_directory
 __all__ = ["BackupDone", "back_up"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BackupDone:
+class BackupDone(Struct, frozen=True, kw_only=True):
     """A backup that is complete and durable. Times are microseconds since 1970."""
 
     path: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate
 from nomaflow_kernel.process.settings import KernelSettings
@@ -10,8 +10,7 @@ from nomaflow_kernel.process.settings import KernelSettings
 __all__ = ["CertificateReport", "inspect_certificate"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CertificateReport:
+class CertificateReport(Struct, frozen=True, kw_only=True):
     """The facts in the files that a kernel would start with.
 
     :param path: path of the certificate, empty if there is none

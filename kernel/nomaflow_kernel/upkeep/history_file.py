@@ -8,9 +8,10 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.store.migrate import usable_revision
@@ -43,8 +44,7 @@ _UNREADABLE = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HistoryFacts:
+class HistoryFacts(Struct, frozen=True, kw_only=True):
     """The facts of a history file. Times are microseconds since 1970.
 
     :param mark: ``moved`` if the history continues elsewhere, ``copying`` for an incomplete copy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field, structs
 
 from nomaflow_kernel.store.file_lock import read_holder
 from nomaflow_kernel.store.migrate import usable_revision
@@ -18,8 +19,7 @@ __all__ = ["StoreReport", "inspect_store"]
 _QUICK_BYTES = 512 << 20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreReport:
+class StoreReport(Struct, frozen=True, kw_only=True):
     """The facts in a store's files.
 
     :param mark: ``moved`` if the history continues elsewhere, ``copying`` for an incomplete copy
@@ -88,14 +88,14 @@ def inspect_store(history: Path, *, deep: bool) -> StoreReport:
     try:
         with opened(history) as connection:
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                return replace(seen, empty=True)
+                return structs.replace(seen, empty=True)
             wrong = damage(connection, thorough=deep) if checked else ""
             facts = read_facts(connection)
     except sqlite3.Error as error:
         if no_damage(error):
-            return replace(seen, trouble=str(error))
-        return replace(seen, checked=True, damage=str(error))
-    return replace(
+            return structs.replace(seen, trouble=str(error))
+        return structs.replace(seen, checked=True, damage=str(error))
+    return structs.replace(
         seen,
         damage=wrong,
         revision=facts.revision,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.transfer import StorePlace, copy_store, reclaim_store
@@ -15,8 +16,7 @@ __all__ = ["CopyDone", "ReclaimDone", "copy_history_to", "reclaim_history"]
 _SHOWN_EVERY_SECONDS = 0.2
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CopyDone:
+class CopyDone(Struct, frozen=True, kw_only=True):
     """A history that was moved.
 
     :param source: the old store; no kernel starts there now
@@ -31,8 +31,7 @@ class CopyDone:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReclaimDone:
+class ReclaimDone(Struct, frozen=True, kw_only=True):
     """A history that was reclaimed, and is paused.
 
     :param moved_to: the store that it had been moved to

@@ -8,9 +8,10 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable
 from nomaflow_kernel.store.file_lock import FileLock
@@ -30,8 +31,7 @@ __all__ = ["RestoreDone", "restore"]
 _WHY = "the history was restored from a backup; look at what is QUEUED, then: nomaflow resume"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RestoreDone:
+class RestoreDone(Struct, frozen=True, kw_only=True):
     """A restore that is complete and durable. Times are microseconds since 1970.
 
     :param replaced: path of the kept previous history, empty if there was none

@@ -230,9 +230,9 @@ def _check_job(job: JobDefinition, place: Place) -> Iterator[Problem]:
 
 
 def _every_second(schedule: str, at: Place) -> Iterator[Problem]:
-    """Yield a warning for a sixth field of ``*``: in other crons, the seconds are the first of six fields."""
+    """Yield a warning for a sixth field of ``*`` alone: in other crons, the seconds are the first of six fields."""
     first, *rest = schedule.split() or [""]
-    if len(rest) == _FIELDS and rest[-1] == "*":
+    if len(rest) == _FIELDS and rest[-1] == "*" != first:
         message = f"{schedule!r} fires each second of a minute that matches: the seconds are the last of six fields"
         seconds_last = " ".join((*rest, first))
         fix = f"write {seconds_last!r} if {first!r} is to be the seconds, or '*/1' in the last field if each second is"

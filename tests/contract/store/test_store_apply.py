@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 from store_histories import (
     T0,
     Ids,
@@ -80,7 +79,7 @@ async def test_a_run_from_trigger_to_end_is_kept_whole(store: SqlStore) -> None:
     assert result.lost == frozenset()
     found = await detail(store, run_id)
     assert found.definition == {"id": "nightly"}
-    assert found.run == dataclasses.replace(
+    assert found.run == replace(
         queued.run,
         state=RunState.SUCCEEDED,
         started_at_us=T0 + 1,

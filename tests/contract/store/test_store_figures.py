@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from store_histories import T0, Ids, finish, folded, logged, opened, queue, start
 
 from nomaflow_kernel.history.port import RunCount, RunFilter, VisibleRuns

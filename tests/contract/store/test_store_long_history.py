@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection
 from store_long_history import BIG_LOG, CALLER, DAY, JOBS, NOW, REPLAYED, cost_of, fill, run_id
 from store_places import Place, PostgresPlace, SqlitePlace

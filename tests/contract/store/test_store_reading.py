@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
+from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import SqlitePlace
 
@@ -257,7 +257,7 @@ async def test_the_heads_of_a_log_tell_what_its_chunks_hold(store: SqlStore) -> 
     heads = (await store.log_heads(run_id, LogFilter(), limit=9)).heads
     pages = (await store.log_page(run_id, LogFilter(), limit=9)).chunks
     assert [head.size_bytes for head in heads] == [100_000, 1]
-    names = [field.name for field in fields(LogHead) if field.name != "size_bytes"]
+    names = [name for name in LogHead.__struct_fields__ if name != "size_bytes"]
     assert [[getattr(head, n) for n in names] for head in heads] == [
         [getattr(page, n) for n in names] for page in pages
     ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, key, logged, opened, queue, reported, start, started
 
 from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts, RungRecord
@@ -59,10 +58,10 @@ async def test_rungs_are_kept_with_their_events(store: SqlStore) -> None:
 def replace_run(transition: object, run_id: str) -> object:
     """Return the same transition of another run."""
     if hasattr(transition, "run"):
-        return replace(transition, run=replace(transition.run, run_id=run_id))  # type: ignore[type-var]  # a dataclass
+        return replace(transition, run=replace(transition.run, run_id=run_id))
     if hasattr(transition, "attempt") and isinstance(transition.attempt, AttemptRecord):
-        return replace(transition, attempt=replace(transition.attempt, run_id=run_id))  # type: ignore[type-var]  # same
-    return replace(transition, run_id=run_id)  # type: ignore[type-var]  # same
+        return replace(transition, attempt=replace(transition.attempt, run_id=run_id))
+    return replace(transition, run_id=run_id)
 
 
 async def test_most_attempts_have_no_facts_but_that_all_of_them_is_stored(store: SqlStore) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, reported, start, started
 
 from nomaflow_kernel.history.reasons import Reason
@@ -31,10 +30,10 @@ async def test_a_whole_attempt_in_one_batch(store: SqlStore, state: AttemptState
             assert result.lost == frozenset()
         (one,) = await store.run_details([run_id])
         assert one.run.last_event_seq == result.events[-1].seq
-        found.append((one.run, [dataclasses.replace(each, run_id="") for each in one.attempts]))
+        found.append((one.run, [replace(each, run_id="") for each in one.attempts]))
     assert found[0][1] == found[1][1]
     same = {"run_id": "", "last_event_seq": 0}
-    assert dataclasses.replace(found[0][0], **same) == dataclasses.replace(found[1][0], **same)
+    assert replace(found[0][0], **same) == replace(found[1][0], **same)
     given_up = ids.new()
     await store.apply([queue(given_up), start(given_up), opened(given_up)], at_us=T0)
     await store.apply([finished(given_up, AttemptState.LOST)], at_us=T0)

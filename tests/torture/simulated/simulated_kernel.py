@@ -69,21 +69,15 @@ class SimulatedCatalogue:
         """Return that there is no bound."""
         return None
 
-    def check_keys(
-        self, host: str, callable: str, keys: Collection[str], given: Collection[str]
-    ) -> tuple[str | None, list[str]]:
+    def check_keys(self, *_: object) -> tuple[str | None, list[str]]:
         """Take all keys."""
         return None, []
 
-    def misspelt_params(
-        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
-    ) -> list[str]:
+    def misspelt_params(self, *_: object) -> list[str]:
         """Find none misspelt."""
         return []
 
-    def refuse_params(
-        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
-    ) -> str | None:
+    def refuse_params(self, *_: object) -> str | None:
         """Take all params."""
         return None
 

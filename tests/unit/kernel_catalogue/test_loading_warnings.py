@@ -60,7 +60,8 @@ def test_a_schedule_that_starts_nothing_is_pointed_out(keys: str, steps: tuple[s
     [
         ("0 0 3 * * *", "write '0 3 * * * 0' if '0' is to be the seconds"),
         ("*/5 * * * * *", "write '* * * * * */5' if '*/5' is to be the seconds"),
-        ("* * * * * */1", ""),
+        ("*/5 * * * * */1", ""),
+        ("* * * * * *", ""),
         ("0 3 * * * 0", ""),
         ("0 3 * * *", ""),
         ("@daily", ""),

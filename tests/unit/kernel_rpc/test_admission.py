@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from msgspec.structs import replace
 from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
@@ -196,7 +196,6 @@ async def test_a_repeat_is_admitted_whatever_the_check_says(world: World, host: 
 
 
 def _with_request(run: Any, request_id: str) -> Any:
-    from dataclasses import replace
 
     return replace(run, request_id=request_id)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec.structs import replace
 from rpc_world import RUN_ID, World, queue_run
 
 from nomaflow_api.bounds import LAST_MOMENT_US

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,6 +10,7 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
+from msgspec.structs import replace
 from rpc_world import RUN_ID, World, catalogue_of, queue_run
 
 from nomaflow_api.v1 import access_service_pb2 as access

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import timestamp

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from msgspec import structs
 from rpc_world import World, catalogue_of
 
 from nomaflow.client import KernelClient
@@ -92,7 +93,9 @@ async def test_a_host_of_many_instances_with_long_texts_is_listed(
     worker = WorkerStatus(pid=1, exclusive=False, generation=1, running=1, attempt_keys=("k" * 400,) * 100)
     crew = [
         replace(
-            each, hello=replace(each.hello, incarnation=f"i{number}"), heartbeat=HeartbeatInfo(workers=(worker,) * 5)
+            each,
+            hello=structs.replace(each.hello, incarnation=f"i{number}"),
+            heartbeat=HeartbeatInfo(workers=(worker,) * 5),
         )
         for number, each in enumerate([instance("team", 1)] * 100)
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from msgspec import structs
 from rpc_histories import begin, chunk, finish
 from rpc_world import RUN_ID, World
 
@@ -156,7 +157,7 @@ async def test_one_bad_line_is_shown_as_bad_and_the_others_stay_readable(world: 
     lines = [encode_line(20, 5, "a", "before").strip(), bad, encode_line(20, 7, "a", "after").strip()]
     whole = chunk(1, "before", "bad", "after")
     body = b"\n".join(lines) + b"\n"
-    await world.apply(replace(whole, chunk=replace(whole.chunk, body=body, codec=LogCodec.JSONL)))
+    await world.apply(structs.replace(whole, chunk=structs.replace(whole.chunk, body=body, codec=LogCodec.JSONL)))
     call = world.client.ReadLogs(kernel.ReadLogsRequest(run_id=RUN_ID), timeout=10)
     read = [line async for block in call for line in block.lines]
     assert [line.seq for line in read] == [1, 2, 3]

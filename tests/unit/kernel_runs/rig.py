@@ -134,21 +134,15 @@ class Jobs:
         """Return the bound the test has set."""
         return self.bounds.get(host)
 
-    def check_keys(
-        self, host: str, callable: str, keys: Collection[str], given: Collection[str]
-    ) -> tuple[str | None, list[str]]:
+    def check_keys(self, *_: object) -> tuple[str | None, list[str]]:
         """Take all keys."""
         return None, []
 
-    def misspelt_params(
-        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
-    ) -> list[str]:
+    def misspelt_params(self, *_: object) -> list[str]:
         """Find none misspelt."""
         return []
 
-    def refuse_params(
-        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
-    ) -> str | None:
+    def refuse_params(self, *_: object) -> str | None:
         """Return the refusal the test has set."""
         return self.refusal
 
@@ -298,7 +292,7 @@ def job(job_id: str, *steps: StepDefinition, **fields: Any) -> JobDefinition:
 
 def command(job_id: str, **fields: Any) -> TriggerCommand:
     """Return a trigger; the layers are among its fields."""
-    layers = {each: fields.pop(each) for each in RunRequest.__dataclass_fields__ if each in fields}
+    layers = {each: fields.pop(each) for each in RunRequest.__struct_fields__ if each in fields}
     return TriggerCommand(job_id=job_id, request=RunRequest(**layers), **{"kind": TriggerKind.API} | fields)
 
 

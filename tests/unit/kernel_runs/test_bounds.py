@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rig import Rig, command, failed, job, opened, step
 
 from nomaflow_api.v1.letters import InventoryLine

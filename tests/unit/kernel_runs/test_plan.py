@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from nomaflow_kernel.engine.plan import plan_run
 from nomaflow_kernel.history.records import RunRequest

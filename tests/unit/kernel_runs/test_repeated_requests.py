@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from rig import Rig, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
@@ -186,7 +187,7 @@ async def test_a_repeated_request_is_answered_though_the_queue_is_full(rig: Rig)
     """The repeated request's own run is one of those that fill the queue."""
     rig.jobs.add(job("b", overlap="allow"))
     first = (await rig.trigger("b", request_id="k", request_hash="h")).run_id
-    rig.settings = replace(rig.settings, max_waiting=1)
+    rig.settings = structs.replace(rig.settings, max_waiting=1)
     await rig.restart()
     with pytest.raises(QuotaExceeded):
         await rig.trigger("b", request_id="new", request_hash="h")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import structs
+from msgspec.structs import replace
 from rig import START_US, Rig, canceled, finished, job, started, step
 
 from nomaflow_api.v1.letters import HeldState, InventoryLine, LogChunk, Stopping
@@ -24,7 +24,7 @@ def rung(number: int, *, why: str = "not stopped") -> Stopping:
 
 def lines(count: int, *, lost: int = 0) -> LogChunk:
     """Return log lines, with some that the host has lost."""
-    return structs.replace(pack_lines([encode_line(20, START_US, "l", "x")] * count), lost_lines=lost)
+    return replace(pack_lines([encode_line(20, START_US, "l", "x")] * count), lost_lines=lost)
 
 
 def host_line(key: str) -> InventoryLine:
@@ -67,7 +67,7 @@ async def test_the_rungs_survive_a_restart_and_end_with_the_proof(rig: Rig) -> N
     await rig.restart()
     await host.attach(inventory=[host_line(key)])
     await host.report(key, rung(1), rung(2), first_seq=2)
-    end = structs.replace(
+    end = replace(
         canceled(), stopped_at_us=START_US + 3 * SECOND, exit_signal=9, exit_text="killed by SIGKILL, by its host",
         warnings=("it left a thread",),
     )  # fmt: skip
@@ -95,11 +95,9 @@ async def test_a_log_is_complete_once_the_last_report_is_stored(rig: Rig) -> Non
     await host.report(key, started(), lines(1, lost=7))
     await rig.restart()
     await host.attach(inventory=[host_line(key)])
-    await host.report(
-        key, lines(1, lost=2), structs.replace(finished(), dropped_lines=5, dropped_bytes=50), first_seq=3
-    )
+    await host.report(key, lines(1, lost=2), replace(finished(), dropped_lines=5, dropped_bytes=50), first_seq=3)
     key = (await host.dispatch(3)).attempt_key
-    await host.report(key, started(), structs.replace(finished(), lines_lost=True))
+    await host.report(key, started(), replace(finished(), lines_lost=True))
     one, two, three = (attempt.facts for attempt in (await rig.detail(run_id)).attempts)
     assert one is COMPLETE or one == COMPLETE
     assert two == AttemptFacts(lost_lines=9, dropped_lines=5, dropped_bytes=50, complete=False)
@@ -116,5 +114,5 @@ async def test_an_attempt_says_whether_its_worker_was_its_own(rig: Rig) -> None:
     host = await rig.host()
     run_id = (await rig.trigger("a")).run_id
     key = (await host.dispatch()).attempt_key
-    await host.report(key, structs.replace(started(), exclusive=True))
+    await host.report(key, replace(started(), exclusive=True))
     assert (await rig.detail(run_id)).attempts[0].exclusive

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
@@ -19,7 +19,11 @@ def test_a_row_that_is_read_again_is_the_same_run_and_a_changed_one_another() ->
     row = RUNS.values(RUN)
     assert run_of(row) is run_of([*row])
     assert run_of(row) == RUN
-    for changed in (replace(RUN, log_lines=1), replace(RUN, state=RunState.FAILED), replace(RUN, rows_affected=0)):
+    for changed in (
+        replace(RUN, log_lines=1),
+        replace(RUN, state=RunState.FAILED),
+        replace(RUN, rows_affected=0),
+    ):
         assert run_of(RUNS.values(changed)) == changed
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import EventRecord, TriggerKind
@@ -31,8 +32,7 @@ from nomaflow_kernel.history.transitions import (
 __all__ = ["CORE_EVENTS", "EventInfo", "event_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class EventInfo:
+class EventInfo(Struct, frozen=True):
     """The occasion for an event of a kind, and the keys of its ``data``."""
 
     when: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Select, cast, func, literal, select
@@ -19,7 +18,7 @@ _LEVEL_BITS = 7
 _CHUNKS = select(log_chunks)
 # The length of a blob is read from the row's header, on both databases: the body stays on its pages.
 _SIZE = func.length(log_chunks.c.body)
-_HEAD = tuple(field.name for field in fields(LogHead))
+_HEAD = LogHead.__struct_fields__
 _HEADS = select(*(_SIZE if name == "size_bytes" else log_chunks.c[name] for name in _HEAD))
 
 _ATTEMPT_LOGS = select(

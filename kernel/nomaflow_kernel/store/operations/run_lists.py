@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, text, union
 
 from nomaflow_kernel.history.ids import first_run_id
@@ -40,8 +41,7 @@ _IS_REPLAY = text("runs.replay_of <> ''")
 _Conditions = list[ColumnElement[bool]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Walk:
+class _Walk(Struct, frozen=True):
     """The runs with one value in a column that has an index, or all of them.
 
     :param kept: conditions that are checked run by run
