@@ -10,9 +10,11 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field, structs
 
 from nomaflow.client import has_known_form
 from nomaflow_api.version import VERSION
@@ -50,8 +52,7 @@ _FILES = 65_536
 _VANISHED_SECONDS = 2.0  # under --watch: editors and git replace a file by deleting and creating it
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostOptions:
+class HostOptions(Struct, frozen=True, kw_only=True):
     """The options of the command line.
 
     :param kernel: addresses, separated by commas; empty means [host] kernel, then the kernel that the host has joined,
@@ -103,7 +104,7 @@ class ProjectReader:
         waiting = changed_since_start(self._started, opened.settings, root=opened.root)
         problems = (*opened.spec.problems, *(each.to_json() for each in waiting))
         # A host keeps its name for life: a new name in the file takes effect at the next start.
-        self.current = replace(opened, spec=replace(opened.spec, host=self.current.host, problems=problems))
+        self.current = replace(opened, spec=structs.replace(opened.spec, host=self.current.host, problems=problems))
         return self.current
 
     def _open(self) -> Project:
@@ -115,7 +116,7 @@ def supervisor_settings(project: Project, **more: Any) -> SupervisorSettings:
 
     :param more: settings that are not in [host]
     """
-    given = {each.name: getattr(project.settings, each.name, None) for each in fields(SupervisorSettings)}
+    given = {name: getattr(project.settings, name, None) for name in SupervisorSettings.__struct_fields__}
     return SupervisorSettings(**{name: value for name, value in given.items() if value is not None}, **more)
 
 
@@ -199,7 +200,7 @@ async def _joined_alone(
     joins = bool(options.join) and await join_kernel(read_join_string(options.join), host=project.host, folder=folder)
     me = Instance.new()
     try:
-        return replace(me, ended=lock.acquire(me))
+        return structs.replace(me, ended=lock.acquire(me))
     except HostBusy:
         if not joins:
             raise
@@ -254,7 +255,9 @@ def _limits(options: HostOptions, project: Project, state_dir: Path) -> Supervis
     )
     if not options.for_attempt:
         return limits
-    return replace(limits, max_async=1, max_sync=1, shared_workers=1, spare_exclusive=min(1, limits.spare_exclusive))
+    return structs.replace(
+        limits, max_async=1, max_sync=1, shared_workers=1, spare_exclusive=min(1, limits.spare_exclusive)
+    )
 
 
 async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:
@@ -262,7 +265,7 @@ async def print_manifest(options: HostOptions, *, environ: MutableMapping[str, s
     reader = ProjectReader(options=options, environ=environ)
     # A user without rights to give up reads the manifest as themselves.
     user = user_of(reader.current) if os.geteuid() == 0 else None
-    settings = replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0, user=user)
+    settings = structs.replace(supervisor_settings(reader.current), shared_workers=1, spare_exclusive=0, user=user)
     supervisor = Supervisor(settings=settings, project=reader, sink=_NoAttempts(), environ=environ)
     try:
         await supervisor.start()
@@ -298,7 +301,7 @@ def _record(lock: InstanceLock, me: Instance, reaper: ProcessIdentity) -> None:
     has_mark = put_mark(reaper.pid, me.mark)
     if not has_mark:
         _log.warning("processes cannot be marked on this system: if this host is killed, lost_after_seconds decides")
-    lock.record(replace(me, reaper=reaper, mark=me.mark if has_mark else 0))
+    lock.record(structs.replace(me, reaper=reaper, mark=me.mark if has_mark else 0))
 
 
 def _identity(me: Instance, project: Project, limits: SupervisorSettings, options: HostOptions) -> HostIdentity:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import Struct
+
 from nomaflow.errors import StepFailed
 from nomaflow.results import StepResult
 from nomaflow_api.v1.values import ValueCodecError, dumps_plain
-from nomaflow_api.value_class import value_class
 
 __all__ = ["EXTRAS_LIMIT", "EXTRAS_WARNING", "NormalisedResult", "ReturnRefused", "record_of", "result_of"]
 
@@ -35,8 +36,7 @@ class ReturnRefused(StepFailed):
         self.reason_code = reason_code
 
 
-@value_class
-class NormalisedResult:
+class NormalisedResult(Struct, frozen=True, kw_only=True):
     """The recorded form of a returned value.
 
     :param extras_json: a JSON object in ASCII, without tags; empty if there are no extras

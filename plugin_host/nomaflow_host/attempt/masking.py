@@ -8,9 +8,10 @@ import re
 import string
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
+
+from msgspec import Struct
 
 __all__ = ["MASK", "Masker", "WorkerMasker"]
 
@@ -30,8 +31,7 @@ _AT_EDGES = " \t\r\"'\\,;()[]{}"
 """What may stand between a piece of a credential and the end of its line."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(Struct, frozen=True):
     """One way in which a credential is written.
 
     :param coded: True for an encoding, whose neighbouring characters hold some of its bits

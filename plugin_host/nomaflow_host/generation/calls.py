@@ -6,12 +6,11 @@ import asyncio
 import functools
 import inspect
 import logging
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, StepFailed, StepResult
 from nomaflow.calls import Factory, StepCall, StepOutcome
-from nomaflow_api.value_class import value_class
 from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.plan import plan_for
 from nomaflow_host.injection.references import described, parse_reference
@@ -28,7 +27,7 @@ __all__ = ["CallMaker", "PreparedCall"]
 _log = logging.getLogger("nomaflow.host.hooks")
 
 
-@value_class
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedCall:
     """A callable with its arguments.
 

@@ -6,8 +6,10 @@ The kernel cannot do this: it has annotations only as text, and models only as J
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import fitting
@@ -63,8 +65,7 @@ def fields_of(each: StepType) -> StepFields:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobChecker:
+class JobChecker(Struct, frozen=True, kw_only=True):
     """Checks the values of job files before the first run.
 
     Values that refer to the environment are left out, since each attempt resolves them.

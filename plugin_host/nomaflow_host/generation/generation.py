@@ -6,8 +6,10 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
+
+from msgspec.structs import replace
 
 from nomaflow import ConnectorRegistry, RunContext, Settings
 from nomaflow.calls import StepType

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from nomaflow_host.returned_value import EXTRAS_LIMIT
 
@@ -13,8 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ProjectSpec"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProjectSpec:
+class ProjectSpec(Struct, frozen=True, kw_only=True):
     """A project, as its host's main process read it. Everything in it can be written as JSON.
 
     :param host: the host's name
@@ -59,12 +60,12 @@ class ProjectSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as a JSON-able dict."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> ProjectSpec:
         """Return the spec that `to_json` made *tree* from; keys of a newer version are ignored."""
-        known = {each.name for each in fields(cls)}
+        known = set(cls.__struct_fields__)
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key in known
         }

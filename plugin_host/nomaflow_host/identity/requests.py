@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from nomaflow_host.process.errors import NotJoined
 
 __all__ = ["CertificateFacts", "SigningRequest", "read_certificate", "signing_request"]
@@ -19,8 +21,7 @@ class SigningRequest:
     key: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CertificateFacts:
+class CertificateFacts(Struct, frozen=True, kw_only=True):
     """The facts about its certificate that a host needs.
 
     :param serial: hexadecimal

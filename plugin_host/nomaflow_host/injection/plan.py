@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from nomaflow_host.injection.callables import Kind, evaluated, innermost, kind_of_callable, readable, signature_of
 from nomaflow_host.injection.coercion import Coercion, coercion_for
@@ -24,8 +25,7 @@ BUILTIN_INJECTIONS = ("connectors", "ctx", "settings")
 _MAX_SHOWN = 80
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallPlan:
+class CallPlan(Struct, frozen=True, kw_only=True):
     """The way to call *target*.
 
     :param parameters: all but its ``**`` parameter

@@ -9,9 +9,10 @@ import pkgutil
 import re
 import sys
 import traceback
-from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from nomaflow_api.near_names import near_name
 from nomaflow_host.injection.errors import PreparationFailed
@@ -35,8 +36,7 @@ __all__ = [
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True, kw_only=True):
     """A well-formed reference.
 
     :param module: dotted
@@ -50,8 +50,7 @@ class Reference:
         return f"{self.module}:{self.attribute}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImportReport:
+class ImportReport(Struct, frozen=True, kw_only=True):
     """The report of a failed import.
 
     :param code: a reason code, ``callable_not_found`` if there is no such module

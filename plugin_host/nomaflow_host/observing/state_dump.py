@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session import HostIdentity, HostSession
@@ -18,8 +19,7 @@ _SHOWN = 200
 _OF_GENERATION = ("number", "digest", "loaded_at_us", "forkable", "unforkable_reason")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostView:
+class HostView(Struct, frozen=True, kw_only=True):
     """The parts of a host that are observed."""
 
     identity: HostIdentity
@@ -46,7 +46,7 @@ def host_state(view: HostView) -> dict[str, Any]:
         "generation": None if generation is None else {name: getattr(generation, name) for name in _OF_GENERATION},
         "reaper_pid": supervisor.reaper_identity.pid,
         "isolation_mechanism": supervisor.mechanism,
-        "workers": {"count": len(workers), "first": [asdict(each) for each in islice(workers, _SHOWN)]},
+        "workers": {"count": len(workers), "first": [to_builtins(each) for each in islice(workers, _SHOWN)]},
         "attempts": {"count": len(attempts), "first": attempts[:_SHOWN]},
         "outbox": {
             "attempts": outbox.attempts,

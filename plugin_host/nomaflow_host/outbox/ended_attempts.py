@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["Answer", "AnswerBook"]
 
@@ -12,8 +13,7 @@ _RECENT = 10_000
 _KEPT_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The acknowledged outcome of an attempt.
 
     :param seq: the number of its last event; 0 if it is no longer known

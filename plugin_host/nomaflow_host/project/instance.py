@@ -15,9 +15,10 @@ import select
 import signal
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from nomaflow_host.process.errors import HostBusy, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
@@ -37,8 +38,7 @@ _LEFTOVER_SECONDS = 3.0
 _REMEMBERED = 50
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Instance:
+class Instance(Struct, frozen=True, kw_only=True):
     """One life of a host.
 
     :param boot_id: identifies the boot of the machine's running kernel
@@ -133,7 +133,7 @@ class InstanceLock:
         target = self._state_dir / _FILE
         fresh = target.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(asdict(me)), "utf-8")
+            fresh.write_text(json.dumps(to_builtins(me)), "utf-8")
             fresh.replace(target)
         except OSError as error:
             raise StateUnwritable(self._state_dir, error) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.jobs.resources import Resources
@@ -10,8 +10,7 @@ from nomaflow_project.jobs.resources import Resources
 __all__ = ["HostIdentity", "HostStatus", "Manifest"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostIdentity:
+class HostIdentity(Struct, frozen=True, kw_only=True):
     """The facts that stay the same for the life of a host's process.
 
     :param max_async: asynchronous steps at once
@@ -42,8 +41,7 @@ class HostIdentity:
     for_attempt: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostStatus:
+class HostStatus(Struct, frozen=True, kw_only=True):
     """The current state of the host.
 
     :param generation: the load of plugin code that new steps go to; 0 for none
@@ -67,8 +65,7 @@ class HostStatus:
     loading: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """The manifest of a generation, in the bytes that the digest is computed from."""
 
     digest: str

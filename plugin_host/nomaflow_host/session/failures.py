@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+from msgspec import Struct, field
 
 __all__ = ["CallFailure", "FailureKind", "SessionDropped"]
 
@@ -39,8 +39,7 @@ class FailureKind(enum.Enum):
     """The kernel could not accept this particular message."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallFailure:
+class CallFailure(Struct, frozen=True, kw_only=True):
     """A failed call, read once.
 
     :param reason: the stable word of the error's details, upper case; empty if it has none

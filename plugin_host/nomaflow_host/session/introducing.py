@@ -6,10 +6,10 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc.aio
+from msgspec.structs import replace
 
 from nomaflow_api.bounds import MANIFEST_PACKED_BYTES
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
+from msgspec.structs import replace
 
 from nomaflow.client import split_addresses
 from nomaflow.client.tls import handshake_failure

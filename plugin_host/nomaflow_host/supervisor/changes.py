@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem, Severity
@@ -23,8 +24,7 @@ _CAUSES = _ILLEGIBLE | {"emptied_file", "import_failed"}
 _AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True, kw_only=True):
     """The changes that a load would make.
 
     :param broken: parts that worked and no longer do: a load with any is refused

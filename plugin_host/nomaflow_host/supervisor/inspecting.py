@@ -6,8 +6,9 @@ import asyncio
 import os
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from nomaflow_host.reaper.proc import descendants, processes, read_process, read_usage
 from nomaflow_host.worker.signals import DUMP
@@ -34,8 +35,7 @@ _THREADS = re.compile(r"(?m)^(?:Current thread|Thread) (0x[0-9a-f]+).*\n")
 _FRAME = re.compile(r'File "(.*)", line (\d+) in (.*)')
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SeenProcess:
+class SeenProcess(Struct, frozen=True, kw_only=True):
     """One process of a worker's tree; ``command`` is empty if it is not shown."""
 
     pid: int
@@ -47,8 +47,7 @@ class SeenProcess:
     command: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SeenStack:
+class SeenStack(Struct, frozen=True, kw_only=True):
     """One thread or task; its frames are innermost last."""
 
     name: str
@@ -56,8 +55,7 @@ class SeenStack:
     of_attempt: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Inspection:
+class Inspection(Struct, frozen=True, kw_only=True):
     """A look at a running attempt.
 
     :param note: what could not be seen; may be empty

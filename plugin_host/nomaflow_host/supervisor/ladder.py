@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LadderTimes", "Rung", "climb"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LadderTimes:
+class LadderTimes(Struct, frozen=True, kw_only=True):
     """The waiting time of each rung, in seconds.
 
     :param grace: after the request to stop
@@ -29,8 +29,7 @@ class LadderTimes:
     kill: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rung:
+class Rung(Struct, frozen=True, kw_only=True):
     """A step of the ladder that was just taken.
 
     :param number: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from nomaflow_host.attempt.masking import Masker
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
@@ -159,7 +161,7 @@ class GenerationLoader:
             number=self._number, loop=asyncio.get_running_loop(), tell_reaper=self._tell_reaper, masker=masker
         )
         self._templates[template.number] = template
-        project = replace(project, spec=replace(project.spec, withheld=variables.withheld))
+        project = replace(project, spec=structs.replace(project.spec, withheld=variables.withheld))
         template.start(
             project.spec,
             environ=variables.inherited,
@@ -179,7 +181,9 @@ class GenerationLoader:
         changes = await asyncio.to_thread(changes_of, before, loaded["manifest"], root=root)
         if old is not None:
             lost = (_lost_connectors(old.project, project), _lost_settings(old.project, project))
-            changes = replace(changes, broken=(*changes.broken, *with_lines([each for each in lost if each], root)))
+            changes = structs.replace(
+                changes, broken=(*changes.broken, *with_lines([each for each in lost if each], root))
+            )
         if changes.broken and not force:
             template.stop()
             return self._refused(changes.broken, began, template), None
@@ -264,7 +268,7 @@ class GenerationLoader:
         standing = [each.to_json() for each in changes.standing]
         told = [*outcome.problems, *standing, *(outcome.manifest or {}).get("problems", ())]
         once = {(each["code"], each["file"], each["path"], each["message"]): each for each in reversed(told)}
-        return replace(
+        return structs.replace(
             outcome,
             problems=tuple(reversed(once.values())),
             removed=changes.removed,

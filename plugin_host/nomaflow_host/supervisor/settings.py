@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,8 +19,7 @@ _REAPER_NEEDS = re.compile(r"^(PATH|HOME|LANG|LC_\w+|TMPDIR|VIRTUAL_ENV|PYTHON\w
 _CORES = os.cpu_count() or 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SupervisorSettings:
+class SupervisorSettings(Struct, frozen=True, kw_only=True):
     """The limits and times of one host instance.
 
     :param max_async: number of attempts that all shared workers take together

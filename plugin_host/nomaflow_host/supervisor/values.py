@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -56,8 +58,7 @@ class ProjectLoad:
     unknown_tables: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadOutcome:
+class LoadOutcome(Struct, frozen=True, kw_only=True):
     """The outcome of a load.
 
     :param generation: the serving one, 0 for none
@@ -105,8 +106,7 @@ class LoadOutcome:
         return f"generation {self.generation} serves" + (f", with {broken} problems" if broken else "")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerStatus:
+class WorkerStatus(Struct, frozen=True, kw_only=True):
     """One worker.
 
     :param attempt_keys: attempts that it runs, at most 100
@@ -123,8 +123,7 @@ class WorkerStatus:
     started_at_us: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StopRequest:
+class StopRequest(Struct, frozen=True, kw_only=True):
     """The reason for a stop, and the state that it leads to."""
 
     state: FinishedState

@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from nomaflow_api.v1.log_lines import SHARED
 from nomaflow_host.attempt.masking import WorkerMasker
@@ -31,8 +32,7 @@ _STDOUT_LEVEL = 20
 _STDERR_LEVEL = 30
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KillNote:
+class KillNote(Struct, frozen=True, kw_only=True):
     """The reason why this host kills a worker.
 
     :param culprit: the attempt that caused it, None if none did

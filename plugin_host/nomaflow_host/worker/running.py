@@ -10,11 +10,12 @@ import time
 from asyncio import sleep  # the original, before any plugin patches it
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from nomaflow import StepFailed
 from nomaflow.calls import StepOutcome
 from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
 from nomaflow_api.v1.sealing import seal
-from nomaflow_api.value_class import value_class
 from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
 from nomaflow_host.injection.credentials_to_mask import may_refer, references_of
 from nomaflow_host.worker.forks import AuthorCode
@@ -50,8 +51,7 @@ _RECHECK_SECONDS = 0.02
 _STEP_LOGGER = "nomaflow.step"
 
 
-@value_class
-class _Ending:
+class _Ending(Struct, frozen=True, kw_only=True):
     """The end of the author's code."""
 
     value: Any = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkerServices"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerServices:
+class WorkerServices(Struct, frozen=True, kw_only=True):
     """The collaborators of an attempt.
 
     :param link: the connection to the host's main process; only for the loop's thread

@@ -7,7 +7,8 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["Usage", "resident_bytes"]
 
@@ -15,8 +16,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _RECENT_SECONDS = 0.1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """The processor time of this process and its dead children at one moment.
 
     :param resident: returns the resident bytes of this process

@@ -43,7 +43,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec import Struct
 
 from nomaflow_api.bounds import LAST_MOMENT_US
-from nomaflow_api.value_class import REMEMBERED
+from nomaflow_api.field_marks import REMEMBERED
 
 __all__ = ["decode", "encode", "timestamp"]
 

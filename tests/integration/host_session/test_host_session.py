@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from fake_gateway import abort_with
+from msgspec.structs import replace
 from session_steps import KEY, MakeGateway, MakeHost, offer, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb

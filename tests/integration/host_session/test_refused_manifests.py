@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from fake_gateway import FakeGateway, Session, abort_with
+from msgspec import structs
+from msgspec.structs import replace
 from scripted_host import Host
 from session_steps import MakeGateway, MakeHost, offer
 
@@ -80,7 +81,7 @@ async def test_a_manifest_that_is_too_large_for_a_message_is_a_refused_load(
     mine = host()
     mine.runner.offered = large = offer(json.dumps({"text": os.urandom(4_500_000).hex()}).encode())
     session = await kernel.session()
-    result = await reload(kernel, mine, session, replace(loaded(2), digest=large.digest))
+    result = await reload(kernel, mine, session, structs.replace(loaded(2), digest=large.digest))
     assert not result.accepted
     assert "bytes compressed, expected at most 4,128,768; move large values of jobs to files" in result.message
     assert session.loads[-1].refused.problems[0].code == "manifest_refused"
@@ -122,7 +123,10 @@ async def test_a_load_that_the_host_refuses_replaces_the_refusal_of_the_kernel(
     session = await kernel.session()
     await reload(kernel, mine, session, loaded(2))
     result = await reload(
-        kernel, mine, session, replace(loaded(2), accepted=False, at_us=3, reasons=("SyntaxError",), problems=())
+        kernel,
+        mine,
+        session,
+        structs.replace(loaded(2), accepted=False, at_us=3, reasons=("SyntaxError",), problems=()),
     )
     assert result.message == "SyntaxError"
     session.end()

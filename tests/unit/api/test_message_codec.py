@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import pytest
 
 from nomaflow.client.values import ResourcesView, WantedView
+from nomaflow_api.field_marks import REMEMBERED
 from nomaflow_api.v1 import job_pb2, kernel_service_pb2, log_pb2, run_pb2
 from nomaflow_api.v1.message_codec import decode, encode
-from nomaflow_api.value_class import REMEMBERED
 
 
 @dataclass(frozen=True, kw_only=True)

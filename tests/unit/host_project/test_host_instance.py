@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from nomaflow_host.process.errors import HostBusy
 from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, new_mark, put_mark
@@ -41,7 +42,7 @@ def previous(**changes: object) -> Instance:
 
 
 def write(state_dir: Path, instance: Instance) -> None:
-    (state_dir / "instance.json").write_text(json.dumps(asdict(instance)))
+    (state_dir / "instance.json").write_text(json.dumps(to_builtins(instance)))
 
 
 def test_a_second_process_is_turned_away(tmp_path: Path) -> None:

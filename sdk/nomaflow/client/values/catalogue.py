@@ -10,7 +10,7 @@ from msgspec import field
 
 from nomaflow.client.values.runs import RunView
 from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, Shaped
-from nomaflow_api.value_class import REMEMBERED
+from nomaflow_api.field_marks import REMEMBERED
 
 __all__ = [
     "CatalogueView",

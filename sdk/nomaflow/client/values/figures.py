@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from nomaflow.client.values.events import EventView
 from nomaflow.client.values.runs import RunView
 from nomaflow.client.values.shapes import HIDDEN, NullableCount, NullableText, Shaped
-from nomaflow_api.value_class import REMEMBERED
+from nomaflow_api.field_marks import REMEMBERED
 
 __all__ = [
     "EventPageView",
