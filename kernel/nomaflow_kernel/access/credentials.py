@@ -21,13 +21,7 @@ from msgspec.structs import replace
 from nomaflow_kernel.access.grants import Grant, GrantError, grants_of_role
 from nomaflow_kernel.access.principals import ANYONE, NotAuthenticated, Principal, PrincipalKind
 from nomaflow_kernel.access.reserved_ids import ReservedIds
-from nomaflow_kernel.access.tokens import (
-    TokenOrder,
-    UnknownCredential,
-    hash_of,
-    new_secret,
-    secret_in,
-)
+from nomaflow_kernel.access.tokens import TokenOrder, UnknownCredential, hash_of, new_secret, secret_in
 from nomaflow_kernel.access.withdrawing import credentials_meant, ended, forgotten, hosts_shut_out
 from nomaflow_kernel.access.withdrawn import WithdrawalUntold, WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock

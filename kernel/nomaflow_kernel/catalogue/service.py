@@ -15,13 +15,7 @@ from msgspec.structs import replace
 from nomaflow_api.bounds import CATALOGUE_BYTES, MANIFEST_SECONDS
 from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.catalogue.own_file import OWN_FILE, own_manifest, read_own_file
-from nomaflow_kernel.catalogue.registry import (
-    ID_OF_ANOTHER,
-    REFUSALS,
-    Catalogue,
-    CatalogueChange,
-    HostCatalogue,
-)
+from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER, REFUSALS, Catalogue, CatalogueChange, HostCatalogue
 from nomaflow_kernel.catalogue.served import ServedManifest
 from nomaflow_kernel.catalogue.stored_load import StoredManifests, with_load
 from nomaflow_kernel.catalogue.wording import losses, removal, texts_without_owner, why_kept
