@@ -12,7 +12,7 @@ from nomaflow_kernel.access.audit_texts import target_of
 from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
 from nomaflow_kernel.access.folded_rows import FoldedRows
 from nomaflow_kernel.access.policy import RULES, Rule
-from nomaflow_kernel.access.principals import Caller
+from nomaflow_kernel.access.principals import KERNEL, Caller
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import Store
@@ -138,14 +138,9 @@ class AuditLog:
         """Record an event of a host's session; similar ones within a minute are only counted."""
         self._sessions.add(audit_row(self._clock, caller, action=action, target=target, outcome=outcome, note=note))
 
-    def happened(
-        self, action: str, caller: Caller, *, target: str, outcome: str = "ok", note: str = "", correlation: str = ""
-    ) -> None:
-        """Record something other than a call, such as the kernel's start."""
-        row = audit_row(
-            self._clock, caller, action=action, target=target, outcome=outcome, note=note, correlation=correlation
-        )
-        self._write((row,))
+    def happened(self, action: str, *, note: str) -> None:
+        """Record something that the kernel does by itself, such as its start."""
+        self._write((audit_row(self._clock, KERNEL, action=action, target="kernel", note=note),))
 
     def _write(self, rows: Sequence[AuditRecord]) -> None:
         """Submit rows; those that cannot be written go to the log."""

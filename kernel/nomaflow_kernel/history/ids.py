@@ -1,15 +1,16 @@
-"""Identifiers: run ids sort by time; attempt keys name run, step and try."""
+"""Identifiers.
+
+A run id sorts by time: ``run_`` and 26 characters, 48 bits of milliseconds and 80 random bits in Crockford's base 32 (a
+ULID). An attempt key is ``run/step/attempt``: the fencing token of an attempt, and the author's idempotency token.
+"""
 
 from __future__ import annotations
 
 import re
 import secrets
 from collections.abc import Callable
-from typing import NewType
 
 __all__ = [
-    "AttemptKey",
-    "RunId",
     "RunIds",
     "attempt_key",
     "first_run_id",
@@ -17,12 +18,6 @@ __all__ = [
     "made_at_ms",
     "split_attempt_key",
 ]
-
-RunId = NewType("RunId", str)
-"""``run_`` and 26 characters: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32 (a ULID)."""
-
-AttemptKey = NewType("AttemptKey", str)
-"""``run/step/attempt``: the fencing token of an attempt, and the author's idempotency token."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
@@ -41,18 +36,18 @@ class RunIds:
         self._random_bits = random_bits
         self._last = 0
 
-    def new(self) -> RunId:
+    def new(self) -> str:
         """Return a new id, greater than every id returned before, even if the clock went back."""
         value = (self._now_ms() << _RANDOM_BITS) | self._random_bits(_RANDOM_BITS)
         if value <= self._last:
             value = self._last + 1
         self._last = value
-        return RunId("run_" + _encode(value))
+        return "run_" + _encode(value)
 
 
-def first_run_id(at_ms: int) -> RunId:
+def first_run_id(at_ms: int) -> str:
     """Return the lowest id that a run of that millisecond since the epoch can have; for comparison only."""
-    return RunId("run_" + _encode(max(at_ms, 0) << _RANDOM_BITS))
+    return "run_" + _encode(max(at_ms, 0) << _RANDOM_BITS)
 
 
 def made_at_ms(run_id: str) -> int:
@@ -77,12 +72,12 @@ def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
 
 
-def attempt_key(run_id: str, step: str, attempt: int) -> AttemptKey:
+def attempt_key(run_id: str, step: str, attempt: int) -> str:
     """Return the key of try ``attempt`` (from 1) at ``step``."""
-    return AttemptKey(f"{run_id}/{step}/{attempt}")
+    return f"{run_id}/{step}/{attempt}"
 
 
-def split_attempt_key(key: str) -> tuple[RunId, str, int]:
+def split_attempt_key(key: str) -> tuple[str, str, int]:
     """Return run id, step name and number of a key.
 
     :raises ValueError: if ``key`` is not an attempt key
@@ -91,4 +86,4 @@ def split_attempt_key(key: str) -> tuple[RunId, str, int]:
     step, _, number = rest.rpartition("/")
     if not (is_run_id(run_id) and step and number.isascii() and number.isdigit()):
         raise ValueError(f"not an attempt key: {key[:120]!r}, expected 'run/step/attempt'")
-    return RunId(run_id), step, int(number)
+    return run_id, step, int(number)

@@ -101,28 +101,28 @@ class OpenAttempt(Struct, frozen=True, kw_only=True):
     at_us: int
 
 
-class DispatchAttempt(Struct, frozen=True, kw_only=True):
-    """Move an attempt from PENDING to DISPATCHED, with the instance and epoch. Event ``attempt.dispatched``."""
+class _OfAttempt(Struct, frozen=True, kw_only=True):
+    """A change of an attempt that exists."""
 
     run_id: str
     job_id: str
     step_index: int
     step: str
     attempt: int
+
+
+class DispatchAttempt(_OfAttempt, frozen=True, kw_only=True):
+    """Move an attempt from PENDING to DISPATCHED, with the instance and epoch. Event ``attempt.dispatched``."""
+
     host: str
     incarnation: str
     epoch: int
     at_us: int
 
 
-class StartAttempt(Struct, frozen=True, kw_only=True):
+class StartAttempt(_OfAttempt, frozen=True, kw_only=True):
     """Move an attempt from DISPATCHED (PENDING for call_job) to RUNNING. Event ``attempt.started``."""
 
-    run_id: str
-    job_id: str
-    step_index: int
-    step: str
-    attempt: int
     at_us: int
     worker_pid: int = 0
     generation: int = 0
@@ -130,23 +130,18 @@ class StartAttempt(Struct, frozen=True, kw_only=True):
     exclusive: bool = False
 
 
-class RecordRung(Struct, frozen=True, kw_only=True):
+class RecordRung(_OfAttempt, frozen=True, kw_only=True):
     """Record a rung of the ladder by which an attempt is being stopped. Event ``attempt.stopping``.
 
     :param facts: those of the attempt so far, the rung among them
     """
 
-    run_id: str
-    job_id: str
-    step_index: int
-    step: str
-    attempt: int
     at_us: int
     rung: RungRecord
     facts: AttemptFacts
 
 
-class RecordReport(Struct, frozen=True, kw_only=True):
+class RecordReport(_OfAttempt, frozen=True, kw_only=True):
     """Raise the stored report number of an attempt, and its progress if there is newer progress.
 
     Event ``attempt.progress`` if ``progress_json`` is set, otherwise none. Also applied to terminal attempts, for late
@@ -155,11 +150,6 @@ class RecordReport(Struct, frozen=True, kw_only=True):
     :param facts: those of the attempt, if they have changed
     """
 
-    run_id: str
-    job_id: str
-    step_index: int
-    step: str
-    attempt: int
     report_seq: int
     at_us: int
     progress_json: str = ""
@@ -173,17 +163,12 @@ class AppendLog(Struct, frozen=True, kw_only=True):
     chunk: LogChunkRecord
 
 
-class FinishAttempt(Struct, frozen=True, kw_only=True):
+class FinishAttempt(_OfAttempt, frozen=True, kw_only=True):
     """Move an open attempt to a terminal state. Event ``attempt.finished``.
 
     :param data: contents of the event besides state and reason
     """
 
-    run_id: str
-    job_id: str
-    step_index: int
-    step: str
-    attempt: int
     state: AttemptState
     at_us: int
     reason: Reason | None = None

@@ -10,6 +10,7 @@ from itertools import islice
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.access.principals import OWNER, NotAuthenticated
+from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
@@ -170,4 +171,4 @@ class SessionRegistry:
         """End every session: the kernel is stopping."""
         self._stopped = True
         for session in list(self._sessions.values()):
-            session.stop()
+            session.refuse(KernelStopping())

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
-from nomaflow_kernel.domain.errors import KernelError, KernelStopping
+from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
 
@@ -73,13 +73,7 @@ class Session:
             _LOG.info(
                 "session of host %s instance %s ends: %s", host, self.hello.incarnation, reason, extra={"host": host}
             )
-            self._ended = SessionSuperseded(reason)
-            self._fail_questions()
-            self._ready.set()
-
-    def stop(self) -> None:
-        """End the session because the kernel stops."""
-        self.refuse(KernelStopping())
+            self.refuse(SessionSuperseded(reason))
 
     def refuse(self, error: KernelError) -> None:
         """End the session with an error, unless it has ended."""
@@ -93,10 +87,6 @@ class Session:
         self._host_left = True
         self._fail_questions()
         self._ready.set()
-
-    def drain(self, deadline_ms: int = 0) -> None:
-        """Ask the host to finish its running steps and to accept no new ones."""
-        self._queue(drain=gateway.DrainCommand(deadline_ms=deadline_ms))
 
     def acknowledge_heartbeat(self, sent_at_us: int) -> None:
         """Queue the answer to a heartbeat; only the newest is kept."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
-from nomaflow_kernel.access.principals import KERNEL
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
@@ -169,7 +168,7 @@ class Kernel:
     async def _tell_start(self) -> None:
         """Write the events of the start, and its audit row. A failing store costs only these."""
         note = f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {VERSION}"
-        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", KERNEL, target="kernel", note=note)
+        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", note=note)
         now, last = self._clock.now_us(), self._info.last_event_seq
         try:
             before = await self._store.events_after(last - 1, limit=1) if last else ()
@@ -204,7 +203,7 @@ class Kernel:
     async def reload(self) -> None:
         """Read the kernel's own jobs file again."""
         _LOG.info("reading the jobs file again")
-        self._audit.happened("ReloadJobsFile", KERNEL, target="kernel", note="on a signal")
+        self._audit.happened("ReloadJobsFile", note="on a signal")
         await self._catalogue.reload_jobs_file(explicit=True)
 
     async def stop(self, *, fast: asyncio.Event) -> None:
@@ -231,7 +230,7 @@ class Kernel:
         await stopping
         await self._engine.stop()
         await self._credentials.stop()
-        self._audit.happened("StopKernel", KERNEL, target="kernel", note=f"epoch {self._info.epoch}")
+        self._audit.happened("StopKernel", note=f"epoch {self._info.epoch}")
         await self._audit.stop()
 
     def _in_trouble(self, error: StoreError) -> None:

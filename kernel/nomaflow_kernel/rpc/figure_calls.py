@@ -8,11 +8,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from nomaflow_api.v1 import run_figures_pb2 as figures
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
@@ -190,17 +188,7 @@ def _stats(job_id: str, recent: Sequence[RecentRun]) -> figures.JobStats:
     waits = [(run.started_at_us - run.queued_at_us) / 1_000_000 for run in recent if run.started_at_us is not None]
     return figures.JobStats(
         job_id=job_id,
-        recent=[
-            figures.RecentRun(
-                run_id=run.run_id,
-                state=_NUMBERS[run.state],
-                queued_at=timestamp(run.queued_at_us),
-                started_at=_maybe(run.started_at_us),
-                finished_at=_maybe(run.finished_at_us),
-                rows_affected=run.rows_affected,
-            )
-            for run in recent
-        ],
+        recent=[encode(figures.RecentRun, run) for run in recent],
         median_seconds=statistics.median(seconds) if seconds else None,
         p95_seconds=seconds[math.ceil(len(seconds) * 0.95) - 1] if seconds else None,
         median_rows=statistics.median_low(rows) if rows else None,
@@ -219,7 +207,3 @@ def _seconds(run: RecentRun) -> float | None:
     if run.state not in RUN_TERMINAL or run.started_at_us is None or run.finished_at_us is None:
         return None
     return max(run.finished_at_us - run.started_at_us, 0) / 1_000_000
-
-
-def _maybe(at_us: int | None) -> Timestamp | None:
-    return None if at_us is None else timestamp(at_us)

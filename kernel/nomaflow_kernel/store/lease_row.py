@@ -50,31 +50,19 @@ Reported = tuple[Sequence[str], Sequence[str]]
 """A kernel's addresses: for clients, and for hosts."""
 
 
-def _nowhere() -> Reported:
-    return (), ()
-
-
-def _none() -> str:
-    return ""
-
-
-def _ignore(_error: StoreError) -> None:
-    """Ignore the loss: the epoch refuses writes of a kernel that no longer leads."""
-
-
 class LeasePolicy(Struct, frozen=True, kw_only=True):
     """Settings of leadership on a database that several kernels share.
 
     :param ttl_seconds: validity of the lease; it is renewed after a quarter of that
     :param addresses: returns this kernel's addresses, which standby kernels tell callers; none while it knows none
     :param authority: returns the fingerprint of this kernel's authority, which standby kernels compare; empty for none
-    :param on_lost: called once, when the lease is lost
+    :param on_lost: called once, when the lease is lost; the epoch refuses the writes of a kernel without it anyway
     """
 
     ttl_seconds: float = 12.0
-    addresses: Callable[[], Reported] = _nowhere
-    authority: Callable[[], str] = _none
-    on_lost: Callable[[StoreError], None] = _ignore
+    addresses: Callable[[], Reported] = lambda: ((), ())
+    authority: Callable[[], str] = lambda: ""
+    on_lost: Callable[[StoreError], None] = lambda _: None
 
 
 class LeaseWatch:

@@ -5,6 +5,9 @@ Absent texts are empty; absent numbers and times are NULL. Keys compare byte by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -51,6 +54,11 @@ _SEQ: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 
 def _key(name: str) -> Column[str]:
     return Column(name, _KEY, nullable=False)
+
+
+def _where(condition: str) -> Mapping[str, Any]:
+    """Return what makes an index partial, for both databases."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 def _text(name: str, *, default: str | None = None) -> Column[str]:
@@ -162,23 +170,20 @@ Index(
     "runs_by_request",
     runs.c.request_id,
     unique=True,
-    sqlite_where=text("request_id <> ''"),
-    postgresql_where=text("request_id <> ''"),
+    **_where("request_id <> ''"),
 )
 Index(
     "runs_by_slot",
     runs.c.slot,
     unique=True,
-    sqlite_where=text("slot <> ''"),
-    postgresql_where=text("slot <> ''"),
+    **_where("slot <> ''"),
 )
 
 Index(
     "runs_by_replayed",
     runs.c.replay_of,
     runs.c.run_id,
-    sqlite_where=text("replay_of <> ''"),
-    postgresql_where=text("replay_of <> ''"),
+    **_where("replay_of <> ''"),
 )
 
 attempts = Table(
@@ -239,8 +244,7 @@ Index(
     "events_of_people",
     events.c.seq,
     events.c.by,
-    sqlite_where=text("\"by\" <> ''"),
-    postgresql_where=text("\"by\" <> ''"),
+    **_where("\"by\" <> ''"),
 )
 
 log_chunks = Table(

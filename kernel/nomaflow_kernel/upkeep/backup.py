@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
-from nomaflow_kernel.upkeep.history_file import check_history, sync_directory
+from nomaflow_kernel.upkeep.history_file import check_history, sync
 
 __all__ = ["BackupDone", "back_up"]
 
@@ -78,7 +78,7 @@ def _publish(draft: Path, target: Path) -> None:
         if os.path.lexists(target):
             raise _exists(target) from None
         draft.rename(target)
-    sync_directory(target.parent)
+    sync(target.parent)
 
 
 def _exists(target: Path) -> MaintenanceRefused:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nomaflow_kernel.upkeep.history_file import damaged, in_thread, opened, sync_file
+from nomaflow_kernel.upkeep.history_file import damaged, in_thread, opened, sync
 
 __all__ = ["copy_history", "draft_beside"]
 
@@ -44,7 +44,7 @@ def copy_history(source: Path, target: Path) -> None:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise damaged(source, error) from error
         raise
-    sync_file(target)
+    sync(target)
 
 
 def _copy(source: Path, target: Path) -> None:

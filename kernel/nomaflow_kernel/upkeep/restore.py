@@ -22,8 +22,7 @@ from nomaflow_kernel.upkeep.history_file import (
     check_history,
     opened,
     read_facts,
-    sync_directory,
-    sync_file,
+    sync,
 )
 
 __all__ = ["RestoreDone", "restore"]
@@ -121,7 +120,7 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
         lost = _events_after(history, found.last_event_seq) if old else None
         _own(draft)
         replaced = _swap(draft, history, now_us=now_us)
-        sync_directory(history.parent)
+        sync(history.parent)
     return RestoreDone(
         backup=str(backup),
         store=str(history),
@@ -177,7 +176,7 @@ def _take_on(draft: Path, found: HistoryFacts, old: HistoryFacts | None, *, paus
                 ("all", "", "restore", _WHY, now_us),
             )
         connection.execute("COMMIT")
-    sync_file(draft)
+    sync(draft)
 
 
 def _own(path: Path) -> None:

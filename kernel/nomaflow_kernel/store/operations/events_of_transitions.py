@@ -125,17 +125,7 @@ def _run_event(t: Any, seq: int, at_us: int, kind: str, data: Mapping[str, Any],
 
 
 def _attempt_event(t: Any, seq: int, at_us: int, kind: str, data: Mapping[str, Any], **of_state: Any) -> EventRecord:
-    return EventRecord(
-        seq=seq,
-        at_us=at_us,
-        kind=kind,
-        run_id=t.run_id,
-        job_id=t.job_id,
-        step=t.step,
-        attempt=t.attempt,
-        data=data,
-        **of_state,
-    )
+    return _run_event(t, seq, at_us, kind, data, step=t.step, attempt=t.attempt, **of_state)
 
 
 def _queued(t: QueueRun, seq: int, at_us: int) -> EventRecord:

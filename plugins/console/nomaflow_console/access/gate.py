@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 from urllib.parse import parse_qsl, quote
 
 from starlette.datastructures import Headers, ImmutableMultiDict, MutableHeaders
@@ -25,26 +24,15 @@ _LONGEST_NAME = 128
 _READS = ("GET", "HEAD")
 _OPEN = ("/login", "/static/")
 """What needs no session."""
-
-
-class _Refusals(Protocol):
-    """Makes the page of a request that is refused."""
-
-    def __call__(self, request: Request, status: int, message: str) -> Response:
-        """Return the answer."""
-
-
-def plain_refusal(request: Request, status: int, message: str) -> Response:
-    """Return a refusal as plain text."""
-    del request
-    return PlainTextResponse(message + "\n", status_code=status)
+_Refusal = Callable[[Request, int, str], Response]
+"""Makes the page of a request that is refused, from a status and a message."""
 
 
 class Gate:
     """The checks of each request; see docs/console.md, Security."""
 
     def __init__(
-        self, app: ASGIApp, *, origins: Origins, sessions: Sessions, refusal: _Refusals, user_header: str = ""
+        self, app: ASGIApp, *, origins: Origins, sessions: Sessions, refusal: _Refusal, user_header: str = ""
     ) -> None:
         self._app = app
         self._origins = origins
@@ -92,7 +80,8 @@ class Gate:
         """Return the answer to a request that goes no further; None if it does."""
         path = request.url.path
         if not self._origins.knows_host(headers.get("host", "")):
-            return plain_refusal(request, 403, "this console does not answer at that host name; see docs/console.md")
+            text = "this console does not answer at that host name; see docs/console.md\n"
+            return PlainTextResponse(text, status_code=403)
         is_read = request.method in _READS
         if not is_read:
             if not self._origins.allows_change(headers):
