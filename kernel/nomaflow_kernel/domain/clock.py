@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-__all__ = ["EPOCH", "Clock", "SystemClock", "from_us", "happens_within", "to_us"]
+__all__ = ["EPOCH", "Clock", "SystemClock", "from_us", "to_us"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,16 +41,3 @@ def from_us(value: int) -> datetime:
 def to_us(value: datetime) -> int:
     """Return microseconds since the epoch of an aware datetime."""
     return (value - EPOCH) // timedelta(microseconds=1)
-
-
-async def happens_within(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until ``event`` is set; return False if that takes longer than ``seconds`` (None: no bound).
-
-    A cancellation that arrives together with the event is kept; ``asyncio.wait_for`` of Python 3.11 may lose it.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

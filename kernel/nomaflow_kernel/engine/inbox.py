@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from nomaflow_kernel.domain.clock import happens_within
+from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.engine.state import Batch
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import ApplyResult

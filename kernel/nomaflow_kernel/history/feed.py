@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from nomaflow_kernel.domain.clock import happens_within
+from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.history.records import EventRecord
 
 __all__ = ["EventFeed", "RunSubscription"]

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Collection, Sequence
 from functools import partial
 
+from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.catalogue import Catalogue
-from nomaflow_kernel.domain.clock import Clock, happens_within
+from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
 from nomaflow_kernel.history.port import Store

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 from msgspec import Struct, field
 
-__all__ = ["CallFailure", "FailureKind", "SessionDropped"]
+from nomaflow_api.v1.call_errors import read_details
 
-_DETAILS_KEY = "grpc-status-details-bin"
+__all__ = ["CallFailure", "FailureKind", "SessionDropped"]
 
 
 class SessionDropped(Exception):
@@ -55,14 +53,13 @@ class CallFailure(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> CallFailure:
         """Return the meaning of a call's error."""
-        reason, metadata = _details(error)
-        code = error.code()
+        details, code = read_details(error.trailing_metadata()), error.code()
         return cls(
-            kind=_kind(code, reason),
+            kind=_kind(code, details.reason),
             code=code,
             text=_shortened(error.details() or code.name.lower()),
-            reason=reason,
-            metadata=metadata,
+            reason=details.reason,
+            metadata=details.metadata,
         )
 
     def __str__(self) -> str:
@@ -90,18 +87,3 @@ def _kind(code: grpc.StatusCode, reason: str) -> FailureKind:
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL, grpc.StatusCode.OUT_OF_RANGE):
         return FailureKind.MALFORMED
     return FailureKind.TRY_AGAIN
-
-
-def _details(error: grpc.aio.AioRpcError) -> tuple[str, Mapping[str, str]]:
-    for key, value in error.trailing_metadata() or ():
-        if key != _DETAILS_KEY or not isinstance(value, bytes):
-            continue
-        try:
-            status = status_pb2.Status.FromString(value)
-            for each in status.details:
-                info = error_details_pb2.ErrorInfo()
-                if each.Unpack(info):
-                    return info.reason.upper(), dict(info.metadata)
-        except DecodeError:
-            return "", {}
-    return "", {}

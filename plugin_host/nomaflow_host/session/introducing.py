@@ -12,6 +12,7 @@ import grpc.aio
 from msgspec.structs import replace
 
 from nomaflow_api.bounds import MANIFEST_PACKED_BYTES
+from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.facts import Manifest
@@ -57,12 +58,7 @@ class Introducer:
 
     async def settled(self, seconds: float) -> bool:
         """Wait until all requests are done; return False if that takes longer than *seconds*."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._done.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens_within(self._done, seconds)
 
     def newest_load(self) -> LoadOutcome | None:
         """Return the newest load, as a refused one if the kernel refused it; the same object until that changes."""

@@ -8,6 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.injection.given_values import GivenValues
@@ -92,12 +93,7 @@ class AttemptTable:
 
     async def emptied_within(self, seconds: float) -> bool:
         """Wait until no attempt is held; return False if that takes longer."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens_within(self._empty, seconds)
 
     def idle_seconds(self) -> float:
         """Return how long no attempt has been held, in seconds; 0 while one is."""

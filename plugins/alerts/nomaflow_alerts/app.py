@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from nomaflow_alerts.service import AlertsCalls
 from nomaflow_alerts.socket_place import forget_socket, publish_socket, socket_path
 from nomaflow_alerts.trials import Trial
 from nomaflow_alerts.usual import Samples
+from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1.alerts_service_pb2_grpc import add_AlertsServiceServicer_to_server
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -102,9 +102,7 @@ async def _opened(ledger: Ledger, stop: asyncio.Event, manager: ServiceManager) 
                 _LOG.warning("another process has %s; waiting for its end", error)
                 manager.ready("standing by: another process has the file")
             said = True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOCK_SECONDS):
-                    await stop.wait()
+            await happens_within(stop, _LOCK_SECONDS)
         else:
             return True
     return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable
 
@@ -17,6 +16,7 @@ from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.timers import RunNow, check_absent_hosts, check_expected, check_runs, expect_runs
 from nomaflow_alerts.sending import Sender
+from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
 
 __all__ = ["Clockwork"]
@@ -62,9 +62,7 @@ class Clockwork:
             await self._turn()
             due, now = await self._ledger.run(self._next_due)
             await asyncio.sleep(_LEAST_PAUSE)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(max(due - now - _LEAST_PAUSE, 0.0), _LONGEST_PAUSE)):
-                    await self._woken.wait()
+            await happens_within(self._woken, min(max(due - now - _LEAST_PAUSE, 0.0), _LONGEST_PAUSE))
 
     async def _turn(self) -> None:
         if self._intake.caught_up:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ from nomaflow_alerts.ledger import Book, Ledger, Message, Sighting
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.system import SEVERITIES
+from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
 
 __all__ = ["Sender"]
@@ -82,9 +82,7 @@ class Sender:
                 continue
             if next_at is None:
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(max(next_at - now, 0.01), _LONGEST_SLEEP)):
-                    await wake.wait()
+            await happens_within(wake, min(max(next_at - now, 0.01), _LONGEST_SLEEP))
 
     async def _send(self, message: Message) -> None:
         error = ""

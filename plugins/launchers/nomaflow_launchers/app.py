@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace
 from nomaflow.client.values import HostView
+from nomaflow_api.event_loop import happens_within
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
@@ -66,9 +67,7 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
                     section.poll_seconds * 2.0 ** min(failures, 10), max(_LONGEST_WAIT_SECONDS, section.poll_seconds)
                 )
                 wait = max(wait, asked)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await stop.wait()
+                await happens_within(stop, wait)
             manager.stopping("stopping")
 
 

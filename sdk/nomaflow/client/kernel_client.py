@@ -18,14 +18,7 @@ from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
-from nomaflow.client.requests import (
-    TriggerOrder,
-    filled,
-    new_request_id,
-    step_values,
-    to_json_bytes,
-    trigger_span,
-)
+from nomaflow.client.requests import ReplayOrder, TriggerOrder, filled, trigger_span
 from nomaflow.client.run_filters import RunFilters, list_runs_request
 from nomaflow.client.token_calls import TokenCalls
 from nomaflow_api.v1 import job_pb2
@@ -144,18 +137,16 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         by: str = "",
     ) -> str:
         """Start a new run from the snapshot of a finished one and return its id."""
-        request = service.ReplayRunRequest(
+        order = ReplayOrder(
             run_id=run_id,
             from_step=from_step,
             from_failed_step=from_failed_step,
-            params_json=to_json_bytes(params or {}, name="params"),
-            step_values=step_values(op_kwargs or {}),
-            request_id=request_id or new_request_id(),
-            by=by or self._by,
+            params=params or {},
+            op_kwargs=op_kwargs or {},
+            request_id=request_id,
+            by=by,
         )
-        with trigger_span(f"replay {run_id}") as traceparent:
-            reply: service.ReplayRunResponse = await self._send("ReplayRun", request, traceparent)
-        return reply.run_id
+        return (await self.replay_run(order)).run_id
 
     async def get_run(self, run_id: str) -> values.RunView:
         """Return one run with its steps and attempts."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from nomaflow.client import ClientError, InvalidRequest, NotFound, Refused, ReplayOrder, TriggerOrder
-from nomaflow.client.values import Triggered
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
@@ -20,9 +19,10 @@ from nomaflow_cli.wording import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
-    from nomaflow.client.values import RunView
+    from nomaflow.client.values import Replayed, RunView, Triggered
 
-    Start = Callable[[KernelClient], Awaitable[Triggered]]
+    Started = Triggered | Replayed
+    Start = Callable[[KernelClient], Awaitable[Started]]
 
 _Params = Annotated[
     list[str] | None, typer.Option("--param", "-p", help="Override a param of the job, as key=json; repeatable.")
@@ -103,7 +103,7 @@ def run(
 def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
     """Print whether a run would be accepted, and with which values; the exit code is 0 if it would, else 1."""
 
-    async def ask(kernel: KernelClient) -> Triggered | ClientError:
+    async def ask(kernel: KernelClient) -> Started | ClientError:
         try:
             return await start(kernel)
         except (InvalidRequest, NotFound, Refused) as error:
@@ -173,14 +173,8 @@ def replay(
         validate_only=validate,
     )
 
-    async def start(kernel: KernelClient) -> Triggered:
-        replayed = await kernel.replay_run(order)
-        return Triggered(
-            run_id=replayed.run_id,
-            deduplicated=replayed.deduplicated,
-            warnings=replayed.warnings,
-            steps=replayed.steps,
-        )
+    def start(kernel: KernelClient) -> Awaitable[Replayed]:
+        return kernel.replay_run(order)
 
     if validate:
         _validate(invocation, start, f"a replay of run {printable(run)}")
@@ -193,7 +187,7 @@ def _run(invocation: Invocation, start: Start, *, wait: bool, follow: bool) -> N
         _follow(invocation, start)
     waits_for = ""
 
-    async def ask(kernel: KernelClient) -> tuple[Triggered, RunView]:
+    async def ask(kernel: KernelClient) -> tuple[Started, RunView]:
         nonlocal waits_for
         started = await start(kernel)
         found = await kernel.get_run(started.run_id)
@@ -231,6 +225,6 @@ def _follow(invocation: Invocation, start: Start) -> NoReturn:
     raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=screen.connected))
 
 
-def _warn(invocation: Invocation, started: Triggered) -> None:
+def _warn(invocation: Invocation, started: Started) -> None:
     again = ("the key was used before; this is the run that it started",) if started.deduplicated else ()
     print_warnings((*started.warnings, *again), as_json=invocation.as_json)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 from nomaflow.client.values import EventView, RunView
+from nomaflow_api.event_loop import happens_within
 from nomaflow_cli.errors import RUN_EXIT_CODES, ExitCode
 from nomaflow_cli.output import tell
 
@@ -98,10 +98,7 @@ class _Follower:
     async def _refresh(self) -> None:
         """Fetch the run after events, and twice a second for progress, which makes no events."""
         while True:
-            # Not wait_for: before Python 3.12 it loses a cancel that arrives together with the event.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_REFRESH):
-                    await self._changed.wait()
+            await happens_within(self._changed, _REFRESH)
             self._changed.clear()
             await self._show(await self._kernel.get_run(self._run_id))
 

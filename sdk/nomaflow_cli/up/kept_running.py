@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from nomaflow_api.event_loop import happens_within
 from nomaflow_cli.up import tether
 from nomaflow_cli.wording import exit_words
 
@@ -135,9 +136,7 @@ class Part:
             if self._clock() - started > _HEALTHY_AFTER:
                 delay = self._first_delay
             self._say(PartState.CRASHED, exit_text=words, again_in=delay)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._stopping.wait()
+            await happens_within(self._stopping, delay)
             delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _once(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from nomaflow.client import ClientError, KernelClient, Unauthenticated
 from nomaflow.client.values import EventView
+from nomaflow_api.event_loop import happens_within
 from nomaflow_console.kernel.status import KernelStatus
 
 __all__ = ["EventHub", "Subscription"]
@@ -222,7 +223,5 @@ class EventHub:
             if self._away:
                 await asyncio.sleep(_SOON_SECONDS)
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._look.wait()
+            if await happens_within(self._look, _LOOK_SECONDS):
                 await asyncio.sleep(_SOON_SECONDS)

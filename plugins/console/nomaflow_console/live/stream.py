@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from nomaflow.client import ClientError, KernelUnreachable
 from nomaflow.client.values import EventView
+from nomaflow_api.event_loop import happens_within
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.calls import Principal
 from nomaflow_console.kernel.hub import Subscription
@@ -179,10 +180,7 @@ class _Stream:
 
     async def _woken(self) -> bool:
         """Wait for something to send; return False if there was nothing for a while."""
-        try:
-            async with asyncio.timeout(min(_HEARTBEAT_SECONDS, self._fresh_seconds)):
-                await self.wake.wait()
-        except TimeoutError:
+        if not await happens_within(self.wake, min(_HEARTBEAT_SECONDS, self._fresh_seconds)):
             return False
         self.wake.clear()
         return True
