@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import Struct, field, structs
 
 from nomaflow.client import has_known_form
+from nomaflow_api.addresses import is_tcp
 from nomaflow_api.version import VERSION
 from nomaflow_host.generation import manifest_bytes
 from nomaflow_host.identity import Identity, IdentityFolder, join_kernel, read_join_string
@@ -37,7 +38,7 @@ from nomaflow_host.project import (
     user_of,
 )
 from nomaflow_host.reaper.proc import ProcessIdentity
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession, is_unix
+from nomaflow_host.session import AddressSource, HostIdentity, HostSession
 from nomaflow_host.supervisor import Supervisor, SupervisorSettings
 from nomaflow_project.jobs.resources import resources_here
 from nomaflow_telemetry.metrics_address import MetricsPlace
@@ -343,7 +344,7 @@ def _addresses(options: HostOptions, project: Project, folder: IdentityFolder) -
                 file="--kernel" if options.kernel else str(project.root / "nomaflow.toml"),
                 fix="write unix:/path/kernel.sock, host:port or tls://host:port",
             )
-    if identity is None and addresses and not any(map(is_unix, addresses)):
+    if identity is None and addresses and all(map(is_tcp, addresses)):
         raise NotJoined(f"the kernel at {addresses[0]} is reached over TCP, and this host has not joined it")
     return source
 

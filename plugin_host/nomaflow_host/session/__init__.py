@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow_host.session.addresses import AddressSource, is_unix
+from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
 from nomaflow_host.session.session import HostSession
 
-__all__ = ["AddressSource", "HostIdentity", "HostSession", "HostStatus", "Manifest", "is_unix"]
+__all__ = ["AddressSource", "HostIdentity", "HostSession", "HostStatus", "Manifest"]

@@ -8,16 +8,11 @@ from pathlib import Path
 
 from nomaflow.client import split_addresses
 
-__all__ = ["AddressSource", "is_unix"]
+__all__ = ["AddressSource"]
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.2
-
-
-def is_unix(address: str) -> bool:
-    """Return True for the address of a Unix socket."""
-    return address.startswith(("unix:", "unix-abstract:"))
 
 
 class AddressSource:

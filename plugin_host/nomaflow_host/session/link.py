@@ -10,9 +10,9 @@ import grpc
 import grpc.aio
 
 from nomaflow.client.tls import Pair, open_channel
+from nomaflow_api.addresses import is_tcp
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
-from nomaflow_host.session.addresses import is_unix
 from nomaflow_host.session.report_streams import ReportStreams
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class Link:
         self.address = address
         self.identity: Identity | None = None
         ca, pair = None, None
-        if not is_unix(address):
+        if is_tcp(address):
             self.identity = folder.read()
             ca, pair = self.identity.authorities, Pair(certificate=self.identity.certificate, key=self.identity.key)
         self._channels = tuple(open_channel(address, ca=ca, pair=pair, options=_OPTIONS) for _ in range(2))
         self._control, self._bulk = map(_stub, self._channels)
-        self._streams = ReportStreams(self._bulk.StreamReports) if is_unix(address) else None
+        self._streams = None if is_tcp(address) else ReportStreams(self._bulk.StreamReports)
 
     def attach(self) -> AttachCall:
         """Open the session's stream."""

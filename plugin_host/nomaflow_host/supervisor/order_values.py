@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.sealing import open_order
 from nomaflow_host.injection.credentials_to_mask import references_of
@@ -13,21 +13,13 @@ from nomaflow_project.reading.sources import ENCRYPTED, FILE, VARIABLE, Referenc
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from nomaflow_host.supervisor.secrets_link import SecretsLink
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_project.reading.sources import ValueSource
 
-__all__ = ["OrderValues", "PluginSecrets"]
+__all__ = ["OrderValues"]
 
 _BUILT_IN = frozenset({VARIABLE, FILE, ENCRYPTED})
-
-
-class PluginSecrets(Protocol):
-    """A resolver of references for plugins."""
-
-    async def values(
-        self, references: Collection[Reference], environ: Mapping[str, str]
-    ) -> Mapping[Reference, str | ReferenceMissing]:
-        """Return a value, or the reason why there is none, for each reference. Bounded in time; never raises."""
 
 
 class OrderValues:
@@ -37,7 +29,7 @@ class OrderValues:
     :param environ: the host's own variables, for plugins
     """
 
-    def __init__(self, *, plugins: PluginSecrets, environ: Mapping[str, str]) -> None:
+    def __init__(self, *, plugins: SecretsLink, environ: Mapping[str, str]) -> None:
         self._plugins = plugins
         self._environ = environ
 

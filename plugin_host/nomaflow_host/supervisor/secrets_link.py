@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SecretsLink"]
 
-ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
 _START_SECONDS = 20.0
 
 
@@ -28,12 +28,9 @@ class SecretsLink:
 
     The host's main process never imports a plugin. This process has its own for secrets, apart from templates and
     workers, because it has the host's whole environment, such as the token of a vault.
-
-    :param answer_seconds: time limit of one answer
     """
 
-    def __init__(self, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._answer_seconds = answer_seconds
+    def __init__(self) -> None:
         self._process: _Process | None = None
 
     async def values(
@@ -45,7 +42,7 @@ class SecretsLink:
         """
         try:
             process = self._running(dict(environ))
-            limit = self._answer_seconds + (0 if process.ready else _START_SECONDS)
+            limit = _ANSWER_SECONDS + (0 if process.ready else _START_SECONDS)
         except OSError as error:
             reason = f"the host's secrets process cannot be started: {(error.strerror or '').lower()}"
             return {each: _unavailable(each, reason) for each in references}

@@ -14,7 +14,7 @@ from nomaflow_alerts.folding import KINDS, Folding
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import end_unseen
-from nomaflow_alerts.rules.system import end_kernel, sight_kernel
+from nomaflow_alerts.rules.system import sight_kernel
 from nomaflow_alerts.rules.timers import expect_runs
 from nomaflow_alerts.usual import Samples
 
@@ -129,7 +129,7 @@ class Intake:
 
         def reset(book: Book) -> None:
             sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
-            end_kernel(book, "cursor_lost", at=book.now)
+            book.close("cursor_lost", at=book.now)
             book.quiet = True
             end_unseen(book, ())
             book.watched.forget_all()
@@ -239,7 +239,7 @@ class Intake:
             book.quiet = self.quiet
             if not self.quiet:
                 sight_kernel(book, "cursor_lost", self._policies, at=book.now, why=why)
-                end_kernel(book, "cursor_lost", at=book.now)
+                book.close("cursor_lost", at=book.now)
             end_unseen(book, active)
 
         await self._ledger.run(note)

@@ -14,7 +14,7 @@ from nomaflow_alerts.channels.channel import NotSent
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Book, Ledger
 from nomaflow_alerts.rules.policies import Policies, Timetable
-from nomaflow_alerts.rules.system import end_kernel, sight_kernel
+from nomaflow_alerts.rules.system import sight_kernel
 from nomaflow_project.models.alerts_section import AlertsSection
 
 __all__ = ["Pulse"]
@@ -118,7 +118,7 @@ class Pulse:
             return
         if self._silent:
             self._silent = False
-            await self._ledger.run(lambda book: end_kernel(book, "kernel_silent", at=book.now))
+            await self._ledger.run(lambda book: book.close("kernel_silent", at=book.now))
             self._changed()
         if serves == self._unwritable:
             self._unwritable = not serves
@@ -130,7 +130,7 @@ class Pulse:
             why = "it answers, and reports that it cannot serve: its log says why; often its disk is full"
             sight_kernel(book, "store_unwritable", self._policies, at=book.now, why=why)
         else:
-            end_kernel(book, "store_unwritable", at=book.now)
+            book.close("store_unwritable", at=book.now)
 
     def _streams(self) -> bool:
         """Return whether events come, or bookmarks in their place; a process that has just begun waits for them."""

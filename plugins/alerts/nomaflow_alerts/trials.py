@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from nomaflow_alerts.ledger import Incident, Message
 from nomaflow_alerts.messages.harmless import Masker, plain
-from nomaflow_alerts.messages.ids import new_message_id
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.writing import Subject, write
@@ -46,7 +45,7 @@ def test_message(trial: Trial, *, job_id: str, condition: str, by: str) -> Calla
         head = f"{_MARK} {subject}" if job_id else f"{_MARK} Nomaflow reaches you by {plain(channel)}"
         told = payload(about, trial.masker)
         return Message(
-            id=new_message_id(), channel=channel, kind="test", subject=head, created_at=now, next_at=now,
+            channel=channel, kind="test", subject=head, created_at=now, next_at=now,
             body=trial.masker.masked(f"This is a test.\n{body}"), data={"payload": {**told, "type": "test"}},
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,13 +93,14 @@ class Notice:
 class Message:
     """An outgoing message.
 
+    :param id: a new one if none is given; a repeat keeps it
     :param kind: opened, closed, reminder, digest, ping or test
     :param data: what a channel needs beside the texts
     :param state: pending, sent or undeliverable
     :param next_at: when it is sent, or tried again
     """
 
-    id: str
+    id: str = field(default_factory=lambda: f"msg_{secrets.token_hex(12)}")
     channel: str
     kind: str
     subject: str

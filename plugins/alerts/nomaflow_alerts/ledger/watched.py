@@ -49,15 +49,15 @@ class Watched:
         """Watch a run no longer."""
         self._sql("DELETE FROM open_run WHERE run_id = ?", (run_id,))
 
-    def run_checked(self, run_id: str, *, again_at: float | None) -> None:
-        """Set when a run is looked at again; None for never."""
-        self._sql("UPDATE open_run SET check_at = ? WHERE run_id = ?", (again_at, run_id))
+    def run_checked(self, run_id: str) -> None:
+        """Look at a run no more until it starts or ends."""
+        self._sql("UPDATE open_run SET check_at = NULL WHERE run_id = ?", (run_id,))
 
     def runs_due(self, now: float) -> list[OpenRun]:
         """Return runs that have waited or run for too long, the oldest first."""
         return self._runs("check_at <= ? ORDER BY check_at LIMIT ?", (now, _MOST_RUNS))
 
-    def waits_too_long(self, job_id: str, now: float) -> bool:
+    def waits_too_long(self, job_id: str) -> bool:
         """Return whether a run of a job waits that was found to wait too long already."""
         return bool(self._runs("job_id = ? AND started_at IS NULL AND check_at IS NULL", (job_id,)))
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from nomaflow_alerts.ledger import Book, Incident, Message, Notice
 from nomaflow_alerts.messages.details import Details
 from nomaflow_alerts.messages.harmless import Masker
-from nomaflow_alerts.messages.ids import new_message_id
 from nomaflow_alerts.messages.payload import payload
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.writing import Subject, write
@@ -113,7 +112,6 @@ def compose(
     threads = {book.outbox.thread(each, draft.channel) for each in incidents}
     first_id, first_subject = threads.pop() if len(threads) == 1 else ("", "")
     message = Message(
-        id=new_message_id(),
         channel=draft.channel,
         kind=about.kind,
         subject=masker.masked(first_subject or subject),

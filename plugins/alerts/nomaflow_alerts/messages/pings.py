@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Message
-from nomaflow_alerts.messages.ids import new_message_id
 from nomaflow_project.jobs.alert_policy import server_of
 
 __all__ = ["PINGS", "ping"]
@@ -22,7 +21,6 @@ def ping(state: str, url: str, event: EventView, *, now: float) -> Message:
     """
     target = url.replace("{state}", state) if "{state}" in url else url.rstrip("/") + _SUFFIXES[state]
     return Message(
-        id=new_message_id(),
         channel=PINGS + server_of(target),
         kind="ping",
         subject=f"{event.job_id}: {state}",

@@ -106,7 +106,7 @@ def end_unseen(book: Book, active: Collection[str]) -> None:
 
 def _waits_no_more(book: Book, job_id: str, at: float) -> None:
     for incident in book.open_incidents("never_started", job_id=job_id):
-        if not book.watched.waits_too_long(job_id, book.now):
+        if not book.watched.waits_too_long(job_id):
             book.close(incident.key, at=at)
 
 

@@ -7,7 +7,7 @@ from nomaflow_alerts.ledger import Book, Sighting
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 
-__all__ = ["SEVERITIES", "end_kernel", "fold_host", "fold_kernel", "sight_host", "sight_kernel"]
+__all__ = ["SEVERITIES", "fold_host", "fold_kernel", "sight_host", "sight_kernel"]
 
 SEVERITIES = {
     "host_unreachable": "critical",
@@ -44,11 +44,6 @@ def sight_kernel(book: Book, condition: str, policies: Policies, *, at: float, w
     book.sight(
         Sighting(key=condition, condition=condition, at=at, severity=severity, why=why, channels=channels, facts=facts)
     )
-
-
-def end_kernel(book: Book, condition: str, *, at: float, **facts: object) -> None:
-    """End a condition of the kernel."""
-    book.close(condition, at=at, facts=facts)
 
 
 def fold_host(book: Book, event: EventView, policies: Policies, *, detached_after: float) -> None:
@@ -101,7 +96,7 @@ def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str)
         gap = max(at - float(end_us) / 1_000_000, 0.0)
         why = f"a kernel of version {event.data.get('version')} has led since then; nobody led for up to {gap:.0f} s"
         sight_kernel(book, "leader_changed", policies, at=at, why=why, epoch=epoch)
-        end_kernel(book, "leader_changed", at=at)
+        book.close("leader_changed", at=at)
 
 
 def _refusal(event: EventView) -> str:

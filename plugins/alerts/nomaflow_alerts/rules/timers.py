@@ -96,16 +96,12 @@ def check_runs(book: Book, policies: Policies, runs: Mapping[str, RunNow], due: 
         if now is not None and now.state not in ("QUEUED", "RUNNING"):
             book.watched.run_ended(run.run_id)
             continue
+        book.watched.run_checked(run.run_id)
         rules = policies.rules(run.job_id, run.host)
-        if run.started_at is None:
-            if now is not None and now.state == "RUNNING":
-                book.watched.run_checked(run.run_id, again_at=None)  # run.started is on its way
-                continue
-            book.watched.run_checked(run.run_id, again_at=None)
+        if run.started_at is not None:
+            book.sight(_sighting("long_run", run, rules, now, at=book.now, since=run.started_at))
+        elif now is None or now.state != "RUNNING":  # else run.started is on its way
             book.sight(_sighting("never_started", run, rules, now, at=book.now, since=run.queued_at))
-            continue
-        book.watched.run_checked(run.run_id, again_at=None)
-        book.sight(_sighting("long_run", run, rules, now, at=book.now, since=run.started_at))
 
 
 def _sighting(
