@@ -87,6 +87,7 @@ def started_line(run: RunView) -> Text:
     text = Text.assemble(run_state(run), "  ", (printable(run.job_id), "bold"), f"  {printable(run.run_id)}")
     if run.reason is not None and run.reason.message:
         text.append(f"  {printable(run.reason.message)}", style="dim")
+        text.append(f"\n  → {printable(run.reason.fix)}" if run.reason.fix else "")
     return text.append(f"\n  nomaflow logs {printable(run.run_id)} --follow", style="dim")
 
 
