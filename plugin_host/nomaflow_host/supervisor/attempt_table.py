@@ -19,7 +19,7 @@ from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
 
     from nomaflow_api.v1.letters import DispatchOrder
     from nomaflow_host.attempt.messages import AttemptSink
@@ -41,7 +41,6 @@ class AttemptTable:
     :param sink: receives their events
     :param values_of: returns the values of the references of an order of a generation, and, if the
         flag is set, of its connectors
-    :param tell_reaper: sends the reaper a command
     """
 
     def __init__(
@@ -51,14 +50,12 @@ class AttemptTable:
         sink: AttemptSink,
         pool: WorkerPool,
         values_of: Callable[[bytes, ServingGeneration, bool], Awaitable[GivenValues]],
-        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
     ) -> None:
         self._settings = settings
         self._sink = sink
         self._pool = pool
         self._values_of = values_of
         self._fetching: set[asyncio.Task[None]] = set()
-        self._tell_reaper = tell_reaper
         self._held: dict[str, HeldAttempt] = {}
         self._counts = {True: 0, False: 0}
         self._waiting: dict[str, Mapping[str, Any] | None] = {}
@@ -132,7 +129,6 @@ class AttemptTable:
             worker=worker,
             counts_as_sync=counts_as_sync,
             log=log,
-            tell_reaper=lambda message: self._tell_reaper(message, ()),
             report=lambda rung: self._sink.stopping(key, rung),
         )
         self._held[key] = attempt
@@ -311,8 +307,7 @@ class AttemptTable:
         attempt.settle()
         worker.last_rss = int(message["rss_bytes"])
         if worker.exclusive and (worker.tainted or not message["clean"]):
-            worker.doom("its code may still run", culprit=attempt)
-            self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+            worker.kill("its code may still run", culprit=attempt)
             return
         self._waiting[attempt.order.attempt_key] = None
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from nomaflow_host.supervisor.pool import WorkerPool
     from nomaflow_host.supervisor.reload import GenerationLoader
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
@@ -19,21 +17,11 @@ __all__ = ["ValueChecker"]
 
 
 class ValueChecker:
-    """Checks values in an exclusive worker that runs nothing else meanwhile, so that it can be killed.
+    """Checks values in an exclusive worker that runs nothing else meanwhile, so that it can be killed."""
 
-    :param tell_reaper: sends the reaper a command
-    """
-
-    def __init__(
-        self,
-        *,
-        pool: WorkerPool,
-        loader: GenerationLoader,
-        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
-    ) -> None:
+    def __init__(self, *, pool: WorkerPool, loader: GenerationLoader) -> None:
         self._pool = pool
         self._loader = loader
-        self._tell_reaper = tell_reaper
         self._worker: WorkerHandle | None = None
         self._number = 0
 
@@ -78,8 +66,7 @@ class ValueChecker:
         if number not in worker.checks or not worker.ready:
             self._release(worker)
         elif worker.kill_note is None:
-            worker.doom("a check of values did not end in it")
-            self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+            worker.kill("a check of values did not end in it")
 
     def _release(self, worker: WorkerHandle) -> None:
         if self._pool.get(worker.number) is worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from nomaflow_host.worker.signals import INTERRUPT
 from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from nomaflow_api.v1.letters import DispatchOrder, FinishedState
     from nomaflow_host.supervisor.attempt_log import AttemptLog
@@ -30,7 +31,6 @@ class HeldAttempt:
     """One attempt in one worker. The stop ladder acts on it.
 
     :param counts_as_sync: True if it counts against max_sync, False if against max_async
-    :param tell_reaper: sends a command to the reaper
     :param report: takes each rung of the ladder
     """
 
@@ -41,7 +41,6 @@ class HeldAttempt:
         worker: WorkerHandle,
         counts_as_sync: bool,
         log: AttemptLog,
-        tell_reaper: Callable[[Mapping[str, Any]], None],
         report: Callable[[Stopping], None],
     ) -> None:
         self.order = order
@@ -66,7 +65,6 @@ class HeldAttempt:
         self.ladder: asyncio.Task[None] | None = None
         self.stopped_at_us = 0
         """When none of its code ran any more, microseconds since the epoch; 0 if it was not stopped by the ladder."""
-        self._tell_reaper = tell_reaper
         self._report = report
         self._began = time.monotonic()
         self._rung = 0
@@ -84,13 +82,13 @@ class HeldAttempt:
     def interrupt(self) -> None:
         """Send SIGTERM to its child processes and raise an exception in its threads."""
         self._spoil()
-        self._tell_reaper({"is": "signal_children", "worker": self.worker.number, "signum": 15})
-        self._tell_reaper({"is": "signal", "worker": self.worker.number, "signum": int(INTERRUPT)})
+        self.worker.signal_children(signal.SIGTERM)
+        self.worker.signal(INTERRUPT)
 
     def terminate(self) -> None:
         """Send SIGTERM to its worker."""
         self._spoil()
-        self._tell_reaper({"is": "signal", "worker": self.worker.number, "signum": 15})
+        self.worker.signal(signal.SIGTERM)
 
     def kill(self, why: str) -> None:
         """Kill its worker's process tree, even if other attempts are in it."""
@@ -102,8 +100,7 @@ class HeldAttempt:
             culprit = worker.attempts[blocker]
         if not worker.exclusive:
             worker.generation.demoted.add(culprit.order.callable)
-        worker.doom(why, culprit=culprit)
-        self._tell_reaper({"is": "kill_tree", "worker": worker.number})
+        worker.kill(why, culprit=culprit)
 
     def status(self) -> dict[str, Any]:
         """Return its status, for the state dump: the pid is 0 until its worker has started, the rung is 0 for none."""

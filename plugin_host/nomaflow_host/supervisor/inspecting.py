@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from nomaflow_host.reaper.proc import descendants, processes, read_process, read_usage
-from nomaflow_host.worker.signals import DUMP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from nomaflow_host.reaper.proc import ProcessInfo
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
@@ -71,17 +70,10 @@ class Inspector:
     """Inspects attempts, a few at once; each takes at most three seconds.
 
     :param find: returns the attempt that a key names; None if this host does not hold it
-    :param tell_reaper: sends the reaper a command
     """
 
-    def __init__(
-        self,
-        *,
-        find: Callable[[str], HeldAttempt | None],
-        tell_reaper: Callable[[Mapping[str, Any], Sequence[int]], None],
-    ) -> None:
+    def __init__(self, *, find: Callable[[str], HeldAttempt | None]) -> None:
         self._find = find
-        self._tell_reaper = tell_reaper
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._number = 0
 
@@ -135,9 +127,7 @@ class Inspector:
         """Return what the worker's handler in C writes about its threads; it needs no interpreter."""
         if worker.dump_fd < 0:
             return ""
-        os.ftruncate(worker.dump_fd, 0)
-        os.lseek(worker.dump_fd, 0, os.SEEK_SET)
-        self._tell_reaper({"is": "signal", "worker": worker.number, "signum": int(DUMP)}, ())
+        worker.dump_stacks()
         size, until = 0, time.monotonic() + _DUMP_SECONDS
         while time.monotonic() < until and worker.dump_fd >= 0:
             await asyncio.sleep(_POLL_SECONDS)

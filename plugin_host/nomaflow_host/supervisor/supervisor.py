@@ -73,18 +73,16 @@ class Supervisor:
         )
         self._secrets = SecretsLink()
         values_of = OrderValues(plugins=self._secrets, environ=environ).of
-        self._attempts = AttemptTable(
-            settings=settings, sink=sink, pool=self._pool, values_of=values_of, tell_reaper=self._tell_reaper
-        )
+        self._attempts = AttemptTable(settings=settings, sink=sink, pool=self._pool, values_of=values_of)
         self.settled = self._loader.settled
         """Waits, for that many seconds at most, until no load is under way or due; returns whether that is so."""
         self.disk_changed = self._loader.disk_changed
         """Returns whether the project has changed on disk since the newest load began. Blocks."""
         self.newer_files = self._loader.newer_files
         """Returns files on disk that are newer than what is loaded, at most 20, relative to the project."""
-        self.check = ValueChecker(pool=self._pool, loader=self._loader, tell_reaper=self._tell_reaper).check
+        self.check = ValueChecker(pool=self._pool, loader=self._loader).check
         """Checks given values against the callables of the serving generation, without calling one."""
-        self.inspect = Inspector(find=self._attempts.find, tell_reaper=self._tell_reaper).inspect
+        self.inspect = Inspector(find=self._attempts.find).inspect
         """Returns what an attempt does now; None if this host does not run it. Takes at most three seconds."""
         self.workers = self._pool.statuses
         """Returns the status of each worker."""
@@ -92,7 +90,7 @@ class Supervisor:
         """Returns the status of each held attempt, oldest first, for the state dump."""
         self.idle_seconds = self._attempts.idle_seconds
         """Returns how long it has run nothing, in seconds; 0 while it runs something."""
-        self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds, tell_reaper=self._tell_reaper)
+        self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds)
         self._accepted: set[str] = set()
         self._next_worker = 1
         self._draining = False
@@ -251,6 +249,7 @@ class Supervisor:
             on_frame=self._attempts.heard,
             on_pause=self._attempts.settle_waiting,
             on_nonsense=self._nonsense,
+            tell_reaper=self._tell_reaper,
         )
         forked = generation.forkable and generation.template is not None
         generation.forking += 1
@@ -280,17 +279,14 @@ class Supervisor:
         if worker.number in self._shutdowns or worker.kill_note is not None:
             return
         worker.link.send({"is": "shutdown"})
-        self._shutdowns[worker.number] = self._loop.call_later(
-            _SHUTDOWN_SECONDS, self._tell_reaper, {"is": "kill_tree", "worker": worker.number}, ()
-        )
+        self._shutdowns[worker.number] = self._loop.call_later(_SHUTDOWN_SECONDS, worker.kill_tree)
 
     def _nonsense(self, worker: WorkerHandle, error: FrameError | None) -> None:
         """Handle the end of a worker's connection: the worker is dying, or plugin code has damaged the connection."""
         if worker.number in self._shutdowns:
             return
         why = _CUT_OFF if error is None else f"it sent an invalid message to its host: {error}"
-        worker.doom(why, spoilt=True, presumed=error is None)
-        self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+        worker.kill(why, spoilt=True, presumed=error is None)
 
     # --- the reaper -----------------------------------------------------------------------------------------------
 
@@ -385,8 +381,7 @@ class Supervisor:
         """Kill workers that have not become ready within the time limit of a load."""
         limit = self._settings.load_seconds
         for worker in self._pool.overdue(limit):
-            worker.doom(f"it did not become ready within {limit:g} s")
-            self._tell_reaper({"is": "kill_tree", "worker": worker.number}, ())
+            worker.kill(f"it did not become ready within {limit:g} s")
 
     def _tick(self) -> None:
         self._watchdog.look(self._pool)

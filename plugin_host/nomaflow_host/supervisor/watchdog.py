@@ -6,13 +6,12 @@ import logging
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nomaflow_host.worker.signals import DUMP
 from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
@@ -28,12 +27,10 @@ class LoopWatchdog:
     """Watches the beats of shared workers; asks a silent one for its stacks, and logs whose code blocks the loop.
 
     :param blocked_seconds: how long a loop may be blocked
-    :param tell_reaper: sends the reaper a command
     """
 
-    def __init__(self, *, blocked_seconds: float, tell_reaper: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, *, blocked_seconds: float) -> None:
         self._blocked_ns = int(blocked_seconds * 1e9)
-        self._tell_reaper = tell_reaper
 
     def look(self, workers: Iterable[WorkerHandle]) -> None:
         """Check every shared worker once. Called a few times a second."""
@@ -52,16 +49,14 @@ class LoopWatchdog:
                 self._ask(worker, beat)
 
     def _ask(self, worker: WorkerHandle, beat_ns: int) -> None:
-        """Make the worker write its stacks; a handler in C does so, even if the interpreter is blocked."""
+        """Ask the worker for its stacks, and note since when its loop is blocked."""
         first = worker.blocked_since == 0.0
         worker.blocked_since = beat_ns / 1e9
         blocked_for = time.monotonic() - worker.blocked_since
         worker.next_dump = time.monotonic() + (5.0 if first else blocked_for)
         worker.page.blocker = None
-        os.ftruncate(worker.dump_fd, 0)
-        os.lseek(worker.dump_fd, 0, os.SEEK_SET)
         worker.dump_asked = True
-        self._tell_reaper({"is": "signal", "worker": worker.number, "signum": int(DUMP)})
+        worker.dump_stacks()
 
     def _report(self, worker: WorkerHandle) -> None:
         stack = _main_stack(os.pread(worker.dump_fd, _MAX_STACK, 0).decode("utf-8", "replace"))

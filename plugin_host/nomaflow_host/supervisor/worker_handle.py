@@ -17,10 +17,11 @@ from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.channel.ring import MAX_SLOTS, RingPage, create_ring_memory
 from nomaflow_host.supervisor.log_pump import LogPump
 from nomaflow_host.supervisor.output_pipe import OutputPipe
+from nomaflow_host.worker.signals import DUMP
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
@@ -68,6 +69,7 @@ class WorkerHandle:
         on_frame: Callable[[WorkerHandle, Frame], None],
         on_pause: Callable[[], None],
         on_nonsense: Callable[[WorkerHandle, FrameError | None], None],
+        tell_reaper: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self.number = number
         self.generation = generation
@@ -92,6 +94,7 @@ class WorkerHandle:
         self.dump_asked = False
         self.next_dump = 0.0
         self._next_slot = 0
+        self._tell_reaper = tell_reaper
         self._open(loop, may_read, on_frame, on_pause, on_nonsense)
 
     def _open(
@@ -141,6 +144,31 @@ class WorkerHandle:
         self.closed = True
         if self.kill_note is None:
             self.kill_note = KillNote(culprit=culprit, why=why, spoilt=spoilt, presumed=presumed)
+
+    def kill(
+        self, why: str, *, culprit: HeldAttempt | None = None, spoilt: bool = False, presumed: bool = False
+    ) -> None:
+        """Have its process tree killed, and note why. See `KillNote`."""
+        self.doom(why, culprit=culprit, spoilt=spoilt, presumed=presumed)
+        self.kill_tree()
+
+    def kill_tree(self) -> None:
+        """Have its process tree killed."""
+        self._tell_reaper({"is": "kill_tree", "worker": self.number})
+
+    def signal(self, signum: int) -> None:
+        """Have the reaper send it a signal."""
+        self._tell_reaper({"is": "signal", "worker": self.number, "signum": int(signum)})
+
+    def signal_children(self, signum: int) -> None:
+        """Have the reaper send a signal to its child processes."""
+        self._tell_reaper({"is": "signal_children", "worker": self.number, "signum": int(signum)})
+
+    def dump_stacks(self) -> None:
+        """Have it write its stacks to `dump_fd`; a handler in C does so, even if the interpreter is blocked."""
+        os.ftruncate(self.dump_fd, 0)
+        os.lseek(self.dump_fd, 0, os.SEEK_SET)
+        self.signal(DUMP)
 
     def handed_over(self) -> None:
         """Close this process's copies of the worker's ends."""
