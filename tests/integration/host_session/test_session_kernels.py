@@ -130,7 +130,7 @@ async def test_a_standby_names_the_leader(gateway: MakeGateway, host: MakeHost) 
     standby = await gateway()
 
     async def refuse(_: pb.Hello, context: Any) -> None:
-        await abort_with(context, grpc.StatusCode.UNAVAILABLE, "not_leader", leader=f"unix:{leader.path}")
+        await abort_with(context, grpc.StatusCode.UNAVAILABLE, "NOT_LEADER", leader=f"unix:{leader.path}")
 
     standby.on_attach = refuse
     host(given=f"unix:{standby.path}")
