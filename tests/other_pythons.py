@@ -24,7 +24,7 @@ def main() -> None:
         pip = (venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         subprocess.run((python, "-m", "venv", venv), check=True)
         subprocess.run((*pip, "--editable", f"{_ROOT}[dev]"), check=True)
-        tests = ("-n", "4", "--dist", "loadfile", "-q", "tests/unit", "tests/contract")
+        tests = ("-n", "5", "--dist", "loadfile", "-q", "tests/unit", "tests/contract")
         if subprocess.run((venv / "bin/python", "-m", "pytest", *tests), cwd=_ROOT).returncode:
             red.append(version)
     if red:
