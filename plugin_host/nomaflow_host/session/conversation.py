@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
+from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import LetterError, fitting
@@ -150,11 +151,7 @@ class Conversation:
             self._clock.sent(heartbeat.sent_at_us)
             await self._write(pb.AttachRequest(heartbeat=heartbeat))
             await self._tell_load()
-            try:
-                async with asyncio.timeout(self._interval):
-                    await self._beat_now.wait()
-            except TimeoutError:
-                continue
+            await happens_within(self._beat_now, self._interval)
 
     def _heartbeat(self) -> pb.Heartbeat:
         status = self._runner.status()

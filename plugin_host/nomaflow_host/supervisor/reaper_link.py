@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from nomaflow_api.event_loop import happens_within
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, frame_pair
 from nomaflow_host.reaper.proc import ProcessIdentity, become_subreaper, kill_trees, own_children
@@ -130,11 +131,9 @@ class ReaperLink:
         handle = os.pidfd_open(self._process.pid)
         self._loop.add_reader(handle, ended.set)
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
+            if not await happens_within(ended, _STOP_SECONDS):
+                self._process.kill()
                 await ended.wait()
-        except TimeoutError:
-            self._process.kill()
-            await ended.wait()
         finally:
             self._loop.remove_reader(handle)
             os.close(handle)

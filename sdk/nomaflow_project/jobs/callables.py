@@ -126,15 +126,25 @@ def check_callables(definition: JobDefinition, manifest: Mapping[str, Any], plac
 def _check_params(definition: JobDefinition, manifest: Mapping[str, Any], place: Place) -> Iterator[Problem]:
     """Yield a warning for each param that no step takes, and each misspelt secret one, whose value would be shown."""
     takeable = _takeable(definition.steps, manifest)
-    named = _named(definition.steps, manifest).union(definition.params)
-    at = [(place / "params" / name, name) for name in definition.params]
-    at += [(place / "secret_params" / i, name) for i, name in enumerate(definition.secret_params) if name not in named]
-    for each, name in at:
-        message = f"no step's callable takes the param {name!r}; it is only in ctx.params"
+    for name in definition.params:
         if takeable is not None and name not in takeable:
-            yield each.warning("unused_param", message, fix=did_you_mean(name, takeable, noun="parameter"))
-        elif name not in definition.params and (meant := misspelt_name(name, sorted(named))):
-            yield each.warning("unused_param", message, fix=f"did you mean {meant!r}?")
+            yield _unused_param(name, takeable, place / "params" / name)
+    if not definition.secret_params:
+        return
+    named = _named(definition.steps, manifest).union(definition.params)
+    for index, name in enumerate(definition.secret_params):
+        at = place / "secret_params" / index
+        if name in named:
+            continue
+        if takeable is not None and name not in takeable:
+            yield _unused_param(name, takeable, at)
+        elif meant := misspelt_name(name, sorted(named)):
+            yield at.warning("unused_param", f"nothing names the param {name!r}", fix=f"did you mean {meant!r}?")
+
+
+def _unused_param(name: str, takeable: Collection[str], at: Place) -> Problem:
+    message = f"no step's callable takes the param {name!r}; it is only in ctx.params"
+    return at.warning("unused_param", message, fix=did_you_mean(name, takeable, noun="parameter"))
 
 
 def check_call_params(
@@ -187,8 +197,8 @@ def misspelt_params(
     """
     steps = [step for step in definition.steps if step.name in enabled_steps]
     names = _named(steps, manifest).union(definition.params)
-    nameless = sorted(set(params) - names)
-    meant = [(name, misspelt_name(name, sorted(names.difference(params)))) for name in nameless]
+    free = sorted(names.difference(params))
+    meant = [(name, misspelt_name(name, free)) for name in sorted(set(params) - names)]
     return [f"nothing names the param {name!r}; did you mean {near!r}?" for name, near in meant if near]
 
 

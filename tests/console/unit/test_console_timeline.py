@@ -55,7 +55,7 @@ def test_a_retry_shows_its_back_off_its_wait_and_its_work() -> None:
 
 
 def test_a_lost_try_has_a_short_word_beside_the_name_of_its_step() -> None:
-    """That its outcome is not known is told at the end of the row, where there is room."""
+    """The end of the row, where there is room, tells that its outcome is not known."""
     [row] = _drawn(_run(StepView(name="score", attempts=(_try(1, "LOST", 0, 10, 40),)))).rows
     assert row.sign.word == "lost"
     assert row.attempt is not None
@@ -125,7 +125,7 @@ _TIMES = st.one_of(st.none(), st.floats(-50, 200))
     st.lists(st.tuples(_TIMES, _TIMES, _TIMES, _TIMES, st.sampled_from(["RUNNING", "FAILED", "PENDING"])), max_size=5)
 )
 def test_no_clock_draws_outside_of_the_axis(tries: list[tuple[float | None, ...]]) -> None:
-    """Whatever clocks say, bars lie within the axis and follow each other."""
+    """Bars lie within the axis and follow each other, whatever clocks say."""
     attempts = tuple(
         _try(number, str(state), dispatched, started, finished, not_before=not_before)  # type: ignore[arg-type]
         for number, (dispatched, started, finished, not_before, state) in enumerate(tries, 1)
@@ -144,7 +144,7 @@ def test_no_clock_draws_outside_of_the_axis(tries: list[tuple[float | None, ...]
 @given(st.floats(0.001, 4e7))
 @example(0.27)
 def test_an_axis_has_a_few_round_times(seconds: float) -> None:
-    """From a millisecond to a year, there are one to seven ticks, in order, none beyond the end."""
+    """There are one to seven ticks, in order, none beyond the end, from a millisecond to a year."""
     run = _run(StepView(name="score", attempts=(_try(1, "FAILED", 0, 0, seconds),)), finished=seconds)
     ticks = _drawn(run).ticks
     assert len(ticks) <= 7

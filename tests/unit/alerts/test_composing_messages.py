@@ -1,4 +1,4 @@
-"""From incidents to messages: groups, causes, mutes, reminders, rates, quiet times."""
+"""Messages made of incidents: groups, causes, mutes, reminders, rates, quiet times."""
 
 from __future__ import annotations
 

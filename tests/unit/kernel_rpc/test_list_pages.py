@@ -47,7 +47,7 @@ def instance(host: str, workers: int) -> Instance:
 
 @pytest.mark.parametrize("size", [0, 1, 7, 500])
 async def test_all_jobs_come_once_and_in_order(world: World, size: int) -> None:
-    """Whatever the size of the pages; a job that another host claims too comes after the one that owns the id."""
+    """A job that another host claims too comes after the one that owns the id, whatever the size of the pages."""
     world.catalogue.take_in(catalogue_of("teama", *(f"job-{number:04}" for number in range(0, 40, 2))))
     world.catalogue.take_in(catalogue_of("teamb", *(f"job-{number:04}" for number in range(30))))
     pages = await pages_of(world.client.ListJobs, kernel.ListJobsRequest(page_size=size))
