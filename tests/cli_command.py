@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Command", "Done", "command_in"]
+import warm_start
 
-Command = Callable[..., Awaitable["Done"]]
+__all__ = ["Answer", "Command", "command_in", "run_command"]
+
+_PACKAGES = ("nomaflow_cli", "nomaflow", "nomaflow_project", "nomaflow_api", "nomaflow_telemetry")
+_SECONDS = 240.0
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+@dataclass(frozen=True, kw_only=True)
+class Answer:
     """The exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
+    @property
+    def json(self) -> Any:
+        """The object it printed."""
+        return json.loads(self.out)
+
+
+Command = Callable[..., Awaitable[Answer]]
+
+
+def run_command(*arguments: str, folder: Path, stdin: str = "", environ: Mapping[str, str] | None = None) -> Answer:
+    """Run the command line in a folder, with wide columns.
+
+    :param environ: what its environment has in addition to that of the tests
+    """
+    env = {**os.environ, "COLUMNS": "200", **(environ or {})}
+    program = ["nomaflow_cli", *arguments]
+    done = warm_start.run(program, packages=_PACKAGES, cwd=folder, env=env, stdin=stdin, seconds=_SECONDS)
+    return Answer(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
+
 
 def command_in(folder: Path) -> Command:
     """Return a function that runs the command in a directory."""
 
-    async def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> Done:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "nomaflow_cli",
-            *arguments,
-            cwd=folder,
-            env={**os.environ, **(env or {})},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate(stdin.encode())
-        return Done(process.returncode or 0, out.decode(), err.decode())
+    async def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> Answer:
+        return await asyncio.to_thread(run_command, *arguments, folder=folder, stdin=stdin, environ=env)
 
     return run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import signal
 import socket
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 import grpc
 import psutil
 
+from cli_command import Answer, run_command
 from nomaflow.client import ProjectAddress, SyncKernelClient
 from nomaflow.client.values import HostView, InstanceView, RunView
 from nomaflow_api.v1 import access_service_pb2 as access
@@ -26,8 +26,8 @@ from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from processes import is_alive, pids_below
 
 __all__ = [
-    "CLOCKS", "PATIENCE", "Answer", "Running", "System", "address_of", "eventually", "free_ports", "launch",
-    "launch_kernel", "launch_up", "nothing_left", "run_command",
+    "CLOCKS", "PATIENCE", "Running", "System", "address_of", "eventually", "free_ports", "launch",
+    "launch_kernel", "launch_up", "nothing_left",
 ]  # fmt: skip
 
 PATIENCE = 60.0
@@ -176,30 +176,6 @@ def launch_kernel(
 def address_of(project: Path) -> str:
     """Return where the kernel of a project listens."""
     return (project / ".nomaflow" / "address").read_text().strip()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The exit code and output of a command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The object it printed."""
-        return json.loads(self.out)
-
-
-def run_command(*arguments: str, folder: Path, stdin: str = "", environ: Mapping[str, str] | None = None) -> Answer:
-    """Run the command line in a folder, with wide columns."""
-    done = subprocess.run(
-        [sys.executable, "-m", "nomaflow_cli", *arguments],
-        cwd=folder, input=stdin, capture_output=True, text=True, timeout=240, check=False,
-        env={**os.environ, "COLUMNS": "200", **(environ or {})},
-    )  # fmt: skip
-    return Answer(code=done.returncode, out=done.stdout, err=done.stderr)
 
 
 def nothing_left(folder: Path) -> bool:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli_command import Answer
 from nomaflow.client import TriggerOrder
 from nomaflow.client.values import RunView, Triggered
 from nomaflow.client.values.runs import AttemptView
-from real_system import Answer, Running, System, eventually
+from real_system import Running, System, eventually
 
 __all__ = ["HOSTILE", "NOTING_STEPS", "Ledger", "TeamSystem", "reason_of"]
 

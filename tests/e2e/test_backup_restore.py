@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from team_system import NOTING_STEPS, Ledger, TeamSystem
 
+from cli_command import Answer
 from nomaflow.client import NotFound
 from nomaflow.client.values import RunView
 from processes import is_alive
-from real_system import Answer, eventually
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from team_system import TeamSystem
 
+from cli_command import run_command
 from machine_parts import need
 from nomaflow.client import TriggerOrder
-from real_system import run_command
 
 pytestmark = pytest.mark.e2e
 

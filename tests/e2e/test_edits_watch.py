@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from team_system import TeamSystem
 
-from real_system import eventually, launch_up, run_command
+from cli_command import run_command
+from real_system import eventually, launch_up
 
 pytestmark = pytest.mark.e2e
 

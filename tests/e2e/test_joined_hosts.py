@@ -17,11 +17,12 @@ import pytest
 from faults_system import FaultSystem
 
 from certificate_authority import Authority
+from cli_command import run_command
 from nomaflow.client import ClientError
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from processes import is_alive
-from real_system import CLOCKS, PATIENCE, Running, eventually, free_ports, run_command
+from real_system import CLOCKS, PATIENCE, Running, eventually, free_ports
 
 pytestmark = pytest.mark.e2e
 

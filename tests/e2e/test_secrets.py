@@ -9,8 +9,9 @@ import pytest
 from secret_traces import traces_of
 from team_system import TeamSystem, reason_of
 
+from cli_command import run_command
 from nomaflow_project.reading.encryption import new_key, ring_of
-from real_system import eventually, run_command
+from real_system import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -15,11 +15,12 @@ import pytest
 from contract_stage import Ran, Stage, open_stage
 from google.protobuf.message import Message
 
+from cli_command import run_command
 from nomaflow.client import ClientError
 from nomaflow.client.values.runs import AttemptView
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from real_system import PATIENCE, run_command
+from real_system import PATIENCE
 
 pytestmark = pytest.mark.e2e
 

@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from certificate_authority import Authority
+from cli_command import run_command
 from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
-from real_system import PATIENCE, Running, eventually, launch, run_command
+from real_system import PATIENCE, Running, eventually, launch
 
 Launch = Callable[..., Running]
 

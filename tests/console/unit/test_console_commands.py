@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-import real_system
+import cli_command
 from nomaflow_cli.application import run
 from nomaflow_console.assets import STATIC
 from nomaflow_console.forms.commands import break_command, replay_command, run_command
@@ -36,7 +36,7 @@ IN_TEMPLATES = [
 def is_understood(line: str) -> bool:
     """Return whether the command line knows the command and its options: it reads them before it prints its help."""
     words = [*shlex.split(line)[1:], "--help"]
-    return (real_system.run_command(*words, folder=STATIC).code if words[0] in _PROGRAMS else run(words)) == 0
+    return (cli_command.run_command(*words, folder=STATIC).code if words[0] in _PROGRAMS else run(words)) == 0
 
 
 @pytest.mark.parametrize("line", MADE)

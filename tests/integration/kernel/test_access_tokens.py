@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from cli_command import run_command
 from doors import Doors, doors_of
 from nomaflow.client import KernelClient, NotFound, PermissionDenied, SyncKernelClient, Unauthenticated
 from nomaflow_api.join_string import JoinString
-from real_system import Running, run_command
+from real_system import Running
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from typing import Any
 
 import asyncpg
 
+from cli_command import Answer, run_command
 from nomaflow.client import KernelClient
 from postgres_server import SUPERUSER, PostgresServer
-from real_system import Answer, Running, eventually, launch, launch_kernel, run_command
+from real_system import Running, eventually, launch, launch_kernel
 
 __all__ = ["Pair"]
 
