@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ import warm_start
 
 __all__ = ["Answer", "Command", "command_in", "run_command"]
 
-_PACKAGES = ("nomaflow_cli", "nomaflow", "nomaflow_project", "nomaflow_api", "nomaflow_telemetry")
+_MODULES = ("nomaflow_cli.*", "nomaflow.*", "nomaflow_project.*", "nomaflow_telemetry.*")
 _SECONDS = 240.0
 
 
@@ -42,8 +45,25 @@ def run_command(*arguments: str, folder: Path, stdin: str = "", environ: Mapping
     """
     env = {**os.environ, "COLUMNS": "200", **(environ or {})}
     program = ["nomaflow_cli", *arguments]
-    done = warm_start.run(program, packages=_PACKAGES, cwd=folder, env=env, stdin=stdin, seconds=_SECONDS)
-    return Answer(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        process: subprocess.Popen[bytes] | warm_start.Forked
+        if warm_start.as_at_start(env):
+            streams = (given, out, err)
+            process = warm_start.fork(program, modules=_MODULES, cwd=folder, env=env, streams=streams, path=str(folder))
+        else:
+            command = [sys.executable, "-m", *program]
+            process = subprocess.Popen(command, cwd=folder, env=env, stdin=given, stdout=out, stderr=err)
+        try:
+            code = process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return Answer(code=code, out=out.read().decode(), err=err.read().decode())
 
 
 def command_in(folder: Path) -> Command:

@@ -24,6 +24,7 @@ from nomaflow.client.values import HostView, InstanceView, RunView
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from processes import is_alive, pids_below
+from warm_start import Forked, as_at_start, fork
 
 __all__ = [
     "CLOCKS", "PATIENCE", "Running", "System", "address_of", "eventually", "free_ports", "launch",
@@ -33,6 +34,8 @@ __all__ = [
 PATIENCE = 60.0
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
+_PROGRAMS = {"nomaflow_kernel": "nomaflow_kernel.app", "nomaflow_host": "nomaflow_host.app"}
+"""Programs that are forked, and the module that imports nearly all that they need."""
 T = TypeVar("T")
 
 
@@ -75,7 +78,7 @@ class Running:
     """
 
     project: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log_file: Path
 
     @property
@@ -139,11 +142,16 @@ def launch(
 ) -> Running:
     """Start the kernel or a host on its project, and wait for nothing.
 
-    :param environ: what its environment has in addition to that of the tests
+    :param environ: what its environment has in addition to that of the tests; it is started afresh with that
     :param side: command that starts another, for example in another network
     """
-    command = [*side, python, "-P", "-m", module, "--project", str(project), *flags]
-    return _start(command, project, log_file, environ)
+    program = [module, "--project", str(project), *flags]
+    if side or environ or python != sys.executable or module not in _PROGRAMS or not as_at_start(os.environ):
+        return _start([*side, python, "-P", "-m", *program], project, log_file, environ)
+    with log_file.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        modules, streams = (_PROGRAMS[module],), (nothing, log, log)
+        process = fork(program, modules=modules, cwd=Path.cwd(), env=os.environ, streams=streams)
+    return Running(project=project, process=process, log_file=log_file)
 
 
 def launch_up(project: Path, *flags: str, log_file: Path, environ: Mapping[str, str] | None = None) -> Running:

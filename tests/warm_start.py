@@ -1,7 +1,7 @@
-"""Starts a Python program as a process of its own, forked from one that has imported its packages once.
+"""Starts Python programs as processes of their own, forked from one that has imported their modules once.
 
-To import them takes longer than most commands. A forked process differs from a fresh one in its command line and in
-what the interpreter reads as it starts: :func:`run` starts a fresh one if the environment has something for that.
+The imports take longer than most of what tests ask of a command, a kernel or a host. A forked process differs from a
+fresh one in its command line, in what ``/proc`` says of its environment, and in what an interpreter reads as it starts.
 """
 
 from __future__ import annotations
@@ -25,54 +25,104 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-__all__ = ["run"]
+__all__ = ["Forked", "as_at_start", "fork"]
 
 _READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "GRPC_")
+"""Beginnings of the names of variables that an interpreter, or a library, reads as it starts."""
 
 
-def run(
-    program: Sequence[str],
-    *,
-    packages: Sequence[str],
-    cwd: Path,
-    env: Mapping[str, str],
-    stdin: str = "",
-    seconds: float,
-) -> subprocess.CompletedProcess[bytes]:
-    """Run ``python -m`` with a module and its arguments, and return how it ended.
-
-    :param packages: whose modules to import in advance
-    :raises subprocess.TimeoutExpired: if it has not ended in time; it is killed
-    """
-    if _at_start(env) != _at_start(os.environ):
-        command = [sys.executable, "-m", *program]
-        return subprocess.run(
-            command, cwd=cwd, env=env, input=stdin.encode(), capture_output=True, timeout=seconds, check=False
-        )
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        given.write(stdin.encode())
-        given.seek(0)
-        order = {"program": list(program), "cwd": str(cwd), "env": dict(env)}
-        code = _warm(packages).run(order, (given, out, err), seconds)
-        out.seek(0)
-        err.seek(0)
-        return subprocess.CompletedProcess(program, code, out.read(), err.read())
-
-
-def _at_start(environ: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Return what the interpreter, or a library of it, reads as it starts."""
+def _read_at_start(environ: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in environ.items() if name.startswith(_READ_AT_START))
 
 
-class _Warm:
-    """The process that forks, seen from the one that uses it. It ends with that."""
+_AT_START = _read_at_start(os.environ)
 
-    def __init__(self, packages: Sequence[str]) -> None:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+def as_at_start(environ: Mapping[str, str]) -> bool:
+    """Return True if an interpreter would start in this environment as this one has; others must start afresh."""
+    return _read_at_start(environ) == _AT_START
+
+
+def fork(
+    program: Sequence[str],
+    *,
+    modules: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    streams: Sequence[IO[bytes]],
+    path: str | None = None,
+) -> Forked:
+    """Start a module and its arguments, as ``python -m`` does.
+
+    :param modules: what has been imported in advance; ``package.*`` stands for all modules of a package
+    :param streams: its standard input, output and error
+    :param path: first entry of its ``sys.path``; None for none, as with ``python -P``
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    order = {"program": list(program), "cwd": str(cwd), "env": dict(env), "path": path}
+    with theirs, tempfile.TemporaryFile() as letter:
+        letter.write(json.dumps(order).encode())
+        letter.flush()
+        numbers = [letter.fileno(), *(each.fileno() for each in streams), theirs.fileno()]
+        socket.send_fds(_parent(tuple(modules)).socket, [b"start"], numbers)
+    return Forked(program, ours)
+
+
+class Forked:
+    """A process that was forked, with the members of Popen that tests use."""
+
+    def __init__(self, program: Sequence[str], told: socket.socket) -> None:
+        self._program = program
+        self._told = told
+        self.returncode: int | None = None
+        self.pid = int(told.recv(100))
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return its exit code.
+
+        :raises subprocess.TimeoutExpired: if it has not ended in so many seconds
+        """
+        if self.returncode is None:
+            self._told.settimeout(timeout)
+            try:
+                # Without an answer its parent has been killed, as ``red_tests`` kills both.
+                self.returncode = int(self._told.recv(100) or -signal.SIGKILL)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self._program, timeout or 0.0) from None
+            self._told.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+class _Parent:
+    """The process that forks, seen from here. It ends with this one."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-P", __file__, str(theirs.fileno()), *packages]
-            environ = {**os.environ, "GRPC_VERBOSITY": "NONE"}  # as the command line itself imports gRPC
+            command = [sys.executable, "-P", __file__, str(theirs.fileno()), *modules]
+            # The programs set this for themselves, before they import gRPC.
+            environ = {**os.environ, "GRPC_VERBOSITY": "NONE"}
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environ)
+        atexit.register(self.close)
 
     @property
     def ended(self) -> bool:
@@ -81,90 +131,83 @@ class _Warm:
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
+        self.socket.close()
         self._process.wait()
 
-    def run(self, order: object, streams: Sequence[IO[bytes]], seconds: float) -> int:
-        """Start a process with its standard streams, wait for its end, and return its exit code as Popen has it."""
-        ours, theirs = socket.socketpair()
-        with ours, tempfile.TemporaryFile() as letter:
-            letter.write(json.dumps(order).encode())
-            letter.flush()
-            with theirs:
-                numbers = [letter.fileno(), *(each.fileno() for each in streams), theirs.fileno()]
-                socket.send_fds(self._socket, [b"start"], numbers)
-            ours.settimeout(seconds)
-            pid = int(ours.recv(100) or b"0")
-            assert pid, f"the process that forks has ended with {self._process.poll()}"
-            try:
-                return int(ours.recv(100))
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(str(order), seconds) from None
+
+_PARENTS: dict[tuple[str, ...], _Parent] = {}
+_STARTING = threading.Lock()
 
 
-_KEPT: dict[object, _Warm] = {}
-
-
-def _warm(packages: Sequence[str]) -> _Warm:
-    """Return the process that forks. A red test may have ended it: see ``red_tests``."""
-    key = tuple(packages), _at_start(os.environ)
-    if key not in _KEPT or _KEPT[key].ended:
-        _KEPT[key] = _Warm(packages)
-        atexit.register(_KEPT[key].close)
-    return _KEPT[key]
+def _parent(modules: tuple[str, ...]) -> _Parent:
+    """Return the process that has imported some modules. A red test may have ended it: see ``red_tests``."""
+    with _STARTING:
+        parent = _PARENTS.get(modules)
+        if parent is None or parent.ended:
+            if parent is not None:
+                parent.close()
+            parent = _PARENTS[modules] = _Parent(modules)
+        return parent
 
 
 # The process that forks.
 
 
-def _import_all(packages: Sequence[str]) -> None:
+def _import_all(modules: Sequence[str]) -> None:
     gc.disable()
-    for name in packages:
-        package = importlib.import_module(name)
-        for found in pkgutil.walk_packages(package.__path__, f"{name}."):
-            if not found.name.endswith("__main__"):
-                importlib.import_module(found.name)
+    for name in modules:
+        found = importlib.import_module(name.removesuffix(".*"))
+        if name.endswith(".*"):
+            for one in pkgutil.walk_packages(found.__path__, f"{found.__name__}."):
+                if not one.name.endswith("__main__"):
+                    importlib.import_module(one.name)
     gc.freeze()
     gc.enable()
 
 
 def _serve(control: socket.socket) -> list[int] | None:
-    """Fork a process for each order, and tell its number and then its end; return in it with its descriptors."""
-    ends: dict[int, tuple[int, int]] = {}
+    """Fork a process for each order, and tell its number and then its end.
+
+    :return: the descriptors of an order, in the process that is forked for it; None once there are no more orders
+    """
+    running: dict[int, tuple[int, int]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.fileobj is control:
-                    _, numbers, _, _ = socket.recv_fds(control, 16, 5)
-                    if not numbers:
-                        return None
-                    pid = os.fork()
-                    if not pid:
-                        return numbers
-                    os.write(numbers[4], b"%d" % pid)
-                    for number in numbers[:4]:
-                        os.close(number)
-                    watched = os.pidfd_open(pid)
-                    ends[watched] = pid, numbers[4]
-                    selector.register(watched, selectors.EVENT_READ)
+                if key.fileobj is not control:
+                    selector.unregister(key.fd)
+                    _tell_end(key.fd, *running.pop(key.fd))
                     continue
-                pid, told = ends.pop(key.fd)
-                selector.unregister(key.fd)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                with contextlib.suppress(BrokenPipeError):
-                    os.write(told, b"%d" % code)
-                os.close(told)
-                os.close(key.fd)
+                _, numbers, _, _ = socket.recv_fds(control, 16, 5)
+                if not numbers:
+                    return None
+                pid = os.fork()
+                if not pid:
+                    return numbers
+                *given, told = numbers
+                os.write(told, b"%d" % pid)
+                for number in given:
+                    os.close(number)
+                watched = os.pidfd_open(pid)
+                running[watched] = pid, told
+                selector.register(watched, selectors.EVENT_READ)
 
 
-def _become(numbers: Sequence[int]) -> None:
-    """Turn into the ordered program."""
-    with os.fdopen(os.dup(numbers[0]), "rb") as letter:
-        letter.seek(0)
-        order = json.load(letter)
-    for standard, number in enumerate(numbers[1:4]):
+def _tell_end(watched: int, pid: int, told: int) -> None:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(BrokenPipeError):
+        os.write(told, b"%d" % code)
+    os.close(told)
+    os.close(watched)
+
+
+def _become(letter: int, *streams: int) -> None:
+    """Turn into the ordered program, and end with it."""
+    with os.fdopen(os.dup(letter), "rb") as file:
+        file.seek(0)
+        order = json.load(file)
+    for standard, number in enumerate(streams):
         os.dup2(number, standard)
     os.closerange(3, 65_536)
     sys.stdin, sys.stdout, sys.stderr = (
@@ -176,10 +219,12 @@ def _become(numbers: Sequence[int]) -> None:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
-    sys.path.insert(0, os.getcwd())
-    sys.argv[1:] = order["program"][1:]
-    sys.orig_argv[1:] = ["-m", *order["program"]]
-    os._exit(_exit_code_of(order["program"][0]))
+    if order["path"] is not None:
+        sys.path.insert(0, order["path"])
+    module, *arguments = order["program"]
+    sys.argv[1:] = arguments
+    sys.orig_argv[1:] = [*(["-P"] if order["path"] is None else []), "-m", module, *arguments]
+    os._exit(_exit_code_of(module))
 
 
 def _exit_code_of(module: str) -> int:
@@ -208,7 +253,7 @@ def _main() -> None:
     numbers = _serve(control)
     if numbers is not None:
         control.detach()
-        _become(numbers)
+        _become(*numbers[:4])
 
 
 if __name__ == "__main__":

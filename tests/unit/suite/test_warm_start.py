@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -23,23 +27,28 @@ print(sys.argv, sys.path[0], os.getcwd(), os.environ.get("MARK"), sys.stdin.read
 print("to stderr", file=sys.stderr)
 atexit.register(lambda: print("the end"))
 threading.Timer(0.01, print, ["of a thread"]).start()
-open(f"{os.environ['PIDS']}/{os.getpid()}", "w").close()
 assert sorted(os.listdir("/proc/self/fd")) == ["0", "1", "2", "3"], "it has descriptors of others"
 exec(sys.argv[1])
 '''
 
 
-def _run(
-    folder: Path, code: str, *, seconds: float = 30.0, environ: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
+def _start(folder: Path, code: str, streams: tuple[IO[bytes], ...]) -> warm_start.Forked:
     folder.joinpath("shown.py").write_text(PROGRAM)
-    environ = {**os.environ, "MARK": "mine", "PIDS": str(folder), **(environ or {})}
-    program = ["shown", code]
-    return warm_start.run(program, packages=["json"], cwd=folder, env=environ, stdin="given", seconds=seconds)
+    env = {**os.environ, "MARK": "mine"}
+    return warm_start.fork(["shown", code], modules=["json.*"], cwd=folder, env=env, streams=streams, path=str(folder))
 
 
+def _start_afresh(folder: Path, code: str, streams: tuple[IO[bytes], ...]) -> subprocess.Popen[bytes]:
+    folder.joinpath("shown.py").write_text(PROGRAM)
+    env, (given, out, err) = {**os.environ, "MARK": "mine"}, streams
+    return subprocess.Popen(
+        [sys.executable, "-m", "shown", code], cwd=folder, env=env, stdin=given, stdout=out, stderr=err
+    )
+
+
+@pytest.mark.parametrize("start", [_start, _start_afresh])
 @pytest.mark.parametrize(
-    ("code", "ends_with", "told"),
+    ("code", "exit_code", "told"),
     [
         ("pass", 0, ""),
         ("sys.exit(3)", 3, ""),
@@ -48,32 +57,56 @@ def _run(
         ("os.kill(os.getpid(), 9)", -9, None),
     ],
 )
-@pytest.mark.parametrize("fresh", [False, True], ids=["forked", "fresh"])
-def test_a_program_ends_as_it_says(tmp_path: Path, code: str, ends_with: int, told: str | None, *, fresh: bool) -> None:
-    done = _run(tmp_path, code, environ={"PYTHONNODEBUGRANGES": "1"} if fresh else {})
-    assert done.returncode == ends_with
+def test_a_program_is_given_and_gives_what_a_fresh_one_does(
+    tmp_path: Path, start: object, code: str, exit_code: int, told: str | None
+) -> None:
+    assert callable(start)
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(b"given")
+        given.seek(0)
+        assert start(tmp_path, code, (given, out, err)).wait(30) == exit_code
+        out.seek(0)
+        err.seek(0)
+        shown, error = out.read().decode().splitlines(), err.read().decode()
     if told is None:
         return
-    argv, *rest = done.stdout.decode().splitlines()
-    assert argv == f"{[str(tmp_path / 'shown.py'), code]} {tmp_path} {tmp_path} mine given False"
-    assert sorted(rest) == ["of a thread", "the end"]
-    error = done.stderr.decode()
+    assert shown[0] == f"{[str(tmp_path / 'shown.py'), code]} {tmp_path} {tmp_path} mine given False"
+    assert sorted(shown[1:]) == ["of a thread", "the end"]
     assert error.startswith("to stderr\n")
     assert error.endswith(told)
 
 
-def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[warm_start.Forked]:
+    """A program that waits for ever."""
+    with Path(os.devnull).open("r+b") as null:
+        started = _start(tmp_path, "threading.Event().wait()", (null, null, null))
+    yield started
+    started.kill()
+    started.wait()
+
+
+def test_one_is_waited_for_and_killed(waiting: warm_start.Forked) -> None:
+    assert waiting.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
-        _run(tmp_path, "threading.Event().wait()", seconds=0.5)
-    (pid,) = (int(each.name) for each in tmp_path.iterdir() if each.name.isdigit())
-    warm = _run(tmp_path, "pass")  # the process that forks has waited for the other one by now
-    assert warm.returncode == 0
-    assert not Path(f"/proc/{pid}").exists()
+        waiting.wait(0.1)
+    waiting.kill()
+    assert waiting.wait(30) == waiting.poll() == -signal.SIGKILL
+    assert not Path(f"/proc/{waiting.pid}").exists()
+    waiting.kill()  # nobody, even if the number is another process's by now
 
 
-def test_a_process_that_forks_and_has_ended_is_replaced(tmp_path: Path) -> None:
-    assert _run(tmp_path, "pass").returncode == 0
-    (parent,) = (each for each in psutil.Process().children() if each.cmdline()[-1:] == ["json"])
+def test_a_process_that_forks_and_has_ended_is_replaced(waiting: warm_start.Forked, tmp_path: Path) -> None:
+    waiting.kill()
+    waiting.wait(30)
+    (parent,) = (each for each in psutil.Process().children() if each.cmdline()[-1:] == ["json.*"])
     parent.kill()
     psutil.wait_procs([parent], 10)
-    assert _run(tmp_path, "pass").returncode == 0
+    with Path(os.devnull).open("r+b") as null:
+        assert _start(tmp_path, "pass", (null, null, null)).wait(30) == 0
+
+
+@pytest.mark.parametrize(("name", "same"), [("PYTHONPATH", False), ("LANG", False), ("NOMAFLOW_PROJECT", True)])
+def test_what_an_interpreter_reads_as_it_starts_is_noticed(name: str, same: bool) -> None:
+    assert warm_start.as_at_start(os.environ)
+    assert warm_start.as_at_start({**os.environ, name: "another value"}) is same
