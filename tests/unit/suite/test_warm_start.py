@@ -60,6 +60,7 @@ def _start_afresh(folder: Path, code: str, streams: tuple[IO[bytes], ...]) -> su
 def test_a_program_is_given_and_gives_what_a_fresh_one_does(
     tmp_path: Path, start: object, code: str, exit_code: int, told: str | None
 ) -> None:
+    """Arguments, folder, environment and streams; threads and exit handlers end as they do, and so does the program."""
     assert callable(start)
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(b"given")
@@ -87,16 +88,18 @@ def waiting(tmp_path: Path) -> Iterator[warm_start.Forked]:
 
 
 def test_one_is_waited_for_and_killed(waiting: warm_start.Forked) -> None:
+    """A forked program answers as one of Popen does, and its number is not used once it has ended."""
     assert waiting.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(0.1)
     waiting.kill()
     assert waiting.wait(30) == waiting.poll() == -signal.SIGKILL
     assert not Path(f"/proc/{waiting.pid}").exists()
-    waiting.kill()  # nobody, even if the number is another process's by now
+    waiting.kill()
 
 
 def test_a_process_that_forks_and_has_ended_is_replaced(waiting: warm_start.Forked, tmp_path: Path) -> None:
+    """A red test kills everything that was started in it."""
     waiting.kill()
     waiting.wait(30)
     (parent,) = (each for each in psutil.Process().children() if each.cmdline()[-1:] == ["json.*"])
