@@ -83,6 +83,7 @@ class ProcessInfo:
     """One process at one moment.
 
     :param state: one letter, Z for a zombie
+    :param threads: the number of its threads, which is exact
     :param exiting: True if it is already exiting, for whatever reason
     """
 
@@ -91,6 +92,7 @@ class ProcessInfo:
     session: int
     state: str
     rss_bytes: int
+    threads: int
     exiting: bool = False
 
     @property
@@ -119,6 +121,7 @@ def read_process(pid: int) -> ProcessInfo | None:
         parent=int(fields[1]),
         session=int(fields[3]),
         rss_bytes=int(fields[21]) * _PAGE_BYTES,
+        threads=int(fields[17]),
         exiting=bool(int(fields[6]) & _PF_EXITING),
     )
 
@@ -161,17 +164,30 @@ def own_children() -> list[int]:
 def children_of(pid: int) -> list[ProcessInfo]:
     """Return the children of all threads of a process; none if it has ended."""
     found = []
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
-    for thread in threads:
+    for thread in _threads_of(pid):
         try:
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 pids = [int(child) for child in file.read().split()]
         except OSError:  # a thread that has just ended
             continue
         found += [info for info in map(read_process, pids) if info is not None]
+    return found
+
+
+def _threads_of(pid: int) -> list[str]:
+    """Return the threads of a process, none if it has ended.
+
+    While one thread ends, Linux may leave out others that live; their number shows it, and they are listed again.
+    """
+    found: list[str] = []
+    for _ in range(_MAX_PASSES):
+        info = read_process(pid)
+        if info is None:
+            return []
+        with contextlib.suppress(OSError):
+            found = os.listdir(f"/proc/{pid}/task")
+        if len(found) >= info.threads:
+            break
     return found
 
 

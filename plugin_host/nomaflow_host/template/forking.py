@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from nomaflow_host.reaper.proc import read_process
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,12 +21,19 @@ _ENDING_SECONDS = 0.1
 def unforkable() -> str:
     """Return why this process cannot be forked safely, or an empty text if it can."""
     until = time.monotonic() + _ENDING_SECONDS
-    while (threads := len(os.listdir("/proc/self/task"))) > 1:
-        # A thread that has just ended may still be listed.
+    while (threads := _thread_count()) > 1:
+        # A thread that has just ended may still count.
         if time.monotonic() > until:
             return f"its imports started {threads - 1} thread(s)"
         os.sched_yield()
     return "it has imported grpc" if "grpc" in sys.modules else ""
+
+
+def _thread_count() -> int:
+    # Not the length of a list of them: while one thread ends, Linux may leave out others that live.
+    itself = read_process(os.getpid())
+    assert itself is not None
+    return itself.threads
 
 
 def fork_to_reaper(*, keep: Sequence[int]) -> int:
