@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from rig import PlayedHost, Rig, command, job, step
 
-from nomaflow_kernel.engine.state import RecentlyUsed
+from nomaflow_kernel.engine import explaining
+from nomaflow_kernel.engine.state import EngineState, RecentlyUsed
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
 
 SYNC = "work:sync"
@@ -42,16 +44,30 @@ async def _full(rig: Rig, *, kept: int = 3) -> PlayedHost:
     return host
 
 
-async def test_runs_that_wait_for_a_slot_of_their_kind_are_not_read(rig: Rig, read: list[str]) -> None:
-    """Of a host with one kind of slot free, the runs for the other kind stay in the store, however many come."""
+async def test_runs_that_wait_for_a_slot_of_their_kind_are_not_read(
+    rig: Rig, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a host with one kind of slot free, the runs for the other kind stay in the store, however many come.
+
+    Nor is any of them looked at closely.
+    """
     host = await _full(rig)
     waiting = [(await rig.engine.trigger(command(name))).run_id for name in ("a", "b", "c") * 5]
     assert read == []
     assert {(rig.engine.holdup(run_id) or pytest.fail("held up by nothing")).code for run_id in waiting} == {
         "waiting_for_slot"
     }
+    looked: list[str] = []
+    reason = explaining.waiting_reason
+
+    def noted(state: EngineState, entry: QueuedRun) -> Reason | None:
+        looked.append(entry.run_id)
+        return reason(state, entry)
+
+    monkeypatch.setattr(explaining, "waiting_reason", noted)
     run_id = (await rig.engine.trigger(command("sync"))).run_id
     assert (await host.dispatch(2)).run_id == run_id
+    assert looked == [run_id]
     assert read == []
 
 
