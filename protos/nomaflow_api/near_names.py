@@ -11,7 +11,7 @@ from itertools import islice
 
 __all__ = ["near_name", "near_names"]
 
-SECONDS = 0.02
+_SECONDS = 0.02
 """The time of one search: 100,000 names of 30 characters."""
 _LONGEST = 256
 """The longest name that is compared, in characters. A longer one is near to none: nobody can read it anyway."""
@@ -21,20 +21,19 @@ _CHUNK = 2_000
 """The number of names between two looks at the clock."""
 
 
-def near_names(name: str, known: Iterable[str], *, most: int = 3, seconds: float = SECONDS) -> list[str]:
+def near_names(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
     """Return the known names that are most similar to a misspelt one, the nearest first; none if none is near.
 
     Upper and lower case count as equal.
 
     :param known: may be endless: once the time is up, the rest is not looked at
     :param most: how many to return at most
-    :param seconds: the time that the search may take
     """
     if not name or len(name) > _LONGEST:
         return []
     from rapidfuzz import fuzz, process  # loaded for a mistake only
 
-    end = time.monotonic() + seconds
+    end = time.monotonic() + _SECONDS
     found: list[tuple[float, str]] = []
     rest = iter(known)
     asked = name.casefold()

@@ -31,15 +31,15 @@ _HIGHEST_LEVEL = 6
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def parse_params(given: Iterable[str], *, option: str = "--param") -> dict[str, Any]:
+def parse_params(given: Iterable[str]) -> dict[str, Any]:
     """Return ``key=value`` texts as a dict; a value is JSON, or plain text if it is not JSON.
 
     :raises CliError: if the form is wrong
     """
     values = {}
     for text in given:
-        key, value = _split(text, option=option, form="key=json, as in apps_id=10 or name='\"text\"'")
-        values[key] = _parse_value(value, option=f"{option} {key}")
+        key, value = _split(text, option="--param", form="key=json, as in apps_id=10 or name='\"text\"'")
+        values[key] = _parse_value(value, option=f"--param {key}")
     return values
 
 

@@ -66,11 +66,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
-def elapsed(start: datetime | None, end: datetime | None, *, now: datetime | None = None) -> str:
+def elapsed(start: datetime | None, end: datetime | None) -> str:
     """Return the time from start to end, or to now if there is no end; empty if it has not begun."""
     if start is None:
         return ""
-    return duration(((end or now or datetime.now(UTC)) - start).total_seconds())
+    return duration(((end or datetime.now(UTC)) - start).total_seconds())
 
 
 def age(instant: datetime | None, *, now: datetime | None = None) -> str:
@@ -94,11 +94,11 @@ def clock_time(instant: datetime | None, *, millis: bool = False) -> str:
     return instant.astimezone().strftime("%H:%M:%S.%f")[: 12 if millis else 8]
 
 
-def moment(instant: datetime | None, *, now: datetime | None = None) -> str:
+def moment(instant: datetime | None) -> str:
     """Return a local date and time, as short as possible without ambiguity; empty for None."""
     if instant is None:
         return ""
-    local, today = instant.astimezone(), (now or datetime.now(UTC)).astimezone()
+    local, today = instant.astimezone(), datetime.now(UTC).astimezone()
     if local.date() == today.date():
         return local.strftime("%H:%M:%S")
     if abs(today - local) < timedelta(days=300):

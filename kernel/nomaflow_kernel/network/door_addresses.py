@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -121,6 +121,6 @@ def _host(address: str) -> str:
     return found[0] if found else ""
 
 
-def _own_name(address: str, name: Callable[[], str] = socket.gethostname) -> str:
+def _own_name(address: str) -> str:
     host = _host(address)
-    return name() if host in _EVERYWHERE else host
+    return socket.gethostname() if host in _EVERYWHERE else host

@@ -10,6 +10,11 @@ from nomaflow_kernel.domain.errors import KernelError
 
 __all__ = ["CallsAtOnce", "TooManyCalls"]
 
+_MOST = 500
+"""The calls of a principal at once."""
+_MOST_OF_STRANGERS = 100
+"""The calls at once of all callers without a credential."""
+
 
 class TooManyCalls(KernelError):
     """Raised when a principal has too many calls at once; all callers without a credential are one."""
@@ -21,15 +26,9 @@ class TooManyCalls(KernelError):
 
 
 class CallsAtOnce:
-    """Counts the calls of each principal.
+    """Counts the calls of each principal."""
 
-    :param most: calls of a principal at once
-    :param of_strangers: calls at once of all callers without a credential
-    """
-
-    def __init__(self, *, most: int = 500, of_strangers: int = 100) -> None:
-        self._most = most
-        self._of_strangers = of_strangers
+    def __init__(self) -> None:
         self._now: Counter[str] = Counter()
 
     def begin(self, caller: Caller) -> Callable[[], None]:
@@ -38,7 +37,7 @@ class CallsAtOnce:
         :raises TooManyCalls: if there are too many already
         """
         name = str(caller.principal)
-        most = self._of_strangers if caller.principal.kind is PrincipalKind.ANYONE else self._most
+        most = _MOST_OF_STRANGERS if caller.principal.kind is PrincipalKind.ANYONE else _MOST
         if self._now[name] >= most:
             raise TooManyCalls(name, most)
         self._now[name] += 1

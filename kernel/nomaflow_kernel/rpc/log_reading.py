@@ -35,18 +35,16 @@ _HIGHEST_LEVEL_BIT = 6
 _ALL_LEVELS = (2 << _HIGHEST_LEVEL_BIT) - 1
 _BLOCK_LINES = 512
 _BLOCK_BYTES = 256 * 1024
+_RECHECK_SECONDS = 10.0
+"""The time that a follower waits for a wake-up before it checks the store."""
 
 
 class LogCalls:
-    """Serves ReadLogs and ReadLogChunks.
+    """Serves ReadLogs and ReadLogChunks."""
 
-    :param recheck_seconds: time that a follower waits for a wake-up before it checks the store
-    """
-
-    def __init__(self, *, store: Store, feed: EventFeed, recheck_seconds: float = 10.0) -> None:
+    def __init__(self, *, store: Store, feed: EventFeed) -> None:
         self._store = store
         self._feed = feed
-        self._recheck_seconds = recheck_seconds
 
     def read_logs(self, request: ReadLogsRequest, _caller: Caller) -> AsyncIterator[ReadLogsResponse]:
         """Yield blocks of lines in order; with ``follow``, until the run is terminal and all lines are sent.
@@ -138,7 +136,7 @@ class LogCalls:
 
     async def _wait(self, subscription: RunSubscription, run_id: str) -> bool:
         """Wait for more lines; return True once the run is terminal, so that the stored log is complete."""
-        heard = await subscription.wait(self._recheck_seconds)
+        heard = await subscription.wait(_RECHECK_SECONDS)
         if self._feed.closed:
             raise KernelStopping
         events = subscription.take()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError
@@ -31,13 +30,11 @@ class LeaseKeeper:
     renewal was requested: a kernel that was frozen, or cannot reach the database, stops by itself.
 
     :param link: for this use only; closed by :meth:`stop`
-    :param clock: seconds that keep counting while the machine is suspended
     """
 
-    def __init__(self, *, link: Link, policy: LeasePolicy, clock: Callable[[], float] = boot_seconds) -> None:
+    def __init__(self, *, link: Link, policy: LeasePolicy) -> None:
         self._link = link
         self._policy = policy
-        self._clock = clock
         self._renew_seconds = policy.ttl_seconds / 4
         self._trust_seconds = policy.ttl_seconds - min(1.0, policy.ttl_seconds / 5)
         self._task: asyncio.Task[None] | None = None
@@ -76,7 +73,7 @@ class LeaseKeeper:
         while True:
             # Renew soon if this kernel's addresses are not published yet.
             pause = self._renew_seconds if self._told else min(self._renew_seconds, _UNTOLD_SECONDS)
-            await asyncio.sleep(min(pause, max(self._until - self._clock(), 0.0)))
+            await asyncio.sleep(min(pause, max(self._until - boot_seconds(), 0.0)))
             lost = await self._renewed()
             if lost is not None:
                 _log.warning("%s", lost)
@@ -86,8 +83,8 @@ class LeaseKeeper:
     async def _renewed(self) -> StoreError | None:
         """Renew while the lease can be trusted; return the reason if it is lost, otherwise None."""
         detail = "this process was frozen"
-        while (left := self._until - self._clock()) > 0:
-            asked_at = self._clock()
+        while (left := self._until - boot_seconds()) > 0:
+            asked_at = boot_seconds()
             self._renewing = asyncio.create_task(self._renew(), name="nomaflow-lease-renewal")
             await asyncio.wait((self._renewing,), timeout=left)
             if not self._renewing.done():

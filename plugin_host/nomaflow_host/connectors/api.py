@@ -16,7 +16,7 @@ from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
 from nomaflow_host.connectors.placeholders import filled, filled_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     import httpx
 
@@ -32,23 +32,12 @@ class HostApiConnector(ApiConnector):
     """An HTTP service with one client per worker, made on first use, and one per further event loop that a step brings.
 
     The clients of further loops keep no connection open, since nobody closes them when their loop ends.
-
-    :param sleep: waits between tries, seconds
     """
 
-    def __init__(
-        self,
-        name: str,
-        table: Mapping[str, Any],
-        *,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, name: str, table: Mapping[str, Any]) -> None:
         """Take the connector's table of connectors.toml, references resolved."""
         self._name = name
         self._table = table
-        self._sleep = sleep
-        self._jitter = jitter
         self._clients = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, "httpx.AsyncClient"]()
 
     def __repr__(self) -> str:
@@ -79,7 +68,7 @@ class HostApiConnector(ApiConnector):
                 if response.status_code not in _RETRIED_STATUS or number == tries:
                     return response
                 await response.aclose()
-            await self._sleep(self._wait(number))
+            await asyncio.sleep(self._wait(number))
         raise AssertionError("the last try returns or raises")
 
     async def call(self, endpoint: str, /, *, path: Mapping[str, Any] | None = None, **options: Any) -> httpx.Response:
@@ -159,7 +148,8 @@ class HostApiConnector(ApiConnector):
 
     def _wait(self, number: int) -> float:
         base = float(self._table["retry_backoff_seconds"])
-        return min(base * float(2 ** (number - 1)) * (0.5 + self._jitter() / 2), _MAX_WAIT_SECONDS)
+        share = 0.5 + random.random() / 2  # noqa: S311  # spreads the tries of many workers
+        return min(base * float(2 ** (number - 1)) * share, _MAX_WAIT_SECONDS)
 
 
 def _tries(number: int) -> str:

@@ -17,15 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["auth_for"]
 
 _EARLY_SECONDS = 30.0
+"""The time before it expires when an oauth2 token is fetched anew."""
 
 
-def auth_for(
-    table: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic
-) -> httpx.Auth | Callable[[httpx.Request], httpx.Request] | None:
-    """Return httpx's form of an ``auth`` table, None for ``none``.
-
-    :param clock: seconds; an oauth2 token is fetched anew 30 s before it expires
-    """
+def auth_for(table: Mapping[str, Any]) -> httpx.Auth | Callable[[httpx.Request], httpx.Request] | None:
+    """Return httpx's form of an ``auth`` table, None for ``none``."""
     kind = table["type"]
     if kind == "basic":
         return httpx.BasicAuth(table["username"], table["password"])
@@ -35,11 +31,9 @@ def auth_for(
         put = _in_query if table.get("in", "header") == "query" else _in_header
         return functools.partial(put, table["name"], table["value"])
     if kind == "oauth2":
-        return _FetchedToken(_client_credentials(table), clock=clock)
+        return _FetchedToken(_client_credentials(table))
     if kind == "token_request":
-        return _FetchedToken(
-            _original_request(table), clock=clock, field=table["field"], seconds=float(table["seconds"])
-        )
+        return _FetchedToken(_original_request(table), field=table["field"], seconds=float(table["seconds"]))
     return None
 
 
@@ -63,23 +57,15 @@ class _FetchedToken(httpx.Auth):
 
     requires_response_body = True
 
-    def __init__(
-        self,
-        ask: Callable[[], httpx.Request],
-        *,
-        clock: Callable[[], float],
-        field: str = "",
-        seconds: float | None = None,
-    ) -> None:
+    def __init__(self, ask: Callable[[], httpx.Request], *, field: str = "", seconds: float | None = None) -> None:
         self._ask = ask
-        self._clock = clock
         self._field = field
         self._seconds = seconds
         self._token = ""
         self._good_until = 0.0
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        fresh = not self._token or self._clock() >= self._good_until
+        fresh = not self._token or time.monotonic() >= self._good_until
         if fresh:
             self._keep((yield self._ask()))
         request.headers["Authorization"] = f"Bearer {self._token}"
@@ -99,7 +85,7 @@ class _FetchedToken(httpx.Auth):
             raise StepFailed(f"{problem} (check client_id and client_secret)") from None
         self._token = token
         seconds = told - _EARLY_SECONDS if self._seconds is None else self._seconds
-        self._good_until = self._clock() + max(seconds, 0.0)
+        self._good_until = time.monotonic() + max(seconds, 0.0)
 
 
 def _client_credentials(table: Mapping[str, Any]) -> Callable[[], httpx.Request]:

@@ -31,8 +31,7 @@ class AnswerBook:
     for again, while a host may run for a year.
     """
 
-    def __init__(self, *, recent: int = _RECENT) -> None:
-        self._limit = recent
+    def __init__(self) -> None:
         self._recent: OrderedDict[str, Answer] = OrderedDict()
         self._older: set[int] = set()
 
@@ -41,7 +40,7 @@ class AnswerBook:
         kept = event if event is not None and len(event) <= _KEPT_BYTES else None
         self._recent[attempt_key] = Answer(seq, kept)
         self._recent.move_to_end(attempt_key)
-        if len(self._recent) > self._limit:
+        if len(self._recent) > _RECENT:
             oldest, _ = self._recent.popitem(last=False)
             self._older.add(_fingerprint(oldest))
 

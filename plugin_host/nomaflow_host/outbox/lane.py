@@ -10,7 +10,7 @@ from nomaflow_host.outbox.spill import Block, MemoryBlock, Segment, SpillStore
 
 __all__ = ["Lane"]
 
-LANE_MEMORY_BYTES = 8 << 20
+_MEMORY_BYTES = 8 << 20
 
 
 class Lane:
@@ -24,14 +24,7 @@ class Lane:
     :param tell_loss: returns the event that replaces an unreadable one with that many log lines
     """
 
-    def __init__(
-        self,
-        *,
-        order: DispatchOrder,
-        store: SpillStore,
-        tell_loss: Callable[[int, OSError], bytes],
-        memory_bytes: int = LANE_MEMORY_BYTES,
-    ) -> None:
+    def __init__(self, *, order: DispatchOrder, store: SpillStore, tell_loss: Callable[[int, OSError], bytes]) -> None:
         self.order = order
         self.state = HeldState.DISPATCHED
         self.refused = False
@@ -49,7 +42,6 @@ class Lane:
         self.muted = False
         self.rejected = ""
         self._store = store
-        self._memory_limit = memory_bytes
         self._memory = 0
         self._spilling = False
         self._blocks: deque[Block] = deque()
@@ -139,7 +131,7 @@ class Lane:
         self.next_seq = self.acked + 1
 
     def _wants_disk(self) -> bool:
-        limit = self._memory_limit // 2 if self._spilling else self._memory_limit
+        limit = _MEMORY_BYTES // 2 if self._spilling else _MEMORY_BYTES
         self._spilling = self._memory >= limit or self._store.memory_full
         return self._spilling
 

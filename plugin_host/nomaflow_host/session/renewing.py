@@ -48,15 +48,8 @@ def due_at(identity: Identity) -> float:
 class Renewer:
     """Renews the certificate in time, with a new key each time; the previous one is good until it is replaced."""
 
-    def __init__(
-        self,
-        *,
-        folder: IdentityFolder,
-        now: Callable[[], float] = time.time,
-        draw: Callable[[float, float], float] = random.uniform,
-    ) -> None:
+    def __init__(self, *, folder: IdentityFolder, draw: Callable[[float, float], float] = random.uniform) -> None:
         self._folder = folder
-        self._now = now
         self._draw = draw
 
     async def run(self, link: Link) -> None:
@@ -79,7 +72,7 @@ class Renewer:
         """Renew if it is time, and return the seconds until the next check."""
         try:
             current = self._folder.read()
-            left = due_at(current) - self._now()
+            left = due_at(current) - time.time()
             if left > 0:
                 return left
             await self._renew(link, current)

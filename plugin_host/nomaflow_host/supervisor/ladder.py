@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
 
 __all__ = ["LadderTimes", "Rung", "climb"]
@@ -51,26 +49,19 @@ class Rung(Struct, frozen=True, kw_only=True):
         return f"{self.why}: {self.what} (stage {self.number} of 4)"
 
 
-async def climb(
-    target: HeldAttempt,
-    *,
-    why: str,
-    times: LadderTimes,
-    unaskable: asyncio.Event | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
+async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable: asyncio.Event | None = None) -> None:
     """Stop *target*, rung by rung, until it is gone.
 
     :param why: reason for the stop, for the first rung
     :param unaskable: set once it is known that its code cannot notice a request to stop: the first rung is skipped
     """
-    began = clock()
+    began = time.monotonic()
 
     def note(number: int, what: str, because: str, wait: float | None) -> None:
-        target.rung(Rung(number=number, what=what, why=because, after=clock() - began, wait=wait))
+        target.rung(Rung(number=number, what=what, why=because, after=time.monotonic() - began, wait=wait))
 
     def late() -> str:
-        return f"not stopped after {round(clock() - began, 2):g} s"
+        return f"not stopped after {round(time.monotonic() - began, 2):g} s"
 
     askable = unaskable is None or not unaskable.is_set()
     if askable:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.ledger import Message
@@ -22,17 +19,9 @@ __all__ = ["Registry"]
 class Registry:
     """Returns channels by name."""
 
-    def __init__(
-        self,
-        alerts: AlertsSection,
-        *,
-        templates: Templates,
-        masker: Masker,
-        details: KernelDetails,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, alerts: AlertsSection, *, templates: Templates, masker: Masker, details: KernelDetails) -> None:
         self._alerts, self._templates = alerts, templates
-        self._masker, self._details, self._clock = masker, details, clock
+        self._masker, self._details = masker, details
         self._made: dict[str, Channel] = {}
 
     def channel(self, name: str) -> Channel:
@@ -56,7 +45,7 @@ class Registry:
         if entry.type == "webhook":
             from nomaflow_alerts.channels.webhook import WebhookChannel
 
-            return WebhookChannel(entry, templates=self._templates, seconds=seconds, clock=self._clock)
+            return WebhookChannel(entry, templates=self._templates, seconds=seconds)
         from nomaflow_alerts.channels.chat import ChatChannel
 
         return ChatChannel(entry.url, seconds=seconds, masker=self._masker)

@@ -19,6 +19,8 @@ from nomaflow_api.v1.call_errors import read_details
 __all__ = ["Enrolled", "JoinRefused", "NotThatKernel", "enrol"]
 
 _OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+_SECONDS: Final = 20.0
+"""The time limit at each address of a join string."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _CREATE = {
     "host": "nomaflow token create --host {name}",
@@ -59,11 +61,10 @@ class Enrolled:
     instance: str = ""
 
 
-async def enrol(join: JoinString, *, csr_pem: str = "", seconds: float = 20.0) -> Enrolled:
+async def enrol(join: JoinString, *, csr_pem: str = "") -> Enrolled:
     """Use a join string. Nothing is sent before the server has proved that the string's authority vouches for it.
 
     :param csr_pem: a host's signing request, PEM
-    :param seconds: time limit at each of the string's addresses
     :raises NotThatKernel: if the server is not the one that the string is for
     :raises NotTrusted: if its certificate is right, but not valid now or for that address
     :raises JoinRefused: if the string was used up, has expired, was withdrawn or changed
@@ -73,7 +74,7 @@ async def enrol(join: JoinString, *, csr_pem: str = "", seconds: float = 20.0) -
     untold: ClientError | None = None
     for address in join.at:
         try:
-            return await _enrol(address, join, csr_pem, seconds)
+            return await _enrol(address, join, csr_pem)
         except ReplyTimeout:
             raise
         except KernelUnreachable as error:
@@ -83,13 +84,13 @@ async def enrol(join: JoinString, *, csr_pem: str = "", seconds: float = 20.0) -
     raise untold
 
 
-async def _enrol(address: str, join: JoinString, csr_pem: str, seconds: float) -> Enrolled:
+async def _enrol(address: str, join: JoinString, csr_pem: str) -> Enrolled:
     ca = join.authorities_pem.encode() or None
     async with open_channel(address, ca=ca, options=_OPTIONS) as channel:
         stub = cast("Any", EnrolmentServiceStub(channel))
         request = pb.EnrolRequest(secret=join.secret, csr_pem=csr_pem)
         try:
-            answer: pb.EnrolResponse = await stub.Enrol(request, timeout=seconds)
+            answer: pb.EnrolResponse = await stub.Enrol(request, timeout=_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translated(error, address, join) from None
     return Enrolled(

@@ -44,9 +44,9 @@ def examine_alerts(project: Path) -> Iterator[Finding]:
     yield from alerts_findings(view)
 
 
-def alerts_findings(view: AlertsView, *, now: datetime | None = None) -> Iterator[Finding]:
+def alerts_findings(view: AlertsView) -> Iterator[Finding]:
     """Yield the findings about alerts that are served."""
-    now = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     heard = age(view.kernel_heard_at, now=now) or "never"
     text = f"alerts are served by pid {view.pid}, {count(view.open, 'incident')} open, the kernel heard {heard}"
     yield fine("alerts.process", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -140,14 +140,10 @@ def _facts(attempt: AttemptView) -> str:
 
 
 class TerminalScreen(Screen):
-    """Shows the run's steps at the bottom of the terminal and its log lines above them.
+    """Shows the run's steps at the bottom of the terminal and its log lines above them."""
 
-    :param clock: monotonic seconds, for the spinner
-    """
-
-    def __init__(self, *, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, console: Console) -> None:
         self._console = console
-        self._clock = clock
         self._live: Live | None = None
         self._run: RunView | None = None
         self._away = False
@@ -238,7 +234,7 @@ class TerminalScreen(Screen):
         return Text("  " + " · ".join(fact for fact in facts if fact), style="dim")
 
     def _spinner(self) -> str:
-        return _SPINNER[int(self._clock() * 10) % len(_SPINNER)]
+        return _SPINNER[int(time.monotonic() * 10) % len(_SPINNER)]
 
 
 def _detail(attempt: AttemptView) -> RenderableType:

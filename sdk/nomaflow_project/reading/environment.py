@@ -143,9 +143,9 @@ def resolve_tree(tree: Any, values: Values, *, path: str = "") -> Any:
     return _resolved(tree, values, path, resolve_text)
 
 
-def resolve_leniently(tree: Any, values: Values, *, path: str = "") -> Any:
+def resolve_leniently(tree: Any, values: Values) -> Any:
     """Return the tree as `resolve_tree` does; a text whose reference has no value stays, as an `Unresolved`."""
-    return _resolved(tree, values, path, _lenient)
+    return _resolved(tree, values, "", _lenient)
 
 
 def project_sources(root: Path, settings: Mapping[str, Any] | None, environ: Mapping[str, str]) -> ProjectSources:

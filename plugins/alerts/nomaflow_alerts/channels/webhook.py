@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nomaflow_alerts.channels.channel import NotSent
@@ -18,10 +17,8 @@ __all__ = ["WebhookChannel"]
 class WebhookChannel:
     """Posts JSON with ``webhook-id``, ``webhook-timestamp`` and, if there is a secret, ``webhook-signature``."""
 
-    def __init__(
-        self, entry: ChannelEntry, *, templates: Templates, seconds: float, clock: Callable[[], float]
-    ) -> None:
-        self._entry, self._templates, self._seconds, self._clock = entry, templates, seconds, clock
+    def __init__(self, entry: ChannelEntry, *, templates: Templates, seconds: float) -> None:
+        self._entry, self._templates, self._seconds = entry, templates, seconds
         self._web = Web()
 
     async def send(self, message: Message) -> None:
@@ -29,7 +26,7 @@ class WebhookChannel:
 
         :raises NotSent: if it was not taken
         """
-        body, now = self._body(message), datetime.fromtimestamp(self._clock(), UTC)
+        body, now = self._body(message), datetime.now(UTC)
         headers = {
             **self._entry.headers,
             "content-type": "application/json",

@@ -111,10 +111,10 @@ class Book:
         found = self._incidents("key = ? AND closed_at IS NULL", (key,))
         return found[0] if found else None
 
-    def open_incidents(self, condition: str = "", *, job_id: str = "", host: str = "") -> list[Incident]:
+    def open_incidents(self, condition: str = "", *, job_id: str = "") -> list[Incident]:
         """Return open incidents, oldest first; each filter that is given holds."""
         where, values = ["closed_at IS NULL"], []
-        for name, value in (("condition", condition), ("job_id", job_id), ("host", host)):
+        for name, value in (("condition", condition), ("job_id", job_id)):
             if value:
                 where.append(f"{name} = ?")
                 values.append(value)

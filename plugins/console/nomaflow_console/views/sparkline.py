@@ -19,35 +19,36 @@ __all__ = ["HEIGHT", "STEP", "sparkline"]
 STEP, WIDTH, HEIGHT = 9, 7, 22
 """The pixels from bar to bar, of a bar's width, and of all."""
 _LEAST, _ROOM = 3.0, 13.0
+_PLACES = 20
+"""The number of bars that there is room for."""
 
 
-def sparkline(recent: Sequence[Any], *, now: datetime, zone: tzinfo, places: int = 20) -> Markup:
+def sparkline(recent: Sequence[Any], *, now: datetime, zone: tzinfo) -> Markup:
     """Return runs as an SVG of bars, the newest at the right, each a link.
 
     :param recent: runs in short, newest first, each with ``run_id``, ``state`` and times
     :param zone: that of the times in their titles
-    :param places: the number of bars that there is room for
     """
-    shown = tuple(recent[:places])
+    shown = tuple(recent[:_PLACES])
     if any(run.state == "RUNNING" for run in shown):
-        return _drawn(shown, now, places, zone)
-    return _still(shown, places, zone, now.astimezone(zone).date())
+        return _drawn(shown, now, zone)
+    return _still(shown, zone, now.astimezone(zone).date())
 
 
 @lru_cache(maxsize=1_000)
-def _still(shown: tuple[Any, ...], places: int, zone: tzinfo, today: date) -> Markup:
+def _still(shown: tuple[Any, ...], zone: tzinfo, today: date) -> Markup:
     """Return the bars of runs that no longer change: a page has a thousand of them, the same all day."""
-    return _drawn(shown, datetime.combine(today, time(12), zone), places, zone)
+    return _drawn(shown, datetime.combine(today, time(12), zone), zone)
 
 
-def _drawn(shown: Sequence[Any], now: datetime, places: int, zone: tzinfo) -> Markup:
+def _drawn(shown: Sequence[Any], now: datetime, zone: tzinfo) -> Markup:
     spans = [_seconds(run, now) for run in shown]
     longest = max((span for span in spans if span is not None), default=0.0)
     bars = [
-        _bar(run, _title(run, span, zone, now), _height(span, longest), (places - 1 - place) * STEP)
+        _bar(run, _title(run, span, zone, now), _height(span, longest), (_PLACES - 1 - place) * STEP)
         for place, (run, span) in enumerate(zip(shown, spans, strict=True))
     ]
-    box, label = f"0 0 {places * STEP - 2} {HEIGHT}", escape(_summary(shown))
+    box, label = f"0 0 {_PLACES * STEP - 2} {HEIGHT}", escape(_summary(shown))
     # A page has a thousand bars: they are plain text, of numbers and of what is escaped.
     return Markup(  # noqa: S704
         f'<svg class="spark" viewBox="{box}" role="group" aria-label="{label}">{"".join(reversed(bars))}</svg>'
