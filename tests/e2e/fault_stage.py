@@ -14,11 +14,11 @@ from typing import Any
 
 import grpc
 import psutil
-from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from project_system import ProjectSystem
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from real_system import eventually
 
@@ -153,16 +153,8 @@ class Caller:
 
 
 def _refusal(error: Any) -> Refusal:
-    reason, retry = "", None
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            for packed in status_pb2.Status.FromString(value).details:
-                info, again = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-                if packed.Unpack(info):
-                    reason = info.reason
-                elif packed.Unpack(again):
-                    retry = again.retry_delay.seconds + again.retry_delay.nanos / 1e9
-    return Refusal(code=error.code(), reason=reason, retry_seconds=retry)
+    told = read_details(error.trailing_metadata())
+    return Refusal(code=error.code(), reason=told.reason, retry_seconds=told.retry_seconds)
 
 
 @contextlib.contextmanager

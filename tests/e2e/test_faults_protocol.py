@@ -14,10 +14,10 @@ from typing import Any
 import grpc
 import pytest
 from faults_system import FaultSystem, open_faults
-from google.rpc import error_details_pb2, status_pb2
 from team_system import reason_of
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from real_system import Running, eventually
 
@@ -119,10 +119,8 @@ def refusal(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, Mapping[str,
     with pytest.raises(grpc.RpcError) as caught:
         call()
     error: Any = caught.value
-    info = error_details_pb2.ErrorInfo()
-    raw = dict(error.trailing_metadata())["grpc-status-details-bin"]
-    assert status_pb2.Status.FromString(raw).details[0].Unpack(info)
-    return error.code(), info.reason, dict(info.metadata)
+    told = read_details(error.trailing_metadata())
+    return error.code(), told.reason, told.metadata
 
 
 def hello(**fields: Any) -> gateway.AttachRequest:

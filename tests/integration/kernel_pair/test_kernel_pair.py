@@ -17,7 +17,6 @@ from typing import Any
 import grpc.aio
 import httpx
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from page_forms import form_of
 from pair_system import Pair
@@ -25,6 +24,7 @@ from pair_system import Pair
 from nomaflow.client import KernelClient, TriggerOrder
 from nomaflow.client.values import EventView, RunView
 from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_console.access.links import make_code
@@ -45,16 +45,6 @@ def roles(pair: Pair) -> Iterator[tuple[str, str]]:
     for name in names:
         if name not in pair.processes:
             pair.start_kernel(name)
-
-
-def refusal(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
-    """Return what the details of an error say."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            info = error_details_pb2.ErrorInfo()
-            assert status_pb2.Status.FromString(value).details[0].Unpack(info)
-            return info
-    raise AssertionError(f"no details in {error}")
 
 
 class Held:
@@ -116,8 +106,8 @@ async def test_a_standby_says_so_and_where_the_leader_is(pair: Pair, roles: tupl
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            info = refusal(caught.value)
-            assert (info.reason, dict(info.metadata)) == ("NOT_LEADER", {"leader": pair.address(leader)})
+            told = read_details(caught.value.trailing_metadata())
+            assert (told.reason, told.metadata) == ("NOT_LEADER", {"leader": pair.address(leader)})
         health = health_pb2_grpc.HealthStub(channel)
         found = {}
         for name in ("", "nomaflow_api.v1.KernelService", "nomaflow_api.v1.HostGatewayService"):

@@ -13,11 +13,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 
 from kernel_parts import KernelParts
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letters import (
@@ -283,12 +283,7 @@ def succeeded(extras: bytes = b"") -> Finished:
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """Return the reason of a refused call."""
-    raw = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
-    info = error_details_pb2.ErrorInfo()
-    for detail in status_pb2.Status.FromString(raw).details:
-        if detail.Unpack(info):
-            return str(info.reason)
-    raise AssertionError("no reason")
+    return read_details(error.trailing_metadata()).reason
 
 
 async def refusal(call: Any) -> str:

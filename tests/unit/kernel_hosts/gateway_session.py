@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 from rpc_world import RUN_ID, World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
 
@@ -64,14 +64,12 @@ class Session:
         while await self.call.read() is not grpc.aio.EOF:
             pass
 
-    async def refusal(self) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+    async def refusal(self) -> tuple[grpc.StatusCode, str, Mapping[str, str]]:
         """Return code, reason and data of the error that the stream ends with."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self._read_to_the_end()
-        raw = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
-        info = error_details_pb2.ErrorInfo()
-        assert status_pb2.Status.FromString(raw).details[0].Unpack(info)
-        return caught.value.code(), info.reason, dict(info.metadata)
+        told = read_details(caught.value.trailing_metadata())
+        return caught.value.code(), told.reason, told.metadata
 
 
 def order(number: int, kwargs: bytes = b"") -> DispatchOrder:

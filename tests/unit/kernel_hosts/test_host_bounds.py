@@ -13,12 +13,12 @@ import grpc
 import pytest
 from gateway_session import INCARNATION, Session, hello
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
 from rpc_world import World
 
 from nomaflow_api import bounds
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import job_pb2
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letters import HeldState, InventoryLine
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.catalogue import service
@@ -63,10 +63,7 @@ async def refusal(world: World, manifest: Any) -> grpc.aio.AioRpcError:
 
 def fields_of(error: grpc.aio.AioRpcError) -> list[str]:
     """Return the fields that an error blames."""
-    raw = dict(error.trailing_metadata())["grpc-status-details-bin"]
-    request = error_details_pb2.BadRequest()
-    assert any(each.Unpack(request) for each in status_pb2.Status.FromString(raw).details)
-    return [each.field for each in request.field_violations]
+    return list(read_details(error.trailing_metadata()).fields)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import grpc.aio
 
 from kernel_parts import KernelParts
+from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
 from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
@@ -34,6 +35,8 @@ from waiting import eventually
 
 PATIENCE = 20.0
 RUN_ID = "run_" + "0" * 26
+INSTANCE = "incarnation-1"
+"""The incarnation of a played host."""
 
 
 class ScriptedEngine:
@@ -224,6 +227,49 @@ class World(KernelParts):
     async def queue_run(self, run_id: str = RUN_ID) -> None:
         """Commit a queued run."""
         await self.apply(queue_run(run_id))
+
+
+class PlayedHost:
+    """One instance on a real session, which answers commands as the test says.
+
+    :param answer: returns the answer to a command, or None for silence
+    """
+
+    def __init__(self, world: World, answer: Callable[[gateway.Command], gateway.AttachRequest | None]) -> None:
+        self._world = world
+        self._answer = answer
+        self._out: asyncio.Queue[gateway.AttachRequest] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def attach(self, **hello: Any) -> None:
+        """Say hello, and answer from now on."""
+        told = {"protocol_min": 1, "protocol_max": 1, "host": "team", "incarnation": INSTANCE, "max_async": 1}
+        self._out.put_nowait(gateway.AttachRequest(hello=gateway.Hello(**{**told, **hello})))
+        self._call = self._world.gateway.Attach(self._requests(), timeout=20)
+        await self._call.read()
+        self._task = asyncio.create_task(self._serve())
+
+    async def leave(self) -> None:
+        """End the session, if there is one."""
+        if self._task is not None:
+            self._task.cancel()
+            self._call.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def beat(self, **heartbeat: Any) -> None:
+        """Send a heartbeat."""
+        self._out.put_nowait(gateway.AttachRequest(heartbeat=gateway.Heartbeat(**heartbeat)))
+
+    async def _requests(self) -> AsyncIterator[gateway.AttachRequest]:
+        while True:
+            yield await self._out.get()
+
+    async def _serve(self) -> None:
+        while True:
+            for command in (await self._call.read()).commands.commands:
+                answer = self._answer(command)
+                if answer is not None:
+                    self._out.put_nowait(answer)
 
 
 def queue_run(run_id: str = RUN_ID) -> QueueRun:

@@ -9,13 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 from msgspec.structs import replace
-from rpc_world import RUN_ID, World, queue_run
+from rpc_world import RUN_ID, PlayedHost, World, queue_run
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letters import ValueProblem
 from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_kernel.catalogue import Job
@@ -49,51 +49,26 @@ def _definition() -> JobDefinition:
     return definition
 
 
-class PlayedHost:
+class CheckingHost(PlayedHost):
     """One instance on a real session, which answers checks as the test says."""
 
     def __init__(self, world: World) -> None:
+        super().__init__(world, self._reply)
         self.asked: list[gateway.CheckCommand] = []
         self.answer: gateway.CheckResult | None = gateway.CheckResult(settled=True, checked=True)
-        self._world = world
-        self._out: asyncio.Queue[gateway.AttachRequest] = asyncio.Queue()
 
-    async def attach(self, **hello: Any) -> None:
-        """Say hello, and answer from now on."""
-        told = {"protocol_min": 1, "protocol_max": 1, "host": "team", "incarnation": "incarnation-1", "max_async": 1}
-        self._out.put_nowait(gateway.AttachRequest(hello=gateway.Hello(**{**told, **hello})))
-        self._call = self._world.gateway.Attach(self._requests(), timeout=20)
-        await self._call.read()
-        self._task = asyncio.create_task(self._serve())
-
-    async def leave(self) -> None:
-        """End the session."""
-        self._task.cancel()
-        self._call.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    def beat(self, **heartbeat: Any) -> None:
-        """Send a heartbeat."""
-        self._out.put_nowait(gateway.AttachRequest(heartbeat=gateway.Heartbeat(**heartbeat)))
-
-    async def _requests(self) -> AsyncIterator[gateway.AttachRequest]:
-        while True:
-            yield await self._out.get()
-
-    async def _serve(self) -> None:
-        while True:
-            message = await self._call.read()
-            for command in message.commands.commands:
-                self.asked.append(command.check)
-                if self.answer is not None:
-                    result = gateway.CheckResult()
-                    result.CopyFrom(self.answer)
-                    result.command_seq = command.command_seq
-                    self._out.put_nowait(gateway.AttachRequest(check_result=result))
+    def _reply(self, command: gateway.Command) -> gateway.AttachRequest | None:
+        self.asked.append(command.check)
+        if self.answer is None:
+            return None
+        result = gateway.CheckResult()
+        result.CopyFrom(self.answer)
+        result.command_seq = command.command_seq
+        return gateway.AttachRequest(check_result=result)
 
 
 @pytest.fixture
-async def host(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PlayedHost]:
+async def host(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CheckingHost]:
     """A host that is not attached yet, and an engine that knows one job of it."""
     definition = _definition()
     job = Job(loaded=LoadedJob(job_id="job", host="team", definition=definition))
@@ -115,24 +90,12 @@ async def host(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[P
 
     monkeypatch.setattr(world.engine, "draft", draft)
     monkeypatch.setattr(world.catalogue, "job", lambda job_id: job if job_id == "job" else None)
-    played = PlayedHost(world)
+    played = CheckingHost(world)
     yield played
-    if hasattr(played, "_task"):
-        await played.leave()
+    await played.leave()
 
 
-def _refusal(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str, dict[str, str], float]:
-    """Return code, reason, fields and seconds to wait of an error."""
-    raw = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
-    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    for detail in status_pb2.Status.FromString(raw).details:
-        for kind in (info, bad, retry):
-            detail.Unpack(kind)
-    fields = {one.field: one.description for one in bad.field_violations}
-    return error.code(), info.reason, fields, retry.retry_delay.ToTimedelta().total_seconds()
-
-
-async def test_only_given_values_of_steps_that_run_are_asked_about(world: World, host: PlayedHost) -> None:
+async def test_only_given_values_of_steps_that_run_are_asked_about(world: World, host: CheckingHost) -> None:
     """A disabled step or a call is left out; without values no host is asked."""
     await host.attach(generation=1)
     await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
@@ -152,7 +115,7 @@ async def test_only_given_values_of_steps_that_run_are_asked_about(world: World,
     assert len(world.engine.triggers) == 2
 
 
-async def test_a_refusal_names_every_value_with_its_field(world: World, host: PlayedHost) -> None:
+async def test_a_refusal_names_every_value_with_its_field(world: World, host: CheckingHost) -> None:
     """One field names the param that two steps refuse; the engine does not see the trigger."""
     await host.attach(generation=1)
     host.answer = gateway.CheckResult(
@@ -174,11 +137,13 @@ async def test_a_refusal_names_every_value_with_its_field(world: World, host: Pl
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.TriggerRun(request)
     fields = {"params_json.since": "no date", "step_values.second.op_kwargs_json.rows": "too few"}
-    assert _refusal(caught.value) == (grpc.StatusCode.INVALID_ARGUMENT, "VALUE_INVALID", fields, 0)
+    told = read_details(caught.value.trailing_metadata())
+    assert (caught.value.code(), told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "VALUE_INVALID")
+    assert (told.fields, told.retry_seconds) == (fields, None)
     assert world.engine.triggers == []
 
 
-async def test_a_repeat_is_admitted_whatever_the_check_says(world: World, host: PlayedHost) -> None:
+async def test_a_repeat_is_admitted_whatever_the_check_says(world: World, host: CheckingHost) -> None:
     """A request id that the store knows is the engine's to answer."""
     await host.attach(generation=1)
     run = queue_run()
@@ -202,7 +167,7 @@ def _with_request(run: Any, request_id: str) -> Any:
 
 @pytest.mark.parametrize("answer", [None, gateway.CheckResult(settled=True, checked=False)])
 async def test_a_check_that_cannot_be_had_is_a_warning(
-    world: World, host: PlayedHost, answer: gateway.CheckResult | None
+    world: World, host: CheckingHost, answer: gateway.CheckResult | None
 ) -> None:
     """A host that says nothing, or cannot check, leaves the run to its attempts."""
     await host.attach(generation=1)
@@ -213,7 +178,7 @@ async def test_a_check_that_cannot_be_had_is_a_warning(
 
 
 async def test_no_more_values_are_checked_than_fit_into_a_message(
-    world: World, host: PlayedHost, monkeypatch: pytest.MonkeyPatch
+    world: World, host: CheckingHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step gets all params: with a hundred steps, gRPC ended the host's session for the size of one check."""
     await host.attach(generation=1)
@@ -226,7 +191,7 @@ async def test_no_more_values_are_checked_than_fit_into_a_message(
     assert warning.startswith("the values of 1 of 2 steps were checked: together they are too large; each step checks")
 
 
-async def test_a_host_that_watches_settles_first(world: World, host: PlayedHost) -> None:
+async def test_a_host_that_watches_settles_first(world: World, host: CheckingHost) -> None:
     """A trigger asks a host that watches to finish what is due; where that takes too long, it says so."""
     await host.attach(generation=1, watching=True)
     await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))
@@ -236,13 +201,15 @@ async def test_a_host_that_watches_settles_first(world: World, host: PlayedHost)
     assert "still loading the saved files" in reply.warnings[0]
 
 
-async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: PlayedHost) -> None:
+async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: CheckingHost) -> None:
     """A job may still come while a host loads; once the load has failed, the engine gives the answer."""
     await host.attach(loading=True)
     request = kernel.TriggerRunRequest(job_id="unknown")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.TriggerRun(request)
-    assert _refusal(caught.value) == (grpc.StatusCode.UNAVAILABLE, "HOST_LOADING", {}, 1.0)
+    told = read_details(caught.value.trailing_metadata())
+    assert (caught.value.code(), told.reason) == (grpc.StatusCode.UNAVAILABLE, "HOST_LOADING")
+    assert (told.fields, told.retry_seconds) == ({}, 1.0)
     assert "host 'team' is still loading" in caught.value.details()
     assert (await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job"))).run_id == RUN_ID
     waiting = asyncio.ensure_future(world.client.TriggerRun(request))
@@ -251,7 +218,7 @@ async def test_an_unknown_job_waits_for_hosts_that_load(world: World, host: Play
     assert (await waiting).run_id == RUN_ID
 
 
-async def test_a_host_that_is_expected_counts_as_loading(world: World, host: PlayedHost) -> None:
+async def test_a_host_that_is_expected_counts_as_loading(world: World, host: CheckingHost) -> None:
     """A kernel that expects a host waits for it until its first instance attaches."""
     world.sessions.expect_host(30)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -261,7 +228,7 @@ async def test_a_host_that_is_expected_counts_as_loading(world: World, host: Pla
     assert (await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="unknown"))).run_id == RUN_ID
 
 
-async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, host: PlayedHost) -> None:
+async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, host: CheckingHost) -> None:
     """An item that only validates makes no run, and one that is refused leaves the others alone."""
     await host.attach(generation=1)
     reply = await world.client.TriggerRuns(
@@ -278,7 +245,7 @@ async def test_a_batch_is_validated_and_triggered_item_by_item(world: World, hos
     assert len(world.engine.triggers) == 1
 
 
-async def test_validating_tells_what_each_step_would_get(world: World, host: PlayedHost) -> None:
+async def test_validating_tells_what_each_step_would_get(world: World, host: CheckingHost) -> None:
     """Merged from all layers, references as written; steps that are off are left out, a batch has none."""
     await host.attach(generation=1)
     request = kernel.TriggerRunRequest(
@@ -294,7 +261,7 @@ async def test_validating_tells_what_each_step_would_get(world: World, host: Pla
     assert world.engine.triggers == []
 
 
-async def test_a_replay_is_validated_too(world: World, host: PlayedHost, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replay_is_validated_too(world: World, host: CheckingHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """It makes no run, and tells values and warnings; a value that its callable would refuse is refused."""
     await host.attach(generation=1)
     monkeypatch.setattr(world.engine, "warnings_of", lambda drafted: ("it is old",))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 from rpc_histories import finish
-from rpc_world import RUN_ID, World, queue_run
+from rpc_world import INSTANCE, RUN_ID, PlayedHost, World, queue_run
 
 from nomaflow.client.values import InspectionView
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
@@ -25,56 +24,30 @@ from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import OpenAttempt, StartRun
 from nomaflow_kernel.rpc import inspecting
 
-INSTANCE = "incarnation-1"
 
-
-class PlayedHost:
+class InspectedHost(PlayedHost):
     """One instance on a real session, which answers questions about attempts as the test says."""
 
     def __init__(self, world: World) -> None:
+        super().__init__(world, self._reply)
         self.asked: list[str] = []
         self.answer: InspectAttemptResponse | None = InspectAttemptResponse()
         self.found = True
         self.silent = False
-        self._world = world
-        self._out: asyncio.Queue[gateway.AttachRequest] = asyncio.Queue()
 
-    async def attach(self) -> None:
-        """Say hello, and answer from now on."""
-        hello = gateway.Hello(
-            protocol_min=1, protocol_max=1, host="team", incarnation=INSTANCE, max_async=1, generation=1
-        )
-        self._out.put_nowait(gateway.AttachRequest(hello=hello))
-        self._call = self._world.gateway.Attach(self._requests(), timeout=20)
-        await self._call.read()
-        self._task = asyncio.create_task(self._serve())
-
-    async def leave(self) -> None:
-        """End the session."""
-        self._task.cancel()
-        self._call.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _requests(self) -> AsyncIterator[gateway.AttachRequest]:
-        while True:
-            yield await self._out.get()
-
-    async def _serve(self) -> None:
-        while True:
-            for command in (await self._call.read()).commands.commands:
-                self.asked.append(command.inspect.attempt_key)
-                if not self.silent:
-                    result = gateway.InspectResult(
-                        command_seq=command.command_seq, found=self.found, response=self.answer
-                    )
-                    self._out.put_nowait(gateway.AttachRequest(inspect_result=result))
+    def _reply(self, command: gateway.Command) -> gateway.AttachRequest | None:
+        self.asked.append(command.inspect.attempt_key)
+        if self.silent:
+            return None
+        result = gateway.InspectResult(command_seq=command.command_seq, found=self.found, response=self.answer)
+        return gateway.AttachRequest(inspect_result=result)
 
 
 @pytest.fixture
-async def host(world: World) -> AsyncIterator[PlayedHost]:
+async def host(world: World) -> AsyncIterator[InspectedHost]:
     """A host that is attached."""
-    played = PlayedHost(world)
-    await played.attach()
+    played = InspectedHost(world)
+    await played.attach(generation=1)
     yield played
     await played.leave()
 
@@ -103,7 +76,7 @@ async def refusal(world: World, **query: Any) -> str:
     return f"{refused.value.code().name}: {refused.value.details()}"
 
 
-async def test_what_the_host_sees_is_told(world: World, host: PlayedHost) -> None:
+async def test_what_the_host_sees_is_told(world: World, host: InspectedHost) -> None:
     """With the names of attempt and host, which the kernel knows better."""
     await running(world)
     host.answer = InspectAttemptResponse(
@@ -121,7 +94,7 @@ async def test_what_the_host_sees_is_told(world: World, host: PlayedHost) -> Non
     assert host.asked == [f"{RUN_ID}/a/1"] * 3
 
 
-async def test_an_answer_without_bounds_is_cut(world: World, host: PlayedHost) -> None:
+async def test_an_answer_without_bounds_is_cut(world: World, host: InspectedHost) -> None:
     """A host may send anything; the innermost frames are the ones that are kept."""
     await running(world)
     frames = [f"f{number}" for number in range(200)]
@@ -138,7 +111,7 @@ async def test_an_answer_without_bounds_is_cut(world: World, host: PlayedHost) -
 
 
 async def test_a_host_that_does_not_answer_is_told(
-    world: World, host: PlayedHost, monkeypatch: pytest.MonkeyPatch
+    world: World, host: InspectedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer comes in time, and says so."""
     monkeypatch.setattr(inspecting, "_ANSWER_SECONDS", 0.1)
@@ -149,7 +122,7 @@ async def test_a_host_that_does_not_answer_is_told(
     assert seen.attempt_key == f"{RUN_ID}/a/1"
 
 
-async def test_what_does_not_run_is_refused_with_why(world: World, host: PlayedHost) -> None:
+async def test_what_does_not_run_is_refused_with_why(world: World, host: InspectedHost) -> None:
     """A step that there is not, one that waits, one that ended, and one that its host knows nothing of."""
     await running(world)
     host.found = False
@@ -166,7 +139,7 @@ async def test_an_attempt_of_an_instance_that_is_away_is_refused(world: World) -
     assert "no instance of host 'team' is attached" in await refusal(world)
 
 
-async def test_a_step_that_calls_a_job_names_the_run_to_look_at(world: World, host: PlayedHost) -> None:
+async def test_a_step_that_calls_a_job_names_the_run_to_look_at(world: World, host: InspectedHost) -> None:
     """Such a step runs in no host: the refusal names the called run."""
     await running(world, child_run_id="run_" + "2" * 26, host="", incarnation="")
     assert "waits for run run_2222" in await refusal(world)
