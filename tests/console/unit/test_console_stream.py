@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -21,22 +22,20 @@ from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Session, Sessions
 from nomaflow_console.kernel.hub import Subscription
 from nomaflow_console.kernel.status import KernelStatus
-from nomaflow_console.live import ServerEvent, Streams
+from nomaflow_console.live import LiveView, ServerEvent, Streams
 from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read_moment
 
 
 class View:
     """A live view that counts."""
 
+    fresh_seconds = math.inf
+    extra: Callable[[Request], AsyncIterator[ServerEvent]] | None = None
+
     def __init__(self) -> None:
         self.state = 0
         self.seconds = 0.0
         self.errors: list[Exception] = []
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True."""
-        del event, request
-        return True
 
     async def parts(self, request: Request) -> Mapping[str, str]:
         """Return the newest state, or raise the next error."""
@@ -106,7 +105,8 @@ class Tab:
     def __init__(self, sessions: Sessions, view: View, query: str = "", last: str = "") -> None:
         self.principal: Any = Principal()
         self.session: Session = sessions.start(name="ann", principal="owner")
-        self.streams = Streams(views={"v": view}, sessions=sessions)
+        live = LiveView(concerns=lambda *_: True, parts=view.parts, fresh_seconds=view.fresh_seconds, extra=view.extra)
+        self.streams = Streams(views={"v": live}, sessions=sessions)
         headers = [(b"last-event-id", last.encode())] if last else []
         scope = {
             "type": "http", "method": "GET", "path": "/live", "headers": headers,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import secrets
 import time
 from collections import Counter, deque
@@ -24,7 +23,7 @@ from nomaflow_console.kernel.calls import Principal
 from nomaflow_console.kernel.hub import Subscription
 from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read_moment
 from nomaflow_console.live.throttle import Throttle
-from nomaflow_console.live.views import Cursor, GoesStale, HasExtra, LiveView, ServerEvent
+from nomaflow_console.live.views import Cursor, LiveView, ServerEvent
 from nomaflow_console.rendering import fragment
 
 __all__ = ["MOST_STREAMS", "Streams"]
@@ -46,18 +45,14 @@ def _heartbeat() -> bytes:
     return encode(f"{_HEARTBEAT_SECONDS}", event="heartbeat")
 
 
-class _NoParts:
-    """The view of a page that has only the line about the kernel."""
+async def _no_parts(request: Request) -> Mapping[str, str]:
+    """Return nothing."""
+    del request
+    return {}
 
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return False."""
-        del event, request
-        return False
 
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return nothing."""
-        del request
-        return {}
+_LINE_ALONE = LiveView(concerns=lambda *_: False, parts=_no_parts)
+"""The view of a page that has only the line about the kernel."""
 
 
 @dataclass(kw_only=True)
@@ -106,7 +101,7 @@ class Streams:
         once = request.query_params.get("once") == "1"
         request.state.cursor = Cursor(event_seq=event_seq, log_seq=log_seq, once=once)
         request.state.as_of = read_moment(request.query_params.get("as_of", ""))
-        view = self.views.get(request.query_params.get("view", ""), _NoParts())
+        view = self.views.get(request.query_params.get("view", ""), _LINE_ALONE)
         stream = _Stream(streams=self, request=request, view=view, principal=principal, session=session)
         headers = {"x-accel-buffering": "no"}  # a proxy must not hold it back
         return StreamingResponse(self._counted(stream, session), media_type="text/event-stream", headers=headers)
@@ -135,7 +130,7 @@ class _Stream:
         self._streams = streams
         self._request = request
         self._view = view
-        self._fresh_seconds = view.fresh_seconds if isinstance(view, GoesStale) else math.inf
+        self._fresh_seconds = view.fresh_seconds
         self._principal = principal
         self._session = session
         self._extra: deque[ServerEvent] = deque()
@@ -213,7 +208,7 @@ class _Stream:
 
     async def _read_extra(self) -> None:
         """Take the view's own messages, no faster than the viewer does."""
-        if not isinstance(self._view, HasExtra):
+        if self._view.extra is None:
             return
         try:
             while True:

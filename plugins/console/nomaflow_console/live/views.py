@@ -1,16 +1,18 @@
-"""Protocols by which a page declares its live parts."""
+"""Live parts of pages, as a page declares them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from starlette.requests import Request
 
 from nomaflow.client.values import EventView
+from nomaflow_console.rendering import live_part
 
-__all__ = ["Cursor", "GoesStale", "HasExtra", "LiveView", "ServerEvent"]
+__all__ = ["Cursor", "LiveView", "ServerEvent", "of_kinds", "rendered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,39 +42,41 @@ class ServerEvent:
     log_seq: int = 0
 
 
-class LiveView(Protocol):
-    """The live parts of one page."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveView:
+    """The live parts of one page.
 
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True if the parts of a page may look different after an event.
+    The query of a request is that of the page, with the parts of the page's address, such as ``run_id``.
 
-        :param request: the same that :meth:`parts` is called with
-        """
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the HTML of each part by the id of its element; the page must have each.
-
-        :param request: its query is that of the page, with the parts of the page's address, such as ``run_id``
-        """
-
-
-@runtime_checkable
-class GoesStale(Protocol):
-    """A view whose parts look different after a while although there was no event.
-
-    :ivar fresh_seconds: how long they are good
+    :param concerns: returns True if the parts of a page may look different after an event
+    :param parts: returns the HTML of each part by the id of its element; the page must have each
+    :param fresh_seconds: how long the parts are good although there is no event
+    :param extra: yields further messages on the same stream; they wait for a viewer that is slow.
+        ``request.state.cursor`` says where the page is, and whether it wants no more than there is now. It is called
+        again after the kernel was away
     """
 
-    fresh_seconds: float
+    concerns: Callable[[EventView, Request], bool]
+    parts: Callable[[Request], Awaitable[Mapping[str, str]]]
+    fresh_seconds: float = math.inf
+    extra: Callable[[Request], AsyncIterator[ServerEvent]] | None = None
 
 
-@runtime_checkable
-class HasExtra(Protocol):
-    """A view with further messages on the same stream."""
+def of_kinds(*beginnings: str) -> Callable[[EventView, Request], bool]:
+    """Return what is True for events whose kind begins so."""
+    return lambda event, _: event.kind.startswith(beginnings)
 
-    def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
-        """Yield messages; they wait for a viewer that is slow.
 
-        :param request: ``request.state.cursor`` says where the page is, and whether it wants no more than there is
-            now. It is called again after the kernel was away
-        """
+def rendered(
+    templates: Mapping[str, str], context: Callable[[Request], Awaitable[Mapping[str, Any]]]
+) -> Callable[[Request], Awaitable[Mapping[str, str]]]:
+    """Return what renders parts that are made of the same.
+
+    :param templates: by the ids of the elements
+    """
+
+    async def parts(request: Request) -> Mapping[str, str]:
+        values = await context(request)
+        return {id: live_part(request, template, **values) for id, template in templates.items()}
+
+    return parts

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client import InvalidRequest, NotFound
-from nomaflow.client.values import EventPageView, EventView
+from nomaflow.client.values import EventPageView
 from nomaflow_console.kernel.calls import kernel_of
-from nomaflow_console.live.views import LiveView
+from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.deeds import KINDS
 from nomaflow_console.views.run_filters import filter_name
@@ -125,20 +125,15 @@ async def as_json(request: Request) -> Response:
     return Response(lines, media_type="application/x-ndjson")
 
 
-class ActivityView:
-    """The live part of the page: the list, where it begins at the newest."""
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for all but progress, which would be a stream of its own."""
-        del request
-        return event.kind != "attempt.progress"
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the list; nothing for an older page, which does not change."""
-        if Choice.of(request).before:
-            return {}
-        return {"activity-list": live_part(request, "parts/activity_list.html", **await _context(request))}
+async def _newest(request: Request) -> Mapping[str, str]:
+    """Return the list, where it begins at the newest; nothing for an older page, which does not change."""
+    if Choice.of(request).before:
+        return {}
+    return {"activity-list": live_part(request, "parts/activity_list.html", **await _context(request))}
 
 
-LIVE: Mapping[str, LiveView] = {"activity": ActivityView()}
+LIVE = {
+    # Progress would be a stream of its own.
+    "activity": LiveView(concerns=lambda event, _: event.kind != "attempt.progress", parts=_newest)
+}
 ROUTES = [Route("/activity", show), Route("/activity.json", as_json)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -11,13 +11,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from nomaflow.client.values import EventView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import known_host
-from nomaflow_console.live.views import LiveView
+from nomaflow_console.live import LiveView, of_kinds, rendered
 from nomaflow_console.pages.hosts import HEARD_SECONDS, jobs_of_hosts
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.rendering import page
 from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
 
 __all__ = ["LIVE", "ROUTES"]
@@ -89,22 +88,13 @@ async def forget(request: Request) -> Response:
     return RedirectResponse("/hosts", status_code=303)
 
 
-class HostPage:
-    """The live part of the page: all but the callables."""
-
-    fresh_seconds = HEARD_SECONDS
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for events of hosts, jobs and pauses."""
-        del request
-        return event.kind.startswith(("host.", "pause.", "job."))
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the top of the page."""
-        return {"host-top": live_part(request, "parts/host_top.html", **await _top(request))}
-
-
-LIVE: Mapping[str, LiveView] = {"host": HostPage()}
+LIVE = {
+    "host": LiveView(
+        concerns=of_kinds("host.", "pause.", "job."),
+        parts=rendered({"host-top": "parts/host_top.html"}, _top),  # all but the callables
+        fresh_seconds=HEARD_SECONDS,
+    )
+}
 ROUTES = [
     Route("/hosts/{name}.json", as_json),
     Route("/hosts/{name}", show),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client.values import EventView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.catalogue import job_counts
-from nomaflow_console.live.views import LiveView
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.live import LiveView, of_kinds, rendered
+from nomaflow_console.rendering import page
 
 __all__ = ["HEARD_SECONDS", "LIVE", "ROUTES", "jobs_of_hosts"]
 
@@ -47,20 +45,11 @@ async def as_json(request: Request) -> Response:
     return JsonAnswer({"hosts": [host.to_json() for host in await kernel_of(request).list_hosts()]})
 
 
-class HostsView:
-    """The live part of the page: the list."""
-
-    fresh_seconds = HEARD_SECONDS
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for events of hosts and pauses."""
-        del request
-        return event.kind.startswith(("host.", "pause.", "job.changed"))
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the list."""
-        return {"hosts-list": live_part(request, "parts/hosts_list.html", **await _context(request))}
-
-
-LIVE: Mapping[str, LiveView] = {"hosts": HostsView()}
+LIVE = {
+    "hosts": LiveView(
+        concerns=of_kinds("host.", "pause.", "job.changed"),
+        parts=rendered({"hosts-list": "parts/hosts_list.html"}, _context),
+        fresh_seconds=HEARD_SECONDS,
+    )
+}
 ROUTES = [Route("/hosts", show), Route("/hosts.json", as_json)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,8 +16,8 @@ from nomaflow_console.forms.merging import Wanted
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
-from nomaflow_console.live import LiveView
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.live import LiveView, rendered
+from nomaflow_console.rendering import page
 from nomaflow_console.views.calendar import recent_days
 from nomaflow_console.views.job_rows import fires_ahead, job_sign
 from nomaflow_console.views.needs_you import job_address
@@ -99,23 +98,24 @@ async def show_json(request: Request) -> Response:
     return JsonAnswer({**job.to_json(), "recent_runs": [run.to_json() for run in recent.runs], "usual": usual})
 
 
-class _JobLive:
-    """The live parts of the page: what it does now, and its runs."""
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for events of the job, and for those of hosts and pauses that are of no job."""
-        about = event.kind.startswith(("run.", "attempt.", "job.", "pause.", "host."))
-        return about and event.job_id in ("", _id(request))
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the HTML of each part."""
-        job = await kernel_of(request).get_job(_id(request))
-        context = await _load_runs(request, job, datetime.now(UTC))
-        templates = ("job-head", "parts/job_head.html"), ("job-runs", "parts/job_runs.html")
-        return {name: live_part(request, template, **context) for name, template in templates}
+def _concerns(event: EventView, request: Request) -> bool:
+    """Return True for events of the job, and for those of hosts and pauses that are of no job."""
+    about = event.kind.startswith(("run.", "attempt.", "job.", "pause.", "host."))
+    return about and event.job_id in ("", _id(request))
 
 
-LIVE: dict[str, LiveView] = {"job": _JobLive()}
+async def _load(request: Request) -> dict[str, Any]:
+    """Return what the job does now, and its runs."""
+    job = await kernel_of(request).get_job(_id(request))
+    return await _load_runs(request, job, datetime.now(UTC))
+
+
+LIVE = {
+    "job": LiveView(
+        concerns=_concerns,
+        parts=rendered({"job-head": "parts/job_head.html", "job-runs": "parts/job_runs.html"}, _load),
+    )
+}
 ROUTES = [
     Route("/jobs/{job_id}.json", show_json),
     Route("/jobs/{job_id}", show),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client.values import EventView
 from nomaflow.client.values.alerts import IncidentView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
@@ -21,8 +20,8 @@ from nomaflow_console.kernel.incidents import open_incidents
 from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.kernel.overview import Overview, load_overview
 from nomaflow_console.kernel.until_changed import until_changed
-from nomaflow_console.live import LiveView
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.live import LiveView, rendered
+from nomaflow_console.rendering import page
 from nomaflow_console.views.incidents import with_incidents
 from nomaflow_console.views.job_rows import STATES, JobPage, JobQuery, job_rows, page_of_jobs, tally
 from nomaflow_console.views.needs_you import needs_you, usual_of
@@ -102,23 +101,10 @@ async def show_json(request: Request) -> Response:
     return JsonAnswer({**found.to_json(), "refused_loads": refused})
 
 
-class _JobsLive:
-    """The live parts of the page."""
-
-    fresh_seconds = 20.0
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True: every event may change what needs a person, or a row."""
-        del event, request
-        return True
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the HTML of each part."""
-        context = await _load(request)
-        return {name: live_part(request, template, **context) for name, template in _PARTS.items()}
-
-
-LIVE: dict[str, LiveView] = {"jobs": _JobsLive()}
+LIVE = {
+    # Every event may change what needs a person, or a row.
+    "jobs": LiveView(concerns=lambda *_: True, parts=rendered(_PARTS, _load), fresh_seconds=20.0)
+}
 ROUTES = [
     Route("/", show),
     Route("/.json", show_json),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client.values import EventView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
-from nomaflow_console.live.views import LiveView
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.live import LiveView, of_kinds, rendered
+from nomaflow_console.rendering import page
 
 __all__ = ["LIVE", "ROUTES"]
 
@@ -35,20 +33,11 @@ async def as_json(request: Request) -> Response:
     return JsonAnswer((await kernel_of(request).get_kernel()).to_json())
 
 
-class KernelPage:
-    """The live part of the page: all of it."""
-
-    fresh_seconds = 10.0
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for events of kernels."""
-        del request
-        return event.kind.startswith("kernel.")
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the page's content."""
-        return {"kernel-page": live_part(request, "parts/kernel_page.html", **await _context(request))}
-
-
-LIVE: Mapping[str, LiveView] = {"kernel": KernelPage()}
+LIVE = {
+    "kernel": LiveView(
+        concerns=of_kinds("kernel."),
+        parts=rendered({"kernel-page": "parts/kernel_page.html"}, _context),
+        fresh_seconds=10.0,
+    )
+}
 ROUTES = [Route("/kernel", show), Route("/kernel.json", as_json)]

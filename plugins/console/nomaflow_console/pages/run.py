@@ -22,7 +22,7 @@ from nomaflow_console.kernel.calls import KernelCalls, KernelStatus, kernel_of, 
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
 from nomaflow_console.kernel.until_changed import until_changed
-from nomaflow_console.live import ServerEvent
+from nomaflow_console.live import LiveView, ServerEvent, rendered
 from nomaflow_console.pages.run_log import (
     MOST_ATTEMPT,
     filter_of,
@@ -32,7 +32,7 @@ from nomaflow_console.pages.run_log import (
     number,
     shown_window,
 )
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.rendering import page
 from nomaflow_console.views import run_words
 from nomaflow_console.views.figures_told import without_run
 from nomaflow_console.views.log_lines import shown_line
@@ -311,50 +311,46 @@ def _try_of(request: Request) -> tuple[str, str, int]:
     return given["run_id"], given["step"], min(given["attempt"], MOST_ATTEMPT)
 
 
-class RunLive:
-    """The live parts of the page, and the lines of the log as they come."""
+def _concerns(event: EventView, request: Request) -> bool:
+    """Return True for events of the run and of those that it called, and if another run of its job begins or ends.
 
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for events of the run and of those that it called, and if another run of its job begins or ends.
+    The first parts tell which runs these are.
+    """
+    known: _Known | None = getattr(request.state, "known", None)
+    if known is None or event.run_id == known.run.run_id or event.run_id in known.children:
+        return bool(event.run_id)
+    return event.job_id == known.run.job_id and event.kind.startswith("run.")
 
-        The first parts tell which runs these are.
-        """
-        known: _Known | None = getattr(request.state, "known", None)
-        if known is None or event.run_id == known.run.run_id or event.run_id in known.children:
-            return bool(event.run_id)
-        return event.job_id == known.run.job_id and event.kind.startswith("run.")
 
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the header, the timeline, the tries and the seal of the log."""
-        known = await _known(request, request.query_params.get("run_id", ""))
-        request.state.known = known
-        context = await _context(request, known)
-        return {name: live_part(request, f"parts/{name.replace('-', '_')}.html", **context) for name in _PARTS}
+async def _read_parts(request: Request) -> dict[str, Any]:
+    """Return what the header, the timeline, the tries and the seal of the log are made of."""
+    known = await _known(request, request.query_params.get("run_id", ""))
+    request.state.known = known
+    return await _context(request, known)
 
-    async def extra(self, request: Request) -> AsyncIterator[ServerEvent]:
-        """Yield the log as it grows: how many rows it has now, and the last ones. No line comes twice.
 
-        A step may log 100,000 lines in a second, so that at most the last 200 come each time; the page asks for others
-        when somebody looks at them.
-        """
-        kernel, run_id, wanted = kernel_of(request), request.query_params.get("run_id", ""), filter_of(request)
-        pages, seen_seq = log_pages(request), request.state.cursor.log_seq
-        index = await pages.index(kernel, run_id, wanted)
-        seen = (
-            index.rows(wanted)
-            if seen_seq >= index.last_seq
-            else await pages.row_of(kernel, run_id, wanted, seen_seq + 1)
-        )
-        async with aclosing(log_feed(request).changes(run_id, seen_seq)) as changes:
-            async for _ in changes:
-                index = await pages.index(kernel, run_id, wanted)
-                rows, last_seq = index.rows(wanted), index.last_seq
-                if rows > seen:
-                    data = await _tail(request, run_id, seen, rows)
-                    seen = rows
-                    yield ServerEvent(event="log", data=json.dumps(data), log_seq=last_seq)
-                if request.state.cursor.once:
-                    return
+async def _log_as_it_grows(request: Request) -> AsyncIterator[ServerEvent]:
+    """Yield the log as it grows: how many rows it has now, and the last ones. No line comes twice.
+
+    A step may log 100,000 lines in a second, so that at most the last 200 come each time; the page asks for others
+    when somebody looks at them.
+    """
+    kernel, run_id, wanted = kernel_of(request), request.query_params.get("run_id", ""), filter_of(request)
+    pages, seen_seq = log_pages(request), request.state.cursor.log_seq
+    index = await pages.index(kernel, run_id, wanted)
+    seen = (
+        index.rows(wanted) if seen_seq >= index.last_seq else await pages.row_of(kernel, run_id, wanted, seen_seq + 1)
+    )
+    async with aclosing(log_feed(request).changes(run_id, seen_seq)) as changes:
+        async for _ in changes:
+            index = await pages.index(kernel, run_id, wanted)
+            rows, last_seq = index.rows(wanted), index.last_seq
+            if rows > seen:
+                data = await _tail(request, run_id, seen, rows)
+                seen = rows
+                yield ServerEvent(event="log", data=json.dumps(data), log_seq=last_seq)
+            if request.state.cursor.once:
+                return
 
 
 async def _tail(request: Request, run_id: str, seen: int, rows: int) -> dict[str, Any]:
@@ -377,4 +373,10 @@ ROUTES = [
     Route("/runs/{run_id}/inspect/{step}/{attempt:int}", inspect),
     Route("/runs/{run_id}/inspect/{step}/{attempt:int}.json", inspect_json),
 ]
-LIVE = {"run": RunLive()}
+LIVE = {
+    "run": LiveView(
+        concerns=_concerns,
+        parts=rendered({name: f"parts/{name.replace('-', '_')}.html" for name in _PARTS}, _read_parts),
+        extra=_log_as_it_grows,
+    )
+}

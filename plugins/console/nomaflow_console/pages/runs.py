@@ -16,13 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client import InvalidRequest, NotFound
-from nomaflow.client.values import EventView, JobPageView, RunCountView, RunPageView, RunView
+from nomaflow.client.values import JobPageView, RunCountView, RunPageView, RunView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones
 from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.kept_steps import kept_steps
-from nomaflow_console.live import LiveView
+from nomaflow_console.live import LiveView, of_kinds
 from nomaflow_console.rendering import live_part, page, streamed
 from nomaflow_console.views.run_filters import COLUMNS, SPANS, TRIGGERS, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
@@ -275,23 +275,18 @@ def _cell(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-class _RunsLive:
-    """The live part of the page: its table; a script keeps new rows back while somebody works with the old ones."""
+async def _table(request: Request) -> Mapping[str, str]:
+    """Return the table; nothing for an older page, which does not change.
 
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for events of runs and attempts."""
-        del request
-        return event.kind.startswith(("run.", "attempt."))
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the HTML of the table; nothing for an older page, which does not change."""
-        query, _ = _query(request)
-        if query.before or query.after:
-            return {}
-        return {"runs": live_part(request, "parts/runs_table.html", **await _load(request, filters=False))}
+    A script keeps new rows back while somebody works with the old ones.
+    """
+    query, _ = _query(request)
+    if query.before or query.after:
+        return {}
+    return {"runs": live_part(request, "parts/runs_table.html", **await _load(request, filters=False))}
 
 
-LIVE: dict[str, LiveView] = {"runs": _RunsLive()}
+LIVE = {"runs": LiveView(concerns=of_kinds("run.", "attempt."), parts=_table)}
 ROUTES = [
     Route("/runs", show),
     Route("/runs.json", show_json),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow.client import InvalidRequest
-from nomaflow.client.values import EventView, FirePageView, RunPageView
+from nomaflow.client.values import FirePageView, RunPageView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.until_changed import until_changed
-from nomaflow_console.live.views import LiveView
-from nomaflow_console.rendering import live_part, page
+from nomaflow_console.live import LiveView, of_kinds, rendered
+from nomaflow_console.rendering import page
 from nomaflow_console.views.schedule import days, outcomes
 from nomaflow_console.views.states import StateSign
 from nomaflow_console.views.times import Zone
@@ -196,22 +196,11 @@ async def as_json(request: Request) -> Response:
     return JsonAnswer(fires.to_json())
 
 
-class ScheduleView:
-    """The live part of the page: the days."""
-
-    fresh_seconds = 60.0
-
-    def concerns(self, event: EventView, request: Request) -> bool:
-        """Return True for events that change what runs or fires."""
-        del request
-        return event.kind in ("run.finished", "run.started") or event.kind.startswith(
-            ("job.", "pause.", "host.manifest")
-        )
-
-    async def parts(self, request: Request) -> Mapping[str, str]:
-        """Return the days."""
-        return {"schedule-days": live_part(request, "parts/schedule_days.html", **await _context(request))}
-
-
-LIVE: Mapping[str, LiveView] = {"schedule": ScheduleView()}
+LIVE = {
+    "schedule": LiveView(
+        concerns=of_kinds("run.finished", "run.started", "job.", "pause.", "host.manifest"),
+        parts=rendered({"schedule-days": "parts/schedule_days.html"}, _context),
+        fresh_seconds=60.0,
+    )
+}
 ROUTES = [Route("/schedule", show), Route("/schedule.json", as_json)]
