@@ -21,7 +21,7 @@ from nomaflow_console.access.secret import ConsoleSecret
 from nomaflow_console.access.sessions import Sessions
 from nomaflow_console.answering import Answering
 from nomaflow_console.assets import serve_asset
-from nomaflow_console.kernel.calls import Kernels
+from nomaflow_console.kernel.calls import Kernels, principal_of
 from nomaflow_console.kernel.until_changed import UntilChanged
 from nomaflow_console.live import Streams
 from nomaflow_console.memory import PageMemory
@@ -63,9 +63,7 @@ def build_app(settings: ConsoleSettings, *, secret: ConsoleSecret, origins: Orig
     app.add_middleware(Answering, kernels=kernels, pages=pages)
     app.router.redirect_slashes = False
     app.state.kernels, app.state.sessions, app.state.settings = kernels, sessions, settings
-    app.state.logs, app.state.tallies, app.state.pages = {}, {}, pages
-    app.state.kept_jobs, app.state.job_zones, app.state.figures, app.state.steps = {}, {}, {}, {}
-    app.state.until_changed = UntilChanged()
+    app.state.pages, app.state.until_changed = pages, UntilChanged()
     app.state.streams = streams = Streams(views=LIVE_VIEWS, sessions=sessions)
     app.state.links = LoginLinks(secret=secret, started=time.time())
     return Console(
@@ -82,6 +80,5 @@ async def raised(request: Request, error: Exception) -> Response:
 
 async def live(request: Request) -> Response:
     """Return the stream of a page."""
-    kernels: Kernels = request.app.state.kernels
     streams: Streams = request.app.state.streams
-    return streams.open(request, kernels.principal(request.state.session.token))
+    return streams.open(request, principal_of(request))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 from starlette.requests import Request
 
@@ -19,14 +19,17 @@ from nomaflow_console.kernel.hub import EventHub
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.settings import ConsoleSettings
 
-__all__ = ["KernelCalls", "KernelStatus", "Kernels", "Principal", "kernel_of", "status_of"]
+__all__ = ["KernelCalls", "KernelStatus", "Kernels", "Principal", "kernel_of", "principal_of", "status_of"]
 
 KernelCalls: TypeAlias = KernelClient
 """What a page calls the kernel with."""
 
+T = TypeVar("T")
 PAGE_SECONDS = 2.0
 """How long a page waits for a kernel that is away: then it says so."""
 _FRESH_SECONDS = 1.0
+_MOST_PRINCIPALS = 100
+"""Principals that are kept though nobody looks: each has connections of its own."""
 _MOST_TROUBLED = 100
 """Jobs in trouble that are looked at for the hosts that brought them."""
 
@@ -53,6 +56,13 @@ class Principal:
         self._status = KernelStatus()
         self._asked = 0.0
         self._reading = asyncio.Lock()
+        self._kept: dict[Hashable, Any] = {}
+
+    def kept(self, what: Hashable, new: Callable[[], T]) -> T:
+        """Return what pages keep of what this principal may see; the first time it is made."""
+        if what not in self._kept:
+            self._kept[what] = new()
+        return cast("T", self._kept[what])
 
     async def status(self) -> KernelStatus:
         """Return the line about the kernel, at most a second old."""
@@ -93,7 +103,7 @@ class Principal:
 
 
 class Kernels:
-    """The principals that call the kernel from this console.
+    """The principals that call the kernel from this console: those that called last, and all for whom it is watched.
 
     :param unwatched: called with the token of a principal that the kernel refuses, or which nobody watches any more
     """
@@ -102,14 +112,26 @@ class Kernels:
         self._settings = settings
         self._unwatched = unwatched
         self._known: dict[str | None, Principal] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def principal(self, token: str | None) -> Principal:
         """Return the principal of a token; of None the console's own."""
-        if token not in self._known:
-            self._known[token] = Principal(
-                self._source(token), self._settings, unwatched=partial(self._unwatched, token)
-            )
-        return self._known[token]
+        found = self._known.pop(token, None)
+        if found is None:
+            found = Principal(self._source(token), self._settings, unwatched=partial(self._unwatched, token))
+        self._known[token] = found
+        if len(self._known) > _MOST_PRINCIPALS:
+            self._forget_idle()
+        return found
+
+    def _forget_idle(self) -> None:
+        """Close the principal that has not called for the longest time, and forget what pages keep of it."""
+        others = list(self._known)[:-1]
+        idle = next((token for token in others if not self._known[token].hub.watches), None)
+        if idle is not None:
+            closing = asyncio.create_task(self._known.pop(idle).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def name_of(self, token: str) -> str:
         """Return the name of the user or service whose token it is.
@@ -138,8 +160,14 @@ class Kernels:
 
     async def close(self) -> None:
         """Close every client."""
-        await asyncio.gather(*(each.close() for each in self._known.values()))
+        await asyncio.gather(*(each.close() for each in self._known.values()), *self._closing)
         self._known.clear()
+
+
+def principal_of(request: Request) -> Principal:
+    """Return the principal of a request's session."""
+    kernels: Kernels = request.app.state.kernels
+    return kernels.principal(request.state.session.token)
 
 
 def kernel_of(request: Request) -> KernelCalls:
@@ -154,5 +182,4 @@ def kernel_of(request: Request) -> KernelCalls:
 
 async def status_of(request: Request) -> KernelStatus:
     """Return the line about the kernel for the principal of a request, at most a second old."""
-    kernels: Kernels = request.app.state.kernels
-    return await kernels.principal(request.state.session.token).status()
+    return await principal_of(request).status()

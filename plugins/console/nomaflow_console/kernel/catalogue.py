@@ -14,40 +14,39 @@ from starlette.requests import Request
 from nomaflow.client import NotFound
 from nomaflow.client.values import HostView, JobPageView
 from nomaflow_api.near_names import near_names
-from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.calls import kernel_of, principal_of
 from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.overview import jobs_named
 
 __all__ = ["job_choices", "job_counts", "job_zones", "known_host"]
 
 _COUNTS_SECONDS, _CHOICES_SECONDS, _ZONE_SECONDS = 5.0, 60.0, 60.0
-_MOST_ZONES = 20_000
+_MOST_ZONES = 2_000
 
 
 async def job_counts(request: Request) -> JobPageView:
     """Return the counts of all jobs, without the jobs."""
-    kept = _kept(request, "counts", KeptAnswers(JobPageView(), least_seconds=_COUNTS_SECONDS))
+    kept = _kept(request, "counts of jobs", _COUNTS_SECONDS)
     return await kept.of("", lambda: kernel_of(request).list_jobs_page(page_size=1, with_counts=True))
 
 
 async def job_choices(request: Request) -> JobPageView:
     """Return the first 500 jobs, and the counts of all, removed ones included: what the filters of runs offer."""
-    kept = _kept(request, "choices", KeptAnswers(JobPageView(), least_seconds=_CHOICES_SECONDS))
+    kept = _kept(request, "choices of jobs", _CHOICES_SECONDS)
     return await kept.of("", lambda: kernel_of(request).list_jobs_page(with_counts=True, include_removed=True))
 
 
-def _kept(request: Request, what: str, new: KeptAnswers[JobPageView]) -> KeptAnswers[JobPageView]:
-    known: dict[tuple[str | None, str], KeptAnswers[JobPageView]] = request.app.state.kept_jobs
-    return known.setdefault((request.state.session.token, what), new)
+def _kept(request: Request, what: str, seconds: float) -> KeptAnswers[JobPageView]:
+    return principal_of(request).kept(what, lambda: KeptAnswers(JobPageView(), least_seconds=seconds))
 
 
 async def job_zones(request: Request, job_ids: Iterable[str]) -> dict[str, str]:
     """Return the time zones of jobs by id, of the first 500 at most; that of a job without one is empty."""
-    known: dict[tuple[str | None, str], tuple[float, str]] = request.app.state.job_zones
-    token, now = request.state.session.token, time.monotonic()
+    known: dict[str, tuple[float, str]] = principal_of(request).kept("zones of jobs", dict)
+    now = time.monotonic()
     found, missing = {}, []
     for job_id in dict.fromkeys(job_ids):
-        until, zone = known.get((token, job_id), (now, ""))
+        until, zone = known.get(job_id, (now, ""))
         if until > now:
             found[job_id] = zone
         else:
@@ -57,7 +56,7 @@ async def job_zones(request: Request, job_ids: Iterable[str]) -> dict[str, str]:
         known.clear()
     for job_id in missing:
         found[job_id] = jobs[job_id].timezone if job_id in jobs else ""
-        known[token, job_id] = (now + _ZONE_SECONDS, found[job_id])
+        known[job_id] = (now + _ZONE_SECONDS, found[job_id])
     return found
 
 

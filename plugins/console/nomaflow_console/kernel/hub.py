@@ -119,9 +119,14 @@ class EventHub:
             self._viewers.discard(viewer)
             self._linger()
 
+    @property
+    def watches(self) -> bool:
+        """True while the kernel is watched."""
+        return self._work is not None and not self._work.done()
+
     def watch_a_while(self) -> None:
         """Watch as long as somebody looks, and for some time from now on."""
-        if self._work is None or self._work.done():
+        if not self.watches:
             self._work = asyncio.create_task(self._run())
         self._linger()
 

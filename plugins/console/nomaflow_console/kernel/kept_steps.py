@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 
 from nomaflow.client.values import AttemptView, RunView, StepView
-from nomaflow_console.kernel.calls import KernelCalls
+from nomaflow_console.kernel.calls import KernelCalls, principal_of
 
 __all__ = ["MOST_OPEN", "KeptSteps", "kept_steps"]
 
@@ -66,5 +66,4 @@ def _in_short(step: StepView) -> StepView:
 
 def kept_steps(request: Request) -> KeptSteps:
     """Return the steps kept for a session's token."""
-    kept: dict[str | None, KeptSteps] = request.app.state.steps
-    return kept.setdefault(request.state.session.token, KeptSteps())
+    return principal_of(request).kept(KeptSteps, KeptSteps)

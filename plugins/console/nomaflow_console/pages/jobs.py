@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from nomaflow.client.values.alerts import IncidentView
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.calls import kernel_of, principal_of
 from nomaflow_console.kernel.catalogue import job_counts
 from nomaflow_console.kernel.figures import KeptFigures
 from nomaflow_console.kernel.incidents import open_incidents
@@ -50,8 +50,7 @@ def since_of(span: str, now: datetime, zone: Zone) -> datetime:
 async def _load(request: Request) -> dict[str, Any]:
     query, now = JobQuery.of(request.query_params), datetime.now(UTC)
     since = since_of(query.since, now, Zone.of_cookie(request.state.session.zone))
-    kept: dict[str | None, KeptFigures] = request.app.state.figures
-    figures = kept.setdefault(request.state.session.token, KeptFigures())
+    figures = principal_of(request).kept(KeptFigures, KeptFigures)
 
     async def load() -> Overview:
         return await load_overview(kernel_of(request), query, figures, kept_steps(request), now=now, since=since)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.calls import kernel_of, principal_of
 from nomaflow_console.kernel.catalogue import job_zones
 from nomaflow_console.kernel.log_feed import LogFeed
 from nomaflow_console.kernel.log_index import LogFilter
@@ -47,11 +47,8 @@ class _Logs:
 
 
 def _logs(request: Request) -> _Logs:
-    known: dict[str | None, _Logs] = request.app.state.logs
-    token = request.state.session.token
-    if token not in known:
-        known[token] = _Logs(pages=LogPages(), feed=LogFeed(request.app.state.kernels.principal(token).watching))
-    return known[token]
+    principal = principal_of(request)
+    return principal.kept(_Logs, lambda: _Logs(pages=LogPages(), feed=LogFeed(principal.watching)))
 
 
 def log_pages(request: Request) -> LogPages:

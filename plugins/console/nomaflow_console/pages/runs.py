@@ -18,7 +18,7 @@ from starlette.routing import Route
 from nomaflow.client import InvalidRequest, NotFound
 from nomaflow.client.values import JobPageView, RunCountView, RunPageView, RunView
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of, principal_of
 from nomaflow_console.kernel.catalogue import job_choices, job_zones
 from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.kept_steps import kept_steps
@@ -104,8 +104,7 @@ async def _tally(request: Request, query: RunQuery, now: datetime, new: KeptAnsw
     if until is not None and until <= since:
         return []
     ask = partial(kernel_of(request).summarize_runs, since=since, until=until, **asked)
-    known: dict[tuple[str | None, bool], KeptAnswers[_Counts]] = request.app.state.tallies
-    kept = known.setdefault((request.state.session.token, "also_by" in asked), new)
+    kept = principal_of(request).kept(("counts of runs", *asked), lambda: new)
     return await kept.of((query.since, query.until, *asked.values()), ask)
 
 
