@@ -167,7 +167,7 @@ class Instance:
             for key, held in self._held.items()
         ]
         return pb.Hello(
-            protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation, boot_id="boot",
+            protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation,
             machine="crowd", pid=1, version="0", generation=self._generation, manifest_digest=self._code.digest,
             loaded_at_us=self._loaded_at_us, max_async=self._crowd.plan.slots, max_sync=1,
             inventory=seal(inventory) if inventory else b"",

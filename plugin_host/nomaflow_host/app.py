@@ -310,7 +310,6 @@ def _identity(me: Instance, project: Project, limits: SupervisorSettings, option
     return HostIdentity(
         host=project.host,
         incarnation=me.incarnation,
-        boot_id=me.boot_id,
         machine=platform.node(),
         pid=os.getpid(),
         version=VERSION,

@@ -58,7 +58,7 @@ class IdleRunner:
 def session(name: str, address: Path, folder: Path) -> HostSession:
     """Return one host's session."""
     identity = HostIdentity(
-        host=name, incarnation=secrets.token_hex(16), boot_id="boot", machine="here", pid=1, version="0",
+        host=name, incarnation=secrets.token_hex(16), machine="here", pid=1, version="0",
         max_async=1, max_sync=1,
     )  # fmt: skip
     return HostSession(

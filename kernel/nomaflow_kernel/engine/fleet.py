@@ -53,7 +53,6 @@ class Instance:
         hello = InstanceHello(
             host=host,
             incarnation=incarnation,
-            boot_id="",
             machine="",
             pid=0,
             version="",

@@ -108,7 +108,6 @@ class InstanceHello(Struct, frozen=True, kw_only=True):
 
     host: str
     incarnation: str
-    boot_id: str
     machine: str
     pid: int
     version: str

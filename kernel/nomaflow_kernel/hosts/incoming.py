@@ -86,7 +86,6 @@ def read_hello(message: gateway.Hello, *, principal: str = "") -> InstanceHello:
     return InstanceHello(
         host=message.host,
         incarnation=message.incarnation,
-        boot_id=message.boot_id[:128],
         machine=message.machine[:255],
         pid=message.pid,
         version=message.version[:64],

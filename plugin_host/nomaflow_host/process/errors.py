@@ -83,8 +83,6 @@ class ProtocolUnsupported(HostError):
             f"this host (nomaflow {version}) speaks protocol {spoken}, the kernel requires {wanted}\n"
             "  fix: install the same nomaflow release for host and kernel"
         )
-        self.minimum = minimum
-        self.maximum = maximum
 
 
 class NotNeeded(HostError):

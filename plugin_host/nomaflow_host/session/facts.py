@@ -26,7 +26,6 @@ class HostIdentity(Struct, frozen=True, kw_only=True):
 
     host: str
     incarnation: str
-    boot_id: str
     machine: str
     pid: int
     version: str

@@ -114,17 +114,14 @@ class ReaperLink:
         await self._wait()
         become_subreaper(on=False)
 
-    def bury(self) -> list[int]:
-        """Kill the children of a reaper that died, which are now children of this process; return their pids."""
+    def bury(self) -> None:
+        """Kill the children of a reaper that died, which are now children of this process."""
         self._link.close()
         self._process.wait()
-        buried: list[int] = []
         while pids := [pid for pid in own_children() if pid not in self._before]:
             kill_trees(map(ProcessIdentity.of, pids))
             for pid in pids:
                 os.waitpid(pid, 0)
-            buried += pids
-        return buried
 
     async def _wait(self) -> None:
         ended = asyncio.Event()

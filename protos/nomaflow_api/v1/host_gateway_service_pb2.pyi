@@ -94,7 +94,6 @@ class Hello(google.protobuf.message.Message):
     PROTOCOL_MAX_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
-    BOOT_ID_FIELD_NUMBER: builtins.int
     MACHINE_FIELD_NUMBER: builtins.int
     PID_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
@@ -124,8 +123,6 @@ class Hello(google.protobuf.message.Message):
     """host is the host's name: lower-case letters, digits, "-" and "_", at most 64."""
     incarnation: builtins.str
     """incarnation is the random id of this process."""
-    boot_id: builtins.str
-    """boot_id is the machine's boot id, so that a reboot is known from a restart."""
     machine: builtins.str
     """machine is the machine's name."""
     pid: builtins.int
@@ -190,7 +187,6 @@ class Hello(google.protobuf.message.Message):
         protocol_max: builtins.int = ...,
         host: builtins.str = ...,
         incarnation: builtins.str = ...,
-        boot_id: builtins.str = ...,
         machine: builtins.str = ...,
         pid: builtins.int = ...,
         version: builtins.str = ...,
@@ -214,7 +210,7 @@ class Hello(google.protobuf.message.Message):
         for_attempt: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["has", b"has", "refused_load", b"refused_load"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ended_incarnations", b"ended_incarnations", "ends_at_us", b"ends_at_us", "epoch_seen", b"epoch_seen", "for_attempt", b"for_attempt", "generation", b"generation", "has", b"has", "host", b"host", "incarnation", b"incarnation", "inventory", b"inventory", "isolation_mechanism", b"isolation_mechanism", "kernel_id", b"kernel_id", "loaded_at_us", b"loaded_at_us", "loading", b"loading", "machine", b"machine", "manifest_digest", b"manifest_digest", "max_async", b"max_async", "max_sync", b"max_sync", "pid", b"pid", "project", b"project", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "python", b"python", "refused_load", b"refused_load", "version", b"version", "watching", b"watching"]) -> None: ...
 
 global___Hello = Hello
 

@@ -13,7 +13,7 @@ from nomaflow_cli.errors import CliError, ExitCode
 __all__ = ["Places", "UnitState", "require_systemd", "unit_states"]
 
 _BOOTED = Path("/run/systemd/system")
-_PROPERTIES = ("Id", "ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts", "StatusText")
+_PROPERTIES = ("Id", "ActiveState", "SubState", "UnitFileState", "MainPID", "StatusText")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,6 @@ class UnitState:
     sub: str
     enabled: str
     pid: int | None
-    restarts: int
     text: str | None
 
     @property
@@ -124,6 +123,5 @@ def _state(block: str) -> UnitState:
         sub=found["SubState"],
         enabled=found["UnitFileState"] or "disabled",
         pid=int(found.get("MainPID") or 0) or None,
-        restarts=int(found.get("NRestarts") or 0),
         text=found.get("StatusText") or None,
     )

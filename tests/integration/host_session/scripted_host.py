@@ -111,7 +111,6 @@ class Host:
             identity=HostIdentity(
                 host="demo",
                 incarnation="incarnation-1",
-                boot_id="boot",
                 machine="here",
                 pid=1,
                 version="0.1.0",

@@ -127,7 +127,7 @@ async def test_no_pause_between_sessions_is_over_ten_seconds(tmp_path: Path) -> 
                 raise asyncio.CancelledError
 
     identity = HostIdentity(
-        host="demo", incarnation="incarnation-1", boot_id="b", machine="m", pid=1, version="1", max_async=1, max_sync=1
+        host="demo", incarnation="incarnation-1", machine="m", pid=1, version="1", max_async=1, max_sync=1
     )
     outbox = Outbox(store=SpillStore(directory=tmp_path / "spill"))
     session = HostSession(

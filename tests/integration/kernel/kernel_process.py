@@ -207,7 +207,7 @@ class ScriptedHost:
         self._call = self._stub.Attach(self._requests(self._outgoing), metadata=self.metadata)
         told: dict[str, Any] = {
             "protocol_min": 1, "protocol_max": 1, "host": self.name, "incarnation": self.incarnation,
-            "boot_id": "boot", "machine": "here", "pid": os.getpid(), "version": "0", "epoch_seen": self.epoch,
+            "machine": "here", "pid": os.getpid(), "version": "0", "epoch_seen": self.epoch,
             "generation": 1, "manifest_digest": digest_of(manifest(self.name)), "max_async": 50, "max_sync": 5,
         }  # fmt: skip
         told.update(hello)

@@ -155,12 +155,11 @@ class Team:
         host: str,
         incarnation: str = "",
         machine: str = "machine",
-        boot_id: str = "boot",
     ) -> None:
         self.system = system
         self.stub: Any = HostGatewayServiceStub(channel)
         self.client: Any = KernelServiceStub(channel)
-        self.host, self.machine, self.boot_id = host, machine, boot_id
+        self.host, self.machine = host, machine
         self.incarnation = incarnation or f"incarnation-{host}"
         self.orders: list[DispatchOrder] = []
         self.verdicts: Sequence[Verdict] = ()
@@ -181,7 +180,7 @@ class Team:
         self._call = self.stub.Attach(self._requests())
         hello = gateway.Hello(
             protocol_min=1, protocol_max=1, host=self.host, incarnation=self.incarnation, machine=self.machine,
-            boot_id=self.boot_id, max_async=5, max_sync=5, generation=1, manifest_digest=digest or self.digest,
+            max_async=5, max_sync=5, generation=1, manifest_digest=digest or self.digest,
             ended_incarnations=ended, inventory=seal(held) if held else b"", loaded_at_us=loaded_at_us,
         )  # fmt: skip
         self._said.put_nowait(gateway.AttachRequest(hello=hello))

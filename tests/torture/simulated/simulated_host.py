@@ -261,7 +261,6 @@ class SimulatedHost:
         identity = HostIdentity(
             host="demo",
             incarnation=incarnation,
-            boot_id="boot",
             machine="machine",
             pid=4242,
             version="0.1.0",

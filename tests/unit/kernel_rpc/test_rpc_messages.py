@@ -31,7 +31,7 @@ def test_a_host_is_told_with_its_instances() -> None:
     """Hello, heartbeat and status make one instance; what the heartbeat knows better comes from there."""
     problem = Problem(severity=Severity.ERROR, code="syntax", file="jobs.toml", path="", message="broken", line=3)
     hello = InstanceHello(
-        host="team", incarnation="i-1", boot_id="b", machine="m", pid=7, version="0.1", generation=1,
+        host="team", incarnation="i-1", machine="m", pid=7, version="0.1", generation=1,
         manifest_digest="old", max_async=5, max_sync=2, isolation_mechanism="cgroup", python="3.11.2",
     )  # fmt: skip
     worker = WorkerStatus(

@@ -198,7 +198,6 @@ class PlayedHost:
         hello = InstanceHello(
             host=self.host,
             incarnation=self.incarnation,
-            boot_id="boot",
             machine="machine",
             pid=4242,
             version="0.1.0",
