@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import httpx
 
@@ -16,9 +18,21 @@ from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
 from real_system import PATIENCE, Running, System, eventually, launch
 
-__all__ = ["DEMO", "ConsoleSystem", "running_console", "written_project"]
+__all__ = [
+    "DEMO",
+    "FORMS_PROJECT",
+    "RUN_PAGE_PROJECT",
+    "ConsoleSystem",
+    "run_until_ended",
+    "running_console",
+    "written_project",
+]
 
 DEMO = Path(__file__).parents[2] / "plugins" / "demo"
+FORMS_PROJECT = Path(__file__).parent / "desk"
+"""A project whose jobs take values."""
+RUN_PAGE_PROJECT = Path(__file__).parent / "run_page_project"
+"""A project whose runs have much to show, and whose steps talk a lot."""
 
 
 @dataclass(kw_only=True)
@@ -124,3 +138,17 @@ def running_console(folder: Path, *flags: str, project: Path = DEMO) -> Iterator
         if made.console is not None:
             made.console.stop()
         system.close()
+
+
+def run_until_ended(running: contextlib.AbstractContextManager[ConsoleSystem]) -> None:
+    """Print a link with a login, and a session's cookie; run until Ctrl-C, SIGTERM or the end of the terminal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit())
+    with running as made:
+        cookie = made.cookie()
+        print(made.link())
+        print(f"{cookie['name']}={cookie['value']}  {made.base}", flush=True)
+        try:
+            Event().wait()
+        except KeyboardInterrupt:
+            print("ending")

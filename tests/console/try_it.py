@@ -6,32 +6,16 @@ second line that it prints is a session's cookie, for curl: ``curl -b 'COOKIE' U
 
 from __future__ import annotations
 
-import signal
 import sys
 import tempfile
 from pathlib import Path
-from threading import Event
 
 _TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(_TESTS), str(_TESTS / "console")]
 
-from console_system import DEMO, running_console  # noqa: E402  # found by the line above
-
-
-def main() -> None:
-    """Run until Ctrl-C or SIGTERM, or until the terminal is closed."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit())
-    project = Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO
-    with tempfile.TemporaryDirectory(prefix="nf-") as folder, running_console(Path(folder), project=project) as made:
-        cookie = made.cookie()
-        print(made.link())
-        print(f"{cookie['name']}={cookie['value']}  {made.base}", flush=True)
-        try:
-            Event().wait()
-        except KeyboardInterrupt:
-            print("ending")
-
+from console_system import DEMO, run_until_ended, running_console  # noqa: E402  # found by the line above
 
 if __name__ == "__main__":
-    main()
+    given = Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO
+    with tempfile.TemporaryDirectory(prefix="nf-") as folder:
+        run_until_ended(running_console(Path(folder), project=given))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Literal
 
 import pytest
 from browser_tabs import DESK, PHONE, Tabs, axe_findings
-from console_system import ConsoleSystem, running_console
+from console_system import RUN_PAGE_PROJECT, ConsoleSystem
 from playwright.async_api import Page, expect
 
 from nomaflow.client import TriggerOrder
@@ -19,14 +18,7 @@ from nomaflow.client.values import RunView
 from real_system import eventually
 
 _THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
-_LAB = Path(__file__).parents[1] / "run_page_project"
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
-    """A kernel, a host and a console on a project whose runs have much to show."""
-    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
-        yield made
+PROJECT = RUN_PAGE_PROJECT
 
 
 async def check(page: Page) -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser_tabs import PHONE, Tabs
-from console_system import ConsoleSystem, running_console
+from console_system import RUN_PAGE_PROJECT, ConsoleSystem
 from playwright.async_api import Page, expect
 
 from nomaflow.client import TriggerOrder
 
-_LAB = Path(__file__).parents[1] / "run_page_project"
+PROJECT = RUN_PAGE_PROJECT
 LINES = 1_000_000
 NEEDLE = 987_654
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
-    """A kernel, a host and a console on a project whose steps talk a lot."""
-    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

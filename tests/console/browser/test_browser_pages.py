@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 from browser_tabs import PHONE, Tabs, axe_findings
-from console_system import ConsoleSystem, running_console
+from console_system import FORMS_PROJECT, ConsoleSystem
 from playwright.async_api import Page, expect
 
 from nomaflow.client import TriggerOrder
 
-PROJECT = Path(__file__).parents[1] / "desk"
+PROJECT = FORMS_PROJECT
 
 
 @pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
-    """A kernel, a host and a console on the project of the pages' tests, with a few runs."""
-    with running_console(tmp_path_factory.mktemp("desk"), project=PROJECT) as made:
-        for _ in range(3):
-            made.system.api.wait(made.system.api.trigger("report").run_id)
-        yield made
+def console(console: ConsoleSystem) -> ConsoleSystem:
+    """The console with a few runs."""
+    for _ in range(3):
+        console.system.api.wait(console.system.api.trigger("report").run_id)
+    return console
 
 
 async def _live(page: Page) -> None:

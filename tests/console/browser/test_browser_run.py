@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from browser_tabs import DESK, PHONE, Tabs, axe_findings
-from console_system import ConsoleSystem, running_console
+from console_system import RUN_PAGE_PROJECT, ConsoleSystem
 from playwright.async_api import Page, expect
 
 from nomaflow.client import TriggerOrder
 from processes import is_alive
 from real_system import eventually
 
-_LAB = Path(__file__).parents[1] / "run_page_project"
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
-    """A kernel, a host and a console on a project whose runs have much to show."""
-    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def failed_run(console: ConsoleSystem) -> str:
-    """The id of a run whose second step failed twice."""
-    api = console.system.api
-    run = api.wait(api.trigger("month-end").run_id)
-    assert run.state == "FAILED"
-    return run.run_id
+PROJECT = RUN_PAGE_PROJECT
 
 
 @pytest.fixture(scope="module")

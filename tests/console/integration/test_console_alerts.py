@@ -5,18 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from console_system import running_console
+from console_system import FORMS_PROJECT, running_console
 from page_forms import form_of, text_of
 
 from real_system import eventually, launch
-
-DESK = Path(__file__).parents[1] / "desk"
 
 
 def test_an_open_incident_is_muted_from_the_page_of_jobs(tmp_path: Path) -> None:
     """It is offered where the failure is listed, asks for a reason, and is shown then."""
     project = tmp_path / "source"
-    shutil.copytree(DESK, project)
+    shutil.copytree(FORMS_PROJECT, project)
     with (project / "jobs.toml").open("a") as jobs:
         jobs.write('\n[[jobs]]\nid = "breaks"\n[[jobs.steps]]\ncallable = "desk:breaks"\n')
     with (project / "plugins" / "desk.py").open("a") as code:

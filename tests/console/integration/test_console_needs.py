@@ -7,13 +7,11 @@ import shutil
 from pathlib import Path
 
 import httpx
-from console_system import ConsoleSystem, running_console
+from console_system import FORMS_PROJECT, ConsoleSystem, running_console
 from page_forms import form_of, text_of
 
 from nomaflow.client import TriggerOrder
 from real_system import eventually
-
-DESK = Path(__file__).parents[1] / "desk"
 
 
 def _needs(client: httpx.Client) -> str:
@@ -23,7 +21,7 @@ def _needs(client: httpx.Client) -> str:
 def test_a_job_that_fails_often_does_not_hide_the_others(tmp_path: Path) -> None:
     """One failure of a job stays listed behind hundreds of another one."""
     project = tmp_path / "source"
-    shutil.copytree(DESK, project)
+    shutil.copytree(FORMS_PROJECT, project)
     with (project / "jobs.toml").open("a") as jobs:
         for name in ("quiet", "loud"):
             jobs.write(f'\n[[jobs]]\nid = "{name}"\noverlap = "allow"\n[[jobs.steps]]\ncallable = "desk:breaks"\n')

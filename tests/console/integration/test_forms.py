@@ -5,26 +5,18 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from console_system import ConsoleSystem, running_console
+from console_system import FORMS_PROJECT, ConsoleSystem
 from page_forms import PageForm, form_of, text_of
 
 from nomaflow.client import TriggerOrder
 from nomaflow.client.values import RunView
 from real_system import eventually
 
-DESK = Path(__file__).parents[1] / "desk"
+PROJECT = FORMS_PROJECT
 RUN = "/jobs/report/run"
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
-    """A kernel, a host and a console on the project of these tests."""
-    with running_console(tmp_path_factory.mktemp("desk"), project=DESK) as made:
-        yield made
 
 
 @pytest.fixture

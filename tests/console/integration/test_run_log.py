@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from console_system import ConsoleSystem, running_console
+from console_system import RUN_PAGE_PROJECT, ConsoleSystem
 
 from nomaflow.client import TriggerOrder
 from real_system import eventually
 
-_LAB = Path(__file__).parents[1] / "run_page_project"
+PROJECT = RUN_PAGE_PROJECT
 LINES = 12_000
 NEEDLE = 7_777
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
-    """A kernel, a host and a console on a project whose steps talk a lot."""
-    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +24,6 @@ def long_run(console: ConsoleSystem) -> str:
     order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": LINES, "needle_at": NEEDLE}})
     run = api.wait(api.trigger(order).run_id)
     assert run.log_lines == LINES
-    return run.run_id
-
-
-@pytest.fixture(scope="module")
-def failed_run(console: ConsoleSystem) -> str:
-    """The id of a run whose second step failed twice."""
-    api = console.system.api
-    run = api.wait(api.trigger("month-end").run_id)
-    assert run.state == "FAILED"
     return run.run_id
 
 

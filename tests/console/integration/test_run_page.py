@@ -9,20 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from console_system import ConsoleSystem, running_console
+from console_system import RUN_PAGE_PROJECT, ConsoleSystem
 
 from nomaflow.client import TriggerOrder
 from real_system import eventually
 
-_LAB = Path(__file__).parents[1] / "run_page_project"
+PROJECT = RUN_PAGE_PROJECT
 _COUNTS = re.compile(r"starts in <span class=\"ticks\" data-until=\"[0-9T:.Z-]+\">1[0-9] m [0-9]{2} s</span>")
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSystem]:
-    """A kernel, a host and a console on a project whose runs have much to show."""
-    with running_console(tmp_path_factory.mktemp("console"), project=_LAB) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
