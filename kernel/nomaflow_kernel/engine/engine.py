@@ -210,7 +210,7 @@ class Engine:
         await self._loop.ask(decide, lambda result, _: triggering.settle_folds(self._state, result))
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
-        """Return the pause that applies to a job, now or at an instant, or None."""
+        """Return the pause that applies to a job, now or at an instant, or None; without a job id that of a host."""
         return self._state.pause_of(job_id, host, at_us)
 
     async def cancel(self, run_id: str, *, by: str, why: str) -> None:

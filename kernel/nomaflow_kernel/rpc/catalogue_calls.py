@@ -31,7 +31,7 @@ from nomaflow_kernel.rpc.discretion import (
     reload_without_values,
 )
 from nomaflow_kernel.rpc.job_pages import JobPages, shown_job, target_of
-from nomaflow_kernel.rpc.messages import Pauses, host_message, job_message
+from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.other_copies import left_out_jobs
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
@@ -98,12 +98,11 @@ class CatalogueCalls:
         if entry is None:
             raise self.unknown_job(request.job_id, caller)
         last_runs = await self._store.last_runs([request.job_id])
-        pauses = Pauses(self._engine.pauses())
         message = job_message(
             entry,
             now_us=self._clock.now_us(),
             fires=_FIRES,
-            pauses=pauses,
+            pause=self._engine.pause_of(entry.job_id, entry.host),
             why_not_running=self._why_not_running(entry),
             last_run=None if entry.foreign else last_runs.get(request.job_id),
         )
@@ -116,7 +115,6 @@ class CatalogueCalls:
         most, after = page_size(request.page_size, _HOSTS_PER_PAGE), page_key(request.page_token, 1)
         may = caller.principal.may
         known = {each.host: each for each in self.catalogue.hosts()}
-        pauses = Pauses(self._engine.pauses())
         instances: dict[str, list[Instance]] = {}
         for status in self._engine.instances():
             instances.setdefault(status.hello.host, []).append(status)
@@ -133,7 +131,7 @@ class CatalogueCalls:
                 instances=instances.get(name, ()),
                 queued=self._engine.queued_count(name),
                 absent_since_us=self._engine.absent_since_us(name),
-                pause=pauses.of_host(name),
+                pause=self._engine.pause_of("", name),
                 problems=list(left_out_jobs(self.catalogue, instances.get(name, ()))),
             )
             page.add(message if may(Verb.LOGS, Target(host=name)) else host_without_values(message))

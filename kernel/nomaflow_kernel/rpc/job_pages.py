@@ -21,7 +21,7 @@ from nomaflow_kernel.history.port import LastState, PauseRecord, Store
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.discretion import job_without_owner, job_without_values, run_without_values
 from nomaflow_kernel.rpc.listed_jobs import ListedJobs, same_jobs
-from nomaflow_kernel.rpc.messages import Pauses, pause_message
+from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
 from nomaflow_project.reading.problems import Problem
@@ -81,15 +81,14 @@ class JobPages:
         """
         wanted, most = _filter(request), page_size(request.page_size, _JOBS_PER_PAGE)
         after, asked = page_key(request.page_token, 2), frozenset(request.conditions)
-        pauses = Pauses(self._engine.pauses())
         chosen = [entry for entry in self._read_by(caller, after=after) if wanted(entry)]
         if asked:
-            chosen = await self._in(chosen, asked, pauses, caller)
+            chosen = await self._in(chosen, asked, caller)
         counts: list[job_pb2.JobCount] = []
         if request.with_counts and not after:
-            counts = _counts(chosen, await self._conditions(chosen, _CONDITIONS, pauses, caller))
+            counts = _counts(chosen, await self._conditions(chosen, _CONDITIONS, caller))
         of_page = chosen[request.skip : request.skip + most]
-        page = await self._page(of_page, pauses, caller)
+        page = await self._page(of_page, caller)
         left = len(chosen) > request.skip + len(page.entries)
         token = page_token(of_page[len(page.entries) - 1].key) if left and page.entries else ""
         if after:
@@ -110,7 +109,7 @@ class JobPages:
             return jobs
         return [entry for entry in jobs if principal.may(Verb.READ, target_of(entry))]
 
-    async def _page(self, entries: Sequence[Job], pauses: Pauses, caller: Caller) -> Page[job_pb2.Job]:
+    async def _page(self, entries: Sequence[Job], caller: Caller) -> Page[job_pb2.Job]:
         last_runs = await self._store.last_runs([entry.job_id for entry in entries]) if entries else {}
         page: Page[job_pb2.Job] = Page()
         for index, entry in enumerate(entries):
@@ -119,7 +118,7 @@ class JobPages:
             job = self._listed.message(
                 entry,
                 now_us=self._clock.now_us(),
-                pauses=pauses,
+                pause=self._engine.pause_of(entry.job_id, entry.host),
                 why_not_running="" if entry.foreign else self._engine.why_not_running(entry.job_id),
                 last_run=None if entry.foreign else last_runs.get(entry.job_id),
             )
@@ -128,7 +127,7 @@ class JobPages:
                 break
         return page
 
-    async def _in(self, entries: list[Job], asked: frozenset[_Condition], pauses: Pauses, caller: Caller) -> list[Job]:
+    async def _in(self, entries: list[Job], asked: frozenset[_Condition], caller: Caller) -> list[Job]:
         """Return the jobs that are in one of some conditions.
 
         What the jobs alone decide is kept until they change: a page of the console asks for it each time.
@@ -136,29 +135,27 @@ class JobPages:
         of, kept = self._troubled.get(asked, ([], []))
         if same_jobs(of, entries):
             return kept
-        found = await self._conditions(entries, asked, pauses, caller)
+        found = await self._conditions(entries, asked, caller)
         chosen = [entry for entry, held in zip(entries, found, strict=True) if held]
         if asked <= _OF_CATALOGUE:
             self._troubled[asked] = entries, chosen
         return chosen
 
     async def _conditions(
-        self, entries: Sequence[Job], asked: frozenset[_Condition], pauses: Pauses, caller: Caller
+        self, entries: Sequence[Job], asked: frozenset[_Condition], caller: Caller
     ) -> list[list[_Condition]]:
         """Return for each job which of some conditions it is in, as the caller may know them."""
         found: list[list[_Condition]] = []
         for start in range(0, len(entries), _JOBS_PER_PAGE):
             part = entries[start : start + _JOBS_PER_PAGE]
             states = await self._store.last_states([entry.job_id for entry in part]) if asked & _OF_RUNS else {}
-            tests = [each for each in self._tests(states, pauses, caller).items() if each[0] in asked]
+            tests = [each for each in self._tests(states, caller).items() if each[0] in asked]
             found += [[condition for condition, holds in tests if holds(entry)] for entry in part]
             await asyncio.sleep(0)
         return found
 
-    def _tests(
-        self, states: Mapping[str, LastState], pauses: Pauses, caller: Caller
-    ) -> dict[_Condition, Callable[[Job], bool]]:
-        sees_run, is_active = self._guard.sees_run, self._engine.is_active
+    def _tests(self, states: Mapping[str, LastState], caller: Caller) -> dict[_Condition, Callable[[Job], bool]]:
+        sees_run, is_active, pause_of = self._guard.sees_run, self._engine.is_active, self._engine.pause_of
 
         def state_of(entry: Job) -> RunState | None:
             last = None if entry.foreign else states.get(entry.job_id)
@@ -167,7 +164,7 @@ class JobPages:
         return {
             job_pb2.JOB_CONDITION_DISABLED: lambda job: not job.valid or (bool(job.loaded.held) and not job.removed),
             job_pb2.JOB_CONDITION_KEPT: lambda job: job.loaded.kept and job.runnable,
-            job_pb2.JOB_CONDITION_PAUSED: lambda job: pauses.of_job(job.job_id, job.host) is not None,
+            job_pb2.JOB_CONDITION_PAUSED: lambda job: pause_of(job.job_id, job.host) is not None,
             job_pb2.JOB_CONDITION_ACTIVE: lambda job: not job.foreign and is_active(job.job_id),
             job_pb2.JOB_CONDITION_NEVER_RUN: lambda job: state_of(job) is None,
             job_pb2.JOB_CONDITION_SUCCEEDED: lambda job: state_of(job) is RunState.SUCCEEDED,

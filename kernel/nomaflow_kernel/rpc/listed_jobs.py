@@ -14,7 +14,7 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.records import RunRecord
-from nomaflow_kernel.rpc.messages import Pauses, job_message
+from nomaflow_kernel.rpc.messages import job_message
 
 __all__ = ["ListedJobs", "same_jobs"]
 
@@ -54,14 +54,13 @@ class ListedJobs:
         self._kept: dict[tuple[str, str], _Kept] = {}
 
     def message(
-        self, entry: Job, *, now_us: int, pauses: Pauses, why_not_running: str, last_run: RunRecord | None
+        self, entry: Job, *, now_us: int, pause: PauseRecord | None, why_not_running: str, last_run: RunRecord | None
     ) -> job_pb2.Job:
         """Return the message of a job, which is the caller's to change."""
-        pause = pauses.of_job(entry.job_id, entry.host)
         kept = self._kept.get(entry.key)
         if kept is None or not kept.tells(entry, pause, why_not_running, last_run, now_us):
             made = job_message(
-                entry, now_us=now_us, fires=_FIRES, pauses=pauses, why_not_running=why_not_running, last_run=last_run
+                entry, now_us=now_us, fires=_FIRES, pause=pause, why_not_running=why_not_running, last_run=last_run
             )
             until_us = made.next_fires[0].at.ToMicroseconds() if made.next_fires else None
             kept = _Kept(

@@ -6,7 +6,7 @@ The codec copies fields of the same name; this module handles the rest.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from nomaflow_api.bounds import LISTED_WORKERS
@@ -26,7 +26,6 @@ from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.reading.problems import Problem
 
 __all__ = [
-    "Pauses",
     "event_message",
     "host_message",
     "job_message",
@@ -124,21 +123,6 @@ def event_message(event: EventRecord) -> event_pb2.Event:
     )
 
 
-class Pauses:
-    """The pauses in effect, for lookup by job and host."""
-
-    def __init__(self, pauses: Iterable[PauseRecord]) -> None:
-        self._pauses = {(pause.scope, pause.name): pause for pause in pauses}
-
-    def of_host(self, host: str) -> PauseRecord | None:
-        """Return the pause of a host: of everything, or its own."""
-        return self._pauses.get(("all", "")) or self._pauses.get(("host", host))
-
-    def of_job(self, job_id: str, host: str) -> PauseRecord | None:
-        """Return the pause of a job: of everything, its host, or its own."""
-        return self.of_host(host) or self._pauses.get(("job", job_id))
-
-
 def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
     """Return the message of a pause; None for None."""
     if pause is None:
@@ -148,7 +132,7 @@ def pause_message(pause: PauseRecord | None) -> job_pb2.Pause | None:
 
 
 def job_message(
-    entry: Job, *, now_us: int, fires: int, pauses: Pauses, why_not_running: str, last_run: RunRecord | None
+    entry: Job, *, now_us: int, fires: int, pause: PauseRecord | None, why_not_running: str, last_run: RunRecord | None
 ) -> job_pb2.Job:
     """Return a job of the catalogue, without its definition.
 
@@ -168,7 +152,7 @@ def job_message(
         problems=[] if entry.removed else listed_problems(loaded.problems),
         digest=definition.digest if entry.definition else "",
         next_fires=[job_pb2.Fire(at=timestamp(at), preset=preset) for at, preset in coming],
-        pause=pause_message(pauses.of_job(entry.job_id, entry.host)),
+        pause=pause_message(pause),
         why_not_running=why_not_running,
         last_run=None if last_run is None else run_message(last_run),
         definition_json=b"",

@@ -172,8 +172,9 @@ class ScriptedEngine:
         return None
 
     def pause_of(self, job_id: str, host: str, at_us: int | None = None) -> PauseRecord | None:
-        """Return the pause of a job or of its host."""
-        return self.paused.get(("host", host)) or self.paused.get(("job", job_id))
+        """Return the pause of everything, of a host or of a job."""
+        found = map(self.paused.get, (("all", ""), ("host", host), ("job", job_id)))
+        return next(filter(None, found), None)
 
     def open_runs(self) -> Sequence[RunCount]:
         """Return what the test sets."""

@@ -15,7 +15,7 @@ from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, T
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc import listed_jobs
 from nomaflow_kernel.rpc.listed_jobs import ListedJobs
-from nomaflow_kernel.rpc.messages import Pauses, job_message
+from nomaflow_kernel.rpc.messages import job_message
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import LoadedJob
 
@@ -36,12 +36,12 @@ RUN = RunRecord(
 )
 PAUSE = PauseRecord(scope="job", name="job", by="ann", why="", since_us=NOW_US, until_us=None)
 TOLD: dict[str, Any] = {
-    "entry": ENTRY, "now_us": NOW_US, "pauses": Pauses(()), "why_not_running": "", "last_run": RUN,
+    "entry": ENTRY, "now_us": NOW_US, "pause": None, "why_not_running": "", "last_run": RUN,
 }  # fmt: skip
 CHANGES: dict[str, Callable[[], dict[str, Any]]] = {
     "entry": lambda: {"entry": replace(ENTRY, removed=True)},
     "a fire has passed": lambda: {"now_us": NOW_US + HOUR_US},
-    "pause": lambda: {"pauses": Pauses([PAUSE])},
+    "pause": lambda: {"pause": PAUSE},
     "why": lambda: {"why_not_running": "no host is attached"},
     "state of the last run": lambda: {"last_run": replace(RUN, state=RunState.SUCCEEDED)},
     "lines of the last run": lambda: {"last_run": replace(RUN, log_lines=7)},
