@@ -17,23 +17,18 @@ def identity_of(
     authority: Authority,
     host: str,
     *,
-    addresses: tuple[str, ...] = ("tls://127.0.0.1:9",),
     begins_in: timedelta = timedelta(seconds=0),
     ends_in: timedelta = timedelta(days=30),
-    trusts: bytes = b"",
 ) -> Identity:
-    """Return a host's identity with a certificate of this authority.
-
-    :param trusts: other authorities than that one, PEM
-    """
+    """Return a host's identity with a certificate of this authority."""
     request = signing_request(host)
     chain = authority.sign_host(request.csr, host, begins_in=begins_in, ends_in=ends_in)
     facts = read_certificate(chain, host=host, key=request.key)
     return Identity(
-        host=host, kernel_id="kernel-1", addresses=addresses, serial=facts.serial, issued_at=facts.issued_at,
-        expires_at=facts.expires_at, joined_with=f"{time.time_ns():x}", joined_at=(),
+        host=host, kernel_id="kernel-1", addresses=("tls://127.0.0.1:9",), serial=facts.serial,
+        issued_at=facts.issued_at, expires_at=facts.expires_at, joined_with=f"{time.time_ns():x}", joined_at=(),
         joining_authorities="", key=request.key, certificate=chain,
-        authorities=trusts or authority.file.read_bytes(),
+        authorities=authority.file.read_bytes(),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import nomaflow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
 __all__ = ["install_liberty_aliases"]
 
@@ -25,29 +25,27 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def install_liberty_aliases(modules: MutableMapping[str, ModuleType] | None = None) -> bool:
+def install_liberty_aliases() -> bool:
     """Make the original's two modules resolve to Nomaflow's names. Call it before plugins are imported.
 
-    :param modules: in place of ``sys.modules``
     :return: False if the original is installed: then nothing is changed
     """
-    target = sys.modules if modules is None else modules
-    if "liberty" in target:
-        return getattr(target["liberty"], "__nomaflow_alias__", False)
+    if "liberty" in sys.modules:
+        return getattr(sys.modules["liberty"], "__nomaflow_alias__", False)
     if importlib.util.find_spec("liberty") is not None:
         return False
     for name, exported in _MODULES.items():
-        _install(name, {each: getattr(nomaflow, each) for each in exported}, target)
+        _install(name, {each: getattr(nomaflow, each) for each in exported})
     return True
 
 
-def _install(name: str, names: Mapping[str, Any], modules: MutableMapping[str, ModuleType]) -> None:
+def _install(name: str, names: Mapping[str, Any]) -> None:
     module = ModuleType(name, f"Stands for {name} of the original; the names are nomaflow's.")
     vars(module).update(names, __all__=sorted(names), __nomaflow_alias__=True)
     module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=not names)
     if not names:
         module.__path__ = []
-    modules[name] = module
+    sys.modules[name] = module
     parent, _, child = name.rpartition(".")
     if parent:
-        setattr(modules[parent], child, module)
+        setattr(sys.modules[parent], child, module)

@@ -31,7 +31,6 @@ kernel_silent_seconds = 2
 heartbeat_seconds = 0.5
 {more}
 channels.hook = {{ type = "webhook", url = "{url}/hook", secret = "{secret}" }}
-{tables}
 """
 
 
@@ -41,15 +40,12 @@ class AlertsSystem(ProjectSystem):
 
     web: WebReceiver = field(default_factory=WebReceiver)
 
-    def settings(self, more: str = "", *, tables: str = "", group_wait: float = 0.3, group: float = 0.3) -> None:
+    def settings(self, more: str = "", *, group_wait: float = 0.3, group: float = 0.3) -> None:
         """Write nomaflow.toml.
 
         :param more: further keys of ``[alerts]``
-        :param tables: further tables
         """
-        text = SETTINGS.format(
-            more=more, tables=tables, url=self.web.url, secret=SECRET, group_wait=group_wait, group=group
-        )
+        text = SETTINGS.format(more=more, url=self.web.url, secret=SECRET, group_wait=group_wait, group=group)
         (self.project / "nomaflow.toml").write_text(text)
 
     def start_alerts(self) -> Running:

@@ -155,9 +155,9 @@ class FaultSystem(TeamSystem):
     kernel_flags: Sequence[str] = CLOCKS
     proxies: list[TcpProxy] = field(default_factory=list)
 
-    def proxy(self, listen: str = "") -> TcpProxy:
+    def proxy(self) -> TcpProxy:
         """Start a proxy in front of the kernel."""
-        listen = listen or f"unix:{self.root}/proxy-{len(self.proxies)}"
+        listen = f"unix:{self.root}/proxy-{len(self.proxies)}"
         started = TcpProxy(lambda: self.kernel_address, listen=listen).__enter__()
         self.proxies.append(started)
         return started

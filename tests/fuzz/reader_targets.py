@@ -17,7 +17,7 @@ from hostile_inputs import damaged, json_text, letter, line, manifest, some_text
 
 from nomaflow_api.join_string import JoinString, JoinStringError
 from nomaflow_api.v1 import sealing
-from nomaflow_api.v1.log_lines import LogChunkError, decode_line, decode_lines
+from nomaflow_api.v1.log_lines import LogChunkError, decode_line, split_lines
 from nomaflow_api.v1.values import ValueCodecError, loads, loads_plain
 from nomaflow_kernel.access.grants import Grant, GrantError, Scope, grants_of_role
 from nomaflow_kernel.domain.errors import BadRequest
@@ -124,7 +124,7 @@ def _lines(choices: Choices) -> None:
             decode_line(each).message_bytes  # noqa: B018  # computed
     with contextlib.suppress(LogChunkError):
         packed = damaged(choices, zlib.compress(body)) if choices.chance(50) else zlib.compress(body)
-        list(decode_lines(packed, compressed=True))
+        list(map(decode_line, split_lines(packed, compressed=True)))
 
 
 def _letters(choices: Choices) -> None:

@@ -18,16 +18,14 @@ from nomaflow_kernel.hosts.session import Session
 __all__ = ["SessionRegistry"]
 
 _LOG = logging.getLogger(__name__)
+_RELOAD_SECONDS = 60.0
+"""How long a host may take to answer a reload."""
 
 
 class SessionRegistry:
-    """Finds the session of an instance, and the sessions of a host.
+    """Finds the session of an instance, and the sessions of a host."""
 
-    :param reload_seconds: how long a host may take to answer a reload
-    """
-
-    def __init__(self, *, reload_seconds: float = 60.0) -> None:
-        self._reload_seconds = reload_seconds
+    def __init__(self) -> None:
         self._sessions: dict[InstanceKey, Session] = {}
         self._reloading: set[str] = set()
         self._stopped = False
@@ -157,10 +155,10 @@ class SessionRegistry:
         self._reloading.add(host)
         answers = [asyncio.create_task(session.reload(force=force, by=by)) for session in sessions]
         try:
-            async with asyncio.timeout(self._reload_seconds):
+            async with asyncio.timeout(_RELOAD_SECONDS):
                 results = await asyncio.gather(*answers)
         except TimeoutError:
-            raise ReloadUnanswered(host, self._reload_seconds) from None
+            raise ReloadUnanswered(host, _RELOAD_SECONDS) from None
         finally:
             self._reloading.discard(host)
             for answer in answers:

@@ -29,7 +29,6 @@ __all__ = [
     "LogChunkError",
     "LogLine",
     "decode_line",
-    "decode_lines",
     "encode_line",
     "message_of",
     "pack_lines",
@@ -135,14 +134,6 @@ def pack_lines(lines: Sequence[bytes]) -> LogChunk:
         codec=LogCodec.JSONL_ZLIB if compressed else LogCodec.JSONL,
         body=small if compressed else body,
     )
-
-
-def decode_lines(body: bytes, *, compressed: bool) -> Iterator[LogLine]:
-    """Yield the lines of a chunk.
-
-    :raises LogChunkError: if it is not compressed as said, larger than `MAX_UNPACKED_BYTES`, or not lines
-    """
-    return map(decode_line, split_lines(body, compressed=compressed))
 
 
 def split_lines(body: bytes, *, compressed: bool) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -119,18 +118,16 @@ class Tabs:
             self.complaints.append(text)
 
 
-async def axe_findings(page: Page, *, without: Sequence[str] = (), colours: bool = False) -> list[str]:
+async def axe_findings(page: Page, *, colours: bool = False) -> list[str]:
     """Return what axe finds wrong with a page, one line for each element.
 
     It is scrolled to its top: of a target that the header covers in part, axe says that it is too small.
 
-    :param without: rules that are not asked
     :param colours: True for the rules about colours only, which are what another theme can break
     """
     options = {
         "runOnly": {"type": "rule", "values": _COLOURS} if colours else {"type": "tag", "values": _RULES},
         "resultTypes": ["violations"],
-        "rules": {name: {"enabled": False} for name in without},
     }
     await page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
     results = await Axe().run(page, options=options)

@@ -22,7 +22,7 @@ from nomaflow_api.v1.letters import (
     Started,
     Stopping,
 )
-from nomaflow_api.v1.log_lines import LogLine, decode_lines
+from nomaflow_api.v1.log_lines import LogLine, decode_line, split_lines
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.connectors import ResolvedConnectors
 from nomaflow_host.generation import ProjectSpec
@@ -135,9 +135,9 @@ class Sink:
 
     def lines(self, key: str) -> list[LogLine]:
         return [
-            line
+            decode_line(line)
             for chunk in self.chunks.get(key, [])
-            for line in decode_lines(chunk.body, compressed=chunk.codec is LogCodec.JSONL_ZLIB)
+            for line in split_lines(chunk.body, compressed=chunk.codec is LogCodec.JSONL_ZLIB)
         ]
 
     def text(self, key: str) -> str:

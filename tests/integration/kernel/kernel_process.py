@@ -170,10 +170,9 @@ def all_detached(kernel: Running) -> bool:
 class ScriptedHost:
     """A host instance that does what the test says. It keeps its incarnation over many sessions."""
 
-    def __init__(self, *, name: str = "team", incarnation: str = "", metadata: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(self, *, name: str = "team", incarnation: str = "") -> None:
         self.name = name
         self.incarnation = incarnation or uuid.uuid4().hex
-        self.metadata = tuple(metadata)
         self.epoch = 0
         self.welcome: gateway.Welcome | None = None
         self.commands: asyncio.Queue[gateway.Command] = asyncio.Queue()
@@ -204,7 +203,7 @@ class ScriptedHost:
     ) -> gateway.Welcome:
         self._stub = HostGatewayServiceStub(channel)
         self._outgoing = asyncio.Queue()
-        self._call = self._stub.Attach(self._requests(self._outgoing), metadata=self.metadata)
+        self._call = self._stub.Attach(self._requests(self._outgoing))
         told: dict[str, Any] = {
             "protocol_min": 1, "protocol_max": 1, "host": self.name, "incarnation": self.incarnation,
             "machine": "here", "pid": os.getpid(), "version": "0", "epoch_seen": self.epoch,
@@ -269,7 +268,6 @@ class ScriptedHost:
                 manifest_json_zlib=zlib.compress(raw),
                 explicit=explicit,
             ),
-            metadata=self.metadata,
             timeout=DEADLINE,
         )
 
@@ -281,7 +279,7 @@ class ScriptedHost:
             epoch=self.epoch if epoch is None else epoch,
             attempts=seal([AttemptReport(attempt_key=key, first_seq=first_seq, events=sealed)]),
         )
-        response = await self._stub.Report(request, metadata=self.metadata, timeout=DEADLINE)
+        response = await self._stub.Report(request, timeout=DEADLINE)
         return open_acks(response.acks)[0]
 
     async def leave(self) -> None:

@@ -125,12 +125,12 @@ async def comes_after_its_end(process: KernelProcess, authority: Authority) -> s
     return await refusal(process, ca=authority.file)
 
 
-async def refusal(process: KernelProcess, *, address: str = "", ca: Path | None = None) -> str:
+async def refusal(process: KernelProcess, *, ca: Path | None = None) -> str:
     """Ask with the right token until there is a refusal, try to pause everything, and return what was said."""
     said: list[str] = []
 
     async def refused() -> bool:
-        async with await client(process, address=address, ca=ca, connect_seconds=0) as stranger:
+        async with await client(process, ca=ca, connect_seconds=0) as stranger:
             try:
                 await stranger.get_kernel()
             except NotTrusted as error:
@@ -140,7 +140,7 @@ async def refusal(process: KernelProcess, *, address: str = "", ca: Path | None 
         return bool(said)
 
     await eventually(refused)
-    async with await client(process, address=address, ca=ca, connect_seconds=0) as stranger:
+    async with await client(process, ca=ca, connect_seconds=0) as stranger:
         with pytest.raises(KernelUnreachable):
             await stranger.pause(why="a stranger was here")
     return said[0]

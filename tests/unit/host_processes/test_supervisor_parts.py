@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from nomaflow_api.v1.letters import LogChunk, LogCodec
-from nomaflow_api.v1.log_lines import CONTINUED, decode_lines, encode_line
+from nomaflow_api.v1.log_lines import CONTINUED, decode_line, encode_line, split_lines
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.supervisor import reaper_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
@@ -123,7 +123,8 @@ def test_the_reaper_gets_what_an_interpreter_needs() -> None:
 
 
 def _lines(chunks: list[LogChunk]) -> list[str]:
-    return [line.message for c in chunks for line in decode_lines(c.body, compressed=c.codec is LogCodec.JSONL_ZLIB)]
+    split = (line for c in chunks for line in split_lines(c.body, compressed=c.codec is LogCodec.JSONL_ZLIB))
+    return [decode_line(line).message for line in split]
 
 
 async def test_a_log_goes_out_in_chunks_and_after_a_moment() -> None:

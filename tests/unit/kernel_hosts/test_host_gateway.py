@@ -16,6 +16,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.letters import CancelOrder, HeldState, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
+from nomaflow_kernel.hosts import registry
 from waiting import eventually
 
 
@@ -197,7 +198,7 @@ async def test_a_reload_that_cannot_be_says_why(world: World, monkeypatch: pytes
     session = Session(world)
     await session.attach()
     with monkeypatch.context() as short:
-        short.setattr(world.sessions, "_reload_seconds", 0.3)
+        short.setattr(registry, "_RELOAD_SECONDS", 0.3)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await reload(world)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
