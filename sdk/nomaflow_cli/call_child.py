@@ -36,7 +36,10 @@ def main() -> None:
     set_up_logging(level=order["log_level"], form="text")
     project = Path(order["project"])
     sys.path.insert(0, str(project / "plugins"))
+    own = os.getpid()
     outcome = asyncio.run(_run(order, project))
+    if os.getpid() != own:  # a process that the callable has forked, and that returned from it as well
+        os._exit(1)
     with os.fdopen(int(sys.argv[1]), "w", encoding="ascii") as answers:
         json.dump(outcome, answers)
 

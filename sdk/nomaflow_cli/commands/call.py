@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+import tempfile
 from typing import Annotated, Any
 
 import typer
@@ -42,15 +42,12 @@ def call(
 
 def _in_child(order: dict[str, Any]) -> dict[str, Any]:
     """Return the outcome that the child wrote; what the callable prints goes to standard error."""
-    reading, writing = os.pipe()
-    command = [sys.executable, "-P", "-m", "nomaflow_cli.call_child", str(writing)]
-    with os.fdopen(reading, "rb") as answers:
-        try:
-            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(writing,))
-        finally:
-            os.close(writing)
-        with child:
+    # Into a file: a pipe would be full at 64 KiB, and would not end before all that the callable has started does.
+    with tempfile.TemporaryFile() as answers:
+        command = [sys.executable, "-P", "-m", "nomaflow_cli.call_child", str(answers.fileno())]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, pass_fds=(answers.fileno(),)) as child:
             child.communicate(json.dumps(order).encode())
+        answers.seek(0)
         body = answers.read()
     if not body:
         raise CliError(

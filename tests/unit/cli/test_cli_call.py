@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 from cli_command import Command
@@ -38,3 +41,36 @@ async def test_a_traceback_begins_with_the_author(command: Command, tmp_path: Pa
         frames = [line for line in done.err.splitlines() if line.startswith("  File ")]
         assert f"line {2 if name == 'step' else 4}, in {name}" in frames[0], done.err
         assert json.loads(done.out)["error"] == "ValueError"
+
+
+CODE = """
+import os, time
+
+def large(*, size, **_):
+    return {"text": "a" * size}
+
+def leaves(**_):
+    pid = os.fork()
+    if not pid:
+        time.sleep(3600)
+    return {"pid": pid}
+
+async def forks(**_):
+    os.fork()
+    return {"pid": os.getpid()}
+"""
+
+
+async def test_a_large_result_and_processes_that_are_left_hold_nothing_up(command: Command, tmp_path: Path) -> None:
+    """A result may have up to a mebibyte; only the process that was started gives one, and only it is waited for."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "early.py").write_text(CODE)
+    (tmp_path / "nomaflow.toml").write_text("[host]\nname = 'team'\n")
+    env = {"NOMAFLOW_PROJECT": str(tmp_path)}
+    async with asyncio.timeout(60):
+        large = await command("call", "early:large", "-p", "size=900000", "-o", "json", env=env)
+        left = await command("call", "early:leaves", "-o", "json", env=env)
+        forked = await command("call", "early:forks", "-o", "json", env=env)
+    assert len(large.json["extras"]["text"]) == 900_000
+    os.kill(left.json["extras"]["pid"], signal.SIGKILL)
+    assert forked.json["extras"]["pid"]
