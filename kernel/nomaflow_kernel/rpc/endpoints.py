@@ -99,7 +99,7 @@ class Endpoints:
         taken, given = (message_factory.GetMessageClass(each) for each in (messages.input_type, messages.output_type))
         inner, outer = messages.input_type.fields[0].name, messages.output_type.fields[0].name
 
-        async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> None:
+        async def serve(raws: AsyncIterator[bytes], caller: Caller, context: _Context) -> CallStatus | None:
             async with _closing(raws) as requests:
                 while (raw := await self._next(requests)) is not None:
                     self.guard.message(caller, len(raw))
@@ -110,9 +110,9 @@ class Endpoints:
 
                     told = await answer(received, caller, context)
                     if not isinstance(told, Message):
-                        await _end(context, told)
-                        return
+                        return told
                     await context.write(given(**{outer: told}).SerializeToString())
+            return None
 
         return self._while_open(method, serve)
 
@@ -141,9 +141,12 @@ class Endpoints:
         return self._while_open(method, serve)
 
     def _while_open(
-        self, method: str, serve: Callable[[AsyncIterator[bytes], Caller, _Context], Awaitable[None]]
+        self, method: str, serve: Callable[[AsyncIterator[bytes], Caller, _Context], Awaitable[CallStatus | None]]
     ) -> _Wrapped:
-        """Return the gRPC behaviour of a stream of requests, which lasts as long as its caller has access."""
+        """Return the gRPC behaviour of a stream of requests, which lasts as long as its caller has access.
+
+        :param serve: returns the status of a request that was refused and ends the stream, None for its normal end
+        """
 
         async def behaviour(raws: Any, context: _Context) -> None:
             caller = self._caller(context)
@@ -151,12 +154,12 @@ class Endpoints:
                 self.guard.readmit(method, caller)
                 self._count(caller, context)
                 with self.guard.stream(caller):
-                    await self._while_admitted(method, context, caller, serve(raws, caller, context))
-                return
+                    status = await self._while_admitted(method, context, caller, serve(raws, caller, context))
             except Exception as error:  # noqa: BLE001  # every error becomes a status; none is dropped
                 status = self._status(method, error)
-            self._tell_refusal(method, None, status, caller)
-            await _end(context, status)
+                self._tell_refusal(method, None, status, caller)
+            if status is not None:
+                await _end(context, status)
 
         return behaviour
 
@@ -308,8 +311,6 @@ class Endpoints:
             del task  # else its error, this frame and the request would keep each other in memory
 
     def _status(self, method: str, error: Exception) -> CallStatus:
-        if isinstance(error, grpc.aio.AbortError):
-            raise error
         if isinstance(error, KernelError):
             status = status_of(error)
             self.on_error(error)
