@@ -94,6 +94,9 @@ def test_a_secret_param_reaches_the_step_and_nothing_else(system: TeamSystem) ->
     assert "uses ***" in system.run_log(run["run_id"])
     replayed = json.loads(system.cli("replay", run["run_id"], "--wait", "-o", "json").out)
     assert replayed["steps"][0]["extras"]["digest"] == _digest(SECRET)
+    refused = system.cli("run", "use", "--secret", "api_kee", code=2, stdin=OTHER + "\n")
+    assert "job 'use' has no secret param 'api_kee'; did you mean 'api_key'?" in refused.err
+    assert _traces(system, OTHER) == []
     changed = json.loads(system.cli("replay", run["run_id"], "-p", f"api_key={OTHER}", "--wait", "-o", "json").out)
     assert changed["steps"][0]["extras"]["digest"] == _digest(OTHER)
     failed = system.end(system.start("fails", None, api_key=SECRET)).steps[0].last

@@ -56,6 +56,7 @@ class TriggerCommand(Struct, frozen=True, kw_only=True):
 
     :param job_id: empty for a replay
     :param request: the layers that the run lays over its job; a replay lays them over those of the replayed run
+    :param secret_keys: params that must be kept secret; the job has to say so of each
     :param author: the user or service whose waiting runs it counts to; empty for the owner, schedules and calling runs
     :param request_id: the caller's idempotency key, or empty
     :param request_hash: identifies the request's content, to tell a repeat from a reuse
@@ -72,6 +73,7 @@ class TriggerCommand(Struct, frozen=True, kw_only=True):
     job_id: str
     kind: TriggerKind
     request: RunRequest = RunRequest()
+    secret_keys: tuple[str, ...] = ()
     by: str = ""
     author: str = ""
     request_id: str = ""

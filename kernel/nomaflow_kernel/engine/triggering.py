@@ -82,6 +82,11 @@ def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
     steps, presets = [step.name for step in definition.steps], [preset.name for preset in definition.presets]
     if given.preset:
         _check_names("preset", [given.preset], presets, owner, field="preset")
+    for key in command.secret_keys:
+        if key not in definition.secret_params:
+            unknown = unknown_name(owner, "secret param", key, definition.secret_params)
+            kept = "list it in the job's secret_params, and its value is kept encrypted"
+            raise BadRequest(unknown if unknown.endswith("?") else f"{unknown}; {kept}", field="secret_keys")
     _check_names("step", given.switches, steps, owner, field="step_switches")
     _check_names("step", given.op_kwargs, steps, owner, field="step_values")
     for step in definition.steps:

@@ -70,7 +70,8 @@ def trigger_command(request: kernel.TriggerRunRequest, caller: Caller) -> Trigge
             f"trigger_kind is number {request.trigger_kind}, expected API, CLI or MANUAL", field="trigger_kind"
         )
     preset = _name(request.preset, "preset") if request.preset else ""
-    return _command(request, caller, kind=kind, job_id=request.job_id, preset=preset)
+    secret_keys = tuple(_name(each, "secret_keys") for each in request.secret_keys)
+    return _command(request, caller, kind=kind, job_id=request.job_id, preset=preset, secret_keys=secret_keys)
 
 
 def replay_command(request: kernel.ReplayRunRequest, caller: Caller) -> TriggerCommand:
@@ -97,6 +98,7 @@ def _command(
     kind: TriggerKind,
     job_id: str = "",
     preset: str = "",
+    secret_keys: tuple[str, ...] = (),
 ) -> TriggerCommand:
     return TriggerCommand(
         job_id=job_id,
@@ -110,6 +112,7 @@ def _command(
             allow_overlap=request.allow_overlap,
             traceparent=_traceparent(caller),
         ),
+        secret_keys=secret_keys,
         by=person(request.by, caller),
         author="" if caller.principal.kind is PrincipalKind.OWNER else str(caller.principal),
         request_id=_request_id(request.request_id, caller),

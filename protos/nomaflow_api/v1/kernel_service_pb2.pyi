@@ -163,6 +163,7 @@ class TriggerRunRequest(google.protobuf.message.Message):
     BY_FIELD_NUMBER: builtins.int
     ALLOW_OVERLAP_FIELD_NUMBER: builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: builtins.int
+    SECRET_KEYS_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     """job_id names a job of the catalogue."""
     request_id: builtins.str
@@ -194,6 +195,12 @@ class TriggerRunRequest(google.protobuf.message.Message):
     def step_switches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepSwitch]:
         """step_switches switch steps on or off."""
 
+    @property
+    def secret_keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """secret_keys names params of params_json that must be kept secret: if the job does not list one in its secret_params,
+        the run is refused. Its history would have the value as it is.
+        """
+
     def __init__(
         self,
         *,
@@ -208,8 +215,9 @@ class TriggerRunRequest(google.protobuf.message.Message):
         by: builtins.str = ...,
         allow_overlap: builtins.bool = ...,
         validate_only: builtins.bool = ...,
+        secret_keys: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "by", b"by", "job_id", b"job_id", "log_level", b"log_level", "params_json", b"params_json", "preset", b"preset", "request_id", b"request_id", "step_switches", b"step_switches", "step_values", b"step_values", "trigger_kind", b"trigger_kind", "validate_only", b"validate_only"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allow_overlap", b"allow_overlap", "by", b"by", "job_id", b"job_id", "log_level", b"log_level", "params_json", b"params_json", "preset", b"preset", "request_id", b"request_id", "secret_keys", b"secret_keys", "step_switches", b"step_switches", "step_values", b"step_values", "trigger_kind", b"trigger_kind", "validate_only", b"validate_only"]) -> None: ...
 
 global___TriggerRunRequest = TriggerRunRequest
 

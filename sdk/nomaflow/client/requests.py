@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any, TypeVar
@@ -38,6 +38,8 @@ class TriggerOrder:
     """One run to start.
 
     :param params: override the job's params; JSON values, dates and times
+    :param secret_keys: those of *params* that must be kept secret; the run is refused if the job does not list each in
+        its ``secret_params``
     :param op_kwargs: by step name; override every other layer
     :param steps: by step name: on or off for this run
     :param request_id: the idempotency key; if empty a new one is made, so that the client may always repeat the call
@@ -58,6 +60,7 @@ class TriggerOrder:
     by: str = ""
     allow_overlap: bool = False
     validate_only: bool = False
+    secret_keys: Sequence[str] = ()
 
     def to_request(self, *, default_by: str) -> service.TriggerRunRequest:
         """Return the message.
@@ -76,6 +79,7 @@ class TriggerOrder:
             by=self.by or default_by,
             allow_overlap=self.allow_overlap,
             validate_only=self.validate_only,
+            secret_keys=self.secret_keys,
         )
 
 

@@ -68,7 +68,7 @@ def run(
         str,
         typer.Option(
             "--secret",
-            help="Give this param from a hidden prompt or standard input: no list of processes shows it.",
+            help="Give this param, one of the job's secret_params, from a hidden prompt or standard input.",
         ),
     ] = "",
     step: _Steps = None,
@@ -86,6 +86,7 @@ def run(
     order = TriggerOrder(
         job_id=job,
         params={**parse_params(param or []), **({secret: hidden_value(secret)} if secret else {})},
+        secret_keys=[secret] if secret else [],
         op_kwargs=parse_op_kwargs(op_kwarg or []),
         steps=parse_switches(step or []),
         preset=preset,

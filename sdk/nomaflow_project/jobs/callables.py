@@ -309,9 +309,9 @@ def _check_required(
             by = f"the preset {lacking[0]!r}" if lacking[0] else "the job's schedule"
             yield (at / "op_kwargs").error("missing_op_kwarg", f"{message} when {by} fires", fix=fix)
         else:
-            yield (at / "op_kwargs").warning(
-                "missing_op_kwarg", f"{message}, unless a run does", fix=f"{fix}, or run with --param {name}=…"
-            )
+            secret = name in definition.secret_params
+            fix = f"run with --secret {name}" if secret else f"{fix}, or run with --param {name}=…"
+            yield (at / "op_kwargs").warning("missing_op_kwarg", f"{message}, unless a run does", fix=fix)
 
 
 def _preset_gives(definition: JobDefinition, preset_name: str, step: StepDefinition, name: str) -> bool:

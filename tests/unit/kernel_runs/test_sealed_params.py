@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ async def test_only_the_order_has_a_secret_param(rig: Rig) -> None:
     assert _in_files(rig) == []
     key = rig.path.parent / KEY_FILE
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("api_kee", "job 'a' has no secret param 'api_kee'; did you mean 'api_key'?"),
+        ("plain", "job 'a' has no secret param 'plain'; it has 'api_key', 'many'; list it in the job's secret_params"),
+    ],
+)
+async def test_what_must_be_secret_and_is_not_is_refused(rig: Rig, key: str, why: str) -> None:
+    """What its caller holds for a secret is not stored as it is, because a name is misspelt or missing in the job."""
+    _add(rig)
+    assert (await rig.trigger("a", params=GIVEN, secret_keys=("api_key",))).state is RunState.QUEUED
+    with pytest.raises(BadRequest, match=re.escape(why)):
+        await rig.trigger("a", params={key: VALUE}, secret_keys=(key,))
+    assert _in_files(rig) == []
 
 
 async def test_a_job_without_secret_params_makes_no_key(rig: Rig) -> None:
