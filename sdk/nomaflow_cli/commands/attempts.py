@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -79,7 +80,8 @@ def _pattern(text: str, *, ignore_case: bool) -> re.Pattern[str] | None:
         return re.compile(text, re.IGNORECASE if ignore_case else 0)
     except re.error as error:
         raise CliError(
-            f"--grep {text!r} is no regular expression: {error}", fix=f"to look for it as it is: {re.escape(text)!r}"
+            f"--grep {text!r} is no regular expression: {error}",
+            fix=f"to look for it as it is: --grep {shlex.quote(re.escape(text))}",
         ) from None
 
 

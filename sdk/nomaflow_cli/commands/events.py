@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nomaflow_cli import pages
+from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import console, print_json_line
@@ -60,6 +61,8 @@ def events(
         "since": parse_moment(since, option="--since") if since else None,
         "until": parse_moment(until, option="--until") if until else None,
     }
+    if follow and until:
+        raise CliError("--follow and --until exclude each other: what follows comes later", fix="leave one of them out")
     out = None if invocation.as_json else console()
 
     def show(event: EventView) -> None:

@@ -132,7 +132,8 @@ def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
         ),
     )
     shape = {"counts": [each.to_json() for each in found]}
-    answer(invocation, shape, lambda: pages.counts_table(found, group_by) if found else "no runs match")
+    nothing = "no runs match" if filters["since"] else "no open runs match; --since 1d counts those that have ended"
+    answer(invocation, shape, lambda: pages.counts_table(found, group_by) if found else nothing)
 
 
 @remote_command("show")

@@ -126,6 +126,7 @@ async def test_a_search_that_finds_nothing_and_one_that_is_none_say_so(kernel: F
     bad = await command("logs", "run_1", "--grep", "(", "--address", kernel.address)
     assert bad.code != 0
     assert "is no regular expression" in bad.err
+    assert "to look for it as it is: --grep '\\('" in bad.err
 
 
 async def test_a_search_goes_on_with_the_lines_that_follow(kernel: FakeKernel, command: Command) -> None:

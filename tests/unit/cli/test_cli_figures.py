@@ -68,6 +68,16 @@ async def test_runs_are_counted(kernel: FakeKernel, command: Command) -> None:
     assert json.loads(as_json.out)["counts"] == [
         {"group": "nightly", "state": "MISSED", "runs": 2, "fires": 1300, "rows_affected": 7}
     ]
+    kernel.replies["SummarizeRuns"] = run_figures_pb2.SummarizeRunsResponse()
+    for since, told in (([], "no open runs match; --since 1d counts"), (["--since", "1d"], "no runs match")):
+        nothing = await command("runs", "--count", "job", *since, "--address", kernel.address)
+        assert nothing.out.startswith(told), nothing
+
+
+async def test_events_that_follow_have_no_end(kernel: FakeKernel, command: Command) -> None:
+    """The pair of options is refused: what follows comes after any time that has a name."""
+    done = await command("events", "--follow", "--until", "1m", "--address", kernel.address)
+    assert (done.code, "--follow and --until exclude each other" in done.err) == (2, True), done
 
 
 async def test_events_are_printed_oldest_first(kernel: FakeKernel, command: Command) -> None:

@@ -63,7 +63,7 @@ async def test_only_the_order_has_a_secret_param(rig: Rig) -> None:
     ],
 )
 async def test_what_must_be_secret_and_is_not_is_refused(rig: Rig, key: str, why: str) -> None:
-    """What its caller holds for a secret is not stored as it is, because a name is misspelt or missing in the job."""
+    """A value that its caller holds for a secret is not stored as it is if the job does not list its name."""
     _add(rig)
     assert (await rig.trigger("a", params=GIVEN, secret_keys=("api_key",))).state is RunState.QUEUED
     with pytest.raises(BadRequest, match=re.escape(why)):
