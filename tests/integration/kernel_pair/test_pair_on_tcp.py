@@ -63,7 +63,7 @@ def pair() -> Iterator[JoinedPair]:
 
 
 def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> None:
-    """The host works for the kernel that takes over, and the login reaches it by either address, while both run, too."""
+    """The host works for the kernel that takes over, and the login reaches it by either address, and by both."""
     pair.kill("a")
     pair.await_host(2)
     ran = pair.at_home("run", "quick", "-p", f"ledger={pair.ledger}", "--wait")
