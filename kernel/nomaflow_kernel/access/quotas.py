@@ -158,7 +158,8 @@ class Quotas:
         name = str(principal)
         if self._streams[name] >= self.limits.streams:
             raise QuotaExceeded(
-                f"{name} has {self._streams[name]} streams open, as many as [access.quotas] streams allows; close one"
+                f"{name} has {self._streams[name]} streams open, as many as [access.quotas] streams allows; close one",
+                retry_seconds=0.0,
             )
         self._streams[name] += 1
         try:

@@ -189,7 +189,7 @@ class RunNotTerminal(KernelError):
 class QuotaExceeded(KernelError):
     """Raised when a limit of the kernel is reached; a later try may succeed.
 
-    :param retry_seconds: when; None if that depends on others
+    :param retry_seconds: when; None if that depends on others, 0 if waiting alone does not help
     """
 
     reason = "QUOTA"

@@ -73,6 +73,6 @@ def _status(
     retry_seconds: float | None = None,
 ) -> CallStatus:
     row = REASONS[reason]
-    wait = row.retry_seconds if retry_seconds is None else retry_seconds
+    wait = row.retry_seconds if retry_seconds is None else retry_seconds or None
     details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=wait)
     return CallStatus(row.code, reason, cut(message), write_details(row.code, message, details))

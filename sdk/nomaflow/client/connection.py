@@ -170,7 +170,7 @@ class Connection:
         :param request: its receiver keeps its cursor up to date
         :raises ClientError: when the kernel refuses, fails, or stays away for too long
         """
-        trial = _Trial()
+        trial, began = _Trial(), False
         while True:
             try:
                 _, stub, _ = self._channel(trial)
@@ -178,14 +178,14 @@ class Connection:
                 try:
                     async for message in call:
                         self._note_answer()
-                        trial = _Trial(trial.address)
+                        trial, began = _Trial(trial.address), True
                         yield message
                 finally:
                     call.cancel()
                 self._note_answer()
                 return
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
-                await self._failed(trial, error)
+                await self._failed(trial, error, began=began)
 
     def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any, NumberedExchanges]:
         """Return the channel to the current address, the stub on it, and its stream for triggers."""
@@ -211,13 +211,17 @@ class Connection:
             self._away = False
             self._on_connected(True)  # noqa: FBT003  # the callback's one argument
 
-    async def _failed(self, trial: _Trial, error: grpc.aio.AioRpcError | KernelUnreachable) -> None:
+    async def _failed(
+        self, trial: _Trial, error: grpc.aio.AioRpcError | KernelUnreachable, *, began: bool = False
+    ) -> None:
         """Wait before the next try, or raise if there is none.
 
+        :param began: whether it is of a stream that was open: the kernel may still count that one, and take no other
         :raises ClientError: the error of the last try
         """
         translated = self._translated(error, trial.address)
-        if isinstance(error, grpc.aio.AioRpcError) and not retryable(error):
+        goes_on = began and translated.reason == "QUOTA"
+        if isinstance(error, grpc.aio.AioRpcError) and not (goes_on or retryable(error)):
             raise translated from None
         unreachable = isinstance(translated, KernelUnreachable) and translated.reason not in _ANSWERS
         if unreachable and self._answered and not self._away:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 
-from fake_kernel import FakeKernel, make_run
-from nomaflow.client import FixedAddress, KernelClient, NotFound
+from fake_kernel import FakeKernel, Refusal, make_run
+from nomaflow.client import FixedAddress, KernelClient, NotFound, Refused
 from nomaflow.client.connection import Connection
 from nomaflow.client.values import EventView, LogLine, RunView
 from nomaflow_api.v1 import event_pb2, log_pb2
@@ -54,6 +55,24 @@ async def test_a_log_is_followed_across_a_restart(kernel: FakeKernel) -> None:
         await following
     assert seen.empty()
     assert heard == [False, True]
+
+
+async def test_one_stream_too_many_is_refused_unless_it_goes_on(kernel: FakeKernel, client: KernelClient) -> None:
+    """The kernel may count a stream that has broken for a while: its successor waits. A new one would wait for ever."""
+    too_many = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "two streams are open; close one", reason="QUOTA")
+    kernel.runs["run_1"] = make_run()
+    kernel.events = _events(3)
+    await kernel.finish("run_1")
+    kernel.refusals["WatchRun"] = [too_many]
+    with pytest.raises(Refused, match="close one"):
+        await anext(client.watch_run("run_1"))
+    kernel.break_stream_after = 2
+    seen = []
+    async for item in client.watch_run("run_1"):
+        if isinstance(item, EventView):
+            seen.append(item.seq)
+            kernel.refusals["WatchRun"] = [too_many] if item.seq == 2 else []
+    assert seen == [1, 2, 3, 4]
 
 
 async def test_a_stream_that_ends_early_is_opened_again(kernel: FakeKernel, client: KernelClient) -> None:
