@@ -41,8 +41,6 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
 
     :param refused: by host, the newest refused load: the jobs shown are those of the load before
     """
-    if not catalogue.jobs and not catalogue.problems:
-        return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
     columns: list[Column[JobView]] = [
         Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
         Column("host", _host, from_width=90),
