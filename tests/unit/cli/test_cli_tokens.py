@@ -32,6 +32,7 @@ def test_a_withdrawal_names_what_it_took_along(
     ("option", "given", "told"),
     [
         ("--for", "0s", "the lifetime is 0 s, expected at least 1 s"),
+        ("--uses", "x", "'--uses': expected a whole number of at least 0, got 'x'"),
     ],
 )
 async def test_a_token_that_could_not_work_is_not_made(command: Command, option: str, given: str, told: str) -> None:
