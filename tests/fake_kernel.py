@@ -202,7 +202,8 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
 
     async def GetKernel(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("GetKernel", request, context)
-        return pb.GetKernelResponse(version="9", epoch=1, pid=1, store="sqlite", last_event_seq=len(self.events))
+        told = {"version": "9", "epoch": 1, "pid": 1, "store": "sqlite", "last_event_seq": len(self.events)}
+        return pb.GetKernelResponse(**told, caller=self.replies.get("caller"))
 
     async def TriggerRun(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("TriggerRun", request, context)

@@ -8,7 +8,7 @@ import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import typer
 
@@ -105,11 +105,22 @@ def _discard_output() -> None:
 
 
 def _as_cli_error(error: Exception) -> CliError:
-    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    text = _of_number(error) or (error.format_message() if hasattr(error, "format_message") else str(error))
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "nomaflow"
     text = (text[:1].lower() + text[1:]).rstrip(".")
     return CliError(text or "nothing to do", fix=f"see {path} --help")
+
+
+def _of_number(error: Any) -> str:
+    """Return the message for an option whose value is no number, or one out of bounds; empty for another error."""
+    option: Any = getattr(error, "param", None)
+    least, most = (getattr(getattr(option, "type", None), name, None) for name in ("min", "max"))
+    given, found, _ = getattr(error, "message", "").partition(" is not ")
+    if least is None or not found:
+        return ""
+    bounds = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
+    return f"{option.get_error_hint(error.ctx)}: expected a whole number {bounds}, got {given}"
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

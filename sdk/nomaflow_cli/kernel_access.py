@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.invocation import Invocation
 
-__all__ = ["caller_name", "client_failure", "first", "kernel_client", "quiet_grpc", "talk"]
+__all__ = ["caller_name", "client_failure", "first", "kernel_client", "quiet_grpc", "talk", "why_none"]
 
 _LOGIN = "log in: `nomaflow token create --user NAME` on the kernel's machine, then here: nomaflow login FILE"
 _RUN_IDS = "give the id of a run; nomaflow runs lists them, and nomaflow runs JOB those of a job"
@@ -75,6 +75,17 @@ def talk(
         return asyncio.run(connected())
     except ClientError as error:
         raise client_failure(error) from None
+
+
+async def why_none(kernel: KernelClient, things: str, otherwise: str) -> str:
+    """Return what an empty list means: that there are none that the caller may see, unless it may see everything.
+
+    :param otherwise: the text for a caller that may
+    """
+    caller = (await kernel.get_kernel()).caller
+    if caller is None or caller.may("read"):
+        return otherwise
+    return f"there are no {things} that you may see; an administrator gives grants with: nomaflow token create"
 
 
 def client_failure(error: ClientError) -> CliError:

@@ -123,6 +123,10 @@ def test_settings_that_tell_nobody_are_refused(system: AlertsSystem) -> None:
     assert part.process.wait(60) == 78
     assert "NOT_SET_HERE" in part.log
     system.parts.clear()
+    told = json.loads(system.cli("alerts", "replay", "--dry-run", "-o", "json", code=1).err)["error"]
+    assert (told["reason"], "NOT_SET_HERE" in told["message"]) == ("REPLAY_FAILED", True)
+    (system.project / "nomaflow.toml").write_text("[alerts]\ngroup_seconds = 1\n")
+    assert "✘ nomaflow.toml has no channel in [alerts]" in system.cli("alerts", "replay", "--dry-run", code=1).err
     answer = system.cli("alerts", "open", code=5)
     assert "no alerts are served" in answer.err
     assert "nomaflow alerts serve" in answer.err

@@ -134,6 +134,16 @@ def test_up_prints_what_is_wrong_and_when_it_is_mended(tmp_path: Path) -> None:
         assert "in jobs.toml:4 › jobs[0].host" in printed()
         (project / "jobs.toml").write_text(JOBS + "install_step = 3\n")
         eventually(lambda: "! job other: comes from the original and has no effect" in printed())
+        (project / "plugins/unused.py").write_text("import no_such_library\n")
+        eventually(lambda: "! the module 'unused' cannot be imported" in printed())
+        assert "in plugins/unused.py:1" in printed()
+        assert "the module 'unused' cannot be imported" in run_command("reload", folder=project).out
+        (project / "plugins/unused.py").unlink()
+        (project / "connectors.toml").write_text('[pools.x]\nurll = "sqlite:///x"\n')
+        eventually(lambda: "the key 'url' is required and missing" in printed())
+        (project / "connectors.toml").unlink()
+        (project / "nomaflow.toml").write_text("[host]\nmax_async = 6\n")
+        eventually(lambda: "! the change takes effect once the host is restarted" in printed())
         for number in range(20):  # a burst of saves: the last one is what counts
             (project / "jobs.toml").write_text(JOBS + f'description = "{number}"\n')
         eventually(lambda: printed().count("reloaded: 2 jobs") >= 2)

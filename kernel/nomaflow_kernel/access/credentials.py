@@ -129,10 +129,10 @@ class Credentials:
         return record.revoked_at_us is None and self._clock.now_us() < record.expires_at_us
 
     def _note_use(self, held: _Held) -> None:
-        """Note the minute of a use; it is stored later, together with those of other tokens."""
-        minute = self._minute()
-        if held.record.last_used_at_us is None or held.record.last_used_at_us < minute:
-            held.record = replace(held.record, last_used_at_us=minute)
+        """Note a use, unless one of the last minute is noted; it is stored later, together with those of others."""
+        now, noted = self._clock.now_us(), held.record.last_used_at_us
+        if noted is None or not noted <= now < noted + _MINUTE:
+            held.record = replace(held.record, last_used_at_us=now)
             self._used.add(held.record.token_id)
             if self._noting is None or self._noting.done():
                 self._noting = asyncio.get_running_loop().create_task(self._store_uses(), name="token-uses")
@@ -145,9 +145,6 @@ class Credentials:
                     await self._store.keep_tokens([self._tokens[name].record for name in names])
                 except KernelError as error:
                     _LOG.debug("the last use of %d tokens could not be stored: %s", len(names), error)
-
-    def _minute(self) -> int:
-        return self._clock.now_us() // _MINUTE * _MINUTE
 
     # --- lists ----------------------------------------------------------------------------------------------------
 
@@ -212,7 +209,7 @@ class Credentials:
         """
         async with self._changing:
             join = self.join_of(secret)
-            used = replace(join, uses_left=(join.uses_left or 1) - 1, last_used_at_us=self._minute())
+            used = replace(join, uses_left=(join.uses_left or 1) - 1, last_used_at_us=self._clock.now_us())
             await self._store.keep_tokens((used,))
             self._hold(used)
             if not used.uses_left:

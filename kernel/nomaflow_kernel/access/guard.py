@@ -104,7 +104,7 @@ class Guard:
             caller.require(rule.verb, EVERYTHING)
         elif rule.about is About.JOB:
             self._check_job(rule.verb, request.job_id, caller)
-        elif rule.about is About.HOST:
+        elif rule.about is About.HOST or (rule.about is About.HOST_OR_ONLY and request.host):
             self._check_host(rule.verb, request.host, caller)
         elif rule.about is About.PLACE:
             if request.job_id:

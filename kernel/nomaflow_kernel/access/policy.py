@@ -25,6 +25,8 @@ class About(enum.Enum):
     """The job of the run that ``run_id`` names."""
     HOST = enum.auto()
     """The host that ``host`` names."""
+    HOST_OR_ONLY = enum.auto()
+    """The host that ``host`` names; if it names none, the service takes the caller's only one."""
     PLACE = enum.auto()
     """A job, a host or everything: whichever the request names."""
     ITEMS = enum.auto()
@@ -72,14 +74,14 @@ RULES: Mapping[str, Rule] = {
     _KERNEL + "GetJobStats": Rule(Verb.READ, About.LIST),
     _KERNEL + "ListEvents": Rule(Verb.READ, About.LIST),
     _KERNEL + "ListFires": Rule(Verb.READ, About.LIST),
-    _KERNEL + "ListCallables": Rule(Verb.READ, About.HOST),
+    _KERNEL + "ListCallables": Rule(Verb.READ, About.HOST_OR_ONLY),
     _KERNEL + "InspectAttempt": Rule(Verb.LOGS, About.RUN),
     _KERNEL + "ListJobs": Rule(Verb.READ, About.LIST),
     _KERNEL + "GetJob": Rule(Verb.READ, About.JOB),
     _KERNEL + "ListHosts": Rule(Verb.READ, About.LIST),
     _KERNEL + "ListWanted": Rule(Verb.READ, About.LIST),
     _KERNEL + "DeclareEnded": Rule(Verb.LAUNCH, About.HOST, changes=True),
-    _KERNEL + "ReloadHost": Rule(Verb.OPERATE, About.HOST, changes=True),
+    _KERNEL + "ReloadHost": Rule(Verb.OPERATE, About.HOST_OR_ONLY, changes=True),
     _KERNEL + "ForgetHost": Rule(Verb.ADMIN, About.HOST, changes=True),
     _KERNEL + "Pause": Rule(Verb.OPERATE, About.PLACE, changes=True),
     _KERNEL + "Resume": Rule(Verb.OPERATE, About.PLACE, changes=True),

@@ -64,6 +64,7 @@ the last day of the month, `L5` its last Friday, `5#3` its third Friday. In the 
 
 PROBLEM_CODES = {
     "access_revoked": "The access of the host that brings the job was revoked, and the host has not joined again.",
+    "bad_address": "An address of `[kernel]` is neither `unix:PATH` nor `tls://HOST:PORT`, or cannot be listened on.",
     "bad_callable": "A callable is not written as `package.module:function`.",
     "bad_choice": "A value is not one of those allowed.",
     "bad_exception_name": "A name in `retry_on` or `no_retry_on` is not that of a class.",

@@ -101,6 +101,7 @@ def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo
             removed_count=load.removed_count,
             added_count=load.added_count,
             stopped_count=load.stopped_count,
+            problems=[problem.to_json() for problem in load.problems],
         )
 
 

@@ -81,6 +81,7 @@ class LoadInfo(Struct, frozen=True, kw_only=True):
 
     The counts include the jobs and schedules that are not named.
 
+    :param problems: those of a load that serves nevertheless, without those of single jobs; a refused one has its own
     :param by: who asked for it; empty for a load that the host made by itself
     """
 
@@ -94,6 +95,7 @@ class LoadInfo(Struct, frozen=True, kw_only=True):
     removed_count: int = 0
     added_count: int = 0
     stopped_count: int = 0
+    problems: tuple[Problem, ...] = ()
     by: str = ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from nomaflow_api.bounds import (
     ENDED_INCARNATIONS,
@@ -145,6 +146,7 @@ def read_load(message: gateway.LoadState) -> LoadInfo:
         removed_count=loaded.removed_count,
         added_count=loaded.added_count,
         stopped_count=loaded.stopped_count,
+        problems=_problems(message.problems),
     )
 
 
@@ -163,18 +165,22 @@ def _refused_load(message: job_pb2.RefusedLoad) -> RefusedLoad:
     return RefusedLoad(
         at_us=_moment(message.at.seconds * 1_000_000 + message.at.nanos // 1000, "refused_load.at"),
         message=message.message[:_SENTENCE],
-        problems=tuple(
-            Problem(
-                severity=Severity.WARNING if each.severity == "warning" else Severity.ERROR,
-                code=each.code[:64],
-                file=each.file[:_SENTENCE],
-                path=each.path[:_SENTENCE],
-                message=each.message[:_SENTENCE],
-                fix=each.fix[:_SENTENCE],
-                line=each.line,
-            )
-            for each in message.problems[:_PROBLEMS]
-        ),
+        problems=_problems(message.problems),
+    )
+
+
+def _problems(messages: Sequence[job_pb2.Problem]) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(
+            severity=Severity.WARNING if each.severity == "warning" else Severity.ERROR,
+            code=each.code[:64],
+            file=each.file[:_SENTENCE],
+            path=each.path[:_SENTENCE],
+            message=each.message[:_SENTENCE],
+            fix=each.fix[:_SENTENCE],
+            line=each.line,
+        )
+        for each in messages[:_PROBLEMS]
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from nomaflow_api.addresses import host_and_port, is_tcp, with_scheme
-from nomaflow_kernel.network.listening import AddressRefused, check_address, default_socket
+from nomaflow_kernel.network.listening import AddressRefused, default_socket
 from nomaflow_kernel.process.settings import KernelSettings
 
 __all__ = ["DoorAddresses", "door_addresses"]
@@ -68,7 +68,7 @@ class DoorAddresses(Struct, frozen=True, kw_only=True):
 
 
 def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> DoorAddresses:
-    """Return the addresses to listen on, each checked.
+    """Return the addresses to listen on. The settings have checked the form of each.
 
     The owner's Unix socket is always among them: it gives the first credential to everybody else.
 
@@ -77,8 +77,6 @@ def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> Door
     given = settings.addresses or (_OWN_SOCKET,)
     sockets = [each for each in given if not is_tcp(each)] or [_OWN_SOCKET]
     clients = tuple(with_scheme(each) for each in given if is_tcp(each))
-    for address in clients:
-        check_address(address)
     hosts = _of_door(settings.hosts_addresses, clients, "listen_hosts")
     found = DoorAddresses(
         owner=tuple(default_socket(settings.project, environ) if each == _OWN_SOCKET else each for each in sockets),
@@ -86,8 +84,6 @@ def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> Door
         hosts=hosts,
         joining=_of_door(settings.join_addresses, hosts, "listen_join"),
     )
-    for address in found.owner:
-        check_address(address)
     fixed = [each for each in found.on_tcp if not each.endswith(":0")]
     twice = next((each for each in fixed if fixed.count(each) > 1), None)
     if twice is not None:
@@ -100,12 +96,6 @@ def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> Door
 
 def _of_door(given: Sequence[str], before: Sequence[str], key: str) -> tuple[str, ...]:
     """Return the addresses of a door: the given ones, otherwise the ports after those of the door before."""
-    for address in given:
-        if not is_tcp(address):
-            raise AddressRefused(
-                f"{key} has {address!r}, and there is nothing to separate on a Unix socket; write tls://HOST:PORT"
-            )
-        check_address(address)
     return tuple(map(with_scheme, given)) or tuple(_next_port(each, key) for each in before)
 
 

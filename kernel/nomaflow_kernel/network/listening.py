@@ -5,19 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from nomaflow_api.addresses import host_and_port, is_tcp
+from nomaflow_project.models.kernel_addresses import unfit_socket
 
 __all__ = [
     "AddressInUse",
     "AddressRefused",
     "AddressUntold",
-    "check_address",
     "claim_socket",
     "default_socket",
     "forget_address",
@@ -26,9 +24,6 @@ __all__ = [
     "refuse_answered",
 ]
 
-_SOCKET_PATH_BYTES = 107
-_NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
-"""Characters refused in addresses: gRPC reads an address as a URI, and a comma in it as a separator."""
 _PROBE_SECONDS = 2.0
 
 
@@ -44,49 +39,26 @@ class AddressUntold(Exception):
     """Raised when the file that tells others the address cannot be written; the text gives cause and way out."""
 
 
-def check_address(address: str) -> None:
-    """Accept an address that may be listened on.
-
-    :raises AddressRefused: if it is malformed
-    """
-    if is_tcp(address):
-        if host_and_port(address) is None:
-            raise AddressRefused(
-                f"the address {address!r} is neither unix:PATH nor tls://HOST:PORT; write tls://127.0.0.1:7433, say"
-            )
-        return
-    path = address.removeprefix("unix:")
-    if not path.startswith("/"):
-        raise AddressRefused(f"the address {address!r} has no absolute path; write unix:/path/to/kernel.sock")
-    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
-        raise AddressRefused(
-            f"the socket path {path!r} has {len(os.fsencode(path))} bytes, "
-            f"and the system allows at most {_SOCKET_PATH_BYTES}; choose a shorter one"
-        )
-    wrong = _NOT_IN_ADDRESSES.search(path)
-    if wrong is not None:
-        raise AddressRefused(
-            f"the socket path {path!r} has {wrong[0]!r} in it, which an address cannot have; choose another path"
-        )
-
-
 def default_socket(project: Path, environ: Mapping[str, str]) -> str:
     """Return the address of a project's own Unix socket; its directory is created with mode 0700.
 
     If the path in the project is too long for a socket, or not usable as an address, the socket is in a private
     directory of the user.
 
-    :raises AddressRefused: if that directory is not this user's, or cannot be created
+    :raises AddressRefused: if that directory is not this user's, cannot be created, or has too long a path
     """
     own = project / ".nomaflow" / "run" / "kernel.sock"
-    if len(os.fsencode(own)) <= _SOCKET_PATH_BYTES and not _NOT_IN_ADDRESSES.search(str(own)):
+    if unfit_socket(str(own)) is None:
         private_directory(own.parent)
         return f"unix:{own}"
     runtime = environ.get("XDG_RUNTIME_DIR")
     directory = Path(runtime) / "nomaflow" if runtime else Path(f"/tmp/nomaflow-{os.geteuid()}")  # noqa: S108  # its owner and mode are checked
     private_directory(directory)
     name = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
-    return f"unix:{directory / name}.sock"
+    path = f"{directory / name}.sock"
+    if told := unfit_socket(path):
+        raise AddressRefused("; ".join(told))
+    return f"unix:{path}"
 
 
 def private_directory(path: Path) -> None:

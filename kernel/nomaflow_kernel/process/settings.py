@@ -13,8 +13,10 @@ from urllib.parse import quote
 from msgspec import Struct, field
 
 from nomaflow_project.jobs.definitions import RetentionPolicy
+from nomaflow_project.models.kernel_addresses import listed
 from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, KernelSection
 from nomaflow_project.reading.files import parse_toml_file
+from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
@@ -120,7 +122,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
     given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
     section, access = _sections(project, environ)
     for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
-        over = _checked(KernelSection, layer, Place(place))
+        over = _checked(KernelSection, layer, Place(place), project)
         section = replace(section, **{name: getattr(over, name) for name in layer})
     if section.lease_seconds <= section.heartbeat_seconds:
         raise SettingsError(
@@ -134,15 +136,15 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         raise SettingsError("tls_ca is given and tls_cert is not; the kernel's own authority needs neither")
     return KernelSettings(
         project=project,
-        addresses=_listed(section.listen),
-        hosts_addresses=_listed(section.listen_hosts),
-        join_addresses=_listed(section.listen_join),
+        addresses=listed(section.listen),
+        hosts_addresses=listed(section.listen_hosts),
+        join_addresses=listed(section.listen_join),
         store_url=store_url(section.store, project),
         jobs_file=project / section.jobs_file if section.jobs_file else None,
         tls_cert=project / section.tls_cert if section.tls_cert else None,
         tls_key=project / section.tls_key if section.tls_key else None,
         tls_ca=project / section.tls_ca if section.tls_ca else None,
-        advertised=_listed(section.advertise),
+        advertised=listed(section.advertise),
         leader_ttl_seconds=section.leader_ttl_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
         lease_seconds=section.lease_seconds,
@@ -191,10 +193,6 @@ def _in_url(path: Path) -> str:
     return quote(os.fsencode(path))
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(each.strip() for each in text.split(",") if each.strip())
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nomaflow kernel",
@@ -234,14 +232,14 @@ def _sections(project: Path, environ: Mapping[str, str]) -> tuple[KernelSection,
     kernel = tree.get("kernel", {})
     _refuse_old(kernel if isinstance(kernel, dict) else (), prefix="")
     return (
-        _checked(KernelSection, kernel, place / "kernel"),
-        _checked(AccessSection, tree.get("access", {}), place / "access"),
+        _checked(KernelSection, kernel, place / "kernel", project),
+        _checked(AccessSection, tree.get("access", {}), place / "access", project),
     )
 
 
-def _checked(model: type[_Section], tree: object, place: Place) -> _Section:
+def _checked(model: type[_Section], tree: object, place: Place, project: Path) -> _Section:
     section, problems = validate(model, tree, place)
     errors: list[Problem] = [problem for problem in problems if problem.is_error]
     if section is None or errors:
-        raise SettingsError("\n".join(str(problem) for problem in errors))
+        raise SettingsError("\n".join(str(problem) for problem in with_lines(errors, project)))
     return section

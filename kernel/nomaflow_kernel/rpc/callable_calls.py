@@ -50,7 +50,7 @@ class CallableCalls:
                     field="references",
                 )
         most, after = page_size(request.page_size, _PER_PAGE), page_key(request.page_token, 2)
-        host = self._hosts.the_host(request.host)
+        host = self._hosts.the_host(request.host, Verb.READ, caller)
         known = next((each for each in self._catalogue.hosts() if each.host == host), HostCatalogue(host=host))
         offer = _Offer(known, self._jobs_by_callable(host, caller), frozenset(request.references))
         sees_values = caller.principal.may(Verb.LOGS, Target(host=host))

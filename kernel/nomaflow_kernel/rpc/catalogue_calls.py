@@ -173,9 +173,9 @@ class CatalogueCalls:
         operates = caller.principal.may_all(Verb.OPERATE)
         load = await self.catalogue.reload_jobs_file(explicit=True) if operates else None
         has_file = load is not None or self.catalogue.jobs_file is not None
-        if not request.host and has_file and not self._host_names():
+        if not request.host and operates and has_file and not self._host_names():
             return kernel.ReloadHostResponse(instances=self._own_outcome(load, caller, force=request.force))
-        host = self.the_host(request.host)
+        host = self.the_host(request.host, Verb.OPERATE, caller)
         before = self._brought_by(host)
         results = await self.sessions.reload(host, force=request.force, by=by)
         digest = next((each.digest for each in self.catalogue.hosts() if each.host == host), "")
@@ -234,19 +234,27 @@ class CatalogueCalls:
         released = await self.catalogue.forget(request.host, by=by)
         return kernel.ForgetHostResponse(released_job_ids=released)
 
-    def the_host(self, name: str) -> str:
-        """Return the name of a known host; for an empty name, the only host.
+    def the_host(self, name: str, verb: Verb, caller: Caller) -> str:
+        """Return the name of a known host; for an empty name, the only one that the caller sees and may do this to.
 
+        :param verb: for a host that is named, the guard has checked it
         :raises BadRequest: if no name is given, and there is not exactly one
         :raises UnknownHost: if there is no such host
         """
         if name:
             self._check_host(name)
             return name
-        candidates = self.sessions.hosts() or sorted(self._host_names())
+        may = caller.principal.may
+        known = sorted(
+            each for each in self._host_names() if may(Verb.READ, Target(host=each)) and may(verb, Target(host=each))
+        )
+        attached = self.sessions.hosts()
+        candidates = [each for each in known if each in attached] or known
         if len(candidates) != 1:
-            known = f"there are several: {', '.join(map(repr, candidates))}" if candidates else "no host is known yet"
-            raise BadRequest(f"no host is named, and {known}; name one", field="host")
+            also = "" if verb is Verb.READ else f" and {verb}"
+            none = "no host is known yet" if caller.principal.may_all(verb) else f"there is none that you may see{also}"
+            found = f"there are several: {', '.join(map(repr, candidates))}" if candidates else none
+            raise BadRequest(f"no host is named, and {found}; name one", field="host")
         return candidates[0]
 
     def _check_host(self, name: str) -> None:

@@ -15,6 +15,11 @@ from nomaflow_kernel.upkeep.history_file import check_history, sync
 
 __all__ = ["BackupDone", "back_up"]
 
+_IF_DAMAGED = (
+    "no backup was written, and earlier ones are untouched; "
+    "to go back to one of them, stop the kernel, then: nomaflow restore FILE --force"
+)
+
 
 class BackupDone(Struct, frozen=True, kw_only=True):
     """A backup that is complete and durable. Times are microseconds since 1970."""
@@ -45,8 +50,8 @@ def back_up(history: Path, target: Path) -> BackupDone:
         raise _exists(target)
     try:
         with draft_beside(target) as draft:
-            copy_history(history, draft)
-            facts = check_history(draft, shown=history)
+            copy_history(history, draft, if_damaged=_IF_DAMAGED)
+            facts = check_history(draft, shown=history, if_damaged=_IF_DAMAGED)
             _publish(draft, target)
     except (OSError, sqlite3.Error) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

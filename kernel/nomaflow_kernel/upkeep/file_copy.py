@@ -30,11 +30,12 @@ def draft_beside(target: Path) -> Iterator[Path]:
             draft.with_name(draft.name + suffix).unlink(missing_ok=True)
 
 
-def copy_history(source: Path, target: Path) -> None:
+def copy_history(source: Path, target: Path, *, if_damaged: str) -> None:
     """Fill ``target``, an empty file, with the current contents of ``source``, as one file without a log beside it.
 
     It reads one snapshot in one step, which in WAL mode blocks no writer.
 
+    :param if_damaged: the way out for whoever needs the source whole
     :raises MaintenanceRefused: if the source is damaged, or not a history
     :raises sqlite3.Error: if one of them cannot be read or written
     """
@@ -42,7 +43,7 @@ def copy_history(source: Path, target: Path) -> None:
         in_thread(lambda: _copy(source, target))
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise damaged(source, error) from error
+            raise damaged(source, error, fix=if_damaged) from error
         raise
     sync(target)
 

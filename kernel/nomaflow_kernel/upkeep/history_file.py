@@ -71,16 +71,17 @@ def opened(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connection]
         connection.close()
 
 
-def check_history(path: Path, *, shown: Path) -> HistoryFacts:
+def check_history(path: Path, *, shown: Path, if_damaged: str) -> HistoryFacts:
     """Check that this version can read a file as history; return its facts.
 
     :param shown: the file's name in errors
+    :param if_damaged: the way out for whoever needs the file whole
     :raises MaintenanceRefused: if it is damaged, not a history, marked, or of a version that this one cannot use
     :raises sqlite3.Error: if it cannot be read
     """
     facts = in_thread(lambda: _look_into(path))
     if isinstance(facts, str):
-        raise damaged(shown, facts)
+        raise damaged(shown, facts, fix=if_damaged)
     if not usable_revision(facts.revision):
         too_new = facts.revision > HEAD
         raise MaintenanceRefused(
@@ -127,13 +128,9 @@ def in_thread(work: Callable[[], T]) -> T:
     return done.result()
 
 
-def damaged(path: Path, what: object) -> MaintenanceRefused:
+def damaged(path: Path, what: object, *, fix: str) -> MaintenanceRefused:
     """Return the refusal of a file that is not an intact history."""
-    return MaintenanceRefused(
-        f"{str(path)!r} is not a whole history: {what}",
-        reason="HISTORY_DAMAGED",
-        fix="nothing was changed; try another backup, or run nomaflow doctor --deep",
-    )
+    return MaintenanceRefused(f"{str(path)!r} is not a whole history: {what}", reason="HISTORY_DAMAGED", fix=fix)
 
 
 def damage(connection: sqlite3.Connection, *, thorough: bool) -> str:

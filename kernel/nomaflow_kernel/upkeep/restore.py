@@ -27,6 +27,7 @@ from nomaflow_kernel.upkeep.history_file import (
 
 __all__ = ["RestoreDone", "restore"]
 
+_IF_DAMAGED = "nothing was changed; try another backup"
 _WHY = "the history was restored from a backup; look at what is QUEUED, then: nomaflow resume"
 
 
@@ -113,8 +114,8 @@ def _restore(backup: Path, history: Path, *, force: bool, pause: bool, now_us: i
             fix="restore into another directory, or replace it with --force; the old one is kept beside it",
         )
     with draft_beside(history) as draft:
-        copy_history(backup, draft)
-        found = check_history(draft, shown=backup)
+        copy_history(backup, draft, if_damaged=_IF_DAMAGED)
+        found = check_history(draft, shown=backup, if_damaged=_IF_DAMAGED)
         old = _old_facts(history) if there else None
         _take_on(draft, found, old, pause=pause, now_us=now_us)
         lost = _events_after(history, found.last_event_seq) if old else None

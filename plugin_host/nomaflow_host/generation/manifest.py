@@ -6,6 +6,8 @@ import inspect
 import json
 import os
 import platform
+import re
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +21,23 @@ from nomaflow_host.injection.plan import is_required
 from nomaflow_host.injection.references import stable
 from nomaflow_host.injection.schemas import schema_of
 from nomaflow_project.jobs.manifest import ManifestError, check_callable
+from nomaflow_project.reading.problems import Problem, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from nomaflow.calls import StepType
     from nomaflow_host.generation.imports import Imports
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.injection.references import ImportReport
 
-__all__ = ["MANIFEST_VERSION", "build_manifest", "manifest_bytes"]
+__all__ = ["IMPORT_FIX", "MANIFEST_VERSION", "build_manifest", "import_problem", "manifest_bytes"]
 
 MANIFEST_VERSION = 1
 
+IMPORT_FIX = "correct the code, then load it again"
+
+_AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 _SIMPLE = (type(None), bool, int, float, str, Decimal)
 _MAX_DEFAULT = 200
 _MAX_DEFAULT_JSON = 10_000
@@ -50,6 +56,8 @@ def build_manifest(
     problems: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the manifest, in the form that the decision on processes and contracts specifies."""
+    modules = _modules(imports, spec.root)
+    unused = _unused_failures(modules, imports, spec)
     return {
         "manifest_version": MANIFEST_VERSION,
         "host": spec.host,
@@ -60,13 +68,39 @@ def build_manifest(
         "accept_jobs_from": sorted(spec.accept_jobs_from),
         "accept_calls_from": sorted(spec.accept_calls_from),
         "callables": {reference: _offered(plans[reference], spec.root) for reference in sorted(plans)},
-        "modules": _modules(imports, spec.root),
+        "modules": modules,
         "step_types": [fields_of(each).to_json() for each in sorted(step_types, key=lambda each: each.name)],
         "injections": sorted(injections),
         "env_files": dict(spec.env_file_states),
         "job_files": [dict(each) for each in spec.job_files],
-        "problems": [dict(each) for each in (*spec.problems, *problems)],
+        "problems": [dict(each) for each in (*spec.problems, *problems, *unused)],
     }
+
+
+def import_problem(entry: Mapping[str, Any], severity: Severity) -> Problem:
+    """Return the problem of a module that cannot be imported, from its entry in a manifest."""
+    return Problem(
+        severity=severity,
+        code="import_failed",
+        file=str(entry.get("file") or ""),
+        line=int(entry.get("line") or 0),
+        message=_AT_PLACE.sub("", entry["error"]) if entry.get("line") else entry["error"],
+        fix=IMPORT_FIX,
+    )
+
+
+def _unused_failures(modules: Mapping[str, Any], imports: Imports, spec: ProjectSpec) -> Iterator[dict[str, Any]]:
+    """Yield a warning for each module of a plugin folder that cannot be imported and that no job names.
+
+    The jobs' own problems tell of the others. Of a package that cannot be imported, its modules have the same reason.
+    """
+    named = {reference.partition(":")[0] for reference in spec.named_callables}
+    for name, entry in modules.items():
+        if not entry["error"] or name not in imports.known or name.rpartition(".")[0] in imports.failed:
+            continue
+        if not any(f"{each}.".startswith(f"{name}.") for each in named):
+            problem = import_problem(entry, Severity.WARNING)
+            yield replace(problem, file=problem.file or _relative(imports.known[name], spec.root)).to_json()
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:

@@ -112,9 +112,12 @@ class SupervisedRunner:
         """Load the project's code again beside the serving one. An unreadable project is refused like bad code."""
         try:
             outcome = await self._supervisor.load(force=force)
-        except Refused as error:  # nothing was loaded: the host is stopping
+        except Refused as error:  # nothing was loaded, and nothing is wrong with the code
+            self._loading = False
+            level = logging.INFO if error.reason_code == "host_draining" else logging.WARNING
+            _log.log(level, "nothing was loaded: %s", error.reason)
             status = self.status()
-            outcome = LoadOutcome(
+            return LoadOutcome(
                 accepted=False, generation=status.generation, digest=status.manifest_digest, reasons=(error.reason,)
             )
         self._loading = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from nomaflow_api.bounds import KEYS_OF_INSTANCE, WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
@@ -67,7 +68,8 @@ def hello_message(
 def load_message(load: LoadOutcome) -> pb.AttachRequest:
     """Return the message with the outcome of a load."""
     if load.accepted:
-        return pb.AttachRequest(load_state=pb.LoadState(loaded=loaded_message(load)))
+        told = pb.LoadState(loaded=loaded_message(load), problems=_problem_messages(_of_no_job(load)))
+        return pb.AttachRequest(load_state=told)
     return pb.AttachRequest(load_state=pb.LoadState(refused=_refused_message(load)))
 
 
@@ -111,10 +113,19 @@ def _refused_message(load: LoadOutcome) -> job_pb2.RefusedLoad:
     """Return a refused load, short enough for the session and for every place that shows it."""
     message = job_pb2.RefusedLoad(message=_sentence(load.message))
     message.at.FromMicroseconds(load.at_us)
-    for problem in map(Problem.from_json, load.problems[:_MAX_PROBLEMS]):
-        texts = {name: _sentence(getattr(problem, name)) for name in ("file", "path", "message", "fix")}
-        message.problems.append(encode(job_pb2.Problem, problem, **texts))
+    message.problems.extend(_problem_messages(load.problems))
     return message
+
+
+def _of_no_job(load: LoadOutcome) -> list[Mapping[str, Any]]:
+    """Return the problems without those of single jobs, which the kernel finds in the manifest and tells itself."""
+    return [each for each in load.problems if not each.get("job_id")]
+
+
+def _problem_messages(problems: Sequence[Mapping[str, Any]]) -> Iterator[job_pb2.Problem]:
+    for problem in map(Problem.from_json, problems[:_MAX_PROBLEMS]):
+        texts = {name: _sentence(getattr(problem, name)) for name in ("file", "path", "message", "fix")}
+        yield encode(job_pb2.Problem, problem, **texts)
 
 
 def _sentence(text: str) -> str:

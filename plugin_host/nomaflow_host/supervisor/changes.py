@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from nomaflow_host.generation.manifest import IMPORT_FIX, import_problem
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem, Severity
 
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Changes", "changes_of", "job_count"]
 
-_IMPORT_FIX = "correct the code, then load it again"
 _ILLEGIBLE = frozenset({"bad_toml", "bad_variable", "unreadable_file", "missing_file"})
 _CAUSES = _ILLEGIBLE | {"emptied_file", "import_failed"}
 """The codes of problems that cause others: they are reported first."""
-_AT_PLACE = re.compile(r" \([^()\n]*:\d+\)$")
 
 
 class Changes(Struct, frozen=True, kw_only=True):
@@ -87,15 +85,7 @@ def job_count(manifest: Mapping[str, Any]) -> int:
 
 def _broken_modules(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Problem]:
     return {
-        name: Problem(
-            severity=Severity.ERROR,
-            code="import_failed",
-            file=str(module.get("file") or ""),
-            line=int(module.get("line") or 0),
-            path="",
-            message=_AT_PLACE.sub("", module["error"]) if module.get("line") else module["error"],
-            fix=_IMPORT_FIX,
-        )
+        name: import_problem(module, Severity.ERROR)
         for name, module in new["modules"].items()
         if module.get("error") and _works(old["modules"].get(name))
     }
@@ -114,7 +104,7 @@ def _broken_callables(
                 file=str((was or {}).get("file") or ""),
                 path="",
                 message=f"a job names the callable {reference!r}, which no longer works: {entry['error']}",
-                fix=_IMPORT_FIX,
+                fix=IMPORT_FIX,
             )
             yield reference, problem
 

@@ -21,7 +21,7 @@ from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
 from nomaflow_host.supervisor.manifest_masking import masked_manifest
 from nomaflow_host.supervisor.serving_generation import ServingGeneration, digest_of
 from nomaflow_host.supervisor.template_handle import LoadFailed, TemplateHandle
-from nomaflow_host.supervisor.values import LoadOutcome
+from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Problem, Severity
 from nomaflow_project.reading.regular_files import shown_path
@@ -86,6 +86,7 @@ class GenerationLoader:
         itself fails, since whoever asked for it waits for an answer.
 
         :param force: serve it anyway if it can be loaded at all
+        :raises Refused: if the host stops meanwhile
         """
         async with self._one_at_a_time:
             began = time.monotonic()
@@ -97,6 +98,8 @@ class GenerationLoader:
                     return self.newest, None
                 self.newest, replaced = await self._load(project, began, force=force)
                 return self.newest, replaced
+            except Refused:
+                raise
             except Exception as error:  # noqa: BLE001 - whoever asked for the load must not wait for ever
                 _log.exception("the load failed unexpectedly")
                 self.newest = self._refused((_unexpected(error),), began)
@@ -213,10 +216,14 @@ class GenerationLoader:
         for number in list(self._templates):
             self.template_exited({"template": number, "error": "the host's reaper process has died"})
 
-    def close(self) -> None:
-        """Close every template's connection. May be called twice."""
+    def give_up(self) -> None:
+        """End a load that is under way, since the host stops."""
         for template in self._templates.values():
-            template.ended({"error": "the host is stopping"})
+            template.give_up()
+
+    def close(self) -> None:
+        """Close every template's connection, after `give_up`. May be called twice."""
+        for template in self._templates.values():
             template.close()
         self._templates.clear()
 

@@ -119,7 +119,8 @@ class Supervisor:
         :raises Refused: if the host is stopping, or its reaper is being replaced
         """
         if self._reaper is None:
-            raise Refused("host_draining", "the host is not running and cannot load code")
+            code = "host_draining" if self._draining else "host_has_no_reaper"
+            raise Refused(code, "the host is not running and cannot load code")
         outcome, retired = await self._loader.load(force=force)
         if retired is not None:
             self._pool.retire(retired)
@@ -156,6 +157,7 @@ class Supervisor:
         for timer in filter(None, (self._tick_timer, *self._shutdowns.values())):
             timer.cancel()
         reaper, self._reaper = self._reaper, None
+        self._loader.give_up()
         if reaper is not None:
             await reaper.stop()
         for worker in self._pool:

@@ -12,6 +12,7 @@ from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.supervisor.outcomes import said_of_exit
 from nomaflow_host.supervisor.output_pipe import TailPipe
+from nomaflow_host.supervisor.values import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +79,7 @@ class TemplateHandle:
         """Wait for its message that it is ready, with its manifest.
 
         :raises LoadFailed: if it ends, or takes longer than *seconds*
+        :raises Refused: if the host stops
         """
         try:
             return await asyncio.wait_for(asyncio.shield(self._answer), seconds)
@@ -102,6 +104,12 @@ class TemplateHandle:
             self._answer.set_exception(LoadFailed(f"the process that imports the plugins died: {said}"))
             self._answer.exception()  # marks the error as retrieved, in case nobody waits for it any more
         self.exited.set()
+
+    def give_up(self) -> None:
+        """End the wait for its manifest, since the host stops. What comes of it later is no news."""
+        if not self._answer.done():
+            self._answer.set_exception(Refused("host_draining", "the host is stopping"))
+            self._answer.exception()  # as above
 
     def stop(self) -> None:
         """Make the reaper kill it."""

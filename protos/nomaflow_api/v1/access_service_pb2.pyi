@@ -101,7 +101,7 @@ class Token(google.protobuf.message.Message):
 
     @property
     def last_used_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """last_used_at is when it was last used, to the minute. Absent where it never was."""
+        """last_used_at is when it was last used, up to a minute before the newest use. Absent where it never was."""
 
     @property
     def revoked_at(self) -> google.protobuf.timestamp_pb2.Timestamp:

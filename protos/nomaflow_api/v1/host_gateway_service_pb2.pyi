@@ -222,6 +222,7 @@ class LoadState(google.protobuf.message.Message):
 
     REFUSED_FIELD_NUMBER: builtins.int
     LOADED_FIELD_NUMBER: builtins.int
+    PROBLEMS_FIELD_NUMBER: builtins.int
     @property
     def refused(self) -> nomaflow_api.v1.job_pb2.RefusedLoad:
         """refused: what served before goes on."""
@@ -230,14 +231,19 @@ class LoadState(google.protobuf.message.Message):
     def loaded(self) -> global___Loaded:
         """loaded: it serves."""
 
+    @property
+    def problems(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.job_pb2.Problem]:
+        """problems are those of a load that serves nevertheless, at most 20, without those of single jobs. A refused one has its own."""
+
     def __init__(
         self,
         *,
         refused: nomaflow_api.v1.job_pb2.RefusedLoad | None = ...,
         loaded: global___Loaded | None = ...,
+        problems: collections.abc.Iterable[nomaflow_api.v1.job_pb2.Problem] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["loaded", b"loaded", "outcome", b"outcome", "refused", b"refused"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["loaded", b"loaded", "outcome", b"outcome", "refused", b"refused"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["loaded", b"loaded", "outcome", b"outcome", "problems", b"problems", "refused", b"refused"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["refused", "loaded"] | None: ...
 
 global___LoadState = LoadState

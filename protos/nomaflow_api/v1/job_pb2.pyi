@@ -893,7 +893,7 @@ class ListCallablesRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     host: builtins.str
-    """host is the name. Empty means the only one there is."""
+    """host is the name. Empty means the only one that the caller sees."""
     page_size: builtins.int
     """page_size is how many entries to return at most: modules, then step types, then callables. Zero means 2,000, the most."""
     page_token: builtins.str

@@ -1348,7 +1348,7 @@ class ReloadHostRequest(google.protobuf.message.Message):
     FORCE_FIELD_NUMBER: builtins.int
     BY_FIELD_NUMBER: builtins.int
     host: builtins.str
-    """host is the name. Empty means the only one there is."""
+    """host is the name. Empty means the only one that the caller sees and may do this to."""
     force: builtins.bool
     """force serves the new generation even where something that worked no longer does."""
     by: builtins.str

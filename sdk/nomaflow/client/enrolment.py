@@ -30,7 +30,7 @@ _CREATE = {
 
 
 class JoinRefused(Refused):
-    """Raised when the kernel does not take the secret of a join string. It says nothing about the cause."""
+    """Raised when the kernel does not take the secret of a join string, at all or at that door."""
 
     default_reason = "JOIN_REFUSED"
 
@@ -67,7 +67,7 @@ async def enrol(join: JoinString, *, csr_pem: str = "") -> Enrolled:
     :param csr_pem: a host's signing request, PEM
     :raises NotThatKernel: if the server is not the one that the string is for
     :raises NotTrusted: if its certificate is right, but not valid now or for that address
-    :raises JoinRefused: if the string was used up, has expired, was withdrawn or changed
+    :raises JoinRefused: if the string was used up, has expired, was withdrawn or changed, or leads to another door
     :raises ReplyTimeout: if the answer got lost: the string may be used up
     :raises KernelUnreachable: if no kernel answers; the string is as good as before
     """
@@ -124,6 +124,13 @@ def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> 
             "or has been changed",
             fix=f"ask for another, on the kernel's machine: {again}; "
             f"if none of your people has used it, somebody else may have: nomaflow token list shows its uses",
+        )
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return JoinRefused(
+            f"what answers at {address.removeprefix('tls://')} takes no join strings: it is not the kernel's door for "
+            "joining, but another one, such as that of clients",
+            fix="have the address lead to [kernel] listen_join, which is two ports after `listen` by default, then "
+            "try again: the string has not been used yet",
         )
     if code in _LOST and not read_details(error.trailing_metadata()).reason:
         return ReplyTimeout(

@@ -55,7 +55,7 @@ class TokenCalls:
             joins=joins,
             roles=roles,
             grants=grants,
-            lifetime_seconds=_seconds(lifetime),
+            lifetime_seconds=_lifetime(lifetime),
             uses=uses,
             ids=ids,
         )
@@ -70,7 +70,7 @@ class TokenCalls:
         :param instance_lifetime: how long the certificate that it is exchanged for lasts; None for 1 day
         """
         request = service.InviteInstanceRequest(
-            host=host, lifetime_seconds=_seconds(lifetime), instance_seconds=_seconds(instance_lifetime)
+            host=host, lifetime_seconds=_lifetime(lifetime), instance_seconds=_lifetime(instance_lifetime)
         )
         return decode(values.IssuedToken, await self._ask("InviteInstance", request))
 
@@ -90,7 +90,9 @@ class TokenCalls:
         :param token: its id, or the name of a user or service that has one good token
         :param overlap: how long the old secret still works; None for not at all
         """
-        request = service.RotateTokenRequest(token_id=token, overlap_seconds=_seconds(overlap))
+        request = service.RotateTokenRequest(
+            token_id=token, overlap_seconds=0 if overlap is None else max(0, round(overlap.total_seconds()))
+        )
         return decode(values.IssuedToken, await self._ask("RotateToken", request))
 
     async def revoke(self, target: str) -> values.WithdrawnView:
@@ -114,5 +116,12 @@ class TokenCalls:
         return await self._connection.call(method, request, timeout=_SECONDS)
 
 
-def _seconds(span: timedelta | None) -> int:
-    return 0 if span is None else max(1, round(span.total_seconds()))
+def _lifetime(span: timedelta | None) -> int:
+    """Return a lifetime for a request, in which 0 stands for the default.
+
+    :raises InvalidRequest: if it is shorter than a second
+    """
+    seconds = None if span is None else span.total_seconds()
+    if seconds is not None and seconds < 1:
+        raise InvalidRequest(f"the lifetime is {seconds:g} s, expected at least 1 s", fix="give a longer one, or none")
+    return round(seconds or 0)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +19,11 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, require_extra
 from nomaflow_cli.kernel_access import caller_name, quiet_grpc
-from nomaflow_cli.output import answer, print_json_line, say
+from nomaflow_cli.output import answer, print_json_line, print_warnings, say
 from nomaflow_cli.project import require_project
 from nomaflow_cli.up import part_command
 from nomaflow_cli.values import parse_instant, parse_span
-from nomaflow_cli.wording import printable
+from nomaflow_cli.wording import exit_words, printable
 
 if TYPE_CHECKING:
     from nomaflow.client.alerts import AlertsClient
@@ -35,6 +36,8 @@ APP.add_typer(
 
 R = TypeVar("R")
 
+_PART_NAME = "nomaflow alerts: "
+"""What the part writes before an error."""
 _DEFAULT_MUTE = timedelta(hours=1)
 _OneOrAll = Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")]
 _Host = Annotated[str, typer.Option("--host", help="A host and its jobs.")]
@@ -149,7 +152,10 @@ def replay(
     project = require_project(directory or invocation.project, invocation.trust)
     command = (*part_command("alerts", project), "--replay-since", str(since))
     told = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8") as process,
+    ):
         for line in process.stdout or ():
             told += 1
             message = json.loads(line)
@@ -158,8 +164,16 @@ def replay(
             else:
                 body = "\n".join(f"    {printable(each)}" for each in message["body"].splitlines())
                 say(f"{message['at']}  {printable(message['channel'])}  {printable(message['subject'])}\n{body}\n")
+        process.wait()
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace").strip()
     if process.returncode:
-        raise typer.Exit(ExitCode.FAILED)
+        raise CliError(
+            said.removeprefix(_PART_NAME) or f"the alerts' process ended: {exit_words(process.returncode)}",
+            reason="REPLAY_FAILED",
+            exit_code=ExitCode.UNREACHABLE if process.returncode == os.EX_TEMPFAIL else ExitCode.FAILED,
+        )
+    print_warnings(said.splitlines(), as_json=invocation.as_json)
     if not told and not invocation.as_json:
         say("nothing would have been sent")
 

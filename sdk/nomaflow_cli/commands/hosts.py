@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import APP, Invocation, remote_command
-from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.kernel_access import talk, why_none
 from nomaflow_cli.output import answer
 from nomaflow_cli.wording import printable
 
-_Host = Annotated[str, typer.Argument(help="The host's name; may be omitted if there is only one host.")]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nomaflow.client import KernelClient
+    from nomaflow.client.values import HostView
+
+_Host = Annotated[str, typer.Argument(help="The host's name; may be omitted if you see only one host.")]
 _GROUP = typer.Typer(invoke_without_command=True)
 APP.add_typer(_GROUP, name="hosts", help="List hosts with their instances, or forget one.")
 
@@ -23,8 +29,13 @@ def hosts(*, context: typer.Context, invocation: Invocation) -> None:
     """List the known hosts, their instances and the code they have loaded."""
     if context.invoked_subcommand is not None:
         return
-    found = talk(invocation, lambda kernel: kernel.list_hosts())
-    nothing = "no host has attached yet; start one with: nomaflow host DIR"
+
+    async def ask(kernel: KernelClient) -> tuple[Sequence[HostView], str]:
+        found = await kernel.list_hosts()
+        nothing = "no host has attached yet; start one with: nomaflow host DIR"
+        return found, "" if found else await why_none(kernel, "hosts", nothing)
+
+    found, nothing = talk(invocation, ask)
     shape = {"hosts": [host.to_json() for host in found]}
     answer(invocation, shape, lambda: pages.hosts_page(found) if found else nothing)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import first, talk
+from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, with_lines_of_files
 from nomaflow_cli.values import parse_instant, parse_span
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import CatalogueView, JobStatsView, JobView, RefusedLoadView, RunView
 
+_NO_JOBS = "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
 _RECENT = 5
 _MEASURED = 50
 """Newest runs that the usual figures are of."""
@@ -40,20 +41,22 @@ def jobs(
 ) -> None:
     """List all known jobs, valid or not, with their next fire and last run."""
 
-    async def ask(kernel: KernelClient) -> tuple[CatalogueView, CatalogueView, dict[str, RefusedLoadView]]:
+    async def ask(kernel: KernelClient) -> tuple[CatalogueView, CatalogueView, dict[str, RefusedLoadView], str]:
         found = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
-        nothing = (host or tag) and not found.jobs
-        whole = await kernel.list_jobs(include_removed=all_) if nothing else found
+        narrowed = (host or tag) and not found.jobs
+        whole = await kernel.list_jobs(include_removed=all_) if narrowed else found
         hosts = [one for one in await kernel.list_hosts() if host in ("", one.name)]
-        return found, whole, {one.name: one.refused_load for one in hosts if one.refused_load is not None}
+        refused = {one.name: one.refused_load for one in hosts if one.refused_load is not None}
+        nothing = "" if whole.jobs or found.problems else await why_none(kernel, "jobs", _NO_JOBS)
+        return found, whole, refused, nothing
 
-    found, whole, refused = talk(invocation, ask)
+    found, whole, refused, nothing = talk(invocation, ask)
     found = replace(found, jobs=with_lines_of_files(found.jobs, _project(invocation)))
     shape = {**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}}
     if whole.jobs and not found.jobs:
         answer(invocation, shape, lambda: pages.no_such_jobs(whole, host=host, tag=tag))
     else:
-        answer(invocation, shape, lambda: pages.jobs_page(found, refused))
+        answer(invocation, shape, lambda: nothing or pages.jobs_page(found, refused))
 
 
 @remote_command("job")

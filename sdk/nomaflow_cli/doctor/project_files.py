@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from nomaflow_cli.joined_host import JoinedHost
 from nomaflow_cli.wording import count
 
 if TYPE_CHECKING:
-    from nomaflow_project.check.project import CheckReport
+    from nomaflow_project.reading.problems import Problem
 
 __all__ = ["examine_project"]
 
@@ -28,8 +28,10 @@ def examine_project(project: Path) -> Iterator[Finding]:
     from nomaflow_project.check.project import check_project
 
     report = check_project(project)
-    if (project / "jobs.toml").exists() or (project / "plugins").exists():
-        yield _jobs(project, report)
+    has_code = (project / "jobs.toml").exists() or (project / "plugins").exists()
+    problems = [each for each in report.all_problems() if has_code or each.file != "jobs.toml"]
+    if has_code or any(each.is_error for each in problems):
+        yield _jobs(project, count(len(report.jobs), "job"), problems)
     else:
         yield fine("project.files", "no jobs.toml and no plugins: this project is for a kernel only")
     yield from _permissions(project)
@@ -41,9 +43,8 @@ def examine_project(project: Path) -> Iterator[Finding]:
             yield (problem if each.is_error else warning)("project.credentials", told, fix)
 
 
-def _jobs(project: Path, report: CheckReport) -> Finding:
+def _jobs(project: Path, jobs: str, problems: Sequence[Problem]) -> Finding:
     command = f"nomaflow check {shlex.quote(str(project))}"
-    problems, jobs = report.all_problems(), count(len(report.jobs), "job")
     errors = [each for each in problems if each.is_error]
     if errors:
         first = f"the first, in {errors[0].file or 'jobs'}: {errors[0].message}"

@@ -26,7 +26,7 @@ from nomaflow.client.values import (
 from nomaflow_api.near_names import near_names
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
-from nomaflow_cli.wording import age, amount, clock_time, duration, moment, printable
+from nomaflow_cli.wording import age, amount, clock_time, count, duration, moment, printable
 
 if TYPE_CHECKING:
     from nomaflow_project.check.planning import FrequentSchedule, PlannedFire, ScheduleTable
@@ -41,8 +41,6 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
 
     :param refused: by host, the newest refused load: the jobs shown are those of the load before
     """
-    if not catalogue.jobs and not catalogue.problems:
-        return "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
     columns: list[Column[JobView]] = [
         Column("job", lambda job: Text(printable(job.job_id), "" if job.valid and job.enabled else "dim")),
         Column("host", _host, from_width=90),
@@ -164,7 +162,7 @@ def _usual(stats: JobStatsView) -> str:
     if stats.median_seconds is not None and stats.p95_seconds is not None:
         parts.append(f"{duration(stats.median_seconds)}, 95 of 100 at most {duration(stats.p95_seconds)}")
     if stats.median_rows is not None:
-        parts.append(f"{amount(stats.median_rows)} rows")
+        parts.append(count(stats.median_rows, "row"))
     if stats.success_ratio is not None:
         parts.append(f"{stats.success_ratio:.0%} succeed")
     return " · ".join(parts)

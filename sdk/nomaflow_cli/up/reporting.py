@@ -234,12 +234,18 @@ class TextReporter(Reporter):
             self._below(Text(first_line(str(event.data.get("message", "")))))
 
     def _reloaded(self, event: EventView) -> None:
+        """Print what a load brought, and what is wrong with it nevertheless."""
         data = event.data
         brought = offers(int(data.get("jobs", 0)), int(data.get("callables", 0)))
         text = f"reloaded: {brought} (generation {data.get('generation', 0)})"
-        self._line(("✔", "green"), event.host, text, event.at)
+        problems = [Problem.from_json(each) for each in data.get("problems") or ()]
+        self._line(("!", "yellow") if problems else ("✔", "green"), event.host, text, event.at)
         for line in job_changes(data):
             self._below(line)
+        for problem in problems[:_SHOWN_PROBLEMS]:
+            self._below(problem_lines(problem))
+        if (left := len(problems) - _SHOWN_PROBLEMS) > 0:
+            self._below(Text(f"and {count(left, 'problem')} more: nomaflow reload shows all"))
 
     def _disabled(self, event: EventView) -> None:
         """Name the jobs of a load that cannot run, or go on only with their last good definition."""

@@ -137,7 +137,7 @@ def _split(text: str) -> list[str]:
         advice = "minute hour day-of-month month day-of-week, and seconds last if needed"
         if len(parts) == 7:
             advice += "; a year cannot be given"
-        raise _Refusal(f"it has {len(parts)} fields, expected 5 or 6", advice)
+        raise _Refusal(f"it has {len(parts)} field{'' if len(parts) == 1 else 's'}, expected 5 or 6", advice)
     return parts
 
 

@@ -16,6 +16,7 @@ from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
 from nomaflow_project.models.host_names import HostName, HostNames
+from nomaflow_project.models.kernel_addresses import Addresses, TcpAddresses
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.reading.keys import Entry, key, seconds
 from nomaflow_project.reading.names import LogLevel
@@ -99,13 +100,15 @@ class AuditPolicy(Entry):
 class KernelSection(Entry):
     """The kernel."""
 
-    listen: str = key(
+    listen: Addresses = key(
         "",
         "Addresses for clients, separated by commas: `unix:PATH` for the owner, `tls://HOST:PORT`, or `HOST:PORT` for "
         "the same, for others. Empty, `unix:` alone, or no Unix socket among them: one in `.nomaflow/` too.",
     )
-    listen_hosts: str = key("", "Addresses for hosts, `tls://HOST:PORT`. Empty: the port after each of `listen`.")
-    listen_join: str = key(
+    listen_hosts: TcpAddresses = key(
+        "", "Addresses for hosts, `tls://HOST:PORT`. Empty: the port after each of `listen`."
+    )
+    listen_join: TcpAddresses = key(
         "", "Addresses at which join strings are used, `tls://HOST:PORT`. Empty: the port after each of `listen_hosts`."
     )
     tls_cert: str = key(
@@ -118,7 +121,7 @@ class KernelSection(Entry):
         "",
         "File with the authority of `tls_cert`, PEM, for join strings. Empty: callers' systems know it.",
     )
-    advertise: str = key(
+    advertise: Addresses = key(
         "",
         "Addresses at which clients on other machines reach this kernel; hosts dial the same names. Empty: `listen`.",
     )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from host_process import KEY, MakeKernel, Start, exit_code, within_a_step
@@ -14,6 +15,7 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import Finished, Started
 from nomaflow_api.v1.sealing import open_event, open_reports
 from processes import still_alive
+from real_system import eventually
 
 
 async def test_stopping_lets_steps_finish_and_a_second_signal_cancels_them(kernels: MakeKernel, start: Start) -> None:
@@ -53,6 +55,24 @@ async def test_a_signal_to_all_processes_is_the_end_of_the_host_and_not_of_its_w
     assert await exit_code(mine) == 0
     outcome = kernel.journal.end_of(KEY)
     assert (outcome.reason_code, outcome.exit_text) == ("host_draining", "ended by signal 15 (SIGTERM)")
+
+
+async def test_a_stop_during_the_first_load_is_no_fault_of_the_code(
+    kernels: MakeKernel, start: Start, project: Path
+) -> None:
+    """The load is given up in one quiet line: there is nothing to correct."""
+    reached = project / "reached"
+    (project / "plugins" / "endless.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(reached)!r}).touch()\ntime.sleep(600)\n"
+    )
+    await kernels()
+    mine = await start()
+    await asyncio.to_thread(eventually, reached.exists)
+    mine.process.send_signal(signal.SIGTERM)
+    assert await exit_code(mine) == 0
+    assert "nothing was loaded: the host is stopping" in mine.log
+    assert "WARNING" not in mine.log
+    assert "ERROR" not in mine.log
 
 
 async def test_a_hurried_host_waits_a_moment_for_a_kernel_that_goes_away_meanwhile(

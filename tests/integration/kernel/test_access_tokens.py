@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from cli_command import run_command
-from doors import Doors, doors_of
+from doors import Doors, create_token, doors_of
 from nomaflow.client import KernelClient, NotFound, PermissionDenied, SyncKernelClient, Unauthenticated
+from nomaflow.client.enrolment import JoinRefused, enrol
 from nomaflow_api.join_string import JoinString
+from nomaflow_api.v1 import access_service_pb2 as access
 from real_system import Running
 
 
@@ -106,3 +109,13 @@ async def test_python_makes_and_withdraws_tokens(doors: Doors) -> None:
         assert await owner.list_certificates(include_ended=True) == []
         with pytest.raises(NotFound):
             await owner.rotate_token("nobody")
+
+
+async def test_a_join_string_that_leads_to_the_clients_door_says_so(doors: Doors) -> None:
+    """As behind a proxy that mixes up two ports; the string is as good as before."""
+    made = await create_token(doors, kind=access.TOKEN_KIND_USER, name="eve", roles=["viewer"], joins=True)
+    string = JoinString.decode(made)
+    with pytest.raises(JoinRefused, match="takes no join strings: it is not the kernel's door for joining") as caught:
+        await enrol(replace(string, at=(doors.clients,)))
+    assert "[kernel] listen_join" in caught.value.fix
+    assert (await enrol(string)).name == "eve"

@@ -83,7 +83,8 @@ async def test_a_socket_left_behind_by_a_killed_kernel_is_replaced(process: Kern
     ("flags", "said"),
     [
         (["--address", "unix:relative.sock"], "no absolute path"),
-        (["--address", "nonsense"], "neither unix:PATH nor tls://HOST:PORT"),
+        (["--address", "nonsense"], "command line: listen\n      the address 'nonsense' is neither unix:PATH"),
+        (["--listen-hosts", "unix:/tmp/hosts.sock"], "nothing to separate on a Unix socket"),
         (["--store", "mysql://x/y"], "unknown kind of database"),
         (["--heartbeat-seconds", "soon"], "heartbeat_seconds"),
         (["--lease-seconds", "1"], "the lease must be longer"),
@@ -104,6 +105,11 @@ async def test_a_malformed_nomaflow_toml_is_named_with_its_line(project: Path) -
     assert code == 78
     assert "nomaflow.toml" in text
     assert "heartbeat_seconds" in text
+    (project / "nomaflow.toml").write_text('[kernel]\nlisten = "tls://127.0.0.1:99999"\n')
+    code, text = await ended("--project", str(project))
+    assert code == 78
+    assert "nomaflow.toml:2: kernel › listen" in text
+    assert "the address 'tls://127.0.0.1:99999' is neither" in text
     (project / "nomaflow.toml").write_text("[kernel\n")
     code, text = await ended("--project", str(project))
     assert code == 78

@@ -142,7 +142,8 @@ async def test_an_unreachable_kernel_exits_5(command: Command, tmp_path: Path) -
     [
         (["rnus"], "Did you mean 'runs'?"),
         (["run"], "missing argument 'job'"),
-        (["runs", "--limit", "0"], "invalid value for '--limit'"),
+        (["runs", "--limit", "0"], "'--limit' / '-n': expected a whole number from 1 to 10,000, got 0"),
+        (["schedule", "--days", "x"], "'--days': expected a whole number from 1 to 366, got 'x'"),
         (["runs", "--address", "nonsense"], "the address 'nonsense' has no known form"),
         (["run", "x", "-p", "a", "--address", "unix:/x"], "--param 'a' has no value"),
         (["pause", "x", "--host", "y", "--address", "unix:/x"], "JOB and --host cannot be used together"),

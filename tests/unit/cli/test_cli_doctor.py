@@ -188,8 +188,11 @@ def test_a_mistake_in_a_job_is_found_without_importing_code(tmp_path: Path) -> N
 
 
 def test_a_place_for_a_kernel_alone_is_in_order(tmp_path: Path) -> None:
-    """Teams and their jobs are elsewhere; where code is, jobs.toml is missed by name."""
-    (tmp_path / "nomaflow.toml").touch()
+    """Teams and their jobs are elsewhere; where code is, jobs.toml is missed by name. An error in its file is told."""
+    (tmp_path / "nomaflow.toml").write_text('[kernel]\nlisten = "tls://127.0.0.1:99999"\n')
+    found = _files(tmp_path)["project.files"]
+    assert (found.level, "1 error; the first, in nomaflow.toml: the address" in found.message) == (Level.PROBLEM, True)
+    (tmp_path / "nomaflow.toml").write_text("")
     assert _files(tmp_path)["project.files"].level is Level.OK
     (tmp_path / "plugins").mkdir()
     found = _files(tmp_path)["project.files"]

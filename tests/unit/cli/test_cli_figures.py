@@ -153,10 +153,10 @@ async def test_a_job_tells_what_is_usual(kernel: FakeKernel, command: Command) -
     """Of its newest runs: how long, how many rows, how often it succeeds."""
     kernel.replies["GetJob"] = pb.GetJobResponse(job=job_pb2.Job(job_id="nightly", host="team", valid=True))
     stats = run_figures_pb2.JobStats(
-        job_id="nightly", median_seconds=41, p95_seconds=52, median_rows=1200, success_ratio=0.95
+        job_id="nightly", median_seconds=41, p95_seconds=52, median_rows=1, success_ratio=0.95
     )
     kernel.replies["GetJobStats"] = run_figures_pb2.GetJobStatsResponse(jobs=[stats])
     done = await command("job", "nightly", "--address", kernel.address, env={"COLUMNS": "120"})
-    assert "41.0 s, 95 of 100 at most 52.0 s · 1,200 rows · 95% succeed" in done.out
+    assert "41.0 s, 95 of 100 at most 52.0 s · 1 row · 95% succeed" in done.out
     as_json = await command("job", "nightly", "--address", kernel.address, "-o", "json")
-    assert json.loads(as_json.out)["usual"]["median_rows"] == 1200
+    assert json.loads(as_json.out)["usual"]["median_rows"] == 1

@@ -56,6 +56,24 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
     assert "\x1b" not in done.out
 
 
+@pytest.mark.parametrize(
+    ("grant", "hosts", "jobs"),
+    [
+        ("read *", "no host has attached yet", "no jobs yet"),
+        ("read host:team", "there are no hosts that you may see", "there are no jobs that you may see"),
+    ],
+)
+async def test_an_empty_list_says_whether_the_caller_sees_all(
+    kernel: FakeKernel, command: Command, grant: str, hosts: str, jobs: str
+) -> None:
+    """A caller that may see a part only is not told that there is none at all, and neither to start one."""
+    kernel.replies["caller"] = pb.Caller(name="bob", kind="user", grants=[grant])
+    kernel.replies |= {"ListHosts": pb.ListHostsResponse(), "ListJobs": pb.ListJobsResponse()}
+    for name, told in (("hosts", hosts), ("jobs", jobs)):
+        done = await command(name, "--address", kernel.address)
+        assert (done.code, done.out.startswith(told)) == (0, True), done
+
+
 async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, command: Command) -> None:
     """The host serves the new code, so nothing says that the last good code stays in use, or that ``--force`` helps."""
     problem = job_pb2.Problem(severity="error", code="manifest_refused", message="the manifest has too many jobs")

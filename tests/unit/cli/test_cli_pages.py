@@ -97,6 +97,17 @@ def test_events_and_up_say_how_many_jobs_are_not_named() -> None:
     assert "removed: a, b and 60 more" in out.getvalue()
 
 
+def test_up_tells_the_problems_of_a_load_that_serves() -> None:
+    """A load with problems has no green tick; five of them are printed, with the number of the others."""
+    problem = {"severity": "error", "code": "missing_key", "message": "no url", "file": "connectors.toml", "line": 2}
+    event = EventView(seq=1, at=None, kind="host.reloaded", host="team", data={"problems": [problem] * 6})
+    out = io.StringIO()
+    TextReporter(console=Console(file=out, width=200)).event(event)
+    first, *below = [line.strip() for line in out.getvalue().splitlines()]
+    assert "! team" in first
+    assert below == ["✘ no url", "in connectors.toml:2"] * 5 + ["and 1 problem more: nomaflow reload shows all"]
+
+
 def test_up_says_why_jobs_are_disabled() -> None:
     """Each job that the event names is printed with the reason, and no other job."""
     problem = ProblemView(

@@ -1,9 +1,10 @@
-"""`nomaflow token revoke` names everything that it has ended."""
+"""`nomaflow token`: what it refuses to make, and what `revoke` says that it has ended."""
 
 from __future__ import annotations
 
 import pytest
 
+from cli_command import Command
 from nomaflow.client.values import WithdrawnView
 from nomaflow_cli import pages
 
@@ -25,3 +26,16 @@ def test_a_withdrawal_names_what_it_took_along(
 ) -> None:
     """A person who names one credential reads which others are gone too, and why."""
     assert pages.withdrawn_text(target, WithdrawnView(token_ids=tokens, serials=serials)) == said
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "told"),
+    [
+        ("--for", "0s", "the lifetime is 0 s, expected at least 1 s"),
+        ("--uses", "x", "'--uses': expected a whole number of at least 0, got 'x'"),
+    ],
+)
+async def test_a_token_that_could_not_work_is_not_made(command: Command, option: str, given: str, told: str) -> None:
+    """The mistake is told before the kernel is asked."""
+    done = await command("token", "create", "--host", "team", option, given, "--address", "unix:/nowhere")
+    assert (done.code, told in done.err) == (2, True), done

@@ -128,6 +128,21 @@ def test_each_import_is_alone(project: Project) -> None:
     assert failed == {"a_exit", "b_syntax", "c_interrupt", "d_package", "d_package.inner", "e_dependent", "f_nul"}
 
 
+def test_a_module_that_no_job_names_is_told_once(project: Project) -> None:
+    """A warning names it with its line; a job's own problem tells of the others, as does that of their package."""
+    broken = "def f():\n    return 1\n1/0\n"
+    files = {"used.py": broken, "unused.py": broken, "p/__init__.py": broken, "p/a.py": broken, "q/__init__.py": broken}
+    (told, of_package) = project({**files, "q/a.py": ""}, "used:f", "q.a:f").manifest()["problems"][::-1]
+    assert (told["severity"], told["code"], told["file"], told["line"]) == (
+        "warning",
+        "import_failed",
+        "plugins/unused.py",
+        3,
+    )
+    assert told["message"] == "the module 'unused' cannot be imported: ZeroDivisionError: division by zero"
+    assert of_package["file"] == "plugins/p/__init__.py"
+
+
 def test_hidden_modules(project: Project) -> None:
     """A plugin named like a module of the standard library is reported and hides nothing."""
     generation = project({"json.py": "def f(): ...", "colorsys.py": "def f(): ..."})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.session.encoding import loaded_message
+from nomaflow_host.session.encoding import load_message, loaded_message
 from nomaflow_host.supervisor.values import LoadOutcome
 
 
@@ -16,3 +16,12 @@ def test_a_load_names_fifty_jobs_of_each_kind_and_counts_all() -> None:
         (message.stopped_schedules, message.stopped_count),
     ):
         assert (len(listed), counted) == (50, 60)
+
+
+def test_a_load_that_serves_tells_the_problems_of_no_single_job() -> None:
+    """At most twenty are told; the kernel knows those of single jobs from the manifest."""
+    of_job = {"severity": "error", "code": "bad_value", "message": "no", "job_id": "tick"}
+    of_files = tuple({"severity": "warning", "code": "unknown_key", "message": f"{number}"} for number in range(30))
+    load = LoadOutcome(accepted=True, generation=2, digest="", problems=(of_job, *of_files))
+    told = load_message(load).load_state.problems
+    assert [each.message for each in told] == [f"{number}" for number in range(20)]

@@ -351,8 +351,8 @@ async def test_what_ended_ninety_days_ago_is_forgotten(kernel: Kernel) -> None:
     assert of(credentials, token) is not ANYONE
 
 
-async def test_the_last_use_is_stored_to_the_minute_and_not_for_every_call(kernel: Kernel) -> None:
-    """A thousand calls within a minute are one write."""
+async def test_the_last_use_is_stored_once_a_minute_and_not_for_every_call(kernel: Kernel) -> None:
+    """A thousand calls within a minute are one write, and none is before the token was made."""
     credentials = kernel.credentials
     record, secret = await credentials.create(CI, created_by="owner")
     written = []
@@ -366,11 +366,10 @@ async def test_the_last_use_is_stored_to_the_minute_and_not_for_every_call(kerne
     for _ in range(1000):
         of(credentials, secret)
     credentials = await kernel.again()
-    assert len(written) <= 2  # a minute may have begun between
+    assert len(written) == 1
     (stored,) = await kernel.store.tokens()
     assert stored.last_used_at_us is not None
-    assert stored.last_used_at_us % 60_000_000 == 0
-    assert 0 <= kernel.clock.now_us() - stored.last_used_at_us < 120_000_000
+    assert record.created_at_us <= stored.last_used_at_us <= kernel.clock.now_us()
     assert record.last_used_at_us is None
 
 

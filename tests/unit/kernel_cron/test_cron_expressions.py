@@ -17,6 +17,7 @@ from nomaflow_project.cron import CronError, CronExpression, zone
         ("", "empty"),
         ("   ", "empty"),
         ("* * * *", "4 fields, expected 5 or 6"),
+        ("daily", "1 field, expected 5 or 6"),
         ("* * * * * * *", "a year cannot be given"),
         ("@reboot", "no such alias"),
         ("@every 5m", "no such alias"),

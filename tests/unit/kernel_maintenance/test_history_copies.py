@@ -121,6 +121,7 @@ async def test_a_backup_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> No
         with pytest.raises(MaintenanceRefused) as refusal:
             back_up(history_file, target)
         assert refusal.value.reason == reason
+    assert refusal.value.fix.startswith("no backup was written, and earlier ones are untouched")
     assert (tmp_path / "taken").read_text() == "mine"
     assert sorted(each.name for each in tmp_path.iterdir() if "partial" in each.name or each.name == "a") == []
 

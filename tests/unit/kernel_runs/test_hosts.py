@@ -375,11 +375,13 @@ async def test_a_refused_load_stands_until_one_succeeds(rig: Rig) -> None:
     by_kernel = RefusedLoad(at_us=7, message="", problems=(replace(problem, code="manifest_refused"),))
     rig.engine.loaded(host.key, LoadInfo(refused=by_kernel))
     assert "so its jobs stay as they were: " in (await rig.trigger("d")).warnings[0]
-    rig.engine.loaded(host.key, LoadInfo(generation=2, jobs=1, removed_job_ids=("d",), removed_count=60))
+    load = LoadInfo(generation=2, jobs=1, removed_job_ids=("d",), removed_count=60, problems=(problem,))
+    rig.engine.loaded(host.key, load)
     assert (await rig.trigger("c")).warnings == ()
     assert [one.refused_load for one in rig.engine.instances()] == [None]
     events = [event for event in await rig.events() if event.kind.startswith("host.re")]
     assert (events[-1].data["removed_job_ids"], events[-1].data["removed_count"]) == (["d"], 60)
+    assert [each["message"] for each in events[-1].data["problems"]] == ["no value"]
     told = [event.kind for event in events]
     refusals = ["host.reload_refused"] * 2
     assert told == ["host.reload_refused", "host.reattached", *refusals, "host.reloaded"]
