@@ -9,7 +9,7 @@ import typer
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import first, talk
+from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.output import answer
 from nomaflow_cli.values import levels_from, parse_moment
 from nomaflow_cli.wording import printable
@@ -98,16 +98,19 @@ def runs(
 def _list(invocation: Invocation, filters: RunFilters, *, limit: int) -> None:
     job = filters["job_id"]
 
-    async def ask(kernel: KernelClient) -> list[RunView]:
+    async def ask(kernel: KernelClient) -> tuple[list[RunView], str]:
         found = await first(limit, kernel.list_runs(page_size=min(limit, 500), **filters))
-        if job and not found:
+        if found:
+            return found, ""
+        if job:
             await kernel.get_job(job)  # refuses a job that does not exist
-        return found
+        if any(value for name, value in filters.items() if name != "job_id"):
+            return found, "no runs match"
+        return found, await why_none(
+            kernel, "runs", f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow"
+        )
 
-    found = talk(invocation, ask)
-    nothing = "no runs match"
-    if not any(value for name, value in filters.items() if name != "job_id"):
-        nothing = f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow"
+    found, nothing = talk(invocation, ask)
     shape = {"runs": [run.to_json() for run in found]}
     answer(invocation, shape, lambda: pages.runs_table(found) if found else nothing)
 

@@ -57,21 +57,21 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
 
 
 @pytest.mark.parametrize(
-    ("grant", "hosts", "jobs"),
+    ("grant", "told"),
     [
-        ("read *", "no host has attached yet", "no jobs yet"),
-        ("read host:team", "there are no hosts that you may see", "there are no jobs that you may see"),
+        ("read *", {"hosts": "no host has attached yet", "jobs": "no jobs yet", "runs": "no runs yet"}),
+        ("read host:team", {name: f"there are no {name} that you may see" for name in ("hosts", "jobs", "runs")}),
     ],
 )
 async def test_an_empty_list_says_whether_the_caller_sees_all(
-    kernel: FakeKernel, command: Command, grant: str, hosts: str, jobs: str
+    kernel: FakeKernel, command: Command, grant: str, told: dict[str, str]
 ) -> None:
     """A caller that may see a part only is not told that there is none at all, and neither to start one."""
     kernel.replies["caller"] = pb.Caller(name="bob", kind="user", grants=[grant])
     kernel.replies |= {"ListHosts": pb.ListHostsResponse(), "ListJobs": pb.ListJobsResponse()}
-    for name, told in (("hosts", hosts), ("jobs", jobs)):
+    for name, text in told.items():
         done = await command(name, "--address", kernel.address)
-        assert (done.code, done.out.startswith(told)) == (0, True), done
+        assert (done.code, done.out.startswith(text)) == (0, True), done
 
 
 async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, command: Command) -> None:
