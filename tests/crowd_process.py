@@ -69,10 +69,10 @@ class CrowdProcess:
         assert answer, f"the crowd ended with {self._process.wait()}"
         return dict(json.loads(answer))
 
-    def until_attached(self, *, seconds: float = 120.0) -> float:
-        """Wait until all are attached; return the seconds that took."""
+    def until_attached(self, *, sessions: int = 0, seconds: float = 120.0) -> float:
+        """Wait until all are attached, and have been welcomed so often in all; return the seconds that took."""
         began = time.monotonic()
-        while (told := self.ask())["attached"] < self.count:
+        while (told := self.ask())["attached"] < self.count or told["sessions"] < sessions:
             assert time.monotonic() - began < seconds, f"not all of {self.count} attached: {told}"
             time.sleep(0.05)
         return time.monotonic() - began
