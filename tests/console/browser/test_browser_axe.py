@@ -58,6 +58,17 @@ async def test_a_run_with_a_log_and_one_without(tabs: Tabs, console: ConsoleSyst
     await check(page)
 
 
+async def test_runs_on_more_than_one_page(tabs: Tabs, console: ConsoleSystem) -> None:
+    """The links to newer and older ones, on the first page and on the second."""
+    order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": 0}}, allow_overlap=True)
+    console.system.api.trigger_many([order] * 60)
+    page = await tabs.open("/runs?since=ever")
+    await check(page)
+    await page.get_by_role("link", name="older ›").click()
+    await expect(page.get_by_role("link", name="‹ newer")).to_be_visible()
+    await check(page)
+
+
 async def test_a_failed_run_with_everything_opened(tabs: Tabs, console: ConsoleSystem) -> None:
     """Tries, values, folds, a picked line, and the log in its full window."""
     run_id = ended(console, TriggerOrder(job_id="month-end"))
