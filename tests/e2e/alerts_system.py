@@ -61,9 +61,14 @@ class AlertsSystem(ProjectSystem):
         return self.parts["alerts"]
 
     def _caught_up(self) -> bool:
-        log = self.log("alerts")
+        _, served, life = self.log("alerts").rpartition("alerts are served")
         # An attempt to read that fails on a busy machine is told, and followed by another.
-        return "alerts are served" in log and log.rfind("the history is read") >= log.rfind("reading the history")
+        read, reading = life.rfind("the history is read"), life.rfind("reading the history")
+        if (
+            served and read == reading == -1
+        ):  # it goes on from where the last one was and says nothing, or has yet to begin
+            return bool(self.ask("alerts", "open")["alerts"]["last_event_seq"])
+        return bool(served) and read > reading
 
     def messages(self, channel: str = "") -> list[dict[str, Any]]:
         """Return the outgoing messages, oldest first."""
