@@ -230,7 +230,7 @@ def _reported(addresses: DoorAddresses, settings: KernelSettings) -> tuple[tuple
     """
     if any(each.endswith(":0") for each in addresses.on_tcp):
         return (), ()
-    reached = addresses.reached(settings.advertised)
+    reached = addresses.reached(settings)
     return (*reached.owner, *reached.clients), (*reached.owner, *reached.hosts)
 
 

@@ -111,7 +111,7 @@ class Kernel:
         self._servers = build_servers(self._served_parts(certificates), addresses=addresses, reached=self._reached)
 
     def _reached(self) -> DoorAddresses:
-        return self._served.reached(self._settings.advertised)
+        return self._served.reached(self._settings)
 
     def _served_parts(self, certificates: DoorCertificates | None) -> ServedParts:
         return ServedParts(

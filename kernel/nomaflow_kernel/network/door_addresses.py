@@ -45,12 +45,13 @@ class DoorAddresses(Struct, frozen=True, kw_only=True):
         doors = (("clients", self.clients), ("hosts", self.hosts), ("joining", self.joining))
         return ", ".join((*self.owner, *(f"{each} for {whom}" for whom, listened in doors for each in listened)))
 
-    def reached(self, advertised: Sequence[str]) -> DoorAddresses:
+    def reached(self, settings: KernelSettings) -> DoorAddresses:
         """Return the addresses that others dial, without ports that are not known yet.
 
-        :param advertised: those of clients; empty for those that are listened on, with a name that stands for all of
-          this machine's addresses replaced by the machine's own
+        Where the settings name none, they are those that are listened on, with a name that stands for all of this
+        machine's addresses replaced by the machine's own.
         """
+        advertised = settings.advertised
         tcp = [with_scheme(each) for each in advertised if is_tcp(each)]
         names = list(dict.fromkeys(_host(each) for each in tcp))
 
@@ -64,7 +65,8 @@ class DoorAddresses(Struct, frozen=True, kw_only=True):
 
         sockets = tuple(each for each in advertised if not is_tcp(each)) if advertised else self.owner
         clients = tuple(tcp) if advertised else dialled(self.clients)
-        return DoorAddresses(owner=sockets, clients=clients, hosts=dialled(self.hosts), joining=dialled(self.joining))
+        hosts = tuple(map(with_scheme, settings.advertised_hosts)) or dialled(self.hosts)
+        return DoorAddresses(owner=sockets, clients=clients, hosts=hosts, joining=dialled(self.joining))
 
 
 def door_addresses(settings: KernelSettings, environ: Mapping[str, str]) -> DoorAddresses:

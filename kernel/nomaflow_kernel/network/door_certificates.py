@@ -83,7 +83,7 @@ def door_certificates(settings: KernelSettings, addresses: DoorAddresses) -> Doo
     if settings.tls_cert is not None and settings.tls_key is not None:
         given = CertificateFiles(cert=settings.tls_cert, key=settings.tls_key)
     given_ca = _read_authorities(settings.tls_ca) if settings.tls_ca is not None else ""
-    dialled = (*addresses.on_tcp, *addresses.reached(settings.advertised).on_tcp)
+    dialled = (*addresses.on_tcp, *addresses.reached(settings).on_tcp)
     names = [found[0].strip("[]") for found in map(host_and_port, dialled) if found is not None]
     folder = settings.state_dir / "pki"
     try:

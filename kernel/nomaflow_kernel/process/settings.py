@@ -34,6 +34,7 @@ _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--tls-key", "tls_key", "the certificate's key, PEM, readable by this user only"),
     ("--tls-ca", "tls_ca", "authorities that vouch for the certificate, PEM, for join strings"),
     ("--advertise", "advertise", "where others reach this kernel; default where it listens"),
+    ("--advertise-hosts", "advertise_hosts", "where hosts reach it; default the same names at its ports for hosts"),
     ("--leader-ttl-seconds", "leader_ttl_seconds", "silence after which another kernel on the same PostgreSQL leads"),
     ("--heartbeat-seconds", "heartbeat_seconds", "how often hosts show that they are alive"),
     ("--lease-seconds", "lease_seconds", "silence after which a host gets no new work"),
@@ -71,6 +72,7 @@ class KernelSettings(Struct, frozen=True, kw_only=True):
     :param expect_host: whether a host is starting along with this kernel
     :param access: roles and quotas of callers over TCP
     :param advertised: addresses at which others reach this kernel; empty means those it listens on
+    :param advertised_hosts: the same for hosts; empty means the names of those at its ports for hosts
     """
 
     project: Path
@@ -83,6 +85,7 @@ class KernelSettings(Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
     tls_ca: Path | None = None
     advertised: tuple[str, ...] = ()
+    advertised_hosts: tuple[str, ...] = ()
     leader_ttl_seconds: float = 12.0
     heartbeat_seconds: float = 5.0
     lease_seconds: float = 20.0
@@ -145,6 +148,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         tls_key=project / section.tls_key if section.tls_key else None,
         tls_ca=project / section.tls_ca if section.tls_ca else None,
         advertised=listed(section.advertise),
+        advertised_hosts=listed(section.advertise_hosts),
         leader_ttl_seconds=section.leader_ttl_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
         lease_seconds=section.lease_seconds,

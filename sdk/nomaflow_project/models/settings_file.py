@@ -123,7 +123,13 @@ class KernelSection(Entry):
     )
     advertise: Addresses = key(
         "",
-        "Addresses at which clients on other machines reach this kernel; hosts dial the same names. Empty: `listen`.",
+        "Addresses at which clients on other machines reach this kernel and those that stand by for it. "
+        "Empty: `listen`.",
+    )
+    advertise_hosts: TcpAddresses = key(
+        "",
+        "The same for hosts, `tls://HOST:PORT`. Empty: the names in `advertise`, at the ports at which this kernel "
+        "listens for hosts.",
     )
     leader_ttl_seconds: float = key(
         12.0,
