@@ -333,9 +333,9 @@ def _addresses(options: HostOptions, project: Project, folder: IdentityFolder) -
     """
     given = options.kernel or project.settings.kernel
     identity = _identity_of(folder, project.host) if folder.exists else None
-    joined = ",".join(identity.addresses) if identity else ""
-    source = AddressSource(given=given or joined, file=project.root / ".nomaflow" / "address")
-    addresses = source.current() if source.given else ()
+    joined = identity.addresses if identity else ()
+    source = AddressSource(given=given, joined=joined, file=project.root / ".nomaflow" / "address")
+    addresses = source.current() if source.fixed else ()
     for address in addresses:
         if not has_known_form(address):
             raise ProjectError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from msgspec import Struct, structs
 
@@ -41,6 +41,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """The settings that a host gets in its welcome; times in seconds.
 
     :param kernel_id: the random id of the history; epochs count within it only
+    :param addresses: returns the addresses that hosts keep for their next connections
     """
 
     epoch: int
@@ -48,6 +49,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: float = 5.0
     lease_seconds: float = 20.0
     grace_seconds: float = 600.0
+    addresses: Callable[[], Sequence[str]] = tuple
 
 
 class HostGateway:
@@ -197,6 +199,7 @@ class HostGateway:
             grace_ms=_milliseconds(self._settings.grace_seconds),
             manifest_wanted=manifest_wanted,
             verdicts=seal(verdicts) if verdicts else b"",
+            addresses=self._settings.addresses(),
         )
 
     async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session, caller: Caller) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from nomaflow_api.addresses import is_tcp
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
@@ -92,7 +93,7 @@ def build_servers(parts: ServedParts, *, addresses: DoorAddresses, reached: Call
     )
     services, health = served_services(
         service=_kernel_service(parts, guard),
-        gateway=_gateway(parts, quotas),
+        gateway=_gateway(parts, quotas, reached),
         enrolment=enrolment,
         access=(
             tokens,
@@ -142,7 +143,10 @@ def _kernel_service(parts: ServedParts, guard: Guard) -> KernelService:
     )
 
 
-def _gateway(parts: ServedParts, quotas: Quotas) -> HostGateway:
+def _gateway(parts: ServedParts, quotas: Quotas, reached: Callable[[], DoorAddresses]) -> HostGateway:
+    settings = parts.settings
+    # Hosts keep what the operator has named, and no name that the kernel has guessed.
+    named = settings.advertised_hosts or any(map(is_tcp, settings.advertised))
     return HostGateway(
         engine=parts.engine,
         manifests=parts.catalogue,
@@ -152,9 +156,10 @@ def _gateway(parts: ServedParts, quotas: Quotas) -> HostGateway:
         settings=GatewaySettings(
             epoch=parts.info.epoch,
             kernel_id=parts.info.store_id,
-            heartbeat_seconds=parts.settings.heartbeat_seconds,
-            lease_seconds=parts.settings.lease_seconds,
-            grace_seconds=parts.settings.lost_after_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+            grace_seconds=settings.lost_after_seconds,
+            addresses=(lambda: reached().hosts) if named else tuple,
         ),
     )
 

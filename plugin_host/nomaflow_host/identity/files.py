@@ -9,7 +9,7 @@ import os
 import shutil
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +125,19 @@ class IdentityFolder:
             self.folder.parent.mkdir(mode=0o700, exist_ok=True)
             with self._alone():
                 self._replace(contents)
+        except OSError as error:
+            raise StateUnwritable(self.folder, error) from None
+
+    def keep_addresses(self, addresses: Sequence[str]) -> None:
+        """Replace the kernel's addresses. The rest stays as it is now: another process may have renewed it.
+
+        :raises StateUnwritable: if they cannot be written; the previous ones are still there then
+        """
+        file = self.folder / _FACTS
+        try:
+            with self._alone():
+                facts = {**json.loads(file.read_bytes()), "addresses": addresses}
+                write_private(file, json.dumps(facts, indent=1).encode())
         except OSError as error:
             raise StateUnwritable(self.folder, error) from None
 

@@ -91,8 +91,11 @@ class Renewer:
         answer = await link.renew(message, deadline_s=_CALL_SECONDS)
         certificate = answer.certificate_pem.encode()
         facts = read_certificate(certificate, host=current.host, key=request.key)
+        newest = self._folder.read()
+        if newest.serial != current.serial:
+            return  # the host has joined again meanwhile
         renewed = replace(
-            current,
+            newest,
             serial=facts.serial,
             issued_at=facts.issued_at,
             expires_at=facts.expires_at,
@@ -100,8 +103,6 @@ class Renewer:
             certificate=certificate,
             authorities=answer.authorities_pem.encode() or current.authorities,
         )
-        if self._folder.read().serial != current.serial:
-            return  # the host has joined again meanwhile
         self._folder.write(renewed)
         _log.info("the certificate was renewed: %s, good until %s", renewed.serial, renewed.good_until)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,7 +15,7 @@ from nomaflow.client import split_addresses
 from nomaflow.client.tls import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.outbox import Outbox
-from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported
+from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported, StateUnwritable
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.conversation import Conversation
@@ -215,6 +215,8 @@ class HostSession:
                 sent_at = self._boot_clock()
                 welcome = await self._welcome(call, told)
                 self._take(welcome, address, sent_at)
+                if link.identity is not None:  # on a Unix socket nobody has proved to be the kernel that was joined
+                    self._learn(welcome.addresses, at=address)
                 self._conversation = Conversation(
                     link=link,
                     call=call,
@@ -280,6 +282,17 @@ class HostSession:
             self._introducer.want(explicit=False)
         _log.info("attached to the kernel at %s, epoch %d", address, welcome.epoch)
         self._tell(f"attached to the kernel at {address}, epoch {welcome.epoch}")
+
+    def _learn(self, told: Sequence[str], *, at: str) -> None:
+        """Keep the addresses that the kernel tells, for this process and for those after it."""
+        known = self._addresses.learn(told, at=at)
+        if not known:
+            return
+        _log.info("from now on the kernel is looked for at %s", ", ".join(known))
+        try:
+            self._folder.keep_addresses(known)
+        except StateUnwritable as error:
+            _log.warning("these addresses are known until this process ends: %s", error)
 
     def _watch_grace(self) -> None:
         if self._watch is None or self._watch.done():

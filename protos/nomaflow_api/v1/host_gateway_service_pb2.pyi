@@ -578,6 +578,7 @@ class Welcome(google.protobuf.message.Message):
     MANIFEST_WANTED_FIELD_NUMBER: builtins.int
     VERDICTS_FIELD_NUMBER: builtins.int
     KERNEL_ID_FIELD_NUMBER: builtins.int
+    ADDRESSES_FIELD_NUMBER: builtins.int
     protocol: builtins.int
     """protocol is the one both will speak."""
     epoch: builtins.int
@@ -596,6 +597,12 @@ class Welcome(google.protobuf.message.Message):
     """verdicts answer the inventory, one for each attempt: a letter, a list of Verdict. Empty for none."""
     kernel_id: builtins.str
     """kernel_id names the kernel, by the random id of its history. Epochs of different kernels are not compared."""
+    @property
+    def addresses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """addresses are the hosts' doors that [kernel] advertise and advertise_hosts name, of this kernel and of those that
+        stand by for it, tls://HOST:PORT each. Empty where they name none.
+        """
+
     def __init__(
         self,
         *,
@@ -607,8 +614,9 @@ class Welcome(google.protobuf.message.Message):
         manifest_wanted: builtins.bool = ...,
         verdicts: builtins.bytes = ...,
         kernel_id: builtins.str = ...,
+        addresses: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "grace_ms", b"grace_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "kernel_id", b"kernel_id", "lease_ms", b"lease_ms", "manifest_wanted", b"manifest_wanted", "protocol", b"protocol", "verdicts", b"verdicts"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["addresses", b"addresses", "epoch", b"epoch", "grace_ms", b"grace_ms", "heartbeat_interval_ms", b"heartbeat_interval_ms", "kernel_id", b"kernel_id", "lease_ms", b"lease_ms", "manifest_wanted", b"manifest_wanted", "protocol", b"protocol", "verdicts", b"verdicts"]) -> None: ...
 
 global___Welcome = Welcome
 

@@ -135,11 +135,11 @@ class FakeGateway(HostGatewayServiceServicer):
     :param journal: what it has committed; give the same one to its successor
     """
 
-    def __init__(self, path: Path, *, journal: Journal | None = None, epoch: int = 1, **welcome: int) -> None:
+    def __init__(self, path: Path, *, journal: Journal | None = None, epoch: int = 1, **welcome: Any) -> None:
         self.path = path
         self.journal = journal or Journal()
         self.epoch = epoch
-        self.welcome = {"heartbeat_interval_ms": 100, "lease_ms": 2000, "grace_ms": 10_000, **welcome}
+        self.welcome: dict[str, Any] = {"heartbeat_interval_ms": 100, "lease_ms": 2000, "grace_ms": 10_000, **welcome}
         self.sessions: list[Session] = []
         self.verdicts: Callable[[InventoryLine], Verdict] = self._keep
         self.on_report: Callable[[pb.ReportRequest, Any], Awaitable[pb.ReportResponse | None]] | None = None
@@ -194,7 +194,7 @@ class FakeGateway(HostGatewayServiceServicer):
                 manifest_wanted=bool(first.hello.manifest_digest)
                 and first.hello.manifest_digest not in self.known_digests,
                 verdicts=seal([self.verdicts(held) for held in session.inventory]),
-                **self.welcome,  # type: ignore[arg-type]  # numbers by name
+                **self.welcome,
             )
         )
         self.sessions.append(session)

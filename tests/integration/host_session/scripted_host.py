@@ -118,7 +118,9 @@ class Host:
                 max_sync=2,
                 ended_incarnations=("before-1",),
             ),
-            addresses=AddressSource(given=given, file=tmp_path / "address"),
+            addresses=AddressSource(
+                given=given, joined=folder.read().addresses if folder else (), file=tmp_path / "address"
+            ),
             folder=folder or IdentityFolder(tmp_path / "identity"),
             runner=self.runner,
             outbox=self.outbox,

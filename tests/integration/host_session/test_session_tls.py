@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from fake_gateway import FakeGateway, abort_with
-from session_steps import MakeHost
+from session_steps import MakeGateway, MakeHost
 
 from certificate_authority import Authority
 from host_identities import identity_of, joined
@@ -144,6 +144,7 @@ async def test_the_certificate_is_renewed_on_the_session(
         asked.append(b"".join(context.auth_context()["x509_subject_alternative_name"]))
         if len(asked) == 1:
             await abort_with(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA")
+        folder.keep_addresses(("tls://127.0.0.2:9",))  # as another instance of the host does
         certificate = authority.sign_host(request.csr_pem, "demo").decode()
         return pb.RenewCertificateResponse(certificate_pem=certificate, authorities_pem=successor)
 
@@ -155,6 +156,7 @@ async def test_the_certificate_is_renewed_on_the_session(
     assert (len(asked), len(kernel.sessions)) == (2, 1)
     assert asked[0] == b"nomaflow:host:demo"
     assert after.key != first.key
+    assert after.addresses == ("tls://127.0.0.2:9",)
     assert after.authorities.decode() == successor
     assert after.expires_at - time.time() > 29 * 86_400
     assert "could not be renewed, trying again" in caplog.text
@@ -177,3 +179,54 @@ async def test_the_next_connection_shows_the_renewed_certificate(
     again = await serve(port, by=successor)
     await again.session()
     await asyncio.wait_for(mine.session.attached.wait(), 30)
+
+
+async def test_addresses_that_a_kernel_tells_take_nothing_away(
+    serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path
+) -> None:
+    """A kernel that names places where nobody listens, or that are no addresses: the host still finds it."""
+    port = free_ports(3)
+    own, wrong, other = (f"tls://127.0.0.1:{port + number}" for number in range(3))
+    folder = joined(tmp_path, dataclasses.replace(identity_of(authority, "demo"), addresses=(other, own)))
+    kernel = await serve(port)
+    kernel.welcome["addresses"] = [wrong, "unix:/tmp/kernel.sock", "kernel.example.org"]
+    host(folder=folder)
+    await eventually(lambda: folder.read().addresses == (wrong, own, other))
+    await kernel.kill()
+    again = await serve(port)
+    again.welcome["addresses"] = [f"tls://127.0.0.1:{port + number}" for number in range(1, 20)]
+    await eventually(lambda: len(folder.read().addresses) > 3)
+    assert len(folder.read().addresses) == 8
+    assert own in folder.read().addresses
+
+
+async def test_addresses_that_a_person_gives_stay_alone(
+    serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path
+) -> None:
+    """A host that is told where to look keeps nothing else."""
+    port = free_ports(1)
+    folder = joined(tmp_path, identity_of(authority, "demo"))
+    kernel = await serve(port)
+    kernel.welcome["addresses"] = ["tls://127.0.0.2:9"]
+    mine = host(given=f"127.0.0.1:{port}", folder=folder)
+    await asyncio.wait_for(mine.session.attached.wait(), 30)
+    assert folder.read().addresses == ("tls://127.0.0.1:9",)
+
+
+async def test_only_a_kernel_that_has_proved_itself_tells_addresses(
+    serve: Serve, host: MakeHost, gateway: MakeGateway, authority: Authority, tmp_path: Path
+) -> None:
+    """On a Unix socket, to which a kernel that stands by may send a host, nothing proves which kernel it is."""
+    own = f"tls://127.0.0.1:{free_ports(1)}"
+    folder = joined(tmp_path, dataclasses.replace(identity_of(authority, "demo"), addresses=(own,)))
+    local = await gateway(addresses=["tls://127.0.0.2:9"])
+
+    async def stand_by(_: pb.Hello, context: Any) -> None:
+        await abort_with(context, grpc.StatusCode.UNAVAILABLE, "NOT_LEADER", leader=f"unix:{local.path}")
+
+    kernel = await serve(int(own.rpartition(":")[2]))
+    kernel.on_attach = stand_by
+    mine = host(folder=folder)
+    await asyncio.wait_for(mine.session.attached.wait(), 30)
+    assert mine.session.address == f"unix:{local.path}"
+    assert folder.read().addresses == (own,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,20 +13,46 @@ from pair_system import Pair
 from cli_command import Answer, run_command
 from real_system import eventually, free_ports, launch
 
+UNNAMED = ("--advertise", "")
+"""A kernel that names no addresses."""
+
 
 class JoinedPair(Pair):
-    """Kernels "a" on 127.0.0.1 and "b" on 127.0.0.2, with the same ports and one authority; each names both."""
+    """Kernels "a" and "b" with one authority.
 
-    def __init__(self) -> None:
+    :param doors: the clients' door of each
+    """
+
+    def __init__(self, **doors: str) -> None:
         super().__init__()
-        port = free_ports(3)
-        self.doors = {"a": f"tls://127.0.0.1:{port}", "b": f"tls://127.0.0.2:{port}"}
+        self.doors = doors
         self.home = self.folder / "home"
         self.home.mkdir()
 
-    def start(self, name: str) -> None:
-        """Start a kernel and wait until it listens, leading or not."""
-        self.start_kernel(name, "--address", f"unix:,{self.doors[name]}", "--advertise", ",".join(self.doors.values()))
+    def start(self, name: str, *flags: str) -> None:
+        """Start a kernel that names both unless told otherwise, and wait until it listens, leading or not."""
+        flags = flags or ("--advertise", ",".join(self.doors.values()))
+        self.start_kernel(name, "--address", f"unix:,{self.doors[name]}", *flags)
+
+    def begin(self, *flags: str) -> None:
+        """Start "a", have the host join and a person log in, and give "b" the authority."""
+        self.start("a", *flags)
+        eventually(lambda: self.terms("a"))
+        shutil.copytree(self.folder / "a" / ".nomaflow" / "pki", self.folder / "b" / ".nomaflow" / "pki")
+        self.run_host("--join", str(self.join_file("--host", "team")))
+        self.await_host(1)
+        self.log_in()
+
+    def run_host(self, *flags: str) -> None:
+        """Start the host without an address of a kernel."""
+        self.processes["host"] = launch(
+            "nomaflow_host", self.folder / "team", *flags, log_file=self.folder / "host.log"
+        )
+
+    def log_in(self) -> None:
+        """Have a person log in with a string of "a"."""
+        login = self.at_home("login", str(self.join_file("--user", "ann", "--role", "operator")))
+        assert login.code == 0, login
 
     def join_file(self, *words: str) -> Path:
         """Return a file with a join string that the owner of kernel "a" has made."""
@@ -43,20 +70,24 @@ class JoinedPair(Pair):
 
 @pytest.fixture
 def pair() -> Iterator[JoinedPair]:
-    """Start "a", which leads, and "b"; have the host join and a person log in with strings of "a"."""
-    made = JoinedPair()
+    """Start "a" on 127.0.0.1, which leads, and "b" on 127.0.0.2, with the same ports."""
+    port = free_ports(3)
+    made = JoinedPair(a=f"tls://127.0.0.1:{port}", b=f"tls://127.0.0.2:{port}")
     try:
-        made.start("a")
-        eventually(lambda: made.terms("a"))
-        shutil.copytree(made.folder / "a" / ".nomaflow" / "pki", made.folder / "b" / ".nomaflow" / "pki")
+        made.begin()
         made.start("b")
-        string = made.join_file("--host", "team")
-        made.processes["host"] = launch(
-            "nomaflow_host", made.folder / "team", "--join", str(string), log_file=made.folder / "host.log"
-        )
-        made.await_host(1)
-        login = made.at_home("login", str(made.join_file("--user", "ann", "--role", "operator")))
-        assert login.code == 0, login
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def lone() -> Iterator[JoinedPair]:
+    """Start "a", which names no addresses; there is room for "b" on the same machine, at other ports."""
+    port = free_ports(6)
+    made = JoinedPair(a=f"tls://127.0.0.1:{port}", b=f"tls://127.0.0.1:{port + 3}")
+    try:
+        made.begin(*UNNAMED)
         yield made
     finally:
         made.close()
@@ -73,3 +104,27 @@ def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> No
     for door in pair.doors.values():
         listed = pair.at_home("runs", "--address", door)
         assert (listed.code, "quick" in listed.out) == (0, True), (door, listed)
+
+
+def test_a_host_that_has_joined_learns_of_a_kernel_that_is_added(lone: JoinedPair) -> None:
+    """The first kernel tells it at its next start; the host finds the other one, also after a start of its own."""
+    places = [door.rpartition(":") for door in lone.doors.values()]
+    hosts = [f"{place}:{int(port) + 1}" for place, _, port in places]
+    named = ("--advertise", ",".join(lone.doors.values()), "--advertise-hosts", ",".join(hosts))
+    lone.stop("a")
+    lone.start("a", *named)
+    lone.await_host(2)
+    lone.start("b", *named)
+    lone.log_in()
+    lone.kill("a")
+    lone.await_host(3)
+    lone.stop("host")
+    lone.run_host()
+    lone.await_host(4)
+    ran = lone.at_home("run", "quick", "-p", f"ledger={lone.ledger}", "--wait")
+    assert (ran.code, [what for what, _, _ in lone.entries()]) == (0, ["start", "end"]), ran
+    lone.stop("b")
+    lone.start("b", *UNNAMED)
+    lone.await_host(5)
+    identity = lone.folder / "team" / ".nomaflow" / "identity" / "identity.json"
+    assert json.loads(identity.read_bytes())["addresses"] == hosts

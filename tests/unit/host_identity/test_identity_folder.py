@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,15 @@ def test_a_thousand_renewals_are_spread(identity: Identity) -> None:
     assert max(dues) <= 0.72 * life
     hundredths = [int((due / life - 0.6) * 1000) for due in dues]
     assert max(hundredths.count(each) for each in set(hundredths)) <= 30
+
+
+def test_new_addresses_leave_a_certificate_that_was_renewed_meanwhile(
+    folder: IdentityFolder, identity: Identity, authority: Authority
+) -> None:
+    """They are written beside what is there now."""
+    folder.write(identity)
+    renewed = identity_of(authority, "teamb")
+    folder.write(renewed)
+    folder.keep_addresses(("tls://a:1", "tls://b:1"))
+    assert folder.read() == replace(renewed, addresses=("tls://a:1", "tls://b:1"))
+    assert stat.S_IMODE((folder.folder / "identity.json").stat().st_mode) == 0o600
