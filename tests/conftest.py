@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from postgres_server import PostgresServer
 
@@ -31,6 +30,7 @@ def _keep_bytecode() -> None:
 
 
 _keep_bytecode()
+from hypothesis import settings  # noqa: E402  # pytest compiles its modules anew wherever none may be kept
 
 # The same examples everywhere: what is green on one machine is green on the next, however slow that is. Search for new
 # ones with `pytest --hypothesis-profile=explore`.

@@ -34,7 +34,12 @@ __all__ = [
 PATIENCE = 60.0
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
-_PROGRAMS = {"nomaflow_kernel": "nomaflow_kernel.app", "nomaflow_host": "nomaflow_host.app"}
+_PROGRAMS = {
+    "nomaflow_kernel": "nomaflow_kernel.app",
+    "nomaflow_host": "nomaflow_host.app",
+    "nomaflow_alerts": "nomaflow_alerts.app",
+    "nomaflow_console": "nomaflow_console.serving",
+}
 """Programs that are forked, and the module that imports nearly all that they need."""
 T = TypeVar("T")
 
@@ -142,27 +147,28 @@ def launch(
 ) -> Running:
     """Start the kernel or a host on its project, and wait for nothing.
 
-    :param environ: what its environment has in addition to that of the tests; it is started afresh with that
+    :param environ: what its environment has in addition to that of the tests
     :param side: command that starts another, for example in another network
     """
     program = [module, "--project", str(project), *flags]
-    if side or environ or python != sys.executable or module not in _PROGRAMS or not as_at_start(os.environ):
-        return _start([*side, python, "-P", "-m", *program], project, log_file, environ)
+    env = {**os.environ, **(environ or {})}
+    if side or python != sys.executable or module not in _PROGRAMS or not as_at_start(env):
+        return _start([*side, python, "-P", "-m", *program], project, log_file, env)
     with log_file.open("ab") as log, Path(os.devnull).open("rb") as nothing:
         modules, streams = (_PROGRAMS[module],), (nothing, log, log)
-        process = fork(program, modules=modules, cwd=Path.cwd(), env=os.environ, streams=streams)
+        process = fork(program, modules=modules, cwd=Path.cwd(), env=env, streams=streams)
     return Running(project=project, process=process, log_file=log_file)
 
 
 def launch_up(project: Path, *flags: str, log_file: Path, environ: Mapping[str, str] | None = None) -> Running:
     """Start ``nomaflow up`` on a project, and wait for nothing."""
     command = [sys.executable, "-m", "nomaflow_cli", "up", str(project), *flags]
-    return _start(command, project, log_file, environ)
+    return _start(command, project, log_file, {**os.environ, **(environ or {})})
 
 
-def _start(command: Sequence[str], project: Path, log_file: Path, environ: Mapping[str, str] | None) -> Running:
+def _start(command: Sequence[str], project: Path, log_file: Path, env: Mapping[str, str]) -> Running:
     with log_file.open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(environ or {})})
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
     return Running(project=project, process=process, log_file=log_file)
 
 

@@ -24,8 +24,8 @@ def _simulate(*arguments: str) -> str:
 
 def test_schedules_of_fixed_seeds_keep_every_promise() -> None:
     """No fault between engine, store, gateway and hosts breaks a promise, in the orders of fixed seeds."""
-    said = _simulate("--seed", "1", "--schedules", "45")
-    assert "45 schedules from seed 1" in said
+    said = _simulate("--seed", "1", "--schedules", "30")
+    assert "30 schedules from seed 1" in said
     assert "0 failed" in said
 
 
@@ -38,6 +38,6 @@ def test_the_schedules_decide_ahead_of_commits_that_fail() -> None:
 
 def test_a_seed_says_everything() -> None:
     """The same seed gives the same timeline in another process, so what failed can be looked at again."""
-    one, two = (_simulate("--seed", "7", "--schedules", "4", "--digest").splitlines()[:4] for _ in range(2))
+    one, two = (_simulate("--seed", "7", "--schedules", "2", "--digest").splitlines()[:2] for _ in range(2))
     assert one == two
-    assert len({line.split()[1] for line in one}) == 4
+    assert len({line.split()[1] for line in one}) == 2
