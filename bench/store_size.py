@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.figures import machine
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
@@ -79,7 +80,7 @@ def _run(run_id: str, number: int, at_us: int, *, lines: int) -> Iterator[Transi
         dispatched_at_us=at_us + 1,
     )
     yield OpenAttempt(job_id=job_id, attempt=attempt, at_us=at_us + 1)
-    of = {"run_id": run_id, "job_id": job_id, "step_index": 0, "step": "purge", "attempt": 1}
+    of: dict[str, Any] = {"run_id": run_id, "job_id": job_id, "step_index": 0, "step": "purge", "attempt": 1}
     yield StartAttempt(**of, at_us=at_us + 2, worker_pid=4711, generation=1)
     if lines:
         yield AppendLog(step_index=0, chunk=_log(run_id, number, lines, at_us))

@@ -6,10 +6,11 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Code", "Codes", "Plan", "jobs_of"]
 
-_TAKES_ALL = {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}
+_TAKES_ALL: dict[str, Any] = {"kind": "async", "parameters": [], "catch_all": "kwargs", "error": None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,7 +133,9 @@ class Running:
             finally:
                 self.kill()  # nothing of a failed test may be left
             eventually(lambda: not any(is_alive(pid) for pid in below))
-        return self.process.returncode
+        code = self.process.returncode
+        assert code is not None
+        return code
 
 
 def launch(
