@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from nomaflow_kernel.access.audit_texts import target_of
 from nomaflow_kernel.access.audited_calls import CALL, AuditedCall, audit_row
@@ -18,14 +18,24 @@ from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.store.errors import StoreError
 
-__all__ = ["AuditLog"]
+__all__ = ["ACTIONS", "AuditLog"]
 
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 86_400.0
+_OfSession = Literal["Attach", "ClaimJobs", "Detach"]
+_OfKernel = Literal["LeadAgain", "ReloadJobsFile", "StartKernel", "StopKernel"]
 _ALWAYS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "QUOTA", "INTERNAL"})
 """Reasons recorded for every call; other reasons only for calls that would change something."""
 _PASSING = frozenset({"KERNEL_STOPPING", "NOT_LEADER", "HOST_LOADING"})
 """Reasons that say nothing about the caller, who simply sends the call again."""
+
+
+def _action(method: str) -> str:
+    return method.rpartition("/")[2]
+
+
+ACTIONS = frozenset({*map(_action, RULES), *get_args(_OfSession), *get_args(_OfKernel)})
+"""Every action that a row may have: the names of the rpcs, and the changes that are not calls."""
 
 
 class AuditLog:
@@ -134,11 +144,13 @@ class AuditLog:
 
     # Changes that are not calls.
 
-    def of_session(self, action: str, caller: Caller, *, target: str, outcome: str = "ok", note: str = "") -> None:
+    def of_session(
+        self, action: _OfSession, caller: Caller, *, target: str, outcome: str = "ok", note: str = ""
+    ) -> None:
         """Record an event of a host's session; similar ones within a minute are only counted."""
         self._sessions.add(audit_row(self._clock, caller, action=action, target=target, outcome=outcome, note=note))
 
-    def happened(self, action: str, *, note: str) -> None:
+    def happened(self, action: _OfKernel, *, note: str) -> None:
         """Record something that the kernel does by itself, such as its start."""
         self._write((audit_row(self._clock, KERNEL, action=action, target="kernel", note=note),))
 
@@ -158,7 +170,3 @@ class AuditLog:
                 "the audit cannot be written (%s): %s %r %s by %s from %s, %d times",
                 error, row.action, row.target, row.outcome, row.principal, row.address, row.count,
             )  # fmt: skip
-
-
-def _action(method: str) -> str:
-    return method.rpartition("/")[2]

@@ -15,6 +15,7 @@ from nomaflow_kernel.engine.orders import cancel_order, dispatch_order
 from nomaflow_kernel.engine.placement import uses_exclusive
 from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import Batch, EndedAttempt, EngineState
+from nomaflow_kernel.history.event_kinds import NoticeKind
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import Notice
@@ -74,7 +75,7 @@ def _introduce(state: EngineState, batch: Batch, hello: InstanceHello, link: Ins
     instance.used = instance.used or bool(hello.inventory)
     state.fleet.add(instance)
     instance.heard(batch.now, batch.now_us)
-    kind = "host.reattached" if returning else "host.attached"
+    kind: NoticeKind = "host.reattached" if returning else "host.attached"
     notify(batch, instance, kind, pid=hello.pid, machine=hello.machine)
     _take_refusal(batch, instance, hello.refused_load)
     return instance
@@ -122,7 +123,7 @@ def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None,
     )
 
 
-def notify(batch: Batch, instance: Instance, kind: str, *, by: str = "", **data: Any) -> None:
+def notify(batch: Batch, instance: Instance, kind: NoticeKind, *, by: str = "", **data: Any) -> None:
     """Add an event about an instance."""
     data = {"incarnation": instance.incarnation, **data}
     batch.add(Notice(kind=kind, at_us=batch.now_us, host=instance.host, by=by, data=data))

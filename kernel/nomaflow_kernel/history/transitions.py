@@ -15,6 +15,7 @@ from msgspec import Struct, field
 
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts, RungRecord
+from nomaflow_kernel.history.event_kinds import NoticeKind
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import (
     AttemptRecord,
@@ -201,7 +202,7 @@ class FinishRun(Struct, frozen=True, kw_only=True):
 class Notice(Struct, frozen=True, kw_only=True):
     """An event that changes no run: about a host, a job, or a late result."""
 
-    kind: str
+    kind: NoticeKind
     at_us: int
     run_id: str = ""
     job_id: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -135,7 +136,7 @@ class HostGateway:
         if self._quotas is not None:
             self._quotas.call(caller.principal, method, cost)
 
-    def _tell(self, action: str, hello: InstanceHello, caller: Caller) -> None:
+    def _tell(self, action: Literal["Attach", "Detach"], hello: InstanceHello, caller: Caller) -> None:
         """Write the begin or the end of a session to the audit."""
         note = f"instance {hello.incarnation}, pid {hello.pid} on {hello.machine}"
         self._audit.of_session(action, caller, target=f"host:{hello.host}", note=note)

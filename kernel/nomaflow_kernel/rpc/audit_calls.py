@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
+from nomaflow_kernel.access.audit import ACTIONS
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
-from nomaflow_kernel.rpc.requests import check_name, moment_us
+from nomaflow_kernel.rpc.requests import check_name, listed_names, moment_us
 
 __all__ = ["AuditCalls"]
 
@@ -39,9 +40,10 @@ class AuditCalls:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
         check_name(request.principal, "principal")
         check_name(request.action, "action")
+        named = [request.action] if request.action else []
         filter = AuditFilter(
             principal=request.principal,
-            action=request.action,
+            action="".join(listed_names(named, ACTIONS, noun="action", field="action")),
             refused=request.refused,
             since_us=moment_us(request, "since"),
         )

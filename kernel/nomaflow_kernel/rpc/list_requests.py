@@ -9,11 +9,13 @@ from typing import Any
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.history.event_kinds import EVENT_KINDS
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.lookups import EventFilter, RunFilter
+from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_kinds, check_name, moment_us
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, listed_names, moment_us
 
 __all__ = ["event_filter", "run_filter"]
 
@@ -22,6 +24,8 @@ _ALL_TRIGGER_KINDS = {run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}"): ki
 _EXCLUDED = 100
 _NAMED_RUNS = 500
 _REASON_CODES = 100
+_KINDS = 64
+_KNOWN_KINDS = {*EVENT_KINDS, *(kind.partition(".")[0] for kind in EVENT_KINDS)}
 _LEVEL_BITS = 0x7FFF_FFFF
 _RUN_ID_PREFIX = re.compile("(run_[0-9a-z]{0,26})?")
 
@@ -59,7 +63,9 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         until_us=moment_us(request, "until"),
         trigger_kinds=tuple(map(_trigger_kind, request.trigger_kinds[:64])),
         triggered_by=request.triggered_by,
-        reason_codes=tuple(_at_most(request.reason_codes, _REASON_CODES, "reason_codes")),
+        reason_codes=listed_names(
+            _at_most(request.reason_codes, _REASON_CODES, "reason_codes"), REASONS, noun="reason", field="reason_codes"
+        ),
         exclude_job_ids=tuple(request.exclude_job_ids),
         run_id_prefix=request.run_id_prefix,
         run_ids=tuple(_at_most(request.run_ids, _NAMED_RUNS, "run_ids")) or None,
@@ -95,11 +101,13 @@ def event_filter(request: Any) -> EventFilter:
 
     :raises BadRequest: if a field breaks a rule
     """
-    check_kinds(request.kinds)
     if request.job_id:
         check_job_id(request.job_id)
     if request.host:
         check_host(request.host)
+    named = [kind.rstrip(".") for kind in _at_most(request.kinds, _KINDS, "kinds")]
     return EventFilter(
-        kinds=tuple(kind.rstrip(".") for kind in request.kinds), job_id=request.job_id, host=request.host
+        kinds=listed_names(named, _KNOWN_KINDS, noun="kind of event", field="kinds"),
+        job_id=request.job_id,
+        host=request.host,
     )

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import replace
 
 from nomaflow_api.bounds import LAST_MOMENT_US
+from nomaflow_api.near_names import near_name
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.values import ValueCodecError, decode_tree, loads_plain
@@ -27,9 +28,9 @@ __all__ = [
     "MAX_BATCH",
     "check_host",
     "check_job_id",
-    "check_kinds",
     "check_name",
     "check_run_id",
+    "listed_names",
     "moment_us",
     "page_start",
     "pause_record",
@@ -47,7 +48,6 @@ _PARAMS_BYTES = 256 * 1024
 _NAME_LENGTH = 128
 _WHY_LENGTH = 1000
 _STEPS = 1000
-_KINDS = 64
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _TRIGGER_KINDS = {
     run_pb2.TRIGGER_KIND_UNSPECIFIED: TriggerKind.API,
@@ -191,21 +191,30 @@ def check_host(host: str) -> None:
         raise BadRequest(f"host is {host[:80]!r}, expected the name of a host", field="host")
 
 
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Check that events could have these kinds.
-
-    :raises BadRequest: if they could not
-    """
-    if len(kinds) > _KINDS or not all(kind.isascii() and kind.isprintable() and len(kind) <= _KINDS for kind in kinds):
-        raise BadRequest(f"kinds has {len(kinds)} items, expected at most {_KINDS} names of events", field="kinds")
-
-
 def check_name(name: str, field: str) -> None:
     """Check a name that is searched for; an empty one asks for nothing.
 
     :raises BadRequest: if it is too long, or not printable
     """
     _printable(name, field)
+
+
+def listed_names(names: Iterable[str], known: Iterable[str], *, noun: str, field: str) -> tuple[str, ...]:
+    """Return the names of a list that are meant: upper and lower case count as equal.
+
+    :param noun: says what the list is of
+    :raises BadRequest: if a name is not in the list
+    """
+    by_case = {each.casefold(): each for each in known}
+    found = []
+    for name in names:
+        meant = by_case.get(name.casefold())
+        if meant is None:
+            near = near_name(name, by_case.values())
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(sorted(by_case.values()))}"
+            raise BadRequest(f"there is no {noun} {name!r}; {hint}", field=field)
+        found.append(meant)
+    return tuple(found)
 
 
 def person(by: str, caller: Caller) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from nomaflow_kernel.store.operations.events_of_transitions import CORE_EVENTS
+from nomaflow_kernel.history.event_kinds import CORE_EVENTS
 
 __all__ = ["event_table"]
 

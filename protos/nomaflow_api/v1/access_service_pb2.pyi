@@ -708,7 +708,7 @@ class ReadAuditRequest(google.protobuf.message.Message):
     principal: builtins.str
     """principal keeps rows of that principal. Empty means all."""
     action: builtins.str
-    """action keeps rows of that action. Empty means all."""
+    """action keeps rows of that action; an unknown one is refused. Empty means all."""
     refused: builtins.bool
     """refused keeps refusals only."""
     tail: builtins.int

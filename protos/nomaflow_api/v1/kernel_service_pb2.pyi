@@ -715,7 +715,7 @@ class ListRunsRequest(google.protobuf.message.Message):
 
     @property
     def reason_codes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """reason_codes keeps runs with these reasons. Empty means all."""
+        """reason_codes keeps runs with these reasons; an unknown one is refused. Empty means all."""
 
     @property
     def exclude_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -870,7 +870,7 @@ class WatchEventsRequest(google.protobuf.message.Message):
     """
     @property
     def kinds(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """kinds keeps events whose kind is, or starts with one of these and a dot. Empty means all."""
+        """kinds keeps events whose kind is, or starts with one of these and a dot; an unknown one is refused. Empty means all."""
 
     def __init__(
         self,

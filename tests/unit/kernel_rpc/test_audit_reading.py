@@ -56,7 +56,7 @@ async def test_rows_come_in_order_in_blocks(world: World, audit: Any) -> None:
 
 
 async def test_filters_and_tail(world: World, audit: Any) -> None:
-    """Rows by principal, action, time and refusal; the last of those that match."""
+    """Return rows by principal, action, time and refusal, or the last of them; refuse an action that does not exist."""
     await append(world, 5)
     await append(world, 3, principal="anna", action="Resume", outcome="PERMISSION_DENIED")
     assert [row.seq for row in await read(audit, tail=2)] == [7, 8]
@@ -68,6 +68,9 @@ async def test_filters_and_tail(world: World, audit: Any) -> None:
     assert [row.seq async for block in audit.ReadAudit(request) for row in block.rows] == [4, 5]
     with pytest.raises(grpc.aio.AioRpcError, match="at most 10000"):
         await read(audit, tail=10_001)
+    with pytest.raises(grpc.aio.AioRpcError, match="no action 'Resum'; did you mean 'Resume'") as caught:
+        await read(audit, action="Resum")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_following_misses_nothing(world: World, audit: Any) -> None:

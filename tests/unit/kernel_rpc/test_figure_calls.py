@@ -156,6 +156,8 @@ async def test_a_list_of_runs_may_have_steps_and_says_where_it_stopped(world: Wo
         ({"replay_of": "x"}, "replay_of is"),
         ({"run_ids": ["x"] * 501}, "at most 500"),
         ({"exclude_job_ids": ["x"] * 101}, "at most 100"),
+        ({"reason_codes": ["TIMED_OUT", "time_out"]}, "there is no reason 'time_out'; did you mean 'timed_out'?"),
+        ({"reason_codes": ["x"]}, "there are argument_missing, "),
     ):
         assert told in await refusal(call(kernel.ListRunsRequest(**fields))), fields
 
@@ -216,6 +218,9 @@ async def test_events_are_listed_newest_first_and_say_who(world: World) -> None:
     assert await listed(job_id="nightly") == [(2, "run.queued", "")]
     assert [seq for seq, _, _ in await listed(host="team", kinds=["host."])] == [5, 4, 3]
     assert "page_size" in await refusal(call(event_pb2.ListEventsRequest(page_size=501)))
+    for wrong, hint in (("run.finishd", "did you mean 'run.finished'?"), ("zzz", "there are attempt, ")):
+        told = f"there is no kind of event {wrong!r}; {hint}"
+        assert told in await refusal(call(event_pb2.ListEventsRequest(kinds=["host", wrong])))
 
 
 async def test_a_watch_of_a_job_or_a_host_leaves_the_others_out(world: World) -> None:

@@ -125,7 +125,7 @@ def _filtered(filter: AuditFilter) -> Select[tuple[object, ...]]:
     if filter.principal:
         query = query.where(_ROW.principal == filter.principal)
     if filter.action:
-        query = query.where(func.lower(_ROW.action) == filter.action.lower())
+        query = query.where(_ROW.action == filter.action)
     if filter.refused:
         query = query.where(_ROW.outcome != "ok")
     if filter.since_us is not None:
