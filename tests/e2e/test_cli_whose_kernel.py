@@ -22,6 +22,8 @@ tags = ["nightly", "billing"]
 steps = [{ callable = "team.code:count" }]
 """
 
+NO_RUN = "run_01kyjwj0000000000000000000"
+
 
 @pytest.fixture(scope="module")
 def central(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProjectSystem]:
@@ -90,13 +92,41 @@ def test_the_host_s_certificate_is_not_a_client_s(
         host.stop()
 
 
-def test_a_tag_that_no_job_has(central: ProjectSystem) -> None:
-    """The answer to an unknown tag names the near tags, and does not say that no host has brought any jobs."""
-    assert central.cli("jobs", "--tag", "nihgtly").out.split(";") == [
-        "no job has the tag 'nihgtly'",
-        " there is nightly\n",
-    ]
-    assert "there are billing, nightly" in central.cli("jobs", "--tag", "zzz").out
-    assert "no job of host 'team' has the tag" in central.cli("jobs", "--host", "team", "--tag", "x").out
-    assert central.cli("jobs", "--host", "tema").out == "no job belongs to host 'tema'; there is team\n"
-    assert central.ask("jobs", "--tag", "zzz")["jobs"] == []
+@pytest.mark.parametrize(
+    "command",
+    [("jobs",), ("runs",), ("runs", "--count", "job"), ("schedule", "--live"), ("events",), ("events", "--follow")],
+    ids=" ".join,
+)
+def test_a_name_that_does_not_exist_is_refused(central: ProjectSystem, command: tuple[str, ...]) -> None:
+    """A filter that finds nothing because its host or tag does not exist is refused with the names there are."""
+    told = central.cli(*command, "--host", "tema", code=2).err
+    assert ("no host has the name 'tema'" in told, "did you mean 'team'?" in told) == (True, True), told
+    assert "the known hosts are team" in central.cli(*command, "--host", "x", "-o", "json", code=2).err
+    if command[0] == "events":
+        assert (
+            "no job has the id 'taged'; did you mean 'tagged'?" in central.cli(*command, "--job", "taged", code=2).err
+        )
+        assert "no run has the id" in central.cli(*command, "--run", NO_RUN, code=2).err
+    else:
+        told = central.cli(*command, "--tag", "nihgtly", code=2).err
+        assert ("no job has the tag 'nihgtly'" in told, "did you mean 'nightly'?" in told) == (True, True), told
+        assert "the known tags are billing, nightly" in central.cli(*command, "--tag", "zzz", code=2).err
+
+
+def test_names_that_exist_may_find_nothing(central: ProjectSystem) -> None:
+    """Names of existing things are no mistake, nor is a job that went but has runs."""
+    assert central.cli("runs", "tagged", "--host", "team", "--tag", "nightly").out == "no runs match\n"
+    assert central.cli("events", "--job", "tagged", "--kind", "pause").err == "no events match\n"
+    assert "no job has the id 'taged'" in central.cli("runs", "--not", "taged", code=2).err
+    for option in ("--replays-of", "--parent"):
+        assert "no run has the id" in central.cli("runs", option, NO_RUN, code=2).err
+
+
+def test_a_log_of_a_try_that_did_not_happen(central: ProjectSystem) -> None:
+    """The log of a step that exists may be empty; that of a try that never began is refused."""
+    run_id = central.ask("run", "tagged", "--wait")["run_id"]
+    told = central.cli("logs", run_id, "--try", "9", code=2).err
+    assert ("has no try 9" in told, "its newest is try 1" in told) == (True, True), told
+    assert "step 'count' of run" in central.cli("logs", run_id, "--step", "count", "--try", "2", code=2).err
+    assert central.cli("logs", run_id, "--try", "1", "--level", "critical").err == "no line matches\n"
+    central.cli("runs", "--not", "tagged")

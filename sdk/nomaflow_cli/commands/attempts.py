@@ -66,10 +66,12 @@ def logs(
             else:
                 for line in block:
                     print_json_line(line.to_json())
+        if attempt and not shown:
+            _require_try(await kernel.get_run(run), step, attempt)
         return shown
 
     shown = talk(invocation, ask, retry_seconds=300)
-    if pattern is not None and not shown and not invocation.as_json:
+    if (pattern is not None or step or attempt or level) and not shown and not invocation.as_json:
         console(stderr=True).print("no line matches")
 
 
@@ -123,6 +125,15 @@ def _require_step(run: RunView, step: str) -> None:
     if step not in names:
         raise CliError(
             f"run {run.run_id} has no step {step!r}", fix=f"its steps are {', '.join(map(repr, names)) or 'none'}"
+        )
+
+
+def _require_try(run: RunView, step: str, attempt: int) -> None:
+    tries = [each.attempt for one in run.steps if step in ("", one.name) for each in one.attempts]
+    if attempt not in tries:
+        what = f"step {step!r} of run {run.run_id}" if step else f"run {run.run_id}"
+        raise CliError(
+            f"{what} has no try {attempt}", fix=f"its newest is try {max(tries)}" if tries else "no try has begun yet"
         )
 
 

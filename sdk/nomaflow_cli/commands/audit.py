@@ -51,11 +51,15 @@ def audit(
         rows = kernel.read_audit(
             follow=follow, refused=refused, principal=principal, action=action, since=after, tail=tail
         )
+        found = False
         async for row in rows:
+            found = True
             if out is None:
                 print_json_line(row.to_json())
             else:
                 out.print(pages.audit_line(row), soft_wrap=True)
+        if not found and out is not None:
+            console(stderr=True).print("no rows match")
 
     talk(invocation, ask, retry_seconds=300)
 

@@ -10,6 +10,7 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.known_names import check_names
 from nomaflow_cli.output import console, print_json_line
 from nomaflow_cli.values import parse_moment
 
@@ -73,8 +74,13 @@ def events(
 
     async def ask(kernel: KernelClient) -> None:
         last = (await kernel.get_kernel()).last_event_seq if follow else 0
-        for event in await _newest(kernel, filters, tail, before_seq=last + 1 if last else 0):
+        newest = await _newest(kernel, filters, tail, before_seq=last + 1 if last else 0)
+        if not newest:
+            await check_names(kernel, job_id=job, run_ids=[run], host=host)
+        for event in newest:
             show(event)
+        if not newest and not follow and out is not None:
+            console(stderr=True).print("no events match")
         if follow:
             async for event in kernel.watch_events(after_seq=last, kinds=filters["kinds"], job_id=job, host=host):
                 if run in ("", event.run_id) and _is_of(event, by, acts=acts):

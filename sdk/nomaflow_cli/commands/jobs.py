@@ -13,6 +13,7 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
+from nomaflow_cli.known_names import check_names
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, with_lines_of_files
 from nomaflow_cli.values import parse_instant, parse_span
@@ -41,22 +42,19 @@ def jobs(
 ) -> None:
     """List all known jobs, valid or not, with their next fire and last run."""
 
-    async def ask(kernel: KernelClient) -> tuple[CatalogueView, CatalogueView, dict[str, RefusedLoadView], str]:
+    async def ask(kernel: KernelClient) -> tuple[CatalogueView, dict[str, RefusedLoadView], str]:
         found = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
-        narrowed = (host or tag) and not found.jobs
-        whole = await kernel.list_jobs(include_removed=all_) if narrowed else found
+        if not found.jobs:
+            await check_names(kernel, host=host, tag=tag)
         hosts = [one for one in await kernel.list_hosts() if host in ("", one.name)]
         refused = {one.name: one.refused_load for one in hosts if one.refused_load is not None}
-        nothing = "" if whole.jobs or found.problems else await why_none(kernel, "jobs", _NO_JOBS)
-        return found, whole, refused, nothing
+        nothing = "" if found.jobs or found.problems else await why_none(kernel, "jobs", _NO_JOBS)
+        return found, refused, "no jobs match" if nothing and (host or tag) else nothing
 
-    found, whole, refused, nothing = talk(invocation, ask)
+    found, refused, nothing = talk(invocation, ask)
     found = replace(found, jobs=with_lines_of_files(found.jobs, _project(invocation)))
     shape = {**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}}
-    if whole.jobs and not found.jobs:
-        answer(invocation, shape, lambda: pages.no_such_jobs(whole, host=host, tag=tag))
-    else:
-        answer(invocation, shape, lambda: nothing or pages.jobs_page(found, refused))
+    answer(invocation, shape, lambda: nothing or pages.jobs_page(found, refused))
 
 
 @remote_command("job")

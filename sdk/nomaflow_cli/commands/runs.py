@@ -10,6 +10,7 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
+from nomaflow_cli.known_names import check_jobs, check_names
 from nomaflow_cli.output import answer
 from nomaflow_cli.values import levels_from, parse_moment
 from nomaflow_cli.wording import printable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.figure_reading import Grouping
     from nomaflow.client.run_filters import RunFilters
-    from nomaflow.client.values import RunView
+    from nomaflow.client.values import RunCountView, RunView
 
 _GROUPS = ("state", "job", "host", "trigger", "tag")
 _COUNTED = ("job_id", "host", "tag", "since", "until")
@@ -99,11 +100,12 @@ def _list(invocation: Invocation, filters: RunFilters, *, limit: int) -> None:
     job = filters["job_id"]
 
     async def ask(kernel: KernelClient) -> tuple[list[RunView], str]:
+        await check_jobs(kernel, filters["exclude_job_ids"])
         found = await first(limit, kernel.list_runs(page_size=min(limit, 500), **filters))
         if found:
             return found, ""
-        if job:
-            await kernel.get_job(job)  # refuses a job that does not exist
+        run_ids = filters["replay_of"], filters["parent_run_id"]
+        await check_names(kernel, job_id=job, run_ids=run_ids, host=filters["host"], tag=filters["tag"])
         if any(value for name, value in filters.items() if name != "job_id"):
             return found, "no runs match"
         return found, await why_none(
@@ -123,17 +125,17 @@ def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
     if group_by not in _GROUPS:
         raise CliError(f"--count {group_by!r} is not known", fix=f"use one of {', '.join(_GROUPS)}")
     grouping = cast("Grouping", group_by)
-    found = talk(
-        invocation,
-        lambda kernel: kernel.summarize_runs(
-            since=filters["since"],
-            until=filters["until"],
-            group_by=grouping,
-            job_id=filters["job_id"],
-            host=filters["host"],
-            tag=filters["tag"],
-        ),
-    )
+
+    async def ask(kernel: KernelClient) -> list[RunCountView]:
+        job_id, host, tag = filters["job_id"], filters["host"], filters["tag"]
+        found = await kernel.summarize_runs(
+            since=filters["since"], until=filters["until"], group_by=grouping, job_id=job_id, host=host, tag=tag
+        )
+        if not found:
+            await check_names(kernel, job_id=job_id, host=host, tag=tag)
+        return found
+
+    found = talk(invocation, ask)
     shape = {"counts": [each.to_json() for each in found]}
     nothing = "no runs match" if filters["since"] else "no open runs match; --since 1d counts those that have ended"
     answer(invocation, shape, lambda: pages.counts_table(found, group_by) if found else nothing)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nomaflow_cli.pages.events import counts_table, event_line
     from nomaflow_cli.pages.findings import check_page, doctor_page
     from nomaflow_cli.pages.hosts import hosts_page, reload_page
-    from nomaflow_cli.pages.jobs import fires_page, job_page, jobs_page, no_such_jobs, schedule_page
+    from nomaflow_cli.pages.jobs import fires_page, job_page, jobs_page, schedule_page
     from nomaflow_cli.pages.log_lines import print_log
     from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
     from nomaflow_cli.pages.tokens import issued_page, tokens_page, withdrawn_text
@@ -37,7 +37,6 @@ __all__ = [
     "jobs_page",
     "messages_page",
     "mute_text",
-    "no_such_jobs",
     "print_log",
     "reload_page",
     "run_page",
@@ -62,7 +61,7 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
     "events": ("counts_table", "event_line"),
     "findings": ("check_page", "doctor_page"),
     "hosts": ("hosts_page", "reload_page"),
-    "jobs": ("fires_page", "job_page", "jobs_page", "no_such_jobs", "schedule_page"),
+    "jobs": ("fires_page", "job_page", "jobs_page", "schedule_page"),
     "log_lines": ("print_log",),
     "runs": ("run_page", "runs_table", "started_line", "started_page", "summary"),
     "tokens": ("issued_page", "tokens_page", "withdrawn_text"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,6 @@ from nomaflow.client.values import (
     RefusedLoadView,
     RunView,
 )
-from nomaflow_api.near_names import near_names
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.wording import age, amount, clock_time, count, duration, moment, printable
@@ -31,9 +30,7 @@ from nomaflow_cli.wording import age, amount, clock_time, count, duration, momen
 if TYPE_CHECKING:
     from nomaflow_project.check.planning import FrequentSchedule, PlannedFire, ScheduleTable
 
-__all__ = ["fires_page", "job_page", "jobs_page", "no_such_jobs", "schedule_page"]
-
-_NAMES = 5
+__all__ = ["fires_page", "job_page", "jobs_page", "schedule_page"]
 
 
 def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) -> RenderableType:
@@ -59,26 +56,6 @@ def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) 
 def _stale_jobs(host: str, refused: RefusedLoadView) -> RenderableType:
     text = Text(f"✘ {printable(host)}: {refused_text(refused)}", style="red")
     return Padding(text.append("\n  its last good jobs and code stay in use", style="dim"), (0, 0, 1, 0))
-
-
-def no_such_jobs(whole: CatalogueView, *, host: str, tag: str) -> str:
-    """Return why a filtered list is empty although there are jobs.
-
-    :param whole: the list without the filters host and tag
-    """
-    of_host = [job for job in whole.jobs if host in ("", job.host)]
-    if not of_host:
-        return f"no job belongs to host {printable(host)!r}; {_near(host, {job.host for job in whole.jobs})}"
-    of = f" of host {printable(host)!r}" if host else ""
-    tags = {each for job in of_host for each in job.tags}
-    return f"no job{of} has the tag {printable(tag)!r}; {_near(tag, tags)}"
-
-
-def _near(asked: str, known: Collection[str]) -> str:
-    names = sorted(near_names(asked, known) or known)
-    if not names:
-        return "there are none"
-    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(printable(each) for each in names[:_NAMES])}"
 
 
 def _host(job: JobView) -> Text:

@@ -25,7 +25,7 @@ async def test_runs_hands_every_filter_to_the_kernel(kernel: FakeKernel, command
     )
     done = await command("runs", "nightly", *options.split(), "--address", kernel.address, "-o", "json")
     assert done.code == 0, done.err
-    (request,) = kernel.requests["ListRuns"]
+    request = kernel.requests["ListRuns"][-1]
     assert (request.job_id, request.host, request.tag, request.triggered_by) == ("nightly", "team", "nightly", "ann")
     assert list(request.trigger_kinds) == [run_pb2.TRIGGER_KIND_CRON, run_pb2.TRIGGER_KIND_CLI]
     assert (list(request.reason_codes), list(request.exclude_job_ids)) == (["timed_out"], ["beat"])

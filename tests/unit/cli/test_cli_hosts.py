@@ -74,6 +74,23 @@ async def test_an_empty_list_says_whether_the_caller_sees_all(
         assert (done.code, done.out.startswith(text)) == (0, True), done
 
 
+@pytest.mark.parametrize(("grant", "seen"), [("read *", ""), ("read job:a", " that you may see")])
+async def test_a_name_that_the_caller_may_not_see_counts_as_none(
+    kernel: FakeKernel, command: Command, grant: str, seen: str
+) -> None:
+    """The refusal of a filter does not tell whether there is such a host or tag, only whether the caller sees one."""
+    kernel.replies["caller"] = pb.Caller(name="bob", kind="user", grants=[grant])
+    jobs = pb.ListJobsResponse(counts=[job_pb2.JobCount(tag="nightly", jobs=1)])
+    kernel.replies |= {"ListHosts": pb.ListHostsResponse(), "ListJobs": jobs}
+    done = await command("runs", "--host", "team", "--address", kernel.address)
+    assert (done.code, f"no host{seen} has the name 'team'" in done.err) == (2, True), done
+    assert f"there are no hosts{seen}" in done.err
+    done = await command("runs", "--tag", "nigthly", "--address", kernel.address)
+    assert (done.code, f"no job{seen} has the tag 'nigthly'" in done.err) == (2, True), done
+    assert "did you mean 'nightly'?" in done.err
+    assert (await command("runs", "--tag", "nightly", "--address", kernel.address)).out == "no runs match\n"
+
+
 async def test_a_load_that_the_kernel_refused_says_so(kernel: FakeKernel, command: Command) -> None:
     """The host serves the new code, so nothing says that the last good code stays in use, or that ``--force`` helps."""
     problem = job_pb2.Problem(severity="error", code="manifest_refused", message="the manifest has too many jobs")
