@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,21 +28,37 @@ if TYPE_CHECKING:
     from nomaflow.testing import CallableOutcome
     from nomaflow_project.reading.worker_environment import WorkerVariables
 
-__all__ = ["main"]
+__all__ = ["GRACE_SECONDS", "main"]
+
+GRACE_SECONDS = 5.0
+"""The time that a host gives by default to what a step has left behind: it may be about to end."""
 
 
 def main() -> None:
     """Run the order and write the outcome."""
+    from nomaflow.testing.host_machinery import host_machinery
+
     order: dict[str, Any] = json.load(sys.stdin)
     set_up_logging(level=order["log_level"], form="text")
     project = Path(order["project"])
     sys.path.insert(0, str(project / "plugins"))
-    own = os.getpid()
-    outcome = asyncio.run(_run(order, project))
-    if os.getpid() != own:  # a process that the callable has forked, and that returned from it as well
-        os._exit(1)
+    with asyncio.Runner(loop_factory=host_machinery().WorkerLoop) as runner:
+        outcome = runner.run(_run(order, project))
     with os.fdopen(int(sys.argv[1]), "w", encoding="ascii") as answers:
         json.dump(outcome, answers)
+    # Python waits for threads and processes that the callable has left; a host does not do so for long.
+    patience = threading.Timer(GRACE_SECONDS, _leave)
+    patience.daemon = True
+    patience.start()
+
+
+def _leave() -> None:
+    """End this process although threads of the callable run, and say so; its processes are the command's to end."""
+    main_thread = threading.main_thread()
+    left = [each.name for each in threading.enumerate() if each is not main_thread and not each.daemon]
+    if left:
+        tell(f"! ended threads that the callable had left behind, as a host does: {', '.join(left)}")
+    os._exit(0)
 
 
 async def _run(order: dict[str, Any], project: Path) -> dict[str, Any]:

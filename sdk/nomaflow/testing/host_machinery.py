@@ -6,7 +6,7 @@ import importlib
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["host_machinery"]
+__all__ = ["host_machinery", "process_trees"]
 
 _NAMES = {
     "nomaflow_host.connectors": ("ConnectorsError", "HostConnectorRegistry", "ResolvedConnectors", "read_connectors"),
@@ -14,6 +14,7 @@ _NAMES = {
     "nomaflow_host.hooks": ("build_hooks",),
     "nomaflow_host.injection": ("plan_for",),
     "nomaflow_host.compat": ("install_liberty_aliases",),
+    "nomaflow_host.worker.forks": ("AuthorCode", "WorkerLoop"),
     "nomaflow_host.worker.outcome": ("author_traceback", "error_text", "outcome_of_unawaited"),
     "nomaflow_host.worker.unawaited": ("unawaited_noted",),
 }
@@ -32,3 +33,8 @@ def host_machinery() -> Any:
         problem = f"nomaflow.testing needs {error.name!r}, which is not installed (pip install 'nomaflow[host]')"
         raise RuntimeError(problem) from error
     return SimpleNamespace(**found)
+
+
+def process_trees() -> Any:
+    """Return the host's module that sees and kills trees of processes; it needs the standard library only."""
+    return importlib.import_module("nomaflow_host.reaper.proc")

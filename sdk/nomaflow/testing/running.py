@@ -167,7 +167,7 @@ class _Trial:
     ) -> CallableOutcome:
         maker.observe(call.info)
         with self.machinery.unawaited_noted() as forgotten:
-            task = asyncio.ensure_future(_awaited(call))
+            task = asyncio.ensure_future(_awaited(call, self.machinery.AuthorCode))
         loop = asyncio.get_running_loop()
         alarms = [
             loop.call_later(seconds, self._stop, task if call.kind == "async" else None, code)
@@ -217,20 +217,25 @@ class _Trial:
         return self.outcome("FAILED", error=said, exception=error, reason_code=code)
 
 
-async def _awaited(call: Any) -> tuple[Any, BaseException | None]:
-    """Return the value or the raised exception; as a task's own, a SystemExit would leave the whole event loop."""
+async def _awaited(call: Any, author_code: Any) -> tuple[Any, BaseException | None]:
+    """Return the value or the raised exception; as a task's own, a SystemExit would leave the whole event loop.
+
+    :param author_code: the context that ends a process which the code has forked, once it leaves the code
+    """
     if call.kind != "async":
-        return await asyncio.to_thread(_called, call)
+        return await asyncio.to_thread(_called, call, author_code)
     try:
-        return await call.call(), None
+        with author_code():
+            return await call.call(), None
     except BaseException as error:  # noqa: BLE001 - a host records whatever a callable raises
         return None, error
 
 
-def _called(call: Any) -> tuple[Any, BaseException | None]:
+def _called(call: Any, author_code: Any) -> tuple[Any, BaseException | None]:
     """Do as `_awaited`, in a thread, so that a traceback has no frames of the pool."""
     try:
-        return call.call(), None
+        with author_code():
+            return call.call(), None
     except BaseException as error:  # noqa: BLE001 - as above
         return None, error
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Annotated, Any
 
 import typer
 
+from nomaflow_cli.call_child import GRACE_SECONDS
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, local_command
-from nomaflow_cli.output import answer
+from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import level_number, parse_params
 from nomaflow_cli.wording import amount, exit_words, extras_text, paragraph
+
+_RECHECK_SECONDS = 0.05
 
 
 @local_command("call", needs=("host",))
@@ -35,7 +40,18 @@ def call(
         "log_level": level_number(log_level),
         "project": str(require_project(invocation.project, invocation.trust, runs_code=True)),
     }
-    outcome = _in_child(order)
+    from nomaflow.testing.host_machinery import process_trees
+
+    trees = process_trees()
+    trees.become_subreaper()  # what the callable leaves becomes a child of this process, however its own one ends
+    try:
+        outcome = _in_child(order)
+    finally:
+        ended = _end_children(trees)
+        if ended:
+            what = "a process" if ended == 1 else f"{ended} processes"
+            told = f"ended {what} that the callable had left behind, as a host does"
+            print_warnings([told], as_json=invocation.as_json)
     answer(invocation, outcome, _text(outcome))
     raise typer.Exit(RUN_EXIT_CODES.get(outcome["state"], ExitCode.FAILED))
 
@@ -58,6 +74,24 @@ def _in_child(order: dict[str, Any]) -> dict[str, Any]:
         )
     outcome: dict[str, Any] = json.loads(body)
     return outcome
+
+
+def _end_children(trees: Any) -> int:
+    """Wait until this process has no children; return the number of processes that had to be killed for that.
+
+    :param trees: see `process_trees`
+    """
+    killed, until = 0, time.monotonic() + GRACE_SECONDS
+    while True:
+        try:
+            ended, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return killed
+        if ended:
+            continue
+        if not killed and time.monotonic() > until:
+            killed = trees.kill_trees([trees.ProcessIdentity.of(pid) for pid in trees.own_children()])
+        time.sleep(_RECHECK_SECONDS)  # nothing announces the end of an adopted process
 
 
 def _text(outcome: dict[str, Any]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from pathlib import Path
+
+import pytest
 
 from cli_command import Command
 
@@ -44,33 +44,58 @@ async def test_a_traceback_begins_with_the_author(command: Command, tmp_path: Pa
 
 
 CODE = """
-import os, time
+import os, subprocess
 
 def large(*, size, **_):
     return {"text": "a" * size}
 
 def leaves(**_):
-    pid = os.fork()
-    if not pid:
-        time.sleep(3600)
-    return {"pid": pid}
+    left = subprocess.Popen(["sleep", "3600"], start_new_session=True)
+    return {"pid": left.pid}
 
-async def forks(**_):
-    os.fork()
-    return {"pid": os.getpid()}
+def dies(**_):
+    print(subprocess.Popen(["sleep", "3600"]).pid, flush=True)
+    os._exit(7)
+
+def forks(**_):
+    return {"forked": os.fork(), "pid": os.getpid()}
+
+async def aforks(**_):
+    return forks()
 """
 
 
-async def test_a_large_result_and_processes_that_are_left_hold_nothing_up(command: Command, tmp_path: Path) -> None:
-    """A result may have up to a mebibyte; only the process that was started gives one, and only it is waited for."""
+@pytest.fixture
+def project(tmp_path: Path) -> dict[str, str]:
+    """Make a project with the code, and return the variable that names it."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "early.py").write_text(CODE)
     (tmp_path / "nomaflow.toml").write_text("[host]\nname = 'team'\n")
-    env = {"NOMAFLOW_PROJECT": str(tmp_path)}
-    async with asyncio.timeout(60):
-        large = await command("call", "early:large", "-p", "size=900000", "-o", "json", env=env)
-        left = await command("call", "early:leaves", "-o", "json", env=env)
-        forked = await command("call", "early:forks", "-o", "json", env=env)
+    return {"NOMAFLOW_PROJECT": str(tmp_path)}
+
+
+async def test_a_result_may_be_large(command: Command, project: dict[str, str]) -> None:
+    """A result may have up to a mebibyte."""
+    large = await command("call", "early:large", "-p", "size=900000", "-o", "json", env=project)
     assert len(large.json["extras"]["text"]) == 900_000
-    os.kill(left.json["extras"]["pid"], signal.SIGKILL)
-    assert forked.json["extras"]["pid"]
+
+
+@pytest.mark.parametrize("name", ["forks", "aforks"])
+async def test_a_forked_process_ends_where_the_code_ends(command: Command, project: dict[str, str], name: str) -> None:
+    """The process that the callable forked does not return from it; the one that was started gives the result."""
+    async with asyncio.timeout(30):
+        done = await command("call", f"early:{name}", "-o", "json", env=project)
+    assert done.json["extras"]["forked"] > 0
+    assert "a process that the step forked came back from the step's code" in done.err
+    assert not Path(f"/proc/{done.json['extras']['forked']}").exists()
+
+
+async def test_what_the_code_leaves_is_ended(command: Command, project: dict[str, str]) -> None:
+    """A process that the callable leaves is ended, whatever its session and however the callable ends."""
+    left = await command("call", "early:leaves", "-o", "json", env=project)
+    assert (left.code, left.json["state"]) == (0, "SUCCEEDED")
+    died = await command("call", "early:dies", env=project)
+    assert (died.code, "exit code 7" in died.err) == (1, True)
+    for done, pid in ((left, left.json["extras"]["pid"]), (died, int(died.err.split()[0]))):
+        assert not Path(f"/proc/{pid}").exists()
+        assert "ended a process that the callable had left behind" in done.err
