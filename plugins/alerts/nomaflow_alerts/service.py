@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = ["AlertsCalls"]
 
 _LISTED, _MOST = 200, 1000
 _MESSAGES = 50
+_STATES = ("pending", "sent", "undeliverable")
 _LONGEST_MUTE = 90 * 86_400.0
 
 
@@ -86,9 +87,14 @@ class AlertsCalls(AlertsServiceServicer):
     async def ListMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return messages."""
         limit = min(request.limit or _MESSAGES, _MOST)
+        if request.state not in ("", *_STATES):
+            problem = f"there is no state {request.state!r}; the states are {', '.join(_STATES)}"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         found = await self._ledger.run(
             lambda book: book.outbox.listed(channel=request.channel, state=request.state, limit=limit)
         )
+        if not found and request.channel:  # the messages of a channel stay when it is removed
+            await self._check_channels([request.channel], context)
         return service.ListMessagesResponse(messages=map(_message, found))
 
     async def Mute(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -118,18 +124,22 @@ class AlertsCalls(AlertsServiceServicer):
 
     async def TestChannels(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Send a test by each channel, and wait for the first try of each."""
-        unknown = [name for name in request.channels if name not in self._alerts.channels]
-        if unknown:
-            known = ", ".join(self._alerts.channels)
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, f"there is no channel {unknown[0]!r}; the channels are {known}"
-            )
+        await self._check_channels(request.channels, context)
         names = list(request.channels) or list(self._alerts.channels)
         if request.job_id and not request.channels:
             names = list(self._policies.rules(request.job_id).channels)
         message = test_message(self._trial, job_id=request.job_id, condition=request.condition, by=request.by)
         results = await asyncio.gather(*(self._try(name, message) for name in names))
         return service.TestChannelsResponse(results=results)
+
+    async def _check_channels(self, names: Iterable[str], context: Any) -> None:
+        """Refuse names that no channel has."""
+        unknown = [name for name in names if name not in self._alerts.channels]
+        if unknown:
+            known = ", ".join(self._alerts.channels)
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"there is no channel {unknown[0]!r}; the channels are {known}"
+            )
 
     async def _try(self, name: str, make: Callable[[str, float], Message]) -> service.TestedChannel:
         began = asyncio.get_running_loop().time()

@@ -91,7 +91,7 @@ def open_(
 
     found, alerts = _talk(invocation, ask)
     shape = {**found.to_json(), "alerts": alerts.to_json()}
-    answer(invocation, shape, lambda: pages.incidents_page(found, alerts))
+    answer(invocation, shape, lambda: pages.incidents_page(found, alerts, job=job, host=host))
 
 
 @local_command("mute", group=_GROUP)
@@ -134,7 +134,11 @@ def messages(
 ) -> None:
     """List outgoing messages, newest first."""
     found = _talk(invocation, lambda client: client.list_messages(channel=channel, state=state, limit=limit))
-    answer(invocation, {"messages": [each.to_json() for each in found]}, lambda: pages.messages_page(found))
+    answer(
+        invocation,
+        {"messages": [each.to_json() for each in found]},
+        lambda: pages.messages_page(found, filtered=bool(channel or state)),
+    )
 
 
 @local_command("replay", group=_GROUP)

@@ -24,13 +24,17 @@ _STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}
 _STATES = {"sent": ("✔ sent", "green"), "pending": ("◌ waiting", "yellow"), "undeliverable": ("✘ given up", "red")}
 
 
-def incidents_page(found: IncidentsView, alerts: AlertsView) -> RenderableType:
-    """Return incidents, mutes, and what is wrong with channels."""
+def incidents_page(found: IncidentsView, alerts: AlertsView, *, job: str = "", host: str = "") -> RenderableType:
+    """Return incidents, mutes, and what is wrong with channels.
+
+    :param job: the job that the incidents are of, empty for any; as is the host
+    """
     rows: list[RenderableType] = []
     if found.incidents:
         rows.append(Rows(_INCIDENTS, found.incidents))
     else:
-        rows.append(Text("✔ nothing is open", style="green"))
+        of = "".join(f" for {noun} {printable(name)!r}" for noun, name in (("job", job), ("host", host)) if name)
+        rows.append(Text(f"✔ nothing is open{of}", style="green"))
     rows += [Text(f"  muted: {mute_text(mute)}", style="dim") for mute in alerts.mutes]
     for channel in alerts.channels:
         if channel.undeliverable or channel.pending:
@@ -48,10 +52,10 @@ def mute_text(mute: MuteView) -> str:
     return printable(f"{what} until {moment(mute.until)}, by {mute.by}: {mute.why}")
 
 
-def messages_page(messages: Sequence[AlertMessageView]) -> RenderableType:
+def messages_page(messages: Sequence[AlertMessageView], *, filtered: bool) -> RenderableType:
     """Return messages, newest first."""
     if not messages:
-        return Text("no messages yet", style="dim")
+        return Text("no messages match" if filtered else "no messages yet", style="dim")
     return Rows(_MESSAGES, messages)
 
 

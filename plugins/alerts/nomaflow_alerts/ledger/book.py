@@ -54,10 +54,10 @@ class Book:
         if "since" in known.facts:
             facts["since"] = known.facts["since"]  # it began with the first occurrence
         self._sql(
-            "UPDATE incident SET count = count + ?, last_at = max(last_at, ?), last_seq = max(last_seq, ?),"
+            "UPDATE incident SET count = count + ?, last_at = max(last_at, ?),"
             " why = ?, run_id = ?, facts = ? WHERE id = ?",
             (
-                sighting.count, sighting.at, sighting.seq, sighting.why or known.why,
+                sighting.count, sighting.at, sighting.why or known.why,
                 sighting.run_id or known.run_id, _json(facts), known.id,
             ),
         )  # fmt: skip
@@ -69,10 +69,10 @@ class Book:
     def _open(self, seen: Sighting) -> Incident:
         made = self._sql(
             "INSERT INTO incident (key, condition, job_id, preset, host, run_id, severity, why, count, opened_at,"
-            " opened_seq, last_at, last_seq, channels, facts, tells_end) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " last_at, channels, facts, tells_end) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 seen.key, seen.condition, seen.job_id, seen.preset, seen.host, seen.run_id, seen.severity, seen.why,
-                seen.count, seen.at, seen.seq, seen.at, seen.seq, _json(seen.channels), _json(seen.facts),
+                seen.count, seen.at, seen.at, _json(seen.channels), _json(seen.facts),
                 seen.tells_end,
             ),
         )  # fmt: skip
@@ -81,7 +81,7 @@ class Book:
             self._add_notices(incident, "opened", self.now)
         return incident
 
-    def close(self, key: str, *, at: float, seq: int = 0, facts: Mapping[str, Any] | None = None) -> Incident | None:
+    def close(self, key: str, *, at: float, facts: Mapping[str, Any] | None = None) -> Incident | None:
         """Close an open incident and return it; None if there is none.
 
         What is behind it and still open has something to say now, unless it is over before that is told.
@@ -90,8 +90,8 @@ class Book:
         if known is None:
             return None
         self._sql(
-            "UPDATE incident SET closed_at = ?, last_seq = max(last_seq, ?), facts = ? WHERE id = ?",
-            (max(at, known.opened_at), seq, _json({**known.facts, **(facts or {})}), known.id),
+            "UPDATE incident SET closed_at = ?, facts = ? WHERE id = ?",
+            (max(at, known.opened_at), _json({**known.facts, **(facts or {})}), known.id),
         )
         self._sql("DELETE FROM notice WHERE incident_id = ? AND kind IN ('reminder', 'grew')", (known.id,))
         if known.behind:

@@ -16,7 +16,6 @@ class Sighting:
 
     :param key: names the incident among the open ones
     :param at: when it happened
-    :param seq: the event that showed it, 0 for none
     :param count: how many occurrences this is
     :param facts: what messages tell beside the other fields
     :param tells_end: whether the end of the incident is told
@@ -25,7 +24,6 @@ class Sighting:
     key: str
     condition: str
     at: float
-    seq: int = 0
     job_id: str = ""
     preset: str = ""
     host: str = ""

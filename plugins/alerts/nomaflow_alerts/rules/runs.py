@@ -42,7 +42,6 @@ def sighting(condition: str, event: EventView, rules: JobRules, host: str, **mor
         "key": key_of(condition, event.job_id, preset),
         "condition": condition,
         "at": moment(event),
-        "seq": event.seq,
         "job_id": event.job_id,
         "preset": preset,
         "host": host,
@@ -85,7 +84,7 @@ def fold_run(book: Book, event: EventView, policies: Policies, found: Findings) 
         book.watched.run_ended(event.run_id)
         _waits_no_more(book, event.job_id, at)
         preset = str(event.data.get("preset") or "")
-        book.close(key_of("long_run", event.job_id, preset, run_id=event.run_id), at=at, seq=event.seq)
+        book.close(key_of("long_run", event.job_id, preset, run_id=event.run_id), at=at)
         _fold_end(book, event, rules, host, found)
 
 
@@ -157,10 +156,10 @@ def _succeeded(book: Book, event: EventView, rules: JobRules, host: str, slot: f
         if condition == "late" and not _makes_up(book, event.job_id, preset, started if slot is None else slot):
             continue
         if condition != "rows" or not odd:
-            book.close(key_of(condition, event.job_id, preset), at=at, seq=event.seq, facts={"ended_by": event.run_id})
+            book.close(key_of(condition, event.job_id, preset), at=at, facts={"ended_by": event.run_id})
     for incident in book.open_incidents("missed", job_id=event.job_id):
         if incident.preset == preset:
-            book.close(incident.key, at=at, seq=event.seq, facts={"ended_by": event.run_id})
+            book.close(incident.key, at=at, facts={"ended_by": event.run_id})
     if odd:
         book.sight(sighting("rows", event, rules, host, why=odd))
 

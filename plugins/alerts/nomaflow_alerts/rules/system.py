@@ -24,14 +24,14 @@ SEVERITIES = {
 
 
 def sight_host(
-    book: Book, condition: str, host: str, policies: Policies, *, at: float, why: str, seq: int = 0, **facts: object
+    book: Book, condition: str, host: str, policies: Policies, *, at: float, why: str, **facts: object
 ) -> None:
     """Sight a condition of a host."""
     severity = SEVERITIES[condition]
     channels, _ = policies.recipients.channels((), severity)
     book.sight(
         Sighting(
-            key=f"{condition}|{host}", condition=condition, at=at, seq=seq, host=host, severity=severity, why=why,
+            key=f"{condition}|{host}", condition=condition, at=at, host=host, severity=severity, why=why,
             channels=channels, facts=facts,
         )
     )  # fmt: skip
@@ -56,33 +56,33 @@ def fold_host(book: Book, event: EventView, policies: Policies, *, detached_afte
         case "host.unreachable":
             seconds = float(data.get("silent_seconds") or 0)
             why = f"silent for {seconds:.0f} s; whether its runs go on is unknown"
-            sight_host(book, "host_unreachable", host, policies, at=at, seq=event.seq, why=why)
+            sight_host(book, "host_unreachable", host, policies, at=at, why=why)
         case "host.attached" | "host.reattached":
             book.watched.host_back(host)
             for condition in ("host_unreachable", "host_detached"):
-                book.close(f"{condition}|{host}", at=at, seq=event.seq)
+                book.close(f"{condition}|{host}", at=at)
         case "host.ended":  # known for certain, so it is no longer silent, and its steps have failed or are tried again
-            book.close(f"host_unreachable|{host}", at=at, seq=event.seq)
+            book.close(f"host_unreachable|{host}", at=at)
             book.watched.host_left(host, at=at, check_at=at + detached_after)
         case "host.detached":
             book.watched.host_left(host, at=at, check_at=at + detached_after)
         case "host.forgotten":
             book.watched.host_back(host)
             for condition in ("host_unreachable", "host_detached", "jobs_disabled", "load_refused"):
-                book.close(f"{condition}|{host}", at=at, seq=event.seq)
+                book.close(f"{condition}|{host}", at=at)
         case "host.manifest":
             disabled = [str(each) for each in data.get("disabled_job_ids") or ()]
-            book.close(f"load_refused|{host}", at=at, seq=event.seq)
+            book.close(f"load_refused|{host}", at=at)
             if disabled:
                 why = f"a load disabled {len(disabled)}: {', '.join(disabled[:10])}"
-                sight_host(book, "jobs_disabled", host, policies, at=at, seq=event.seq, why=why, jobs=disabled[:50])
+                sight_host(book, "jobs_disabled", host, policies, at=at, why=why, jobs=disabled[:50])
             else:
-                book.close(f"jobs_disabled|{host}", at=at, seq=event.seq)
+                book.close(f"jobs_disabled|{host}", at=at)
         case "host.reloaded":
-            book.close(f"load_refused|{host}", at=at, seq=event.seq)
+            book.close(f"load_refused|{host}", at=at)
         case "host.reload_refused":
             why = _refusal(event)
-            sight_host(book, "load_refused", host, policies, at=at, seq=event.seq, why=why)
+            sight_host(book, "load_refused", host, policies, at=at, why=why)
 
 
 def fold_kernel(book: Book, event: EventView, policies: Policies, *, store: str) -> None:
