@@ -138,10 +138,13 @@ def _did_not_succeed(attempt: AttemptRecord | None) -> bool:
     return attempt.state is not AttemptState.SUCCEEDED and not disabled
 
 
-def unknown_name(owner: str, noun: str, name: str, known: Collection[str]) -> str:
-    """Return the sentence that refuses an unknown name of a step or preset of a job or run."""
+def unknown_name(owner: str, noun: str, name: str, known: Collection[str], *, otherwise: str = "") -> str:
+    """Return the sentence that refuses an unknown name of a step, preset or secret param of a job or run.
+
+    :param otherwise: what to do if no known name is meant
+    """
     near = near_name(name, islice(known, _SEARCHED))
     more = ", …" if len(known) > _LISTED else ""
     listed = ", ".join(map(repr, islice(known, _LISTED))) + more
-    hint = f"did you mean {near!r}?" if near else f"it has {listed or 'none'}"
+    hint = f"did you mean {near!r}?" if near else "; ".join(filter(None, (f"it has {listed or 'none'}", otherwise)))
     return f"{owner} has no {noun} {name[:64]!r}; {hint}"

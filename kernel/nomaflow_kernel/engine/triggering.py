@@ -82,11 +82,8 @@ def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
     steps, presets = [step.name for step in definition.steps], [preset.name for preset in definition.presets]
     if given.preset:
         _check_names("preset", [given.preset], presets, owner, field="preset")
-    for key in command.secret_keys:
-        if key not in definition.secret_params:
-            unknown = unknown_name(owner, "secret param", key, definition.secret_params)
-            kept = "list it in the job's secret_params, and its value is kept encrypted"
-            raise BadRequest(unknown if unknown.endswith("?") else f"{unknown}; {kept}", field="secret_keys")
+    secret, kept = definition.secret_params, "list it in the job's secret_params, and its value is kept encrypted"
+    _check_names("secret param", command.secret_keys, secret, owner, field="secret_keys", otherwise=kept)
     _check_names("step", given.switches, steps, owner, field="step_switches")
     _check_names("step", given.op_kwargs, steps, owner, field="step_values")
     for step in definition.steps:
@@ -199,10 +196,12 @@ def _of_run_today(state: EngineState, command: TriggerCommand, replayed: RunDeta
     return replace(_draft(job, definition, request, plan_run(definition, request)), job=None)
 
 
-def _check_names(noun: str, names: Collection[str], known: Collection[str], owner: str, *, field: str) -> None:
+def _check_names(
+    noun: str, names: Collection[str], known: Collection[str], owner: str, *, field: str, otherwise: str = ""
+) -> None:
     for name in names:
         if name not in known:
-            raise BadRequest(unknown_name(owner, noun, name, known), field=field)
+            raise BadRequest(unknown_name(owner, noun, name, known, otherwise=otherwise), field=field)
 
 
 def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> list[str]:

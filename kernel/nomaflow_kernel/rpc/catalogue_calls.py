@@ -252,9 +252,13 @@ class CatalogueCalls:
         candidates = [each for each in known if each in attached] or known
         if len(candidates) != 1:
             also = "" if verb is Verb.READ else f" and {verb}"
-            none = "no host is known yet" if caller.principal.may_all(verb) else f"there is none that you may see{also}"
-            found = f"there are several: {', '.join(map(repr, candidates))}" if candidates else none
-            raise BadRequest(f"no host is named, and {found}; name one", field="host")
+            if candidates:
+                told = f"there are several hosts, name one of them: {', '.join(map(repr, candidates))}"
+            elif caller.principal.may_all(verb):
+                told = "no host has attached yet; start one with: nomaflow host DIR"
+            else:
+                told = f"there is no host that you may see{also}; name the one that you mean"
+            raise BadRequest(told, field="host")
         return candidates[0]
 
     def _check_host(self, name: str) -> None:

@@ -19,7 +19,7 @@ NEEDLE = 7_777
 
 @pytest.fixture(scope="module")
 def long_run(console: ConsoleSystem) -> str:
-    """The id of a run with 12,000 lines, a warning in each 5,000 and one error."""
+    """Return the id of a run with 12,000 lines, a warning in each 5,000 of them and one error."""
     api = console.system.api
     order = TriggerOrder(job_id="big-log", op_kwargs={"scan": {"lines": LINES, "needle_at": NEEDLE}})
     run = api.wait(api.trigger(order).run_id)
@@ -39,7 +39,7 @@ def _numbers(shown: dict[str, Any]) -> list[int]:
 
 
 def test_a_window_has_the_rows_that_were_asked_for(browser_client: httpx.Client, long_run: str) -> None:
-    """Rows count from 0; negative ones from the end; beyond an end the window ends there."""
+    """A window begins at a row, counted from 0 or, if negative, from the end; it does not go beyond the log."""
     shown = _lines(browser_client, long_run, "row=6000&before=10&count=30")
     assert (shown["rows"], shown["first"], shown["row"]) == (LINES, 5990, 6000)
     assert _numbers(shown) == list(range(5991, 6021))
@@ -50,7 +50,7 @@ def test_a_window_has_the_rows_that_were_asked_for(browser_client: httpx.Client,
 
 
 def test_a_line_is_found_by_its_number_under_each_filter(browser_client: httpx.Client, long_run: str) -> None:
-    """A link to a line leads to its row; if the filter leaves it out, to the next one."""
+    """A link to a line shows its row, or the next row if the filter leaves that line out."""
     assert _lines(browser_client, long_run, "seq=4321")["row"] == 4320
     warned = _lines(browser_client, long_run, "seq=5000&level=30")
     assert (warned["rows"], warned["row"], _numbers(warned)) == (3, 0, [5000, NEEDLE, 10_000])
@@ -61,7 +61,7 @@ def test_a_line_is_found_by_its_number_under_each_filter(browser_client: httpx.C
 
 
 def test_filters_by_step_and_try_count_rows_of_their_own(browser_client: httpx.Client, failed_run: str) -> None:
-    """The second try of a step is a log of its own, with numbers of the whole."""
+    """The log of a second try has its own rows, and its lines keep their numbers in the whole log."""
     whole = _lines(browser_client, failed_run, "row=0&count=300")
     second = _lines(browser_client, failed_run, "row=0&count=300&step=score&try=2")
     expected = [line["seq"] for line in whole["lines"] if (line["step"], line["try"]) == ("score", 2)]
@@ -73,7 +73,7 @@ def test_filters_by_step_and_try_count_rows_of_their_own(browser_client: httpx.C
 
 
 def test_the_next_error_is_found_both_ways(browser_client: httpx.Client, failed_run: str) -> None:
-    """From the top the first error is next, from it the second; back from the end as well; then there is none."""
+    """The next error is found forwards and backwards, until there is no other."""
     whole = _lines(browser_client, failed_run, "row=0&count=300")
     first, second = (line["seq"] for line in whole["lines"] if line["kind"] == "error")
     assert _lines(browser_client, failed_run, "error_after=0")["row"] == first - 1
@@ -83,13 +83,13 @@ def test_the_next_error_is_found_both_ways(browser_client: httpx.Client, failed_
 
 
 def test_the_map_shows_where_warnings_and_errors_are(browser_client: httpx.Client, long_run: str) -> None:
-    """Each of the 200 stretches has the highest level in it."""
+    """The map of the log has 200 parts, each with the highest level of its lines."""
     levels = _lines(browser_client, long_run, "row=0&count=1&map=1&level=30")["map"]
     assert [level for level in levels if level] == [3, 4, 3]
 
 
 def test_search_tells_what_it_finds(browser_client: httpx.Client, long_run: str) -> None:
-    """Every match is told, with its line and its place on the map; filters hold."""
+    """A search finds every match that the filters keep, with its line and its place on the map."""
 
     def found(query: str) -> tuple[int, list[int]]:
         parts = [
@@ -107,7 +107,7 @@ def test_search_tells_what_it_finds(browser_client: httpx.Client, long_run: str)
 
 
 def test_a_file_has_all_lines_or_those_that_are_shown(browser_client: httpx.Client, long_run: str) -> None:
-    """The whole log, a filter, a range, just what was printed, and the lines as the command line prints them."""
+    """A download has the whole log, a filtered part, a range, only what was printed, or what the command prints."""
     whole = browser_client.get(f"/runs/{long_run}/log.txt")
     assert len(whole.text.splitlines()) == LINES
     assert whole.headers["content-type"] == "text/plain; charset=utf-8"
@@ -124,7 +124,7 @@ def test_a_file_has_all_lines_or_those_that_are_shown(browser_client: httpx.Clie
 def test_the_json_of_a_log_is_that_of_the_command_line(
     browser_client: httpx.Client, console: ConsoleSystem, failed_run: str
 ) -> None:
-    """``.json`` equals ``nomaflow logs -o json`` and ``nomaflow show -o json``."""
+    """The pages with ``.json`` equal ``nomaflow logs -o json`` and ``nomaflow show -o json``."""
     printed = console.system.cli("logs", failed_run, "-o", "json").out
     shown = browser_client.get(f"/runs/{failed_run}/log.json").text
     assert [json.loads(line) for line in shown.splitlines()] == [json.loads(line) for line in printed.splitlines()]
@@ -135,7 +135,7 @@ def test_the_json_of_a_log_is_that_of_the_command_line(
 
 
 def test_hostile_lines_are_text(browser_client: httpx.Client, console: ConsoleSystem) -> None:
-    """Markup, hidden links, marks of direction and bytes that are no text come as what they are; none forges a line."""
+    """Markup, hidden links, marks of direction and bytes that are not UTF-8 are shown as text, and forge no line."""
     api = console.system.api
     run_id = api.wait(api.trigger("hostile").run_id).run_id
     page = browser_client.get(f"/runs/{run_id}").text
@@ -159,13 +159,13 @@ def test_hostile_lines_are_text(browser_client: httpx.Client, console: ConsoleSy
 
 
 def test_numbers_that_are_none_are_left_out(browser_client: httpx.Client, long_run: str) -> None:
-    """A query that somebody has typed wrongly shows the log from its beginning."""
+    """An address with a misspelt query shows the log from its beginning."""
     shown = _lines(browser_client, long_run, "row=abc&count=-5&level=x&try=1e9")
     assert _numbers(shown) == [1]
 
 
 def test_lines_come_on_the_live_stream_without_gap_or_repeat(console: ConsoleSystem) -> None:
-    """A stream that breaks and goes on, also across a kernel that is killed, tells each row once and in order."""
+    """A stream sends each row once and in order, even if it breaks and resumes, or the kernel is killed."""
     api = console.system.api
     order = TriggerOrder(job_id="talker", op_kwargs={"talk": {"lines": 240, "per_second": 40.0}})
     run_id = api.trigger(order).run_id

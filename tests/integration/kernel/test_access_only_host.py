@@ -12,7 +12,7 @@ _CODE = grpc.StatusCode
 
 
 async def test_no_host_is_named_by_who_sees_only_one(world: AccessWorld) -> None:
-    """It is the only one that the caller sees and may do this to; else the refusal says to name one."""
+    """The kernel takes the only host that the caller may see and use; otherwise it asks for a name."""
     assert (await world.as_("ben")("ListCallables")).host == "teamb"
     task = asyncio.create_task(world.as_("ann").code("ReloadHost"))
     while not (await asyncio.wait_for(world.hosts["a"].commands.get(), 20)).HasField("reload"):
@@ -21,10 +21,10 @@ async def test_no_host_is_named_by_who_sees_only_one(world: AccessWorld) -> None
     await world.join("wide", grants=("read *", "operate host:teamb", "operate host:teama"))
     await world.join("blind", grants=("operate host:teama", "read host:teamx"))
     for name, call, told in (
-        ("wide", "ListCallables", "no host is named, and there are several: 'teama', 'teamb'; name one"),
-        ("wide", "ReloadHost", "no host is named, and there are several: 'teama', 'teamb'; name one"),
-        ("blind", "ListCallables", "no host is named, and there is none that you may see; name one"),
-        ("blind", "ReloadHost", "no host is named, and there is none that you may see and operate; name one"),
+        ("wide", "ListCallables", "there are several hosts, name one of them: 'teama', 'teamb'"),
+        ("wide", "ReloadHost", "there are several hosts, name one of them: 'teama', 'teamb'"),
+        ("blind", "ListCallables", "there is no host that you may see; name the one that you mean"),
+        ("blind", "ReloadHost", "there is no host that you may see and operate; name the one that you mean"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await world.as_(name)(call)

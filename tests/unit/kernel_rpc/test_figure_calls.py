@@ -134,7 +134,7 @@ async def test_the_figures_of_a_job_are_those_of_its_newest_runs(world: World) -
 
 
 async def test_a_list_of_runs_may_have_steps_and_says_where_it_stopped(world: World) -> None:
-    """With steps a page has at most 50 runs; filters arrive, and bad ones are refused by name."""
+    """A page with steps has at most 50 runs; filters are applied, and wrong ones are refused by name."""
     await world.queue_run()
     await world.apply(queued(NOW_US, "other", trigger=RunTrigger(kind=TriggerKind.CLI, by="alice", at_us=1)))
     call = world.client.ListRuns
@@ -197,7 +197,7 @@ async def test_a_run_tells_its_request_definition_and_deadline_and_how_to_mend_i
 
 
 async def test_events_are_listed_newest_first_and_say_who(world: World) -> None:
-    """In pages that join; of a job or a host; and what nobody asked for has no author."""
+    """Pages of events join; events are found by job, host, kind and author."""
     by = RunTrigger(kind=TriggerKind.API, by="alice (for bob)", at_us=1)
     cron = RunTrigger(kind=TriggerKind.CRON, by="@daily", at_us=1)
     await world.apply(queued(NOW_US, trigger=by), queued(NOW_US + SECOND, "nightly", trigger=cron))
@@ -224,7 +224,7 @@ async def test_events_are_listed_newest_first_and_say_who(world: World) -> None:
 
 
 async def test_a_watch_of_a_job_or_a_host_leaves_the_others_out(world: World) -> None:
-    """Stored and new events alike."""
+    """A watch of a job or a host sends only its events, stored or new."""
     await world.apply(queued(NOW_US), queued(NOW_US, "other"), Notice(kind="host.attached", at_us=1, host="team"))
     for fields, wanted in (({"job_id": "other"}, [2, 4]), ({"host": "team"}, [1, 2, 3, 4])):
         stream = world.client.WatchEvents(kernel.WatchEventsRequest(from_start=True, **fields))
@@ -238,7 +238,7 @@ async def test_a_watch_of_a_job_or_a_host_leaves_the_others_out(world: World) ->
 
 
 async def test_coming_fires_tell_usual_times_pauses_and_collisions(world: World) -> None:
-    """Of jobs that can run, by host, tag and job; with the local time of the schedule's zone."""
+    """Fires are those of jobs that can run, by host, tag and job, with the local time of the schedule's zone."""
     jobs = (
         job("long", "0 2 * * *", tags=("nightly",)),
         job("short", "30 2 * * *"),
