@@ -73,7 +73,7 @@ def migrate(connection: Connection) -> None:
 
 
 def _make_schema(connection: Connection) -> None:
-    schema.metadata.create_all(connection)
+    schema.create_tables(connection)
     connection.execute(schema.kernel.insert().values(id=1, store_id=uuid.uuid4().hex))
     connection.execute(schema.leadership.insert().values(id=1))
     schema.revisions.create(connection)

@@ -5,13 +5,11 @@ Absent texts are empty; absent numbers and times are NULL. Keys compare byte by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Double,
     Index,
     Integer,
@@ -23,13 +21,13 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
 __all__ = [
     "attempts",
     "audit",
     "certificates",
+    "create_tables",
     "definitions",
     "events",
     "host_digests",
@@ -48,17 +46,12 @@ __all__ = [
 
 metadata = MetaData()
 
-_KEY: TypeEngine[str] = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+_KEY: TypeEngine[str] = Text().with_variant(Text(collation="C"), "postgresql")
 _SEQ: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _key(name: str) -> Column[str]:
     return Column(name, _KEY, nullable=False)
-
-
-def _where(condition: str) -> Mapping[str, Any]:
-    """Return what makes an index partial, for both databases."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 def _text(name: str, *, default: str | None = None) -> Column[str]:
@@ -170,20 +163,20 @@ Index(
     "runs_by_request",
     runs.c.request_id,
     unique=True,
-    **_where("request_id <> ''"),
+    sqlite_where=text("request_id <> ''"),
 )
 Index(
     "runs_by_slot",
     runs.c.slot,
     unique=True,
-    **_where("slot <> ''"),
+    sqlite_where=text("slot <> ''"),
 )
 
 Index(
     "runs_by_replayed",
     runs.c.replay_of,
     runs.c.run_id,
-    **_where("replay_of <> ''"),
+    sqlite_where=text("replay_of <> ''"),
 )
 
 attempts = Table(
@@ -244,7 +237,7 @@ Index(
     "events_of_people",
     events.c.seq,
     events.c.by,
-    **_where("\"by\" <> ''"),
+    sqlite_where=text("\"by\" <> ''"),
 )
 
 log_chunks = Table(
@@ -378,3 +371,15 @@ audit = Table(
     PrimaryKeyConstraint("seq"),
 )
 """Every change and every refusal, each chained to the one before by its hash."""
+
+
+def create_tables(connection: Connection) -> None:
+    """Create all tables but ``revisions``, with their indexes.
+
+    Partial indexes are declared for SQLite. To declare them for PostgreSQL too would load its dialect, and the drivers
+    that belong to it, into every kernel: 27 ms of its start and 2 MiB of its memory.
+    """
+    for table in metadata.sorted_tables:
+        for index in table.indexes:
+            index.dialect_options[connection.dialect.name]["where"] = index.dialect_options["sqlite"]["where"]
+    metadata.create_all(connection)
