@@ -25,6 +25,7 @@ from nomaflow.client.address import (
 )
 from nomaflow.client.errors import (
     ClientError,
+    ClientUnusable,
     InvalidRequest,
     KernelFailed,
     KernelUnreachable,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AddressSource",
     "ClientError",
+    "ClientUnusable",
     "FixedAddress",
     "InvalidRequest",
     "KernelClient",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -12,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from nomaflow.client.errors import ClientError, KernelUnreachable
+from nomaflow.client.errors import ClientError, ClientUnusable, InvalidRequest, KernelUnreachable, Unauthenticated
 from nomaflow.client.numbered_exchanges import MOST_BYTES, NumberedExchanges
 from nomaflow.client.status_errors import client_error, retryable
 from nomaflow.client.tls import handshake_failure, open_channel
-from nomaflow_api.addresses import is_tcp, split_addresses
+from nomaflow_api.addresses import has_known_form, is_tcp, split_addresses
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
@@ -60,6 +62,9 @@ _ELSEWHERE_SECONDS = 0.05
 _ANSWERS = frozenset({"STORE_BUSY", "STORE_ERROR", "STORE_UNAVAILABLE"})
 """Reasons of a kernel that is there and cannot do it just now."""
 
+_OPEN: weakref.WeakKeyDictionary[Connection, int] = weakref.WeakKeyDictionary()
+"""The connections with channels, each with its process. In one forked meanwhile no call of gRPC would ever end."""
+
 
 class Connection:
     """Calls a kernel and hides its restarts for a limited time.
@@ -93,9 +98,13 @@ class Connection:
         self._stood_by = False
         # Each stays open until the end: a stream may go on at one address while calls ask another.
         self._channels: dict[str, tuple[grpc.aio.Channel, Any, NumberedExchanges]] = {}
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._closed = False
 
     async def close(self) -> None:
-        """Close every channel. May be called twice."""
+        """Close every channel, for good. May be called twice."""
+        self._closed = True
+        _OPEN.pop(self, None)
         while self._channels:
             channel, _, triggers = self._channels.popitem()[1]
             await triggers.close()
@@ -131,6 +140,8 @@ class Connection:
                     reply = await getattr(stub, method)(request, timeout=timeout, metadata=metadata)
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await self._failed(trial, error)
+            except asyncio.CancelledError:
+                raise self._cancelled() from None
             else:
                 self._note_answer()
                 return reply
@@ -186,11 +197,22 @@ class Connection:
                 return
             except (grpc.aio.AioRpcError, KernelUnreachable) as error:
                 await self._failed(trial, error, began=began)
+            except asyncio.CancelledError:
+                raise self._cancelled() from None
 
     def _channel(self, trial: _Trial) -> tuple[grpc.aio.Channel, Any, NumberedExchanges]:
-        """Return the channel to the current address, the stub on it, and its stream for triggers."""
+        """Return the channel to the current address, the stub on it, and its stream for triggers.
+
+        :raises ClientUnusable: if none can be used here
+        :raises InvalidRequest: if the address has no known form
+        """
+        self._check_home()
         address = trial.address = self._route.address()
         if address not in self._channels:
+            if not has_known_form(address):
+                raise InvalidRequest(
+                    f"the address {address!r} has no known form", fix="write unix:/path/kernel.sock or tls://host:port"
+                )
             channel = open_channel(address, ca=self._ca, options=CHANNEL_OPTIONS)
             # The generated files have one stub class each; an asynchronous channel makes its calls awaitable.
             calls = {**vars(KernelServiceStub(channel)), **vars(AccessServiceStub(channel))}
@@ -198,8 +220,31 @@ class Connection:
             self._channels[address] = channel, SimpleNamespace(**calls), triggers
         return self._channels[address]
 
+    def _check_home(self) -> None:
+        """Check that this is the process and the event loop that gRPC works in: elsewhere a call would never end."""
+        loop, process = asyncio.get_running_loop(), os.getpid()
+        if self._closed:
+            raise ClientUnusable.closed()
+        if self._home is None:
+            if any(opened_in != process for opened_in in _OPEN.values()):
+                raise ClientUnusable.forked()
+            self._home = process, loop
+            _OPEN[self] = process
+        if self._home[0] != process:
+            raise ClientUnusable.forked()
+        if self._home[1] is not loop:
+            raise ClientUnusable.of_another_loop()
+
+    def _cancelled(self) -> BaseException:
+        """Return the error of a canceled call: `close` cancels it, and so does whoever cancels the task."""
+        task = asyncio.current_task()
+        by_close = self._closed and task is not None and not task.cancelling()
+        return ClientUnusable.closed() if by_close else asyncio.CancelledError()
+
     def _metadata(self, address: str, traceparent: str = "") -> tuple[tuple[str, str], ...]:
         token = self._source.token() if is_tcp(address) else ""  # the socket's directory is the proof there
+        if not (token.isascii() and token.isprintable()):
+            raise Unauthenticated("the token has characters that no token has", fix="give it as it was printed")
         trace = (("traceparent", traceparent),) if traceparent else ()
         return (("authorization", f"Bearer {token}"), *trace) if token else trace
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 from nomaflow.errors import NomaflowError
 
 __all__ = [
     "ClientError",
+    "ClientUnusable",
     "InvalidRequest",
     "KernelFailed",
     "KernelUnreachable",
@@ -24,7 +26,7 @@ class ClientError(NomaflowError):
     """Raised when a kernel cannot be asked, or does not do what it was asked. The base of all errors of the client.
 
     :param message: description of the error, for a person
-    :param reason: the stable reason of docs/grpc_api.md, such as ``UNKNOWN_JOB``
+    :param reason: the stable reason of docs/grpc_api.md, such as ``JOB_NOT_FOUND``
     :param fix: the way out, may be empty
     :param metadata: further values from the kernel, by name
     :param fields: the invalid fields of the request, each with the expected value
@@ -79,7 +81,7 @@ class NotFound(ClientError):
 class InvalidRequest(ClientError):
     """Raised when a field of the request is invalid. ``fields`` maps each such field to the expected value."""
 
-    default_reason = "INVALID_ARGUMENT"
+    default_reason = "BAD_REQUEST"
 
 
 class Refused(ClientError):
@@ -104,3 +106,27 @@ class KernelFailed(ClientError):
     """Raised when the kernel met an unexpected error; the message carries the id of its entry in the kernel's log."""
 
     default_reason = "INTERNAL"
+
+
+class ClientUnusable(ClientError):
+    """Raised when a client is closed, or is used in another process or event loop than that of its first call."""
+
+    default_reason = "CLIENT_UNUSABLE"
+
+    @classmethod
+    def closed(cls) -> Self:
+        """Return the error about a client that is closed."""
+        return cls("the client is closed", fix="make a new one, and close it after its last call")
+
+    @classmethod
+    def forked(cls) -> Self:
+        """Return the error about a process that was forked while a client was open: gRPC does not work in it."""
+        return cls(
+            "this process was forked from one with an open client",
+            fix="fork before the first client is made, or start processes with the method 'spawn' or 'forkserver'",
+        )
+
+    @classmethod
+    def of_another_loop(cls) -> Self:
+        """Return the error about a client that belongs to another event loop."""
+        return cls("the client belongs to another event loop", fix="make a client in each loop, and close it there")

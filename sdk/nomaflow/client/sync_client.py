@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import functools
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +14,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from nomaflow.client.address import AddressSource
+from nomaflow.client.errors import ClientUnusable
 from nomaflow.client.kernel_client import KernelClient
 
 __all__ = ["SyncKernelClient"]
@@ -38,19 +42,26 @@ def _stream(
 
     @functools.wraps(method)
     def blocking(self: SyncKernelClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-        items: Any = method(self.client, *args, **kwargs)
-        end = object()
+        items, turn, end = method(self.client, *args, **kwargs), asyncio.Lock(), object()
         try:
-            while (item := self.run(_next(items, end))) is not end:
+            while (item := self.run(_next(items, turn, end))) is not end:
                 yield item
         finally:
-            self.run(items.aclose())
+            # Nobody waits for it: an iterator that was left may be collected in the loop's own thread.
+            with contextlib.suppress(ClientUnusable):
+                self._submit(_close(items, turn))
 
     return blocking
 
 
-async def _next(items: Any, end: object) -> Any:
-    return await anext(items, end)
+async def _next(items: Any, turn: asyncio.Lock, end: object) -> Any:
+    async with turn:
+        return await anext(items, end)
+
+
+async def _close(items: Any, turn: asyncio.Lock) -> None:
+    async with turn:  # a Ctrl-C leaves a step of the iteration that has yet to end
+        await items.aclose()
 
 
 class SyncKernelClient:
@@ -69,13 +80,15 @@ class SyncKernelClient:
         connect_seconds: float = 5.0,
         retry_seconds: float = 60.0,
     ) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="nomaflow-client", daemon=True)
-        self._thread.start()
-
         self.client = KernelClient(
             address, token=token, ca=ca, by=by, connect_seconds=connect_seconds, retry_seconds=retry_seconds
         )
+        self._process = os.getpid()
+        self._closed = False
+        self._order = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nomaflow-client", daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -86,22 +99,49 @@ class SyncKernelClient:
         self.close()
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run a coroutine on the client's loop and return its result."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Run a coroutine on the client's loop and return its result.
+
+        :raises ClientUnusable: if the client is closed, now or meanwhile, or this process was forked after it was made
+        """
+        future = self._submit(coroutine)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise ClientUnusable.closed() from None
         except BaseException:
             future.cancel()
             raise
 
+    def _submit(self, coroutine: Coroutine[Any, Any, R]) -> concurrent.futures.Future[R]:
+        if self._process != os.getpid():
+            coroutine.close()
+            raise ClientUnusable.forked()
+        with self._order:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        coroutine.close()
+        raise ClientUnusable.closed()
+
     def close(self) -> None:
-        """Close the channel and end the thread. May be called twice."""
-        if self._loop.is_closed():
+        """Close the channel and end the thread; calls of other threads end. May be called twice."""
+        if self._process != os.getpid():
+            return  # neither the thread nor the channel is there
+        with self._order:
+            was_closed, self._closed = self._closed, True
+        if was_closed:
             return
-        self.run(self.client.close())
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        await self.client.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in others:
+            each.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
 
     cancel = _call(KernelClient.cancel)
     create_token = _call(KernelClient.create_token)

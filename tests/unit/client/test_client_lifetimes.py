@@ -1,0 +1,208 @@
+"""Clients that are closed, interrupted, forked, or used in another event loop than their own."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_kernel import FakeKernel, make_run
+from nomaflow.client import ClientUnusable, KernelClient, SyncKernelClient
+from waiting import eventually
+
+NOWHERE = "unix:/nowhere/kernel.sock"
+
+
+async def test_a_closed_client_refuses_calls(kernel: FakeKernel) -> None:
+    """Both clients, for calls and streams, without a coroutine that is never awaited."""
+    client = KernelClient(kernel.address)
+    await client.close()
+    with pytest.raises(ClientUnusable, match="closed"):
+        await client.get_run("run_1")
+    with pytest.raises(ClientUnusable, match="closed"):
+        await anext(client.watch_events(from_start=True))
+
+    def work() -> None:
+        closed = SyncKernelClient(kernel.address)
+        closed.close()
+        with pytest.raises(ClientUnusable, match="closed"):
+            closed.get_run("run_1")
+        with pytest.raises(ClientUnusable, match="closed"):
+            next(closed.watch_events(from_start=True))
+
+    await asyncio.to_thread(work)
+
+
+async def test_a_close_ends_what_waits_and_says_so(kernel: FakeKernel) -> None:
+    """Whoever waits gets an error, not the cancel of a task that nobody has canceled."""
+    kernel.runs["run_1"] = make_run("run_1")
+    client = KernelClient(kernel.address)
+    items = client.watch_run("run_1")
+    await anext(items)
+    waiting = asyncio.create_task(anext(items))
+    await asyncio.sleep(0)
+    await client.close()
+    with pytest.raises(ClientUnusable, match="closed"):
+        await waiting
+
+
+async def test_a_close_ends_the_calls_of_other_threads() -> None:
+    """A call that waits for a kernel to come back ends too; it used to wait for ever."""
+    client = SyncKernelClient(NOWHERE, connect_seconds=3600)
+    ended: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            client.get_kernel()
+        except ClientUnusable as error:
+            ended.append(error)
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    await eventually(lambda: asyncio.all_tasks(client._loop))
+    await asyncio.to_thread(client.close)
+    await asyncio.to_thread(caller.join, 10)
+    assert len(ended) == 1
+
+
+async def test_an_iterator_that_was_left_outlives_its_client(kernel: FakeKernel) -> None:
+    """Closing the client has closed it; its own end is no error."""
+    kernel.runs["run_1"] = make_run("run_1")
+
+    def work() -> None:
+        client = SyncKernelClient(kernel.address)
+        items: Any = client.watch_run("run_1")
+        assert next(items).run_id == "run_1"
+        client.close()
+        items.close()
+
+    await asyncio.to_thread(work)
+
+
+async def test_an_iterator_may_be_collected_in_the_clients_own_thread(kernel: FakeKernel) -> None:
+    """A cycle of garbage is collected wherever the collector happens to run."""
+    kernel.runs["run_1"] = make_run("run_1")
+
+    async def collect() -> int:
+        return gc.collect()
+
+    def work() -> None:
+        with SyncKernelClient(kernel.address) as client:
+            gc.disable()
+            try:
+                cycle: list[Any] = [client.watch_run("run_1")]
+                cycle.append(cycle)
+                next(cycle[0])
+                del cycle
+                assert client.run(collect()) > 0
+            finally:
+                gc.enable()
+            assert client.get_run("run_1").run_id == "run_1"
+
+    await asyncio.to_thread(work)
+
+
+_INTERRUPTED = """
+import sys
+from nomaflow.client import SyncKernelClient
+client = SyncKernelClient(sys.argv[1])
+try:
+    for line in client.read_logs("run_1", follow=True):
+        print(line.message, flush=True)
+except KeyboardInterrupt:
+    print(client.get_run("run_1").state, flush=True)
+client.close()
+"""
+
+
+async def test_an_interrupt_of_a_followed_log_is_an_interrupt(kernel: FakeKernel) -> None:
+    """Ctrl-C reaches the caller as KeyboardInterrupt, and the client goes on; an error about its iterator hid it."""
+    kernel.runs["run_1"] = make_run("run_1")
+    await kernel.say(b"hello")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _INTERRUPTED, kernel.address, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"hello\n"
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (out, err, process.returncode) == (b"RUNNING\n", b"", 0)
+
+
+def test_a_client_belongs_to_the_loop_of_its_first_call(tmp_path: Path) -> None:
+    """In a second loop it says so at once."""
+
+    async def ask(client: KernelClient) -> None:
+        await client.get_run("run_1")
+
+    async def first() -> KernelClient:
+        kernel = FakeKernel(tmp_path / "k.sock")
+        await kernel.start()
+        kernel.runs["run_1"] = make_run("run_1")
+        client = KernelClient(kernel.address)
+        await ask(client)
+        await kernel.stop()
+        return client
+
+    client = asyncio.run(first())
+    with pytest.raises(ClientUnusable, match="another event loop"):
+        asyncio.run(ask(client))
+    asyncio.run(client.close())
+
+
+def _in_a_fork(work: Callable[[], object]) -> object:
+    """Return what a function returns, or the class of its error, in a forked process; None if it does not end."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def child() -> None:
+        try:
+            sender.send(work())
+        except ClientUnusable as error:
+            sender.send(type(error))
+        os._exit(0)
+
+    process = context.Process(target=child)
+    process.start()
+    try:
+        return receiver.recv() if receiver.poll(20) else None
+    finally:
+        process.kill()
+        process.join()
+
+
+async def test_a_forked_process_is_told_that_grpc_does_not_work_in_it(kernel: FakeKernel) -> None:
+    """With the parent's client, used or not, or one of its own; calls would wait for ever. An inherited one closes."""
+    kernel.runs["run_1"] = make_run("run_1")
+
+    def state_of(client: SyncKernelClient) -> str:
+        return client.get_run("run_1").state
+
+    def own() -> str:
+        with SyncKernelClient(kernel.address) as made:
+            return state_of(made)
+
+    def work() -> None:
+        with SyncKernelClient(kernel.address) as client:
+
+            def closing() -> str:
+                client.close()
+                return "closed"
+
+            assert _in_a_fork(lambda: state_of(client)) is ClientUnusable
+            assert state_of(client) == "RUNNING"
+            assert _in_a_fork(lambda: state_of(client)) is ClientUnusable
+            assert _in_a_fork(own) is ClientUnusable
+            assert _in_a_fork(closing) == "closed"
+
+    await asyncio.to_thread(work)
