@@ -31,7 +31,9 @@ def host_and_port(address: str) -> tuple[str, str] | None:
 
 def has_known_form(address: str) -> bool:
     """Return True for ``unix:/path``, ``host:port`` and ``tls://host:port``, the only forms that can reach a kernel."""
-    return host_and_port(address) is not None if is_tcp(address) else address.partition(":")[2] != ""
+    if is_tcp(address):
+        return host_and_port(address) is not None
+    return address.partition(":")[2] != "" and address.isprintable()
 
 
 def with_scheme(address: str) -> str:

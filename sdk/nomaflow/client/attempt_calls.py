@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
-from nomaflow.client.requests import ReplayOrder, trigger_span
+from nomaflow.client.requests import ReplayOrder, filled, trigger_span
 from nomaflow_api.v1 import attempt_inspection_pb2, job_pb2
 from nomaflow_api.v1.message_codec import decode
 
@@ -29,7 +29,7 @@ class AttemptCalls:
         :param host: empty for the only one there is
         :param references: keeps these callables, at most 1,000, and leaves modules and step types out; empty for all
         """
-        request = job_pb2.ListCallablesRequest(host=host, references=references)
+        request = filled(job_pb2.ListCallablesRequest, host=host, references=references)
         whole = job_pb2.ListCallablesResponse()
         async for page in self._connection.pages("ListCallables", request, timeout=_READ_SECONDS):
             whole.MergeFrom(page)
@@ -41,7 +41,7 @@ class AttemptCalls:
         :param step: empty for the step in progress
         :param attempt: the number of the try; 0 for the newest
         """
-        request = attempt_inspection_pb2.InspectAttemptRequest(run_id=run_id, step=step, attempt=attempt)
+        request = filled(attempt_inspection_pb2.InspectAttemptRequest, run_id=run_id, step=step, attempt=attempt)
         reply = await self._connection.call("InspectAttempt", request, timeout=_INSPECT_SECONDS)
         return decode(values.InspectionView, reply)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
-from nomaflow.client.requests import filled
+from nomaflow.client.requests import enum_number, filled
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2
 from nomaflow_api.v1.message_codec import decode
 
@@ -20,8 +20,8 @@ Grouping = Literal["state", "job", "host", "trigger", "tag"]
 _SECONDS = 10.0
 
 
-def _grouping(name: Grouping) -> run_figures_pb2.RunGrouping.ValueType:
-    return run_figures_pb2.RunGrouping.Value(f"RUN_GROUPING_{name.upper()}")
+def _grouping(name: Grouping) -> Any:
+    return enum_number(run_figures_pb2.RunGrouping, name, "grouping")
 
 
 class EventFilters(TypedDict, total=False):
@@ -88,7 +88,7 @@ class FigureReading:
         :param last: the number of runs of each, at most 100; the figures are about these
         :param preset: counts only runs that were started with it
         """
-        request = run_figures_pb2.GetJobStatsRequest(job_ids=job_ids, last=last, preset=preset)
+        request = filled(run_figures_pb2.GetJobStatsRequest, job_ids=job_ids, last=last, preset=preset)
         reply = await self._connection.call("GetJobStats", request, timeout=_SECONDS)
         return {one.job_id: decode(values.JobStatsView, one) for one in reply.jobs}
 

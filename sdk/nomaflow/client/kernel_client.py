@@ -18,7 +18,7 @@ from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.log_calls import LogCalls
-from nomaflow.client.requests import ReplayOrder, TriggerOrder, filled, trigger_span
+from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_number, filled, trigger_span
 from nomaflow.client.run_filters import RunFilters, list_runs_request
 from nomaflow.client.token_calls import TokenCalls
 from nomaflow_api.v1 import job_pb2
@@ -176,7 +176,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
 
         After a restart of the kernel the run is yielded once more, in its new state; no event is repeated.
         """
-        request = service.WatchRunRequest(run_id=run_id, after_seq=after_seq)
+        request = filled(service.WatchRunRequest, run_id=run_id, after_seq=after_seq)
         terminal = False
         while not terminal:
             async for message in self._connection.stream("WatchRun", request):
@@ -230,7 +230,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         if not after_seq and not from_start:
             # Without this, an outage before the first event would lose the events during it.
             after_seq = (await self.get_kernel()).last_event_seq
-        request = service.WatchEventsRequest(
+        request = filled(
+            service.WatchEventsRequest,
             after_seq=after_seq,
             from_start=not after_seq,
             kinds=kinds,
@@ -267,8 +268,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         The filters are those of :meth:`list_jobs_page`.
         """
         wanted = _conditions(conditions)
-        request = service.ListJobsRequest(
-            host=host, tag=tag, text=text, conditions=wanted, include_removed=include_removed
+        request = filled(
+            service.ListJobsRequest, host=host, tag=tag, text=text, conditions=wanted, include_removed=include_removed
         )
         whole = service.ListJobsResponse()
         async for page in self._pages("ListJobs", request):
@@ -300,7 +301,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :param with_counts: whether to count the jobs that the filters keep
         """
         wanted = _conditions(conditions)
-        request = service.ListJobsRequest(
+        request = filled(
+            service.ListJobsRequest,
             host=host, tag=tag, text=text, conditions=wanted, job_ids=job_ids, include_removed=include_removed,
             skip=skip, page_size=page_size, page_token=page_token, with_counts=with_counts,
         )  # fmt: skip
@@ -363,5 +365,5 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         return await self._connection.call(method, request, timeout=seconds, traceparent=traceparent)
 
 
-def _conditions(names: Sequence[str]) -> list[job_pb2.JobCondition.ValueType]:
-    return [job_pb2.JobCondition.Value(f"JOB_CONDITION_{each}") for each in names]
+def _conditions(names: Sequence[str]) -> list[Any]:
+    return [enum_number(job_pb2.JobCondition, each, "condition", spelt=str.upper) for each in names]

@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
+from nomaflow.client.requests import filled
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.message_codec import decode
@@ -44,7 +45,7 @@ class LogCalls:
         self, run_id: str, **filters: Unpack[LogFilters]
     ) -> AsyncGenerator[list[values.LogLine], None]:
         """Yield the log lines of a run in blocks as they arrive; see :class:`LogFilters`."""
-        request = service.ReadLogsRequest(run_id=run_id, **filters)
+        request = filled(service.ReadLogsRequest, run_id=run_id, **filters)
         follow, limit = request.follow, request.limit
         done = False
         while not done:
@@ -87,7 +88,8 @@ class LogCalls:
         :param levels: keeps chunks in which one of these levels occurs: bit n is levels 10·n to 10·n+9; 0 for all
         :param without_body: leave the lines out
         """
-        request = log_pb2.ReadLogChunksRequest(
+        request = filled(
+            log_pb2.ReadLogChunksRequest,
             run_id=run_id,
             after_seq=after_seq,
             before_seq=before_seq,

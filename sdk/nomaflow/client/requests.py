@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any, TypeVar
 
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from nomaflow.client.errors import InvalidRequest
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_api.v1.values import ValueCodecError, encode_tree
 
 __all__ = [
     "ReplayOrder",
     "TriggerOrder",
+    "enum_number",
     "filled",
     "new_request_id",
-    "run_state_number",
     "step_values",
     "to_json_bytes",
     "trigger_span",
 ]
 
 _M = TypeVar("_M", bound=Message)
+_EXPECTED: Mapping[int, str] = {
+    FieldDescriptor.TYPE_STRING: "a text of Unicode characters",
+    FieldDescriptor.TYPE_BOOL: "True or False",
+    FieldDescriptor.TYPE_UINT32: f"a whole number from 0 to {2**32 - 1:,}",
+    FieldDescriptor.TYPE_UINT64: f"a whole number from 0 to {2**64 - 1:,}",
+    FieldDescriptor.TYPE_MESSAGE: "a datetime",
+}
+"""What a field of a type holds, for a person."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,9 +76,10 @@ class TriggerOrder:
     def to_request(self, *, default_by: str) -> service.TriggerRunRequest:
         """Return the message.
 
-        :raises InvalidRequest: if a value cannot be written as JSON
+        :raises InvalidRequest: if a value cannot be written as JSON, or another field cannot be sent
         """
-        return service.TriggerRunRequest(
+        return filled(
+            service.TriggerRunRequest,
             job_id=self.job_id,
             request_id=self.request_id or new_request_id(),
             params_json=to_json_bytes(self.params, name="params"),
@@ -75,7 +87,7 @@ class TriggerOrder:
             step_switches=_switches(self.steps),
             preset=self.preset,
             log_level=self.log_level,
-            trigger_kind=run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{self.kind.upper()}"),
+            trigger_kind=enum_number(run_pb2.TriggerKind, self.kind, "trigger kind"),
             by=self.by or default_by,
             allow_overlap=self.allow_overlap,
             validate_only=self.validate_only,
@@ -116,11 +128,17 @@ class ReplayOrder:
     def to_request(self, *, default_by: str) -> service.ReplayRunRequest:
         """Return the message.
 
-        :raises InvalidRequest: if a value cannot be written as JSON
+        :raises InvalidRequest: if a value cannot be written as JSON, or another field cannot be sent
         """
-        return encode(
+        return filled(
             service.ReplayRunRequest,
-            self,
+            run_id=self.run_id,
+            from_step=self.from_step,
+            from_failed_step=self.from_failed_step,
+            log_level=self.log_level,
+            allow_overlap=self.allow_overlap,
+            current_definition=self.current_definition,
+            validate_only=self.validate_only,
             params_json=to_json_bytes(self.params, name="params"),
             step_values=step_values(self.op_kwargs),
             step_switches=_switches(self.steps),
@@ -129,13 +147,64 @@ class ReplayOrder:
         )
 
 
-def filled(kind: type[_M], **fields: Any) -> _M:
-    """Return a message with these fields: a datetime becomes a timestamp, and None leaves its field unset."""
-    return kind(**{name: timestamp(value) if isinstance(value, datetime) else value for name, value in fields.items()})
+def filled(kind: type[_M], /, **fields: Any) -> _M:
+    """Return a message with these fields: a datetime becomes a timestamp, and None leaves its field unset.
+
+    :raises InvalidRequest: if a field cannot hold its value
+    :raises ValueError: if there is no such field
+    """
+    try:
+        return _made(kind, fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        if fields.keys() - kind.DESCRIPTOR.fields_by_name.keys():
+            raise
+        raise _refused(kind, fields, error) from error
+
+
+def _made(kind: type[_M], fields: Mapping[str, Any]) -> _M:
+    given = {name: timestamp(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+    for name in _lists(kind.DESCRIPTOR) & given.keys():
+        if isinstance(given[name], str):
+            raise TypeError(name)  # else it would be a list of its letters
+    return kind(**given)
+
+
+def _refused(kind: type[Message], fields: Mapping[str, Any], error: Exception) -> InvalidRequest:
+    """Return the error about the first field that cannot be made."""
+    known = kind.DESCRIPTOR.fields_by_name
+    for name, value in fields.items():
+        try:
+            _made(kind, {name: value})
+        except (TypeError, ValueError, OverflowError):
+            of_type = _EXPECTED.get(known[name].type, "another value")
+            expected = f"a list, each {of_type}" if name in _lists(kind.DESCRIPTOR) else of_type
+            return InvalidRequest(f"{name} is {repr(value)[:80]}, expected {expected}", fields={name: expected})
+    return InvalidRequest(str(error))
+
+
+@functools.cache
+def _lists(descriptor: Descriptor) -> frozenset[str]:
+    """Return the names of the repeated fields of a class of messages."""
+    empty = message_factory.GetMessageClass(descriptor)()
+    return frozenset(name for name in descriptor.fields_by_name if hasattr(getattr(empty, name), "extend"))
+
+
+def enum_number(enum: Any, name: str, noun: str, *, spelt: Callable[[str], str] = str.lower) -> Any:
+    """Return the number of an enum's constant, whose name is given without its prefix.
+
+    :param noun: what the enum is about, for an error
+    :param spelt: how the error writes the names that there are
+    :raises InvalidRequest: if there is no such constant
+    """
+    prefix = enum.keys()[0].removesuffix("UNSPECIFIED")
+    known = [each.removeprefix(prefix) for each in enum.keys()[1:]]
+    if name.upper() not in known:
+        raise InvalidRequest(f"unknown {noun} {name!r}", fix=f"use one of {', '.join(map(spelt, known))}")
+    return enum.Value(prefix + name.upper())
 
 
 def _switches(steps: Mapping[str, bool]) -> list[run_pb2.StepSwitch]:
-    return [run_pb2.StepSwitch(step=step, enabled=on) for step, on in steps.items()]
+    return [filled(run_pb2.StepSwitch, step=step, enabled=on) for step, on in steps.items()]
 
 
 def new_request_id() -> str:
@@ -168,21 +237,10 @@ def _tagged(value: object) -> Any:
 def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[run_pb2.StepValues]:
     """Return op_kwargs by step as messages."""
     return [
-        run_pb2.StepValues(step=step, op_kwargs_json=to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}"))
+        filled(run_pb2.StepValues, step=step, op_kwargs_json=to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}"))
         for step, kwargs in op_kwargs.items()
         if kwargs
     ]
-
-
-def run_state_number(name: str) -> run_pb2.RunState.ValueType:
-    """Return the number of the run state *name*.
-
-    :raises InvalidRequest: if there is no such state
-    """
-    known = [state.removeprefix("RUN_STATE_") for state in run_pb2.RunState.keys()[1:]]
-    if name.upper() not in known:
-        raise InvalidRequest(f"unknown run state {name!r}", fix=f"use one of {', '.join(known)}")
-    return run_pb2.RunState.Value(f"RUN_STATE_{name.upper()}")
 
 
 @contextlib.contextmanager

@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TypedDict
 
-from nomaflow.client.errors import InvalidRequest
-from nomaflow.client.requests import filled, run_state_number
+from nomaflow.client.requests import enum_number, filled
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import run_pb2
 
 __all__ = ["RunFilters", "list_runs_request"]
-
-_KIND = "TRIGGER_KIND_"
 
 
 class RunFilters(TypedDict, total=False):
@@ -47,18 +44,15 @@ class RunFilters(TypedDict, total=False):
 def list_runs_request(filters: RunFilters, *, page_size: int, page_token: str = "") -> service.ListRunsRequest:
     """Return the request for one page.
 
-    :raises InvalidRequest: if there is no such state or trigger kind
+    :raises InvalidRequest: if there is no such state or trigger kind, or a field cannot be sent
     """
     fields = {
         **filters,
-        "states": map(run_state_number, filters.get("states", ())),
-        "trigger_kinds": map(_trigger_kind_number, filters.get("trigger_kinds", ())),
+        "states": [
+            enum_number(run_pb2.RunState, each, "run state", spelt=str.upper) for each in filters.get("states", ())
+        ],
+        "trigger_kinds": [
+            enum_number(run_pb2.TriggerKind, each, "trigger kind") for each in filters.get("trigger_kinds", ())
+        ],
     }
     return filled(service.ListRunsRequest, page_size=page_size, page_token=page_token, **fields)
-
-
-def _trigger_kind_number(name: str) -> run_pb2.TriggerKind.ValueType:
-    known = [kind.removeprefix(_KIND) for kind in run_pb2.TriggerKind.keys()[1:]]
-    if name.upper() not in known:
-        raise InvalidRequest(f"unknown trigger kind {name!r}", fix=f"use one of {', '.join(known).lower()}")
-    return run_pb2.TriggerKind.Value(_KIND + name.upper())

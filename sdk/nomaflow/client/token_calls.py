@@ -9,6 +9,7 @@ from typing import Any
 from nomaflow.client import values
 from nomaflow.client.connection import Connection
 from nomaflow.client.errors import InvalidRequest
+from nomaflow.client.requests import filled
 from nomaflow_api.v1 import access_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 
@@ -49,7 +50,8 @@ class TokenCalls:
         """
         if kind not in _KINDS:
             raise InvalidRequest(f"unknown kind {kind!r}", fix=f"use one of {', '.join(_KINDS)}")
-        request = service.CreateTokenRequest(
+        request = filled(
+            service.CreateTokenRequest,
             kind=_KINDS[kind],
             name=name,
             joins=joins,
@@ -69,8 +71,11 @@ class TokenCalls:
         :param lifetime: how long it can be used; None for 1 hour
         :param instance_lifetime: how long the certificate that it is exchanged for lasts; None for 1 day
         """
-        request = service.InviteInstanceRequest(
-            host=host, lifetime_seconds=_lifetime(lifetime), instance_seconds=_lifetime(instance_lifetime)
+        request = filled(
+            service.InviteInstanceRequest,
+            host=host,
+            lifetime_seconds=_lifetime(lifetime),
+            instance_seconds=_lifetime(instance_lifetime),
         )
         return decode(values.IssuedToken, await self._ask("InviteInstance", request))
 
@@ -80,7 +85,7 @@ class TokenCalls:
         :param name: keeps those of a user, a service or a host
         :param include_ended: include those that were revoked, were used up or have expired
         """
-        request = service.ListTokensRequest(name=name, include_ended=include_ended)
+        request = filled(service.ListTokensRequest, name=name, include_ended=include_ended)
         pages = self._connection.pages("ListTokens", request, timeout=_SECONDS)
         return [decode(values.TokenView, one) async for page in pages for one in page.tokens]
 
@@ -90,8 +95,10 @@ class TokenCalls:
         :param token: its id, or the name of a user or service that has one good token
         :param overlap: how long the old secret still works; None for not at all
         """
-        request = service.RotateTokenRequest(
-            token_id=token, overlap_seconds=0 if overlap is None else max(0, round(overlap.total_seconds()))
+        request = filled(
+            service.RotateTokenRequest,
+            token_id=token,
+            overlap_seconds=0 if overlap is None else max(0, round(overlap.total_seconds())),
         )
         return decode(values.IssuedToken, await self._ask("RotateToken", request))
 
@@ -104,11 +111,12 @@ class TokenCalls:
         :param target: a token's id, a certificate's serial, the name of a user or service, ``host:NAME``, or
             ``host:NAME/TOKEN_ID`` for one instance
         """
-        return decode(values.WithdrawnView, await self._ask("RevokeTokens", service.RevokeTokensRequest(target=target)))
+        reply = await self._ask("RevokeTokens", filled(service.RevokeTokensRequest, target=target))
+        return decode(values.WithdrawnView, reply)
 
     async def list_certificates(self, host: str = "", *, include_ended: bool = False) -> list[values.CertificateView]:
         """Return the certificates that were issued to hosts, in the order of issue."""
-        request = service.ListCertificatesRequest(host=host, include_ended=include_ended)
+        request = filled(service.ListCertificatesRequest, host=host, include_ended=include_ended)
         pages = self._connection.pages("ListCertificates", request, timeout=_SECONDS)
         return [decode(values.CertificateView, one) async for page in pages for one in page.certificates]
 

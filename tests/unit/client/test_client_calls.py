@@ -363,3 +363,20 @@ async def test_more_alerts_than_grpc_s_own_limit_holds_are_listed(tmp_path: Path
             assert len(await alerts.list_messages(limit=1000)) == 1000
     finally:
         await server.stop(None)
+
+
+@pytest.mark.parametrize("address", ["foo", "unix:", "unix:/\udcff", "tls://127.0.0.1:99999", "dns:x:1"])
+async def test_an_address_of_no_known_form_is_refused_at_once(address: str) -> None:
+    """It names the forms that there are, instead of trying for a while to reach it."""
+    async with KernelClient(address, connect_seconds=3600) as client:
+        with pytest.raises(InvalidRequest, match="no known form") as caught:
+            await client.get_kernel()
+    assert "tls://host:port" in caught.value.fix
+
+
+@pytest.mark.parametrize("token", ["n\u00e9", "two\nlines", "\udcff"])
+async def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    """As a token that is not valid, and without its text."""
+    async with KernelClient("tls://127.0.0.1:1", token=token, connect_seconds=3600) as client:
+        with pytest.raises(Unauthenticated, match="characters that no token has"):
+            await client.get_kernel()

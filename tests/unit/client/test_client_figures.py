@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fake_kernel import FakeKernel, make_run
-from nomaflow.client import InvalidRequest, KernelClient, SyncKernelClient
+from nomaflow.client import InvalidRequest, KernelClient, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import RunCountView
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
@@ -118,3 +119,30 @@ def test_the_synchronous_client_has_the_calls_too() -> None:
     """Every public call of the client has its twin, or is a stream of blocks."""
     twins = {name for name in dir(KernelClient) if not name.startswith("_")} - set(dir(SyncKernelClient))
     assert not {"summarize_runs", "job_stats", "list_events", "list_fires", "list_runs_page"} & twins
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda client: client.list_runs_page(page_size=-1), "page_size is -1, expected a whole number from 0"),
+        (lambda client: client.list_runs_page(run_ids="run_1"), "run_ids is 'run_1', expected a list"),
+        (lambda client: client.trigger("\udcff"), r"job_id is '\\udcff', expected a text"),
+        (lambda client: client.replay("run_1", from_step="\udcff"), "from_step is"),
+        (lambda client: client.trigger(TriggerOrder(job_id="a", steps={"\udcff": True})), "step is"),
+        (lambda client: client.trigger(TriggerOrder(job_id="a", kind="cli2")), "unknown trigger kind 'cli2'"),
+        (lambda client: client.summarize_runs(group_by="jobs"), "unknown grouping 'jobs'"),
+        (lambda client: client.list_jobs(conditions=["BROKEN"]), "unknown condition 'BROKEN'"),
+        (lambda client: client.watch_events(after_seq=-1).__anext__(), "after_seq is -1"),
+        (lambda client: client.watch_events(from_start=True, kinds="run").__anext__(), "kinds is 'run'"),
+        (lambda client: client.read_logs("run_1", tail=-1).__anext__(), "tail is -1"),
+        (lambda client: client.inspect_attempt("run_1", attempt="x"), "attempt is 'x'"),
+        (lambda client: client.create_token("ann", uses=-1), "uses is -1"),
+    ],
+)
+async def test_a_value_that_cannot_be_sent_is_an_invalid_request(
+    client: KernelClient, call: Callable[[KernelClient], Awaitable[Any]], field: str
+) -> None:
+    """It names the field and what it holds, as the kernel does for values that can be sent."""
+    with pytest.raises(InvalidRequest, match=field) as caught:
+        await call(client)
+    assert caught.value.reason == "BAD_REQUEST"
