@@ -205,7 +205,7 @@ def _check_names(
 
 
 def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> list[str]:
-    """Return a warning for each misspelt param and each ignored key of op_kwargs; none for a fire: nobody watches.
+    """Return a warning for each misspelt param and all values that nothing uses; none for a fire: nobody watches.
 
     :raises BadRequest: for a misspelt key
     """
@@ -218,6 +218,8 @@ def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> li
             if refusal is not None:
                 raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
             warnings += [f"step {step.name!r}: {each}" for each in ignored]
+        elif command.request.op_kwargs.get(step.name) and not (step.enabled and step.reuse is None):
+            warnings.append(f"step {step.name!r} does not run, so the values that were given for it are not used")
     return warnings
 
 

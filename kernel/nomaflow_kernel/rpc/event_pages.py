@@ -11,7 +11,7 @@ from nomaflow_kernel.history.port import EventFilter, Store
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import page_size
-from nomaflow_kernel.rpc.requests import check_name, check_run_id, moment_us
+from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
 
 __all__ = ["EventPages"]
 
@@ -54,11 +54,12 @@ def _filter(request: event_pb2.ListEventsRequest) -> EventFilter:
     if request.run_id:
         check_run_id(request.run_id)
     check_name(request.by, "by")
+    since_us, until_us = range_us(request)
     return replace(
         event_filter(request),
         run_id=request.run_id,
         by=request.by,
         acts=request.acts,
-        since_us=moment_us(request, "since"),
-        until_us=moment_us(request, "until"),
+        since_us=since_us,
+        until_us=until_us,
     )

@@ -20,7 +20,7 @@ from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.port import RecentRun, RunCount, Store
 from nomaflow_kernel.history.states import RUN_TERMINAL, RunState
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
+from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, range_us
 from nomaflow_kernel.rpc.run_pages import jobs_of_tag
 
 __all__ = ["FigureCalls", "median_seconds"]
@@ -95,7 +95,7 @@ class FigureCalls:
         return lambda count: ("" if column is None else getattr(count, column),)
 
     def _range(self, request: figures.SummarizeRunsRequest) -> tuple[int | None, int]:
-        since_us, until_us = moment_us(request, "since"), moment_us(request, "until")
+        since_us, until_us = range_us(request)
         if since_us is None and until_us is not None:
             raise BadRequest("until is set and since is not, expected both, or neither for open runs", field="since")
         until_us = self._clock.now_us() + 1 if until_us is None else until_us
@@ -128,7 +128,7 @@ class FigureCalls:
             raise BadRequest(f"last is {request.last}, expected at most {_MOST_LAST}", field="last")
         check_name(request.preset, "preset")
         for job_id in request.job_ids:
-            check_job_id(job_id)
+            check_job_id(job_id, "job_ids")
         seen = [job_id for job_id in dict.fromkeys(request.job_ids) if self._may_read(job_id, caller)]
         recent = await self._store.recent_runs(seen, last=request.last or _LAST, preset=request.preset)
         if not caller.principal.may_all(Verb.READ):

@@ -208,7 +208,7 @@ def _filter(request: kernel.ListJobsRequest) -> Callable[[Job], bool]:
         message = f"job_ids has {len(request.job_ids)} entries, expected at most {_NAMED_JOBS}"
         raise BadRequest(message, field="job_ids")
     for job_id in request.job_ids:
-        check_job_id(job_id)
+        check_job_id(job_id, "job_ids")
     if request.skip and request.page_token:
         raise BadRequest("skip is set beside page_token, expected one of them", field="skip")
     named, needle, host, tag = frozenset(request.job_ids), request.text.casefold(), request.host, request.tag

@@ -22,7 +22,7 @@ from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
 
-__all__ = ["LogCalls"]
+__all__ = ["ALL_LEVELS", "LogCalls"]
 
 _CHUNKS = 4
 _MOST_CHUNKS = 100
@@ -32,7 +32,8 @@ _MAX_SEQ = 2**53
 _MAX_TAIL = 10_000
 _MAX_ATTEMPT = 2**31 - 1
 _HIGHEST_LEVEL_BIT = 6
-_ALL_LEVELS = (2 << _HIGHEST_LEVEL_BIT) - 1
+ALL_LEVELS = (2 << _HIGHEST_LEVEL_BIT) - 1
+"""The set of all levels that lines have."""
 _BLOCK_LINES = 512
 _BLOCK_BYTES = 256 * 1024
 _RECHECK_SECONDS = 10.0
@@ -105,7 +106,7 @@ class LogCalls:
             before_seq=min(request.before_seq, _MAX_SEQ),
             step=request.step,
             attempt=min(request.attempt, _MAX_ATTEMPT),
-            levels=request.levels & _ALL_LEVELS,
+            levels=request.levels & ALL_LEVELS,
         )
         if request.levels and not filter.levels:
             return
@@ -234,7 +235,7 @@ def _grouped(chunks: Sequence[LogChunkRecord]) -> Iterator[list[LogChunkRecord]]
 
 def levels_from(min_level: int) -> int:
     """Return the set of all levels that may include ``min_level`` or higher: bit n is levels 10·n to 10·n+9."""
-    return _ALL_LEVELS >> (lowest := min(min_level // 10, _HIGHEST_LEVEL_BIT)) << lowest
+    return ALL_LEVELS >> (lowest := min(min_level // 10, _HIGHEST_LEVEL_BIT)) << lowest
 
 
 def _chunk_message(source: LogChunkRecord | LogHead, **given: Any) -> log_pb2.LogChunk:

@@ -36,6 +36,7 @@ __all__ = [
     "pause_record",
     "pause_scope",
     "person",
+    "range_us",
     "replay_command",
     "sentence",
     "trigger_command",
@@ -169,16 +170,17 @@ def check_run_id(run_id: str) -> None:
         raise BadRequest(f"run_id is {run_id[:64]!r}, expected 'run_' and 26 characters", field="run_id")
 
 
-def check_job_id(job_id: str) -> None:
+def check_job_id(job_id: str, field: str = "job_id") -> None:
     """Check the form of a job id.
 
     :raises BadRequest: if it is malformed
     """
     if not is_job_id(job_id):
+        verb = "is" if field == "job_id" else "has"
         raise BadRequest(
-            f"job_id is {job_id[:64]!r}, expected 1 to 128 letters, digits, '.', '_' and '-', "
+            f"{field} {verb} {job_id[:64]!r}, expected 1 to 128 letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit",
-            field="job_id",
+            field=field,
         )
 
 
@@ -303,16 +305,17 @@ def _object(body: bytes, field: str) -> Mapping[str, Any]:
     if len(body) > _PARAMS_BYTES:
         raise BadRequest(f"{field} has {len(body)} bytes, expected at most {_PARAMS_BYTES}", field=field)
     try:
-        tree = loads_plain(body.decode("utf-8"), path="")
-        decode_tree(tree)  # a malformed tag is refused here, not hours later in a host
+        text = body.decode("utf-8")
+        tree = loads_plain(text, path="")
+        value = decode_tree(tree)  # a malformed tag is refused here, not hours later in a host
     except UnicodeDecodeError:
         raise BadRequest(f"{field} is not UTF-8 text, expected a JSON object", field=field) from None
     except ValueCodecError as error:
         raise BadRequest(
             f"{field} cannot be used: {error}", field=f"{field}.{error.path}" if error.path else field
         ) from None
-    if not isinstance(tree, dict):
-        raise BadRequest(f"{field} is a JSON {type(tree).__name__}, expected an object", field=field)
+    if not (isinstance(tree, dict) and isinstance(value, dict)):  # a tag stands for another value
+        raise BadRequest(f"{field} is {text.strip()[:64]!r}, expected a JSON object", field=field)
     return tree
 
 
@@ -325,17 +328,28 @@ def _content_hash(request: Message) -> str:
     return hashlib.sha256(kind + copy.SerializeToString(deterministic=True)).hexdigest()
 
 
+def range_us(request: Message) -> tuple[int | None, int | None]:
+    """Return ``since`` and ``until`` of a request in microseconds since the epoch.
+
+    :raises BadRequest: if one is no time, or they are the wrong way round
+    """
+    since, until = moment_us(request, "since"), moment_us(request, "until")
+    if since is not None and until is not None and since > until:
+        raise BadRequest("since is later than until, expected an earlier time", field="since")
+    return since, until
+
+
 def moment_us(request: Message, field: str) -> int | None:
     """Return an instant of a request in microseconds since the epoch, or None if it has none.
 
-    :raises BadRequest: if it is not in the years from 1970 to 9999
+    :raises BadRequest: if it is before 1970, or after the last day that every time zone has
     """
     if not request.HasField(field):
         return None
     stamp: Timestamp = getattr(request, field)
     if not 0 <= stamp.seconds <= _LAST_SECOND:
         raise BadRequest(
-            f"{field} is {stamp.seconds} seconds after 1970, expected a time from 1970 to 9999", field=field
+            f"{field} is {stamp.seconds} seconds after 1970, expected a time from 1970 to 29 December 9999", field=field
         )
     if not 0 <= stamp.nanos < 1_000_000_000:
         raise BadRequest(f"{field} has {stamp.nanos} nanoseconds, expected 0 to 999,999,999", field=field)

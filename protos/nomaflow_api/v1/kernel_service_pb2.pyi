@@ -185,7 +185,7 @@ class TriggerRunRequest(google.protobuf.message.Message):
     """allow_overlap starts the run whatever the job's overlap policy says."""
     validate_only: builtins.bool
     """validate_only has the request checked and makes no run: what would be refused is refused, else run_id is empty in
-    the response. request_id is not looked at.
+    the response. No earlier run of the request_id is looked for.
     """
     @property
     def step_values(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepValues]:

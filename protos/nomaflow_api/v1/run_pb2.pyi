@@ -27,7 +27,7 @@ class _RunState:
 class _RunStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RunState.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
-    """RUN_STATE_UNSPECIFIED is never stored; in a filter it means "any state"."""
+    """RUN_STATE_UNSPECIFIED is never stored, and refused in a filter."""
     RUN_STATE_QUEUED: _RunState.ValueType  # 1
     """RUN_STATE_QUEUED: accepted and durable, no step has been dispatched yet."""
     RUN_STATE_RUNNING: _RunState.ValueType  # 2
@@ -49,7 +49,7 @@ class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
     """
 
 RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
-"""RUN_STATE_UNSPECIFIED is never stored; in a filter it means "any state"."""
+"""RUN_STATE_UNSPECIFIED is never stored, and refused in a filter."""
 RUN_STATE_QUEUED: RunState.ValueType  # 1
 """RUN_STATE_QUEUED: accepted and durable, no step has been dispatched yet."""
 RUN_STATE_RUNNING: RunState.ValueType  # 2

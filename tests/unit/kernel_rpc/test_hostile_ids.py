@@ -106,6 +106,40 @@ async def test_twenty_kilobytes_of_metadata_are_refused_and_the_next_call_is_ans
     assert (await world.client.GetKernel(kernel.GetKernelRequest(), timeout=10)).version == "0"
 
 
+LATE, EARLY = Timestamp(seconds=2_000_000_000), Timestamp(seconds=1_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "told"),
+    [
+        ("ListRuns", {"states": [1] * 64 + [99]}, "states has the number 99"),
+        ("ListRuns", {"trigger_kinds": [1] * 64 + [99]}, "trigger_kinds has the number 99"),
+        ("ListRuns", {"log_levels": 1 << 31}, "log_levels is 2147483648, expected at most 127"),
+        ("ListRuns", {"run_ids": ["nightly"]}, "run_ids has 'nightly', expected 'run_' and 26 characters"),
+        ("ListRuns", {"exclude_job_ids": [""]}, "exclude_job_ids has ''"),
+        ("ListRuns", {"since": LATE, "until": EARLY}, "since is later than until"),
+        ("ListRuns", {"since": Timestamp(seconds=253_402_300_799)}, "expected a time from 1970 to 29 December 9999"),
+        ("ListEvents", {"since": LATE, "until": EARLY}, "since is later than until"),
+        ("ListEvents", {"kinds": [""]}, "kinds has 1 items"),
+        ("SummarizeRuns", {"since": LATE, "until": EARLY}, "since is later than until"),
+        ("GetJobStats", {"job_ids": ["*"]}, "job_ids has '*'"),
+        ("ListJobs", {"job_ids": ["*"]}, "job_ids has '*'"),
+        ("TriggerRun", {"job_id": "job", "params_json": b" null "}, "params_json is 'null', expected a JSON object"),
+        ("TriggerRun", {"job_id": "job", "params_json": b'{"$date": "2026-01-31"}'}, "expected a JSON object"),
+    ],
+)
+async def test_a_field_that_would_be_passed_over_is_refused(
+    world: World, method: str, fields: dict[str, Any], told: str
+) -> None:
+    """By its own name: a filter that cannot keep anything, or would keep everything, is a mistake of the caller."""
+    await world.queue_run()
+    request = message_factory.GetMessageClass(SERVICE.methods_by_name[method].input_type)(**fields)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await getattr(world.client, method)(request, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert told in (caught.value.details() or "")
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from rig import Rig, failed, finished, job, opened, step
+from rig import Rig, command, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, QuotaExceeded, RequestIdReused
+from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap, PresetDefinition
 
@@ -269,3 +270,14 @@ async def test_a_replay_of_today_needs_a_job_that_can_run_today(rig: Rig) -> Non
     rig.jobs.removed.clear()
     await rig.replay(old)
     assert (await host.dispatch(2)).step == "one"
+
+
+async def test_values_for_a_step_that_does_not_run_are_named(rig: Rig) -> None:
+    """They are not used, so whoever triggers or replays is warned of the step that is off, or is not run again."""
+    rig.jobs.add(job("a", step("one"), step("two")))
+    told = ("step 'one' does not run, so the values that were given for it are not used",)
+    run = await rig.trigger("a", switches={"one": False}, op_kwargs={"one": {"k": 1}, "two": {"k": 1}})
+    assert run.warnings == told
+    await rig.engine.cancel(run.run_id, by="ann", why="")
+    again = command("", kind=TriggerKind.REPLAY, replay_of=run.run_id, from_step="two", op_kwargs={"one": {"k": 2}})
+    assert (await rig.engine.trigger(again)).warnings == told
