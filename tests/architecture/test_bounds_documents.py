@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 from pathlib import Path
 
@@ -45,3 +47,18 @@ def test_no_host_comes_with_more_than_a_kernel_takes() -> None:
 def test_the_steps_of_a_job_have_one_bound() -> None:
     """The reader of jobs.toml has the same."""
     assert definitions.STEPS_OF_JOB == bounds.STEPS_OF_JOB
+
+
+def test_the_examples_of_the_page_run_when_pasted() -> None:
+    """Each imports what it uses, from where it is."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        known: dict[str, object] = dict(vars(builtins))
+        tree = ast.parse(block)
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, type_ignores=[]), str(DOCS), "exec"), known)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        made |= {str(node.name) for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)}
+        assert {node.id for node in names} - made - known.keys() == set()

@@ -79,6 +79,9 @@ def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientE
         if message.endswith("Permission denied"):
             return kind(f"this user may not use the socket {address}", fix=_NO_ENTRY)
         message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}"
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        message = f"what answers at {address} does not know this call"
+        fix = "install the same version of nomaflow on both sides, and check which program listens there"
     if too_large := _TOO_LARGE.fullmatch(message):
         found, most = map(int, too_large.groups())
         message = f"the request has {found:,} bytes, expected at most {most:,}"

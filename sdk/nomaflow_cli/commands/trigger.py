@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from nomaflow.client import ClientError, InvalidRequest, NotFound, Refused, ReplayOrder, TriggerOrder
+from nomaflow.client import (
+    ClientError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    Refused,
+    ReplayOrder,
+    TriggerOrder,
+)
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.kernel_access import client_failure, talk
 from nomaflow_cli.output import answer, console, print_warnings
 from nomaflow_cli.values import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
 from nomaflow_cli.wording import printable
@@ -98,7 +107,7 @@ def run(
     )
     if validate:
         _validate(invocation, lambda kernel: kernel.trigger(order), f"a run of job {printable(repr(job))}")
-    _run(invocation, lambda kernel: kernel.trigger(order), wait=wait, follow=follow)
+    _run(invocation, lambda kernel: kernel.trigger(order), job, wait=wait, follow=follow)
 
 
 def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
@@ -107,7 +116,7 @@ def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
     async def ask(kernel: KernelClient) -> Started | ClientError:
         try:
             return await start(kernel)
-        except (InvalidRequest, NotFound, Refused) as error:
+        except (InvalidRequest, NotFound, PermissionDenied, Refused) as error:
             return error
 
     reply = talk(invocation, ask)
@@ -179,11 +188,14 @@ def replay(
 
     if validate:
         _validate(invocation, start, f"a replay of run {printable(run)}")
-    _run(invocation, start, wait=wait, follow=follow)
+    _run(invocation, start, "", wait=wait, follow=follow)
 
 
-def _run(invocation: Invocation, start: Start, *, wait: bool, follow: bool) -> None:
-    """Start a run, stay with it as long as asked, and end with the exit code of its state."""
+def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follow: bool) -> None:
+    """Start a run, stay with it as long as asked, and end with the exit code of its state.
+
+    :param job_id: empty if it is not known
+    """
     if follow:
         _follow(invocation, start)
     waits_for = ""
@@ -191,13 +203,19 @@ def _run(invocation: Invocation, start: Start, *, wait: bool, follow: bool) -> N
     async def ask(kernel: KernelClient) -> tuple[Started, RunView]:
         nonlocal waits_for
         started = await start(kernel)
-        found = await kernel.get_run(started.run_id)
-        if wait and not found.terminal:
-            waits_for = started.run_id
-            if not invocation.as_json:
-                console(stderr=True).print(pages.started_line(found))
-            found = await kernel.wait(started.run_id)
-        return started, found
+        with _named(started.run_id):
+            try:
+                found = await kernel.get_run(started.run_id)
+            except PermissionDenied:
+                if wait:
+                    raise
+                return started, _unread(started, job_id)
+            if wait and not found.terminal:
+                waits_for = started.run_id
+                if not invocation.as_json:
+                    console(stderr=True).print(pages.started_line(found))
+                found = await kernel.wait(started.run_id)
+            return started, found
 
     try:
         started, found = talk(invocation, ask, retry_seconds=300 if wait else 10)
@@ -213,6 +231,27 @@ def _run(invocation: Invocation, start: Start, *, wait: bool, follow: bool) -> N
     raise typer.Exit(RUN_EXIT_CODES.get(found.state, ExitCode.FAILED) if settled else 0)
 
 
+@contextlib.contextmanager
+def _named(run_id: str) -> Iterator[None]:
+    """Name the run in an error that occurs once it has been started: a repeat of the command would start another."""
+    try:
+        yield
+    except ClientError as error:
+        failure = client_failure(error)
+        failure.message = f"run {run_id} was started, but nothing more is known of it: {failure.message}"
+        raise failure from None
+
+
+def _unread(started: Started, job_id: str) -> RunView:
+    """Return what the answer to a trigger says of a run: a caller with the grant trigger alone may not read it."""
+    from nomaflow.client.values import RunView, Triggered, TriggerView
+
+    state, reason, kind = "QUEUED", None, "replay"
+    if isinstance(started, Triggered):
+        state, reason, kind = started.state, started.reason, "cli"
+    return RunView(run_id=started.run_id, job_id=job_id, state=state, reason=reason, trigger=TriggerView(kind=kind))
+
+
 def _follow(invocation: Invocation, start: Start) -> NoReturn:
     from nomaflow_cli.live import choose_screen, follow_run
 
@@ -221,7 +260,8 @@ def _follow(invocation: Invocation, start: Start) -> NoReturn:
     async def ask(kernel: KernelClient) -> ExitCode:
         started = await start(kernel)
         _warn(invocation, started)
-        return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen)
+        with _named(started.run_id):
+            return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen)
 
     raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=screen.connected))
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import grpc
 import pytest
 
 from cli_command import Command
-from fake_kernel import FakeKernel, make_run
+from fake_kernel import FakeKernel, Refusal, make_run
+from nomaflow.client.values import RunView
 from nomaflow_api.v1 import attempt_inspection_pb2, log_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
@@ -175,3 +177,31 @@ async def test_a_replay_takes_all_its_options(kernel: FakeKernel, command: Comma
     assert (first.current_definition, first.log_level, first.allow_overlap) == (True, "DEBUG", True)
     assert [(switch.step, switch.enabled) for switch in first.step_switches] == [("a", False)]
     assert (first.validate_only, second.validate_only) == (False, True)
+
+
+async def test_a_run_that_may_not_be_read_is_named(kernel: FakeKernel, command: Command) -> None:
+    """A token with the grant trigger alone learns the id of the run; a refusal would have a script start another."""
+    refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "ci may not read job:a", reason="PERMISSION_DENIED")
+    kernel.refusals["GetRun"] = [refusal] * 4
+    remote = ("--address", kernel.address, "-o", "json")
+    started = await command("run", "a", *remote)
+    shape = json.loads(started.out)
+    assert (started.code, shape["run_id"], shape["job_id"], shape["state"]) == (0, "run_1", "a", "QUEUED")
+    assert shape.keys() == RunView(run_id="run_1", job_id="a", state="QUEUED").to_json().keys()
+    again = await command("replay", "run_1", *remote)
+    assert (again.code, json.loads(again.out)["trigger"]["kind"]) == (0, "replay")
+    for option in ("--wait", "--follow"):
+        ended = await command("run", "a", option, *remote)
+        error = json.loads(ended.err)["error"]
+        assert (ended.code, error["reason"]) == (2, "PERMISSION_DENIED")
+        assert error["message"].startswith("run run_")
+        assert "was started, but nothing more is known of it: ci may not read job:a" in error["message"]
+    assert not kernel.refusals["GetRun"]
+
+
+async def test_a_trigger_that_is_not_permitted_would_not_be_accepted(kernel: FakeKernel, command: Command) -> None:
+    """``--validate`` exits with 1 for that too."""
+    refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "ro may not trigger job:a", reason="PERMISSION_DENIED")
+    kernel.refusals["TriggerRun"] = [refusal]
+    checked = await command("run", "a", "--validate", "--address", kernel.address, "-o", "json")
+    assert (checked.code, json.loads(checked.out)["reason"]) == (1, "PERMISSION_DENIED")

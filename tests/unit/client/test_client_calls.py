@@ -16,6 +16,7 @@ from fake_kernel import FakeKernel, Refusal, make_run
 from nomaflow.client import (
     InvalidRequest,
     KernelClient,
+    KernelFailed,
     KernelUnreachable,
     NotFound,
     NotTrusted,
@@ -380,3 +381,17 @@ async def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
     async with KernelClient("tls://127.0.0.1:1", token=token, connect_seconds=3600) as client:
         with pytest.raises(Unauthenticated, match="characters that no token has"):
             await client.get_kernel()
+
+
+async def test_a_call_that_the_other_side_does_not_know_names_the_cause(tmp_path: Path) -> None:
+    """The kernel is of another version, or is no kernel; its log has nothing about it."""
+    server = grpc.aio.server()
+    server.add_insecure_port(address := f"unix:{tmp_path}/k.sock")
+    await server.start()
+    try:
+        async with KernelClient(address) as client:
+            with pytest.raises(KernelFailed, match="does not know this call") as caught:
+                await client.get_kernel()
+    finally:
+        await server.stop(None)
+    assert "same version" in caught.value.fix

@@ -181,6 +181,7 @@ def _in_a_fork(work: Callable[[], object]) -> object:
         process.join()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 async def test_a_forked_process_is_told_that_grpc_does_not_work_in_it(kernel: FakeKernel) -> None:
     """With the parent's client, used or not, or one of its own; calls would wait for ever. An inherited one closes."""
     kernel.runs["run_1"] = make_run("run_1")
