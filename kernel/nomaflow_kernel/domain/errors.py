@@ -97,15 +97,18 @@ class AttemptNotWanted(KernelError):
 
 
 class CursorAhead(KernelError):
-    """Raised when a watcher has seen events that the store does not have: it watched another store."""
+    """Raised when a watcher has seen events, or rows of the audit, that the store lacks: it watched another store.
+
+    :param what: what it watches
+    """
 
     reason = "CURSOR_AHEAD"
 
-    def __init__(self, after_seq: int, last_event_seq: int) -> None:
+    def __init__(self, after_seq: int, newest: int, *, what: str = "event") -> None:
         super().__init__(
-            f"after_seq is {after_seq}, and the store's newest event is {last_event_seq}: "
-            "the cursor belongs to another store (compare store_id of GetKernel); watch from_start, or from now on",
-            metadata={"last_event_seq": str(last_event_seq)},
+            f"after_seq is {after_seq}, and the store's newest {what} is {newest}: the cursor belongs to another store "
+            "(compare store_id of GetKernel); read from the start, or from now on",
+            metadata={"last_event_seq": str(newest)} if what == "event" else {},
         )
 
 

@@ -9,7 +9,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.audit import ACTIONS
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.domain.errors import BadRequest, KernelStopping
+from nomaflow_kernel.domain.errors import BadRequest, CursorAhead, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.port import Store
@@ -35,7 +35,10 @@ class AuditCalls:
         self._look_seconds = look_seconds
 
     def read_audit(self, request: access.ReadAuditRequest, _caller: Caller) -> AsyncIterator[access.ReadAuditResponse]:
-        """Yield the audit's rows in order, in blocks; with ``follow`` also those to come, without end."""
+        """Yield the audit's rows in order, in blocks; with ``follow`` also those to come, without end.
+
+        :raises CursorAhead: if the audit has no row as new as ``after_seq``
+        """
         if request.tail > _MAX_TAIL:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
         check_name(request.principal, "principal")
@@ -53,8 +56,10 @@ class AuditCalls:
         self, request: access.ReadAuditRequest, filter: AuditFilter
     ) -> AsyncIterator[access.ReadAuditResponse]:
         cursor = min(request.after_seq, _MAX_SEQ)
+        newest = (await self._store.audit_ends()).seq
+        if cursor > newest:
+            raise CursorAhead(cursor, newest, what="row of the audit")
         if request.tail:
-            newest = (await self._store.audit_ends()).seq
             rows = await self._store.audit_tail(filter=filter, limit=request.tail)
             rows = [row for row in rows if row.seq > cursor]
             for first in range(0, len(rows), _PAGE):

@@ -229,7 +229,7 @@ class InviteInstanceRequest(google.protobuf.message.Message):
     LIFETIME_SECONDS_FIELD_NUMBER: builtins.int
     INSTANCE_SECONDS_FIELD_NUMBER: builtins.int
     host: builtins.str
-    """host is the name of its host, which the kernel knows."""
+    """host is the name of its host."""
     lifetime_seconds: builtins.int
     """lifetime_seconds is how long the string can wait to be used. Zero means 1 hour, most is 30 days."""
     instance_seconds: builtins.int
@@ -702,7 +702,9 @@ class ReadAuditRequest(google.protobuf.message.Message):
     SINCE_FIELD_NUMBER: builtins.int
     TAIL_FIELD_NUMBER: builtins.int
     after_seq: builtins.int
-    """after_seq is the last row already seen. Zero means from the first."""
+    """after_seq is the last row already seen. Zero means from the first. One that is ahead of the audit is refused
+    (CURSOR_AHEAD): it was kept of another store.
+    """
     follow: builtins.bool
     """follow waits for more rows, without end."""
     principal: builtins.str

@@ -101,3 +101,16 @@ async def test_verify(world: World, audit: Any) -> None:
     ends = await world.store.audit_ends()
     assert (found.rows, found.first_seq, found.last_seq, found.last_hash) == (2500, 1, 2500, ends.hash)
     assert (found.bad_seq, found.problem) == (0, "")
+
+
+@pytest.mark.parametrize("rest", [{"follow": True}, {"tail": 5}, {"principal": "owner"}])
+async def test_a_cursor_of_another_store_is_refused(world: World, audit: Any, rest: dict[str, Any]) -> None:
+    """A follower that kept it would miss every row up to it. The newest row itself is no such cursor."""
+    await append(world, 3)
+    assert await read(audit, after_seq=3) == []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await read(audit, after_seq=4, **rest)
+    assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
+    assert "the store's newest row of the audit is 3" in (caught.value.details() or "")
+    await world.store.prune_audit(before_us=T0 + 10_000, limit=10_000)
+    assert await read(audit, after_seq=3) == []
