@@ -286,7 +286,8 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         while True:
             version = self.version
             over = run.state >= run_pb2.RunState.RUN_STATE_SUCCEEDED
-            wanted = [line for line in self.lines if line.seq > seen and line.level >= request.min_level]
+            below = request.before_seq or len(self.lines) + 1
+            wanted = [line for line in self.lines if seen < line.seq < below and line.level >= request.min_level]
             for line in wanted[-request.tail :][: request.limit or None]:
                 yield pb.ReadLogsResponse(lines=[line])
                 seen, sent = line.seq, sent + 1

@@ -46,23 +46,39 @@ class LogCalls:
     ) -> AsyncGenerator[list[values.LogLine], None]:
         """Yield the log lines of a run in blocks as they arrive; see :class:`LogFilters`."""
         request = filled(service.ReadLogsRequest, run_id=run_id, **filters)
-        follow, limit = request.follow, request.limit
-        done = False
-        while not done:
-            # A stream may also end because of its age. This is asked before the stream, so that a run that was over
-            # then had all its lines stored.
-            done = not follow or await self._is_over(run_id)
-            async for message in self._connection.stream("ReadLogs", request):
-                lines = [decode(values.LogLine, line) for line in message.lines if line.seq > request.after_seq]
-                if not lines:
-                    continue
-                request.after_seq, request.tail = lines[-1].seq, 0
+        if not request.follow:
+            async for lines in self._blocks(request):
                 yield lines
-                if limit:
-                    request.limit -= len(lines)
-                    if not request.limit:
-                        return
-            done = done or await self._is_over(run_id)
+            return
+        run = await self._run(run_id)
+        if request.tail and not request.before_seq:
+            # Read on its own: after a break before the first line, the tail of a longer log would leave lines out.
+            tail = filled(service.ReadLogsRequest, **{**filters, "run_id": run_id, "follow": False})
+            tail.before_seq = run.log_lines + 1
+            async for lines in self._blocks(tail):
+                yield lines
+            request.after_seq, request.tail = max(request.after_seq, run.log_lines), 0
+        while True:
+            async for lines in self._blocks(request):
+                yield lines
+            # A stream may also end because of its age. A run that was over before the stream had all its lines stored.
+            if run.terminal:
+                return
+            run = await self._run(run_id)
+
+    async def _blocks(self, request: service.ReadLogsRequest) -> AsyncIterator[list[values.LogLine]]:
+        """Yield the blocks of one call, which is repeated if it breaks; the request is kept up to date."""
+        limited = bool(request.limit)
+        async for message in self._connection.stream("ReadLogs", request):
+            lines = [decode(values.LogLine, line) for line in message.lines if line.seq > request.after_seq]
+            if not lines:
+                continue
+            request.after_seq, request.tail = lines[-1].seq, 0
+            yield lines
+            if limited:
+                request.limit -= len(lines)
+                if not request.limit:
+                    return
 
     async def read_logs(self, run_id: str, **filters: Unpack[LogFilters]) -> AsyncIterator[values.LogLine]:
         """Yield the log lines of a run in order; see :class:`LogFilters`."""
@@ -104,6 +120,6 @@ class LogCalls:
                 request.after_seq = max(request.after_seq, chunks[-1].last_seq)
                 yield chunks
 
-    async def _is_over(self, run_id: str) -> bool:
-        reply = await self._connection.call("GetRun", service.GetRunRequest(run_id=run_id), timeout=_SECONDS)
-        return decode(values.RunView, reply.run).terminal
+    async def _run(self, run_id: str) -> values.RunView:
+        reply = await self._connection.call("GetRun", filled(service.GetRunRequest, run_id=run_id), timeout=_SECONDS)
+        return decode(values.RunView, reply.run)

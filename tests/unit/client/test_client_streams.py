@@ -13,6 +13,7 @@ from nomaflow.client.connection import Connection
 from nomaflow.client.values import EventView, LogLine, RunView
 from nomaflow_api.v1 import event_pb2, log_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
+from waiting import eventually
 
 
 def _events(count: int) -> list[event_pb2.Event]:
@@ -86,6 +87,32 @@ async def test_a_stream_that_ends_early_is_opened_again(kernel: FakeKernel, clie
     await kernel.finish("run_1")
     with pytest.raises(StopAsyncIteration):
         await anext(following)
+
+
+async def test_a_followed_tail_loses_no_line_of_an_outage(kernel: FakeKernel, client: KernelClient) -> None:
+    """Nothing of the tail was wanted; of what came while the kernel was away all is, not only its last lines."""
+    kernel.runs["run_1"] = make_run(log_lines=5)
+    kernel.lines = [log_pb2.LogLine(seq=n, level=20, message=b"x") for n in range(1, 6)]
+    following = client.read_logs("run_1", follow=True, tail=2, min_level=40)
+    first = asyncio.ensure_future(anext(following))
+    await eventually(lambda: any(request.follow for request in kernel.requests["ReadLogs"]))
+    await kernel.stop()
+    kernel.lines += [log_pb2.LogLine(seq=n, level=40, message=b"x") for n in range(6, 11)]
+    await kernel.finish("run_1")
+    await kernel.start()
+    assert [(await first).seq, *[line.seq async for line in following]] == [6, 7, 8, 9, 10]
+
+
+async def test_a_followed_tail_begins_with_the_last_lines(kernel: FakeKernel, client: KernelClient) -> None:
+    """Then come those that are logged later."""
+    kernel.runs["run_1"] = make_run(log_lines=5)
+    kernel.lines = [log_pb2.LogLine(seq=n, level=20, message=b"x") for n in range(1, 6)]
+    following = client.read_logs("run_1", follow=True, tail=2)
+    found = [(await anext(following)).seq, (await anext(following)).seq]
+    await kernel.say(b"later")
+    found.append((await anext(following)).seq)
+    assert found == [4, 5, 6]
+    await following.aclose()
 
 
 async def test_a_stream_that_breaks_after_a_long_silence_is_tried_again(kernel: FakeKernel) -> None:
