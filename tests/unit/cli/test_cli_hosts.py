@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from cli_command import Command
 from fake_kernel import FakeKernel
+from nomaflow.client.values import (
+    HostView,
+    JobView,
+    ProblemView,
+    RefusedLoadView,
+    ReloadView,
+    TokenView,
+)
+from nomaflow.client.values.shapes import Shaped
+from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
-from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_api.v1.message_codec import decode, timestamp
+
+DOCS = Path(__file__).parents[3] / "docs" / "cli.md"
 
 
 def at(**ago: float) -> Timestamp:
@@ -34,7 +49,7 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
             retried_on_lost=retried, unreachable_since=at(seconds=230), lost_at=at(seconds=-385),
         )  # fmt: skip
     host.instances.add(
-        incarnation="def", state=job_pb2.HOST_STATE_DRAINING, pid=8, generation=1, drain_deadline=at(seconds=-45),
+        incarnation="def", state=job_pb2.HOST_STATE_DRAINING, pid=8, generation=1, drain_deadline=at(seconds=-290),
         clock_offset_us=200_000,
     )  # fmt: skip
     kernel.replies["ListHosts"] = pb.ListHostsResponse(hosts=[host])
@@ -51,7 +66,7 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
         assert f"silent no new work for 3 min; {fate}" in said
     assert "clock 90.5 s behind the kernel's" in said
     assert any(line.startswith("plugins/a") and line.endswith("jobs.toml") for line in said)
-    assert any(line.startswith("drain cancels what still runs in 4") for line in said)
+    assert any(line.startswith("drain cancels what still runs in 4 min") for line in said)
     assert sum(line.startswith("clock") for line in said) == 1
     assert "\x1b" not in done.out
 
@@ -246,3 +261,14 @@ async def test_an_awaited_instance_says_what_is_known_of_it(kernel: FakeKernel, 
         "instance abcdef01, awaited since the kernel started, holds 2 steps",
         "silent no new work for 3 min; its 2 steps are LOST, the first in 6 min, if it stays silent, and all run again",
     ]
+
+
+def test_values_have_the_keys_that_the_document_names() -> None:
+    """Each list of keys of docs/cli.md that begins like a value of the client is that of its JSON."""
+    shapes: list[tuple[type[Shaped], Message]] = [
+        (HostView, job_pb2.Host()), (JobView, job_pb2.Job()), (ProblemView, job_pb2.Problem()),
+        (RefusedLoadView, job_pb2.RefusedLoad()), (ReloadView, pb.ReloadOutcome()), (TokenView, access.Token()),
+    ]  # fmt: skip
+    told = [re.findall(r'"(\w+)"', keys) for keys in re.findall(r'\{((?:"\w+"(?:, )?)+)\}', DOCS.read_text("utf-8"))]
+    for kind, message in shapes:
+        assert sorted(decode(kind, message).to_json()) in [sorted(each) for each in told], kind

@@ -294,6 +294,12 @@ class HostView(Shaped, frozen=True, kw_only=True):
         """The newest load that an instance has refused, or None if every one serves what it last loaded."""
         return next((each.refused_load for each in self.instances if each.refused_load is not None), None)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the host in the shape of docs/cli.md."""
+        return {_HOST_KEYS.get(name, name): value for name, value in Shaped.to_json(self).items()}
+
+
+_HOST_KEYS = {"job_count": "jobs", "callable_count": "callables"}
 
 _INCOMPLETE = frozenset(
     {"job_disabled", "job_kept", "manifest_pending", "bad_toml", "unreadable_file", "emptied_file", "duplicate_job_id"}
