@@ -78,7 +78,7 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
     )
 
 
-def _known(numbers: Iterable[int], names: Mapping[int, _T], field: str, expected: str) -> tuple[_T, ...]:
+def _known(numbers: Iterable[Any], names: Mapping[Any, _T], field: str, expected: str) -> tuple[_T, ...]:
     """Return what the numbers of an enum stand for, each once."""
     asked = dict.fromkeys(numbers)
     for number in asked:
