@@ -220,7 +220,7 @@ def test_a_filter_that_the_page_warns_of_is_refused_to_programs(
     """A program reads no warning: it would take all runs for those that it asked for."""
     assert message in unescape(browser_client.get(f"/runs?{query}").text)
     answer = browser_client.get(f"/runs.json?{query}")
-    assert (answer.status_code, answer.json()["error"]["reason"]) == (400, "INVALID_ARGUMENT")
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (400, "BAD_REQUEST")
     assert answer.json()["error"]["message"].startswith(message)
     table = browser_client.get(f"/runs.csv?{query}")
     assert (table.status_code, message in unescape(table.text)) == (400, True)
