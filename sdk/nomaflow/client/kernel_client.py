@@ -38,7 +38,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
     request id. Streams continue after the last item that they yielded, so a restart of the kernel leaves no gap.
-    Every method may raise the errors of :mod:`nomaflow.client.errors`.
+    Every method may raise the errors of :mod:`nomaflow.client.errors`. A client belongs to the process and the event
+    loop of its first call; after ``close`` it stays closed.
 
     :param address: ``unix:/path/kernel.sock``, ``host:port``, ``tls://host:port``, or a source that is asked at every
         try; several, in a list or separated by commas, if kernels stand by for each other: the client finds the leader
