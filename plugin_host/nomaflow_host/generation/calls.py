@@ -125,7 +125,7 @@ class CallMaker:
                 self._hooks.call.nomaflow_attempt_started(call=call)
             else:
                 self._hooks.call.nomaflow_attempt_finished(call=call, outcome=outcome)
-        except Exception:  # noqa: BLE001 - an observer's mistake is logged and changes nothing
+        except BaseException:  # noqa: BLE001 - an observer's mistake, sys.exit() too, is logged and changes nothing
             hook = "nomaflow_attempt_started" if outcome is None else "nomaflow_attempt_finished"
             _log.exception("a plugin's %s raised; the attempt continues", hook)
 
