@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import CoroutineType
 from typing import Any
 
 from msgspec import Struct
@@ -55,19 +56,22 @@ def result_of(value: Any) -> StepResult:
 
     :raises ReturnRefused: for anything else, with its type and the way out
     """
+    kind = type(value)  # not `isinstance`: a proxy's __class__ is that of another object
     if value is None:
         return StepResult()
-    if isinstance(value, StepResult):
+    if issubclass(kind, StepResult):
         return value
-    if isinstance(value, bool):
+    if kind is bool:
         advice = f"return a dict, such as {{'ok': {value!r}}}"
         raise ReturnRefused(f"the callable returned the bool {value!r}, expected {_SHAPES} ({advice})")
-    if isinstance(value, int):
+    if issubclass(kind, int):
         return StepResult(rows_affected=value)
-    if isinstance(value, dict):
+    if issubclass(kind, dict):
         extras = dict(dict.items(value))
         return StepResult(rows_affected=extras.pop("rows_affected", None), extras=extras)
     problem = f"the callable returned a value of type {_type_name(value)}, expected {_SHAPES}{_hint(value)}"
+    if kind is CoroutineType:
+        value.close()  # Python's warning would come at a later collection, in the log of another step
     raise ReturnRefused(problem)
 
 
@@ -116,7 +120,7 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
 def _count(rows: Any) -> int | None:
     if rows is None:
         return None
-    if isinstance(rows, bool) or not isinstance(rows, int):
+    if not issubclass(type(rows), int) or type(rows) is bool:
         raise ReturnRefused(f"rows_affected is {type(rows).__name__}, expected int or None")
     plain = int.__index__(rows)
     if not _INT64_MIN <= plain <= _INT64_MAX:

@@ -84,7 +84,7 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
     "return_invalid": ReasonInfo(
         "The return value is not None, an int, a dict or a StepResult, or it contains a value that JSON cannot hold.",
-        "The error names the path of the value; return plain numbers, strings, lists and dicts.",
+        "Return None, an int, a dict or a StepResult; a dict holds text, numbers, bools, None, lists and dicts.",
     ),
     "never_awaited": ReasonInfo(
         "The callable created a coroutine and did not await it, so the coroutine's code did not run.",

@@ -191,18 +191,19 @@ def _encode_dict(value: dict[Any, Any], path: str, depth: int, *, tags: bool) ->
 
 
 def _encode_other(value: Any, path: str, depth: int, *, tags: bool) -> Any:
-    if isinstance(value, int):
+    kind = type(value)  # not `isinstance`: a proxy's __class__ is that of another object
+    if issubclass(kind, int):
         return _plain_int(value, path)
-    if isinstance(value, float):
+    if issubclass(kind, float):
         number = float.__float__(value)
         if not math.isfinite(number):
             raise ValueCodecError(f"{number!r} has no JSON form (give None or text)", path=path)
         return number
-    if isinstance(value, str):
+    if issubclass(kind, str):
         return str.__str__(value)
-    if isinstance(value, dict):
+    if issubclass(kind, dict):
         return _encode_dict(value, path, depth, tags=tags)
-    if isinstance(value, (list, tuple)):
+    if issubclass(kind, (list, tuple)):
         return _encode(list(value), path, depth, tags=tags)
     if tags and isinstance(value, (dt.date, dt.time)):
         _check_depth(depth, path)

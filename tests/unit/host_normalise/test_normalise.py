@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import inspect
 import json
 from collections import OrderedDict
 from decimal import Decimal
@@ -124,7 +125,16 @@ async def test_forgotten_await() -> None:
     coroutine = work()
     with pytest.raises(StepFailed, match="an await is missing"):
         kept(coroutine)
-    assert await coroutine == 1
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED  # so that no later step's log has its warning
+
+
+@pytest.mark.parametrize("posed", [dict, int, str, list, float, StepResult])
+def test_proxies(posed: type) -> None:
+    """A proxy that gives the class of another object as its own is refused like any other object."""
+    proxy = type("Proxy", (), {"__class__": posed})()
+    for value in (proxy, {"rows_affected": proxy}, {"a": [proxy]}):
+        with pytest.raises(StepFailed, match="Proxy"):
+            kept(value)
 
 
 def test_sizes() -> None:
