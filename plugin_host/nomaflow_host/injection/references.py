@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import re
 import sys
+import sysconfig
 import traceback
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+_STANDARD = sysconfig.get_path("stdlib") + os.sep
 
 
 class Reference(Struct, frozen=True, kw_only=True):
@@ -179,10 +182,18 @@ def _failed_import(name: str, error: BaseException, withheld: Collection[str]) -
     places = tuple((frame.filename, frame.lineno or 0) for frame in frames)
     if isinstance(error, SyntaxError) and error.filename:
         places = ((error.filename, error.lineno or 0),)
-    where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
+    shown = [place for place in places if not _is_standard(place[0])] or places
+    where = f" ({shown[-1][0]}:{shown[-1][1]})" if shown else ""
     why = described(error) + withheld_hint(error, withheld)
     message = stable(f"the module {name!r} cannot be imported: {why}{where}")
     return ImportReport(code="import_failed", message=message, traceback=_traceback(error, frames), places=places)
+
+
+def _is_standard(filename: str) -> bool:
+    """Return True if a frame's code is the standard library's, which is not the author's to correct."""
+    if filename.startswith("<frozen "):
+        return True
+    return filename.startswith(_STANDARD) and f"{os.sep}site-packages{os.sep}" not in filename
 
 
 def described(error: BaseException) -> str:

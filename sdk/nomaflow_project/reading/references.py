@@ -22,9 +22,9 @@ def reference_error(reference: str) -> str | None:
     if reference.count(":") != 1:
         return f"it has {reference.count(':')} colons, expected one between module and function"
     module, _, name = reference.partition(":")
-    for what, part in (("module", module), ("function", name)):
+    for what, part, side in (("module", module, "before"), ("function", name, "after")):
         if not part:
-            return f"the {what} before or after the colon is missing"
+            return f"the {what} {side} the colon is missing"
         if not _DOTTED.fullmatch(part):
             return f"the {what} {part[:60]!r} is not a dotted name of ASCII letters, digits and '_'"
     for segment in re.split(r"[.:]", reference):

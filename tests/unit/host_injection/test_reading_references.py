@@ -33,6 +33,13 @@ def test_malformed_references(text: str) -> None:
     assert set(sys.modules) == before
 
 
+@pytest.mark.parametrize(("text", "words"), [(":f", "module before the colon"), ("m:", "function after the colon")])
+def test_a_missing_half(text: str, words: str) -> None:
+    """The half that is missing is named, with its side of the colon."""
+    with pytest.raises(PreparationFailed, match=words):
+        parse_reference(text)
+
+
 @pytest.mark.parametrize("text", ["m:f", "a.b.c:D.e.f", "_private:_f", "os.path:join", "M1:x_2"])
 def test_good_references(text: str) -> None:
     """Dotted names on both sides are fine, private ones too."""
@@ -143,6 +150,8 @@ def test_refused_callables(zoo: str, attribute: str, code: str, words: str) -> N
         ("class E(Exception):\n  def __str__(self): 1/0\nraise E", "import_failed", "str() raised ZeroDivisionError"),
         ("raise BaseExceptionGroup('g', [ValueError(1)])", "import_failed", "ExceptionGroup: g (1 sub-exception)"),
         ("x = (" + "(" * 300, "import_failed", "SyntaxError"),
+        ("import os\nos.environ['NOT_SET']", "import_failed", "KeyError: 'NOT_SET'"),
+        ("import json\njson.loads('{')", "import_failed", "JSONDecodeError"),
     ],
 )
 def test_modules_that_do_not_import(
