@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from nomaflow import StepCancelled, StepFailed
@@ -20,17 +20,21 @@ __all__ = [
     "author_traceback",
     "error_text",
     "exception_types",
+    "is_step_cancelled",
     "masked",
     "outcome_of_exception",
     "outcome_of_unawaited",
 ]
 
+_FOR_READERS = (StepFailed, StepCancelled)
 _MAX_ERROR = 2000
 _MAX_NOTES = 100
 _MAX_NAMES = 3
 _NOBODY_ASKED = "the code raised CancelledError although no cancel was requested"
 _MAX_TRACEBACK = 256 * 1024
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_CARRIER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tracking.py")
+"""Runs the author's threads and pieces of work, so it is in the middle of their tracebacks."""
 
 
 def masked(outcome: CallOutcome, masker: Masker) -> CallOutcome:
@@ -62,7 +66,7 @@ def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str)
     state, code, reason = FinishedState.FAILED, "step_failed", text
     if isinstance(error, asyncio.CancelledError):
         state, code, reason = FinishedState.CANCELED, "raised_by_code", _NOBODY_ASKED
-    elif isinstance(error, StepCancelled):
+    elif is_step_cancelled(error):
         state, code = FinishedState.CANCELED, "step_cancelled"
     return CallOutcome(
         state=state,
@@ -72,6 +76,22 @@ def outcome_of_exception(error: BaseException, mask: Callable[[str], str] = str)
         exception_types=exception_types(error),
         cancelled_error=isinstance(error, asyncio.CancelledError),
     )
+
+
+def is_step_cancelled(error: BaseException) -> bool:
+    """Return True for a StepCancelled, and for a group of nothing else, as a TaskGroup raises."""
+    return all(isinstance(each, StepCancelled) for each in _members(error))
+
+
+def _members(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in a group and in its groups, in order; for any other exception only itself."""
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting.extend(reversed(each.exceptions))
+        else:
+            yield each
 
 
 def outcome_of_unawaited(names: list[str]) -> CallOutcome:
@@ -90,19 +110,21 @@ def error_text(error: BaseException, mask: Callable[[str], str] = str) -> str:
     """
     name = type(error).__name__
     text = mask(_text_of(error))
-    if isinstance(error, (StepFailed, StepCancelled)) and text:
+    if isinstance(error, _FOR_READERS) and text:
         return _short(text)
     if isinstance(error, BaseExceptionGroup):
         inner = "; ".join(error_text(each, mask) for each in error.exceptions[:5])
         more = f"; and {len(error.exceptions) - 5} more" if len(error.exceptions) > 5 else ""
-        return _short(f"{name}: {text}: {inner}{more}")
+        chosen = all(isinstance(each, _FOR_READERS) for each in _members(error))
+        return _short(f"{inner}{more}" if chosen else f"{name}: {text}: {inner}{more}")
     return _short(f"{name}: {text}" if text else name)
 
 
 def exception_types(error: BaseException) -> tuple[str, ...]:
-    """Return the qualified names of the exception's classes, most derived first."""
-    kinds = [kind for kind in type(error).__mro__ if kind is not object]
-    return tuple(fitting(f"{kind.__module__}.{kind.__qualname__}") for kind in kinds[:_MAX_NOTES])
+    """Return the qualified names of the exception's classes, most derived first; of a group, those of its members too."""
+    each_of = (error, *_members(error))
+    kinds = dict.fromkeys(kind for each in each_of for kind in type(each).__mro__ if kind is not object)
+    return tuple(fitting(f"{kind.__module__}.{kind.__qualname__}") for kind in itertools.islice(kinds, _MAX_NOTES))
 
 
 def author_traceback(error: BaseException, mask: Callable[[str], str] = str) -> str:
@@ -122,7 +144,7 @@ def author_traceback(error: BaseException, mask: Callable[[str], str] = str) -> 
 
 
 def _begin_with_the_author(told: traceback.TracebackException) -> None:
-    """Remove the frames before the author's, in causes and groups as well."""
+    """Remove the frames before and between the author's, in causes and groups as well."""
     waiting = [told]
     while waiting:
         each = waiting.pop()
@@ -132,13 +154,14 @@ def _begin_with_the_author(told: traceback.TracebackException) -> None:
 
 
 def _from_the_author(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    return list(itertools.dropwhile(lambda frame: frame.filename.startswith(_OURS), frames))
+    theirs = itertools.dropwhile(lambda frame: frame.filename.startswith(_OURS), frames)
+    return [frame for frame in theirs if frame.filename != _CARRIER]
 
 
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as failure:  # noqa: BLE001  # the author's __str__ may raise anything
+    except BaseException as failure:  # noqa: BLE001  # the author's __str__ may raise anything, SystemExit too
         return f"(its text cannot be shown: {type(failure).__name__} in __str__)"
 
 

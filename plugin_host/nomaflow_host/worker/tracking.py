@@ -58,6 +58,7 @@ def install_tracking() -> None:
     ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign, assignment]  # the purpose of this module
     subprocess.Popen.__init__ = _popen  # type: ignore[method-assign]  # the purpose of this module
     os.fork = _fork
+    threading.excepthook = _thread_failed
 
 
 def is_library_thread(thread: threading.Thread) -> bool:
@@ -172,6 +173,16 @@ def _bind(thread: threading.Thread, scope: AttemptScope) -> None:
 
     scope.threads.add(thread)
     thread.run = carried  # type: ignore[method-assign]  # only this thread's
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Report an exception that ended a thread as Python does, from the author's own frames on."""
+    trace = args.exc_traceback
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, threading.__file__):
+        trace = trace.tb_next
+    if trace is not None and args.exc_value is not None:
+        args.exc_value.__traceback__ = trace
+    threading.__excepthook__(args)
 
 
 def _submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

@@ -15,7 +15,12 @@ _NAMES = {
     "nomaflow_host.injection": ("plan_for",),
     "nomaflow_host.compat": ("install_liberty_aliases",),
     "nomaflow_host.worker.forks": ("AuthorCode", "WorkerLoop"),
-    "nomaflow_host.worker.outcome": ("author_traceback", "error_text", "outcome_of_unawaited"),
+    "nomaflow_host.worker.outcome": (
+        "author_traceback",
+        "error_text",
+        "is_step_cancelled",
+        "outcome_of_unawaited",
+    ),
     "nomaflow_host.worker.unawaited": ("unawaited_noted",),
 }
 

@@ -209,7 +209,7 @@ class _Trial:
         said = self.machinery.error_text(error)
         if self.reason_code:
             return self.outcome(self._stopped_state(), error=said, exception=error, reason_code=self.reason_code)
-        if isinstance(error, StepCancelled):
+        if self.machinery.is_step_cancelled(error):
             return self.outcome("CANCELED", error=said, exception=error, reason_code="step_cancelled")
         if isinstance(error, asyncio.CancelledError):
             return self.outcome("CANCELED", error=said, exception=error, reason_code="raised_by_code")

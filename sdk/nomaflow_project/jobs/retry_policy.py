@@ -29,7 +29,9 @@ class RetryPolicy(Entry):
     max_seconds: float = seconds(3600.0, "The longest delay.", zero=True)
     jitter: float = key(0.1, "Each delay is lengthened at random by up to this fraction of it.", ge=0, le=1)
     retry_on: ExceptionNames = key(
-        tuple, "Exceptions to retry on, by class name, bare or qualified, base classes included. Empty: any failure."
+        tuple,
+        "Exceptions to retry on, by class name, bare or qualified, base classes and members of an exception group "
+        "included. Empty: any failure.",
     )
     no_retry_on: ExceptionNames = key(tuple, "Exceptions never retried; wins over `retry_on`.")
 

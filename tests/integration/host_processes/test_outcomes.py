@@ -21,7 +21,11 @@ RAISED = [
     ("exit", FAILED, "step_failed", "SystemExit: 3"),
     ("keyboard", FAILED, "step_failed", "KeyboardInterrupt"),
     ("group", FAILED, "step_failed", "ValueError: one; KeyError: 'two'"),
+    ("told_group", FAILED, "step_failed", "no rows; no feed"),
+    ("cancelled_group", CANCELED, "step_cancelled", "a holiday"),
+    ("mixed_group", FAILED, "step_failed", "ExceptionGroup: half (2 sub-exceptions): a holiday; ValueError: one"),
     ("hostile", FAILED, "step_failed", "cannot be shown"),
+    ("leaving", FAILED, "step_failed", "cannot be shown"),
     ("base", FAILED, "step_failed", "BaseException: bare"),
 ]
 
@@ -35,6 +39,7 @@ async def test_every_exception_is_told(start_host: StartHost, spawn_only: bool) 
             end = await host.sink.end_of(key)
             assert (end.state, end.reason_code) == (state, code), what
             assert text in end.error
+            assert "unread" not in end.error
             if state is FAILED:
                 assert 'polite.py", line' in host.sink.text(key)
                 assert "running.py" not in host.sink.text(key)
@@ -46,6 +51,27 @@ async def test_exception_types_are_the_mro(start_host: StartHost) -> None:
     host = await start_host()
     end = await host.result("polite:raises", {"what": "value"})
     assert end.exception_types == ("builtins.ValueError", "builtins.Exception", "builtins.BaseException")
+
+
+async def test_exception_types_of_a_group(start_host: StartHost) -> None:
+    """The classes of a group's members are given too, so that retry_on and no_retry_on can name them."""
+    host = await start_host()
+    end = await host.result("polite:raises", {"what": "group"})
+    assert end.exception_types[0] == "builtins.ExceptionGroup"
+    assert {"builtins.ValueError", "builtins.KeyError"} <= set(end.exception_types)
+    assert len(set(end.exception_types)) == len(end.exception_types)
+
+
+async def test_tracebacks_of_threads_are_the_author_s(start_host: StartHost) -> None:
+    """An exception in a thread, or in work of an executor, is told without a frame of the worker's."""
+    host = await start_host()
+    key = host.run("polite:raises_in_threads")
+    end = await host.sink.end_of(key)
+    assert end.error == "ValueError: a bad value"
+    text = host.sink.text(key)
+    assert text.count("ValueError: a bad value") == 2
+    assert "Exception in thread" in text
+    assert "nomaflow_host" not in text
 
 
 async def test_system_exit_in_a_task_ends_no_worker(start_host: StartHost) -> None:

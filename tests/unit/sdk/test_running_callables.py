@@ -63,6 +63,7 @@ async def test_mistakes_come_before_the_call(op_kwargs: dict[str, Any], code: st
         (ValueError("x"), "FAILED", "step_failed", "ValueError: x"),
         (SystemExit(3), "FAILED", "step_failed", "SystemExit: 3"),
         (KeyboardInterrupt(), "FAILED", "step_failed", "KeyboardInterrupt"),
+        (ExceptionGroup("unread", [StepCancelled("enough")]), "CANCELED", "step_cancelled", "enough"),
     ],
 )
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -73,6 +73,10 @@ def raises(*, what: str, **_: object) -> None:
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
+    class Leaving(Exception):
+        def __str__(self) -> str:
+            raise SystemExit(3)
+
     errors = {
         "value": ValueError("a bad value"),
         "failed": StepFailed("said so"),
@@ -81,7 +85,11 @@ def raises(*, what: str, **_: object) -> None:
         "exit": SystemExit(3),
         "keyboard": KeyboardInterrupt(),
         "group": ExceptionGroup("both", [ValueError("one"), KeyError("two")]),
+        "told_group": ExceptionGroup("unread", [StepFailed("no rows"), StepFailed("no feed")]),
+        "cancelled_group": ExceptionGroup("unread", [ExceptionGroup("", [StepCancelled("a holiday")])]),
+        "mixed_group": ExceptionGroup("half", [StepCancelled("a holiday"), ValueError("one")]),
         "hostile": Hostile(),
+        "leaving": Leaving(),
         "base": BaseException("bare"),
     }
     raise errors[what]
@@ -97,6 +105,14 @@ async def exit_in_a_task(**_: object) -> int:
 
     await asyncio.gather(asyncio.create_task(leave()), return_exceptions=True)
     return 2
+
+
+def raises_in_threads(**_: object) -> None:
+    thread = threading.Thread(target=raises, kwargs={"what": "value"})
+    thread.start()
+    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(raises, what="value").result()
 
 
 def returns_nonsense(**_: object) -> object:
