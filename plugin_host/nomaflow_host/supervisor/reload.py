@@ -40,6 +40,7 @@ __all__ = ["GenerationLoader"]
 _log = logging.getLogger("nomaflow.host")
 
 _FRAME = re.compile(r'File "(?!<frozen )(.*)", line (\d+) in ')
+_DUMPED = "(most recent call first):"
 _LOOK_AGAIN_SECONDS = 0.2
 _SHOWN_OUTPUT = 200
 _SETTINGS = "nomaflow.toml"
@@ -376,7 +377,11 @@ def _failed(error: LoadFailed, output: str, spec: ProjectSpec) -> Problem:
     frames = [frame for line in lines if (frame := _FRAME.match(line))]
     said = f"; it is at: {frames[0].string}" if frames else f"; its last output: {lines[-1]}" if lines else ""
     own = [frame for frame in frames if any(Path(frame[1]).is_relative_to(each) for each in spec.plugin_dirs)]
-    file, line, said = (shown_path(Path(own[0][1]), Path(spec.root)), int(own[0][2]), "") if own else ("", 0, said)
+    file, line = "", 0
+    if own:
+        file, line = shown_path(Path(own[0][1]), Path(spec.root)), int(own[0][2])
+        before = lines[max(lines.index(own[0].string) - 1, 0)]
+        said = "" if before == own[0].string or before.endswith(_DUMPED) else f"; its last output: {before}"
     fix = "correct what its last output says, then reload"
     return _error("load_failed", f"{error}{said[:_SHOWN_OUTPUT]}", file=file, line=line, fix=fix)
 

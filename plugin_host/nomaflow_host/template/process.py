@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import os
@@ -23,9 +24,11 @@ from nomaflow_host.worker import (
     install_unawaited_capture,
     run_worker,
 )
+from nomaflow_host.worker.emitter import write_all
 from nomaflow_host.worker.sources import keep_no_fresh_bytecode, read_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 __all__ = ["Template", "main"]
@@ -59,7 +62,8 @@ class Template:
         # Shows where an endless import is, shortly before its time is up.
         faulthandler.enable()
         faulthandler.dump_traceback_later(max(0.1, bootstrap["load_seconds"] * 0.75))
-        self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)
+        with _exits_shown():
+            self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)
         faulthandler.cancel_dump_traceback_later()
         reason = unforkable() or ("asked to spawn" if bootstrap["spawn_only"] else "")
         sys.stdout.flush()
@@ -101,6 +105,24 @@ class Template:
             raise
         finally:
             os._exit(1)
+
+
+@contextlib.contextmanager
+def _exits_shown() -> Iterator[None]:
+    """Make an import that calls ``os._exit`` write where, as a dump does. A process that it has forked may end so."""
+    own, plain = os.getpid(), os._exit
+
+    def leave(status: int) -> NoReturn:
+        if os.getpid() == own:
+            place = sys._getframe(1)  # noqa: SLF001  # the caller
+            write_all(2, f'  File "{place.f_code.co_filename}", line {place.f_lineno} in {place.f_code.co_name}\n'.encode())
+        plain(status)
+
+    os._exit = leave
+    try:
+        yield
+    finally:
+        os._exit = plain
 
 
 def _next_frame(link: FrameSocket) -> Frame:

@@ -138,6 +138,10 @@ async def test_poisoned_imports_are_contained(start_host: StartHost, team: Path,
         assert "poison.py" in outcome.output_tail
         assert "nomaflow_host" not in outcome.output_tail
         assert "importlib" not in outcome.output_tail
+    if name == "exit":
+        (told,) = outcome.problems
+        assert (told["file"], told["line"]) == ("plugins/poison.py", 4)
+        assert told["message"].endswith("exit code 9; its last output: about to leave")
     assert (await host.result("work:step")).rows_affected == 1
 
 
