@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,8 @@ class Emitter:
         """
         message = self.masker.now.text(message)
         if self._detached:
-            write_all(2, f"{logger}: {message}\n".encode("utf-8", "surrogateescape"))
+            fd = 1 if level < logging.WARNING else 2  # their lines are INFO and WARNING
+            write_all(fd, f"{logger}: {message}\n".encode("utf-8", "surrogateescape"))
         elif len(message) <= _SHORT:
             self._writer.write(prefix + encode_line(level, at_us, logger, message, flags))
         else:
