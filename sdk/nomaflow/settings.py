@@ -12,6 +12,7 @@ __all__ = ["Settings"]
 
 _SECRET_NAME = re.compile(r"pass(word|wd|phrase)?$|secret|token|credential|api_?key|private_?key|dsn$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*(@)")
+_OF_A_DICT = ("keys", "values", "items")
 _DEFAULTS: Mapping[str, Any] = {
     "app": {},
     "connectors": {"config_path": None},
@@ -22,8 +23,9 @@ _DEFAULTS: Mapping[str, Any] = {
 class Settings:
     """Configuration with attribute access: ``settings.connectors.config_path``, ``settings.app.region``.
 
-    Sections are Settings too, lists are tuples. ``settings["app"]``, ``in``, iteration over the names and
-    `get` work as well. Its repr hides what looks like a secret.
+    Sections are Settings too, lists are tuples. ``settings["app"]``, ``in``, iteration over the names, `get`,
+    ``dict(settings.app)`` and ``settings.app.items()`` work as well; a key of the file that is called ``items``,
+    ``keys`` or ``values`` wins. Its repr hides what looks like a secret.
 
     A test creates one with the values that it needs: ``Settings(app={"region": "eu"})``. The sections ``app``,
     ``connectors`` and ``jobs`` always exist.
@@ -59,6 +61,8 @@ class Settings:
         try:
             return self._values[name]
         except KeyError:
+            if name in _OF_A_DICT:
+                return getattr(self._values, name)
             raise AttributeError(self._unknown(name)) from None
 
     def __getitem__(self, name: str) -> Any:
@@ -113,7 +117,7 @@ class Settings:
 
     def _unknown(self, name: str) -> str:
         near = near_name(name, self._values)
-        hint = f"did you mean {near!r}" if near else f"known: {', '.join(sorted(self._values)) or 'none'}"
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(self._values)) or 'none'}"
         return f"{self._path} has no {name!r} ({hint})"
 
 

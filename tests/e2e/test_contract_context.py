@@ -110,7 +110,7 @@ def test_settings(stage: Stage) -> None:
     assert "LEAK" not in extras["repr"]
     assert "read-only" in extras["read_only"]
     missing = stage.run("contexts.looking:settings_missing")
-    assert missing.error == "AttributeError: settings.app has no 'regoin' (did you mean 'region')"
+    assert missing.error == "AttributeError: settings.app has no 'regoin' (did you mean 'region'?)"
     assert stage.run("contexts.looking:pickled").extras == {"settings": True}
 
 

@@ -186,12 +186,13 @@ class AttemptRun:
             services.emitter.masker.add(self._slot, credentials)
             # Before any of the author's code runs: the host masks what the code prints.
             services.link.send({"is": "credentials", "slot": self._slot, "credentials": sorted(credentials)})
-        cancelled, slot = services.page.cancelled, self._slot
+        cancelled, slot, progress = services.page.cancelled, self._slot, self._progress
         ctx = context_of(
             self._order,
             environ=self._values,
+            # Functions, since a copy of ctx, such as dataclasses.asdict makes, copies any other object, and its loop.
             cancel_check=lambda: cancelled[slot] != 0,
-            progress_sink=self._progress,
+            progress_sink=lambda done, total, message: progress(done, total, message),
         )
         return services.generation.prepare(
             self._order,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 
@@ -79,6 +80,14 @@ async def test_system_exit_in_a_task_ends_no_worker(start_host: StartHost) -> No
     host = await start_host(shared_workers=1)
     assert (await host.result("polite:exit_in_a_task")).rows_affected == 2
     assert (await host.result("polite:anoop")).state is FinishedState.SUCCEEDED
+
+
+async def test_ctx_can_be_copied(start_host: StartHost) -> None:
+    """A copy of ctx, and its dict, have the values of ctx."""
+    host = await start_host()
+    end = await host.result("polite:copies_ctx")
+    assert (end.state, end.error) == (FinishedState.SUCCEEDED, "")
+    assert json.loads(end.extras_json)["attempt"] == 1
 
 
 async def test_a_refused_return_fails(start_host: StartHost) -> None:

@@ -108,11 +108,19 @@ def test_settings_are_read_only_and_helpful() -> None:
         settings.app.region = "us"
     with pytest.raises(AttributeError, match="read-only"):
         del settings.app
-    with pytest.raises(AttributeError, match=r"settings\.app has no 'regon' \(did you mean 'region'\)"):
+    with pytest.raises(AttributeError, match=r"settings\.app has no 'regon' \(did you mean 'region'\?\)"):
         _ = settings.app.regon
     with pytest.raises(KeyError, match="known: app, connectors, jobs"):
         _ = settings["zzz"]
     assert not hasattr(settings, "__deepcopy_me__")
+
+
+def test_settings_as_a_dict() -> None:
+    """A section is unpacked and walked through like a dict; a key of the file with the name of a method wins."""
+    limits = Settings(app={"limits": {"eu": 5, "us": 7}, "keys": ["a"]}).app
+    assert dict(limits.limits) == dict(**limits.limits) == dict(limits.limits.items()) == {"eu": 5, "us": 7}
+    assert list(limits.limits.values()) == [5, 7]
+    assert limits.keys == ("a",)
 
 
 @pytest.mark.parametrize("name", ["password", "DB_PASSWD", "api_key", "apikey", "client_secret", "auth_token", "dsn"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
 import logging
 import logging.config
 import os
@@ -113,6 +115,11 @@ def raises_in_threads(**_: object) -> None:
     thread.join()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(raises, what="value").result()
+
+
+def copies_ctx(*, ctx: object, **_: object) -> dict[str, object]:
+    copied = dataclasses.asdict(copy.deepcopy(ctx))
+    return {name: copied[name] for name in ("run_id", "step_name", "attempt")}
 
 
 def returns_nonsense(**_: object) -> object:
