@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -60,7 +60,7 @@ def result_of(value: Any) -> StepResult:
     if value is None:
         return StepResult()
     if issubclass(kind, StepResult):
-        return value
+        return cast("StepResult", value)
     if kind is bool:
         advice = f"return a dict, such as {{'ok': {value!r}}}"
         raise ReturnRefused(f"the callable returned the bool {value!r}, expected {_SHAPES} ({advice})")

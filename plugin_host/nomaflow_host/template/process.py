@@ -114,8 +114,9 @@ def _exits_shown() -> Iterator[None]:
 
     def leave(status: int) -> NoReturn:
         if os.getpid() == own:
-            place = sys._getframe(1)  # noqa: SLF001  # the caller
-            write_all(2, f'  File "{place.f_code.co_filename}", line {place.f_lineno} in {place.f_code.co_name}\n'.encode())
+            caller = sys._getframe(1)  # noqa: SLF001
+            code, line = caller.f_code, caller.f_lineno
+            write_all(2, f'  File "{code.co_filename}", line {line} in {code.co_name}\n'.encode())
         plain(status)
 
     os._exit = leave

@@ -121,7 +121,7 @@ def error_text(error: BaseException, mask: Callable[[str], str] = str) -> str:
 
 
 def exception_types(error: BaseException) -> tuple[str, ...]:
-    """Return the qualified names of the exception's classes, most derived first; of a group, those of its members too."""
+    """Return the qualified names of an exception's classes, most derived first, of a group those of its members too."""
     each_of = (error, *_members(error))
     kinds = dict.fromkeys(kind for each in each_of for kind in type(each).__mro__ if kind is not object)
     return tuple(fitting(f"{kind.__module__}.{kind.__qualname__}") for kind in itertools.islice(kinds, _MAX_NOTES))
