@@ -118,6 +118,7 @@ class HostConnectorRegistry(ConnectorRegistry):
         sought = f"connector of type {kind!r} named"
         actual = self._resolved.values("connectors", name, sought=sought, known=same)["type"]
         if actual != kind:
-            problem = f"the connector {name!r} is of type {actual!r}, not {kind!r} (known: {sorted(same)})"
+            getter = actual if actual in ("sql", "api") else "connector"
+            problem = f"the connector {name!r} is of type {actual!r}, not {kind!r} (use connectors.{getter}({name!r}))"
             raise ConnectorsError(problem, path=f"connectors.{name}")
         return self.connector(name)

@@ -93,7 +93,7 @@ async def test_wrong_names(read: Read) -> None:
             registry.pools.engine("defualt")
         with pytest.raises(LookupError, match="no connector of type 'sql' named 'nots'"):
             registry.sql("nots")
-        with pytest.raises(ConnectorsError, match="'notes' is of type 'sql', not 'api'"):
+        with pytest.raises(ConnectorsError, match=r"of type 'sql', not 'api' \(use connectors\.sql\('notes'\)\)"):
             registry.api("notes")
         with pytest.raises(LookupError, match=r"query of connector 'notes' named 'al'"):
             await registry.sql("notes").fetch_all("al")
