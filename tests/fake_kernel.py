@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -286,7 +287,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         while True:
             version = self.version
             over = run.state >= run_pb2.RunState.RUN_STATE_SUCCEEDED
-            below = request.before_seq or len(self.lines) + 1
+            below = request.before_seq or math.inf
             wanted = [line for line in self.lines if seen < line.seq < below and line.level >= request.min_level]
             for line in wanted[-request.tail :][: request.limit or None]:
                 yield pb.ReadLogsResponse(lines=[line])
