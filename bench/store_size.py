@@ -40,8 +40,7 @@ from nomaflow_kernel.history.transitions import (
     StartRun,
     Transition,
 )
-from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.upkeep import back_up
 
 RESULTS = Path(__file__).parent / "results" / "store_size.json"
@@ -107,7 +106,7 @@ def _log(run_id: str, number: int, lines: int, at_us: int) -> LogChunkRecord:
     )
 
 
-async def _fill(store: SqlStore, ids: RunIds, first: int, count: int, *, lines: int) -> float:
+async def _fill(store: Store, ids: RunIds, first: int, count: int, *, lines: int) -> float:
     """Write runs and return how many a second."""
     began = time.perf_counter()
     for start in range(first, first + count, _BATCH):
@@ -119,14 +118,14 @@ async def _fill(store: SqlStore, ids: RunIds, first: int, count: int, *, lines: 
     return count / (time.perf_counter() - began)
 
 
-async def write_history(store: SqlStore, *, runs: int, logged: int, lines: int) -> None:
+async def write_history(store: Store, *, runs: int, logged: int, lines: int) -> None:
     """Write finished one-step runs, and some more that have logged."""
     ids = RunIds(now_ms=lambda: time.time_ns() // 1_000_000)
     await _fill(store, ids, 0, runs, lines=0)
     await _fill(store, ids, runs, logged, lines=lines)
 
 
-async def _prune(store: SqlStore, ids: RunIds, count: int) -> tuple[float, list[float]]:
+async def _prune(store: Store, ids: RunIds, count: int) -> tuple[float, list[float]]:
     """Remove the oldest runs in the pages of the retention, while single triggers are written one after the other.
 
     Return the runs removed a second, and the milliseconds of each trigger.
@@ -142,7 +141,7 @@ async def _prune(store: SqlStore, ids: RunIds, count: int) -> tuple[float, list[
     return await removing, sorted(waits)
 
 
-async def _remove(store: SqlStore, count: int) -> float:
+async def _remove(store: Store, count: int) -> float:
     began, gone, before_us = time.perf_counter(), 0, time.time_ns() // 1000
     while gone < count:
         gone += await store.prune(job_id="", keep_runs=None, before_us=before_us, limit=100)

@@ -15,7 +15,7 @@ from nomaflow_kernel.access.principals import Principal
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import Store, StoreInfo
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.rpc import (
@@ -33,7 +33,7 @@ from nomaflow_kernel.rpc import (
     KernelService,
     served_services,
 )
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 
 
 class KernelParts:

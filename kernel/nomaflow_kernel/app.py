@@ -19,7 +19,7 @@ from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError
-from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.leadership.assembly import Kernel
 from nomaflow_kernel.leadership.candidate import Sentry, take_lead
 from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
@@ -38,7 +38,7 @@ from nomaflow_kernel.network.listening import (
 from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.process.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.rpc import AddressTaken, Endpoints
-from nomaflow_kernel.store import LeasePolicy, SqlStore, open_store
+from nomaflow_kernel.store import LeasePolicy, Store, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
     SchemaTooOld,
@@ -152,7 +152,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
         authority=lambda: sentry.authority,
         on_lost=requests.lead_lost,
     )
-    store = open_store(settings.store, lease=lease, observer=process.observation)
+    store = open_store(settings.store, lease=lease, observer=process.observation.applied)
     info: StoreInfo | None = None
     manifests = StoredManifests()
     ahead = ReadingAhead(store, manifests)
@@ -182,7 +182,7 @@ async def _one_term(process: _Process, *, patient: bool) -> int | None:
 
 
 async def _lead(
-    process: _Process, store: SqlStore, info: StoreInfo, manifests: StoredManifests, *, first_term: bool
+    process: _Process, store: Store, info: StoreInfo, manifests: StoredManifests, *, first_term: bool
 ) -> None:
     sentry, requests, manager = process.sentry, process.requests, process.manager
     # After the store is taken: only its holder may remove a dead kernel's socket.

@@ -20,7 +20,7 @@ from failpoints import Failpoints
 
 import nomaflow_kernel.app
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.history.port import ApplyResult, Store
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import (
     AppendLog,
@@ -34,6 +34,7 @@ from nomaflow_kernel.history.transitions import (
     Transition,
 )
 from nomaflow_kernel.rpc.handlers import EXCHANGES
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 
 _KINDS: dict[type, str] = {

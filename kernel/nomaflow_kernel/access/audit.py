@@ -15,7 +15,7 @@ from nomaflow_kernel.access.policy import RULES, Rule
 from nomaflow_kernel.access.principals import KERNEL, Caller
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["ACTIONS", "AuditLog"]

@@ -27,7 +27,7 @@ from nomaflow_kernel.access.withdrawn import WithdrawalUntold, WithdrawnFile
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.store import Store
 
 __all__ = ["Credentials"]
 

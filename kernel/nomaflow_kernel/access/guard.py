@@ -10,7 +10,7 @@ from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.policy import RULES, About, Rule
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import Quotas
-from nomaflow_kernel.history.port import VisibleRuns
+from nomaflow_kernel.history.lookups import VisibleRuns
 
 __all__ = ["Guard", "RunFacts"]
 

@@ -22,8 +22,9 @@ from nomaflow_kernel.catalogue.wording import losses, removal, texts_without_own
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, QuotaExceeded, StaleSession
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import HostManifest, Store
+from nomaflow_kernel.history.lookups import HostManifest
 from nomaflow_kernel.history.transitions import Notice
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_project.jobs.load import CatalogueLoad, load_manifest

@@ -12,7 +12,7 @@ from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
 from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.ids import attempt_key
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, RunRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine.inbox import Turn
 from nomaflow_kernel.engine.state import Batch
-from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.transitions import AppendAudit, run_of
 
 __all__ = ["Decisions"]

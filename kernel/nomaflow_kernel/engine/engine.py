@@ -40,10 +40,11 @@ from nomaflow_kernel.engine.overview import EngineOverview, engine_overview, old
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.port import PauseRecord, RunCount, Store, StoreInfo
+from nomaflow_kernel.history.lookups import RunCount, StoreInfo
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import CancelRequest, Fold, RunRecord
+from nomaflow_kernel.history.records import CancelRequest, Fold, PauseRecord, RunRecord
 from nomaflow_kernel.history.transitions import SetNextFire
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["Engine"]

@@ -11,7 +11,7 @@ from msgspec import Struct
 from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.engine.state import Batch
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.lookups import ApplyResult
 
 __all__ = ["Inbox", "Turn"]
 

@@ -21,7 +21,8 @@ from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import ApplyResult, Store
+from nomaflow_kernel.history.lookups import ApplyResult
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
 
 __all__ = ["EngineLoop"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nomaflow_kernel.engine.state import EngineState
-from nomaflow_kernel.history.port import RunCount
+from nomaflow_kernel.history.lookups import RunCount
 from nomaflow_kernel.history.states import RunState
 
 __all__ = ["count_open_runs"]

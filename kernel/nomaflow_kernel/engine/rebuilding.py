@@ -17,9 +17,10 @@ from nomaflow_kernel.engine.state import NO_HOST, EndedAttempt, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import split_attempt_key
-from nomaflow_kernel.history.port import RunDetail, Store
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
+from nomaflow_kernel.store import Store
 
 __all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_waiting", "send_again"]
 

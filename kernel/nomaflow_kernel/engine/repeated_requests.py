@@ -8,7 +8,8 @@ from nomaflow_kernel.domain.errors import KernelError, RequestIdReused
 from nomaflow_kernel.engine import triggering
 from nomaflow_kernel.engine.commands import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.state import Batch, EngineState
-from nomaflow_kernel.history.port import ApplyResult, Store
+from nomaflow_kernel.history.lookups import ApplyResult
+from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import Overlap
 
 __all__ = ["Decided", "look_up", "must_look_up", "runs_made", "settle", "trigger_once"]

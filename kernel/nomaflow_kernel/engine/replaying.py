@@ -13,7 +13,7 @@ from nomaflow_kernel.access.secret_params import carries_sealed
 from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RunNotTerminal
 from nomaflow_kernel.engine.commands import TriggerCommand
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord, RunRecord, RunRequest, author_of
 from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition

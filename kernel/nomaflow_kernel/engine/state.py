@@ -26,9 +26,9 @@ from nomaflow_kernel.engine.plan import RunPlan, plan_run
 from nomaflow_kernel.engine.timers import Timers
 from nomaflow_kernel.engine.waiting import WaitingRuns
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.port import PauseRecord, RunOfRequest
+from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import RunRecord, RunRequest
+from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishRun, Transition
 from nomaflow_project.jobs.definitions import JobDefinition

@@ -16,7 +16,7 @@ from nomaflow_kernel.engine.plan import NO_PLAN, RunPlan, plan_run
 from nomaflow_kernel.engine.replaying import check_bringer, replay_layers, unknown_name
 from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.engine.timers import TimerKind
-from nomaflow_kernel.history.port import ApplyResult, RunDetail, RunOfRequest
+from nomaflow_kernel.history.lookups import ApplyResult, RunDetail, RunOfRequest
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import (
     CancelRequest,

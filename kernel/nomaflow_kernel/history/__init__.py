@@ -1,3 +1,3 @@
-"""Run history: states, records, transitions and reasons, the port that keeps them, and the feed of events."""
+"""Run history: states, records, transitions and reasons, the values of lookups, and the feed of events."""
 
 from __future__ import annotations

@@ -1,33 +1,46 @@
-"""Values of the store's lists: filters of runs, events and logs, and the pages that answer them."""
+"""Values that the store is asked with, such as filters, and those that it answers with, such as pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from nomaflow_kernel.history.records import (
+    AttemptRecord,
     EventRecord,
     LogChunkRecord,
     LogHead,
+    QueuedRun,
     RunRecord,
     TriggerKind,
+    author_of,
 )
 from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.history.transitions import Transition
 
 __all__ = [
     "ALL_EVENTS",
+    "ActiveRuns",
+    "ApplyResult",
+    "CommitObserver",
     "EventFilter",
     "EventPage",
+    "ForgottenHost",
+    "HostManifest",
     "LastState",
     "LogFilter",
     "LogHeads",
     "LogPage",
     "RecentRun",
     "RunCount",
+    "RunDetail",
     "RunFilter",
+    "RunOfRequest",
     "RunPage",
+    "RunSubject",
+    "StoreInfo",
     "VisibleRuns",
 ]
 
@@ -197,3 +210,99 @@ class LogHeads(Struct, frozen=True, kw_only=True):
 
     heads: Sequence[LogHead]
     more: bool
+
+
+class StoreInfo(Struct, frozen=True, kw_only=True):
+    """Facts about an open store: its kind, this kernel's epoch, the newest event.
+
+    :param store_id: identifies this history; a restored or reclaimed history has another id
+    :param pruned_through_seq: the newest event that retention has removed, 0 for none
+    """
+
+    kind: str
+    epoch: int
+    last_event_seq: int
+    store_id: str = ""
+    pruned_through_seq: int = 0
+
+
+class RunOfRequest(Struct, frozen=True, kw_only=True):
+    """The run that a request id stands for."""
+
+    run_id: str
+    request_hash: str
+    state: RunState
+
+
+class ApplyResult(Struct, frozen=True, kw_only=True):
+    """The result of a batch.
+
+    :param duplicates: run id of a refused QueueRun → the run that has its id, its request id or its slot
+    :param lost: indices of transitions that no longer matched the state (and of those dropped with a duplicate)
+    :param dropped: the members of ``lost`` dropped with a duplicate, as expected
+    :param unfolded: run id of a FoldRun whose row was gone → run id of the row created instead
+    :param events: the events appended, in order
+    """
+
+    duplicates: Mapping[str, str] = field(default_factory=dict)
+    lost: frozenset[int] = frozenset()
+    dropped: frozenset[int] = frozenset()
+    unfolded: Mapping[str, str] = field(default_factory=dict)
+    events: Sequence[EventRecord] = ()
+
+
+CommitObserver = Callable[[Sequence[Transition], ApplyResult, float], None]
+"""A listener to commits: it is given each durable batch, its result, and the seconds from submission to confirmation.
+
+It runs on the event loop, after the commit and before the effects of the commit.
+"""
+
+
+class RunDetail(Struct, frozen=True, kw_only=True):
+    """A run with its attempts (by step, then number) and the snapshot of its job."""
+
+    run: RunRecord
+    attempts: Sequence[AttemptRecord]
+    definition: Mapping[str, Any]
+
+
+class ActiveRuns(Struct, frozen=True, kw_only=True):
+    """The runs an engine is rebuilt from: RUNNING ones whole, QUEUED ones slim, in the order they were queued."""
+
+    running: Sequence[RunDetail]
+    queued: Sequence[QueuedRun]
+
+
+class RunSubject(Struct, frozen=True, kw_only=True):
+    """The facts of a run that decide who may do what to it.
+
+    :param by: who triggered it
+    """
+
+    run_id: str
+    job_id: str
+    host: str
+    kind: TriggerKind
+    by: str
+
+    @property
+    def author(self) -> str:
+        """The principal that triggered it, without its note; empty for a schedule, or a run that calls a job."""
+        return author_of(self.kind, self.by)
+
+
+class HostManifest(Struct, frozen=True, kw_only=True):
+    """A host's stored catalogue: the manifest most recently introduced, as JSON, and the job ids the host owns."""
+
+    host: str
+    digest: str
+    text: str
+    introduced_at_us: int
+    owned_job_ids: frozenset[str]
+
+
+class ForgottenHost(Struct, frozen=True, kw_only=True):
+    """The job ids that a forgotten host owned, sorted, and the events of its removal."""
+
+    job_ids: Sequence[str]
+    events: Sequence[EventRecord] = ()

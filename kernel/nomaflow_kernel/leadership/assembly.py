@@ -18,7 +18,7 @@ from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.leadership.services import ServedParts, build_servers
@@ -29,7 +29,7 @@ from nomaflow_kernel.observing import KernelView, Observation
 from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.rpc import SERVICES, Health
 from nomaflow_kernel.scheduler import Scheduler
-from nomaflow_kernel.store import SqlStore
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 
@@ -54,7 +54,7 @@ class Kernel:
         *,
         settings: KernelSettings,
         addresses: DoorAddresses,
-        store: SqlStore,
+        store: Store,
         info: StoreInfo,
         clock: Clock,
         certificates: DoorCertificates | None,

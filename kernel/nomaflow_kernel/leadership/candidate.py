@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from nomaflow_kernel.history.port import Store, StoreInfo
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.leadership.reading_ahead import ReadingAhead
 from nomaflow_kernel.leadership.signals import Requests
 from nomaflow_kernel.network.certificates import CertificateRefused
@@ -13,6 +13,7 @@ from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import claim_socket, forget_address, publish_address
 from nomaflow_kernel.rpc import Endpoints, StandbyServer
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
 from nomaflow_telemetry.service_manager import ServiceManager
 

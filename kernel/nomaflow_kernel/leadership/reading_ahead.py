@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
-from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["ReadingAhead"]

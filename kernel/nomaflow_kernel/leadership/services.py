@@ -18,7 +18,7 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
 from nomaflow_kernel.leadership.targets import Targets
 from nomaflow_kernel.network.door_addresses import DoorAddresses
@@ -39,7 +39,7 @@ from nomaflow_kernel.rpc import (
     KernelService,
     served_services,
 )
-from nomaflow_kernel.store import SqlStore
+from nomaflow_kernel.store import Store
 
 __all__ = ["ServedParts", "build_servers"]
 
@@ -50,7 +50,7 @@ class ServedParts(Struct, frozen=True, kw_only=True):
     engine: Engine
     catalogue: CatalogueService
     sessions: SessionRegistry
-    store: SqlStore
+    store: Store
     feed: EventFeed
     health: Health
     credentials: Credentials

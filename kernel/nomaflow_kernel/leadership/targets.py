@@ -8,9 +8,9 @@ from nomaflow_kernel.access.grants import Target
 from nomaflow_kernel.access.guard import RunFacts
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.history.ids import is_run_id
-from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.rpc.job_pages import target_of
+from nomaflow_kernel.store import Store
 
 __all__ = ["Targets"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, Transition
@@ -85,7 +85,7 @@ KERNEL_METRICS = (
 
 
 class KernelMetrics:
-    """Counters over the life of the process, through all its terms of leadership. A ``CommitObserver``."""
+    """Counters over the life of the process, through all its terms of leadership."""
 
     def __init__(self) -> None:
         self._triggered: Counter[str] = Counter()
@@ -108,7 +108,7 @@ class KernelMetrics:
         """Count a commit that failed."""
         self._failures += 1
 
-    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, seconds: float) -> None:
         """Count the effects of a commit."""
         self._commit.observe(seconds)
         self._operations.observe(len(transitions))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nomaflow_kernel.history.port import ApplyResult, CommitObserver
+from nomaflow_kernel.history.lookups import ApplyResult, CommitObserver
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
@@ -24,7 +24,7 @@ __all__ = ["Observation"]
 
 
 class Observation:
-    """Knows the parts to observe, and reports on them when asked. A ``CommitObserver`` of the store.
+    """Knows the parts to observe, and reports on them when asked.
 
     :param metrics: the place that serves the metrics; without an address, none are served
     :param environ: its OTEL_* variables ask for traces
@@ -33,7 +33,7 @@ class Observation:
 
     def __init__(self, *, metrics: MetricsPlace, environ: Mapping[str, str]) -> None:
         self._commits = CommitLog()
-        self._observers: list[CommitObserver] = [self._commits]
+        self._observers: list[CommitObserver] = [self._commits.applied]
         self._metrics: KernelMetrics | None = None
         self._endpoint: MetricsEndpoint | None = None
         self._view: KernelView | None = None
@@ -41,12 +41,12 @@ class Observation:
         self._tracer: RunTracer | None = None
         if self._tracing is not None:
             self._tracer = RunTracer(self._tracing)
-            self._observers.append(self._tracer)
+            self._observers.append(self._tracer.applied)
         if metrics.address:
             from nomaflow_telemetry.endpoint import MetricsEndpoint  # an HTTP server, which most processes do not need
 
             self._metrics = KernelMetrics()
-            self._observers.append(self._metrics)
+            self._observers.append(self._metrics.applied)
             self._endpoint = MetricsEndpoint(metrics, metrics=KERNEL_METRICS, read=self._reading)
 
     @contextlib.asynccontextmanager
@@ -70,10 +70,10 @@ class Observation:
         """The function that returns a run's trace context; None if this kernel does not trace."""
         return None if self._tracer is None else self._tracer.traceparent
 
-    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, seconds: float) -> None:
         """Pass a commit on to all commit observers."""
         for observer in self._observers:
-            observer.applied(transitions, result, seconds=seconds)
+            observer(transitions, result, seconds)
 
     def commit_failed(self) -> None:
         """Count a commit of the engine that failed."""

@@ -17,11 +17,11 @@ from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import ApplyResult, StoreInfo
+from nomaflow_kernel.history.lookups import ApplyResult, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.scheduler import Scheduler
-from nomaflow_kernel.store import SqlStore
+from nomaflow_kernel.store import Store
 from nomaflow_telemetry.stacks import process_stacks
 
 __all__ = ["CommitLog", "KernelView", "kernel_state"]
@@ -35,7 +35,7 @@ class KernelView(Struct, frozen=True, kw_only=True):
     """The parts of a leading kernel to observe, for one term of leadership."""
 
     info: StoreInfo
-    store: SqlStore
+    store: Store
     engine: Engine
     scheduler: Scheduler
     sessions: SessionRegistry
@@ -44,13 +44,13 @@ class KernelView(Struct, frozen=True, kw_only=True):
 
 
 class CommitLog:
-    """Remembers the last twenty commits of the engine, JSON-ready. A ``CommitObserver`` of the store."""
+    """Remembers the last twenty commits of the engine, JSON-ready."""
 
     def __init__(self) -> None:
         self.newest: deque[dict[str, Any]] = deque(maxlen=_COMMITS)
         self.count = 0
 
-    def applied(self, transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+    def applied(self, transitions: Sequence[Transition], result: ApplyResult, seconds: float) -> None:
         """Record a commit."""
         self.count += 1
         self.newest.append({"at": time.time(), "seconds": seconds, "transitions": len(transitions)})

@@ -7,10 +7,11 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from nomaflow_kernel.history.port import ApplyResult, Store
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import Transition
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_telemetry.trace_context import TraceContext
 from nomaflow_telemetry.tracing import Tracing
@@ -24,7 +25,7 @@ _LEAVE_SECONDS = 2.0
 
 
 class RunTracer:
-    """Exports the span of each finished run. A ``CommitObserver``."""
+    """Exports the span of each finished run."""
 
     def __init__(self, tracing: Tracing) -> None:
         self._tracing = tracing
@@ -53,7 +54,7 @@ class RunTracer:
         except TimeoutError:
             _LOG.warning("the store was not read in time; the runs that ended last have no spans")
 
-    def applied(self, _transitions: Sequence[Transition], result: ApplyResult, *, seconds: float) -> None:
+    def applied(self, _transitions: Sequence[Transition], result: ApplyResult, seconds: float) -> None:
         """Queue the runs that have ended."""
         before = len(self._ended)
         for event in result.events:

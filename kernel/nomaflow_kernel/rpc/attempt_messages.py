@@ -11,7 +11,7 @@ from nomaflow_kernel.access.secret_params import hidden
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan
 from nomaflow_kernel.history.attempt_facts import AttemptFacts
 from nomaflow_kernel.history.ids import attempt_key
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import AttemptLogRecord, AttemptRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition

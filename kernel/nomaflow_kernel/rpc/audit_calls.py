@@ -12,8 +12,8 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, CursorAhead, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.requests import check_name, listed_names, moment_us
+from nomaflow_kernel.store import Store
 
 __all__ = ["AuditCalls"]
 

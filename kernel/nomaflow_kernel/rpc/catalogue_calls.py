@@ -22,7 +22,6 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.hosts import HostAttached, SessionRegistry
 from nomaflow_kernel.hosts.incoming import check_incarnation
 from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs, kept_jobs
@@ -35,6 +34,7 @@ from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.other_copies import left_out_jobs
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
+from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 

@@ -7,11 +7,12 @@ from msgspec.structs import replace
 from nomaflow_api.v1 import event_pb2
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.history.port import EventFilter, Store
+from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import page_size
 from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
+from nomaflow_kernel.store import Store
 
 __all__ = ["EventPages"]
 

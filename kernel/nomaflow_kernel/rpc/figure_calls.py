@@ -18,10 +18,11 @@ from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine import Engine
-from nomaflow_kernel.history.port import RecentRun, RunCount, Store
+from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RUN_TERMINAL, RunState
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, range_us
 from nomaflow_kernel.rpc.run_pages import jobs_of_tag
+from nomaflow_kernel.store import Store
 
 __all__ = ["FigureCalls", "median_seconds"]
 

@@ -16,13 +16,13 @@ from nomaflow_kernel.catalogue import Catalogue, Job
 from nomaflow_kernel.domain.clock import Clock, from_us, to_us
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine import Engine
-from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.figure_calls import median_seconds
 from nomaflow_kernel.rpc.job_pages import target_of
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
 from nomaflow_kernel.scheduler.fire_overlaps import Overlaps
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
+from nomaflow_kernel.store import Store
 
 __all__ = ["FireCalls"]
 

@@ -12,13 +12,14 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import AttemptNotRunning, BadRequest
 from nomaflow_kernel.engine.replaying import unknown_name
 from nomaflow_kernel.history.ids import attempt_key
-from nomaflow_kernel.history.port import RunDetail, Store
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.hosts.errors import HostNotAttached
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
+from nomaflow_kernel.store import Store
 
 __all__ = ["InspectCalls"]
 

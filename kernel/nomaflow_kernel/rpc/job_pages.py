@@ -17,13 +17,15 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine import Engine
-from nomaflow_kernel.history.port import LastState, PauseRecord, Store
+from nomaflow_kernel.history.lookups import LastState
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.discretion import job_without_owner, job_without_values, run_without_values
 from nomaflow_kernel.rpc.listed_jobs import ListedJobs, same_jobs
 from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
+from nomaflow_kernel.store import Store
 from nomaflow_project.reading.problems import Problem
 
 __all__ = ["JobPages", "shown_job", "target_of"]

@@ -13,7 +13,7 @@ from msgspec import Struct
 from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.rpc.listed_jobs import same_jobs
 
 __all__ = ["Basis", "KeptFires"]

@@ -19,7 +19,6 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
 from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
@@ -44,6 +43,7 @@ from nomaflow_kernel.rpc.requests import (
 from nomaflow_kernel.rpc.run_pages import RunPages
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.rpc.watching import Watching, whole_run
+from nomaflow_kernel.store import Store
 
 __all__ = ["KernelIdentity", "KernelService"]
 

@@ -12,8 +12,7 @@ from msgspec import Struct
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.history.port import PauseRecord
-from nomaflow_kernel.history.records import RunRecord
+from nomaflow_kernel.history.records import PauseRecord, RunRecord
 from nomaflow_kernel.rpc.messages import job_message
 
 __all__ = ["ListedJobs", "same_jobs"]

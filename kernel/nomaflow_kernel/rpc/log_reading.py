@@ -16,11 +16,12 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, KernelStopping
 from nomaflow_kernel.history.feed import EventFeed, RunSubscription
-from nomaflow_kernel.history.port import LogFilter, Store
+from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
+from nomaflow_kernel.store import Store
 
 __all__ = ["ALL_LEVELS", "LogCalls"]
 

@@ -18,8 +18,8 @@ from nomaflow_kernel.catalogue.fires import next_fires
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.plan import plan_run
-from nomaflow_kernel.history.port import PauseRecord, RunDetail
-from nomaflow_kernel.history.records import CancelRequest, EventRecord, RunRecord, RunRequest
+from nomaflow_kernel.history.lookups import RunDetail
+from nomaflow_kernel.history.records import CancelRequest, EventRecord, PauseRecord, RunRecord, RunRequest
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES, AttemptLogs, given_values, step_messages
 from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_project.jobs.definitions import JobDefinition

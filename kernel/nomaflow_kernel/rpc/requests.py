@@ -19,8 +19,7 @@ from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
-from nomaflow_kernel.history.port import PauseRecord
-from nomaflow_kernel.history.records import RunRequest, TriggerKind
+from nomaflow_kernel.history.records import PauseRecord, RunRequest, TriggerKind
 from nomaflow_project.jobs.definitions import is_job_id
 from nomaflow_telemetry.trace_context import TraceContext
 

@@ -14,12 +14,13 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.ids import made_at_ms
-from nomaflow_kernel.history.port import RunPage, Store
+from nomaflow_kernel.history.lookups import RunPage
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
 from nomaflow_kernel.rpc.requests import page_start
 from nomaflow_kernel.rpc.run_sight import RunSight
+from nomaflow_kernel.store import Store
 
 __all__ = ["RunPages", "jobs_of_tag"]
 

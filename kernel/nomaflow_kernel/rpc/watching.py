@@ -15,13 +15,14 @@ from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping, UnknownRun
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import EventFilter, RunDetail, Store
+from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
 from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
+from nomaflow_kernel.store import Store
 
 __all__ = ["Watching", "read_run", "whole_run"]
 

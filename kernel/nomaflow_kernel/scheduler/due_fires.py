@@ -9,9 +9,8 @@ from itertools import groupby
 
 from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.engine.commands import TriggerCommand, UnrunCommand
-from nomaflow_kernel.history.port import PauseRecord
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import Fold, RunRequest, TriggerKind
+from nomaflow_kernel.history.records import Fold, PauseRecord, RunRequest, TriggerKind
 from nomaflow_kernel.scheduler.misfires import sort_out
 from nomaflow_kernel.scheduler.schedules import KnownSchedule
 

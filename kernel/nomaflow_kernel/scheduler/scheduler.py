@@ -12,11 +12,11 @@ from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import KernelStopping
 from nomaflow_kernel.engine import Engine, TriggerCommand, UnrunCommand
-from nomaflow_kernel.history.port import Store
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.scheduler.due_fires import decide
 from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_schedule, schedules_of
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
 __all__ = ["Scheduler"]

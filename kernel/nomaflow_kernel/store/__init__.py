@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.opening import open_store
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store.sql_store import Store
 
-__all__ = ["LeasePolicy", "SqlStore", "open_store"]
+__all__ = ["LeasePolicy", "Store", "open_store"]

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 
 from sqlalchemy import Connection
 
-from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.migrate import Taken
 from nomaflow_kernel.store.session import WriteSession

@@ -9,10 +9,10 @@ from urllib.parse import unquote_to_bytes
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from nomaflow_kernel.history.port import CommitObserver
+from nomaflow_kernel.history.lookups import CommitObserver
 from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.lease_row import LeasePolicy
-from nomaflow_kernel.store.sql_store import Database, SqlStore
+from nomaflow_kernel.store.sql_store import Database, Store
 
 __all__ = ["driver_url", "open_store", "shown_url", "sqlite_file"]
 
@@ -31,7 +31,7 @@ def open_store(
     lock_wait_seconds: float = 5.0,
     lease: LeasePolicy | None = None,
     observer: CommitObserver | None = None,
-) -> SqlStore:
+) -> Store:
     """Return the store that ``url`` names, not yet opened.
 
     :param url: ``sqlite:///PATH`` (four slashes for an absolute path, ``%3F`` for a question mark in it), or
@@ -45,7 +45,7 @@ def open_store(
     parsed = _parsed(url)
     holder = holder or f"{socket.gethostname()}:{os.getpid()}"
     database = _database(url, parsed, holder, lock_wait_seconds, lease or LeasePolicy())
-    return SqlStore(database=database, observer=observer)
+    return Store(database=database, observer=observer)
 
 
 def sqlite_file(url: str) -> str | None:

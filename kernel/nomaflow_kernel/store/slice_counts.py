@@ -15,7 +15,7 @@ from itertools import chain, groupby
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.ids import first_run_id
-from nomaflow_kernel.history.port import RunCount
+from nomaflow_kernel.history.lookups import RunCount
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FinishRun, FoldRun, QueueRun, StartRun, Transition, run_of
 from nomaflow_kernel.store.driver import fetch_one

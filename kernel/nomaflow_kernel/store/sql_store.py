@@ -1,4 +1,4 @@
-"""The store port, implemented over a database that can read and write."""
+"""The store: each of its methods is an operation on a database that can read and write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
-from nomaflow_kernel.history.port import ApplyResult, CommitObserver, ForgottenHost, RunCount, StoreInfo
+from nomaflow_kernel.history.lookups import ApplyResult, CommitObserver, ForgottenHost, RunCount, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.operations import (
     access,
@@ -29,7 +29,7 @@ from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.slice_counts import SliceCounts, counted_runs
 
-__all__ = ["Database", "SqlStore"]
+__all__ = ["Database", "Store"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,10 +62,10 @@ class Database(Protocol):
 
 def _reading(
     query: Callable[Concatenate[Connection, P], T],
-) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
     """Return the method that runs a query in a read transaction of its own."""
 
-    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._database.read(lambda connection: query(connection, *args, **kwargs))
 
     return method
@@ -73,17 +73,25 @@ def _reading(
 
 def _writing(
     change: Callable[Concatenate[Connection, P], T],
-) -> Callable[Concatenate[SqlStore, P], Coroutine[Any, Any, T]]:
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
     """Return the method that makes a change in a transaction guarded by the epoch."""
 
-    async def method(self: SqlStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def method(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._database.write(lambda session: change(session.connection, *args, **kwargs))
 
     return method
 
 
-class SqlStore:
-    """Keeps history in an SQL database; the port ``Store`` says what each method does and guarantees.
+class Store:
+    """Keeps history. Everything it has confirmed is durable: it survives a loss of power.
+
+    Writes of one kernel are applied in the order they were submitted. All operations that wait when the writer becomes
+    free share one transaction, and each gets its own result; one bad operation fails alone. A read transaction never
+    outlives its call. The functions of ``store.operations`` say what each method does.
+
+    Every method may raise the errors of ``nomaflow_kernel.store.errors``: StoreFull, StoreBusy, StoreUnavailable,
+    StaleEpoch. After any of them nothing of that operation was applied, except for a StoreUnavailable with
+    ``outcome_unknown``: then the caller reads whether it was applied.
 
     :param database: SQLite or PostgreSQL
     :param observer: called after each applied batch
@@ -132,7 +140,10 @@ class SqlStore:
         return self._database.waiting
 
     async def open(self) -> StoreInfo:
-        """Migrate the schema, take the store for this kernel alone and raise the epoch."""
+        """Migrate the schema, take the store for this kernel alone and raise the epoch.
+
+        :raises StoreInUse: if another kernel holds it
+        """
         self._counts = SliceCounts()
         info = await self._database.open()
         self._pruned_through_seq = info.pruned_through_seq
@@ -140,7 +151,7 @@ class SqlStore:
 
     @property
     def pruned_through_seq(self) -> int:
-        """The newest event that retention has removed, 0 for none."""
+        """The newest event that retention has removed, 0 for none: all later ones exist."""
         return self._pruned_through_seq
 
     async def close(self) -> None:
@@ -148,7 +159,10 @@ class SqlStore:
         await self._database.close()
 
     def apply(self, transitions: Sequence[Transition], *, at_us: int) -> Awaitable[ApplyResult]:
-        """Apply a batch in one transaction, guarded by this kernel's epoch; it is submitted when this returns."""
+        """Apply a batch in one transaction, guarded by this kernel's epoch; it is submitted when this returns.
+
+        :raises StaleEpoch: if a newer kernel has taken over; nothing was applied
+        """
         began = time.perf_counter()
         batch, counts = tuple(transitions), self._counts
 
@@ -183,7 +197,14 @@ class SqlStore:
         limit: int,
         proofs_after_us: int | None = None,
     ) -> int:
-        """Delete old terminal runs with all their data, a few at a time; return the number deleted."""
+        """Delete up to ``limit`` terminal runs of a job (empty: of all jobs), a few at a time; return how many.
+
+        These are runs beyond the newest ``keep_runs``, or finished before ``before_us``, with attempts, logs and
+        events.
+
+        :param proofs_after_us: runs of a fire or a request that finished after this time are kept, whatever their
+            number: they prevent the same fire or request from running again; None for no such time
+        """
         query = partial(
             prune.prunable_runs,
             job_id=job_id,
@@ -213,7 +234,7 @@ class SqlStore:
         self._pruned_through_seq = max(self._pruned_through_seq, seq)
 
     def append_audit(self, records: Sequence[AuditRecord]) -> Awaitable[None]:
-        """Append rows to the audit; they are submitted when this returns."""
+        """Append rows to the audit, numbered and chained in the order given; they are submitted when this returns."""
         return self._database.write(partial(audit.append_audit, records=tuple(records)))
 
     async def verify_audit(self) -> AuditVerdict:
@@ -227,7 +248,7 @@ class SqlStore:
             verdict = found
 
     async def forget_host(self, host: str, *, at_us: int, by: str = "") -> ForgottenHost:
-        """Remove a host's manifests, with an event."""
+        """Remove a host's manifests. Event ``host.forgotten``; none for the kernel's own file, whose name is empty."""
         return await self._database.write(partial(hosts.forget_host, host=host, at_us=at_us, by=by))
 
     async def ping(self) -> None:
@@ -239,7 +260,7 @@ async def _observed(
     observer: CommitObserver, transitions: Sequence[Transition], kept: Awaitable[ApplyResult], *, began: float
 ) -> ApplyResult:
     result = await kept
-    observer.applied(transitions, result, seconds=time.perf_counter() - began)
+    observer(transitions, result, time.perf_counter() - began)
     return result
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.clock import Clock
-from nomaflow_kernel.history.port import Store
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.definitions import RetentionPolicy
 

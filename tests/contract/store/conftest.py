@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from store_places import Place, PostgresPlace, SqlitePlace
 
-from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store, open_store
 from postgres_server import PostgresServer
 from waiting import eventually
 
@@ -42,7 +41,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-async def store(place: Place) -> AsyncIterator[SqlStore]:
+async def store(place: Place) -> AsyncIterator[Store]:
     """Open a store; at the end close it and see that no thread and no connection is left."""
     threads = set(threading.enumerate())
     opened = open_store(place.url, holder="test", lock_wait_seconds=0.3)

@@ -17,8 +17,7 @@ from store_histories import T0, finish, finished, opened, queue, reported, start
 
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store, open_store
 
 SIZES = {1: 1_000, 10: 4_000, 200: 20_000}
 
@@ -35,7 +34,7 @@ def _end(run_ids: Sequence[str]) -> list[Transition]:
     return [t for r in run_ids for t in (started(r), reported(r, 2), finished(r, rows_affected=1), finish(r))]
 
 
-async def _rate(store: SqlStore, *, ids: RunIds, size: int, total: int) -> float:
+async def _rate(store: Store, *, ids: RunIds, size: int, total: int) -> float:
     batches = [[ids.new() for _ in range(size)] for _ in range(total // size)]
     work = [(_begin(run_ids), _end(run_ids)) for run_ids in batches]
     began = time.perf_counter()

@@ -7,8 +7,7 @@ from store_histories import T0
 from store_places import Place
 
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store, open_store
 
 
 def token(number: int) -> TokenRecord:
@@ -43,7 +42,7 @@ def certificate(number: int) -> CertificateRecord:
     )
 
 
-async def test_tokens_and_certificates_are_replaced_by_their_id(store: SqlStore, place: Place) -> None:
+async def test_tokens_and_certificates_are_replaced_by_their_id(store: Store, place: Place) -> None:
     """Each change is a whole record; the order is that in which they were made, and a new kernel reads the same."""
     one, two = token(1), token(2)
     first, second = certificate(1), certificate(2)

@@ -19,7 +19,7 @@ from store_histories import (
     started,
 )
 
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Ancestor, CancelRequest, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import (
@@ -35,17 +35,17 @@ from nomaflow_kernel.history.transitions import (
     RequestCancel,
     SetNextFire,
 )
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store
 
 ids = Ids()
 
 
-async def detail(store: SqlStore, run_id: str) -> RunDetail:
+async def detail(store: Store, run_id: str) -> RunDetail:
     (found,) = await store.run_details([run_id])
     return found
 
 
-async def test_a_run_from_trigger_to_end_is_kept_whole(store: SqlStore) -> None:
+async def test_a_run_from_trigger_to_end_is_kept_whole(store: Store) -> None:
     """Every field of a run, its attempt and its definition comes back as it was given."""
     run_id = ids.new()
     queued = queue(
@@ -95,7 +95,7 @@ async def test_a_run_from_trigger_to_end_is_kept_whole(store: SqlStore) -> None:
     assert (attempt.peak_rss_bytes, attempt.cpu_seconds, attempt.finished_at_us) == (5, 0.25, T0 + 5)
 
 
-async def test_events_are_numbered_without_gaps_in_the_order_given(store: SqlStore) -> None:
+async def test_events_are_numbered_without_gaps_in_the_order_given(store: Store) -> None:
     """Each transition's event has the next number, its kind, state and data, and reads back as it was returned."""
     a, b = ids.new(), ids.new()
     first = await store.apply([queue(a), queue(b), start(a), opened(a)], at_us=T0)
@@ -120,7 +120,7 @@ async def test_events_are_numbered_without_gaps_in_the_order_given(store: SqlSto
     assert list(await store.events_after(base - 1, limit=100)) == events
 
 
-async def test_terminal_runs_never_change(store: SqlStore) -> None:
+async def test_terminal_runs_never_change(store: Store) -> None:
     """No kind of transition changes a terminal run or the state of its attempt, and each reports that."""
     for state in sorted(RUN_TERMINAL):
         run_id = ids.new()
@@ -141,7 +141,7 @@ async def test_terminal_runs_never_change(store: SqlStore) -> None:
         assert await detail(store, run_id) == before
 
 
-async def test_terminal_attempts_never_change(store: SqlStore) -> None:
+async def test_terminal_attempts_never_change(store: Store) -> None:
     """A terminal attempt's state never changes; only a late report number and its log are kept."""
     for state in sorted(ATTEMPT_TERMINAL):
         run_id = ids.new()
@@ -164,7 +164,7 @@ async def test_terminal_attempts_never_change(store: SqlStore) -> None:
 
 
 @pytest.mark.parametrize("source", sorted(AttemptState))
-async def test_an_attempt_ends_only_where_the_table_of_states_says_so(store: SqlStore, source: AttemptState) -> None:
+async def test_an_attempt_ends_only_where_the_table_of_states_says_so(store: Store, source: AttemptState) -> None:
     """Each terminal state is entered from exactly those states that the table allows."""
     for target in sorted(ATTEMPT_TERMINAL):
         run_id = ids.new()
@@ -173,7 +173,7 @@ async def test_an_attempt_ends_only_where_the_table_of_states_says_so(store: Sql
         assert (not result.lost) == (target in ATTEMPT_TRANSITIONS[source]), (source, target)
 
 
-async def test_a_plain_start_needs_a_dispatch_and_a_call_job_does_not(store: SqlStore) -> None:
+async def test_a_plain_start_needs_a_dispatch_and_a_call_job_does_not(store: Store) -> None:
     """A host's report of a start does not move a PENDING attempt, a call_job's start does."""
     run_id = ids.new()
     await store.apply([queue(run_id), start(run_id), opened(run_id, AttemptState.PENDING)], at_us=T0)
@@ -182,7 +182,7 @@ async def test_a_plain_start_needs_a_dispatch_and_a_call_job_does_not(store: Sql
     assert (await detail(store, run_id)).attempts[0].child_run_id == "run_c"
 
 
-async def test_a_lost_change_takes_with_it_what_builds_on_it_and_nothing_else(store: SqlStore) -> None:
+async def test_a_lost_change_takes_with_it_what_builds_on_it_and_nothing_else(store: Store) -> None:
     """A late result loses its run's end and next step with it; the log, and the other runs of the batch, are kept."""
     a, b = ids.new(), ids.new()
     await store.apply([queue(a), start(a), opened(a, AttemptState.LOST), queue(b), start(b), opened(b)], at_us=T0)
@@ -206,7 +206,7 @@ async def test_a_lost_change_takes_with_it_what_builds_on_it_and_nothing_else(st
     assert following.events[0].seq == result.events[-1].seq + 1
 
 
-async def test_the_second_of_two_racing_ends_in_one_batch_is_lost(store: SqlStore) -> None:
+async def test_the_second_of_two_racing_ends_in_one_batch_is_lost(store: Store) -> None:
     """The first of two outcomes for one run in one batch stands and gives the only event."""
     run_id = ids.new()
     await store.apply([queue(run_id), start(run_id)], at_us=T0)
@@ -215,7 +215,7 @@ async def test_the_second_of_two_racing_ends_in_one_batch_is_lost(store: SqlStor
     assert len(result.events) == 1
 
 
-async def test_a_request_id_is_one_run_within_and_between_batches(store: SqlStore) -> None:
+async def test_a_request_id_is_one_run_within_and_between_batches(store: Store) -> None:
     """A repeat gets the first run as its answer; a reuse, even by another job, is recognised; their rest is dropped."""
     first, repeat, reuse, later = (ids.new() for _ in range(4))
     one = await store.apply(
@@ -244,7 +244,7 @@ async def test_a_request_id_is_one_run_within_and_between_batches(store: SqlStor
     assert other_job.duplicates[elsewhere] == first
 
 
-async def test_a_slot_fires_once(store: SqlStore) -> None:
+async def test_a_slot_fires_once(store: Store) -> None:
     """The same scheduled instant is never two runs, whatever its hash."""
     first, second, third = (ids.new() for _ in range(3))
     result = await store.apply(
@@ -254,7 +254,7 @@ async def test_a_slot_fires_once(store: SqlStore) -> None:
     assert [e.run_id for e in result.events] == [first, third]
 
 
-async def test_a_batch_that_is_repeated_changes_nothing(store: SqlStore) -> None:
+async def test_a_batch_that_is_repeated_changes_nothing(store: Store) -> None:
     """A caller who does not know whether a batch was kept may send it again."""
     run_id = ids.new()
     batch = [queue(run_id, request_id="again"), start(run_id), opened(run_id)]
@@ -266,7 +266,7 @@ async def test_a_batch_that_is_repeated_changes_nothing(store: SqlStore) -> None
     assert await detail(store, run_id) == before
 
 
-async def test_reports_only_rise_and_progress_is_told(store: SqlStore) -> None:
+async def test_reports_only_rise_and_progress_is_told(store: Store) -> None:
     """Several reports of one attempt in one batch keep the highest number and the last progress."""
     run_id = ids.new()
     await store.apply([queue(run_id), start(run_id), opened(run_id)], at_us=T0)
@@ -278,7 +278,7 @@ async def test_reports_only_rise_and_progress_is_told(store: SqlStore) -> None:
     assert (await store.apply([reported(ids.new(), 1)], at_us=T0)).lost == {0}
 
 
-async def test_log_lines_are_counted_once(store: SqlStore) -> None:
+async def test_log_lines_are_counted_once(store: Store) -> None:
     """Chunks of one batch add up; a chunk that is there already is lost and not counted."""
     run_id = ids.new()
     await store.apply([queue(run_id), logged(run_id, 1, 2), logged(run_id, 3, 5)], at_us=T0)
@@ -287,7 +287,7 @@ async def test_log_lines_are_counted_once(store: SqlStore) -> None:
     assert (await detail(store, run_id)).run.log_lines == 8
 
 
-async def test_the_first_cancel_request_stays(store: SqlStore) -> None:
+async def test_the_first_cancel_request_stays(store: Store) -> None:
     """A second request for a cancel changes nothing and gives no event."""
     run_id = ids.new()
     first = CancelRequest(at_us=T0, by="ann", why="wrong day")
@@ -307,7 +307,7 @@ async def test_the_first_cancel_request_stays(store: SqlStore) -> None:
     assert (await detail(store, run_id)).run.cancel == first
 
 
-async def test_any_text_a_program_can_produce_is_kept(store: SqlStore) -> None:
+async def test_any_text_a_program_can_produce_is_kept(store: Store) -> None:
     """NUL, lone surrogates, quotes and a megabyte of error neither fail the batch nor change another column."""
     run_id = ids.new()
     nasty = "a\x00b\ud800'; DROP TABLE runs; --\n\x1b[31m" + "é" * 1_000_000
@@ -330,7 +330,7 @@ async def test_any_text_a_program_can_produce_is_kept(store: SqlStore) -> None:
     assert events[0].data == {"progress": "not json \x00"}
 
 
-async def test_the_step_in_progress_is_named_until_the_end(store: SqlStore) -> None:
+async def test_the_step_in_progress_is_named_until_the_end(store: Store) -> None:
     """A run names the step that was opened last, and none when it is terminal."""
     run_id = ids.new()
     await store.apply([queue(run_id), start(run_id), opened(run_id)], at_us=T0)
@@ -341,7 +341,7 @@ async def test_the_step_in_progress_is_named_until_the_end(store: SqlStore) -> N
     assert (await detail(store, run_id)).run.current_step == ""
 
 
-async def test_next_fires_and_notices(store: SqlStore) -> None:
+async def test_next_fires_and_notices(store: Store) -> None:
     """The last next fire of a batch stands; a notice is an event and nothing else."""
     fires = [SetNextFire(job_id="a", preset="", next_fire_us=n, fingerprint=f"f{n}") for n in (1, 2, 3)]
     notice = Notice(kind="host.attached", at_us=T0, host="demo", data={"pid": 7})
@@ -353,13 +353,13 @@ async def test_next_fires_and_notices(store: SqlStore) -> None:
     assert list(result.events) == list(await store.events_after(result.events[0].seq - 1, limit=9))
 
 
-async def test_an_empty_batch_is_nothing(store: SqlStore) -> None:
+async def test_an_empty_batch_is_nothing(store: Store) -> None:
     """An empty batch has no events and no losses."""
     result = await store.apply([], at_us=T0)
     assert (result.lost, list(result.events), dict(result.duplicates)) == (frozenset(), [], {})
 
 
-async def test_every_trigger_kind_is_kept(store: SqlStore) -> None:
+async def test_every_trigger_kind_is_kept(store: Store) -> None:
     """Each kind of trigger reads back as itself."""
     for kind in TriggerKind:
         run_id = ids.new()

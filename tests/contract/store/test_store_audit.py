@@ -12,10 +12,9 @@ from store_places import Place
 from nomaflow_api.audit_chain import CHAINED_FIELDS, row_hash
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord, AuditVerdict
 from nomaflow_kernel.history.transitions import AppendAudit
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StaleEpoch
 from nomaflow_kernel.store.session import WriteSession
-from nomaflow_kernel.store.sql_store import SqlStore
 
 ids = Ids()
 ALL = AuditFilter()
@@ -26,15 +25,15 @@ def row(target: str = "job:a", **changes: Any) -> AuditRecord:
     return AuditRecord(**{"at_us": T0, **fields, "target": target, **changes})
 
 
-async def rows(store: SqlStore, **filter: Any) -> list[AuditRecord]:
+async def rows(store: Store, **filter: Any) -> list[AuditRecord]:
     return list(await store.audit_rows(0, filter=AuditFilter(**filter), limit=1000))
 
 
-async def append(store: SqlStore, count: int) -> None:
+async def append(store: Store, count: int) -> None:
     await store.append_audit([row(f"job:{number}", at_us=T0 + number) for number in range(1, count + 1)])
 
 
-async def test_rows_are_numbered_and_chained_in_the_order_given(store: SqlStore) -> None:
+async def test_rows_are_numbered_and_chained_in_the_order_given(store: Store) -> None:
     """Rows of many calls at once have numbers without a gap, in the order of the calls, and hashes in a chain."""
     calls = [store.append_audit([row(f"job:{n}a"), row(f"job:{n}b")]) for n in range(50)]
     await asyncio.gather(*calls)
@@ -50,7 +49,7 @@ async def test_rows_are_numbered_and_chained_in_the_order_given(store: SqlStore)
     assert await store.verify_audit() == AuditVerdict(rows=100, first_seq=1, last_seq=100, last_hash=before)
 
 
-async def test_a_row_is_stored_with_its_change_or_not_at_all(store: SqlStore) -> None:
+async def test_a_row_is_stored_with_its_change_or_not_at_all(store: Store) -> None:
     """A batch that fails leaves no row, and those beside it keep theirs, chained without a gap."""
     run_ids = [ids.new() for _ in range(5)]
     calls = [
@@ -69,7 +68,7 @@ async def test_a_row_is_stored_with_its_change_or_not_at_all(store: SqlStore) ->
     assert (await store.verify_audit()).bad_seq == 0
 
 
-async def test_an_operation_that_fails_takes_its_rows_back(store: SqlStore) -> None:
+async def test_an_operation_that_fails_takes_its_rows_back(store: Store) -> None:
     """An operation that fails after it has appended a row leaves none; those beside it keep theirs."""
 
     def fails(session: WriteSession) -> None:
@@ -83,7 +82,7 @@ async def test_an_operation_that_fails_takes_its_rows_back(store: SqlStore) -> N
     assert (await store.verify_audit()).bad_seq == 0
 
 
-async def test_the_row_of_a_repeated_request_names_the_run_of_the_first(store: SqlStore) -> None:
+async def test_the_row_of_a_repeated_request_names_the_run_of_the_first(store: Store) -> None:
     """A trigger that turns out to be a repeat when it is stored is in the audit with the run that it got."""
     first, second = ids.new(), ids.new()
     await store.apply([queue(first, request_id="r1")], at_us=T0)
@@ -109,7 +108,7 @@ async def test_the_chain_goes_on_over_restarts_and_other_leaders(place: Place) -
     await old.close()
 
 
-async def test_any_text_is_kept_and_verified(store: SqlStore) -> None:
+async def test_any_text_is_kept_and_verified(store: Store) -> None:
     """Texts that no database keeps as they are, such as NUL and half of a surrogate pair, fit their own hash."""
     strange = ["\x00", "\udc80", "ü☃", "\u2028", "\x1b[31m", "'; DROP TABLE audit; --"]
     await store.append_audit([row(text, note=text, principal=text, address=text, correlation=text) for text in strange])
@@ -117,7 +116,7 @@ async def test_any_text_is_kept_and_verified(store: SqlStore) -> None:
     assert (await store.verify_audit()).bad_seq == 0
 
 
-async def test_filters_and_tail(store: SqlStore) -> None:
+async def test_filters_and_tail(store: Store) -> None:
     """Rows are found by principal, action, time, and whether they are refusals."""
     await append(store, 3)
     await store.append_audit(
@@ -132,7 +131,7 @@ async def test_filters_and_tail(store: SqlStore) -> None:
     assert [each.seq for each in await store.audit_rows(1, filter=ALL, limit=2)] == [2, 3]
 
 
-async def test_retention_keeps_the_rest_verifiable(store: SqlStore) -> None:
+async def test_retention_keeps_the_rest_verifiable(store: Store) -> None:
     """Old rows go from the old end only, a page at a time; the rest verifies, even when all are gone and more come."""
     await append(store, 10)
     assert await store.prune_audit(before_us=T0 + 7, limit=4) == 4
@@ -163,7 +162,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-async def test_verify_names_the_first_bad_row(store: SqlStore, place: Place, what: str) -> None:
+async def test_verify_names_the_first_bad_row(store: Store, place: Place, what: str) -> None:
     """Whoever changes, removes, adds or cuts rows in the database is found, at the first row that does not fit."""
     statement, bad_seq = TAMPERED[what]
     await append(store, 10)
@@ -173,7 +172,7 @@ async def test_verify_names_the_first_bad_row(store: SqlStore, place: Place, wha
     assert verdict.problem
 
 
-async def test_verify_finds_rows_in_another_order(store: SqlStore, place: Place) -> None:
+async def test_verify_finds_rows_in_another_order(store: Store, place: Place) -> None:
     """Two rows that change places are found at the first of them."""
     await append(store, 10)
     for old, new in ((4, 99), (6, 4), (99, 6)):
@@ -181,7 +180,7 @@ async def test_verify_finds_rows_in_another_order(store: SqlStore, place: Place)
     assert (await store.verify_audit()).bad_seq == 4
 
 
-async def test_a_row_rewritten_with_its_hash_is_found_at_the_next(store: SqlStore, place: Place) -> None:
+async def test_a_row_rewritten_with_its_hash_is_found_at_the_next(store: Store, place: Place) -> None:
     """Whoever computes the hash of a changed row anew must rewrite every later row, and the kernel's."""
     await append(store, 10)
     kept = await rows(store)
@@ -192,7 +191,7 @@ async def test_a_row_rewritten_with_its_hash_is_found_at_the_next(store: SqlStor
     assert (await store.verify_audit()).bad_seq == 5
 
 
-async def test_verify_beside_writing_and_retention(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_verify_beside_writing_and_retention(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check of many pages raises no false alarm while rows are appended, and old ones removed."""
     monkeypatch.setattr("nomaflow_kernel.store.sql_store._ROWS_VERIFIED_TOGETHER", 7)
     await append(store, 100)
@@ -206,7 +205,7 @@ async def test_verify_beside_writing_and_retention(store: SqlStore, monkeypatch:
     assert [each.problem for each in verdicts if isinstance(each, AuditVerdict)] == [""] * 10
 
 
-async def test_a_batch_without_rows_leaves_the_audit_alone(store: SqlStore) -> None:
+async def test_a_batch_without_rows_leaves_the_audit_alone(store: Store) -> None:
     """Most commits are no calls of anybody: they neither read nor write more than before."""
     await append(store, 2)
     before = await store.audit_ends()

@@ -6,18 +6,19 @@ import json
 
 from store_histories import T0, Ids, finish, logged, opened, queue, start
 
-from nomaflow_kernel.history.port import EventFilter, ForgottenHost, LogFilter, PauseRecord
+from nomaflow_kernel.history.lookups import EventFilter, ForgottenHost, LogFilter
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import ClearPause, Notice, SetNextFire, SetPause
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store
 
 
-async def introduce(store: SqlStore, host: str, digest: str, *job_ids: str, explicit: bool = False) -> bool:
+async def introduce(store: Store, host: str, digest: str, *job_ids: str, explicit: bool = False) -> bool:
     return await store.introduce_manifest(
         host, digest=digest, manifest={"d": digest, "ü": [1]}, job_ids=job_ids, explicit=explicit, at_us=T0
     )
 
 
-async def test_a_manifest_is_the_catalogue_when_it_is_new_or_meant(store: SqlStore) -> None:
+async def test_a_manifest_is_the_catalogue_when_it_is_new_or_meant(store: Store) -> None:
     """A reconnect with an old digest changes nothing, an explicit reload of it does."""
     assert not await store.knows_digest("demo", "m1")
     assert await introduce(store, "demo", "m1", "a")
@@ -33,7 +34,7 @@ async def test_a_manifest_is_the_catalogue_when_it_is_new_or_meant(store: SqlSto
     assert (found.digest, found.owned_job_ids) == ("m1", {"a", "b", "c"})
 
 
-async def test_a_job_belongs_to_the_host_that_first_brought_it(store: SqlStore) -> None:
+async def test_a_job_belongs_to_the_host_that_first_brought_it(store: Store) -> None:
     """A foreign id is not claimed; forgetting its host releases it and its next fire."""
     await introduce(store, "demo", "m1", "a", "b")
     await introduce(store, "other", "m9", "b", "c")
@@ -52,7 +53,7 @@ async def test_a_job_belongs_to_the_host_that_first_brought_it(store: SqlStore) 
     assert {m.host: m.owned_job_ids for m in await store.manifests()} == {"other": {"b", "c"}}
 
 
-async def test_pauses_are_kept_replaced_and_cleared(store: SqlStore) -> None:
+async def test_pauses_are_kept_replaced_and_cleared(store: Store) -> None:
     """One pause per scope and name; one that is not there is not cleared."""
     pause = PauseRecord(scope="job", name="a", by="ann\x00", why="x", since_us=1, until_us=None)
     later = PauseRecord(scope="job", name="a", by="bob", why="y", since_us=2, until_us=3)
@@ -68,7 +69,7 @@ async def test_pauses_are_kept_replaced_and_cleared(store: SqlStore) -> None:
     assert list(await store.pauses()) == [everything]
 
 
-async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: SqlStore) -> None:
+async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: Store) -> None:
     """Runs beyond the number kept go with their attempts, logs and events, oldest first, active ones never."""
     ids = Ids()
     runs = [ids.new() for _ in range(8)]
@@ -89,7 +90,7 @@ async def test_pruning_keeps_the_newest_and_all_that_is_not_terminal(store: SqlS
     assert [d.run.run_id for d in await store.run_details(runs)] == [runs[0]]
 
 
-async def test_pruning_by_age_takes_old_notices_too(store: SqlStore) -> None:
+async def test_pruning_by_age_takes_old_notices_too(store: Store) -> None:
     """Runs that finished before the time go, in one job or in all; so do old notices when all jobs are meant."""
     ids = Ids()
     old, other, young = ids.new(), ids.new(), ids.new()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from store_histories import T0, Ids, finish, queue, start
 
-from nomaflow_kernel.history.port import EventFilter
+from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import CancelRequest, PauseRecord, RunTrigger, TriggerKind
 from nomaflow_kernel.history.transitions import ClearPause, Notice, RequestCancel, SetPause
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.operations import events
-from nomaflow_kernel.store.sql_store import SqlStore
 
 
 def pause(scope: str, name: str, by: str = "ann") -> SetPause:
@@ -17,7 +17,7 @@ def pause(scope: str, name: str, by: str = "ann") -> SetPause:
     return SetPause(pause=record)
 
 
-async def seqs(store: SqlStore, *, limit: int = 50, **filter: object) -> list[int]:
+async def seqs(store: Store, *, limit: int = 50, **filter: object) -> list[int]:
     """Return the numbers of all pages of a list."""
     found, before = [], 0
     while True:
@@ -28,7 +28,7 @@ async def seqs(store: SqlStore, *, limit: int = 50, **filter: object) -> list[in
             return found
 
 
-async def test_a_pause_and_its_end_are_events_of_their_own_commit(store: SqlStore) -> None:
+async def test_a_pause_and_its_end_are_events_of_their_own_commit(store: Store) -> None:
     """The events say who paused what, and why; an end that ends nothing is no event, and one by time has no author."""
     result = await store.apply([pause("job", "nightly"), pause("host", "demo"), pause("all", "")], at_us=T0)
     assert [(e.kind, e.job_id, e.host, e.by) for e in result.events] == [
@@ -54,7 +54,7 @@ async def test_a_pause_and_its_end_are_events_of_their_own_commit(store: SqlStor
     assert [each.scope for each in await store.pauses()] == ["all"]
 
 
-async def test_events_are_listed_newest_first_by_each_filter(store: SqlStore) -> None:
+async def test_events_are_listed_newest_first_by_each_filter(store: Store) -> None:
     """Kinds, run, job, host, person, acts and times; together they narrow."""
     ids = Ids()
     a, b, c = (ids.new() for _ in range(3))
@@ -93,7 +93,7 @@ async def test_events_are_listed_newest_first_by_each_filter(store: SqlStore) ->
 
 @pytest.mark.parametrize("filter", [{"kinds": ("rare",)}, {"host": "x"}, {"by": "zoe"}])
 async def test_a_rare_event_is_found_in_bounded_pages(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch, filter: dict[str, object]
+    store: Store, monkeypatch: pytest.MonkeyPatch, filter: dict[str, object]
 ) -> None:
     """Each page looks at so many events, may be empty, and is continued where it stopped."""
     monkeypatch.setattr(events, "_LOOKED_AT", 7)

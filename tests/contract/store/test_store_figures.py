@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 from store_histories import T0, Ids, finish, folded, logged, opened, queue, start
 
-from nomaflow_kernel.history.port import RunCount, RunFilter, VisibleRuns
+from nomaflow_kernel.history.lookups import RunCount, RunFilter, VisibleRuns
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Fold, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.operations import run_lists, tallies
-from nomaflow_kernel.store.sql_store import SqlStore
 
 SECOND = 1_000_000
 
@@ -20,7 +20,7 @@ def by(name: str, kind: TriggerKind = TriggerKind.API) -> RunTrigger:
     return RunTrigger(kind=kind, by=name, at_us=T0)
 
 
-async def pages(store: SqlStore, *, limit: int = 50, **filter: object) -> list[list[str]]:
+async def pages(store: Store, *, limit: int = 50, **filter: object) -> list[list[str]]:
     """Return the ids of all pages of a list."""
     found, before = [], ""
     while True:
@@ -31,11 +31,11 @@ async def pages(store: SqlStore, *, limit: int = 50, **filter: object) -> list[l
             return found
 
 
-async def listed(store: SqlStore, **filter: object) -> list[str]:
+async def listed(store: Store, **filter: object) -> list[str]:
     return [run_id for page in await pages(store, **filter) for run_id in page]
 
 
-async def test_each_filter_of_a_list_keeps_what_it_names(store: SqlStore) -> None:
+async def test_each_filter_of_a_list_keeps_what_it_names(store: Store) -> None:
     """Trigger, person, reason, time, level, tag, exclusion, prefix, replay, parent and ids; together they narrow."""
     ids = Ids()
     a, b, c, d, e = (ids.new() for _ in range(5))
@@ -85,7 +85,7 @@ async def test_each_filter_of_a_list_keeps_what_it_names(store: SqlStore) -> Non
     assert await pages(store, limit=2, run_ids=(a, b, e)) == [[e, b], [a]]
 
 
-async def test_filters_never_show_what_the_caller_may_not_read(store: SqlStore) -> None:
+async def test_filters_never_show_what_the_caller_may_not_read(store: Store) -> None:
     """A caller of one job or host gets no other run, by whichever filter."""
     ids = Ids()
     a, b, c = (ids.new() for _ in range(3))
@@ -116,7 +116,7 @@ async def test_filters_never_show_what_the_caller_may_not_read(store: SqlStore) 
 
 @pytest.mark.parametrize("oldest_first", [False, True])
 async def test_a_filter_without_an_index_stops_and_says_how_far_it_looked(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch, *, oldest_first: bool
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, oldest_first: bool
 ) -> None:
     """Pages are short, and together whole: no run is missed or told twice, wherever a page has stopped."""
     monkeypatch.setattr(run_lists, "_LOOKED_AT", 10)
@@ -143,7 +143,7 @@ async def test_a_filter_without_an_index_stops_and_says_how_far_it_looked(
     assert (len(page.runs), page.scanned_to) == (5, "")
 
 
-async def test_runs_are_counted_by_what_is_asked_for(store: SqlStore) -> None:
+async def test_runs_are_counted_by_what_is_asked_for(store: Store) -> None:
     """Runs, the fires that they stand for, and their rows; only of the range, the job and the host."""
     ids = Ids()
     a, b, c, d = (ids.new() for _ in range(4))
@@ -189,7 +189,7 @@ async def test_runs_are_counted_by_what_is_asked_for(store: SqlStore) -> None:
     }
 
 
-async def test_a_tally_of_hours_is_that_of_now_whatever_has_changed(store: SqlStore) -> None:
+async def test_a_tally_of_hours_is_that_of_now_whatever_has_changed(store: Store) -> None:
     """Counts that are kept follow each change of an old run, a fold, a row of a lost fold, and a removal."""
     hour_ms, end_us = 3_600_000, T0 + 6 * 3600 * SECOND
     ids = [Ids(start_ms=T0 // 1000 + hour * hour_ms) for hour in range(6)]
@@ -223,7 +223,7 @@ async def test_a_tally_of_hours_is_that_of_now_whatever_has_changed(store: SqlSt
     assert await counted() == {"QUEUED": (5, 5, 0), "SKIPPED": (1, 2, 0)}
 
 
-async def test_the_newest_runs_of_many_jobs_come_at_once(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_newest_runs_of_many_jobs_come_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Newest first, at most so many of each; those of a preset among a bounded number."""
     ids = Ids()
     runs = [ids.new() for _ in range(12)]

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from store_histories import T0, Ids, folded, queue
 
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Fold
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store
 
 ids = Ids()
 
 
-async def detail(store: SqlStore, run_id: str) -> RunDetail:
+async def detail(store: Store, run_id: str) -> RunDetail:
     (found,) = await store.run_details([run_id])
     return found
 
 
-async def test_skipped_fires_fold_and_waiting_runs_say_why(store: SqlStore) -> None:
+async def test_skipped_fires_fold_and_waiting_runs_say_why(store: Store) -> None:
     """A SKIPPED row is terminal from birth and widens; a waiting run's reason is cleared when it starts."""
     skipped, waiting = ids.new(), ids.new()
     why = Reason("overlap", "another run is active")
@@ -30,7 +30,7 @@ async def test_skipped_fires_fold_and_waiting_runs_say_why(store: SqlStore) -> N
     assert (await detail(store, skipped)).run.fold == Fold(first_us=1, last_us=5, count=3)
 
 
-async def test_a_fire_that_is_recorded_late_moves_nothing_back(store: SqlStore) -> None:
+async def test_a_fire_that_is_recorded_late_moves_nothing_back(store: Store) -> None:
     """The row of fires that did not run ends with the newest of them, in whatever order they were recorded."""
     skipped = ids.new()
     why = Reason("overlap", "another run is active")
@@ -42,7 +42,7 @@ async def test_a_fire_that_is_recorded_late_moves_nothing_back(store: SqlStore) 
     assert run.finished_at_us == 9
 
 
-async def test_fires_whose_row_was_pruned_have_a_new_one(store: SqlStore) -> None:
+async def test_fires_whose_row_was_pruned_have_a_new_one(store: Store) -> None:
     """Fires of one batch share a new row, with one event; later fires fold into it, and nothing counts as lost."""
     gone = ids.new()
     first, second = folded(gone, 5), folded(gone, 7, count=2)

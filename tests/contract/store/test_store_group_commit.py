@@ -10,9 +10,8 @@ from store_places import Place
 
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import ClearPause
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreUnavailable
-from nomaflow_kernel.store.sql_store import SqlStore
 
 ids = Ids()
 
@@ -22,7 +21,7 @@ async def commits(place: Place) -> int:
     return int(str(count))
 
 
-async def test_operations_that_wait_share_a_transaction(store: SqlStore, place: Place) -> None:
+async def test_operations_that_wait_share_a_transaction(store: Store, place: Place) -> None:
     """A hundred calls at once cost a few commits, each gets its own events, and together they have no gap."""
     before = await commits(place)
     run_ids = [ids.new() for _ in range(100)]
@@ -33,7 +32,7 @@ async def test_operations_that_wait_share_a_transaction(store: SqlStore, place: 
     assert [r.events[0].run_id for r in results] == run_ids
 
 
-async def test_one_bad_operation_fails_alone(store: SqlStore) -> None:
+async def test_one_bad_operation_fails_alone(store: Store) -> None:
     """One of many simultaneous calls that cannot be stored raises; the others are kept, numbered without a gap."""
     run_ids = [ids.new() for _ in range(21)]
     calls = [
@@ -53,7 +52,7 @@ async def test_one_bad_operation_fails_alone(store: SqlStore) -> None:
     assert found.definition == {"id": "nightly"}
 
 
-async def test_a_caller_who_goes_away_does_not_undo_its_operation(store: SqlStore) -> None:
+async def test_a_caller_who_goes_away_does_not_undo_its_operation(store: Store) -> None:
     """A call that is cancelled while it waits is still applied, and disturbs no other."""
     gone, stays = ids.new(), ids.new()
     task = asyncio.ensure_future(store.apply([queue(gone)], at_us=T0))
@@ -96,7 +95,7 @@ async def test_a_store_can_be_opened_again_and_goes_on(place: Place) -> None:
     assert epochs == [1, 2, 3]
 
 
-async def test_an_older_kernel_writes_no_more(store: SqlStore, place: Place) -> None:
+async def test_an_older_kernel_writes_no_more(store: Store, place: Place) -> None:
     """A raised epoch makes every write of the older kernel fail with both epochs, and nothing is applied."""
     await place.sql("UPDATE kernel SET epoch = epoch + 5 RETURNING epoch")
     run_id = ids.new()
@@ -111,14 +110,14 @@ async def test_an_older_kernel_writes_no_more(store: SqlStore, place: Place) -> 
     assert list(await store.run_details([run_id])) == []
 
 
-async def test_a_ping_commits(store: SqlStore, place: Place) -> None:
+async def test_a_ping_commits(store: Store, place: Place) -> None:
     """A ping proves that the store can be written, by writing."""
     before = await commits(place)
     await store.ping()
     assert await commits(place) == before + 1
 
 
-async def test_a_locked_store_is_busy_and_then_goes_on(store: SqlStore, place: Place) -> None:
+async def test_a_locked_store_is_busy_and_then_goes_on(store: Store, place: Place) -> None:
     """A lock of another process makes writes fail after the wait while reads work; afterwards writes work again."""
     run_id = ids.new()
     async with held_lock(place):
@@ -129,7 +128,7 @@ async def test_a_locked_store_is_busy_and_then_goes_on(store: SqlStore, place: P
     assert [e.seq for e in result.events] == [1]
 
 
-async def test_racing_ends_have_one_winner(store: SqlStore) -> None:
+async def test_racing_ends_have_one_winner(store: Store) -> None:
     """Two batches that end the same runs at once: the first wins them all, the second loses them all."""
     run_ids = [ids.new() for _ in range(20)]
     await store.apply([t for r in run_ids for t in (queue(r), start(r))], at_us=T0)

@@ -15,9 +15,8 @@ import pytest
 from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
-from nomaflow_kernel.store import LeasePolicy, open_store
+from nomaflow_kernel.store import LeasePolicy, Store, open_store
 from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreBusy, StoreError, StoreLed
-from nomaflow_kernel.store.sql_store import SqlStore
 from waiting import eventually
 
 pytestmark = pytest.mark.postgres
@@ -36,7 +35,7 @@ class Contender:
             addresses=lambda: (("unix:/a,b/k.sock", f"{name}:1"), (f"{name}:2",)),
             on_lost=self.lost.set_result,
         )
-        self.store: SqlStore = open_store(url, holder=name, lock_wait_seconds=10, lease=lease)
+        self.store: Store = open_store(url, holder=name, lock_wait_seconds=10, lease=lease)
 
     async def loss(self) -> StoreError:
         """Wait until the lease is lost and return why."""

@@ -13,17 +13,16 @@ from sqlalchemy import Connection
 from store_long_history import BIG_LOG, CALLER, DAY, JOBS, NOW, REPLAYED, cost_of, fill, run_id
 from store_places import Place, PostgresPlace, SqlitePlace
 
-from nomaflow_kernel.history.port import EventFilter, LogFilter, RunFilter, VisibleRuns
+from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, VisibleRuns
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.operations import events, logs, run_lists, runs, tallies
-from nomaflow_kernel.store.sql_store import SqlStore
 
 pytestmark = pytest.mark.postgres
 
 Read = Callable[[Connection], Any]
-_Stores = Sequence[tuple[SqlStore, Place]]
+_Stores = Sequence[tuple[Store, Place]]
 
 _LOOKED_AT = 1_000
 """Runs and events that a page looks at where no index answers: fewer than in use, since the history is shorter."""
@@ -187,7 +186,7 @@ def _reads() -> dict[str, tuple[Read, int]]:
 @pytest.fixture
 async def stores(
     sqlite_place: SqlitePlace, postgres_place: PostgresPlace
-) -> AsyncIterator[Sequence[tuple[SqlStore, Place]]]:
+) -> AsyncIterator[Sequence[tuple[Store, Place]]]:
     """Open a store on each database, with the same history."""
     places: Sequence[Place] = (sqlite_place, postgres_place)
     async with AsyncExitStack() as stack:

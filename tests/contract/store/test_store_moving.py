@@ -21,13 +21,13 @@ from store_places import Place, PostgresPlace, SqlitePlace
 
 from bench.store_size import write_history
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.history.port import LogFilter, PauseRecord, RunFilter
+from nomaflow_kernel.history.lookups import LogFilter, RunFilter
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrations import HEAD
-from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_kernel.store.transfer import StorePlace, copy_store
 from nomaflow_kernel.upkeep import CopyDone, copy_history_to, reclaim_history
 from waiting import eventually
@@ -40,7 +40,7 @@ def other_place(tmp_path: Path) -> SqlitePlace:
 
 
 @asynccontextmanager
-async def opened(place: Place) -> AsyncIterator[SqlStore]:
+async def opened(place: Place) -> AsyncIterator[Store]:
     """Open a store as a kernel does."""
     store = open_store(place.url, holder="test", lock_wait_seconds=0.3)
     await store.open()

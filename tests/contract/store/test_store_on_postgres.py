@@ -13,9 +13,8 @@ import pytest
 from store_histories import T0, Ids, queue, start
 from store_places import PostgresPlace
 
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import SchemaTooNew, StoreFull, StoreUnavailable
-from nomaflow_kernel.store.sql_store import SqlStore
 from waiting import eventually
 
 pytestmark = pytest.mark.postgres
@@ -24,7 +23,7 @@ ids = Ids()
 
 
 @pytest.fixture
-async def store(postgres_place: PostgresPlace) -> AsyncIterator[SqlStore]:
+async def store(postgres_place: PostgresPlace) -> AsyncIterator[Store]:
     """Open a store on PostgreSQL."""
     opened = open_store(postgres_place.url, lock_wait_seconds=0.3)
     await opened.open()
@@ -104,7 +103,7 @@ class LossyProxy:
 
 
 @pytest.fixture
-async def proxied(postgres_place: PostgresPlace, tmp_path: Path) -> AsyncIterator[tuple[SqlStore, LossyProxy]]:
+async def proxied(postgres_place: PostgresPlace, tmp_path: Path) -> AsyncIterator[tuple[Store, LossyProxy]]:
     """Open a store through a proxy."""
     async with LossyProxy(tmp_path, postgres_place.server.folder) as proxy:
         store = open_store(postgres_place.url.replace(str(postgres_place.server.folder), str(tmp_path)))
@@ -113,7 +112,7 @@ async def proxied(postgres_place: PostgresPlace, tmp_path: Path) -> AsyncIterato
         await store.close()
 
 
-async def test_a_lost_answer_to_a_commit_is_read_again(proxied: tuple[SqlStore, LossyProxy]) -> None:
+async def test_a_lost_answer_to_a_commit_is_read_again(proxied: tuple[Store, LossyProxy]) -> None:
     """Commit done, answer lost: the calls succeed with their results, and nothing is written twice."""
     store, proxy = proxied
     proxy.swallow_after_commit = True
@@ -124,7 +123,7 @@ async def test_a_lost_answer_to_a_commit_is_read_again(proxied: tuple[SqlStore, 
     assert [e.seq for e in await store.events_after(0, limit=50)] == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_commit_that_did_not_arrive_is_done_again(proxied: tuple[SqlStore, LossyProxy]) -> None:
+async def test_a_commit_that_did_not_arrive_is_done_again(proxied: tuple[Store, LossyProxy]) -> None:
     """The connection breaks before the commit: it is done once, on a new one."""
     store, proxy = proxied
     proxy.swallow_before_commit = True
@@ -135,7 +134,7 @@ async def test_a_commit_that_did_not_arrive_is_done_again(proxied: tuple[SqlStor
     assert [e.seq for e in await store.events_after(0, limit=50)] == [1]
 
 
-async def test_an_outcome_that_cannot_be_read_is_called_unknown(proxied: tuple[SqlStore, LossyProxy]) -> None:
+async def test_an_outcome_that_cannot_be_read_is_called_unknown(proxied: tuple[Store, LossyProxy]) -> None:
     """Commit done, answer lost and the server gone: the error says so; later the outcome can be read."""
     store, proxy = proxied
     proxy.swallow_after_commit = True
@@ -152,7 +151,7 @@ async def test_an_outcome_that_cannot_be_read_is_called_unknown(proxied: tuple[S
     assert again.duplicates[run_id] == run_id
 
 
-async def test_ended_sessions_are_replaced(store: SqlStore, postgres_place: PostgresPlace) -> None:
+async def test_ended_sessions_are_replaced(store: Store, postgres_place: PostgresPlace) -> None:
     """The next write and the next read work on new sessions after the server ended all of them."""
     await store.pauses()
     run_id = ids.new()
@@ -166,7 +165,7 @@ async def test_ended_sessions_are_replaced(store: SqlStore, postgres_place: Post
     assert len(await store.run_details([run_id])) == 1
 
 
-async def test_no_room_on_the_server_is_a_full_store(store: SqlStore, postgres_place: PostgresPlace) -> None:
+async def test_no_room_on_the_server_is_a_full_store(store: Store, postgres_place: PostgresPlace) -> None:
     """SQLSTATE 53100 is StoreFull for all that waited, and heals."""
     await postgres_place.sql(
         "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS"

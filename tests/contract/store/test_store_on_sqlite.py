@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event
 from store_histories import T0, Ids, logged, queue, start
 from store_places import SqlitePlace
 
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
     StoreBusy,
@@ -27,7 +27,6 @@ from nomaflow_kernel.store.errors import (
 )
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.session import WriteSession
-from nomaflow_kernel.store.sql_store import SqlStore
 from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine
 from nomaflow_kernel.upkeep import back_up
 from waiting import eventually
@@ -37,7 +36,7 @@ ids = Ids()
 
 
 @pytest.fixture
-async def store(sqlite_place: SqlitePlace) -> AsyncIterator[SqlStore]:
+async def store(sqlite_place: SqlitePlace) -> AsyncIterator[Store]:
     """Open a store on SQLite."""
     opened = open_store(sqlite_place.url, lock_wait_seconds=0.3)
     await opened.open()
@@ -45,14 +44,14 @@ async def store(sqlite_place: SqlitePlace) -> AsyncIterator[SqlStore]:
     await opened.close()
 
 
-async def set_page_limit(store: SqlStore, pages: int) -> None:
+async def set_page_limit(store: Store, pages: int) -> None:
     def limit(session: WriteSession) -> None:
         session.connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
     await store._database.write(limit)
 
 
-async def test_a_full_store_refuses_and_heals(store: SqlStore, sqlite_place: SqlitePlace) -> None:
+async def test_a_full_store_refuses_and_heals(store: Store, sqlite_place: SqlitePlace) -> None:
     """A batch without room fails whole with StoreFull while reads work; with room, numbers continue without a gap."""
     kept = ids.new()
     await store.apply([queue(kept)], at_us=T0)
@@ -90,7 +89,7 @@ async def test_nobody_waits_twice_for_one_lock(sqlite_place: SqlitePlace) -> Non
     await store.close()
 
 
-async def taken(store: SqlStore) -> bool:
+async def taken(store: Store) -> bool:
     """Return True once the writer has taken the waiting calls."""
     return store._database.waiting == 0
 
@@ -147,7 +146,7 @@ async def test_a_second_kernel_is_told_who_has_the_store(sqlite_place: SqlitePla
     assert info.epoch == 2
 
 
-async def test_two_stores_of_one_process_exclude_each_other_too(store: SqlStore, sqlite_place: SqlitePlace) -> None:
+async def test_two_stores_of_one_process_exclude_each_other_too(store: Store, sqlite_place: SqlitePlace) -> None:
     """The lock holds within a process, also by another name of the file."""
     link = sqlite_place.path.with_name("link.db")
     link.symlink_to(sqlite_place.path)
@@ -156,9 +155,7 @@ async def test_two_stores_of_one_process_exclude_each_other_too(store: SqlStore,
     await store.ping()
 
 
-async def test_a_backup_taken_while_writing_is_a_store(
-    store: SqlStore, sqlite_place: SqlitePlace, tmp_path: Path
-) -> None:
+async def test_a_backup_taken_while_writing_is_a_store(store: Store, sqlite_place: SqlitePlace, tmp_path: Path) -> None:
     """The copy holds a prefix of the history, all that was kept before included, and opens as a store."""
     before = [ids.new() for _ in range(200)]
     await store.apply([queue(r) for r in before], at_us=T0)
@@ -231,7 +228,7 @@ def test_a_url_that_names_no_store_is_refused() -> None:
         assert "sqlite:///PATH" in str(caught.value)
 
 
-async def test_the_file_is_for_its_owner_and_always_safe(store: SqlStore, sqlite_place: SqlitePlace) -> None:
+async def test_the_file_is_for_its_owner_and_always_safe(store: Store, sqlite_place: SqlitePlace) -> None:
     """Mode 0600, WAL, synchronous FULL on the connection that writes, and readers that cannot write."""
     assert {p.stat().st_mode & 0o777 for p in sqlite_place.path.parent.glob("history.db*")} == {0o600}
 
@@ -259,7 +256,7 @@ def test_the_lock_file_of_a_dead_kernel_does_not_matter(sqlite_place: SqlitePlac
     connection.close()
 
 
-async def test_a_history_whose_log_alone_is_left_is_not_begun_anew(sqlite_place: SqlitePlace, store: SqlStore) -> None:
+async def test_a_history_whose_log_alone_is_left_is_not_begun_anew(sqlite_place: SqlitePlace, store: Store) -> None:
     """SQLite would throw the log away, and with it, in a young store, nearly everything; put back, the file serves."""
     run = ids.new()
     await store.apply([queue(run)], at_us=T0)
@@ -280,7 +277,7 @@ async def test_a_history_whose_log_alone_is_left_is_not_begun_anew(sqlite_place:
     await back.close()
 
 
-async def test_a_closed_store_is_one_file(sqlite_place: SqlitePlace, store: SqlStore) -> None:
+async def test_a_closed_store_is_one_file(sqlite_place: SqlitePlace, store: Store) -> None:
     """Readers close one after the other: of two that close at once, neither takes the log into the file."""
     await store.apply([queue(ids.new())], at_us=T0)
     both_connected, both_closing, met = threading.Barrier(2), threading.Barrier(2), []

@@ -8,20 +8,19 @@ from msgspec.structs import replace
 from store_histories import T0, Ids, finish, finished, logged, opened, queue, start, started
 from store_places import SqlitePlace
 
-from nomaflow_kernel.history.port import EventFilter, LogFilter, RunFilter, VisibleRuns
+from nomaflow_kernel.history.lookups import EventFilter, LogFilter, RunFilter, VisibleRuns
 from nomaflow_kernel.history.records import LogHead, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import Notice
-from nomaflow_kernel.store import open_store
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store, open_store
 
 
-async def listed(store: SqlStore, *, before: str = "", limit: int = 50, **filter: object) -> list[str]:
+async def listed(store: Store, *, before: str = "", limit: int = 50, **filter: object) -> list[str]:
     page = await store.list_runs(RunFilter(**filter), before=before, limit=limit)  # type: ignore[arg-type] # passed on
     return [run.run_id for run in page.runs]
 
 
-async def test_runs_are_listed_newest_first_in_pages(store: SqlStore) -> None:
+async def test_runs_are_listed_newest_first_in_pages(store: Store) -> None:
     """Pages join without gap or repeat, the last one says so, and filters combine."""
     ids = Ids()
     runs = [ids.new() for _ in range(7)]
@@ -51,7 +50,7 @@ async def test_runs_are_listed_newest_first_in_pages(store: SqlStore) -> None:
     assert await listed(store, before=runs[0]) == []
 
 
-async def test_a_list_holds_what_its_caller_may_read(store: SqlStore) -> None:
+async def test_a_list_holds_what_its_caller_may_read(store: Store) -> None:
     """Pages of one caller's runs join without gap or repeat; other filters narrow them, and never widen them."""
     ids = Ids()
     runs = [ids.new() for _ in range(12)]
@@ -96,7 +95,7 @@ async def test_a_list_holds_what_its_caller_may_read(store: SqlStore) -> None:
     assert await seen(VisibleRuns(job_ids=("b' OR '1'='1",), prefixes=("%", "_"), hosts=("' OR 1=1 --",))) == []
 
 
-async def test_the_facts_that_decide_on_access_are_read_without_the_run(store: SqlStore) -> None:
+async def test_the_facts_that_decide_on_access_are_read_without_the_run(store: Store) -> None:
     """Job, host and author of the runs that exist; a schedule and a calling run are nobody's."""
     ids = Ids()
     one, two, three = (ids.new() for _ in range(3))
@@ -125,7 +124,7 @@ async def test_the_run_of_a_request_or_a_slot_is_found_by_an_index(sqlite_place:
     assert "SCAN" not in plan, plan
 
 
-async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: SqlStore) -> None:
+async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: Store) -> None:
     """An engine gets each run that is not terminal, in the order queued, with attempts by step and number."""
     ids = Ids()
     done, running, one, two = (ids.new() for _ in range(4))
@@ -153,7 +152,7 @@ async def test_active_runs_are_whole_when_running_and_slim_when_queued(store: Sq
     ]
 
 
-async def test_a_queued_run_names_its_definition_if_it_is_run_as_that_says(store: SqlStore) -> None:
+async def test_a_queued_run_names_its_definition_if_it_is_run_as_that_says(store: Store) -> None:
     """The needs of its first step are then known without reading it; a request that changes something hides them."""
     ids = Ids()
     plain, twice, changed = (ids.new() for _ in range(3))
@@ -169,7 +168,7 @@ async def test_a_queued_run_names_its_definition_if_it_is_run_as_that_says(store
     assert digests == [(plain, True), (twice, True), (changed, False)]
 
 
-async def test_events_can_be_kept_to_a_run_or_to_kinds(store: SqlStore) -> None:
+async def test_events_can_be_kept_to_a_run_or_to_kinds(store: Store) -> None:
     """A kind matches itself and longer kinds after a dot, but no longer word; wildcards are plain letters."""
     ids = Ids()
     a, b = ids.new(), ids.new()
@@ -188,7 +187,7 @@ async def test_events_can_be_kept_to_a_run_or_to_kinds(store: SqlStore) -> None:
     assert [e.seq for e in await store.events_after(2, limit=2)] == [3, 4]
 
 
-async def test_a_log_is_read_from_any_line(store: SqlStore) -> None:
+async def test_a_log_is_read_from_any_line(store: Store) -> None:
     """The chunk that holds the next line comes first, then all after it; steps and levels leave chunks out."""
     run_id = Ids().new()
     await store.apply(
@@ -223,7 +222,7 @@ async def test_a_log_is_read_from_any_line(store: SqlStore) -> None:
     assert await store.log_page("run_none", LogFilter(), limit=1) == type(page)(chunks=[], more=False)
 
 
-async def test_a_log_is_read_backwards_from_any_line(store: SqlStore) -> None:
+async def test_a_log_is_read_backwards_from_any_line(store: Store) -> None:
     """The chunk that holds the line before comes first; filters leave chunks out as they do forwards."""
     run_id = Ids().new()
     chunks = [
@@ -243,7 +242,7 @@ async def test_a_log_is_read_backwards_from_any_line(store: SqlStore) -> None:
     assert await firsts(attempt=3) == ([11], False)
 
 
-async def test_the_heads_of_a_log_tell_what_its_chunks_hold(store: SqlStore) -> None:
+async def test_the_heads_of_a_log_tell_what_its_chunks_hold(store: Store) -> None:
     """A head is its chunk without the body, whose size it knows; the same filters apply."""
     run_id = Ids().new()
     bodies = [b"\x00" * 100_000, b"x"]
@@ -266,7 +265,7 @@ async def test_the_heads_of_a_log_tell_what_its_chunks_hold(store: SqlStore) -> 
     assert (await store.log_heads(run_id, LogFilter(), limit=1)).more
 
 
-async def test_the_newest_run_of_each_job(store: SqlStore) -> None:
+async def test_the_newest_run_of_each_job(store: Store) -> None:
     """Jobs without a run are left out, also among more jobs than one statement takes."""
     ids = Ids()
     runs = [ids.new() for _ in range(4)]
@@ -279,7 +278,7 @@ async def test_the_newest_run_of_each_job(store: SqlStore) -> None:
     assert await store.last_states([]) == {}
 
 
-async def test_details_come_in_the_order_asked_for(store: SqlStore) -> None:
+async def test_details_come_in_the_order_asked_for(store: Store) -> None:
     """Unknown ids are left out; more ids than one statement takes are no trouble."""
     ids = Ids()
     runs = [ids.new() for _ in range(600)]
@@ -292,7 +291,7 @@ async def test_details_come_in_the_order_asked_for(store: SqlStore) -> None:
     assert all(len(d.attempts) == 1 for d in found)
 
 
-async def test_requests_slots_and_job_ids_are_found(store: SqlStore) -> None:
+async def test_requests_slots_and_job_ids_are_found(store: Store) -> None:
     """The run of a request by its id; which of many slots have a run; every job with a run, once."""
     ids = Ids()
     keyed, slotted, plain = (ids.new() for _ in range(3))

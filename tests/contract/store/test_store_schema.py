@@ -13,11 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine
 from store_places import Place, SqlitePlace
 
-from nomaflow_kernel.store import migrations, schema
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store, migrations, schema
 
 
-async def test_a_store_has_the_tables_of_the_code(store: SqlStore) -> None:
+async def test_a_store_has_the_tables_of_the_code(store: Store) -> None:
     """Alembic finds no difference of tables, columns, types and indexes between a store and the code."""
 
     def differences(connection: Connection) -> list[object]:
@@ -27,7 +26,7 @@ async def test_a_store_has_the_tables_of_the_code(store: SqlStore) -> None:
     assert await store._database.read(differences) == []
 
 
-async def test_sqlite_tables_are_those_of_the_code_to_the_letter(store: SqlStore, place: Place, tmp_path: Path) -> None:
+async def test_sqlite_tables_are_those_of_the_code_to_the_letter(store: Store, place: Place, tmp_path: Path) -> None:
     """The SQL statements are equal on SQLite, for clustered tables and partial indexes that no comparison sees."""
     if not isinstance(place, SqlitePlace):
         return

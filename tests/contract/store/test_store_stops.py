@@ -8,7 +8,7 @@ from store_histories import T0, Ids, finish, finished, key, logged, opened, queu
 from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts, RungRecord
 from nomaflow_kernel.history.records import AttemptLogRecord, AttemptRecord
 from nomaflow_kernel.history.transitions import RecordRung
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store
 
 FIRST = RungRecord(rung=1, what="asked", why="canceled by änn", at_us=T0, next_at_us=T0 + 5)
 SECOND = RungRecord(rung=2, what="exception", why="late \x00", at_us=T0 + 5, after_us=5)
@@ -20,14 +20,14 @@ def rung(run_id: str, facts: AttemptFacts) -> RecordRung:
     return RecordRung(**key(run_id), rung=facts.rungs[-1], facts=facts)
 
 
-async def attempt_of(store: SqlStore, run_id: str) -> AttemptRecord:
+async def attempt_of(store: Store, run_id: str) -> AttemptRecord:
     """Return the only attempt of a run."""
     (detail,) = await store.run_details([run_id])
     (attempt,) = detail.attempts
     return attempt
 
 
-async def test_rungs_are_kept_with_their_events(store: SqlStore) -> None:
+async def test_rungs_are_kept_with_their_events(store: Store) -> None:
     """Each in its own batch or all in one, with the start before and the end after them."""
     ids = Ids()
     apart, together = ids.new(), ids.new()
@@ -64,7 +64,7 @@ def replace_run(transition: object, run_id: str) -> object:
     return replace(transition, run_id=run_id)
 
 
-async def test_most_attempts_have_no_facts_but_that_all_of_them_is_stored(store: SqlStore) -> None:
+async def test_most_attempts_have_no_facts_but_that_all_of_them_is_stored(store: Store) -> None:
     """Before the end none at all."""
     run_id = Ids().new()
     await store.apply([queue(run_id), start(run_id), opened(run_id), started(run_id)], at_us=T0)
@@ -73,7 +73,7 @@ async def test_most_attempts_have_no_facts_but_that_all_of_them_is_stored(store:
     assert (await attempt_of(store, run_id)).facts is COMPLETE
 
 
-async def test_how_much_of_each_log_is_stored(store: SqlStore) -> None:
+async def test_how_much_of_each_log_is_stored(store: Store) -> None:
     """First and last line, their number and levels, for each try; nothing for a run without a log."""
     run_id = Ids().new()
     await store.apply(

@@ -8,13 +8,13 @@ from store_histories import T0, Ids, finish, finished, logged, opened, queue, re
 
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store
 
 ids = Ids()
 
 
 @pytest.mark.parametrize("state", [AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.CANCELED])
-async def test_a_whole_attempt_in_one_batch(store: SqlStore, state: AttemptState) -> None:
+async def test_a_whole_attempt_in_one_batch(store: Store, state: AttemptState) -> None:
     """A whole attempt has the effect of its single changes, and none if the attempt was given up before."""
     reason = None if state is AttemptState.SUCCEEDED else Reason("step_failed", "no")
     found = []

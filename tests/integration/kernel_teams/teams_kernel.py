@@ -37,7 +37,7 @@ from nomaflow_api.v1.sealing import open_acks, open_dispatch, open_order, open_v
 from nomaflow_kernel.access.principals import OWNER, Principal, PrincipalKind
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.hosts import SessionRegistry
 

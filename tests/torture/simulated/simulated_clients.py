@@ -11,8 +11,7 @@ from simulated_ledger import AckedTrigger
 
 from nomaflow_kernel.domain.errors import KernelError, KernelStopping, RequestIdReused
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
-from nomaflow_kernel.history.port import PauseRecord
-from nomaflow_kernel.history.records import EventRecord, TriggerKind
+from nomaflow_kernel.history.records import EventRecord, PauseRecord, TriggerKind
 from nomaflow_kernel.store.errors import StoreError
 
 if TYPE_CHECKING:

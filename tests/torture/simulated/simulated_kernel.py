@@ -17,7 +17,7 @@ from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
-from nomaflow_kernel.store.sql_store import SqlStore
+from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import LoadedJob
 
@@ -125,7 +125,7 @@ class SimulatedKernel:
         self._on_ended = on_ended
         self._database = SimulatedDatabase(engine=database, faults=faults, committed_at=committed_at, on_crash=self.die)
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in order: a set's would differ from run to run
-        self.store = SqlStore(database=self._database)
+        self.store = Store(database=self._database)
         self.epoch = 0
         self.alive = False
         self.engine: Engine

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from nomaflow_kernel.history.port import ApplyResult, StoreInfo
+from nomaflow_kernel.history.lookups import ApplyResult, StoreInfo
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
@@ -106,7 +106,7 @@ def make_template(path: Path) -> None:
 
 
 class SimulatedDatabase:
-    """A ``Database`` for :class:`~nomaflow_kernel.store.sql_store.SqlStore`, of one kernel's life.
+    """A ``Database`` for :class:`~nomaflow_kernel.store.sql_store.Store`, of one kernel's life.
 
     :param engine: connects to the file; shared by all schedules, so that statements are compiled once
     :param committed_at: filled with when each event was committed, virtual seconds

@@ -7,7 +7,7 @@ from pathlib import Path
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.tokens import TokenOrder
 from nomaflow_kernel.domain.clock import SystemClock
-from nomaflow_kernel.store import SqlStore, open_store
+from nomaflow_kernel.store import Store, open_store
 
 DAY = 86_400
 SERIAL = "ab" * 20
@@ -36,7 +36,7 @@ class Kernel:
         self.directory = directory
         self.clock = HandClock()
         self.roles = roles
-        self.store: SqlStore
+        self.store: Store
         self.credentials: Credentials
         self.shut_out: set[str] = set()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
-from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.file_lock import FileLock

@@ -15,7 +15,7 @@ from rig import Rig, job, step
 
 from nomaflow_kernel.catalogue.service import HostCatalogue
 from nomaflow_kernel.history.access_records import AuditRecord
-from nomaflow_kernel.history.port import RunFilter
+from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.load import CatalogueLoad, load_job_files

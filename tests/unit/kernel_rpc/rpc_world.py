@@ -23,12 +23,13 @@ from nomaflow_kernel.domain.errors import KernelError, UnknownJob, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, LoadInfo
-from nomaflow_kernel.history.port import PauseRecord, RunCount, Store
+from nomaflow_kernel.history.lookups import RunCount
 from nomaflow_kernel.history.reasons import Reason
-from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition
 from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from waiting import eventually

@@ -11,7 +11,7 @@ from nomaflow.client import values
 from nomaflow_api.v1 import event_pb2
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.history.attempt_facts import COMPLETE, AttemptFacts, RungRecord
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import (
     AttemptLogRecord,
     AttemptRecord,

@@ -17,7 +17,7 @@ from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.port import RunCount
+from nomaflow_kernel.history.lookups import RunCount
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState

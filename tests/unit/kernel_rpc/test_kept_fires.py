@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import timestamp
-from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
 
 HOUR = 3_600_000_000

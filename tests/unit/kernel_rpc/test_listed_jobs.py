@@ -10,8 +10,7 @@ from msgspec.structs import replace
 
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.history.port import PauseRecord
-from nomaflow_kernel.history.records import RunRecord, RunRequest, RunTrigger, TriggerKind
+from nomaflow_kernel.history.records import PauseRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc import listed_jobs
 from nomaflow_kernel.rpc.listed_jobs import ListedJobs

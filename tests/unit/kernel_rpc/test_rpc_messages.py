@@ -12,11 +12,12 @@ from nomaflow_api.v1.message_codec import decode
 from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, RefusedLoad, WorkerStatus
-from nomaflow_kernel.history.port import PauseRecord, RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import (
     AttemptRecord,
     CancelRequest,
     Fold,
+    PauseRecord,
     RunRecord,
     RunRequest,
     RunTrigger,

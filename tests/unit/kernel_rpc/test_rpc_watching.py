@@ -16,7 +16,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant, Target
 from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
-from nomaflow_kernel.history.port import ALL_EVENTS
+from nomaflow_kernel.history.lookups import ALL_EVENTS
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import Notice, StartRun
 from nomaflow_kernel.rpc import watching as watching_module

@@ -31,10 +31,10 @@ from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import Engine, EngineSettings, TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, RefusedLoad
 from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.port import EventFilter, RunDetail, Store, StoreInfo
+from nomaflow_kernel.history.lookups import EventFilter, RunDetail, StoreInfo
 from nomaflow_kernel.history.records import EventRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store import Store, open_store
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import LoadedJob

@@ -8,7 +8,7 @@ import pytest
 from rig import Rig, canceled, failed, finished, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy, StepDefinition
 

@@ -13,7 +13,7 @@ from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_kernel.domain.errors import KernelStopping, RequestIdReused
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.engine.state import RecentlyUsed
-from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import QueueRun, Transition, run_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rig import PlayedHost, Rig, job, step
 
 from nomaflow_kernel.engine.demand import Demand
-from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_project.jobs.resources import Resources
 
 

@@ -18,7 +18,7 @@ from nomaflow_api.v1.letters import (
     VerdictAction,
 )
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, LoadInfo, RefusedLoad
-from nomaflow_kernel.history.port import LogFilter
+from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import RetryPolicy
 from nomaflow_project.reading.problems import Problem, Severity

@@ -10,7 +10,7 @@ from rig import PlayedHost, Rig, command, job, step
 from nomaflow_kernel.engine import explaining
 from nomaflow_kernel.engine.state import EngineState, RecentlyUsed
 from nomaflow_kernel.engine.waiting import WaitingRuns
-from nomaflow_kernel.history.port import RunDetail
+from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import QueuedRun
 

@@ -8,8 +8,7 @@ from rig import START_US, Rig, canceled, failed, finished, job, opened, step
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_kernel.domain.errors import BadRequest, RunNotTerminal, UnknownRun
 from nomaflow_kernel.engine import TriggerCommand
-from nomaflow_kernel.history.port import PauseRecord
-from nomaflow_kernel.history.records import TriggerKind
+from nomaflow_kernel.history.records import PauseRecord, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.definitions import Overlap
@@ -74,7 +73,7 @@ async def test_skipped_cron_fires_fold_into_one_row(rig: Rig) -> None:
         at = START_US + minute * 60_000_000
         fire = TriggerCommand(job_id="a", kind=TriggerKind.CRON, at_us=at, slot=f"a//{minute}")
         await rig.engine.fire([fire])
-    from nomaflow_kernel.history.port import RunFilter
+    from nomaflow_kernel.history.lookups import RunFilter
 
     page = await rig.store.list_runs(RunFilter(states=(RunState.SKIPPED,)), before="", limit=10)
     assert len(page.runs) == 1

@@ -10,7 +10,7 @@ from rig import Rig, job, step
 
 from nomaflow_kernel.domain.errors import RequestIdReused
 from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
-from nomaflow_kernel.history.port import RunFilter
+from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreUnavailable

@@ -12,7 +12,7 @@ from rig import Rig, canceled, failed, finished, job, opened, started, step
 from nomaflow_api.v1.letters import TimeoutKind
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
 from nomaflow_kernel.engine.placement import roomiest
-from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
 

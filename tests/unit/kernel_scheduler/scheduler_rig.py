@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "kernel_runs"))
 from rig import Rig
 
 from nomaflow_kernel.domain.clock import from_us
-from nomaflow_kernel.history.port import RunFilter
+from nomaflow_kernel.history.lookups import RunFilter
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.scheduler import Scheduler
 

@@ -11,7 +11,8 @@ from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_api.v1.sealing import open_order
 from nomaflow_kernel.domain.clock import from_us
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
-from nomaflow_kernel.history.port import PauseRecord, RunFilter
+from nomaflow_kernel.history.lookups import RunFilter
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import Misfire, Overlap, PresetDefinition
 from waiting import eventually

@@ -6,7 +6,7 @@ import pytest
 from rig import job
 from scheduler_rig import Bench
 
-from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 from nomaflow_project.jobs.definitions import Overlap

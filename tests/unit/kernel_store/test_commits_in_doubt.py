@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from nomaflow_kernel.history.port import PauseRecord
+from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
 from nomaflow_kernel.store.migrate import Taken, migrate, take_over

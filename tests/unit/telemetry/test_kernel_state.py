@@ -21,7 +21,7 @@ from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.history.port import StoreInfo
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, KernelView, kernel_state

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from nomaflow_kernel.history.port import ApplyResult, RunDetail
+from nomaflow_kernel.history.lookups import ApplyResult, RunDetail
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import EventRecord, RunRecord, RunRequest, RunTrigger, TriggerKind
 from nomaflow_kernel.history.states import RunState

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 from sqlalchemy import bindparam, select
 
-from nomaflow_kernel.history.port import ApplyResult
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.transitions import (
     AppendAudit,

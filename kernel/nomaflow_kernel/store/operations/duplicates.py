@@ -7,7 +7,7 @@ from itertools import islice
 
 from sqlalchemy import Connection, and_, bindparam, or_, select, text
 
-from nomaflow_kernel.history.port import RunOfRequest
+from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.schema import runs

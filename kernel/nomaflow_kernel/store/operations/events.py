@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, TextClause, or_, select, text
 
-from nomaflow_kernel.history.port import ALL_EVENTS, EventFilter, EventPage
+from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.store.operations.beginnings import begins_with, is_by
 from nomaflow_kernel.store.rows import EVENTS
@@ -23,14 +23,20 @@ _IS_ACT = text("events.\"by\" <> ''")
 def events_after(
     connection: Connection, seq: int, *, limit: int, filter: EventFilter = ALL_EVENTS
 ) -> list[EventRecord]:
-    """Return events with a greater sequence, in order; a kind also matches those that extend it after a dot."""
+    """Return events with a greater sequence, in order; only kinds, run, job and host of the filter count.
+
+    A kind also matches those that extend it after a dot.
+    """
     kept = [events.c.seq > seq, *_of_run(filter), *_shared(filter)]
     query = select(events).where(*kept).order_by(events.c.seq).limit(limit)
     return [EVENTS.record(row) for row in connection.execute(query)]
 
 
 def events_before(connection: Connection, seq: int, *, filter: EventFilter, limit: int) -> EventPage:
-    """Return events with a lower sequence (0: from the newest), newest first; the port says how."""
+    """Return events with a lower sequence (0: from the newest), newest first.
+
+    A filter without an index looks at a bounded number of events: the page may be short and not be the last one.
+    """
     walk: list[ColumnElement[bool] | TextClause] = [*_of_run(filter)]
     if seq:
         walk.append(events.c.seq < seq)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select
 
-from nomaflow_kernel.history.port import ForgottenHost, HostManifest
+from nomaflow_kernel.history.lookups import ForgottenHost, HostManifest
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.rows import dump_json

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Select, cast, func, literal, select
 
-from nomaflow_kernel.history.port import LogFilter, LogHeads, LogPage
+from nomaflow_kernel.history.lookups import LogFilter, LogHeads, LogPage
 from nomaflow_kernel.history.records import AttemptLogRecord, LogHead
 from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks

@@ -14,7 +14,7 @@ from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, text, union
 
 from nomaflow_kernel.history.ids import first_run_id
-from nomaflow_kernel.history.port import RunFilter, RunPage, VisibleRuns
+from nomaflow_kernel.history.lookups import RunFilter, RunPage, VisibleRuns
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.beginnings import is_by
@@ -90,7 +90,11 @@ class _Search:
 
 
 def list_runs(connection: Connection, filter: RunFilter, *, before: str, limit: int) -> RunPage:
-    """Return one page; the port says how."""
+    """Return runs newest first, only ids lower than ``before`` (empty: from the newest).
+
+    Oldest first, it returns only ids higher than ``before``. A filter without an index looks at a bounded number of
+    runs, so that the page may be short, or empty, and still not be the last one.
+    """
     named = _named_ids(connection, filter)
     if named is not None:
         found, floor = _read_named(connection, filter, named, before), ""

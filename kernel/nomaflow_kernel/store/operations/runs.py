@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bindparam, cast, func, select
 
-from nomaflow_kernel.history.port import ActiveRuns, LastState, RunDetail, RunSubject
+from nomaflow_kernel.history.lookups import ActiveRuns, LastState, RunDetail, RunSubject
 from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.index_walks import of_value
@@ -131,7 +131,7 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
 
 
 def run_subjects(connection: Connection, run_ids: Sequence[str]) -> list[RunSubject]:
-    """Return the subjects of the runs that exist."""
+    """Return the subjects of the runs that exist; looking up one that does not exist takes as long."""
     return [
         RunSubject(run_id=run_id, job_id=job_id, host=host, kind=TriggerKind(kind), by=by)
         for chunk in _chunks(run_ids)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 
-from nomaflow_kernel.history.port import RecentRun, RunCount
+from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.operations.index_walks import of_value
 from nomaflow_kernel.store.operations.run_lists import id_range, queued_in
@@ -77,7 +77,10 @@ def count_slices(connection: Connection, first_id: str, end_id: str, *, length: 
 def recent_runs(
     connection: Connection, job_ids: Sequence[str], *, last: int, preset: str = ""
 ) -> dict[str, list[RecentRun]]:
-    """Return the newest runs of each job that has one, newest first."""
+    """Return the newest runs of each job that has one, newest first.
+
+    :param preset: only runs that were started with it, among a bounded number of the newest of each job
+    """
     if not job_ids:
         return {}
     looked_at = max(_LOOKED_AT // len(job_ids), last) if preset else last
