@@ -15,7 +15,6 @@ from msgspec import Struct
 from nomaflow_api import event_loop
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import owners_door
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import KernelError
@@ -38,6 +37,7 @@ from nomaflow_kernel.network.listening import (
 from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.process.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.rpc import AddressTaken, Endpoints
+from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.store import LeasePolicy, Store, open_store
 from nomaflow_kernel.store.errors import (
     SchemaTooNew,
@@ -203,7 +203,7 @@ async def _lead(
     try:
         # Objects made at the start live for the whole term; collecting garbage among them takes a third of the start.
         gc.disable()
-        process.observation.begin(kernel.view)
+        process.observation.begin(kernel.parts)
         addresses = await requests.unless_over(kernel.start())
         if addresses is not None:
             sentry.addresses = addresses

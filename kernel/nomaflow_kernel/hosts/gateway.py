@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import Verdict
@@ -21,14 +21,16 @@ from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.errors import BadRequest, KernelError, KernelStopping, StaleSession
 from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.host_messages import InstanceHello
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.room import check_room
 from nomaflow_kernel.hosts.session import Session
+from nomaflow_kernel.process.settings import KernelSettings
 
-__all__ = ["GatewaySettings", "HostGateway"]
+__all__ = ["HostGateway"]
 
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
@@ -38,24 +40,11 @@ _HELD_OF_ATTACH, _TOLD_OF_REPORT, _WORKERS_OF_HEARTBEAT, _BYTES_OF_MANIFEST = 10
 """The number of items in such a call that cost a host as much as the call itself."""
 
 
-class GatewaySettings(Struct, frozen=True, kw_only=True):
-    """The settings that a host gets in its welcome; times in seconds.
-
-    :param kernel_id: the random id of the history; epochs count within it only
-    :param addresses: returns the addresses that hosts keep for their next connections
-    """
-
-    epoch: int
-    kernel_id: str
-    heartbeat_seconds: float = 5.0
-    lease_seconds: float = 20.0
-    grace_seconds: float = 600.0
-    addresses: Callable[[], Sequence[str]] = tuple
-
-
 class HostGateway:
     """The hosts' side of the kernel: sessions, reports, manifests.
 
+    :param info: its store's id is random and identifies the history: epochs count within it only
+    :param addresses: returns those that hosts keep for their next connections
     :param quotas: None for no limits
     """
 
@@ -66,14 +55,18 @@ class HostGateway:
         manifests: CatalogueService,
         sessions: SessionRegistry,
         audit: AuditLog,
-        settings: GatewaySettings,
+        info: StoreInfo,
+        settings: KernelSettings,
+        addresses: Callable[[], Sequence[str]] = tuple,
         quotas: Quotas | None = None,
     ) -> None:
         self._engine = engine
         self._manifests = manifests
         self._sessions = sessions
         self._audit = audit
+        self._info = info
         self._settings = settings
+        self._addresses = addresses
         self._quotas = quotas
         self._introducing: dict[str, asyncio.Lock] = {}
 
@@ -182,10 +175,10 @@ class HostGateway:
             _LOG.warning("host %s on %s is turned away: %s", first.hello.host[:64], first.hello.machine[:64], error)
             raise
         # What another kernel, or a program that posed as one, called itself proves nothing.
-        of_this_kernel = first.hello.kernel_id == self._settings.kernel_id
-        if of_this_kernel and first.hello.epoch_seen > self._settings.epoch:
+        of_this_kernel = first.hello.kernel_id == self._info.store_id
+        if of_this_kernel and first.hello.epoch_seen > self._info.epoch:
             raise StaleSession(
-                f"this kernel's epoch is {self._settings.epoch} and the host has seen {first.hello.epoch_seen}: "
+                f"this kernel's epoch is {self._info.epoch} and the host has seen {first.hello.epoch_seen}: "
                 "a newer kernel has taken over, connect to that one"
             )
         return hello, min(PROTOCOL_MAX, first.hello.protocol_max)
@@ -193,14 +186,14 @@ class HostGateway:
     def _welcome(self, verdicts: Sequence[Verdict], *, protocol: int, manifest_wanted: bool) -> gateway.Welcome:
         return gateway.Welcome(
             protocol=protocol,
-            epoch=self._settings.epoch,
-            kernel_id=self._settings.kernel_id,
+            epoch=self._info.epoch,
+            kernel_id=self._info.store_id,
             heartbeat_interval_ms=_milliseconds(self._settings.heartbeat_seconds),
             lease_ms=_milliseconds(self._settings.lease_seconds),
-            grace_ms=_milliseconds(self._settings.grace_seconds),
+            grace_ms=_milliseconds(self._settings.lost_after_seconds),
             manifest_wanted=manifest_wanted,
             verdicts=seal(verdicts) if verdicts else b"",
-            addresses=self._settings.addresses(),
+            addresses=self._addresses(),
         )
 
     async def _read(self, requests: AsyncIterator[gateway.AttachRequest], session: Session, caller: Caller) -> None:
@@ -239,9 +232,9 @@ class HostGateway:
         """
         host = _proved_name(caller)
         check_incarnation(request.incarnation)
-        if request.epoch != self._settings.epoch:
+        if request.epoch != self._info.epoch:
             raise StaleSession(
-                f"the report is of epoch {request.epoch}, this kernel's is {self._settings.epoch}; attach again"
+                f"the report is of epoch {request.epoch}, this kernel's is {self._info.epoch}; attach again"
             )
         try:
             reports = open_reports(request.attempts)

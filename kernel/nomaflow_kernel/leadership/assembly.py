@@ -11,6 +11,7 @@ from collections.abc import Callable
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue.file_watch import watch_jobs_file
 from nomaflow_kernel.catalogue.service import CatalogueService
@@ -21,13 +22,13 @@ from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.transitions import Notice
 from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.leadership.services import ServedParts, build_servers
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import forget_address, publish_address
-from nomaflow_kernel.observing import KernelView, Observation
+from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.process.settings import KernelSettings
-from nomaflow_kernel.rpc import SERVICES, Health
+from nomaflow_kernel.rpc import SERVICES, Health, KernelParts, door_servers
+from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
@@ -47,6 +48,7 @@ class Kernel:
     :param certificates: for the TCP doors; None if there are none
     :param first_term: whether this process has not led before
     :param stored: reads the stored manifests, which it may have read ahead
+    :ivar parts: for those who observe it
     """
 
     def __init__(
@@ -63,71 +65,53 @@ class Kernel:
         first_term: bool = True,
         stored: StoredManifests | None = None,
     ) -> None:
-        self._settings = settings
-        self._clock = clock
         self._first_term = first_term
         self._observation = observation
         self._served, self._serving = addresses, False
-        self._store = store
-        self._feed = EventFeed(info.last_event_seq)
-        self._sessions = SessionRegistry()
-        self._health = Health(services=SERVICES, store=store)
+        feed, sessions = EventFeed(info.last_event_seq), SessionRegistry()
         withdrawn = settings.state_dir / "withdrawn"
-        self._credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
-        reserved, jobs_file = self._credentials.reserved.host_of, settings.jobs_file
-        self._catalogue = CatalogueService(
-            store=store, clock=clock, feed=self._feed, jobs_file=jobs_file, reserved=reserved, stored=stored
+        credentials = Credentials(store=store, clock=clock, roles=settings.access.roles, withdrawn=withdrawn)
+        reserved, jobs_file = credentials.reserved.host_of, settings.jobs_file
+        catalogue = CatalogueService(
+            store=store, clock=clock, feed=feed, jobs_file=jobs_file, reserved=reserved, stored=stored
         )
-        self._audit = AuditLog(store=store if settings.audit.enabled else None, clock=clock)
-        self._engine = Engine(
+        engine = Engine(
             store=store,
             info=info,
             clock=clock,
-            jobs=self._catalogue,
-            feed=self._feed,
+            jobs=catalogue,
+            feed=feed,
             settings=engine_settings(settings),
             on_ended=on_engine_end,
             on_trouble=self._in_trouble,
             traceparent=observation.traceparent,
             secrets=SecretParams(settings.state_dir),
         )
-        self._scheduler = Scheduler(
-            store=store,
+        scheduler = Scheduler(
+            store=store, clock=clock, jobs=catalogue, engine=engine, last_event_seq=info.last_event_seq
+        )
+        quotas = Quotas(limits=settings.access.quotas, clock=clock)
+        self.parts = KernelParts(
+            settings=settings,
+            info=info,
             clock=clock,
-            jobs=self._catalogue,
-            engine=self._engine,
-            last_event_seq=info.last_event_seq,
+            store=store,
+            feed=feed,
+            catalogue=catalogue,
+            engine=engine,
+            scheduler=scheduler,
+            sessions=sessions,
+            health=Health(services=SERVICES, store=store),
+            credentials=credentials,
+            guard=Guard(catalogue=catalogue, sessions=sessions, subjects=store.run_subjects, quotas=quotas),
+            audit=AuditLog(store=store if settings.audit.enabled else None, clock=clock),
+            quotas=quotas,
+            certificates=certificates,
+            reached=lambda: self._served.reached(settings),
         )
         self._jobs_watch: asyncio.Task[None] | None = None
-        self._retention = RetentionSweeper(
-            store=store,
-            clock=clock,
-            catalogue=self._catalogue,
-            default=settings.retention,
-            audit_days=settings.audit.keep_days,
-            also=self._credentials.prune,
-        )
-        self._info = info
-        self._servers = build_servers(self._served_parts(certificates), addresses=addresses, reached=self._reached)
-
-    def _reached(self) -> DoorAddresses:
-        return self._served.reached(self._settings)
-
-    def _served_parts(self, certificates: DoorCertificates | None) -> ServedParts:
-        return ServedParts(
-            engine=self._engine,
-            catalogue=self._catalogue,
-            sessions=self._sessions,
-            store=self._store,
-            feed=self._feed,
-            health=self._health,
-            credentials=self._credentials,
-            certificates=certificates,
-            audit=self._audit,
-            clock=self._clock,
-            info=self._info,
-            settings=self._settings,
-        )
+        self._retention = _retention(self.parts)
+        self._servers = door_servers(self.parts, addresses)
 
     async def start(self) -> DoorAddresses:
         """Start every part; the address is published once calls are answered.
@@ -140,71 +124,58 @@ class Kernel:
         :raises AddressUntold: if the file that tells others the address cannot be written
         """
         began = time.perf_counter()
-        shut_out = await self._credentials.start()
-        await self._catalogue.start()
+        shut_out = await self.parts.credentials.start()
+        await self.parts.catalogue.start()
         for host in sorted(shut_out):
-            await self._catalogue.shut_out(host)
-        await self._engine.start()
+            await self.parts.catalogue.shut_out(host)
+        await self.parts.engine.start()
         await self._tell_start()
-        await self._audit.start()
+        await self.parts.audit.start()
         await self._retention.start()
-        if self._settings.jobs_file is not None:
-            watching = watch_jobs_file(self._settings.jobs_file, self._catalogue.reload_jobs_file)
+        if self.parts.settings.jobs_file is not None:
+            watching = watch_jobs_file(self.parts.settings.jobs_file, self.parts.catalogue.reload_jobs_file)
             self._jobs_watch = asyncio.create_task(watching, name="jobs-file")
-        self._catalogue.subscribe(lambda _: self._engine.jobs_changed())
-        self._catalogue.subscribe(self._scheduler.jobs_changed)
-        if self._settings.expect_host:
-            self._sessions.expect_host(_EXPECTED_SECONDS)
+        self.parts.catalogue.subscribe(lambda _: self.parts.engine.jobs_changed())
+        self.parts.catalogue.subscribe(self.parts.scheduler.jobs_changed)
+        if self.parts.settings.expect_host:
+            self.parts.sessions.expect_host(_EXPECTED_SECONDS)
         self._served = await self._servers.start()
         self._serving = True
-        self._health.set_ready()
-        _LOG.info("serving on %s, store %s, epoch %d", self._served, self._store_name(), self._info.epoch)
-        publish_address(self._settings.state_dir / "address", self._served.owner[0])
-        await self._scheduler.start()
-        jobs, schedules, took = len(self._catalogue.jobs()), len(self._scheduler), time.perf_counter() - began
+        self.parts.health.set_ready()
+        _LOG.info("serving on %s, store %s, epoch %d", self._served, self._store_name(), self.parts.info.epoch)
+        publish_address(self.parts.settings.state_dir / "address", self._served.owner[0])
+        await self.parts.scheduler.start()
+        jobs, schedules, took = len(self.parts.catalogue.jobs()), len(self.parts.scheduler), time.perf_counter() - began
         _LOG.info("%d jobs with %d schedules loaded in %.3f s", jobs, schedules, took)
         return self._served
 
     async def _tell_start(self) -> None:
         """Write the events of the start, and its audit row. A failing store costs only these."""
-        note = f"epoch {self._info.epoch}, store {self._info.store_id}, pid {os.getpid()}, version {VERSION}"
-        self._audit.happened("StartKernel" if self._first_term else "LeadAgain", note=note)
-        now, last = self._clock.now_us(), self._info.last_event_seq
+        note = f"epoch {self.parts.info.epoch}, store {self.parts.info.store_id}, pid {os.getpid()}, version {VERSION}"
+        self.parts.audit.happened("StartKernel" if self._first_term else "LeadAgain", note=note)
+        now, last = self.parts.clock.now_us(), self.parts.info.last_event_seq
         try:
-            before = await self._store.events_after(last - 1, limit=1) if last else ()
+            before = await self.parts.store.events_after(last - 1, limit=1) if last else ()
             data = {
                 "version": VERSION,
-                "epoch": self._info.epoch,
+                "epoch": self.parts.info.epoch,
                 "previous_end_us": before[0].at_us if before else None,
             }
             notices = [Notice(kind="kernel.leading", at_us=now, data=data)]
             if self._first_term:
                 started = {"version": data["version"], "epoch": data["epoch"], "pid": os.getpid()}
                 notices.insert(0, Notice(kind="kernel.started", at_us=now, data=started))
-            result = await self._store.apply(notices, at_us=now)
+            result = await self.parts.store.apply(notices, at_us=now)
         except StoreError as error:
             _LOG.warning("the events of the start could not be stored: %s", error)
         else:
-            self._feed.publish(result.events)
-
-    @property
-    def view(self) -> KernelView:
-        """The parts to observe."""
-        return KernelView(
-            info=self._info,
-            store=self._store,
-            engine=self._engine,
-            scheduler=self._scheduler,
-            sessions=self._sessions,
-            feed=self._feed,
-            audit=self._audit,
-        )
+            self.parts.feed.publish(result.events)
 
     async def reload(self) -> None:
         """Read the kernel's own jobs file again."""
         _LOG.info("reading the jobs file again")
-        self._audit.happened("ReloadJobsFile", note="on a signal")
-        await self._catalogue.reload_jobs_file(explicit=True)
+        self.parts.audit.happened("ReloadJobsFile", note="on a signal")
+        await self.parts.catalogue.reload_jobs_file(explicit=True)
 
     async def stop(self, *, fast: asyncio.Event) -> None:
         """Stop every part, without waiting for steps: they continue in their hosts.
@@ -212,33 +183,44 @@ class Kernel:
         :param fast: an event that, once set, gives open calls no more time
         """
         if self._serving:
-            forget_address(self._settings.state_dir / "address", self._served.owner[0])
-        await self._health.stop()
+            forget_address(self.parts.settings.state_dir / "address", self._served.owner[0])
+        await self.parts.health.stop()
         if self._jobs_watch is not None:
             self._jobs_watch.cancel()
             await asyncio.wait([self._jobs_watch])
         await self._retention.stop()
-        await self._scheduler.stop()
-        self._sessions.stop()
-        self._feed.close()
-        stopping = asyncio.create_task(self._servers.stop(min(_CALLS_SECONDS, self._settings.drain_seconds)))
+        await self.parts.scheduler.stop()
+        self.parts.sessions.stop()
+        self.parts.feed.close()
+        stopping = asyncio.create_task(self._servers.stop(min(_CALLS_SECONDS, self.parts.settings.drain_seconds)))
         hurried = asyncio.create_task(fast.wait())
         await asyncio.wait((stopping, hurried), return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not stopping.done():
             await self._servers.stop(None)
         await stopping
-        await self._engine.stop()
-        await self._credentials.stop()
-        self._audit.happened("StopKernel", note=f"epoch {self._info.epoch}")
-        await self._audit.stop()
+        await self.parts.engine.stop()
+        await self.parts.credentials.stop()
+        self.parts.audit.happened("StopKernel", note=f"epoch {self.parts.info.epoch}")
+        await self.parts.audit.stop()
 
     def _in_trouble(self, error: StoreError) -> None:
         self._observation.commit_failed()
-        self._health.note(error)
+        self.parts.health.note(error)
 
     def _store_name(self) -> str:
-        return "of its own" if not self._settings.store_url else self._settings.store_url.partition(":")[0]
+        return "of its own" if not self.parts.settings.store_url else self.parts.settings.store_url.partition(":")[0]
+
+
+def _retention(parts: KernelParts) -> RetentionSweeper:
+    return RetentionSweeper(
+        store=parts.store,
+        clock=parts.clock,
+        catalogue=parts.catalogue,
+        default=parts.settings.retention,
+        audit_days=parts.settings.audit.keep_days,
+        also=parts.credentials.prune,
+    )
 
 
 def engine_settings(settings: KernelSettings) -> EngineSettings:

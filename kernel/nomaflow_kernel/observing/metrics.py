@@ -16,7 +16,7 @@ from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, RUN_TERMINAL, AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, Transition
-from nomaflow_kernel.observing.state_dump import KernelView
+from nomaflow_kernel.rpc import KernelParts
 from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKETS, Histogram, Metric, Reading
 
 __all__ = ["KERNEL_METRICS", "KernelMetrics"]
@@ -100,7 +100,7 @@ class KernelMetrics:
         self._operations = Histogram(SIZE_BUCKETS)
         self._queued_at: Callable[[str], int | None] = lambda _: None
 
-    def begin(self, view: KernelView) -> None:
+    def begin(self, view: KernelParts) -> None:
         """Start counting for a kernel that begins to lead."""
         self._queued_at = view.engine.queued_at_us
 
@@ -134,7 +134,7 @@ class KernelMetrics:
         elif (queued_at := self._queued_at(change.run_id)) is not None:  # otherwise it had nothing to do, and has ended
             self._dispatch.observe((change.at_us - queued_at) / 1e6 + seconds)
 
-    def reading(self, view: KernelView | None) -> Reading:
+    def reading(self, view: KernelParts | None) -> Reading:
         """Return the current values of all ``KERNEL_METRICS``. Called on the event loop.
 
         A kernel that stands by has no series of what only a leader has.
@@ -160,7 +160,7 @@ class KernelMetrics:
         return {**counted, **_held(view)}
 
 
-def _held(view: KernelView) -> Reading:
+def _held(view: KernelParts) -> Reading:
     """Return the gauges of a kernel's contents."""
     seen = view.engine.overview()
     states = Counter(each.state for each in seen.instances)
@@ -184,7 +184,7 @@ def _held(view: KernelView) -> Reading:
     }
 
 
-def _demand(view: KernelView, instances: Sequence[Instance]) -> dict[tuple[str, ...], float]:
+def _demand(view: KernelParts, instances: Sequence[Instance]) -> dict[tuple[str, ...], float]:
     """Return the waiting attempts by host; 0 for a host that has instances and none."""
     counts: Counter[tuple[str, ...]] = Counter({(each.host,): 0 for each in instances})
     for wanted in view.engine.demand():

@@ -10,7 +10,7 @@ from nomaflow_kernel.history.lookups import ApplyResult, CommitObserver
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.observing.metrics import KERNEL_METRICS, KernelMetrics
-from nomaflow_kernel.observing.state_dump import CommitLog, KernelView, kernel_state
+from nomaflow_kernel.observing.state_dump import CommitLog, kernel_state
 from nomaflow_kernel.observing.tracing import RunTracer
 from nomaflow_telemetry.metrics import Reading
 from nomaflow_telemetry.metrics_address import MetricsPlace
@@ -19,6 +19,7 @@ from nomaflow_telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from nomaflow_telemetry.endpoint import MetricsEndpoint
+from nomaflow_kernel.rpc import KernelParts
 
 __all__ = ["Observation"]
 
@@ -36,7 +37,7 @@ class Observation:
         self._observers: list[CommitObserver] = [self._commits.applied]
         self._metrics: KernelMetrics | None = None
         self._endpoint: MetricsEndpoint | None = None
-        self._view: KernelView | None = None
+        self._view: KernelParts | None = None
         self._tracing = Tracing.start("nomaflow-kernel", environ)
         self._tracer: RunTracer | None = None
         if self._tracing is not None:
@@ -80,7 +81,7 @@ class Observation:
         if self._metrics is not None:
             self._metrics.failed()
 
-    def begin(self, view: KernelView) -> None:
+    def begin(self, view: KernelParts) -> None:
         """Start observing a kernel that begins to lead."""
         self._view = view
         if self._tracer is not None:

@@ -10,37 +10,18 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from msgspec import Struct
-
-from nomaflow_kernel.access.audit import AuditLog
-from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.history.feed import EventFeed
-from nomaflow_kernel.history.lookups import ApplyResult, StoreInfo
+from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.transitions import Transition
-from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.scheduler import Scheduler
-from nomaflow_kernel.store import Store
+from nomaflow_kernel.rpc import KernelParts
 from nomaflow_telemetry.stacks import process_stacks
 
-__all__ = ["CommitLog", "KernelView", "kernel_state"]
+__all__ = ["CommitLog", "kernel_state"]
 
 _RUNS = 20
 _HOSTS = 100
 _COMMITS = 20
-
-
-class KernelView(Struct, frozen=True, kw_only=True):
-    """The parts of a leading kernel to observe, for one term of leadership."""
-
-    info: StoreInfo
-    store: Store
-    engine: Engine
-    scheduler: Scheduler
-    sessions: SessionRegistry
-    feed: EventFeed
-    audit: AuditLog
 
 
 class CommitLog:
@@ -56,7 +37,7 @@ class CommitLog:
         self.newest.append({"at": time.time(), "seconds": seconds, "transitions": len(transitions)})
 
 
-def kernel_state(view: KernelView | None, *, commits: CommitLog) -> dict[str, Any]:
+def kernel_state(view: KernelParts | None, *, commits: CommitLog) -> dict[str, Any]:
     """Return the state of a kernel.
 
     :param view: None while it does not lead
@@ -74,7 +55,7 @@ def kernel_state(view: KernelView | None, *, commits: CommitLog) -> dict[str, An
     return state | process_stacks()
 
 
-def _leading(view: KernelView) -> dict[str, Any]:
+def _leading(view: KernelParts) -> dict[str, Any]:
     seen = view.engine.overview()
     next_fire = view.scheduler.next_due_us()
     return {

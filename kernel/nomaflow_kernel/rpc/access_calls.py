@@ -9,18 +9,15 @@ from google.protobuf.message import Message
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
-from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.access.tokens import INSTANCE_SECONDS, TokenOrder
 from nomaflow_kernel.access.withdrawing import credentials_meant, hosts_shut_out
-from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.pages import Page, page_key, page_token
+from nomaflow_kernel.rpc.parts import KernelParts
 
 __all__ = ["AccessCalls"]
 
@@ -32,24 +29,13 @@ _KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", 
 class AccessCalls:
     """Serves the calls about tokens and certificates. Nobody can grant, or gain by a rotation, more than they have.
 
-    :param join_string: puts a join string together from its token and its secret; None for a kernel that nobody can
-      join, since it listens on no TCP address
+    :param join_string: puts a join string together from its token and its secret, for a kernel that has TCP doors
     """
 
-    def __init__(
-        self,
-        *,
-        credentials: Credentials,
-        clock: Clock,
-        catalogue: CatalogueService,
-        sessions: SessionRegistry,
-        join_string: Callable[[TokenRecord, str], str] | None = None,
-    ) -> None:
-        self._credentials = credentials
-        self._clock = clock
-        self._catalogue = catalogue
-        self._sessions = sessions
-        self._join_string = join_string
+    def __init__(self, parts: KernelParts, join_string: Callable[[TokenRecord, str], str]) -> None:
+        self._credentials, self._clock = parts.credentials, parts.clock
+        self._catalogue, self._sessions = parts.catalogue, parts.sessions
+        self._join_string = None if parts.certificates is None else join_string
 
     async def create_token(self, request: access.CreateTokenRequest, caller: Caller) -> access.CreateTokenResponse:
         """Make a token, or a join string; its secret is in this answer and nowhere else."""

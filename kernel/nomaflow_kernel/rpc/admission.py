@@ -11,14 +11,13 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.letters import CheckedStep, ValueProblem
 from nomaflow_api.v1.sealing import LetterError, open_problems, seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
-from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.errors import KernelError, ValuesRefused
-from nomaflow_kernel.engine import Engine, TriggerCommand
+from nomaflow_kernel.engine import TriggerCommand
 from nomaflow_kernel.engine.commands import Draft
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.hosts.errors import HostLoading
-from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.pending_loads import PendingLoads, ask
 
 __all__ = ["Admission", "Admitted"]
@@ -31,10 +30,9 @@ _AT_THE_ATTEMPT = "each step checks its own values when it is reached"
 class Admission:
     """Checks triggers in front of the engine. A check without an answer refuses nothing."""
 
-    def __init__(self, *, engine: Engine, jobs: Catalogue, sessions: SessionRegistry) -> None:
-        self._engine = engine
-        self._loads = PendingLoads(jobs=jobs, sessions=sessions)
-        self._sessions = sessions
+    def __init__(self, parts: KernelParts) -> None:
+        self._engine, self._sessions = parts.engine, parts.sessions
+        self._loads = PendingLoads(parts)
 
     async def admit(self, commands: Sequence[TriggerCommand]) -> list[Admitted | KernelError]:
         """Return each trigger with its warnings, or the error that refuses it; pending loads are awaited once."""

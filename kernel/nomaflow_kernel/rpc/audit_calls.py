@@ -11,28 +11,23 @@ from nomaflow_kernel.access.audit import ACTIONS
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, CursorAhead, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
-from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, listed_names, moment_us
-from nomaflow_kernel.store import Store
 
 __all__ = ["AuditCalls"]
 
 _PAGE = 500
 _MAX_TAIL = 10_000
 _MAX_SEQ = 2**53
+_LOOK_SECONDS = 0.5
+"""How often a stream that follows looks for more rows."""
 
 
 class AuditCalls:
-    """Serves ReadAudit and VerifyAudit.
+    """Serves ReadAudit and VerifyAudit."""
 
-    :param feed: tells that the kernel stops
-    :param look_seconds: how often a stream that follows looks for more rows
-    """
-
-    def __init__(self, *, store: Store, feed: EventFeed, look_seconds: float = 0.5) -> None:
-        self._store = store
-        self._feed = feed
-        self._look_seconds = look_seconds
+    def __init__(self, parts: KernelParts) -> None:
+        self._store, self._feed = parts.store, parts.feed
 
     def read_audit(self, request: access.ReadAuditRequest, _caller: Caller) -> AsyncIterator[access.ReadAuditResponse]:
         """Yield the audit's rows in order, in blocks; with ``follow`` also those to come, without end.
@@ -82,7 +77,7 @@ class AuditCalls:
                 return
             if self._feed.closed:
                 raise KernelStopping
-            await asyncio.sleep(self._look_seconds)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _hash_before(self, cursor: int) -> str:
         """Return the hash on which the row after a cursor builds."""

@@ -7,8 +7,8 @@ import logging
 
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.rpc.enrolment import NotOnTcp
+from nomaflow_kernel.rpc.parts import KernelParts
 
 __all__ = ["AuthorityCalls"]
 
@@ -16,13 +16,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class AuthorityCalls:
-    """The part of AccessService about the authority.
+    """The part of AccessService about the authority."""
 
-    :param certificates: of the TCP doors; None if there is no such door
-    """
-
-    def __init__(self, certificates: DoorCertificates | None) -> None:
-        self._certificates = certificates
+    def __init__(self, parts: KernelParts) -> None:
+        self._certificates = parts.certificates
 
     async def get_authority(self, _request: access.GetAuthorityRequest, _caller: Caller) -> access.GetAuthorityResponse:
         """Return the authority, and the certificate that clients see.

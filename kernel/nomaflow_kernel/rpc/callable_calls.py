@@ -16,7 +16,7 @@ from nomaflow_kernel.catalogue import HostCatalogue
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import callable_without_values, module_without_values
-from nomaflow_kernel.rpc.job_pages import target_of
+from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_project.jobs.callables import injected_names
 

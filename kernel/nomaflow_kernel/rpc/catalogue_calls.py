@@ -13,28 +13,25 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.access.grants import Target, Verb
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED, OWN_FILE
-from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
-from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.engine.fleet import Instance
-from nomaflow_kernel.hosts import HostAttached, SessionRegistry
+from nomaflow_kernel.hosts import HostAttached
 from nomaflow_kernel.hosts.incoming import check_incarnation
 from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs, kept_jobs
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
     reload_without_values,
 )
-from nomaflow_kernel.rpc.job_pages import JobPages, shown_job, target_of
+from nomaflow_kernel.rpc.guard import target_of
+from nomaflow_kernel.rpc.job_pages import JobPages, shown_job
 from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.other_copies import left_out_jobs
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
-from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
@@ -48,23 +45,11 @@ _NAMED = 50
 class CatalogueCalls:
     """Serves the calls about jobs and hosts."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        catalogue: CatalogueService,
-        sessions: SessionRegistry,
-        store: Store,
-        clock: Clock,
-        guard: Guard,
-    ) -> None:
-        self._engine = engine
-        self._guard = guard
-        self.catalogue = catalogue
-        self.sessions = sessions
-        self._store = store
-        self._clock = clock
-        self._pages = JobPages(engine=engine, catalogue=catalogue, store=store, clock=clock, guard=guard)
+    def __init__(self, parts: KernelParts) -> None:
+        self._engine, self._guard = parts.engine, parts.guard
+        self._store, self._clock = parts.store, parts.clock
+        self.catalogue, self.sessions = parts.catalogue, parts.sessions
+        self._pages = JobPages(parts)
 
     def check_known(self, scope: str, name: str, caller: Caller) -> None:
         """Check that the target of a pause exists.

@@ -22,11 +22,11 @@ from google.protobuf.message import DecodeError, Message
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.doors import Identify, Shown
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_status, status_of
+from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.numbered_exchanges import NumberedExchanges
 
 __all__ = ["Endpoints"]

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.access.audited_calls import audit_about
-from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, PrincipalKind
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
-from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 
 if TYPE_CHECKING:
     from nomaflow_kernel.network.authority import Authority, SignedCertificate
+from nomaflow_kernel.rpc.parts import KernelParts
 
 __all__ = ["Enrolment", "EnrolmentRefused", "NotOnTcp"]
 
@@ -52,27 +49,12 @@ class NotOnTcp(KernelError):
 
 
 class Enrolment:
-    """Gives credentials to those who join, and certificates to hosts that have one.
+    """Gives credentials to those who join, and certificates to hosts that have one."""
 
-    :param certificates: of the TCP doors; None if there is no such door
-    :param addresses: returns the addresses at which others reach the doors
-    :param kernel_id: identifies the history, and so the kernel
-    """
-
-    def __init__(
-        self,
-        *,
-        credentials: Credentials,
-        certificates: DoorCertificates | None,
-        addresses: Callable[[], DoorAddresses],
-        kernel_id: str,
-        clock: Clock,
-    ) -> None:
-        self._credentials = credentials
-        self._certificates = certificates
-        self._addresses = addresses
-        self._kernel_id = kernel_id
-        self._clock = clock
+    def __init__(self, parts: KernelParts) -> None:
+        self._credentials, self._clock = parts.credentials, parts.clock
+        self._certificates, self._addresses = parts.certificates, parts.reached
+        self._kernel_id = parts.info.store_id
 
     def join_string(self, join: TokenRecord, secret: str) -> str:
         """Return the join string of a token with its secret.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from nomaflow_api.v1 import event_pb2
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import page_size
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
-from nomaflow_kernel.store import Store
 
 __all__ = ["EventPages"]
 
@@ -26,9 +25,8 @@ _MAX_SEQ = 2**53
 class EventPages:
     """Serves ListEvents."""
 
-    def __init__(self, *, store: Store, guard: Guard) -> None:
-        self._store = store
-        self._guard = guard
+    def __init__(self, parts: KernelParts) -> None:
+        self._store, self._guard = parts.store, parts.guard
 
     async def list_events(self, request: event_pb2.ListEventsRequest, caller: Caller) -> event_pb2.ListEventsResponse:
         """Return one page of the events that the caller may read, newest first.

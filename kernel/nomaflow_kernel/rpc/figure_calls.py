@@ -12,17 +12,13 @@ from nomaflow_api.v1 import run_figures_pb2 as figures
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.grants import Verb
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import Catalogue
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RUN_TERMINAL, RunState
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, range_us
 from nomaflow_kernel.rpc.run_pages import jobs_of_tag
-from nomaflow_kernel.store import Store
 
 __all__ = ["FigureCalls", "median_seconds"]
 
@@ -47,12 +43,9 @@ _JUDGED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED)
 class FigureCalls:
     """Serves SummarizeRuns and GetJobStats."""
 
-    def __init__(self, *, engine: Engine, store: Store, catalogue: Catalogue, clock: Clock, guard: Guard) -> None:
-        self._engine = engine
-        self._store = store
-        self._catalogue = catalogue
-        self._clock = clock
-        self._guard = guard
+    def __init__(self, parts: KernelParts) -> None:
+        self._engine, self._store, self._catalogue = parts.engine, parts.store, parts.catalogue
+        self._clock, self._guard = parts.clock, parts.guard
 
     async def summarize_runs(
         self, request: figures.SummarizeRunsRequest, caller: Caller

@@ -12,17 +12,16 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.catalogue import Catalogue, Job
-from nomaflow_kernel.domain.clock import Clock, from_us, to_us
+from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.domain.clock import from_us, to_us
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.rpc.figure_calls import median_seconds
-from nomaflow_kernel.rpc.job_pages import target_of
+from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
 from nomaflow_kernel.scheduler.fire_overlaps import Overlaps
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
-from nomaflow_kernel.store import Store
 
 __all__ = ["FireCalls"]
 
@@ -54,11 +53,9 @@ async def _by_turns(steps: Iterable[_T]) -> list[_T]:
 class FireCalls:
     """Serves ListFires."""
 
-    def __init__(self, *, engine: Engine, store: Store, catalogue: Catalogue, clock: Clock) -> None:
-        self._engine = engine
-        self._store = store
-        self._catalogue = catalogue
-        self._clock = clock
+    def __init__(self, parts: KernelParts) -> None:
+        self._engine, self._store = parts.engine, parts.store
+        self._catalogue, self._clock = parts.catalogue, parts.clock
         self._known = KnownFires()
         self._answers = KeptFires()
         self._usual: dict[tuple[str, str], tuple[int, float | None]] = {}

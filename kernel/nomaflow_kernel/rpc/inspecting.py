@@ -8,18 +8,16 @@ from nomaflow_api.bounds import in_range
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptRequest, InspectAttemptResponse
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import AttemptNotRunning, BadRequest
 from nomaflow_kernel.engine.replaying import unknown_name
 from nomaflow_kernel.history.ids import attempt_key
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import AttemptRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
-from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.hosts.errors import HostNotAttached
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
-from nomaflow_kernel.store import Store
 
 __all__ = ["InspectCalls"]
 
@@ -33,10 +31,8 @@ _TEXT = 500
 class InspectCalls:
     """Serves InspectAttempt."""
 
-    def __init__(self, *, store: Store, sessions: SessionRegistry, clock: Clock) -> None:
-        self._store = store
-        self._sessions = sessions
-        self._clock = clock
+    def __init__(self, parts: KernelParts) -> None:
+        self._store, self._sessions, self._clock = parts.store, parts.sessions, parts.clock
 
     async def inspect_attempt(self, request: InspectAttemptRequest, _caller: Caller) -> InspectAttemptResponse:
         """Return what the host of a running attempt sees of it, or a note that the host did not answer.

@@ -10,25 +10,22 @@ from typing import TypeAlias
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Target, Verb
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import Job
-from nomaflow_kernel.catalogue.service import CatalogueService
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest
-from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.history.lookups import LastState
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.discretion import job_without_owner, job_without_values, run_without_values
+from nomaflow_kernel.rpc.guard import Guard, target_of
 from nomaflow_kernel.rpc.listed_jobs import ListedJobs, same_jobs
 from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
-from nomaflow_kernel.store import Store
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["JobPages", "shown_job", "target_of"]
+__all__ = ["JobPages", "shown_job"]
 
 _Condition: TypeAlias = job_pb2.JobCondition.ValueType
 _JOBS_PER_PAGE = 500
@@ -39,12 +36,6 @@ _OF_RUNS = frozenset({job_pb2.JOB_CONDITION_NEVER_RUN, job_pb2.JOB_CONDITION_SUC
 """The conditions that the newest run decides."""
 _OF_CATALOGUE = frozenset({job_pb2.JOB_CONDITION_DISABLED, job_pb2.JOB_CONDITION_KEPT})
 """The conditions that the job alone decides."""
-
-
-def target_of(entry: Job) -> Target:
-    """Return what grants look at in a job of the catalogue."""
-    tags = () if entry.definition is None else entry.definition.tags
-    return Target(job_id=entry.job_id, host=entry.host, tags=tuple(tags))
 
 
 def shown_job(job: job_pb2.Job, entry: Job, caller: Caller, guard: Guard) -> job_pb2.Job:
@@ -65,14 +56,9 @@ def shown_job(job: job_pb2.Job, entry: Job, caller: Caller, guard: Guard) -> job
 class JobPages:
     """Lists the catalogue. Messages, fires and newest runs are looked up for the jobs of a page only."""
 
-    def __init__(
-        self, *, engine: Engine, catalogue: CatalogueService, store: Store, clock: Clock, guard: Guard
-    ) -> None:
-        self._engine = engine
-        self._catalogue = catalogue
-        self._store = store
-        self._clock = clock
-        self._guard = guard
+    def __init__(self, parts: KernelParts) -> None:
+        self._engine, self._store, self._catalogue = parts.engine, parts.store, parts.catalogue
+        self._clock, self._guard = parts.clock, parts.guard
         self._listed = ListedJobs()
         self._troubled: dict[frozenset[_Condition], tuple[list[Job], list[Job]]] = {}
 

@@ -6,30 +6,21 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 
-from msgspec import Struct
-
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.call_errors import REASONS
 from nomaflow_api.v1.message_codec import encode
+from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.grants import Target, Verb
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
-from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, KernelError, UnknownJob
-from nomaflow_kernel.engine import Engine, TriggerCommand, TriggerOutcome
-from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.rpc.admission import Admission, Admitted
-from nomaflow_kernel.rpc.callable_calls import CallableCalls
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import response_without_values
-from nomaflow_kernel.rpc.event_pages import EventPages
-from nomaflow_kernel.rpc.figure_calls import FigureCalls
-from nomaflow_kernel.rpc.fire_calls import FireCalls
-from nomaflow_kernel.rpc.inspecting import InspectCalls
 from nomaflow_kernel.rpc.list_requests import event_filter
-from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
     check_run_id,
@@ -40,88 +31,46 @@ from nomaflow_kernel.rpc.requests import (
     sentence,
     trigger_command,
 )
-from nomaflow_kernel.rpc.run_pages import RunPages
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.rpc.watching import Watching, whole_run
-from nomaflow_kernel.store import Store
 
-__all__ = ["KernelIdentity", "KernelService"]
+__all__ = ["KernelService"]
 
 _MAX_SEQ = 2**53
 _MOST_LINGER_MS = 1_000
 _Answer = kernel.TriggerRunResponse | KernelError
 
 
-class KernelIdentity(Struct, frozen=True, kw_only=True):
-    """Facts about a kernel.
-
-    :param store: ``sqlite`` or ``postgresql``
-    :param store_id: identifies the history
-    :param lease_seconds: silence after which a host gets no new work
-    :param grace_seconds: silence after which a host's attempts may be declared LOST
-    :param project: the directory it was started with
-    """
-
-    version: str
-    epoch: int
-    store: str
-    started_at_us: int
-    lease_seconds: float = 0.0
-    grace_seconds: float = 0.0
-    project: str = ""
-    store_id: str = ""
-
-
 class KernelService:
     """The clients' side of the kernel."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        store: Store,
-        feed: EventFeed,
-        clock: Clock,
-        admission: Admission,
-        catalogue_calls: CatalogueCalls,
-        identity: KernelIdentity,
-        guard: Guard,
-    ) -> None:
-        self._engine = engine
-        self._store = store
-        self._feed = feed
-        self._clock = clock
-        self._admission = admission
-        self.catalogue_calls = catalogue_calls
-        self._identity = identity
-        self._guard = guard
-        self._sight = RunSight(guard=guard, engine=engine)
-        self._watching = Watching(store=store, feed=feed, guard=guard, explain=self._sight.explain)
-        catalogue = catalogue_calls.catalogue
-        self.parts = (
-            self,
-            catalogue_calls,
-            CallableCalls(catalogue_calls),
-            LogCalls(store=store, feed=feed),
-            InspectCalls(store=store, sessions=catalogue_calls.sessions, clock=clock),
-            RunPages(store=store, catalogue=catalogue, guard=guard, sight=self._sight),
-            EventPages(store=store, guard=guard),
-            FireCalls(engine=engine, store=store, catalogue=catalogue, clock=clock),
-            FigureCalls(engine=engine, store=store, catalogue=catalogue, clock=clock, guard=guard),
-        )
-        """The objects that together have a method for each rpc."""
+    def __init__(self, parts: KernelParts, catalogue_calls: CatalogueCalls) -> None:
+        self._parts, self._guard = parts, parts.guard
+        self._engine, self._store, self._clock = parts.engine, parts.store, parts.clock
+        self._admission = Admission(parts)
+        self._catalogue_calls = catalogue_calls
+        self._sight = RunSight(parts)
+        self._watching = Watching(parts)
+        self._started_at_us = parts.clock.now_us()
 
     async def get_kernel(self, _request: kernel.GetKernelRequest, caller: Caller) -> kernel.GetKernelResponse:
         """Return the facts about this kernel, and who asks; process and project only if they may operate all of it."""
         principal = caller.principal
         operates = principal.may_all(Verb.OPERATE) or principal.may_all(Verb.ADMIN)
         watches = principal.may_some(Verb.READ)
+        settings, info = self._parts.settings, self._parts.info
         return encode(
             kernel.GetKernelResponse,
-            self._identity,
+            settings,
+            info,
+            version=VERSION,
+            store=info.kind,
+            started_at=self._started_at_us,
+            grace_seconds=settings.lost_after_seconds,
             pid=os.getpid() if operates else 0,
-            project=self._identity.project if operates else "",
-            last_event_seq=self._feed.last_seq if watches else 0,
+            # A name may be any bytes, but the wire carries text.
+            project=os.fsencode(settings.project).decode(errors="backslashreplace") if operates else "",
+            last_event_seq=self._parts.feed.last_seq if watches else 0,
             pruned_through_seq=self._store.pruned_through_seq if watches else 0,
             now=self._clock.now_us(),
             caller=encode(
@@ -186,7 +135,7 @@ class KernelService:
         """Add near ids to the first answer about an unknown job: one search, however many there are."""
         for index, answer in enumerate(answers):
             if isinstance(answer, UnknownJob):
-                answers[index] = self.catalogue_calls.unknown_job(answer.job_id, caller)
+                answers[index] = self._catalogue_calls.unknown_job(answer.job_id, caller)
                 break
         return answers
 
@@ -242,7 +191,7 @@ class KernelService:
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
         """Stop fires and starts of a job, a host or everything."""
         pause = pause_record(request, caller, now_us=self._clock.now_us())
-        self.catalogue_calls.check_known(pause.scope, pause.name, caller)
+        self._catalogue_calls.check_known(pause.scope, pause.name, caller)
         await self._engine.set_pause(pause)
         return kernel.PauseResponse(pause=pause_message(pause))
 
@@ -251,7 +200,7 @@ class KernelService:
         scope, name = pause_scope(request.job_id, request.host)
         was_paused = await self._engine.clear_pause(scope, name, by=person(request.by, caller))
         if not was_paused:
-            self.catalogue_calls.check_known(scope, name, caller)
+            self._catalogue_calls.check_known(scope, name, caller)
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:

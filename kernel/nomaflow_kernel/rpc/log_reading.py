@@ -15,13 +15,13 @@ from nomaflow_api.v1.log_pb2 import ReadLogChunksRequest, ReadLogChunksResponse
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest, KernelStopping
-from nomaflow_kernel.history.feed import EventFeed, RunSubscription
+from nomaflow_kernel.history.feed import RunSubscription
 from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
-from nomaflow_kernel.store import Store
 
 __all__ = ["ALL_LEVELS", "LogCalls"]
 
@@ -44,9 +44,8 @@ _RECHECK_SECONDS = 10.0
 class LogCalls:
     """Serves ReadLogs and ReadLogChunks."""
 
-    def __init__(self, *, store: Store, feed: EventFeed) -> None:
-        self._store = store
-        self._feed = feed
+    def __init__(self, parts: KernelParts) -> None:
+        self._store, self._feed = parts.store, parts.feed
 
     def read_logs(self, request: ReadLogsRequest, _caller: Caller) -> AsyncIterator[ReadLogsResponse]:
         """Yield blocks of lines in order; with ``follow``, until the run is terminal and all lines are sent.

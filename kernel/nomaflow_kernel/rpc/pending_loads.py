@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Collection
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
-from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
-from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
+from nomaflow_kernel.rpc.parts import KernelParts
 
 __all__ = ["PendingLoads", "ask"]
 
@@ -20,9 +20,8 @@ _ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
 class PendingLoads:
     """The loads of the hosts that may change a job."""
 
-    def __init__(self, *, jobs: Catalogue, sessions: SessionRegistry) -> None:
-        self._jobs = jobs
-        self._sessions = sessions
+    def __init__(self, parts: KernelParts) -> None:
+        self._jobs, self._sessions = parts.catalogue, parts.sessions
 
     async def settled(self, job_id: str) -> tuple[str, ...] | HostLoading:
         """Wait for the loads that may change a job, at most two seconds; return warnings, or the hosts that load."""

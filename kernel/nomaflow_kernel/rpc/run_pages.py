@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import timestamp
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.errors import BadRequest
@@ -18,9 +17,9 @@ from nomaflow_kernel.history.lookups import RunPage
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
+from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import page_start
 from nomaflow_kernel.rpc.run_sight import RunSight
-from nomaflow_kernel.store import Store
 
 __all__ = ["RunPages", "jobs_of_tag"]
 
@@ -35,11 +34,9 @@ _READ_TOGETHER = 10
 class RunPages:
     """Serves ListRuns."""
 
-    def __init__(self, *, store: Store, catalogue: Catalogue, guard: Guard, sight: RunSight) -> None:
-        self._store = store
-        self._catalogue = catalogue
-        self._guard = guard
-        self._sight = sight
+    def __init__(self, parts: KernelParts) -> None:
+        self._store, self._catalogue, self._guard = parts.store, parts.catalogue, parts.guard
+        self._sight = RunSight(parts)
         self._kept: OrderedDict[str, tuple[RunRecord, run_pb2.Run]] = OrderedDict()
 
     async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:

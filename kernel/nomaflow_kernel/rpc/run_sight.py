@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.engine import Engine
 from nomaflow_kernel.rpc.discretion import run_without_values
+from nomaflow_kernel.rpc.parts import KernelParts
 
 __all__ = ["RunSight"]
 
@@ -15,9 +14,8 @@ __all__ = ["RunSight"]
 class RunSight:
     """Takes out of a run what its caller may not see, and adds why it waits."""
 
-    def __init__(self, *, guard: Guard, engine: Engine) -> None:
-        self._guard = guard
-        self._engine = engine
+    def __init__(self, parts: KernelParts) -> None:
+        self._guard, self._engine = parts.guard, parts.engine
 
     def shown(self, run: run_pb2.Run, caller: Caller) -> run_pb2.Run:
         """Return a run as its caller may see it: a caller that may cancel it need not be allowed to read it."""

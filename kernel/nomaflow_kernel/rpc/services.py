@@ -1,31 +1,93 @@
-"""The methods of all services of a leading kernel."""
+"""The services of a leading kernel, and the servers of its doors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from nomaflow_api.addresses import is_tcp
+from nomaflow_kernel.access.doors import Identify, clients_door, hosts_door, joining_door, owners_door
 from nomaflow_kernel.hosts import HostGateway
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.rpc.access_calls import AccessCalls
+from nomaflow_kernel.rpc.audit_calls import AuditCalls
+from nomaflow_kernel.rpc.authority_calls import AuthorityCalls
+from nomaflow_kernel.rpc.callable_calls import CallableCalls
+from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
+from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.enrolment import Enrolment
+from nomaflow_kernel.rpc.event_pages import EventPages
+from nomaflow_kernel.rpc.figure_calls import FigureCalls
+from nomaflow_kernel.rpc.fire_calls import FireCalls
 from nomaflow_kernel.rpc.handlers import methods_of
-from nomaflow_kernel.rpc.health import Health
+from nomaflow_kernel.rpc.inspecting import InspectCalls
 from nomaflow_kernel.rpc.kernel_service import KernelService
-from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, Services
+from nomaflow_kernel.rpc.log_reading import LogCalls
+from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.run_pages import RunPages
+from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, Door, DoorServers, Services
 
-__all__ = ["served_services"]
+__all__ = ["door_servers"]
 
 
-def served_services(
-    *, service: KernelService, gateway: HostGateway, enrolment: Enrolment, access: Sequence[object], health: Health
-) -> tuple[Services, Mapping[str, Callable[..., Any]]]:
-    """Return the methods of the kernel's services, and those of the health service.
+def door_servers(
+    parts: KernelParts, addresses: DoorAddresses, *, endpoints: Callable[[Door], Endpoints] | None = None
+) -> DoorServers:
+    """Return the servers of all doors, not yet listening.
 
-    :param access: the parts of AccessService
+    :param addresses: where to listen
+    :param endpoints: returns those of a door; None for the usual ones
     """
+    services, health = _services(parts)
+    return DoorServers(
+        addresses=addresses,
+        certificates=parts.certificates,
+        services=services,
+        health=health,
+        endpoints=endpoints or (lambda door: _endpoints(parts, door)),
+        reflection=parts.settings.reflection,
+    )
+
+
+def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., Any]]]:
+    """Return the methods of the kernel's services, and those of the health service."""
+    enrolment, catalogue, settings = Enrolment(parts), CatalogueCalls(parts), parts.settings
+    # Hosts keep what the operator has named, and no name that the kernel has guessed.
+    named = settings.advertised_hosts or any(map(is_tcp, settings.advertised))
+    gateway = HostGateway(
+        engine=parts.engine,
+        manifests=parts.catalogue,
+        sessions=parts.sessions,
+        audit=parts.audit,
+        info=parts.info,
+        settings=settings,
+        addresses=(lambda: parts.reached().hosts) if named else tuple,
+        quotas=parts.quotas,
+    )
     services = {
-        KERNEL: methods_of(KERNEL, *service.parts),
-        ACCESS: methods_of(ACCESS, *access),
+        KERNEL: methods_of(
+            KERNEL,
+            KernelService(parts, catalogue),
+            catalogue,
+            CallableCalls(catalogue),
+            LogCalls(parts),
+            InspectCalls(parts),
+            RunPages(parts),
+            EventPages(parts),
+            FireCalls(parts),
+            FigureCalls(parts),
+        ),
+        ACCESS: methods_of(ACCESS, AccessCalls(parts, enrolment.join_string), AuthorityCalls(parts), AuditCalls(parts)),
         GATEWAY: methods_of(GATEWAY, gateway, enrolment),
         ENROLMENT: methods_of(ENROLMENT, enrolment),
     }
-    return services, methods_of(HEALTH, health)
+    return services, methods_of(HEALTH, parts.health)
+
+
+def _endpoints(parts: KernelParts, door: Door) -> Endpoints:
+    identify: Identify = owners_door
+    if door is Door.CLIENTS:
+        identify = clients_door(parts.credentials)
+    elif door is not Door.OWNER:
+        identify = hosts_door(parts.credentials) if door is Door.HOSTS else joining_door
+    return Endpoints(identify=identify, guard=parts.guard, audit=parts.audit, on_error=parts.health.note)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
-from nomaflow_api.v1 import event_pb2, run_pb2
+from nomaflow_api.v1 import event_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping, UnknownRun
-from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
@@ -22,6 +20,8 @@ from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
 from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
+from nomaflow_kernel.rpc.parts import KernelParts
+from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.store import Store
 
 __all__ = ["Watching", "read_run", "whole_run"]
@@ -53,24 +53,12 @@ async def read_run(store: Store, run_id: str) -> RunDetail:
 class Watching:
     """Serves WatchRun and WatchEvents.
 
-    :param guard: knows what a caller may see
-    :param explain: adds to a run the facts that only the engine knows
     :param bookmark_seconds: silence after which a watcher is sent its resume position
     """
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        feed: EventFeed,
-        guard: Guard,
-        explain: Callable[[run_pb2.Run], run_pb2.Run] = lambda run: run,
-        bookmark_seconds: float = 10.0,
-    ) -> None:
-        self._store = store
-        self._guard = guard
-        self._explain = explain
-        self._feed = feed
+    def __init__(self, parts: KernelParts, *, bookmark_seconds: float = 10.0) -> None:
+        self._store, self._feed, self._guard = parts.store, parts.feed, parts.guard
+        self._explain = RunSight(parts).explain
         self._bookmark_seconds = bookmark_seconds
 
     async def run(self, run_id: str, after_seq: int, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:

@@ -14,7 +14,6 @@ import grpc
 import grpc.aio
 import pytest
 
-from kernel_parts import KernelParts
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.call_errors import read_details
@@ -40,6 +39,7 @@ from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.hosts import SessionRegistry
+from served_kernel import ServedKernel
 
 PATIENCE = 60.0
 
@@ -49,7 +49,7 @@ def host_principal(name: str) -> Principal:
     return Principal(kind=PrincipalKind.HOST, name=name, credential="1f")
 
 
-class TeamsKernel(KernelParts):
+class TeamsKernel(ServedKernel):
     """The kernel's parts with its engine, and a door for each principal that a test asks for."""
 
     engine: Engine
@@ -66,7 +66,7 @@ class TeamsKernel(KernelParts):
             store=self.store, info=self.info, clock=self.clock, jobs=self.catalogue, feed=self.feed,
             settings=EngineSettings(),
         )  # fmt: skip
-        self.make_services(self.engine)
+        self.put_together(self.engine)
         await self.catalogue.start()
         await self.engine.start()
         self.catalogue.subscribe(lambda _: self.engine.jobs_changed())

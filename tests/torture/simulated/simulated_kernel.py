@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -16,7 +17,8 @@ from nomaflow_kernel.catalogue import HostCatalogue, Job
 from nomaflow_kernel.engine import Engine, EngineSettings
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.ids import RunIds
-from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.hosts import HostGateway, SessionRegistry
+from nomaflow_kernel.process.settings import KernelSettings
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import LoadedJob
@@ -158,12 +160,12 @@ class SimulatedKernel:
             manifests=_NoManifests(),
             sessions=self._sessions,
             audit=AuditLog(store=None, clock=self._clock),
-            settings=GatewaySettings(
-                epoch=info.epoch,
-                kernel_id=info.store_id,
+            info=info,
+            settings=KernelSettings(
+                project=Path(),
                 heartbeat_seconds=4,
                 lease_seconds=SETTINGS.lease_seconds,
-                grace_seconds=SETTINGS.grace_seconds,
+                lost_after_seconds=SETTINGS.grace_seconds,
             ),
         )
         self.alive = True

@@ -19,7 +19,8 @@ from nomaflow_kernel.access.quotas import Quotas
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.domain.errors import QuotaExceeded
 from nomaflow_kernel.engine import Engine
-from nomaflow_kernel.hosts.gateway import GatewaySettings, HostGateway
+from nomaflow_kernel.history.lookups import StoreInfo
+from nomaflow_kernel.hosts.gateway import HostGateway
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.models.settings_file import QuotaSection
 
@@ -126,7 +127,8 @@ async def test_a_report_counts_by_the_attempts_that_it_tells_of() -> None:
         manifests=unused,
         sessions=unused,
         audit=unused,
-        settings=GatewaySettings(epoch=1, kernel_id=""),
+        info=StoreInfo(kind="sqlite", epoch=1, last_event_seq=0),
+        settings=unused,
         quotas=quotas,
     )
     caller = Caller(principal=Principal(kind=PrincipalKind.HOST, name="demo"), peer="here")

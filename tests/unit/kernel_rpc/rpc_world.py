@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc.aio
 
-from kernel_parts import KernelParts
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
@@ -32,6 +31,7 @@ from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from served_kernel import ServedKernel
 from waiting import eventually
 
 PATIENCE = 20.0
@@ -190,7 +190,7 @@ class ScriptedEngine:
         return job_id in self.active
 
 
-class World(KernelParts):
+class World(ServedKernel):
     """Everything of one test."""
 
     channel: grpc.aio.Channel
@@ -206,7 +206,7 @@ class World(KernelParts):
         await self.open(SessionRegistry(), ping_seconds=0.02)
         self.engine.store = self.store
         await self.catalogue.start()
-        self.make_services(self.engine, look_seconds=0.02)
+        self.put_together(self.engine)
         self.channel = await self.serve("k", owners_door)
         self.health.set_ready()
         self.client = KernelServiceStub(self.channel)
@@ -289,12 +289,12 @@ def queue_run(run_id: str = RUN_ID) -> QueueRun:
     return QueueRun(run=record, definition_json='{"id":"job","steps":[{"name":"a","callable":"m:f"}]}')
 
 
-def catalogue_of(host: str, *job_ids: str) -> HostCatalogue:
+def catalogue_of(host: str, *job_ids: str, tags: tuple[str, ...] = ()) -> HostCatalogue:
     """Return what a host brings: jobs without schedules."""
     jobs = []
     for job_id in job_ids:
         step = StepDefinition(name="a", type="python", callable="m:f")
-        definition = JobDefinition(id=job_id, timezone="UTC", steps=(step,), host=host)
+        definition = JobDefinition(id=job_id, timezone="UTC", steps=(step,), host=host, tags=tags)
         jobs.append(LoadedJob(job_id=job_id, host=host, definition=definition))
     return HostCatalogue(host=host, load=CatalogueLoad(jobs=tuple(jobs)))
 

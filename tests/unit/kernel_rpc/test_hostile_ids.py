@@ -17,6 +17,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.event_pb2 import ListEventsRequest
+from nomaflow_api.version import VERSION
 
 SERVICE = kernel.DESCRIPTOR.services_by_name["KernelService"]
 HOSTILE = ["../../etc/passwd\x00", "x" * 10_000, "a\x00b", "a\nb", "\x1b]8;;http://evil\x07", "a\u202eb", "\u2028"]
@@ -103,7 +104,7 @@ async def test_twenty_kilobytes_of_metadata_are_refused_and_the_next_call_is_ans
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.client.GetKernel(kernel.GetKernelRequest(), metadata=[("x-large", "x" * 20_000)], timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert (await world.client.GetKernel(kernel.GetKernelRequest(), timeout=10)).version == "0"
+    assert (await world.client.GetKernel(kernel.GetKernelRequest(), timeout=10)).version == VERSION
 
 
 LATE, EARLY = Timestamp(seconds=2_000_000_000), Timestamp(seconds=1_000_000_000)

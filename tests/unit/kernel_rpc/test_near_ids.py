@@ -12,6 +12,7 @@ from rpc_world import World, catalogue_of
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
+from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 
 
 async def test_a_thousand_misspelt_ids_do_not_hold_up_the_kernel(world: World) -> None:
@@ -53,7 +54,7 @@ async def test_twenty_thousand_characters_are_no_id(world: World) -> None:
 
 async def test_near_ids_are_those_that_the_caller_may_see(world: World) -> None:
     """A reader of one team's jobs is never told the names of another's."""
-    calls = world.service.catalogue_calls
+    calls = CatalogueCalls(world.parts)
     world.catalogue.take_in(catalogue_of("teama", "a.nightly"))
     world.catalogue.take_in(catalogue_of("teamb", "b.nightly"))
     alice = Principal(kind=PrincipalKind.USER, name="alice", grants=(Grant.parse("read job:a.*"),))

@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from rpc_histories import begin, finish
-from rpc_world import RUN_ID, World, queue_run
+from rpc_world import RUN_ID, World, catalogue_of, queue_run
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_kernel.access.grants import Grant, Target
-from nomaflow_kernel.access.guard import Guard
+from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.history.lookups import ALL_EVENTS
 from nomaflow_kernel.history.records import EventRecord
@@ -46,7 +45,7 @@ async def test_a_watcher_that_leaves_is_let_go_within_a_second(world: World) -> 
 async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) -> None:
     """Thousands of unread events all come, once, in order, and the kernel kept no queue of them."""
     await begin(world)
-    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind())
+    watching = Watching(world.parts)
     stream = watching.run(RUN_ID, 0, CALLER)
     assert (await anext(stream)).HasField("snapshot")
     first = (await anext(stream)).event.seq
@@ -60,7 +59,7 @@ async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) 
 async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(world: World) -> None:
     """An event committed while the watch begins arrives both ways and is sent once."""
     await world.queue_run()
-    stream = Watching(store=world.store, feed=world.feed, guard=Guard.blind()).run(RUN_ID, 0, CALLER)
+    stream = Watching(world.parts).run(RUN_ID, 0, CALLER)
     await anext(stream)
     await world.apply(StartRun(run_id=RUN_ID, job_id="job", at_us=1))
     kinds = [(await anext(stream)).event.kind for _ in range(2)]
@@ -107,14 +106,14 @@ async def test_a_cursor_ahead_of_the_store_is_refused(world: World, ahead: int) 
             [item async for item in stream]
         assert refused.value.code() is grpc.StatusCode.OUT_OF_RANGE
     await world.store.apply([finish()], at_us=2)
-    watch = Watching(store=world.store, feed=world.feed, guard=Guard.blind()).run(RUN_ID, last + 1, CALLER)
+    watch = Watching(world.parts).run(RUN_ID, last + 1, CALLER)
     assert [item.WhichOneof("item") async for item in watch] == ["snapshot"]
 
 
 async def test_silence_brings_a_bookmark(world: World) -> None:
     """A watcher learns from where to resume, and that the kernel is there."""
     await world.queue_run()
-    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=0.01)
+    watching = Watching(world.parts, bookmark_seconds=0.01)
     run, everything = watching.run(RUN_ID, 0, CALLER), watching.events(0, ALL_EVENTS, CALLER)
     assert [(await anext(run)).WhichOneof("item") for _ in range(3)] == ["snapshot", "event", "bookmark_seq"]
     items = [await anext(everything) for _ in range(2)]
@@ -169,7 +168,7 @@ async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(wo
 
 async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world: World) -> None:
     """A hole in the feed is filled from the store."""
-    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind())
+    watching = Watching(world.parts)
     stream = watching.events(0, ALL_EVENTS, CALLER)
     first = await world.store.apply([Notice(kind="a.b", at_us=1)], at_us=1)
     second = await world.store.apply([Notice(kind="c.d", at_us=1)], at_us=1)
@@ -194,7 +193,7 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
     """However busy others are, a bookmark comes once nothing else has come for so long."""
     clock = itertools.count(0, 3600)
     monkeypatch.setattr(watching_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    watching = Watching(store=world.store, feed=world.feed, guard=Guard.blind(), bookmark_seconds=1800)
+    watching = Watching(world.parts, bookmark_seconds=1800)
     stream = watching.events(0, ALL_EVENTS, seen_by("read job:mine"))
     await world.apply(
         Notice(kind="host.attached", at_us=1, host="team"), Notice(kind="job.changed", at_us=1, job_id="x")
@@ -209,12 +208,10 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
 
 async def test_events_of_a_run_that_is_gone_belong_to_no_host(world: World) -> None:
     """Events of a run that retention has removed are not shown to the host that has the job now."""
-    job = Target(job_id="job", host="team", tags=("daily",))
-    blind = Guard.blind()
-    guard = Guard(job=lambda _: job, jobs=lambda: (job,), run=blind._run, runs=blind._runs, host=lambda _: True)
+    world.catalogue.take_in(catalogue_of("team", "job", tags=("daily",)))
     event = EventRecord(seq=1, at_us=1, kind="run.started", run_id=RUN_ID, job_id="job")
     for grant, count in (("read host:team", 0), ("read tag:daily", 0), ("read job:job", 1)):
-        sight = EventSight(guard=guard, principal=seen_by(grant).principal)
+        sight = EventSight(guard=world.parts.guard, principal=seen_by(grant).principal)
         assert len(await sight.shown([event])) == count, grant
 
 

@@ -24,8 +24,9 @@ from nomaflow_kernel.history.ids import RunIds
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.hosts import SessionRegistry
-from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, KernelView, kernel_state
+from nomaflow_kernel.observing import KERNEL_METRICS, CommitLog, kernel_state
 from nomaflow_kernel.observing.metrics import KernelMetrics
+from nomaflow_kernel.rpc import KernelParts
 from nomaflow_project.jobs.resources import Resources
 
 RUNS, HOSTS = 100_000, 1_000
@@ -54,23 +55,21 @@ def crowded() -> EngineState:
     return state
 
 
-def _view(state: EngineState, demand: Sequence[Demand] = ()) -> KernelView:
-    return KernelView(
+def _view(state: EngineState, demand: Sequence[Demand] = ()) -> KernelParts:
+    view: Any = SimpleNamespace(
         info=StoreInfo(kind="sqlite", epoch=7, last_event_seq=0),
-        store=cast("Any", SimpleNamespace(waiting=2)),
-        engine=cast(
-            "Any",
-            SimpleNamespace(
-                overview=lambda: engine_overview(state, turns=3),
-                oldest_running=lambda limit: oldest_running(state, limit),
-                demand=lambda: demand,
-            ),
+        store=SimpleNamespace(waiting=2),
+        engine=SimpleNamespace(
+            overview=lambda: engine_overview(state, turns=3),
+            oldest_running=lambda limit: oldest_running(state, limit),
+            demand=lambda: demand,
         ),
-        scheduler=cast("Any", _Schedules()),
+        scheduler=_Schedules(),
         sessions=SessionRegistry(),
         feed=EventFeed(0),
         audit=AuditLog(store=None, clock=SystemClock()),
     )
+    return cast("KernelParts", view)
 
 
 async def test_a_dump_is_bounded_with_100000_runs_waiting() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,56 +10,45 @@ from nomaflow_kernel.access.grants import EVERYTHING, Target, Verb
 from nomaflow_kernel.access.policy import RULES, About, Rule
 from nomaflow_kernel.access.principals import Caller, NotAuthenticated, NotPermitted, Principal, PrincipalKind
 from nomaflow_kernel.access.quotas import Quotas
-from nomaflow_kernel.history.lookups import VisibleRuns
+from nomaflow_kernel.catalogue import Catalogue, Job
+from nomaflow_kernel.history.ids import is_run_id
+from nomaflow_kernel.history.lookups import RunSubject, VisibleRuns
+from nomaflow_kernel.hosts import SessionRegistry
 
-__all__ = ["Guard", "RunFacts"]
+__all__ = ["Guard", "target_of"]
 
 _MOST_TRIGGERS = 1000
 """A batch of more is refused, and must not put its caller in debt for hours."""
-
-RunFacts = tuple[Target, str]
-"""What a run id stands for: its target, and the principal that triggered it; empty for a schedule or another run."""
 
 
 class Guard:
     """Checks calls. The owner passes at once, without any look-up.
 
-    :param job: returns the target that a job id stands for; None if there is no such job
-    :param jobs: returns the targets of the jobs whose tags count for their runs
-    :param run: returns the target that a run stands for, from its job and the host that ran it
-    :param runs: returns what run ids stand for, without the unknown ones
-    :param host: whether there is a host of a name
+    :param subjects: returns the subjects of the runs that exist
     :param quotas: None for no limits
     """
 
     def __init__(
         self,
         *,
-        job: Callable[[str], Target | None],
-        jobs: Callable[[], Iterable[Target]],
-        run: Callable[[str, str], Target],
-        runs: Callable[[Sequence[str]], Awaitable[Mapping[str, RunFacts]]],
-        host: Callable[[str], bool],
+        catalogue: Catalogue,
+        sessions: SessionRegistry,
+        subjects: Callable[[Sequence[str]], Awaitable[Sequence[RunSubject]]],
         quotas: Quotas | None = None,
     ) -> None:
-        self._job = job
-        self._jobs = jobs
-        self._run = run
-        self._runs = runs
-        self._host = host
+        self._catalogue = catalogue
+        self._sessions = sessions
+        self._subjects = subjects
         self._quotas = quotas
 
     @classmethod
     def blind(cls) -> Guard:
-        """Return the guard of a kernel that knows no jobs, runs or hosts, such as one that stands by."""
+        """Return the guard of a kernel that stands by, and knows no jobs, runs or hosts."""
 
-        async def no_runs(_run_ids: Sequence[str]) -> Mapping[str, RunFacts]:
-            return {}
+        async def no_subjects(_run_ids: Sequence[str]) -> Sequence[RunSubject]:
+            return ()
 
-        def of_host(job_id: str, host: str) -> Target:
-            return Target(job_id=job_id, host=host)
-
-        return cls(job=lambda _: None, jobs=lambda: (), run=of_host, runs=no_runs, host=lambda _: False)
+        return cls(catalogue=Catalogue(), sessions=SessionRegistry(), subjects=no_subjects)
 
     def admit(self, method: str, caller: Caller) -> Rule:
         """Check what can be checked before a request is read, and count the call; return the method's rule.
@@ -131,11 +120,9 @@ class Guard:
 
     def job_refusal(self, verb: Verb, job_id: str, caller: Caller) -> NotPermitted | None:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""
-        target = self._job(job_id)
-        if target is None:
-            permitted = _may_know(caller.principal) and caller.principal.may(verb, Target(job_id=job_id))
-        else:
-            permitted = caller.principal.may(verb, target)
+        permitted = caller.principal.may(verb, self.target_of_job(job_id))
+        if self._catalogue.job(job_id) is None:
+            permitted = permitted and _may_know(caller.principal)
         return None if permitted else NotPermitted(caller.principal, verb, f"job:{job_id}")
 
     def sees_values(self, job_id: str, host: str, caller: Caller) -> bool:
@@ -144,12 +131,12 @@ class Guard:
         :param host: the one that ran them
         """
         principal = caller.principal
-        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.LOGS, self._run(job_id, host))
+        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.LOGS, self._target_of_run(job_id, host))
 
     def sees_run(self, job_id: str, host: str, caller: Caller) -> bool:
         """Return whether a caller may read the runs of a job that a host has run."""
         principal = caller.principal
-        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.READ, self._run(job_id, host))
+        return principal.kind is PrincipalKind.OWNER or principal.may(Verb.READ, self._target_of_run(job_id, host))
 
     def visible_runs(self, principal: Principal) -> VisibleRuns | None:
         """Return which runs a principal may read; None for all."""
@@ -157,7 +144,7 @@ class Guard:
             return None
         scopes = [grant.scope for grant in principal.grants if grant.verb is Verb.READ]
         tags = frozenset(scope.name for scope in scopes if scope.kind == "tag")
-        tagged = (job for job in self._jobs() if not tags.isdisjoint(job.tags)) if tags else ()
+        tagged = (job for job in self._catalogue.jobs() if not tags.isdisjoint(_tags_of_runs(job))) if tags else ()
         return VisibleRuns(
             job_ids=tuple(sorted({scope.name for scope in scopes if scope.kind == "job"})),
             prefixes=tuple(sorted({scope.name for scope in scopes if scope.kind == "prefix"})),
@@ -167,11 +154,23 @@ class Guard:
 
     async def targets_of_runs(self, run_ids: Sequence[str]) -> Mapping[str, Target]:
         """Return the targets of the runs that exist."""
-        return {run_id: target for run_id, (target, _) in (await self._runs(run_ids)).items()}
+        found = await self._subjects([each for each in run_ids if is_run_id(each)])
+        return {each.run_id: self._target_of_run(each.job_id, each.host) for each in found}
 
     def target_of_job(self, job_id: str) -> Target:
         """Return the target of a job id, whether there is such a job or not."""
-        return self._job(job_id) or Target(job_id=job_id)
+        job = self._catalogue.job(job_id)
+        return Target(job_id=job_id) if job is None else target_of(job)
+
+    def _target_of_run(self, job_id: str, host: str) -> Target:
+        """Return the target that a run stands for, from its job and the host that ran it.
+
+        The job's present tags count only if it still belongs to that host: a host that brings a job now does not open
+        what others have run under its id.
+        """
+        job = self._catalogue.job(job_id)
+        tags = () if job is None or job.host != host else _tags_of_runs(job)
+        return Target(job_id=job_id, host=host, tags=tags)
 
     def _check_job(self, verb: Verb, job_id: str, caller: Caller) -> None:
         refusal = self.job_refusal(verb, job_id, caller)
@@ -180,21 +179,35 @@ class Guard:
 
     def _check_host(self, verb: Verb, host: str, caller: Caller) -> None:
         permitted = caller.principal.may(verb, Target(host=host))
-        if not permitted or not (_may_know(caller.principal) or (host and self._host(host))):
+        if not permitted or not (_may_know(caller.principal) or self._knows_host(host)):
             raise NotPermitted(caller.principal, verb, f"host:{host}")
 
+    def _knows_host(self, host: str) -> bool:
+        attached = bool(self._sessions.of_host(host))
+        return bool(host) and (attached or any(each.host == host for each in self._catalogue.hosts()))
+
     async def _check_run(self, rule: Rule, run_id: str, caller: Caller) -> None:
-        found = (await self._runs((run_id,))).get(run_id)
+        found = await self._subjects([run_id]) if is_run_id(run_id) else ()
         assert rule.verb is not None
-        if found is None:
-            permitted = _may_know(caller.principal)
-        else:
-            target, author = found
+        permitted = bool(found) or _may_know(caller.principal)
+        for run in found:
+            target = self._target_of_run(run.job_id, run.host)
             permitted = caller.principal.may(rule.verb, target)
-            if rule.others is not None and author != str(caller.principal):
+            if rule.others is not None and run.author != str(caller.principal):
                 permitted = permitted and caller.principal.may(rule.others, target)
         if not permitted:
             raise NotPermitted(caller.principal, rule.verb, run_id)  # the same words whether there is such a run or not
+
+
+def target_of(job: Job) -> Target:
+    """Return what grants look at in a job of the catalogue."""
+    tags = () if job.definition is None else job.definition.tags
+    return Target(job_id=job.job_id, host=job.host, tags=tuple(tags))
+
+
+def _tags_of_runs(job: Job) -> tuple[str, ...]:
+    """Return the present tags of a job that count for its runs on its host."""
+    return () if job.foreign or job.unaccepted else target_of(job).tags
 
 
 def _may_call(rule: Rule, principal: Principal) -> bool:

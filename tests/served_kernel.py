@@ -10,34 +10,24 @@ import grpc.aio
 
 from nomaflow_kernel.access.audit import AuditLog
 from nomaflow_kernel.access.credentials import Credentials
-from nomaflow_kernel.access.guard import Guard
 from nomaflow_kernel.access.principals import Principal
 from nomaflow_kernel.catalogue.service import CatalogueService
 from nomaflow_kernel.domain.clock import SystemClock
 from nomaflow_kernel.history.feed import EventFeed
 from nomaflow_kernel.history.lookups import StoreInfo
-from nomaflow_kernel.hosts import GatewaySettings, HostGateway, SessionRegistry
+from nomaflow_kernel.hosts import SessionRegistry
 from nomaflow_kernel.network.door_addresses import DoorAddresses
-from nomaflow_kernel.rpc import (
-    SERVICES,
-    AccessCalls,
-    Admission,
-    AuditCalls,
-    AuthorityCalls,
-    CatalogueCalls,
-    DoorServers,
-    Endpoints,
-    Enrolment,
-    Health,
-    KernelIdentity,
-    KernelService,
-    served_services,
-)
+from nomaflow_kernel.process.settings import KernelSettings
+from nomaflow_kernel.rpc import SERVICES, Endpoints, Health, KernelParts, door_servers
+from nomaflow_kernel.rpc.guard import Guard
+from nomaflow_kernel.rpc.server import DoorServers
 from nomaflow_kernel.store import Store, open_store
 
+_NO_SCHEDULER: Any = None
 
-class KernelParts:
-    """The parts of a kernel around its engine."""
+
+class ServedKernel:
+    """A kernel around an engine."""
 
     store: Store
     info: StoreInfo
@@ -47,7 +37,7 @@ class KernelParts:
     audit: AuditLog
     health: Health
     credentials: Credentials
-    service: KernelService
+    parts: KernelParts
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -65,65 +55,33 @@ class KernelParts:
         self.catalogue = CatalogueService(store=self.store, clock=self.clock, feed=self.feed, jobs_file=self.jobs_file)
         self.audit = AuditLog(store=self.store, clock=self.clock)
         self.health = Health(services=SERVICES, store=self.store, **health)
+        self.credentials = Credentials(store=self.store, clock=self.clock)
 
-    def make_services(self, engine: Any, **audit_calls: float) -> None:
-        """Make the services over an engine."""
-        self.service = KernelService(
-            engine=engine,
+    def put_together(self, engine: Any) -> None:
+        """Put the parts together, around an engine."""
+        self.parts = KernelParts(
+            settings=KernelSettings(project=self.directory),
+            info=self.info,
+            clock=self.clock,
             store=self.store,
             feed=self.feed,
-            clock=self.clock,
-            admission=Admission(engine=engine, jobs=self.catalogue, sessions=self.sessions),
-            catalogue_calls=CatalogueCalls(
-                engine=engine,
-                catalogue=self.catalogue,
-                sessions=self.sessions,
-                store=self.store,
-                clock=self.clock,
-                guard=Guard.blind(),
-            ),
-            identity=KernelIdentity(version="0", epoch=self.info.epoch, store="sqlite", started_at_us=0),
-            guard=Guard.blind(),
-        )
-        credentials = self.credentials = Credentials(store=self.store, clock=self.clock)
-        self._services, self._health_methods = served_services(
-            service=self.service,
-            gateway=HostGateway(
-                engine=engine,
-                manifests=self.catalogue,
-                sessions=self.sessions,
-                audit=self.audit,
-                settings=GatewaySettings(epoch=self.info.epoch, kernel_id=self.info.store_id),
-            ),
-            enrolment=Enrolment(
-                credentials=credentials,
-                certificates=None,
-                addresses=lambda: self._at("owner"),
-                kernel_id="k",
-                clock=self.clock,
-            ),
-            access=(
-                AccessCalls(
-                    credentials=credentials, clock=self.clock, catalogue=self.catalogue, sessions=self.sessions
-                ),
-                AuthorityCalls(None),
-                AuditCalls(store=self.store, feed=self.feed, **audit_calls),
-            ),
+            catalogue=self.catalogue,
+            engine=engine,
+            scheduler=_NO_SCHEDULER,
+            sessions=self.sessions,
             health=self.health,
+            credentials=self.credentials,
+            guard=Guard(catalogue=self.catalogue, sessions=self.sessions, subjects=self.store.run_subjects),
+            audit=self.audit,
+            reached=lambda: self._at("owner"),
         )
 
     async def serve(self, name: str, identify: Callable[..., Principal], **limits: float) -> grpc.aio.Channel:
         """Open a door on a Unix socket, and return a channel through it."""
         endpoints = Endpoints(
-            identify=identify, guard=Guard.blind(), audit=self.audit, on_error=self.health.note, **limits
+            identify=identify, guard=self.parts.guard, audit=self.audit, on_error=self.health.note, **limits
         )
-        server = DoorServers(
-            addresses=self._at(name),
-            certificates=None,
-            services=self._services,
-            health=self._health_methods,
-            endpoints=lambda _: endpoints,
-        )
+        server = door_servers(self.parts, self._at(name), endpoints=lambda _: endpoints)
         self._servers.append(server)
         (address,) = (await server.start()).owner
         self._channels.append(grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)))

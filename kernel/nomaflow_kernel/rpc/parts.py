@@ -1,0 +1,52 @@
+"""The parts of a leading kernel, put together for its services and for whoever observes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from nomaflow_kernel.access.audit import AuditLog
+from nomaflow_kernel.access.credentials import Credentials
+from nomaflow_kernel.access.quotas import Quotas
+from nomaflow_kernel.catalogue.service import CatalogueService
+from nomaflow_kernel.domain.clock import Clock
+from nomaflow_kernel.engine import Engine
+from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.lookups import StoreInfo
+from nomaflow_kernel.hosts import SessionRegistry
+from nomaflow_kernel.network.door_addresses import DoorAddresses
+from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.process.settings import KernelSettings
+from nomaflow_kernel.rpc.guard import Guard
+from nomaflow_kernel.rpc.health import Health
+from nomaflow_kernel.scheduler import Scheduler
+from nomaflow_kernel.store import Store
+
+__all__ = ["KernelParts"]
+
+
+class KernelParts(Struct, frozen=True, kw_only=True):
+    """The parts of a kernel for one term of leadership.
+
+    :param quotas: None for no limits
+    :param certificates: of the TCP doors; None if there is no such door
+    :param reached: returns the addresses at which others reach the doors, once they are listened on
+    """
+
+    settings: KernelSettings
+    info: StoreInfo
+    clock: Clock
+    store: Store
+    feed: EventFeed
+    catalogue: CatalogueService
+    engine: Engine
+    scheduler: Scheduler
+    sessions: SessionRegistry
+    health: Health
+    credentials: Credentials
+    guard: Guard
+    audit: AuditLog
+    quotas: Quotas | None = None
+    certificates: DoorCertificates | None = None
+    reached: Callable[[], DoorAddresses]
