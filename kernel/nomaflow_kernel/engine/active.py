@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from nomaflow_kernel.engine.host_messages import InstanceKey
 from nomaflow_kernel.engine.plan import PlannedStep, RunPlan, plan_run
@@ -138,16 +137,10 @@ class ActiveRun:
         """Return the key of the current attempt; of a run that has not started, of its first attempt at ``step``."""
         return attempt_key(self.run_id, step.name, 1) if self.current is None else self.current.key
 
-    def named(self) -> dict[str, Any]:
-        """Return the fields that name the current attempt in a transition."""
+    def named(self) -> tuple[str, str, int, str, int]:
+        """Return the first fields of each transition of the current attempt, which name it."""
         current = self.attempt
-        return {
-            "run_id": self.run_id,
-            "job_id": self.job_id,
-            "step_index": current.step.index,
-            "step": current.step.name,
-            "attempt": current.number,
-        }
+        return self.run_id, self.job_id, current.step.index, current.step.name, current.number
 
     def asked_log_level(self) -> str:
         """Return the log level that the request or its preset asked for; empty for the job's own."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import structs
+
 from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import own_instances, stepping
@@ -88,22 +90,9 @@ def take_load(state: EngineState, batch: Batch, key: InstanceKey, load: LoadInfo
         return
     _take_refusal(batch, instance, load.refused, by=load.by)
     if load.refused is None:
-        notify(
-            batch,
-            instance,
-            "host.reloaded",
-            by=load.by,
-            generation=load.generation,
-            jobs=load.jobs,
-            callables=load.callables,
-            removed_job_ids=list(load.removed_job_ids),
-            added_job_ids=list(load.added_job_ids),
-            stopped_schedules=list(load.stopped_schedules),
-            removed_count=load.removed_count,
-            added_count=load.added_count,
-            stopped_count=load.stopped_count,
-            problems=[problem.to_json() for problem in load.problems],
-        )
+        told = {**structs.asdict(load), "problems": [problem.to_json() for problem in load.problems]}
+        del told["refused"]
+        notify(batch, instance, "host.reloaded", **told)
 
 
 def _take_refusal(batch: Batch, instance: Instance, refused: RefusedLoad | None, *, by: str = "") -> None:

@@ -31,7 +31,7 @@ def call_job(state: EngineState, batch: Batch, run: ActiveRun) -> None:
         return
     at_us = run.stamp(batch.now_us)
     if current.opened:
-        batch.add(StartAttempt(**run.named(), at_us=at_us, child_run_id=child))
+        batch.add(StartAttempt(*run.named(), at_us=at_us, child_run_id=child))
     else:
         stepping.open_row(batch, run, AttemptState.RUNNING, started_at_us=at_us, child_run_id=child)
     current.state, current.child_run_id, current.started_at_us = AttemptState.RUNNING, child, batch.now_us

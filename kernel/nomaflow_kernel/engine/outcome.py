@@ -11,7 +11,7 @@ from msgspec import Struct, field, structs
 from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import LetterError, open_outcome
 from nomaflow_api.v1.values import ValueCodecError, loads_plain
-from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
+from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
@@ -89,14 +89,10 @@ class Outcome(Struct, frozen=True, kw_only=True):
         complete = self.facts.complete and not earlier.lost_lines
         return structs.replace(self.facts, rungs=earlier.rungs, lost_lines=earlier.lost_lines, complete=complete)
 
-    def transition(self, run: ActiveRun, attempt: CurrentAttempt, now_us: int) -> FinishAttempt:
+    def transition(self, run: ActiveRun, now_us: int) -> FinishAttempt:
         """Return the transition that records this outcome."""
         return FinishAttempt(
-            run_id=run.run_id,
-            job_id=run.job_id,
-            step_index=attempt.step.index,
-            step=attempt.step.name,
-            attempt=attempt.number,
+            *run.named(),
             state=self.state,
             at_us=now_us,
             reason=self.reason,
@@ -106,7 +102,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
             has_result=self.has_result,
             peak_rss_bytes=self.peak_rss_bytes,
             cpu_seconds=self.cpu_seconds,
-            facts=self._all_facts(attempt.facts),
+            facts=self._all_facts(run.attempt.facts),
             data=self.data,
         )
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
 from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.engine.state import EngineState
+from nomaflow_kernel.history.lookups import RunCount
+from nomaflow_kernel.history.states import RunState
 
-__all__ = ["EngineOverview", "engine_overview", "oldest_running"]
+__all__ = ["EngineOverview", "count_open_runs", "engine_overview", "oldest_running"]
 
 
 class EngineOverview(Struct, frozen=True, kw_only=True):
@@ -54,3 +56,27 @@ def engine_overview(state: EngineState, *, turns: int) -> EngineOverview:
 def oldest_running(state: EngineState, limit: int) -> list[ActiveRun]:
     """Return the runs that have been RUNNING longest, oldest first."""
     return heapq.nsmallest(limit, state.active.values(), key=lambda run: run.started_at_us)
+
+
+def count_open_runs(state: EngineState) -> Iterator[RunCount]:
+    """Yield the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""
+    for (job_id, host, kind), count in state.waiting.counts().items():
+        yield RunCount(
+            state=RunState.QUEUED,
+            runs=count,
+            fires=count,
+            rows_affected=0,
+            job_id=job_id,
+            host=host,
+            trigger_kind=kind.value,
+        )
+    for run in state.active.values():
+        yield RunCount(
+            state=RunState.RUNNING,
+            runs=1,
+            fires=1,
+            rows_affected=run.rows_affected or 0,
+            job_id=run.job_id,
+            host=run.host,
+            trigger_kind=run.record.trigger.kind.value,
+        )

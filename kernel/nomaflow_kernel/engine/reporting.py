@@ -143,11 +143,7 @@ def _take_in(
     current.report_seq += len(events)
     batch.add(
         RecordReport(
-            run_id=run.run_id,
-            job_id=run.job_id,
-            step_index=current.step.index,
-            step=current.step.name,
-            attempt=current.number,
+            *run.named(),
             report_seq=current.report_seq,
             at_us=batch.now_us,
             progress_json=_progress_json(progress) if progress else "",
@@ -164,11 +160,7 @@ def _start(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Started
     current.state = AttemptState.RUNNING
     batch.add(
         StartAttempt(
-            run_id=run.run_id,
-            job_id=run.job_id,
-            step_index=current.step.index,
-            step=current.step.name,
-            attempt=current.number,
+            *run.named(),
             at_us=run.stamp(min(event.at_us, batch.now_us)),
             worker_pid=event.worker_pid,
             generation=event.generation,
@@ -190,7 +182,7 @@ def _climb(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: Stoppin
         next_at_us=event.next_at_us,
     )
     current.facts = structs.replace(current.facts, rungs=(*current.facts.rungs, rung))
-    batch.add(RecordRung(**run.named(), at_us=batch.now_us, rung=rung, facts=current.facts))
+    batch.add(RecordRung(*run.named(), at_us=batch.now_us, rung=rung, facts=current.facts))
 
 
 def _append_log(batch: Batch, run: ActiveRun, current: CurrentAttempt, event: LogChunk) -> None:

@@ -120,7 +120,7 @@ def dispatch(state: EngineState, batch: Batch, run: ActiveRun) -> bool:
     if current.opened:
         batch.add(
             DispatchAttempt(
-                **run.named(), host=run.host, incarnation=instance.incarnation, epoch=state.epoch, at_us=at_us
+                *run.named(), host=run.host, incarnation=instance.incarnation, epoch=state.epoch, at_us=at_us
             )
         )
     else:
@@ -152,7 +152,7 @@ def end_attempt(state: EngineState, batch: Batch, run: ActiveRun, outcome: Outco
     state.release(current)
     at_us = run.stamp(batch.now_us)
     if current.opened:
-        batch.add(outcome.transition(run, current, at_us))
+        batch.add(outcome.transition(run, at_us))
     else:
         open_row(batch, run, outcome.state, reason=outcome.reason, error=outcome.error, finished_at_us=at_us)
     state.ended.put(

@@ -110,23 +110,7 @@ class RunRequest(Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON-ready dict, without empty fields."""
-        full = {
-            "inherited": dict(self.inherited),
-            "params": dict(self.params),
-            "inherited_of_files": list(self.inherited_of_files),
-            "params_of_files": list(self.params_of_files),
-            "of_other_host": self.of_other_host,
-            "brought_by": self.brought_by,
-            "sealed_by": self.sealed_by,
-            "op_kwargs": {step: dict(values) for step, values in self.op_kwargs.items()},
-            "switches": dict(self.switches),
-            "preset": self.preset,
-            "log_level": self.log_level,
-            "reuse": {step: dict(output) for step, output in self.reuse.items()},
-            "allow_overlap": self.allow_overlap,
-            "traceparent": self.traceparent,
-        }
-        return {key: value for key, value in full.items() if value}
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name))}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRequest:

@@ -102,8 +102,8 @@ class OpenAttempt(Struct, frozen=True, kw_only=True):
     at_us: int
 
 
-class _OfAttempt(Struct, frozen=True, kw_only=True):
-    """A change of an attempt that exists."""
+class _OfAttempt(Struct, frozen=True):
+    """A change of an attempt that exists; the fields that name it may be given by position."""
 
     run_id: str
     job_id: str

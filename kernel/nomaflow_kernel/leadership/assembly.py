@@ -65,8 +65,7 @@ class Kernel:
         first_term: bool = True,
         stored: StoredManifests | None = None,
     ) -> None:
-        self._first_term = first_term
-        self._observation = observation
+        self._first_term, self._observation = first_term, observation
         self._served, self._serving = addresses, False
         feed, sessions = EventFeed(info.last_event_seq), SessionRegistry()
         withdrawn = settings.state_dir / "withdrawn"

@@ -13,7 +13,6 @@ from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.lookups import ApplyResult, CommitObserver, ForgottenHost, RunCount, StoreInfo
 from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.store.operations import (
-    access,
     audit,
     duplicates,
     events,
@@ -22,10 +21,11 @@ from nomaflow_kernel.store.operations import (
     prune,
     run_lists,
     runs,
-    scheduling,
     tallies,
 )
 from nomaflow_kernel.store.operations.apply import apply_transitions
+from nomaflow_kernel.store.operations.whole_tables import every, remove_credentials, replacing
+from nomaflow_kernel.store.rows import CERTIFICATES, FIRES, PAUSES, TOKENS
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.slice_counts import SliceCounts, counted_runs
 
@@ -120,16 +120,16 @@ class Store:
     attempt_logs = _reading(logs.attempt_logs)
     knows_digest = _reading(hosts.knows_digest)
     manifests = _reading(hosts.manifests)
-    schedules = _reading(scheduling.schedules)
-    pauses = _reading(scheduling.pauses)
-    tokens = _reading(access.tokens)
-    certificates = _reading(access.certificates)
+    schedules = _reading(every(FIRES, "job_id", "preset"))
+    pauses = _reading(every(PAUSES, "scope", "name"))
+    tokens = _reading(every(TOKENS, "created_at_us", "token_id"))
+    certificates = _reading(every(CERTIFICATES, "issued_at_us", "serial"))
     audit_ends = _reading(audit.audit_ends)
     audit_rows = _reading(audit.audit_rows)
     audit_tail = _reading(audit.audit_tail)
-    keep_tokens = _writing(access.keep_tokens)
-    keep_certificates = _writing(access.keep_certificates)
-    remove_credentials = _writing(access.remove_credentials)
+    keep_tokens = _writing(replacing(TOKENS))
+    keep_certificates = _writing(replacing(CERTIFICATES))
+    remove_credentials = _writing(remove_credentials)
     prune_audit = _writing(audit.prune_audit)
     introduce_manifest = _writing(hosts.introduce_manifest)
     _remove_notices = _writing(prune.remove_notices)

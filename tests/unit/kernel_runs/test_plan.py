@@ -48,7 +48,7 @@ def test_what_a_parent_gives_is_of_a_file_only_where_it_says_so() -> None:
     assert _literal(given, "") == ({"a", "b", "c", "job", "again"},) * 2
     of_files = replace(given, inherited_of_files=("a", "b", "job"), params_of_files=("c",))
     assert _literal(of_files, "") == ({"b", "again"},) * 2
-    assert RunRequest.from_json(of_files.to_json()) == replace(
+    assert RunRequest.from_json(json.loads(json.dumps(of_files.to_json()))) == replace(
         of_files, inherited_of_files=["a", "b", "job"], params_of_files=["c"]
     )
 

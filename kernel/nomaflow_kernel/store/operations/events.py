@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Connection, TextClause, or_, select, text
 
 from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter, EventPage
 from nomaflow_kernel.history.records import EventRecord
-from nomaflow_kernel.store.operations.beginnings import begins_with, is_by
+from nomaflow_kernel.store.operations.conditions import begins_with, is_by
 from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.schema import events
 

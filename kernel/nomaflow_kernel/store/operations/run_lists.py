@@ -17,8 +17,7 @@ from nomaflow_kernel.history.ids import first_run_id
 from nomaflow_kernel.history.lookups import RunFilter, RunPage, VisibleRuns
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
-from nomaflow_kernel.store.operations.beginnings import is_by
-from nomaflow_kernel.store.operations.index_walks import of_value
+from nomaflow_kernel.store.operations.conditions import is_by, of_value
 from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import run_of
 from nomaflow_kernel.store.schema import attempts, runs

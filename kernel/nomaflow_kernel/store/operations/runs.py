@@ -14,7 +14,7 @@ from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bind
 from nomaflow_kernel.history.lookups import ActiveRuns, LastState, RunDetail, RunSubject
 from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.operations.index_walks import of_value
+from nomaflow_kernel.store.operations.conditions import of_value
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS, run_of
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Integer, Select, bindparam, func, select
 
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.operations.index_walks import of_value
+from nomaflow_kernel.store.operations.conditions import of_value
 from nomaflow_kernel.store.operations.run_lists import id_range, queued_in
 from nomaflow_kernel.store.operations.runs import each_job
 from nomaflow_kernel.store.schema import runs
