@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
@@ -62,24 +62,24 @@ class LogCalls:
         for field in ("before_seq", "limit"):
             if request.follow and getattr(request, field):
                 raise BadRequest(f"follow and {field} are both set, expected one of them", field=field)
-        return self._read(request, _Wanted.of(request))
+        return self._read(request, _filter(request, levels_from(request.min_level) if request.min_level else 0))
 
-    async def _read(self, query: ReadLogsRequest, wanted: _Wanted) -> AsyncIterator[ReadLogsResponse]:
+    async def _read(self, query: ReadLogsRequest, wanted: LogFilter) -> AsyncIterator[ReadLogsResponse]:
         with self._feed.subscribe(query.run_id) as subscription:
             detail = await read_run(self._store, query.run_id)
             if query.tail:
                 # Lines that are stored while the tail is read are left to the follower.
-                end = min(wanted.end, detail.run.log_lines + 1)
-                for block in _blocks(await self._tail(query.run_id, structs.replace(wanted, end=end), query.tail)):
+                end = min(wanted.before_seq or _MAX_SEQ, detail.run.log_lines + 1)
+                for block in _blocks(await self._tail(query, structs.replace(wanted, before_seq=end))):
                     yield block
                 if not query.follow:
                     return
-                wanted = structs.replace(wanted, after=max(wanted.after, detail.run.log_lines))
+                wanted = structs.replace(wanted, after_seq=max(wanted.after_seq, detail.run.log_lines))
             left = query.limit
             finished = detail.run.state in RUN_TERMINAL or not query.follow
             while True:
-                async for block, after in self._stored(query.run_id, wanted):
-                    wanted = structs.replace(wanted, after=after)
+                async for block, after in self._stored(query, wanted):
+                    wanted = structs.replace(wanted, after_seq=after)
                     if query.limit:
                         del block.lines[left:]
                         left -= len(block.lines)
@@ -101,13 +101,7 @@ class LogCalls:
         check_run_id(request.run_id)
         check_name(request.step, "step")
         await read_run(self._store, request.run_id)
-        filter = LogFilter(
-            after_seq=min(request.after_seq, _MAX_SEQ),
-            before_seq=min(request.before_seq, _MAX_SEQ),
-            step=request.step,
-            attempt=min(request.attempt, _MAX_ATTEMPT),
-            levels=request.levels & ALL_LEVELS,
-        )
+        filter = _filter(request, request.levels & ALL_LEVELS)
         if request.levels and not filter.levels:
             return
         async for found in self._chunks(request.run_id, filter, without_body=request.without_body):
@@ -146,71 +140,46 @@ class LogCalls:
         detail = await read_run(self._store, run_id)
         return detail.run.state in RUN_TERMINAL
 
-    async def _tail(self, run_id: str, wanted: _Wanted, count: int) -> list[log_pb2.LogLine]:
+    async def _tail(self, query: ReadLogsRequest, wanted: LogFilter) -> list[log_pb2.LogLine]:
         """Return the last lines that are wanted, reading backwards."""
         newest_first: list[log_pb2.LogLine] = []
         limit = _CHUNKS
         while True:
-            page = await self._store.log_page(run_id, wanted.filter, limit=limit, newest_first=True)
+            page = await self._store.log_page(query.run_id, wanted, limit=limit, newest_first=True)
             limit = _next_limit(page.chunks)
             for chunk in page.chunks:
-                newest_first += reversed(list(_matching(chunk, wanted)))
-                if len(newest_first) >= count:
-                    return newest_first[:count][::-1]
+                newest_first += reversed(list(_matching(chunk, wanted, query.min_level)))
+                if len(newest_first) >= query.tail:
+                    return newest_first[: query.tail][::-1]
             if not (page.more and page.chunks):
                 return newest_first[::-1]
-            wanted = structs.replace(wanted, end=page.chunks[-1].first_seq)
+            wanted = structs.replace(wanted, before_seq=page.chunks[-1].first_seq)
 
-    async def _stored(self, run_id: str, wanted: _Wanted) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
+    async def _stored(self, query: ReadLogsRequest, wanted: LogFilter) -> AsyncIterator[tuple[ReadLogsResponse, int]]:
         """Yield blocks of wanted lines, each with the number of the last line read."""
         limit = _CHUNKS
         while True:
-            page = await self._store.log_page(run_id, wanted.filter, limit=limit)
-            after, limit = wanted.after, _next_limit(page.chunks)
+            page = await self._store.log_page(query.run_id, wanted, limit=limit)
+            after, limit = wanted.after_seq, _next_limit(page.chunks)
             for chunk in page.chunks:
-                for block in _blocks(_matching(chunk, wanted)):
+                for block in _blocks(_matching(chunk, wanted, query.min_level)):
                     yield block, block.lines[-1].seq
                 after = max(after, chunk.first_seq + chunk.line_count - 1)
                 yield ReadLogsResponse(), after
             if not (page.more and page.chunks):
                 return
-            wanted = structs.replace(wanted, after=after)
+            wanted = structs.replace(wanted, after_seq=after)
 
 
-class _Wanted(Struct, frozen=True, kw_only=True):
-    """The lines of a run's log that a reader wants.
-
-    :param after: they come after this line
-    :param end: and before this one
-    :param min_level: and have at least this level
-    """
-
-    after: int
-    end: int
-    step: str
-    attempt: int
-    min_level: int
-
-    @classmethod
-    def of(cls, query: ReadLogsRequest) -> _Wanted:
-        return cls(
-            after=min(query.after_seq, _MAX_SEQ),
-            end=min(query.before_seq or _MAX_SEQ, _MAX_SEQ),
-            step=query.step,
-            attempt=min(query.attempt, _MAX_ATTEMPT),
-            min_level=query.min_level,
-        )
-
-    @property
-    def filter(self) -> LogFilter:
-        """The chunks that may hold them."""
-        return LogFilter(
-            after_seq=self.after,
-            before_seq=self.end,
-            step=self.step,
-            attempt=self.attempt,
-            levels=levels_from(self.min_level) if self.min_level else 0,
-        )
+def _filter(request: ReadLogsRequest | ReadLogChunksRequest, levels: int) -> LogFilter:
+    """Return the chunks that a request wants, or that may hold lines that it wants."""
+    return LogFilter(
+        after_seq=min(request.after_seq, _MAX_SEQ),
+        before_seq=min(request.before_seq, _MAX_SEQ),
+        step=request.step,
+        attempt=min(request.attempt, _MAX_ATTEMPT),
+        levels=levels,
+    )
 
 
 def _next_limit(chunks: Sequence[LogChunkRecord]) -> int:
@@ -255,16 +224,16 @@ def _blocks(lines: Iterator[log_pb2.LogLine] | list[log_pb2.LogLine]) -> Iterato
         yield ReadLogsResponse(lines=block)
 
 
-def _matching(chunk: LogChunkRecord, wanted: _Wanted) -> Iterator[log_pb2.LogLine]:
+def _matching(chunk: LogChunkRecord, wanted: LogFilter, min_level: int) -> Iterator[log_pb2.LogLine]:
     lines = read_lines(
         chunk.body,
         compressed=chunk.codec == LogCodec.JSONL_ZLIB,
         first_seq=chunk.first_seq,
         line_count=chunk.line_count,
         at_us=chunk.last_at_us,
-        after_seq=wanted.after,
-        before_seq=wanted.end,
-        min_level=wanted.min_level,
+        after_seq=wanted.after_seq,
+        before_seq=wanted.before_seq,
+        min_level=min_level,
     )
     for seq, line in lines:
         yield log_pb2.LogLine(
