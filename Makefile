@@ -77,7 +77,7 @@ protos: $(STAMP) ## Generate the stubs beside the .proto files
 	  --grpc_python_out=. --mypy_grpc_out=quiet:. nomaflow_api/v1/*_service.proto
 
 docs: $(STAMP) ## Generate the pages of docs/ that are made from the code
-	@$(BIN)/python -m nomaflow_kernel.catalogue.document docs
+	@$(BIN)/python -m docs.making
 
 bench: $(STAMP) ## Take every measure (25 minutes, on an idle machine) and write docs/performance.md
 	@$(BIN)/python -m bench all

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_host.injection.errors import PREPARATION_REASONS
-from nomaflow_kernel.history.reasons import REASONS, reason_codes_markdown
+from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.states import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, AttemptState, RunState
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +40,6 @@ def test_the_readme_lists_every_page() -> None:
     """A page of docs/ that the README does not name is found by nobody."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in readme] == []
-
-
-def test_reason_codes_page_is_the_table() -> None:
-    """docs/reason_codes.md is what make docs writes."""
-    assert (DOCS / "reason_codes.md").read_text(encoding="utf-8") == reason_codes_markdown()
 
 
 def test_every_reason_code_in_the_code_is_in_the_table() -> None:

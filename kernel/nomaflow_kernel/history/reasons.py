@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-__all__ = ["REASONS", "Reason", "ReasonInfo", "reason_codes_markdown"]
+__all__ = ["REASONS", "Reason", "ReasonInfo"]
 
 
 class Reason(Struct, frozen=True):
@@ -263,15 +263,3 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
 }
 """Every code with its meaning and the way out."""
-
-
-def reason_codes_markdown() -> str:
-    """Return docs/reason_codes.md."""
-    rows = "\n".join(f"| `{code}` | {info.meaning} | {info.advice} |" for code, info in REASONS.items())
-    return (
-        "# Reason codes\n\n"
-        "Every state of a run or an attempt other than SUCCEEDED carries a reason: one of these codes, and a sentence\n"
-        "with the particulars. Codes are stable; sentences may change. This page is generated (`make docs`) from\n"
-        "`nomaflow_kernel.history.reasons`.\n\n"
-        f"| code | meaning | what to do |\n|---|---|---|\n{rows}\n"
-    )

@@ -227,8 +227,6 @@ WRITERS = {
     "sdk/nomaflow_cli/entry.py": "prints the version before anything is loaded",
     "sdk/nomaflow_project/reading/store_password.py": "a sentence of ours, before anything is loaded",
     "sdk/nomaflow_telemetry/process_log.py": "the log, and errors before there is one",
-    "kernel/nomaflow_kernel/store/document.py": "makes a page of the documentation",
-    "kernel/nomaflow_kernel/catalogue/document.py": "makes pages of the documentation",
     "kernel/nomaflow_kernel/upkeep/__main__.py": "writes JSON in ASCII for the command line",
     "kernel/nomaflow_kernel/upkeep/move.py": "draws a line of numbers and names of our tables",
     "plugin_host/nomaflow_host/app.py": "writes the manifest, JSON in ASCII, for the command line",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from docs.making.configuration_text import INTRODUCTION
 
-from nomaflow_kernel.catalogue.document_text import INTRODUCTION
 from nomaflow_project.reading.worker_environment import PASSED_ON, WorkerVariables, credentials_in, worker_variables
 
 

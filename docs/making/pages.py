@@ -1,29 +1,26 @@
-"""docs/configuration.md, docs/schemas/ and docs/reason_codes.md, generated from the models and tables they describe.
-
-``python -m nomaflow_kernel.catalogue.document docs`` writes them; a test fails if they differ.
-"""
+"""The generated pages: the configuration with its schemas, the reason codes, and the table of events."""
 
 from __future__ import annotations
 
 import enum
 import json
-import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from docs.making.configuration_text import INTRODUCTION, PROBLEM_CODES, SCHEDULES
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from nomaflow_kernel.catalogue.document_text import INTRODUCTION, PROBLEM_CODES, SCHEDULES
-from nomaflow_kernel.history.reasons import reason_codes_markdown
+from nomaflow_kernel.history.event_kinds import CORE_EVENTS
+from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_project.jobs.definitions import JobsFile
 from nomaflow_project.models.connectors_file import ConnectorsFile
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.validation import keys_of, models_in
 
-__all__ = ["configuration_markdown", "documented_files", "main", "schema"]
+__all__ = ["documented_files", "event_table", "write_pages"]
 
 _FILES: tuple[tuple[str, type], ...] = (
     ("nomaflow.toml", SettingsFile),
@@ -134,17 +131,30 @@ def _sentence(model: type, *, after: str = "") -> str:
     return text[:1].upper() + text[1:]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the generated files below the folder named; return the exit code."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m nomaflow_kernel.catalogue.document DOCS_FOLDER\n")
-        return 2
+def reason_codes_markdown() -> str:
+    """Return docs/reason_codes.md."""
+    rows = "\n".join(f"| `{code}` | {info.meaning} | {info.advice} |" for code, info in REASONS.items())
+    return (
+        "# Reason codes\n\n"
+        "Every state of a run or an attempt other than SUCCEEDED carries a reason: one of these codes, and a sentence\n"
+        "with the particulars. Codes are stable; sentences may change. This page is generated (`make docs`) from\n"
+        "`nomaflow_kernel.history.reasons`.\n\n"
+        f"| code | meaning | what to do |\n|---|---|---|\n{rows}\n"
+    )
+
+
+def event_table() -> str:
+    """Return the table of docs/events.md: one row for each kind of event that a transition makes."""
+    lines = ["| kind | when | data |", "|---|---|---|"]
+    for kind, info in CORE_EVENTS.items():
+        data = "; ".join(f"`{key}`: {meaning}" for key, meaning in info.data.items()) or "none"
+        lines.append(f"| `{kind}` | {info.when} | {data} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_pages(folder: Path) -> None:
+    """Write the generated files below a folder."""
     for name, text in documented_files().items():
-        path = Path(arguments[0], name)
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
