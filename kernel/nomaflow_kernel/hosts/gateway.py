@@ -26,7 +26,6 @@ from nomaflow_kernel.hosts.errors import ProtocolUnsupported
 from nomaflow_kernel.hosts.incoming import PROTOCOL_MAX, check_incarnation, read_heartbeat, read_hello, read_load
 from nomaflow_kernel.hosts.manifest import open_manifest
 from nomaflow_kernel.hosts.registry import SessionRegistry
-from nomaflow_kernel.hosts.room import check_room
 from nomaflow_kernel.hosts.session import Session
 from nomaflow_kernel.process.settings import KernelSettings
 
@@ -90,7 +89,7 @@ class HostGateway:
             (not hello.for_attempt and await self._is_news(hello, digest, hello.loaded_at_us))
             or not self._manifests.knows_code(hello.host, digest)
         )
-        check_room(hello, known={each.host for each in self._manifests.hosts()}, sessions=self._sessions)
+        self._sessions.check_room(hello, known={each.host for each in self._manifests.hosts()})
         session = Session(hello=hello, loading=hello.loading or wanted)
         # Before the engine knows it: callers that see that it is loading can wait for it.
         self._sessions.add(session)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
+from nomaflow_api.bounds import HOSTS, INSTANCES_OF_HOST
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_kernel.access.principals import OWNER, NotAuthenticated
-from nomaflow_kernel.domain.errors import KernelStopping
+from nomaflow_kernel.domain.errors import KernelStopping, QuotaExceeded
 from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
@@ -43,6 +44,24 @@ class SessionRegistry:
         self._sessions[session.hello.key] = session
         self._expected_until = 0.0
         self.note_change()
+
+    def check_room(self, hello: InstanceHello, *, known: Collection[str]) -> None:
+        """Check that there is room for an instance. Hosts and instances that are known already are always served.
+
+        :param known: the hosts that have introduced jobs
+        :raises QuotaExceeded: if it is one too many
+        """
+        names = {*known, *self.hosts()} - {""}
+        if hello.host not in names and len(names) >= HOSTS:
+            raise QuotaExceeded(
+                f"host {hello.host!r} is new, and this kernel knows {len(names):,} hosts, the maximum; "
+                "forget those that are gone: nomaflow hosts forget NAME"
+            )
+        others = [each for each in self.of_host(hello.host) if each.hello.incarnation != hello.incarnation]
+        if len(others) >= INSTANCES_OF_HOST:
+            raise QuotaExceeded(
+                f"host {hello.host!r} has {len(others):,} instances attached, the maximum; stop some of them"
+            )
 
     def remove(self, session: Session) -> None:
         """Remove a session, unless a newer one of the same instance has replaced it."""

@@ -20,15 +20,14 @@ from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.hosts import HostAttached
 from nomaflow_kernel.hosts.incoming import check_incarnation
-from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs, kept_jobs
 from nomaflow_kernel.rpc.discretion import (
     host_without_values,
     reload_without_values,
 )
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.job_pages import JobPages, shown_job
+from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs
 from nomaflow_kernel.rpc.messages import host_message, job_message
-from nomaflow_kernel.rpc.other_copies import left_out_jobs
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence

@@ -5,7 +5,6 @@ A page of the schedule asks for the same days again whenever a run begins or end
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
 from msgspec import Struct
@@ -13,6 +12,7 @@ from msgspec import Struct
 from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.v1 import job_pb2
 from nomaflow_kernel.catalogue import Job
+from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.rpc.listed_jobs import same_jobs
 
@@ -58,15 +58,12 @@ class KeptFires:
     """The answers given last, by what was asked for."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._kept: RecentlyUsed[Hashable, _Kept] = RecentlyUsed(_MOST)
 
     def of(self, asked_for: Hashable, basis: Basis, *, now_us: int) -> job_pb2.ListFiresResponse | None:
         """Return the answer if it is kept and still right; nobody may change it."""
-        kept = self._kept.pop(asked_for, None)
-        if kept is None or not kept.answers(basis, now_us):
-            return None
-        self._kept[asked_for] = kept  # as the newest
-        return kept.answer
+        kept = self._kept.find(asked_for)
+        return kept.answer if kept is not None and kept.answers(basis, now_us) else None
 
     def keep(self, asked_for: Hashable, basis: Basis, answer: job_pb2.ListFiresResponse, *, until_us: int) -> None:
         """Keep an answer, at most until an instant: what is usual for a job does change, if slowly.
@@ -77,7 +74,4 @@ class KeptFires:
         before_us = min((moment.ToMicroseconds() for moment in due), default=LAST_MOMENT_US)
         if before_us <= basis.begin_us or len(answer.fires) > _MOST_FIRES:
             return
-        self._kept[asked_for] = _Kept(basis=basis, before_us=before_us, until_us=until_us, answer=answer)
-        self._kept.move_to_end(asked_for)
-        while len(self._kept) > _MOST:
-            self._kept.popitem(last=False)
+        self._kept.put(asked_for, _Kept(basis=basis, before_us=before_us, until_us=until_us, answer=answer))

@@ -192,14 +192,6 @@ def check_host(host: str) -> None:
         raise BadRequest(f"host is {host[:80]!r}, expected the name of a host", field="host")
 
 
-def check_name(name: str, field: str) -> None:
-    """Check a name that is searched for; an empty one asks for nothing.
-
-    :raises BadRequest: if it is too long, or not printable
-    """
-    _printable(name, field)
-
-
 def listed_names(names: Iterable[str], known: Iterable[str], *, noun: str, field: str) -> tuple[str, ...]:
     """Return the names of a list that are meant: upper and lower case count as equal.
 
@@ -223,7 +215,7 @@ def person(by: str, caller: Caller) -> str:
 
     :raises BadRequest: if it is too long, or not printable
     """
-    return caller.signed(_printable(by, "by"))
+    return caller.signed(check_name(by, "by"))
 
 
 def sentence(text: str, field: str) -> str:
@@ -250,15 +242,19 @@ def page_start(token: str) -> str:
 
 def _request_id(text: str, caller: Caller) -> str:
     """Return the idempotency key as it is stored: each principal has keys of its own, and the owner plain ones."""
-    checked = _printable(text, "request_id", ascii_only=True)
+    checked = check_name(text, "request_id", ascii_only=True)
     return f"{caller.principal}/{checked}" if checked and caller.principal.kind is not PrincipalKind.OWNER else checked
 
 
 def _name(text: str, field: str) -> str:
-    return _printable(text, field, verb="has the name", least=1)
+    return check_name(text, field, verb="has the name", least=1)
 
 
-def _printable(text: str, field: str, *, verb: str = "is", least: int = 0, ascii_only: bool = False) -> str:
+def check_name(text: str, field: str, *, verb: str = "is", least: int = 0, ascii_only: bool = False) -> str:
+    """Return a name; an empty one asks for nothing, unless a least length is given.
+
+    :raises BadRequest: if it is too long, or not printable
+    """
     if least <= len(text) <= _NAME_LENGTH and text.isprintable() and (text.isascii() or not ascii_only):
         return text
     count = f"{least} to {_NAME_LENGTH}" if least else f"at most {_NAME_LENGTH}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from msgspec.structs import replace
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -12,6 +10,7 @@ from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.catalogue import Catalogue
 from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.ids import made_at_ms
 from nomaflow_kernel.history.lookups import RunPage
 from nomaflow_kernel.history.records import RunRecord
@@ -37,7 +36,7 @@ class RunPages:
     def __init__(self, parts: KernelParts) -> None:
         self._store, self._catalogue, self._guard = parts.store, parts.catalogue, parts.guard
         self._sight = RunSight(parts)
-        self._kept: OrderedDict[str, tuple[RunRecord, run_pb2.Run]] = OrderedDict()
+        self._kept: RecentlyUsed[str, tuple[RunRecord, run_pb2.Run]] = RecentlyUsed(_MOST_KEPT)
 
     async def list_runs(self, request: kernel.ListRunsRequest, caller: Caller) -> kernel.ListRunsResponse:
         """Return one page of runs that the caller may read."""
@@ -69,12 +68,10 @@ class RunPages:
 
     def _message(self, run: RunRecord) -> run_pb2.Run:
         """Return the message of a run, which is the caller's to change. Those of the runs listed last are kept."""
-        kept = self._kept.pop(run.run_id, None)
+        kept = self._kept.find(run.run_id)
         if kept is None or kept[0] is not run:
             kept = run, run_message(run)
-        self._kept[run.run_id] = kept
-        if len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+            self._kept.put(run.run_id, kept)
         message = run_pb2.Run()
         message.CopyFrom(kept[1])
         return message

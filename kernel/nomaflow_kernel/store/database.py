@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.errors import StoreUnavailable
-from nomaflow_kernel.store.migrate import Taken
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.writer import Link, Writer
 
@@ -26,15 +25,13 @@ class SqlDatabase(ABC):
     :param reading: connections that only read
     """
 
-    kind: ClassVar[str]
-
     def __init__(self, *, writing: Link, reading: Link) -> None:
         self._writer = Writer(writing)
         self._reading = reading
         self._closed = False
 
     @abstractmethod
-    async def claim(self) -> Taken:
+    async def claim(self) -> StoreInfo:
         """Keep other kernels off the database, start the writer and take the store over."""
 
     @abstractmethod
@@ -48,9 +45,9 @@ class SqlDatabase(ABC):
 
     async def open(self) -> StoreInfo:
         """Make or migrate the schema, and take the store over. May be tried again after an error."""
-        taken = await self.claim()
+        info = await self.claim()
         self._closed = False
-        return StoreInfo(kind=self.kind, **taken._asdict())
+        return info
 
     async def close(self) -> None:
         """Finish waiting operations, close every connection, and release the database."""

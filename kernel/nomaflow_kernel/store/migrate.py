@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import uuid
 from pathlib import Path
-from typing import NamedTuple
 
 from sqlalchemy import Connection, inspect, select, text, update
 
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store import schema
 from nomaflow_kernel.store.errors import SchemaTooNew, SchemaTooOld
 from nomaflow_kernel.store.marks import refuse_marked
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
 
-__all__ = ["Taken", "lock_migrations", "migrate", "stored_revision", "take_over", "usable_revision"]
+__all__ = ["lock_migrations", "migrate", "stored_revision", "take_over", "usable_revision"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,17 +91,9 @@ def _run_revisions(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-class Taken(NamedTuple):
-    """Facts that a store tells the kernel that takes it over; see ``StoreInfo``."""
-
-    epoch: int
-    last_event_seq: int
-    store_id: str
-    pruned_through_seq: int
-
-
-def take_over(connection: Connection, *, holder: str) -> Taken:
+def take_over(connection: Connection, *, holder: str) -> StoreInfo:
     """Raise the epoch, so that no older kernel can write; return the store's facts."""
     kernel = schema.kernel
     connection.execute(update(kernel).values(epoch=kernel.c.epoch + 1, commits=kernel.c.commits + 1, holder=holder))
-    return Taken(*connection.execute(select(*(kernel.c[name] for name in Taken._fields))).one())
+    facts = select(kernel.c.epoch, kernel.c.last_event_seq, kernel.c.store_id, kernel.c.pruned_through_seq)
+    return StoreInfo(kind=connection.dialect.name, **connection.execute(facts).one()._asdict())

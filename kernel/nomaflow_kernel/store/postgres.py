@@ -12,6 +12,7 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.errors import StaleEpoch, StoreLed
 from nomaflow_kernel.store.failures import mapped_errors
@@ -24,7 +25,7 @@ from nomaflow_kernel.store.lease_row import (
     refuse_while_held,
     take_lease,
 )
-from nomaflow_kernel.store.migrate import Taken, lock_migrations, migrate, take_over
+from nomaflow_kernel.store.migrate import lock_migrations, migrate, take_over
 from nomaflow_kernel.store.writer import in_transaction
 
 __all__ = ["PostgresDatabase", "PostgresLink"]
@@ -59,8 +60,6 @@ class PostgresDatabase(SqlDatabase):
     :param lease: leadership settings
     """
 
-    kind = "postgresql"
-
     def __init__(self, *, url: str, holder: str, lock_wait_seconds: float, lease: LeasePolicy) -> None:
         # A leader frozen within a transaction holds the row that its successor needs: the database ends that
         # transaction before the lease is over, and the successor ends one that the database takes for active.
@@ -80,7 +79,7 @@ class PostgresDatabase(SqlDatabase):
         self._watch = LeaseWatch(boot_seconds)
         self._stood_by = False
 
-    async def claim(self) -> Taken:
+    async def claim(self) -> StoreInfo:
         """Take the lease, and take the store over from any older kernel.
 
         :raises StoreLed: if another kernel leads; nothing was written
@@ -96,7 +95,7 @@ class PostgresDatabase(SqlDatabase):
         self._keeper.start(term=taken.epoch, asked_at=asked_at)
         return taken
 
-    def _take(self, connection: Connection) -> Taken:
+    def _take(self, connection: Connection) -> StoreInfo:
         lock_migrations(connection)
         migrate(connection)
         refuse_while_held(connection, self._watch)

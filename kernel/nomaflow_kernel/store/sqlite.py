@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.database import SqlDatabase
 from nomaflow_kernel.store.driver import run
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.store.migrate import Taken, migrate, take_over
+from nomaflow_kernel.store.migrate import migrate, take_over
 
 __all__ = ["SqliteDatabase", "SqliteLink", "create_database_file", "reading_engine", "writing_engine"]
 
@@ -46,8 +47,6 @@ class SqliteDatabase(SqlDatabase):
     :param lock_wait_seconds: time to wait for another process's lock
     """
 
-    kind = "sqlite"
-
     def __init__(self, *, path: str, holder: str, lock_wait_seconds: float) -> None:
         super().__init__(
             writing=SqliteLink(lambda: writing_engine(path, lock_wait_seconds=lock_wait_seconds)),
@@ -57,7 +56,7 @@ class SqliteDatabase(SqlDatabase):
         self._holder = holder
         self._lock = FileLock(path)
 
-    async def claim(self) -> Taken:
+    async def claim(self) -> StoreInfo:
         """Take the lock, then take the store over."""
         self._lock.acquire()
         try:
@@ -67,7 +66,7 @@ class SqliteDatabase(SqlDatabase):
             self._lock.release()
             raise
 
-    def _take(self, connection: Connection) -> Taken:
+    def _take(self, connection: Connection) -> StoreInfo:
         migrate(connection)
         return take_over(connection, holder=self._holder)
 

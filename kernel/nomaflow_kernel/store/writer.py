@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 from sqlalchemy import Connection
 
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.store.errors import StoreBusy, StoreUnavailable
 from nomaflow_kernel.store.failures import store_error
-from nomaflow_kernel.store.migrate import Taken
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 
@@ -83,7 +83,7 @@ class Writer:
         """The number of operations not taken yet."""
         return len(self._inbox)
 
-    async def start(self, take: Callable[[Connection], Taken]) -> Taken:
+    async def start(self, take: Callable[[Connection], StoreInfo]) -> StoreInfo:
         """Take the store over; return its facts.
 
         :param take: takes the store over in an open transaction

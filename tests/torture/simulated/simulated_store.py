@@ -138,7 +138,7 @@ class SimulatedDatabase:
         with self._connection.begin():
             taken = take_over(self._connection, holder="simulated")
         self._epoch = taken.epoch
-        return StoreInfo(kind="sqlite", **taken._asdict())
+        return taken
 
     async def close(self) -> None:
         """Finish waiting operations, then close."""

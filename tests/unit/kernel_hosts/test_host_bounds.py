@@ -22,7 +22,7 @@ from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.letters import HeldState, InventoryLine
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.catalogue import service
-from nomaflow_kernel.hosts import room
+from nomaflow_kernel.hosts import registry
 
 
 def introduction(manifest: Any) -> gateway.IntroduceManifestRequest:
@@ -201,7 +201,7 @@ async def test_a_kernel_with_the_most_hosts_serves_those_it_knows(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new name is refused with the command that makes room; a known one attaches, also with another instance."""
-    monkeypatch.setattr(room, "HOSTS", 2)
+    monkeypatch.setattr(registry, "HOSTS", 2)
     sessions = [Session(world) for _ in range(3)]
     for number, name in enumerate(("one", "two", "one")):
         await sessions[number].attach(host=name, incarnation=f"instance-{number}")
@@ -216,7 +216,7 @@ async def test_a_kernel_with_the_most_hosts_serves_those_it_knows(
 
 async def test_a_host_has_so_many_instances(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is refused; one that comes back is not one more."""
-    monkeypatch.setattr(room, "INSTANCES_OF_HOST", 2)
+    monkeypatch.setattr(registry, "INSTANCES_OF_HOST", 2)
     first, second, third, back = (Session(world) for _ in range(4))
     await first.attach(incarnation="instance-1")
     await second.attach(incarnation="instance-2")

@@ -16,7 +16,7 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.grants import Grant
 from nomaflow_kernel.access.principals import Caller, Principal, PrincipalKind
-from nomaflow_kernel.rpc.disabled_jobs import disabled_jobs
+from nomaflow_kernel.rpc.job_problems import disabled_jobs
 from waiting import eventually
 
 GOOD = {"id": "good", "steps": [{"callable": "m:f"}]}

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event
 
+from nomaflow_kernel.history.lookups import StoreInfo
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store.errors import StaleEpoch, StoreUnavailable
-from nomaflow_kernel.store.migrate import Taken, migrate, take_over
+from nomaflow_kernel.store.migrate import migrate, take_over
 from nomaflow_kernel.store.operations.apply import apply_transitions
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
 from nomaflow_kernel.store.sqlite import SqliteLink, create_database_file, writing_engine
@@ -34,7 +35,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
-def _take(connection: Connection) -> Taken:
+def _take(connection: Connection) -> StoreInfo:
     migrate(connection)
     return take_over(connection, holder="test")
 
