@@ -7,50 +7,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nomaflow_cli.pages.alerts import incidents_page, messages_page, mute_text, tested_page
-    from nomaflow_cli.pages.attempts import inspection_page, validated_table
-    from nomaflow_cli.pages.audit import audit_line, verdict_lines
-    from nomaflow_cli.pages.authority import authority_page
-    from nomaflow_cli.pages.callables import callables_page
-    from nomaflow_cli.pages.events import counts_table, event_line
-    from nomaflow_cli.pages.findings import check_page, doctor_page
-    from nomaflow_cli.pages.hosts import hosts_page, reload_page
-    from nomaflow_cli.pages.jobs import fires_page, job_page, jobs_page, schedule_page
-    from nomaflow_cli.pages.log_lines import print_log
-    from nomaflow_cli.pages.runs import run_page, runs_table, started_line, started_page, summary
-    from nomaflow_cli.pages.tokens import issued_page, tokens_page, withdrawn_text
-
-__all__ = [
-    "audit_line",
-    "authority_page",
-    "callables_page",
-    "check_page",
-    "counts_table",
-    "doctor_page",
-    "event_line",
-    "fires_page",
-    "hosts_page",
-    "incidents_page",
-    "inspection_page",
-    "issued_page",
-    "job_page",
-    "jobs_page",
-    "messages_page",
-    "mute_text",
-    "print_log",
-    "reload_page",
-    "run_page",
-    "runs_table",
-    "schedule_page",
-    "started_line",
-    "started_page",
-    "summary",
-    "tested_page",
-    "tokens_page",
-    "validated_table",
-    "verdict_lines",
-    "withdrawn_text",
-]
+    from nomaflow_cli.pages.alerts import *
+    from nomaflow_cli.pages.attempts import *
+    from nomaflow_cli.pages.audit import *
+    from nomaflow_cli.pages.authority import *
+    from nomaflow_cli.pages.callables import *
+    from nomaflow_cli.pages.events import *
+    from nomaflow_cli.pages.findings import *
+    from nomaflow_cli.pages.hosts import *
+    from nomaflow_cli.pages.jobs import *
+    from nomaflow_cli.pages.log_lines import *
+    from nomaflow_cli.pages.runs import *
+    from nomaflow_cli.pages.tokens import *
 
 _MODULES: Mapping[str, tuple[str, ...]] = {
     "alerts": ("incidents_page", "messages_page", "mute_text", "tested_page"),

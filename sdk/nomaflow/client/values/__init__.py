@@ -1,126 +1,21 @@
-"""Values that the client returns: frozen, with a ``to_json`` in the shapes of docs/cli.md. Loads no gRPC."""
+"""Values that the client returns: frozen, with a ``to_json`` in the shapes of docs/cli.md. Loads no gRPC.
+
+Each name of these modules is a name of this package; those of `nomaflow.client.values.alerts` are of the alerts' own
+client.
+"""
 
 from __future__ import annotations
 
-from nomaflow.client.values.attempts import AttemptLogView, ExitView, RungView, StopView
-from nomaflow.client.values.audit import AuditRowView, AuditVerdictView
-from nomaflow.client.values.authority import AuthorityView
-from nomaflow.client.values.callables import CallablesView, CallableView, ModuleView, ParameterView, StepTypeView
-from nomaflow.client.values.catalogue import (
-    CatalogueView,
-    DeclaredView,
-    FireView,
-    HostView,
-    InstanceView,
-    JobCountView,
-    JobPageView,
-    JobView,
-    PauseView,
-    ProblemView,
-    RefusedLoadView,
-    ReloadView,
-    ResourcesView,
-    WantedView,
-    WorkerView,
-)
-from nomaflow.client.values.events import EventView, PrunedView, Replayed, Triggered, TriggerRefusal
-from nomaflow.client.values.figures import (
-    EventPageView,
-    FirePageView,
-    FrequentScheduleView,
-    JobStatsView,
-    ListedFireView,
-    RecentRunView,
-    RunCountView,
-    RunPageView,
-)
-from nomaflow.client.values.inspection import InspectionView, ProcessView, StackView
-from nomaflow.client.values.kernel import CallerView, KernelView
-from nomaflow.client.values.logs import LogChunk, LogLine
-from nomaflow.client.values.runs import (
-    RUN_TERMINAL,
-    AncestorView,
-    AttemptView,
-    CancelView,
-    FoldView,
-    ProgressView,
-    ReasonView,
-    RunRequestView,
-    RunView,
-    StepSwitchView,
-    StepValuesView,
-    StepView,
-    TriggerView,
-)
-from nomaflow.client.values.shapes import from_micros, iso, iso_micros
-from nomaflow.client.values.tokens import CertificateView, IssuedToken, TokenView, WithdrawnView
-
-__all__ = [
-    "RUN_TERMINAL",
-    "AncestorView",
-    "AttemptLogView",
-    "AttemptView",
-    "AuditRowView",
-    "AuditVerdictView",
-    "AuthorityView",
-    "CallableView",
-    "CallablesView",
-    "CallerView",
-    "CancelView",
-    "CatalogueView",
-    "CertificateView",
-    "DeclaredView",
-    "EventPageView",
-    "EventView",
-    "ExitView",
-    "FirePageView",
-    "FireView",
-    "FoldView",
-    "FrequentScheduleView",
-    "HostView",
-    "InspectionView",
-    "InstanceView",
-    "IssuedToken",
-    "JobCountView",
-    "JobPageView",
-    "JobStatsView",
-    "JobView",
-    "KernelView",
-    "ListedFireView",
-    "LogChunk",
-    "LogLine",
-    "ModuleView",
-    "ParameterView",
-    "PauseView",
-    "ProblemView",
-    "ProcessView",
-    "ProgressView",
-    "PrunedView",
-    "ReasonView",
-    "RecentRunView",
-    "RefusedLoadView",
-    "ReloadView",
-    "Replayed",
-    "ResourcesView",
-    "RunCountView",
-    "RunPageView",
-    "RunRequestView",
-    "RunView",
-    "RungView",
-    "StackView",
-    "StepSwitchView",
-    "StepTypeView",
-    "StepValuesView",
-    "StepView",
-    "StopView",
-    "TokenView",
-    "TriggerRefusal",
-    "TriggerView",
-    "Triggered",
-    "WantedView",
-    "WithdrawnView",
-    "WorkerView",
-    "from_micros",
-    "iso",
-    "iso_micros",
-]
+from nomaflow.client.values.attempts import *
+from nomaflow.client.values.audit import *
+from nomaflow.client.values.authority import *
+from nomaflow.client.values.callables import *
+from nomaflow.client.values.catalogue import *
+from nomaflow.client.values.events import *
+from nomaflow.client.values.figures import *
+from nomaflow.client.values.inspection import *
+from nomaflow.client.values.kernel import *
+from nomaflow.client.values.logs import *
+from nomaflow.client.values.runs import *
+from nomaflow.client.values.shapes import *
+from nomaflow.client.values.tokens import *

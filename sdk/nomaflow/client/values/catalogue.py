@@ -23,7 +23,10 @@ __all__ = [
     "JobView",
     "PauseView",
     "ProblemView",
+    "RefusedLoadView",
     "ReloadView",
+    "ResourcesView",
+    "WantedView",
     "WorkerView",
 ]
 
