@@ -15,7 +15,6 @@ from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:
     from nomaflow_host.observing.tracing import AttemptTracer
-    from nomaflow_host.supervisor.inspecting import Inspection
 
 __all__ = ["SupervisedRunner"]
 
@@ -55,12 +54,10 @@ class SupervisedRunner:
         """Waits, for that many seconds at most, until no load is under way or due; returns whether that is so."""
         self.idle_seconds = supervisor.idle_seconds
         """Returns how long this host has run nothing, in seconds; 0 while it runs something."""
+        self.inspect = supervisor.inspect
+        """Returns what an attempt does now; None if this host does not run it."""
         self.check = supervisor.check
         """Has a sealed list of CheckedStep checked; returns one of ValueProblem, or None if that is not known."""
-
-    async def inspect(self, attempt_key: str) -> Inspection | None:
-        """Return what an attempt does now; None if this host does not run it."""
-        return await self._supervisor.inspect(attempt_key)
 
     def accept(self, order: DispatchOrder) -> None:
         """Start an attempt.

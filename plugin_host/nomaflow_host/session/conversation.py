@@ -17,7 +17,7 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import LetterError, fitting
 from nomaflow_host.outbox import Outbox
 from nomaflow_host.session.commands import Commands
-from nomaflow_host.session.encoding import inspect_message, load_message, loaded_message, worker_messages
+from nomaflow_host.session.encoding import load_message, loaded_message, worker_messages
 from nomaflow_host.session.facts import HostIdentity
 from nomaflow_host.session.failures import SessionDropped
 from nomaflow_host.session.introducing import Introducer
@@ -208,7 +208,8 @@ class Conversation:
 
     async def _answer_inspect(self, command_seq: int, attempt_key: str) -> None:
         seen = await self._runner.inspect(attempt_key)
-        await self._write(pb.AttachRequest(inspect_result=inspect_message(command_seq, seen)))
+        result = pb.InspectResult(command_seq=command_seq, found=seen is not None, response=seen)
+        await self._write(pb.AttachRequest(inspect_result=result))
 
     async def _write(self, message: pb.AttachRequest) -> None:
         async with self._writing:

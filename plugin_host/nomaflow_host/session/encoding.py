@@ -9,12 +9,10 @@ from typing import Any
 from nomaflow_api.bounds import KEYS_OF_INSTANCE, WORKERS_OF_INSTANCE
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1 import job_pb2
-from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
 from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import fitting, seal
 from nomaflow_host.session.facts import HostIdentity, HostStatus
-from nomaflow_host.supervisor.inspecting import Inspection
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.reading.problems import Problem
 
@@ -22,7 +20,6 @@ __all__ = [
     "PROTOCOL_MAX",
     "PROTOCOL_MIN",
     "hello_message",
-    "inspect_message",
     "load_message",
     "loaded_message",
     "worker_messages",
@@ -86,27 +83,6 @@ def loaded_message(load: LoadOutcome) -> pb.Loaded:
         stopped_count=len(load.stopped),
         added_count=len(load.added),
     )
-
-
-def inspect_message(command_seq: int, seen: Inspection | None) -> pb.InspectResult:
-    """Return the message with what was seen of an attempt; None if this host does not run it."""
-    if seen is None:
-        return pb.InspectResult(command_seq=command_seq, found=False)
-    response = encode(
-        InspectAttemptResponse,
-        seen,
-        processes=[
-            encode(InspectedProcess, each, ppid=each.parent, command=fitting(each.command)) for each in seen.processes
-        ],
-        stacks=[
-            encode(ThreadStack, each, name=fitting(each.name), frames=tuple(map(fitting, each.frames)))
-            for each in seen.stacks
-        ],
-        note=_sentence(seen.note),
-        attempt_key="",  # the kernel knows both
-        host="",
-    )
-    return pb.InspectResult(command_seq=command_seq, found=True, response=response)
 
 
 def _refused_message(load: LoadOutcome) -> job_pb2.RefusedLoad:

@@ -8,8 +8,9 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
+from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, InspectedProcess, ThreadStack
+from nomaflow_api.v1.message_codec import timestamp
+from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.reaper.proc import descendants, processes, read_process, read_usage
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
-__all__ = ["Inspection", "Inspector", "SeenProcess", "SeenStack"]
+__all__ = ["Inspector"]
 
 _AT_ONCE = 4
 _ANSWER_SECONDS = 1.0
@@ -34,38 +35,6 @@ _THREADS = re.compile(r"(?m)^(?:Current thread|Thread) (0x[0-9a-f]+).*\n")
 _FRAME = re.compile(r'File "(.*)", line (\d+) in (.*)')
 
 
-class SeenProcess(Struct, frozen=True, kw_only=True):
-    """One process of a worker's tree; ``command`` is empty if it is not shown."""
-
-    pid: int
-    parent: int
-    started_at_us: int
-    state: str
-    rss_bytes: int
-    cpu_seconds: float
-    command: str
-
-
-class SeenStack(Struct, frozen=True, kw_only=True):
-    """One thread or task; its frames are innermost last."""
-
-    name: str
-    frames: tuple[str, ...]
-    of_attempt: bool = False
-
-
-class Inspection(Struct, frozen=True, kw_only=True):
-    """A look at a running attempt.
-
-    :param note: what could not be seen; may be empty
-    """
-
-    seen_at_us: int
-    processes: tuple[SeenProcess, ...] = ()
-    stacks: tuple[SeenStack, ...] = ()
-    note: str = ""
-
-
 class Inspector:
     """Inspects attempts, a few at once; each takes at most three seconds.
 
@@ -77,36 +46,36 @@ class Inspector:
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._number = 0
 
-    async def inspect(self, attempt_key: str) -> Inspection | None:
-        """Return what an attempt does now; None if this host does not run it."""
+    async def inspect(self, attempt_key: str) -> InspectAttemptResponse | None:
+        """Return what an attempt does now, without its key and host; None if this host does not run it."""
         async with self._turns:
             attempt = self._find(attempt_key)
             if attempt is None:
                 return None
-            worker, seen_at_us = attempt.worker, time.time_ns() // 1000
+            worker, seen_at = attempt.worker, timestamp(time.time_ns() // 1000)
             if not worker.pid or not worker.ready:
-                return Inspection(seen_at_us=seen_at_us, note="its worker is still starting")
+                return InspectAttemptResponse(seen_at=seen_at, note="its worker is still starting")
             alone = len(worker.attempts) == 1
             seen = await asyncio.to_thread(_tree, worker.pid, worker.masker.now.text, alone=alone)
             stacks, note = await self._stacks(attempt)
             if not alone:
                 others = f"{len(worker.attempts) - 1} other attempts run in its worker, which are not shown"
                 note = f"{note}; {others}" if note else others
-            return Inspection(seen_at_us=seen_at_us, processes=seen, stacks=stacks, note=note)
+            return InspectAttemptResponse(seen_at=seen_at, processes=seen, stacks=stacks, note=note)
 
-    async def _stacks(self, attempt: HeldAttempt) -> tuple[tuple[SeenStack, ...], str]:
+    async def _stacks(self, attempt: HeldAttempt) -> tuple[list[ThreadStack], str]:
         """Return the stacks that the worker reports; if it does not answer, those read from outside."""
         told = await self._asked(attempt)
         if told is not None:
-            return tuple(_told(told)), ""
+            return list(_told(told)), ""
         note = (
             f"the worker did not answer within {_ANSWER_SECONDS:g} s: its code blocks the event loop, or native code "
             "holds its interpreter"
         )
         dump = await self._dumped(attempt.worker)
         if not dump:
-            return (), f"{note}; and its stacks cannot be read from outside"
-        return tuple(_of_dump(dump, attempt)[:_STACKS]), f"{note}; these are its threads, without its tasks"
+            return [], f"{note}; and its stacks cannot be read from outside"
+        return _of_dump(dump, attempt)[:_STACKS], f"{note}; these are its threads, without its tasks"
 
     async def _asked(self, attempt: HeldAttempt) -> list[Any] | None:
         worker = attempt.worker
@@ -137,15 +106,17 @@ class Inspector:
         return ""
 
 
-def _told(stacks: list[Any]) -> Iterator[SeenStack]:
+def _told(stacks: list[Any]) -> Iterator[ThreadStack]:
     """Yield the stacks of a worker's answer; code in it may have sent anything."""
     for each in stacks[:_STACKS]:
         if isinstance(each, dict) and isinstance(each.get("frames"), list):
-            frames = tuple(str(frame) for frame in each["frames"][-_FRAMES:])
-            yield SeenStack(name=str(each.get("name")), frames=frames, of_attempt=bool(each.get("of_attempt")))
+            frames = [fitting(str(frame)) for frame in each["frames"][-_FRAMES:]]
+            yield ThreadStack(
+                name=fitting(str(each.get("name"))), frames=frames, of_attempt=bool(each.get("of_attempt"))
+            )
 
 
-def _of_dump(dump: str, attempt: HeldAttempt) -> list[SeenStack]:
+def _of_dump(dump: str, attempt: HeldAttempt) -> list[ThreadStack]:
     """Return the stacks of faulthandler's output, which has the innermost frame first and the main thread last."""
     worker = attempt.worker
     alone, root = len(worker.attempts) == 1, worker.generation.project.spec.root
@@ -158,9 +129,9 @@ def _of_dump(dump: str, attempt: HeldAttempt) -> list[SeenStack]:
         mine = any(path == file and function == name for path, _, function in places)
         is_main = ident == parts[-2]
         if mine or alone:
-            frames = tuple(mask(f"{_relative(path, root)}:{line} {function}") for path, line, function in places)
+            frames = [fitting(mask(f"{_relative(path, root)}:{line} {function}")) for path, line, function in places]
             title = "main thread" if is_main else f"thread {ident}"
-            found.append(SeenStack(name=title, frames=frames[-_FRAMES:], of_attempt=mine))
+            found.append(ThreadStack(name=title, frames=frames[-_FRAMES:], of_attempt=mine))
     return sorted(found, key=lambda each: not each.of_attempt)
 
 
@@ -168,24 +139,24 @@ def _relative(file: str, root: str) -> str:
     return file[len(root) + 1 :] if root and file.startswith(root + os.sep) else file
 
 
-def _tree(pid: int, mask: Callable[[str], str], *, alone: bool) -> tuple[SeenProcess, ...]:
+def _tree(pid: int, mask: Callable[[str], str], *, alone: bool) -> list[InspectedProcess]:
     """Return a worker and the processes below it; commands of children only if they belong to one attempt."""
     worker = read_process(pid)
     below = descendants([pid], processes())
     found = [*([worker] if worker is not None else []), *sorted(below, key=lambda each: each.pid)]
-    return tuple(_seen(each, mask, shows_command=alone or each.pid == pid) for each in found[:_PROCESSES])
+    return [_seen(each, mask, shows_command=alone or each.pid == pid) for each in found[:_PROCESSES]]
 
 
-def _seen(info: ProcessInfo, mask: Callable[[str], str], *, shows_command: bool) -> SeenProcess:
+def _seen(info: ProcessInfo, mask: Callable[[str], str], *, shows_command: bool) -> InspectedProcess:
     started_at_us, cpu_seconds = read_usage(info)
-    return SeenProcess(
+    return InspectedProcess(
         pid=info.pid,
-        parent=info.parent,
-        started_at_us=started_at_us,
+        ppid=info.parent,
+        started_at=timestamp(started_at_us),
         state=info.state,
         rss_bytes=info.rss_bytes,
         cpu_seconds=cpu_seconds,
-        command=mask(_command(info.pid))[:_COMMAND] if shows_command else "",
+        command=fitting(mask(_command(info.pid))[:_COMMAND]) if shows_command else "",
     )
 
 

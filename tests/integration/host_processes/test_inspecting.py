@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from harness import Host, StartHost
 
+from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse
 from nomaflow_api.v1.letters import Isolation
-from nomaflow_host.supervisor.inspecting import Inspection
 from waiting import eventually
 
 CODE = """
@@ -64,20 +64,20 @@ def team(tmp_path: Path) -> Path:
     return plugins.parent
 
 
-async def look(host: Host, key: str, shows: Callable[[Inspection, float], bool]) -> Inspection:
+async def look(host: Host, key: str, shows: Callable[[InspectAttemptResponse, float], bool]) -> InspectAttemptResponse:
     """Look until what is seen, and how long it took, is so: code runs shortly before it does what is to be seen."""
 
-    async def looked() -> Inspection | None:
+    async def looked() -> InspectAttemptResponse | None:
         began = time.monotonic()
         seen = await host.supervisor.inspect(key)
         assert seen is not None
         return seen if shows(seen, time.monotonic() - began) else None
 
-    found: Inspection = await eventually(looked)
+    found: InspectAttemptResponse = await eventually(looked)
     return found
 
 
-def deepest(seen: Inspection) -> str:
+def deepest(seen: InspectAttemptResponse) -> str:
     """Return the innermost frame of the attempt's first stack that it has, if it has any."""
     return next((stack.frames[-1] for stack in seen.stacks if stack.of_attempt and stack.frames), "")
 
@@ -89,11 +89,11 @@ async def test_a_thread_that_sleeps_is_seen_with_its_child(start_host: StartHost
     pid = await host.started_in(marker)
     seen = await look(host, key, lambda seen, _: deepest(seen).endswith(" deep") and seen.note == "")
     assert [process.pid == pid for process in seen.processes] == [True, False, False][: len(seen.processes)]
-    assert seen.processes[1].parent == pid
+    assert seen.processes[1].ppid == pid
     assert "sleep 600" in seen.processes[1].command
     assert "s3cret-token" not in "".join(process.command for process in seen.processes)
     assert seen.processes[0].rss_bytes > 1 << 20
-    assert abs(seen.processes[0].started_at_us / 1e6 - time.time()) < 60
+    assert abs(seen.processes[0].started_at.ToMicroseconds() / 1e6 - time.time()) < 60
     mine = [stack for stack in seen.stacks if stack.of_attempt]
     assert [frame.partition(":")[0] for frame in mine[0].frames[-4:]] == ["plugins/busy.py"] * 4
 
@@ -123,7 +123,7 @@ async def test_code_that_lets_nothing_answer_is_seen_from_outside(
     key = host.run(f"busy:{step}", {"marker": str(marker)}, isolation=isolation)
     pid = await host.started_in(marker)
 
-    def from_outside(seen: Inspection, seconds: float) -> bool:
+    def from_outside(seen: InspectAttemptResponse, seconds: float) -> bool:
         told = "the worker did not answer within 1 s" in seen.note
         return told and deepest(seen).endswith(f" {step}") and seconds < 4
 
