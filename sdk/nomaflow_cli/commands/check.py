@@ -80,14 +80,9 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
 def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
     """Return the report with warnings about the code of the callables that its jobs name."""
     from nomaflow_cli.lint import lint_project
-    from nomaflow_project.reading.problems import Place
 
     named = [step.callable for job in report.jobs if job.definition for step in job.definition.steps if step.callable]
-    pitfalls = []
-    for each in lint_project(project, named):
-        fix = f"{each.fix}; if intended, add: # noqa: {each.code}"
-        pitfalls.append(replace(Place(each.file).warning(each.code, each.message, fix=fix), line=each.line))
-    return replace(report, problems=(*report.problems, *pitfalls))
+    return replace(report, problems=(*report.problems, *lint_project(project, named)))
 
 
 def _manifest(project: Path) -> dict[str, Any]:

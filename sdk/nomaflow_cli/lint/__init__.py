@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from nomaflow_cli.lint.project import lint_project
-from nomaflow_cli.lint.rules import RULES, Finding
+from nomaflow_cli.lint.rules import RULES
 
-__all__ = ["RULES", "Finding", "lint_project"]
+__all__ = ["RULES", "lint_project"]

@@ -9,9 +9,10 @@ from nomaflow_cli.lint.calls import check_awaits, check_blocking, check_signatur
 from nomaflow_cli.lint.exceptions import check_swallowing
 from nomaflow_cli.lint.locating import locate, reached_functions
 from nomaflow_cli.lint.loops import check_loops
-from nomaflow_cli.lint.rules import RULES, Finding, Sighting
+from nomaflow_cli.lint.rules import RULES, Sighting
 from nomaflow_cli.lint.scopes import Scope, nested_functions
 from nomaflow_cli.lint.sources import Sources
+from nomaflow_project.reading.problems import Problem, Severity
 
 __all__ = ["lint_project"]
 
@@ -22,8 +23,8 @@ _OF_EVERY_FUNCTION: tuple[_Check, ...] = (check_swallowing, check_blocking, chec
 _OF_CALLABLES: tuple[_Check, ...] = (check_signature, check_loops, *_OF_EVERY_FUNCTION)
 
 
-def lint_project(root: Path, references: Sequence[str]) -> tuple[Finding, ...]:
-    """Return the mistakes in the callables that jobs name, ordered by file and line. Nothing is imported.
+def lint_project(root: Path, references: Sequence[str]) -> tuple[Problem, ...]:
+    """Return a warning for each mistake in the callables that jobs name, by file and line. Nothing is imported.
 
     References without a target here (no such module in the plugins folder, a syntax error, code that creates its
     functions at run time) are skipped: the check of the manifest reports callables that cannot be called.
@@ -33,22 +34,27 @@ def lint_project(root: Path, references: Sequence[str]) -> tuple[Finding, ...]:
     """
     sources = Sources(root / _PLUGINS)
     located = [scope for reference in sorted(set(references)) if (scope := locate(reference, sources)) is not None]
-    found = {
-        Finding(
-            code=seen.code,
-            file=scope.module.file.relative_to(root).as_posix(),
-            line=seen.node.lineno,
-            column=scope.module.column(seen.node),
-            message=seen.message,
-            fix=RULES[seen.code].fix,
+    found = sorted(
+        (
+            scope.module.file.relative_to(root).as_posix(),
+            seen.node.lineno,
+            seen.node.col_offset,
+            seen.code,
+            seen.message,
         )
         for callable_ in located
         for scope in _scopes(callable_)
         for check in (_OF_CALLABLES if scope.is_callable else _OF_EVERY_FUNCTION)
         for seen in check(scope)
         if not scope.module.silences(seen)
-    }
-    return tuple(sorted(found, key=lambda each: (each.file, each.line, each.column, each.code)))
+    )
+    problems = (_warning(code, message, file=file, line=line) for file, line, _, code, message in found)
+    return tuple(dict.fromkeys(problems))  # two callables may reach the same function
+
+
+def _warning(code: str, message: str, *, file: str, line: int) -> Problem:
+    fix = f"{RULES[code].fix}; if intended, add: # noqa: {code}"
+    return Problem(severity=Severity.WARNING, code=code, message=message, file=file, line=line, fix=fix)
 
 
 def _scopes(located: Scope) -> Iterator[Scope]:

@@ -1,14 +1,13 @@
-"""The rules, one for each common mistake of authors of callables, and what they find."""
+"""The rules, one for each common mistake of authors of callables."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-__all__ = ["RULES", "Finding", "Rule", "Sighting"]
+__all__ = ["RULES", "Rule", "Sighting"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,36 +25,9 @@ class Rule:
     fix: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """A mistake in the source of a callable.
-
-    :param code: a key of `RULES`, such as ``NF101``
-    :param file: relative to the project's folder, with ``/``
-    :param line: from 1
-    :param column: from 1, in characters
-    :param severity: always ``warning``: no finding disables a job
-    """
-
-    code: str
-    file: str
-    line: int
-    column: int
-    message: str
-    fix: str
-    severity: str = "warning"
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.code} {self.message} ({self.fix})"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the finding as a JSON-ready dict."""
-        return asdict(self)
-
-
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A possible finding: a comment on its lines may silence it.
+    """A mistake in the source of a callable: a comment on its lines may silence it.
 
     :param first_line: with ``last_line``: the lines on which a comment silences it; 0 for the node's own
     """

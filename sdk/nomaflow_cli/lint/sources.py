@@ -28,7 +28,6 @@ class SourceModule:
     """
 
     file: Path
-    lines: tuple[str, ...] = field(repr=False)
     bindings: Mapping[str, ast.stmt] = field(repr=False)
     imports: Mapping[str, str] = field(repr=False)
     silenced: Mapping[int, frozenset[str]] = field(repr=False)
@@ -38,11 +37,6 @@ class SourceModule:
         first, last = seen.first_line or seen.node.lineno, seen.last_line or seen.node.end_lineno or seen.node.lineno
         found = [self.silenced[line] for line in range(first, last + 1) if line in self.silenced]
         return any(not codes or seen.code in codes for codes in found)
-
-    def column(self, node: ast.stmt | ast.expr | ast.arg | ast.excepthandler) -> int:
-        """Return the column of a node in characters, from 1; `ast` counts bytes."""
-        line = self.lines[node.lineno - 1] if node.lineno <= len(self.lines) else ""
-        return len(line.encode()[: node.col_offset].decode("utf-8", "replace")) + 1
 
 
 class Sources:
@@ -89,7 +83,6 @@ def _parsed(name: str, file: Path, *, is_package: bool) -> SourceModule | None:
     package = name if is_package else name.rpartition(".")[0]
     return SourceModule(
         file=file,
-        lines=tuple(source.split("\n")),
         bindings=_bindings(tree.body),
         imports=_imports(tree, package),
         silenced=_silenced(source),

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_cli.lint import Finding, lint_project
+from nomaflow_cli.lint import lint_project
+from nomaflow_project.reading.problems import Problem
 
-Lint = Callable[..., list[Finding]]
+Lint = Callable[..., list[Problem]]
 Codes = Callable[..., list[str]]
 
 
@@ -18,7 +19,7 @@ Codes = Callable[..., list[str]]
 def lint(tmp_path: Path) -> Lint:
     """Return a function that lints ``step`` of a module with the source given, or other references."""
 
-    def lint_source(source: str, *references: str, **others: str) -> list[Finding]:
+    def lint_source(source: str, *references: str, **others: str) -> list[Problem]:
         files = {"mod": source, **others}
         for name, text in files.items():
             file = tmp_path / "plugins" / (name.replace(".", "/") + ".py")

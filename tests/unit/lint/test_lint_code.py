@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from nomaflow_cli.lint import Finding
+from nomaflow_project.reading.problems import Problem
 
 Codes = Callable[..., list[str]]
-Lint = Callable[..., list[Finding]]
+Lint = Callable[..., list[Problem]]
 
 HEAD = """
 import asyncio, contextlib, itertools, logging, subprocess, time, requests
