@@ -15,6 +15,7 @@ from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
 from nomaflow_api.v1.access_service_pb2_grpc import EnrolmentServiceStub
 from nomaflow_api.v1.call_errors import read_details
+from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["Enrolled", "JoinRefused", "NotThatKernel", "enrol"]
 
@@ -93,15 +94,7 @@ async def _enrol(address: str, join: JoinString, csr_pem: str) -> Enrolled:
             answer: pb.EnrolResponse = await stub.Enrol(request, timeout=_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _translated(error, address, join) from None
-    return Enrolled(
-        certificate_pem=answer.certificate_pem,
-        authorities_pem=answer.authorities_pem,
-        name=answer.name,
-        addresses=tuple(answer.addresses),
-        kernel_id=answer.kernel_id,
-        token=answer.token,
-        instance=answer.instance,
-    )
+    return decode(Enrolled, answer)
 
 
 def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> ClientError:
