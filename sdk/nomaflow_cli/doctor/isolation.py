@@ -1,10 +1,8 @@
-"""Findings about what separates teams and their code: users, private folders, and the environment of steps."""
+"""Findings about what separates teams and their code: users, and the environment of steps."""
 
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,11 +12,6 @@ from nomaflow_cli.wording import count
 
 __all__ = ["examine_isolation"]
 
-_FOLDERS = {
-    "pki": "contains the key of the kernel's authority",
-    "identity": "contains the key that proves the host's identity",
-}
-
 
 def examine_isolation(project: Path, *, hosts: Sequence[RunningHost] | None = None) -> Iterator[Finding]:
     """Yield what is shared, what is weaker than it could be, and what steps do not see.
@@ -27,7 +20,6 @@ def examine_isolation(project: Path, *, hosts: Sequence[RunningHost] | None = No
     """
     running = hosts_here() if hosts is None else hosts
     yield from _users(project, running)
-    yield from _folders(project)
     yield from _withheld(project)
 
 
@@ -64,21 +56,6 @@ def _users(project: Path, hosts: Sequence[RunningHost]) -> Iterator[Finding]:
 
 def _code_uid(host: RunningHost) -> int:
     return host.uid if host.code_uid is None else host.code_uid
-
-
-def _folders(project: Path) -> Iterator[Finding]:
-    state = project / ".nomaflow"
-    private = [(state / name, why) for name, why in _FOLDERS.items()]
-    private += [(each, "contains what the host has not reported yet") for each in sorted(state.glob("host-*"))]
-    for path, why in private:
-        try:
-            found = path.stat()
-        except OSError:
-            continue
-        mode = stat.S_IMODE(found.st_mode)
-        if stat.S_ISDIR(found.st_mode) and mode & 0o077:
-            text = f"{str(path)!r} {why} and is open to others (mode {mode:o})"
-            yield warning("isolation.folders", text, f"chmod 700 {shlex.quote(str(path))}")
 
 
 def _withheld(project: Path) -> Iterator[Finding]:

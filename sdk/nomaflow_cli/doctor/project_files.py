@@ -68,6 +68,7 @@ def _permissions(project: Path) -> Iterator[Finding]:
         (state / "kernel.db", "contains the values given to jobs", 0o600),
         (state / "alerts.db", "contains messages about runs", 0o600),
         (state / "run", "is the only protection of the kernel's socket", 0o700),
+        *((each, "contains what a host has not reported yet", 0o700) for each in sorted(state.glob("host-*/"))),
     )
     wrong = [finding for path, why, mode in private if (finding := _private(path, why, mode)) is not None]
     yield from wrong or [fine("project.permissions", "private files can be read only by their owner")]

@@ -163,6 +163,18 @@ def test_files_that_others_may_read_are_named_with_the_command_that_mends_them(t
     assert (found.level, found.fix) == (Level.PROBLEM, f"chmod 700 {state / 'run'}")
 
 
+@pytest.mark.parametrize("name", ["pki", "identity", "host-team"])
+def test_folders_with_keys_and_reports_are_their_owners_alone(tmp_path: Path, name: str) -> None:
+    """A folder that others may enter is named with the command that closes it."""
+    folder = tmp_path / ".nomaflow" / name
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700)
+    assert _files(tmp_path)["project.permissions"].level is Level.OK
+    folder.chmod(0o750)
+    found = _files(tmp_path)["project.permissions"]
+    assert (found.level, found.fix) == (Level.WARNING, f"chmod 700 {folder}")
+
+
 @pytest.mark.parametrize(("days", "level"), [(25, Level.OK), (3, Level.WARNING), (-1, Level.PROBLEM)])
 def test_the_end_of_a_host_s_certificate_is_told(tmp_path: Path, days: int, level: Level) -> None:
     """Good, late in its renewal, or over: then the commands to join again are named. Damage is the host's to tell."""

@@ -59,19 +59,6 @@ def test_the_user_of_steps_is_told(
     assert (found.level, words in found.message) == (level, True)
 
 
-def test_folders_with_keys_are_their_owners_alone(tmp_path: Path) -> None:
-    """A folder with keys that others may enter is named with the command that closes it."""
-    state = tmp_path / ".nomaflow"
-    for name in ("pki", "identity", "host-team"):
-        (state / name).mkdir(parents=True, mode=0o700)
-    assert "isolation.folders" not in by_check(examine_isolation(tmp_path, hosts=[]))
-    for name in ("pki", "identity", "host-team"):
-        (state / name).chmod(0o750)
-        found = by_check(examine_isolation(tmp_path, hosts=[]))["isolation.folders"]
-        assert found.fix == f"chmod 700 {state / name}"
-        (state / name).chmod(0o700)
-
-
 def test_what_a_host_withholds_is_listed(tmp_path: Path) -> None:
     """The names that a host has written down are shown, with the key that passes them on."""
     folder = tmp_path / ".nomaflow" / "host-team"
