@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
+import msgspec
 from msgspec import Struct, field
 from msgspec.structs import asdict
 
 from nomaflow_host.returned_value import EXTRAS_LIMIT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["ProjectSpec"]
 
@@ -65,8 +64,4 @@ class ProjectSpec(Struct, frozen=True, kw_only=True):
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> ProjectSpec:
         """Return the spec that `to_json` made *tree* from; keys of a newer version are ignored."""
-        known = set(cls.__struct_fields__)
-        given: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in tree.items() if key in known
-        }
-        return cls(**given)
+        return msgspec.convert(tree, cls)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from nomaflow.client import ClientError, KernelUnreachable, NotTrusted
 from nomaflow_api.addresses import host_and_port
 from nomaflow_api.join_string import JoinString, JoinStringError, certificates_in
@@ -95,9 +97,7 @@ async def join_kernel(join: JoinString, *, host: str, folder: IdentityFolder) ->
         host=host,
         kernel_id=enrolled.kernel_id,
         addresses=enrolled.addresses,
-        serial=facts.serial,
-        issued_at=facts.issued_at,
-        expires_at=facts.expires_at,
+        **structs.asdict(facts),
         joined_with=used,
         joined_at=join.at,
         joining_authorities=join.authorities_pem,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import secrets
 import select
@@ -16,9 +15,9 @@ import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from msgspec import Struct, to_builtins
+import msgspec
+from msgspec import Struct
 
 from nomaflow_host.process.errors import HostBusy, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
@@ -67,21 +66,6 @@ class Instance(Struct, frozen=True, kw_only=True):
             pid_namespace=_pid_namespace(),
             main=ProcessIdentity.of(os.getpid()),
             mark=new_mark(),
-        )
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Instance:
-        """Return the instance of a record, which another version may have written.
-
-        :raises Exception: if it is damaged
-        """
-        main, reaper = data["main"], data.get("reaper")
-        return cls(
-            **{name: str(data[name]) for name in ("incarnation", "boot_id", "machine_id", "pid_namespace")},
-            main=ProcessIdentity(main["pid"], main["start_ticks"]),
-            reaper=ProcessIdentity(reaper["pid"], reaper["start_ticks"]) if reaper else None,
-            ended=tuple(map(str, data.get("ended", ()))),
-            mark=int(data.get("mark", 0)),
         )
 
 
@@ -133,7 +117,7 @@ class InstanceLock:
         target = self._state_dir / _FILE
         fresh = target.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(to_builtins(me)), "utf-8")
+            fresh.write_bytes(msgspec.json.encode(me))
             fresh.replace(target)
         except OSError as error:
             raise StateUnwritable(self._state_dir, error) from None
@@ -151,8 +135,8 @@ class InstanceLock:
     def _previous(self) -> Instance | None:
         """Return the last recorded life, None if there is none or its record is damaged."""
         try:
-            return Instance.from_json(json.loads((self._state_dir / _FILE).read_text("utf-8")))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return msgspec.json.decode((self._state_dir / _FILE).read_bytes(), type=Instance)
+        except (OSError, ValueError, msgspec.MsgspecError):
             return None
 
 

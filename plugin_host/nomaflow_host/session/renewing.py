@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc.aio
+from msgspec import structs
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.identity.requests import read_certificate, signing_request
@@ -20,7 +21,7 @@ from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure
 
 if TYPE_CHECKING:
-    from nomaflow_host.identity import Identity, IdentityFolder
+    from nomaflow_host.identity.files import Identity, IdentityFolder
     from nomaflow_host.session.link import Link
 
 __all__ = ["Renewer", "due_at"]
@@ -96,9 +97,7 @@ class Renewer:
             return  # the host has joined again meanwhile
         renewed = replace(
             newest,
-            serial=facts.serial,
-            issued_at=facts.issued_at,
-            expires_at=facts.expires_at,
+            **structs.asdict(facts),
             key=request.key,
             certificate=certificate,
             authorities=answer.authorities_pem.encode() or current.authorities,
