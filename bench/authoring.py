@@ -20,11 +20,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nomaflow import RunContext, Settings
-from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
-from nomaflow_host.generation import CallMaker
-from nomaflow_host.hooks import build_hooks
-from nomaflow_host.injection import CallPlan
-from nomaflow_host.injection.plan import plan_for
+from nomaflow_host.connectors.registry import HostConnectorRegistry
+from nomaflow_host.connectors.resolved import ResolvedConnectors
+from nomaflow_host.generation.calls import CallMaker
+from nomaflow_host.hooks.manager import build_hooks
+from nomaflow_host.injection.plan import CallPlan, plan_for
 
 PROMISED_MICROSECONDS = 50.0
 

@@ -40,7 +40,7 @@ from nomaflow_api.v1.letters import (
     VerdictAction,
 )
 from nomaflow_api.v1.sealing import open_acks, open_cancel, open_dispatch, open_verdicts, seal
-from nomaflow_host.identity import IdentityFolder
+from nomaflow_host.identity.files import IdentityFolder
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.link import AttachCall, Link

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from certificate_authority import Authority
-from nomaflow_host.identity import Identity, IdentityFolder
+from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.identity.requests import read_certificate, signing_request
 
 __all__ = ["identity_of", "joined"]

@@ -19,27 +19,27 @@ from msgspec import Struct, field, structs
 from nomaflow.client import has_known_form
 from nomaflow_api.addresses import is_tcp
 from nomaflow_api.version import VERSION
-from nomaflow_host.generation import manifest_bytes
-from nomaflow_host.identity import Identity, IdentityFolder, join_kernel, read_join_string
-from nomaflow_host.observing import HostObservation, HostView
-from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.generation.manifest import manifest_bytes
+from nomaflow_host.identity.files import Identity, IdentityFolder
+from nomaflow_host.identity.joining import join_kernel, read_join_string
+from nomaflow_host.observing.observation import HostObservation
+from nomaflow_host.observing.state_dump import HostView
+from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.process.errors import HostBusy, HostError, NotJoined, ProjectError
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
-from nomaflow_host.project import (
-    INCARNATION_VARIABLE,
-    Instance,
-    InstanceLock,
-    Project,
-    changed_since_start,
-    make_state_dir,
-    put_mark,
-    user_of,
-)
+from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
+from nomaflow_host.project.mark import put_mark
+from nomaflow_host.project.project import Project, changed_since_start, make_state_dir
+from nomaflow_host.project.run_as import user_of
 from nomaflow_host.reaper.proc import ProcessIdentity
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession
-from nomaflow_host.supervisor import Supervisor, SupervisorSettings
+from nomaflow_host.session.addresses import AddressSource
+from nomaflow_host.session.facts import HostIdentity
+from nomaflow_host.session.session import HostSession
+from nomaflow_host.supervisor.settings import SupervisorSettings
+from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_project.jobs.resources import resources_here
 from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import set_up_logging

@@ -25,10 +25,13 @@ from nomaflow.client import ClientError, TriggerOrder
 from nomaflow.client.values import InstanceView, RunView
 from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import missing_modules
-from nomaflow_cli.live import Screen, choose_screen, follow_run
+from nomaflow_cli.live.following import follow_run
+from nomaflow_cli.live.screens import Screen, choose_screen
 from nomaflow_cli.output import console as make_console
 from nomaflow_cli.pages.runs import runs_table, summary
-from nomaflow_cli.up import ConsoleReady, PartFailed, PartNotice, ProjectSupervisor, Ready, Reporter
+from nomaflow_cli.up.kept_running import PartFailed, PartNotice
+from nomaflow_cli.up.reporting import Reporter
+from nomaflow_cli.up.supervising import ConsoleReady, ProjectSupervisor, Ready
 from nomaflow_cli.wording import amount, count, duration
 
 if TYPE_CHECKING:

@@ -31,11 +31,13 @@ from nomaflow.calls import StepCall, StepOutcome
 from nomaflow.testing import CallableOutcome, connectors_from, run_callable
 from nomaflow_api.v1.letters import AttemptOrder
 from nomaflow_api.v1.values import decode_tree
-from nomaflow_cli.lint import RULES, lint_project
-from nomaflow_host.connectors import HostConnectorRegistry
-from nomaflow_host.generation import Generation, load_generation, settings_tree
-from nomaflow_host.hooks import build_hooks
-from nomaflow_host.project import Project
+from nomaflow_cli.lint.project import lint_project
+from nomaflow_cli.lint.rules import RULES
+from nomaflow_host.connectors.registry import HostConnectorRegistry
+from nomaflow_host.generation.generation import Generation, load_generation
+from nomaflow_host.generation.settings import settings_tree
+from nomaflow_host.hooks.manager import build_hooks
+from nomaflow_host.project.project import Project
 from nomaflow_project.check.project import CheckReport, check_project
 from nomaflow_project.jobs.definitions import JobDefinition, StepDefinition
 

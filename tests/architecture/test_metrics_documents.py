@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nomaflow_host.observing import HOST_METRICS
+from nomaflow_host.observing.metrics import HOST_METRICS
 from nomaflow_kernel.observing import KERNEL_METRICS
 from nomaflow_telemetry.endpoint import LOOP_LAG
 from nomaflow_telemetry.metrics import metrics_markdown

@@ -12,10 +12,13 @@ import tempfile
 from pathlib import Path
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
-from nomaflow_host.identity import IdentityFolder
-from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession, HostStatus, Manifest
-from nomaflow_host.supervisor import LoadOutcome, Refused
+from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.outbox.spill import SpillStore
+from nomaflow_host.session.addresses import AddressSource
+from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
+from nomaflow_host.session.session import HostSession
+from nomaflow_host.supervisor.values import LoadOutcome, Refused
 
 
 class IdleRunner:

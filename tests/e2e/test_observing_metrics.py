@@ -16,7 +16,7 @@ from project_system import ProjectSystem, open_system
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from nomaflow_host.observing import HOST_METRICS
+from nomaflow_host.observing.metrics import HOST_METRICS
 from nomaflow_kernel.observing import KERNEL_METRICS
 from nomaflow_telemetry.endpoint import LOOP_LAG
 from real_system import eventually

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, StepFailed, StepResult
 from nomaflow.calls import Factory, StepCall, StepOutcome
-from nomaflow_host.injection import CallPlan, PreparationFailed
-from nomaflow_host.injection.plan import plan_for
+from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.injection.plan import CallPlan, plan_for
 from nomaflow_host.injection.references import described, parse_reference
 from nomaflow_host.returned_value import EXTRAS_LIMIT, NormalisedResult, ReturnRefused, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from nomaflow_host.hooks import HookHost
+    from nomaflow_host.hooks.manager import HookHost
     from nomaflow_host.injection.callables import Kind
 
 __all__ = ["CallMaker", "PreparedCall"]

@@ -16,7 +16,8 @@ from nomaflow_api.v1.sealing import fitting
 from nomaflow_api.v1.values import ValueCodecError, decode_tree
 from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.generation.contexts import values_of
-from nomaflow_host.injection import CallPlan, PreparationFailed
+from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.injection.plan import CallPlan
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.step_defaults import blame_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import StepType as StepFields

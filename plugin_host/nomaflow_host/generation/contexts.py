@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import PreviousStep, RunContext, Trigger
 from nomaflow_api.v1.values import ValueCodecError, loads
-from nomaflow_host.injection import PreparationFailed
+from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_project.reading.environment import EnvironmentMissing, ReferenceMissing, Values, resolve_tree
 
 if TYPE_CHECKING:

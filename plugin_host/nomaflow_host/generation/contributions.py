@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from nomaflow import RunContext, Settings
 from nomaflow.calls import StepCall, StepType
 from nomaflow_api.v1.values import plain_tree
-from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
+from nomaflow_host.connectors.registry import HostConnectorRegistry
+from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.generation.checking import fields_of
-from nomaflow_host.hooks import HookHost
-from nomaflow_host.injection import BUILTIN_INJECTIONS
+from nomaflow_host.hooks.manager import HookHost
+from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
 from nomaflow_project.jobs.manifest import check_step_type
 from nomaflow_project.reading.problems import Place, Problem

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from nomaflow import ConnectorRegistry, RunContext, Settings
 from nomaflow.calls import StepType
 from nomaflow_host.attempt.masking import MASK
-from nomaflow_host.connectors import HostConnectorRegistry, ResolvedConnectors
+from nomaflow_host.connectors.registry import HostConnectorRegistry
+from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.generation.calls import CallMaker, PreparedCall
 from nomaflow_host.generation.checking import JobChecker, fields_of, unfit_values
 from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
@@ -23,10 +24,10 @@ from nomaflow_host.generation.import_guard import restored_process
 from nomaflow_host.generation.imports import Imports, extend_sys_path
 from nomaflow_host.generation.manifest import build_manifest
 from nomaflow_host.generation.settings import SettingsSource
-from nomaflow_host.hooks import HookHost, build_hooks
-from nomaflow_host.injection import CallPlan, PreparationFailed
+from nomaflow_host.hooks.manager import HookHost, build_hooks
 from nomaflow_host.injection.credentials_to_mask import credentials_of, may_refer
-from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
+from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.injection.plan import BUILTIN_INJECTIONS, CallPlan
 from nomaflow_host.injection.references import functions_of
 from nomaflow_project.reading.references import reference_error
 

@@ -15,9 +15,9 @@ from nomaflow_api.v1.values import dumps_plain
 from nomaflow_api.version import VERSION
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.generation.docstrings import parameter_docs
-from nomaflow_host.injection import CallPlan, PreparationFailed
 from nomaflow_host.injection.callables import readable
-from nomaflow_host.injection.plan import is_required
+from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.injection.plan import CallPlan, is_required
 from nomaflow_host.injection.references import stable
 from nomaflow_host.injection.schemas import schema_of
 from nomaflow_project.jobs.manifest import ManifestError, check_callable

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from nomaflow import hookimpl
-from nomaflow_host.connectors import BUILTIN_TYPES
+from nomaflow_host.connectors.registry import BUILTIN_TYPES
 from nomaflow_host.injection.references import ImportReport, parse_reference, resolve_reference
 from nomaflow_host.returned_value import result_of
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from nomaflow_host.outbox import Outbox
-from nomaflow_host.session import HostIdentity, HostSession
-from nomaflow_host.supervisor import Supervisor
+from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.session.facts import HostIdentity
+from nomaflow_host.session.session import HostSession
+from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_telemetry.stacks import process_stacks
 
 __all__ = ["HostView", "host_state"]

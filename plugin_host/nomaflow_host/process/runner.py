@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
-from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.session.facts import HostStatus, Manifest
-from nomaflow_host.supervisor import LoadOutcome, Refused, Supervisor
+from nomaflow_host.supervisor.supervisor import Supervisor
+from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_project.reading.problems import Problem
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nomaflow_host.supervisor import LoadOutcome
+from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_telemetry.service_manager import ServiceManager
 
 __all__ = ["ServiceState"]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nomaflow_host.connectors import ResolvedConnectors, read_connectors
-from nomaflow_host.generation import ProjectSpec, settings_tree
+from nomaflow_host.connectors.resolved import ResolvedConnectors, read_connectors
+from nomaflow_host.generation.settings import settings_tree
+from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow.secrets import SecretRefused, SecretUnavailable
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.channel.frames import FrameSocket
-from nomaflow_host.hooks import build_hooks
+from nomaflow_host.hooks.manager import build_hooks
 from nomaflow_host.reaper.proc import die_with_parent
 
 if TYPE_CHECKING:

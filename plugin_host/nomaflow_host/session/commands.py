@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, VerdictAction
 from nomaflow_api.v1.sealing import LetterError, open_cancel, open_dispatch, open_verdicts
-from nomaflow_host.outbox import Outbox
+from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
 from nomaflow_telemetry.process_log import attempt_fields
 

@@ -15,7 +15,7 @@ from nomaflow_api.event_loop import happens_within
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.sealing import LetterError, fitting
-from nomaflow_host.outbox import Outbox
+from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.commands import Commands
 from nomaflow_host.session.encoding import load_message, loaded_message, worker_messages
 from nomaflow_host.session.facts import HostIdentity

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from nomaflow_host.outbox import Outbox
+from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.session.kernel_clock import KernelClock
 from nomaflow_telemetry.process_log import attempt_fields
 

@@ -17,7 +17,7 @@ from nomaflow_host.session.report_streams import ReportStreams
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
-    from nomaflow_host.identity import Identity, IdentityFolder
+    from nomaflow_host.identity.files import Identity, IdentityFolder
 
 __all__ = ["AttachCall", "Link"]
 

@@ -13,7 +13,8 @@ import grpc.aio
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import AckStatus, AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import LetterError, open_acks, seal
-from nomaflow_host.outbox import MAX_BATCH_BYTES, Outbox
+from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.outbox.turns import MAX_BATCH_BYTES
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure, FailureKind, SessionDropped
 from nomaflow_host.session.link import Link

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from nomaflow.client import split_addresses
 from nomaflow.client.tls import handshake_failure
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_host.outbox import Outbox
+from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.process.errors import NotJoined, NotNeeded, ProtocolUnsupported, StateUnwritable
 from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.backoff import Backoff
@@ -29,7 +29,7 @@ from nomaflow_host.session.link import AttachCall, Link
 from nomaflow_host.session.renewing import Renewer
 
 if TYPE_CHECKING:
-    from nomaflow_host.identity import IdentityFolder
+    from nomaflow_host.identity.files import IdentityFolder
     from nomaflow_host.process.runner import SupervisedRunner
     from nomaflow_host.supervisor.values import LoadOutcome
 

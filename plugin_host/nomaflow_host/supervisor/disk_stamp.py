@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nomaflow_project.reading.files import EDITOR_LOCK
 
 if TYPE_CHECKING:
-    from nomaflow_host.generation import ProjectSpec
+    from nomaflow_host.generation.spec import ProjectSpec
 
 __all__ = ["DiskStamp", "DiskWatch", "disk_stamp"]
 

@@ -6,13 +6,14 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from nomaflow_host.channel.ring import DATA_BYTES, RingReader
+from nomaflow_host.channel.ring.page import DATA_BYTES
+from nomaflow_host.channel.ring.reader import RingReader
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from nomaflow_host.channel.ring import RingPage
+    from nomaflow_host.channel.ring.page import RingPage
     from nomaflow_host.supervisor.output_pipe import OutputPipe
 
 __all__ = ["LogPump"]

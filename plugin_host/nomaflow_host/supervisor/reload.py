@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from nomaflow_host.attempt.masking import Masker
-from nomaflow_host.generation import manifest_bytes
+from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.supervisor.changes import Changes, changes_of, job_count
 from nomaflow_host.supervisor.disk_stamp import DiskWatch, disk_stamp
@@ -30,7 +30,7 @@ from nomaflow_project.reading.worker_environment import WorkerVariables, credent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from nomaflow_host.generation import ProjectSpec
+    from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.supervisor.disk_stamp import DiskStamp
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.values import ProjectLoad

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from nomaflow_host.attempt.masking import Masker
-    from nomaflow_host.generation import ProjectSpec
+    from nomaflow_host.generation.spec import ProjectSpec
 
 __all__ = ["LoadFailed", "TemplateHandle"]
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nomaflow_api.v1.letters import FinishedState
-    from nomaflow_host.connectors import ResolvedConnectors
-    from nomaflow_host.generation import ProjectSpec
+    from nomaflow_host.connectors.resolved import ResolvedConnectors
+    from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_project.reading.sources import ProjectSources
 
 __all__ = [

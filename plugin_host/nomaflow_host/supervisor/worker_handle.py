@@ -14,7 +14,7 @@ from nomaflow_api.v1.log_lines import SHARED
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
-from nomaflow_host.channel.ring import MAX_SLOTS, RingPage, create_ring_memory
+from nomaflow_host.channel.ring.page import MAX_SLOTS, RingPage, create_ring_memory
 from nomaflow_host.supervisor.log_pump import LogPump
 from nomaflow_host.supervisor.output_pipe import OutputPipe
 from nomaflow_host.worker.signals import DUMP

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nomaflow_host.channel.frames import Frame, FrameSocket
 from nomaflow_host.compat import install_liberty_aliases
-from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.generation.generation import Generation, load_generation
+from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.reaper.proc import die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD
 from nomaflow_host.template.forking import fork_to_reaper, unforkable
-from nomaflow_host.worker import (
-    WorkerChannels,
-    install_log_capture,
-    install_tracking,
-    install_unawaited_capture,
-    run_worker,
-)
+from nomaflow_host.worker.capture import install_log_capture
 from nomaflow_host.worker.emitter import write_all
+from nomaflow_host.worker.process import WorkerChannels, run_worker
 from nomaflow_host.worker.sources import keep_no_fresh_bytecode, read_sources
+from nomaflow_host.worker.tracking import install_tracking
+from nomaflow_host.worker.unawaited import install_unawaited_capture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from nomaflow_api.v1.log_lines import CONTINUED, encode_line, split_message
 from nomaflow_host.attempt.masking import WorkerMasker
 
 if TYPE_CHECKING:
-    from nomaflow_host.channel.ring import RingWriter
+    from nomaflow_host.channel.ring.writer import RingWriter
 
 __all__ = ["Emitter", "write_all"]
 

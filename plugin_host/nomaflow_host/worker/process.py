@@ -20,9 +20,11 @@ from nomaflow_api.v1.sealing import fitting, open_checked_steps, open_order, sea
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
-from nomaflow_host.channel.ring import RingPage, RingWriter
-from nomaflow_host.connectors import ResolvedConnectors
-from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.channel.ring.page import RingPage
+from nomaflow_host.channel.ring.writer import RingWriter
+from nomaflow_host.connectors.resolved import ResolvedConnectors
+from nomaflow_host.generation.generation import Generation, load_generation
+from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.reaper.proc import become_subreaper, die_with_parent
 from nomaflow_host.reaper.spawning import FIRST_FD

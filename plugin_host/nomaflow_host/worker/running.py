@@ -16,8 +16,10 @@ from nomaflow import StepFailed
 from nomaflow.calls import StepOutcome
 from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.generation import PreparationFailed, PreparedCall, context_of
+from nomaflow_host.generation.calls import PreparedCall
+from nomaflow_host.generation.contexts import context_of
 from nomaflow_host.injection.credentials_to_mask import may_refer, references_of
+from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
 from nomaflow_host.worker.outcome import (

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nomaflow_host.channel.async_link import AsyncLink
-    from nomaflow_host.channel.ring import RingPage
-    from nomaflow_host.connectors import HostConnectorRegistry
-    from nomaflow_host.generation import Generation
+    from nomaflow_host.channel.ring.page import RingPage
+    from nomaflow_host.connectors.registry import HostConnectorRegistry
+    from nomaflow_host.generation.generation import Generation
     from nomaflow_host.worker.emitter import Emitter
     from nomaflow_host.worker.streams import WorkerStreams
 

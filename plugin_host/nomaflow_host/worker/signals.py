@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
-    from nomaflow_host.channel.ring import RingPage
+    from nomaflow_host.channel.ring.page import RingPage
 
 __all__ = ["DUMP", "INTERRUPT", "StepInterrupted", "install_signals", "interrupt_thread"]
 

@@ -9,11 +9,15 @@ from typing import Any
 __all__ = ["host_machinery", "process_trees"]
 
 _NAMES = {
-    "nomaflow_host.connectors": ("ConnectorsError", "HostConnectorRegistry", "ResolvedConnectors", "read_connectors"),
-    "nomaflow_host.generation": ("CallMaker", "PreparationFailed", "import_plugins"),
-    "nomaflow_host.hooks": ("build_hooks",),
-    "nomaflow_host.injection": ("plan_for",),
     "nomaflow_host.compat": ("install_liberty_aliases",),
+    "nomaflow_host.connectors.errors": ("ConnectorsError",),
+    "nomaflow_host.connectors.registry": ("HostConnectorRegistry",),
+    "nomaflow_host.connectors.resolved": ("ResolvedConnectors", "read_connectors"),
+    "nomaflow_host.generation.calls": ("CallMaker",),
+    "nomaflow_host.generation.imports": ("import_plugins",),
+    "nomaflow_host.hooks.manager": ("build_hooks",),
+    "nomaflow_host.injection.errors": ("PreparationFailed",),
+    "nomaflow_host.injection.plan": ("plan_for",),
     "nomaflow_host.worker.forks": ("AuthorCode", "WorkerLoop"),
     "nomaflow_host.worker.outcome": (
         "author_traceback",

@@ -21,7 +21,7 @@ from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, r
 from nomaflow_cli.kernel_access import caller_name, quiet_grpc
 from nomaflow_cli.output import answer, print_json_line, print_warnings, say
 from nomaflow_cli.project import require_project
-from nomaflow_cli.up import part_command
+from nomaflow_cli.up.kept_running import part_command
 from nomaflow_cli.values import parse_instant, parse_span
 from nomaflow_cli.wording import exit_words, printable
 

@@ -79,7 +79,7 @@ def _report(project: Path, *, importing: bool, from_original: bool) -> CheckRepo
 
 def _with_pitfalls(report: CheckReport, project: Path) -> CheckReport:
     """Return the report with warnings about the code of the callables that its jobs name."""
-    from nomaflow_cli.lint import lint_project
+    from nomaflow_cli.lint.project import lint_project
 
     named = [step.callable for job in report.jobs if job.definition for step in job.definition.steps if step.callable]
     return replace(report, problems=(*report.problems, *lint_project(project, named)))

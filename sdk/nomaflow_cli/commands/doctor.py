@@ -10,7 +10,8 @@ import typer
 
 from nomaflow_api.version import VERSION
 from nomaflow_cli import pages
-from nomaflow_cli.doctor import Level, examine
+from nomaflow_cli.doctor.examination import examine
+from nomaflow_cli.doctor.findings import Level
 from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command
 from nomaflow_cli.output import answer

@@ -6,7 +6,7 @@ import os
 
 from nomaflow_cli.invocation import Directory, Invocation, local_command, require_extra
 from nomaflow_cli.project import require_project
-from nomaflow_cli.up import part_command
+from nomaflow_cli.up.kept_running import part_command
 
 
 @local_command("launcher")

@@ -28,7 +28,9 @@ from nomaflow_cli.invocation import (
 )
 from nomaflow_cli.output import console, print_warnings
 from nomaflow_cli.project import host_table, require_project, wants_alerts
-from nomaflow_cli.up import JsonReporter, PartFailed, ProjectSupervisor, TextReporter, part_command
+from nomaflow_cli.up.kept_running import PartFailed, part_command
+from nomaflow_cli.up.reporting import JsonReporter, TextReporter
+from nomaflow_cli.up.supervising import ProjectSupervisor
 
 _DRAIN_SECONDS = 30.0
 _DRAIN_MARGIN = 10.0

@@ -18,17 +18,9 @@ from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, missing_modules, require_extra
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import host_table, require_project, wants_alerts
-from nomaflow_cli.service import (
-    Installation,
-    Places,
-    UnitState,
-    host_unit,
-    installed_units,
-    remove,
-    require_systemd,
-    unit_states,
-    write,
-)
+from nomaflow_cli.service.files import remove, write
+from nomaflow_cli.service.systemd import Places, UnitState, require_systemd, unit_states
+from nomaflow_cli.service.units import Installation, host_unit, installed_units
 from nomaflow_cli.wording import printable
 from nomaflow_project.reading.names import HOST_NAME
 

@@ -253,7 +253,8 @@ def _unread(started: Started, job_id: str) -> RunView:
 
 
 def _follow(invocation: Invocation, start: Start) -> NoReturn:
-    from nomaflow_cli.live import choose_screen, follow_run
+    from nomaflow_cli.live.following import follow_run
+    from nomaflow_cli.live.screens import choose_screen
 
     screen = choose_screen(as_json=invocation.as_json)
 

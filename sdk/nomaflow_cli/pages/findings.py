@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from nomaflow_cli.doctor import Finding, Level
+from nomaflow_cli.doctor.findings import Finding, Level
 from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.wording import count, printable
 

@@ -24,10 +24,12 @@ from nomaflow_api.v1.letters import (
 )
 from nomaflow_api.v1.log_lines import LogLine, decode_line, split_lines
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.connectors import ResolvedConnectors
-from nomaflow_host.generation import ProjectSpec
+from nomaflow_host.connectors.resolved import ResolvedConnectors
+from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.reaper.proc import ProcessIdentity
-from nomaflow_host.supervisor import ProjectLoad, Supervisor, SupervisorSettings
+from nomaflow_host.supervisor.settings import SupervisorSettings
+from nomaflow_host.supervisor.supervisor import Supervisor
+from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_kernel.engine.outcome import Outcome
 from processes import is_alive, pids_below, process_name
 from waiting import eventually

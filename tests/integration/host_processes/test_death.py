@@ -17,9 +17,9 @@ import pytest
 from harness import StartHost, is_alive, pids_below
 
 from nomaflow_api.v1.letters import FinishedState, Isolation
-from nomaflow_host.connectors import ResolvedConnectors
+from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.reaper.proc import ProcessIdentity
-from nomaflow_host.supervisor import Refused
+from nomaflow_host.supervisor.values import Refused
 from processes import still_alive
 from waiting import eventually
 

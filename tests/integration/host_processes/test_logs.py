@@ -10,7 +10,7 @@ from harness import StartHost
 
 from nomaflow_api.v1.letters import FinishedState, Isolation
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
-from nomaflow_host.connectors import ResolvedConnectors
+from nomaflow_host.connectors.resolved import ResolvedConnectors
 
 WAYS = (
     "info",

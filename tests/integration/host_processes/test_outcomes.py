@@ -11,7 +11,7 @@ import pytest
 from harness import Host, StartHost
 
 from nomaflow_api.v1.letters import FinishedState, Isolation
-from nomaflow_host.supervisor import Refused
+from nomaflow_host.supervisor.values import Refused
 
 FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED
 RAISED = [

@@ -12,7 +12,7 @@ from fake_gateway import FakeGateway, Journal
 from host_process import JOBS, WORK, MakeKernel, Start
 from scripted_host import Host
 
-from nomaflow_host.identity import IdentityFolder
+from nomaflow_host.identity.files import IdentityFolder
 from processes import still_alive
 from real_system import PATIENCE, Running, launch
 

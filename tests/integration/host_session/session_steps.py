@@ -9,7 +9,7 @@ from typing import Any
 from fake_gateway import FakeGateway
 from scripted_host import Host
 
-from nomaflow_host.session import Manifest
+from nomaflow_host.session.facts import Manifest
 
 KEY = "run_1/one/1"
 

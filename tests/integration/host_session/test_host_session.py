@@ -15,7 +15,7 @@ from session_steps import KEY, MakeGateway, MakeHost, offer, running
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import Isolation, TimeoutKind
 from nomaflow_api.v1.sealing import open_order
-from nomaflow_host.supervisor import LoadOutcome, WorkerStatus
+from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 
 
 async def test_a_step_from_dispatch_to_outcome(gateway: MakeGateway, host: MakeHost) -> None:

@@ -21,7 +21,8 @@ from certificate_authority import Authority
 from fake_enrolment import FakeEnrolment
 from nomaflow_api.join_string import JoinString
 from nomaflow_api.v1 import access_service_pb2 as pb
-from nomaflow_host.identity import IdentityFolder, join_kernel, read_join_string
+from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.identity.joining import join_kernel, read_join_string
 from nomaflow_host.process.errors import NotJoined
 from nomaflow_kernel.network.authority import Authority as KernelAuthority
 from real_system import launch

@@ -16,7 +16,7 @@ from session_steps import MakeGateway, MakeHost, offer
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_host.session import conversation
-from nomaflow_host.supervisor import LoadOutcome
+from nomaflow_host.supervisor.values import LoadOutcome
 
 MANIFEST = offer(b'{"callables": {}}')
 

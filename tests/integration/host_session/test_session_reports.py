@@ -15,7 +15,7 @@ from session_steps import KEY, MakeGateway, MakeHost, running
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import AckStatus, AttemptAck, CancelOrder, HeldState, Verdict, VerdictAction
 from nomaflow_api.v1.sealing import open_reports, seal
-from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS
+from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS
 
 
 async def test_a_killed_kernel_loses_nothing(gateway: MakeGateway, host: MakeHost) -> None:

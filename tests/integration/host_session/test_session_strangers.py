@@ -18,9 +18,12 @@ from session_steps import MakeGateway, MakeHost
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.identity import IdentityFolder
-from nomaflow_host.outbox import Outbox, SpillStore
-from nomaflow_host.session import AddressSource, HostIdentity, HostSession
+from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.outbox.spill import SpillStore
+from nomaflow_host.session.addresses import AddressSource
+from nomaflow_host.session.facts import HostIdentity
+from nomaflow_host.session.session import HostSession
 
 UNKNOWN_FIELD = b"\xfa\x3f\x05hello"  # field 1023, five bytes: of a newer release
 

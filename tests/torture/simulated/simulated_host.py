@@ -24,11 +24,13 @@ from nomaflow_api.v1.letters import (
     TimeoutKind,
 )
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.identity import IdentityFolder
-from nomaflow_host.outbox import Outbox, SpillStore
+from nomaflow_host.identity.files import IdentityFolder
+from nomaflow_host.outbox.outbox import Outbox
+from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.process.errors import NotNeeded
-from nomaflow_host.session import HostIdentity, HostSession, HostStatus, Manifest
-from nomaflow_host.supervisor import LoadOutcome, Refused
+from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
+from nomaflow_host.session.session import HostSession
+from nomaflow_host.supervisor.values import LoadOutcome, Refused
 
 __all__ = ["PlayedCode", "SimulatedHost"]
 

@@ -18,8 +18,8 @@ from fake_kernel import FakeKernel, make_run
 from nomaflow.client.values import RunView
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import decode
-from nomaflow_cli.live import PlainScreen
 from nomaflow_cli.live.following import _Follower
+from nomaflow_cli.live.screens import PlainScreen
 from nomaflow_cli.output import console
 
 PATIENCE = 60.0

@@ -24,7 +24,7 @@ from nomaflow_api.v1 import access_service_pb2, event_pb2, job_pb2, log_pb2, run
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.message_codec import decode
 from nomaflow_cli import output
-from nomaflow_cli.live import PlainScreen, TerminalScreen
+from nomaflow_cli.live.screens import PlainScreen, TerminalScreen
 
 FORGED = "FORGED LINE"
 HOSTILE = (

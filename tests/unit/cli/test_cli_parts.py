@@ -15,7 +15,7 @@ from cli_command import Command
 from nomaflow_cli.commands.processes import _hung_up
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
-from nomaflow_cli.up import ProjectSupervisor
+from nomaflow_cli.up.supervising import ProjectSupervisor
 
 
 async def test_init_here_names_no_directory(command: Command) -> None:

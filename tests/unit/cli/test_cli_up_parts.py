@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nomaflow_cli.commands.processes import _next_port
-from nomaflow_cli.up import Part, PartFailed, PartNotice
+from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice
 
 PATIENCE = 60.0
 READY = "import sys, time; print('ready', flush=True); "
@@ -216,7 +216,7 @@ async def test_a_third_request_kills(tmp_path: Path) -> None:
 def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
     """The system tells the parts to end when ``up`` itself is killed with SIGKILL."""
     starter = (
-        "import asyncio, sys\nfrom pathlib import Path\nfrom nomaflow_cli.up import Part\n"
+        "import asyncio, sys\nfrom pathlib import Path\nfrom nomaflow_cli.up.kept_running import Part\n"
         "async def main():\n"
         f"    part = Part(name='host', command=(sys.executable, '-c', {WAITS!r}), log=Path({str(tmp_path / 'l')!r}),\n"
         "                notify=lambda notice: print(notice.pid, flush=True))\n"

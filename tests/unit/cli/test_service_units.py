@@ -14,7 +14,8 @@ import pytest
 from cli_command import Command
 from machine_parts import need
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.service import CONSOLE_UNIT, KERNEL_UNIT, Places, require_systemd
+from nomaflow_cli.service.systemd import Places, require_systemd
+from nomaflow_cli.service.units import CONSOLE_UNIT, KERNEL_UNIT
 
 HOST_UNIT = "nomaflow-host@team.service"
 ODD_NAME = 'it\'s a "team" of 100% $HOME'

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nomaflow_host.connectors import ResolvedConnectors, read_connectors
+from nomaflow_host.connectors.resolved import ResolvedConnectors, read_connectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from machine_parts import need
-from nomaflow_host.connectors import ResolvedConnectors, read_connectors
+from nomaflow_host.connectors.resolved import ResolvedConnectors, read_connectors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -251,7 +251,8 @@ def test_types_of_plugins_are_a_warning(read: Read) -> None:
 def test_reading_is_light(tmp_path: Path) -> None:
     """A main process that reads connectors.toml, and a worker without pools, load neither SQLAlchemy nor httpx."""
     code = (
-        "import sys\nfrom nomaflow_host.connectors import *\n"
+        "import sys\nfrom nomaflow_host.connectors.registry import HostConnectorRegistry\n"
+        "from nomaflow_host.connectors.resolved import read_connectors\n"
         f"r = read_connectors({str(tmp_path / 'none')!r}, {{}})\nHostConnectorRegistry(r)\n"
         "print(sorted({'sqlalchemy', 'httpx', 'pydantic', 'grpc'} & set(sys.modules)))"
     )

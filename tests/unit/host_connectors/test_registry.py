@@ -13,7 +13,9 @@ import pytest
 import sqlalchemy
 
 from nomaflow import ConnectorRegistry, StepFailed
-from nomaflow_host.connectors import ConnectorsError, HostConnectorRegistry, ResolvedConnectors
+from nomaflow_host.connectors.errors import ConnectorsError
+from nomaflow_host.connectors.registry import HostConnectorRegistry
+from nomaflow_host.connectors.resolved import ResolvedConnectors
 
 if TYPE_CHECKING:
     from pathlib import Path

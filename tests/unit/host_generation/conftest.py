@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nomaflow_host.generation import Generation, ProjectSpec, load_generation
+from nomaflow_host.generation.generation import Generation, load_generation
+from nomaflow_host.generation.spec import ProjectSpec
 
 if TYPE_CHECKING:
     import io

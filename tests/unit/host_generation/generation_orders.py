@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nomaflow_api.v1.letters import AttemptOrder
-from nomaflow_host.generation import Generation
+from nomaflow_host.generation.generation import Generation
 
 Project = Callable[..., Generation]
 

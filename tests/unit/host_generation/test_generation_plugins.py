@@ -11,7 +11,7 @@ from generation_orders import Project, order_of
 
 from nomaflow import RunContext, StepFailed
 from nomaflow.calls import StepCall
-from nomaflow_host.generation import PreparationFailed
+from nomaflow_host.injection.errors import PreparationFailed
 
 CALL = StepCall(reference="m:f", kind="sync", ctx=RunContext())
 _IMPORTS = "from nomaflow import hookimpl\nfrom nomaflow.calls import Factory, StepType\n"
@@ -79,7 +79,7 @@ def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.L
     assert generation.calls.normalise(plain.call(), call=plain.info).rows_affected == 2
     virtual = generation.prepare(order_of("virtual:anything"), environ={})
     assert virtual.call() == "virtual:anything"
-    from nomaflow_host.connectors import ResolvedConnectors
+    from nomaflow_host.connectors.resolved import ResolvedConnectors
 
     registry = generation.registry(ResolvedConnectors(connectors={"f": {"type": "ftp"}}))
     assert registry.connector("f") == "f"

@@ -14,7 +14,9 @@ import pytest
 from generation_orders import Project, order_of
 
 from nomaflow import RunContext, Settings
-from nomaflow_host.generation import PreparationFailed, ProjectSpec, context_of
+from nomaflow_host.generation.contexts import context_of
+from nomaflow_host.generation.spec import ProjectSpec
+from nomaflow_host.injection.errors import PreparationFailed
 
 WORK = '''
 from __future__ import annotations
@@ -165,7 +167,9 @@ def test_manifest_is_the_same_for_the_same_code(tmp_path: Path) -> None:
     (plugins / "n.py").write_text("raise ValueError(object())")
     spec = ProjectSpec(host="h", root=str(tmp_path), sys_path=(str(plugins),), plugin_dirs=(str(plugins),))
     code = (
-        "import json, sys; from nomaflow_host.generation import ProjectSpec, load_generation, manifest_bytes\n"
+        "import json, sys; from nomaflow_host.generation.generation import load_generation\n"
+        "from nomaflow_host.generation.manifest import manifest_bytes\n"
+        "from nomaflow_host.generation.spec import ProjectSpec\n"
         "g = load_generation(ProjectSpec.from_json(json.loads(sys.argv[1])))\n"
         "sys.stdout.buffer.write(manifest_bytes(g.manifest()))"
     )
@@ -190,7 +194,8 @@ def test_template_stays_light(tmp_path: Path) -> None:
     """Loading plugins that need nothing leaves one thread, and neither gRPC, pydantic, SQLAlchemy nor httpx."""
     (tmp_path / "m.py").write_text("def f(*, n: int): ...")
     code = (
-        "import os, sys; from nomaflow_host.generation import ProjectSpec, load_generation\n"
+        "import os, sys; from nomaflow_host.generation.generation import load_generation\n"
+        "from nomaflow_host.generation.spec import ProjectSpec\n"
         f"p = {str(tmp_path)!r}\n"
         "load_generation(ProjectSpec(host='h', root=p, sys_path=(p,), plugin_dirs=(p,), named_callables=('m:f',)))\n"
         "heavy = {'grpc', 'pydantic', 'sqlalchemy', 'httpx', 'google'} & set(sys.modules)\n"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nomaflow_host.attempt.masking import Masker
-from nomaflow_host.generation import Generation
 from nomaflow_host.generation.docstrings import parameter_docs
+from nomaflow_host.generation.generation import Generation
 from nomaflow_host.supervisor.manifest_masking import masked_manifest
 
 Project = Callable[..., Generation]

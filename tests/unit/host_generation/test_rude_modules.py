@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_host.generation import ProjectSpec, load_generation
+from nomaflow_host.generation.generation import load_generation
 from nomaflow_host.generation.import_guard import restored_process
+from nomaflow_host.generation.spec import ProjectSpec
 
 HOSTILE = '''
 import sys

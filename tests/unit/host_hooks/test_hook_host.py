@@ -13,7 +13,7 @@ import pytest
 
 from nomaflow import RunContext, hookimpl, hookspecs
 from nomaflow.calls import StepCall
-from nomaflow_host.hooks import HookHost, build_hooks, defines_hooks
+from nomaflow_host.hooks.manager import HookHost, build_hooks, defines_hooks
 
 if TYPE_CHECKING:
     from pathlib import Path

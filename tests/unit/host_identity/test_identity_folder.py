@@ -11,7 +11,7 @@ import pytest
 
 from certificate_authority import Authority
 from host_identities import identity_of
-from nomaflow_host.identity import Identity, IdentityFolder
+from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 from nomaflow_host.session.renewing import due_at
 

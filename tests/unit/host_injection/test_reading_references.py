@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nomaflow_host.injection import PreparationFailed, parse_reference, plan_for, resolve_reference
 from nomaflow_host.injection.callables import innermost, kind_of_callable
+from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.injection.plan import plan_for
+from nomaflow_host.injection.references import parse_reference, resolve_reference
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from nomaflow_api.v1.letters import (
     Stopping,
 )
 from nomaflow_api.v1.sealing import open_event
-from nomaflow_host.outbox import Outbox
+from nomaflow_host.outbox.outbox import Outbox
 
 KEY = "run_1/one/1"
 

@@ -11,7 +11,9 @@ from outbox_driver import KEY, Clock, acknowledge, answer, chunk, deliver_all, f
 
 from nomaflow_api.v1.letters import Progress, Stopping
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.outbox import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES, MAX_EVENT_BYTES, Outbox, SpillStore
+from nomaflow_host.outbox.outbox import MAX_EVENT_BYTES, Outbox
+from nomaflow_host.outbox.spill import SpillStore
+from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS, MAX_BATCH_BYTES
 
 
 def test_events_are_numbered_and_keep_their_order(make: Callable[..., Outbox]) -> None:

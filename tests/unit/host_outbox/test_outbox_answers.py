@@ -9,7 +9,7 @@ from outbox_driver import KEY, Clock, acknowledge, answer, chunk, finished, orde
 
 from nomaflow_api.v1.letters import AckStatus, Finished
 from nomaflow_api.v1.sealing import open_event
-from nomaflow_host.outbox import Outbox
+from nomaflow_host.outbox.outbox import Outbox
 
 
 def test_what_is_not_acknowledged_is_sent_again(make: Callable[..., Outbox]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nomaflow_host.generation import ProjectSpec
+from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.supervisor.changes import changes_of
 from nomaflow_host.supervisor.disk_stamp import disk_stamp
 from nomaflow_project.reading.files import read_job_files

@@ -9,7 +9,7 @@ import pytest
 
 from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_host.process.runner import SupervisedRunner
-from nomaflow_host.supervisor import Refused
+from nomaflow_host.supervisor.values import Refused
 
 
 def test_only_the_attempt_that_it_is_for_is_accepted() -> None:

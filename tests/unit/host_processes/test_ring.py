@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from nomaflow_host.channel.ring import DATA_BYTES, RingPage, RingReader, RingWriter, create_ring_memory
+from nomaflow_host.channel.ring.page import DATA_BYTES, RingPage, create_ring_memory
+from nomaflow_host.channel.ring.reader import RingReader
+from nomaflow_host.channel.ring.writer import RingWriter
 
 
 class Pair:

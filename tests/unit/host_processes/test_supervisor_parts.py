@@ -11,11 +11,11 @@ import pytest
 from nomaflow_api.v1.letters import LogChunk, LogCodec
 from nomaflow_api.v1.log_lines import CONTINUED, decode_line, encode_line, split_lines
 from nomaflow_host.attempt.masking import WorkerMasker
-from nomaflow_host.supervisor import reaper_environment
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.ladder import LadderTimes, Rung, climb
 from nomaflow_host.supervisor.outcomes import death_of
 from nomaflow_host.supervisor.output_pipe import OutputPipe, TailPipe
+from nomaflow_host.supervisor.settings import reaper_environment
 from nomaflow_host.worker.tracking import is_library_thread
 
 

@@ -15,7 +15,8 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from nomaflow_host.process.errors import HostBusy
-from nomaflow_host.project import INCARNATION_VARIABLE, Instance, InstanceLock, new_mark, put_mark
+from nomaflow_host.project.instance import INCARNATION_VARIABLE, Instance, InstanceLock
+from nomaflow_host.project.mark import new_mark, put_mark
 from nomaflow_host.reaper.proc import ProcessIdentity
 
 
@@ -136,7 +137,7 @@ def test_without_a_mark_nothing_is_claimed(tmp_path: Path, sleeper: subprocess.P
 def test_a_mark_is_never_above_an_earlier_one() -> None:
     """A host that runs in a step of another can mark its processes too."""
     code = (
-        "from nomaflow_host.project import new_mark, put_mark\n"
+        "from nomaflow_host.project.mark import new_mark, put_mark\n"
         "import os\n"
         "marks = [mark for _ in range(3) if put_mark(os.getpid(), mark := new_mark())]\n"
         "print(len(marks), all(marks), marks == sorted(marks, reverse=True))\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nomaflow_host.process.errors import ProjectError
-from nomaflow_host.project import Project, make_state_dir
+from nomaflow_host.project.project import Project, make_state_dir
 from nomaflow_project.reading.problems import Problem
 from nomaflow_project.reading.toml_file import read_toml
 

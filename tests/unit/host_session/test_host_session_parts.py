@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from nomaflow_host.session import AddressSource
+from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.backoff import Backoff
 from nomaflow_host.session.failures import CallFailure, FailureKind
 from nomaflow_host.session.kernel_clock import KernelClock

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nomaflow_cli.lint import lint_project
+from nomaflow_cli.lint.project import lint_project
 from nomaflow_project.reading.problems import Problem
 
 Lint = Callable[..., list[Problem]]
