@@ -19,12 +19,7 @@ _NAMES = {
     "nomaflow_host.injection.errors": ("PreparationFailed",),
     "nomaflow_host.injection.plan": ("plan_for",),
     "nomaflow_host.worker.forks": ("AuthorCode", "WorkerLoop"),
-    "nomaflow_host.worker.outcome": (
-        "author_traceback",
-        "error_text",
-        "is_step_cancelled",
-        "outcome_of_unawaited",
-    ),
+    "nomaflow_host.worker.outcome": ("author_traceback", "outcome_of_exception", "outcome_of_unawaited"),
     "nomaflow_host.worker.unawaited": ("unawaited_noted",),
 }
 

@@ -186,7 +186,7 @@ class _Trial:
         try:
             result = maker.normalise(value, call=call.info)
         except (StepFailed, StepCancelled) as refusal:
-            return self._raised(refusal)
+            return self._raised(refusal, code=getattr(refusal, "reason_code", ""))
         extras = json.loads(result.extras_json) if result.extras_json else {}
         kept = {"rows_affected": result.rows_affected, "extras": extras, "warnings": result.warnings}
         if self.reason_code:
@@ -205,16 +205,15 @@ class _Trial:
     def _stopped_state(self) -> str:
         return "FAILED" if self.reason_code == "timed_out" else "CANCELED"
 
-    def _raised(self, error: BaseException) -> CallableOutcome:
-        said = self.machinery.error_text(error)
-        if self.reason_code:
-            return self.outcome(self._stopped_state(), error=said, exception=error, reason_code=self.reason_code)
-        if self.machinery.is_step_cancelled(error):
-            return self.outcome("CANCELED", error=said, exception=error, reason_code="step_cancelled")
-        if isinstance(error, asyncio.CancelledError):
-            return self.outcome("CANCELED", error=said, exception=error, reason_code="raised_by_code")
-        code = getattr(error, "reason_code", "step_failed")
-        return self.outcome("FAILED", error=said, exception=error, reason_code=code)
+    def _raised(self, error: BaseException, *, code: str = "") -> CallableOutcome:
+        """Return the outcome of an exception.
+
+        :param code: the reason's; empty for that of any exception of its kind
+        """
+        told = self.machinery.outcome_of_exception(error)
+        state = self._stopped_state() if self.reason_code else told.state.value
+        reason_code = self.reason_code or code or told.reason_code
+        return self.outcome(state, error=told.error, exception=error, reason_code=reason_code)
 
 
 async def _awaited(call: Any, author_code: Any) -> tuple[Any, BaseException | None]:

@@ -54,9 +54,16 @@ async def test_mistakes_come_before_the_call(op_kwargs: dict[str, Any], code: st
     assert (outcome.state, outcome.reason_code, outcome.exception, called) == ("FAILED", code, None, [])
 
 
+class HttpError(Exception):
+    """An error of the author's own, whose attribute is none of ours."""
+
+    reason_code = 503
+
+
 @pytest.mark.parametrize(
     ("error", "state", "code", "text"),
     [
+        (HttpError("away"), "FAILED", "step_failed", "HttpError: away"),
         (StepFailed("why"), "FAILED", "step_failed", "why"),
         (StepCancelled("enough"), "CANCELED", "step_cancelled", "enough"),
         (asyncio.CancelledError(), "CANCELED", "raised_by_code", "CancelledError"),
