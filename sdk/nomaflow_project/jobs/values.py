@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
-
 from nomaflow_project.cron import CronError, CronExpression, zone
+from nomaflow_project.reading.keys import Checked, formed, refusal
 from nomaflow_project.reading.names import JOB_ID
 
 __all__ = ["Cron", "ExceptionNames", "Image", "JobId", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
@@ -40,19 +38,7 @@ def _is_exception_name(text: str) -> bool:
     return all(part.isidentifier() for part in text.split("."))
 
 
-def _formed(code: str, accepts: Callable[[str], bool], expected: str, fix: str) -> AfterValidator:
-    """Return a validator of a text, or of each of several, that must have a form."""
-
-    def checked(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for text in (given,) if isinstance(given, str) else given:
-            if not accepts(text):
-                raise PydanticCustomError(code, "{got} is not " + expected, {"got": repr(text[:60]), "fix": fix})
-        return given
-
-    return AfterValidator(checked)
-
-
-def _parsed(code: str, parse: Callable[[str], Any], kind: str) -> AfterValidator:
+def _parsed(code: str, parse: Callable[[str], Any], kind: str) -> Checked:
     """Return a validator of schedules or zones; an empty text stands for none."""
 
     def checked(text: str) -> str:
@@ -61,26 +47,27 @@ def _parsed(code: str, parse: Callable[[str], Any], kind: str) -> AfterValidator
                 parse(text)
             except CronError as error:
                 subject = error.subject if len(error.subject) <= 60 else error.subject[:60] + "…"
-                context = {"kind": kind, "subject": repr(subject), "problem": error.problem, "fix": error.fix}
-                raise PydanticCustomError(code, "{kind} {subject}: {problem}", context) from error
+                raise refusal(
+                    code, "{what}: {problem}", what=f"{kind} {subject!r}", problem=error.problem, fix=error.fix
+                ) from error
         return text
 
-    return AfterValidator(checked)
+    return Checked(checked)
 
 
 JobId = Annotated[
     str,
-    _formed(
+    formed(
         "bad_job_id",
         is_job_id,
         "a job id; expected 1 to 128 ASCII letters, digits, '-', '_' or '.', beginning with a letter or digit",
         "rename the job",
     ),
 ]
-Name = Annotated[str, _formed("bad_name", _is_name, "a name; expected 1 to 128 printable characters", "rename it")]
+Name = Annotated[str, formed("bad_name", _is_name, "a name; expected 1 to 128 printable characters", "rename it")]
 Image = Annotated[
     str,
-    _formed(
+    formed(
         "bad_image",
         _is_image,
         "the name of a container image",
@@ -89,7 +76,7 @@ Image = Annotated[
 ]
 ExceptionNames = Annotated[
     tuple[str, ...],
-    _formed(
+    formed(
         "bad_exception_name",
         _is_exception_name,
         "the name of an exception",
@@ -99,7 +86,7 @@ ExceptionNames = Annotated[
 Cron = Annotated[
     str,
     _parsed("bad_schedule", lambda text: CronExpression.parse(text) if text.strip() else None, "cron expression"),
-    AfterValidator(str.strip),
+    Checked(str.strip),
 ]
 Zone = Annotated[str, _parsed("unknown_timezone", zone, "timezone")]
-ZoneOrUtc = Annotated[Zone, AfterValidator(lambda name: name or "UTC")]
+ZoneOrUtc = Annotated[Zone, Checked(lambda name: name or "UTC")]

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, model_validator
 
-from nomaflow_project.reading.keys import FORM, Entry, key, seconds
+from nomaflow_project.reading.keys import FORM, Checked, Entry, key, refusal, seconds
 from nomaflow_project.reading.records import Record
 
 __all__ = ["ApiConnectorEntry", "AuthEntry", "ConnectorsFile", "EndpointEntry", "PoolEntry", "SqlConnectorEntry"]
@@ -27,23 +26,20 @@ _AUTH_KEYS = {
 
 def _pool_url(value: str) -> str:
     if not re.match(r"[A-Za-z][\w+]*://", value):
-        raise PydanticCustomError(
-            "bad_url",
-            "expected an SQLAlchemy URL",
-            {"fix": "write one such as 'sqlite:///data.db' or 'postgresql://user@host/name'"},
-        )
+        fix = "write one such as 'sqlite:///data.db' or 'postgresql://user@host/name'"
+        raise refusal("bad_url", "expected an SQLAlchemy URL", fix=fix)
     return value
 
 
 def _base_url(value: str) -> str:
     if not re.match(r"https?://", value):
-        raise PydanticCustomError("bad_url", "expected an http:// or https:// URL", {"fix": "write its scheme, too"})
+        raise refusal("bad_url", "expected an http:// or https:// URL", fix="write its scheme, too")
     return value
 
 
 def _sql(value: str | dict[str, str]) -> str | dict[str, str]:
     if isinstance(value, dict) and "default" not in value:
-        raise PydanticCustomError("missing_key", "a text for each dialect needs the key 'default'", {"fix": "add it"})
+        raise refusal("missing_key", "a text for each dialect needs the key 'default'", fix="add it")
     return value
 
 
@@ -51,7 +47,7 @@ def _sql(value: str | dict[str, str]) -> str | dict[str, str]:
 class PoolEntry(Entry):
     """A database. Missing keys have SQLAlchemy's defaults. The last eight keys are those of the original."""
 
-    url: Annotated[str, AfterValidator(_pool_url)] = key(
+    url: Annotated[str, Checked(_pool_url)] = key(
         ..., "SQLAlchemy URL, such as `sqlite:///data.db` or `postgresql://user@host/db`."
     )
     password: str | None = key(None, "Its password; better `${NAME}` than the secret itself.")
@@ -94,7 +90,7 @@ class Param(Lax):
 class Statement(Lax):
     """A named query, or one of the four statements on a table of the original."""
 
-    sql: Annotated[str | dict[str, str], AfterValidator(_sql)] = key(..., "The text, or a table of texts by dialect.")
+    sql: Annotated[str | dict[str, str], Checked(_sql)] = key(..., "The text, or a table of texts by dialect.")
     writable: bool = key(default=False, meaning="Whether it may write.")
     params: list[Param] = key(list, "Its parameters.")
 
@@ -147,13 +143,16 @@ class AuthEntry(Entry):
         given = set(table) - {"type"}
         missing = [name for name in needed if name not in given]
         if missing:
-            problem = {"kind": entry.type, "key": missing[0], "fix": "add it"}
-            raise PydanticCustomError("missing_key", "authentication of type '{kind}' needs the key '{key}'", problem)
+            message = "authentication of type '{kind}' needs the key '{key}'"
+            raise refusal("missing_key", message, kind=entry.type, key=missing[0], fix="add it")
         unused = sorted(given - {*needed, *optional})
         if unused:
             known = ", ".join(("type", *needed, *optional))
-            problem = {"kind": entry.type, "key": unused[0], "fix": f"remove it; the known keys are {known}"}
-            raise PydanticCustomError("unknown_key", "authentication of type '{kind}' has no key '{key}'", problem)
+            message, fix = (
+                "authentication of type '{kind}' has no key '{key}'",
+                f"remove it; the known keys are {known}",
+            )
+            raise refusal("unknown_key", message, kind=entry.type, key=unused[0], fix=fix)
         return entry
 
 
@@ -172,7 +171,7 @@ class ApiConnectorEntry(Entry):
     """A connector of type `api`: named endpoints of a web service."""
 
     type: Literal["api"] = key(..., "`api`.")
-    base_url: Annotated[str, AfterValidator(_base_url)] = key(
+    base_url: Annotated[str, Checked(_base_url)] = key(
         ..., "`http://` or `https://`; the paths of the endpoints are appended to it."
     )
     headers: dict[str, str] = key(dict, "Headers of every request.")

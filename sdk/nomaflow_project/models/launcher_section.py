@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from nomaflow_project.jobs.resources import MOST, Labels, Resources
 from nomaflow_project.models.host_names import HostNames
-from nomaflow_project.reading.keys import Checked, Entry, key, refusal, seconds
+from nomaflow_project.reading.keys import Entry, formed, key, seconds
 from nomaflow_project.reading.names import HOST_NAME, LogLevel
 
 __all__ = ["ENGINES_WITH_IMAGES", "LauncherSection", "LauncherShape"]
@@ -16,14 +16,10 @@ ENGINES_WITH_IMAGES = frozenset({"kubernetes"})
 """The engines that start an instance in a container image."""
 
 
-def _shape_name(value: str) -> str:
-    if not HOST_NAME.fullmatch(value):
-        fix = "use lower-case letters, digits, '-' and '_'"
-        raise refusal("bad_host_name", "{got} is not a name", got=repr(value[:80]), fix=fix)
-    return value
-
-
-ShapeName = Annotated[str, Checked(_shape_name)]
+ShapeName = Annotated[
+    str,
+    formed("bad_host_name", HOST_NAME.fullmatch, "a name", "use lower-case letters, digits, '-' and '_'"),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
-
 from nomaflow_project.jobs.definitions import RetentionPolicy
 from nomaflow_project.jobs.resources import Capacity, Labels
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
@@ -18,7 +15,7 @@ from nomaflow_project.models.console_section import ConsoleSection
 from nomaflow_project.models.host_names import HostName, HostNames
 from nomaflow_project.models.kernel_addresses import Addresses, TcpAddresses
 from nomaflow_project.models.launcher_section import LauncherSection
-from nomaflow_project.reading.keys import Entry, key, seconds
+from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, seconds
 from nomaflow_project.reading.names import LogLevel
 
 __all__ = [
@@ -36,41 +33,16 @@ _JOIN = "On the kernel's machine: nomaflow token create --host NAME; with its ou
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")
 
 
-def _variable_name(value: str) -> str:
-    if not _VARIABLE.fullmatch(value):
-        raise PydanticCustomError(
-            "bad_variable",
-            "{got} is not the name of a variable",
-            {"got": repr(value[:80]), "fix": "write a name such as 'APP_REGION', or the beginning of several, 'APP_*'"},
-        )
-    return value
-
-
 def _path(value: str) -> str:
     if "\0" in value:
-        raise PydanticCustomError(
-            "bad_value", "{got} has a NUL byte", {"got": repr(value[:80]), "fix": "delete the byte"}
-        )
+        raise refusal("bad_value", "{got} has a NUL byte", got=repr(value[:80]), fix="delete the byte")
     return value
 
 
-FilePath = Annotated[str, AfterValidator(_path)]
-VariableName = Annotated[str, AfterValidator(_variable_name)]
-
-
-def _role_name(value: str) -> str:
+def _free_role(value: str) -> str:
     if value in BUILT_IN_ROLES:
-        raise PydanticCustomError(
-            "reserved_role",
-            "the role {got} is built in and cannot be changed",
-            {"got": repr(value), "fix": "choose another name"},
-        )
-    if not _ROLE_NAME.fullmatch(value):
-        raise PydanticCustomError(
-            "bad_role_name",
-            "{got} is not the name of a role; expected at most 32 lower-case letters, digits, '-' or '_'",
-            {"got": repr(value[:80]), "fix": "give a name such as 'nightwatch'"},
-        )
+        message = "the role {got} is built in and cannot be changed"
+        raise refusal("reserved_role", message, got=repr(value), fix="choose another name")
     return value
 
 
@@ -78,14 +50,32 @@ def _grant(value: str) -> str:
     try:
         split_grant(value)
     except ValueError as error:
-        raise PydanticCustomError(
-            "bad_grant", "{problem}", {"problem": str(error), "fix": "write VERB SCOPE, such as 'cancel job:nightly*'"}
-        ) from None
+        fix = "write VERB SCOPE, such as 'cancel job:nightly*'"
+        raise refusal("bad_grant", "{problem}", problem=str(error), fix=fix) from None
     return value
 
 
-RoleName = Annotated[str, AfterValidator(_role_name)]
-GrantText = Annotated[str, AfterValidator(_grant)]
+FilePath = Annotated[str, Checked(_path)]
+VariableName = Annotated[
+    str,
+    formed(
+        "bad_variable",
+        _VARIABLE.fullmatch,
+        "the name of a variable",
+        "write a name such as 'APP_REGION', or the beginning of several, 'APP_*'",
+    ),
+]
+RoleName = Annotated[
+    str,
+    Checked(_free_role),
+    formed(
+        "bad_role_name",
+        _ROLE_NAME.fullmatch,
+        "the name of a role; expected at most 32 lower-case letters, digits, '-' or '_'",
+        "give a name such as 'nightwatch'",
+    ),
+]
+GrantText = Annotated[str, Checked(_grant)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

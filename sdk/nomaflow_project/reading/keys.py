@@ -16,7 +16,7 @@ from nomaflow_project.reading.records import Record
 if TYPE_CHECKING:
     from pydantic import ConfigDict
 
-__all__ = ["FORM", "Checked", "Entry", "key", "refusal", "seconds"]
+__all__ = ["FORM", "Checked", "Entry", "formed", "key", "refusal", "seconds"]
 
 _LONGEST_SECONDS = 1e9
 
@@ -64,6 +64,22 @@ def refusal(code: str, message: str, **context: object) -> Exception:
     from pydantic_core import PydanticCustomError
 
     return PydanticCustomError(code, message, context)
+
+
+def formed(code: str, form: Callable[[str], object], expected: str, fix: str) -> Checked:
+    """Return the check of a text, or of each of several, that must have a form.
+
+    :param form: returns something true for a text that has it
+    :param expected: ends the sentence *'text' is not …*
+    """
+
+    def checked(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in (given,) if isinstance(given, str) else given:
+            if not form(text):
+                raise refusal(code, "{got} is not " + expected, got=repr(text[:80]), fix=fix)
+        return given
+
+    return Checked(checked)
 
 
 def key(

@@ -42,7 +42,7 @@ def test_every_problem_code_is_documented() -> None:
     folder = Path(nomaflow_project.__file__).parent
     modules = (Path(str(module.__file__)) for module in (jobs_for_other_hosts, own_file, job_problems, registry))
     source = "\n".join(path.read_text() for path in (*folder.rglob("*.py"), *modules))
-    calls = r"""(?:\.(?:error|warning)|PydanticCustomError|refusal|_formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
+    calls = r"""(?:\.(?:error|warning)|refusal|formed|_parsed)\(\s*(?:\w+,\s*)?"([a-z_]+)","""
     pattern = (
         calls
         + r"""|(?:ID_OF_\w+|UNACCEPTED|NOT_OFFERED|FOREIGN_IMAGE|UNSET_VARIABLE|DOUBTFUL_VALUE) = "([a-z_]+)\""""
