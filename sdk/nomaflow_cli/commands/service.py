@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import pwd
 import shlex
@@ -20,21 +19,12 @@ from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.service.files import remove, write
 from nomaflow_cli.service.systemd import Places, UnitState, require_systemd, unit_states
-from nomaflow_cli.service.units import Installation, host_unit, installed_units
+from nomaflow_cli.service.units import Installation, Part, host_unit, installed_units
 from nomaflow_cli.wording import printable
 from nomaflow_project.reading.names import HOST_NAME
 
 _GROUP = typer.Typer(no_args_is_help=True)
 APP.add_typer(_GROUP, name="service", help="Run a project's kernel and hosts as systemd services.")
-
-
-class Part(enum.StrEnum):
-    """The processes that have a unit."""
-
-    KERNEL = "kernel"
-    HOST = "host"
-    CONSOLE = "console"
-    ALERTS = "alerts"
 
 
 _User = Annotated[bool, typer.Option("--user", help="Use this user's systemd instead of the system's.")]
@@ -77,10 +67,8 @@ def install(
         project=project,
         python=Path(sys.executable),
         user="" if user else run_as or _owner(project),
+        parts=wanted_parts,
         host=(name or _host_name(project)) if Part.HOST in wanted_parts else "",
-        kernel=Part.KERNEL in wanted_parts,
-        console=Part.CONSOLE in wanted_parts,
-        alerts=Part.ALERTS in wanted_parts,
     )
     files = wanted.files()
     if dry_run:

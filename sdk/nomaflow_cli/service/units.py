@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.service.systemd import Places
 
-__all__ = ["ALERTS_UNIT", "CONSOLE_UNIT", "KERNEL_UNIT", "Installation", "UnitFile", "host_unit", "installed_units"]
-
-KERNEL_UNIT = "nomaflow-kernel.service"
-CONSOLE_UNIT = "nomaflow-console.service"
-ALERTS_UNIT = "nomaflow-alerts.service"
+__all__ = ["Installation", "Part", "UnitFile", "host_unit", "installed_units"]
 
 _HOST_TEMPLATE = "nomaflow-host@.service"
 _DROP_IN = "10-project.conf"  # before the override.conf of `systemctl edit`
+_SYSTEM = {"alerts": "console.system.conf"}
+"""Templates of another part that serve this one too."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
 _PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OWN_TMP = ("/tmp", "/var/tmp")  # noqa: S108  # only compared, never written to
+
+
+class Part(enum.StrEnum):
+    """The processes that have a unit."""
+
+    KERNEL = "kernel"
+    HOST = "host"
+    CONSOLE = "console"
+    ALERTS = "alerts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +54,21 @@ class Installation:
     :param project: absolute
     :param python: the interpreter with this product and the plugins' dependencies
     :param user: the user of the processes, if the system's manager starts them
+    :param parts: the wanted ones
     :param host: the host's name; empty for no host
-    :param kernel: True if the project's kernel is wanted; ``console`` and ``alerts`` the same of these
     """
 
     places: Places
     project: Path
     python: Path
     user: str
+    parts: Collection[Part]
     host: str
-    kernel: bool
-    console: bool
-    alerts: bool
 
     @property
     def units(self) -> tuple[str, ...]:
         """The units to enable."""
-        named = (
-            (KERNEL_UNIT, self.kernel),
-            (host_unit(self.host), self.host),
-            (CONSOLE_UNIT, self.console),
-            (ALERTS_UNIT, self.alerts),
-        )
-        return tuple(unit for unit, wanted in named if wanted)
+        return tuple(self._unit(part) for part in Part if part in self.parts)
 
     def files(self) -> list[UnitFile]:
         """Return every file of the installation.
@@ -75,34 +76,24 @@ class Installation:
         :raises CliError: if a service could not see the project
         """
         _require_visible(self.project, self.places)
-        units, config = self.places.units, self.places.config
-        files = []
-        if self.kernel:
-            files += [
-                UnitFile(KERNEL_UNIT, units / KERNEL_UNIT, self._filled("kernel.service", system="kernel.system.conf")),
-                UnitFile(KERNEL_UNIT, config / "kernel.env", self._filled("kernel.env"), theirs=True),
-            ]
-        if self.host:
-            unit, settings = host_unit(self.host), config / "hosts" / f"{self.host}.env"
-            text = self._filled("host.service", system="host.system.conf")
-            files += [
+        return [file for part in Part if part in self.parts for file in self._files_of(part)]
+
+    def _unit(self, part: Part) -> str:
+        return host_unit(self.host) if part is Part.HOST else _unit_of(part)
+
+    def _files_of(self, part: Part) -> list[UnitFile]:
+        unit, units, config = self._unit(part), self.places.units, self.places.config
+        text = self._filled(f"{part}.service", system=_SYSTEM.get(part, f"{part}.system.conf"))
+        if part is Part.HOST:
+            return [
                 UnitFile(unit, units / _HOST_TEMPLATE, text),
                 UnitFile(unit, units / f"{unit}.d" / _DROP_IN, self._filled("project.conf", system="user.conf")),
-                UnitFile(unit, settings, self._filled("host.env"), theirs=True),
+                UnitFile(unit, config / "hosts" / f"{self.host}.env", self._filled("host.env"), theirs=True),
             ]
-        if self.console:
-            text = self._filled("console.service", system="console.system.conf")
-            files += [
-                UnitFile(CONSOLE_UNIT, units / CONSOLE_UNIT, text),
-                UnitFile(CONSOLE_UNIT, config / "console.env", self._filled("console.env"), theirs=True),
-            ]
-        if self.alerts:
-            text = self._filled("alerts.service", system="console.system.conf")
-            files += [
-                UnitFile(ALERTS_UNIT, units / ALERTS_UNIT, text),
-                UnitFile(ALERTS_UNIT, config / "alerts.env", self._filled("alerts.env"), theirs=True),
-            ]
-        return files
+        return [
+            UnitFile(unit, units / unit, text),
+            UnitFile(unit, config / f"{part}.env", self._filled(f"{part}.env"), theirs=True),
+        ]
 
     def _filled(self, template: str, *, system: str = "") -> str:
         """Return the text of a template.
@@ -126,6 +117,10 @@ class Installation:
         return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
 
 
+def _unit_of(part: Part) -> str:
+    return f"nomaflow-{part}.service"
+
+
 def host_unit(name: str) -> str:
     """Return the unit of a host."""
     return _HOST_TEMPLATE.replace("@", f"@{name}")
@@ -134,7 +129,7 @@ def host_unit(name: str) -> str:
 def installed_units(places: Places) -> dict[str, list[Path]]:
     """Return the installed units, each with its own files; the hosts' common template is under its own name."""
     folder = places.on_disk(places.units)
-    fixed = (KERNEL_UNIT, CONSOLE_UNIT, ALERTS_UNIT, _HOST_TEMPLATE)
+    fixed = (*(_unit_of(part) for part in Part if part is not Part.HOST), _HOST_TEMPLATE)
     found = {name: [places.units / name] for name in fixed if os.path.lexists(folder / name)}
     for drop_in in sorted(folder.glob(f"nomaflow-host@*.service.d/{_DROP_IN}")):
         unit = drop_in.parent.name.removesuffix(".d")

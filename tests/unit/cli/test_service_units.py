@@ -15,8 +15,8 @@ from cli_command import Command
 from machine_parts import need
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.service.systemd import Places, require_systemd
-from nomaflow_cli.service.units import CONSOLE_UNIT, KERNEL_UNIT
 
+KERNEL_UNIT, CONSOLE_UNIT = "nomaflow-kernel.service", "nomaflow-console.service"
 HOST_UNIT = "nomaflow-host@team.service"
 ODD_NAME = 'it\'s a "team" of 100% $HOME'
 
