@@ -161,12 +161,14 @@ def filled(kind: type[_M], /, **fields: Any) -> _M:
         raise _refused(kind, fields, error) from error
 
 
-def _made(kind: type[_M], fields: Mapping[str, Any]) -> _M:
-    given = {name: timestamp(value) if isinstance(value, datetime) else value for name, value in fields.items()}
-    for name in _lists(kind.DESCRIPTOR) & given.keys():
-        if isinstance(given[name], str):
+def _made(kind: type[_M], fields: dict[str, Any]) -> _M:
+    lists = _lists(kind.DESCRIPTOR)
+    for name, value in fields.items():
+        if isinstance(value, datetime):
+            fields[name] = timestamp(value)
+        elif isinstance(value, str) and name in lists:
             raise TypeError(name)  # else it would be a list of its letters
-    return kind(**given)
+    return kind(**fields)
 
 
 def _refused(kind: type[Message], fields: Mapping[str, Any], error: Exception) -> InvalidRequest:
@@ -196,11 +198,19 @@ def enum_number(enum: Any, name: str, noun: str, *, spelt: Callable[[str], str] 
     :param spelt: how the error writes the names that there are
     :raises InvalidRequest: if there is no such constant
     """
-    prefix = enum.keys()[0].removesuffix("UNSPECIFIED")
-    known = [each.removeprefix(prefix) for each in enum.keys()[1:]]
-    if name.upper() not in known:
-        raise InvalidRequest(f"unknown {noun} {name!r}", fix=f"use one of {', '.join(map(spelt, known))}")
-    return enum.Value(prefix + name.upper())
+    numbers = _numbers(enum)
+    number = numbers.get(name.upper())
+    if number is None:
+        raise InvalidRequest(f"unknown {noun} {name!r}", fix=f"use one of {', '.join(map(spelt, numbers))}")
+    return number
+
+
+@functools.cache
+def _numbers(enum: Any) -> Mapping[str, int]:
+    """Return the numbers of an enum's constants but the first, by their names without the prefix."""
+    unspecified, *others = enum.items()
+    prefix = unspecified[0].removesuffix("UNSPECIFIED")
+    return {name.removeprefix(prefix): number for name, number in others}
 
 
 def _switches(steps: Mapping[str, bool]) -> list[run_pb2.StepSwitch]:
