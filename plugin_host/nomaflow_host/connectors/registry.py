@@ -99,7 +99,12 @@ class HostConnectorRegistry(ConnectorRegistry):
                 factory = self._types.get(values["type"])
                 if factory is None:
                     raise ConnectorUnknown(f"type for connector {name!r} named", values["type"], self._types)
-                self._made[name] = factory(name, values, self)
+                made = factory(name, values, self)
+                if inspect.iscoroutine(made):
+                    made.close()
+                    problem = f"the factory of type {values['type']!r} is async, expected a plain function"
+                    raise ConnectorsError(problem, path=f"connectors.{name}")
+                self._made[name] = made
             return self._made[name]
 
     async def aclose(self) -> None:

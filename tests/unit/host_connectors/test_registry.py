@@ -305,6 +305,19 @@ async def test_plugin_types(read: Read) -> None:
     assert closed == ["files"]
 
 
+async def test_a_factory_that_is_async_is_refused(read: Read) -> None:
+    """By the connector's name, rather than handing its coroutine to a step."""
+
+    async def ftp(*_: object) -> object:
+        return object()
+
+    registry = HostConnectorRegistry(read('[connectors.files]\ntype = "ftp"'), types={"ftp": ftp})
+    with pytest.raises(
+        ConnectorsError, match=r"connectors\.files: the factory of type 'ftp' is async, expected a plain"
+    ):
+        registry.connector("files")
+
+
 async def test_an_api_on_loops_of_their_own(read: Read) -> None:
     """A sync step that runs coroutines on loops of its own shares no connection with them, nor leaves one behind."""
     connections: list[asyncio.Task[None] | None] = []
