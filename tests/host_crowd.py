@@ -26,18 +26,15 @@ import grpc.aio
 from crowd_plan import Code, Codes, Plan
 from nomaflow.client import split_addresses
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState, VerdictAction
 from nomaflow_api.v1.letters import (
-    AckStatus,
     AttemptAck,
     AttemptReport,
     CallOutcome,
     DispatchOrder,
     Finished,
-    FinishedState,
-    HeldState,
     InventoryLine,
     Started,
-    VerdictAction,
 )
 from nomaflow_api.v1.sealing import open_acks, open_cancel, open_dispatch, open_verdicts, seal
 from nomaflow_host.identity.files import IdentityFolder

@@ -12,7 +12,8 @@ import grpc
 from nomaflow_api.bounds import REPORTED_ATTEMPTS
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import host_gateway_service_pb2_grpc
-from nomaflow_api.v1.letters import AttemptReport, Finished, FinishedState, Started
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import AttemptReport, Finished, Started
 from nomaflow_api.v1.sealing import open_dispatch, seal
 
 

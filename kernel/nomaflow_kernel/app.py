@@ -57,8 +57,6 @@ from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAdd
 from nomaflow_telemetry.process_log import set_up_logging, write_error
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["main"]
-
 _LOG = logging.getLogger("nomaflow.kernel")
 _EX_CONFIG = 78
 _STORE_CLOSE_SECONDS = 3.0

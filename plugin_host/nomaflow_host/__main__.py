@@ -17,8 +17,6 @@ from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 
-__all__ = ["main"]
-
 _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
 _GONE = ("--token-file", "--ca")

@@ -45,8 +45,6 @@ from nomaflow_telemetry.metrics_address import MetricsPlace
 from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["HostOptions", "print_manifest", "serve"]
-
 _log = logging.getLogger(__name__)
 
 _FILES = 65_536

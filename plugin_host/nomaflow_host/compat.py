@@ -13,8 +13,6 @@ import nomaflow
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["install_liberty_aliases"]
-
 _STEPS = ("RunContext", "StepCancelled", "StepFailed", "StepResult", "Trigger")
 _MODULES: Mapping[str, tuple[str, ...]] = {
     "liberty": (),

@@ -12,8 +12,6 @@ from nomaflow.errors import StepFailed
 from nomaflow.results import StepResult
 from nomaflow_api.v1.values import ValueCodecError, dumps_plain
 
-__all__ = ["EXTRAS_LIMIT", "EXTRAS_WARNING", "NormalisedResult", "ReturnRefused", "record_of", "result_of"]
-
 EXTRAS_WARNING = 64 * 1024
 """Bytes of encoded extras above which a warning is recorded."""
 EXTRAS_LIMIT = 1024 * 1024

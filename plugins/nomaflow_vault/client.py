@@ -17,8 +17,6 @@ import httpx
 from nomaflow.secrets import SecretRefused, SecretUnavailable
 from nomaflow_vault.settings import VaultSettings
 
-__all__ = ["Vault"]
-
 _REFERENCE = re.compile(r"(?P<mount>[^/#\s]+)/(?P<path>[^#\s]+)#(?P<field>[^#]+)")
 _MAX_BYTES = 1024 * 1024
 _RENEW = 0.8

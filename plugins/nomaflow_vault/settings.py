@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from nomaflow.secrets import SecretRefused
-from nomaflow_project.reading.environment import ReferenceMissing, resolve_text
-
-__all__ = ["VaultSettings"]
+from nomaflow_project.reading.environment import resolve_text
+from nomaflow_project.reading.sources import ReferenceMissing
 
 _TIMEOUT = 5.0
 _MOST = 9.0

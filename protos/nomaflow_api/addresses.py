@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["TLS_SCHEME", "has_known_form", "host_and_port", "is_tcp", "split_addresses", "with_scheme"]
-
 TLS_SCHEME = "tls://"
 _UNIX = ("unix:", "unix-abstract:")
 _COMMA = re.compile(r",\s*(?=unix:|tls://|[^/,]+:\d+\s*(?:,|$))")

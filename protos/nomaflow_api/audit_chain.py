@@ -9,8 +9,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-__all__ = ["CHAINED_FIELDS", "row_hash"]
-
 CHAINED_FIELDS = (
     "seq",
     "at_us",

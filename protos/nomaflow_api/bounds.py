@@ -6,39 +6,6 @@ reads it. The sizes of letters stand beside them, in `nomaflow_api.v1.letters`.
 
 from __future__ import annotations
 
-__all__ = [
-    "CALLABLES_OF_HOST",
-    "CATALOGUE_BYTES",
-    "ENDED_INCARNATIONS",
-    "FILE_BRACKETS",
-    "FILE_NESTING",
-    "HOSTS",
-    "INSTANCES_OF_HOST",
-    "INVENTORY",
-    "JOBS_OF_HOST",
-    "JOB_BYTES",
-    "KEYS_OF_INSTANCE",
-    "KEY_LENGTH",
-    "KEY_PARTS",
-    "LABELS_OF_INSTANCE",
-    "LAST_MOMENT_US",
-    "LISTED_PROBLEMS",
-    "LISTED_WORKERS",
-    "MANIFEST_BYTES",
-    "MANIFEST_PACKED_BYTES",
-    "MANIFEST_SECONDS",
-    "MANIFEST_VALUES",
-    "PAGE_BYTES",
-    "PARAMETERS_OF_CALLABLE",
-    "PROBLEMS_OF_TABLE",
-    "REPORTED_ATTEMPTS",
-    "REPORTED_EVENTS",
-    "SLOTS_OF_INSTANCE",
-    "STEPS_OF_JOB",
-    "WORKERS_OF_INSTANCE",
-    "in_range",
-]
-
 # --- hosts ------------------------------------------------------------------------------------------------------------
 
 HOSTS = 1_000

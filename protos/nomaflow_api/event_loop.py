@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["happens_within", "new_event_loop", "run"]
-
 _T = TypeVar("_T")
 
 

@@ -2,7 +2,5 @@
 
 from __future__ import annotations
 
-__all__ = ["REMEMBERED"]
-
 REMEMBERED = "remembered"
 """Marks a list that is decoded again and again with few changes: ``Annotated[tuple[T, ...], REMEMBERED]``."""

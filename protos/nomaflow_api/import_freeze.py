@@ -6,8 +6,6 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-__all__ = ["imports_frozen"]
-
 
 @contextlib.contextmanager
 def imports_frozen() -> Iterator[None]:

@@ -12,8 +12,6 @@ from typing import Any
 
 from nomaflow_api.addresses import host_and_port, is_tcp
 
-__all__ = ["JOIN_PREFIX", "KINDS", "JoinString", "JoinStringError", "certificates_in"]
-
 JOIN_PREFIX = "nfj1."
 KINDS = ("user", "service", "host")
 _VERSION = 1

@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 
-__all__ = ["near_name", "near_names"]
-
 _SECONDS = 0.02
 """The time of one search: 100,000 names of 30 characters."""
 _LONGEST = 256

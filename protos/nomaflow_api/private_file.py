@@ -8,8 +8,6 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["create_private", "write_private"]
-
 
 def write_private(path: Path, content: bytes) -> None:
     """Put a file of mode 0600 in place of the one before.

@@ -17,8 +17,6 @@ from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import APP
 from nomaflow_cli.output import print_error
 
-__all__ = ["run"]
-
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "init": ("init",),

@@ -15,8 +15,6 @@ from nomaflow.client.values import AuditRowView, AuditVerdictView
 from nomaflow_api.audit_chain import CHAINED_FIELDS, row_hash
 from nomaflow_cli.errors import CliError
 
-__all__ = ["Anchor", "ExportHeader", "new_file", "verify_file", "write_row"]
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HASH_LENGTH = 64
 _NO_EXPORT = "name a file that nomaflow audit export has written"

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from nomaflow.testing import CallableOutcome
     from nomaflow_project.reading.worker_environment import WorkerVariables
 
-__all__ = ["GRACE_SECONDS", "main"]
-
 GRACE_SECONDS = 5.0
 """The time that a host gives by default to what a step has left behind: it may be about to end."""
 

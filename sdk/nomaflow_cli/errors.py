@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-__all__ = ["RUN_EXIT_CODES", "CliError", "ExitCode"]
-
 
 class ExitCode(enum.IntEnum):
     """The exit codes of the command; docs/cli.md has the table."""

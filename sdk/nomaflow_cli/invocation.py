@@ -16,21 +16,6 @@ import typer
 
 from nomaflow_cli.errors import CliError
 
-__all__ = [
-    "APP",
-    "EXTRAS",
-    "Directory",
-    "Invocation",
-    "Output",
-    "ProfileOption",
-    "ProjectOption",
-    "TrustOption",
-    "local_command",
-    "missing_modules",
-    "remote_command",
-    "require_extra",
-]
-
 APP = typer.Typer(
     name="nomaflow",
     no_args_is_help=True,

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["JoinedHost"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JoinedHost:

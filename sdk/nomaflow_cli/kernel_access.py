@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.invocation import Invocation
 
-__all__ = ["caller_name", "client_failure", "first", "kernel_client", "quiet_grpc", "talk", "why_none"]
-
 _LOGIN = "log in: `nomaflow token create --user NAME` on the kernel's machine, then here: nomaflow login FILE"
 _RUN_IDS = "give the id of a run; nomaflow runs lists them, and nomaflow runs JOB those of a job"
 

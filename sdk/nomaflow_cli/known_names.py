@@ -12,8 +12,6 @@ from nomaflow_project.reading.problems import did_you_mean
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
 
-__all__ = ["check_jobs", "check_names"]
-
 
 async def check_names(
     kernel: KernelClient, *, job_id: str = "", run_ids: Iterable[str] = (), host: str = "", tag: str = ""

@@ -23,18 +23,6 @@ if TYPE_CHECKING:
     from nomaflow_cli.errors import CliError
     from nomaflow_cli.invocation import Invocation
 
-__all__ = [
-    "answer",
-    "console",
-    "is_terminal",
-    "print_error",
-    "print_json",
-    "print_json_line",
-    "print_warnings",
-    "say",
-    "tell",
-]
-
 _PIPE_WIDTH = 160
 _BLANKS = re.compile(r" +(?=\n)")
 

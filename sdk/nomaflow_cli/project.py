@@ -22,18 +22,6 @@ from nomaflow_project.reading.toml_file import read_toml
 if TYPE_CHECKING:
     from nomaflow.client.values import JobView
 
-__all__ = [
-    "MARKERS",
-    "find_project",
-    "host_table",
-    "project_around",
-    "read_settings",
-    "require_project",
-    "wants_alerts",
-    "with_lines_of_files",
-    "working_directory",
-]
-
 MARKERS = ("nomaflow.toml", "jobs.toml", ".nomaflow")
 """What makes a directory a project."""
 

@@ -14,8 +14,6 @@ from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.wording import exit_words
 from nomaflow_project.reading.store_password import STORE_VARIABLE
 
-__all__ = ["run_store_tool"]
-
 _CLEANING_SECONDS = 10.0
 
 

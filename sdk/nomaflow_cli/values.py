@@ -13,18 +13,6 @@ from typing import Any
 
 from nomaflow_cli.errors import CliError
 
-__all__ = [
-    "hidden_value",
-    "level_number",
-    "levels_from",
-    "parse_instant",
-    "parse_moment",
-    "parse_op_kwargs",
-    "parse_params",
-    "parse_span",
-    "parse_switches",
-]
-
 _SPAN = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>s|m|h|d)")
 _MAX_SECRET = 64 * 1024
 _HIGHEST_LEVEL = 6

@@ -8,24 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nomaflow_telemetry.visible_text import first_line, paragraph, printable
-
-__all__ = [
-    "age",
-    "amount",
-    "clock_time",
-    "count",
-    "duration",
-    "elapsed",
-    "exit_words",
-    "extras_text",
-    "first_line",
-    "moment",
-    "offers",
-    "paragraph",
-    "printable",
-    "sign",
-]
+from nomaflow_telemetry.visible_text import printable
 
 _SIGNS: Mapping[str, tuple[str, str]] = {
     "QUEUED": ("◌", "dim"),

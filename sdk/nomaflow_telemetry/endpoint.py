@@ -31,8 +31,6 @@ from nomaflow_telemetry.metrics_address import (
     read_metrics_address,
 )
 
-__all__ = ["LOOP_LAG", "MetricsEndpoint"]
-
 _LOG = logging.getLogger(__name__)
 _READ_SECONDS = 5.0
 _REQUEST_SECONDS = 10.0

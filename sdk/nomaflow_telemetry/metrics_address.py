@@ -10,16 +10,6 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = [
-    "MetricsAddress",
-    "MetricsAddressRefused",
-    "MetricsAddressTaken",
-    "MetricsCertificate",
-    "MetricsPlace",
-    "MetricsToken",
-    "read_metrics_address",
-]
-
 _LEAST = 16
 _MOST_BYTES = 4096
 

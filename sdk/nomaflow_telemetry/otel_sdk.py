@@ -13,8 +13,6 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from nomaflow_telemetry.trace_context import TraceContext
 
-__all__ = ["ChosenIds", "make_provider"]
-
 _LOG = logging.getLogger(__name__)
 
 

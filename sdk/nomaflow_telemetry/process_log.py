@@ -11,8 +11,6 @@ from typing import Any, TextIO
 
 from nomaflow_telemetry.visible_text import paragraph, printable
 
-__all__ = ["FIELDS", "LOG_FORMATS", "LOG_LEVELS", "attempt_fields", "set_up_logging", "write_error", "write_state"]
-
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
 

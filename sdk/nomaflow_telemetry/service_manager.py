@@ -13,8 +13,6 @@ import socket
 import time
 from collections.abc import Mapping, MutableMapping
 
-__all__ = ["ServiceManager"]
-
 _LOG = logging.getLogger(__name__)
 _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _SEND_SECONDS = 1.0

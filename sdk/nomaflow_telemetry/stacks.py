@@ -13,8 +13,6 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
-__all__ = ["process_stacks", "task_frames"]
-
 _TASKS = 2000
 _SHOWN = 50
 _DEPTH = 12

@@ -10,8 +10,6 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-__all__ = ["TraceContext", "callable_span_id", "span_id_of", "trace_id_of"]
-
 _HEADER = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 
 

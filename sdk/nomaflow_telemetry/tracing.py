@@ -14,8 +14,6 @@ from typing import Any
 
 from nomaflow_telemetry.trace_context import TraceContext, span_id_of, trace_id_of
 
-__all__ = ["Tracing", "attach", "is_tracing_wanted", "trace_globally"]
-
 _LOG = logging.getLogger(__name__)
 _CLOSE_SECONDS = 3.0
 _PATIENCE_SECONDS = 1.0

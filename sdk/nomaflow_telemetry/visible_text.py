@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["first_line", "paragraph", "printable", "visible"]
-
 # Control characters (C0 but the tab, DEL, C1), marks and overrides of direction, separators of lines and paragraphs,
 # annotations, tags (invisible letters), and surrogates, which stand for bytes that are not UTF-8.
 _UNSAFE = (

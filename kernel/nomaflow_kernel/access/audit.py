@@ -18,8 +18,6 @@ from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
-__all__ = ["ACTIONS", "AuditLog"]
-
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 86_400.0
 _OfSession = Literal["Attach", "ClaimJobs", "Detach"]

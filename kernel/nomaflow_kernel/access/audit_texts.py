@@ -7,8 +7,6 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-__all__ = ["address_of", "correlation_of", "named", "note_of", "target_of", "trace_of"]
-
 _NAMED = 5
 _TRACE_ID = 32
 _TARGETS = (("job_id", "job:"), ("run_id", ""), ("host", "host:"), ("token_id", ""), ("target", ""))

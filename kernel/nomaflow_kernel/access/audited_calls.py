@@ -11,8 +11,6 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import AuditRecord
 
-__all__ = ["CALL", "AuditedCall", "audit_about", "audit_row"]
-
 _TEXT = 200
 _NOTE = 500
 _WITH_RUNS = frozenset({"TriggerRun", "TriggerRuns", "ReplayRun"})

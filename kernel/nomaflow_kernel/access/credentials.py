@@ -29,8 +29,6 @@ from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 from nomaflow_kernel.store import Store
 
-__all__ = ["Credentials"]
-
 _LOG = logging.getLogger(__name__)
 _SECOND = 1_000_000
 _MINUTE = 60 * _SECOND

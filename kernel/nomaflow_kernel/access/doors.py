@@ -9,8 +9,6 @@ from msgspec import Struct
 from nomaflow_kernel.access.credentials import Credentials
 from nomaflow_kernel.access.principals import ANYONE, OWNER, Principal
 
-__all__ = ["Identify", "Shown", "clients_door", "hosts_door", "joining_door", "owners_door"]
-
 
 class Shown(Struct, frozen=True, kw_only=True):
     """The proofs that a caller shows of itself.

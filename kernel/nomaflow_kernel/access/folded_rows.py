@@ -10,8 +10,6 @@ from msgspec.structs import replace
 
 from nomaflow_kernel.history.access_records import AuditRecord
 
-__all__ = ["FoldedRows"]
-
 _SEVERAL = "(several)"
 _MOST_KINDS = 256
 _MOST_PRINCIPALS = 512

@@ -9,8 +9,6 @@ from msgspec import Struct
 
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant, split_scope
 
-__all__ = ["EVERYTHING", "ROLES", "Grant", "GrantError", "Scope", "Target", "Verb", "grants_of_role"]
-
 
 class Verb(enum.StrEnum):
     """The act that a grant allows."""

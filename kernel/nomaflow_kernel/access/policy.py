@@ -9,8 +9,6 @@ from msgspec import Struct
 
 from nomaflow_kernel.access.grants import Verb
 
-__all__ = ["RULES", "About", "Rule"]
-
 
 class About(enum.Enum):
     """The target of a method, and so where its grant is checked."""

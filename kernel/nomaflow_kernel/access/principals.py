@@ -9,8 +9,6 @@ from msgspec import Struct
 from nomaflow_kernel.access.grants import Grant, Scope, Target, Verb
 from nomaflow_kernel.domain.errors import KernelError
 
-__all__ = ["ANYONE", "KERNEL", "OWNER", "Caller", "NotAuthenticated", "NotPermitted", "Principal", "PrincipalKind"]
-
 
 class PrincipalKind(enum.StrEnum):
     """The kind of a principal, by its proof."""

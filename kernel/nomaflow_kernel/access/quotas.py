@@ -12,8 +12,6 @@ from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.domain.errors import QuotaExceeded
 from nomaflow_project.models.settings_file import QuotaSection
 
-__all__ = ["Quotas"]
-
 _CALLS_SECONDS = 10.0
 _TRIGGERS_SECONDS = 60.0
 

@@ -8,8 +8,6 @@ from nomaflow_kernel.access.withdrawing import ended_at_us
 from nomaflow_kernel.domain.clock import Clock
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 
-__all__ = ["ReservedIds"]
-
 
 def _overlap(one: str, other: str) -> bool:
     """Return whether some job id fits both."""

@@ -27,16 +27,6 @@ from nomaflow_kernel.history.records import RunRequest
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
-__all__ = [
-    "MASK",
-    "SecretParams",
-    "SecretParamsUnreadable",
-    "SecretsUnavailable",
-    "carries_sealed",
-    "hidden",
-    "secret_keys",
-]
-
 MASK = "***"
 KEY_FILE = "secret-params.key"
 _TAG = "$secret"

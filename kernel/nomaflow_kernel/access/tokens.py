@@ -10,19 +10,8 @@ from msgspec import Struct
 
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 from nomaflow_kernel.history.access_records import TokenRecord
-from nomaflow_project.jobs.definitions import is_job_id
+from nomaflow_project.jobs.values import is_job_id
 from nomaflow_project.reading.names import HOST_NAME
-
-__all__ = [
-    "INSTANCE_SECONDS",
-    "JOIN_SECONDS",
-    "TOKEN_SECONDS",
-    "TokenOrder",
-    "UnknownCredential",
-    "hash_of",
-    "new_secret",
-    "secret_in",
-]
 
 TOKEN_SECONDS = 90 * 86_400
 """The lifetime of a token for which none is given."""

@@ -8,8 +8,6 @@ from msgspec.structs import replace
 
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
 
-__all__ = ["credentials_meant", "ended", "ended_at_us", "forgotten", "hosts_shut_out"]
-
 _DAY_US = 86_400 * 1_000_000
 _KEPT_US, _INSTANCE_KEPT_US = 90 * _DAY_US, _DAY_US
 

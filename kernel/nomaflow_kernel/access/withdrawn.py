@@ -9,8 +9,6 @@ from pathlib import Path
 from nomaflow_api.private_file import write_private
 from nomaflow_kernel.domain.errors import KernelError
 
-__all__ = ["WithdrawalUntold", "WithdrawnFile"]
-
 
 class WithdrawalUntold(KernelError):
     """Raised when a credential is withdrawn, and the file that outlives a restore could not be written."""

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from nomaflow_kernel.domain.errors import KernelError
 
-__all__ = ["watch_jobs_file"]
-
 _LOG = logging.getLogger(__name__)
 _SETTLE_MS = 200
 

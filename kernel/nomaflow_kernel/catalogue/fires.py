@@ -12,8 +12,6 @@ from nomaflow_kernel.domain.clock import from_us
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["next_fires"]
-
 _LOG = logging.getLogger(__name__)
 
 

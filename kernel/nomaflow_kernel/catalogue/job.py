@@ -8,8 +8,6 @@ from nomaflow_kernel.catalogue.wording import why_kept
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import LoadedJob
 
-__all__ = ["Job"]
-
 
 class Job(Struct, frozen=True, kw_only=True):
     """A job of the catalogue.

@@ -9,8 +9,6 @@ from nomaflow_kernel.catalogue.served import names_in_manifest
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.reading.problems import Place, Problem
 
-__all__ = ["FOREIGN_IMAGE", "NOT_OFFERED", "UNACCEPTED", "objection"]
-
 UNACCEPTED = "job_not_accepted"
 NOT_OFFERED = "callable_not_offered"
 FOREIGN_IMAGE = "image_of_another_host"

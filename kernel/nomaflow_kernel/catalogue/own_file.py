@@ -13,8 +13,6 @@ from typing import Any
 from nomaflow_project.reading.files import JobFile, parse_toml_file
 from nomaflow_project.reading.problems import Place
 
-__all__ = ["NO_FILE_NAMED", "OWN_FILE", "own_manifest", "read_own_file"]
-
 OWN_FILE = ""
 """The host name of the jobs in the kernel's own file."""
 NO_FILE_NAMED = "no_file_named"

@@ -14,17 +14,10 @@ from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OF
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_kernel.catalogue.wording import called, way_to_release
 from nomaflow_project.jobs.callables import check_keys, kind_of, misspelt_params, refuse_params
-from nomaflow_project.jobs.definitions import JobDefinition, is_job_id
+from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
+from nomaflow_project.jobs.values import is_job_id
 from nomaflow_project.reading.problems import Problem
-
-__all__ = [
-    "ID_OF_ANOTHER",
-    "REFUSALS",
-    "Catalogue",
-    "CatalogueChange",
-    "HostCatalogue",
-]
 
 _ACCESS_REVOKED = "access_revoked"
 

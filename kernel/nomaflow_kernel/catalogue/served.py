@@ -9,8 +9,6 @@ from msgspec import Struct
 
 from nomaflow_project.jobs.load import CatalogueLoad
 
-__all__ = ["ServedManifest", "ServedManifests", "names_in_manifest"]
-
 _REMEMBERED = 64
 """Manifests of one host. An instance that serves an older one gets no work until it attaches again."""
 

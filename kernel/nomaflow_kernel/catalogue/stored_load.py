@@ -20,8 +20,6 @@ import nomaflow_project
 from nomaflow_project.cron.zone_data import zone_data_version
 from nomaflow_project.jobs.load import CatalogueLoad
 
-__all__ = ["StoredManifest", "StoredManifests", "with_load"]
-
 _KEY = "kept_load"
 """The key of a stored manifest under which the result of loading its jobs is kept."""
 

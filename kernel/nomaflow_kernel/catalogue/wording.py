@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from nomaflow_kernel.catalogue.own_file import NO_FILE_NAMED
 from nomaflow_project.jobs.load import LoadedJob
 
-__all__ = ["called", "listed", "losses", "removal", "texts_without_owner", "way_to_release", "why_kept"]
-
 _NAMED = 20
 
 

@@ -6,8 +6,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-__all__ = ["EPOCH", "Clock", "SystemClock", "from_us", "to_us"]
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -4,24 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "AttemptNotWanted",
-    "AttemptTaken",
-    "BadRequest",
-    "CursorAhead",
-    "JobUnavailable",
-    "KernelError",
-    "KernelStopping",
-    "QuotaExceeded",
-    "RequestIdReused",
-    "RunNotTerminal",
-    "StaleSession",
-    "UnknownHost",
-    "UnknownJob",
-    "UnknownRun",
-    "ValuesRefused",
-]
-
 _LISTED = 20
 """The most names that an error lists."""
 

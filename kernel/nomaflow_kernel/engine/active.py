@@ -17,8 +17,6 @@ from nomaflow_kernel.history.records import AttemptRecord, CancelRequest, RunRec
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["ActiveRun", "CurrentAttempt"]
-
 _PREVIOUS_STEPS_BYTES = 512 * 1024
 _quoted = lru_cache(maxsize=1024)(json.dumps)  # step names, the same in every run
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import structs
 
-from nomaflow_api.v1.letters import HeldState, InventoryLine, Verdict, VerdictAction
+from nomaflow_api.v1.letter_words import HeldState, VerdictAction
+from nomaflow_api.v1.letters import InventoryLine, Verdict
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine import own_instances, stepping
 from nomaflow_kernel.engine.active import ActiveRun
@@ -21,8 +22,6 @@ from nomaflow_kernel.history.event_kinds import NoticeKind
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import Notice
-
-__all__ = ["attach", "await_instance", "declare_ended", "detach", "notify", "runs_of", "take_load"]
 
 
 def attach(

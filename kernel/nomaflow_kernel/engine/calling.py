@@ -19,8 +19,6 @@ from nomaflow_kernel.history.records import Ancestor, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import FinishRun, StartAttempt
 
-__all__ = ["call_job", "child_ended"]
-
 
 def call_job(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     """Start the run that the current step calls; the attempt becomes RUNNING, or FAILED if the run is refused."""

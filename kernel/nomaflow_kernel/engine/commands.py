@@ -12,8 +12,6 @@ from nomaflow_kernel.history.records import Ancestor, Fold, RunRequest, TriggerK
 from nomaflow_kernel.history.states import RunState
 from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["Draft", "EngineSettings", "TriggerCommand", "TriggerOutcome", "UnrunCommand"]
-
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
     """The engine's time limits and bounds, in seconds unless stated otherwise.

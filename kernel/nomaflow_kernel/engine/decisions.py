@@ -15,8 +15,6 @@ from nomaflow_kernel.engine.state import Batch
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.transitions import AppendAudit, run_of
 
-__all__ = ["Decisions"]
-
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Decisions(Batch):

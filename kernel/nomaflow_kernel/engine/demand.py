@@ -15,8 +15,6 @@ from nomaflow_kernel.history.states import AttemptState
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, canonical_json
 from nomaflow_project.jobs.resources import Resources
 
-__all__ = ["Demand", "demand"]
-
 _FOR_INSTANCES = frozenset({"waiting_for_host", "no_fitting_instance", "waiting_for_slot", "waiting_for_own_instance"})
 _MOST_OWN = 1000
 """The most attempts of one host that are named one by one."""

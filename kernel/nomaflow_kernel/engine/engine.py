@@ -46,8 +46,6 @@ from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
-__all__ = ["Engine"]
-
 _LOG = logging.getLogger(__name__)
 
 

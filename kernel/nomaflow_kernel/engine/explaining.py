@@ -22,8 +22,6 @@ from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap
 
-__all__ = ["holdup", "runs_alone", "waiting_reason", "waits", "why_not_running"]
-
 
 def holdup(state: EngineState, run_id: str) -> Reason | None:
     """Return why a run is not progressing; None if it is over, its step's code is running, or nothing blocks it."""

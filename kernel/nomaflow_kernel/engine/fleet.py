@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, InstanceHello, InstanceKey, InstanceLink, RefusedLoad
 from nomaflow_project.jobs.resources import Resources
 
-__all__ = ["Fleet", "Instance"]
-
 
 @dataclass(kw_only=True, slots=True)
 class Instance:

@@ -15,17 +15,6 @@ from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_project.jobs.resources import Resources
 from nomaflow_project.reading.problems import Problem
 
-__all__ = [
-    "HeartbeatInfo",
-    "InstanceHello",
-    "InstanceKey",
-    "InstanceLink",
-    "LoadInfo",
-    "RefusedLoad",
-    "WorkerStatus",
-]
-
-
 _NOTHING = Resources()
 
 InstanceKey = tuple[str, str]

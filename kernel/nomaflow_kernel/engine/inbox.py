@@ -13,8 +13,6 @@ from nomaflow_kernel.engine.state import Batch
 from nomaflow_kernel.history.access_records import AuditRecord
 from nomaflow_kernel.history.lookups import ApplyResult
 
-__all__ = ["Inbox", "Turn"]
-
 
 class Turn(Struct, frozen=True, kw_only=True):
     """One caller's turn in a batch.

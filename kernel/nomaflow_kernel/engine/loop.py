@@ -25,8 +25,6 @@ from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreBusy, StoreError
 
-__all__ = ["EngineLoop"]
-
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _REBUILD_DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder, Isolation, TimeoutKind
+from nomaflow_api.v1.letter_words import Isolation, TimeoutKind
+from nomaflow_api.v1.letters import AttemptOrder, CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.access.secret_params import SecretParamsUnreadable, secret_keys
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
@@ -10,8 +11,6 @@ from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import CancelRequest
-
-__all__ = ["cancel_order", "dispatch_order", "unreadable_secrets"]
 
 _MOST = 2**53
 

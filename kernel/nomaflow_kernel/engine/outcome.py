@@ -17,8 +17,6 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import FinishAttempt
 
-__all__ = ["Outcome"]
-
 _STATES = {state.value: state for state in AttemptState}
 
 

@@ -14,8 +14,6 @@ from nomaflow_kernel.engine.state import EngineState
 from nomaflow_kernel.history.lookups import RunCount
 from nomaflow_kernel.history.states import RunState
 
-__all__ = ["EngineOverview", "count_open_runs", "engine_overview", "oldest_running"]
-
 
 class EngineOverview(Struct, frozen=True, kw_only=True):
     """Counts of the engine's contents.

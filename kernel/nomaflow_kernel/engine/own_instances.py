@@ -9,8 +9,6 @@ from nomaflow_kernel.engine.reporting import find_attempt
 from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.states import AttemptState
 
-__all__ = ["end_unwanted", "refusal", "start_awaited"]
-
 
 def refusal(state: EngineState, hello: InstanceHello) -> KernelError | None:
     """Return why an instance may not attach for its attempt; None if it may, or has none.

@@ -9,8 +9,6 @@ from nomaflow_kernel.engine.timers import TimerKind
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import ClearPause, SetPause
 
-__all__ = ["clear_pause", "end_pauses", "restore_pauses", "set_pause"]
-
 _ENDED_PAUSE_SECONDS = 60.0
 
 

@@ -13,18 +13,6 @@ from nomaflow_kernel.engine.state import EngineState
 from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.resources import MOST, lacking
 
-__all__ = [
-    "full_kinds",
-    "has_code",
-    "is_at_limit",
-    "is_exclusive",
-    "lasts_for",
-    "missing",
-    "pick",
-    "roomiest",
-    "uses_exclusive",
-]
-
 _TINY = 1e-6  # sums of fractions of cores are not exact
 
 

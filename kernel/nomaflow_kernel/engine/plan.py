@@ -18,17 +18,10 @@ from typing import Any
 from msgspec import Struct, field
 
 from nomaflow_kernel.history.records import RunRequest
-from nomaflow_project.jobs.definitions import (
-    CALL_JOB_STEP,
-    IsolationChoice,
-    JobDefinition,
-    PresetDefinition,
-    RetryPolicy,
-    StepDefinition,
-)
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, PresetDefinition, StepDefinition
 from nomaflow_project.jobs.resources import Resources
-
-__all__ = ["NO_PLAN", "PlannedStep", "RunPlan", "plan_run"]
+from nomaflow_project.jobs.retry_policy import RetryPolicy
+from nomaflow_project.jobs.step_types import CALL_JOB_STEP
 
 
 class PlannedStep(Struct, frozen=True, kw_only=True):

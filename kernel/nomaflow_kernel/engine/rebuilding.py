@@ -22,8 +22,6 @@ from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState, RunState
 from nomaflow_kernel.store import Store
 
-__all__ = ["discard", "load_specs", "rebuild", "recall_attempts", "recall_waiting", "send_again"]
-
 
 async def rebuild(state: EngineState, store: Store) -> None:
     """Discard everything known about runs and read it again. Sessions of hosts and their clocks stay.

@@ -12,8 +12,6 @@ from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.store import Store
 from nomaflow_project.jobs.definitions import Overlap
 
-__all__ = ["Decided", "look_up", "must_look_up", "runs_made", "settle", "trigger_once"]
-
 Decided = dict[int, TriggerOutcome | KernelError | None]
 """Index of a command → what became of it; None if the store must be asked first whether it is a repeat."""
 

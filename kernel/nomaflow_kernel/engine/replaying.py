@@ -18,8 +18,6 @@ from nomaflow_kernel.history.records import AttemptRecord, RunRecord, RunRequest
 from nomaflow_kernel.history.states import RUN_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["check_bringer", "replay_layers", "unknown_name"]
-
 _SEARCHED = 200
 """The most names among which a near one is looked for: a thousand triggers of one call may each misspell a step."""
 _LISTED = 20

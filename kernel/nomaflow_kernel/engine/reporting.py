@@ -9,17 +9,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
-from nomaflow_api.v1.letters import (
-    AckStatus,
-    AttemptAck,
-    AttemptReport,
-    Event,
-    Finished,
-    LogChunk,
-    Progress,
-    Started,
-    Stopping,
-)
+from nomaflow_api.v1.letter_words import AckStatus
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Event, Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_api.v1.sealing import LetterError, open_event
 from nomaflow_kernel.engine import stepping
 from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
@@ -32,8 +23,6 @@ from nomaflow_kernel.history.records import LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState
 from nomaflow_kernel.history.transitions import AppendLog, Notice, RecordReport, RecordRung, StartAttempt
 from nomaflow_telemetry.process_log import attempt_fields
-
-__all__ = ["Reporter", "find_attempt", "report"]
 
 _LOG = logging.getLogger(__name__)
 _RUNGS = 8

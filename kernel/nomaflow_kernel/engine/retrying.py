@@ -9,8 +9,6 @@ from nomaflow_kernel.engine.active import ActiveRun, CurrentAttempt
 from nomaflow_kernel.engine.outcome import Outcome
 from nomaflow_kernel.history.states import AttemptState
 
-__all__ = ["NextTry", "longest_delay", "next_try", "retried_on_lost"]
-
 _REFUSED = "host_refused"
 """The failure that the code did not cause, and that uses up no try."""
 _REFUSED_DELAY_SECONDS, _LONGEST_REFUSED_DELAY_SECONDS = 0.2, 30.0

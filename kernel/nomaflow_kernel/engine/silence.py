@@ -10,8 +10,6 @@ from nomaflow_kernel.engine.state import Batch, EngineState
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState
 
-__all__ = ["check_clocks"]
-
 
 def check_clocks(state: EngineState, batch: Batch) -> None:
     """Check how long each instance has been silent: UNREACHABLE after the lease, its attempts LOST after the grace.

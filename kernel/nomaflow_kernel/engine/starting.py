@@ -8,8 +8,6 @@ from nomaflow_kernel.engine.state import NO_HOST, Batch, EngineState
 from nomaflow_kernel.history.records import QueuedRun
 from nomaflow_kernel.history.states import AttemptState
 
-__all__ = ["attempt_due", "start_due"]
-
 _LOADED_TOGETHER = 100
 
 

@@ -36,8 +36,6 @@ from nomaflow_project.jobs.definitions import JobDefinition
 NO_HOST = "*"
 """The lane of waiting runs that need no host to start: their first step is a call_job, or no step will run."""
 
-__all__ = ["NO_HOST", "Batch", "EndedAttempt", "EngineState", "RecentlyUsed"]
-
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 

@@ -20,15 +20,6 @@ from nomaflow_kernel.history.records import AttemptRecord, CancelRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import DispatchAttempt, FinishRun, OpenAttempt, StartRun, end_data
 
-__all__ = [
-    "cancel_reason",
-    "conclude",
-    "dispatch",
-    "end_attempt",
-    "open_row",
-    "start_run",
-]
-
 
 def start_run(state: EngineState, batch: Batch, run: ActiveRun) -> None:
     """Move a QUEUED run to RUNNING and to its first step."""

@@ -12,15 +12,6 @@ from nomaflow_kernel.history.records import CancelRequest, QueuedRun
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.history.transitions import FinishRun, RequestCancel, end_data
 
-__all__ = [
-    "call_timed_out",
-    "end_stranded",
-    "end_unaccepted",
-    "job_timed_out",
-    "queue_timed_out",
-    "request_cancel",
-]
-
 _LOOK_AGAIN_SECONDS = 1.0
 """Seconds between checks of a run whose time is up while its host, which enforces the limit, has not reported it."""
 

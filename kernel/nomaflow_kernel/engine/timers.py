@@ -6,8 +6,6 @@ import enum
 import heapq
 import itertools
 
-__all__ = ["TimerKind", "Timers"]
-
 
 class TimerKind(enum.StrEnum):
     """The purpose of a timer."""

@@ -32,8 +32,6 @@ from nomaflow_kernel.history.transitions import FoldRun, QueueRun
 from nomaflow_project.jobs.callables import refuse_op_kwargs
 from nomaflow_project.jobs.definitions import JobDefinition, Overlap, canonical_json
 
-__all__ = ["draft_run", "record_unrun", "settle_folds", "trigger", "warnings_of"]
-
 
 def trigger(state: EngineState, batch: Batch, command: TriggerCommand) -> TriggerOutcome:
     """Create a run for the command, QUEUED or SKIPPED according to the overlap policy.

@@ -12,8 +12,6 @@ from itertools import islice
 
 from nomaflow_kernel.history.records import QueuedRun, TriggerKind
 
-__all__ = ["WaitingRuns"]
-
 _Lane = OrderedDict[str, deque[QueuedRun]]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["AuditEnds", "AuditFilter", "AuditRecord", "AuditVerdict", "CertificateRecord", "TokenRecord"]
-
 
 class TokenRecord(Struct, frozen=True, kw_only=True):
     """A token: a call's credential, or the secret of a join string. Times in microseconds since 1970.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-__all__ = ["COMPLETE", "NO_FACTS", "AttemptFacts", "RungRecord", "dump_facts", "load_facts"]
-
 
 class RungRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A rung of the ladder by which an attempt was stopped.

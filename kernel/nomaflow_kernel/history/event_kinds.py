@@ -7,8 +7,6 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-__all__ = ["CORE_EVENTS", "EVENT_KINDS", "EventInfo", "NoticeKind"]
-
 
 class EventInfo(Struct, frozen=True):
     """The occasion for an event of a kind, and the keys of its ``data``."""

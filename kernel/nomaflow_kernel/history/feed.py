@@ -16,8 +16,6 @@ from typing import Self
 from nomaflow_api.event_loop import happens_within
 from nomaflow_kernel.history.records import EventRecord
 
-__all__ = ["EventFeed", "RunSubscription"]
-
 _PENDING_PER_SUBSCRIPTION = 1024
 
 

@@ -10,15 +10,6 @@ import re
 import secrets
 from collections.abc import Callable
 
-__all__ = [
-    "RunIds",
-    "attempt_key",
-    "first_run_id",
-    "is_run_id",
-    "made_at_ms",
-    "split_attempt_key",
-]
-
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _RUN_ID = re.compile(rf"run_[0-7][{_ALPHABET}]{{25}}")

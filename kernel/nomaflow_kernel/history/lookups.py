@@ -20,30 +20,6 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import Transition
 
-__all__ = [
-    "ALL_EVENTS",
-    "ActiveRuns",
-    "ApplyResult",
-    "CommitObserver",
-    "EventFilter",
-    "EventPage",
-    "ForgottenHost",
-    "HostManifest",
-    "LastState",
-    "LogFilter",
-    "LogHeads",
-    "LogPage",
-    "RecentRun",
-    "RunCount",
-    "RunDetail",
-    "RunFilter",
-    "RunOfRequest",
-    "RunPage",
-    "RunSubject",
-    "StoreInfo",
-    "VisibleRuns",
-]
-
 
 class VisibleRuns(Struct, frozen=True, kw_only=True):
     """The runs that a caller may read: those of some jobs, of jobs whose ids have some prefixes, or of some hosts.

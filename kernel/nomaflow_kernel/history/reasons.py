@@ -9,8 +9,6 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-__all__ = ["REASONS", "Reason", "ReasonInfo"]
-
 
 class Reason(Struct, frozen=True):
     """A code of :data:`REASONS` and one sentence for a person."""

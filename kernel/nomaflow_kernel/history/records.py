@@ -15,25 +15,6 @@ from nomaflow_kernel.history.attempt_facts import NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.states import AttemptState, RunState
 
-__all__ = [
-    "PLAN_FIELDS",
-    "Ancestor",
-    "AttemptLogRecord",
-    "AttemptRecord",
-    "CancelRequest",
-    "EventRecord",
-    "Fold",
-    "LogChunkRecord",
-    "LogHead",
-    "PauseRecord",
-    "QueuedRun",
-    "RunRecord",
-    "RunRequest",
-    "RunTrigger",
-    "TriggerKind",
-    "author_of",
-]
-
 
 class TriggerKind(enum.StrEnum):
     """The kind of event that fired a run."""

@@ -8,17 +8,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-__all__ = [
-    "ATTEMPT_TERMINAL",
-    "ATTEMPT_TRANSITIONS",
-    "RUN_TERMINAL",
-    "RUN_TRANSITIONS",
-    "AttemptState",
-    "RunState",
-    "attempt_sources",
-    "run_sources",
-]
-
 
 class RunState(enum.StrEnum):
     """The state of a run."""

@@ -26,29 +26,6 @@ from nomaflow_kernel.history.records import (
 )
 from nomaflow_kernel.history.states import AttemptState, RunState
 
-__all__ = [
-    "AppendAudit",
-    "AppendLog",
-    "ClearPause",
-    "DispatchAttempt",
-    "FinishAttempt",
-    "FinishRun",
-    "FoldRun",
-    "Notice",
-    "OpenAttempt",
-    "QueueRun",
-    "RecordReport",
-    "RecordRung",
-    "RequestCancel",
-    "SetNextFire",
-    "SetPause",
-    "StartAttempt",
-    "StartRun",
-    "Transition",
-    "end_data",
-    "run_of",
-]
-
 
 class QueueRun(Struct, frozen=True, kw_only=True):
     """Insert a run: QUEUED, or terminal from birth (SKIPPED, MISSED). Event ``run.queued`` or ``run.finished``.

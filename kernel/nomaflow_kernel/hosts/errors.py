@@ -6,16 +6,6 @@ from collections.abc import Collection
 
 from nomaflow_kernel.domain.errors import KernelError
 
-__all__ = [
-    "HostAttached",
-    "HostLoading",
-    "HostNotAttached",
-    "OperationInProgress",
-    "ProtocolUnsupported",
-    "ReloadUnanswered",
-    "SessionSuperseded",
-]
-
 
 class ProtocolUnsupported(KernelError):
     """Raised when a host speaks no protocol version that this kernel speaks."""

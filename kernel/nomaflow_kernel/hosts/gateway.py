@@ -29,8 +29,6 @@ from nomaflow_kernel.hosts.registry import SessionRegistry
 from nomaflow_kernel.hosts.session import Session
 from nomaflow_kernel.process.settings import KernelSettings
 
-__all__ = ["HostGateway"]
-
 _LOG = logging.getLogger(__name__)
 _HELLO_SECONDS = 10.0
 _MOST_MS = 2**32 - 1  # 49 days; longer times are cut to it

@@ -26,15 +26,6 @@ from nomaflow_project.jobs.resources import MOST, Resources
 from nomaflow_project.reading.names import HOST_NAME
 from nomaflow_project.reading.problems import Problem, Severity
 
-__all__ = [
-    "PROTOCOL_MAX",
-    "PROTOCOL_MIN",
-    "check_incarnation",
-    "read_heartbeat",
-    "read_hello",
-    "read_load",
-]
-
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 

@@ -12,8 +12,6 @@ from nomaflow_api.v1.values import ValueCodecError, loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_project.jobs.manifest import ManifestError, check_manifest
 
-__all__ = ["open_manifest"]
-
 _FIELD = "manifest_json_zlib"
 _AROUND_JOB = 5
 """Levels around a job, which has as many as any value: the manifest, its files, one of them, its tree, the jobs."""

@@ -16,8 +16,6 @@ from nomaflow_kernel.engine.host_messages import InstanceHello, InstanceKey
 from nomaflow_kernel.hosts.errors import HostNotAttached, OperationInProgress, ReloadUnanswered
 from nomaflow_kernel.hosts.session import Session
 
-__all__ = ["SessionRegistry"]
-
 _LOG = logging.getLogger(__name__)
 _RELOAD_SECONDS = 60.0
 """How long a host may take to answer a reload."""

@@ -15,8 +15,6 @@ from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.engine.host_messages import InstanceHello
 from nomaflow_kernel.hosts.errors import HostNotAttached, SessionSuperseded
 
-__all__ = ["Session"]
-
 _LOG = logging.getLogger(__name__)
 _BATCH_BYTES = 1024 * 1024
 _Answer = gateway.ReloadResult | gateway.CheckResult | gateway.InspectResult

@@ -34,8 +34,6 @@ from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_kernel.upkeep.retention import RetentionSweeper
 
-__all__ = ["Kernel", "engine_settings"]
-
 _LOG = logging.getLogger("nomaflow.kernel")
 _CALLS_SECONDS = 2.0
 _EXPECTED_SECONDS = 30.0  # as long as `nomaflow up` itself waits for its host

@@ -17,8 +17,6 @@ from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreLed, StoreUnavailable
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["Sentry", "take_lead"]
-
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 

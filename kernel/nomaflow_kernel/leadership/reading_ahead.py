@@ -9,8 +9,6 @@ from nomaflow_kernel.catalogue.stored_load import StoredManifests
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
-__all__ = ["ReadingAhead"]
-
 _LOG = logging.getLogger(__name__)
 
 

@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
 
-__all__ = ["EX_SOFTWARE", "EX_TEMPFAIL", "Requests"]
-
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
 _GIVE_UP_SECONDS = 1.0

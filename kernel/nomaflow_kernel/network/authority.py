@@ -28,8 +28,6 @@ from nomaflow_api.private_file import write_private
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate, read_key
 from nomaflow_kernel.network.listening import private_directory
 
-__all__ = ["Authority", "SignedCertificate", "SigningRefused", "host_of"]
-
 _LOG = logging.getLogger(__name__)
 _HOST_URI = "nomaflow:host:"
 _AUTHORITY_DAYS, _SERVER_DAYS, _HOST_DAYS = 3652, 90, 30

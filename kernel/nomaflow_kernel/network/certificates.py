@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Certificate", "CertificateFiles", "CertificateRefused", "check_certificate", "read_key"]
-
 _LOG = logging.getLogger(__name__)
 _SOON_SECONDS = 14 * 86_400
 _FILE_BYTES = 1 << 20

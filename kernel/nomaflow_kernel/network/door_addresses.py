@@ -11,8 +11,6 @@ from nomaflow_api.addresses import host_and_port, is_tcp, with_scheme
 from nomaflow_kernel.network.listening import AddressRefused, default_socket
 from nomaflow_kernel.process.settings import KernelSettings
 
-__all__ = ["DoorAddresses", "door_addresses"]
-
 _OWN_SOCKET = "unix:"
 _EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  # compared with, not listened on
 

@@ -19,8 +19,6 @@ from nomaflow_kernel.process.settings import KernelSettings
 if TYPE_CHECKING:
     from nomaflow_kernel.network.authority import Authority
 
-__all__ = ["DoorCertificates", "door_certificates"]
-
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 3600.0
 

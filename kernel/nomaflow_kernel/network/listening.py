@@ -12,18 +12,6 @@ from pathlib import Path
 
 from nomaflow_project.models.kernel_addresses import unfit_socket
 
-__all__ = [
-    "AddressInUse",
-    "AddressRefused",
-    "AddressUntold",
-    "claim_socket",
-    "default_socket",
-    "forget_address",
-    "private_directory",
-    "publish_address",
-    "refuse_answered",
-]
-
 _PROBE_SECONDS = 2.0
 
 

@@ -19,8 +19,6 @@ from nomaflow_kernel.history.transitions import AppendLog, QueueRun, StartRun, T
 from nomaflow_kernel.rpc import KernelParts
 from nomaflow_telemetry.metrics import LATENCY_BUCKETS, LONG_BUCKETS, SIZE_BUCKETS, Histogram, Metric, Reading
 
-__all__ = ["KERNEL_METRICS", "KernelMetrics"]
-
 _HOST_STATES = ("ATTACHED", "LOADING", "DRAINING", "AWAITED", "DETACHED", "UNREACHABLE")
 
 KERNEL_METRICS = (

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from nomaflow_telemetry.endpoint import MetricsEndpoint
 from nomaflow_kernel.rpc import KernelParts
 
-__all__ = ["Observation"]
-
 
 class Observation:
     """Knows the parts to observe, and reports on them when asked.

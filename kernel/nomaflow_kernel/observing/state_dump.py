@@ -17,8 +17,6 @@ from nomaflow_kernel.history.transitions import Transition
 from nomaflow_kernel.rpc import KernelParts
 from nomaflow_telemetry.stacks import process_stacks
 
-__all__ = ["CommitLog", "kernel_state"]
-
 _RUNS = 20
 _HOSTS = 100
 _COMMITS = 20

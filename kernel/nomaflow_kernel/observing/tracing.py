@@ -16,8 +16,6 @@ from nomaflow_kernel.store.errors import StoreError
 from nomaflow_telemetry.trace_context import TraceContext
 from nomaflow_telemetry.tracing import Tracing
 
-__all__ = ["RunTracer"]
-
 _LOG = logging.getLogger(__name__)
 _WAITING = 10_000
 _TOGETHER = 100

@@ -22,8 +22,6 @@ from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 from nomaflow_telemetry.metrics_address import MetricsPlace
 
-__all__ = ["KernelSettings", "SettingsError", "read_settings", "store_url"]
-
 _FLAGS: Sequence[tuple[str, str, str]] = (
     ("--address", "listen", "unix:PATH or tls://HOST:PORT, for clients; several separated by commas"),
     ("--listen-hosts", "listen_hosts", "tls://HOST:PORT for hosts; default the port after that of clients"),

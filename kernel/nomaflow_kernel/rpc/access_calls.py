@@ -19,8 +19,6 @@ from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.pages import Page, page_key, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
 
-__all__ = ["AccessCalls"]
-
 M = TypeVar("M", bound=Message)
 R = TypeVar("R", TokenRecord, CertificateRecord)
 _KINDS = {access.TOKEN_KIND_USER: "user", access.TOKEN_KIND_SERVICE: "service", access.TOKEN_KIND_HOST: "host"}

@@ -20,8 +20,6 @@ from nomaflow_kernel.rpc.attempt_messages import VALUES_BYTES
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.pending_loads import PendingLoads, ask
 
-__all__ = ["Admission", "Admitted"]
-
 Admitted = tuple[TriggerCommand, tuple[str, ...]]
 """A trigger for the engine, with its draft if it has one, and the warnings for its caller."""
 _AT_THE_ATTEMPT = "each step checks its own values when it is reached"

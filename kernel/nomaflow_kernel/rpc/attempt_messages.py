@@ -16,8 +16,6 @@ from nomaflow_kernel.history.records import AttemptLogRecord, AttemptRecord
 from nomaflow_kernel.history.states import ATTEMPT_TERMINAL, AttemptState
 from nomaflow_project.jobs.definitions import JobDefinition
 
-__all__ = ["VALUES_BYTES", "AttemptLogs", "given_values", "step_messages"]
-
 VALUES_BYTES = 2 * 1024 * 1024
 """The most bytes of step values in one message."""
 

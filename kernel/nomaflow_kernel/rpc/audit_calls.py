@@ -14,8 +14,6 @@ from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, listed_names, moment_us
 
-__all__ = ["AuditCalls"]
-
 _PAGE = 500
 _MAX_TAIL = 10_000
 _MAX_SEQ = 2**53

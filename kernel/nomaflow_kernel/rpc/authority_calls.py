@@ -10,8 +10,6 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.rpc.enrolment import NotOnTcp
 from nomaflow_kernel.rpc.parts import KernelParts
 
-__all__ = ["AuthorityCalls"]
-
 _LOG = logging.getLogger(__name__)
 
 

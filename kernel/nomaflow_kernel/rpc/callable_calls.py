@@ -20,8 +20,6 @@ from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_project.jobs.callables import injected_names
 
-__all__ = ["CallableCalls"]
-
 _PER_PAGE = 2_000
 _REFERENCES = 1_000
 _REFERENCE_LENGTH = 255

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from nomaflow_kernel.access.principals import Caller, PrincipalKind
 from nomaflow_kernel.domain.errors import KernelError
 
-__all__ = ["CallsAtOnce", "TooManyCalls"]
-
 _MOST = 500
 """The calls of a principal at once."""
 _MOST_OF_STRANGERS = 100

@@ -34,8 +34,6 @@ from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sente
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["CatalogueCalls"]
-
 _FIRES = 10
 _HOSTS_PER_PAGE = 200
 _NAMED = 50

@@ -15,18 +15,6 @@ from nomaflow_kernel.catalogue.registry import ID_OF_ANOTHER
 from nomaflow_kernel.catalogue.wording import texts_without_owner
 from nomaflow_kernel.history.reasons import REASONS
 
-__all__ = [
-    "callable_without_values",
-    "event_without_values",
-    "host_without_values",
-    "job_without_owner",
-    "job_without_values",
-    "module_without_values",
-    "reload_without_values",
-    "response_without_values",
-    "run_without_values",
-]
-
 _HIDDEN = "hidden: it needs the grant `logs`"
 _EVENT_FACTS = frozenset(
     {

@@ -29,8 +29,6 @@ from nomaflow_kernel.rpc.errors import CallStatus, deadline_status, internal_sta
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.numbered_exchanges import NumberedExchanges
 
-__all__ = ["Endpoints"]
-
 _LOG = logging.getLogger(__name__)
 _DEADLINES: Mapping[str, float] = {
     "ReloadHost": 75.0,

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nomaflow_kernel.network.authority import Authority, SignedCertificate
 from nomaflow_kernel.rpc.parts import KernelParts
 
-__all__ = ["Enrolment", "EnrolmentRefused", "NotOnTcp"]
-
 _LOG = logging.getLogger(__name__)
 _LONGEST_SECRET = 512
 

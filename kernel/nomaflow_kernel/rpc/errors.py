@@ -10,14 +10,6 @@ from msgspec import Struct, structs
 from nomaflow_api.v1.call_errors import REASONS, ErrorDetails, cut, write_details
 from nomaflow_kernel.domain.errors import BadRequest, KernelError
 
-__all__ = [
-    "CallStatus",
-    "UnknownService",
-    "deadline_status",
-    "internal_status",
-    "status_of",
-]
-
 
 class UnknownService(KernelError):
     """Raised when a health check names a service that the kernel does not have."""

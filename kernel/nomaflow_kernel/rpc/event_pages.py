@@ -13,8 +13,6 @@ from nomaflow_kernel.rpc.pages import page_size
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
 
-__all__ = ["EventPages"]
-
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 500
 _READS = 5

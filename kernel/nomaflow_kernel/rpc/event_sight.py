@@ -14,8 +14,6 @@ from nomaflow_kernel.rpc.discretion import event_without_values
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.messages import event_message
 
-__all__ = ["EventSight"]
-
 _REMEMBERED = 10_000
 
 

@@ -20,8 +20,6 @@ from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, range_us
 from nomaflow_kernel.rpc.run_pages import jobs_of_tag
 
-__all__ = ["FigureCalls", "median_seconds"]
-
 _RANGE_US = 31 * 86_400_000_000 + 3_600_000_000
 """31 days, even if a change of the clocks makes one of them longer."""
 _MOST_COUNTS = 10_000

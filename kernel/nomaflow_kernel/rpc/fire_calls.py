@@ -23,8 +23,6 @@ from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, m
 from nomaflow_kernel.scheduler.fire_overlaps import Overlaps
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
 
-__all__ = ["FireCalls"]
-
 _RANGE = timedelta(days=31, hours=1)
 """31 days, even if a change of the clocks makes one of them longer."""
 _DAY = timedelta(days=1)

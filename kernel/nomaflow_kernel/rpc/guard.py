@@ -15,8 +15,6 @@ from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.lookups import RunSubject, VisibleRuns
 from nomaflow_kernel.hosts import SessionRegistry
 
-__all__ = ["Guard", "target_of"]
-
 _MOST_TRIGGERS = 1000
 """A batch of more is refused, and must not put its caller in debt for hours."""
 

@@ -13,8 +13,6 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from nomaflow_kernel.access.principals import Caller, NotPermitted
 from nomaflow_kernel.rpc.endpoints import Endpoints
 
-__all__ = ["EXCHANGES", "elsewhere_methods", "methods_of", "service_methods"]
-
 EXCHANGES: Mapping[str, str] = {"StreamTriggers": "TriggerRun", "StreamReports": "Report"}
 """Streams of requests → the unary method that each request is for."""
 _NUMBERED = frozenset({"StreamTriggers"})

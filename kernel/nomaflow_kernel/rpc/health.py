@@ -14,8 +14,6 @@ from nomaflow_kernel.rpc.errors import UnknownService
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
 
-__all__ = ["Health"]
-
 _LOG = logging.getLogger(__name__)
 _PING_SECONDS = 1.0
 _Status = health_pb2.HealthCheckResponse

@@ -19,8 +19,6 @@ from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
 
-__all__ = ["InspectCalls"]
-
 _ANSWER_SECONDS = 5.0
 _PROCESSES = 100
 _STACKS = 100

@@ -25,8 +25,6 @@ from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["JobPages", "shown_job"]
-
 _Condition: TypeAlias = job_pb2.JobCondition.ValueType
 _JOBS_PER_PAGE = 500
 _JOBS_PER_TURN = 25

@@ -14,8 +14,6 @@ from nomaflow_kernel.catalogue.wording import listed, texts_without_owner
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_project.reading.problems import Place, Problem
 
-__all__ = ["disabled_jobs", "kept_jobs", "left_out_jobs"]
-
 _DISABLED, _KEPT = "job_disabled", "job_kept"
 _MOST = 50
 _NAMED, _LEFT_OUT = 5, 20

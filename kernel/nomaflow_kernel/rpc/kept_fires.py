@@ -16,8 +16,6 @@ from nomaflow_kernel.engine.state import RecentlyUsed
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.rpc.listed_jobs import same_jobs
 
-__all__ = ["Basis", "KeptFires"]
-
 _MOST, _MOST_FIRES = 8, 2_000
 
 

@@ -34,8 +34,6 @@ from nomaflow_kernel.rpc.requests import (
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.rpc.watching import Watching, whole_run
 
-__all__ = ["KernelService"]
-
 _MAX_SEQ = 2**53
 _MOST_LINGER_MS = 1_000
 _Answer = kernel.TriggerRunResponse | KernelError

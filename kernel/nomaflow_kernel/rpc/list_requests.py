@@ -18,8 +18,6 @@ from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.log_reading import ALL_LEVELS
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, listed_names, range_us
 
-__all__ = ["event_filter", "run_filter"]
-
 _RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
 _ALL_TRIGGER_KINDS = {run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}"): kind for kind in TriggerKind}
 _T = TypeVar("_T")

@@ -15,8 +15,6 @@ from nomaflow_kernel.catalogue import Job
 from nomaflow_kernel.history.records import PauseRecord, RunRecord
 from nomaflow_kernel.rpc.messages import job_message
 
-__all__ = ["ListedJobs", "same_jobs"]
-
 _FIRES = 1
 _MOST = 20_000
 

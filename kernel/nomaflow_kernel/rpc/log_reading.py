@@ -9,7 +9,7 @@ from msgspec import structs
 
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.kernel_service_pb2 import ReadLogsRequest, ReadLogsResponse
-from nomaflow_api.v1.letters import LogCodec
+from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED, read_lines
 from nomaflow_api.v1.log_pb2 import ReadLogChunksRequest, ReadLogChunksResponse
 from nomaflow_api.v1.message_codec import encode
@@ -22,8 +22,6 @@ from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
-
-__all__ = ["ALL_LEVELS", "LogCalls"]
 
 _CHUNKS = 4
 _MOST_CHUNKS = 100

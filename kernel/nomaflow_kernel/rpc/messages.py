@@ -25,16 +25,6 @@ from nomaflow_kernel.rpc.pages import listed_problems
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.reading.problems import Problem
 
-__all__ = [
-    "event_message",
-    "host_message",
-    "job_message",
-    "pause_message",
-    "planned_values",
-    "run_detail_message",
-    "run_message",
-]
-
 _BEST_FIRST = ("ATTACHED", "LOADING", "DRAINING", "AWAITED", "UNREACHABLE", "DETACHED")
 
 

@@ -12,8 +12,6 @@ from nomaflow_api.v1.call_errors import STATUS_KEY
 from nomaflow_kernel.domain.errors import KernelError
 from nomaflow_kernel.rpc.errors import CallStatus
 
-__all__ = ["NumberedExchanges"]
-
 _MOST = 1000
 """Requests of one stream that are under way; then it is not read until one is answered."""
 _MOST_BYTES = 1024 * 1024

@@ -16,8 +16,6 @@ from nomaflow_api.v1.values import loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_project.reading.problems import Problem
 
-__all__ = ["Page", "listed_problems", "page_key", "page_size", "page_token"]
-
 M = TypeVar("M", bound=Message)
 _TOKEN_LENGTH = 4096
 

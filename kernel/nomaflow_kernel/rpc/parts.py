@@ -23,8 +23,6 @@ from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.scheduler import Scheduler
 from nomaflow_kernel.store import Store
 
-__all__ = ["KernelParts"]
-
 
 class KernelParts(Struct, frozen=True, kw_only=True):
     """The parts of a kernel for one term of leadership.

@@ -11,8 +11,6 @@ from nomaflow_kernel.hosts.errors import HostLoading, HostNotAttached
 from nomaflow_kernel.hosts.session import Session
 from nomaflow_kernel.rpc.parts import KernelParts
 
-__all__ = ["PendingLoads", "ask"]
-
 _WAIT_SECONDS = 2.0
 _ANSWER_SECONDS = 2.5  # a host limits itself to two seconds for either question
 

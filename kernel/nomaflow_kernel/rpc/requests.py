@@ -20,26 +20,8 @@ from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.engine.commands import TriggerCommand
 from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, TriggerKind
-from nomaflow_project.jobs.definitions import is_job_id
+from nomaflow_project.jobs.values import is_job_id
 from nomaflow_telemetry.trace_context import TraceContext
-
-__all__ = [
-    "MAX_BATCH",
-    "check_host",
-    "check_job_id",
-    "check_name",
-    "check_run_id",
-    "listed_names",
-    "moment_us",
-    "page_start",
-    "pause_record",
-    "pause_scope",
-    "person",
-    "range_us",
-    "replay_command",
-    "sentence",
-    "trigger_command",
-]
 
 MAX_BATCH = 1000
 """The most runs that one call may trigger."""

@@ -20,8 +20,6 @@ from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import page_start
 from nomaflow_kernel.rpc.run_sight import RunSight
 
-__all__ = ["RunPages", "jobs_of_tag"]
-
 _PAGE_SIZE = 50
 _MAX_PAGE_SIZE = 500
 _MAX_WITH_STEPS = 50

@@ -8,8 +8,6 @@ from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.rpc.discretion import run_without_values
 from nomaflow_kernel.rpc.parts import KernelParts
 
-__all__ = ["RunSight"]
-
 
 class RunSight:
     """Takes out of a run what its caller may not see, and adds why it waits."""

@@ -26,19 +26,6 @@ from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.handlers import elsewhere_methods, service_methods
 from nomaflow_kernel.rpc.strangers_server import Methods, server_for_strangers
 
-__all__ = [
-    "ACCESS",
-    "ENROLMENT",
-    "GATEWAY",
-    "HEALTH",
-    "KERNEL",
-    "SERVICES",
-    "AddressTaken",
-    "Door",
-    "DoorServers",
-    "Services",
-]
-
 KERNEL = kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"]
 ACCESS = access_service_pb2.DESCRIPTOR.services_by_name["AccessService"]
 GATEWAY = host_gateway_service_pb2.DESCRIPTOR.services_by_name["HostGatewayService"]

@@ -27,8 +27,6 @@ from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.run_pages import RunPages
 from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, HEALTH, KERNEL, Door, DoorServers, Services
 
-__all__ = ["door_servers"]
-
 
 def door_servers(
     parts: KernelParts, addresses: DoorAddresses, *, endpoints: Callable[[Door], Endpoints] | None = None

@@ -17,8 +17,6 @@ from nomaflow_kernel.rpc.handlers import EXCHANGES
 from nomaflow_kernel.rpc.server import ACCESS, ENROLMENT, GATEWAY, KERNEL, SERVICES, DoorServers
 from nomaflow_kernel.store.errors import StoreError, StoreLed
 
-__all__ = ["StandbyServer"]
-
 _Status = health_pb2.HealthCheckResponse
 
 

@@ -19,8 +19,6 @@ from typing import Any
 import grpc.aio
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled: it has no types
 
-__all__ = ["Methods", "server_for_strangers"]
-
 Methods = Mapping[str, "dict[str, grpc.RpcMethodHandler[Any, Any]]"]
 """The full name of each service → its rpcs → their handlers."""
 

@@ -24,8 +24,6 @@ from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.store import Store
 
-__all__ = ["Watching", "read_run", "whole_run"]
-
 _PAGE = 500
 _RUN_END = "run.finished"
 

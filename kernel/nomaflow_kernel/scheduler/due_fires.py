@@ -14,8 +14,6 @@ from nomaflow_kernel.history.records import Fold, PauseRecord, RunRequest, Trigg
 from nomaflow_kernel.scheduler.misfires import sort_out
 from nomaflow_kernel.scheduler.schedules import KnownSchedule
 
-__all__ = ["Decided", "decide"]
-
 _MOST_FIRES = 2_000
 """The number of newest fires checked one by one, after a very long downtime of a schedule."""
 

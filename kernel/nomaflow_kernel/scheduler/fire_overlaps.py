@@ -13,8 +13,6 @@ from msgspec import Struct
 from nomaflow_kernel.domain.clock import to_us
 from nomaflow_kernel.scheduler.fire_plan import LOOK_BACK, MOST_NAMED, FirePlan, Owner
 
-__all__ = ["Overlaps"]
-
 _WINDOW = timedelta(days=1)
 _SECOND_US = 1_000_000
 _MOST_JOBS = 1000

@@ -20,18 +20,6 @@ from nomaflow_kernel.domain.clock import to_us
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.counting import count_fires, dst_of_fire, fire_bits, fires_a_day
 
-__all__ = [
-    "LOOK_BACK",
-    "MOST_NAMED",
-    "FirePlan",
-    "Frequent",
-    "KnownFires",
-    "Moment",
-    "Owner",
-    "PlannedFire",
-    "collisions",
-]
-
 _FREQUENT = 48
 MOST_NAMED = 10
 """The most jobs that a fire or a schedule is said to collide with."""

@@ -8,8 +8,6 @@ from nomaflow_kernel.history.reasons import Reason
 from nomaflow_kernel.history.records import Fold
 from nomaflow_project.jobs.definitions import Misfire
 
-__all__ = ["ON_TIME_SECONDS", "sort_out"]
-
 ON_TIME_SECONDS = 5.0
 """Seconds within which a running kernel's fire is on time, whatever the misfire policy."""
 

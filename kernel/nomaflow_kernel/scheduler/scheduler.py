@@ -19,8 +19,6 @@ from nomaflow_kernel.scheduler.schedules import KnownSchedule, NextFires, same_s
 from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 
-__all__ = ["Scheduler"]
-
 _LOG = logging.getLogger(__name__)
 
 _LONGEST_SLEEP_SECONDS = 5.0

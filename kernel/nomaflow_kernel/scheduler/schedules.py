@@ -14,8 +14,6 @@ from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.cron.zone_data import zone_data_version
 from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
-__all__ = ["KnownSchedule", "NextFires", "same_schedule", "schedules_of"]
-
 
 class KnownSchedule(Struct, frozen=True, kw_only=True):
     """One cron schedule of a job or of one of its presets.

@@ -13,8 +13,6 @@ from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.writer import Link, Writer
 
-__all__ = ["SqlDatabase"]
-
 T = TypeVar("T")
 
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-__all__ = ["fetch_one", "run", "run_many"]
-
 
 def run(connection: Connection, statement: str) -> None:
     """Execute a statement without parameters or results."""

@@ -9,23 +9,6 @@ from collections.abc import Sequence
 
 from nomaflow_kernel.domain.errors import KernelError
 
-__all__ = [
-    "LeadLost",
-    "MaintenanceRefused",
-    "SchemaTooNew",
-    "SchemaTooOld",
-    "StaleEpoch",
-    "StoreBusy",
-    "StoreError",
-    "StoreFull",
-    "StoreInUse",
-    "StoreLed",
-    "StoreMoved",
-    "StoreUnavailable",
-    "StoreUnfinished",
-    "UnsupportedStore",
-]
-
 
 class StoreError(KernelError):
     """The root of the store's errors."""

@@ -11,8 +11,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from nomaflow_kernel.store.errors import StoreBusy, StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["mapped_errors", "store_error"]
-
 _WRITE_FAILED = frozenset(
     {
         sqlite3.SQLITE_IOERR_WRITE,

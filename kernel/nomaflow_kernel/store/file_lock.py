@@ -8,8 +8,6 @@ import os
 
 from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable
 
-__all__ = ["FileLock", "read_holder"]
-
 
 class FileLock:
     """An exclusive lock on ``<database>.lock``, with the holder's pid inside; it ends with the process.

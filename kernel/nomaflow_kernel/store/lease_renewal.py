@@ -11,8 +11,6 @@ from nomaflow_kernel.store.errors import LeadLost, StaleEpoch, StoreError
 from nomaflow_kernel.store.lease_row import LeasePolicy, release_lease, renew_lease
 from nomaflow_kernel.store.writer import Link, in_transaction
 
-__all__ = ["LeaseKeeper", "boot_seconds"]
-
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 1.0
 _UNTOLD_SECONDS = 0.5

@@ -13,16 +13,6 @@ from sqlalchemy import Connection, text
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError, StoreLed
 from nomaflow_kernel.store.holders import certainly_ended
 
-__all__ = [
-    "LeasePolicy",
-    "LeaseWatch",
-    "end_frozen_writers",
-    "refuse_while_held",
-    "release_lease",
-    "renew_lease",
-    "take_lease",
-]
-
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 _LOOK = (
     f"SELECT term, lease_until_us, ttl_us, holder, process, addresses, authority, lease_until_us - {_NOW} AS left_us"  # noqa: S608  # a constant

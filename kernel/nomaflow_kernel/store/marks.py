@@ -10,8 +10,6 @@ from sqlalchemy import Connection, case, select, update
 from nomaflow_kernel.store.errors import StaleEpoch, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.schema import kernel, pauses
 
-__all__ = ["Mark", "reclaim", "refuse_marked", "set_mark"]
-
 _RECLAIMED = "the history was moved and has been taken back; look at what is QUEUED, then: nomaflow resume"
 
 

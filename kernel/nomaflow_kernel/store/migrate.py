@@ -14,8 +14,6 @@ from nomaflow_kernel.store.errors import SchemaTooNew, SchemaTooOld
 from nomaflow_kernel.store.marks import refuse_marked
 from nomaflow_kernel.store.migrations import HEAD, REVISIONS
 
-__all__ = ["lock_migrations", "migrate", "stored_revision", "take_over", "usable_revision"]
-
 _LOG = logging.getLogger(__name__)
 
 _ADVISORY_LOCK = 0x6E6F6D61  # "noma": one migration at a time on a shared PostgreSQL

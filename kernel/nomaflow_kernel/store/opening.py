@@ -14,8 +14,6 @@ from nomaflow_kernel.store.errors import UnsupportedStore
 from nomaflow_kernel.store.lease_row import LeasePolicy
 from nomaflow_kernel.store.sql_store import Database, Store
 
-__all__ = ["driver_url", "open_store", "shown_url", "sqlite_file"]
-
 _SQLITE = ("sqlite", "sqlite+aiosqlite")
 _OPTIONS = frozenset(
     {"database", "host", "krbsrvname", "passfile", "password", "port", "prepared_statement_cache_size", "service",

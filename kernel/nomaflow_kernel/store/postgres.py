@@ -28,8 +28,6 @@ from nomaflow_kernel.store.lease_row import (
 from nomaflow_kernel.store.migrate import lock_migrations, migrate, take_over
 from nomaflow_kernel.store.writer import in_transaction
 
-__all__ = ["PostgresDatabase", "PostgresLink"]
-
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)

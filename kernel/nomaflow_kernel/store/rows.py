@@ -31,21 +31,6 @@ from nomaflow_kernel.history.records import (
 from nomaflow_kernel.history.transitions import SetNextFire
 from nomaflow_kernel.store import schema
 
-__all__ = [
-    "ATTEMPTS",
-    "AUDIT",
-    "CERTIFICATES",
-    "CHUNKS",
-    "EVENTS",
-    "FIRES",
-    "PAUSES",
-    "RUNS",
-    "TOKENS",
-    "Rows",
-    "dump_json",
-    "run_of",
-]
-
 R = TypeVar("R", bound=Struct)
 
 dump_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

@@ -23,27 +23,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-__all__ = [
-    "attempts",
-    "audit",
-    "certificates",
-    "create_tables",
-    "definitions",
-    "events",
-    "host_digests",
-    "host_manifests",
-    "job_owners",
-    "kernel",
-    "leadership",
-    "log_chunks",
-    "metadata",
-    "pauses",
-    "revisions",
-    "runs",
-    "schedules",
-    "tokens",
-]
-
 metadata = MetaData()
 
 _KEY: TypeEngine[str] = Text().with_variant(Text(collation="C"), "postgresql")

@@ -8,8 +8,6 @@ from sqlalchemy import Connection
 
 from nomaflow_kernel.history.access_records import AuditRecord
 
-__all__ = ["KnownDigests", "WriteSession"]
-
 _KNOWN_LIMIT = 10_000
 
 

@@ -22,8 +22,6 @@ from nomaflow_kernel.store.driver import fetch_one
 from nomaflow_kernel.store.operations.run_lists import SLACK_MS
 from nomaflow_kernel.store.operations.tallies import count_runs, count_slices
 
-__all__ = ["SliceCounts", "counted_runs"]
-
 _BITS = 20
 """A slice spans this many bits of milliseconds: the last four characters of an id's time."""
 _NAME = len("run_") + 6

@@ -29,8 +29,6 @@ from nomaflow_kernel.store.rows import CERTIFICATES, FIRES, PAUSES, TOKENS
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.slice_counts import SliceCounts, counted_runs
 
-__all__ = ["Database", "Store"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -22,8 +22,6 @@ from nomaflow_kernel.store.failures import mapped_errors
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrate import migrate, take_over
 
-__all__ = ["SqliteDatabase", "SqliteLink", "create_database_file", "reading_engine", "writing_engine"]
-
 T = TypeVar("T")
 
 _READERS = 4

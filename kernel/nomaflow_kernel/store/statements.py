@@ -14,8 +14,6 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Integer,
 
 from nomaflow_kernel.store.driver import run_many
 
-__all__ = ["ADDED", "JOINED", "ONCE", "RAISED", "Statement", "delete", "insert", "update"]
-
 ADDED = frozenset({"log_lines", "fold_count"})
 """Columns that an update adds to."""
 

@@ -18,8 +18,6 @@ from nomaflow_kernel.store.operations.audit import write_audit
 from nomaflow_kernel.store.session import KnownDigests, WriteSession
 from nomaflow_kernel.store.statements import update
 
-__all__ = ["CommitInDoubt", "Operation", "Outcome", "commit_batch"]
-
 Operation = Callable[[WriteSession], Any]
 
 _log = logging.getLogger(__name__)

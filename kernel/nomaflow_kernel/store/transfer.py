@@ -25,8 +25,6 @@ from nomaflow_kernel.store.opening import driver_url, open_store, sqlite_file
 from nomaflow_kernel.store.sqlite import SqliteLink, writing_engine
 from nomaflow_kernel.store.writer import Link, in_transaction
 
-__all__ = ["StorePlace", "copy_store", "reclaim_store"]
-
 T = TypeVar("T")
 Row = tuple[Any, ...]
 

@@ -17,8 +17,6 @@ from nomaflow_kernel.store.failures import store_error
 from nomaflow_kernel.store.session import KnownDigests
 from nomaflow_kernel.store.transaction import CommitInDoubt, Operation, Outcome, commit_batch
 
-__all__ = ["Link", "Waiting", "Writer", "deliver", "in_transaction"]
-
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)

@@ -33,8 +33,6 @@ from nomaflow_kernel.upkeep import (
     restore,
 )
 
-__all__ = ["main"]
-
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 _POSTGRES = {

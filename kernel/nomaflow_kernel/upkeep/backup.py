@@ -13,8 +13,6 @@ from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.file_copy import copy_history, draft_beside
 from nomaflow_kernel.upkeep.history_file import check_history, sync
 
-__all__ = ["BackupDone", "back_up"]
-
 _IF_DAMAGED = (
     "no backup was written, and earlier ones are untouched; "
     "to go back to one of them, stop the kernel, then: nomaflow restore FILE --force"

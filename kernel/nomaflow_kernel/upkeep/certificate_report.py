@@ -7,8 +7,6 @@ from msgspec import Struct
 from nomaflow_kernel.network.certificates import CertificateRefused, check_certificate
 from nomaflow_kernel.process.settings import KernelSettings
 
-__all__ = ["CertificateReport", "inspect_certificate"]
-
 
 class CertificateReport(Struct, frozen=True, kw_only=True):
     """The facts in the files that a kernel would start with.

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from nomaflow_kernel.upkeep.history_file import damaged, in_thread, opened, sync
 
-__all__ = ["copy_history", "draft_beside"]
-
 
 @contextlib.contextmanager
 def draft_beside(target: Path) -> Iterator[Path]:

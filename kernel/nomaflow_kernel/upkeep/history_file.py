@@ -17,19 +17,6 @@ from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.store.migrate import usable_revision
 from nomaflow_kernel.store.migrations import HEAD
 
-__all__ = [
-    "HistoryFacts",
-    "beside",
-    "check_history",
-    "damage",
-    "damaged",
-    "in_thread",
-    "no_damage",
-    "opened",
-    "read_facts",
-    "sync",
-]
-
 T = TypeVar("T")
 
 _WAIT_SECONDS = 5.0

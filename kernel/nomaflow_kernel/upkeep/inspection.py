@@ -14,8 +14,6 @@ from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.upkeep.certificate_report import CertificateReport
 from nomaflow_kernel.upkeep.history_file import beside, damage, no_damage, opened, read_facts
 
-__all__ = ["StoreReport", "inspect_store"]
-
 _QUICK_BYTES = 512 << 20
 
 

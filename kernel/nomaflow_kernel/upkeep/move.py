@@ -11,8 +11,6 @@ from msgspec import Struct
 from nomaflow_kernel.store.errors import MaintenanceRefused, StoreError, StoreMoved, StoreUnfinished
 from nomaflow_kernel.store.transfer import StorePlace, copy_store, reclaim_store
 
-__all__ = ["CopyDone", "ReclaimDone", "copy_history_to", "reclaim_history"]
-
 _SHOWN_EVERY_SECONDS = 0.2
 
 

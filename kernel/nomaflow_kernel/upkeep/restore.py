@@ -25,8 +25,6 @@ from nomaflow_kernel.upkeep.history_file import (
     sync,
 )
 
-__all__ = ["RestoreDone", "restore"]
-
 _IF_DAMAGED = "nothing was changed; try another backup"
 _WHY = "the history was restored from a backup; look at what is QUEUED, then: nomaflow resume"
 

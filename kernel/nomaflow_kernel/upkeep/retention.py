@@ -17,8 +17,6 @@ from nomaflow_kernel.store import Store
 from nomaflow_kernel.store.errors import StoreError
 from nomaflow_project.jobs.definitions import RetentionPolicy
 
-__all__ = ["RetentionSweeper"]
-
 _LOG = logging.getLogger(__name__)
 _PAGE_RUNS = 100
 _PAGE_ROWS = 1000

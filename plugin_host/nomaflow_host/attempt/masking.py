@@ -13,8 +13,6 @@ from urllib.parse import quote, quote_plus
 
 from msgspec import Struct
 
-__all__ = ["MASK", "Masker", "WorkerMasker"]
-
 MASK = "***"
 _LEAST = 6
 """Shorter credentials would mask ordinary words."""

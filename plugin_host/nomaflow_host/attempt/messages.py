@@ -8,8 +8,6 @@ from typing import Protocol
 from nomaflow_api.v1.letters import Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_api.v1.log_lines import encode_line
 
-__all__ = ["AttemptSink", "host_line"]
-
 _HOST_LOGGER = "nomaflow.host"
 
 

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["AsyncLink"]
-
 _READS_AT_ONCE = 16
 
 

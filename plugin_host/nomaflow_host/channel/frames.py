@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Frame", "FrameError", "FrameSocket", "frame_pair"]
-
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_FDS = 16
 _LENGTHS = struct.Struct("!II")

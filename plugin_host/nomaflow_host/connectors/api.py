@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["HostApiConnector"]
-
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _RETRIED_STATUS = frozenset({429, 502, 503, 504})
 _MAX_WAIT_SECONDS = 30.0

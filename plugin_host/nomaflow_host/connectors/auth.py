@@ -14,8 +14,6 @@ from nomaflow_host.connectors.placeholders import filled, filled_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-__all__ = ["auth_for"]
-
 _EARLY_SECONDS = 30.0
 """The time before it expires when an oauth2 token is fetched anew."""
 

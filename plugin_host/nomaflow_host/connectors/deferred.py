@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from nomaflow_host.connectors.resolved import ResolvedConnectors
     from nomaflow_project.reading.sources import ValueSource
 
-__all__ = ["DeferredTables"]
-
 _NOT_READ = "its secrets are read only for attempts whose callable takes connectors"
 
 

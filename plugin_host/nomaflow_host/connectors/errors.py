@@ -9,8 +9,6 @@ from nomaflow_api.near_names import near_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ConnectorUnknown", "ConnectorUnusable", "ConnectorsError"]
-
 
 class ConnectorsError(Exception):
     """Raised when connectors.toml, or something in it, cannot be used. Its text never holds a value of the file."""

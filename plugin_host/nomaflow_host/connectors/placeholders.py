@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["filled", "filled_body"]
-
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|\{\{\s*\w+\s*\}\}')
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.connectors.resolved import ResolvedConnectors
 
-__all__ = ["HostPools"]
-
 _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _SYNC_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _EITHER = frozenset({"postgresql+psycopg"})

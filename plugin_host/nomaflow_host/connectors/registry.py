@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from nomaflow_host.connectors.resolved import ResolvedConnectors
     from nomaflow_project.reading.sources import ValueSource
 
-__all__ = ["BUILTIN_TYPES", "HostConnectorRegistry"]
-
 BUILTIN_TYPES: Mapping[str, ConnectorFactory] = {
     "api": lambda name, table, _: HostApiConnector(name, table),
     "sql": lambda name, table, registry: HostSqlConnector(name, table, pools=registry.pools),

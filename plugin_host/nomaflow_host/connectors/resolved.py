@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nomaflow_project.reading.environment import Values
     from nomaflow_project.reading.problems import Problem
 
-__all__ = ["ResolvedConnectors", "read_connectors"]
-
 _SECRET_KEYS = frozenset({"password", "token", "value", "client_secret"})
 _SECRET_HEADER = re.compile(r"auth|token|key|secret|cookie", re.IGNORECASE)
 _DRIVERS = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "postgres": "asyncpg"}

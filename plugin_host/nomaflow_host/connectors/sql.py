@@ -8,8 +8,6 @@ from typing import Any
 from nomaflow.connectors import ConnectorPools, SqlConnector
 from nomaflow_host.connectors.errors import ConnectorUnknown, ConnectorUnusable
 
-__all__ = ["HostSqlConnector"]
-
 
 class HostSqlConnector(SqlConnector):
     """Named queries of connectors.toml. Each call is its own transaction."""

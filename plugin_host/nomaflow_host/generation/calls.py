@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from nomaflow_host.hooks.manager import HookHost
     from nomaflow_host.injection.callables import Kind
 
-__all__ = ["CallMaker", "PreparedCall"]
-
 _log = logging.getLogger("nomaflow.host.hooks")
 
 

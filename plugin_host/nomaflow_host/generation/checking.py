@@ -29,8 +29,6 @@ from nomaflow_project.reading.references import last_part
 if TYPE_CHECKING:
     from nomaflow.calls import StepType
 
-__all__ = ["JobChecker", "fields_of", "unfit_values"]
-
 
 def unfit_values(plan: CallPlan, step: CheckedStep, *, as_given: Collection[str]) -> Iterator[ValueProblem]:
     """Yield a problem for each given value that would fail an attempt at the step. The values are literal.

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from nomaflow import PreviousStep, RunContext, Trigger
 from nomaflow_api.v1.values import ValueCodecError, loads
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_project.reading.environment import EnvironmentMissing, ReferenceMissing, Values, resolve_tree
+from nomaflow_project.reading.environment import Values, resolve_tree
+from nomaflow_project.reading.sources import EnvironmentMissing, ReferenceMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nomaflow_api.v1.letters import AttemptOrder
-
-__all__ = ["context_of", "resolved_values", "values_of"]
 
 
 def context_of(order: AttemptOrder, *, environ: Values, now: dt.datetime | None = None, **more: Any) -> RunContext:

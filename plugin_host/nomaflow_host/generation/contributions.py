@@ -21,8 +21,6 @@ from nomaflow_project.reading.references import reference_error
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["injection_names", "step_types_of"]
-
 
 def step_types_of(hooks: HookHost) -> tuple[dict[str, StepType], list[Problem]]:
     """Return the contributed step types by name, and a problem for each unusable one and each plugin that raises."""

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["parameter_docs"]
-
 _MAX_TEXT = 500
 _FIELD = re.compile(r":(?:param|parameter|arg|argument|key|keyword)\s+(?:[^:\n]*\s)?\*{0,2}(\w+)\s*:(.*)")
 _OTHER_FIELD = re.compile(r":\w+[^:\n]*:")

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_project.reading.environment import Values
 
-__all__ = ["Generation", "load_generation"]
-
 
 @dataclass(kw_only=True, eq=False)
 class Generation:

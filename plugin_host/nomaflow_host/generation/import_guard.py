@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-__all__ = ["restored_process"]
-
 _NAMES = ("stdout", "stderr", "excepthook", "displayhook")
 
 

@@ -17,8 +17,6 @@ from nomaflow_project.reading.references import MAX_LENGTH
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Imports", "extend_sys_path", "find_modules", "import_plugins"]
-
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "tests", "node_modules"})
 _SKIPPED_FILES = re.compile(r"__main__\.py|conftest\.py|setup\.py|test_.*\.py|.*_test\.py")

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_host.injection.references import ImportReport
 
-__all__ = ["IMPORT_FIX", "MANIFEST_VERSION", "build_manifest", "import_problem", "manifest_bytes"]
-
 MANIFEST_VERSION = 1
 
 IMPORT_FIX = "correct the code, then load it again"

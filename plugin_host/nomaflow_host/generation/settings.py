@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow import Settings
-from nomaflow_project.reading.environment import ReferenceMissing, resolve_tree
+from nomaflow_project.reading.environment import resolve_tree
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import read_regular
+from nomaflow_project.reading.sources import ReferenceMissing
 from nomaflow_project.reading.toml_file import parse_toml
-
-__all__ = ["SettingsSource", "settings_tree"]
 
 _log = logging.getLogger("nomaflow.host.settings")
 _SECTIONS = {"connectors": "connectors.toml", "jobs": "jobs.toml"}

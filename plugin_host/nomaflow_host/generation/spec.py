@@ -11,8 +11,6 @@ from msgspec.structs import asdict
 
 from nomaflow_host.returned_value import EXTRAS_LIMIT
 
-__all__ = ["ProjectSpec"]
-
 
 class ProjectSpec(Struct, frozen=True, kw_only=True):
     """A project, as its host's main process read it. Everything in it can be written as JSON.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nomaflow import StepResult
     from nomaflow.calls import ConnectorFactory, StepCall
 
-__all__ = ["builtin_plugins"]
-
 
 def builtin_plugins(importer: Callable[[str], ModuleType | ImportReport]) -> dict[str, object]:
     """Return the plugins by name; each implements one hook and is called after all others.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import ModuleType
 
-__all__ = ["HookHost", "build_hooks", "defines_hooks"]
-
 _ENTRY_POINTS = "nomaflow.plugins"
 
 _MARK = f"{hookspecs.PROJECT_NAME}_impl"

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     import pluggy
 
-__all__ = ["TRACE_VARIABLE", "trace_hooks"]
-
 TRACE_VARIABLE = "NOMAFLOW_TRACE_HOOKS"
 """The environment variable that switches tracing on, if it is set to anything but ``0`` or nothing."""
 

@@ -18,8 +18,6 @@ from typing import Any
 from nomaflow_api.private_file import write_private
 from nomaflow_host.process.errors import NotJoined, StateUnwritable
 
-__all__ = ["Identity", "IdentityFolder"]
-
 _KEY, _CERTIFICATE, _AUTHORITIES, _FACTS = "host.key", "host.pem", "authorities.pem", "identity.json"
 
 

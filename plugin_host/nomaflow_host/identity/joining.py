@@ -18,8 +18,6 @@ from nomaflow_host.identity.files import Identity, IdentityFolder
 from nomaflow_host.identity.requests import read_certificate, signing_request
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, NotJoined
 
-__all__ = ["join_kernel", "read_join_string"]
-
 _log = logging.getLogger(__name__)
 _LONGEST = 100_000
 

@@ -8,8 +8,6 @@ from msgspec import Struct
 
 from nomaflow_host.process.errors import NotJoined
 
-__all__ = ["CertificateFacts", "SigningRequest", "read_certificate", "signing_request"]
-
 _URI = "nomaflow:host:"
 
 

@@ -14,8 +14,6 @@ from nomaflow_host.injection.errors import PreparationFailed
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["UNKNOWN", "Kind", "evaluated", "innermost", "kind_of_callable", "readable", "signature_of", "unwrapped"]
-
 Kind = Literal["async", "sync"]
 
 UNKNOWN: Any = inspect.Parameter.empty

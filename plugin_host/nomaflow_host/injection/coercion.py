@@ -31,8 +31,6 @@ from nomaflow_host.injection.callables import UNKNOWN, unwrapped
 from nomaflow_host.injection.errors import Misfit
 from nomaflow_host.injection.validation import Validator, mentions_validated, validator_for, validator_of_asked
 
-__all__ = ["Coercion", "coercion_for"]
-
 Coercion = Callable[[Any], Any]
 """Returns the value that fits, or raises `Misfit`."""
 

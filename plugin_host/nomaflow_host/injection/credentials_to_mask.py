@@ -7,14 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_project.reading.environment import ReferenceMissing, Values, references_in, resolve_text
-from nomaflow_project.reading.sources import VariablesOnly, is_secret
+from nomaflow_project.reading.environment import Values, references_in, resolve_text
+from nomaflow_project.reading.sources import ReferenceMissing, VariablesOnly, is_secret
 
 if TYPE_CHECKING:
     from nomaflow_api.v1.letters import AttemptOrder
     from nomaflow_project.reading.sources import Reference
-
-__all__ = ["credentials_of", "may_refer", "references_of"]
 
 _MARKS = (b"${", b'"ENC:')
 

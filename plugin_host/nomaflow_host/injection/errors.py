@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PREPARATION_REASONS", "Misfit", "PreparationFailed"]
-
 PREPARATION_REASONS: Mapping[str, tuple[str, str]] = {
     "reference_invalid": (
         "The callable's reference is not of the form module.name:attribute.",

@@ -15,8 +15,6 @@ from nomaflow_project.reading.sources import (
     is_secret,
 )
 
-__all__ = ["GivenValues", "SecretUnavailable"]
-
 
 class SecretUnavailable(ReferenceMissing):
     """Raised when the service that has a secret is away, or slow: another attempt may find it back."""

@@ -17,8 +17,6 @@ from nomaflow_project.reading.spelling import misspelt_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["BUILTIN_INJECTIONS", "CallPlan", "is_required", "plan_for"]
-
 BUILTIN_INJECTIONS = ("connectors", "ctx", "settings")
 """The names that are injected without any plugin."""
 

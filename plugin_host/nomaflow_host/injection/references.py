@@ -24,17 +24,6 @@ from nomaflow_project.reading.worker_environment import withheld_hint
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-__all__ = [
-    "ImportReport",
-    "Reference",
-    "described",
-    "functions_of",
-    "import_module",
-    "near",
-    "parse_reference",
-    "resolve_reference",
-]
-
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _STANDARD = sysconfig.get_path("stdlib") + os.sep
 

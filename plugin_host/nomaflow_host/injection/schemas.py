@@ -9,8 +9,6 @@ from typing import Any
 from nomaflow_host.injection.callables import UNKNOWN, evaluated, unwrapped
 from nomaflow_host.injection.validation import mentions_validated, portable
 
-__all__ = ["schema_of"]
-
 _MAX_BYTES = 16 * 1024
 _PLAIN: dict[Any, dict[str, Any]] = {
     int: {"type": "integer"},

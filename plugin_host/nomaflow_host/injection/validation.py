@@ -20,8 +20,6 @@ from nomaflow_host.injection.references import described
 if typing.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Validator", "mentions_validated", "validator_for", "validator_of_asked"]
-
 _MAX_DEPTH = 8
 _MAX_SHOWN = 3
 _READ_ONCE = (abc.Iterable, abc.Iterator, abc.Generator)

@@ -6,11 +6,10 @@ import platform
 import time
 from collections import Counter
 
-from nomaflow_api.v1.letters import Finished, FinishedState, LogChunk, Started
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import Finished, LogChunk, Started
 from nomaflow_host.observing.state_dump import HostView
 from nomaflow_telemetry.metrics import LONG_BUCKETS, Histogram, Metric, Reading
-
-__all__ = ["HOST_METRICS", "HostMetrics"]
 
 HOST_METRICS = (
     Metric(name="nomaflow_host_info", kind="gauge", labels=("host", "version", "python"), help="1, for its labels."),

@@ -19,8 +19,6 @@ from nomaflow_telemetry.tracing import Tracing
 if TYPE_CHECKING:
     from nomaflow_telemetry.endpoint import MetricsEndpoint
 
-__all__ = ["HostObservation"]
-
 
 class HostObservation:
     """Observes a host and reports on request. Without metrics and traces it costs nothing.

@@ -14,8 +14,6 @@ from nomaflow_host.session.session import HostSession
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_telemetry.stacks import process_stacks
 
-__all__ = ["HostView", "host_state"]
-
 _SHOWN = 200
 _OF_GENERATION = ("number", "digest", "loaded_at_us", "forkable", "unforkable_reason")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from nomaflow_api.v1.letters import CallOutcome, DispatchOrder, Finished, FinishedState, Started
-from nomaflow_api.v1.letters import replace as letter_with
+from msgspec.structs import replace as letter_with
+
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import CallOutcome, DispatchOrder, Finished, Started
 from nomaflow_api.v1.sealing import LetterError, open_order, open_outcome
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id
 from nomaflow_telemetry.tracing import Tracing
-
-__all__ = ["AttemptTracer"]
 
 
 @dataclass(slots=True)

@@ -7,8 +7,6 @@ from collections import OrderedDict
 
 from msgspec import Struct
 
-__all__ = ["Answer", "AnswerBook"]
-
 _RECENT = 10_000
 _KEPT_BYTES = 4096
 

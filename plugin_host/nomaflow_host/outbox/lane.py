@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from nomaflow_api.v1.letters import AttemptReport, DispatchOrder, HeldState, Progress
+from nomaflow_api.v1.letter_words import HeldState
+from nomaflow_api.v1.letters import AttemptReport, DispatchOrder, Progress
 from nomaflow_host.outbox.spill import Block, MemoryBlock, Segment, SpillStore
-
-__all__ = ["Lane"]
 
 _MEMORY_BYTES = 8 << 20
 

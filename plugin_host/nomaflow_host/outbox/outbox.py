@@ -10,20 +10,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState, HeldState
 from nomaflow_api.v1.letters import (
-    AckStatus,
     AttemptAck,
     AttemptReport,
     DispatchOrder,
     Finished,
-    FinishedState,
-    HeldState,
     InventoryLine,
     LogChunk,
     Progress,
     Started,
     Stopping,
-    replace,
 )
 from nomaflow_api.v1.log_lines import pack_lines
 from nomaflow_api.v1.sealing import fitting, open_event, seal
@@ -33,8 +32,6 @@ from nomaflow_host.outbox.lane import Lane
 from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES, Filling, Turns
 from nomaflow_telemetry.process_log import attempt_fields
-
-__all__ = ["MAX_EVENT_BYTES", "Outbox"]
 
 _log = logging.getLogger(__name__)
 

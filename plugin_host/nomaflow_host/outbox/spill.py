@@ -15,8 +15,6 @@ from pathlib import Path
 
 from nomaflow_host.process.errors import StateUnwritable
 
-__all__ = ["Block", "MemoryBlock", "Segment", "SpillStore"]
-
 _log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 8 << 20

@@ -10,8 +10,6 @@ from nomaflow_api.v1.letters import AttemptReport
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.outbox.lane import Lane
 
-__all__ = ["MAX_BATCH_ATTEMPTS", "MAX_BATCH_BYTES", "Filling", "Turns"]
-
 MAX_BATCH_BYTES = 1 << 20
 MAX_BATCH_ATTEMPTS = 64
 """Further events go into the next batch, so that kernel, host and workers all have something to do at any time."""

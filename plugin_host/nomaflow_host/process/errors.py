@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["HostBusy", "HostError", "NotJoined", "NotNeeded", "ProjectError", "ProtocolUnsupported", "StateUnwritable"]
-
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75
 EX_PROTOCOL = 76

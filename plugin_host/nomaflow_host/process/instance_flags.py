@@ -12,8 +12,6 @@ from pathlib import Path
 
 from nomaflow_project.jobs.resources import MOST, bad_label
 
-__all__ = ["add_instance_flags"]
-
 _CAPACITY = {"cpu": float, "memory_mb": int, "gpus": int}
 _ATTEMPT_KEY = re.compile(r"run_[0-9a-z]{26}/.+/[1-9][0-9]*")
 _LATEST = 253402300799.0  # the last second of 9999, UTC

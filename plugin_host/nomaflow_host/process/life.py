@@ -15,8 +15,6 @@ from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
 from nomaflow_host.session.session import HostSession
 
-__all__ = ["HostLife"]
-
 _log = logging.getLogger(__name__)
 
 _FLUSH_SECONDS = 5.0

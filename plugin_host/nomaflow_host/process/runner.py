@@ -17,8 +17,6 @@ from nomaflow_project.reading.problems import Problem
 if TYPE_CHECKING:
     from nomaflow_host.observing.tracing import AttemptTracer
 
-__all__ = ["SupervisedRunner"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from nomaflow_host.supervisor.values import LoadOutcome
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["ServiceState"]
-
 _LADDER_SECONDS = 60.0
 
 

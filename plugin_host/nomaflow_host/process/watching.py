@@ -10,8 +10,6 @@ from pathlib import Path
 from watchfiles import DefaultFilter, awatch
 from watchfiles._rust_notify import WatchfilesRustInternalError
 
-__all__ = ["saves"]
-
 _log = logging.getLogger(__name__)
 
 _SOURCES = (".py", ".toml", ".env")

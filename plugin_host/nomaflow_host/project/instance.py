@@ -23,8 +23,6 @@ from nomaflow_host.process.errors import HostBusy, StateUnwritable
 from nomaflow_host.project.mark import marked, new_mark
 from nomaflow_host.reaper.proc import ProcessIdentity, processes
 
-__all__ = ["INCARNATION_VARIABLE", "Instance", "InstanceLock"]
-
 INCARNATION_VARIABLE = "NOMAFLOW_HOST_INCARNATION"
 """Set in the environment of every process below a host, so that a later life finds those that are left.
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 
 from nomaflow_host.reaper.proc import ProcessIdentity, processes
 
-__all__ = ["marked", "new_mark", "put_mark"]
-
 _RLIMIT_LOCKS = 10  # include/uapi/asm-generic/resource.h; the resource module does not name it
 _MOST = 1 << 62
 _LEAST = 1 << 32

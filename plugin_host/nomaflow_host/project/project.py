@@ -19,7 +19,6 @@ from nomaflow_project.models.settings_file import HostSection, PathSection, Sett
 from nomaflow_project.reading.env_files import ProjectVariables, project_variables
 from nomaflow_project.reading.environment import (
     DOUBTFUL_VALUE,
-    ReferenceMissing,
     Unresolved,
     Values,
     names_in,
@@ -34,11 +33,9 @@ from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, runs_on
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.regular_files import shown_path
-from nomaflow_project.reading.sources import ProjectSources, VariablesOnly
+from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing, VariablesOnly
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_project.reading.validation import validate
-
-__all__ = ["Project", "changed_since_start", "make_state_dir"]
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,6 @@ from nomaflow_host.process.errors import ProjectError
 from nomaflow_host.project.project import SETTINGS_FILE, Project
 from nomaflow_host.reaper.other_user import OtherUser
 
-__all__ = ["user_of"]
-
 _NEEDED = {5: "CAP_KILL", 6: "CAP_SETGID", 7: "CAP_SETUID"}  # include/uapi/linux/capability.h
 _JOBS = "jobs.toml"
 _PROBE_SECONDS = 20.0

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from nomaflow_host.reaper.limits import CgroupTree
     from nomaflow_host.reaper.proc import ProcessIdentity
 
-__all__ = ["Child", "Exit", "Template", "Worker"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exit:

@@ -11,8 +11,6 @@ from nomaflow_host.reaper.proc import descendants, processes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["CgroupTree", "Limits", "delegated_cgroup", "over_limits"]
-
 _NEEDED = frozenset({"memory", "pids"})
 
 

@@ -28,8 +28,6 @@ from nomaflow_host.reaper.spawning import spawn_module
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Reaper", "main"]
-
 _SAMPLE_SECONDS = 0.5
 _SWEEP_SECONDS = 0.02
 _FORK_SECONDS = 10.0

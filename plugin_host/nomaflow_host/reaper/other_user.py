@@ -11,8 +11,6 @@ from typing import Any
 
 from nomaflow_host.reaper.proc import drop_ambient_capabilities
 
-__all__ = ["OtherUser"]
-
 _STICKY_FOR_ALL = 0o1777
 
 

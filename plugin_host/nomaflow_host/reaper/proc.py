@@ -13,21 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "ProcessIdentity",
-    "ProcessInfo",
-    "become_subreaper",
-    "children_of",
-    "descendants",
-    "die_with_parent",
-    "drop_ambient_capabilities",
-    "kill_trees",
-    "own_children",
-    "processes",
-    "read_process",
-    "ticks_now",
-]
-
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.reaper.other_user import OtherUser
 
-__all__ = ["FIRST_FD", "spawn_module"]
-
 FIRST_FD = 3
 """The first descriptor handed on; 0 is /dev/null, 1 and 2 are the output."""
 _ABOVE = 64

@@ -22,8 +22,6 @@ from nomaflow_host.reaper.proc import die_with_parent
 if TYPE_CHECKING:
     from nomaflow.calls import SecretReader
 
-__all__ = ["main"]
-
 _THREADS = 16
 _MAX_VALUE = 64 * 1024
 _SCHEME = re.compile(r"[a-z][a-z0-9_]{0,31}")

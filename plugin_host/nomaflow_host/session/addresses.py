@@ -10,8 +10,6 @@ from pathlib import Path
 from nomaflow.client import has_known_form, split_addresses
 from nomaflow_api.addresses import is_tcp, with_scheme
 
-__all__ = ["AddressSource"]
-
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.2

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import CancelOrder, DispatchOrder, VerdictAction
+from nomaflow_api.v1.letter_words import VerdictAction
+from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
 from nomaflow_api.v1.sealing import LetterError, open_cancel, open_dispatch, open_verdicts
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
@@ -16,8 +17,6 @@ from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
-
-__all__ = ["Commands"]
 
 _log = logging.getLogger(__name__)
 _SAME_VERSION = "install the same version on both"

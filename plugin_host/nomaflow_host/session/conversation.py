@@ -30,8 +30,6 @@ from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
 
-__all__ = ["Conversation"]
-
 _log = logging.getLogger(__name__)
 
 _INTRODUCE_SECONDS = 30.0

@@ -16,15 +16,6 @@ from nomaflow_host.session.facts import HostIdentity, HostStatus
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.reading.problems import Problem
 
-__all__ = [
-    "PROTOCOL_MAX",
-    "PROTOCOL_MIN",
-    "hello_message",
-    "load_message",
-    "loaded_message",
-    "worker_messages",
-]
-
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 

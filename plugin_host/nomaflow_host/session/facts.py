@@ -7,8 +7,6 @@ from msgspec import Struct, field
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 from nomaflow_project.jobs.resources import Resources
 
-__all__ = ["HostIdentity", "HostStatus", "Manifest"]
-
 
 class HostIdentity(Struct, frozen=True, kw_only=True):
     """The facts that stay the same for the life of a host's process.

@@ -11,8 +11,6 @@ from msgspec import Struct, field
 
 from nomaflow_api.v1.call_errors import read_details
 
-__all__ = ["CallFailure", "FailureKind", "SessionDropped"]
-
 
 class SessionDropped(Exception):
     """Raised when a session ends and the next must be opened. Its text says why."""

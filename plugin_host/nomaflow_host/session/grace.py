@@ -13,8 +13,6 @@ from nomaflow_telemetry.process_log import attempt_fields
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
 
-__all__ = ["GraceGuard"]
-
 _log = logging.getLogger(__name__)
 
 _LONGEST_NAP = 5.0

@@ -24,8 +24,6 @@ from nomaflow_project.reading.problems import Problem, Severity
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
 
-__all__ = ["Introducer"]
-
 _log = logging.getLogger(__name__)
 
 _DEADLINE_SECONDS = 60.0

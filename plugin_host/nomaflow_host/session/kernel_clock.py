@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 from nomaflow_host.session.failures import SessionDropped
 
-__all__ = ["KernelClock", "boot_seconds"]
-
 _LONGEST_NAP = 5.0
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceAsyncStub
     from nomaflow_host.identity.files import Identity, IdentityFolder
 
-__all__ = ["AttachCall", "Link"]
-
 if TYPE_CHECKING:
     AttachCall = grpc.aio.StreamStreamCall[pb.AttachRequest, pb.AttachResponse]
 else:

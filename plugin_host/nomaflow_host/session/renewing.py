@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from nomaflow_host.identity.files import Identity, IdentityFolder
     from nomaflow_host.session.link import Link
 
-__all__ = ["Renewer", "due_at"]
-
 _log = logging.getLogger(__name__)
 
 _DUE, _SPREAD = 2 / 3, 1 / 10

@@ -15,8 +15,6 @@ from nomaflow_api.v1 import host_gateway_service_pb2 as pb
 if TYPE_CHECKING:
     ReportStream = grpc.aio.StreamStreamCall[pb.StreamReportsRequest, pb.StreamReportsResponse]
 
-__all__ = ["ReportStreams"]
-
 
 class ReportStreams:
     """The streams for reports on a channel. One takes one report at a time, which is the quickest way for each.

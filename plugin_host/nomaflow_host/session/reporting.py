@@ -11,7 +11,8 @@ import grpc
 import grpc.aio
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import AckStatus, AttemptAck, AttemptReport
+from nomaflow_api.v1.letter_words import AckStatus
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport
 from nomaflow_api.v1.sealing import LetterError, open_acks, seal
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.outbox.turns import MAX_BATCH_BYTES
@@ -21,8 +22,6 @@ from nomaflow_host.session.link import Link
 
 if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
-
-__all__ = ["Reporter"]
 
 _log = logging.getLogger(__name__)
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from nomaflow_host.process.runner import SupervisedRunner
     from nomaflow_host.supervisor.values import LoadOutcome
 
-__all__ = ["HostSession"]
-
 _log = logging.getLogger(__name__)
 
 _WELCOME_SECONDS = 10.0

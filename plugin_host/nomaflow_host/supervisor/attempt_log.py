@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.letters import replace
+from msgspec.structs import replace
+
 from nomaflow_api.v1.log_lines import LogChunkError, decode_line, pack_lines
 from nomaflow_host.attempt.messages import host_line
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nomaflow_api.v1.letters import LogChunk
-
-__all__ = ["AttemptLog"]
 
 _CHUNK_LINES = 500
 _CHUNK_BYTES = 256 * 1024

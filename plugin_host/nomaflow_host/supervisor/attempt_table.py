@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.event_loop import happens_within
-from nomaflow_api.v1.letters import FinishedState, Progress, Started, TimeoutKind
+from nomaflow_api.v1.letter_words import FinishedState, TimeoutKind
+from nomaflow_api.v1.letters import Progress, Started
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.supervisor.attempt_log import AttemptLog
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
-
-__all__ = ["AttemptTable"]
 
 _log = logging.getLogger("nomaflow.host")
 _GROUP_SECONDS = 1.0  # between the SIGTERM to a worker and the one to its host, if both got the same signal

@@ -15,8 +15,6 @@ from nomaflow_project.reading.problems import Problem, Severity
 if TYPE_CHECKING:
     from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 
-__all__ = ["Changes", "changes_of", "job_count"]
-
 _ILLEGIBLE = frozenset({"bad_toml", "bad_variable", "unreadable_file", "missing_file"})
 _CAUSES = _ILLEGIBLE | {"emptied_file", "import_failed"}
 """The codes of problems that cause others: they are reported first."""

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.reload import GenerationLoader
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
 
-__all__ = ["ValueChecker"]
-
 
 class ValueChecker:
     """Checks values in an exclusive worker that runs nothing else meanwhile, so that it can be killed."""

@@ -12,8 +12,6 @@ from nomaflow_project.reading.files import EDITOR_LOCK
 if TYPE_CHECKING:
     from nomaflow_host.generation.spec import ProjectSpec
 
-__all__ = ["DiskStamp", "DiskWatch", "disk_stamp"]
-
 _SUFFIXES = (".py", ".toml", ".env")
 _KEPT_SECONDS = 2.0
 _MAX_FILES = 20_000

@@ -16,13 +16,12 @@ from nomaflow_telemetry.process_log import attempt_fields
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nomaflow_api.v1.letters import DispatchOrder, FinishedState
+    from nomaflow_api.v1.letter_words import FinishedState
+    from nomaflow_api.v1.letters import DispatchOrder
     from nomaflow_host.supervisor.attempt_log import AttemptLog
     from nomaflow_host.supervisor.ladder import Rung
     from nomaflow_host.supervisor.values import StopRequest
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
-
-__all__ = ["HeldAttempt"]
 
 _log = logging.getLogger("nomaflow.host.stop")
 

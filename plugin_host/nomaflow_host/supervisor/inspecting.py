@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
-__all__ = ["Inspector"]
-
 _AT_ONCE = 4
 _ANSWER_SECONDS = 1.0
 _DUMP_SECONDS = 1.0

@@ -11,8 +11,6 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
 
-__all__ = ["LadderTimes", "Rung", "climb"]
-
 
 class LadderTimes(Struct, frozen=True, kw_only=True):
     """The waiting time of each rung, in seconds.

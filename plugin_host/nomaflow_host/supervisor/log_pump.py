@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
     from nomaflow_host.supervisor.output_pipe import OutputPipe
 
-__all__ = ["LogPump"]
-
 _BUSY_SECONDS = 0.01
 _HELD_BACK_SECONDS = 0.05
 _TURN_BYTES = 256 * 1024

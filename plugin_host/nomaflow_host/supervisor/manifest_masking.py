@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.attempt.masking import Masker
 
-__all__ = ["masked_manifest"]
-
 _QUOTING = {"modules": ("error", "traceback"), "callables": ("error",)}
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_project.reading.sources import ValueSource
 
-__all__ = ["OrderValues"]
-
 _BUILT_IN = frozenset({VARIABLE, FILE, ENCRYPTED})
 
 

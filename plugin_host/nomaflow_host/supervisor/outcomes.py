@@ -6,7 +6,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.letters import Finished, FinishedState
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import fitting
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.values import StopRequest
-
-__all__ = ["death_of", "finished_of", "said_of_exit", "stop_sentence"]
 
 _LIMITS = {
     "memory_limit": "the step's processes used more memory than memory_mb allows, and were killed",

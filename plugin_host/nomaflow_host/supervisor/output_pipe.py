@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.attempt.masking import WorkerMasker
 
-__all__ = ["OutputPipe", "TailPipe"]
-
 _READ_BYTES = 64 * 1024
 _TAIL_BYTES = 4 * 1024
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
-__all__ = ["WorkerPool"]
-
 _IDLE_SECONDS = 30.0
 _KEYS_OF_WORKER = 100
 _KEYS_IN_ALL = 1_000

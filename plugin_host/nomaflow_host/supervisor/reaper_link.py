@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.reaper.other_user import OtherUser
 
-__all__ = ["ReaperLink"]
-
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _STEADY_SECONDS = 10.0

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.settings import SupervisorSettings
     from nomaflow_host.supervisor.values import ProjectLoad
 
-__all__ = ["GenerationLoader"]
-
 _log = logging.getLogger("nomaflow.host")
 
 _FRAME = re.compile(r'File "(?!<frozen )(.*)", line (\d+) in ')

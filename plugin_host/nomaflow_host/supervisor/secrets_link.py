@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from nomaflow_project.reading.sources import Reference
 
-__all__ = ["SecretsLink"]
-
 _ANSWER_SECONDS = 10.0
 _START_SECONDS = 20.0
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.values import ProjectLoad
     from nomaflow_project.reading.sources import ValueSource
 
-__all__ = ["ServingGeneration", "digest_of"]
-
 
 @dataclass(kw_only=True, slots=True)
 class ServingGeneration:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.reaper.other_user import OtherUser
 
-__all__ = ["SupervisorSettings", "reaper_environment"]
-
 _REAPER_NEEDS = re.compile(r"^(PATH|HOME|LANG|LC_\w+|TMPDIR|VIRTUAL_ENV|PYTHON\w*|LD_LIBRARY_PATH)$")
 _CORES = os.cpu_count() or 1
 

@@ -8,7 +8,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation
+from nomaflow_api.v1.letter_words import FinishedState, Isolation
+from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.attempt_table import AttemptTable
 from nomaflow_host.supervisor.checking import ValueChecker
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from nomaflow_host.channel.frames import FrameError
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
     from nomaflow_host.supervisor.values import ProjectLoad
-
-__all__ = ["Supervisor"]
 
 _log = logging.getLogger("nomaflow.host")
 _TICK_SECONDS = 0.5

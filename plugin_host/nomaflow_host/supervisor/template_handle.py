@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from nomaflow_host.attempt.masking import Masker
     from nomaflow_host.generation.spec import ProjectSpec
 
-__all__ = ["LoadFailed", "TemplateHandle"]
-
 _IMPORTING = r'  File "(?:<frozen importlib|[^"\n]*/importlib/__init__\.py)[^\n]*", line \d+ in [^\n]*\n'
 _NOMAFLOW = r'  File "[^"\n]*/nomaflow_host/[^"\n]*", line \d+ in [^\n]*\n(?:  File [^\n]*\n)*'
 _INTERNALS = re.compile(f"(?m)^(?:{_IMPORTING}|{_NOMAFLOW})")

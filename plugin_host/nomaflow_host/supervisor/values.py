@@ -10,18 +10,10 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nomaflow_api.v1.letters import FinishedState
+    from nomaflow_api.v1.letter_words import FinishedState
     from nomaflow_host.connectors.resolved import ResolvedConnectors
     from nomaflow_host.generation.spec import ProjectSpec
     from nomaflow_project.reading.sources import ProjectSources
-
-__all__ = [
-    "LoadOutcome",
-    "ProjectLoad",
-    "Refused",
-    "StopRequest",
-    "WorkerStatus",
-]
 
 
 class Refused(Exception):

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
-__all__ = ["LoopWatchdog"]
-
 _log = logging.getLogger("nomaflow.host.watchdog")
 _MAX_STACK = 64 * 1024
 _MAX_FRAMES = 40

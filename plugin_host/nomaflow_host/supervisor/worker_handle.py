@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
     from nomaflow_host.supervisor.serving_generation import ServingGeneration
 
-__all__ = ["KillNote", "WorkerHandle"]
-
 _log = logging.getLogger("nomaflow.host")
 _STDOUT_LEVEL = 20
 _STDERR_LEVEL = 30

@@ -12,8 +12,6 @@ from nomaflow_host.reaper.proc import read_process
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["fork_to_reaper", "unforkable"]
-
 _PID_BYTES = 8
 _ENDING_SECONDS = 0.1
 

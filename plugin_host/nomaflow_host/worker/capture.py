@@ -18,8 +18,6 @@ from nomaflow_host.worker.scope import current_scope
 if TYPE_CHECKING:
     from nomaflow_host.worker.scope import AttemptScope
 
-__all__ = ["install_log_capture", "record_text", "set_log_level"]
-
 _MARK = "_nomaflow_wrapped"
 _plain_handle = logging.Logger.handle
 _plain_call_handlers = logging.Logger.callHandlers

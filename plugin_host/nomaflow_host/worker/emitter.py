@@ -13,8 +13,6 @@ from nomaflow_host.attempt.masking import WorkerMasker
 if TYPE_CHECKING:
     from nomaflow_host.channel.ring.writer import RingWriter
 
-__all__ = ["Emitter", "write_all"]
-
 _SHORT = 16 * 1024
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-__all__ = ["AuthorCode", "WorkerLoop", "cut_off_forks", "end_fork"]
-
 _CAME_BACK = b"a process that the step forked came back from the step's code and is ended here (end it with os._exit)\n"
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.worker.scope import AttemptScope
 
-__all__ = ["describe_leftovers", "has_library_threads", "left_tasks", "left_threads"]
-
 
 def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
     """Return a description of a step's work that still runs; empty if there is none.

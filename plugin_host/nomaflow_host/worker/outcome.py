@@ -9,22 +9,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from nomaflow import StepCancelled, StepFailed
-from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import CallOutcome
 from nomaflow_api.v1.sealing import fitting
 
 if TYPE_CHECKING:
     from nomaflow_host.attempt.masking import Masker
-
-__all__ = [
-    "author_traceback",
-    "error_text",
-    "exception_types",
-    "is_step_cancelled",
-    "masked",
-    "outcome_of_exception",
-    "outcome_of_unawaited",
-]
 
 _FOR_READERS = (StepFailed, StepCancelled)
 _MAX_ERROR = 2000

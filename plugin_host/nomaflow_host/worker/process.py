@@ -15,7 +15,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from nomaflow_api.v1.letters import replace
+from msgspec.structs import replace
+
 from nomaflow_api.v1.sealing import fitting, open_checked_steps, open_order, seal
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from nomaflow_api.v1.letters import AttemptOrder
-
-__all__ = ["WorkerChannels", "run_worker"]
 
 _BEAT_SECONDS = 0.25
 _Task = asyncio.Task  # the original, before any plugin patches it

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
-__all__ = ["ProgressReporter"]
-
 _INTERVAL_SECONDS = 0.1
 
 

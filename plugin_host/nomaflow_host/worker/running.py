@@ -11,10 +11,12 @@ from asyncio import sleep  # the original, before any plugin patches it
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nomaflow import StepFailed
 from nomaflow.calls import StepOutcome
-from nomaflow_api.v1.letters import CallOutcome, FinishedState, replace
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import CallOutcome
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.generation.calls import PreparedCall
 from nomaflow_host.generation.contexts import context_of
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
     from nomaflow_host.injection.given_values import GivenValues
     from nomaflow_host.worker.services import WorkerServices
     from nomaflow_project.reading.environment import Values
-
-__all__ = ["AttemptRun"]
 
 _SETTLE_SECONDS = 0.01
 _RECHECK_SECONDS = 0.02

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.letters import AttemptOrder
     from nomaflow_host.worker.emitter import Emitter
 
-__all__ = ["CURRENT", "AttemptScope", "current_scope"]
-
 CURRENT: ContextVar[AttemptScope | None] = ContextVar("nomaflow_attempt", default=None)
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from nomaflow_host.worker.emitter import Emitter
     from nomaflow_host.worker.streams import WorkerStreams
 
-__all__ = ["WorkerServices"]
-
 
 class WorkerServices(Struct, frozen=True, kw_only=True):
     """The collaborators of an attempt.

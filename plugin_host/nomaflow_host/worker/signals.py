@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.channel.ring.page import RingPage
 
-__all__ = ["DUMP", "INTERRUPT", "StepInterrupted", "install_signals", "interrupt_thread"]
-
 INTERRUPT = signal.SIGRTMIN + 5
 """Raise `StepInterrupted` in the step's code."""
 DUMP = signal.SIGRTMIN + 6

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from typing import Any
 
-__all__ = ["MAX_SNAPSHOT_BYTES", "keep_no_fresh_bytecode", "read_sources", "serve_sources"]
-
 MAX_SNAPSHOT_BYTES = 16 * 1024 * 1024
 _SUFFIX = ".py"
 _FRESH_SECONDS = 2.0

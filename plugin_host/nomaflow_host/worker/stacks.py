@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.worker.scope import AttemptScope
 
-__all__ = ["attempt_stacks"]
-
 _MOST = 100
 _FRAMES = 60
 _NAME = 200

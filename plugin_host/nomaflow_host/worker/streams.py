@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["WorkerStreams"]
-
 
 class _Bytes(io.RawIOBase):
     """The ``.buffer`` of a stream."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.worker.scope import AttemptScope
 
-__all__ = ["OwnTask", "hide_other_tasks"]
-
 
 class OwnTask(asyncio.Task[None]):
     """A task of the worker's own: no code of a step can find or cancel it."""

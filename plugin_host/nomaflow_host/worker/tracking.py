@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
     from nomaflow_host.worker.scope import AttemptScope
 
-__all__ = [
-    "adopted_daemon",
-    "has_children",
-    "install_tracking",
-    "is_child_running",
-    "is_library_thread",
-    "is_running",
-]
-
 _MARK = "_nomaflow_wrapped"
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _HELPERS = (

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["install_unawaited_capture", "unawaited_noted"]
-
 _HOOK = "_warn_unawaited_coroutine"
 """The function of ``warnings`` that the interpreter calls for each such coroutine, whatever the filters are."""
 _plain: Callable[[Any], None] | None = getattr(warnings, _HOOK, None)

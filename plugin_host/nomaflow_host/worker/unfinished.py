@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from nomaflow_api.v1.log_lines import MAX_LINE_BYTES
 
-__all__ = ["UnfinishedLine"]
-
 
 class UnfinishedLine:
     """The unfinished line of a stream. Its size is limited: a line that never ends must not fill the memory.

@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-__all__ = ["Usage", "resident_bytes"]
-
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _RECENT_SECONDS = 0.1
 

@@ -31,8 +31,6 @@ from nomaflow_api.v1.alerts_service_pb2_grpc import add_AlertsServiceServicer_to
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["kernel_clients", "serve"]
-
 _LOG = logging.getLogger(__name__)
 _LOCK_SECONDS = 1.0
 _CALL_SECONDS = 3.0

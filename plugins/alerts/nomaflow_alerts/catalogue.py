@@ -12,8 +12,6 @@ from nomaflow.client.values import JobView
 from nomaflow_alerts.rules.policies import JobFacts, Policies, Timetable
 from nomaflow_project.jobs.alert_policy import AlertPolicy
 
-__all__ = ["Catalogue", "job_facts"]
-
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 8
 

@@ -19,8 +19,6 @@ from nomaflow_alerts.sending import Sender
 from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["Clockwork"]
-
 _LOG = logging.getLogger(__name__)
 _LEAST_PAUSE = 0.2
 _LONGEST_PAUSE = 60.0

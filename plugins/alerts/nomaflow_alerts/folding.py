@@ -11,8 +11,6 @@ from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import Findings, fold_run
 from nomaflow_alerts.rules.system import fold_host, fold_kernel
 
-__all__ = ["KINDS", "Folding"]
-
 KINDS = ("run.queued", "run.started", "run.finished", "host", "kernel", "job")
 """The kinds of events that are read."""
 

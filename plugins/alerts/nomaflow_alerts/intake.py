@@ -18,8 +18,6 @@ from nomaflow_alerts.rules.system import sight_kernel
 from nomaflow_alerts.rules.timers import expect_runs
 from nomaflow_alerts.usual import Samples
 
-__all__ = ["Intake"]
-
 _LOG = logging.getLogger(__name__)
 _BATCH = 1000
 _BUFFERED = 4000

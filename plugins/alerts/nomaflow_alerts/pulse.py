@@ -17,8 +17,6 @@ from nomaflow_alerts.rules.policies import Policies, Timetable
 from nomaflow_alerts.rules.system import sight_kernel
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["Pulse"]
-
 _LOG = logging.getLogger(__name__)
 _EVERY_SECONDS = 10.0
 _STREAM_SECONDS = 30.0

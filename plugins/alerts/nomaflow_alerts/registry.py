@@ -13,8 +13,6 @@ from nomaflow_alerts.messages.writing import log_lines
 from nomaflow_alerts.rules.recipients import channel_of, mail_addresses
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["Registry"]
-
 
 class Registry:
     """Returns channels by name."""

@@ -23,8 +23,6 @@ from nomaflow_alerts.rules.timers import check_expected, check_runs, expect_runs
 from nomaflow_alerts.usual import Samples
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["replay"]
-
 _MOST_TURNS = 100_000
 _SILENCE_SECONDS = 15.0
 

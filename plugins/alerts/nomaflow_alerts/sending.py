@@ -14,8 +14,6 @@ from nomaflow_alerts.rules.system import SEVERITIES
 from nomaflow_api.event_loop import happens_within
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["Sender"]
-
 _LOG = logging.getLogger(__name__)
 _LONGEST_DELAY = 3600.0
 _LONGEST_SLEEP = 60.0

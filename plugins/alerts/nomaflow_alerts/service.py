@@ -24,8 +24,6 @@ from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.version import VERSION
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["AlertsCalls"]
-
 _LISTED, _MOST = 200, 1000
 _MESSAGES = 50
 _STATES = ("pending", "sent", "undeliverable")

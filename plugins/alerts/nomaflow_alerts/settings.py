@@ -11,8 +11,6 @@ from typing import Any, NoReturn
 
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["SettingsError", "checked_alerts", "read_alerts"]
-
 _FILE = "nomaflow.toml"
 
 

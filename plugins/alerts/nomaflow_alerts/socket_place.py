@@ -11,8 +11,6 @@ from pathlib import Path
 
 from nomaflow.client.alerts import alerts_address_file
 
-__all__ = ["SocketError", "forget_socket", "publish_socket", "socket_path"]
-
 _LONGEST_PATH = 107
 _NOT_IN_ADDRESSES = "?#%,"
 

@@ -13,8 +13,6 @@ from nomaflow_alerts.messages.writing import Subject, write
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["Trial", "test_message"]
-
 _MARK = "[test]"
 
 

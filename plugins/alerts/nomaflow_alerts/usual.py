@@ -15,8 +15,6 @@ from nomaflow.client.values import EventView
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import Findings
 
-__all__ = ["Samples", "long_after", "usual_rows"]
-
 _LOG = logging.getLogger(__name__)
 _DURATIONS, _LEAST_DURATIONS = 50, 20
 _ROWS, _LEAST_ROWS = 30, 5

@@ -19,8 +19,6 @@ from nomaflow_telemetry.process_log import set_up_logging, write_error
 if TYPE_CHECKING:
     from nomaflow_console.settings import ConsoleSettings
 
-__all__ = ["main"]
-
 _EX_CONFIG = 78
 
 

@@ -17,8 +17,6 @@ from nomaflow_console.memory import PageMemory
 from nomaflow_console.problems import of_error
 from nomaflow_console.rendering import remembered
 
-__all__ = ["Answering"]
-
 _READ_SECONDS, _CHANGE_SECONDS = 10.0, 75.0
 """Until an answer begins; a reload of a host may take a minute."""
 _WITHOUT_KERNEL = ("/login", "/logout", "/preferences", "/live", "/static/")

@@ -29,8 +29,6 @@ from nomaflow_console.pages import ALL_ROUTES, LIVE_VIEWS
 from nomaflow_console.problems import refusal
 from nomaflow_console.settings import ConsoleSettings
 
-__all__ = ["Console", "build_app"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Console:

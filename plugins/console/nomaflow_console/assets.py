@@ -16,8 +16,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from nomaflow_console.access.headers import IMMUTABLE
 
-__all__ = ["STATIC", "asset", "serve_asset"]
-
 STATIC = Path(__file__).parent / "static"
 BUNDLES: Mapping[str, tuple[str, ...]] = {
     "page-bundle.css": ("css/console.css", "css/pages.css", "css/run.css"),

@@ -8,8 +8,6 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["REQUEST_SECONDS", "PromptProtocol", "Waiting"]
-
 REQUEST_SECONDS = 20.0
 """How long a request may take to come, with its body; and how long a connection stays open between two."""
 _MOST_WAITING = 256

@@ -7,8 +7,6 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-__all__ = ["JsonAnswer"]
-
 
 class JsonAnswer(JSONResponse):
     """JSON in ASCII: a text of a run may hold half of a pair of surrogates, which UTF-8 has no bytes for."""

@@ -12,8 +12,6 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-__all__ = ["STREAM_NAMES", "PageMemory", "ShownPage", "stream_of"]
-
 _log = logging.getLogger(__name__)
 
 STREAM_NAMES = frozenset({"after", "once", "as_of"})

@@ -29,8 +29,6 @@ from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.rendering import NAVIGATION, page
 
-__all__ = ["Problem", "answer", "of_error", "refusal"]
-
 _log = logging.getLogger(__name__)
 
 _STATUS: Mapping[type[ClientError], int] = {

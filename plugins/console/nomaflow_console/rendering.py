@@ -35,11 +35,6 @@ from nomaflow_console.views.job_rows import with_bars
 from nomaflow_console.views.run_row import run_row
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = [
-    "NAVIGATION", "THEMES", "THEME_COOKIE", "asset", "environment", "fragment", "live_part", "page", "remembered",
-    "streamed",
-]  # fmt: skip
-
 _Part = TypeVar("_Part", bytes, str)
 _HERE = Path(__file__).parent
 NAVIGATION = (

@@ -28,8 +28,6 @@ from nomaflow_console.live import Streams
 from nomaflow_console.settings import EX_TEMPFAIL, ConsoleSettings, SettingsRefused
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["DEFAULT_PORT", "Place", "listen", "serve", "told_address"]
-
 _log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 7434

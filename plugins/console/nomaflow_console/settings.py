@@ -15,8 +15,6 @@ from nomaflow_api.addresses import has_known_form, host_and_port, is_tcp, split_
 if TYPE_CHECKING:
     from nomaflow_project.models.console_section import ConsoleSection
 
-__all__ = ["EX_CONFIG", "EX_TEMPFAIL", "FLAGS", "ConsoleSettings", "SettingsRefused", "read_settings"]
-
 EX_TEMPFAIL, EX_CONFIG = 75, 78
 """Exit codes of kernel and host too: somebody else has the address; the settings cannot be used."""
 

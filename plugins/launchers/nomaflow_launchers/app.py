@@ -24,8 +24,6 @@ from nomaflow_launchers.witnessing import Witness
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
 
-__all__ = ["AlreadyRuns", "serve"]
-
 _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
 _MARGIN_SECONDS = 900.0  # engines round the walltime up, and grant some time to end

@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Sequence
 
 from nomaflow_launchers.planning import Launched
 
-__all__ = ["Patience"]
-
 _LOG = logging.getLogger(__name__)
 _LONGEST_SECONDS = 300.0
 

@@ -12,8 +12,6 @@ from nomaflow.client.values import ResourcesView, WantedView
 from nomaflow_project.jobs.resources import MOST, Resources, lacking
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection, LauncherShape
 
-__all__ = ["Launched", "Plan", "Start", "plan"]
-
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 

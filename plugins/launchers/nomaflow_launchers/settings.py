@@ -11,8 +11,6 @@ from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_project.reading.validation import validate
 
-__all__ = ["SettingsError", "read_launcher"]
-
 _FILE = "nomaflow.toml"
 
 

@@ -10,8 +10,6 @@ from nomaflow.client import KernelClient
 from nomaflow.client.values import HostView
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine
 
-__all__ = ["Witness"]
-
 _LOG = logging.getLogger(__name__)
 _AWAY = ("AWAITED", "DETACHED", "UNREACHABLE")
 _KEPT_SECONDS = 3600.0

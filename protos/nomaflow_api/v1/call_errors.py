@@ -16,18 +16,6 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-__all__ = [
-    "DOMAIN",
-    "REASONS",
-    "STATUS_KEY",
-    "ErrorDetails",
-    "ErrorRow",
-    "cut",
-    "read_details",
-    "status_error",
-    "write_details",
-]
-
 DOMAIN = "nomaflow"
 """The domain of every ErrorInfo."""
 

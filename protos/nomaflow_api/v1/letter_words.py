@@ -4,16 +4,6 @@ from __future__ import annotations
 
 import enum
 
-__all__ = [
-    "AckStatus",
-    "FinishedState",
-    "HeldState",
-    "Isolation",
-    "LogCodec",
-    "TimeoutKind",
-    "VerdictAction",
-]
-
 
 class Isolation(enum.StrEnum):
     """The kind of worker that an attempt gets."""

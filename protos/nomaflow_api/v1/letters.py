@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from msgspec.structs import replace
 
 from nomaflow_api.bounds import LAST_MOMENT_US, REPORTED_EVENTS
 from nomaflow_api.v1.letter_words import (
@@ -26,13 +25,6 @@ from nomaflow_api.v1.letter_words import (
     TimeoutKind,
     VerdictAction,
 )
-
-__all__ = [
-    "MAX_TEXT", "AckStatus", "AttemptAck", "AttemptOrder", "AttemptReport", "CallOutcome", "CancelOrder",
-    "CheckedStep", "DispatchOrder", "Event", "Finished", "FinishedState", "HeldState", "InventoryLine", "Isolation",
-    "LogChunk", "LogCodec", "Progress", "Started", "Stopping", "TimeoutKind", "ValueProblem", "Verdict",
-    "VerdictAction", "replace",
-]  # fmt: skip
 
 MAX_TEXT = 16 * 1024
 """The longest text in a letter, in characters."""

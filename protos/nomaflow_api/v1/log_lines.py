@@ -15,28 +15,11 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
 from nomaflow_api.bounds import LAST_MOMENT_US, in_range
-from nomaflow_api.v1.letters import LogChunk, LogCodec
+from nomaflow_api.v1.letter_words import LogCodec
+from nomaflow_api.v1.letters import LogChunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-__all__ = [
-    "CONTINUED",
-    "MAX_LINE_BYTES",
-    "MAX_UNPACKED_BYTES",
-    "SHARED",
-    "UNREADABLE_LEVEL",
-    "LogChunkError",
-    "LogLine",
-    "decode_line",
-    "encode_line",
-    "message_of",
-    "pack_lines",
-    "read_lines",
-    "split_lines",
-    "split_message",
-    "unpacked",
-]
 
 CONTINUED = 1
 """Flag: the line continues in the next one."""

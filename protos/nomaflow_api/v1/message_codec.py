@@ -45,8 +45,6 @@ from msgspec import Struct
 from nomaflow_api.bounds import LAST_MOMENT_US
 from nomaflow_api.field_marks import REMEMBERED
 
-__all__ = ["decode", "encode", "timestamp"]
-
 _MOST_REMEMBERED = 500
 """Values of one list that were decoded last; as many of those before are kept too."""
 

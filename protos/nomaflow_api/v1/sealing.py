@@ -28,23 +28,6 @@ from nomaflow_api.v1.letters import (
     Verdict,
 )
 
-__all__ = [
-    "LetterError",
-    "fitting",
-    "open_acks",
-    "open_cancel",
-    "open_checked_steps",
-    "open_dispatch",
-    "open_event",
-    "open_inventory",
-    "open_order",
-    "open_outcome",
-    "open_problems",
-    "open_reports",
-    "open_verdicts",
-    "seal",
-]
-
 
 class LetterError(ValueError):
     """Raised when a letter cannot be read, or breaks a bound. Its text says where."""

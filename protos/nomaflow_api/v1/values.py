@@ -20,20 +20,6 @@ import math
 import re
 from typing import Any
 
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_INT_DIGITS",
-    "ValueCodecError",
-    "child_path",
-    "decode_tree",
-    "dumps",
-    "dumps_plain",
-    "encode_tree",
-    "loads",
-    "loads_plain",
-    "plain_tree",
-]
-
 MAX_DEPTH = 64
 """The maximum depth of an encoded text; a tag counts as a level."""
 MAX_INT_DIGITS = 4300

@@ -19,8 +19,8 @@ from nomaflow.errors import StepCancelled, StepFailed
 from nomaflow.settings import Settings
 from nomaflow.testing.host_machinery import host_machinery
 from nomaflow.testing.outcomes import CallableOutcome
-from nomaflow_project.reading.environment import ReferenceMissing, Values, resolve_tree
-from nomaflow_project.reading.sources import ProjectSources
+from nomaflow_project.reading.environment import Values, resolve_tree
+from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,7 +23,8 @@ from nomaflow_cli.output import answer, print_json_line, print_warnings, say
 from nomaflow_cli.project import require_project
 from nomaflow_cli.up.kept_running import part_command
 from nomaflow_cli.values import parse_instant, parse_span
-from nomaflow_cli.wording import exit_words, printable
+from nomaflow_cli.wording import exit_words
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client.alerts import AlertsClient

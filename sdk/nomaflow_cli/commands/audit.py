@@ -15,7 +15,8 @@ from nomaflow_cli.invocation import APP, Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk
 from nomaflow_cli.output import answer, console, print_json_line
 from nomaflow_cli.values import parse_instant
-from nomaflow_cli.wording import count, printable
+from nomaflow_cli.wording import count
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

@@ -18,7 +18,8 @@ from nomaflow_cli.invocation import Invocation, local_command
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import level_number, parse_params
-from nomaflow_cli.wording import amount, exit_words, extras_text, paragraph
+from nomaflow_cli.wording import amount, exit_words, extras_text
+from nomaflow_telemetry.visible_text import paragraph
 
 _RECHECK_SECONDS = 0.05
 

@@ -18,7 +18,8 @@ from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, require_project, working_directory
 from nomaflow_cli.store_tool import run_store_tool
-from nomaflow_cli.wording import age, amount, count, duration, printable
+from nomaflow_cli.wording import age, amount, count, duration
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client.values import KernelView

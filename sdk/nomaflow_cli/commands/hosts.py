@@ -11,7 +11,7 @@ from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import APP, Invocation, remote_command
 from nomaflow_cli.kernel_access import talk, why_none
 from nomaflow_cli.output import answer
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

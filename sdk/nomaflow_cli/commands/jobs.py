@@ -17,7 +17,8 @@ from nomaflow_cli.known_names import check_names
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, with_lines_of_files
 from nomaflow_cli.values import parse_instant, parse_span
-from nomaflow_cli.wording import moment, printable
+from nomaflow_cli.wording import moment
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

@@ -17,7 +17,7 @@ from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, ProfileOption, local_command
 from nomaflow_cli.kernel_access import client_failure, quiet_grpc
 from nomaflow_cli.output import answer
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable
 
 _LONGEST = 100_000
 _CREATE = "on the kernel's machine: nomaflow token create --user NAME"

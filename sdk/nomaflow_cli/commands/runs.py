@@ -13,7 +13,7 @@ from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.known_names import check_jobs, check_names
 from nomaflow_cli.output import answer
 from nomaflow_cli.values import levels_from, parse_moment
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

@@ -13,7 +13,7 @@ from nomaflow_cli.invocation import APP, Directory, Invocation, local_command
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import hidden_value
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow_project.reading.encryption import KeyRing

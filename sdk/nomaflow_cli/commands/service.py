@@ -20,8 +20,8 @@ from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.service.files import remove, write
 from nomaflow_cli.service.systemd import Places, UnitState, require_systemd, unit_states
 from nomaflow_cli.service.units import Installation, Part, host_unit, installed_units
-from nomaflow_cli.wording import printable
 from nomaflow_project.reading.names import HOST_NAME
+from nomaflow_telemetry.visible_text import printable
 
 _GROUP = typer.Typer(no_args_is_help=True)
 APP.add_typer(_GROUP, name="service", help="Run a project's kernel and hosts as systemd services.")

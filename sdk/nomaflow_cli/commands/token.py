@@ -12,7 +12,7 @@ from nomaflow_cli.invocation import APP, Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer, console, print_json, say
 from nomaflow_cli.values import parse_span
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

@@ -24,7 +24,7 @@ from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import client_failure, talk
 from nomaflow_cli.output import answer, console, print_warnings
 from nomaflow_cli.values import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient

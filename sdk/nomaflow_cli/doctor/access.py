@@ -12,8 +12,6 @@ from nomaflow_cli.wording import age, count
 if TYPE_CHECKING:
     from nomaflow.client.values import CertificateView, TokenView
 
-__all__ = ["examine_access"]
-
 _SOON = timedelta(days=7)
 _UNUSED = timedelta(days=60)
 

@@ -18,8 +18,6 @@ from nomaflow_cli.wording import age, count
 if TYPE_CHECKING:
     from nomaflow.client.values.alerts import AlertChannelView, AlertsView
 
-__all__ = ["alerts_findings", "examine_alerts"]
-
 _LONG = timedelta(hours=24)
 
 

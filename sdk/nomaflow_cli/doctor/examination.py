@@ -20,8 +20,6 @@ from nomaflow_cli.kernel_access import talk
 if TYPE_CHECKING:
     from nomaflow_cli.invocation import Invocation
 
-__all__ = ["examine"]
-
 
 def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) -> Iterator[Finding]:
     """Yield every finding in the order in which it is read: from the machine up to the runs.

@@ -6,8 +6,6 @@ import enum
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Finding", "Level", "fine", "problem", "warning"]
-
 
 class Level(enum.StrEnum):
     """The severity of a finding."""

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RunningHost", "hosts_here", "user_name"]
-
 _HOST = ("-m", "nomaflow_host")
 _CODE = frozenset({"nomaflow_host.template", "nomaflow_host.worker"})
 

@@ -10,8 +10,6 @@ from nomaflow_cli.doctor.findings import Finding, fine, warning
 from nomaflow_cli.doctor.host_processes import RunningHost, hosts_here, user_name
 from nomaflow_cli.wording import count
 
-__all__ = ["examine_isolation"]
-
 
 def examine_isolation(project: Path, *, hosts: Sequence[RunningHost] | None = None) -> Iterator[Finding]:
     """Yield what is shared, what is weaker than it could be, and what steps do not see.

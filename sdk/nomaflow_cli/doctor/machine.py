@@ -16,8 +16,6 @@ from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.invocation import EXTRAS, missing_modules
 from nomaflow_cli.wording import amount
 
-__all__ = ["examine_machine"]
-
 _OLDEST = (3, 11)
 _LITTLE_BYTES, _FEW_BYTES = 100 << 20, 1 << 30
 _LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)

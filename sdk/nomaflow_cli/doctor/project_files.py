@@ -17,8 +17,6 @@ from nomaflow_cli.wording import count
 if TYPE_CHECKING:
     from nomaflow_project.reading.problems import Problem
 
-__all__ = ["examine_project"]
-
 
 _RENEWED_BEFORE = timedelta(days=7)  # a host renews ten days before the end
 

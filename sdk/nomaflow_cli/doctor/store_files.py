@@ -14,8 +14,6 @@ from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_cli.wording import amount, count
 
-__all__ = ["examine_store"]
-
 _LARGE_WAL = 1 << 30
 
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
         TokenView,
     )
 
-__all__ = ["SystemView", "examine_system", "look"]
-
 _MANY = 1000
 _SLOW_SECONDS = 1.0
 _LATE_SECONDS = 60.0

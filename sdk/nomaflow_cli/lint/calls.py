@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from nomaflow_cli.lint.rules import Sighting
 from nomaflow_cli.lint.scopes import Scope, own_nodes
 
-__all__ = ["blocking_name", "check_awaits", "check_blocking", "check_signature"]
-
 _INJECTIONS = ("connectors", "ctx", "settings")
 _HTTP = ("get", "post", "put", "patch", "delete", "head", "options", "request", "stream")
 _BLOCKING = frozenset(

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from nomaflow_cli.lint.rules import Sighting
 from nomaflow_cli.lint.scopes import Scope, own_nodes
 
-__all__ = ["check_swallowing"]
-
 _EVERYTHING = frozenset({"BaseException", "builtins.BaseException"})
 _BROAD = _EVERYTHING | {"Exception", "builtins.Exception"}
 _QUIET_METHODS = frozenset(

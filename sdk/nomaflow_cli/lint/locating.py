@@ -12,8 +12,6 @@ from nomaflow_cli.lint.scopes import FunctionNode, Scope, dotted
 if TYPE_CHECKING:
     from nomaflow_cli.lint.sources import SourceModule, Sources
 
-__all__ = ["locate", "reached_functions"]
-
 _MAX_HOPS = 8
 
 

@@ -19,8 +19,6 @@ from nomaflow_cli.lint.calls import blocking_name
 from nomaflow_cli.lint.rules import Sighting
 from nomaflow_cli.lint.scopes import Scope, own_nodes
 
-__all__ = ["check_loops"]
-
 _Loop = ast.While | ast.For
 
 _LONG = 1_000_000

@@ -14,8 +14,6 @@ from nomaflow_cli.lint.scopes import Scope, nested_functions
 from nomaflow_cli.lint.sources import Sources
 from nomaflow_project.reading.problems import Problem, Severity
 
-__all__ = ["lint_project"]
-
 _Check = Callable[[Scope], Iterator[Sighting]]
 
 _PLUGINS = "plugins"

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["RULES", "Rule", "Sighting"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nomaflow_cli.lint.sources import SourceModule
 
-__all__ = ["FunctionNode", "Scope", "dotted", "nested_functions", "own_nodes"]
-
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)

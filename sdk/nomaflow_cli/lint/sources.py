@@ -12,8 +12,6 @@ from pathlib import Path
 
 from nomaflow_cli.lint.rules import Sighting
 
-__all__ = ["SourceModule", "Sources"]
-
 _MAX_BYTES = 4 * 1024 * 1024
 _NOQA = re.compile(r"#\s*noqa(?:\s*:\s*(?P<codes>[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*))?", re.IGNORECASE)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.live.screens import Screen
 
-__all__ = ["follow_run"]
-
 _QUESTION = "the run is still running: [d]etach and leave it running, [c]ancel it, or [Enter] to keep watching? "
 _TICK = 0.125
 _REFRESH = 0.5

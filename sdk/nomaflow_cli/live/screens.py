@@ -18,9 +18,8 @@ from nomaflow_cli.output import is_terminal, print_json_line
 from nomaflow_cli.pages.cells import why
 from nomaflow_cli.pages.log_lines import print_log
 from nomaflow_cli.pages.runs import summary
-from nomaflow_cli.wording import amount, clock_time, count, elapsed, extras_text, first_line, printable, sign
-
-__all__ = ["JsonScreen", "PlainScreen", "Screen", "TerminalScreen", "choose_screen"]
+from nomaflow_cli.wording import amount, clock_time, count, elapsed, extras_text, sign
+from nomaflow_telemetry.visible_text import first_line, printable
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 24

@@ -16,7 +16,8 @@ from nomaflow.client.values.alerts import (
     TestedChannelView,
 )
 from nomaflow_cli.pages.cells import Column, Rows
-from nomaflow_cli.wording import age, amount, count, duration, moment, printable
+from nomaflow_cli.wording import age, amount, count, duration, moment
+from nomaflow_telemetry.visible_text import printable
 
 __all__ = ["incidents_page", "messages_page", "mute_text", "tested_page"]
 

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from nomaflow.client.values import AttemptView, InspectionView, ProcessView, RunView, StepView
 from nomaflow_cli.pages.cells import Column, Rows, when
-from nomaflow_cli.wording import amount, count, duration, paragraph, printable
+from nomaflow_cli.wording import amount, count, duration
+from nomaflow_telemetry.visible_text import paragraph, printable
 
 __all__ = ["attempt_notes", "given_table", "inspection_page", "log_seal", "validated_table"]
 

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from nomaflow.client.values import CallablesView, CallableView, ModuleView, ParameterView
-from nomaflow_cli.wording import printable
+from nomaflow_telemetry.visible_text import printable
 
 __all__ = ["callables_page"]
 

@@ -10,7 +10,8 @@ from rich.text import Text
 from nomaflow.client.values import EventView, RunCountView
 from nomaflow_cli.pages.cells import Column, Rows, state
 from nomaflow_cli.pages.hosts import job_changes
-from nomaflow_cli.wording import amount, moment, printable
+from nomaflow_cli.wording import amount, moment
+from nomaflow_telemetry.visible_text import printable
 
 __all__ = ["counts_table", "event_line"]
 

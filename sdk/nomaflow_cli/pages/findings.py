@@ -13,7 +13,8 @@ from rich.text import Text
 
 from nomaflow_cli.doctor.findings import Finding, Level
 from nomaflow_cli.pages.cells import problem_lines
-from nomaflow_cli.wording import count, printable
+from nomaflow_cli.wording import count
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow_project.check.project import CheckReport

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from nomaflow.client.values import HostView, InstanceView, ReloadView
 from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_text, state
-from nomaflow_cli.wording import after_refusal, age, amount, count, offers, paragraph, printable
+from nomaflow_cli.wording import after_refusal, age, amount, count, offers
+from nomaflow_telemetry.visible_text import paragraph, printable
 
 __all__ = ["hosts_page", "job_changes", "reload_page"]
 

@@ -25,7 +25,8 @@ from nomaflow.client.values import (
 )
 from nomaflow_cli.pages.cells import Column, Rows, facts, pause_text, problem_lines, refused_text, run_state
 from nomaflow_cli.pages.runs import runs_table
-from nomaflow_cli.wording import age, amount, clock_time, count, duration, moment, printable
+from nomaflow_cli.wording import age, amount, clock_time, count, duration, moment
+from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
     from nomaflow_project.check.planning import FrequentSchedule, PlannedFire, ScheduleTable

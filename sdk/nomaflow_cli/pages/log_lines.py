@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from nomaflow.client.values import LogLine, from_micros
-from nomaflow_cli.wording import clock_time, paragraph, printable
+from nomaflow_cli.wording import clock_time
+from nomaflow_telemetry.visible_text import paragraph, printable
 
 __all__ = ["log_text", "print_log"]
 

@@ -14,19 +14,8 @@ from rich.text import Text
 from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
 from nomaflow_cli.pages.attempts import attempt_notes, given_table, log_seal
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
-from nomaflow_cli.wording import (
-    age,
-    amount,
-    count,
-    duration,
-    elapsed,
-    extras_text,
-    first_line,
-    moment,
-    paragraph,
-    printable,
-    sign,
-)
+from nomaflow_cli.wording import age, amount, count, duration, elapsed, extras_text, moment, sign
+from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 __all__ = ["headline", "run_page", "runs_table", "started_line", "started_page", "summary"]
 

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from nomaflow.client.values import CertificateView, IssuedToken, TokenView, WithdrawnView
 from nomaflow_cli.pages.cells import Column, Rows, facts, when
-from nomaflow_cli.wording import age, count, printable
+from nomaflow_cli.wording import age, count
+from nomaflow_telemetry.visible_text import printable
 
 __all__ = ["issued_page", "tokens_page", "withdrawn_text"]
 

@@ -15,8 +15,6 @@ from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.service.systemd import Places
 from nomaflow_cli.service.units import UnitFile
 
-__all__ = ["remove", "write"]
-
 _MARK = "# Written by nomaflow service install; own settings go to a drop-in. sha256="
 _PROJECT = re.compile(r"^ExecStart=.* --project (\"[^\"]*\"|\S+)", re.MULTILINE)
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from nomaflow_cli.errors import CliError, ExitCode
 
-__all__ = ["Places", "UnitState", "require_systemd", "unit_states"]
-
 _BOOTED = Path("/run/systemd/system")
 _PROPERTIES = ("Id", "ActiveState", "SubState", "UnitFileState", "MainPID", "StatusText")
 

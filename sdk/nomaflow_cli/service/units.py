@@ -12,8 +12,6 @@ from pathlib import Path
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.service.systemd import Places
 
-__all__ = ["Installation", "Part", "UnitFile", "host_unit", "installed_units"]
-
 _HOST_TEMPLATE = "nomaflow-host@.service"
 _DROP_IN = "10-project.conf"  # before the override.conf of `systemctl edit`
 _SYSTEM = {"alerts": "console.system.conf"}

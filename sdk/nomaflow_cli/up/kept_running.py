@@ -18,8 +18,6 @@ from nomaflow_api.event_loop import happens_within
 from nomaflow_cli.up import tether
 from nomaflow_cli.wording import exit_words
 
-__all__ = ["Part", "PartFailed", "PartNotice", "PartState", "part_command"]
-
 _TETHER = Path(tether.__file__)
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0

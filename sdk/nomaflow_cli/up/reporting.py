@@ -22,13 +22,12 @@ from nomaflow_cli.pages.cells import problem_lines
 from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.project import with_lines_of_files
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice, PartState
-from nomaflow_cli.wording import after_refusal, age, clock_time, count, duration, first_line, offers, printable, sign
+from nomaflow_cli.wording import after_refusal, age, clock_time, count, duration, offers, sign
 from nomaflow_project.reading.problems import Problem
+from nomaflow_telemetry.visible_text import first_line, printable
 
 if TYPE_CHECKING:
     from nomaflow_cli.up.supervising import ConsoleReady, Ready
-
-__all__ = ["JsonReporter", "Reporter", "TextReporter"]
 
 _REMEMBERED_RUNS = 1_000
 _SHOWN_PROBLEMS = 5

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow_cli.up.reporting import Reporter
 
-__all__ = ["ConsoleReady", "ProjectSupervisor", "Ready"]
-
 R = TypeVar("R")
 
 _POLL = 0.05

@@ -15,8 +15,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
-__all__ = ["main", "signals_held"]
-
 _PR_SET_PDEATHSIG = 1
 _ORPHANED = signal.SIGUSR2
 _LATER = (signal.SIGHUP, signal.SIGUSR1)

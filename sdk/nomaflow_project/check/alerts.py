@@ -10,8 +10,6 @@ from nomaflow_project.jobs.load import LoadedJob
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 
-__all__ = ["alert_problems", "job_alert_problems"]
-
 _BUILT_IN = ("subject", "body")
 
 

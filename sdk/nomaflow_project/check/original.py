@@ -13,8 +13,6 @@ from nomaflow_project.reading.files import JobFile
 from nomaflow_project.reading.problems import Place
 from nomaflow_project.reading.records import Record
 
-__all__ = ["ChangedMeaning", "changed_meanings", "translated_weekdays"]
-
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _STEP_SECONDS = 3600
 _RETENTION = {"days": 30, "keep_last_per_job": 100}

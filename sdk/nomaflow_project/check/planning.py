@@ -12,8 +12,6 @@ from typing import Any
 from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
-__all__ = ["FrequentSchedule", "PlannedFire", "ScheduleTable", "cron_batch", "cron_fires", "schedule_table"]
-
 MAX_FIRES = 10_000
 _FREQUENT_PER_DAY = 48
 _MAX_DAYS = 366

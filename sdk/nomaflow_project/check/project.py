@@ -34,8 +34,6 @@ from nomaflow_project.reading.sources import ENCRYPTED, FILE, MISSING_SECRET, Pr
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 
-__all__ = ["CheckReport", "check_project"]
-
 _WITH_SECRETS = ("alerts", "host")
 """Tables whose values may come from files and be encrypted."""
 

@@ -33,8 +33,6 @@ from nomaflow_project.reading.sources import (
     is_secret,
 )
 
-__all__ = ["Rotated", "SecretUse", "encrypt_in_place", "keys_of", "replace_file", "rotate", "secret_uses"]
-
 _LITERAL = re.compile(rb"""\"(?:[^"\\]|\\.)*"|'[^']*'""")
 """A text of TOML on one line."""
 _TOKEN = re.compile(rb"ENC:(gAAAA[A-Za-z0-9_-]*={0,2})")

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nomaflow_project.models.connectors_file import PoolEntry, Statement
 
-__all__ = ["query_values", "written_by"]
-
 _WRITES = re.compile(r"\b(INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
 _NO_CODE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _PLACEHOLDER = re.compile(r"#(SCHEMA|DBLINK)(?:\.([A-Za-z0-9_]+))?#", re.IGNORECASE)

@@ -31,8 +31,6 @@ from nomaflow_project.reading.sources import DeferredSource, RecordedSource, Ref
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import nearest
 
-__all__ = ["ConnectorSet", "read_connectors"]
-
 _SECTIONS = keys_of(ConnectorsFile).keys()
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _QUOTED = re.compile(r"""(["'])(?:(?!\1).){2,}\1""")

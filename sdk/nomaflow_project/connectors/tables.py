@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from nomaflow_project.models.original_connectors import OriginalSql
     from nomaflow_project.reading.problems import Place, Problem
 
-__all__ = ["IGNORED_KEYS", "INTERFACE_KEYS", "api_values", "sql_values"]
-
 IGNORED_KEYS = frozenset({"arraysize", "debug_sql", "max_rows", "pools"})
 """Keys of pools and connectors that are read and have no effect."""
 

@@ -8,8 +8,6 @@ from datetime import MAXYEAR, date, datetime
 
 from nomaflow_project.cron.grammar import LAST, CronFields
 
-__all__ = ["first_match", "matching_days"]
-
 # The Gregorian calendar, weekdays included, repeats after 400 years: a date that does not match by then never does.
 _CYCLE_YEARS = 400
 

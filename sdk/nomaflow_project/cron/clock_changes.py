@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 
-__all__ = ["FirstMatch", "next_by_real_time", "next_by_wall_clock"]
-
 FirstMatch = Callable[[datetime], datetime]
 _SECOND = timedelta(seconds=1)
 

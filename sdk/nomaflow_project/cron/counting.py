@@ -11,8 +11,6 @@ from nomaflow_project.cron.calendar import matching_days
 from nomaflow_project.cron.expression import CronExpression
 from nomaflow_project.cron.grammar import CronFields
 
-__all__ = ["count_fires", "dst_of_fire", "fire_bits", "fires_a_day"]
-
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _PATTERNS_AT_ONCE = 512

@@ -18,8 +18,6 @@ from nomaflow_project.cron.clock_changes import next_by_real_time, next_by_wall_
 from nomaflow_project.cron.errors import CronError
 from nomaflow_project.cron.grammar import CronFields, parse_fields
 
-__all__ = ["CronExpression"]
-
 _PROOF_START = datetime(2000, 1, 1)  # noqa: DTZ001 - the search runs on a wall clock without zone
 _PARSED_AT_ONCE = 8192
 

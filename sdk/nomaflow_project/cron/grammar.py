@@ -15,8 +15,6 @@ from croniter import croniter
 
 from nomaflow_project.cron.errors import CronError
 
-__all__ = ["LAST", "CronFields", "parse_fields"]
-
 LAST = -1
 """Number that stands for the last day of the month, or for the last of a weekday in it."""
 

@@ -7,8 +7,6 @@ import zoneinfo
 from functools import cache
 from pathlib import Path
 
-__all__ = ["zone_data_version"]
-
 
 @cache
 def zone_data_version() -> str:

@@ -9,8 +9,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from nomaflow_api.near_names import near_names
 from nomaflow_project.cron.errors import CronError
 
-__all__ = ["zone"]
-
 # The meaning of these names depends on the machine, or they count leap seconds: a schedule must mean the same
 # everywhere.
 _REFUSED = ("right/", "posix/", "localtime", "posixrules", "Factory")

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal
 
-__all__ = ["AlertPolicy", "Severity", "is_http", "server_of"]
-
 Severity = Literal["info", "warning", "critical"]
 
 _MOST_MINUTES = 525_600.0

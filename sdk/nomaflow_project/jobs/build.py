@@ -9,22 +9,14 @@ from itertools import islice, pairwise
 from typing import Any
 
 from nomaflow_project.cron import CronExpression, zone
-from nomaflow_project.jobs.definitions import (
-    JobDefinition,
-    Misfire,
-    Overlap,
-    PresetDefinition,
-    RetryPolicy,
-    StepDefinition,
-)
+from nomaflow_project.jobs.definitions import JobDefinition, Misfire, Overlap, PresetDefinition, StepDefinition
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.jobs.step_defaults import blame_defaults, unknown_defaults, with_step_defaults
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP, StepType
 from nomaflow_project.reading.environment import STEP_KEYS, references_in
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 from nomaflow_project.reading.references import last_part, reference_error
 from nomaflow_project.reading.validation import validate
-
-__all__ = ["build_job"]
 
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _FIRES = 32

@@ -14,17 +14,6 @@ from nomaflow_project.reading.references import reference_error
 from nomaflow_project.reading.spelling import misspelt_name
 from nomaflow_project.reading.work_time import check_time, nearest
 
-__all__ = [
-    "check_call_params",
-    "check_callables",
-    "check_keys",
-    "injected_names",
-    "kind_of",
-    "misspelt_params",
-    "refuse_op_kwargs",
-    "refuse_params",
-]
-
 _SIGNATURE = 500
 """The most characters of a signature in a message: each problem of a step repeats it."""
 _INJECTED = frozenset({"connectors", "ctx", "settings"})

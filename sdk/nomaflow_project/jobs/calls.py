@@ -9,8 +9,6 @@ from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 from nomaflow_project.reading.work_time import check_time
 
-__all__ = ["check_calls"]
-
 _SHOWN = 10
 """The most jobs that a message shows at either end of a chain."""
 

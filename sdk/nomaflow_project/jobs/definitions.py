@@ -21,31 +21,11 @@ from pydantic.json_schema import SkipJsonSchema
 from nomaflow_api.bounds import STEPS_OF_JOB
 from nomaflow_project.jobs.alert_policy import AlertPolicy
 from nomaflow_project.jobs.resources import Resources
-from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP
-from nomaflow_project.jobs.values import Cron, Image, JobId, Name, Zone, ZoneOrUtc, is_job_id
+from nomaflow_project.jobs.values import Cron, Image, JobId, Name, Zone, ZoneOrUtc
 from nomaflow_project.reading.keys import FORM, Entry, key, seconds
 from nomaflow_project.reading.names import LogLevel
-
-__all__ = [
-    "CALL_JOB_STEP",
-    "PYTHON_STEP",
-    "AlertPolicy",
-    "Backoff",
-    "IsolationChoice",
-    "JobDefinition",
-    "JobsFile",
-    "MetaEntry",
-    "Misfire",
-    "Overlap",
-    "PresetDefinition",
-    "RetentionPolicy",
-    "RetryPolicy",
-    "Schedule",
-    "StepDefinition",
-    "canonical_json",
-    "is_job_id",
-]
 
 
 def canonical_json(definition: Mapping[str, Any]) -> str:

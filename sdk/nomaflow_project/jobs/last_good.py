@@ -18,15 +18,6 @@ from nomaflow_project.reading.problems import Place, Problem
 if TYPE_CHECKING:
     from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 
-__all__ = [
-    "blame_misplaced_schedules",
-    "emptied_env_file",
-    "hold_unimportable",
-    "jobs_of_illegible_files",
-    "keep_invalid",
-    "without_doubtful",
-]
-
 _OF_FILES = frozenset({"bad_toml", "unreadable_file", "missing_file", "emptied_file"})
 _SETTINGS = "nomaflow.toml"
 _NONE_MEANT = "restore it; if it is meant to bring no jobs, write `jobs = []` into it"

@@ -31,8 +31,6 @@ from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import check_time
 
-__all__ = ["CatalogueLoad", "LoadedJob", "load_job_files", "load_manifest", "with_told_problems"]
-
 _TRUE_OR_FALSE = TypeAdapter(bool)
 _OWN_ID = "give each job an id of its own"
 

@@ -10,8 +10,6 @@ from msgspec import Meta, Struct
 
 from nomaflow_api.bounds import CALLABLES_OF_HOST, JOBS_OF_HOST, PARAMETERS_OF_CALLABLE
 
-__all__ = ["ManifestError", "check_callable", "check_manifest", "check_step_type"]
-
 _Reference = Annotated[str, Meta(max_length=255)]
 _Module = Annotated[str, Meta(max_length=255)]
 _Name = Annotated[str, Meta(max_length=255)]

@@ -15,8 +15,6 @@ from typing import Annotated
 from nomaflow_api.bounds import LABELS_OF_INSTANCE
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal
 
-__all__ = ["MOST", "Capacity", "Labels", "Resources", "bad_label", "lacking", "resources_here"]
-
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9._/-]{0,61}[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 MOST: Mapping[str, int] = {"cpu": 65_536, "memory_mb": 1 << 24, "gpus": 1024}

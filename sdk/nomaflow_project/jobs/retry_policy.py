@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from nomaflow_project.jobs.values import ExceptionNames
 from nomaflow_project.reading.keys import Entry, key, seconds
 
-__all__ = ["Backoff", "RetryPolicy"]
-
 
 class Backoff(enum.StrEnum):
     """The growth of the delay between attempts."""

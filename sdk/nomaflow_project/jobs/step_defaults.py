@@ -11,8 +11,6 @@ from nomaflow_project.jobs.step_types import CALL_JOB_STEP, PYTHON_STEP, StepTyp
 from nomaflow_project.reading.environment import STEP_KEYS
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean
 
-__all__ = ["blame_defaults", "unknown_defaults", "with_step_defaults"]
-
 _END_OF_KEY = re.compile(r"[.\[]")
 _ONLY_OF = {"callable": PYTHON_STEP, "params": CALL_JOB_STEP, "target_job_id": CALL_JOB_STEP}
 

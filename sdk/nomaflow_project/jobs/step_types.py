@@ -9,8 +9,6 @@ from typing import Any
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.records import Record
 
-__all__ = ["CALL_JOB_STEP", "PYTHON_STEP", "StepType"]
-
 PYTHON_STEP = "python"
 CALL_JOB_STEP = "call_job"
 

@@ -10,8 +10,6 @@ from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.reading.keys import Checked, formed, refusal
 from nomaflow_project.reading.names import JOB_ID
 
-__all__ = ["Cron", "ExceptionNames", "Image", "JobId", "Name", "Zone", "ZoneOrUtc", "is_job_id"]
-
 _NAME_LENGTH = 128
 _IMAGE_LENGTH = 512
 _IMAGE = re.compile(

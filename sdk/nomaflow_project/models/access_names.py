@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from nomaflow_project.reading.names import HOST_NAME, JOB_ID
 
-__all__ = ["BUILT_IN_ROLES", "VERBS", "split_grant", "split_scope"]
-
 VERBS = ("read", "logs", "trigger", "cancel", "operate", "launch", "admin")
 """What a grant can allow."""
 

@@ -11,8 +11,6 @@ from nomaflow_project.jobs.alert_policy import AlertPolicy, Severity, WebUrl, is
 from nomaflow_project.reading.keys import Checked, Entry, key, refusal, seconds
 from nomaflow_project.reading.names import LogLevel
 
-__all__ = ["AlertRule", "AlertsSection", "ChannelEntry"]
-
 _MAIL_KEYS = ("host", "sender", "to")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Of a channel. The ledger writes ``CHANNEL:ADDRESS``, and a recipient with ``@`` is an address."""

@@ -12,8 +12,6 @@ from pydantic import ConfigDict, model_validator
 from nomaflow_project.reading.keys import FORM, Checked, Entry, key, refusal, seconds
 from nomaflow_project.reading.records import Record
 
-__all__ = ["ApiConnectorEntry", "AuthEntry", "ConnectorsFile", "EndpointEntry", "PoolEntry", "SqlConnectorEntry"]
-
 _AUTH_KEYS = {
     "none": ((), ()),
     "basic": (("username", "password"), ()),

@@ -8,8 +8,6 @@ from typing import Literal
 from nomaflow_project.reading.keys import Entry, key
 from nomaflow_project.reading.names import LogLevel
 
-__all__ = ["ConsoleSection"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConsoleSection(Entry):

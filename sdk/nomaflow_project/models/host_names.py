@@ -7,9 +7,6 @@ from typing import Annotated
 from nomaflow_project.reading.keys import formed
 from nomaflow_project.reading.names import HOST_NAME
 
-__all__ = ["HostName", "HostNames"]
-
-
 _FORM = "a host name; expected at most 64 lower-case letters, digits, '-' or '_'"
 _FIX = "give a name such as 'billing'"
 

@@ -9,8 +9,6 @@ from typing import Annotated
 from nomaflow_api.addresses import host_and_port, is_tcp
 from nomaflow_project.reading.keys import Checked, refusal
 
-__all__ = ["Addresses", "TcpAddresses", "listed", "unfit_socket"]
-
 _SOCKET_PATH_BYTES = 107
 _NOT_IN_ADDRESSES = re.compile(r"[?#%,\x00-\x1f\x7f\ud800-\udfff]")
 """Characters refused in addresses: gRPC reads an address as a URI, and a comma in it as a separator."""

@@ -10,8 +10,6 @@ from nomaflow_project.models.host_names import HostNames
 from nomaflow_project.reading.keys import Entry, formed, key, seconds
 from nomaflow_project.reading.names import HOST_NAME, LogLevel
 
-__all__ = ["ENGINES_WITH_IMAGES", "LauncherSection", "LauncherShape"]
-
 ENGINES_WITH_IMAGES = frozenset({"kubernetes"})
 """The engines that start an instance in a container image."""
 

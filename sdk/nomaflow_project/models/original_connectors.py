@@ -14,8 +14,6 @@ from urllib.parse import urljoin
 from nomaflow_project.models.connectors_file import Lax, Param, Statement
 from nomaflow_project.reading.keys import Entry, key, seconds
 
-__all__ = ["OriginalApi", "OriginalSql", "api_table"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query(Statement):

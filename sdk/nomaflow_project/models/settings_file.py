@@ -18,16 +18,6 @@ from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, seconds
 from nomaflow_project.reading.names import LogLevel
 
-__all__ = [
-    "AccessSection",
-    "AuditPolicy",
-    "HostSection",
-    "KernelSection",
-    "PathSection",
-    "QuotaSection",
-    "SettingsFile",
-]
-
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _JOIN = "On the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?")

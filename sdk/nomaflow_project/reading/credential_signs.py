@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_literal_credential", "names_credential", "url_password", "url_passwords"]
-
 _NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|AUTH|CRED", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"^[\w+]+://[^:/@]*:([^@]*)@")
 _QUERY_PASSWORD = re.compile(r"[?&](?:password|passwd|pwd|sslpassword)=([^&]*)", re.IGNORECASE)

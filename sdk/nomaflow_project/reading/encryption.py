@@ -20,8 +20,6 @@ from nomaflow_project.reading.regular_files import private_reason, read_regular
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
-__all__ = ["KEY_VARIABLE", "PREFIX", "KeyRing", "NoKeys", "Undecipherable", "find_keys", "new_key", "ring_of"]
-
 PREFIX = "ENC:"
 KEY_VARIABLE = "NOMAFLOW_SECRET_KEY"
 """The variable with the keys; with ``_FILE``, the variable that names their file."""

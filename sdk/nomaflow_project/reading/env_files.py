@@ -10,11 +10,10 @@ from pathlib import Path
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
 from nomaflow_project.reading.credential_signs import names_credential, url_password
-from nomaflow_project.reading.environment import ReferenceMissing, resolve_text
+from nomaflow_project.reading.environment import resolve_text
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open, read_regular, shown_path
-
-__all__ = ["ProjectVariables", "project_variables"]
+from nomaflow_project.reading.sources import ReferenceMissing
 
 _ENTRY = re.compile(
     r"""[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*

@@ -34,27 +34,6 @@ if TYPE_CHECKING:
 
     from nomaflow_project.reading.problems import Place, Problem
 
-__all__ = [
-    "DOUBTFUL_VALUE",
-    "STEP_KEYS",
-    "UNSET_VARIABLE",
-    "EnvironmentMissing",
-    "ReferenceMissing",
-    "Unresolved",
-    "file_variables",
-    "has_steps",
-    "is_kept",
-    "names_in",
-    "project_sources",
-    "references_in",
-    "resolve_environment",
-    "resolve_leniently",
-    "resolve_text",
-    "resolve_tree",
-    "texts_in",
-    "unresolved_references",
-]
-
 UNSET_VARIABLE = "unset_variable"
 DOUBTFUL_VALUE = "doubtful_value"
 

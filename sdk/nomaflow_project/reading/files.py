@@ -16,8 +16,6 @@ from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.regular_files import shown_path
 from nomaflow_project.reading.toml_file import read_toml
 
-__all__ = ["EDITOR_LOCK", "JobFile", "ProjectFiles", "encode_file", "parse_toml_file", "read_job_files", "read_project"]
-
 EDITOR_LOCK = ".#"
 """Beginning of the name of a link by which an editor shows that a file is open; the link leads nowhere."""
 _PLUGINS = "plugins"

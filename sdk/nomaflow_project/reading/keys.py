@@ -16,8 +16,6 @@ from nomaflow_project.reading.records import Record
 if TYPE_CHECKING:
     from pydantic import ConfigDict
 
-__all__ = ["FORM", "Checked", "Entry", "formed", "key", "refusal", "seconds"]
-
 _LONGEST_SECONDS = 1e9
 
 FORM: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}

@@ -19,8 +19,6 @@ from nomaflow_project.reading.toml_file import read_toml
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-__all__ = ["lines_of_keys", "with_lines"]
-
 _LAST_PART = re.compile(r'(?:\[\d+\]|\.?"(?:[^"\\]|\\.)*"|\.?[^."\[\]]+)$')
 
 

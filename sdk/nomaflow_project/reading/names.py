@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-__all__ = ["HOST_NAME", "JOB_ID", "LogLevel", "runs_on"]
-
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A host's name."""
 

@@ -12,8 +12,6 @@ from typing import Any, Self
 from nomaflow_project.reading.records import Record
 from nomaflow_project.reading.work_time import may_search, nearest
 
-__all__ = ["Place", "Problem", "Severity", "did_you_mean", "shown"]
-
 _PART = re.compile(r'"(?:[^"\\]|\\.)*"(?:\[\d+\])*|[^."]+')
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SHOWN = 80

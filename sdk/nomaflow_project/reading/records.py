@@ -9,8 +9,6 @@ from functools import cache
 from types import NoneType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-__all__ = ["Record"]
-
 
 class Record:
     """The base of dataclasses that are sent or stored. Fields that are not compared are left out."""

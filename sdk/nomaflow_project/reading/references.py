@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["MAX_LENGTH", "last_part", "reference_error"]
-
 MAX_LENGTH = 255
 """Characters of a reference."""
 _MAX_PART = 200

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_FILE_BYTES", "detour_reason", "others_may_open", "private_reason", "read_regular", "shown_path"]
-
 MAX_FILE_BYTES = 1024 * 1024
 """The largest file of a project that is read."""
 

@@ -20,25 +20,6 @@ from nomaflow_project.reading.regular_files import detour_reason, private_reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "ENCRYPTED",
-    "FILE",
-    "MISSING_SECRET",
-    "VARIABLE",
-    "DeferredSource",
-    "EnvironmentMissing",
-    "ProjectSources",
-    "RecordedSource",
-    "Reference",
-    "ReferenceMissing",
-    "SecretMissing",
-    "SecretUnreadable",
-    "ValueSource",
-    "VariableUnreadable",
-    "VariablesOnly",
-    "is_secret",
-]
-
 MISSING_SECRET = "missing_secret"  # noqa: S105 - the code of a problem
 _PATH_FIX = "correct the path, which is relative to the project's folder"
 MAX_VALUE_BYTES = 64 * 1024

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
-__all__ = ["misspelt_name"]
-
 _SHORTEST = 3
 _DIGITS = str.maketrans("", "", "0123456789")
 

@@ -12,8 +12,6 @@ from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open
 from nomaflow_project.reading.toml_file import read_toml
 
-__all__ = ["STORE_VARIABLE", "hide_store_password", "open_store_password", "without_store_password"]
-
 STORE_VARIABLE = "NOMAFLOW_KERNEL_STORE"
 """The variable that stands for ``--store``."""
 _FLAG = "--store"

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from nomaflow_api.bounds import FILE_BRACKETS, FILE_NESTING, KEY_LENGTH, KEY_PARTS
 from nomaflow_project.reading.problems import Place, Problem
 
-__all__ = ["nested_too_deeply", "outside_bounds"]
-
 # Every character is in one token, and no token is looked at twice: the quantifiers are possessive.
 _TOKEN = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5}|\Z)  |  \'\'\'(?:[^']|'(?!''))*+(?:'{3,5}|\Z)

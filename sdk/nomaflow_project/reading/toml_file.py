@@ -12,8 +12,6 @@ from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import read_regular
 from nomaflow_project.reading.toml_bounds import nested_too_deeply, outside_bounds
 
-__all__ = ["parse_toml", "read_toml"]
-
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _TWICE = re.compile(r"Cannot declare (\(.*\)) twice")
 _AT_END = " (at end of document)"

@@ -17,9 +17,6 @@ from nomaflow_project.reading.environment import unresolved_references
 from nomaflow_project.reading.keys import Entry, refusal
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
-__all__ = ["keys_of", "misfits", "models_in", "validate"]
-
-
 E = TypeVar("E")
 
 _EXPECTED = {

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 from nomaflow_api.near_names import near_name
 
-__all__ = ["OutOfTime", "check_time", "may_search", "nearest", "working_time"]
-
 _SEARCHING = 0.25
 """The part of the time that may go into near matches, in seconds: they are a courtesy."""
 

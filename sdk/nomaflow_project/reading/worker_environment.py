@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from nomaflow_project.reading.credential_signs import names_credential, url_passwords
 from nomaflow_project.reading.environment import file_variables
 
-__all__ = ["PASSED_ON", "WorkerVariables", "credentials_in", "withheld_hint", "worker_variables"]
-
 PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TZDIR", "TMPDIR",
     "VIRTUAL_ENV", "PYTHON*", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "*_NUM_THREADS", "SLURM_*",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow.client.values import LogChunk
-from nomaflow_api.v1.letters import LogCodec
+from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_console.kernel.log_search import _Needle, _scan, small_letters
 from nomaflow_console.views.ansi import plain_text

@@ -11,17 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nomaflow_api.v1.letters import (
-    AttemptOrder,
-    DispatchOrder,
-    Finished,
-    FinishedState,
-    LogChunk,
-    LogCodec,
-    Progress,
-    Started,
-    Stopping,
-)
+from nomaflow_api.v1.letter_words import FinishedState, LogCodec
+from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder, Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_api.v1.log_lines import LogLine, decode_line, split_lines
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.connectors.resolved import ResolvedConnectors

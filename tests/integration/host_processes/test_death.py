@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from harness import StartHost, is_alive, pids_below
 
-from nomaflow_api.v1.letters import FinishedState, Isolation
+from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.values import Refused

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import Host, StartHost, is_alive
 
-from nomaflow_api.v1.letters import FinishedState
+from nomaflow_api.v1.letter_words import FinishedState
 from waiting import eventually
 
 CAME_BACK = "a process that the step forked came back"

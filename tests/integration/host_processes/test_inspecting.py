@@ -10,7 +10,7 @@ import pytest
 from harness import Host, StartHost
 
 from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse
-from nomaflow_api.v1.letters import Isolation
+from nomaflow_api.v1.letter_words import Isolation
 from waiting import eventually
 
 CODE = """

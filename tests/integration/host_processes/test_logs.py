@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness import StartHost
 
-from nomaflow_api.v1.letters import FinishedState, Isolation
+from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
 from nomaflow_host.connectors.resolved import ResolvedConnectors
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from harness import StartHost
 
-from nomaflow_api.v1.letters import FinishedState, Isolation
+from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from waiting import eventually
 
 CLOSED = "code in it has closed descriptors that the worker needs"

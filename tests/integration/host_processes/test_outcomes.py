@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from harness import Host, StartHost
 
-from nomaflow_api.v1.letters import FinishedState, Isolation
+from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_host.supervisor.values import Refused
 
 FAILED, CANCELED = FinishedState.FAILED, FinishedState.CANCELED

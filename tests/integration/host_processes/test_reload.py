@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness import StartHost, is_alive
 
-from nomaflow_api.v1.letters import FinishedState
+from nomaflow_api.v1.letter_words import FinishedState
 from waiting import eventually
 
 GOOD = "def step(**_):\n    return {version}\n\n\nasync def astep(**_):\n    return {version}\n"

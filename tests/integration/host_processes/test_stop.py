@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from harness import StartHost, is_alive
 
-from nomaflow_api.v1.letters import CancelOrder, FinishedState, Isolation, TimeoutKind
+from nomaflow_api.v1.letter_words import FinishedState, Isolation, TimeoutKind
+from nomaflow_api.v1.letters import CancelOrder
 from waiting import eventually
 
 BUDGET_SECONDS = 30.0

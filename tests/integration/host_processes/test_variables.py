@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from harness import StartHost
 
-from nomaflow_api.v1.letters import AttemptOrder, FinishedState
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import AttemptOrder
 from nomaflow_host.injection.credentials_to_mask import references_of
 from nomaflow_project.reading.sources import Reference
 

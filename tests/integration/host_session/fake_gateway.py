@@ -19,8 +19,8 @@ from nomaflow_api.v1.host_gateway_service_pb2_grpc import (
     HostGatewayServiceServicer,
     add_HostGatewayServiceServicer_to_server,
 )
+from nomaflow_api.v1.letter_words import AckStatus, VerdictAction
 from nomaflow_api.v1.letters import (
-    AckStatus,
     AttemptAck,
     AttemptOrder,
     AttemptReport,
@@ -30,7 +30,6 @@ from nomaflow_api.v1.letters import (
     InventoryLine,
     LogChunk,
     Verdict,
-    VerdictAction,
 )
 from nomaflow_api.v1.sealing import open_event, open_inventory, open_reports, seal
 

@@ -10,17 +10,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from nomaflow_api.v1.letters import (
-    CancelOrder,
-    CheckedStep,
-    DispatchOrder,
-    Finished,
-    FinishedState,
-    LogChunk,
-    LogCodec,
-    Started,
-    ValueProblem,
-)
+from nomaflow_api.v1.letter_words import FinishedState, LogCodec
+from nomaflow_api.v1.letters import CancelOrder, CheckedStep, DispatchOrder, Finished, LogChunk, Started, ValueProblem
 from nomaflow_api.v1.sealing import open_checked_steps, seal
 from nomaflow_host.identity.files import IdentityFolder
 from nomaflow_host.outbox.outbox import Outbox

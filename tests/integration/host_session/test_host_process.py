@@ -13,7 +13,8 @@ import pytest
 from host_process import JOBS, KEY, WORK, MakeKernel, Start, exit_code, within_a_step
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import Event, FinishedState, LogChunk, LogCodec
+from nomaflow_api.v1.letter_words import FinishedState, LogCodec
+from nomaflow_api.v1.letters import Event, LogChunk
 from nomaflow_api.v1.sealing import open_outcome
 from processes import command_of, still_alive
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from session_steps import KEY, MakeGateway, MakeHost, offer, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import Isolation, TimeoutKind
+from nomaflow_api.v1.letter_words import Isolation, TimeoutKind
 from nomaflow_api.v1.sealing import open_order
 from nomaflow_host.supervisor.values import LoadOutcome, WorkerStatus
 

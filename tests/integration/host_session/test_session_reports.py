@@ -13,7 +13,8 @@ from fake_gateway import abort_with
 from session_steps import KEY, MakeGateway, MakeHost, running
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import AckStatus, AttemptAck, CancelOrder, HeldState, Verdict, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letters import AttemptAck, CancelOrder, Verdict
 from nomaflow_api.v1.sealing import open_reports, seal
 from nomaflow_host.outbox.turns import MAX_BATCH_ATTEMPTS
 

@@ -21,7 +21,8 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from nomaflow_api.v1.letters import CallOutcome, Finished, FinishedState, Progress
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import CallOutcome, Finished, Progress
 from nomaflow_api.v1.sealing import seal
 from real_system import Running, launch_kernel
 from waiting import eventually

@@ -27,6 +27,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import (
     AttemptAck,
     AttemptReport,
@@ -34,7 +35,6 @@ from nomaflow_api.v1.letters import (
     DispatchOrder,
     Event,
     Finished,
-    FinishedState,
     InventoryLine,
     LogChunk,
     Started,

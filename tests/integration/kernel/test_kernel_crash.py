@@ -14,7 +14,8 @@ from kernel_process import DEADLINE, KernelProcess, ScriptedHost, finished, line
 
 from nomaflow_api.v1 import job_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_api.v1.sealing import open_verdicts
 from postgres_server import SUPERUSER, PostgresServer
 from waiting import eventually

@@ -16,7 +16,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from nomaflow_api.v1.letters import AckStatus
+from nomaflow_api.v1.letter_words import AckStatus
 from real_system import Running
 
 

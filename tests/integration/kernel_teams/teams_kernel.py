@@ -19,6 +19,7 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import (
     AttemptAck,
     AttemptOrder,
@@ -27,7 +28,6 @@ from nomaflow_api.v1.letters import (
     DispatchOrder,
     Event,
     Finished,
-    FinishedState,
     InventoryLine,
     Started,
     Verdict,

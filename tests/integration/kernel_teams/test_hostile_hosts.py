@@ -14,7 +14,8 @@ from teams_kernel import PATIENCE, Team, TeamsKernel, host_principal, job, manif
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.access.principals import ANYONE, Principal, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.states import RunState

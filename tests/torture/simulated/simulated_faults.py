@@ -7,12 +7,14 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
 from simulated_kernel import KernelGone
 from simulated_network import OWNERS_HOST, Wire
 from simulated_store import CrashPoint
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as pb
-from nomaflow_api.v1.letters import AttemptReport, Finished, FinishedState, replace
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import AttemptReport, Finished
 from nomaflow_api.v1.sealing import open_event, open_reports, seal
 from nomaflow_kernel.domain.errors import KernelError
 

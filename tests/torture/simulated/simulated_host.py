@@ -11,18 +11,8 @@ from simulated_ledger import Execution, Ledger, rows_of
 from simulated_network import Wire
 from simulated_time import START_US
 
-from nomaflow_api.v1.letters import (
-    CallOutcome,
-    CancelOrder,
-    DispatchOrder,
-    Finished,
-    FinishedState,
-    LogChunk,
-    LogCodec,
-    Progress,
-    Started,
-    TimeoutKind,
-)
+from nomaflow_api.v1.letter_words import FinishedState, LogCodec, TimeoutKind
+from nomaflow_api.v1.letters import CallOutcome, CancelOrder, DispatchOrder, Finished, LogChunk, Progress, Started
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.identity.files import IdentityFolder
 from nomaflow_host.outbox.outbox import Outbox

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from dataclasses import dataclass, field
 
-from nomaflow_api.v1.letters import FinishedState
+from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_kernel.engine import TriggerOutcome
 
 __all__ = ["AckedTrigger", "Execution", "Ledger", "rows_of"]

@@ -22,7 +22,8 @@ from simulated_store import StoreFaults
 from simulated_time import Stalled, VirtualClock, VirtualLoop
 
 from nomaflow_kernel.store.errors import StaleEpoch, StoreError
-from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, RetryPolicy, StepDefinition
+from nomaflow_project.jobs.definitions import IsolationChoice, JobDefinition, Overlap, StepDefinition
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 __all__ = ["JOBS", "Schedule"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from nomaflow_api.v1.letter_words import FinishedState, Isolation, LogCodec, TimeoutKind
 from nomaflow_api.v1.letters import (
     MAX_TEXT,
     AttemptAck,
@@ -14,13 +15,9 @@ from nomaflow_api.v1.letters import (
     CancelOrder,
     DispatchOrder,
     Finished,
-    FinishedState,
-    Isolation,
     LogChunk,
-    LogCodec,
     Progress,
     Started,
-    TimeoutKind,
 )
 from nomaflow_api.v1.sealing import (
     LetterError,

@@ -19,7 +19,8 @@ from nomaflow_cli.pages.log_lines import log_text, print_log
 from nomaflow_cli.pages.runs import runs_table
 from nomaflow_cli.project import find_project, project_around, require_project
 from nomaflow_cli.values import level_number, parse_op_kwargs, parse_params, parse_span, parse_switches
-from nomaflow_cli.wording import age, count, duration, extras_text, first_line, paragraph, printable
+from nomaflow_cli.wording import age, count, duration, extras_text
+from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202egnp.exe \u2066 a\rb \x7f \udcff end"
 

@@ -18,7 +18,8 @@ import pytest
 
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.plan import plan_for
-from nomaflow_project.reading.environment import EnvironmentMissing, names_in, resolve_tree
+from nomaflow_project.reading.environment import names_in, resolve_tree
+from nomaflow_project.reading.sources import EnvironmentMissing
 
 if TYPE_CHECKING:
     from decimal import Decimal

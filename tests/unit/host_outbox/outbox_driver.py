@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState, LogCodec
 from nomaflow_api.v1.letters import (
-    AckStatus,
     AttemptAck,
     AttemptReport,
     DispatchOrder,
     Event,
     Finished,
-    FinishedState,
     LogChunk,
-    LogCodec,
     Progress,
     Started,
     Stopping,

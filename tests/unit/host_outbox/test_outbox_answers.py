@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from outbox_driver import KEY, Clock, acknowledge, answer, chunk, finished, order, started, texts
 
-from nomaflow_api.v1.letters import AckStatus, Finished
+from nomaflow_api.v1.letter_words import AckStatus
+from nomaflow_api.v1.letters import Finished
 from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox.outbox import Outbox
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from outbox_driver import KEY, Clock, acknowledge, chunk, deliver_all, finished, order, shown, started
 
-from nomaflow_api.v1.letters import LogChunk, Progress, replace
+from nomaflow_api.v1.letters import LogChunk, Progress
 from nomaflow_api.v1.log_lines import decode_line
 from nomaflow_api.v1.sealing import open_event
 from nomaflow_host.outbox.outbox import Outbox

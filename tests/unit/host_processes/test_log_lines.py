@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow_api.bounds import LAST_MOMENT_US
-from nomaflow_api.v1.letters import LogCodec
+from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import (
     CONTINUED,
     MAX_LINE_BYTES,

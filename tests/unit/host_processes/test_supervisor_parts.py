@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from nomaflow_api.v1.letters import LogChunk, LogCodec
+from nomaflow_api.v1.letter_words import LogCodec
+from nomaflow_api.v1.letters import LogChunk
 from nomaflow_api.v1.log_lines import CONTINUED, decode_line, encode_line, split_lines
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.supervisor.attempt_log import AttemptLog

@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nomaflow_project.jobs.alert_policy import AlertPolicy
 from nomaflow_project.jobs.definitions import (
-    AlertPolicy,
-    Backoff,
     IsolationChoice,
     JobDefinition,
     Misfire,
     Overlap,
     PresetDefinition,
-    RetryPolicy,
     StepDefinition,
 )
+from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
 
 FULL = JobDefinition(
     id="x",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from job_texts import GOOD, load, load_one, the_problem
 
-from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, Misfire, Overlap, RetentionPolicy
+from nomaflow_project.jobs.definitions import IsolationChoice, Misfire, Overlap, RetentionPolicy
+from nomaflow_project.jobs.retry_policy import Backoff
 from nomaflow_project.reading.problems import Problem
 
 EVERY_KEY = """

@@ -14,7 +14,8 @@ from rpc_world import World
 
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
-from nomaflow_api.v1.letters import CancelOrder, HeldState, InventoryLine
+from nomaflow_api.v1.letter_words import HeldState
+from nomaflow_api.v1.letters import CancelOrder, InventoryLine
 from nomaflow_api.v1.sealing import open_cancel, open_dispatch, seal
 from nomaflow_kernel.hosts import registry
 from waiting import eventually

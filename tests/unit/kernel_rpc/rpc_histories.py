@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rpc_world import RUN_ID, World, queue_run
 
-from nomaflow_api.v1.letters import LogCodec
+from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_kernel.history.records import AttemptRecord, LogChunkRecord
 from nomaflow_kernel.history.states import AttemptState, RunState

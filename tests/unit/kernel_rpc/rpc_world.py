@@ -14,7 +14,8 @@ import grpc.aio
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict, VerdictAction
+from nomaflow_api.v1.letter_words import VerdictAction
+from nomaflow_api.v1.letters import AttemptAck, AttemptReport, Verdict
 from nomaflow_kernel.access.doors import owners_door
 from nomaflow_kernel.access.secret_params import SecretParams
 from nomaflow_kernel.catalogue import HostCatalogue

@@ -15,7 +15,7 @@ from rpc_world import RUN_ID, World
 from nomaflow.client.values import LogChunk, LogLine
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import log_pb2
-from nomaflow_api.v1.letters import LogCodec
+from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.log_lines import encode_line
 from nomaflow_api.v1.message_codec import decode
 from waiting import eventually

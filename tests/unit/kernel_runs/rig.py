@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState
 from nomaflow_api.v1.letters import (
-    AckStatus,
     AttemptAck,
     AttemptOrder,
     AttemptReport,
@@ -19,7 +19,6 @@ from nomaflow_api.v1.letters import (
     DispatchOrder,
     Event,
     Finished,
-    FinishedState,
     InventoryLine,
     Started,
     Verdict,

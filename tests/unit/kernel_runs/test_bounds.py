@@ -16,7 +16,8 @@ from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.records import PauseRecord, RunRequest, TriggerKind
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.store.errors import StoreUnavailable
-from nomaflow_project.jobs.definitions import JobDefinition, Overlap, PresetDefinition, RetryPolicy
+from nomaflow_project.jobs.definitions import JobDefinition, Overlap, PresetDefinition
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 
 async def test_max_parallel_of_a_host_bounds_all_its_instances(rig: Rig) -> None:

@@ -10,7 +10,8 @@ from rig import Rig, canceled, failed, finished, job, opened, step
 from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, RetryPolicy, StepDefinition
+from nomaflow_project.jobs.definitions import Overlap, PresetDefinition, StepDefinition
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 
 def call(target: str, **fields: object) -> StepDefinition:

@@ -9,7 +9,8 @@ from rig import PlayedHost, Rig, failed, job, opened, step
 
 from nomaflow_api.v1.letters import CancelOrder
 from nomaflow_kernel.history.states import RunState
-from nomaflow_project.jobs.definitions import Overlap, RetryPolicy
+from nomaflow_project.jobs.definitions import Overlap
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 HOUR_US = 3600 * 1_000_000
 

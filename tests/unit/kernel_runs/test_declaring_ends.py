@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rig import PlayedHost, Rig, failed, finished, job, opened, started
 
-from nomaflow_api.v1.letters import AckStatus, HeldState, InventoryLine, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, HeldState, VerdictAction
+from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.history.states import RunState
-from nomaflow_project.jobs.definitions import RetryPolicy
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 EVIDENCE = "Slurm job 12 is TIMEOUT, and its processes were in a cgroup"
 

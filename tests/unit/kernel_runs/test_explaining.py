@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rig import Rig, failed, job, step
 
-from nomaflow_project.jobs.definitions import Backoff, RetryPolicy
+from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
 
 
 def why(rig: Rig, run_id: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import pytest
 from rig import Rig, finished, job
 from test_hosts import held, log
 
-from nomaflow_api.v1.letters import AckStatus, VerdictAction
+from nomaflow_api.v1.letter_words import AckStatus, VerdictAction
 from nomaflow_kernel.history.states import AttemptState
 
 

@@ -7,20 +7,12 @@ from dataclasses import replace
 import pytest
 from rig import PlayedHost, Rig, failed, finished, job, opened, started, step
 
-from nomaflow_api.v1.letters import (
-    AckStatus,
-    AttemptReport,
-    CancelOrder,
-    HeldState,
-    InventoryLine,
-    LogChunk,
-    LogCodec,
-    VerdictAction,
-)
+from nomaflow_api.v1.letter_words import AckStatus, HeldState, LogCodec, VerdictAction
+from nomaflow_api.v1.letters import AttemptReport, CancelOrder, InventoryLine, LogChunk
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo, LoadInfo, RefusedLoad
 from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_project.jobs.definitions import RetryPolicy
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 from nomaflow_project.reading.problems import Problem, Severity
 
 

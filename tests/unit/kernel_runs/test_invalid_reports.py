@@ -7,17 +7,8 @@ from typing import Any
 import pytest
 from rig import START_US, Rig, job, opened, started, step
 
-from nomaflow_api.v1.letters import (
-    AckStatus,
-    AttemptReport,
-    CallOutcome,
-    Event,
-    Finished,
-    FinishedState,
-    LogChunk,
-    LogCodec,
-    Progress,
-)
+from nomaflow_api.v1.letter_words import AckStatus, FinishedState, LogCodec
+from nomaflow_api.v1.letters import AttemptReport, CallOutcome, Event, Finished, LogChunk, Progress
 from nomaflow_api.v1.sealing import seal
 from nomaflow_kernel.history.states import AttemptState, RunState
 

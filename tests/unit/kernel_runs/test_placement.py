@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rig import START_US, PlayedHost, Rig, finished, job, opened, step
 
-from nomaflow_api.v1.letters import HeldState, InventoryLine
+from nomaflow_api.v1.letter_words import HeldState
+from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.errors import StoreBusy
 from nomaflow_project.jobs.resources import Resources

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from rig import PlayedHost, Rig, failed, job, step
 
-from nomaflow_api.v1.letters import HeldState, InventoryLine, Isolation
+from nomaflow_api.v1.letter_words import HeldState, Isolation
+from nomaflow_api.v1.letters import InventoryLine
 from nomaflow_kernel.domain.errors import AttemptNotWanted, AttemptTaken, KernelError
 from nomaflow_kernel.engine.demand import Demand
 from nomaflow_kernel.engine.host_messages import HeartbeatInfo
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_project.jobs.definitions import IsolationChoice, RetryPolicy
+from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.resources import Resources
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 OWN = IsolationChoice.INSTANCE
 

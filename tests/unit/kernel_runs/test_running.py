@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from rig import Rig, canceled, failed, finished, job, opened, started, step
 
-from nomaflow_api.v1.letters import TimeoutKind
+from nomaflow_api.v1.letter_words import TimeoutKind
 from nomaflow_kernel.domain.errors import BadRequest, JobUnavailable, RequestIdReused, UnknownJob
 from nomaflow_kernel.engine.placement import roomiest
 from nomaflow_kernel.history.lookups import ApplyResult
 from nomaflow_kernel.history.states import AttemptState, RunState
-from nomaflow_project.jobs.definitions import Backoff, IsolationChoice, PresetDefinition, RetryPolicy
+from nomaflow_project.jobs.definitions import IsolationChoice, PresetDefinition
+from nomaflow_project.jobs.retry_policy import Backoff, RetryPolicy
 
 
 async def test_one_step_run_goes_all_the_way(rig: Rig) -> None:

@@ -17,7 +17,7 @@ from nomaflow_kernel.domain.errors import BadRequest, RequestIdReused
 from nomaflow_kernel.history.records import RunRequest
 from nomaflow_kernel.history.states import AttemptState, RunState
 from nomaflow_kernel.rpc.messages import run_detail_message
-from nomaflow_project.jobs.definitions import RetryPolicy
+from nomaflow_project.jobs.retry_policy import RetryPolicy
 
 VALUE = "hunter2-hunter2"
 GIVEN = {"api_key": VALUE, "plain": "seen", "many": [1, {"$date": "2026-01-31"}]}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 from rig import START_US, Rig, canceled, finished, job, started, step
 
-from nomaflow_api.v1.letters import HeldState, InventoryLine, LogChunk, Stopping
+from nomaflow_api.v1.letter_words import HeldState
+from nomaflow_api.v1.letters import InventoryLine, LogChunk, Stopping
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_kernel.history.attempt_facts import COMPLETE, NO_FACTS, AttemptFacts
 from nomaflow_kernel.history.states import AttemptState

@@ -12,14 +12,8 @@ from nomaflow_project.check.project import check_project
 from nomaflow_project.check.secrets import rotate, secret_uses
 from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.reading.encryption import NoKeys, Undecipherable, find_keys, new_key, ring_of
-from nomaflow_project.reading.environment import (
-    ReferenceMissing,
-    Unresolved,
-    references_in,
-    resolve_environment,
-    resolve_text,
-)
-from nomaflow_project.reading.sources import ProjectSources, Reference, is_secret
+from nomaflow_project.reading.environment import Unresolved, references_in, resolve_environment, resolve_text
+from nomaflow_project.reading.sources import ProjectSources, Reference, ReferenceMissing, is_secret
 
 VALUE = "hunter2-hunter2"
 

@@ -34,8 +34,6 @@ from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.statements import insert
 
-__all__ = ["apply_transitions"]
-
 _INSERT_DEFINITION = insert(schema.definitions, schema.definitions.columns.keys())
 _INSERT_EVENT = insert(schema.events, EVENTS.columns)
 _RUN_EXISTS = select(schema.runs.c.run_id).where(schema.runs.c.run_id == bindparam("run_id"))

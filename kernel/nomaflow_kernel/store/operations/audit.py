@@ -15,8 +15,6 @@ from nomaflow_kernel.store.rows import AUDIT
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.statements import insert
 
-__all__ = ["append_audit", "audit_ends", "audit_rows", "audit_tail", "prune_audit", "verify_page", "write_audit"]
-
 _APPEND = insert(schema.audit, AUDIT.columns)
 _KERNEL = schema.kernel.c
 _ROW = schema.audit.c

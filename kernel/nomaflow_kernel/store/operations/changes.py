@@ -37,8 +37,6 @@ from nomaflow_kernel.history.transitions import (
 from nomaflow_kernel.store.rows import ATTEMPTS, CHUNKS, FIRES, PAUSES, RUNS, Rows
 from nomaflow_kernel.store.statements import ADDED, JOINED, ONCE, RAISED, Statement, delete, insert, update
 
-__all__ = ["RowChange", "change_of", "make_changes", "merge", "touch"]
-
 _RUN_ENDS = Rows(RUNS.table, RunRecord, only=("state", "reason", "error", "rows_affected"))
 _ATTEMPT_ENDS = Rows(
     ATTEMPTS.table,

@@ -6,8 +6,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, tuple_
 
-__all__ = ["begins_with", "is_by", "of_value"]
-
 
 def begins_with(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
     """Return the condition that a column's value begins with a text, case-sensitive; no index answers it.

@@ -12,8 +12,6 @@ from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.store.schema import runs
 
-__all__ = ["find_duplicate", "runs_of_requests", "slots_taken"]
-
 _CHUNK = 500
 
 # Literal, as in the partial indexes: SQLite uses those only for exactly the same condition.

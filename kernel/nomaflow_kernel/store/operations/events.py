@@ -10,8 +10,6 @@ from nomaflow_kernel.store.operations.conditions import begins_with, is_by
 from nomaflow_kernel.store.rows import EVENTS
 from nomaflow_kernel.store.schema import events
 
-__all__ = ["events_after", "events_before"]
-
 _LOOKED_AT = 20_000
 """The most events that one page looks at."""
 _SLACK_US = 60_000_000

@@ -27,8 +27,6 @@ from nomaflow_kernel.history.transitions import (
     end_data,
 )
 
-__all__ = ["event_of"]
-
 _BY_NOBODY = (TriggerKind.CRON, TriggerKind.CALL_JOB)
 """Triggers whose ``by`` names no person: a schedule, a step."""
 

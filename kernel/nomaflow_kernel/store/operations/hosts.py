@@ -15,8 +15,6 @@ from nomaflow_kernel.store.schema import host_digests, host_manifests, job_owner
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.statements import insert
 
-__all__ = ["forget_host", "introduce_manifest", "knows_digest", "manifests"]
-
 _TOLD_JOBS = 50
 _SHOW_DIGEST = insert(host_digests, host_digests.columns.keys())
 _CLAIM_JOB = insert(job_owners, job_owners.columns.keys())

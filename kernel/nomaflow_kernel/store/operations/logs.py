@@ -11,8 +11,6 @@ from nomaflow_kernel.history.records import AttemptLogRecord, LogHead
 from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks
 
-__all__ = ["attempt_logs", "log_heads", "log_page"]
-
 _LEVEL_BITS = 7
 
 _CHUNKS = select(log_chunks)

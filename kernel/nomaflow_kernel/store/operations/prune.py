@@ -11,8 +11,6 @@ from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.store.operations.runs import job_ids
 from nomaflow_kernel.store.schema import attempts, events, kernel, log_chunks, runs
 
-__all__ = ["prunable_runs", "remove_notices", "remove_runs"]
-
 _TERMINAL = tuple(sorted(state.value for state in RUN_TERMINAL))
 
 

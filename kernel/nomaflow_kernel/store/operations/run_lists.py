@@ -22,8 +22,6 @@ from nomaflow_kernel.store.operations.runs import begun_job_ids
 from nomaflow_kernel.store.rows import run_of
 from nomaflow_kernel.store.schema import attempts, runs
 
-__all__ = ["SLACK_MS", "id_range", "list_runs", "queued_in"]
-
 _LOOKED_AT = 10_000
 """The most runs that one page looks at, over all its walks."""
 _LEAST_OF_A_WALK = 100

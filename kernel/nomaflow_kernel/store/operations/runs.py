@@ -18,17 +18,6 @@ from nomaflow_kernel.store.operations.conditions import of_value
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS, run_of
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
-__all__ = [
-    "active_runs",
-    "begun_job_ids",
-    "each_job",
-    "job_ids",
-    "last_runs",
-    "last_states",
-    "run_details",
-    "run_subjects",
-]
-
 _CHUNK = 500
 _SHORT = 256
 """The most characters of a request that is remembered."""

@@ -17,8 +17,6 @@ from nomaflow_kernel.store.operations.run_lists import id_range, queued_in
 from nomaflow_kernel.store.operations.runs import each_job
 from nomaflow_kernel.store.schema import runs
 
-__all__ = ["count_runs", "count_slices", "recent_runs"]
-
 _STATES = {state.value: state for state in RunState}
 _SUMS = (
     func.count(),

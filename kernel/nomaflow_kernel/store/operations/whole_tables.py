@@ -11,8 +11,6 @@ from sqlalchemy import Connection, delete, select
 from nomaflow_kernel.store.rows import CERTIFICATES, TOKENS, Rows
 from nomaflow_kernel.store.statements import insert
 
-__all__ = ["every", "remove_credentials", "replacing"]
-
 R = TypeVar("R", bound=Struct)
 _PAGE = 500
 

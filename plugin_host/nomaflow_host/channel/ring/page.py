@@ -23,8 +23,6 @@ import fcntl
 import mmap
 import os
 
-__all__ = ["ARMED", "DATA_BYTES", "HEAD", "MAX_SLOTS", "TAIL", "RingPage", "create_ring_memory"]
-
 DATA_BYTES = 1024 * 1024
 MAX_SLOTS = 1000
 _PAGE = 4096

@@ -10,8 +10,6 @@ from nomaflow_host.channel.ring.page import DATA_BYTES
 if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
 
-__all__ = ["RingReader"]
-
 _ONE = (1).to_bytes(8, "little")
 
 

@@ -12,8 +12,6 @@ from nomaflow_host.channel.ring.page import ARMED, DATA_BYTES, HEAD, TAIL
 if TYPE_CHECKING:
     from nomaflow_host.channel.ring.page import RingPage
 
-__all__ = ["RingWriter"]
-
 _WAIT_MS = 200
 _ONE = (1).to_bytes(8, "little")
 

@@ -6,8 +6,6 @@ from typing import Protocol
 
 from nomaflow_alerts.ledger import Message
 
-__all__ = ["Channel", "NotSent"]
-
 
 class NotSent(Exception):
     """Raised when a channel did not take a message; the text says why, without secrets."""

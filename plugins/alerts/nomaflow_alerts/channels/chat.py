@@ -10,8 +10,6 @@ from nomaflow_alerts.channels.threads import Threads
 from nomaflow_alerts.ledger import Message
 from nomaflow_alerts.messages.harmless import Masker
 
-__all__ = ["ChatChannel"]
-
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
 
 

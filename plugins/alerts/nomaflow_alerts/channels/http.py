@@ -21,8 +21,6 @@ from urllib.request import (
 from nomaflow_alerts.channels.channel import NotSent
 from nomaflow_alerts.channels.threads import Threads
 
-__all__ = ["Web"]
-
 _USER_AGENT = "nomaflow-alerts"
 
 

@@ -14,8 +14,6 @@ from nomaflow_alerts.channels.threads import Threads
 from nomaflow_alerts.ledger import Message
 from nomaflow_project.models.alerts_section import ChannelEntry
 
-__all__ = ["MailChannel"]
-
 _LOG = logging.getLogger(__name__)
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 

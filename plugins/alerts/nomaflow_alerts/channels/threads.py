@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 from nomaflow_alerts.channels.channel import NotSent
 
-__all__ = ["Threads"]
-
 _MOST_STUCK = 5
 
 

@@ -11,8 +11,6 @@ from nomaflow_alerts.ledger import Message
 from nomaflow_alerts.messages.templates import Templates
 from nomaflow_project.models.alerts_section import ChannelEntry
 
-__all__ = ["WebhookChannel"]
-
 
 class WebhookChannel:
     """Posts JSON with ``webhook-id``, ``webhook-timestamp`` and, if there is a secret, ``webhook-signature``."""

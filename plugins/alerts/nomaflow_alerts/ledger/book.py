@@ -12,8 +12,6 @@ from nomaflow_alerts.ledger.outbox import Outbox
 from nomaflow_alerts.ledger.records import Incident, Mute, Notice, Sighting
 from nomaflow_alerts.ledger.watched import Watched
 
-__all__ = ["Book"]
-
 _GROWTH = 10
 """A count so many times that of the last message is told, without waiting for the reminder."""
 

@@ -16,8 +16,6 @@ from typing import TypeVar
 from nomaflow_alerts.ledger.book import Book
 from nomaflow_alerts.ledger.schema import SCHEMA, VERSION
 
-__all__ = ["Ledger", "LedgerError", "LedgerInUse"]
-
 T = TypeVar("T")
 
 _CHECKPOINT_PAGES = 500

@@ -7,8 +7,6 @@ import sqlite3
 
 from nomaflow_alerts.ledger.records import Incident, Message
 
-__all__ = ["Outbox"]
-
 _HOUR = 3600.0
 _OF_CHANNEL = "(channel = :channel OR channel GLOB :channel || ':*')"
 """Also what goes to single addresses: ``CHANNEL:ADDRESS``."""

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Incident", "Message", "Mute", "Notice", "OpenRun", "Sighting"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sighting:

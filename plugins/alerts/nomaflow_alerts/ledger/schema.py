@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["SCHEMA", "VERSION"]
-
 VERSION = 1
 """Of the tables; a file of a later version is refused."""
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from nomaflow_alerts.ledger.records import OpenRun
 
-__all__ = ["Watched"]
-
 _MOST_RUNS = 200
 
 

@@ -14,8 +14,6 @@ from nomaflow_alerts.messages.templates import Templates
 from nomaflow_alerts.messages.writing import Subject, write
 from nomaflow_project.models.alerts_section import AlertsSection
 
-__all__ = ["Draft", "compose", "details_wanted", "next_message_at", "plan"]
-
 _ALL_HOSTS = "*"
 _OF_KERNEL = ("kernel_silent", "store_unwritable", "leader_changed", "cursor_lost", "undeliverable")
 _OF_HOSTS = ("host_unreachable", "host_detached")

@@ -12,8 +12,6 @@ from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import JobView, LogLine, RunView
 from nomaflow_alerts.ledger import Incident
 
-__all__ = ["NO_DETAILS", "Details", "KernelDetails"]
-
 _LOG = logging.getLogger(__name__)
 _SECONDS = 5.0
 _LINES = 20

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["BODY_BYTES", "Masker", "cut", "plain"]
-
 BODY_BYTES = 8192
 """The largest text of a message."""
 

@@ -10,8 +10,6 @@ from nomaflow_alerts.messages.harmless import Masker, plain
 from nomaflow_alerts.messages.wording import title
 from nomaflow_alerts.messages.writing import Subject
 
-__all__ = ["VERSION", "payload"]
-
 VERSION = 1
 _LISTED = 50
 

@@ -6,8 +6,6 @@ from nomaflow.client.values import EventView
 from nomaflow_alerts.ledger import Message
 from nomaflow_project.jobs.alert_policy import server_of
 
-__all__ = ["PINGS", "ping"]
-
 PINGS = "ping:"
 """Pings are in the outbox under this and the name of the server, so that one that hangs holds up no other."""
 

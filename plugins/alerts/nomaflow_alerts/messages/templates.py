@@ -13,8 +13,6 @@ from nomaflow_alerts.messages.writing import Subject
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
-__all__ = ["Templates"]
-
 _LOG = logging.getLogger(__name__)
 _NO_MASK = Masker(())
 _MOST = 262_144

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from nomaflow_alerts.ledger import Incident
 from nomaflow_alerts.messages.harmless import plain
 
-__all__ = ["clock", "counted", "ending", "group_title", "job_name", "reasons", "span", "title"]
-
 _OF_JOBS = {
     "failed": "failed",
     "late": "is late",

@@ -12,8 +12,6 @@ from nomaflow_alerts.messages.details import NO_DETAILS, Details
 from nomaflow_alerts.messages.harmless import cut, plain
 from nomaflow_alerts.messages.wording import clock, counted, ending, group_title, job_name, reasons, span, title
 
-__all__ = ["Subject", "log_lines", "write"]
-
 _NAMED = 10
 _FURTHER = 8
 _TEXT = 16_384

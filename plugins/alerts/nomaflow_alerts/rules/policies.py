@@ -14,8 +14,6 @@ from nomaflow_project.cron import CronError, CronExpression, zone
 from nomaflow_project.jobs.alert_policy import AlertPolicy, server_of
 from nomaflow_project.models.alerts_section import AlertRule, AlertsSection
 
-__all__ = ["JobFacts", "JobRules", "Policies", "Timetable"]
-
 _LOG = logging.getLogger(__name__)
 _NEVER_STARTED_SECONDS = 1800.0
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from nomaflow_project.models.alerts_section import AlertsSection, ChannelEntry
 
-__all__ = ["Recipients", "channel_of", "mail_addresses"]
-
 
 class Recipients:
     """Chooses channels by recipients and severity."""

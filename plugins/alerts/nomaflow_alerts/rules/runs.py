@@ -10,8 +10,6 @@ from nomaflow_alerts.ledger import Book, OpenRun, Sighting
 from nomaflow_alerts.messages.pings import ping
 from nomaflow_alerts.rules.policies import JobRules, Policies
 
-__all__ = ["Findings", "end_unseen", "fold_run", "key_of", "sighting"]
-
 _ENDED_BY_SUCCESS = ("failed", "late", "rows")
 _PAUSED = "paused"
 

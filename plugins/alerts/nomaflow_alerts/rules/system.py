@@ -7,8 +7,6 @@ from nomaflow_alerts.ledger import Book, Sighting
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import moment
 
-__all__ = ["SEVERITIES", "fold_host", "fold_kernel", "sight_host", "sight_kernel"]
-
 SEVERITIES = {
     "host_unreachable": "critical",
     "host_detached": "warning",

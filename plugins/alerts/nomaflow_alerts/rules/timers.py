@@ -11,8 +11,6 @@ from nomaflow_alerts.rules.policies import JobRules, Policies
 from nomaflow_alerts.rules.runs import key_of
 from nomaflow_alerts.rules.system import sight_host
 
-__all__ = ["RunNow", "check_absent_hosts", "check_expected", "check_runs", "expect_runs"]
-
 _LOOKBACK_SECONDS = 86_400.0
 _MOST_SLOTS = 500
 _TOLD_ALREADY = ("FAILED", "MISSED")

@@ -6,8 +6,6 @@ import hmac
 
 from nomaflow_console.access.sessions import Session
 
-__all__ = ["FIELD", "HEADER", "is_genuine"]
-
 FIELD = "csrf"
 HEADER = "x-csrf-token"
 """For requests of a script that are no form."""

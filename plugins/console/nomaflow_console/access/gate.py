@@ -16,8 +16,6 @@ from nomaflow_console.access.headers import security_headers
 from nomaflow_console.access.origins import Origins
 from nomaflow_console.access.sessions import Session, Sessions
 
-__all__ = ["MOST_BYTES", "Gate"]
-
 MOST_BYTES = 512 * 1024
 _MOST_FIELDS = 5_000
 _LONGEST_NAME = 128

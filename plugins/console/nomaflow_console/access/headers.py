@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["IMMUTABLE", "security_headers"]
-
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 from nomaflow_console.access.secret import ConsoleSecret
 
-__all__ = ["LINK_SECONDS", "LinkRefused", "LoginLinks", "make_code"]
-
 LINK_SECONDS = 600
 _NONCE, _TIME, _SEAL, _NAME = 16, 8, 16, 128
 _PURPOSE = "login-link"

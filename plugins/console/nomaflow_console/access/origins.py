@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Origins"]
-
 _LOCAL = ("127.0.0.1", "[::1]", "localhost")
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from nomaflow_api.private_file import create_private
 from nomaflow_console.settings import SettingsRefused
 
-__all__ = ["ConsoleSecret"]
-
 _BYTES = 32
 
 

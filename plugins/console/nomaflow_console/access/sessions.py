@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nomaflow_api.private_file import write_private
 from nomaflow_console.access.secret import ConsoleSecret
 
-__all__ = ["IDLE_SECONDS", "LIFE_SECONDS", "ZONE_COOKIE", "Session", "Sessions"]
-
 IDLE_SECONDS = 12 * 3600
 LIFE_SECONDS = 7 * 24 * 3600
 ZONE_COOKIE = "zone"

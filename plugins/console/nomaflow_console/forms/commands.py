@@ -9,8 +9,6 @@ from datetime import datetime
 
 from nomaflow_console.forms.merging import Wanted
 
-__all__ = ["break_command", "replay_command", "run_command"]
-
 
 def run_command(
     job_id: str, wanted: Wanted, *, preset: str = "", log_level: str = "", allow_overlap: bool = False

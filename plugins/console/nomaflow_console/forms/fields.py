@@ -11,8 +11,6 @@ from nomaflow.client.values import CallableView, ParameterView
 from nomaflow_console.forms.merging import Place, Wanted
 from nomaflow_console.forms.parsing import ABSENT, Kind, KindName, kind_of, to_text
 
-__all__ = ["Field", "Form", "Layers", "StepPart", "build_form"]
-
 _LONG = 60
 """The characters from which a text has a field of several lines."""
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from nomaflow_console.forms.parsing import ABSENT
 
-__all__ = ["Conflict", "Merged", "Place", "Wanted", "WrongShape", "merge", "same"]
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:

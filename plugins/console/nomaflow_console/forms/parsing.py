@@ -14,21 +14,6 @@ from datetime import date, datetime, time
 from enum import StrEnum
 from typing import Any
 
-__all__ = [
-    "ABSENT",
-    "ANY",
-    "Absent",
-    "Kind",
-    "KindName",
-    "WrongText",
-    "kind_of",
-    "load_json",
-    "parse_object",
-    "parse_text",
-    "shown",
-    "to_text",
-]
-
 
 class Absent:
     """The type of the value that is not there, which is another thing than null."""

@@ -11,8 +11,6 @@ from nomaflow_console.forms.fields import Field, Form
 from nomaflow_console.forms.merging import Conflict, Merged, Place, Wanted, WrongShape, merge
 from nomaflow_console.forms.parsing import ABSENT, ANY, KindName, WrongText, parse_object, parse_text, to_text
 
-__all__ = ["JSON_FIELD", "Reading", "field_of", "from_address", "json_text", "lacking", "read_form"]
-
 JSON_FIELD, BASE_FIELD = "json", "base"
 WAS = "was."
 """Begins the name of the hidden field with which a checkbox tells how it was."""

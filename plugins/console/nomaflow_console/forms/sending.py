@@ -15,8 +15,6 @@ from nomaflow_console.forms.merging import Wanted, same
 from nomaflow_console.forms.parsing import ABSENT, shown
 from nomaflow_console.forms.reading import JSON_FIELD, Reading, field_of, lacking
 
-__all__ = ["LOG_LEVELS", "Change", "FormState", "Options", "changes", "checked", "seen_warnings", "with_refusal"]
-
 _CHECK_SECONDS = 5
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

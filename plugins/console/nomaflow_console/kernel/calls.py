@@ -19,8 +19,6 @@ from nomaflow_console.kernel.hub import EventHub
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.settings import ConsoleSettings
 
-__all__ = ["KernelCalls", "KernelStatus", "Kernels", "Principal", "kernel_of", "principal_of", "status_of"]
-
 KernelCalls: TypeAlias = KernelClient
 """What a page calls the kernel with."""
 

@@ -18,8 +18,6 @@ from nomaflow_console.kernel.calls import kernel_of, principal_of
 from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.overview import jobs_named
 
-__all__ = ["job_choices", "job_counts", "job_zones", "known_host"]
-
 _COUNTS_SECONDS, _CHOICES_SECONDS, _ZONE_SECONDS = 5.0, 60.0, 60.0
 _MOST_ZONES = 2_000
 

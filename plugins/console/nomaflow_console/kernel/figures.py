@@ -10,8 +10,6 @@ from typing import TypeAlias
 from nomaflow.client.values import JobStatsView, JobView
 from nomaflow_console.kernel.calls import KernelCalls
 
-__all__ = ["KeptFigures"]
-
 _LAST = 20
 _MOST_ASKED = 200
 _MOST_KEPT = 2_000

@@ -13,8 +13,6 @@ from nomaflow.client.values import EventView
 from nomaflow_api.event_loop import happens_within
 from nomaflow_console.kernel.status import KernelStatus
 
-__all__ = ["EventHub", "Subscription"]
-
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 5_000

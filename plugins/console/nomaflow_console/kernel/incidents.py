@@ -11,8 +11,6 @@ from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.alerts import AlertsClient
 from nomaflow.client.values.alerts import IncidentView
 
-__all__ = ["alerts_of", "open_incidents"]
-
 _SECONDS = 1.0
 
 

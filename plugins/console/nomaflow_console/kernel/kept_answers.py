@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-__all__ = ["KeptAnswers", "take_note"]
-
 T = TypeVar("T")
 _LONG_SECONDS = 0.1
 _GOOD_TIMES = 20

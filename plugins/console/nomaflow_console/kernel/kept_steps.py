@@ -12,8 +12,6 @@ from starlette.requests import Request
 from nomaflow.client.values import AttemptView, RunView, StepView
 from nomaflow_console.kernel.calls import KernelCalls, principal_of
 
-__all__ = ["MOST_OPEN", "KeptSteps", "kept_steps"]
-
 MOST_OPEN = 50
 """Runs of a list that are shown with their steps, and open runs that a page shows; it says how many more there are."""
 _MOST_KEPT = 200

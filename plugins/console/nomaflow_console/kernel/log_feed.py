@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from nomaflow.client import KernelClient
 
-__all__ = ["LogFeed"]
-
 _PAUSE_SECONDS = 0.25
 _FLOOD_LINES, _FLOOD_PAUSE_SECONDS = 1_000, 1.0
 """New lines since the last word that are a flood, and the pause then."""

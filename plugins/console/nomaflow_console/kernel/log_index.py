@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import LogChunk, LogLine
 
-__all__ = ["ALL_LINES", "LogFilter", "LogIndex", "level_bits", "levels_of_lines"]
-
 _FEW_LINES = 256
 _MANY_BLOCKS = 4000
 """With so many blocks, neighbours of one try are taken together up to 256 lines, so that an index stays small."""

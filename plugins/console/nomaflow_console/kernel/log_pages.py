@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import LogLine
 
-__all__ = ["MOST_LINES", "LogPages", "LogWindow"]
-
 MOST_LINES = 300
 """The most lines of one window."""
 _MOST_INDEXES = 64

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from nomaflow.client.values import LogChunk, LogLine
     from nomaflow_console.kernel.log_index import LogFilter
 
-__all__ = ["MOST_NEEDLE", "Found", "first_matches", "search", "small_letters"]
-
 MOST_NEEDLE = 500
 """The longest text that can be searched for, in characters."""
 _STEERS = re.compile(

@@ -17,8 +17,6 @@ from nomaflow_console.kernel.kept_steps import MOST_OPEN, KeptSteps
 from nomaflow_console.views.job_rows import PAGE, JobQuery
 from nomaflow_console.views.situation import Situation
 
-__all__ = ["Overview", "jobs_named", "load_overview", "newest_runs"]
-
 _MOST_UNHAPPY, _MOST_ASKED = 60, 5
 _MOST_LEFT_OUT = 100
 """Jobs that the kernel leaves out of a list at once."""

@@ -9,8 +9,6 @@ from nomaflow.client import ClientError, KernelUnreachable
 from nomaflow.client.values import CallableView
 from nomaflow_console.kernel.calls import KernelCalls
 
-__all__ = ["signatures_of"]
-
 
 async def signatures_of(kernel: KernelCalls, host: str, definition: Mapping[str, Any]) -> Mapping[str, CallableView]:
     """Return the callables of a job by reference; none if its host has never told any, or they may not be read."""

@@ -10,8 +10,6 @@ from typing import Any
 from nomaflow.client.values import CallerView, HostView, JobView, KernelView, PauseView
 from nomaflow_console.views.hosts import brought_by, host_sign
 
-__all__ = ["KernelStatus"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelStatus:

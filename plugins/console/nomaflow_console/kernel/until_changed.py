@@ -18,8 +18,6 @@ from starlette.requests import Request
 from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.kernel.kept_answers import take_note
 
-__all__ = ["UntilChanged", "until_changed"]
-
 T = TypeVar("T")
 _SECONDS = 5.0
 

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-__all__ = ["encode", "parts_html", "read_cursor", "read_moment"]
-
 _LINES = re.compile(r"\r\n|\r|\n")
 _OWN_ELEMENT = re.compile(r"\s*<[a-z][^>]*\sid=[\"']?([^\"'\s>]+)")
 

@@ -26,8 +26,6 @@ from nomaflow_console.live.throttle import Throttle
 from nomaflow_console.live.views import Cursor, LiveView, ServerEvent
 from nomaflow_console.rendering import fragment
 
-__all__ = ["MOST_STREAMS", "Streams"]
-
 _log = logging.getLogger(__name__)
 
 MOST_STREAMS = 20

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Throttle"]
-
-
 _REST = 3
 """A message that took some time to make is followed by a pause of so many times that."""
 

@@ -12,8 +12,6 @@ from starlette.requests import Request
 from nomaflow.client.values import EventView
 from nomaflow_console.rendering import live_part
 
-__all__ = ["Cursor", "LiveView", "ServerEvent", "of_kinds", "rendered"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cursor:

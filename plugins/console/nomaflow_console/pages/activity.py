@@ -22,8 +22,6 @@ from nomaflow_console.views.deeds import KINDS
 from nomaflow_console.views.run_filters import filter_name
 from nomaflow_console.views.times import Zone
 
-__all__ = ["LIVE", "ROUTES"]
-
 _PAGE = 100
 
 

@@ -24,8 +24,6 @@ from nomaflow_console.views.run_comparison import ComparedRow, compare
 from nomaflow_console.views.run_filters import MOST, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
 
-__all__ = ["ASKS_FROM", "ROUTES"]
-
 ASKS_FROM = 200
 """More runs than this are acted on only after their number was typed."""
 _MOST = 5_000

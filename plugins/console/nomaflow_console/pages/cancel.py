@@ -11,8 +11,6 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
 
-__all__ = ["ROUTES"]
-
 
 async def show(request: Request) -> Response:
     """Return the question whether to cancel, for those who come by a link or a key."""

@@ -19,8 +19,6 @@ from nomaflow_console.pages.hosts import HEARD_SECONDS, jobs_of_hosts
 from nomaflow_console.rendering import page
 from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
 
-__all__ = ["LIVE", "ROUTES"]
-
 _LOADS = ("host.reloaded", "host.reload_refused")
 
 

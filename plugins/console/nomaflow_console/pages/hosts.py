@@ -15,8 +15,6 @@ from nomaflow_console.kernel.catalogue import job_counts
 from nomaflow_console.live import LiveView, of_kinds, rendered
 from nomaflow_console.rendering import page
 
-__all__ = ["HEARD_SECONDS", "LIVE", "ROUTES", "jobs_of_hosts"]
-
 HEARD_SECONDS = 5.0
 """How often a page of hosts looks again: a heartbeat is no event."""
 

@@ -27,8 +27,6 @@ from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.sentences import now_sentence
 from nomaflow_console.views.times import Zone
 
-__all__ = ["LIVE", "ROUTES"]
-
 _GRID = 30
 _ROWS = 20
 _DAYS = 35

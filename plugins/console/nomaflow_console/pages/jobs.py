@@ -27,8 +27,6 @@ from nomaflow_console.views.job_rows import STATES, JobPage, JobQuery, job_rows,
 from nomaflow_console.views.needs_you import needs_you, usual_of
 from nomaflow_console.views.times import Zone
 
-__all__ = ["LIVE", "ROUTES", "SPANS", "since_of"]
-
 SPANS = {"night": "last night", "24h": "last 24 h", "7d": "last 7 days"}
 """How far back *Needs you* and the tally look."""
 _PARTS = {

@@ -14,8 +14,6 @@ from nomaflow_console.kernel.calls import kernel_of
 from nomaflow_console.live import LiveView, of_kinds, rendered
 from nomaflow_console.rendering import page
 
-__all__ = ["LIVE", "ROUTES"]
-
 
 async def _context(request: Request) -> dict[str, Any]:
     kernel = kernel_of(request)

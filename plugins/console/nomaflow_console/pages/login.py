@@ -14,8 +14,6 @@ from nomaflow_console.kernel.calls import Kernels
 from nomaflow_console.rendering import page
 from nomaflow_console.settings import ConsoleSettings
 
-__all__ = ["ROUTES", "own_address"]
-
 _LONGEST_TOKEN = 1_024
 
 

@@ -13,8 +13,6 @@ from nomaflow_console.kernel.incidents import alerts_of
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
 
-__all__ = ["ROUTES"]
-
 _SPANS = {"1h": ("for 1 hour", 1), "4h": ("for 4 hours", 4), "1d": ("for a day", 24), "7d": ("for a week", 168)}
 
 

@@ -19,8 +19,6 @@ from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.pause_ends import WrongEnd, pause_end, pause_ends
 from nomaflow_console.views.times import Zone
 
-__all__ = ["ROUTES"]
-
 
 def _what(request: Request) -> tuple[str, str, str]:
     """Return the job, the host (both empty for everything), and the address that shows what is paused."""

@@ -12,8 +12,6 @@ from nomaflow_console.pages.login import own_address
 from nomaflow_console.rendering import THEME_COOKIE, THEMES
 from nomaflow_console.views.times import Zone
 
-__all__ = ["ROUTES"]
-
 _YEAR = 365 * 24 * 3600
 
 

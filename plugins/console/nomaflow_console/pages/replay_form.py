@@ -23,8 +23,6 @@ from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.pages.run_form import base_of, preset_of, refusal_status, started_page
 from nomaflow_console.rendering import page
 
-__all__ = ["ROUTES"]
-
 
 class _Replayed:
     """The run that is done again, with all that its form is made of."""

@@ -18,9 +18,10 @@ from starlette.routing import Route
 from nomaflow.client import ClientError, PermissionDenied
 from nomaflow.client.values import EventView, JobStatsView, JobView, LogLine, RunView, from_micros
 from nomaflow_console.json_answer import JsonAnswer
-from nomaflow_console.kernel.calls import KernelCalls, KernelStatus, kernel_of, status_of
+from nomaflow_console.kernel.calls import KernelCalls, kernel_of, status_of
 from nomaflow_console.kernel.log_index import ALL_LINES, LogFilter
 from nomaflow_console.kernel.log_search import first_matches
+from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.kernel.until_changed import until_changed
 from nomaflow_console.live import LiveView, ServerEvent, rendered
 from nomaflow_console.pages.run_log import (
@@ -41,8 +42,6 @@ from nomaflow_console.views.sentences import reason_sentence, run_sentence, usua
 from nomaflow_console.views.states import run_sign
 from nomaflow_console.views.timeline import Moment, timeline
 from nomaflow_console.views.tries import TryRow, tries
-
-__all__ = ["LIVE", "ROUTES"]
 
 T = TypeVar("T")
 _WARNINGS, _ERRORS = 1 << 3, 0b1110000

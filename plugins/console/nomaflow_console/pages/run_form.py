@@ -24,8 +24,6 @@ from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 
-__all__ = ["ROUTES", "base_of", "preset_of", "refusal_status", "started_page"]
-
 
 async def _job(request: Request) -> tuple[KernelCalls, JobView, dict[str, Any]]:
     kernel = kernel_of(request)

@@ -24,8 +24,6 @@ from nomaflow_console.rendering import streamed
 from nomaflow_console.views.log_lines import LONGEST, file_line, raw_line, shown_line
 from nomaflow_console.views.times import Zone
 
-__all__ = ["MOST_ATTEMPT", "ROUTES", "filter_of", "log_feed", "log_pages", "log_zone", "number", "shown_window"]
-
 MOST_ATTEMPT = 2**31 - 1
 _MOST_LEVEL = 1_000
 _MOST_SEQ = 2**53

@@ -30,8 +30,6 @@ from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import Zone
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = ["LIVE", "PAGE", "ROUTES", "page_of_runs"]
-
 PAGE = 50
 _CSV_ROWS = 100_000
 _LONGEST_TALLY = timedelta(days=31)

@@ -26,8 +26,6 @@ from nomaflow_console.views.schedule import days, outcomes
 from nomaflow_console.views.states import StateSign
 from nomaflow_console.views.times import Zone
 
-__all__ = ["LIVE", "ROUTES"]
-
 _LENGTHS = (1, 2, 7, 14, 31)
 _MOST_RUNS = 500
 _FEW_FIRES, _MOST_FIRES = 100, 10_000

@@ -18,8 +18,6 @@ from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
 
-__all__ = ["ROUTES"]
-
 _RUN_PART = re.compile(r"run_[0-9a-z]{0,26}|[0-9a-z]{4,26}")
 _MOST = 50
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["target_of"]
-
 
 def target_of(sent: Mapping[str, str], otherwise: str) -> str:
     """Return the address of this console that a form names as ``next``, unless it leads elsewhere."""

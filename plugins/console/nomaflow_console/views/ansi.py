@@ -13,8 +13,6 @@ from typing import TypeAlias
 
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = ["CLASSES", "Segment", "ShownText", "plain_text", "shown_text"]
-
 Segment: TypeAlias = tuple[str, str]
 """A text without control characters but line feed and tab, and its classes, separated by blanks; empty for none."""
 

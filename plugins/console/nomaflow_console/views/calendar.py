@@ -10,8 +10,6 @@ from datetime import date, datetime, timedelta, tzinfo
 from nomaflow.client.values import RunView
 from nomaflow_console.views.states import StateSign, sign_of
 
-__all__ = ["Day", "recent_days"]
-
 _WORST = ("FAILED", "MISSED", "RUNNING", "QUEUED", "CANCELED", "SKIPPED", "SUCCEEDED")
 """What a day with several runs is shown as: the first of these that occurs."""
 

@@ -12,8 +12,6 @@ from nomaflow.client.values import EventView
 from nomaflow_console.views.sentences import amount, counted, line, reason_text
 from nomaflow_console.views.states import StateSign, sign_of
 
-__all__ = ["KINDS", "Deed", "deed_of", "words"]
-
 KINDS = (
     ("run", "runs"),
     ("attempt", "tries"),

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-__all__ = ["between", "rough", "ticking", "took"]
-
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 

@@ -9,8 +9,6 @@ from msgspec.structs import replace
 
 from nomaflow.client.values import JobStatsView, RecentRunView
 
-__all__ = ["ended_ok", "without_run"]
-
 
 def ended_ok(stats: JobStatsView) -> str:
     """Return how many of a job's newest runs were ok, of those that took place and are over; empty if there is none."""

@@ -18,8 +18,6 @@ from nomaflow_console.views.times import city, when
 if TYPE_CHECKING:
     from nomaflow_console.kernel.status import KernelStatus
 
-__all__ = ["fire_row", "runs_into"]
-
 _CLOCKS = {
     "gap": ("skipped hour", "clocks skip this time that night: it fires when they go on"),
     "repeated": ("repeated hour", "clocks show this time twice that night"),

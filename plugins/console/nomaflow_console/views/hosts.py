@@ -14,18 +14,6 @@ from nomaflow.client.values import HostView, InstanceView, JobView, ReloadView
 from nomaflow_console.views.sentences import counted, line
 from nomaflow_console.views.states import StateSign
 
-__all__ = [
-    "Load",
-    "Note",
-    "host_notes",
-    "host_sign",
-    "instance_notes",
-    "instance_sign",
-    "load_of_event",
-    "load_of_outcome",
-    "words",
-]
-
 _SIGNS: Mapping[str, StateSign] = {
     "ATTACHED": StateSign(sign="✓", word="attached", css="ok"),
     "LOADING": StateSign(sign="◔", word="loading", css="waits"),

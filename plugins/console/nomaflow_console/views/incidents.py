@@ -12,8 +12,6 @@ from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.sentences import line
 from nomaflow_console.views.situation import Act, Need
 
-__all__ = ["MutedNeed", "with_incidents"]
-
 _SHOWN = ("late", "rows", "undeliverable", "store_unwritable")
 """Conditions that neither runs nor hosts show. The others are in the list already, with more to say."""
 

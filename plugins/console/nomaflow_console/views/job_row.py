@@ -20,8 +20,6 @@ from nomaflow_console.views.times import when
 if TYPE_CHECKING:
     from nomaflow_console.kernel.status import KernelStatus
 
-__all__ = ["job_row"]
-
 _NOTHING = '<span class="quiet">–</span>'
 
 

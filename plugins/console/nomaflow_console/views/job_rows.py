@@ -19,20 +19,6 @@ from nomaflow_console.views.sparkline import sparkline
 from nomaflow_console.views.states import StateSign, run_sign, sign_of
 from nomaflow_console.views.times import Zone
 
-__all__ = [
-    "PAGE",
-    "STATES",
-    "JobPage",
-    "JobQuery",
-    "JobRow",
-    "fires_ahead",
-    "job_rows",
-    "job_sign",
-    "page_of_jobs",
-    "tally",
-    "with_bars",
-]
-
 PAGE = 50
 """Jobs on one page."""
 _DISABLED = StateSign(sign="⚠", word="disabled", css="disabled")

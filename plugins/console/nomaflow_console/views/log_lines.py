@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from nomaflow.client.values import LogLine
 
-__all__ = ["LONGEST", "clock", "file_line", "level_class", "level_word", "raw_line", "shown_line"]
-
 LONGEST = 4000
 """The most characters of a line in a window; the rest of it comes when it is asked for."""
 

@@ -14,8 +14,6 @@ from nomaflow_console.views.sentences import counted, line, pause_sentence, prob
 from nomaflow_console.views.situation import Act, Need, Situation
 from nomaflow_console.views.states import run_sign
 
-__all__ = ["job_address", "needs_you", "usual_of"]
-
 LONG_WAIT = timedelta(minutes=5)
 _LEAST_WAIT = timedelta(minutes=1)
 """A wait of less is never too long, however short it usually is."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta, tzinfo
 
-__all__ = ["WrongEnd", "pause_end", "pause_ends"]
-
 _MORNING = time(9)
 
 

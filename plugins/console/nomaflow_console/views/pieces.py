@@ -13,9 +13,6 @@ from markupsafe import Markup, escape
 
 from nomaflow_telemetry.visible_text import visible
 
-__all__ = ["button", "command", "icon", "item", "kept", "row_menu", "text", "words"]
-
-
 _P = ParamSpec("_P")
 _KEPT, _SHORT = 1024, 512
 """How many pieces are kept of a kind, and the characters that each is made of at most."""

@@ -12,8 +12,6 @@ from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.sentences import amount, reason_sentence, who
 from nomaflow_console.views.states import attempt_sign, run_sign
 
-__all__ = ["ComparedRow", "compare"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparedRow:

@@ -13,8 +13,6 @@ from nomaflow_console.views.sentences import counted, who
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import in_words
 
-__all__ = ["COLUMNS", "MOST", "SPANS", "TRIGGERS", "Chip", "RunQuery", "filter_name"]
-
 COLUMNS = {
     "started": "Started", "took": "Took", "rows": "Rows touched", "why": "Step, or why", "trigger": "Trigger",
     "run": "Run",

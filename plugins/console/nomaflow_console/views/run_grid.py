@@ -11,8 +11,6 @@ from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.sentences import line
 from nomaflow_console.views.states import StateSign, attempt_sign, run_sign
 
-__all__ = ["GridCell", "GridColumn", "RunGrid", "run_grid"]
-
 _NOT_REACHED = StateSign(sign="·", word="not reached", css="off")
 
 

@@ -19,8 +19,6 @@ from nomaflow_console.views.times import when
 if TYPE_CHECKING:
     from nomaflow_console.kernel.status import KernelStatus
 
-__all__ = ["run_row"]
-
 
 @pass_context
 def run_row(

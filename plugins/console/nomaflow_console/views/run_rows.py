@@ -11,8 +11,6 @@ from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.run_filters import RunQuery, filter_name
 from nomaflow_console.views.sentences import Sentence, run_sentence
 
-__all__ = ["RunRow", "log_marks", "run_rows"]
-
 _WARNING, _ERROR = 1 << 3, 1 << 4 | 1 << 5
 
 

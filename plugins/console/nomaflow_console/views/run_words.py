@@ -20,27 +20,6 @@ from nomaflow_console.views.sentences import counted, line, who
 from nomaflow_console.views.times import Zone, city, when
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable, visible
 
-__all__ = [
-    "Rung",
-    "Seal",
-    "difference",
-    "error_kind",
-    "failed_try",
-    "hindrance",
-    "is_kept",
-    "rungs",
-    "schedule_zone",
-    "seal_of",
-    "seal_of_run",
-    "short_id",
-    "size",
-    "title",
-    "trigger_words",
-    "waited_seconds",
-    "words",
-    "written_report",
-]
-
 _SIGNS = "①②③④⑤⑥⑦⑧⑨"
 _MOST_DIFFERENCE = 400
 

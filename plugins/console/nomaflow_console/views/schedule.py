@@ -17,8 +17,6 @@ from nomaflow_console.views.durations import took
 from nomaflow_console.views.states import RUN_STATES, StateSign, run_sign, sign_of
 from nomaflow_console.views.times import in_words
 
-__all__ = ["Day", "Mark", "days", "marks_of", "outcomes", "strip"]
-
 _TOP, _LANE, _MOST_LANES = 18, 12, 8
 """Pixels above the first lane, and of a lane; lanes beyond the last lie on it."""
 _LEAST, _GAP = 0.55, 0.15

@@ -17,23 +17,6 @@ from nomaflow_console.views.pieces import text as escaped
 from nomaflow_console.views.times import until
 from nomaflow_telemetry.visible_text import first_line
 
-__all__ = [
-    "Sentence",
-    "amount",
-    "counted",
-    "line",
-    "now_sentence",
-    "pause_sentence",
-    "problem_place",
-    "reason_sentence",
-    "reason_text",
-    "run_sentence",
-    "told",
-    "usually",
-    "who",
-    "with_runs",
-]
-
 _OWNER = re.compile(r"owner \(for (.+)\)", re.DOTALL)
 _COUNTDOWN = re.compile(r"(.* starts in )[0-9.]+ [hms](?: [0-9]+ [ms])?")
 """The sentence of a retry that waits, which ends with the time that was left when the kernel said so."""

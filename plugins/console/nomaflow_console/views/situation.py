@@ -10,8 +10,6 @@ from typing import Any
 
 from nomaflow.client.values import CatalogueView, HostView, JobView, PauseView, RunView
 
-__all__ = ["Act", "Need", "Situation"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Act:

@@ -14,8 +14,6 @@ from nomaflow_console.views.durations import between, took
 from nomaflow_console.views.states import RUN_STATES, sign_of
 from nomaflow_console.views.times import in_words
 
-__all__ = ["HEIGHT", "STEP", "sparkline"]
-
 STEP, WIDTH, HEIGHT = 9, 7, 22
 """The pixels from bar to bar, of a bar's width, and of all."""
 _LEAST, _ROOM = 3.0, 13.0

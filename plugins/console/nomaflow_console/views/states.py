@@ -9,8 +9,6 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-__all__ = ["LOST", "RUN_STATES", "StateSign", "attempt_sign", "run_sign", "sign_of", "state_badge"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateSign:

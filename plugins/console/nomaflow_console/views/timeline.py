@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from nomaflow.client.values import AttemptView, RunView, StepView
 
-__all__ = ["Bar", "Mark", "Moment", "Row", "Tick", "Timeline", "timeline"]
-
 _MOST_MARKS = 40
 _MOST_DEPTH = 3
 _STEPS = (

@@ -14,8 +14,6 @@ from markupsafe import Markup, escape
 
 from nomaflow_console.views.durations import took
 
-__all__ = ["Zone", "city", "day_title", "in_words", "until", "when", "words", "zone_info"]
-
 _YOURS, _JOB, _UTC = _MODES = ("yours", "job", "UTC")
 
 

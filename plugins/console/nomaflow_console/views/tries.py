@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from nomaflow.client.values import AttemptView, RunView, StepView
 
-__all__ = ["TryRow", "few_tries", "tries"]
-
 _FIRST_TRIES, _LAST_TRIES = 3, 20
 """Of a step with more tries than both together, those between are one row."""
 

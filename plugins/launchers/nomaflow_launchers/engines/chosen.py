@@ -9,8 +9,6 @@ from pathlib import Path
 from nomaflow_launchers.engines.engine import Engine, EngineError
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = ["chosen_engine"]
-
 _CLASSES = {
     "kubernetes": ("nomaflow_launchers.engines.kubernetes.cluster", "Kubernetes"),
     "ray": ("nomaflow_launchers.engines.ray", "Ray"),

@@ -13,8 +13,6 @@ from typing import Protocol
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherShape
 
-__all__ = ["JOB_LABEL", "Engine", "EngineError", "Order"]
-
 JOB_LABEL = "launcher.job"
 """The label of an instance that holds the engine's id of it."""
 

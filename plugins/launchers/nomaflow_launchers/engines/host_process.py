@@ -12,8 +12,6 @@ from nomaflow_api.private_file import create_private
 from nomaflow_launchers.engines.engine import EngineError, Order
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = ["JOIN_SECONDS", "host_command", "host_flags", "keep_join_string", "log_folder", "passed_on"]
-
 JOIN_SECONDS = 7 * 86_400
 """How long a join string waits to be used: as long as an instance may wait for a machine."""
 

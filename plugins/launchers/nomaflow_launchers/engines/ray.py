@@ -25,8 +25,6 @@ from nomaflow_launchers.engines.host_process import host_command, keep_join_stri
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
-__all__ = ["Ray"]
-
 _LOG = logging.getLogger(__name__)
 _MARK = "nomaflow"
 _CONNECT_SECONDS = 60.0

@@ -20,8 +20,6 @@ from ray.exceptions import ActorDiedError, RayError
 
 from nomaflow_launchers.engines import ray_pilot
 
-__all__ = ["main"]
-
 _NAMESPACE = "nomaflow"
 _MARK = "nomaflow"
 _CONNECT_SECONDS = 5.0

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import ray
 
-__all__ = ["Pilot"]
-
 _KEEPER = '"$1" -I -c "$0" $$ "$@"; exit $?'  # the exit keeps the shell from becoming its last command
 _OF_THE_MACHINE = ("TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 

@@ -20,8 +20,6 @@ from nomaflow_launchers.engines.slurm_witness import MARK, evidence_of_end, fiel
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = ["Slurm"]
-
 _COMMAND_SECONDS = 60.0
 _ENDING = ("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY")
 _SCRIPT = """\

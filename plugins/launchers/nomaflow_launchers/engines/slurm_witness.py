@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["MARK", "evidence_of_end", "fields_of"]
-
 MARK = "nomaflow"
 """The beginning of the comment of each job that a launcher submits."""
 

@@ -22,8 +22,6 @@ import msgspec
 from nomaflow_launchers.engines.engine import EngineError
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["ApiPlace", "ApiServer", "Exists", "Forbidden", "Missing"]
-
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _SECONDS = 30.0
 _MOST_BYTES = 64 << 20

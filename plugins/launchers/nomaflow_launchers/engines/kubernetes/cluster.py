@@ -32,8 +32,6 @@ from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["Kubernetes"]
-
 _LOG = logging.getLogger(__name__)
 
 

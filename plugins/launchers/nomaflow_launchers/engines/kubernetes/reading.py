@@ -8,8 +8,6 @@ from typing import Any
 
 from msgspec import Struct, field
 
-__all__ = ["Condition", "ContainerState", "Job", "JobList", "Node", "Pod", "PodList", "PodTemplate", "Terminated"]
-
 
 class Meta(Struct, frozen=True, rename="camel"):
     """The name of an object, its identity, and who owns it."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 from nomaflow_launchers.engines.kubernetes.reading import Node, Pod, Terminated
 from nomaflow_launchers.engines.kubernetes.writing import CONTAINER
 
-__all__ = ["evidence_of_end"]
-
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _NOT_SEEN = "ContainerStatusUnknown"
 

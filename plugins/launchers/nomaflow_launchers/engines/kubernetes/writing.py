@@ -13,11 +13,6 @@ from nomaflow_launchers.engines.host_process import host_flags
 from nomaflow_launchers.engines.kubernetes.reading import PodTemplate
 from nomaflow_project.models.launcher_section import LauncherSection
 
-__all__ = [
-    "ATTEMPT", "CONTAINER", "FINISHED", "HOST", "POD_LABEL", "SHAPE", "UNFINISHED",
-    "job_name", "job_of", "secret_of", "selector",
-]  # fmt: skip
-
 CONTAINER = "host"
 """The container of the template in which the host runs."""
 STORE, HOST, SHAPE = "nomaflow.io/store", "nomaflow.io/host", "nomaflow.io/shape"
