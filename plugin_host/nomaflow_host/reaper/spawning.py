@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 FIRST_FD = 3
 """The first descriptor handed on; 0 is /dev/null, 1 and 2 are the output."""
-_ABOVE = 64
 _SIGNALS = tuple(range(1, 32))
 
 
@@ -36,8 +35,9 @@ def spawn_module(
     :raises OSError: if the system cannot start another process, or the user cannot run this interpreter
     :raises ValueError: if a variable has a NUL byte
     """
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in (out, err, *fds)]
-    places = dict(zip((1, 2, *range(FIRST_FD, FIRST_FD + len(fds))), moved, strict=True))
+    above = FIRST_FD + len(fds)
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in (out, err, *fds)]
+    places = dict(zip((1, 2, *range(FIRST_FD, above)), moved, strict=True))
     command = [sys.executable, "-P", "-m", module]
     try:
         if user is not None:
@@ -60,7 +60,7 @@ def _spawn_as(user: OtherUser, command: Sequence[str], places: Mapping[int, int]
     This process has one thread, so its child may run Python.
     """
     reading, low = os.pipe()
-    failed = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+    failed = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, max(places) + 1)
     os.close(low)
     try:
         pid = os.fork()
