@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import itertools
 import os
 import sys
@@ -54,6 +55,7 @@ def _root() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     _fill_standard_streams()
+    _spell_out_foreign_characters()
     as_json = _wants_json(arguments)
     usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
@@ -96,6 +98,12 @@ def _fill_standard_streams() -> None:
             mode = "r" if number == 0 else "w"
             # The lowest free number is taken, and all lower ones are open by now.
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
+def _spell_out_foreign_characters() -> None:
+    """Make standard output write what its encoding lacks as an escape, such as ``\\u2714``, like standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:

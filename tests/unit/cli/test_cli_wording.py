@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cli_command import Command
 from fake_kernel import make_run
 from nomaflow.client.values import LogLine, RunView
 from nomaflow_api.v1.message_codec import decode
@@ -212,3 +213,12 @@ def test_each_command_that_a_text_of_the_product_names_exists() -> None:
     assert len(told) > 60
     assert sorted(each for each in told if each[1] not in known) == []
     assert sorted(each for each in told if known[each[1]] and each[2] and each[2] not in known[each[1]]) == []
+
+
+async def test_characters_that_a_terminal_lacks_are_spelled_out(command: Command, tmp_path: Path) -> None:
+    """With an old locale, such as en_US without UTF-8, the output has escapes like standard error's."""
+    (tmp_path / "jobs.toml").write_text("jobs = []\n")
+    for encoding in ("latin-1", "ascii"):
+        done = await command("doctor", str(tmp_path), env={"PYTHONIOENCODING": encoding})
+        assert "\\u2714 Python " in done.out, done.err
+        assert "Traceback" not in done.err
