@@ -15,7 +15,7 @@ from typing import Any
 from nomaflow.client.errors import Unauthenticated
 from nomaflow_api.private_file import write_private
 
-__all__ = ["DEFAULT_PROFILE", "Profile", "ProfileFolder"]
+__all__ = ["DEFAULT_PROFILE", "Profile", "ProfileFolder", "configuration_directory"]
 
 DEFAULT_PROFILE = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -62,11 +62,8 @@ class ProfileFolder:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> ProfileFolder:
-        """Return the one in ``$XDG_CONFIG_HOME/nomaflow``, by default ``~/.config/nomaflow``."""
-        given = environ.get("XDG_CONFIG_HOME", "")
-        # As the specification of those directories says, a relative path does not count.
-        base = Path(given) if given.startswith("/") else Path(environ.get("HOME") or _home()) / ".config"
-        return cls(base / "nomaflow")
+        """Return the one in the user's configuration directory."""
+        return cls(configuration_directory(environ) / "nomaflow")
 
     def path(self, name: str) -> Path:
         """Return the file of a profile.
@@ -160,6 +157,13 @@ class ProfileFolder:
             self.path(name).unlink()
         except FileNotFoundError:
             self.read(name)  # says that there is none
+
+
+def configuration_directory(environ: Mapping[str, str]) -> Path:
+    """Return ``$XDG_CONFIG_HOME``, by default ``~/.config``; always absolute."""
+    given = environ.get("XDG_CONFIG_HOME", "")
+    # As the specification of those directories says, a relative path does not count.
+    return Path(given) if given.startswith("/") else Path(environ.get("HOME") or _home()) / ".config"
 
 
 def _home() -> str:

@@ -68,7 +68,7 @@ def install(
         python=Path(sys.executable),
         user="" if user else run_as or _owner(project),
         parts=wanted_parts,
-        host=(name or _host_name(project)) if Part.HOST in wanted_parts else "",
+        host=_host_name(project, name) if Part.HOST in wanted_parts else "",
     )
     files = wanted.files()
     if dry_run:
@@ -97,12 +97,12 @@ def _owner(project: Path) -> str:
         ) from None
 
 
-def _host_name(project: Path) -> str:
-    """Return the name that the host would have by itself.
+def _host_name(project: Path, given: str) -> str:
+    """Return the given name, else the one that the host would have by itself.
 
-    :raises CliError: if the name of its folder is none for a host, so that a person has to give one
+    :raises CliError: if that is none for a host, as the name of a folder may be: a person has to give one
     """
-    name = str(host_table(project).get("name") or project.name)
+    name = given or str(host_table(project).get("name") or project.name)
     if not HOST_NAME.fullmatch(name):
         raise CliError(
             f"{name!r} is not a valid host name; expected at most 64 lower-case letters, digits, '-' and '_'",
@@ -169,7 +169,10 @@ def uninstall(
             fix=f"stop them first: {shlex.join([*places.systemctl, 'disable', '--now', *running])}",
             exit_code=ExitCode.FAILED,
         )
+    if not units:
+        answer(invocation, {"files": [], "next": []}, "no units are installed")
+        return
     paths = [path for unit in units for path in found[unit]]
     remove(paths, places, force=force)
-    reload = [shlex.join([*places.systemctl, "daemon-reload"])] if paths and not places.elsewhere else []
+    reload = [shlex.join([*places.systemctl, "daemon-reload"])] if not places.elsewhere else []
     _print_done(invocation, dict.fromkeys(paths, "removed"), reload)

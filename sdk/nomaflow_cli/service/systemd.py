@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nomaflow.client.profiles import configuration_directory
 from nomaflow_cli.errors import CliError, ExitCode
 
 _BOOTED = Path("/run/systemd/system")
@@ -32,7 +32,7 @@ class Places:
         """Return the places of this user's manager or of the system's."""
         if not user:
             return cls(units=Path("/etc/systemd/system"), config=Path("/etc/nomaflow"), user=False, root=root)
-        config = Path(environ.get("XDG_CONFIG_HOME") or Path(os.path.expanduser("~")) / ".config")
+        config = configuration_directory(environ)
         return cls(units=config / "systemd" / "user", config=config / "nomaflow", user=True, root=root)
 
     def on_disk(self, path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -190,10 +191,26 @@ async def test_what_cannot_be_installed_is_refused(command: Command, project: Pa
     nameless.mkdir()
     refused = await command("service", "install", str(nameless), "--print")
     assert (refused.code, "--name" in refused.err) == (2, True)
+    misnamed = await command("service", "install", str(project), "--print", "--name", "../../team")
+    assert (misnamed.code, "'../../team' is not a valid host name" in misnamed.err) == (2, True)
     (tmp_path / "image").mkdir()
     (tmp_path / "image" / "etc").write_text("a file")
     full = await command("service", "install", str(project), "--root", str(tmp_path / "image"))
     assert (full.code, "with --user" in full.err) == (1, True)
+
+
+def test_user_units_have_an_absolute_place() -> None:
+    """A relative XDG_CONFIG_HOME does not count, and a user needs no HOME."""
+    home = pwd.getpwuid(os.geteuid()).pw_dir
+    for environ, config in (({"XDG_CONFIG_HOME": "conf", "HOME": "/home/ann"}, "/home/ann"), ({}, home)):
+        assert Places.of(environ, user=True).units == Path(config) / ".config/systemd/user"
+
+
+async def test_removing_without_units_says_so(command: Command, root: Path) -> None:
+    """A person reads that there was nothing to remove, a program an empty list."""
+    done = await command("service", "uninstall", "--root", str(root))
+    assert (done.code, done.out) == (0, "no units are installed\n")
+    assert (await command("service", "uninstall", "--root", str(root), "-o", "json")).json == {"files": [], "next": []}
 
 
 def test_without_systemd_it_says_what_to_do(tmp_path: Path) -> None:
