@@ -274,6 +274,8 @@ class Connection:
             self._on_connected(False)  # noqa: FBT003  # the callback's one argument
         self._stood_by = self._stood_by or translated.reason == "NOT_LEADER"
         elsewhere = self._route.failed(translated, trial.address)
+        if self._route.bars(translated) and not elsewhere:
+            raise translated from None
         delay = _ELSEWHERE_SECONDS if elsewhere else max(trial.pause(), translated.retry_after or 0)
         now = self._clock()
         # Counted from here, not from the last message: a stream may have been idle for long before it broke.
@@ -343,6 +345,11 @@ class _Route:
         except KernelUnreachable:
             return address
 
+    def bars(self, error: ClientError) -> bool:
+        """Return True if a standby names a leader on TCP, which refuses a caller without a token."""
+        named = split_addresses(error.metadata.get("leader", "")) if error.reason == "NOT_LEADER" else ()
+        return bool(named) and all(map(is_tcp, named)) and not self._source.token()
+
     def failed(self, error: ClientError, address: str) -> bool:
         """Record that an address did not serve; return True if one is left that was not asked yet."""
         try:
@@ -356,5 +363,5 @@ class _Route:
             return bool(self._hints)
         self._turn += 1
         if error.reason == "NOT_LEADER":
-            self._hints = list(split_addresses(error.metadata.get("leader", "")))
+            self._hints = [] if self.bars(error) else list(split_addresses(error.metadata.get("leader", "")))
         return bool(self._hints) or self._turn % len(known) != 0

@@ -50,7 +50,10 @@ _TOO_LARGE = re.compile(r"SERVER: Received message larger than max \((\d+) vs\. 
 _REFUSALS = frozenset({"HOST_LOADING"})
 """Reasons of a kernel that is up and says when to try again: the caller decides whether to."""
 
-_ANSWERED: Mapping[str, str] = {"STORE_UNAVAILABLE": "the kernel runs, and keeps trying its store: check the store"}
+_ANSWERED: Mapping[str, str] = {
+    "STORE_UNAVAILABLE": "the kernel runs, and keeps trying its store: check the store",
+    "NOT_LEADER": "repeat the command on that kernel's machine, or log in to it: nomaflow login FILE, then --profile",
+}
 """The way out if a kernel answered that something it needs is away."""
 
 

@@ -42,6 +42,8 @@ def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) ->
             return  # an earlier finding names the process and the way out
     if view is not None:
         yield from examine_system(view)
+    elif trouble is not None and trouble.reason == "NOT_LEADER":
+        yield warning("kernel.stands_by", trouble.message, trouble.fix)
     elif trouble is not None and (invocation.addresses or trouble.reason != "KERNEL_UNREACHABLE"):
         yield problem("kernel.answers", trouble.message, trouble.fix)
     else:

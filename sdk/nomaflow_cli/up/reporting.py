@@ -43,6 +43,9 @@ class Reporter:
         """True if a person, and nobody else, reads it: a login link is for one pair of eyes."""
         return False
 
+    def kernel_stands_by(self, pid: int, error: ClientError) -> None:
+        """Report that everything else starts once the kernel leads."""
+
     def ready(self, ready: Ready) -> None:
         """Report that everything is up."""
 
@@ -76,6 +79,10 @@ class Reporter:
 
 class JsonReporter(Reporter):
     """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
+
+    def kernel_stands_by(self, pid: int, error: ClientError) -> None:
+        """Print the error."""
+        print_json_line({"type": "stands_by", "kernel_pid": pid, "message": str(error)})
 
     def ready(self, ready: Ready) -> None:
         """Print addresses, pids and jobs."""
@@ -130,6 +137,10 @@ class TextReporter(Reporter):
         self._project: Path | None = None
         self._host = ""
         self._warned: dict[str, set[str]] = {}
+
+    def kernel_stands_by(self, pid: int, error: ClientError) -> None:
+        """Print the error."""
+        self._line(("…", "yellow"), "kernel", f"pid {pid}; the host starts once this kernel leads; {error}")
 
     def ready(self, ready: Ready) -> None:
         """Print the start screen."""

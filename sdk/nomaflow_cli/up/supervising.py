@@ -232,9 +232,20 @@ class ProjectSupervisor:
 
     async def _kernel_ready(self, client: KernelClient) -> KernelView:
         # An older kernel may still answer at the address in the file: only ours counts. On PostgreSQL ours may stand
-        # by, and redirects us to the leader.
+        # by, and redirects us to the leader; if that one is out of reach, we wait until ours leads.
+        said = ""
         while True:
-            kernel: KernelView = await client.get_kernel()
+            try:
+                kernel: KernelView = await client.get_kernel()
+            except ClientError as error:
+                if error.reason != "NOT_LEADER":
+                    raise
+                self.kernel.proven = True
+                if said != str(error):
+                    self._reporter.kernel_stands_by(self.kernel.pid, error)
+                said = str(error)
+                await asyncio.sleep(_ASK_AGAIN)
+                continue
             if kernel.pid == self.kernel.pid or kernel.store == "postgresql":
                 self.kernel.proven = True
                 return kernel

@@ -11,7 +11,7 @@ import pytest
 from pair_system import Pair
 
 from cli_command import Answer, run_command
-from real_system import eventually, free_ports, launch
+from real_system import eventually, free_ports, launch, launch_up
 
 UNNAMED = ("--advertise", "")
 """A kernel that names no addresses."""
@@ -104,6 +104,29 @@ def test_those_who_have_joined_one_kernel_find_the_other(pair: JoinedPair) -> No
     for door in pair.doors.values():
         listed = pair.at_home("runs", "--address", door)
         assert (listed.code, "quick" in listed.out) == (0, True), (door, listed)
+
+
+def test_an_owner_beside_a_kernel_that_stands_by_is_told_so(pair: JoinedPair) -> None:
+    """Commands end at once and name the leader, the doctor only warns, and ``up`` waits until its own kernel leads."""
+    project, leads = pair.folder / "b", f"is the leader at {pair.doors['a']}"
+    listed = run_command("hosts", "--project", str(project), folder=pair.folder)
+    assert (listed.code, leads in listed.err) == (5, True), listed
+    found = run_command("doctor", str(project), "-o", "json", folder=pair.folder).json["findings"]
+    assert [(each["level"], leads in each["message"]) for each in found if "kernel." in each["check"]][-1:] == [
+        ("warning", True)
+    ]
+    pair.stop("b")
+    settings = {"store": pair.server.url("pair"), "listen": f"unix:,{pair.doors['b']}", "leader_ttl_seconds": 6}
+    settings["advertise"] = ",".join(pair.doors.values())
+    (project / "nomaflow.toml").write_text(
+        "[kernel]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    )
+    up = pair.processes["up"] = launch_up(project, "--no-console", "-o", "json", log_file=pair.folder / "up.log")
+    eventually(lambda: '"type":"stands_by"' in pair.log("up") or up.ended)
+    assert leads in pair.log("up"), pair.log("up")
+    pair.kill("a")
+    eventually(lambda: '"type":"ready"' in pair.log("up") or up.ended)
+    assert pair.stop("up") == 0, pair.log("up")
 
 
 def test_a_host_that_has_joined_learns_of_a_kernel_that_is_added(lone: JoinedPair) -> None:

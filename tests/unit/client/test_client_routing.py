@@ -57,6 +57,17 @@ async def test_a_standby_is_followed_to_the_leader_at_once(kernel: FakeKernel, s
     assert (len(standby.requests["GetKernel"]), len(kernel.requests["GetKernel"])) == (1, 2)
 
 
+async def test_a_leader_on_tcp_is_out_of_reach_without_a_token(kernel: FakeKernel, standby: FakeKernel) -> None:
+    """The standby's own words are told at once; another address that the client knows is asked before that."""
+    standby.refusals["GetKernel"] = sends_to("tls://localhost:1,tls://localhost:2", 2)
+    async with asyncio.timeout(20), KernelClient(standby.address, connect_seconds=60) as client:
+        with pytest.raises(KernelUnreachable, match="stands by") as caught:
+            await client.get_kernel()
+    assert (caught.value.reason, "nomaflow login" in caught.value.fix) == ("NOT_LEADER", True)
+    async with asyncio.timeout(20), KernelClient([standby.address, kernel.address]) as client:
+        assert (await client.get_kernel()).version == "9"
+
+
 async def test_an_address_that_is_dead_is_passed_over(kernel: FakeKernel, tmp_path: Path) -> None:
     """A dead address in a list or a text with commas is skipped; the client stays with the one that answered."""
     dead = f"unix:{tmp_path}/dead.sock"
