@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.upkeep.history_file import damaged, in_thread, opened, sync
 
 
@@ -34,7 +35,7 @@ def copy_history(source: Path, target: Path, *, if_damaged: str) -> None:
     It reads one snapshot in one step, which in WAL mode blocks no writer.
 
     :param if_damaged: the way out for whoever needs the source whole
-    :raises MaintenanceRefused: if the source is damaged, or not a history
+    :raises MaintenanceRefused: if the source is damaged, not a history, or in a folder that cannot be written
     :raises sqlite3.Error: if one of them cannot be read or written
     """
     try:
@@ -48,5 +49,21 @@ def copy_history(source: Path, target: Path, *, if_damaged: str) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     with opened(source) as origin, contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy:
+        _require_room_beside(origin, source)
         origin.backup(copy, pages=-1)
         copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def _require_room_beside(origin: sqlite3.Connection, source: Path) -> None:
+    """Check that SQLite can make the files beside the source that it needs to read it."""
+    try:
+        origin.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        raise MaintenanceRefused(
+            f"cannot read {str(source)!r}: SQLite needs a file beside it, and may not make one",
+            reason="FILE_UNUSABLE",
+            fix=f"make {str(source.parent)!r} writable; or copy {source.name} and, if it is there, {source.name}-wal "
+            "to a folder that is, and name the copy with --store sqlite:///PATH",
+        ) from error

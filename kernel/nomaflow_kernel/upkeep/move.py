@@ -73,7 +73,8 @@ def copy_history_to(source: str, target: str) -> CopyDone:
     try:
         rows, last_event_seq = asyncio.run(copy_store(*places, progress=progress.add))
     except StoreError as error:
-        raise _refusal(error) from None
+        fix = "the old store is unchanged; empty the new one if anything was copied, then copy again"
+        raise _refusal(error, fix=fix) from None
     finally:
         progress.end()
     return CopyDone(
@@ -95,16 +96,12 @@ def reclaim_history(store: str) -> ReclaimDone:
     try:
         moved_to = asyncio.run(reclaim_store(place, now_us=time.time_ns() // 1000))
     except StoreError as error:
-        raise _refusal(error) from None
+        raise _refusal(error, fix="correct that, then repeat the command; nothing was changed") from None
     return ReclaimDone(store=place.shown, moved_to=moved_to)
 
 
-def _refusal(error: StoreError) -> MaintenanceRefused:
+def _refusal(error: StoreError, *, fix: str) -> MaintenanceRefused:
     if isinstance(error, StoreMoved | StoreUnfinished):
         message, _, fix = error.message.partition("; ")
         return MaintenanceRefused(message, reason=error.reason, fix=fix)
-    return MaintenanceRefused(
-        error.message,
-        reason="COPY_FAILED",
-        fix="the old store is unchanged; empty the new one if anything was copied, then copy again",
-    )
+    return MaintenanceRefused(error.message, reason="COPY_FAILED", fix=fix)

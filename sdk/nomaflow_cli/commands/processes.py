@@ -118,12 +118,16 @@ def _require_state_folder(project: Path) -> None:
     fix = "run the command as the project's owner"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            words = os.strerror(errno.EROFS)
+        elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             words = os.strerror(errno.EACCES)
             if project.stat().st_uid == me != folder.stat().st_uid:
                 fix = f"another user, such as root, created it: chown -R {me} {shlex.quote(str(folder))}"
     except OSError as error:
         words = error.strerror or str(error)
+    if words == os.strerror(errno.EROFS):
+        fix = "make that file system writable, or move the project to another"
     if words:
         raise CliError(f"cannot write to {str(folder)!r}: {words}", reason="UNWRITABLE", fix=fix)
 

@@ -32,6 +32,8 @@ _HOPELESS: Mapping[int, str] = {
 }
 """Exit codes that a new start does not change, and their meaning. Settings may be mended meanwhile: a part that has
 served is started again."""
+_UNWRITTEN = 120
+"""Python's own exit code for output that could not be written, so the log does not say why the part ended."""
 
 
 def part_command(name: str, project: Path, *options: str) -> tuple[str, ...]:
@@ -217,4 +219,5 @@ class Part:
 
 
 def _ending(code: int) -> str:
-    return f"{exit_words(code)}, {_HOPELESS[code]}" if code in _HOPELESS else exit_words(code)
+    meaning = {**_HOPELESS, _UNWRITTEN: "its log cannot be written: is the disk full?"}.get(code)
+    return f"{exit_words(code)}, {meaning}" if meaning else exit_words(code)

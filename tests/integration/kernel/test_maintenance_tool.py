@@ -146,3 +146,24 @@ async def test_what_may_not_be_read_is_said_plainly(
     told = json.loads(capsys.readouterr().out)["refused"]
     assert (code, told["reason"]) == (1, "FILE_UNUSABLE")
     assert told["message"] == f"{str(history)!r}: permission denied"
+
+
+async def test_a_history_in_a_folder_that_cannot_be_written_is_not_called_a_bad_backup(
+    history: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The refusal names the history and not the new file: SQLite cannot make the files that it reads with."""
+    need(root=True)
+    target = tmp_path / "open" / "copy"
+    target.parent.mkdir(mode=0o777)
+    target.parent.chmod(0o777)
+    for path in (history, history.parent, history.parents[1], *history.parents[2:-2]):
+        path.chmod(path.stat().st_mode | 0o055)
+    os.seteuid(65_534)
+    try:
+        code = main(["backup", str(target), "--project", str(history.parents[1])])
+    finally:
+        os.seteuid(0)
+    told = json.loads(capsys.readouterr().out)["refused"]
+    assert (code, told["reason"]) == (1, "FILE_UNUSABLE")
+    assert told["message"].startswith(f"cannot read {str(history)!r}: ")
+    assert list(target.parent.iterdir()) == []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from machine_parts import need
 from nomaflow_cli.commands.processes import _next_port
 from nomaflow_cli.up.kept_running import Part, PartFailed, PartNotice
 
@@ -76,6 +77,13 @@ async def test_a_crashed_part_is_started_again(tmp_path: Path) -> None:
     assert second.state == "started"
     assert second.pid not in (0, first.pid)
     assert (await watched.stop()).state == "stopped"
+
+
+async def test_a_part_whose_log_cannot_be_written_is_said_to_be_that(tmp_path: Path) -> None:
+    """On a full disk its log has no cause; Python's own exit code for that has."""
+    watched = _Watched(tmp_path, "raise SystemExit(120)")
+    with pytest.raises(PartFailed, match="exit code 120, its log cannot be written: is the disk full"):
+        await watched.running
 
 
 async def test_the_wait_doubles_and_is_short_again_after_a_minute(tmp_path: Path) -> None:
@@ -251,3 +259,19 @@ def test_a_part_does_not_outlive_whoever_started_it(tmp_path: Path) -> None:
 def test_the_host_s_metrics_are_at_the_next_port(kernel: str, host: str) -> None:
     """A free port stays one, and what is malformed is left for the kernel to refuse."""
     assert _next_port(kernel) == host
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_read_only_file_system_is_named(tmp_path: Path, made: bool) -> None:
+    """Not the owner is at fault, whether the folder of the state exists or not."""
+    need("unshare", namespaces=True)
+    (tmp_path / "jobs.toml").touch()
+    (tmp_path / ".nomaflow").mkdir() if made else None
+    mounts = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -m nomaflow_cli up "$1"'
+    command = ["unshare", "--mount", "sh", "-c", mounts, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"✘ cannot write to '{tmp_path}/.nomaflow': Read-only file system\n"
+        "  → make that file system writable, or move the project to another\n"
+    )
