@@ -27,6 +27,7 @@ from nomaflow_kernel.network.certificates import CertificateRefused
 from nomaflow_kernel.network.door_addresses import DoorAddresses, door_addresses
 from nomaflow_kernel.network.door_certificates import door_certificates
 from nomaflow_kernel.network.listening import (
+    AddressAway,
     AddressInUse,
     AddressRefused,
     AddressUntold,
@@ -36,7 +37,7 @@ from nomaflow_kernel.network.listening import (
 )
 from nomaflow_kernel.observing import Observation
 from nomaflow_kernel.process.settings import KernelSettings, SettingsError, read_settings
-from nomaflow_kernel.rpc import AddressTaken, Endpoints
+from nomaflow_kernel.rpc import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.store import LeasePolicy, Store, open_store
 from nomaflow_kernel.store.errors import (
@@ -282,9 +283,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, _EX_CONFIG)
     except (UnsupportedStore, SchemaTooNew, SchemaTooOld, StoreMoved, StoreUnfinished) as error:
         return _fail(error, _EX_CONFIG)
-    except (AddressInUse, AddressTaken, MetricsAddressTaken, StoreInUse) as error:
+    except (AddressInUse, MetricsAddressTaken, StoreInUse) as error:
         return _fail(error, EX_TEMPFAIL)
-    except AddressUntold as error:
+    except (AddressAway, AddressUntold) as error:
         return _fail(error, 1)
     except StoreError as error:
         return _fail(error, 1, more=f"; the store is {shown_url(settings.store)}")

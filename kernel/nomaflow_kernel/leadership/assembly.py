@@ -117,7 +117,7 @@ class Kernel:
 
         :return: the addresses, with the actual port in place of 0
         :raises StoreError: if the store cannot be read
-        :raises AddressTaken: if an address cannot be listened on
+        :raises AddressInUse: if an address is taken; the others of `why_not_listened` likewise
         :raises AddressUntold: if the file that tells others the address cannot be written
         """
         began = time.perf_counter()

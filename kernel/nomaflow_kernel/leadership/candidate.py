@@ -52,7 +52,6 @@ class Sentry:
         """Answer every call with an error from now on.
 
         :raises AddressInUse: if another process has an address
-        :raises AddressTaken: if an address cannot be listened on
         :raises AddressUntold: if the file that tells others the address cannot be written
         """
         if self._server is not None:

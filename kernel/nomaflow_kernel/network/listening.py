@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -10,6 +11,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from nomaflow_api.addresses import TLS_SCHEME
 from nomaflow_project.models.kernel_addresses import unfit_socket
 
 _PROBE_SECONDS = 2.0
@@ -21,6 +23,10 @@ class AddressRefused(Exception):
 
 class AddressInUse(Exception):
     """Raised when another process answers on an address already."""
+
+
+class AddressAway(Exception):
+    """Raised when this machine does not have an address now, and may get it, as a machine does that starts."""
 
 
 class AddressUntold(Exception):
@@ -140,3 +146,24 @@ def forget_address(file: Path, address: str) -> None:
     with contextlib.suppress(OSError):
         if file.read_text(encoding="utf-8").strip() == address:
             file.unlink()
+
+
+def why_not_listened(address: str) -> Exception:
+    """Return the error for an address on TCP that gRPC could not listen on; the system itself says why."""
+    host, _, port = address.removeprefix(TLS_SCHEME).rpartition(":")
+    name = host.removeprefix("[").removesuffix("]")
+    told = f"cannot listen on {address!r}"
+    try:
+        for family, kind, protocol, _, place in socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(place)
+    except socket.gaierror as error:
+        why = f"the name {name!r} is not known here ({str(error.strerror).lower()})"
+        return AddressAway(f"{told}: {why}; correct it, or this machine's DNS")
+    except PermissionError:
+        return AddressRefused(f"{told}: permission denied; choose a port above 1023, those below are for root")
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            why = (error.strerror or str(error)).lower()
+            return AddressAway(f"{told}: {why}; correct it, or give this machine that address")
+    return AddressInUse(f"{told}: the port is taken; stop what listens there, or choose another")

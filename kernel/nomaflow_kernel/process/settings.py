@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -120,6 +120,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
     variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
     _refuse_old(environ)
+    _refuse_without_meaning(environ)
     given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
     section, access = _sections(project, environ)
     for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
@@ -180,6 +181,21 @@ def _refuse_old(names: Container[str], *, prefix: str = "NOMAFLOW_KERNEL_") -> N
             raise SettingsError(
                 f"{name} no longer has a meaning, since callers have credentials of their own: {instead}"
             )
+
+
+def _refuse_without_meaning(environ: Mapping[str, str]) -> None:
+    """Refuse a variable that is named after a key whose variable has another name, or that has none.
+
+    Others are not the kernel's business: Kubernetes sets some for a service that is called nomaflow-kernel.
+
+    :raises SettingsError: if one is given
+    """
+    variables = {key: _variable(flag) for flag, key, _ in _FLAGS}
+    for key in (each.name for each in fields(KernelSection)):
+        name = f"NOMAFLOW_KERNEL_{key.upper()}"
+        if name in environ and name not in variables.values():
+            instead = f"the variable is {variables[key]}" if key in variables else f"write {key} in nomaflow.toml"
+            raise SettingsError(f"{name} has no meaning: {instead}")
 
 
 def store_url(url: str, project: Path) -> str:

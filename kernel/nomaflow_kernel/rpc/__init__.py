@@ -5,8 +5,8 @@ from __future__ import annotations
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.health import Health
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.server import SERVICES, AddressTaken
+from nomaflow_kernel.rpc.server import SERVICES
 from nomaflow_kernel.rpc.services import door_servers
 from nomaflow_kernel.rpc.standby import StandbyServer
 
-__all__ = ["SERVICES", "AddressTaken", "Endpoints", "Health", "KernelParts", "StandbyServer", "door_servers"]
+__all__ = ["SERVICES", "Endpoints", "Health", "KernelParts", "StandbyServer", "door_servers"]

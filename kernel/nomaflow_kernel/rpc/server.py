@@ -21,6 +21,7 @@ from nomaflow_api.v1 import access_service_pb2, host_gateway_service_pb2, kernel
 from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
+from nomaflow_kernel.network.listening import why_not_listened
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.handlers import elsewhere_methods, service_methods
@@ -126,10 +127,6 @@ _PLANS: Mapping[Door, _Plan] = {
 }
 
 
-class AddressTaken(Exception):
-    """Raised when an address cannot be listened on; the text gives the address and the reason."""
-
-
 class DoorServers:
     """A server for each door that has an address: a flood at one leaves the others alone.
 
@@ -177,7 +174,9 @@ class DoorServers:
     async def start(self) -> DoorAddresses:
         """Listen and answer; return the addresses, with the actual port in place of 0.
 
-        :raises AddressTaken: if one cannot be listened on
+        :raises AddressInUse: if one is taken
+        :raises AddressRefused: if this user may not listen there
+        :raises AddressAway: if this machine does not have one, or does not know its name
         """
         served: dict[Door, tuple[str, ...]] = {
             door: tuple(self._listen(door, each) for each in listened) for door, listened in self._addresses.items()
@@ -205,10 +204,7 @@ class DoorServers:
                 return address
             port = server.add_secure_port(target, self._credentials(door))
         except RuntimeError:
-            raise AddressTaken(
-                f"cannot listen on {address!r}: the port is taken, or the address is not this machine's; "
-                "stop what listens there, or choose another"
-            ) from None
+            raise why_not_listened(address) from None
         return f"{TLS_SCHEME}{target.rpartition(':')[0]}:{port}"
 
     def _credentials(self, door: Door) -> grpc.ServerCredentials:

@@ -52,7 +52,7 @@ class StandbyServer:
     async def start(self) -> DoorAddresses:
         """Listen and answer; return the addresses, with the actual port in place of 0.
 
-        :raises AddressTaken: if one cannot be listened on
+        :raises AddressInUse: if one is taken; the others of `why_not_listened` likewise
         """
         return await self._servers.start()
 

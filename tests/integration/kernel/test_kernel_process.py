@@ -22,6 +22,7 @@ from kernel_process import DEADLINE, KernelProcess, ScriptedHost, ended, manifes
 from doors import doors_of
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
+from nomaflow_kernel.process.settings import SettingsError, read_settings
 from waiting import eventually
 
 
@@ -212,6 +213,17 @@ async def _to_the_end(stream: Any) -> None:
         continue
 
 
+def test_a_variable_without_meaning_is_not_passed_over(project: Path) -> None:
+    """One named after a key has the right name told, one of a key without a variable the file; others are not ours."""
+    for name, told in (
+        ("NOMAFLOW_KERNEL_LISTEN", "has no meaning: the variable is NOMAFLOW_KERNEL_ADDRESS"),
+        ("NOMAFLOW_KERNEL_METRICS_TLS_KEY", "has no meaning: write metrics_tls_key in nomaflow.toml"),
+    ):
+        with pytest.raises(SettingsError, match=f"{name} {told}"):
+            read_settings(["--project", str(project)], {name: "x"})
+    read_settings(["--project", str(project)], {"NOMAFLOW_KERNEL_SERVICE_HOST": "10.0.0.1"})
+
+
 async def test_two_kernels_never_share_a_port(project: Path) -> None:
     """The second one ends with 75: its port is taken."""
     (project / "other").mkdir()
@@ -228,6 +240,20 @@ async def test_two_kernels_never_share_a_port(project: Path) -> None:
             assert "Traceback" not in text
     finally:
         await process.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "why"),
+    [
+        ("tls://nowhere.invalid:7433", 1, "the name 'nowhere.invalid' is not known here"),
+        ("tls://192.0.2.1:7433", 1, "cannot assign requested address"),
+    ],
+)
+async def test_an_address_that_the_machine_lacks_may_come(project: Path, address: str, code: int, why: str) -> None:
+    """The system's own reason is told, and the exit code lets a service manager try again."""
+    ended_with, text = await ended("--project", str(project), "--address", address)
+    assert (ended_with, f"cannot listen on {address!r}: {why}" in text) == (code, True), text
+    assert "Traceback" not in text
 
 
 async def test_a_frozen_peer_is_noticed_in_time(project: Path) -> None:
