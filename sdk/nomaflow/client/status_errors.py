@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import grpc
 
 from nomaflow.client import errors
+from nomaflow_api.addresses import is_tcp, split_addresses
 from nomaflow_api.v1.call_errors import read_details
 
 __all__ = ["STATUS_ERRORS", "client_error", "retryable"]
@@ -43,6 +44,10 @@ _FIXES: Mapping[type[errors.ClientError], str] = {
 
 _NO_ENTRY = "log in to the kernel's TCP port, if it has one, with a join string from its owner: nomaflow login FILE"
 """The way out for users who may not enter the folder of a kernel's socket."""
+
+_LOOK_THERE = "check that it runs and that its port can be reached from here; or name another with --address"
+_CORRECT_NAME = "correct the name, or this machine's DNS; or name another with --address"
+"""The ways out for a kernel on TCP, which is mostly on another machine."""
 
 _TOO_LARGE = re.compile(r"SERVER: Received message larger than max \((\d+) vs\. (\d+)\)")
 """gRPC's own words for a request that the kernel never sees."""
@@ -81,7 +86,10 @@ def client_error(error: grpc.aio.AioRpcError, *, address: str) -> errors.ClientE
         late = kind is errors.ReplyTimeout
         if message.endswith("Permission denied"):
             return kind(f"this user may not use the socket {address}", fix=_NO_ENTRY)
-        message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}"
+        lost = "; its name is not known here" if "hostname lookup" in message else ""
+        message = f"the kernel at {address} did not answer in time" if late else f"no kernel answers at {address}{lost}"
+        if not late and all(map(is_tcp, split_addresses(address))):
+            fix = _CORRECT_NAME if lost else _LOOK_THERE
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         message = f"what answers at {address} does not know this call"
         fix = "install the same version of nomaflow on both sides, and check which program listens there"

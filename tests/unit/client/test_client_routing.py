@@ -115,6 +115,21 @@ async def test_nobody_who_answers_is_said_of_all(tmp_path: Path) -> None:
             await client.get_kernel()
 
 
+@pytest.mark.parametrize(
+    ("address", "message", "way_out"),
+    [
+        ("tls://nowhere.invalid:7433", "no kernel answers at tls://nowhere.invalid:7433; its name is not known", "DNS"),
+        ("tls://127.0.0.1:1", "no kernel answers at tls://127.0.0.1:1", "its port can be reached"),
+    ],
+)
+async def test_a_kernel_elsewhere_is_not_to_be_started_here(address: str, message: str, way_out: str) -> None:
+    """The way out for a kernel on TCP is its port or its name, not a start on this machine."""
+    async with KernelClient(address, token="t", connect_seconds=0.1) as client:
+        with pytest.raises(KernelUnreachable, match=message) as caught:
+            await client.get_kernel()
+    assert (way_out in caught.value.fix, "nomaflow up" in caught.value.fix) == (True, False)
+
+
 async def test_no_address_at_all_is_said() -> None:
     """An empty list is a mistake that has a way out."""
     async with KernelClient([], connect_seconds=0.1) as client:
