@@ -10,6 +10,9 @@ from nomaflow_cli.doctor.findings import Finding, fine, warning
 from nomaflow_cli.doctor.host_processes import RunningHost, hosts_here, user_name
 from nomaflow_cli.wording import count
 
+_NOBODYS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "GRPC_VERBOSITY"})
+"""Variables that shells, and the host itself, set: nobody gave them to the host."""
+
 
 def examine_isolation(project: Path, *, hosts: Sequence[RunningHost] | None = None) -> Iterator[Finding]:
     """Yield what is shared, what is weaker than it could be, and what steps do not see.
@@ -64,6 +67,7 @@ def _withheld(project: Path) -> Iterator[Finding]:
         except (OSError, UnicodeDecodeError):
             continue
         host = file.parent.name.removeprefix("host-")
+        names = [name for name in names if name not in _NOBODYS]
         if names:
             listed = ", ".join(names)
             text = (
