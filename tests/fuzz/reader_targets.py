@@ -129,10 +129,10 @@ def _lines(choices: Choices) -> None:
 
 def _letters(choices: Choices) -> None:
     body = letter(choices)
-    for name in sealing.__all__:
+    for name, opened in vars(sealing).items():
         if name.startswith("open_"):
             with contextlib.suppress(sealing.LetterError):
-                getattr(sealing, name)(body)
+                opened(body)
     sealing.fitting(some_text(choices)).encode()
 
 
