@@ -113,8 +113,10 @@ async def test_an_iterator_may_be_collected_in_the_clients_own_thread(kernel: Fa
 
 
 _INTERRUPTED = """
+import signal
 import sys
 from nomaflow.client import SyncKernelClient
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have its background processes ignore it
 client = SyncKernelClient(sys.argv[1])
 try:
     for line in client.read_logs("run_1", follow=True):
