@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
@@ -69,7 +70,7 @@ class TemplateHandle:
                 "version": 1,
                 "spec": spec.to_json(),
                 "spawn_only": spawn_only,
-                "load_seconds": load_seconds,
+                "stuck_at": time.monotonic() + load_seconds * 0.75,
             }
         )
 

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from nomaflow_host.channel.frames import Frame, FrameSocket
@@ -55,9 +56,9 @@ class Template:
 
     def _load(self, bootstrap: dict[str, Any]) -> None:
         spec = ProjectSpec.from_json(bootstrap["spec"])
-        # Shows where an endless import is, shortly before its time is up.
+        # Shows where an endless import is, shortly before its time is up; that began before this process did.
         faulthandler.enable()
-        faulthandler.dump_traceback_later(max(0.1, bootstrap["load_seconds"] * 0.75))
+        faulthandler.dump_traceback_later(max(0.1, bootstrap["stuck_at"] - time.monotonic()))
         with _exits_shown():
             self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)
         faulthandler.cancel_dump_traceback_later()
