@@ -36,10 +36,9 @@ class AuditCalls:
             raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
         check_name(request.principal, "principal")
         check_name(request.action, "action")
-        named = [request.action] if request.action else []
         filter = AuditFilter(
             principal=request.principal,
-            action="".join(listed_names(named, ACTIONS, noun="action", field="action")),
+            action=listed_names([request.action], ACTIONS, noun="action", field="action")[0] if request.action else "",
             refused=request.refused,
             since_us=moment_us(request, "since"),
         )

@@ -17,7 +17,7 @@ from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
 from nomaflow_kernel.history.states import RUN_TERMINAL, RunState
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, range_us
+from nomaflow_kernel.rpc.requests import check_job_id, check_name, check_place, range_us
 from nomaflow_kernel.rpc.run_pages import jobs_of_tag
 
 _RANGE_US = 31 * 86_400_000_000 + 3_600_000_000
@@ -49,10 +49,7 @@ class FigureCalls:
         self, request: figures.SummarizeRunsRequest, caller: Caller
     ) -> figures.SummarizeRunsResponse:
         """Return how many runs there are in each state, and of each job, host or trigger."""
-        if request.job_id:
-            check_job_id(request.job_id)
-        if request.host:
-            check_host(request.host)
+        check_place(request)
         check_name(request.tag, "tag")
         _check_grouping(request.group_by, "group_by")
         for grouping in request.also_by:

@@ -16,7 +16,7 @@ from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.log_reading import ALL_LEVELS
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, listed_names, range_us
+from nomaflow_kernel.rpc.requests import check_job_id, check_name, check_place, listed_names, range_us
 
 _RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
 _ALL_TRIGGER_KINDS = {run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}"): kind for kind in TriggerKind}
@@ -34,10 +34,7 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
 
     :raises BadRequest: if a field breaks a rule
     """
-    if request.job_id:
-        check_job_id(request.job_id)
-    if request.host:
-        check_host(request.host)
+    check_place(request)
     check_name(request.tag, "tag")
     check_name(request.triggered_by, "triggered_by")
     for job_id in _at_most(request.exclude_job_ids, _EXCLUDED, "exclude_job_ids"):
@@ -104,10 +101,7 @@ def event_filter(request: Any) -> EventFilter:
 
     :raises BadRequest: if a field breaks a rule
     """
-    if request.job_id:
-        check_job_id(request.job_id)
-    if request.host:
-        check_host(request.host)
+    check_place(request)
     named = [kind.rstrip(".") for kind in _at_most(request.kinds, _KINDS, "kinds")]
     return EventFilter(
         kinds=listed_names(named, _KNOWN_KINDS, noun="kind of event", field="kinds"),

@@ -174,6 +174,17 @@ def check_host(host: str) -> None:
         raise BadRequest(f"host is {host[:80]!r}, expected the name of a host", field="host")
 
 
+def check_place(request: Any) -> None:
+    """Check that a job and a host could have the names in a filter; an empty one asks for nothing.
+
+    :raises BadRequest: if they could not
+    """
+    if request.job_id:
+        check_job_id(request.job_id)
+    if request.host:
+        check_host(request.host)
+
+
 def listed_names(names: Iterable[str], known: Iterable[str], *, noun: str, field: str) -> tuple[str, ...]:
     """Return the names of a list that are meant: upper and lower case count as equal.
 

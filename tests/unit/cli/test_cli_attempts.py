@@ -108,7 +108,7 @@ def chunk(first: int, *texts: str, level: int = 20) -> log_pb2.LogChunk:
 async def test_a_log_is_searched_whole(
     kernel: FakeKernel, command: Command, arguments: list[str], found: list[int]
 ) -> None:
-    """As text or as a pattern, with and without case, in compressed blocks too; the numbers are those of the log."""
+    """Text and patterns find lines, with and without case, in compressed blocks too; numbers are those of the log."""
     kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
     kernel.chunks = [
         chunk(1, "nothing", "tenant 7", *["filler"] * 297),
@@ -132,7 +132,7 @@ async def test_a_search_that_finds_nothing_and_one_that_is_none_say_so(kernel: F
 
 
 async def test_a_search_goes_on_with_the_lines_that_follow(kernel: FakeKernel, command: Command) -> None:
-    """From the last line that was searched on, each line once."""
+    """Lines after the last one that was searched are shown, each once."""
     kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
     kernel.chunks = [chunk(1, "match", "no")]
     kernel.lines = [log_pb2.LogLine(seq=seq, message=text) for seq, text in ((1, b"match"), (3, b"no"), (4, b"match"))]
