@@ -9,7 +9,6 @@ import os
 import pkgutil
 import re
 import sys
-import sysconfig
 import traceback
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-_STANDARD = sysconfig.get_path("stdlib") + os.sep
+_STANDARD = os.path.dirname(os.__file__) + os.sep
 
 
 class Reference(Struct, frozen=True, kw_only=True):
