@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from nomaflow.client.errors import NotTrusted
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
 
 __all__ = ["Pair", "handshake_failure", "open_channel"]
+
+# Read by gRPC with its first channel. Its own handlers at a fork may hold the child for ever if another thread is in a
+# call, and help nobody here: a forked process is refused a client (https://github.com/grpc/grpc/issues/22624).
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 _UNKNOWN_AUTHORITY = (
     "what listens at {address} is not the kernel that this side trusts: nobody trusted has signed its certificate",

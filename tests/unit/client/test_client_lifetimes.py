@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,50 +159,73 @@ def test_a_client_belongs_to_the_loop_of_its_first_call(tmp_path: Path) -> None:
     asyncio.run(client.close())
 
 
-def _in_a_fork(work: Callable[[], object]) -> object:
-    """Return what a function returns, or the class of its error, in a forked process; None if it does not end."""
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
+_FORKS = """
+import os
+import select
+import signal
+import sys
+import threading
+from nomaflow.client import ClientUnusable, SyncKernelClient
 
-    def child() -> None:
+
+def in_a_fork(work):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
         try:
-            sender.send(work())
-        except ClientUnusable as error:
-            sender.send(type(error))
+            os.write(writer, str(work()).encode())
+        except ClientUnusable:
+            os.write(writer, b"unusable")
         os._exit(0)
-
-    process = context.Process(target=child)
-    process.start()
-    try:
-        return receiver.recv() if receiver.poll(20) else None
-    finally:
-        process.kill()
-        process.join()
+    os.close(writer)
+    answer = os.read(reader, 99).decode() if select.select([reader], [], [], 20)[0] else "no answer"
+    os.close(reader)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return answer
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def state(client):
+    return client.get_run("run_1").state
+
+
+def of_its_own():
+    with SyncKernelClient(sys.argv[1]) as own:
+        return state(own)
+
+
+client = SyncKernelClient(sys.argv[1])
+print(in_a_fork(lambda: state(client)))
+print(state(client))
+print(in_a_fork(lambda: state(client)))
+print(in_a_fork(of_its_own))
+busy = True
+
+
+def use():
+    while busy:
+        state(client)
+
+
+user = threading.Thread(target=use)
+user.start()
+print({in_a_fork(client.close) for _ in range(200)})
+busy = False
+user.join()
+print(state(client))
+client.close()
+"""
+
+
 async def test_a_forked_process_is_told_that_grpc_does_not_work_in_it(kernel: FakeKernel) -> None:
-    """With the parent's client, used or not, or one of its own; calls would wait for ever. An inherited one closes."""
+    """With the parent's client, used or not, or one of its own; calls would wait for ever. An inherited one closes.
+
+    So it does while another thread is in a call, where gRPC's own handlers of a fork held some of the children.
+    """
     kernel.runs["run_1"] = make_run("run_1")
-
-    def state_of(client: SyncKernelClient) -> str:
-        return client.get_run("run_1").state
-
-    def own() -> str:
-        with SyncKernelClient(kernel.address) as made:
-            return state_of(made)
-
-    def work() -> None:
-        with SyncKernelClient(kernel.address) as client:
-
-            def closing() -> str:
-                client.close()
-                return "closed"
-
-            assert _in_a_fork(lambda: state_of(client)) is ClientUnusable
-            assert state_of(client) == "RUNNING"
-            assert _in_a_fork(lambda: state_of(client)) is ClientUnusable
-            assert _in_a_fork(own) is ClientUnusable
-            assert _in_a_fork(closing) == "closed"
-
-    await asyncio.to_thread(work)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _FORKS, kernel.address, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert out.decode().split() == ["unusable", "RUNNING", "unusable", "unusable", "{'None'}", "RUNNING"], err.decode()
+    assert process.returncode == 0
