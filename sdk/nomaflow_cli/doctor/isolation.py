@@ -10,7 +10,7 @@ from nomaflow_cli.doctor.findings import Finding, fine, warning
 from nomaflow_cli.doctor.host_processes import RunningHost, hosts_here, user_name
 from nomaflow_cli.wording import count
 
-_NOBODYS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "GRPC_VERBOSITY"})
+_NOBODYS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "GRPC_ENABLE_FORK_SUPPORT", "GRPC_VERBOSITY"})
 """Variables that shells, and the host itself, set: nobody gave them to the host."""
 
 
