@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
-from nomaflow_api.v1.call_errors import REASONS
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.version import VERSION
 from nomaflow_kernel.access.grants import Target, Verb
@@ -18,6 +18,7 @@ from nomaflow_kernel.engine import TriggerCommand, TriggerOutcome
 from nomaflow_kernel.rpc.admission import Admission, Admitted
 from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import response_without_values
+from nomaflow_kernel.rpc.errors import status_of
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_detail_message
 from nomaflow_kernel.rpc.parts import KernelParts
@@ -230,8 +231,10 @@ def _accepted(answer: _Answer) -> kernel.TriggerRunResponse:
 def _item_message(outcome: _Answer) -> kernel.TriggerRunsItem:
     if isinstance(outcome, kernel.TriggerRunResponse):
         return kernel.TriggerRunsItem(response=outcome)
-    code, _ = REASONS[outcome.reason].code.value
-    return kernel.TriggerRunsItem(error=kernel.CallError(code=code, reason=outcome.reason, message=outcome.message))
+    status = status_of(outcome)
+    code, _ = status.code.value
+    fields = read_details(status.trailing).fields
+    return kernel.TriggerRunsItem(error=encode(kernel.CallError, status, code=code, fields=fields))
 
 
 def _seq(value: int) -> int:

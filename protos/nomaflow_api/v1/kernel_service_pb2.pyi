@@ -436,23 +436,45 @@ class CallError(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class FieldsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     CODE_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
+    FIELDS_FIELD_NUMBER: builtins.int
     code: builtins.int
     """code is the number of the gRPC status code."""
     reason: builtins.str
     """reason is the stable reason."""
     message: builtins.str
     """message is for a person."""
+    @property
+    def fields(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """fields are the wrong fields of the request, each with its problem."""
+
     def __init__(
         self,
         *,
         code: builtins.int = ...,
         reason: builtins.str = ...,
         message: builtins.str = ...,
+        fields: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "fields", b"fields", "message", b"message", "reason", b"reason"]) -> None: ...
 
 global___CallError = CallError
 

@@ -310,13 +310,13 @@ async def test_a_batch_answers_item_by_item(kernel: FakeKernel, client: KernelCl
     kernel.replies["TriggerRuns"] = pb.TriggerRunsResponse(
         items=[
             pb.TriggerRunsItem(response=pb.TriggerRunResponse(run_id="run_1", state=1)),
-            pb.TriggerRunsItem(error=pb.CallError(code=5, reason="JOB_NOT_FOUND", message="no job 'x'")),
+            pb.TriggerRunsItem(error=pb.CallError(code=3, reason="BAD_REQUEST", message="no", fields={"by": "no"})),
         ]
     )
     answers = await client.trigger_many([TriggerOrder(job_id="a"), TriggerOrder(job_id="x")])
     assert answers == [
         Triggered(run_id="run_1"),
-        TriggerRefusal(code=5, reason="JOB_NOT_FOUND", message="no job 'x'"),
+        TriggerRefusal(code=3, reason="BAD_REQUEST", message="no", fields={"by": "no"}),
     ]
 
 

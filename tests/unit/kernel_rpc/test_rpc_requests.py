@@ -199,6 +199,20 @@ async def test_a_run_shows_the_params_that_its_layers_make(world: World) -> None
     assert (listed.run_id, len(listed.steps), listed.params_json) == (RUN_ID, 0, b"")
 
 
+async def test_a_refused_item_of_a_batch_names_its_field_as_a_call_does(world: World) -> None:
+    """Its error has the message and the fields that a trigger of its own has, cut to the same sizes."""
+    long_key = b'{"' + b"k" * 200_000 + b'": {"$date": "soon"}}'
+    requests = [Trigger(job_id="a", log_level="LOUD"), Trigger(job_id="a", params_json=long_key)]
+    answer = await world.client.TriggerRuns(kernel.TriggerRunsRequest(requests=requests), timeout=10)
+    for request, item in zip(requests, answer.items, strict=True):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.client.TriggerRun(request, timeout=10)
+        assert item.error.message == caught.value.details()
+        assert dict(item.error.fields) == read_details(caught.value.trailing_metadata()).fields
+    assert list(answer.items[0].error.fields) == ["log_level"]
+    assert answer.ByteSize() < 10_000
+
+
 async def test_a_stream_without_a_request_under_way_does_not_hold_up_the_end(world: World) -> None:
     """Such streams end first, whatever time open calls are given; clients keep them open for hours."""
     stream = world.client.StreamTriggers(timeout=120)

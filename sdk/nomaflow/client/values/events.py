@@ -69,8 +69,13 @@ class Replayed(Struct, frozen=True, kw_only=True):
 
 
 class TriggerRefusal(Struct, frozen=True, kw_only=True):
-    """The answer to one refused trigger of a batch; ``code`` is the number of the gRPC status."""
+    """The answer to one refused trigger of a batch.
+
+    :param code: the number of the gRPC status
+    :param fields: the wrong fields of the order's request, each with its problem
+    """
 
     code: int
     reason: str
     message: str
+    fields: Mapping[str, str] = field(default_factory=dict)
