@@ -122,12 +122,7 @@ class TokenOrder(Struct, frozen=True, kw_only=True):
 
     def _check_name(self) -> None:
         if self.kind == "host":
-            if not HOST_NAME.fullmatch(self.name):
-                raise BadRequest(
-                    f"name is {self.name[:80]!r}, expected the name of a host: at most 64 lower-case letters, "
-                    "digits, '-' or '_'",
-                    field="name",
-                )
+            check_host_name(self.name, "name")
             return
         if self.name in _RESERVED or self.name.startswith(("host:", "tok_")):
             raise BadRequest(f"the name {self.name[:80]!r} is reserved; choose another", field="name")
@@ -171,6 +166,16 @@ class TokenOrder(Struct, frozen=True, kw_only=True):
             ids="\n".join(self.ids),
             instance_seconds=self.instance_seconds,
         )
+
+
+def check_host_name(name: str, field: str) -> None:
+    """Check the name of a host that may join.
+
+    :raises BadRequest: if no host can have it
+    """
+    if not HOST_NAME.fullmatch(name):
+        expected = "the name of a host: at most 64 lower-case letters, digits, '-' or '_'"
+        raise BadRequest(f"{field} is {name[:80]!r}, expected {expected}", field=field)
 
 
 def new_secret(*, joins: bool) -> str:

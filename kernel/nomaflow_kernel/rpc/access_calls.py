@@ -11,7 +11,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.grants import Grant, grants_of_role
 from nomaflow_kernel.access.principals import Caller, NotPermitted
-from nomaflow_kernel.access.tokens import INSTANCE_SECONDS, TokenOrder
+from nomaflow_kernel.access.tokens import INSTANCE_SECONDS, TokenOrder, check_host_name
 from nomaflow_kernel.access.withdrawing import credentials_meant, hosts_shut_out
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.access_records import CertificateRecord, TokenRecord
@@ -69,6 +69,7 @@ class AccessCalls:
 
         :raises NotOnTcp: if nobody needs one here
         """
+        check_host_name(request.host, "host")
         order = TokenOrder(
             kind="host",
             name=request.host,

@@ -19,6 +19,7 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1 import host_gateway_service_pb2 as gateway
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
+from nomaflow_api.v1.call_errors import read_details
 from nomaflow_api.v1.host_gateway_service_pb2_grpc import HostGatewayServiceStub
 from nomaflow_api.v1.letter_words import HeldState, VerdictAction
 from nomaflow_api.v1.letters import InventoryLine
@@ -105,6 +106,18 @@ async def test_a_launcher_acts_for_the_hosts_in_its_scope_only(world: AccessWorl
     assert await world.as_("launch-a").code("CreateToken", kind=3, name="teama", joins=True) is DENIED
     no_evidence = {**told, "evidence": " "}
     assert await world.as_("launch-a").code("DeclareEnded", **no_evidence) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_invitation_names_the_field_of_its_request_that_is_wrong(world: AccessWorld) -> None:
+    """The host's name is in the field `host` there, and in `name` of a request for a token."""
+    for method, fields, wrong in (
+        ("InviteInstance", {"host": "Team A"}, "host"),
+        ("CreateToken", {"kind": 3, "name": "Team A"}, "name"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.as_("owner")(method, **fields)
+        assert (caught.value.details() or "").startswith(f"{wrong} is 'Team A', expected the name of a host")
+        assert list(read_details(caught.value.trailing_metadata()).fields) == [wrong]
 
 
 async def test_a_declaration_reaches_no_instance_of_another_team(world: AccessWorld) -> None:
