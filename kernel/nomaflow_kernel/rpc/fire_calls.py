@@ -19,7 +19,7 @@ from nomaflow_kernel.rpc.figure_calls import median_seconds
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name, moment_us
+from nomaflow_kernel.rpc.requests import check_name, check_place, moment_us
 from nomaflow_kernel.scheduler.fire_overlaps import Overlaps
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
 
@@ -120,10 +120,7 @@ class FireCalls:
         )
 
     def _plan(self, request: job_pb2.ListFiresRequest) -> FirePlan:
-        if request.host:
-            check_host(request.host)
-        if request.job_id:
-            check_job_id(request.job_id)
+        check_place(request)
         check_name(request.tag, "tag")
         if request.limit > _MOST:
             raise BadRequest(f"limit is {request.limit}, expected at most {_MOST:,}", field="limit")
