@@ -57,8 +57,8 @@ def replay_layers(definition: JobDefinition, detail: RunDetail, command: Trigger
 
     :param definition: the run's own, or today's
     :raises RunNotTerminal: if the run has not finished
-    :raises BadRequest: if the run does not have the step to start from, no step of it failed, or values are changed and
-      secrets that somebody else gave would be carried over
+    :raises BadRequest: if the run does not have the step to start from, no step of it failed, a step before that is
+      switched on, or values are changed and secrets that somebody else gave would be carried over
     """
     if detail.run.state not in RUN_TERMINAL:
         raise RunNotTerminal(detail.run.run_id, detail.run.state)
@@ -117,6 +117,12 @@ def _reuse(definition: JobDefinition, detail: RunDetail, command: TriggerCommand
         raise BadRequest(unknown_name(owner, "step", first, names), field="from_step")
     outputs: dict[str, Mapping[str, Any]] = {}
     for name in names[: names.index(first)]:
+        if command.request.switches.get(name):
+            raise BadRequest(
+                f"step {name!r} is switched on, and the replay starts later, at {first!r}; start it at {name!r}, or "
+                f"leave {name!r} as it was",
+                field="step_switches",
+            )
         attempt = last_tries.get(name)
         if attempt is not None and attempt.state is AttemptState.SUCCEEDED:
             outputs[name] = {

@@ -571,7 +571,9 @@ class ReplayRunRequest(google.protobuf.message.Message):
 
     @property
     def step_switches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.run_pb2.StepSwitch]:
-        """step_switches switch steps on or off, over those of the run."""
+        """step_switches switch steps on or off, over those of the run. A step before the first one that runs cannot be
+        switched on.
+        """
 
     def __init__(
         self,

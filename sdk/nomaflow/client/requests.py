@@ -103,7 +103,7 @@ class ReplayOrder:
     :param from_failed_step: starts at the step that did not succeed; not with ``from_step``
     :param params: override those of the run; JSON values, dates and times
     :param op_kwargs: by step name: override those of the run
-    :param steps: by step name: on or off, over what the run had
+    :param steps: by step name: on or off, over what the run had; not on before the step that it starts at
     :param log_level: empty for the run's
     :param request_id: the idempotency key; if empty a new one is made
     :param by: the caller's name; the client's own ``by`` if empty

@@ -281,3 +281,23 @@ async def test_values_for_a_step_that_does_not_run_are_named(rig: Rig) -> None:
     await rig.engine.cancel(run.run_id, by="ann", why="")
     again = command("", kind=TriggerKind.REPLAY, replay_of=run.run_id, from_step="two", op_kwargs={"one": {"k": 2}})
     assert (await rig.engine.trigger(again)).warnings == told
+
+
+async def test_a_step_before_the_start_of_a_replay_is_not_switched_on(rig: Rig) -> None:
+    """It would not run, so the replay is refused with the way out; off it may be, and its output is not kept then."""
+    rig.jobs.add(job("a", step("one", enabled=False), step("two"), step("three")))
+    host = await rig.host()
+    old = (await rig.trigger("a", switches={"one": True})).run_id
+    await host.finish((await host.dispatch()).attempt_key, finished(rows_affected=1))
+    await host.finish((await host.dispatch(2)).attempt_key, failed())
+    told = "step 'one' is switched on, and the replay starts later, at 'two'; start it at 'one', or leave"
+    for start in ({"from_step": "two"}, {"from_failed_step": True}):
+        again = command("", kind=TriggerKind.REPLAY, replay_of=old, switches={"one": True}, **start)
+        with pytest.raises(BadRequest) as caught:
+            await rig.engine.trigger(again)
+        assert (caught.value.message.startswith(told), caught.value.field) == (True, "step_switches")
+    await rig.engine.trigger(
+        command("", kind=TriggerKind.REPLAY, replay_of=old, switches={"one": False, "two": True}, from_step="two")
+    )
+    order = await host.dispatch(3)
+    assert (order.step, opened(order).prev_rows_affected) == ("two", None)
