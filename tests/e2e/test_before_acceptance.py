@@ -154,6 +154,8 @@ def test_a_bad_value_is_refused_before_anything_runs(system: TeamSystem) -> None
         "step_values.strict.op_kwargs_json.min_row",
     }
     assert "did you mean 'min_rows'?" in caught.value.fields["step_values.strict.op_kwargs_json.min_row"]
+    with pytest.raises(InvalidRequest, match="has no step 'raed'; did you mean 'read'"):
+        client.trigger(_order(system, op_kwargs={"raed": {}}))
     with pytest.raises(InvalidRequest, match="NOT_SET_HERE"):
         client.trigger(_order(system, op_kwargs={"read": {"limit": "${NOT_SET_HERE}"}}))
     assert _runs(system) == before

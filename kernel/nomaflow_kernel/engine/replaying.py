@@ -89,7 +89,7 @@ def _sealed_by(layers: RunRequest, run: RunRecord, command: TriggerCommand) -> s
     if not carries_sealed(layers):
         return ""
     giver = run.request.sealed_by or author_of(run.trigger.kind, run.trigger.by) or _NOBODY
-    if not command.request.params and not command.request.op_kwargs:
+    if not command.request.params and not any(command.request.op_kwargs.values()):
         return giver
     if command.author and command.author != giver:
         raise BadRequest(

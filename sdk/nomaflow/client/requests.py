@@ -249,7 +249,6 @@ def step_values(op_kwargs: Mapping[str, Mapping[str, Any]]) -> Iterable[run_pb2.
     return [
         filled(run_pb2.StepValues, step=step, op_kwargs_json=to_json_bytes(kwargs, name=f"op_kwargs of step {step!r}"))
         for step, kwargs in op_kwargs.items()
-        if kwargs
     ]
 
 

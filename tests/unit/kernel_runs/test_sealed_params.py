@@ -108,7 +108,7 @@ async def test_anothers_secret_goes_along_only_with_a_replay_that_changes_nothin
     alice, bob = {"author": "alice", "by": "alice"}, {"author": "bob", "by": "bob (for alice)"}
     first = (await rig.trigger("a", params=GIVEN, **alice)).run_id
     await host.finish((await host.dispatch()).attempt_key)
-    same = await rig.replay(first, **bob)
+    same = await rig.replay(first, op_kwargs={"one": {}}, **bob)
     order = await host.dispatch(2)
     assert json.loads(opened(order).params_json) == GIVEN
     await host.finish(order.attempt_key)
