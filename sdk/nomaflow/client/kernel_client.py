@@ -17,6 +17,7 @@ from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
+from nomaflow.client.known_names import check_names
 from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_number, filled, trigger_span
 from nomaflow.client.run_filters import RunFilters, list_runs_request
@@ -354,6 +355,18 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         """End a pause; returns False if nothing was paused."""
         reply: service.ResumeResponse = await self._call("Resume", job_id=job_id, host=host, by=by or self._by)
         return reply.was_paused
+
+    async def check_names(
+        self, *, job_id: str = "", run_ids: Iterable[str] = (), host: str = "", tag: str = ""
+    ) -> None:
+        """Refuse names that do not exist, or that the caller may not see: for filters that have kept nothing.
+
+        What is gone may still have a history, so lists refuse no name.
+
+        :raises NotFound: with the names that there are, or a similar one
+        :raises PermissionDenied: for a job or a run that the caller may not see, whether it exists or not
+        """
+        await check_names(self, job_id=job_id, run_ids=run_ids, host=host, tag=tag)
 
     def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:
         return self._connection.pages(method, request, timeout=_READ_SECONDS)

@@ -144,6 +144,7 @@ class SyncKernelClient:
         await self._loop.shutdown_asyncgens()
 
     cancel = _call(KernelClient.cancel)
+    check_names = _call(KernelClient.check_names)
     create_token = _call(KernelClient.create_token)
     declare_ended = _call(KernelClient.declare_ended)
     forget_host = _call(KernelClient.forget_host)

@@ -16,7 +16,6 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command, require_extra
 from nomaflow_cli.kernel_access import talk
-from nomaflow_cli.known_names import check_names
 from nomaflow_cli.output import answer, print_warnings, say
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import parse_instant
@@ -166,7 +165,7 @@ def _show_fires(
     async def ask(kernel: KernelClient) -> FirePageView:
         found = await kernel.list_fires(begin=begin, until=end, host=host, tag=tag, job_id=job_id, limit=_MOST_FIRES)
         if not found.fires and not found.frequent:
-            await check_names(kernel, job_id=job_id, host=host, tag=tag)
+            await kernel.check_names(job_id=job_id, host=host, tag=tag)
         return found
 
     found = talk(invocation, ask)

@@ -10,7 +10,6 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
-from nomaflow_cli.known_names import check_names
 from nomaflow_cli.output import console, print_json_line
 from nomaflow_cli.values import parse_moment
 
@@ -76,7 +75,7 @@ def events(
         last = (await kernel.get_kernel()).last_event_seq if follow else 0
         newest = await _newest(kernel, filters, tail, before_seq=last + 1 if last else 0)
         if not newest:
-            await check_names(kernel, job_id=job, run_ids=[run], host=host)
+            await kernel.check_names(job_id=job, run_ids=[run], host=host)
         for event in newest:
             show(event)
         if not newest and not follow and out is not None:

@@ -13,7 +13,6 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
-from nomaflow_cli.known_names import check_names
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, with_lines_of_files
 from nomaflow_cli.values import parse_instant, parse_span
@@ -46,7 +45,7 @@ def jobs(
     async def ask(kernel: KernelClient) -> tuple[CatalogueView, dict[str, RefusedLoadView], str]:
         found = await kernel.list_jobs(host=host, tag=tag, include_removed=all_)
         if not found.jobs:
-            await check_names(kernel, host=host, tag=tag)
+            await kernel.check_names(host=host, tag=tag)
         hosts = [one for one in await kernel.list_hosts() if host in ("", one.name)]
         refused = {one.name: one.refused_load for one in hosts if one.refused_load is not None}
         nothing = "" if found.jobs or found.problems else await why_none(kernel, "jobs", _NO_JOBS)

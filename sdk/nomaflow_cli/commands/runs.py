@@ -10,7 +10,6 @@ from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
-from nomaflow_cli.known_names import check_jobs, check_names
 from nomaflow_cli.output import answer
 from nomaflow_cli.values import levels_from, parse_moment
 from nomaflow_telemetry.visible_text import printable
@@ -100,12 +99,14 @@ def _list(invocation: Invocation, filters: RunFilters, *, limit: int) -> None:
     job = filters["job_id"]
 
     async def ask(kernel: KernelClient) -> tuple[list[RunView], str]:
-        await check_jobs(kernel, filters["exclude_job_ids"])
+        for job_id in filters["exclude_job_ids"]:
+            if not await first(1, kernel.list_runs(job_id=job_id, page_size=1)):
+                await kernel.check_names(job_id=job_id)
         found = await first(limit, kernel.list_runs(page_size=min(limit, 500), **filters))
         if found:
             return found, ""
         run_ids = filters["replay_of"], filters["parent_run_id"]
-        await check_names(kernel, job_id=job, run_ids=run_ids, host=filters["host"], tag=filters["tag"])
+        await kernel.check_names(job_id=job, run_ids=run_ids, host=filters["host"], tag=filters["tag"])
         if any(value for name, value in filters.items() if name != "job_id"):
             return found, "no runs match"
         return found, await why_none(
@@ -132,7 +133,7 @@ def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
             since=filters["since"], until=filters["until"], group_by=grouping, job_id=job_id, host=host, tag=tag
         )
         if not found:
-            await check_names(kernel, job_id=job_id, host=host, tag=tag)
+            await kernel.check_names(job_id=job_id, host=host, tag=tag)
         return found
 
     found = talk(invocation, ask)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from console_system import ConsoleSystem
+from page_forms import text_of
 
 from doors import Doors, create_token, doors_of
 from nomaflow_api.v1 import access_service_pb2 as access
@@ -113,6 +114,20 @@ def test_what_a_token_may_not_do_is_offered_nowhere(world: World, visitor: httpx
             allowed = any(grant.startswith(verb) for grant in grants)
             odd = {mark: [place for place in pages if mark in shown[place]] for mark in marks}
             assert {mark: bool(places) for mark, places in odd.items()} == dict.fromkeys(marks, allowed), (name, odd)
+
+
+def test_a_filter_does_not_tell_whether_there_is_a_job_that_one_may_not_see(
+    world: World, visitor: httpx.Client
+) -> None:
+    """The page says the same about a job of others and about none, as the kernel does."""
+    visitor.post("/login", data={"token": world.token("narrow", "read job:other")})
+    for name in ("job=%s", "host=%s"):
+        there, none = ("says" if name.startswith("job") else "team"), "nosuch"
+        told = [text_of(visitor.get(f"/runs?{name % each}")).replace(each, "…") for each in (there, none)]
+        assert told[0] == told[1]
+        assert ("narrow may not read job:…" in told[0], "no host that you may see has the name" in told[0]) == (
+            name.startswith("job"), name.startswith("host")
+        )  # fmt: skip
 
 
 def test_who_may_not_read_the_log_sees_the_run_and_not_a_line_of_it(world: World, visitor: httpx.Client) -> None:

@@ -164,6 +164,20 @@ def test_a_day_with_many_fires_of_one_schedule_is_not_called_empty(browser_clien
     assert "0 fires to come" in idle
 
 
+@pytest.mark.parametrize("page", ["/runs?since=ever&", "/schedule?", "/activity?"])
+def test_a_list_that_is_empty_for_a_misspelt_name_says_so(browser_client: httpx.Client, page: str) -> None:
+    """A filter by a job, host or tag that does not exist, with the name that was probably meant; others say nothing."""
+    told = {
+        "job=wroks": "no job has the id 'wroks'; did you mean 'works'?",
+        "host=tema": "no host has the name 'tema'; did you mean 'team'?",
+        "tag=<b>od</b>": "no job has the tag '<b>od</b>'; did you mean '<b>odd</b>'?",
+    }
+    for name, problem in told.items():
+        if not (name.startswith("tag") and page == "/activity?"):
+            assert problem in text_of(browser_client.get(page + name)), name
+    assert "no job has" not in text_of(browser_client.get(page + "job=works&host=team"))
+
+
 def test_a_hosts_page_tells_who_its_instances_are(console: ConsoleSystem, browser_client: httpx.Client) -> None:
     """The principal, when it attached, and the digest of what it brings."""
     [host] = console.system.api.list_hosts()

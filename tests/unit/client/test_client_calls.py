@@ -110,7 +110,10 @@ async def test_a_trigger_carries_everything_it_was_given(kernel: FakeKernel, cli
     await client.trigger(order)
     sent = kernel.requests["TriggerRun"][0]
     assert sent.params_json == b'{"big":1180591620717411303424}'
-    assert [(one.step, one.op_kwargs_json) for one in sent.step_values] == [("purge", b'{"apps_id":10}'), ("empty", b"")]
+    assert [(one.step, one.op_kwargs_json) for one in sent.step_values] == [
+        ("purge", b'{"apps_id":10}'),
+        ("empty", b""),
+    ]
     assert [(one.step, one.enabled) for one in sent.step_switches] == [("load", False)]
     assert (sent.preset, sent.log_level, sent.request_id, sent.by) == ("small", "DEBUG", "k1", "tester")
     assert sent.allow_overlap

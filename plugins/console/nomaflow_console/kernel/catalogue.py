@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from starlette.requests import Request
 
-from nomaflow.client import NotFound
+from nomaflow.client import NotFound, PermissionDenied
 from nomaflow.client.values import HostView, JobPageView
 from nomaflow_api.near_names import near_names
 from nomaflow_console.kernel.calls import kernel_of, principal_of
@@ -56,6 +56,15 @@ async def job_zones(request: Request, job_ids: Iterable[str]) -> dict[str, str]:
         found[job_id] = jobs[job_id].timezone if job_id in jobs else ""
         known[job_id] = (now + _ZONE_SECONDS, found[job_id])
     return found
+
+
+async def unknown_names(request: Request, *, job: str, host: str, tag: str = "") -> list[str]:
+    """Return the problem of filters that keep nothing because one of these names does not exist."""
+    try:
+        await kernel_of(request).check_names(job_id=job, host=host, tag=tag)
+    except (NotFound, PermissionDenied) as error:
+        return ["; ".join(filter(None, (error.message, error.fix)))]
+    return []
 
 
 async def known_host(request: Request, name: str) -> HostView:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from nomaflow.client import InvalidRequest, NotFound
 from nomaflow.client.values import EventPageView
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import unknown_names
 from nomaflow_console.live import LiveView
 from nomaflow_console.rendering import live_part, page
 from nomaflow_console.views.deeds import KINDS
@@ -90,30 +91,34 @@ async def _events(request: Request, choice: Choice) -> EventPageView:
     )
 
 
-async def _events_or_refusal(request: Request, choice: Choice) -> tuple[EventPageView, str]:
+async def _events_or_refusal(request: Request, choice: Choice) -> tuple[EventPageView, list[str]]:
     """Return the events; if the kernel refuses a filter, none and its sentence, so that the filters stay."""
     try:
-        return await _events(request, choice), ""
+        return await _events(request, choice), []
     except (InvalidRequest, NotFound) as error:
-        return EventPageView(), error.message
+        return EventPageView(), [error.message]
 
 
 async def _context(request: Request) -> dict[str, Any]:
     choice = Choice.of(request)
-    found, refusal = await _events_or_refusal(request, choice)
+    found, problems = await _events_or_refusal(request, choice)
     zone = Zone.of_cookie(request.state.session.zone).info
     dated = [(event.at.astimezone(zone), event) for event in found.events if event.at is not None]
     days = [(next(iter(group)), key) for key, group in groupby(dated, key=lambda pair: pair[0].date())]
     by_day = [(first[0], [event for at, event in dated if at.date() == key]) for first, key in days]
     return {
-        "choice": choice, "found": found, "refusal": refusal, "days": by_day, "kinds": KINDS,
+        "choice": choice, "found": found, "problems": problems, "days": by_day, "kinds": KINDS,
         "filter_name": filter_name,
     }  # fmt: skip
 
 
 async def show(request: Request) -> Response:
     """Return the page."""
-    return page(request, "activity.html", title="Activity", live="activity", **await _context(request))
+    context = await _context(request)
+    if not (context["problems"] or context["found"].events):
+        choice: Choice = context["choice"]
+        context["problems"] = await unknown_names(request, job=choice.job, host=choice.host)
+    return page(request, "activity.html", title="Activity", live="activity", **context)
 
 
 async def as_json(request: Request) -> Response:

@@ -19,7 +19,7 @@ from nomaflow.client import InvalidRequest, NotFound
 from nomaflow.client.values import JobPageView, RunCountView, RunPageView, RunView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of, principal_of
-from nomaflow_console.kernel.catalogue import job_choices, job_zones
+from nomaflow_console.kernel.catalogue import job_choices, job_zones, unknown_names
 from nomaflow_console.kernel.kept_answers import KeptAnswers
 from nomaflow_console.kernel.kept_steps import kept_steps
 from nomaflow_console.live import LiveView, of_kinds
@@ -146,6 +146,8 @@ async def _load(request: Request, *, filters: bool = True) -> dict[str, Any]:
         kept_steps(request).into(kernel, found.runs), job_zones(request, [run.job_id for run in found.runs])
     )
     by_state = {state: sum(each.runs for each in counts or () if each.state == state) for state in RUN_STATES}
+    looks = filters and not (found.runs or refused)
+    unknown = await unknown_names(request, job=query.job, host=query.host, tag=query.tag) if looks else []
     hidden = {job: sum(each.runs for each in counts or () if each.group == job) for job in query.hidden}
     chips = query.chips(_zone(request), now)
     return {
@@ -153,7 +155,7 @@ async def _load(request: Request, *, filters: bool = True) -> dict[str, Any]:
         "here": query.address(before=query.before, after=query.after),
         "period": query.period(_zone(request), now),
         "heading": " · ".join([*(chip.text for chip in chips[:3]), "Runs"]),
-        "problems": [*problems, *refused],
+        "problems": [*problems, *refused, *unknown],
         "rows": run_rows(runs, zones, query),
         "rows_sum": sum(run.rows_affected or 0 for run in found.runs),
         "newer": query.address(after=newer) if newer else "",

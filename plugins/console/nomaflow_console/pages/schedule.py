@@ -19,6 +19,7 @@ from nomaflow.client import InvalidRequest
 from nomaflow.client.values import FirePageView, RunPageView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import kernel_of
+from nomaflow_console.kernel.catalogue import unknown_names
 from nomaflow_console.kernel.until_changed import until_changed
 from nomaflow_console.live import LiveView, of_kinds, rendered
 from nomaflow_console.rendering import page
@@ -174,7 +175,11 @@ async def _counts(
 
 async def show(request: Request) -> Response:
     """Return the page."""
-    return page(request, "schedule.html", title="Schedule", live="schedule", **await _context(request))
+    context = await _context(request)
+    choice: Choice = context["choice"]
+    shown = context["fires"].frequent or any(day.runs or day.fires for day in context["days"])
+    problems = [] if shown else await unknown_names(request, job=choice.job, host=choice.host, tag=choice.tag)
+    return page(request, "schedule.html", title="Schedule", live="schedule", problems=problems, **context)
 
 
 async def as_json(request: Request) -> Response:
