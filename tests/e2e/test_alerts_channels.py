@@ -162,6 +162,7 @@ def test_a_test_goes_the_real_way(system: AlertsSystem, mails: tuple[Mails, int]
     assert system.web.taken()[-1].json["subject"] == "[test] failing is late"
     wrong = system.cli("alerts", "test", "nobody", code=2)
     assert "there is no channel 'nobody'" in wrong.err
+    assert "no job has the id 'falling'" in system.cli("alerts", "test", "--job", "falling", code=2).err
     assert "there is no channel 'nobody'" in system.cli("alerts", "messages", "--channel", "nobody", code=2).err
     assert "the states are pending, sent, " in system.cli("alerts", "messages", "--state", "send", code=2).err
     assert system.cli("alerts", "open", "--job", "typo").out.startswith("✔ nothing is open for job 'typo'")
@@ -182,3 +183,19 @@ def test_a_mute_keeps_back_and_is_seen(system: AlertsSystem) -> None:
     assert system.ask("alerts", "unmute", "failing")["was_muted"]
     assert system.received(1)[0]["subject"] == "failing failed"
     assert not system.ask("alerts", "unmute", "failing")["was_muted"]
+
+
+def test_a_mute_of_what_the_kernel_does_not_have_is_refused(system: AlertsSystem) -> None:
+    """It would hold nothing back. While the kernel is away nobody knows, and the mute is taken."""
+    system.settings()
+    start(system)
+    for name, told in (
+        (("falling",), "no job has the id 'falling'; did you mean 'failing'?"),
+        (("--host", "tema"), "no host has the name 'tema'; did you mean 'team'?"),
+    ):
+        assert told in " ".join(system.cli("alerts", "mute", *name, "--why", "moving", code=2).err.split())
+    system.ask("alerts", "mute", "--host", "team", "--why", "moving")
+    system.parts["kernel"].kill()
+    system.ask("alerts", "mute", "falling", "--why", "moving")
+    muted = {(each["job_id"], each["host"]) for each in system.ask("alerts", "open")["alerts"]["mutes"]}
+    assert muted == {("falling", None), (None, "team")}

@@ -135,8 +135,8 @@ class _Parts:
         )  # fmt: skip
         trial = Trial(alerts=alerts, policies=policies, templates=templates, masker=masker)
         self.calls = AlertsCalls(
-            ledger=ledger, alerts=alerts, policies=policies, sender=self.sender, pulse=self.pulse, trial=trial,
-            changed=self._wake,
+            calls=self._client, ledger=ledger, alerts=alerts, policies=policies, sender=self.sender, pulse=self.pulse,
+            trial=trial, changed=self._wake,
         )  # fmt: skip
 
     def _wake(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from nomaflow.client import ClientError, InvalidRequest, KernelClient, NotFound, PermissionDenied
 from nomaflow.client.values import from_micros
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
 from nomaflow_alerts.messages.harmless import plain
@@ -28,14 +29,20 @@ _LISTED, _MOST = 200, 1000
 _MESSAGES = 50
 _STATES = ("pending", "sent", "undeliverable")
 _LONGEST_MUTE = 90 * 86_400.0
+_KERNEL_SECONDS = 2.0
+"""How long a call waits for the kernel to say whether it has a job or a host."""
 
 
 class AlertsCalls(AlertsServiceServicer):
-    """Answers command line and console."""
+    """Answers command line and console.
+
+    :param calls: a client of the kernel
+    """
 
     def __init__(
         self,
         *,
+        calls: KernelClient,
         ledger: Ledger,
         alerts: AlertsSection,
         policies: Policies,
@@ -44,7 +51,7 @@ class AlertsCalls(AlertsServiceServicer):
         trial: Trial,
         changed: Callable[[], None],
     ) -> None:
-        self._ledger, self._alerts, self._policies = ledger, alerts, policies
+        self._calls, self._ledger, self._alerts, self._policies = calls, ledger, alerts, policies
         self._sender, self._pulse, self._trial, self._changed = sender, pulse, trial, changed
         self._started_at = datetime.now(UTC)
 
@@ -105,7 +112,7 @@ class AlertsCalls(AlertsServiceServicer):
             problem = "a mute needs who mutes (by) and a reason (why): people who miss a message read it"
         elif not now < until <= now + _LONGEST_MUTE:
             problem = "a mute needs an end (until) in the future, at most 90 days ahead"
-        if problem:
+        if problem := problem or await self._unknown(request.job_id, request.host):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         mute = Mute(
             job_id=request.job_id, host=request.host, by=request.by[:200], why=request.why[:500], since=now, until=until
@@ -113,6 +120,25 @@ class AlertsCalls(AlertsServiceServicer):
         await self._ledger.run(lambda book: book.mute(mute))
         self._changed()
         return service.MuteResponse(mute=_mute_message(mute))
+
+    async def _unknown(self, job_id: str, host: str) -> str:
+        """Return the problem of a job or host that the kernel does not have; empty if it is away.
+
+        What has an open incident may be gone from the kernel.
+        """
+        found = await self._ledger.run(
+            lambda book: book.listed_incidents(job_id=job_id, host=host, closed=False, limit=1)
+        )
+        if found:
+            return ""
+        try:
+            async with asyncio.timeout(_KERNEL_SECONDS):
+                await self._calls.check_names(job_id=job_id, host=host)
+        except (NotFound, PermissionDenied, InvalidRequest) as error:
+            return "; ".join(filter(None, (error.message, error.fix)))
+        except (ClientError, TimeoutError):
+            return ""
+        return ""
 
     async def Unmute(self, request: Any, context: Any) -> Any:  # noqa: N802
         """End a mute."""
@@ -123,6 +149,8 @@ class AlertsCalls(AlertsServiceServicer):
     async def TestChannels(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Send a test by each channel, and wait for the first try of each."""
         await self._check_channels(request.channels, context)
+        if problem := await self._unknown(request.job_id, ""):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         names = list(request.channels) or list(self._alerts.channels)
         if request.job_id and not request.channels:
             names = list(self._policies.rules(request.job_id).channels)
