@@ -56,7 +56,8 @@ def trigger_once(
             if used.request_hash != command.request_hash and not state.secrets.is_keyed(
                 used.request_hash, command.request_hash
             ):
-                raise RequestIdReused(command.request_id, used.run_id)
+                sent = command.request_id.removeprefix(f"{command.author}/" if command.author else "")
+                raise RequestIdReused(sent, used.run_id)
             return TriggerOutcome(run_id=used.run_id, state=used.state, deduplicated=True)
         return triggering.trigger(state, batch, command) if new or not must_look_up(state, command) else None
     except KernelError as error:
