@@ -44,16 +44,18 @@ class NotPermitted(KernelError):
 
     :param verb: what it may not do
     :param target: what it asked for, as it named it
-    :param needs: the verb for which it has no grant at all; empty if it has one that does not cover the target
+    :param needs: the verb that it lacks, if that is not the one above
+    :param may_know: whether it may know that the target exists; else the words are the same for one that does not
     """
 
     reason = "PERMISSION_DENIED"
 
-    def __init__(self, principal: Principal, verb: str, target: str, *, needs: str = "") -> None:
+    def __init__(self, principal: Principal, verb: str, target: str, *, needs: str = "", may_know: bool = True) -> None:
         self.about = "" if verb == "call" else target
         needed = f", which needs a grant to {needs}" if needs else ""
+        or_none = "" if may_know else ", or it does not exist"
         super().__init__(
-            f"{principal} may not {verb} {target[:160]}{needed}; "
+            f"{principal} may not {verb} {target[:160]}{needed}{or_none}; "
             "an administrator gives such a grant with `nomaflow token create`"
         )
 

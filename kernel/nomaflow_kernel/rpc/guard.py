@@ -119,9 +119,10 @@ class Guard:
     def job_refusal(self, verb: Verb, job_id: str, caller: Caller) -> NotPermitted | None:
         """Return the error of a caller that may not do something to a job, or may not know that there is none."""
         permitted = caller.principal.may(verb, self.target_of_job(job_id))
+        may_know = _may_know(caller.principal)
         if self._catalogue.job(job_id) is None:
-            permitted = permitted and _may_know(caller.principal)
-        return None if permitted else NotPermitted(caller.principal, verb, f"job:{job_id}")
+            permitted = permitted and may_know
+        return None if permitted else NotPermitted(caller.principal, verb, f"job:{job_id}", may_know=may_know)
 
     def sees_values(self, job_id: str, host: str, caller: Caller) -> bool:
         """Return whether a caller may see params, extras and errors of a job's runs.
@@ -176,9 +177,9 @@ class Guard:
             raise refusal
 
     def _check_host(self, verb: Verb, host: str, caller: Caller) -> None:
-        permitted = caller.principal.may(verb, Target(host=host))
-        if not permitted or not (_may_know(caller.principal) or self._knows_host(host)):
-            raise NotPermitted(caller.principal, verb, f"host:{host}")
+        permitted, may_know = caller.principal.may(verb, Target(host=host)), _may_know(caller.principal)
+        if not permitted or not (may_know or self._knows_host(host)):
+            raise NotPermitted(caller.principal, verb, f"host:{host}", may_know=may_know)
 
     def _knows_host(self, host: str) -> bool:
         attached = bool(self._sessions.of_host(host))
@@ -187,14 +188,18 @@ class Guard:
     async def _check_run(self, rule: Rule, run_id: str, caller: Caller) -> None:
         found = await self._subjects([run_id]) if is_run_id(run_id) else ()
         assert rule.verb is not None
-        permitted = bool(found) or _may_know(caller.principal)
+        principal = caller.principal
+        may_know = _may_know(principal)
+        permitted = bool(found) or may_know
         for run in found:
             target = self._target_of_run(run.job_id, run.host)
-            permitted = caller.principal.may(rule.verb, target)
-            if rule.others is not None and run.author != str(caller.principal):
-                permitted = permitted and caller.principal.may(rule.others, target)
+            permitted = principal.may(rule.verb, target)
+            if permitted and rule.others is not None and run.author != str(principal):
+                permitted = principal.may(rule.others, target)
+                if not permitted and principal.may(Verb.READ, target):
+                    raise NotPermitted(principal, rule.verb, f"{run_id}, a run of somebody else", needs=rule.others)
         if not permitted:
-            raise NotPermitted(caller.principal, rule.verb, run_id)  # the same words whether there is such a run or not
+            raise NotPermitted(principal, rule.verb, run_id, may_know=may_know)
 
 
 def target_of(job: Job) -> Target:
