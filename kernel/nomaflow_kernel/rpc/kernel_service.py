@@ -117,18 +117,9 @@ class KernelService:
         for index, found in zip(examined, validated, strict=True):
             answers[index] = _examined(found)
         answers.update(zip(made, await self._start(list(made.values())), strict=True))
-        told = [self._told(answers[index], request.job_id, caller) for index, request in enumerate(requests)]
+        targets = [self._guard.target_of_job(request.job_id) for request in requests]
+        told = [_told(answers[index], target, caller) for index, target in enumerate(targets)]
         return self._with_near_ids(told, caller)
-
-    def _told(self, answer: _Answer, job_id: str, caller: Caller) -> _Answer:
-        """Return an answer as its caller may see it: warnings and refusals may quote a file, or an exception."""
-        if caller.principal.may(Verb.LOGS, self._guard.target_of_job(job_id)):
-            return answer
-        if isinstance(answer, JobUnavailable):
-            return JobUnavailable(answer.job_id, "it has problems, which the grant `logs` shows")
-        if isinstance(answer, kernel.TriggerRunResponse):
-            response_without_values(answer)
-        return answer
 
     def _with_near_ids(self, answers: list[_Answer], caller: Caller) -> list[_Answer]:
         """Add near ids to the first answer about an unknown job: one search, however many there are."""
@@ -158,12 +149,9 @@ class KernelService:
             answer = _examined(await self._admission.validate(command))
         else:
             (answer,) = await self._start([command])
-        accepted = _accepted(answer)
-        if accepted.warnings or accepted.steps:
-            targets = await self._guard.targets_of_runs([request.run_id])
-            if not caller.principal.may(Verb.LOGS, targets.get(request.run_id, Target())):
-                response_without_values(accepted)
-        return encode(kernel.ReplayRunResponse, accepted)
+        targets = await self._guard.targets_of_runs([request.run_id])
+        told = _told(answer, targets.get(request.run_id, Target()), caller)
+        return encode(kernel.ReplayRunResponse, _accepted(told))
 
     async def get_run(self, request: kernel.GetRunRequest, caller: Caller) -> kernel.GetRunResponse:
         """Return one run with its steps and attempts."""
@@ -220,6 +208,20 @@ def _examined(found: Admitted | KernelError) -> _Answer:
     command, warnings = found
     steps = [] if command.draft is None else planned_values(command.draft)
     return kernel.TriggerRunResponse(warnings=warnings, steps=steps)
+
+
+def _told(answer: _Answer, target: Target, caller: Caller) -> _Answer:
+    """Return an answer as its caller may see it: warnings and refusals may quote a file, or an exception.
+
+    :param target: the job, or the run that is replayed
+    """
+    if caller.principal.may(Verb.LOGS, target):
+        return answer
+    if isinstance(answer, JobUnavailable):
+        return JobUnavailable(answer.job_id, "it has problems, which the grant `logs` shows")
+    if isinstance(answer, kernel.TriggerRunResponse):
+        response_without_values(answer)
+    return answer
 
 
 def _accepted(answer: _Answer) -> kernel.TriggerRunResponse:
