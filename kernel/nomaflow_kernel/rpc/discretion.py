@@ -70,7 +70,10 @@ def job_without_values(job: job_pb2.Job) -> job_pb2.Job:
     if not job.valid:
         job.why_not_running = "it has problems"
     if job.held:
-        job.held = "a callable of it cannot be imported"
+        told = "a callable of it cannot be imported"
+        if job.why_not_running == job.held:
+            job.why_not_running = told
+        job.held = told
     if job.HasField("last_run"):
         run_without_values(job.last_run)
     job.definition_json = _definition_without_values(job.definition_json)

@@ -12,8 +12,8 @@ from kernel_process import manifest
 from waiting import eventually
 
 
-async def test_a_trigger_and_a_replay_quote_no_exception_without_logs() -> None:
-    """Neither does a replay that is only validated; who has the grant is told."""
+async def test_nothing_quotes_an_exception_without_logs() -> None:
+    """Neither the job itself, nor a trigger, nor a replay, also if it is only validated; who has the grant is told."""
     with kernel_of_two_teams() as running:
         async with AsyncExitStack() as stack:
             world = await AccessWorld(running=running).start(stack)
@@ -26,6 +26,10 @@ async def test_a_trigger_and_a_replay_quote_no_exception_without_logs() -> None:
                 return bool((await world.as_("owner")("GetJob", job_id="a.one")).job.problems)
 
             await eventually(disabled)
+            for name, told in (("ann", True), ("blind", False)):
+                seen = (await world.as_(name)("GetJob", job_id="a.one")).job, *(await world.as_(name)("ListJobs")).jobs
+                assert {SECRET in str(each) for each in seen} == {told}
+                assert seen[0].why_not_running == seen[0].held
             again = {"run_id": world.runs["a"], "current_definition": True}
             for method, fields in (
                 ("TriggerRun", {"job_id": "a.one"}),
