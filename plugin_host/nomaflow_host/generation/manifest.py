@@ -168,7 +168,7 @@ def _parameter(parameter: inspect.Parameter, function: Any, docs: Mapping[str, s
         "name": parameter.name,
         "kind": "var_positional" if parameter.kind is parameter.VAR_POSITIONAL else "keyword",
         "required": is_required(parameter),
-        "annotation": _short(stable(readable(parameter.annotation))),
+        "annotation": _short(readable(parameter.annotation)),
         "default": _default(parameter.default) if has_default else "",
         **{name: value for name, value in for_forms.items() if value},
     }

@@ -10,6 +10,7 @@ import typing
 from typing import Any, Literal
 
 from nomaflow_host.injection.errors import PreparationFailed
+from nomaflow_host.injection.references import stable
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,7 @@ def unwrapped(annotation: Any) -> Any:
 
 
 def readable(annotation: Any) -> str:
-    """Return an annotation as an author would write it."""
+    """Return an annotation as an author would write it; the same code always gives the same text."""
     if annotation is UNKNOWN:
         return ""
     if annotation is type(None):
@@ -127,6 +128,6 @@ def readable(annotation: Any) -> str:
     try:
         if isinstance(annotation, str):
             return annotation
-        return inspect.formatannotation(annotation)
+        return stable(inspect.formatannotation(annotation))
     except Exception:  # noqa: BLE001 - an annotation may be any object, even one whose repr() raises
         return f"<{type(annotation).__name__}>"
