@@ -113,20 +113,27 @@ class UnknownJob(KernelError):
 
     def __init__(self, job_id: str, near: Sequence[str] = ()) -> None:
         self.job_id = job_id
-        hint = f"did you mean {' or '.join(repr(name) for name in near)}?" if near else "`nomaflow jobs` lists them"
+        hint = _meant(near) or "`nomaflow jobs` lists them"
         metadata = {"near": ",".join(near)} if near else {}
         super().__init__(f"no job has the id {job_id[:64]!r}; {hint}", metadata=metadata)
 
 
 class UnknownHost(KernelError):
-    """Raised when no host has the name."""
+    """Raised when no host has the name.
+
+    :param near: names that look like it; if there are none, known ones are listed
+    """
 
     reason = "HOST_NOT_FOUND"
 
-    def __init__(self, host: str, known: Sequence[str] = ()) -> None:
+    def __init__(self, host: str, known: Sequence[str], near: Sequence[str]) -> None:
         more = " …" if len(known) > _LISTED else ""
-        names = (", ".join(repr(name) for name in known[:_LISTED]) or "none") + more
-        super().__init__(f"no host has the name {host[:64]!r}; known hosts: {names}")
+        names = (", ".join(map(repr, known[:_LISTED])) or "none") + more
+        super().__init__(f"no host has the name {host[:64]!r}; {_meant(near) or f'known hosts: {names}'}")
+
+
+def _meant(near: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 class JobUnavailable(KernelError):

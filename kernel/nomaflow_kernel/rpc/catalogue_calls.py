@@ -247,7 +247,7 @@ class CatalogueCalls:
         check_host(name)
         names = sorted(self._host_names())
         if name not in names:
-            raise UnknownHost(name, names)
+            raise UnknownHost(name, names, near_names(name, names))
 
     def _host_names(self) -> set[str]:
         introduced = {each.host for each in self.catalogue.hosts() if each.host}

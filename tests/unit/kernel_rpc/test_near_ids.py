@@ -52,6 +52,16 @@ async def test_twenty_thousand_characters_are_no_id(world: World) -> None:
         await world.client.GetJob(kernel.GetJobRequest(job_id="j" * 20_000), timeout=10)
 
 
+async def test_a_host_that_is_misspelt_is_named_among_many(world: World) -> None:
+    """A list of the first known ones would not have it; if none is near, they are listed."""
+    for number in range(30):
+        world.catalogue.take_in(catalogue_of(f"host-{number:02}", f"job-{number}"))
+    world.catalogue.take_in(catalogue_of("reporting", "reports"))
+    for name, told in (("reprting", "; did you mean 'reporting'?"), ("zzz", "; known hosts: 'host-00', .*'host-19' …")):
+        with pytest.raises(grpc.aio.AioRpcError, match=f"no host has the name '{name}'{told}".replace("?", r"\?")):
+            await world.client.ReloadHost(kernel.ReloadHostRequest(host=name), timeout=10)
+
+
 async def test_near_ids_are_those_that_the_caller_may_see(world: World) -> None:
     """A reader of one team's jobs is never told the names of another's."""
     calls = CatalogueCalls(world.parts)
