@@ -88,7 +88,7 @@ def test_the_host_s_certificate_is_not_a_client_s(
         team.cli("login", str(tmp_path / "ann.join"))
         assert [job["job_id"] for job in team.ask("jobs")["jobs"]] == ["tagged"]
         said = " ".join(team.cli("run", "tagged", code=2).err.split())
-        assert "ann may not call TriggerRun, which needs a grant to trigger" in said
+        assert "ann may not call TriggerRun, which needs the grant `trigger`" in said
     finally:
         host.stop()
 

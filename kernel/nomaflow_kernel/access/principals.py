@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -39,6 +40,10 @@ class NotAuthenticated(KernelError):
         )
 
 
+_ACTS: Mapping[str, str] = {Verb.LOGS: "see the logs of", Verb.ADMIN: "administer"}
+"""The verbs that are no word for an act."""
+
+
 class NotPermitted(KernelError):
     """Raised when a principal lacks a grant, or may not know whether the target exists.
 
@@ -52,10 +57,10 @@ class NotPermitted(KernelError):
 
     def __init__(self, principal: Principal, verb: str, target: str, *, needs: str = "", may_know: bool = True) -> None:
         self.about = "" if verb == "call" else target
-        needed = f", which needs a grant to {needs}" if needs else ""
+        needed = f", which needs the grant `{needs}`" if needs else ""
         or_none = "" if may_know else ", or it does not exist"
         super().__init__(
-            f"{principal} may not {verb} {target[:160]}{needed}{or_none}; "
+            f"{principal} may not {_ACTS.get(verb, verb)} {target[:160]}{needed}{or_none}; "
             "an administrator gives such a grant with `nomaflow token create`"
         )
 

@@ -236,7 +236,7 @@ class CatalogueCalls:
             also = "" if verb is Verb.READ else f" and {verb}"
             if candidates:
                 told = f"there are several hosts, name one of them: {', '.join(map(repr, candidates))}"
-            elif caller.principal.may_all(verb):
+            elif caller.principal.may_all(Verb.READ) and caller.principal.may_all(verb):
                 told = "no host has attached yet; start one with: nomaflow host DIR"
             else:
                 told = f"there is no host that you may see{also}; name the one that you mean"

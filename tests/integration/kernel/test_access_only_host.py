@@ -1,4 +1,4 @@
-"""Calls about a host that name none."""
+"""Calls about a host that name none, and the words of refusals."""
 
 from __future__ import annotations
 
@@ -20,13 +20,27 @@ async def test_no_host_is_named_by_who_sees_only_one(world: AccessWorld) -> None
     task.cancel()
     await world.join("wide", grants=("read *", "operate host:teamb", "operate host:teama"))
     await world.join("blind", grants=("operate host:teama", "read host:teamx"))
+    await world.join("blindest", grants=("operate *", "logs host:teama"))
     for name, call, told in (
         ("wide", "ListCallables", "there are several hosts, name one of them: 'teama', 'teamb'"),
         ("wide", "ReloadHost", "there are several hosts, name one of them: 'teama', 'teamb'"),
         ("blind", "ListCallables", "there is no host that you may see; name the one that you mean"),
         ("blind", "ReloadHost", "there is no host that you may see and operate; name the one that you mean"),
+        ("blindest", "ReloadHost", "there is no host that you may see and operate; name the one that you mean"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await world.as_(name)(call)
         assert (caught.value.code(), caught.value.details()) == (_CODE.INVALID_ARGUMENT, told)
     assert await world.as_("ben").code("ReloadHost") is _CODE.PERMISSION_DENIED
+
+
+async def test_a_refusal_names_the_grant_that_is_missing(world: AccessWorld) -> None:
+    """As it is written in a token; the act is in words."""
+    await world.join("reader", grants=("read *", "logs job:a.two"))
+    for call, fields, told in (
+        ("InspectAttempt", {"run_id": world.runs["a"]}, "reader may not see the logs of run_"),
+        ("ListTokens", {}, "reader may not call ListTokens, which needs the grant `admin`; "),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.as_("reader")(call, **fields)
+        assert (caught.value.details() or "").startswith(told)

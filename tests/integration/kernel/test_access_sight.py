@@ -254,7 +254,7 @@ async def test_a_replay_of_ones_own_run_needs_trigger_and_of_anothers_operate_to
     assert (cancelled.trigger.by, cancelled.cancel.by) == ("tri (for boss)", "tri (for boss)")
     again = (await tri("ReplayRun", run_id=run_id)).run_id
     assert (await tri("GetRun", run_id=again)).run.trigger.by == "tri"
-    with pytest.raises(grpc.aio.AioRpcError, match="a run of somebody else, which needs a grant to operate"):
+    with pytest.raises(grpc.aio.AioRpcError, match="a run of somebody else, which needs the grant `operate`"):
         await tri("ReplayRun", run_id=world.runs["a"])
     assert await world.as_("ann").code("ReplayRun", run_id=world.runs["a"]) is _CODE.OK
     await world.join("ops", grants=("operate job:a.*", "trigger job:b.*", "read job:a.*"))
