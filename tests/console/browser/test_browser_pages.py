@@ -60,7 +60,9 @@ async def test_the_state_of_a_run_and_the_sign_of_its_warnings_stay_on_one_line(
 async def test_on_a_phone_the_line_about_the_kernel_is_whole_and_cards_name_the_next_fire(tabs: Tabs) -> None:
     """The line is not cut at the edge: the way to pause everything can be read. No number stands without its word."""
     page = await tabs.open("/schedule", size=PHONE)
-    assert re.search(r"\d to come\s+next (tomorrow )?[0-9:]+", await page.locator("#frequent tbody tr").first.inner_text())
+    assert re.search(
+        r"\d to come\s+next (tomorrow )?[0-9:]+", await page.locator("#frequent tbody tr").first.inner_text()
+    )
     await page.goto(tabs.console.url + "/")
     assert re.search(r"next (tomorrow )?[0-9:]+", await page.locator("#job-half-hourly").inner_text())
     line = page.locator("#kernel-line")
