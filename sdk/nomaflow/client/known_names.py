@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nomaflow.client.errors import NotFound
@@ -21,19 +21,21 @@ async def check_names(kernel: KernelClient, *, job_id: str, run_ids: Iterable[st
     for run_id in filter(None, run_ids):
         await kernel.get_run(run_id)
     if host:
-        hosts = [each.name for each in await kernel.list_hosts()]
+        hosts = {each.name for each in await kernel.list_hosts()}
         if host not in hosts:
-            raise await _unknown(kernel, "host", host, hosts)
+            await _require(kernel, "host", host, hosts)
     if tag:
-        counts = (await kernel.list_jobs_page(include_removed=True, page_size=1, with_counts=True)).counts
-        tags = {each.tag for each in counts if each.tag}
-        if tag not in tags:
-            raise await _unknown(kernel, "tag", tag, tags)
+        await _require(kernel, "tag", tag, set())
 
 
-async def _unknown(kernel: KernelClient, noun: str, name: str, known: Collection[str]) -> NotFound:
+async def _require(kernel: KernelClient, noun: str, name: str, known: set[str]) -> None:
+    """Refuse a name that is neither known nor that of a tag, or a host, of a job that the caller may read."""
+    counts = (await kernel.list_jobs_page(include_removed=True, page_size=1, with_counts=True)).counts
+    known = known.union(getattr(each, noun) for each in counts) - {""}
+    if name in known:
+        return
     caller = (await kernel.get_kernel()).caller
     seen = "" if caller is None or caller.may("read") else " that you may see"
     what = f"no job{seen} has the tag" if noun == "tag" else f"no host{seen} has the name"
     fix = did_you_mean(name, known, noun=noun) if known else f"there are no {noun}s{seen}"
-    return NotFound(f"{what} {name!r}", reason=f"{noun.upper()}_NOT_FOUND", fix=fix)
+    raise NotFound(f"{what} {name!r}", reason=f"{noun.upper()}_NOT_FOUND", fix=fix)
