@@ -165,7 +165,8 @@ def test_a_test_goes_the_real_way(system: AlertsSystem, mails: tuple[Mails, int]
     assert "no job has the id 'falling'" in system.cli("alerts", "test", "--job", "falling", code=2).err
     assert "there is no channel 'nobody'" in system.cli("alerts", "messages", "--channel", "nobody", code=2).err
     assert "the states are pending, sent, " in system.cli("alerts", "messages", "--state", "send", code=2).err
-    assert system.cli("alerts", "open", "--job", "typo").out.startswith("✔ nothing is open for job 'typo'")
+    assert system.cli("alerts", "open", "--job", "failing").out.startswith("✔ nothing is open for job 'failing'")
+    assert "no job has the id 'falling'" in system.cli("alerts", "open", "--job", "falling", code=2).err
     assert system.incidents() == []
 
 

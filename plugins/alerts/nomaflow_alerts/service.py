@@ -87,7 +87,10 @@ class AlertsCalls(AlertsServiceServicer):
             messages = [_incident_message(book, each) for each in found]
             return service.ListIncidentsResponse(incidents=messages, open=book.count_open())
 
-        return await self._ledger.run(read)
+        listed = await self._ledger.run(read)
+        if not listed.incidents and (problem := await self._unknown(request.job_id, request.host)):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        return listed
 
     async def ListMessages(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Return messages."""
