@@ -123,6 +123,17 @@ def test_names_that_exist_may_find_nothing(central: ProjectSystem) -> None:
         assert "no run has the id" in central.cli("runs", option, NO_RUN, code=2).err
 
 
+def test_a_list_of_tokens_of_nobody_is_refused(central: ProjectSystem) -> None:
+    """A name that no credential has is refused with a similar one; one whose token has ended is said to have no good one."""
+    central.ask("token", "create", "--service", "robot", "--role", "viewer")
+    told = " ".join(central.cli("token", "list", "--name", "robto", code=2).err.split())
+    assert "no token or certificate has the name 'robto'" in told
+    assert "did you mean 'robot'?" in told
+    assert [one["name"] for one in central.ask("token", "list", "--name", "robot")["tokens"]] == ["robot"]
+    central.cli("token", "revoke", "robot")
+    assert central.cli("token", "list", "--name", "robot").out == "none of them is good now; --all shows all\n"
+
+
 def test_a_log_of_a_try_that_did_not_happen(central: ProjectSystem) -> None:
     """The log of a step that exists may be empty; that of a try that never began is refused."""
     run_id = central.ask("run", "tagged", "--wait")["run_id"]

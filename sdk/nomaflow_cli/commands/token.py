@@ -12,6 +12,7 @@ from nomaflow_cli.invocation import APP, Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer, console, print_json, say
 from nomaflow_cli.values import parse_span
+from nomaflow_project.reading.problems import did_you_mean
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -85,16 +86,29 @@ def list_(
     """List tokens, join strings and the certificates of hosts."""
 
     async def ask(kernel: KernelClient) -> tuple[list[TokenView], list[CertificateView]]:
-        return await kernel.list_tokens(name, include_ended=all_), await kernel.list_certificates(
-            name, include_ended=all_
-        )
+        found = await _credentials(kernel, name, all_=all_)
+        if name and not any(found):
+            tokens, certificates = await _credentials(kernel, "", all_=True)
+            known = {each.name for each in tokens} | {each.host for each in certificates}
+            if name not in known:
+                raise CliError(
+                    f"no token or certificate has the name {name!r}",
+                    reason="CREDENTIAL_NOT_FOUND",
+                    fix=did_you_mean(name, known, noun="name"),
+                )
+        return found
 
     tokens, certificates = talk(invocation, ask)
     shape = {
         "tokens": [one.to_json() for one in tokens],
         "certificates": [one.to_json() for one in certificates],
     }
-    answer(invocation, shape, lambda: pages.tokens_page(tokens, certificates))
+    nothing = "none of them is good now; --all shows all" if name else ""
+    answer(invocation, shape, lambda: pages.tokens_page(tokens, certificates, nothing=nothing))
+
+
+async def _credentials(kernel: KernelClient, name: str, *, all_: bool) -> tuple[list[TokenView], list[CertificateView]]:
+    return await kernel.list_tokens(name, include_ended=all_), await kernel.list_certificates(name, include_ended=all_)
 
 
 @remote_command("rotate", group=_GROUP)

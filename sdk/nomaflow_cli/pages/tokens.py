@@ -15,15 +15,20 @@ from nomaflow_telemetry.visible_text import printable
 __all__ = ["issued_page", "tokens_page", "withdrawn_text"]
 
 
-def tokens_page(tokens: Sequence[TokenView], certificates: Sequence[CertificateView]) -> RenderableType:
-    """Return tokens, then the certificates of hosts."""
+def tokens_page(
+    tokens: Sequence[TokenView], certificates: Sequence[CertificateView], *, nothing: str = ""
+) -> RenderableType:
+    """Return tokens, then the certificates of hosts.
+
+    :param nothing: the text if there are none, for a list that is narrowed down
+    """
     parts: list[RenderableType] = []
     if tokens:
         parts.append(Rows(_TOKEN_COLUMNS, tokens))
     if certificates:
         parts += [Text("")] if parts else []
         parts.append(Rows(_CERTIFICATE_COLUMNS, certificates))
-    return Group(*parts) if parts else Text("there are none; make one with: nomaflow token create")
+    return Group(*parts) if parts else Text(nothing or "there are none; make one with: nomaflow token create")
 
 
 def issued_page(issued: IssuedToken) -> RenderableType:
