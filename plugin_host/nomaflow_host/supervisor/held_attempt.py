@@ -78,16 +78,27 @@ class HeldAttempt:
         self.worker.page.cancelled[self.slot] = 1
         self.worker.link.send({"is": "cancel", "slot": self.slot})
 
-    def interrupt(self) -> None:
-        """Send SIGTERM to its child processes and raise an exception in its threads."""
+    def interrupt(self) -> str:
+        """Send SIGTERM to its child processes, and raise an exception in its threads; return what was done.
+
+        In a shared worker no exception is raised: it might hit a neighbour in the same thread.
+        """
         self._spoil()
+        if not self.exclusive:
+            self._signal_processes(signal.SIGTERM)
+            return "SIGTERM to its children"
         self.worker.signal_children(signal.SIGTERM)
         self.worker.signal(INTERRUPT)
+        return "SIGTERM to its children, an exception into its threads"
 
-    def terminate(self) -> None:
-        """Send SIGTERM to its worker."""
+    def terminate(self) -> str:
+        """Send SIGTERM to its worker, or kill its child processes if it shares the worker; return what was done."""
         self._spoil()
+        if not self.exclusive:
+            self._signal_processes(signal.SIGKILL)
+            return "its children are killed"
         self.worker.signal(signal.SIGTERM)
+        return "SIGTERM to its worker"
 
     def kill(self, why: str) -> None:
         """Kill its worker's process tree, even if other attempts are in it."""
@@ -146,6 +157,9 @@ class HeldAttempt:
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None
+
+    def _signal_processes(self, signum: int) -> None:
+        self.worker.link.send({"is": "signal_processes", "slot": self.slot, "signum": int(signum)})
 
     def _spoil(self) -> None:
         self.worker.closed = True

@@ -16,8 +16,8 @@ class LadderTimes(Struct, frozen=True, kw_only=True):
     """The waiting time of each rung, in seconds.
 
     :param grace: after the request to stop
-    :param term: after the exception
-    :param kill: after SIGTERM
+    :param term: after SIGTERM to its children
+    :param kill: after the third rung
     """
 
     grace: float
@@ -28,7 +28,7 @@ class LadderTimes(Struct, frozen=True, kw_only=True):
 class Rung(Struct, frozen=True, kw_only=True):
     """A step of the ladder that was just taken.
 
-    :param number: 1 asked, 2 an exception, 3 SIGTERM, 4 SIGKILL
+    :param number: 1 asked, 2 SIGTERM to its children, 3 SIGTERM to its worker, 4 SIGKILL; see `HeldAttempt`
     :param what: what was done
     :param why: why; for a later rung, why the one before was not enough
     :param after: seconds since the first one
@@ -67,27 +67,20 @@ async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable:
     target.ask()
     if askable and await _gone_within(target, times.grace, unless=unaskable):
         return
-    if not target.exclusive:
-        note(4, "its shared worker is killed", late(), None)
-        target.kill(f"{why}, not stopped within its grace of {times.grace:g} s")
-        return
     useless = unaskable is not None and unaskable.is_set()
     because = "it takes no ctx and cannot be asked" if useless else late()
-    note(
-        2,
-        "SIGTERM to its children, an exception into its threads",
-        because if askable else f"{why}; {because}",
-        times.term,
-    )
-    target.interrupt()
+    note(2, target.interrupt(), because if askable else f"{why}; {because}", times.term)
     if await _gone_within(target, times.term):
         return
-    note(3, "SIGTERM to its worker", late(), times.kill)
-    target.terminate()
+    note(3, target.terminate(), late(), times.kill)
     if await _gone_within(target, times.kill):
         return
-    note(4, "its worker's process tree is killed", late(), None)
-    target.kill(why)
+    if target.exclusive:
+        note(4, "its worker's process tree is killed", late(), None)
+        target.kill(why)
+    else:
+        note(4, "its shared worker is killed", late(), None)
+        target.kill(f"{why}, not stopped within its grace of {times.grace:g} s")
 
 
 async def _gone_within(target: HeldAttempt, seconds: float, *, unless: asyncio.Event | None = None) -> bool:

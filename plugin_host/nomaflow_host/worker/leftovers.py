@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import TYPE_CHECKING
 
-from nomaflow_host.worker.tracking import adopted_daemon, has_children, is_child_running, is_library_thread, is_running
+from nomaflow_host.reaper.proc import ProcessIdentity, descendants, kill_trees, processes
+from nomaflow_host.worker.tracking import (
+    all_children,
+    is_child_running,
+    is_library_thread,
+    is_running,
+    library_processes,
+    orphans,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,11 +32,30 @@ def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
         "task": len(left_tasks(scope)),
         "thread": sum(thread.is_alive() for thread in list(scope.threads)),
         "piece of work in an executor": len(scope.working),
-        "process": sum(map(is_running, scope.processes)) + sum(map(is_child_running, scope.forked)),
+        "process": len(left_processes(scope, alone=alone)),
     }
-    if not counts["process"] and (has_children() if alone else adopted_daemon(scope.began)):
-        counts["process"] = 1
     return " and ".join(_counted(count, noun) for noun, count in counts.items() if count)
+
+
+def left_processes(scope: AttemptScope, *, alone: bool) -> set[int]:
+    """Return the living child processes that it started; if there are none, those that may have become orphans.
+
+    :param alone: see `describe_leftovers`
+    """
+    own = {process.pid for process in scope.processes if is_running(process)}
+    if scope.forked:
+        own |= set(filter(is_child_running, scope.forked)) - library_processes()
+    return own or (all_children() if alone else orphans(scope.began))
+
+
+def signal_trees(pids: set[int], signum: int) -> None:
+    """Send SIGTERM or SIGKILL to child processes and to all below them."""
+    roots = [ProcessIdentity.of(pid) for pid in pids]
+    if signum == signal.SIGKILL:
+        kill_trees(roots)
+    else:
+        for each in [*roots, *(info.identity for info in descendants(pids, processes()))]:
+            each.signal(signum)
 
 
 def left_tasks(scope: AttemptScope) -> list[asyncio.Task[Any]]:

@@ -96,6 +96,9 @@ class _Worker:
             case "cancel":
                 if (run := self._runs.get(message["slot"])) is not None:
                     run.ask_to_stop()
+            case "signal_processes":
+                if (run := self._runs.get(message["slot"])) is not None:
+                    run.signal_processes(message["signum"])
             case "values":
                 if (run := self._runs.get(message["slot"])) is not None:
                     run.take_values(GivenValues.from_json(message["values"], own=self._services.environ))

@@ -23,7 +23,14 @@ from nomaflow_host.generation.contexts import context_of
 from nomaflow_host.injection.credentials_to_mask import may_refer, references_of
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.worker.forks import AuthorCode
-from nomaflow_host.worker.leftovers import describe_leftovers, has_library_threads, left_tasks, left_threads
+from nomaflow_host.worker.leftovers import (
+    describe_leftovers,
+    has_library_threads,
+    left_processes,
+    left_tasks,
+    left_threads,
+    signal_trees,
+)
 from nomaflow_host.worker.outcome import (
     author_traceback,
     error_text,
@@ -145,6 +152,10 @@ class AttemptRun:
         if thread is not None and thread.is_alive() and thread.ident is not None:
             idents.append(thread.ident)
         interrupt_thread(idents)
+
+    def signal_processes(self, signum: int) -> None:
+        """Send a signal to the step's child processes, and to all below them, beside other steps in this worker."""
+        signal_trees(left_processes(self.scope, alone=self._is_alone()), signum)
 
     def stacks(self) -> list[dict[str, Any]]:
         """Return the stacks of its tasks and threads, and those of other threads if no other attempt runs here."""

@@ -1,11 +1,12 @@
 """Carries the attempt into threads and executors, and records what each attempt has started.
 
-A ContextVar does not reach plain threads or executors, so ``Thread.start``, ``ThreadPoolExecutor.submit``,
-``subprocess.Popen`` and ``os.fork`` are wrapped, once per process.
+A ContextVar does not reach plain threads or executors, so ``Thread.start``, ``ThreadPoolExecutor.submit`` and the
+functions that start child processes are wrapped, once per process.
 """
 
 from __future__ import annotations
 
+import _posixsubprocess
 import contextlib
 import functools
 import os
@@ -16,7 +17,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.reaper.proc import children_of
+from nomaflow_host.reaper.proc import children_of, own_children, read_process
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.scope import CURRENT, current_scope
 
@@ -36,8 +37,9 @@ _STANDARD = ("concurrent.futures", "asyncio", "multiprocessing", "logging.handle
 _plain_start = threading.Thread.start
 _plain_submit = ThreadPoolExecutor.submit
 _plain_popen = subprocess.Popen.__init__
-_plain_fork = os.fork
 _popens: weakref.WeakSet[subprocess.Popen[Any]] = weakref.WeakSet()
+_forks: set[int] = set()
+"""The pids of this process's children that have no `subprocess.Popen`."""
 
 
 def install_tracking() -> None:
@@ -48,7 +50,12 @@ def install_tracking() -> None:
     threading.Thread.start = _start  # type: ignore[method-assign]  # the purpose of this module
     ThreadPoolExecutor.submit = _submit  # type: ignore[method-assign, assignment]  # the purpose of this module
     subprocess.Popen.__init__ = _popen  # type: ignore[method-assign]  # the purpose of this module
-    os.fork = _fork
+    os.fork = _recorded(os.fork, lambda pid: pid)
+    os.forkpty = _recorded(os.forkpty, lambda pid_and_fd: pid_and_fd[0])
+    os.posix_spawn = _recorded(os.posix_spawn, lambda pid: pid)
+    os.posix_spawnp = _recorded(os.posix_spawnp, lambda pid: pid)
+    # `multiprocessing` starts its processes with it.
+    _posixsubprocess.fork_exec = _recorded(_posixsubprocess.fork_exec, lambda pid: pid)
     threading.excepthook = _thread_failed
 
 
@@ -81,8 +88,8 @@ def is_child_running(pid: int) -> bool:
         return False
 
 
-def has_children() -> bool:
-    """Return True if this process has a living descendant; orphans below it are this process's children.
+def all_children() -> set[int]:
+    """Return this process's living children; the orphans below it are its children, too.
 
     The helper processes of `multiprocessing` do not count, as long as they have no children.
     """
@@ -90,32 +97,31 @@ def has_children() -> bool:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return False
+            return set()
         if ended is None:
-            return _has_other_children(_library_processes())
+            return _other_children(library_processes())
         with contextlib.suppress(ChildProcessError):
             os.waitpid(ended.si_pid, os.WNOHANG)
 
 
-def adopted_daemon(since: int) -> bool:
-    """Return True if this process has adopted an orphan in its own session that started after *since*.
+def orphans(since: int) -> set[int]:
+    """Return the living children that this process has adopted, if they started after *since*.
 
-    Reaps nothing, so it may be called while other steps run: their own children are known, or in this session.
+    Linux gives orphans to the main thread, so a child of another thread is none: C code has started it, as for
+    `os.system`. Reaps nothing, so it may be called while other steps run.
 
     :param since: clock ticks since boot, from `ticks_now`
     """
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return False  # there is no child at all, which is a cheaper check than a list of them
-    known = {process.pid for process in list(_popens)}
-    return any(
-        info.pid not in known and info.alive and info.session != info.parent and info.identity.start_ticks >= since
-        for info in children_of(os.getpid())
-    )
+        return set()  # there is no child at all, which is a cheaper check than a list of them
+    known = {process.pid for process in list(_popens)} | _forks
+    infos = (read_process(pid) for pid in own_children() if pid not in known)
+    return {info.pid for info in infos if info is not None and info.alive and info.identity.start_ticks >= since}
 
 
-def _library_processes() -> set[int]:
+def library_processes() -> set[int]:
     """Return the pids of the helpers that `multiprocessing` starts once per process, and ends with it."""
     found = set()
     for module, helper, attribute in _HELPERS:
@@ -126,21 +132,30 @@ def _library_processes() -> set[int]:
     return found
 
 
-def _has_other_children(helpers: set[int]) -> bool:
-    return any(
-        info.pid not in helpers or any(child.alive for child in children_of(info.pid))
+def _other_children(helpers: set[int]) -> set[int]:
+    return {
+        info.pid
         for info in children_of(os.getpid())
-        if info.alive
-    )
+        if info.alive and (info.pid not in helpers or any(child.alive for child in children_of(info.pid)))
+    }
 
 
-def _fork() -> int:
-    pid = _plain_fork()
-    scope = current_scope()
-    if pid and scope is not None:
-        scope.forked = [each for each in scope.forked if is_child_running(each)]
-        scope.forked.append(pid)
-    return pid
+def _recorded(start: Callable[..., Any], pid_of: Callable[[Any], int]) -> Callable[..., Any]:
+    """Return *start*, which starts a child process, so that the step's scope records the child."""
+
+    @functools.wraps(start)
+    def started(*args: Any, **kwargs: Any) -> Any:
+        result = start(*args, **kwargs)
+        if pid := pid_of(result):
+            _forks.difference_update([each for each in list(_forks) if not is_child_running(each)])
+            _forks.add(pid)
+            scope = current_scope()
+            if scope is not None:
+                scope.forked = [each for each in scope.forked if is_child_running(each)]
+                scope.forked.append(pid)
+        return result
+
+    return started
 
 
 def _start(self: threading.Thread) -> None:

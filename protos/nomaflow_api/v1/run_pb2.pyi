@@ -452,7 +452,7 @@ class StopRung(google.protobuf.message.Message):
     AFTER_SECONDS_FIELD_NUMBER: builtins.int
     NEXT_AT_FIELD_NUMBER: builtins.int
     rung: builtins.int
-    """rung counts from 1: asked, exception, SIGTERM, SIGKILL."""
+    """rung counts from 1: asked, SIGTERM to its children, SIGTERM to its worker, SIGKILL. See what."""
     what: builtins.str
     """what says what was done, such as "sent SIGTERM to its 3 processes"."""
     why: builtins.str

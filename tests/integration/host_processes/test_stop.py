@@ -184,13 +184,15 @@ async def test_daemon_left_by_a_return_is_killed(start_host: StartHost, marker: 
 
 
 async def test_daemon_of_an_async_step_among_neighbours(start_host: StartHost, marker: Path) -> None:
-    """A daemon in a shared worker with neighbours is dead before its step is reported as succeeded."""
+    """A daemon in a shared worker is dead before its step is reported as succeeded, and its neighbours run on."""
     host = await start_host(shared_workers=1)
-    host.run("polite:waits", {"marker": str(marker.with_name("neighbour"))})
-    await host.started_in(marker.with_name("neighbour"))
+    neighbour = host.run("polite:waits", {"marker": str(marker.with_name("neighbour"))})
+    pid = await host.started_in(marker.with_name("neighbour"))
     end = await host.result("hostile.stubborn:daemonises_async", {"marker": str(marker)})
     assert end.state is FinishedState.SUCCEEDED
     assert not is_alive(int(Path(f"{marker}.child").read_text()))
+    assert is_alive(pid)
+    assert neighbour not in host.sink.ends
 
 
 async def test_children_of_neighbours_are_let_be(start_host: StartHost, marker: Path) -> None:

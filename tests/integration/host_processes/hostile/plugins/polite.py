@@ -9,6 +9,7 @@ import logging
 import logging.config
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -58,8 +59,12 @@ async def has_children_until(*, marker: str, **_: object) -> int:
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(1) as pool, subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
         await loop.run_in_executor(pool, os.getpid)
+        system = asyncio.create_task(asyncio.to_thread(os.system, f"until [ -e {marker} ]; do sleep 0.05; done"))
+        spawned = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
         await waits_for(marker=marker)
+        await system
         child.kill()
+        os.kill(spawned, signal.SIGKILL)
     return 2
 
 

@@ -1,0 +1,60 @@
+"""Coroutines whose child processes run on after a cancel, or after the step has returned."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import time
+from pathlib import Path
+
+_SCRIPTS = {
+    "ends_at_sigterm": "echo $$ >$0.child; mv $0.child $0; exec sleep 600",
+    "has_a_child": "sleep 600 & echo $! >$0.child; mv $0.child $0; wait",
+    "ignores_sigterm": "trap '' TERM; echo $$ >$0.child; mv $0.child $0; while :; do sleep 0.05; done",
+    "has_a_child_that_ignores_sigterm": "(trap '' TERM; exec sleep 600) & echo $! >$0.child; mv $0.child $0; wait",
+}
+
+
+async def _child(marker: str, script: str) -> asyncio.subprocess.Process:
+    """Start a child, which writes the pid that must end into the file *marker*."""
+    return await asyncio.create_subprocess_exec("sh", "-c", _SCRIPTS[script], marker)
+
+
+async def forgets_its_child(*, marker: str, script: str, **_: object) -> None:
+    await (await _child(marker, script)).wait()
+
+
+async def waits_for_its_child(*, marker: str, script: str, **_: object) -> None:
+    child = await _child(marker, script)
+    try:
+        await child.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        await child.wait()
+
+
+async def runs_its_child_in_a_thread(*, marker: str, script: str, **_: object) -> None:
+    await asyncio.to_thread(subprocess.run, ["sh", "-c", _SCRIPTS[script], marker])
+
+
+async def returns_before_its_child(*, marker: str, script: str, **_: object) -> int:
+    await _child(marker, script)
+    while not Path(marker).exists():  # a file says it
+        await asyncio.sleep(0.005)
+    return os.getpid()
+
+
+async def leaves_a_process(*, marker: str, how: str, **_: object) -> int:
+    """Leave a process that was started without `subprocess`."""
+    if how == "posix_spawn":
+        pid = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+    else:
+        process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+        process.start()
+        pid = process.pid
+    Path(marker).write_text(str(pid))
+    return os.getpid()

@@ -1,0 +1,75 @@
+"""Child processes of steps in a shared worker: they end with their step, and no other step notices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import Host, StartHost, is_alive
+
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import CancelOrder
+
+SCRIPTS = ["ends_at_sigterm", "has_a_child", "ignores_sigterm", "has_a_child_that_ignores_sigterm"]
+
+
+async def neighbour_of(host: Host, marker: Path) -> tuple[str, int]:
+    """Start a step that runs until *marker* exists; return its key and the pid of its worker."""
+    key = host.run("polite:waits_for", {"marker": str(marker)})
+    return key, await host.started_in(Path(f"{marker}.running"))
+
+
+async def assert_runs_on(host: Host, neighbour: str, marker: Path) -> None:
+    """Assert that a neighbour is not touched: it ends once *marker* exists, with its result."""
+    assert neighbour not in host.sink.ends
+    marker.touch()
+    end = await host.sink.end_of(neighbour)
+    assert (end.state, end.rows_affected, end.warnings) == (FinishedState.SUCCEEDED, 11, ())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("name", ["forgets_its_child", "waits_for_its_child", "runs_its_child_in_a_thread"])
+async def test_a_cancel_ends_child_processes_without_their_worker(
+    start_host: StartHost, marker: Path, name: str, script: str
+) -> None:
+    """A child that runs on after the cancel of its step is dead before CANCELED is reported; neighbours run on."""
+    host = await start_host(shared_workers=1)
+    go = marker.with_name("go")
+    neighbour, worker = await neighbour_of(host, go)
+    key = host.run(f"hostile.children:{name}", {"marker": str(marker), "script": script})
+    child = await host.started_in(marker)
+    host.supervisor.cancel(CancelOrder(attempt_key=key, reason_code="canceled_by_user", by="ann", why="enough"))
+    assert (await host.sink.end_of(key)).state is FinishedState.CANCELED
+    assert not is_alive(child)
+    assert is_alive(worker)
+    await assert_runs_on(host, neighbour, go)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+async def test_a_return_ends_child_processes_without_their_worker(
+    start_host: StartHost, marker: Path, script: str
+) -> None:
+    """A child that outlives its step is dead before SUCCEEDED is reported, with a note; neighbours run on."""
+    host = await start_host(shared_workers=1)
+    go = marker.with_name("go")
+    neighbour, worker = await neighbour_of(host, go)
+    end = await host.result("hostile.children:returns_before_its_child", {"marker": str(marker), "script": script})
+    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, worker)
+    assert end.warnings == ("it left 1 process running when it returned; the host has stopped them",)
+    assert not is_alive(int(marker.read_text()))
+    await assert_runs_on(host, neighbour, go)
+
+
+@pytest.mark.parametrize("how", ["posix_spawn", "multiprocessing"])
+async def test_a_process_started_without_subprocess_ends_with_its_step(
+    start_host: StartHost, marker: Path, how: str
+) -> None:
+    """A step's process counts as left by it, whatever started it; neighbours run on."""
+    host = await start_host(shared_workers=1)
+    go = marker.with_name("go")
+    neighbour, worker = await neighbour_of(host, go)
+    end = await host.result("hostile.children:leaves_a_process", {"marker": str(marker), "how": how})
+    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, worker)
+    assert end.warnings == ("it left 1 process running when it returned; the host has stopped them",)
+    assert not is_alive(int(marker.read_text()))
+    await assert_runs_on(host, neighbour, go)
