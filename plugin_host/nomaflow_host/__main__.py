@@ -6,6 +6,8 @@ import argparse
 import os
 import signal
 import sys
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 
 from nomaflow_api import event_loop
@@ -13,12 +15,17 @@ from nomaflow_api.import_freeze import imports_frozen
 from nomaflow_api.private_memory import keep_memory_private
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, HostError
 from nomaflow_host.process.instance_flags import add_instance_flags
+from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_telemetry.metrics_address import MetricsAddressRefused, MetricsAddressTaken
 from nomaflow_telemetry.process_log import LOG_FORMATS, LOG_LEVELS, set_up_logging, write_error
 
 _CHOICES = {"--log-level": LOG_LEVELS, "--log-format": LOG_FORMATS}
 
+_WITH_VARIABLE = (
+    "--join", "--state-dir", "--labels", "--capacity", "--for-attempt", "--ends-at",
+    "--log-level", "--log-format", "--metrics",
+)  # fmt: skip
 _GONE = ("--token-file", "--ca")
 _INSTEAD = "On the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"
 
@@ -47,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
         if (error.name or "").startswith("nomaflow"):
             raise
         write_error(f"nomaflow host: {error.name!r} is not installed; pip install 'nomaflow[host]'")
+        return EX_CONFIG
+    if wrong := _wrong_variable():
+        write_error(f"nomaflow host: {wrong}")
         return EX_CONFIG
 
     level, form = _logging_settings(options)
@@ -96,6 +106,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true", help="reload whenever a file is saved")
     parser.add_argument("--manifest", action="store_true", help="load the project once, print its manifest, exit")
     return parser
+
+
+def _wrong_variable() -> str:
+    """Return what is wrong with a NOMAFLOW_HOST_* variable; empty if all is well."""
+    from nomaflow_project.models.settings_file import HostSection  # loaded with the rest of the host
+
+    prefix = "NOMAFLOW_HOST_"
+    keys = [flag[2:].replace("-", "_") for flag in _WITH_VARIABLE]
+    variables = {key: prefix + key.upper() for key in keys}
+    return wrong_variable(
+        os.environ, prefix=prefix, keys=map(attrgetter("name"), fields(HostSection)), variables=variables
+    )
 
 
 def _logging_settings(options: argparse.Namespace) -> tuple[str, str]:

@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 import platform
-import resource
 import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
@@ -27,6 +26,7 @@ from nomaflow_host.observing.state_dump import HostView
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.process.errors import HostBusy, HostError, NotJoined, ProjectError
+from nomaflow_host.process.file_limit import raise_file_limit
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
@@ -47,7 +47,6 @@ from nomaflow_telemetry.service_manager import ServiceManager
 
 _log = logging.getLogger(__name__)
 
-_FILES = 65_536
 _VANISHED_SECONDS = 2.0  # under --watch: editors and git replace a file by deleting and creating it
 
 
@@ -133,7 +132,7 @@ async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> i
     state_dir = project.state_dir if options.state_dir is None else options.state_dir.absolute()
     limits = _limits(options, project, state_dir)
     set_up_logging(level=options.log_level, form=options.log_format, host=project.host)
-    _raise_file_limit()
+    raise_file_limit(limits)
     make_state_dir(state_dir, given=options.state_dir is not None)
     folder, lock = _identity_folder(options, project, state_dir), InstanceLock(state_dir=state_dir)
     me = await _joined_alone(options, project, folder, lock)
@@ -359,11 +358,3 @@ def _identity_of(folder: IdentityFolder, host: str) -> Identity:
             f"`nomaflow token create --host {host}` on the kernel's machine, then: nomaflow host DIR --join FILE",
         )
     return identity
-
-
-def _raise_file_limit() -> None:
-    """Raise this process's limit of open files to what workers, rings and spill files need."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

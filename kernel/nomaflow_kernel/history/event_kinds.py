@@ -63,7 +63,7 @@ CORE_EVENTS: Mapping[str, EventInfo] = {
     "attempt.stopping": EventInfo(
         "The host took a rung of the ladder that stops the try: after a cancel, a timeout, or when it left work.",
         {
-            "rung": "1 asked, 2 SIGTERM to its children, 3 SIGTERM to its worker, 4 SIGKILL; the first ones may be left out",
+            "rung": "1 asked, 2 SIGTERM to children, 3 SIGTERM to worker, 4 SIGKILL; the first ones may be left out",
             "what": "what the host has done",
             "why": "why; for a later rung, why the one before was not enough",
             "at_us": "when, microseconds since the epoch, by the host's clock",

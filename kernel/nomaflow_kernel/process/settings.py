@@ -18,6 +18,7 @@ from nomaflow_project.models.settings_file import AccessSection, AuditPolicy, Ke
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.problems import Place, Problem
+from nomaflow_project.reading.spelling import wrong_variable
 from nomaflow_project.reading.store_password import open_store_password
 from nomaflow_project.reading.validation import validate
 from nomaflow_telemetry.metrics_address import MetricsPlace
@@ -120,7 +121,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str]) -> KernelSett
         raise SettingsError(f"the project {str(project)!r} is not a directory; give one with --project DIR")
     variables = {key: environ[_variable(flag)] for flag, key, _ in _FLAGS if environ.get(_variable(flag))}
     _refuse_old(environ)
-    _refuse_without_meaning(environ)
+    _refuse_wrong(environ)
     given = {key: getattr(flags, key) for _, key, _ in _FLAGS if getattr(flags, key) is not None}
     section, access = _sections(project, environ)
     for layer, place in ((variables, "NOMAFLOW_KERNEL_* variables"), (given, "command line")):
@@ -183,19 +184,20 @@ def _refuse_old(names: Container[str], *, prefix: str = "NOMAFLOW_KERNEL_") -> N
             )
 
 
-def _refuse_without_meaning(environ: Mapping[str, str]) -> None:
-    """Refuse a variable that is named after a key whose variable has another name, or that has none.
-
-    Others are not the kernel's business: Kubernetes sets some for a service that is called nomaflow-kernel.
+def _refuse_wrong(environ: Mapping[str, str]) -> None:
+    """Refuse a variable that sets nothing.
 
     :raises SettingsError: if one is given
     """
-    variables = {key: _variable(flag) for flag, key, _ in _FLAGS}
-    for key in (each.name for each in fields(KernelSection)):
-        name = f"NOMAFLOW_KERNEL_{key.upper()}"
-        if name in environ and name not in variables.values():
-            instead = f"the variable is {variables[key]}" if key in variables else f"write {key} in nomaflow.toml"
-            raise SettingsError(f"{name} has no meaning: {instead}")
+    wrong = wrong_variable(
+        environ,
+        prefix="NOMAFLOW_KERNEL_",
+        keys=(each.name for each in fields(KernelSection)),
+        variables={key: _variable(flag) for flag, key, _ in _FLAGS},
+        others=("NOMAFLOW_KERNEL_PROJECT",),
+    )
+    if wrong:
+        raise SettingsError(wrong)
 
 
 def store_url(url: str, project: Path) -> str:

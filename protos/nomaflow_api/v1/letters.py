@@ -210,7 +210,7 @@ class Progress(Letter, frozen=True, kw_only=True, tag="progress", tag_field="is"
 class Stopping(Letter, frozen=True, kw_only=True, tag="stopping", tag_field="is"):
     """A rung of the ladder by which the attempt is being stopped.
 
-    :param rung: 1 asked, 2 SIGTERM to its children, 3 SIGTERM to its worker, 4 SIGKILL; the first ones may be left out
+    :param rung: 1 asked, 2 SIGTERM to children, 3 SIGTERM to worker, 4 SIGKILL; the first ones may be left out
     :param what: what the host has just done
     :param why: why; for a later rung, why the one before was not enough
     :param after_us: microseconds since the first rung

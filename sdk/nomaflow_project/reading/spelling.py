@@ -1,9 +1,9 @@
-"""Misspelt names: a key that is one edit away from the name it was meant for."""
+"""Misspelt names: a key or a variable that is one edit away from the name it was meant for."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _SHORTEST = 3
 _DIGITS = str.maketrans("", "", "0123456789")
@@ -17,6 +17,34 @@ def misspelt_name(key: str, names: Iterable[str]) -> str:
     ``table2``, count as intended.
     """
     return next((name for name in names if _is_misspelt(key, name)), "")
+
+
+def wrong_variable(
+    names: Iterable[str], *, prefix: str, keys: Iterable[str], variables: Mapping[str, str], others: Iterable[str] = ()
+) -> str:
+    """Return what is wrong with a variable of a process's own: named after a key that it does not set, or misspelt.
+
+    Other variables are not the process's business: Kubernetes sets some for a service that is called nomaflow-kernel.
+
+    :param names: the variables that are set
+    :param prefix: the beginning of the process's own variables, such as ``NOMAFLOW_HOST_``
+    :param keys: the keys of the process's section in nomaflow.toml
+    :param variables: the variable of each key that has one
+    :param others: further variables that the process reads
+    :return: a sentence; empty if all is well
+    """
+    known = {*variables.values(), *others}
+    by_name = {prefix + key.upper(): key for key in keys}
+    for name in names:
+        if not name.startswith(prefix) or name in known:
+            continue
+        meant = name if name in by_name else misspelt_name(name, sorted({*known, *by_name}))
+        if meant in known:
+            return f"{name} is unknown; did you mean {meant}?"
+        if key := by_name.get(meant):
+            instead = f"the variable is {variables[key]}" if key in variables else f"write {key} in nomaflow.toml"
+            return f"{name} has no meaning: {instead}"
+    return ""
 
 
 @functools.lru_cache(maxsize=4096)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_gateway import FakeGateway, Journal
@@ -65,8 +66,9 @@ async def start(project: Path) -> AsyncIterator[Start]:
     """Start hosts; at the end nothing of them may be left."""
     made: list[Running] = []
 
-    async def factory(*arguments: str) -> Running:
-        made.append(launch("nomaflow_host", project, *arguments, log_file=project.parent / f"host{len(made)}.log"))
+    async def factory(*arguments: str, **options: Any) -> Running:
+        log_file = project.parent / f"host{len(made)}.log"
+        made.append(launch("nomaflow_host", project, *arguments, log_file=log_file, **options))
         return made[-1]
 
     yield factory

@@ -214,10 +214,11 @@ async def _to_the_end(stream: Any) -> None:
 
 
 def test_a_variable_without_meaning_is_not_passed_over(project: Path) -> None:
-    """One named after a key has the right name told, one of a key without a variable the file; others are not ours."""
+    """A variable that is misspelt or named after a key is refused with what to write; other variables are ignored."""
     for name, told in (
         ("NOMAFLOW_KERNEL_LISTEN", "has no meaning: the variable is NOMAFLOW_KERNEL_ADDRESS"),
         ("NOMAFLOW_KERNEL_METRICS_TLS_KEY", "has no meaning: write metrics_tls_key in nomaflow.toml"),
+        ("NOMAFLOW_KERNEL_LOG_LEVL", "is unknown; did you mean NOMAFLOW_KERNEL_LOG_LEVEL"),
     ):
         with pytest.raises(SettingsError, match=f"{name} {told}"):
             read_settings(["--project", str(project)], {name: "x"})
