@@ -42,6 +42,10 @@ _RUN_IDS = "give the id of a run; nomaflow runs lists them, and nomaflow runs JO
 R = TypeVar("R")
 
 
+class NoLogin(CliError):
+    """Raised where a person has no credential for the kernel that a project's host has joined."""
+
+
 def talk(
     invocation: Invocation,
     conversation: Callable[[KernelClient], Awaitable[R]],
@@ -155,7 +159,7 @@ def _kernel(invocation: Invocation) -> _Kernel:
             raise
         return _with(_only_login(profiles, error), invocation)
     own = ProjectAddress(project=project, secret=_token(invocation))
-    if own.file.exists() and not _is_left_over(own):
+    if _runs(own):
         return _Kernel(source=own, ca=invocation.ca)
     dialled = _dialled(project)
     if dialled and not any(map(is_tcp, split_addresses(dialled))):
@@ -218,7 +222,7 @@ def _login_at(kernel_id: str, project: Path, profiles: ProfileFolder) -> Profile
         raise CliError(
             f"there are several logins at the kernel of {str(project)!r}: {names}", fix="name one: --profile"
         )
-    raise CliError(
+    raise NoLogin(
         f"no kernel runs in {str(project)!r}, and there is no login at the one that its host dials; "
         "the host's certificate is for the host only",
         reason="UNAUTHENTICATED",
@@ -263,6 +267,20 @@ def _dialled(project: Path) -> str:
         ) from None
     given = table.get("kernel")
     return given if isinstance(given, str) else ""
+
+
+def is_elsewhere(project: Path) -> bool:
+    """Return True if a project's host dials a kernel elsewhere, and no kernel runs in the project.
+
+    :raises CliError: if nomaflow.toml cannot be read
+    """
+    if _runs(ProjectAddress(project=project, secret="")):
+        return False
+    return bool(_dialled(project)) or JoinedHost.of(project) is not None
+
+
+def _runs(own: ProjectAddress) -> bool:
+    return own.file.exists() and not _is_left_over(own)
 
 
 def _is_left_over(own: ProjectAddress) -> bool:

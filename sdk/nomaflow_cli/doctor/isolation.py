@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nomaflow_cli.doctor.findings import Finding, fine, warning
@@ -14,19 +14,23 @@ _NOBODYS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "GRPC_ENABLE_FORK_SUPPORT",
 """Variables that shells, and the host itself, set: nobody gave them to the host."""
 
 
-def examine_isolation(project: Path, *, hosts: Sequence[RunningHost] | None = None) -> Iterator[Finding]:
+def examine_isolation(
+    project: Path, *, served: Iterable[int] = (), hosts: Sequence[RunningHost] | None = None
+) -> Iterator[Finding]:
     """Yield what is shared, what is weaker than it could be, and what steps do not see.
 
+    :param served: the pids of the hosts on this machine that the project's kernel serves, of other projects too
     :param hosts: those of this machine; None to look for them
     """
     running = hosts_here() if hosts is None else hosts
-    yield from _users(project, running)
+    yield from _users(project, running, set(served))
     yield from _withheld(project)
 
 
-def _users(project: Path, hosts: Sequence[RunningHost]) -> Iterator[Finding]:
+def _users(project: Path, hosts: Sequence[RunningHost], served: Container[int]) -> Iterator[Finding]:
+    """Yield the users of this project's code, and of its kernel's other hosts; leave out all others."""
     own = [host for host in hosts if os.path.realpath(host.project) == str(project.resolve())]
-    uids = {_code_uid(host) for host in own or hosts}
+    uids = {_code_uid(host) for host in hosts if host in own or host.pid in served}
     sharing: dict[int, list[RunningHost]] = {}
     for host in hosts:
         if _code_uid(host) in uids:

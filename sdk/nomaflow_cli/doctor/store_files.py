@@ -17,10 +17,13 @@ from nomaflow_cli.wording import amount, count
 _LARGE_WAL = 1 << 30
 
 
-def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> Iterator[Finding]:
+def examine_store(
+    project: Path, *, store: str, deep: bool, answers: bool, elsewhere: bool = False
+) -> Iterator[Finding]:
     """Yield the findings about the store, about leftovers of a kernel that is gone, and about the certificate.
 
     :param answers: True if the project's kernel answers
+    :param elsewhere: True if the kernel is not this project's, which then need not have a history
     """
     try:
         seen = run_store_tool("inspect", *(["--deep"] if deep else []), project=project, store=store)
@@ -29,11 +32,11 @@ def examine_store(project: Path, *, store: str, deep: bool, answers: bool) -> It
         with contextlib.suppress(CliError):  # of unreadable settings, which is said above
             yield from _certificate(run_store_tool("certificate", project=project))
         return
-    yield from _store(project, seen, answers=answers)
+    yield from _store(project, seen, answers=answers, elsewhere=elsewhere)
     yield from _certificate(seen["certificate"])
 
 
-def _store(project: Path, seen: dict[str, Any], *, answers: bool) -> Iterator[Finding]:
+def _store(project: Path, seen: dict[str, Any], *, answers: bool, elsewhere: bool) -> Iterator[Finding]:
     if seen["kind"] != "sqlite":
         yield fine("store.history", "the store is a PostgreSQL database; see the kernel's health")
         return
@@ -51,7 +54,8 @@ def _store(project: Path, seen: dict[str, Any], *, answers: bool) -> Iterator[Fi
         text = f"the history {name} was removed under process {holder}, which is still running"
         yield problem("store.history", text, f"kill {holder}; then: nomaflow restore BACKUP {_quoted(project)}")
     elif not seen["exists"] or seen["empty"]:
-        yield fine("store.history", "there is no history yet; the kernel creates it when it first starts")
+        if not elsewhere:
+            yield fine("store.history", "there is no history yet; the kernel creates it when it first starts")
     elif seen["damage"]:
         fix = f"stop the kernel, then: nomaflow restore BACKUP {_quoted(project)} --force"
         yield problem("store.damage", f"the history {name} is damaged: {seen['damage']}", fix)

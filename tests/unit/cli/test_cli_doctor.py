@@ -275,8 +275,25 @@ async def test_what_is_about_one_thing_stands_together(command: Command, tmp_pat
     """Each heading is printed once, that of the kernel too where it has a certificate."""
     (tmp_path / "cwd" / "nomaflow.toml").write_text('[kernel]\ntls_cert = "none.crt"\ntls_key = "none.key"\n')
     headings = [line for line in (await command("doctor")).out.splitlines() if line and line[0].isalpha()]
-    # Hosts of other projects under this user, of other tests for instance, have a section of their own.
-    assert [each for each in headings if each != "isolation"] == ["machine", "project", "store", "kernel"]
+    assert headings == ["machine", "project", "store", "kernel"]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_a_project_whose_kernel_is_elsewhere_needs_no_history(
+    command: Command, tmp_path: Path, joined: bool
+) -> None:
+    """The doctor looks for no history here; no login at the kernel is a warning, a kernel that is silent a problem."""
+    project = tmp_path / "cwd"
+    (project / "jobs.toml").touch()
+    address = "tls://127.0.0.1:7433" if joined else f"unix:{tmp_path}/none.sock"
+    (project / "nomaflow.toml").write_text(f'[host]\nkernel = "{address}"\n')
+    found = await findings_of(command)
+    assert "store.history" not in found
+    if joined:
+        assert (found["kernel.login"]["level"], "nomaflow login" in found["kernel.login"]["fix"]) == ("warning", True)
+    else:
+        assert (found["kernel.answers"]["level"], address in found["kernel.answers"]["message"]) == ("problem", True)
+        assert str(project) not in found["kernel.answers"]["fix"]
 
 
 async def test_the_command_exits_1_for_a_problem_only(command: Command, tmp_path: Path) -> None:

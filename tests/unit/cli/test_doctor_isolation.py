@@ -32,15 +32,26 @@ def host(project: Path | str, *, pid: int = 100, uid: int = 1000, code_uid: int 
 
 
 def test_projects_whose_code_runs_as_one_user_are_named(tmp_path: Path) -> None:
-    """Two projects of one user are a warning that names both; one project with two hosts, or two users, is none."""
+    """A warning names the projects of a kernel's hosts that share a user; two hosts of one project are no reason."""
     shared = [host("/srv/a", pid=1), host("/srv/b", pid=2), host("/srv/c", pid=3, uid=1000, code_uid=1001)]
-    found = by_check(examine_isolation(tmp_path, hosts=shared))["isolation.shared"]
+    found = by_check(examine_isolation(tmp_path, served=[1, 2, 3], hosts=shared))["isolation.shared"]
     assert found.level is Level.WARNING
     assert "/srv/a, /srv/b" in found.message
     assert "/srv/c" not in found.message
     assert "run_as" in found.fix
     apart = [host("/srv/a", pid=1), host("/srv/a", pid=2), host("/srv/b", pid=3, code_uid=1001)]
-    assert "isolation.shared" not in by_check(examine_isolation(tmp_path, hosts=apart))
+    assert "isolation.shared" not in by_check(examine_isolation(tmp_path, served=[1, 2, 3], hosts=apart))
+
+
+def test_projects_of_others_are_left_out(tmp_path: Path) -> None:
+    """Hosts that neither run this project nor serve its kernel are named only if they share a user with it."""
+    others = [host("/srv/a", pid=1, uid=0, code_uid=0), host("/srv/b", pid=2, uid=0, code_uid=0)]
+    assert by_check(examine_isolation(tmp_path, hosts=others)) == {}
+    mine = host(tmp_path, pid=3)
+    assert "isolation.shared" not in by_check(examine_isolation(tmp_path, hosts=[*others, mine]))
+    as_root = host(tmp_path, pid=3, uid=0, code_uid=0)
+    found = by_check(examine_isolation(tmp_path, hosts=[*others, as_root]))["isolation.shared"]
+    assert found.message.startswith("the code of 3 projects runs as root: ")
 
 
 @pytest.mark.parametrize(
