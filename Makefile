@@ -66,6 +66,7 @@ lint: $(STAMP) ## ruff, import-linter, buf
 
 types: $(STAMP) ## mypy --strict
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/*.py
 
 check: lint types test ## Lint, types and tests
 

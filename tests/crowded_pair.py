@@ -87,7 +87,7 @@ class CrowdedPair:
 
 
 @contextmanager
-def crowded_pair(folder: Path, server: PostgresServer, *, database: str, plan: dict[str, int]) -> Iterator[CrowdedPair]:
+def crowded_pair(folder: Path, server: PostgresServer, *, database: str, plan: dict[str, Any]) -> Iterator[CrowdedPair]:
     """Start both kernels and the crowd, which begins to attach.
 
     :param plan: the numbers of the crowd's plan

@@ -73,7 +73,7 @@ def owner_channel(doors: Doors) -> grpc.aio.Channel:
 def tls_channel(address: str, authorities: bytes, *, identity: HostIdentity | None = None) -> grpc.aio.Channel:
     """Return a channel to a TCP door, as a host if there is an identity."""
     credentials = grpc.ssl_channel_credentials(
-        authorities, identity and identity.key, identity and identity.certificate
+        authorities, identity.key if identity else None, identity.certificate if identity else None
     )
     return grpc.aio.secure_channel(address, credentials, options=_OWN_CONNECTION)
 

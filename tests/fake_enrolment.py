@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -39,7 +38,7 @@ class FakeEnrolment(EnrolmentServiceServicer):
         self.port = 0
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, *, by: Authority | None = None, port: int = 0, **valid: timedelta) -> FakeEnrolment:
+    async def start(self, *, by: Authority | None = None, port: int = 0, **valid: Any) -> FakeEnrolment:
         """Listen, with a certificate of another authority where one is given."""
         pair = self.serves or (by or self.authority).issue(f"join{id(self)}", "127.0.0.1", **valid)
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
@@ -64,7 +63,7 @@ class FakeEnrolment(EnrolmentServiceServicer):
             secret=secret,
         ).encode()
 
-    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:  # type: ignore[override]  # noqa: N802 - the stub's name
+    async def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:  # noqa: N802 - the stub's name
         self.requests.append(request)
         if self.instead is not None:
             return await self.instead(request, context)

@@ -95,6 +95,15 @@ class FakeAudit(access_service_pb2_grpc.AccessServiceServicer):
     async def RevokeTokens(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.replies["RevokeTokens"]
 
+    async def RotateToken(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["RotateToken"]
+
+    async def InviteInstance(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["InviteInstance"]
+
+    async def RenewAuthority(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self.replies["RenewAuthority"]
+
     async def GetAuthority(self, request: Any, context: Any) -> Any:  # noqa: N802
         return self.replies["GetAuthority"]
 
@@ -203,7 +212,13 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
 
     async def GetKernel(self, request: Any, context: Any) -> Any:  # noqa: N802
         await self._note("GetKernel", request, context)
-        told = {"version": "9", "epoch": 1, "pid": 1, "store": "sqlite", "last_event_seq": len(self.events)}
+        told: dict[str, Any] = {
+            "version": "9",
+            "epoch": 1,
+            "pid": 1,
+            "store": "sqlite",
+            "last_event_seq": len(self.events),
+        }
         return pb.GetKernelResponse(**told, caller=self.replies.get("caller"))
 
     async def TriggerRun(self, request: Any, context: Any) -> Any:  # noqa: N802

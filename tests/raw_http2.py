@@ -51,7 +51,12 @@ def begin_call(stream: int, path: bytes, *more: tuple[bytes, bytes], message: by
 
     :param more: names and values of further headers
     """
-    usual = ((b":method", b"POST"), (b":scheme", b"https"), (b":path", path), (b":authority", b"x"))
+    usual: tuple[tuple[bytes, bytes], ...] = (
+        (b":method", b"POST"),
+        (b":scheme", b"https"),
+        (b":path", path),
+        (b":authority", b"x"),
+    )
     usual += ((b"te", b"trailers"), (b"content-type", b"application/grpc"))
     return frame(HEADERS, _END_HEADERS, stream, b"".join(map(_literal, (*usual, *more)))) + frame(
         DATA, _END_STREAM, stream, message

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -54,13 +54,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         sys.unraisablehook, threading.excepthook = hooks
 
 
+def _ignore(_: object) -> None:
+    """Report nothing."""
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note a test's errors; once there is one, nothing that is found unclosed makes another."""
     report = yield
     if call.excinfo is not None and report.failed:
         item.stash[_TRIAL].errors.append(call.excinfo.value)
-        sys.unraisablehook = threading.excepthook = lambda _: None
+        sys.unraisablehook = threading.excepthook = _ignore
     return report
 
 

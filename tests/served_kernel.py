@@ -76,7 +76,7 @@ class ServedKernel:
             reached=lambda: self._at("owner"),
         )
 
-    async def serve(self, name: str, identify: Callable[..., Principal], **limits: float) -> grpc.aio.Channel:
+    async def serve(self, name: str, identify: Callable[..., Principal], **limits: Any) -> grpc.aio.Channel:
         """Open a door on a Unix socket, and return a channel through it."""
         endpoints = Endpoints(
             identify=identify, guard=self.parts.guard, audit=self.audit, on_error=self.health.note, **limits
