@@ -89,7 +89,7 @@ def titles(system: AlertsSystem) -> set[str]:
 
 
 def test_a_bad_channel_holds_up_no_other(system: AlertsSystem) -> None:
-    """One hangs, one answers 500, one closes, one redirects: the others are on time, and the bad ones are told of."""
+    """Channels that hang, fail, close or redirect are reported, and the messages of the others are on time."""
 
     def answer(path: str, body: bytes) -> int:
         if path == "/slow":

@@ -169,7 +169,7 @@ def test_a_param_that_the_child_does_not_take_is_a_warning(system: ProjectSystem
 
 
 def test_a_date_is_typed_at_the_command_line_as_such(system: ProjectSystem) -> None:
-    """The callable's annotation says what the text is; one that is none is refused before anything runs."""
+    """A text becomes a date as the callable's annotation says; a malformed one is refused before anything runs."""
     run = system.ask("run", "dated", "-p", "since=2026-11-02", "--wait")
     assert run["steps"][0]["extras"] == {"is": "date", "day": "2026-11-02"}
     before = len(system.runs("dated"))

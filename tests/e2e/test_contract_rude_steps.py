@@ -74,7 +74,7 @@ def test_a_line_without_an_end(stage: Stage) -> None:
 
 
 def test_odd_reports_reach_the_record(stage: Stage) -> None:
-    """Progress that is no number, and texts with lone surrogates, neither stop nor spoil what comes after them."""
+    """Progress that is not a number, and texts with lone surrogates, do not harm what a step reports afterwards."""
     progress = stage.run("rude.at_work:odd_progress").it.progress
     assert progress is not None
     assert (progress.done, progress.total, progress.message) == (3, 4, "end")

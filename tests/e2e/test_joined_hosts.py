@@ -112,7 +112,7 @@ def make_due(system: FaultSystem) -> None:
 
 
 def test_whoever_takes_the_port_of_a_kernel_hears_nothing(system: FaultSystem) -> None:
-    """V1: another process has the hosts' port while the kernel restarts; nothing is told to it and nothing runs there."""
+    """V1: a process that takes the hosts' port during a restart of the kernel gets no data and starts nothing."""
     host = join(system)
     work = system.work("sync_ticks").under_way()
     door = str(facts(system)["addresses"][0]).removeprefix("tls://")  # type: ignore[index]  # a list

@@ -74,7 +74,7 @@ def ends(system: FaultSystem, work: Work) -> int:
 
 
 def test_for_the_lease(remote: Remote, far: Running, works: dict[str, Work], near: Running) -> None:
-    """New work goes to the other instance; what ran goes on where it is, and ends once, with each of its lines."""
+    """Steps of a silent instance continue and end once, with each of their lines; new work goes to the other one."""
     system = remote.system
     eventually(lambda: state_of(system, near.pid) == "ATTACHED")
     remote.cable.cut()

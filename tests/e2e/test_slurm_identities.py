@@ -85,7 +85,7 @@ def test_each_instance_joins_as_itself_and_can_be_shut_out_alone(system: Launche
 def test_a_killed_job_ends_its_step_at_once_where_slurm_is_a_witness(
     system: LaunchedSystem, cluster: SlurmCluster, proctrack: str
 ) -> None:
-    """Slurm that cannot tell whether processes are left is none. That they were in a cgroup is only claimed here."""
+    """A killed job FAILS its step at once if Slurm can tell that no process is left; else the step stays RUNNING."""
     ledger = system.ledger()
     run_id = system.start("daemonises_and_is_deaf", ledger)
     launcher = _launcher(system, cluster, proctrack=proctrack)

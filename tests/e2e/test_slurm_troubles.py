@@ -170,7 +170,7 @@ def test_a_controller_that_is_away_stops_nothing(system: LaunchedSystem, cluster
 
 
 def test_nonsense_is_told_and_starts_nothing_twice(system: LaunchedSystem, cluster: SlurmCluster) -> None:
-    """A queue that is none is not taken for an empty one, and what is no id for that of a job."""
+    """Output of squeue or sbatch that cannot be read is quoted in the log, and no instance is started twice."""
     environ = cluster.spoil(system.root / "says", squeue=SAYS, sbatch=SAYS)
     (system.root / "says" / "squeue.says").write_text("<html>the cluster is moving house</html>\n")
     (system.root / "says" / "sbatch.says").write_text("try again tomorrow\n")

@@ -66,7 +66,7 @@ def test_queued(system: TeamSystem) -> None:
 
 
 def test_dispatched_and_not_yet_started(system: TeamSystem, host: Running) -> None:
-    """A cancel that reaches the host right behind its dispatch: whether the code was called or not, none of it is left."""
+    """A cancel right behind the dispatch leaves no code running, whether or not the callable was called."""
     ledger = system.ledger()
     os.kill(host.pid, signal.SIGSTOP)
     try:

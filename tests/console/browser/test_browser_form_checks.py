@@ -204,7 +204,7 @@ async def test_values_whose_check_is_under_way_are_not_called_checked(tabs: Tabs
 
 @pytest.mark.parametrize("answer", ["refused", "of another page"])
 async def test_the_command_of_a_pause_stays_where_an_answer_has_none(tabs: Tabs, answer: str) -> None:
-    """An answer changes a part of a page only if it has that part, for each form: also where it is called a success."""
+    """The shown command stays if a proxy answers instead of the console, with an error or with success."""
     tabs.allowed.append("status of 503")
     page = await tabs.open("/jobs/load/pause")
     command = page.locator("#command")

@@ -48,7 +48,7 @@ async def test_a_link_logs_in_and_its_code_is_in_no_address(tabs: Tabs, console:
 
 
 async def test_a_link_to_a_line_leads_to_the_line_after_a_login(console: ConsoleSystem, tabs: Tabs) -> None:
-    """The browser brings its #L2 to the page of the login, where it is no code that could be wrong."""
+    """A link to line 2 leads through the login page to that line; the login page ignores the #L2."""
     run_id = console.system.api.wait(console.system.api.trigger("nightly-cleanup").run_id).run_id
     page = await (await tabs.context(login=False)).new_page()
     await page.goto(f"{console.url}/runs/{run_id}?level=20#L2")

@@ -239,7 +239,7 @@ def test_the_cookie_is_for_this_console_only(console: ConsoleSystem, visitor: ht
 
 @pytest.mark.parametrize(("created", "seen"), [(13 * 3600, 13 * 3600), (8 * DAY, 60)], ids=["12 h idle", "7 days old"])
 def test_an_old_session_is_over(console: ConsoleSystem, visitor: httpx.Client, created: float, seen: float) -> None:
-    """A session that was not used for 12 hours, or began more than 7 days ago, is none."""
+    """A session ends if it was not used for 12 hours, or began more than 7 days ago."""
     begun = sessions_of(console, ago=created).start(name="ann", principal="owner")
     visitor.headers.update(cookie_pair(sessions_of(console, ago=seen), begun))
     assert visitor.get("/runs").headers["location"] == "/login?next=/runs"

@@ -169,7 +169,7 @@ def test_no_address_takes_a_change_from_elsewhere(
 
 
 def test_a_hostile_id_in_an_address_is_refused_by_each_page(browser_client: httpx.Client) -> None:
-    """A16: whatever stands in the place of an id, the answer is that it is none, or that there is no such thing."""
+    """A16: a hostile text in the place of an id is answered as malformed or as not found."""
     for hostile in HOSTILE_IDS:
         for path in addresses(lambda name, id=hostile: "1" if name == "attempt" else quote(id, safe=""), parts=True):
             answer = browser_client.get(path)

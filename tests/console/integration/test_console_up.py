@@ -82,7 +82,7 @@ def test_a_console_that_cannot_run_leaves_kernel_and_host_alone(project: Path, t
 
 
 def test_a_terminal_gets_a_link_that_logs_in(project: Path) -> None:
-    """On a terminal the link is a line of its own; with --no-console there is none, and no process."""
+    """On a terminal the login link has a line of its own; with --no-console there is neither link nor process."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "nomaflow_cli", "up", str(project)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)

@@ -109,7 +109,7 @@ def test_a_run_ends_as_one_says_it(state: str, more: dict[str, Any], told: str) 
 
 
 def test_a_person_does_not_end_a_run_that_was_skipped() -> None:
-    """The person who asked for it has started it; that it was skipped is told of the run."""
+    """A skipped run is told as one that its person started and that was skipped, not as one that they ended."""
     why = ReasonView(code="overlap", message="skipped: run_1 is running")
     event = _event("run.finished", run_state="SKIPPED", by="owner (for ann)", reason=why)
     assert _told(event, of="etl") == "started etl, which was skipped: run_1 is running"

@@ -25,7 +25,7 @@ EDITS = st.dictionaries(PLACES, SCALARS | st.just(ABSENT))
 
 @given(WANTED)
 def test_a_form_that_nobody_touched_asks_for_what_it_showed(base: Wanted) -> None:
-    """For nothing, where it showed nothing."""
+    """An untouched form sends the values that it showed, and nothing if it showed none."""
     assert merge(base=base, fields={}, edited=base).wanted == base
 
 
@@ -48,7 +48,7 @@ def test_an_edit_of_the_json_is_sent_whole(base: Wanted, edited: Wanted) -> None
 
 @given(WANTED, EDITS, WANTED)
 def test_no_edit_is_dropped_without_a_word(base: Wanted, fields: dict[Place, Any], edited: Wanted) -> None:
-    """Whatever differs from the base on either side is in the result, or told as a conflict."""
+    """Every change on either side is in the merged values, or is reported as a conflict."""
     found = merge(base=base, fields=fields, edited=edited)
     told = {each.place for each in found.conflicts}
     for place in {*dict(base.items()), *fields, *dict(edited.items())}:

@@ -103,7 +103,7 @@ async def test_fifty_viewers_cost_the_kernel_one_watch(kernel: Kernel, hub: Even
 async def test_a_viewer_that_comes_back_hears_of_what_came_meanwhile_and_of_nothing_twice(
     kernel: Kernel, hub: EventHub
 ) -> None:
-    """A page that shows event 102 is told of 103, and one that shows 103 is told of nothing."""
+    """A page that has shown event 102 gets event 103; a page that has shown 103 gets nothing."""
     with hub.subscribe(100, concerns_a, lambda: None) as first:
         await settled(first)
         await kernel.give(event(101), event(102), event(103), event(104, run_id="run_b"))
@@ -198,7 +198,7 @@ async def test_the_end_of_a_watch_is_told_but_not_while_the_kernel_is_away(
 async def test_a_token_that_the_kernel_refuses_is_told_while_somebody_looks(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watch is the first to notice it; what else it is refused says nothing of the token."""
+    """The watch reports a refused token; no other refusal is blamed on the token."""
     monkeypatch.setattr(hub_module, "_AGAIN_SECONDS", 0.01)
     told: list[int] = []
     client: Any = kernel

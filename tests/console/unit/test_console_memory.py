@@ -81,7 +81,7 @@ def test_a_live_part_is_remembered_as_it_is_shown() -> None:
 
 
 def test_the_memory_is_bounded_and_forgets_what_nobody_has_read_for_longest() -> None:
-    """The sum of the pages counts; a page that is too large for all of it is not kept."""
+    """Pages are dropped, the longest unread first, once their sum exceeds the limit; a page above it is not kept."""
     memory = PageMemory(most=25)
     for name in ("/a", "/b"):
         memory.keep(asked(name), shown(name[1:]))

@@ -22,7 +22,7 @@ def test_loopback_needs_nothing_else(tmp_path: Path, listen: str) -> None:
 
 @pytest.mark.parametrize("listen", ["192.0.2.7:7434", "ops.example.org:80", "[2001:db8::1]:7434"])
 def test_an_address_that_the_network_can_read_is_refused_without_tls(tmp_path: Path, listen: str) -> None:
-    """The refusal names the three ways out; a proxy's origin without TLS is none of them."""
+    """The refusal names the three ways out; a proxy's origin without TLS is not one of them."""
     for origin in ("", "http://ops.example.org"):
         with pytest.raises(SettingsRefused) as refused:
             read(tmp_path, listen=listen, origin=origin)
@@ -33,7 +33,7 @@ def test_an_address_that_the_network_can_read_is_refused_without_tls(tmp_path: P
 
 
 def test_an_address_of_every_interface_needs_a_name(tmp_path: Path) -> None:
-    """0.0.0.0 says nothing about what a browser calls the console."""
+    """A console on 0.0.0.0 needs an origin, since that address is not what a browser calls it."""
     with pytest.raises(SettingsRefused, match="name it: --origin"):
         read(tmp_path, listen="0.0.0.0:7434")
     assert read(tmp_path, listen="0.0.0.0:7434", origin="https://OPS.example.org/").origin == "https://ops.example.org"

@@ -75,7 +75,7 @@ def test_a_row_of_many_fires_says_how_many(state: str, word: str) -> None:
 
 
 def test_a_row_of_one_fire_has_no_number() -> None:
-    """*missed ×1* says nothing more than *missed*."""
+    """A row of one missed fire reads *missed*, not *missed ×1*."""
     fold = FoldView(first=NOW, last=NOW, count=1)
     assert run_sign(RunView(run_id="r", job_id="j", state="MISSED", fold=fold)).word == "missed"
 

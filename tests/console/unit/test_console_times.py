@@ -110,7 +110,7 @@ def test_a_zone_has_a_short_name() -> None:
 
 
 def test_the_two_passes_of_a_repeated_hour_stay_two_times() -> None:
-    """They stay two even in the zone whose clock repeats them, where they are equal to each other."""
+    """The two passes of a repeated hour are different times, although datetime calls them equal."""
     paris = ZoneInfo("Europe/Paris")
     first, second = (datetime(2026, 10, 25, 2, 30, tzinfo=paris, fold=fold) for fold in (0, 1))
     assert first == second

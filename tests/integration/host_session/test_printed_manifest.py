@@ -37,7 +37,7 @@ async def test_the_manifest_is_printed(project: Path) -> None:
 
 
 async def test_what_is_too_large_keeps_no_manifest_from_its_kernel(project: Path) -> None:
-    """V10, V14: a job, callable, module or step type outside the bounds is told of or left out; the rest serves."""
+    """V10, V14: a job, callable, module or step type outside the bounds is reported or left out; the rest serves."""
     plugins, deep = project / "plugins" / "myapp", "[" * 60 + "]" * 60
     jobs = {"dots": ("." * 10_000, ""), "long": ("m:" + "f" * 300, ""), "deep": ("myapp.work:slow", deep)}
     tables = [

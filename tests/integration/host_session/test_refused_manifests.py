@@ -54,7 +54,7 @@ async def reload(kernel: FakeGateway, mine: Host, session: Session, outcome: Loa
 
 
 async def test_a_refused_manifest_is_a_refused_load(gateway: MakeGateway, host: MakeHost) -> None:
-    """The answer is a refusal with the kernel's reason, and so is the load that the kernel is told of."""
+    """If the kernel refuses a manifest, the reload is answered with its reason, and the load counts as refused."""
     kernel = await gateway()
     refusing = Refusing(kernel, grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
     mine = host()

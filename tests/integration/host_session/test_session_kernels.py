@@ -78,7 +78,7 @@ async def test_a_silent_kernel_is_left_within_the_lease(gateway: MakeGateway, ho
 async def test_a_kernel_that_accepts_and_never_answers(
     tmp_path: Path, host: MakeHost, gateway: MakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A listening socket that says nothing is given up, and the real kernel is found by its address file."""
+    """A host gives up on a socket that never answers, and finds the real kernel through its address file."""
     monkeypatch.setattr("nomaflow_host.session.session._WELCOME_SECONDS", 0.5)
     with socket.socket(socket.AF_UNIX) as blackhole:
         blackhole.bind(str(tmp_path / "black.sock"))

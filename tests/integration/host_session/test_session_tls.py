@@ -184,7 +184,7 @@ async def test_the_next_connection_shows_the_renewed_certificate(
 async def test_addresses_that_a_kernel_tells_take_nothing_away(
     serve: Serve, host: MakeHost, authority: Authority, tmp_path: Path
 ) -> None:
-    """A kernel that names places where nobody listens, or that are no addresses: the host still finds it."""
+    """A host still finds its kernel after that has named useless addresses: known good ones are kept."""
     port = free_ports(3)
     own, wrong, other = (f"tls://127.0.0.1:{port + number}" for number in range(3))
     folder = joined(tmp_path, dataclasses.replace(identity_of(authority, "demo"), addresses=(other, own)))

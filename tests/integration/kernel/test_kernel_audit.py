@@ -84,7 +84,7 @@ async def test_what_a_kernel_and_its_callers_do_is_in_the_audit(process: KernelP
 
 
 async def test_what_was_acknowledged_is_in_the_audit_after_a_kill(process: KernelProcess, host: ScriptedHost) -> None:
-    """A kernel killed under a load of triggers: each run that its caller was told of has a row, and the chain holds."""
+    """After a kill under load, each acknowledged run has its row in the audit, and the chain holds."""
     await host.attach(process.channel())
     client = process.client()
     acknowledged: list[str] = []

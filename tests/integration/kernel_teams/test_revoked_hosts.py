@@ -92,7 +92,7 @@ async def test_the_jobs_of_a_revoked_host_go_off_until_it_attaches_again(teams: 
 
 
 async def test_a_host_at_the_owners_door_needs_no_credential(teams: TeamsKernel) -> None:
-    """It goes on where the certificate that it had on another machine is revoked, and comes back where it was away."""
+    """A host on the Unix socket keeps its jobs enabled, even if its certificate for TCP is revoked."""
     await _let_in(teams, "a1")
     a = await teams.of_owner("teama")
     await _two(teams, a)

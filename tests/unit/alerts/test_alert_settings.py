@@ -50,7 +50,7 @@ def test_a_recipient_that_is_no_channel_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_job_s_check_at_a_server_that_is_not_named_is_a_warning(tmp_path: Path) -> None:
-    """It is not requested; the job stays enabled. A URL that is none is an error."""
+    """A ping_url outside ping_hosts is a warning, and is not requested; a malformed one is an error."""
     jobs = JOB + 'alerts = { ping_url = "https://hc.example/1" }\n'
     found = findings(tmp_path, settings=CHANNELS, jobs=jobs)
     assert found == {"unknown_ping_host": ("warning", "jobs.toml: jobs[0].alerts.ping_url")}

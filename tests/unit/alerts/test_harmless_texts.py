@@ -77,7 +77,7 @@ def test_templates_of_ones_own() -> None:
 
 
 def test_a_body_of_ones_own_is_sent_whole() -> None:
-    """Half a JSON object is none: what is too long has failed."""
+    """A body from a template is sent whole or, above the limit, refused: half a JSON object is useless."""
     templates = Templates({"pager": '{"text": {{ text | tojson }}}', "endless": "{{ text * 40 }}"})
     text = 'a "quoted" <line>\n' * 400
     body, problem = templates.body_of_webhook("pager", {"text": text})

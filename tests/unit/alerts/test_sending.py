@@ -272,7 +272,7 @@ class Kernel:
 
 
 async def test_a_kernel_without_events_is_silent() -> None:
-    """It answers calls, and its stream says nothing: nobody would be told of what fails."""
+    """A kernel that answers calls but sends no events counts as silent: nobody would hear of failures."""
     now = [1000.0]
     alerts = section(kernel_silent_seconds=20)
     ledger, kernel = Ledger(None), Kernel()

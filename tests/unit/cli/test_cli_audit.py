@@ -59,7 +59,7 @@ async def test_options_are_the_request_s(kernel: FakeKernel, command: Command) -
 
 
 async def test_rows_for_programs(kernel: FakeKernel, command: Command) -> None:
-    """With -o json each row is an object with the fields of docs/cli.md; a broken stream goes on where it was."""
+    """With -o json each row is an object with the fields of docs/cli.md; a broken stream continues at its place."""
     fill(kernel, 5)
     kernel.audit.break_after = 3
     done = await command("audit", "-o", "json", "-n", "0", "--address", kernel.address)

@@ -272,7 +272,7 @@ async def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(command: Command, 
 
 
 async def test_what_is_about_one_thing_stands_together(command: Command, tmp_path: Path) -> None:
-    """Each heading is printed once, that of the kernel too where it has a certificate."""
+    """Each heading is printed once, even that of the kernel, which has findings from two places."""
     (tmp_path / "cwd" / "nomaflow.toml").write_text('[kernel]\ntls_cert = "none.crt"\ntls_key = "none.key"\n')
     headings = [line for line in (await command("doctor")).out.splitlines() if line and line[0].isalpha()]
     assert headings == ["machine", "project", "store", "kernel"]

@@ -81,7 +81,7 @@ async def test_a_silent_instance_counts_down(kernel: FakeKernel, command: Comman
 async def test_an_empty_list_says_whether_the_caller_sees_all(
     kernel: FakeKernel, command: Command, grant: str, told: dict[str, str]
 ) -> None:
-    """A caller that may see a part only is not told that there is none at all, and neither to start one."""
+    """A caller that may see only a part is not told that there is none, nor to start one."""
     kernel.replies["caller"] = pb.Caller(name="bob", kind="user", grants=[grant])
     kernel.replies |= {"ListHosts": pb.ListHostsResponse(), "ListJobs": pb.ListJobsResponse()}
     for name, text in told.items():

@@ -40,7 +40,7 @@ async def test_from_the_key_to_the_encrypted_value(project: Path) -> None:
 
 
 async def test_what_cannot_be_encrypted_says_why(project: Path) -> None:
-    """No key, an open key file, no value, a value that is no text: exit 2 with the way out, and no value."""
+    """Without a key or a text value, or with an open key file, it exits with 2 and the way out, and prints no value."""
     command = command_in(project)
     nothing = await command("secret", "set", stdin=VALUE)
     assert (nothing.code, "no such file" in nothing.err) == (2, True)

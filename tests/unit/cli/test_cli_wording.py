@@ -197,7 +197,7 @@ _TOLD = re.compile(r"(?:``|`|<code>|: |, or |with )nomaflow ([a-z]+)(?: ([a-z]+)
 
 
 def test_each_command_that_a_text_of_the_product_names_exists() -> None:
-    """A way out that names a command which nobody has is none."""
+    """Every command that a text of the product names exists."""
     assert run(["--help"]) == 0  # loads all commands
     known: dict[str, set[str]] = {each.name or each.callback.__name__: set() for each in APP.registered_commands}  # type: ignore[union-attr]
     for group in APP.registered_groups:

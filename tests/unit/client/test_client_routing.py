@@ -44,7 +44,7 @@ def sends_to(leader: str, times: int = 1) -> list[Refusal]:
     ],
 )
 def test_addresses_are_separated_by_commas(text: str, addresses: tuple[str, ...]) -> None:
-    """A comma within a path is part of it; what is no address is left to be refused."""
+    """Commas separate addresses, except within a path; a malformed address is kept, and refused later."""
     assert split_addresses(text) == addresses
 
 

@@ -142,7 +142,7 @@ def test_what_comes_while_a_batch_is_under_way_waits_for_its_answer(make: Callab
 
 
 def test_a_state_that_is_asked_for_is_not_told_beside_a_batch_under_way(make: Callable[..., Outbox]) -> None:
-    """The answer to a repeated dispatch is the report that is under way, or that report again where it fails."""
+    """A repeated dispatch is answered by the report under way; if that fails, it is sent again."""
     outbox = make()
     outbox.accept(order())
     outbox.log(KEY, chunk(b"1"))

@@ -55,7 +55,7 @@ def test_lines_of_bytes() -> None:
 
 
 def test_several_lines_and_escapes() -> None:
-    """Each line of a credential is one, and what JSON and repr make of it is recognised."""
+    """Each line of a credential is masked by itself, also as JSON and repr write it."""
     masker = Masker(["-----BEGIN\nfirst-half\nsecond-half", "quo'te\"\\tö"])
     assert masker.text("a second-half b") == f"a {MASK} b"
     for shown in (json.dumps("quo'te\"\\tö"), repr("quo'te\"\\tö"), ascii("quo'te\"\\tö"), "quo'te\"\\tö"):

@@ -119,7 +119,7 @@ def test_hostile_job_files_are_entries_too(project: Path, body: bytes, message: 
 
 
 def test_a_missing_job_file_is_said(project: Path) -> None:
-    """A missing job file is named if there is none at all, or a setting names it."""
+    """A missing job file is reported if the project has none at all, or a setting names it."""
     (project / "jobs.toml").unlink()
     assert open_project(project).spec.job_files[0]["error"]["code"] == "missing_file"
     (project / "plugins" / "myapp" / "jobs.toml").write_text("")

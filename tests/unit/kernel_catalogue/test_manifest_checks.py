@@ -197,7 +197,7 @@ def test_what_is_wrong_with_a_disabled_step_is_a_warning() -> None:
 
 
 def test_a_param_that_no_step_takes_is_a_warning() -> None:
-    """The warning has the near match; there is none if a step takes anything."""
+    """A param that no step takes is a warning with the near match, unless a step takes any."""
     job = _job('callable = "app.clean:strict"\nop_kwargs = { table = "t" }', "params = { tabel = 1 }")
     assert job.valid
     assert (job.problems[0].code, job.problems[0].path) == ("unused_param", "jobs[0].params.tabel")

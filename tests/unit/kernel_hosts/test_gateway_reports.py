@@ -68,7 +68,7 @@ async def test_a_report_whose_envelope_is_malformed_is_refused(world: World, rep
     ids=["attempts", "events"],
 )
 async def test_a_report_outside_the_bounds_is_refused(world: World, reports: list[AttemptReport], said: str) -> None:
-    """V10: one attempt, or one event of an attempt, more than the most: nothing of it is taken in."""
+    """V10: a report with one attempt or event more than allowed is refused as a whole."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await send(world, *reports)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -101,7 +101,7 @@ async def test_a_reload_names_the_jobs_that_keep_their_last_good_definition(worl
 
 
 async def test_only_the_manifest_that_was_loaded_counts(world: World) -> None:
-    """A refused load, and a manifest that is not the catalogue, say nothing about the jobs of the catalogue."""
+    """A refused load, or a manifest other than the catalogue's, changes nothing about the catalogue's jobs."""
     session = Session(world)
     await session.attach()
     request = bringing([GOOD, AIMED])
@@ -132,7 +132,7 @@ async def test_an_id_of_another_host_is_told(world: World) -> None:
 
 
 async def test_many_disabled_jobs_are_counted(world: World) -> None:
-    """The answer holds 50 of them and the number of the others; a removed job is none of them."""
+    """The answer names 50 disabled jobs and counts the others; removed jobs are not among them."""
     session = Session(world)
     await session.attach()
     await world.gateway.IntroduceManifest(bringing([AIMED]), timeout=10)

@@ -276,7 +276,7 @@ async def test_a_damaged_history_can_be_replaced_and_is_kept(tmp_path: Path) -> 
 
 
 async def test_the_tool_says_what_it_did_or_why_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One JSON object either way; a store that is no file, or not the kernel's own, is refused by name."""
+    """The tool prints one JSON object in any case; it refuses by name a store that is not the kernel's own file."""
     source = await history(tmp_path / ".nomaflow" / "kernel.db")
     assert source.is_file()
     project = ("--project", str(tmp_path))

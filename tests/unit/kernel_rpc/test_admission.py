@@ -169,7 +169,7 @@ def _with_request(run: Any, request_id: str) -> Any:
 async def test_a_check_that_cannot_be_had_is_a_warning(
     world: World, host: CheckingHost, answer: gateway.CheckResult | None
 ) -> None:
-    """A host that says nothing, or cannot check, leaves the run to its attempts."""
+    """If a host cannot check the values, or does not answer, the run starts with a warning."""
     await host.attach(generation=1)
     host.answer = answer
     reply = await world.client.TriggerRun(kernel.TriggerRunRequest(job_id="job", params_json=b'{"since": 1}'))

@@ -65,7 +65,7 @@ async def refusal(world: World, method: str, field: str, value: str) -> grpc.aio
 
 @pytest.mark.parametrize(("method", "field"), sorted(text_fields()))
 async def test_a_hostile_text_is_refused_in_every_field(world: World, method: str, field: str) -> None:
-    """INVALID_ARGUMENT whatever the field, and for ids also what is only no id; nothing of it is looked up."""
+    """A hostile text in any field is INVALID_ARGUMENT, as is a malformed id; nothing is looked up."""
     await world.queue_run()
     for value in HOSTILE + (NO_ID if field in IDS - {"host"} else []):
         error = await refusal(world, method, field, value)

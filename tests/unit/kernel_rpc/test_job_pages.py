@@ -96,7 +96,7 @@ async def test_what_the_jobs_alone_decide_is_asked_of_them_again_once_they_chang
 
 
 async def test_counts_are_of_all_jobs_that_the_filters_keep(world: World) -> None:
-    """They come where they are asked for, however small the page."""
+    """Counts cover every job that the filters keep, whatever the page size, and come only if asked for."""
     await put_in_each_condition(world)
     counted = await listed(world, page_size=1, with_counts=True)
     told = {

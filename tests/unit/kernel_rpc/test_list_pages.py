@@ -89,7 +89,7 @@ async def test_hosts_with_very_many_workers_are_listed(world: World, monkeypatch
 async def test_a_host_of_many_instances_with_long_texts_is_listed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each instance is there; what is long is told of the first ones only, or no client could receive the page."""
+    """Every instance is listed; only the first ones have their long texts, or no client could receive the page."""
     worker = WorkerStatus(pid=1, exclusive=False, generation=1, running=1, attempt_keys=("k" * 400,) * 100)
     crew = [
         replace(

@@ -124,7 +124,7 @@ async def test_silence_brings_a_bookmark(world: World) -> None:
 
 
 async def test_a_watcher_in_no_hurry_gets_what_has_gathered(world: World) -> None:
-    """Events gather unsent and come together, in order; more than a second of it is refused."""
+    """A watch with linger_ms gets its events together and in order; a linger of more than a second is refused."""
     watch = world.client.WatchEvents(kernel.WatchEventsRequest(linger_ms=1000))
     await watch.read()
     reading = asyncio.ensure_future(watch.read())

@@ -61,7 +61,7 @@ async def test_a_step_that_follows_waits_for_the_host_s_bound_too(rig: Rig) -> N
 
 
 async def test_why_nothing_runs_is_said_in_one_sentence(rig: Rig) -> None:
-    """Each obstacle has its own sentence; without an obstacle there is none."""
+    """Each obstacle has its own sentence; without an obstacle there is no sentence."""
     preset = PresetDefinition(name="p", schedule="* * * * *")
     rig.jobs.add(
         job("fine", schedule="0 0 * * *"),

@@ -12,7 +12,7 @@ from nomaflow_project.jobs.definitions import JobDefinition, PresetDefinition, S
 
 
 def test_values_that_are_no_utf8_reach_the_host() -> None:
-    """A lone surrogate, as of an argument that is no UTF-8, travels as JSON's escape: the host decodes UTF-8."""
+    """A lone surrogate, as in an argument that is not UTF-8, reaches the host as JSON's escape."""
     job = JobDefinition(id="a", host="demo", steps=(StepDefinition(name="one", callable="m:one"),))
     values = {"name": "\udcff東"}
     plan = plan_run(job, RunRequest(params=values, op_kwargs={"one": values}))

@@ -216,7 +216,7 @@ async def test_a_replay_may_switch_steps_and_change_the_level(rig: Rig) -> None:
 
 
 async def test_a_replay_may_set_the_overlap_policy_aside(rig: Rig) -> None:
-    """With allow_overlap it starts beside the running one; without it is skipped, and that is no part of the next."""
+    """A replay beside a running run is SKIPPED, but runs with allow_overlap."""
     rig.jobs.add(job("a", step("one"), overlap=Overlap.SKIP))
     host = await rig.host()
     old = (await rig.trigger("a")).run_id

@@ -288,7 +288,7 @@ async def test_fires_of_a_held_job_are_one_row_that_counts(bench: Bench) -> None
 
 
 async def test_preset_flags_and_zones_are_their_own(bench: Bench) -> None:
-    """A preset fires where its job is disabled, in its own zone, and not where it is disabled itself."""
+    """A preset fires in its own zone even if its job is disabled, but not if it is disabled itself."""
     own = PresetDefinition(name="own", schedule="0 17 * * *", timezone="Asia/Kolkata", params={"p": 1})
     off = PresetDefinition(name="off", schedule="* * * * *", enabled=False)
     bench.jobs.add(job("a", schedule="* * * * *", enabled=False, presets=(own, off)))

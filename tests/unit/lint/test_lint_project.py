@@ -117,7 +117,7 @@ def test_where_references_lead(codes: Codes, source: str, reference: str, expect
 
 
 def test_the_file_is_the_one_of_the_function(lint: Lint) -> None:
-    """A function that another module only re-exports is reported where it is written, and once."""
+    """A finding about a function that another module re-exports names the file that defines it, once."""
     found = lint("from other import step", "mod:step", "other:step", other="\n\ndef step(a, **_): ...")
     assert [(each.file, each.line) for each in found] == [("plugins/other.py", 3)]
 

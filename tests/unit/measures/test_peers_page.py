@@ -108,7 +108,7 @@ def test_a_machine_without_node_leaves_its_peers_out_by_name(tmp_path: Path, mon
 
 
 async def test_a_peer_that_ends_is_told_by_name_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its program cannot even be imported here; nothing of it is left."""
+    """A peer that cannot start is reported by name with its log, and leaves no file."""
     (tmp_path / "venv").symlink_to(sys.prefix)  # where the product is installed and no peer is
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(serving, "FOLDER", tmp_path)

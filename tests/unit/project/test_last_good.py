@@ -107,7 +107,7 @@ def test_what_cannot_be_read_leaves_its_jobs_on_the_schedule(project: Project) -
 
 @pytest.mark.parametrize("text", [B.replace("[[jobs]]", "[[jobs]"), B.replace("[[jobs]]", "[[jbos]]"), "", None])
 def test_a_job_that_moved_into_a_new_illegible_file_is_not_removed(project: Project, text: str | None) -> None:
-    """Its owner has moved it; and once the file can be read, what is not in it is removed."""
+    """A job stays while a new file cannot be read, since it may be in there; once it can be read, the job goes."""
     new = project.root / "plugins" / "y" / "jobs.toml"
     new.parent.mkdir()
     project.main.write_text(A)
@@ -222,7 +222,7 @@ def test_enabled_false_is_a_legible_decision(project: Project) -> None:
 
 @pytest.mark.parametrize("value", ["false", '"false"', '"${UNSET_VARIABLE:-off}"'])
 def test_a_preset_fires_on_where_its_job_is_switched_off(project: Project, value: str) -> None:
-    """Switching the job off says nothing of its preset's schedule, and a key misspelt beside it does not either."""
+    """A preset goes on firing if its job is switched off, even with a misspelt key beside the switch."""
     preset = '[[jobs.presets]]\nname = "p"\nschedule = "0 3 * * *"\n'
     project.main.write_text(A + B + preset)
     project.again()
@@ -242,7 +242,7 @@ def test_a_value_that_cannot_be_kept_does_not_hide_that_the_job_is_off(project: 
 
 @pytest.mark.parametrize("table", ["[jobs.params]", "[jobs.steps.op_kwargs]"])
 def test_a_schedule_below_another_table_is_no_decision(project: Project, table: str) -> None:
-    """It reads as a value for the steps there; with `enabled = false`, or where it always was one, it is one."""
+    """A schedule that slipped below another table leaves the job scheduled; with `enabled = false` it is off."""
     steps = '[[jobs.steps]]\ncallable = "app:work"\n'
     moved = f'[[jobs]]\nid = "b"\n{steps}{table}\nschedule = "0 2 * * *"\n'
     project.main.write_text(A + moved)

@@ -125,7 +125,7 @@ def test_a_folder_of_another_user_cannot_lead_root_to_its_files(tmp_path: Path) 
 
 
 def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """A missing one, a folder, a pipe that would block, one too large, one that is no text, and a NUL in a name."""
+    """The file is named if it is missing, a folder, a pipe, too large or not text, or if its name has a NUL."""
     (tmp_path / "binary").write_bytes(b"\xff")
     _file(tmp_path / "large", "x" * 70_000)
     os.mkfifo(tmp_path / "pipe", 0o600)

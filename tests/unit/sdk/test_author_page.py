@@ -91,7 +91,7 @@ async def test_worked_example(page: Path, reporting: ConnectorRegistry) -> None:
 
 
 async def test_loop(page: Path) -> None:
-    """The cooperative loop of the page finishes, and is cancelled in the middle where it is asked to."""
+    """The cooperative loop of the page finishes by itself, and ends early when it is cancelled."""
     outcome = await run_callable("page_loop:long_loop", op_kwargs={"items": list(range(250))})
     assert outcome.extras == {"processed": 250}
     outcome = await run_callable("page_loop:long_loop", op_kwargs={"items": range(10**12)}, cancel_after=0.05)

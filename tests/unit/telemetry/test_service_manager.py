@@ -79,7 +79,7 @@ async def test_the_watchdog_of_another_process_is_not_ours(systemd: NotifySocket
 
 @pytest.mark.parametrize("environ", [{}, {"WATCHDOG_USEC": "1000"}])
 async def test_without_a_service_manager_nothing_happens(environ: dict[str, str]) -> None:
-    """A process that systemd did not start says nothing to anybody, and feeds no watchdog."""
+    """A process that systemd did not start sends no notice and feeds no watchdog."""
     manager = ServiceManager.of(environ)
     manager.ready("serving")
     manager.stopping("done")
