@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nomaflow_host.worker.emitter import write_all
 from nomaflow_host.worker.outcome import author_traceback
+from nomaflow_host.worker.scope import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
 _CAME_BACK = b"a process that the step forked came back from the step's code and is ended here (end it with os._exit)\n"
@@ -48,7 +49,10 @@ class _Forked(collections.deque[Any]):
 
 
 class WorkerLoop(asyncio.SelectorEventLoop):
-    """The event loop of a worker. A process that was forked from the worker ends instead of running it."""
+    """The event loop of a worker. A process that was forked from the worker ends instead of running it.
+
+    The default executor is the worker's: a step that sets another, or shuts it down, does so for itself alone.
+    """
 
     _ready: collections.deque[Any]
 
@@ -60,6 +64,26 @@ class WorkerLoop(asyncio.SelectorEventLoop):
     def fileno(self) -> int:
         """Return the descriptor on which it waits; the system shares it with forked processes."""
         return self._worker_selector.fileno()
+
+    def set_default_executor(self, executor: Any) -> None:
+        """Set the default executor of the running step."""
+        if (scope := current_scope()) is None:
+            super().set_default_executor(executor)
+        else:
+            scope.executor = executor
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]  # no generics
+        """Call *func* in an executor, by default the step's own or else the worker's."""
+        if executor is None and (scope := current_scope()) is not None:
+            executor = scope.executor
+        return super().run_in_executor(executor, func, *args)
+
+    async def shutdown_default_executor(self, *_: Any) -> None:
+        """Shut down the executor that the step has set; the worker's own has work of its neighbours."""
+        scope = current_scope()
+        if scope is not None and (own := scope.executor) is not None:
+            scope.executor = None
+            await super().run_in_executor(None, own.shutdown)
 
     def _leave(self) -> None:
         # The callbacks of this turn belong to neighbours; no public method removes them from the loop.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     import logging
     import subprocess
+    from concurrent.futures import Executor
 
     from nomaflow_api.v1.letters import AttemptOrder
     from nomaflow_host.worker.emitter import Emitter
@@ -41,6 +42,8 @@ class AttemptScope:
         self.threads: set[threading.Thread] = set()
         self.working: dict[int, int] = {}
         """Its pieces of work in executors, by an id for each, with the ident of the thread once it runs."""
+        self.executor: Executor | None = None
+        """What it has set as the default executor of its event loop; None for the worker's."""
         self.processes: list[subprocess.Popen[Any]] = []
         self.forked: list[int] = []
         """The pids of its own forks."""

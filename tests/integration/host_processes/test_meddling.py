@@ -29,6 +29,8 @@ HARMLESS = [
     "sets_a_wakeup_descriptor",
     "replaces_the_streams",
     "stops_the_loop",
+    "shuts_the_executor_down",
+    "sets_an_executor_and_closes_it",
     "closes_the_loop",
     "unsets_the_loop",
     "renames_itself",
@@ -66,7 +68,7 @@ async def test_a_neighbour_is_unharmed(start_host: StartHost, marker: Path, name
     assert (await host.result(f"hostile.meddling:{name}")).rows_affected == 1
     marker.touch()
     assert (await host.sink.end_of(neighbour)).rows_affected == 11
-    for later in ("polite:anoop", "polite:noop"):
+    for later in ("polite:anoop", "polite:athread", "polite:noop"):
         assert (await host.result(later)).state is FinishedState.SUCCEEDED
 
 

@@ -33,6 +33,10 @@ async def anoop(**_: object) -> None:
     """Return at once."""
 
 
+async def athread(**_: object) -> None:
+    await asyncio.to_thread(noop)
+
+
 def whoami(**_: object) -> dict[str, object]:
     return {"pid": os.getpid(), "ppid": os.getppid(), "random": random.random(), "threads": threading.active_count()}
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -158,6 +159,17 @@ async def closes_the_loop(**_: object) -> int:
     thread.start()
     await asyncio.sleep(0.02)
     return 1
+
+
+async def shuts_the_executor_down(**_: object) -> int:
+    await asyncio.get_running_loop().shutdown_default_executor()
+    return 1
+
+
+async def sets_an_executor_and_closes_it(**_: object) -> int:
+    with ThreadPoolExecutor(1, thread_name_prefix="mine") as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        return int((await asyncio.to_thread(threading.current_thread)).name.startswith("mine"))
 
 
 async def unsets_the_loop(**_: object) -> int:
