@@ -150,13 +150,17 @@ def children_of(pid: int) -> list[ProcessInfo]:
     """Return the children of all threads of a process; none if it has ended."""
     found = []
     for thread in _threads_of(pid):
-        try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                pids = [int(child) for child in file.read().split()]
-        except OSError:  # a thread that has just ended
-            continue
-        found += [info for info in map(read_process, pids) if info is not None]
+        found += [info for info in map(read_process, children_of_thread(pid, thread)) if info is not None]
     return found
+
+
+def children_of_thread(pid: int, thread: int | str) -> list[int]:
+    """Return the children that a thread of a process has started, or adopted; none if it has ended."""
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
 
 
 def _threads_of(pid: int) -> list[str]:

@@ -14,6 +14,7 @@ from nomaflow_host.worker.tracking import (
     is_running,
     library_processes,
     orphans,
+    started_by_nobody,
 )
 
 if TYPE_CHECKING:
@@ -38,18 +39,27 @@ def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
 
 
 def left_processes(scope: AttemptScope, *, alone: bool) -> set[int]:
-    """Return the living child processes that it started; if there are none, those that may have become orphans.
+    """Return the living processes that it started; if there are none, those that may have become orphans.
 
     :param alone: see `describe_leftovers`
     """
     own = {process.pid for process in scope.processes if is_running(process)}
+    own |= {each.pid for each in scope.served if each.alive}
     if scope.forked:
         own |= set(filter(is_child_running, scope.forked)) - library_processes()
     return own or (all_children() if alone else orphans(scope.began))
 
 
-def signal_trees(pids: set[int], signum: int) -> None:
-    """Send SIGTERM or SIGKILL to child processes and to all below them."""
+def signal_left(scope: AttemptScope, signum: int, *, alone: bool) -> None:
+    """Send SIGTERM or SIGKILL to its processes, with those that its threads wait for in C code, and to all below them.
+
+    :param alone: see `describe_leftovers`
+    """
+    idents = set(left_threads(scope))
+    pids = left_processes(scope, alone=alone)
+    for thread in threading.enumerate():
+        if thread.ident in idents and thread.native_id is not None:
+            pids |= started_by_nobody(thread.native_id)
     roots = [ProcessIdentity.of(pid) for pid in pids]
     if signum == signal.SIGKILL:
         kill_trees(roots)

@@ -26,10 +26,9 @@ from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import (
     describe_leftovers,
     has_library_threads,
-    left_processes,
     left_tasks,
     left_threads,
-    signal_trees,
+    signal_left,
 )
 from nomaflow_host.worker.outcome import (
     author_traceback,
@@ -155,7 +154,7 @@ class AttemptRun:
 
     def signal_processes(self, signum: int) -> None:
         """Send a signal to the step's child processes, and to all below them, beside other steps in this worker."""
-        signal_trees(left_processes(self.scope, alone=self._is_alone()), signum)
+        signal_left(self.scope, signum, alone=self._is_alone())
 
     def stacks(self) -> list[dict[str, Any]]:
         """Return the stacks of its tasks and threads, and those of other threads if no other attempt runs here."""

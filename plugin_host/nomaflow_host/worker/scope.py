@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from nomaflow_api.v1.letters import AttemptOrder
+    from nomaflow_host.reaper.proc import ProcessIdentity
     from nomaflow_host.worker.emitter import Emitter
 
 CURRENT: ContextVar[AttemptScope | None] = ContextVar("nomaflow_attempt", default=None)
@@ -47,6 +48,8 @@ class AttemptScope:
         self.processes: list[subprocess.Popen[Any]] = []
         self.forked: list[int] = []
         """The pids of its own forks."""
+        self.served: list[ProcessIdentity] = []
+        """Its processes that the server of `multiprocessing` has forked."""
         self.unawaited: list[str] = []
         """The names of coroutines that it created and nobody awaited."""
         self._unfinished: dict[tuple[str, int], UnfinishedLine] = {}

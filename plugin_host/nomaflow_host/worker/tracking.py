@@ -17,7 +17,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_host.reaper.proc import children_of, own_children, read_process
+from nomaflow_host.reaper.proc import children_of, children_of_thread, read_process
 from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.scope import CURRENT, current_scope
 
@@ -107,8 +107,7 @@ def all_children() -> set[int]:
 def orphans(since: int) -> set[int]:
     """Return the living children that this process has adopted, if they started after *since*.
 
-    Linux gives orphans to the main thread, so a child of another thread is none: C code has started it, as for
-    `os.system`. Reaps nothing, so it may be called while other steps run.
+    Linux gives orphans to the main thread. Reaps nothing, so it may be called while other steps run.
 
     :param since: clock ticks since boot, from `ticks_now`
     """
@@ -116,9 +115,14 @@ def orphans(since: int) -> set[int]:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return set()  # there is no child at all, which is a cheaper check than a list of them
-    known = {process.pid for process in list(_popens)} | _forks
-    infos = (read_process(pid) for pid in own_children() if pid not in known)
+    infos = map(read_process, started_by_nobody(os.getpid()))
     return {info.pid for info in infos if info is not None and info.alive and info.identity.start_ticks >= since}
+
+
+def started_by_nobody(thread: int) -> set[int]:
+    """Return the children of a thread that no Python code has started: orphans, and those of C code as `os.system`."""
+    known = {process.pid for process in list(_popens)} | _forks
+    return set(children_of_thread(os.getpid(), thread)) - known
 
 
 def library_processes() -> set[int]:
@@ -149,6 +153,7 @@ def _recorded(start: Callable[..., Any], pid_of: Callable[[Any], int]) -> Callab
         if pid := pid_of(result):
             _forks.difference_update([each for each in list(_forks) if not is_child_running(each)])
             _forks.add(pid)
+            _track_forkserver()
             scope = current_scope()
             if scope is not None:
                 scope.forked = [each for each in scope.forked if is_child_running(each)]
@@ -156,6 +161,26 @@ def _recorded(start: Callable[..., Any], pid_of: Callable[[Any], int]) -> Callab
         return result
 
     return started
+
+
+def _track_forkserver() -> None:
+    """Have the step's scope record what the server of `multiprocessing` forks for it: those are no children of ours."""
+    module: Any = sys.modules.get("multiprocessing.forkserver")
+    if module is None or hasattr(module.read_signed, _MARK):
+        return
+    plain = module.read_signed
+
+    def read_signed(fd: int) -> int:
+        """Return what the server has written: the pid of a process that it has forked, or later its exit code."""
+        number = int(plain(fd))
+        scope, info = current_scope(), read_process(number)
+        if scope is not None and info is not None and info.parent in library_processes():
+            scope.served = [each for each in scope.served if each.alive]
+            scope.served.append(info.identity)
+        return number
+
+    setattr(read_signed, _MARK, True)
+    module.read_signed = read_signed
 
 
 def _start(self: threading.Thread) -> None:

@@ -28,7 +28,9 @@ async def assert_runs_on(host: Host, neighbour: str, marker: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize("name", ["forgets_its_child", "waits_for_its_child", "runs_its_child_in_a_thread"])
+@pytest.mark.parametrize(
+    "name", ["forgets_its_child", "waits_for_its_child", "runs_its_child_in_a_thread", "calls_system_in_a_thread"]
+)
 async def test_a_cancel_ends_child_processes_without_their_worker(
     start_host: StartHost, marker: Path, name: str, script: str
 ) -> None:
@@ -60,7 +62,7 @@ async def test_a_return_ends_child_processes_without_their_worker(
     await assert_runs_on(host, neighbour, go)
 
 
-@pytest.mark.parametrize("how", ["posix_spawn", "multiprocessing"])
+@pytest.mark.parametrize("how", ["posix_spawn", "spawn", "forkserver"])
 async def test_a_process_started_without_subprocess_ends_with_its_step(
     start_host: StartHost, marker: Path, how: str
 ) -> None:

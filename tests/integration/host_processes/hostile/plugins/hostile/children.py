@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -41,6 +42,10 @@ async def runs_its_child_in_a_thread(*, marker: str, script: str, **_: object) -
     await asyncio.to_thread(subprocess.run, ["sh", "-c", _SCRIPTS[script], marker])
 
 
+async def calls_system_in_a_thread(*, marker: str, script: str, **_: object) -> None:
+    await asyncio.to_thread(os.system, f"exec sh -c {shlex.quote(_SCRIPTS[script])} {shlex.quote(marker)}")
+
+
 async def returns_before_its_child(*, marker: str, script: str, **_: object) -> int:
     await _child(marker, script)
     while not Path(marker).exists():  # a file says it
@@ -53,7 +58,7 @@ async def leaves_a_process(*, marker: str, how: str, **_: object) -> int:
     if how == "posix_spawn":
         pid = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
     else:
-        process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+        process = multiprocessing.get_context(how).Process(target=time.sleep, args=(600,))
         process.start()
         pid = process.pid
     Path(marker).write_text(str(pid))
