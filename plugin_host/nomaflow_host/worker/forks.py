@@ -78,7 +78,7 @@ class WorkerLoop(asyncio.SelectorEventLoop):
             executor = scope.executor
         return super().run_in_executor(executor, func, *args)
 
-    async def shutdown_default_executor(self, *_: Any) -> None:
+    async def shutdown_default_executor(self, *_: Any, **__: Any) -> None:
         """Shut down the executor that the step has set; the worker's own has work of its neighbours."""
         scope = current_scope()
         if scope is not None and (own := scope.executor) is not None:
