@@ -21,7 +21,7 @@ from nomaflow_cli.output import print_error
 _CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "init": ("init",),
-    "processes": ("up", "kernel", "host", "console"),
+    "processes": ("up", "kernel", "host", "console", "launcher"),
     "check": ("check", "schedule", "cron"),
     "jobs": ("jobs", "job", "pause", "resume"),
     "trigger": ("run", "replay"),
@@ -30,7 +30,6 @@ _COMMANDS: Mapping[str, tuple[str, ...]] = {
     "events": ("events",),
     "hosts": ("hosts", "callables", "reload"),
     "alerts": ("alerts",),
-    "launcher": ("launcher",),
     "audit": ("audit",),
     "login": ("login", "logout"),
     "call": ("call",),

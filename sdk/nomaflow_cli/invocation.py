@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import importlib.util
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
 
 from nomaflow_cli.errors import CliError
 
@@ -65,6 +67,43 @@ ProfileOption = Annotated[
 ]
 
 Command = Callable[..., None]
+
+
+def option(meaning: str, *names: str, default: Any = "", **more: Any) -> Any:
+    """Return the declaration of an option, which stands as the default of a command's parameter.
+
+    :param names: further names, such as ``-f``; the first is the parameter's own, unless these begin with a long one
+    :param more: settings of :func:`typer.Option`
+    """
+    return typer.Option(default, *names, help=meaning, **more)
+
+
+def flag(meaning: str, *names: str) -> Any:
+    """Return the declaration of an option without a value."""
+    return option(meaning, *names, default=False)
+
+
+def repeated(meaning: str, *names: str) -> Any:
+    """Return the declaration of an option that may be given several times."""
+    return option(meaning, *names, default=[])
+
+
+def argument(meaning: str, *, default: Any = ..., **more: Any) -> Any:
+    """Return the declaration of an argument, which stands as the default of a command's parameter.
+
+    :param more: settings of :func:`typer.Argument`
+    """
+    return typer.Argument(default, help=meaning, **more)
+
+
+def command_group(name: str, meaning: str, *, runs_alone: bool = False) -> typer.Typer:
+    """Return a new group of commands of the application.
+
+    :param runs_alone: True if the group's name is a command, too
+    """
+    group = typer.Typer(no_args_is_help=not runs_alone, invoke_without_command=runs_alone)
+    APP.add_typer(group, name=name, help=meaning)
+    return group
 
 
 class Output(enum.StrEnum):
@@ -151,7 +190,8 @@ def remote_command(
 
 def _with_options(function: Command, options: Iterable[str], needs: Iterable[str]) -> Command:
     own = inspect.signature(function, eval_str=True).parameters
-    parameters = [one for name, one in own.items() if name != "invocation"] + [_OPTIONS[name] for name in options]
+    parameters = [_named(one) for name, one in own.items() if name != "invocation"]
+    parameters += [_OPTIONS[name] for name in options]
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
 
     @functools.wraps(function)
@@ -164,6 +204,16 @@ def _with_options(function: Command, options: Iterable[str], needs: Iterable[str
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions take attributes
     return command
+
+
+def _named(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a command's parameter; an option without a long name has the parameter's own."""
+    declared = parameter.default
+    if not isinstance(declared, OptionInfo) or any(name.startswith("--") for name in declared.param_decls or ()):
+        return parameter
+    named = copy.copy(declared)
+    named.param_decls = (f"--{parameter.name.replace('_', '-')}", *(declared.param_decls or ()))
+    return parameter.replace(default=named)
 
 
 def missing_modules(extra: str) -> list[str]:

@@ -98,32 +98,33 @@ def level_number(name: str) -> int:
     raise CliError(f"unknown level {name!r}", fix="use one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
 
 
-def levels_from(name: str) -> int:
-    """Return the set of levels from a level on: bit ``level // 10`` is set for each.
-
-    :raises CliError: if there is no such level
-    """
-    lowest = min(level_number(name) // 10, _HIGHEST_LEVEL)
+def levels_from(number: int) -> int:
+    """Return the set of levels from a level's number on: bit ``level // 10`` is set for each."""
+    lowest = min(number // 10, _HIGHEST_LEVEL)
     return sum(1 << level for level in range(lowest, _HIGHEST_LEVEL + 1))
 
 
-def parse_span(text: str, *, option: str) -> timedelta:
-    """Return ``90s``, ``30m``, ``2h``, ``7d`` as a time span.
+def parse_span(text: str, *, option: str) -> timedelta | None:
+    """Return ``90s``, ``30m``, ``2h``, ``7d`` as a time span; None for an empty text.
 
     :raises CliError: if the form is wrong
     """
+    if not text:
+        return None
     match = _SPAN.fullmatch(text.strip().lower())
     if match is None:
         raise CliError(f"{option}: not a time span: {text!r}", fix="write a number and s, m, h or d, as in 30m")
     return timedelta(seconds=float(match["number"]) * _UNITS[match["unit"]])
 
 
-def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> datetime:
-    """Return an ISO 8601 instant as an aware one.
+def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> datetime | None:
+    """Return an ISO 8601 instant as an aware one; None for an empty text.
 
     :param zone: that of a time without one; None means the local zone
     :raises CliError: if the form is wrong
     """
+    if not text:
+        return None
     try:
         instant = datetime.fromisoformat(text)
         return (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
@@ -131,20 +132,27 @@ def parse_instant(text: str, *, option: str, zone: tzinfo | None = None) -> date
         raise CliError(f"{option}: {error}", fix="write ISO 8601, as in 2026-11-24T14:00:00Z") from None
 
 
-def parse_moment(text: str, *, option: str) -> datetime:
-    """Return an ISO 8601 instant, or that of a span before now, such as ``1h``, as an aware time.
+def parse_end(until: str, span: str) -> datetime | None:
+    """Return the end that ``--until`` or ``--for`` gives, as an aware time; None if neither is given.
+
+    :raises CliError: if both are given, or a form is wrong
+    """
+    if until and span:
+        raise CliError("--until and --for cannot be used together", fix="give only one of them")
+    after = parse_span(span, option="--for")
+    return parse_instant(until, option="--until") if after is None else datetime.now(UTC) + after
+
+
+def parse_moment(text: str, *, option: str) -> datetime | None:
+    """Return an ISO 8601 instant, or that of a span before now, such as ``1h``, as an aware time; None for no text.
 
     :raises CliError: if the form is wrong
     """
-    if _SPAN.fullmatch(text.strip().lower()):
-        try:
-            return datetime.now(UTC) - parse_span(text, option=option)
-        except OverflowError:
-            raise CliError(
-                f"{option}: {text} lies before the calendar", fix="write a shorter span, as in 30d"
-            ) from None
     try:
-        return parse_instant(text, option=option)
+        before = parse_span(text, option=option) if _SPAN.fullmatch(text.strip().lower()) else None
+        return parse_instant(text, option=option) if before is None else datetime.now(UTC) - before
+    except OverflowError:
+        raise CliError(f"{option}: {text} lies before the calendar", fix="write a shorter span, as in 30d") from None
     except CliError as error:
         raise CliError(str(error), fix="write a span before now, as in 1h or 7d, or 2026-11-24T14:00:00Z") from None
 

@@ -10,19 +10,28 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from nomaflow.client.errors import ClientError
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, require_extra
+from nomaflow_cli.invocation import (
+    Directory,
+    Invocation,
+    argument,
+    command_group,
+    flag,
+    local_command,
+    option,
+    require_extra,
+)
 from nomaflow_cli.kernel_access import caller_name, quiet_grpc
 from nomaflow_cli.output import answer, print_json_line, print_warnings, say
 from nomaflow_cli.project import require_project
-from nomaflow_cli.up.kept_running import part_command
-from nomaflow_cli.values import parse_instant, parse_span
+from nomaflow_cli.up.kept_running import become_part, part_command
+from nomaflow_cli.values import parse_end
 from nomaflow_cli.wording import exit_words
 from nomaflow_telemetry.visible_text import printable
 
@@ -30,45 +39,36 @@ if TYPE_CHECKING:
     from nomaflow.client.alerts import AlertsClient
     from nomaflow.client.values.alerts import AlertsView, IncidentsView
 
-_GROUP = typer.Typer(no_args_is_help=True)
-APP.add_typer(
-    _GROUP, name="alerts", help="Tell people when something needs them: channels and rules are in \\[alerts]."
-)
+_GROUP = command_group("alerts", "Tell people when something needs them: channels and rules are in \\[alerts].")
 
 R = TypeVar("R")
 
 _PART_NAME = "nomaflow alerts: "
 """What the part writes before an error."""
 _DEFAULT_MUTE = timedelta(hours=1)
-_OneOrAll = Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")]
-_Host = Annotated[str, typer.Option("--host", help="A host and its jobs.")]
+_ONE_OR_ALL = argument("The job's id; default: everything, unless --host is given.", default="")
+_HOST = option("A host and its jobs.")
 
 
 @local_command("serve", group=_GROUP)
 def serve(*, invocation: Invocation, directory: Directory = None) -> None:
     """Watch the kernel and send messages, in the foreground. A second process waits until the first ends."""
     require_extra("alerts")
-    project = require_project(directory or invocation.project, invocation.trust)
-    command = part_command("alerts", project)
-    os.execv(command[0], command)  # noqa: S606  # no shell is wanted
+    become_part("alerts", require_project(directory or invocation.project, invocation.trust))
 
 
 @local_command("test", group=_GROUP)
 def try_channels(
     *,
     invocation: Invocation,
-    channels: Annotated[
-        list[str] | None, typer.Argument(help="Names of channels; default: all, or those of the job.")
-    ] = None,
-    job: Annotated[str, typer.Option("--job", help="Send it as for an incident of this job.")] = "",
-    condition: Annotated[str, typer.Option("--condition", help="The incident's condition, with --job.")] = "failed",
+    channels: list[str] = argument("Names of channels; default: all, or those of the job.", default=[]),
+    job: str = option("Send it as for an incident of this job."),
+    condition: str = option("The incident's condition, with --job.", default="failed"),
 ) -> None:
     """Send a real message, marked as a test, on each channel, and print each answer; exits 1 if one fails."""
     results = _talk(
         invocation,
-        lambda client: client.test_channels(
-            channels or (), job_id=job, condition=condition if job else "", by=caller_name()
-        ),
+        lambda client: client.test_channels(channels, job_id=job, condition=condition if job else "", by=caller_name()),
     )
     answer(invocation, {"results": [each.to_json() for each in results]}, lambda: pages.tested_page(results))
     if not all(each.sent for each in results):
@@ -79,10 +79,10 @@ def try_channels(
 def open_(
     *,
     invocation: Invocation,
-    job: Annotated[str, typer.Option("--job", help="Show only incidents of this job.")] = "",
-    host: _Host = "",
-    all_: Annotated[bool, typer.Option("--all", help="Also show closed incidents.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of incidents.")] = 200,
+    job: str = option("Show only incidents of this job."),
+    host: str = _HOST,
+    all_: bool = flag("Also show closed incidents.", "--all"),
+    limit: int = option("Maximum number of incidents.", "-n", default=200, min=1, max=1000),
 ) -> None:
     """List open incidents, and the mutes in force."""
 
@@ -99,25 +99,22 @@ def open_(
 def mute(
     *,
     invocation: Invocation,
-    job: _OneOrAll = "",
-    host: _Host = "",
-    why: Annotated[str, typer.Option("--why", help="The reason; every message shows it meanwhile.")] = "",
-    span: Annotated[str, typer.Option("--for", help="How long, for example 30m or 2h; default: one hour.")] = "",
-    until: Annotated[str, typer.Option("--until", help="End it at this ISO 8601 time.")] = "",
+    job: str = _ONE_OR_ALL,
+    host: str = _HOST,
+    why: str = option("The reason; every message shows it meanwhile."),
+    span: str = option("How long, for example 30m or 2h; default: one hour.", "--for"),
+    until: str = option("End it at this ISO 8601 time."),
 ) -> None:
     """Hold back messages about a job, a host or everything. Incidents that are open at the end are reported then."""
-    if until and span:
-        raise CliError("--until and --for cannot be used together", fix="give only one of them")
+    end = parse_end(until, span) or datetime.now(UTC) + _DEFAULT_MUTE
     if not why.strip():
         raise CliError("a mute needs a reason", fix='give one: --why "moving to the new database"')
-    end = parse_instant(until, option="--until") if until else datetime.now(UTC)
-    end = end if until else end + (parse_span(span, option="--for") if span else _DEFAULT_MUTE)
     found = _talk(invocation, lambda client: client.mute(until=end, by=caller_name(), why=why, job_id=job, host=host))
     answer(invocation, found.to_json(), lambda: f"muted {pages.mute_text(found)}")
 
 
 @local_command("unmute", group=_GROUP)
-def unmute(*, invocation: Invocation, job: _OneOrAll = "", host: _Host = "") -> None:
+def unmute(*, invocation: Invocation, job: str = _ONE_OR_ALL, host: str = _HOST) -> None:
     """End a mute."""
     was = _talk(invocation, lambda client: client.unmute(job_id=job, host=host))
     name = printable(f"job {job!r}" if job else f"host {host!r}" if host else "everything")
@@ -129,9 +126,9 @@ def unmute(*, invocation: Invocation, job: _OneOrAll = "", host: _Host = "") -> 
 def messages(
     *,
     invocation: Invocation,
-    channel: Annotated[str, typer.Option("--channel", help="Show only messages of this channel.")] = "",
-    state: Annotated[str, typer.Option("--state", help="pending, sent or undeliverable.")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number of messages.")] = 50,
+    channel: str = option("Show only messages of this channel."),
+    state: str = option("pending, sent or undeliverable."),
+    limit: int = option("Maximum number of messages.", "-n", default=50, min=1, max=1000),
 ) -> None:
     """List outgoing messages, newest first."""
     found = _talk(invocation, lambda client: client.list_messages(channel=channel, state=state, limit=limit))
@@ -147,8 +144,8 @@ def replay(
     *,
     invocation: Invocation,
     directory: Directory = None,
-    since: Annotated[int, typer.Option("--since", min=0, help="The event to begin after; 0 for all.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Required: nothing is sent.")] = False,
+    since: int = option("The event to begin after; 0 for all.", default=0, min=0),
+    dry_run: bool = flag("Required: nothing is sent."),
 ) -> None:
     """Print what the present rules would have sent about past events."""
     require_extra("alerts")

@@ -7,42 +7,34 @@ import shlex
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, flag, option, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer, console, print_json_line
-from nomaflow_cli.values import level_number
+from nomaflow_cli.values import level_number, levels_from
 
 if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import LogLine, RunView
 
-_Run = Annotated[str, typer.Argument(help="The run's id.")]
-_Try = Annotated[int, typer.Option("--try", min=0, help="Number of the try, from 1; 0 for all.")]
-_ALL_LEVELS = (1 << 7) - 1
+_RUN = argument("The run's id.")
 
 
 @remote_command("logs")
 def logs(
     *,
     invocation: Invocation,
-    run: _Run,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until the run ends.")] = False,
-    step: Annotated[str, typer.Option("--step", help="Show only lines of this step.")] = "",
-    attempt: _Try = 0,
-    level: Annotated[str, typer.Option("--level", help="Show only lines of this level and above.")] = "",
-    grep: Annotated[
-        str, typer.Option("--grep", "-g", help="Show only lines that match this regular expression (Python's).")
-    ] = "",
-    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Let --grep ignore case.")] = False,
-    tail: Annotated[
-        int, typer.Option("--tail", "-n", min=0, help="Number of lines to show, from the end; 0 shows all.")
-    ] = 0,
+    run: str = _RUN,
+    follow: bool = flag("Keep printing new lines until the run ends.", "-f"),
+    step: str = option("Show only lines of this step."),
+    attempt: int = option("Number of the try, from 1; 0 for all.", "--try", default=0, min=0),
+    level: str = option("Show only lines of this level and above."),
+    grep: str = option("Show only lines that match this regular expression (Python's).", "-g"),
+    ignore_case: bool = flag("Let --grep ignore case.", "-i"),
+    tail: int = option("Number of lines to show, from the end; 0 shows all.", "-n", default=0, min=0),
 ) -> None:
     """Print the log of a run. With -o json, each line is one object."""
     lowest = level_number(level) if level else 0
@@ -101,7 +93,7 @@ async def _matching(
     """Yield the matching lines: those stored now, the last ones of them with a tail, and then those that follow."""
     last: deque[LogLine] = deque(maxlen=tail or None)
     seen = 0
-    levels = _ALL_LEVELS >> (bit := min(min_level // 10, 6)) << bit if min_level else 0
+    levels = levels_from(min_level) if min_level else 0
     async for chunks in kernel.read_log_chunks(run, step=step, attempt=attempt, levels=levels):
         found = [line for chunk in chunks for line in chunk.search(pattern, min_level=min_level)]
         seen = chunks[-1].last_seq
@@ -141,9 +133,9 @@ def _require_try(run: RunView, step: str, attempt: int) -> None:
 def inspect(
     *,
     invocation: Invocation,
-    run: _Run,
-    step: Annotated[str, typer.Option("--step", help="The step; without it the one in progress.")] = "",
-    attempt: Annotated[int, typer.Option("--try", min=0, help="Number of the try; 0 for the newest.")] = 0,
+    run: str = _RUN,
+    step: str = option("The step; without it the one in progress."),
+    attempt: int = option("Number of the try; 0 for the newest.", "--try", default=0, min=0),
 ) -> None:
     """Show what a running step does now: its processes, and the stacks of its Python code."""
     seen = talk(invocation, lambda kernel: kernel.inspect_attempt(run, step=step, attempt=attempt))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from msgspec.structs import replace
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from nomaflow_cli import pages
 from nomaflow_cli.audit_file import Anchor, ExportHeader, new_file, verify_file, write_row
 from nomaflow_cli.errors import ExitCode
-from nomaflow_cli.invocation import APP, Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, command_group, flag, option, remote_command
 from nomaflow_cli.kernel_access import first, talk
 from nomaflow_cli.output import answer, console, print_json_line
 from nomaflow_cli.values import parse_instant
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import AuditVerdictView
 
-_GROUP = typer.Typer(invoke_without_command=True)
-APP.add_typer(_GROUP, name="audit", help="Show who changed what and what was refused, or verify or export that.")
+_GROUP = command_group(
+    "audit", "Show who changed what and what was refused, or verify or export that.", runs_alone=True
+)
 
 
 @remote_command(group=_GROUP)
@@ -31,21 +32,17 @@ def audit(
     *,
     context: typer.Context,
     invocation: Invocation,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new rows.")] = False,
-    refused: Annotated[bool, typer.Option("--refused", help="Show only what was refused.")] = False,
-    principal: Annotated[
-        str, typer.Option("--principal", help="Show only what this user, service or host:NAME did.")
-    ] = "",
-    action: Annotated[str, typer.Option("--action", help="Show only this action, such as TriggerRun.")] = "",
-    since: Annotated[str, typer.Option("--since", help="Show only rows at or after this ISO 8601 time.")] = "",
-    tail: Annotated[
-        int, typer.Option("--tail", "-n", min=0, max=10_000, help="Number of rows, from the end; 0 shows all.")
-    ] = 50,
+    follow: bool = flag("Keep printing new rows.", "-f"),
+    refused: bool = flag("Show only what was refused."),
+    principal: str = option("Show only what this user, service or host:NAME did."),
+    action: str = option("Show only this action, such as TriggerRun."),
+    since: str = option("Show only rows at or after this ISO 8601 time."),
+    tail: int = option("Number of rows, from the end; 0 shows all.", "-n", default=50, min=0, max=10_000),
 ) -> None:
     """Print the audit: every change and every refusal. With -o json, each row is one object."""
     if context.invoked_subcommand is not None:
         return
-    after = parse_instant(since, option="--since") if since else None
+    after = parse_instant(since, option="--since")
 
     async def ask(kernel: KernelClient) -> None:
         out = None if invocation.as_json else console()
@@ -69,12 +66,8 @@ def audit(
 def verify(
     *,
     invocation: Invocation,
-    file: Annotated[
-        Path | None, typer.Argument(help="A file of nomaflow audit export; default: the kernel's own audit.")
-    ] = None,
-    anchor: Annotated[
-        str, typer.Option("--anchor", help="SEQ:HASH from the kernel's log, which the chain must contain.")
-    ] = "",
+    file: Path | None = argument("A file of nomaflow audit export; default: the kernel's own audit.", default=None),
+    anchor: str = option("SEQ:HASH from the kernel's log, which the chain must contain."),
 ) -> None:
     """Check the hash chain of the audit. Exits 1 and names the first row that does not fit."""
     expected = Anchor(anchor) if anchor else None
@@ -97,7 +90,7 @@ async def _ask(kernel: KernelClient, anchor: Anchor | None) -> AuditVerdictView:
 def export(
     *,
     invocation: Invocation,
-    file: Annotated[Path, typer.Argument(help="The new file; an existing file is not overwritten.")],
+    file: Path = argument("The new file; an existing file is not overwritten."),
 ) -> None:
     """Write the whole audit to a file, a row on each line; nomaflow audit verify FILE verifies it anywhere."""
 

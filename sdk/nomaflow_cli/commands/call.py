@@ -8,13 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from nomaflow_cli.call_child import GRACE_SECONDS
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
-from nomaflow_cli.invocation import Invocation, local_command
+from nomaflow_cli.invocation import Invocation, argument, local_command, option, repeated
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import level_number, parse_params
@@ -28,16 +28,14 @@ _RECHECK_SECONDS = 0.05
 def call(
     *,
     invocation: Invocation,
-    reference: Annotated[
-        str, typer.Argument(metavar="CALLABLE", help="The callable, for example myapp.cleanup:purge_old_sessions.")
-    ],
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="Argument of the call, as key=json.")] = None,
-    log_level: Annotated[str, typer.Option("--log-level", help="Lowest log level to show.")] = "INFO",
+    reference: str = argument("The callable, for example myapp.cleanup:purge_old_sessions.", metavar="CALLABLE"),
+    param: list[str] = repeated("Argument of the call, as key=json.", "-p"),
+    log_level: str = option("Lowest log level to show.", default="INFO"),
 ) -> None:
     """Run one callable of the project in its own process, with real injection, and print the result."""
     order = {
         "reference": reference,
-        "op_kwargs": parse_params(param or []),
+        "op_kwargs": parse_params(param),
         "log_level": level_number(log_level),
         "project": str(require_project(invocation.project, invocation.trust, runs_code=True)),
     }

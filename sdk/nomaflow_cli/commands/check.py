@@ -8,13 +8,23 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command, require_extra
+from nomaflow_cli.invocation import (
+    Directory,
+    Invocation,
+    argument,
+    flag,
+    local_command,
+    option,
+    remote_command,
+    repeated,
+    require_extra,
+)
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer, print_warnings, say
 from nomaflow_cli.project import require_project
@@ -38,12 +48,8 @@ def check(
     *,
     invocation: Invocation,
     directory: Directory = None,
-    no_import: Annotated[
-        bool, typer.Option("--no-import", help="Check the files only; do not import the plugins.")
-    ] = False,
-    from_original: Annotated[
-        bool, typer.Option("--from-original", help="Show, for each job, what differs from the original's behaviour.")
-    ] = False,
+    no_import: bool = flag("Check the files only; do not import the plugins."),
+    from_original: bool = flag("Show, for each job, what differs from the original's behaviour."),
 ) -> None:
     """Check the project's files and callables. Exits with 1 if there is an error."""
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
@@ -114,22 +120,17 @@ def schedule(
     *,
     invocation: Invocation,
     directory: Directory = None,
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Number of days to show.")] = 7,
-    start: Annotated[str, typer.Option("--from", help="Start of the period, as an ISO 8601 time; default: now.")] = "",
-    job: Annotated[list[str] | None, typer.Option("--job", help="Show only this job; repeatable.")] = None,
-    live: Annotated[
-        bool,
-        typer.Option(
-            "--live", help="Ask the kernel: the jobs of all hosts, with pauses, usual times and collisions; 31 days."
-        ),
-    ] = False,
-    host: Annotated[str, typer.Option("--host", help="With --live: show only jobs of this host.")] = "",
-    tag: Annotated[str, typer.Option("--tag", help="With --live: show only jobs with this tag.")] = "",
+    days: int = option("Number of days to show.", default=7, min=1, max=366),
+    start: str = option("Start of the period, as an ISO 8601 time; default: now.", "--from"),
+    job: list[str] = repeated("Show only this job; repeatable."),
+    live: bool = flag("Ask the kernel: the jobs of all hosts, with pauses, usual times and collisions; 31 days."),
+    host: str = option("With --live: show only jobs of this host."),
+    tag: str = option("With --live: show only jobs with this tag."),
 ) -> None:
     """Show when the project's jobs, or with --live those of a kernel, will fire, and mark collisions."""
-    begin = parse_instant(start, option="--from") if start else datetime.now(UTC)
+    begin = parse_instant(start, option="--from") or datetime.now(UTC)
     if live:
-        _show_fires(invocation, begin, days=days, jobs=job or [], host=host, tag=tag)
+        _show_fires(invocation, begin, days=days, jobs=job, host=host, tag=tag)
         return
     if host or tag:
         raise CliError("--host and --tag need --live", fix="add --live to ask the kernel")
@@ -140,7 +141,7 @@ def schedule(
 
     report = check_project(require_project(directory or invocation.project, invocation.trust))
     known = {each.job_id: each for each in report.jobs}
-    unknown = [name for name in job or () if name not in known]
+    unknown = [name for name in job if name not in known]
     if unknown:
         raise CliError(
             f"no job {unknown[0]!r} in {report.root!r}",
@@ -179,20 +180,13 @@ def _show_fires(
 def cron(
     *,
     invocation: Invocation,
-    expression: Annotated[
-        str, typer.Argument(help="Cron expression of five or six fields, or a name such as @daily; quote it.")
-    ] = "",
-    tz: Annotated[str, typer.Option("--tz", help="IANA time zone.")] = "UTC",
-    start: Annotated[
-        str, typer.Option("--from", help="Start, as an ISO 8601 time; UTC if it has no zone; default: now.")
-    ] = "",
-    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10_000, help="Number of fires to print.")] = 5,
-    batch: Annotated[
-        bool,
-        typer.Option(
-            "--batch", help="Read JSON lines {expr, tz, from, n} from standard input and print one line for each."
-        ),
-    ] = False,
+    expression: str = argument(
+        "Cron expression of five or six fields, or a name such as @daily; quote it.", default=""
+    ),
+    tz: str = option("IANA time zone.", default="UTC"),
+    start: str = option("Start, as an ISO 8601 time; UTC if it has no zone; default: now.", "--from"),
+    count: int = option("Number of fires to print.", "-n", "--count", default=5, min=1, max=10_000),
+    batch: bool = flag("Read JSON lines {expr, tz, from, n} from standard input and print one line for each."),
 ) -> None:
     """Print the next fires of a cron expression as ISO 8601 times in UTC."""
     from nomaflow_project.check.planning import cron_batch, cron_fires
@@ -205,7 +199,7 @@ def cron(
     if not expression:
         raise CliError("no cron expression", fix="give one, as in: nomaflow cron '*/5 * * * *', or --batch")
     # Everything that this command prints is UTC, so a time without a zone is, too.
-    begin = parse_instant(start, option="--from", zone=UTC) if start else datetime.now(UTC)
+    begin = parse_instant(start, option="--from", zone=UTC) or datetime.now(UTC)
     try:
         fires = cron_fires(expression, tz, begin, count)
     except CronError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
-from typing import Annotated
 
 import typer
 
@@ -13,7 +12,7 @@ from nomaflow_cli import pages
 from nomaflow_cli.doctor.examination import examine
 from nomaflow_cli.doctor.findings import Level
 from nomaflow_cli.errors import ExitCode
-from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command
+from nomaflow_cli.invocation import Directory, Invocation, flag, local_command, option, remote_command
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 
@@ -23,10 +22,8 @@ def doctor(
     *,
     invocation: Invocation,
     directory: Directory = None,
-    store: Annotated[str, typer.Option("--store", help="The kernel's store, if it was started with --store.")] = "",
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Check the whole history for damage; slow if it is large.")
-    ] = False,
+    store: str = option("The kernel's store, if it was started with --store."),
+    deep: bool = flag("Check the whole history for damage; slow if it is large."),
 ) -> None:
     """Examine a project and its processes, and print each problem with its fix. Exits with 1 if there is a problem."""
     project = require_project(directory or invocation.project, invocation.trust)

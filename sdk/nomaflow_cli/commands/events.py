@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, flag, option, remote_command, repeated
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import console, print_json_line
 from nomaflow_cli.values import parse_moment
@@ -21,45 +19,31 @@ if TYPE_CHECKING:
 _MOST_IN_A_PAGE = 500
 
 
-_Kind = Annotated[
-    list[str] | None,
-    typer.Option("--kind", help="Show only this kind, such as run.finished, or all of run; repeatable."),
-]
-_Since = Annotated[str, typer.Option("--since", help="Show only events since: a span such as 1h, or an ISO 8601 time.")]
-_Until = Annotated[
-    str, typer.Option("--until", help="Show only events before: a span such as 1h, or an ISO 8601 time.")
-]
-
-
 @remote_command("events")
 def events(
     *,
     invocation: Invocation,
-    kind: _Kind = None,
-    job: Annotated[str, typer.Option("--job", help="Show only events of this job and its runs.")] = "",
-    run: Annotated[str, typer.Option("--run", help="Show only events of this run.")] = "",
-    host: Annotated[str, typer.Option("--host", help="Show only events of this host.")] = "",
-    by: Annotated[
-        str, typer.Option("--by", help="Show only what this user or service asked for, or others for it.")
-    ] = "",
-    acts: Annotated[bool, typer.Option("--acts", help="Show only what somebody asked for.")] = False,
-    since: _Since = "",
-    until: _Until = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new events.")] = False,
-    tail: Annotated[
-        int, typer.Option("--tail", "-n", min=1, max=100_000, help="Number of events to show, the newest.")
-    ] = 50,
+    kind: list[str] = repeated("Show only this kind, such as run.finished, or all of run; repeatable."),
+    job: str = option("Show only events of this job and its runs."),
+    run: str = option("Show only events of this run."),
+    host: str = option("Show only events of this host."),
+    by: str = option("Show only what this user or service asked for, or others for it."),
+    acts: bool = flag("Show only what somebody asked for."),
+    since: str = option("Show only events since: a span such as 1h, or an ISO 8601 time."),
+    until: str = option("Show only events before: a span such as 1h, or an ISO 8601 time."),
+    follow: bool = flag("Keep printing new events.", "-f"),
+    tail: int = option("Number of events to show, the newest.", "-n", default=50, min=1, max=100_000),
 ) -> None:
     """Print stored events, oldest first. With -o json, each event is one object."""
     filters: EventFilters = {
-        "kinds": kind or [],
+        "kinds": kind,
         "run_id": run,
         "job_id": job,
         "host": host,
         "by": by,
         "acts": acts,
-        "since": parse_moment(since, option="--since") if since else None,
-        "until": parse_moment(until, option="--until") if until else None,
+        "since": parse_moment(since, option="--since"),
+        "until": parse_moment(until, option="--until"),
     }
     if follow and until:
         raise CliError("--follow and --until exclude each other: what follows comes later", fix="leave one of them out")

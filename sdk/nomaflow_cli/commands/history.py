@@ -7,13 +7,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from nomaflow.client.values import iso
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, remote_command
+from nomaflow_cli.invocation import (
+    Directory,
+    Invocation,
+    argument,
+    command_group,
+    flag,
+    local_command,
+    option,
+    remote_command,
+)
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, require_project, working_directory
@@ -24,24 +31,18 @@ from nomaflow_telemetry.visible_text import printable
 if TYPE_CHECKING:
     from nomaflow.client.values import KernelView
 
-_Store = Annotated[
-    str,
-    typer.Option("--store", help="The kernel's store, if it was started with --store; default: \\[kernel] store."),
-]
+_STORE = option("The kernel's store, if it was started with --store; default: \\[kernel] store.")
 _URL = "sqlite:///PATH, relative to the project, or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."
 _RESUME = "everything is paused: start the kernel, check nomaflow runs, then run nomaflow resume"
-_GROUP = typer.Typer(no_args_is_help=True)
-APP.add_typer(_GROUP, name="store", help="Move a history to another database, or reclaim a moved one.")
+_GROUP = command_group("store", "Move a history to another database, or reclaim a moved one.")
 
 
 @remote_command("backup", needs=("kernel",))
 def backup(
     *,
     invocation: Invocation,
-    file: Annotated[
-        Path, typer.Argument(help="The new file to write, on this machine; an existing file is not overwritten.")
-    ],
-    store: _Store = "",
+    file: Path = argument("The new file to write, on this machine; an existing file is not overwritten."),
+    store: str = _STORE,
 ) -> None:
     """Write the history to a file on the kernel's machine. The kernel may be running."""
     project = require_project(invocation.project, invocation.trust)
@@ -81,15 +82,11 @@ def _running_kernel(invocation: Invocation) -> KernelView | None:
 def restore(
     *,
     invocation: Invocation,
-    file: Annotated[Path, typer.Argument(help="A file written by nomaflow backup.")],
+    file: Path = argument("A file written by nomaflow backup."),
     directory: Directory = None,
-    store: _Store = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing history; the old one is kept beside the new one.")
-    ] = False,
-    no_pause: Annotated[
-        bool, typer.Option("--no-pause", help="Do not pause everything; runs start as soon as the kernel does.")
-    ] = False,
+    store: str = _STORE,
+    force: bool = flag("Replace an existing history; the old one is kept beside the new one."),
+    no_pause: bool = flag("Do not pause everything; runs start as soon as the kernel does."),
 ) -> None:
     """Restore a project's history from a backup while its kernel is stopped. Nothing starts until nomaflow resume."""
     project = require_project(directory or invocation.project, invocation.trust)
@@ -119,10 +116,8 @@ def _restored(done: dict[str, Any]) -> Iterator[str]:
 def copy(
     *,
     invocation: Invocation,
-    source: Annotated[str, typer.Argument(metavar="FROM", help=f"The store: {_URL}")],
-    target: Annotated[
-        str, typer.Argument(metavar="TO", help="The new store: a file that does not exist yet, or an empty database.")
-    ],
+    source: str = argument(f"The store: {_URL}", metavar="FROM"),
+    target: str = argument("The new store: a file that does not exist yet, or an empty database.", metavar="TO"),
 ) -> None:
     """Move a history to an empty store while its kernel is stopped. Kernels then start only on the new store."""
     done = run_store_tool("copy", source, "--to", target, project=_folder(invocation), shows_progress=True)
@@ -137,9 +132,7 @@ def copy(
 
 
 @local_command("reclaim", group=_GROUP, needs=("kernel",))
-def reclaim(
-    *, invocation: Invocation, store: Annotated[str, typer.Argument(metavar="STORE", help=f"The store: {_URL}")]
-) -> None:
+def reclaim(*, invocation: Invocation, store: str = argument(f"The store: {_URL}", metavar="STORE")) -> None:
     """Reclaim a history that was moved, as it was before the move. Nothing starts until nomaflow resume."""
     done = run_store_tool("reclaim", store, project=_folder(invocation))
     text = (

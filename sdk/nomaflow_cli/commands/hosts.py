@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import ExitCode
-from nomaflow_cli.invocation import APP, Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, command_group, flag, remote_command
 from nomaflow_cli.kernel_access import talk, why_none
 from nomaflow_cli.output import answer
 from nomaflow_telemetry.visible_text import printable
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import HostView
 
-_Host = Annotated[str, typer.Argument(help="The host's name; may be omitted if you see only one host.")]
-_GROUP = typer.Typer(invoke_without_command=True)
-APP.add_typer(_GROUP, name="hosts", help="List hosts with their instances, or forget one.")
+_HOST = argument("The host's name; may be omitted if you see only one host.", default="")
+_GROUP = command_group("hosts", "List hosts with their instances, or forget one.", runs_alone=True)
 
 
 @remote_command(group=_GROUP)
@@ -41,7 +40,7 @@ def hosts(*, context: typer.Context, invocation: Invocation) -> None:
 
 
 @remote_command("forget", group=_GROUP)
-def forget(*, invocation: Invocation, name: Annotated[str, typer.Argument(help="The host's name.")]) -> None:
+def forget(*, invocation: Invocation, name: str = argument("The host's name.")) -> None:
     """Remove a detached host and release its job ids."""
     released = talk(invocation, lambda kernel: kernel.forget_host(name))
     shape = {"host": name, "released_job_ids": list(released)}
@@ -49,7 +48,7 @@ def forget(*, invocation: Invocation, name: Annotated[str, typer.Argument(help="
 
 
 @remote_command("callables")
-def callables(*, invocation: Invocation, host: _Host = "") -> None:
+def callables(*, invocation: Invocation, host: str = _HOST) -> None:
     """List what a host offers: its callables with the jobs that use them, and the modules that do not import."""
     offered = talk(invocation, lambda kernel: kernel.list_callables(host))
     answer(invocation, offered.to_json(), lambda: pages.callables_page(offered))
@@ -59,10 +58,8 @@ def callables(*, invocation: Invocation, host: _Host = "") -> None:
 def reload(
     *,
     invocation: Invocation,
-    host: _Host = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Use the new code even if a job or callable is broken.")
-    ] = False,
+    host: str = _HOST,
+    force: bool = flag("Use the new code even if a job or callable is broken."),
 ) -> None:
     """Reload a host's code and jobs. Running steps finish on the old code. Exits 1 if a job is disabled."""
     outcomes = talk(invocation, lambda kernel: kernel.reload_host(host, force=force), retry_seconds=70)

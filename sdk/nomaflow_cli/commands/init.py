@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 import nomaflow_cli
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, local_command
+from nomaflow_cli.invocation import Invocation, argument, local_command
 from nomaflow_cli.output import answer
 
 _SCAFFOLD = Path(nomaflow_cli.__file__).parent / "scaffold"
@@ -19,7 +16,7 @@ _SCAFFOLD = Path(nomaflow_cli.__file__).parent / "scaffold"
 @local_command("init")
 def init(
     invocation: Invocation,
-    directory: Annotated[Path, typer.Argument(help="Project directory; created if it does not exist.")],
+    directory: Path = argument("Project directory; created if it does not exist."),
 ) -> None:
     """Create a small working project with a job, a callable and a database pool."""
     files = {

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from msgspec.structs import replace
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, flag, option, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, with_lines_of_files
-from nomaflow_cli.values import parse_instant, parse_span
+from nomaflow_cli.values import parse_end
 from nomaflow_cli.wording import moment
 from nomaflow_telemetry.visible_text import printable
 
@@ -27,18 +25,16 @@ _NO_JOBS = "no jobs yet: no host has sent any; nomaflow hosts lists the hosts"
 _RECENT = 5
 _MEASURED = 50
 """Newest runs that the usual figures are of."""
-_OneOrAll = Annotated[str, typer.Argument(help="The job's id; default: everything, unless --host is given.")]
+_ONE_OR_ALL = argument("The job's id; default: everything, unless --host is given.", default="")
 
 
 @remote_command("jobs")
 def jobs(
     *,
     invocation: Invocation,
-    host: Annotated[str, typer.Option("--host", help="Show only jobs of this host.")] = "",
-    tag: Annotated[str, typer.Option("--tag", help="Show only jobs with this tag.")] = "",
-    all_: Annotated[
-        bool, typer.Option("--all", help="Also show jobs that were removed from their host's files.")
-    ] = False,
+    host: str = option("Show only jobs of this host."),
+    tag: str = option("Show only jobs with this tag."),
+    all_: bool = flag("Also show jobs that were removed from their host's files.", "--all"),
 ) -> None:
     """List all known jobs, valid or not, with their next fire and last run."""
 
@@ -58,7 +54,7 @@ def jobs(
 
 
 @remote_command("job")
-def job(*, invocation: Invocation, job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def job(*, invocation: Invocation, job: str = argument("The job's id.")) -> None:
     """Show one job: its steps, next fires, recent runs, problems, and why it is not running."""
 
     async def ask(kernel: KernelClient) -> tuple[JobView, list[RunView], JobStatsView | None]:
@@ -81,20 +77,15 @@ def _project(invocation: Invocation) -> Path | None:
 def pause(
     *,
     invocation: Invocation,
-    job: _OneOrAll = "",
-    host: Annotated[str, typer.Option("--host", help="Pause all jobs of this host.")] = "",
-    why: Annotated[
-        str, typer.Option("--why", help="The reason; shown for everything that waits for the pause to end.")
-    ] = "",
-    until: Annotated[str, typer.Option("--until", help="End the pause at this ISO 8601 time.")] = "",
-    span: Annotated[str, typer.Option("--for", help="End the pause after this time, for example 30m or 2h.")] = "",
+    job: str = _ONE_OR_ALL,
+    host: str = option("Pause all jobs of this host."),
+    why: str = option("The reason; shown for everything that waits for the pause to end."),
+    until: str = option("End the pause at this ISO 8601 time."),
+    span: str = option("End the pause after this time, for example 30m or 2h.", "--for"),
 ) -> None:
     """Pause a job, a host or everything: schedules do not fire and runs do not start."""
     name, target = _what(job, host)
-    if until and span:
-        raise CliError("--until and --for cannot be used together", fix="give only one of them")
-    end = parse_instant(until, option="--until") if until else None
-    end = datetime.now(UTC) + parse_span(span, option="--for") if span else end
+    end = parse_end(until, span)
     found = talk(invocation, lambda kernel: kernel.pause(job_id=job, host=host, why=why, until=end))
     ending = moment(found.until) if found.until else f"nomaflow resume{target}"
     told = printable(f"paused {name} until{'' if found.until else ':'} {ending}")
@@ -105,8 +96,8 @@ def pause(
 def resume(
     *,
     invocation: Invocation,
-    job: _OneOrAll = "",
-    host: Annotated[str, typer.Option("--host", help="Resume this host.")] = "",
+    job: str = _ONE_OR_ALL,
+    host: str = option("Resume this host."),
 ) -> None:
     """End a pause."""
     name, _ = _what(job, host)

@@ -6,15 +6,12 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from nomaflow.client import ClientError, Profile, ProfileFolder
 from nomaflow.client.profiles import DEFAULT_PROFILE
 from nomaflow_api.join_string import JoinString, JoinStringError, certificates_in
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import Invocation, ProfileOption, local_command
+from nomaflow_cli.invocation import Invocation, ProfileOption, argument, local_command
 from nomaflow_cli.kernel_access import client_failure, quiet_grpc
 from nomaflow_cli.output import answer
 from nomaflow_telemetry.visible_text import printable
@@ -27,7 +24,7 @@ _CREATE = "on the kernel's machine: nomaflow token create --user NAME"
 def login(
     *,
     invocation: Invocation,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file with the join string; - is standard input.")],
+    file: str = argument("The file with the join string; - is standard input.", metavar="FILE"),
     profile: ProfileOption = "",
 ) -> None:
     """Log in to a kernel on TCP with a join string, and keep the token in a profile."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import APP, Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, command_group, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer
 
 if TYPE_CHECKING:
     from nomaflow.client.values import AuthorityView
 
-_GROUP = typer.Typer(no_args_is_help=True)
-APP.add_typer(_GROUP, name="pki", help="Show, renew, replace or export the kernel's authority.")
+_GROUP = command_group("pki", "Show, renew, replace or export the kernel's authority.")
 
 
 @remote_command("show", group=_GROUP)
@@ -42,7 +39,7 @@ def replace(*, invocation: Invocation) -> None:
 def export(
     *,
     invocation: Invocation,
-    file: Annotated[Path | None, typer.Argument(help="Where to write; default: to standard output.")] = None,
+    file: Path | None = argument("Where to write; default: to standard output.", default=None),
 ) -> None:
     """Write the authorities that vouch for the kernel, PEM, for programs that call it without `nomaflow login`."""
     found = talk(invocation, lambda kernel: kernel.get_authority())

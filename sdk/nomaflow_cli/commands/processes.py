@@ -1,4 +1,4 @@
-"""``nomaflow up``, ``kernel`` and ``host``."""
+"""``nomaflow up``, ``kernel``, ``host``, ``console`` and ``launcher``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -22,13 +21,15 @@ from nomaflow_cli.invocation import (
     Invocation,
     ProjectOption,
     TrustOption,
+    flag,
     local_command,
     missing_modules,
+    option,
     require_extra,
 )
 from nomaflow_cli.output import console, print_warnings
 from nomaflow_cli.project import host_table, require_project, wants_alerts
-from nomaflow_cli.up.kept_running import PartFailed, part_command
+from nomaflow_cli.up.kept_running import PartFailed, become_part
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
 from nomaflow_cli.up.supervising import ProjectSupervisor
 
@@ -42,21 +43,15 @@ def up(
     *,
     invocation: Invocation,
     directory: Directory = None,
-    address: Annotated[
-        str, typer.Option("--address", help="Address that the kernel listens on; default: a Unix socket.")
-    ] = "",
-    store: Annotated[str, typer.Option("--store", help="The kernel's store; default: SQLite in .nomaflow/.")] = "",
-    name: Annotated[str, typer.Option("--name", help="The host's name; default: \\[host] name of nomaflow.toml.")] = "",
-    watch: Annotated[bool, typer.Option("--watch", help="Reload the host's code when a file is saved.")] = False,
-    log_format: Annotated[str, typer.Option("--log-format", help="Format of the log files: text or json.")] = "",
-    no_console: Annotated[bool, typer.Option("--no-console", help="Run no console, the web page.")] = False,
-    metrics: Annotated[
-        str,
-        typer.Option(
-            "--metrics",
-            help="Address of the kernel's metrics, IP:PORT or unix:PATH; the host's use PORT + 1 or PATH-host.",
-        ),
-    ] = "",
+    address: str = option("Address that the kernel listens on; default: a Unix socket."),
+    store: str = option("The kernel's store; default: SQLite in .nomaflow/."),
+    name: str = option("The host's name; default: \\[host] name of nomaflow.toml."),
+    watch: bool = flag("Reload the host's code when a file is saved."),
+    log_format: str = option("Format of the log files: text or json."),
+    no_console: bool = flag("Run no console, the web page."),
+    metrics: str = option(
+        "Address of the kernel's metrics, IP:PORT or unix:PATH; the host's use PORT + 1 or PATH-host."
+    ),
 ) -> None:
     """Run a project's kernel and host, its console and its alerts, in the foreground. Ctrl-C drains and stops them."""
     keep_memory_private()  # it has the environment of both
@@ -209,8 +204,12 @@ def _become(
     require_extra(part)
     first = () if directory is None or not str(directory).startswith("-") else (str(directory),)
     if {"-h", "--help"} & {*first, *options}:
-        command = part_command(part, Path(), "--help")
-    else:
-        named = project if first else directory or project
-        command = part_command(part, require_project(named, trust, runs_code=part == "host"), *first, *options)
-    os.execv(command[0], command)  # noqa: S606  # no shell is wanted
+        become_part(part, Path(), "--help")
+    named = project if first else directory or project
+    become_part(part, require_project(named, trust, runs_code=part == "host"), *first, *options)
+
+
+@local_command("launcher", needs=("slurm",))
+def launcher(*, invocation: Invocation, directory: Directory = None) -> None:
+    """Start instances of hosts on Slurm, Kubernetes or Ray when steps wait for them. \\[launcher] says which."""
+    become_part("launchers", require_project(directory or invocation.project, invocation.trust))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
-from nomaflow_cli.invocation import Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, flag, option, remote_command, repeated
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.output import answer
-from nomaflow_cli.values import levels_from, parse_moment
+from nomaflow_cli.values import level_number, levels_from, parse_moment
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -23,70 +23,45 @@ if TYPE_CHECKING:
 _GROUPS = ("state", "job", "host", "trigger", "tag")
 _COUNTED = ("job_id", "host", "tag", "since", "until")
 """Filters that counts take too."""
-_Run = Annotated[str, typer.Argument(help="The run's id.")]
-
-
-_Trigger = Annotated[
-    list[str] | None,
-    typer.Option("--trigger", help="Show only runs started so: cron, manual, api, cli, call_job, replay; repeatable."),
-]
-_Since = Annotated[
-    str, typer.Option("--since", help="Show only runs queued since: a span such as 1h, or an ISO 8601 time.")
-]
-_Until = Annotated[
-    str, typer.Option("--until", help="Show only runs queued before: a span such as 1h, or an ISO 8601 time.")
-]
-_Parent = Annotated[str, typer.Option("--parent", help="Show only runs that a call_job step of this run started.")]
-_Count = Annotated[
-    str,
-    typer.Option("--count", help="Count instead: by state, job, host, trigger or tag; without --since open runs only."),
-]
+_RUN = argument("The run's id.")
 
 
 @remote_command("runs")
 def runs(
     *,
     invocation: Invocation,
-    job: Annotated[str, typer.Argument(help="Show only runs of this job.")] = "",
-    state: Annotated[
-        list[str] | None, typer.Option("--state", help="Show only runs in this state; repeatable.")
-    ] = None,
-    host: Annotated[str, typer.Option("--host", help="Show only runs of this host's jobs.")] = "",
-    tag: Annotated[str, typer.Option("--tag", help="Show only runs of jobs with this tag.")] = "",
-    trigger: _Trigger = None,
-    by: Annotated[
-        str, typer.Option("--by", help="Show only runs that this user or service started, or others for it.")
-    ] = "",
-    reason: Annotated[
-        list[str] | None, typer.Option("--reason", help="Show only runs with this reason code; repeatable.")
-    ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option("--not", help="Leave out the runs of this job; repeatable.")
-    ] = None,
-    level: Annotated[str, typer.Option("--level", help="Show only runs with a log line of this level or above.")] = "",
-    replays_of: Annotated[str, typer.Option("--replays-of", help="Show only replays of this run.")] = "",
-    parent: _Parent = "",
-    since: _Since = "",
-    until: _Until = "",
-    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="List the oldest runs first.")] = False,
-    count: _Count = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Maximum number of runs.")] = 20,
+    job: str = argument("Show only runs of this job.", default=""),
+    state: list[str] = repeated("Show only runs in this state; repeatable."),
+    host: str = option("Show only runs of this host's jobs."),
+    tag: str = option("Show only runs of jobs with this tag."),
+    trigger: list[str] = repeated("Show only runs started so: cron, manual, api, cli, call_job, replay; repeatable."),
+    by: str = option("Show only runs that this user or service started, or others for it."),
+    reason: list[str] = repeated("Show only runs with this reason code; repeatable."),
+    without: list[str] = repeated("Leave out the runs of this job; repeatable.", "--not"),
+    level: str = option("Show only runs with a log line of this level or above."),
+    replays_of: str = option("Show only replays of this run."),
+    parent: str = option("Show only runs that a call_job step of this run started."),
+    since: str = option("Show only runs queued since: a span such as 1h, or an ISO 8601 time."),
+    until: str = option("Show only runs queued before: a span such as 1h, or an ISO 8601 time."),
+    oldest_first: bool = flag("List the oldest runs first."),
+    count: str = option("Count instead: by state, job, host, trigger or tag; without --since open runs only."),
+    limit: int = option("Maximum number of runs.", "-n", default=20, min=1, max=10_000),
 ) -> None:
     """List runs, newest first, or count them."""
     filters: RunFilters = {
         "job_id": job,
-        "states": state or [],
+        "states": state,
         "host": host,
         "tag": tag,
-        "trigger_kinds": trigger or [],
+        "trigger_kinds": trigger,
         "triggered_by": by,
-        "reason_codes": reason or [],
-        "exclude_job_ids": without or [],
-        "log_levels": levels_from(level) if level else 0,
+        "reason_codes": reason,
+        "exclude_job_ids": without,
+        "log_levels": levels_from(level_number(level)) if level else 0,
         "replay_of": replays_of,
         "parent_run_id": parent,
-        "since": parse_moment(since, option="--since") if since else None,
-        "until": parse_moment(until, option="--until") if until else None,
+        "since": parse_moment(since, option="--since"),
+        "until": parse_moment(until, option="--until"),
         "oldest_first": oldest_first,
     }
     if count:
@@ -143,7 +118,7 @@ def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
 
 
 @remote_command("show")
-def show(*, invocation: Invocation, run: _Run) -> None:
+def show(*, invocation: Invocation, run: str = _RUN) -> None:
     """Show one run: its steps with rows and extras, all attempts, and the reason for its state."""
     found = talk(invocation, lambda kernel: kernel.get_run(run))
     answer(invocation, found.to_json(), lambda: pages.run_page(found))
@@ -153,9 +128,9 @@ def show(*, invocation: Invocation, run: _Run) -> None:
 def cancel(
     *,
     invocation: Invocation,
-    run: _Run,
-    why: Annotated[str, typer.Option("--why", help="The reason; stored with the run.")] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run's code has stopped.")] = False,
+    run: str = _RUN,
+    why: str = option("The reason; stored with the run."),
+    wait: bool = flag("Wait until the run's code has stopped."),
 ) -> None:
     """Cancel a run. It becomes CANCELED once its code has stopped."""
 

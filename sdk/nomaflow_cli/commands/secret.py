@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import APP, Directory, Invocation, local_command
+from nomaflow_cli.invocation import Directory, Invocation, argument, command_group, local_command, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import hidden_value
@@ -18,18 +18,16 @@ from nomaflow_telemetry.visible_text import printable
 if TYPE_CHECKING:
     from nomaflow_project.reading.encryption import KeyRing
 
-_GROUP = typer.Typer(no_args_is_help=True)
-APP.add_typer(_GROUP, name="secret", help="Encrypt values of a project's files, and list where they are used.")
+_GROUP = command_group("secret", "Encrypt values of a project's files, and list where they are used.")
 
 
 @local_command("keygen", group=_GROUP, needs=("host",))
 def keygen(
     *,
     invocation: Invocation,
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="Key file to make, or to add a newer key to; default: print the key.", show_default=False),
-    ] = None,
+    file: Path | None = argument(
+        "Key file to make, or to add a newer key to; default: print the key.", default=None, show_default=False
+    ),
 ) -> None:
     """Make a key. Name its file as \\[host] secret_key_file, and keep it out of version control."""
     from nomaflow_project.check.secrets import replace_file
@@ -61,10 +59,7 @@ def set_value(
     *,
     invocation: Invocation,
     directory: Directory = None,
-    place: Annotated[
-        str,
-        typer.Option("--in", help="Write it over the text of this key: 'connectors.toml:pools.default.password'."),
-    ] = "",
+    place: str = option("Write it over the text of this key: 'connectors.toml:pools.default.password'.", "--in"),
 ) -> None:
     """Encrypt a value, from a prompt or from standard input; print the text for the project's files, or write it."""
     project = directory or invocation.project

@@ -9,12 +9,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import APP, Directory, Invocation, local_command, missing_modules, require_extra
+from nomaflow_cli.invocation import (
+    Directory,
+    Invocation,
+    argument,
+    command_group,
+    flag,
+    local_command,
+    missing_modules,
+    option,
+    require_extra,
+)
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.service.files import remove, write
@@ -23,15 +30,12 @@ from nomaflow_cli.service.units import Installation, Part, host_unit, installed_
 from nomaflow_project.reading.names import HOST_NAME
 from nomaflow_telemetry.visible_text import printable
 
-_GROUP = typer.Typer(no_args_is_help=True)
-APP.add_typer(_GROUP, name="service", help="Run a project's kernel and hosts as systemd services.")
+_GROUP = command_group("service", "Run a project's kernel and hosts as systemd services.")
 
 
-_User = Annotated[bool, typer.Option("--user", help="Use this user's systemd instead of the system's.")]
-_Root = Annotated[
-    Path, typer.Option("--root", help="Root of another file system, for example of an image being built.")
-]
-_Force = Annotated[bool, typer.Option("--force", help="Also replace or remove files that were edited by hand.")]
+_USER = flag("Use this user's systemd instead of the system's.")
+_ROOT = option("Root of another file system, for example of an image being built.", default=Path("/"))
+_FORCE = flag("Also replace or remove files that were edited by hand.")
 
 
 @local_command("install", group=_GROUP)
@@ -39,18 +43,15 @@ def install(
     *,
     invocation: Invocation,
     directory: Directory = None,
-    user: _User = False,
-    only: Annotated[
-        Part | None,
-        typer.Option("--only", help="Install only the unit of the kernel, the host, the console or the alerts."),
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="The host's name; default: \\[host] name of nomaflow.toml.")] = "",
-    run_as: Annotated[str, typer.Option("--run-as", help="User to run as; default: the project's owner.")] = "",
-    root: _Root = Path("/"),
-    dry_run: Annotated[
-        bool, typer.Option("--print", "--dry-run", help="Print the files instead of writing them.")
-    ] = False,
-    force: _Force = False,
+    user: bool = _USER,
+    only: Part | None = option(
+        "Install only the unit of the kernel, the host, the console or the alerts.", default=None
+    ),
+    name: str = option("The host's name; default: \\[host] name of nomaflow.toml."),
+    run_as: str = option("User to run as; default: the project's owner."),
+    root: Path = _ROOT,
+    dry_run: bool = flag("Print the files instead of writing them.", "--print", "--dry-run"),
+    force: bool = _FORCE,
 ) -> None:
     """Write systemd units for a project's kernel, host, console and alerts, and print the command that starts them."""
     wanted_parts = {only} if only else {Part.KERNEL, Part.HOST}
@@ -128,7 +129,7 @@ def _print_done(invocation: Invocation, done: Mapping[Path, str], commands: Sequ
 
 
 @local_command("status", group=_GROUP)
-def status(*, invocation: Invocation, user: _User = False) -> None:
+def status(*, invocation: Invocation, user: bool = _USER) -> None:
     """Show the installed units and the status that their processes report."""
     require_systemd()
     places = Places.of(os.environ, user=user)
@@ -146,15 +147,15 @@ def _line(state: UnitState) -> str:
 def uninstall(
     *,
     invocation: Invocation,
-    host: Annotated[list[str] | None, typer.Argument(help="Names of the hosts; default: everything.")] = (None),
-    user: _User = False,
-    root: _Root = Path("/"),
-    force: _Force = False,
+    host: list[str] = argument("Names of the hosts; default: everything.", default=[]),
+    user: bool = _USER,
+    root: Path = _ROOT,
+    force: bool = _FORCE,
 ) -> None:
     """Remove stopped units. Settings, projects and history are kept."""
     places = Places.of(os.environ, user=user, root=root.absolute())
     found = installed_units(places)
-    named = [host_unit(name) for name in host or ()]
+    named = [host_unit(name) for name in host]
     missing = [unit for unit in named if unit not in found]
     if missing:
         raise CliError(

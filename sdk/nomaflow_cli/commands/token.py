@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import APP, Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, command_group, flag, option, remote_command, repeated
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.output import answer, console, print_json, say
 from nomaflow_cli.values import parse_span
@@ -19,39 +17,23 @@ if TYPE_CHECKING:
     from nomaflow.client import KernelClient
     from nomaflow.client.values import CertificateView, IssuedToken, TokenView
 
-_GROUP = typer.Typer(no_args_is_help=True)
-APP.add_typer(
-    _GROUP, name="token", help="Give users, services and hosts access to the kernel over TCP, or withdraw it."
-)
+_GROUP = command_group("token", "Give users, services and hosts access to the kernel over TCP, or withdraw it.")
 
 
 @remote_command("create", group=_GROUP)
 def create(
     *,
     invocation: Invocation,
-    user: Annotated[str, typer.Option("--user", help="Name of a user: makes a join string for `nomaflow login`.")] = "",
-    service: Annotated[str, typer.Option("--service", help="Name of a program: makes a token for its calls.")] = "",
-    host: Annotated[str, typer.Option("--host", help="Name of a plugin host: makes a join string for it.")] = "",
-    role: Annotated[
-        list[str] | None,
-        typer.Option("--role", help="viewer, reader, operator, launcher, admin or one of \\[access.roles]; "
+    user: str = option("Name of a user: makes a join string for `nomaflow login`."),
+    service: str = option("Name of a program: makes a token for its calls."),
+    host: str = option("Name of a plugin host: makes a join string for it."),
+    role: list[str] = repeated("viewer, reader, operator, launcher, admin or one of \\[access.roles]; "
                      "a scope narrows it: 'operator job:reports.*'."),
-    ] = None,
-    grant: Annotated[
-        list[str] | None,
-        typer.Option("--grant", help="One verb: 'trigger job:nightly', 'read tag:finance', 'cancel host:teamb'."),
-    ] = None,
-    span: Annotated[
-        str, typer.Option("--for", help="How long it works, for example 30d; default: 90 days, a join string 1 hour.")
-    ] = "",
-    uses: Annotated[int, typer.Option("--uses", min=0, help="How often a join string can be used; default: once.")] = 0,
-    ids: Annotated[
-        list[str] | None,
-        typer.Option("--ids", help="With --host: job ids that no other host can claim: 'billing-*', or one id."),
-    ] = None,
-    join: Annotated[
-        bool | None, typer.Option("--join/--no-join", help="Make a join string, or a token; default: by kind.")
-    ] = None,
+    grant: list[str] = repeated("One verb: 'trigger job:nightly', 'read tag:finance', 'cancel host:teamb'."),
+    span: str = option("How long it works, for example 30d; default: 90 days, a join string 1 hour.", "--for"),
+    uses: int = option("How often a join string can be used; default: once.", default=0, min=0),
+    ids: list[str] = repeated("With --host: job ids that no other host can claim: 'billing-*', or one id."),
+    join: bool | None = option("Make a join string, or a token; default: by kind.", "--join/--no-join", default=None),
 ) -> None:  # fmt: skip
     """Make a token or a join string, and print its secret once, with nothing else, on standard output."""
     given = {kind: name for kind, name in (("user", user), ("service", service), ("host", host)) if name}
@@ -65,12 +47,12 @@ def create(
         lambda kernel: kernel.create_token(
             name,
             kind=kind,
-            roles=role or (),
-            grants=grant or (),
+            roles=role,
+            grants=grant,
             joins=kind != "service" if join is None else join,
-            lifetime=parse_span(span, option="--for") if span else None,
+            lifetime=parse_span(span, option="--for"),
             uses=uses,
-            ids=ids or (),
+            ids=ids,
         ),
     )
     _tell(invocation, issued)
@@ -80,8 +62,8 @@ def create(
 def list_(
     *,
     invocation: Invocation,
-    name: Annotated[str, typer.Option("--name", help="Show only those of this user, service or host.")] = "",
-    all_: Annotated[bool, typer.Option("--all", help="Also show what was revoked, used up or has expired.")] = False,
+    name: str = option("Show only those of this user, service or host."),
+    all_: bool = flag("Also show what was revoked, used up or has expired.", "--all"),
 ) -> None:
     """List tokens, join strings and the certificates of hosts."""
 
@@ -115,13 +97,11 @@ async def _credentials(kernel: KernelClient, name: str, *, all_: bool) -> tuple[
 def rotate(
     *,
     invocation: Invocation,
-    which: Annotated[str, typer.Argument(help="The token's id, or the name of a user or service that has one token.")],
-    overlap: Annotated[
-        str, typer.Option("--overlap", help="How long the old secret still works, for example 1h.")
-    ] = "",
+    which: str = argument("The token's id, or the name of a user or service that has one token."),
+    overlap: str = option("How long the old secret still works, for example 1h."),
 ) -> None:
     """Make a new secret for a token, with the same grants and lifetime, and print it."""
-    span = parse_span(overlap, option="--overlap") if overlap else None
+    span = parse_span(overlap, option="--overlap")
     _tell(invocation, talk(invocation, lambda kernel: kernel.rotate_token(which, overlap=span)))
 
 
@@ -129,9 +109,7 @@ def rotate(
 def revoke(
     *,
     invocation: Invocation,
-    target: Annotated[
-        str, typer.Argument(help="A token's id, a certificate's serial, the name of a user or service, or host:NAME.")
-    ],
+    target: str = argument("A token's id, a certificate's serial, the name of a user or service, or host:NAME."),
 ) -> None:
     """Withdraw tokens and certificates at once, and all that were made with them. Open streams end within 5 s."""
     found = talk(invocation, lambda kernel: kernel.revoke(target))

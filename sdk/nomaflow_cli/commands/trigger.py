@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -20,7 +20,7 @@ from nomaflow.client import (
 )
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
-from nomaflow_cli.invocation import Invocation, remote_command
+from nomaflow_cli.invocation import Invocation, argument, flag, option, remote_command, repeated
 from nomaflow_cli.kernel_access import client_failure, talk
 from nomaflow_cli.output import answer, console, print_warnings
 from nomaflow_cli.values import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
@@ -33,17 +33,11 @@ if TYPE_CHECKING:
     Started = Triggered | Replayed
     Start = Callable[[KernelClient], Awaitable[Started]]
 
-_Params = Annotated[
-    list[str] | None, typer.Option("--param", "-p", help="Override a param of the job, as key=json; repeatable.")
-]
-_OpKwargs = Annotated[
-    list[str] | None, typer.Option("--op-kwarg", help="Override an op_kwarg of a step, as step.key=json; repeatable.")
-]
-_Key = Annotated[
-    str, typer.Option("--key", help="Idempotency key: repeating a request with the same key starts no second run.")
-]
-_Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait until the run ends, and exit with its exit code.")]
-_Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show steps and log lines live until the run ends.")]
+_PARAMS = repeated("Override a param of the job, as key=json; repeatable.", "-p")
+_OP_KWARGS = repeated("Override an op_kwarg of a step, as step.key=json; repeatable.")
+_KEY = option("Idempotency key: repeating a request with the same key starts no second run.")
+_WAIT = flag("Wait until the run ends, and exit with its exit code.", "-w")
+_FOLLOW = flag("Show steps and log lines live until the run ends.", "-f")
 
 
 class Overlap(enum.StrEnum):
@@ -52,52 +46,38 @@ class Overlap(enum.StrEnum):
     ALLOW = "allow"
 
 
-_Steps = Annotated[
-    list[str] | None, typer.Option("--step", help="Switch a step on or off for this run, as name=on or name=off.")
-]
-_LogLevel = Annotated[
-    str, typer.Option("--log-level", help="Log level of the run: DEBUG, INFO, WARNING, ERROR or CRITICAL.")
-]
-_OverlapOption = Annotated[
-    Overlap | None, typer.Option("--overlap", help="allow: start the run in spite of the job's overlap policy.")
-]
-_Validate = Annotated[
-    bool, typer.Option("--validate", help="Only check whether the run would be accepted; start nothing.")
-]
+_STEPS = repeated("Switch a step on or off for this run, as name=on or name=off.")
+_LOG_LEVEL = option("Log level of the run: DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+_OVERLAP_OPTION = option("allow: start the run in spite of the job's overlap policy.", default=None)
+_VALIDATE = flag("Only check whether the run would be accepted; start nothing.")
 
 
 @remote_command("run")
 def run(
     *,
     invocation: Invocation,
-    job: Annotated[str, typer.Argument(help="The job's id; nomaflow jobs lists them.")],
-    param: _Params = None,
-    op_kwarg: _OpKwargs = None,
-    secret: Annotated[
-        str,
-        typer.Option(
-            "--secret",
-            help="Give this param, one of the job's secret_params, from a hidden prompt or standard input.",
-        ),
-    ] = "",
-    step: _Steps = None,
-    preset: Annotated[str, typer.Option("--preset", help="Preset of the job to use.")] = "",
-    log_level: _LogLevel = "",
-    key: _Key = "",
-    overlap: _OverlapOption = None,
-    wait: _Wait = False,
-    follow: _Follow = False,
-    validate: _Validate = False,
+    job: str = argument("The job's id; nomaflow jobs lists them."),
+    param: list[str] = _PARAMS,
+    op_kwarg: list[str] = _OP_KWARGS,
+    secret: str = option("Give this param, one of the job's secret_params, from a hidden prompt or standard input."),
+    step: list[str] = _STEPS,
+    preset: str = option("Preset of the job to use."),
+    log_level: str = _LOG_LEVEL,
+    key: str = _KEY,
+    overlap: Overlap | None = _OVERLAP_OPTION,
+    wait: bool = _WAIT,
+    follow: bool = _FOLLOW,
+    validate: bool = _VALIDATE,
 ) -> None:
     """Start a run of a job."""
     if log_level:
         level_number(log_level)
     order = TriggerOrder(
         job_id=job,
-        params={**parse_params(param or []), **({secret: hidden_value(secret)} if secret else {})},
+        params={**parse_params(param), **({secret: hidden_value(secret)} if secret else {})},
         secret_keys=[secret] if secret else [],
-        op_kwargs=parse_op_kwargs(op_kwarg or []),
-        steps=parse_switches(step or []),
+        op_kwargs=parse_op_kwargs(op_kwarg),
+        steps=parse_switches(step),
         preset=preset,
         log_level=log_level.upper(),
         request_id=key,
@@ -146,23 +126,19 @@ def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
 def replay(
     *,
     invocation: Invocation,
-    run: Annotated[str, typer.Argument(help="The id of a finished run.")],
-    from_step: Annotated[
-        str, typer.Option("--from-step", help="Start at this step, and keep the outputs of the steps before it.")
-    ] = "",
-    from_failed: Annotated[bool, typer.Option("--from-failed", help="Start at the step that did not succeed.")] = False,
-    param: _Params = None,
-    op_kwarg: _OpKwargs = None,
-    step: _Steps = None,
-    log_level: _LogLevel = "",
-    today: Annotated[
-        bool, typer.Option("--today", help="Run the job as it is defined now, instead of as it was then.")
-    ] = False,
-    key: _Key = "",
-    overlap: _OverlapOption = None,
-    wait: _Wait = False,
-    follow: _Follow = False,
-    validate: _Validate = False,
+    run: str = argument("The id of a finished run."),
+    from_step: str = option("Start at this step, and keep the outputs of the steps before it."),
+    from_failed: bool = flag("Start at the step that did not succeed."),
+    param: list[str] = _PARAMS,
+    op_kwarg: list[str] = _OP_KWARGS,
+    step: list[str] = _STEPS,
+    log_level: str = _LOG_LEVEL,
+    today: bool = flag("Run the job as it is defined now, instead of as it was then."),
+    key: str = _KEY,
+    overlap: Overlap | None = _OVERLAP_OPTION,
+    wait: bool = _WAIT,
+    follow: bool = _FOLLOW,
+    validate: bool = _VALIDATE,
 ) -> None:
     """Start a new run from a finished one: with its values, and as the job was then."""
     if from_step and from_failed:
@@ -173,9 +149,9 @@ def replay(
         run_id=run,
         from_step=from_step,
         from_failed_step=from_failed,
-        params=parse_params(param or []),
-        op_kwargs=parse_op_kwargs(op_kwarg or []),
-        steps=parse_switches(step or []),
+        params=parse_params(param),
+        op_kwargs=parse_op_kwargs(op_kwarg),
+        steps=parse_switches(step),
         log_level=log_level.upper(),
         request_id=key,
         allow_overlap=overlap is Overlap.ALLOW,

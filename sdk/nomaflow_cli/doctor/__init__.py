@@ -1,3 +1,1 @@
 """The checks of ``nomaflow doctor``: the machine, a project's files, its store, and a running system."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """The lint of ``nomaflow check``: it reads the source text of callables and imports no plugin."""
-
-from __future__ import annotations

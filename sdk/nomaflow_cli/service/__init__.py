@@ -1,3 +1,1 @@
 """The implementation of ``nomaflow service``: writes, shows and removes systemd units for a project."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """The implementation of ``nomaflow up``: runs a kernel, a host and a console as children, restarts and stops them."""
-
-from __future__ import annotations

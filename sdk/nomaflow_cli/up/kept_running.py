@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from nomaflow_api.event_loop import happens_within
 from nomaflow_cli.up import tether
@@ -39,6 +39,12 @@ _UNWRITTEN = 120
 def part_command(name: str, project: Path, *options: str) -> tuple[str, ...]:
     """Return the command of a project's ``kernel`` or ``host``."""
     return (sys.executable, "-P", "-m", f"nomaflow_{name}", "--project", str(project), *options)
+
+
+def become_part(name: str, project: Path, *options: str) -> NoReturn:
+    """Replace this process with a part of a project."""
+    command = part_command(name, project, *options)
+    os.execv(command[0], command)  # noqa: S606  # no shell is wanted
 
 
 class PartState(enum.StrEnum):

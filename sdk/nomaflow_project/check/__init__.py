@@ -1,3 +1,1 @@
 """Checking a project without a kernel, and planning its fires."""
-
-from __future__ import annotations

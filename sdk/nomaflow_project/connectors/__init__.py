@@ -1,3 +1,1 @@
 """connectors.toml: read, checked and resolved, each pool and connector by itself."""
-
-from __future__ import annotations

@@ -1,3 +1,1 @@
 """The models of jobs.toml, connectors.toml and nomaflow.toml."""
-
-from __future__ import annotations
