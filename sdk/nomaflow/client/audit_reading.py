@@ -8,14 +8,12 @@ from datetime import datetime
 from typing import TypedDict, Unpack
 
 from nomaflow.client import values
-from nomaflow.client.connection import Connection
+from nomaflow.client.calls import Calls
 from nomaflow.client.requests import filled
 from nomaflow_api.v1 import access_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["AuditBlock", "AuditFilters", "AuditReading"]
-
-_VERIFY_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,10 +45,8 @@ class AuditFilters(TypedDict, total=False):
     tail: int
 
 
-class AuditReading:
+class AuditReading(Calls):
     """Reads the audit, and checks it. Every call needs the verb admin."""
-
-    _connection: Connection
 
     async def read_audit_blocks(self, **filters: Unpack[AuditFilters]) -> AsyncIterator[AuditBlock]:
         """Yield the rows in blocks as they arrive; see :class:`AuditFilters`."""
@@ -71,5 +67,4 @@ class AuditReading:
 
     async def verify_audit(self) -> values.AuditVerdictView:
         """Compute the chain of the audit again and return what was found."""
-        reply = await self._connection.call("VerifyAudit", service.VerifyAuditRequest(), timeout=_VERIFY_SECONDS)
-        return decode(values.AuditVerdictView, reply)
+        return decode(values.AuditVerdictView, await self._ask("VerifyAudit"))

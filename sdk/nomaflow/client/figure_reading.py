@@ -7,17 +7,15 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 
 from nomaflow.client import values
-from nomaflow.client.connection import Connection
-from nomaflow.client.requests import enum_number, filled
-from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2
+from nomaflow.client.calls import Calls
+from nomaflow.client.requests import enum_number
+from nomaflow_api.v1 import run_figures_pb2
 from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["EventFilters", "FigureReading", "Grouping"]
 
 Grouping = Literal["state", "job", "host", "trigger", "tag"]
 """What runs are counted by, besides their state."""
-
-_SECONDS = 10.0
 
 
 def _grouping(name: Grouping) -> Any:
@@ -43,10 +41,8 @@ class EventFilters(TypedDict, total=False):
     until: datetime | None
 
 
-class FigureReading:
+class FigureReading(Calls):
     """Reads figures, events and fires. Every call leaves out what the caller may not read."""
-
-    _connection: Connection
 
     async def summarize_runs(
         self,
@@ -65,8 +61,8 @@ class FigureReading:
         :param since: counts runs queued at or after it, at most 31 days before ``until``; None counts open runs only
         :param until: counts runs queued before it; None means now
         """
-        request = filled(
-            run_figures_pb2.SummarizeRunsRequest,
+        reply = await self._ask(
+            "SummarizeRuns",
             since=since,
             until=until,
             group_by=_grouping(group_by),
@@ -75,7 +71,6 @@ class FigureReading:
             host=host,
             tag=tag,
         )
-        reply = await self._connection.call("SummarizeRuns", request, timeout=_SECONDS)
         return [decode(values.RunCountView, one) for one in reply.counts]
 
     async def job_stats(
@@ -88,8 +83,7 @@ class FigureReading:
         :param last: the number of runs of each, at most 100; the figures are about these
         :param preset: counts only runs that were started with it
         """
-        request = filled(run_figures_pb2.GetJobStatsRequest, job_ids=job_ids, last=last, preset=preset)
-        reply = await self._connection.call("GetJobStats", request, timeout=_SECONDS)
+        reply = await self._ask("GetJobStats", job_ids=job_ids, last=last, preset=preset)
         return {one.job_id: decode(values.JobStatsView, one) for one in reply.jobs}
 
     async def list_events(
@@ -100,8 +94,8 @@ class FigureReading:
         :param before_seq: returns earlier events only; 0 starts at the newest
         :param page_size: at most 500; 0 means 100
         """
-        request = filled(event_pb2.ListEventsRequest, before_seq=before_seq, page_size=page_size, **filters)
-        return decode(values.EventPageView, await self._connection.call("ListEvents", request, timeout=_SECONDS))
+        reply = await self._ask("ListEvents", before_seq=before_seq, page_size=page_size, **filters)
+        return decode(values.EventPageView, reply)
 
     async def list_fires(
         self,
@@ -120,5 +114,4 @@ class FigureReading:
         :param limit: at most 10,000; 0 means 1,000
         """
         fields = {"from": begin, "until": until, "host": host, "tag": tag, "job_id": job_id, "limit": limit}
-        request = filled(job_pb2.ListFiresRequest, **fields)
-        return decode(values.FirePageView, await self._connection.call("ListFires", request, timeout=_SECONDS))
+        return decode(values.FirePageView, await self._ask("ListFires", **fields))

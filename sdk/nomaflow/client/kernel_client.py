@@ -11,30 +11,26 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from nomaflow.client import values
+from nomaflow.client.access_calls import AccessCalls
 from nomaflow.client.address import AddressSource, FixedAddress
 from nomaflow.client.attempt_calls import AttemptCalls
 from nomaflow.client.audit_reading import AuditReading
-from nomaflow.client.authority_calls import AuthorityCalls
 from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
 from nomaflow.client.known_names import check_names
 from nomaflow.client.log_calls import LogCalls
 from nomaflow.client.requests import ReplayOrder, TriggerOrder, enum_number, filled, trigger_span
-from nomaflow.client.run_filters import RunFilters, list_runs_request
-from nomaflow.client.token_calls import TokenCalls
+from nomaflow.client.run_filters import RunFilters, numbered
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["KernelClient"]
 
-_READ_SECONDS = 5.0
-_WRITE_SECONDS = 10.0
-_READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts", "ListWanted")
-_SECONDS = {"ReloadHost": 60.0, **dict.fromkeys(_READS, _READ_SECONDS)}
+_HEALTH_SECONDS = 5.0
 
 
-class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, LogCalls, TokenCalls):
+class KernelClient(AccessCalls, AttemptCalls, AuditReading, FigureReading, LogCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
@@ -94,11 +90,11 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
 
     async def get_kernel(self) -> values.KernelView:
         """Return the description of the kernel."""
-        return decode(values.KernelView, await self._call("GetKernel"))
+        return decode(values.KernelView, await self._ask("GetKernel"))
 
     async def is_serving(self) -> bool:
         """Return True if the kernel reports that it can work; False for example while its store cannot be written."""
-        return await self._connection.is_serving(timeout=_READ_SECONDS)
+        return await self._connection.is_serving(timeout=_HEALTH_SECONDS)
 
     async def trigger(self, order: TriggerOrder | str) -> values.Triggered:
         """Start one run, of a job's id or of an order. Returns once the run is durable.
@@ -124,7 +120,7 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
 
     async def cancel(self, run_id: str, *, why: str = "", by: str = "") -> values.RunView:
         """Request a stop of a run and return the run as it is. It becomes CANCELED when its code has stopped."""
-        reply = await self._call("CancelRun", run_id=run_id, by=by or self._by, why=why)
+        reply = await self._ask("CancelRun", run_id=run_id, by=by or self._by, why=why)
         return decode(values.RunView, reply.run)
 
     async def replay(
@@ -152,11 +148,11 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
 
     async def get_run(self, run_id: str) -> values.RunView:
         """Return one run with its steps and attempts."""
-        return decode(values.RunView, (await self._call("GetRun", run_id=run_id)).run)
+        return decode(values.RunView, (await self._ask("GetRun", run_id=run_id)).run)
 
     async def list_runs(self, *, page_size: int = 50, **filters: Unpack[RunFilters]) -> AsyncIterator[values.RunView]:
         """Yield runs, newest first and without steps, asking for one page at a time; see :class:`RunFilters`."""
-        async for page in self._pages("ListRuns", list_runs_request(filters, page_size=page_size)):
+        async for page in self._pages("ListRuns", page_size=page_size, **numbered(filters)):
             for message in page.runs:
                 yield decode(values.RunView, message)
 
@@ -168,8 +164,8 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :param page_size: at most 500
         :param page_token: ``next_page_token`` of the previous page; empty for the first
         """
-        request = list_runs_request(filters, page_size=page_size, page_token=page_token)
-        return decode(values.RunPageView, await self._send("ListRuns", request))
+        reply = await self._ask("ListRuns", page_size=page_size, page_token=page_token, **numbered(filters))
+        return decode(values.RunPageView, reply)
 
     async def watch_run(
         self, run_id: str, *, after_seq: int = 0
@@ -270,12 +266,9 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         The filters are those of :meth:`list_jobs_page`.
         """
         wanted = _conditions(conditions)
-        request = filled(
-            service.ListJobsRequest, host=host, tag=tag, text=text, conditions=wanted, include_removed=include_removed
+        whole = await self._whole(
+            "ListJobs", host=host, tag=tag, text=text, conditions=wanted, include_removed=include_removed
         )
-        whole = service.ListJobsResponse()
-        async for page in self._pages("ListJobs", request):
-            whole.MergeFrom(page)
         found = decode(values.JobPageView, whole)
         return values.CatalogueView(jobs=found.jobs, problems=found.problems)
 
@@ -303,28 +296,27 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :param with_counts: whether to count the jobs that the filters keep
         """
         wanted = _conditions(conditions)
-        request = filled(
-            service.ListJobsRequest,
+        reply = await self._ask(
+            "ListJobs",
             host=host, tag=tag, text=text, conditions=wanted, job_ids=job_ids, include_removed=include_removed,
             skip=skip, page_size=page_size, page_token=page_token, with_counts=with_counts,
         )  # fmt: skip
-        return decode(values.JobPageView, await self._send("ListJobs", request))
+        return decode(values.JobPageView, reply)
 
     async def get_job(self, job_id: str) -> values.JobView:
         """Return one job with its definition."""
-        return decode(values.JobView, (await self._call("GetJob", job_id=job_id)).job)
+        return decode(values.JobView, (await self._ask("GetJob", job_id=job_id)).job)
 
     async def list_hosts(self) -> list[values.HostView]:
         """Return the known hosts and their instances, asking for one page at a time."""
-        pages = self._pages("ListHosts", service.ListHostsRequest())
-        return [decode(values.HostView, one) async for page in pages for one in page.hosts]
+        return [decode(values.HostView, one) for one in (await self._whole("ListHosts")).hosts]
 
     async def list_wanted(self, host: str = "") -> list[values.WantedView]:
         """Return the attempts that are due and wait for an instance, grouped by host and by what they need.
 
         :param host: only of this one; empty for every host that the caller may read
         """
-        reply = await self._call("ListWanted", host=host)
+        reply = await self._ask("ListWanted", host=host)
         return [decode(values.WantedView, one) for one in reply.wanted]
 
     async def declare_ended(self, host: str, incarnation: str, *, evidence: str, by: str = "") -> values.DeclaredView:
@@ -333,27 +325,27 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :param evidence: in words, why nothing of it can be left
         """
         fields = {"host": host, "incarnation": incarnation, "evidence": evidence, "by": by or self._by}
-        return decode(values.DeclaredView, await self._call("DeclareEnded", **fields))
+        return decode(values.DeclaredView, await self._ask("DeclareEnded", **fields))
 
     async def reload_host(self, host: str = "", *, force: bool = False, by: str = "") -> list[values.ReloadView]:
         """Load a new generation of a host's code; returns when it serves or is refused."""
-        reply = await self._call("ReloadHost", host=host, force=force, by=by or self._by)
+        reply = await self._ask("ReloadHost", host=host, force=force, by=by or self._by)
         return [decode(values.ReloadView, one) for one in reply.instances]
 
     async def forget_host(self, host: str, *, by: str = "") -> tuple[str, ...]:
         """Remove a host that is not attached; return the ids of the jobs that are free now."""
-        return tuple((await self._call("ForgetHost", host=host, by=by or self._by)).released_job_ids)
+        return tuple((await self._ask("ForgetHost", host=host, by=by or self._by)).released_job_ids)
 
     async def pause(
         self, *, job_id: str = "", host: str = "", why: str = "", until: datetime | None = None, by: str = ""
     ) -> values.PauseView:
         """Pause scheduled fires and starts of a job, of a host, or (if neither is given) of everything."""
-        reply = await self._call("Pause", job_id=job_id, host=host, why=why, until=until, by=by or self._by)
+        reply = await self._ask("Pause", job_id=job_id, host=host, why=why, until=until, by=by or self._by)
         return decode(values.PauseView, reply.pause)
 
     async def resume(self, *, job_id: str = "", host: str = "", by: str = "") -> bool:
         """End a pause; returns False if nothing was paused."""
-        reply: service.ResumeResponse = await self._call("Resume", job_id=job_id, host=host, by=by or self._by)
+        reply: service.ResumeResponse = await self._ask("Resume", job_id=job_id, host=host, by=by or self._by)
         return reply.was_paused
 
     async def check_names(
@@ -367,16 +359,6 @@ class KernelClient(AttemptCalls, AuditReading, AuthorityCalls, FigureReading, Lo
         :raises PermissionDenied: for a job or a run that the caller may not see, whether it exists or not
         """
         await check_names(self, job_id=job_id, run_ids=run_ids, host=host, tag=tag)
-
-    def _pages(self, method: str, request: Any) -> AsyncIterator[Any]:
-        return self._connection.pages(method, request, timeout=_READ_SECONDS)
-
-    async def _call(self, method: str, **fields: Any) -> Any:
-        return await self._send(method, filled(getattr(service, f"{method}Request"), **fields))
-
-    async def _send(self, method: str, request: Any, traceparent: str = "") -> Any:
-        seconds = _SECONDS.get(method, _WRITE_SECONDS)
-        return await self._connection.call(method, request, timeout=seconds, traceparent=traceparent)
 
 
 def _conditions(names: Sequence[str]) -> list[Any]:

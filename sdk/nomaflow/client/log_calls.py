@@ -6,15 +6,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypedDict, Unpack
 
 from nomaflow.client import values
-from nomaflow.client.connection import Connection
+from nomaflow.client.calls import Calls
 from nomaflow.client.requests import filled
 from nomaflow_api.v1 import kernel_service_pb2 as service
 from nomaflow_api.v1 import log_pb2
 from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["LogCalls", "LogFilters"]
-
-_SECONDS = 5.0
 
 
 class LogFilters(TypedDict, total=False):
@@ -36,10 +34,8 @@ class LogFilters(TypedDict, total=False):
     limit: int
 
 
-class LogCalls:
+class LogCalls(Calls):
     """Reads logs, as lines or as stored. Every call needs the verb logs."""
-
-    _connection: Connection
 
     async def read_log_blocks(
         self, run_id: str, **filters: Unpack[LogFilters]
@@ -121,5 +117,4 @@ class LogCalls:
                 yield chunks
 
     async def _run(self, run_id: str) -> values.RunView:
-        reply = await self._connection.call("GetRun", filled(service.GetRunRequest, run_id=run_id), timeout=_SECONDS)
-        return decode(values.RunView, reply.run)
+        return decode(values.RunView, (await self._ask("GetRun", run_id=run_id)).run)

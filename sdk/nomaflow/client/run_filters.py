@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from nomaflow.client.requests import enum_number, filled
-from nomaflow_api.v1 import kernel_service_pb2 as service
+from nomaflow.client.requests import enum_number
 from nomaflow_api.v1 import run_pb2
 
-__all__ = ["RunFilters", "list_runs_request"]
+__all__ = ["RunFilters", "numbered"]
 
 
 class RunFilters(TypedDict, total=False):
@@ -41,18 +40,14 @@ class RunFilters(TypedDict, total=False):
     oldest_first: bool
 
 
-def list_runs_request(filters: RunFilters, *, page_size: int, page_token: str = "") -> service.ListRunsRequest:
-    """Return the request for one page.
+def numbered(filters: RunFilters) -> dict[str, Any]:
+    """Return the filters as fields of a request, with the numbers of states and trigger kinds.
 
-    :raises InvalidRequest: if there is no such state or trigger kind, or a field cannot be sent
+    :raises InvalidRequest: if there is no such state or trigger kind
     """
-    fields = {
+    states, kinds = filters.get("states", ()), filters.get("trigger_kinds", ())
+    return {
         **filters,
-        "states": [
-            enum_number(run_pb2.RunState, each, "run state", spelt=str.upper) for each in filters.get("states", ())
-        ],
-        "trigger_kinds": [
-            enum_number(run_pb2.TriggerKind, each, "trigger kind") for each in filters.get("trigger_kinds", ())
-        ],
+        "states": [enum_number(run_pb2.RunState, each, "run state", spelt=str.upper) for each in states],
+        "trigger_kinds": [enum_number(run_pb2.TriggerKind, each, "trigger kind") for each in kinds],
     }
-    return filled(service.ListRunsRequest, page_size=page_size, page_token=page_token, **fields)

@@ -1,28 +1,25 @@
-"""The client's calls about tokens and certificates. Each needs the verb admin, except an invitation."""
+"""The client's calls about tokens, certificates and the kernel's authority."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 from nomaflow.client import values
-from nomaflow.client.connection import Connection
+from nomaflow.client.calls import Calls
 from nomaflow.client.errors import InvalidRequest
-from nomaflow.client.requests import filled
+from nomaflow.client.requests import enum_number
 from nomaflow_api.v1 import access_service_pb2 as service
 from nomaflow_api.v1.message_codec import decode
 
-__all__ = ["TokenCalls"]
-
-_SECONDS = 10.0
-_KINDS = {"user": service.TOKEN_KIND_USER, "service": service.TOKEN_KIND_SERVICE, "host": service.TOKEN_KIND_HOST}
+__all__ = ["AccessCalls"]
 
 
-class TokenCalls:
-    """Makes, lists, rotates and withdraws tokens, and lists certificates."""
+class AccessCalls(Calls):
+    """Makes, lists, rotates and withdraws tokens, lists certificates, and reads and renews the kernel's authority.
 
-    _connection: Connection
+    Each call needs the verb admin, except an invitation and a look at the authority.
+    """
 
     async def create_token(
         self,
@@ -48,11 +45,9 @@ class TokenCalls:
         :param uses: how often a join string can be used; 0 for once
         :param ids: job ids to reserve for a host, ``ID`` or ``PREFIX*`` each
         """
-        if kind not in _KINDS:
-            raise InvalidRequest(f"unknown kind {kind!r}", fix=f"use one of {', '.join(_KINDS)}")
-        request = filled(
-            service.CreateTokenRequest,
-            kind=_KINDS[kind],
+        reply = await self._ask(
+            "CreateToken",
+            kind=enum_number(service.TokenKind, kind, "kind"),
             name=name,
             joins=joins,
             roles=roles,
@@ -61,7 +56,7 @@ class TokenCalls:
             uses=uses,
             ids=ids,
         )
-        return decode(values.IssuedToken, await self._ask("CreateToken", request))
+        return decode(values.IssuedToken, reply)
 
     async def invite_instance(
         self, host: str, *, lifetime: timedelta | None = None, instance_lifetime: timedelta | None = None
@@ -71,13 +66,13 @@ class TokenCalls:
         :param lifetime: how long it can be used; None for 1 hour
         :param instance_lifetime: how long the certificate that it is exchanged for lasts; None for 1 day
         """
-        request = filled(
-            service.InviteInstanceRequest,
+        reply = await self._ask(
+            "InviteInstance",
             host=host,
             lifetime_seconds=_lifetime(lifetime),
             instance_seconds=_lifetime(instance_lifetime),
         )
-        return decode(values.IssuedToken, await self._ask("InviteInstance", request))
+        return decode(values.IssuedToken, reply)
 
     async def list_tokens(self, name: str = "", *, include_ended: bool = False) -> list[values.TokenView]:
         """Return the tokens in the order in which they were created.
@@ -85,9 +80,8 @@ class TokenCalls:
         :param name: keeps those of a user, a service or a host
         :param include_ended: include those that were revoked, were used up or have expired
         """
-        request = filled(service.ListTokensRequest, name=name, include_ended=include_ended)
-        pages = self._connection.pages("ListTokens", request, timeout=_SECONDS)
-        return [decode(values.TokenView, one) async for page in pages for one in page.tokens]
+        whole = await self._whole("ListTokens", name=name, include_ended=include_ended)
+        return [decode(values.TokenView, one) for one in whole.tokens]
 
     async def rotate_token(self, token: str, *, overlap: timedelta | None = None) -> values.IssuedToken:
         """Make a new token in place of another and return it with its secret.
@@ -95,12 +89,8 @@ class TokenCalls:
         :param token: its id, or the name of a user or service that has one good token
         :param overlap: how long the old secret still works; None for not at all
         """
-        request = filled(
-            service.RotateTokenRequest,
-            token_id=token,
-            overlap_seconds=0 if overlap is None else max(0, round(overlap.total_seconds())),
-        )
-        return decode(values.IssuedToken, await self._ask("RotateToken", request))
+        seconds = 0 if overlap is None else max(0, round(overlap.total_seconds()))
+        return decode(values.IssuedToken, await self._ask("RotateToken", token_id=token, overlap_seconds=seconds))
 
     async def revoke(self, target: str) -> values.WithdrawnView:
         """Withdraw credentials; streams that use them end within 5 s. Returns what was good until then.
@@ -111,17 +101,23 @@ class TokenCalls:
         :param target: a token's id, a certificate's serial, the name of a user or service, ``host:NAME``, or
             ``host:NAME/TOKEN_ID`` for one instance
         """
-        reply = await self._ask("RevokeTokens", filled(service.RevokeTokensRequest, target=target))
-        return decode(values.WithdrawnView, reply)
+        return decode(values.WithdrawnView, await self._ask("RevokeTokens", target=target))
 
     async def list_certificates(self, host: str = "", *, include_ended: bool = False) -> list[values.CertificateView]:
         """Return the certificates that were issued to hosts, in the order of issue."""
-        request = filled(service.ListCertificatesRequest, host=host, include_ended=include_ended)
-        pages = self._connection.pages("ListCertificates", request, timeout=_SECONDS)
-        return [decode(values.CertificateView, one) async for page in pages for one in page.certificates]
+        whole = await self._whole("ListCertificates", host=host, include_ended=include_ended)
+        return [decode(values.CertificateView, one) for one in whole.certificates]
 
-    async def _ask(self, method: str, request: Any) -> Any:
-        return await self._connection.call(method, request, timeout=_SECONDS)
+    async def get_authority(self) -> values.AuthorityView:
+        """Return the authority that vouches for the kernel, and the certificate that clients see."""
+        return decode(values.AuthorityView, await self._ask("GetAuthority"))
+
+    async def renew_authority(self, *, replace: bool = False) -> values.AuthorityView:
+        """Renew the certificate of the kernel's own authority; return what is served now.
+
+        :param replace: make a new authority; the old one vouches for it until the old one ends
+        """
+        return decode(values.AuthorityView, (await self._ask("RenewAuthority", replace=replace)).authority)
 
 
 def _lifetime(span: timedelta | None) -> int:

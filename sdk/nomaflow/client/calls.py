@@ -1,0 +1,62 @@
+"""Calls of a kernel by the names of its rpcs: the class of a request and its time limit follow from the name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import message_factory
+
+from nomaflow.client.requests import filled
+from nomaflow_api.v1 import access_service_pb2, kernel_service_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from nomaflow.client.connection import Connection
+
+__all__ = ["Calls", "request_class"]
+
+_SERVICES = (
+    kernel_service_pb2.DESCRIPTOR.services_by_name["KernelService"],
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
+)
+_SECONDS = 10.0
+_READS = ("GetKernel", "GetRun", "ListRuns", "ListJobs", "GetJob", "ListHosts", "ListWanted", "ListCallables")
+_OTHER_SECONDS: Mapping[str, float] = {**dict.fromkeys(_READS, 5.0), "ReloadHost": 60.0, "VerifyAudit": 600.0}
+
+
+@functools.cache
+def request_class(method: str) -> type[Message]:
+    """Return the class of the requests of an rpc."""
+    known = {name: each for service in _SERVICES for name, each in service.methods_by_name.items()}
+    return message_factory.GetMessageClass(known[method].input_type)
+
+
+class Calls:
+    """The base of the classes that make calls: their connection, and the name of the caller."""
+
+    _connection: Connection
+    _by: str
+
+    async def _ask(self, method: str, /, **fields: Any) -> Any:
+        """Call an rpc with a request of these fields, as `filled` takes them, and return the reply."""
+        return await self._send(method, filled(request_class(method), **fields))
+
+    async def _send(self, method: str, request: Any, traceparent: str = "") -> Any:
+        seconds = _OTHER_SECONDS.get(method, _SECONDS)
+        return await self._connection.call(method, request, timeout=seconds, traceparent=traceparent)
+
+    def _pages(self, method: str, /, **fields: Any) -> AsyncIterator[Any]:
+        """Yield the replies of an rpc that answers page by page."""
+        seconds = _OTHER_SECONDS.get(method, _SECONDS)
+        return self._connection.pages(method, filled(request_class(method), **fields), timeout=seconds)
+
+    async def _whole(self, method: str, /, **fields: Any) -> Any:
+        """Return all replies of such an rpc as one."""
+        pages = self._pages(method, **fields)
+        whole = await anext(pages)
+        async for page in pages:
+            whole.MergeFrom(page)
+        return whole
