@@ -27,7 +27,7 @@ from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import first_line, printable
 
 if TYPE_CHECKING:
-    from nomaflow_cli.up.supervising import ConsoleReady, Ready
+    from nomaflow_cli.up.supervising import Ready
 
 _REMEMBERED_RUNS = 1_000
 _SHOWN_PROBLEMS = 5
@@ -35,57 +35,18 @@ _SHOWN_SOURCE = 200
 _INDENT = 12
 
 
-class Reporter:
-    """Reports what the parts do; this one reports nothing."""
+class JsonReporter:
+    """Reports what the parts do, one JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
 
-    @property
-    def shows_links(self) -> bool:
-        """True if a person, and nobody else, reads it: a login link is for one pair of eyes."""
-        return False
+    shows_links = False
+    """A login link is for one pair of eyes, and who reads this may be a file."""
 
     def kernel_stands_by(self, pid: int, error: ClientError) -> None:
         """Report that everything else starts once the kernel leads."""
-
-    def ready(self, ready: Ready) -> None:
-        """Report that everything is up."""
-
-    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Report a change of a part; ``tail`` holds its last lines after a crash."""
-
-    def event(self, event: EventView) -> None:
-        """Report an event of the kernel."""
-
-    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
-        """Report why jobs of a new manifest are disabled; ``jobs`` may hold others too."""
-
-    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
-        """Report the warnings of jobs that a load has brought and the one before had not."""
-
-    def events_withheld(self, error: ClientError) -> None:
-        """Report that events cannot be shown for now; later they continue from the same point."""
-
-    def console_ready(self, ready: ConsoleReady) -> None:
-        """Report that the console listens."""
-
-    def alerts_ready(self, pid: int, *, seconds: float) -> None:
-        """Report that the alerts are served."""
-
-    def part_failed(self, error: PartFailed) -> None:
-        """Report that there is no console, or are no alerts, and that the others go on without."""
-
-    def stopping(self, *, hurried: bool) -> None:
-        """Report that everything is being stopped, or that the stop is sped up."""
-
-
-class JsonReporter(Reporter):
-    """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
-
-    def kernel_stands_by(self, pid: int, error: ClientError) -> None:
-        """Print the error."""
         print_json_line({"type": "stands_by", "kernel_pid": pid, "message": str(error)})
 
     def ready(self, ready: Ready) -> None:
-        """Print addresses, pids and jobs."""
+        """Report that everything is up: addresses, pids and jobs."""
         shape = {
             "type": "ready",
             "project": str(ready.project),
@@ -99,36 +60,42 @@ class JsonReporter(Reporter):
         print_json_line(shape)
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
-        """Print the notice."""
+        """Report a change of a part; ``tail`` holds its last lines after a crash."""
         print_json_line({"type": "part", **asdict(notice), "exit": notice.exit or None, "tail": list(tail)})
 
     def event(self, event: EventView) -> None:
-        """Print the event."""
+        """Report an event of the kernel."""
         print_json_line({"type": "event", **event.to_json()})
 
+    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report nothing: a program reads why jobs are disabled where it lists them."""
+
+    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report nothing, likewise."""
+
     def events_withheld(self, error: ClientError) -> None:
-        """Print the error."""
+        """Report that events cannot be shown for now; later they continue from the same point."""
         print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
 
-    def console_ready(self, ready: ConsoleReady) -> None:
-        """Print where it is, and no link: who reads this may be a file."""
-        print_json_line({"type": "console", "url": ready.url, "pid": ready.pid})
+    def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
+        """Report that the console listens."""
+        print_json_line({"type": "console", "url": url, "pid": pid})
 
     def alerts_ready(self, pid: int, *, seconds: float) -> None:
-        """Print it."""
+        """Report that the alerts are served."""
         print_json_line({"type": "alerts", "pid": pid})
 
     def part_failed(self, error: PartFailed) -> None:
-        """Print the error."""
+        """Report that there is no console, or are no alerts, and that the others go on without."""
         print_json_line({"type": f"{error.name}_failed", "message": str(error), "tail": list(error.tail)})
 
     def stopping(self, *, hurried: bool) -> None:
-        """Print the notice."""
+        """Report that everything is being stopped, or that the stop is sped up."""
         print_json_line({"type": "stopping", "hurried": hurried})
 
 
-class TextReporter(Reporter):
-    """Short lines for a person."""
+class TextReporter:
+    """Reports the same to a person, in short lines."""
 
     def __init__(self, *, console: Console) -> None:
         self._console = console
@@ -156,8 +123,7 @@ class TextReporter(Reporter):
         out(_part_line("kernel", ready.kernel_pid, kernel, ready.kernel_seconds))
         if ready.host is not None and not ready.serves:
             out(Text(f"  ✘ host     pid {ready.host_pid}  has no code to run until a reload succeeds:", style="red"))
-            for line in ready.host_tail[-5:]:
-                out(Text(f"             {printable(line)}", style="dim"), soft_wrap=True)
+            self._tail(ready.host_tail)
         elif ready.host is not None:
             brought = f"{ready.host.name}: {offers(ready.host.job_count, ready.host.callable_count)}"
             out(_part_line("host", ready.host_pid, brought, ready.host_seconds))
@@ -200,8 +166,7 @@ class TextReporter(Reporter):
             case PartState.CRASHED:
                 again = f"; restarting in {notice.again_in:g} s" if notice.again_in is not None else ""
                 self._line(("✘", "red"), notice.name, f"pid {notice.pid} ended: {notice.exit}{again}")
-                for line in tail[-5:] if notice.exit != "killed by SIGKILL" else []:
-                    self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
+                self._tail(tail if notice.exit != "killed by SIGKILL" else ())
             case PartState.KILLED:
                 self._line(("✘", "yellow"), notice.name, "did not stop in time and was killed")
             case PartState.STOPPED:
@@ -281,6 +246,11 @@ class TextReporter(Reporter):
         for name in fresh[:_SHOWN_PROBLEMS]:
             self._below(problem_lines(replace(found[name], message=f"job {name}")))
 
+    def _tail(self, lines: Sequence[str]) -> None:
+        """Print the last lines of a part's log."""
+        for line in lines[-5:]:
+            self._console.print(Text(" " * _INDENT + printable(line), style="dim"), soft_wrap=True)
+
     def _below(self, text: Text) -> None:
         self._console.print(Padding(text, (0, 0, 0, _INDENT)))
 
@@ -316,13 +286,14 @@ class TextReporter(Reporter):
         """True on a terminal: a journal or a file keeps what it gets."""
         return self._console.is_terminal
 
-    def console_ready(self, ready: ConsoleReady) -> None:
-        """Print where it is, with a link that logs in."""
-        self._console.print(
-            _part_line("console", ready.pid, "the web page" if ready.link else ready.url, ready.seconds)
-        )
-        if ready.link:
-            self._console.print(Text.assemble(("  open   ", "dim"), (ready.link, "bold")), soft_wrap=True)
+    def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
+        """Print where it is.
+
+        :param link: logs in once, within ten minutes; empty if nobody sees it
+        """
+        self._console.print(_part_line("console", pid, "the web page" if link else url, seconds))
+        if link:
+            self._console.print(Text.assemble(("  open   ", "dim"), (link, "bold")), soft_wrap=True)
             self._console.print(Text("         logs in once, within 10 minutes; another: nomaflow console link", "dim"))
         self._console.print()
 
@@ -334,8 +305,7 @@ class TextReporter(Reporter):
     def part_failed(self, error: PartFailed) -> None:
         """Print the error with its last lines."""
         self._line(("✘", "yellow"), error.name, f"{error}; kernel and host go on without it")
-        for line in error.tail[-5:]:
-            self._console.print(Text(f"            {printable(line)}", style="dim"), soft_wrap=True)
+        self._tail(error.tail)
 
     def stopping(self, *, hurried: bool) -> None:
         """Print it, and how to speed it up."""
@@ -345,6 +315,9 @@ class TextReporter(Reporter):
             self._console.print()
             text = "stopping after the running steps have finished; press Ctrl-C again to stop them now"
         self._line(("·", "yellow" if hurried else "dim"), "up", text)
+
+
+Reporter = JsonReporter | TextReporter
 
 
 def source_line(project: Path, problem: Problem, loaded: datetime | None) -> str:

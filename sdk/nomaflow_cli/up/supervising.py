@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,21 +27,7 @@ _ASK_AGAIN = 1.0
 _READY_SECONDS = 30.0
 _KERNEL_STOP_SECONDS = 10.0
 _CONSOLE_STOP_SECONDS = 5.0
-_CONSOLE_READY_SECONDS = 20.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConsoleReady:
-    """The running console.
-
-    :param link: logs in once, within ten minutes; empty if nobody sees it
-    :param seconds: time from its start until it listened
-    """
-
-    url: str
-    pid: int
-    link: str
-    seconds: float
+_BESIDE_READY_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,15 +104,9 @@ class ProjectSupervisor:
             notify=self._notify,
         )
 
-    def client(self, *, by: str = "up", on_connected: Callable[[bool], None] | None = None) -> KernelClient:
+    def _client(self) -> KernelClient:
         """Return a client that waits for the project's kernel, even while it is being restarted."""
-        return kernel_client(
-            self.address,
-            by=by,
-            connect_seconds=_READY_SECONDS,
-            retry_seconds=float("inf"),
-            on_connected=on_connected,
-        )
+        return kernel_client(self.address, by="up", connect_seconds=_READY_SECONDS, retry_seconds=float("inf"))
 
     def handle(self, number: signal.Signals) -> None:
         """React to a signal: SIGHUP and SIGUSR1 are passed on to the parts, any other one is a request to stop."""
@@ -151,29 +131,27 @@ class ProjectSupervisor:
 
         :raises PartFailed: when a part ends and a restart would not help
         """
-        if await self.start() is not None:  # if it fails, nobody's steps are waited for
+        ready = await self._unless_over(self._start())  # if it fails, nobody's steps are waited for
+        if ready is not None:
+            self._reporter.ready(ready)
             self._spawn(self._show_events())
-            self.start_console()
-            self.start_alerts()
+            for part, is_ready, report in (
+                (self.console, self._console_listens, self._report_console),
+                (self.alerts, self._alerts_are_served, self._report_alerts),
+            ):
+                if part is not None:
+                    self._spawn(self._keep_beside(part))
+                    self._spawn(self._report_once(part, is_ready, report))
             await self._over.wait()
         self._reporter.stopping(hurried=False)
         if self._failure is not None:
             raise self._failure
 
-    async def start(self) -> Ready | None:
-        """Start both parts and return once the kernel answers and the host is attached; None if asked to stop before.
-
-        :raises PartFailed: if one of them ends before that
-        """
-        ready = await self._unless_over(self._start())
-        if ready is not None:
-            self._reporter.ready(ready)
-        return ready
-
     async def _start(self) -> Ready:
+        """Start both parts and return once the kernel answers and the host is attached."""
         begun = time.monotonic()
         self._spawn(self.kernel.keep_running())
-        async with self.client() as client:
+        async with self._client() as client:
             kernel = await self._kernel_ready(client)
             answered = time.monotonic()
             self._spawn(self.host.keep_running())
@@ -265,18 +243,6 @@ class ProjectSupervisor:
         self.host.proven = True
         return None
 
-    def start_console(self) -> None:
-        """Start the console, if there is to be one, and report it once it listens."""
-        if self.console is not None:
-            self._spawn(self._keep_beside(self.console))
-            self._spawn(self._show_console(self.console))
-
-    def start_alerts(self) -> None:
-        """Start the alerts, if there are to be any, and report them once they are served."""
-        if self.alerts is not None:
-            self._spawn(self._keep_beside(self.alerts))
-            self._spawn(self._show_alerts(self.alerts))
-
     async def _keep_beside(self, part: Part) -> None:
         """Keep a part running that the others go on without."""
         try:
@@ -284,31 +250,45 @@ class ProjectSupervisor:
         except PartFailed as error:
             self._reporter.part_failed(error)
 
-    async def _show_alerts(self, alerts: Part) -> None:
-        """Report the alerts once they are served, which is when the file with their address is new."""
+    async def _report_once(
+        self, part: Part, is_ready: Callable[[Part, float], bool], report: Callable[[Part, float], Awaitable[None]]
+    ) -> None:
+        """Report a part once it is ready, with the seconds that this took.
+
+        :param is_ready: also gets the time before which the part was not started
+        """
         begun, since = time.monotonic(), time.time()
-        file = self._project / ".nomaflow" / "alerts.address"
-        while time.monotonic() - begun < _CONSOLE_READY_SECONDS:
-            if alerts.pid and _changed_at(file) >= since:
-                alerts.proven = True
-                self._reporter.alerts_ready(alerts.pid, seconds=time.monotonic() - begun)
+        while time.monotonic() - begun < _BESIDE_READY_SECONDS:
+            if part.pid and is_ready(part, since):
+                part.proven = True
+                await report(part, time.monotonic() - begun)
                 return
             await asyncio.sleep(_POLL)
 
-    async def _show_console(self, console: Part) -> None:
-        """Report the console once it listens, which is when its file names its process."""
-        begun, told = time.monotonic(), self._project / ".nomaflow" / "console"
-        while time.monotonic() - begun < _CONSOLE_READY_SECONDS:
-            found = _words_of(told)
-            if len(found) == 2 and found[1] == str(console.pid):
-                console.proven = True
-                seconds = time.monotonic() - begun
-                link = await self.console_link() if self._reporter.shows_links else ""
-                self._reporter.console_ready(ConsoleReady(url=found[0], pid=console.pid, link=link, seconds=seconds))
-                return
-            await asyncio.sleep(_POLL)
+    def _alerts_are_served(self, alerts: Part, since: float) -> bool:
+        """Return True once the file with their address is new."""
+        return _changed_at(self._project / ".nomaflow" / "alerts.address") >= since
 
-    async def console_link(self) -> str:
+    async def _report_alerts(self, alerts: Part, seconds: float) -> None:
+        self._reporter.alerts_ready(alerts.pid, seconds=seconds)
+
+    def _console_listens(self, console: Part, since: float) -> bool:
+        """Return True once its file names its process."""
+        return self._told_by_console()[1:] == [str(console.pid)]
+
+    async def _report_console(self, console: Part, seconds: float) -> None:
+        link = await self._console_link() if self._reporter.shows_links else ""
+        url = next(iter(self._told_by_console()), "")
+        self._reporter.console_ready(console.pid, url, link=link, seconds=seconds)
+
+    def _told_by_console(self) -> list[str]:
+        """Return the words in the console's file, its URL and its pid; none if there is no such file."""
+        try:
+            return (self._project / ".nomaflow" / "console").read_text(encoding="utf-8", errors="replace").split()
+        except OSError:
+            return []
+
+    async def _console_link(self) -> str:
         """Return a new login link of the console; empty if none can be made."""
         command = part_command("console", self._project, "link")
         maker = await asyncio.create_subprocess_exec(
@@ -322,7 +302,7 @@ class ProjectSupervisor:
         seen, said = 0, ""
         while True:
             try:
-                async with self.client() as client:
+                async with self._client() as client:
                     async for event in client.watch_events(after_seq=seen):
                         seen, said = event.seq, ""
                         self._reporter.event(event)
@@ -357,11 +337,3 @@ def _changed_at(file: Path) -> float:
         return file.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _words_of(file: Path) -> list[str]:
-    """Return the words in a file; none if there is no such file."""
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return []
