@@ -70,7 +70,7 @@ def try_channels(
         invocation,
         lambda client: client.test_channels(channels, job_id=job, condition=condition if job else "", by=caller_name()),
     )
-    answer(invocation, {"results": [each.to_json() for each in results]}, lambda: pages.tested_page(results))
+    answer(invocation, {"results": [each.to_json() for each in results]}, lambda: pages.alerts.tested_page(results))
     if not all(each.sent for each in results):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -92,7 +92,7 @@ def open_(
 
     found, alerts = _talk(invocation, ask)
     shape = {**found.to_json(), "alerts": alerts.to_json()}
-    answer(invocation, shape, lambda: pages.incidents_page(found, alerts, job=job, host=host))
+    answer(invocation, shape, lambda: pages.alerts.incidents_page(found, alerts, job=job, host=host))
 
 
 @local_command("mute", group=_GROUP)
@@ -110,7 +110,7 @@ def mute(
     if not why.strip():
         raise CliError("a mute needs a reason", fix='give one: --why "moving to the new database"')
     found = _talk(invocation, lambda client: client.mute(until=end, by=caller_name(), why=why, job_id=job, host=host))
-    answer(invocation, found.to_json(), lambda: f"muted {pages.mute_text(found)}")
+    answer(invocation, found.to_json(), lambda: f"muted {pages.alerts.mute_text(found)}")
 
 
 @local_command("unmute", group=_GROUP)
@@ -135,7 +135,7 @@ def messages(
     answer(
         invocation,
         {"messages": [each.to_json() for each in found]},
-        lambda: pages.messages_page(found, filtered=bool(channel or state)),
+        lambda: pages.alerts.messages_page(found, filtered=bool(channel or state)),
     )
 
 

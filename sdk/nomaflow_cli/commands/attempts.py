@@ -54,7 +54,7 @@ def logs(
         async for block in blocks:
             shown += len(block)
             if out is not None:
-                pages.print_log(out, block)
+                pages.log_lines.print_log(out, block)
             else:
                 for line in block:
                     print_json_line(line.to_json())
@@ -139,4 +139,4 @@ def inspect(
 ) -> None:
     """Show what a running step does now: its processes, and the stacks of its Python code."""
     seen = talk(invocation, lambda kernel: kernel.inspect_attempt(run, step=step, attempt=attempt))
-    answer(invocation, seen.to_json(), lambda: pages.inspection_page(seen))
+    answer(invocation, seen.to_json(), lambda: pages.attempts.inspection_page(seen))

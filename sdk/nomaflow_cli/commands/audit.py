@@ -55,7 +55,7 @@ def audit(
             if out is None:
                 print_json_line(row.to_json())
             else:
-                out.print(pages.audit_line(row), soft_wrap=True)
+                out.print(pages.audit.audit_line(row), soft_wrap=True)
         if not found and out is not None:
             console(stderr=True).print("no rows match")
 
@@ -72,7 +72,7 @@ def verify(
     """Check the hash chain of the audit. Exits 1 and names the first row that does not fit."""
     expected = Anchor(anchor) if anchor else None
     found = verify_file(file, expected) if file is not None else talk(invocation, lambda kernel: _ask(kernel, expected))
-    answer(invocation, found.to_json(), pages.verdict_lines(found, anchored=expected is not None))
+    answer(invocation, found.to_json(), pages.audit.verdict_lines(found, anchored=expected is not None))
     if found.bad_seq:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,8 +33,6 @@ from nomaflow_cli.values import parse_instant
 from nomaflow_cli.wording import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nomaflow.client import KernelClient
     from nomaflow.client.values import FirePageView
     from nomaflow_project.check.project import CheckReport
@@ -54,7 +53,7 @@ def check(
     """Check the project's files and callables. Exits with 1 if there is an error."""
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     report = _with_pitfalls(_report(project, importing=not no_import, from_original=from_original), project)
-    answer(invocation, report.to_json(), lambda: pages.check_page(report))
+    answer(invocation, report.to_json(), lambda: pages.findings.check_page(report))
     if not report.ok:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -151,7 +150,7 @@ def schedule(
     shown = [each for name, each in known.items() if not job or name in job]
     broken = [each.job_id for each in shown if not each.valid]
     table = schedule_table([each.definition for each in shown if each.valid and each.definition], begin, days)
-    answer(invocation, {**table.to_json(), "broken": broken}, lambda: pages.schedule_page(table, broken))
+    answer(invocation, {**table.to_json(), "broken": broken}, lambda: pages.jobs.schedule_page(table, broken))
 
 
 def _show_fires(
@@ -170,7 +169,7 @@ def _show_fires(
         return found
 
     found = talk(invocation, ask)
-    answer(invocation, found.to_json(), lambda: pages.fires_page(found))
+    answer(invocation, found.to_json(), lambda: pages.jobs.fires_page(found))
     if found.listed_until is not None and found.listed_until < end:
         more = f"there are more fires from {moment(found.listed_until)} on; ask for fewer days"
         print_warnings([more], as_json=invocation.as_json)

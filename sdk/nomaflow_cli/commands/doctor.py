@@ -30,7 +30,7 @@ def doctor(
     findings = list(examine(replace(invocation, project=project), project, store=store, deep=deep))
     ok = all(finding.level is not Level.PROBLEM for finding in findings)
     shape = {"ok": ok, "project": str(project), "findings": [finding.to_json() for finding in findings]}
-    answer(invocation, shape, lambda: pages.doctor_page(findings))
+    answer(invocation, shape, lambda: pages.findings.doctor_page(findings))
     if not ok:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -53,7 +53,7 @@ def events(
         if out is None:
             print_json_line(event.to_json())
         else:
-            out.print(pages.event_line(event), soft_wrap=True)
+            out.print(pages.events.event_line(event), soft_wrap=True)
 
     async def ask(kernel: KernelClient) -> None:
         last = (await kernel.get_kernel()).last_event_seq if follow else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,8 +15,6 @@ from nomaflow_cli.output import answer
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from nomaflow.client import KernelClient
     from nomaflow.client.values import HostView
 
@@ -36,7 +35,7 @@ def hosts(*, context: typer.Context, invocation: Invocation) -> None:
 
     found, nothing = talk(invocation, ask)
     shape = {"hosts": [host.to_json() for host in found]}
-    answer(invocation, shape, lambda: pages.hosts_page(found) if found else nothing)
+    answer(invocation, shape, lambda: pages.hosts.hosts_page(found) if found else nothing)
 
 
 @remote_command("forget", group=_GROUP)
@@ -51,7 +50,7 @@ def forget(*, invocation: Invocation, name: str = argument("The host's name.")) 
 def callables(*, invocation: Invocation, host: str = _HOST) -> None:
     """List what a host offers: its callables with the jobs that use them, and the modules that do not import."""
     offered = talk(invocation, lambda kernel: kernel.list_callables(host))
-    answer(invocation, offered.to_json(), lambda: pages.callables_page(offered))
+    answer(invocation, offered.to_json(), lambda: pages.callables.callables_page(offered))
 
 
 @remote_command("reload")
@@ -64,6 +63,6 @@ def reload(
     """Reload a host's code and jobs. Running steps finish on the old code. Exits 1 if a job is disabled."""
     outcomes = talk(invocation, lambda kernel: kernel.reload_host(host, force=force), retry_seconds=70)
     shape = {"instances": [outcome.to_json() for outcome in outcomes]}
-    answer(invocation, shape, lambda: pages.reload_page(outcomes))
+    answer(invocation, shape, lambda: pages.hosts.reload_page(outcomes))
     if not all(outcome.accepted if force else outcome.complete for outcome in outcomes):
         raise typer.Exit(ExitCode.FAILED)

@@ -50,7 +50,7 @@ def jobs(
     found, refused, nothing = talk(invocation, ask)
     found = replace(found, jobs=with_lines_of_files(found.jobs, _project(invocation)))
     shape = {**found.to_json(), "refused_loads": {name: load.to_json() for name, load in refused.items()}}
-    answer(invocation, shape, lambda: nothing or pages.jobs_page(found, refused))
+    answer(invocation, shape, lambda: nothing or pages.jobs.jobs_page(found, refused))
 
 
 @remote_command("job")
@@ -66,7 +66,7 @@ def job(*, invocation: Invocation, job: str = argument("The job's id.")) -> None
     [view] = with_lines_of_files([view], _project(invocation))
     recent_runs = [run.to_json() for run in recent]
     shape = {**view.to_json(), "recent_runs": recent_runs, "usual": {} if stats is None else stats.usual()}
-    answer(invocation, shape, lambda: pages.job_page(view, recent, stats))
+    answer(invocation, shape, lambda: pages.jobs.job_page(view, recent, stats))
 
 
 def _project(invocation: Invocation) -> Path | None:

@@ -54,4 +54,4 @@ def export(
 
 
 def _tell(invocation: Invocation, found: AuthorityView) -> None:
-    answer(invocation, found.to_json(), lambda: pages.authority_page(found))
+    answer(invocation, found.to_json(), lambda: pages.access.authority_page(found))

@@ -90,7 +90,7 @@ def _list(invocation: Invocation, filters: RunFilters, *, limit: int) -> None:
 
     found, nothing = talk(invocation, ask)
     shape = {"runs": [run.to_json() for run in found]}
-    answer(invocation, shape, lambda: pages.runs_table(found) if found else nothing)
+    answer(invocation, shape, lambda: pages.runs.runs_table(found) if found else nothing)
 
 
 def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
@@ -114,14 +114,14 @@ def _count(invocation: Invocation, group_by: str, filters: RunFilters) -> None:
     found = talk(invocation, ask)
     shape = {"counts": [each.to_json() for each in found]}
     nothing = "no runs match" if filters["since"] else "no open runs match; --since 1d counts those that have ended"
-    answer(invocation, shape, lambda: pages.counts_table(found, group_by) if found else nothing)
+    answer(invocation, shape, lambda: pages.events.counts_table(found, group_by) if found else nothing)
 
 
 @remote_command("show")
 def show(*, invocation: Invocation, run: str = _RUN) -> None:
     """Show one run: its steps with rows and extras, all attempts, and the reason for its state."""
     found = talk(invocation, lambda kernel: kernel.get_run(run))
-    answer(invocation, found.to_json(), lambda: pages.run_page(found))
+    answer(invocation, found.to_json(), lambda: pages.runs.run_page(found))
 
 
 @remote_command("cancel")

@@ -86,7 +86,7 @@ def list_(
         "certificates": [one.to_json() for one in certificates],
     }
     nothing = "none of them is good now; --all shows all" if name else ""
-    answer(invocation, shape, lambda: pages.tokens_page(tokens, certificates, nothing=nothing))
+    answer(invocation, shape, lambda: pages.access.tokens_page(tokens, certificates, nothing=nothing))
 
 
 async def _credentials(kernel: KernelClient, name: str, *, all_: bool) -> tuple[list[TokenView], list[CertificateView]]:
@@ -113,7 +113,7 @@ def revoke(
 ) -> None:
     """Withdraw tokens and certificates at once, and all that were made with them. Open streams end within 5 s."""
     found = talk(invocation, lambda kernel: kernel.revoke(target))
-    answer(invocation, found.to_json(), pages.withdrawn_text(target, found))
+    answer(invocation, found.to_json(), pages.access.withdrawn_text(target, found))
 
 
 def _tell(invocation: Invocation, issued: IssuedToken) -> None:
@@ -121,5 +121,5 @@ def _tell(invocation: Invocation, issued: IssuedToken) -> None:
     if invocation.as_json:
         print_json(issued.to_json())
         return
-    console(stderr=True).print(pages.issued_page(issued))
+    console(stderr=True).print(pages.access.issued_page(issued))
     say(printable(issued.secret))

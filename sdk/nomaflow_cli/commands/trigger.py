@@ -118,7 +118,7 @@ def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
     lines = [f"✘ {printable(text)}" for text in fields.values()]
     answer(invocation, shape, "\n".join(lines) or f"✔ {what} would be accepted")
     if given and not invocation.as_json:
-        console().print(pages.validated_table(given))
+        console().print(pages.attempts.validated_table(given))
     raise typer.Exit(ExitCode.FAILED if refusal else ExitCode.SUCCEEDED)
 
 
@@ -189,7 +189,7 @@ def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follo
             if wait and not found.terminal:
                 waits_for = started.run_id
                 if not invocation.as_json:
-                    console(stderr=True).print(pages.started_line(found))
+                    console(stderr=True).print(pages.runs.started_line(found))
                 found = await kernel.wait(started.run_id)
             return started, found
 
@@ -201,7 +201,7 @@ def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follo
             console(stderr=True).print(hint, soft_wrap=True)
         raise
     _warn(invocation, started)
-    answer(invocation, found.to_json(), lambda: pages.started_page(found))
+    answer(invocation, found.to_json(), lambda: pages.runs.started_page(found))
     # Nobody waited: that the run failed in the meantime is not this command's outcome. That it never starts is.
     settled = wait or found.state in ("SKIPPED", "MISSED")
     raise typer.Exit(RUN_EXIT_CODES.get(found.state, ExitCode.FAILED) if settled else 0)

@@ -19,8 +19,6 @@ from nomaflow_cli.pages.cells import Column, Rows
 from nomaflow_cli.wording import age, amount, count, duration, moment
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["incidents_page", "messages_page", "mute_text", "tested_page"]
-
 _STYLES = {"critical": "red", "warning": "yellow", "info": "cyan"}
 _STATES = {"sent": ("✔ sent", "green"), "pending": ("◌ waiting", "yellow"), "undeliverable": ("✘ given up", "red")}
 

@@ -14,8 +14,6 @@ from nomaflow_cli.pages.cells import Column, Rows, when
 from nomaflow_cli.wording import amount, count, duration
 from nomaflow_telemetry.visible_text import paragraph, printable
 
-__all__ = ["attempt_notes", "given_table", "inspection_page", "log_seal", "validated_table"]
-
 _MIB = 1 << 20
 
 

@@ -8,8 +8,6 @@ from nomaflow.client.values import AuditRowView, AuditVerdictView
 from nomaflow_cli.wording import amount, count, moment
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["audit_line", "verdict_lines"]
-
 
 def audit_line(row: AuditRowView) -> Text:
     """Return a row as one line: when, who, what, to what, and what came of it."""

@@ -10,8 +10,6 @@ from rich.text import Text
 from nomaflow.client.values import CallablesView, CallableView, ModuleView, ParameterView
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["callables_page"]
-
 
 def callables_page(offered: CallablesView) -> Group:
     """Return each callable with its signature, what it does and the jobs that use it; first what does not import."""

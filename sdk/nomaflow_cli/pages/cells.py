@@ -17,19 +17,6 @@ from nomaflow_cli.wording import age, clock_time, moment, sign
 from nomaflow_project.reading.problems import Problem
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = [
-    "Column",
-    "Rows",
-    "facts",
-    "pause_text",
-    "problem_lines",
-    "refused_text",
-    "run_state",
-    "state",
-    "when",
-    "why",
-]
-
 T = TypeVar("T")
 
 

@@ -13,8 +13,6 @@ from nomaflow_cli.pages.hosts import job_changes
 from nomaflow_cli.wording import amount, moment
 from nomaflow_telemetry.visible_text import printable
 
-__all__ = ["counts_table", "event_line"]
-
 _KIND = 22
 _TOLD = ("why", "change", "message", "released_job_ids")
 """Keys of an event's data that a person wants to see, beside the state and the reason."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from nomaflow_project.check.project import CheckReport
     from nomaflow_project.jobs.load import LoadedJob
 
-__all__ = ["check_page", "doctor_page"]
 
 _SIGNS = {Level.OK: ("✔", "green"), Level.WARNING: ("▲", "yellow"), Level.PROBLEM: ("✘", "red")}
 

@@ -14,8 +14,6 @@ from nomaflow_cli.pages.cells import facts, pause_text, problem_lines, refused_t
 from nomaflow_cli.wording import after_refusal, age, amount, count, offers
 from nomaflow_telemetry.visible_text import paragraph, printable
 
-__all__ = ["hosts_page", "job_changes", "reload_page"]
-
 _CLOCK_SECONDS = 1.0
 _UNUSABLE = frozenset({"project_unusable", "load_failed"})
 """The codes of problems that leave nothing to serve, so that ``--force`` changes nothing."""

@@ -31,8 +31,6 @@ from nomaflow_telemetry.visible_text import printable
 if TYPE_CHECKING:
     from nomaflow_project.check.planning import FrequentSchedule, PlannedFire, ScheduleTable
 
-__all__ = ["fires_page", "job_page", "jobs_page", "schedule_page"]
-
 
 def jobs_page(catalogue: CatalogueView, refused: Mapping[str, RefusedLoadView]) -> RenderableType:
     """Return the jobs as a table, with their problems below it.

@@ -11,8 +11,6 @@ from nomaflow.client.values import LogLine, from_micros
 from nomaflow_cli.wording import clock_time
 from nomaflow_telemetry.visible_text import paragraph, printable
 
-__all__ = ["log_text", "print_log"]
-
 _INDENT = 4
 _LEVEL_STYLES = ((50, "bold white on red"), (40, "red"), (30, "yellow"), (20, "green"))
 

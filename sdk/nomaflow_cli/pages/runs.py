@@ -17,8 +17,6 @@ from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when
 from nomaflow_cli.wording import age, amount, count, duration, elapsed, extras_text, moment, sign
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
-__all__ = ["headline", "run_page", "runs_table", "started_line", "started_page", "summary"]
-
 
 def runs_table(runs: Sequence[RunView]) -> RenderableType:
     """Return runs as a table."""

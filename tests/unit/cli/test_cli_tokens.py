@@ -25,7 +25,7 @@ def test_a_withdrawal_names_what_it_took_along(
     target: str, tokens: tuple[str, ...], serials: tuple[str, ...], said: str
 ) -> None:
     """A person who names one credential reads which others are gone too, and why."""
-    assert pages.withdrawn_text(target, WithdrawnView(token_ids=tokens, serials=serials)) == said
+    assert pages.access.withdrawn_text(target, WithdrawnView(token_ids=tokens, serials=serials)) == said
 
 
 @pytest.mark.parametrize(

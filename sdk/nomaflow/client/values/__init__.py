@@ -6,16 +6,14 @@ client.
 
 from __future__ import annotations
 
+from nomaflow.client.values.access import *
 from nomaflow.client.values.attempts import *
 from nomaflow.client.values.audit import *
-from nomaflow.client.values.authority import *
 from nomaflow.client.values.callables import *
 from nomaflow.client.values.catalogue import *
 from nomaflow.client.values.events import *
 from nomaflow.client.values.figures import *
-from nomaflow.client.values.inspection import *
 from nomaflow.client.values.kernel import *
 from nomaflow.client.values.logs import *
 from nomaflow.client.values.runs import *
 from nomaflow.client.values.shapes import *
-from nomaflow.client.values.tokens import *

@@ -1,4 +1,4 @@
-"""Views of attempts: their stops, the ends of their processes, and the stored parts of their logs."""
+"""Views of attempts: their stops, ends and stored logs, and what their hosts see of running ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from nomaflow.client.values.shapes import NullableCount, NullableText, Shaped
 
-__all__ = ["AttemptLogView", "ExitView", "RungView", "StopView"]
+__all__ = ["AttemptLogView", "ExitView", "InspectionView", "ProcessView", "RungView", "StackView", "StopView"]
 
 
 class ExitView(Shaped, frozen=True, kw_only=True):
@@ -67,3 +67,42 @@ class StopView(Shaped, frozen=True, kw_only=True):
 
     rungs: tuple[RungView, ...] = ()
     stopped_at: datetime | None = None
+
+
+class ProcessView(Shaped, frozen=True, kw_only=True):
+    """One process of an attempt's worker.
+
+    :param state: the operating system's letter, such as ``S`` for sleeping
+    :param command: its command line, known secrets masked; empty if it is not shown
+    """
+
+    pid: int
+    ppid: int
+    started_at: datetime | None = None
+    state: str = ""
+    rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+    command: NullableText = ""
+
+
+class StackView(Shaped, frozen=True, kw_only=True):
+    """The stack of one Python thread or task.
+
+    :param frames: innermost last, each ``file:line function``
+    :param of_attempt: True if it runs the attempt that was asked for
+    """
+
+    name: str
+    frames: tuple[str, ...] = ()
+    of_attempt: bool = False
+
+
+class InspectionView(Shaped, frozen=True, kw_only=True):
+    """A running attempt as its host saw it; ``note`` says what it could not see."""
+
+    attempt_key: str
+    host: str
+    processes: tuple[ProcessView, ...] = ()
+    stacks: tuple[StackView, ...] = ()
+    note: NullableText = ""
+    seen_at: datetime | None = None

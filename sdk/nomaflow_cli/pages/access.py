@@ -1,4 +1,4 @@
-"""Pages about tokens and certificates."""
+"""Pages about tokens, certificates and the kernel's authority."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from nomaflow.client.values import CertificateView, IssuedToken, TokenView, WithdrawnView
+from nomaflow.client.values import AuthorityView, CertificateView, IssuedToken, TokenView, WithdrawnView
 from nomaflow_cli.pages.cells import Column, Rows, facts, when
 from nomaflow_cli.wording import age, count
 from nomaflow_telemetry.visible_text import printable
-
-__all__ = ["issued_page", "tokens_page", "withdrawn_text"]
 
 
 def tokens_page(
@@ -60,6 +58,20 @@ def withdrawn_text(target: str, found: WithdrawnView) -> str:
     what = "got with it" if target.startswith("tok_") else "of the same line of renewals"
     first = f"{printable(named[0])}, and " if named else ""
     return f"withdrew {first}{printable(', '.join(others))}, {what}"
+
+
+def authority_page(found: AuthorityView) -> RenderableType:
+    """Return the authority with its fingerprint, and the certificate that clients see."""
+    whose = "of the kernel's own authority" if found.own else "given in tls_cert; hosts see the kernel's own"
+    older = found.authorities_pem.count("BEGIN CERTIFICATE") - 1
+    return facts(
+        ("authority", found.fingerprint),
+        ("", f"until {found.authority_expires_at:%Y-%m-%d}"),
+        ("", f"{older} older still trusted" if older else ""),
+        ("certificate", whose),
+        ("", f"for {', '.join(found.certificate_names)}"),
+        ("", f"until {found.certificate_expires_at:%Y-%m-%d}"),
+    )
 
 
 def _use(token: TokenView) -> str:

@@ -1,13 +1,13 @@
-"""Tokens and certificates as the client sees them: never with a secret, except where one is made."""
+"""Tokens, certificates and the kernel's authority: never with a secret, except where one is made."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated
 
-from nomaflow.client.values.shapes import NullableText, Shaped
+from nomaflow.client.values.shapes import HIDDEN, NullableText, Shaped
 
-__all__ = ["CertificateView", "IssuedToken", "TokenView", "WithdrawnView"]
+__all__ = ["AuthorityView", "CertificateView", "IssuedToken", "TokenView", "WithdrawnView"]
 
 
 class TokenView(Shaped, frozen=True, kw_only=True):
@@ -96,3 +96,20 @@ class WithdrawnView(Shaped, frozen=True, kw_only=True):
 
     def __bool__(self) -> bool:
         return bool(self.token_ids or self.serials)
+
+
+class AuthorityView(Shaped, frozen=True, kw_only=True):
+    """The authority of a kernel, and the certificate that its clients see.
+
+    :param authorities_pem: those that vouch for the kernel, PEM, the newest first
+    :param fingerprint: SHA-256 of the newest, ``sha256:`` and 64 hexadecimal digits
+    :param certificate_names: the names and addresses that the certificate is for
+    :param own: False for a certificate that was given, in ``tls_cert``
+    """
+
+    authorities_pem: Annotated[str, HIDDEN]
+    fingerprint: str
+    authority_expires_at: datetime
+    certificate_names: tuple[str, ...]
+    certificate_expires_at: datetime
+    own: bool
