@@ -13,7 +13,6 @@ from typing import Any, Self, Unpack
 from nomaflow.client import values
 from nomaflow.client.access_calls import AccessCalls
 from nomaflow.client.address import AddressSource, FixedAddress
-from nomaflow.client.attempt_calls import AttemptCalls
 from nomaflow.client.audit_reading import AuditReading
 from nomaflow.client.connection import Connection
 from nomaflow.client.figure_reading import FigureReading
@@ -30,7 +29,7 @@ __all__ = ["KernelClient"]
 _HEALTH_SECONDS = 5.0
 
 
-class KernelClient(AccessCalls, AttemptCalls, AuditReading, FigureReading, LogCalls):
+class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
     """Triggers, watches and cancels runs, and reads jobs and hosts.
 
     Every call has a deadline and is sent again while the kernel is away, which is safe: triggers always carry a
@@ -146,6 +145,12 @@ class KernelClient(AccessCalls, AttemptCalls, AuditReading, FigureReading, LogCa
         )
         return (await self.replay_run(order)).run_id
 
+    async def replay_run(self, order: ReplayOrder) -> values.Replayed:
+        """Start a new run from a finished one, as an order says, or check whether that would be accepted."""
+        request = order.to_request(default_by=self._by)
+        with trigger_span(f"replay {order.run_id}") as traceparent:
+            return decode(values.Replayed, await self._send("ReplayRun", request, traceparent))
+
     async def get_run(self, run_id: str) -> values.RunView:
         """Return one run with its steps and attempts."""
         return decode(values.RunView, (await self._ask("GetRun", run_id=run_id)).run)
@@ -252,6 +257,15 @@ class KernelClient(AccessCalls, AttemptCalls, AuditReading, FigureReading, LogCa
                 if kind == "bookmark_seq" and on_bookmark is not None:
                     on_bookmark(message.bookmark_seq)
 
+    async def inspect_attempt(self, run_id: str, *, step: str = "", attempt: int = 0) -> values.InspectionView:
+        """Return what a running attempt does now: its processes, and the stacks of its Python code.
+
+        :param step: empty for the step in progress
+        :param attempt: the number of the try; 0 for the newest
+        """
+        reply = await self._ask("InspectAttempt", run_id=run_id, step=step, attempt=attempt)
+        return decode(values.InspectionView, reply)
+
     async def list_jobs(
         self,
         *,
@@ -310,6 +324,14 @@ class KernelClient(AccessCalls, AttemptCalls, AuditReading, FigureReading, LogCa
     async def list_hosts(self) -> list[values.HostView]:
         """Return the known hosts and their instances, asking for one page at a time."""
         return [decode(values.HostView, one) for one in (await self._whole("ListHosts")).hosts]
+
+    async def list_callables(self, host: str = "", *, references: Iterable[str] = ()) -> values.CallablesView:
+        """Return what a host offers, asking for one page at a time.
+
+        :param host: empty for the only one there is
+        :param references: keeps these callables, at most 1,000, and leaves modules and step types out; empty for all
+        """
+        return decode(values.CallablesView, await self._whole("ListCallables", host=host, references=references))
 
     async def list_wanted(self, host: str = "") -> list[values.WantedView]:
         """Return the attempts that are due and wait for an instance, grouped by host and by what they need.

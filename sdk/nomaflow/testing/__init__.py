@@ -15,7 +15,6 @@ It needs the host's machinery: ``pip install 'nomaflow[host]'``.
 from __future__ import annotations
 
 from nomaflow.testing.connectors import FakeConnectors, connectors_from
-from nomaflow.testing.outcomes import CallableOutcome
-from nomaflow.testing.running import run_callable, run_callable_sync
+from nomaflow.testing.running import CallableOutcome, run_callable, run_callable_sync
 
 __all__ = ["CallableOutcome", "FakeConnectors", "connectors_from", "run_callable", "run_callable_sync"]

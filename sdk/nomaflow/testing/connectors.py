@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nomaflow.connectors import ConnectorPools, ConnectorRegistry
 from nomaflow_project.reading.environment import project_sources
 from nomaflow_project.reading.problems import Problem
 from nomaflow_project.reading.toml_file import read_toml
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["FakeConnectors", "connectors_from"]
 
