@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 import nomaflow_project
-from nomaflow_project.cron.zone_data import zone_data_version
+from nomaflow_project.cron.zones import zone_data_version
 from nomaflow_project.jobs.load import CatalogueLoad
 
 _KEY = "kept_load"

@@ -15,6 +15,7 @@ from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.load import LoadedJob, load_job_files, with_told_problems
 from nomaflow_project.jobs.resources import Resources, lacking, resources_here
 from nomaflow_project.jobs.step_types import StepType
+from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.launcher_section import ENGINES_WITH_IMAGES, LauncherSection
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.env_files import project_variables
@@ -114,23 +115,31 @@ def check_project(
     name = str((manifest or {}).get("host") or host or root.resolve().name)
     load = load_job_files(project.job_files, host=name, manifest=manifest, step_types=types)
     load = with_told_problems(load, manifest or {}, also_found=problems)
-    load = replace(load, jobs=tuple(job.with_problem(*_check_aim(job)) for job in load.jobs))
+    alerts = settings.alerts if settings is not None and (tree or {}).get("alerts") else None
+    problems += () if alerts is None else alert_problems(alerts, Place("nomaflow.toml", "alerts"))
     section = settings or SettingsFile()
     instances = [resources_here(section.host.capacity, section.host.labels)]
     instances += [shape.resources for shape in section.launcher.shapes]
-    load = replace(load, jobs=tuple(job.with_problem(*_check_needs(job, instances)) for job in load.jobs))
-    load = replace(load, jobs=tuple(job.with_problem(*_check_instances(job, section.launcher)) for job in load.jobs))
-    if settings is not None and (tree or {}).get("alerts"):
-        problems += alert_problems(settings.alerts, Place("nomaflow.toml", "alerts"))
-        alerts = settings.alerts
-        load = replace(load, jobs=tuple(job.with_problem(*job_alert_problems(job, alerts)) for job in load.jobs))
+    jobs = [_checked(job, instances, section.launcher, alerts) for job in load.jobs]
     read = [file for file in (project.settings, *project.job_files, project.connectors) if file is not None]
     return CheckReport(
         root=str(root),
         files=tuple(file.path for file in read if file.tree is not None),
-        jobs=tuple(replace(job, problems=with_lines(job.problems, root)) for job in load.jobs),
+        jobs=tuple(replace(job, problems=with_lines(job.problems, root)) for job in jobs),
         problems=with_lines((*problems, *map(_with_advice, load.problems)), root),
         changes=changed_meanings(project.job_files) if from_original else (),
+    )
+
+
+def _checked(
+    job: LoadedJob, instances: Sequence[Resources], launcher: LauncherSection, alerts: AlertsSection | None
+) -> LoadedJob:
+    """Return the job with what is wrong with it on this machine and with these settings."""
+    return job.with_problem(
+        *_check_aim(job),
+        *_check_needs(job, instances),
+        *_check_instances(job, launcher),
+        *(() if alerts is None else job_alert_problems(job, alerts)),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from nomaflow_project.reading.encryption import KeyRing, Undecipherable
 from nomaflow_project.reading.env_files import project_variables
 from nomaflow_project.reading.environment import project_sources, references_in, texts_in
-from nomaflow_project.reading.files import parse_toml_file, read_job_files
+from nomaflow_project.reading.files import configured_path, parse_toml_file, read_job_files
 from nomaflow_project.reading.lines import lines_of_keys, with_lines
 from nomaflow_project.reading.problems import Place
 from nomaflow_project.reading.regular_files import read_regular, shown_path
@@ -84,7 +84,7 @@ def secret_uses(root: Path, environ: Mapping[str, str]) -> tuple[SecretUse, ...]
     sources = _sources(root, environ)
     uses = [
         _use(at, reference, sources)
-        for name, tree, files in _trees(root)
+        for name, tree, files in _trees(root, sources.environ)
         for at, text in texts_in(tree, Place(name))
         for reference in sorted(references_in(text, files=files))
         if is_secret(reference) or files
@@ -109,9 +109,10 @@ def rotate(root: Path, environ: Mapping[str, str]) -> Rotated:
     :raises Undecipherable: if a value cannot be decrypted, naming its file and line
     :raises OSError: if a file cannot be replaced
     """
-    ring = keys_of(root, environ)
+    sources = _sources(root, environ)
+    ring = sources.keys()
     unchanged, wanted = 0, {}
-    for path in _files(root):
+    for path in _files(root, sources.environ):
         name, body = shown_path(path, root), read_regular(path)
         tokens: dict[bytes, bytes] = {}
         for match in _TOKEN.finditer(body):
@@ -199,26 +200,21 @@ def _sources(root: Path, environ: Mapping[str, str]) -> ProjectSources:
     return project_sources(root, settings, project_variables(root, settings, environ).environ)
 
 
-def _trees(root: Path) -> Iterator[tuple[str, Any, bool]]:
+def _trees(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, Any, bool]]:
     """Yield name and tree of each readable file, and whether a whole ``file:PATH`` is a reference in it."""
     settings = parse_toml_file(root / "nomaflow.toml", name="nomaflow.toml").tree or {}
     yield "nomaflow.toml", {"host": settings.get("host")}, True
-    connectors = root / _configured(settings, "connectors")
+    connectors = root / (configured_path(settings, "connectors", environ) or "connectors.toml")
     yield shown_path(connectors, root), parse_toml_file(connectors).tree, True
-    for file in read_job_files(root, root / _configured(settings, "jobs"), required=False):
+    jobs = root / (configured_path(settings, "jobs", environ) or "jobs.toml")
+    for file in read_job_files(root, jobs, required=False):
         yield file.path, file.tree, False
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for name, tree, _ in _trees(root):
+def _files(root: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    for name, tree, _ in _trees(root, environ):
         if tree is not None and (root / name).exists():
             yield root / name
-
-
-def _configured(settings: Mapping[str, Any], section: str) -> str:
-    table = settings.get(section)
-    named = table.get("config_path") if isinstance(table, Mapping) else None
-    return named if isinstance(named, str) and named else f"{section}.toml"
 
 
 def _use(at: Place, reference: Reference, sources: ProjectSources) -> SecretUse:

@@ -1,10 +1,12 @@
-"""Time zones by their IANA names."""
+"""Time zones by their IANA names, and the version of their data."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from functools import cache, lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from nomaflow_api.near_names import near_names
 from nomaflow_project.cron.errors import CronError
@@ -49,3 +51,18 @@ def _advice(name: str) -> str:
     if near:
         return "did you mean " + " or ".join(repr(candidate) for candidate in near) + "?"
     return "give an IANA name such as 'Europe/Paris' or 'UTC'"
+
+
+@cache
+def zone_data_version() -> str:
+    """Return the version of the zone data in use, or "unknown"."""
+    for folder in TZPATH:
+        for name in ("+VERSION", "tzdata.zi"):
+            path = Path(folder) / name
+            if path.is_file():
+                with path.open(encoding="utf-8") as file:
+                    return file.readline().strip().removeprefix("# version ")
+    try:
+        return importlib.metadata.version("tzdata")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

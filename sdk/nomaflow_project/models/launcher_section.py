@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from nomaflow_project.jobs.resources import MOST, Labels, Resources
-from nomaflow_project.models.host_names import HostNames
 from nomaflow_project.reading.keys import Entry, formed, key, seconds
-from nomaflow_project.reading.names import HOST_NAME, LogLevel
+from nomaflow_project.reading.names import HOST_NAME, HostNames, LogLevel
 
 ENGINES_WITH_IMAGES = frozenset({"kubernetes"})
 """The engines that start an instance in a container image."""

@@ -12,11 +12,10 @@ from nomaflow_project.jobs.resources import Capacity, Labels
 from nomaflow_project.models.access_names import BUILT_IN_ROLES, split_grant
 from nomaflow_project.models.alerts_section import AlertsSection
 from nomaflow_project.models.console_section import ConsoleSection
-from nomaflow_project.models.host_names import HostName, HostNames
 from nomaflow_project.models.kernel_addresses import Addresses, TcpAddresses
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_project.reading.keys import Checked, Entry, formed, key, refusal, seconds
-from nomaflow_project.reading.names import LogLevel
+from nomaflow_project.reading.names import HostName, HostNames, LogLevel
 
 _ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _JOIN = "On the kernel's machine: nomaflow token create --host NAME; with its output: nomaflow host DIR --join FILE"

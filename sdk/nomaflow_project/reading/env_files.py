@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,53 +58,47 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
     :param settings: the tree of nomaflow.toml
     :param environ: the process's own variables, which win
     """
-    given: dict[str, str] = {}
-    certain: dict[str, str] = {}
-    undoubted: dict[str, str] = {}
     problems: list[Problem] = []
     files: list[str] = []
     states: dict[str, str] = {}
-    unread = doubted = ""
+    read: list[tuple[str, str, dict[str, str]]] = []
     for place, name in _named(settings):
         try:
             path = root / resolve_text(name, environ)
         except ReferenceMissing as error:
             problems.append(place.error("unset_variable", error.problem, fix=error.fix))
-            unread = unread or _in_words(name, "cannot be read")
-            certain.clear()
-            undoubted.clear()
+            read.append((name, "unread", {}))
             continue
         files.append(str(path))
         shown = shown_path(path, root)
         text, found, told = _read(path, Place(shown), named_at=place)
-        given |= found
-        certain |= found
-        undoubted |= found
         problems += told
         states[shown] = "text" if text.strip() else "empty"
         if any(each.is_error for each in told):
             states[shown] = "unread"
-            unread = unread or _in_words(name, "cannot be read")
-            certain.clear()
-            undoubted.clear()
-        elif not text.strip():
-            doubted = doubted or _in_words(name, "is empty")
-            undoubted.clear()
+        read.append((name, states[shown], found))
+    given = _merged(read, unless=())
     return ProjectVariables(
         given=given,
         environ={**given, **environ},
-        certain={**certain, **environ},
+        certain={**_merged(read, unless=("unread",)), **environ},
         problems=tuple(problems),
         files=tuple(files),
-        unread=unread,
+        unread=next(
+            (f"{name!r}, which may set it, cannot be read" for name, state, _ in read if state == "unread"), ""
+        ),
         states=states,
-        doubted=doubted,
-        undoubted={**undoubted, **environ},
+        doubted=next((f"{name!r}, which may set it, is empty" for name, state, _ in read if state == "empty"), ""),
+        undoubted={**_merged(read, unless=("unread", "empty")), **environ},
     )
 
 
-def _in_words(name: str, why: str) -> str:
-    return f"{name!r}, which may set it, {why}"
+def _merged(read: Sequence[tuple[str, str, Mapping[str, str]]], *, unless: Collection[str]) -> dict[str, str]:
+    """Return the variables of files; none of a file before one in such a state, which may set them otherwise."""
+    merged: dict[str, str] = {}
+    for _, state, found in read:
+        merged = {} if state in unless else {**merged, **found}
+    return merged
 
 
 def _named(settings: object) -> Iterator[tuple[Place, str]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.v1.values import child_path
@@ -30,8 +31,6 @@ from nomaflow_project.reading.sources import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nomaflow_project.reading.problems import Place, Problem
 
 UNSET_VARIABLE = "unset_variable"
@@ -171,14 +170,9 @@ def resolve_environment(tree: Any, environ: Values, *, in_step: bool = False) ->
 
 def unresolved_references(tree: object, place: Place) -> Iterator[Problem]:
     """Yield a problem for each reference without a value when the file was read."""
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            yield from unresolved_references(value, place / str(name))
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from unresolved_references(value, place / index)
-    elif isinstance(tree, Unresolved):
-        yield place.error(tree.missing.code, tree.missing.problem, fix=tree.missing.fix)
+    for at, text in texts_in(tree, place):
+        if isinstance(text, Unresolved):
+            yield at.error(text.missing.code, text.missing.problem, fix=text.missing.fix)
 
 
 def texts_in(tree: Any, at: Place) -> Iterator[tuple[Place, str]]:
@@ -193,6 +187,17 @@ def texts_in(tree: Any, at: Place) -> Iterator[tuple[Place, str]]:
             yield from texts_in(value, at / index)
 
 
+def plain_texts(tree: Any) -> Iterator[str]:
+    """Yield every text of a tree, in no order."""
+    waiting = [tree]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict | list):
+            waiting += each.values() if isinstance(each, dict) else each
+
+
 def names_in(tree: Any) -> set[str]:
     """Return the names of all variables that a tree refers to."""
     return {each.rest for each in references_in(tree) if each.scheme == VARIABLE}
@@ -203,16 +208,13 @@ def references_in(tree: Any, *, files: bool = False) -> set[Reference]:
 
     :param files: whether a whole ``file:PATH`` is one
     """
-    if isinstance(tree, str):
-        whole = _whole(tree, files=files)
-        if whole is not None:
-            return {whole}
-        return {_reference(match) for match in _REFERENCE.finditer(tree) if not match[0].startswith("$$")}
-    if isinstance(tree, dict):
-        return set().union(*(references_in(item, files=files) for item in tree.values()))
-    if isinstance(tree, list):
-        return set().union(*(references_in(item, files=files) for item in tree))
-    return set()
+    found: set[Reference] = set()
+    for text in plain_texts(tree):
+        if whole := _whole(text, files=files):
+            found.add(whole)
+        else:
+            found.update(_reference(match) for match in _REFERENCE.finditer(text) if not match[0].startswith("$$"))
+    return found
 
 
 def file_variables(names: set[str]) -> set[str]:

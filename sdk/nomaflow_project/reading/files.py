@@ -132,9 +132,9 @@ def read_project(root: Path, *, environ: Mapping[str, str] | None = None) -> Pro
         tree = written.tree
         settings = written if tree is None else replace(written, tree=resolve_environment(tree, variables))
     variables = project_variables(root, tree, variables).environ
-    jobs_name = _configured(tree, "jobs", variables)
+    jobs_name = configured_path(tree, "jobs", variables)
     job_files = read_job_files(root, root / (jobs_name or "jobs.toml"), required=bool(jobs_name), environ=variables)
-    connectors_name = _configured(tree, "connectors", variables)
+    connectors_name = configured_path(tree, "connectors", variables)
     connectors_path = root / (connectors_name or "connectors.toml")
     connectors = None
     if connectors_name or connectors_path.exists():
@@ -166,8 +166,8 @@ def _encode_job(job: Any) -> Any:
         return {**named, "$error": {"path": error.path, "message": error.problem}}
 
 
-def _configured(settings: Mapping[str, Any] | None, section: str, environ: Mapping[str, str]) -> str:
-    """Return the path that a section names, with the variables of the env files too, as the host reads it."""
+def configured_path(settings: Mapping[str, Any] | None, section: str, environ: Mapping[str, str]) -> str:
+    """Return the path that a section names, empty for none, with the variables of the env files, as a host reads it."""
     table = (settings or {}).get(section)
     value = table.get("config_path") if isinstance(table, Mapping) else None
     return resolve_leniently(value, environ) if isinstance(value, str) else ""

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from nomaflow_project.reading.keys import formed
 
 HOST_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """A host's name."""
+
+_FORM = "a host name; expected at most 64 lower-case letters, digits, '-' or '_'"
+_FIX = "give a name such as 'billing'"
+
+HostName = Annotated[str, formed("bad_host_name", lambda name: not name or HOST_NAME.fullmatch(name), _FORM, _FIX)]
+"""A name; empty for the default."""
+HostNames = Annotated[tuple[str, ...], formed("bad_host_name", HOST_NAME.fullmatch, _FORM, _FIX)]
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 """A job's id."""

@@ -9,16 +9,14 @@ import errno
 import functools
 import hashlib
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from nomaflow_project.reading.credential_signs import names_credential
 from nomaflow_project.reading.encryption import KeyRing, NoKeys, Undecipherable, find_keys
 from nomaflow_project.reading.regular_files import detour_reason, private_reason, read_regular
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 MISSING_SECRET = "missing_secret"  # noqa: S105 - the code of a problem
 _PATH_FIX = "correct the path, which is relative to the project's folder"

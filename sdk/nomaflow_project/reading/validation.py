@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, ValidationInfo, fi
 from pydantic.fields import FieldInfo
 
 from nomaflow_api.bounds import PROBLEMS_OF_TABLE
-from nomaflow_project.reading.environment import unresolved_references
+from nomaflow_project.reading.environment import plain_texts, unresolved_references
 from nomaflow_project.reading.keys import Entry, refusal
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 
@@ -85,17 +85,10 @@ def misfits(model: type[BaseModel], tree: object, place: Place, *, hidden: Colle
         model.model_validate(tree)
     except ValidationError as error:
         for each in error.errors(include_url=False):
-            if each["type"] in ("missing", "extra_forbidden") or not _refers(each["input"]):
+            refers = any("${" in text for text in plain_texts(each["input"]))
+            if each["type"] in ("missing", "extra_forbidden") or not refers:
                 told = {**each, "msg": "is not valid"} if each["loc"] and each["loc"][0] in hidden else each
                 yield _problem(model, tree, place, told, hidden=hidden)
-
-
-def _refers(tree: object) -> bool:
-    if isinstance(tree, dict):
-        return any(map(_refers, tree.values()))
-    if isinstance(tree, list):
-        return any(map(_refers, tree))
-    return isinstance(tree, str) and "${" in tree
 
 
 def _problem(
