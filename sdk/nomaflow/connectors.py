@@ -6,11 +6,10 @@ This is the abstract interface with its documentation; a plugin host has the imp
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import httpx
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine

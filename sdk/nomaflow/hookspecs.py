@@ -18,13 +18,12 @@ call to stderr.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from nomaflow.calls import ConnectorFactory, SecretReader, StepCall, StepOutcome, StepType
     from nomaflow.results import StepResult
 

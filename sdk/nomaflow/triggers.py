@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, Self
-
-if TYPE_CHECKING:
-    import datetime as dt
+import datetime as dt
+from typing import Any, NoReturn, Self
 
 __all__ = ["Trigger"]
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,6 @@ from nomaflow_telemetry.process_log import set_up_logging
 from nomaflow_telemetry.visible_text import paragraph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nomaflow.testing import CallableOutcome
     from nomaflow_project.reading.worker_environment import WorkerVariables
 
