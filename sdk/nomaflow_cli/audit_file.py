@@ -6,12 +6,11 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from nomaflow.client.values import AuditRowView, AuditVerdictView
+from nomaflow.client.values import AuditVerdictView
 from nomaflow_api.audit_chain import CHAINED_FIELDS, row_hash
 from nomaflow_cli.errors import CliError
 
@@ -44,31 +43,18 @@ class Anchor:
         return "" if found == self.hash else "its hash is not the anchor's: the chain was written anew"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportHeader:
-    """The first line of an export.
+def write_header(out: IO[str], *, store_id: str, after_seq: int, before_hash: str) -> None:
+    """Write the first line of an export.
 
     :param store_id: identifies the history
     :param after_seq: the row before the first; 0 if that is row 1
     :param before_hash: that row's hash
     """
-
-    store_id: str
-    after_seq: int
-    before_hash: str
-
-    def write(self, out: IO[str]) -> None:
-        """Write the line."""
-        line = {"nomaflow_audit": 1, "store_id": self.store_id}
-        _write(out, {**line, "after_seq": self.after_seq, "before_hash": self.before_hash})
+    write_line(out, {"nomaflow_audit": 1, "store_id": store_id, "after_seq": after_seq, "before_hash": before_hash})
 
 
-def write_row(out: IO[str], row: AuditRowView) -> None:
-    """Write the line of a row."""
-    _write(out, row.to_json())
-
-
-def _write(out: IO[str], line: Mapping[str, Any]) -> None:
+def write_line(out: IO[str], line: Mapping[str, Any]) -> None:
+    """Write a line: the header, or a row in the shape of docs/cli.md."""
     out.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 
@@ -100,25 +86,24 @@ def verify_file(path: Path, anchor: Anchor | None) -> AuditVerdictView:
     """
     try:
         with path.open(encoding="utf-8") as lines:
-            header = _header(next(lines, ""))
-            return _verify(lines, header, anchor)
+            after_seq, before_hash = _header(next(lines, ""))
+            return _verify(lines, after_seq, before_hash, anchor)
     except OSError as error:
         raise CliError(f"cannot read {str(path)!r}: {error.strerror}", fix=_NO_EXPORT) from None
     except (ValueError, KeyError, TypeError) as error:
         raise CliError(f"{str(path)!r} is no export of an audit: {error}", fix=_NO_EXPORT) from None
 
 
-def _header(line: str) -> ExportHeader:
+def _header(line: str) -> tuple[int, str]:
+    """Return the number of the row before the first, and its hash."""
     found = json.loads(line)
     if not isinstance(found, dict) or found.get("nomaflow_audit") != 1:
         raise ValueError("its first line is no header")
-    return ExportHeader(
-        store_id=str(found["store_id"]), after_seq=int(found["after_seq"]), before_hash=str(found["before_hash"])
-    )
+    return int(found["after_seq"]), str(found["before_hash"])
 
 
-def _verify(lines: Iterable[str], header: ExportHeader, anchor: Anchor | None) -> AuditVerdictView:
-    seq, before, anchored, problem = header.after_seq, header.before_hash, None, ""
+def _verify(lines: Iterable[str], after_seq: int, before: str, anchor: Anchor | None) -> AuditVerdictView:
+    seq, anchored, problem = after_seq, None, ""
     for line in lines:
         row = _row(line)
         if row is None or row["seq"] != seq + 1:
@@ -135,8 +120,8 @@ def _verify(lines: Iterable[str], header: ExportHeader, anchor: Anchor | None) -
         problem = anchor.problem(anchored)
         bad_seq = anchor.seq if problem else 0
     return AuditVerdictView(
-        rows=seq - header.after_seq,
-        first_seq=header.after_seq + 1,
+        rows=seq - after_seq,
+        first_seq=after_seq + 1,
         last_seq=seq,
         last_hash=before,
         bad_seq=bad_seq,

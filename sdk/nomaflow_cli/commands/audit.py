@@ -9,7 +9,7 @@ import typer
 from msgspec.structs import replace
 
 from nomaflow_cli import pages
-from nomaflow_cli.audit_file import Anchor, ExportHeader, new_file, verify_file, write_row
+from nomaflow_cli.audit_file import Anchor, new_file, verify_file, write_header, write_line
 from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import Invocation, argument, command_group, flag, option, remote_command
 from nomaflow_cli.kernel_access import first, talk
@@ -99,14 +99,13 @@ def export(
         with new_file(file) as out:
             async for block in kernel.read_audit_blocks():
                 if not rows:
-                    ExportHeader(
-                        store_id=store_id, after_seq=block.rows[0].seq - 1, before_hash=block.before_hash
-                    ).write(out)
+                    after_seq = block.rows[0].seq - 1
+                    write_header(out, store_id=store_id, after_seq=after_seq, before_hash=block.before_hash)
                 for row in block.rows:
-                    write_row(out, row)
+                    write_line(out, row.to_json())
                 rows, newest = rows + len(block.rows), f"{block.rows[-1].seq}:{block.rows[-1].hash}"
             if not rows:
-                ExportHeader(store_id=store_id, after_seq=0, before_hash="").write(out)
+                write_header(out, store_id=store_id, after_seq=0, before_hash="")
         return rows, newest
 
     rows, newest = talk(invocation, ask)
