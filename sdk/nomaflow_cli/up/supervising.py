@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +28,7 @@ _READY_SECONDS = 30.0
 _KERNEL_STOP_SECONDS = 10.0
 _CONSOLE_STOP_SECONDS = 5.0
 _BESIDE_READY_SECONDS = 20.0
+_ADDRESS_FILES = {"console": "console", "alerts": "alerts.address"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,13 +136,9 @@ class ProjectSupervisor:
         if ready is not None:
             self._reporter.ready(ready)
             self._spawn(self._show_events())
-            for part, is_ready, report in (
-                (self.console, self._console_listens, self._report_console),
-                (self.alerts, self._alerts_are_served, self._report_alerts),
-            ):
-                if part is not None:
-                    self._spawn(self._keep_beside(part))
-                    self._spawn(self._report_once(part, is_ready, report))
+            for part in filter(None, (self.console, self.alerts)):
+                self._spawn(self._keep_beside(part))
+                self._spawn(self._report_beside(part))
             await self._over.wait()
         self._reporter.stopping(hurried=False)
         if self._failure is not None:
@@ -250,43 +247,22 @@ class ProjectSupervisor:
         except PartFailed as error:
             self._reporter.part_failed(error)
 
-    async def _report_once(
-        self, part: Part, is_ready: Callable[[Part, float], bool], report: Callable[[Part, float], Awaitable[None]]
-    ) -> None:
-        """Report a part once it is ready, with the seconds that this took.
-
-        :param is_ready: also gets the time before which the part was not started
-        """
+    async def _report_beside(self, part: Part) -> None:
+        """Report the console or the alerts once they are ready, which is when the file with their address is new."""
         begun, since = time.monotonic(), time.time()
+        file = self._project / ".nomaflow" / _ADDRESS_FILES[part.name]
         while time.monotonic() - begun < _BESIDE_READY_SECONDS:
-            if part.pid and is_ready(part, since):
+            told = _words_of(file, since)
+            if part.pid and told:
                 part.proven = True
-                await report(part, time.monotonic() - begun)
+                seconds = time.monotonic() - begun
+                if part is self.alerts:
+                    self._reporter.alerts_ready(part.pid, seconds=seconds)
+                else:
+                    link = await self._console_link() if self._reporter.shows_links else ""
+                    self._reporter.console_ready(part.pid, told[0], link=link, seconds=seconds)
                 return
             await asyncio.sleep(_POLL)
-
-    def _alerts_are_served(self, alerts: Part, since: float) -> bool:
-        """Return True once the file with their address is new."""
-        return _changed_at(self._project / ".nomaflow" / "alerts.address") >= since
-
-    async def _report_alerts(self, alerts: Part, seconds: float) -> None:
-        self._reporter.alerts_ready(alerts.pid, seconds=seconds)
-
-    def _console_listens(self, console: Part, since: float) -> bool:
-        """Return True once its file names its process."""
-        return self._told_by_console()[1:] == [str(console.pid)]
-
-    async def _report_console(self, console: Part, seconds: float) -> None:
-        link = await self._console_link() if self._reporter.shows_links else ""
-        url = next(iter(self._told_by_console()), "")
-        self._reporter.console_ready(console.pid, url, link=link, seconds=seconds)
-
-    def _told_by_console(self) -> list[str]:
-        """Return the words in the console's file, its URL and its pid; none if there is no such file."""
-        try:
-            return (self._project / ".nomaflow" / "console").read_text(encoding="utf-8", errors="replace").split()
-        except OSError:
-            return []
 
     async def _console_link(self) -> str:
         """Return a new login link of the console; empty if none can be made."""
@@ -331,9 +307,11 @@ class ProjectSupervisor:
         self._reporter.part(notice, tail=part.tail() if notice.state is PartState.CRASHED else [])
 
 
-def _changed_at(file: Path) -> float:
-    """Return when a file was written last; 0 if there is none."""
+def _words_of(file: Path, since: float) -> list[str]:
+    """Return the words in a file that was written since then; none if there is no such file."""
     try:
-        return file.stat().st_mtime
+        if file.stat().st_mtime >= since:
+            return file.read_text(encoding="utf-8", errors="replace").split()
     except OSError:
-        return 0.0
+        pass
+    return []
