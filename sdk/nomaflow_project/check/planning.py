@@ -14,7 +14,6 @@ from nomaflow_project.jobs.definitions import JobDefinition, Schedule
 
 MAX_FIRES = 10_000
 _FREQUENT_PER_DAY = 48
-_MAX_DAYS = 366
 _MAX_NAMED = 10
 
 
@@ -73,11 +72,7 @@ def schedule_table(definitions: Iterable[JobDefinition], start: datetime, days: 
     """Return the fires of the days after ``start``; schedules of more than 48 fires a day are summed up.
 
     :param start: an aware time
-    :raises ValueError: if ``days`` is not from 1 to 366
     """
-    if not 1 <= days <= _MAX_DAYS:
-        msg = f"days must be from 1 to {_MAX_DAYS}, got {days}"
-        raise ValueError(msg)
     end = start + timedelta(days=days)
     fires: list[PlannedFire] = []
     frequent: list[FrequentSchedule] = []
@@ -116,8 +111,7 @@ def cron_fires(expression: str, tz: str, start: datetime, count: int) -> list[st
     :raises ValueError: if ``count`` is not from 1 to 10,000
     """
     if not 1 <= count <= MAX_FIRES:
-        msg = f"n must be from 1 to {MAX_FIRES}, got {count}"
-        raise ValueError(msg)
+        raise ValueError(f"n must be from 1 to {MAX_FIRES}, got {count}")
     fires = CronExpression.parse(expression).iter_after(start, zone(tz))
     return [_text(fire) for fire in islice(fires, count)]
 
@@ -165,14 +159,10 @@ def _instant(text: str) -> datetime:
 def _mark_collisions(fires: list[PlannedFire]) -> Iterator[PlannedFire]:
     for _, group in groupby(fires, key=lambda fire: fire.at):
         together = list(group)
-        names = [_name(fire) for fire in together]
+        names = [f"{fire.job_id} ({fire.preset})" if fire.preset else fire.job_id for fire in together]
         for index, fire in enumerate(together):
             others = (names[:index] + names[index + 1 :]) if len(names) <= _MAX_NAMED else names[:_MAX_NAMED]
             yield replace(fire, at_once=len(together), collides_with=tuple(others))
-
-
-def _name(fire: PlannedFire) -> str:
-    return f"{fire.job_id} ({fire.preset})" if fire.preset else fire.job_id
 
 
 def _text(moment: datetime) -> str:

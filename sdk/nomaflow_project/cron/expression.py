@@ -48,8 +48,7 @@ class CronExpression:
         :raises ValueError: if ``after`` has no zone
         """
         if after.tzinfo is None:
-            msg = f"after must be an aware time, got {after!r} without a zone"
-            raise ValueError(msg)
+            raise ValueError(f"after must be an aware time, got {after!r} without a zone")
         try:
             if self.fields.wildcard:
                 return next_by_real_time(self._first, after.astimezone(tz), tz)

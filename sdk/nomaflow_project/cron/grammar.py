@@ -91,7 +91,10 @@ def parse_fields(text: str) -> CronFields:
     """
     try:
         parts = _split(text)
-        rewritten = [_rewrite(field, part) for field, part in zip(_LAYOUT, parts, strict=False)]
+        rewritten = [
+            ",".join(_rewritten(field, item) for item in part.split(","))
+            for field, part in zip(_LAYOUT, parts, strict=False)
+        ]
         if ("#" in parts[4] or "l" in re.split(r"[^a-z]+", parts[4])) and parts[2] not in ("*", "?"):
             problem = f"day of month {parts[2]!r} cannot stand beside # or L in the day of week field"
             raise _Refusal(problem, "make the day of month *")
@@ -139,12 +142,8 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def _rewrite(field: _Field, part: str) -> str:
-    """Return one field in a form that croniter reads correctly; refuse what crontab does not have."""
-    return ",".join(_rewrite_item(field, item) for item in part.split(","))
-
-
-def _rewrite_item(field: _Field, item: str) -> str:
+def _rewritten(field: _Field, item: str) -> str:
+    """Return an item of a field in a form that croniter reads correctly; refuse what crontab does not have."""
     if item == "?" and field in (_DAY, _WEEKDAY):
         return "*"
     if item == "l" and field is _DAY:

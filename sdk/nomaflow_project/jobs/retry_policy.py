@@ -38,9 +38,6 @@ class RetryPolicy(Entry):
 
         :param random: a number from 0 to 1 that sets the jitter
         """
-        if failed_attempts < 1:
-            msg = f"failed_attempts must be 1 or more, got {failed_attempts}"
-            raise ValueError(msg)
         delay = self.base_seconds
         if self.backoff is Backoff.EXPONENTIAL:
             delay *= 2.0 ** min(failed_attempts - 1, 60)

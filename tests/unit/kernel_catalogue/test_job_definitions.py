@@ -101,12 +101,6 @@ def test_no_delay_is_negative_or_beyond_the_cap(
     assert math.isfinite(delay)
 
 
-def test_a_delay_before_any_failure_is_refused() -> None:
-    """A delay before any failure is refused as a mistake of the caller."""
-    with pytest.raises(ValueError, match="1 or more"):
-        RetryPolicy().delay_seconds(0, 0)
-
-
 MRO = ("httpx.ConnectError", "httpx.HTTPError", "builtins.OSError", "builtins.Exception", "builtins.BaseException")
 
 
