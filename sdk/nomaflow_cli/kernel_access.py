@@ -8,7 +8,6 @@ import getpass
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,10 +60,10 @@ def talk(
 
     async def connected() -> R:
         trace_globally("nomaflow-cli", os.environ)
-        kernel = _kernel(invocation)
+        source, ca = _way_to_kernel(invocation)
         client = kernel_client(
-            kernel.source,
-            ca=kernel.ca,
+            source,
+            ca=ca,
             by=caller_name(),
             connect_seconds=0.5,
             retry_seconds=retry_seconds,
@@ -128,18 +127,11 @@ def caller_name() -> str:
         return f"uid {os.getuid()}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Kernel:
-    """The way to reach a kernel.
-
-    :param ca: the authorities that must vouch for it, or a file of them; None means the system's
-    """
-
-    source: AddressSource
-    ca: Path | bytes | None = None
+_Way = tuple[AddressSource, Path | bytes | None]
+"""How to reach a kernel: with the authorities that must vouch for it, or a file of them; None means the system's."""
 
 
-def _kernel(invocation: Invocation) -> _Kernel:
+def _way_to_kernel(invocation: Invocation) -> _Way:
     """Return how to reach the kernel that a command is for.
 
     The address is that of the options, else of the named profile, else of the project's own kernel, else of the kernel
@@ -160,13 +152,13 @@ def _kernel(invocation: Invocation) -> _Kernel:
         return _with(_only_login(profiles, error), invocation)
     own = ProjectAddress(project=project, secret=_token(invocation))
     if _runs(own):
-        return _Kernel(source=own, ca=invocation.ca)
+        return own, invocation.ca
     dialled = _dialled(project)
     if dialled and not any(map(is_tcp, split_addresses(dialled))):
         return _at(dialled, invocation, profiles)
     joined = JoinedHost.of(project)
     if joined is None and not dialled:
-        return _Kernel(source=own, ca=invocation.ca)
+        return own, invocation.ca
     return _with(_login_at(joined.kernel_id if joined else "", project, profiles), invocation)
 
 
@@ -177,12 +169,12 @@ def _token(invocation: Invocation) -> str:
     return read_token(invocation.token_file)
 
 
-def _with(profile: Profile, invocation: Invocation) -> _Kernel:
+def _with(profile: Profile, invocation: Invocation) -> _Way:
     source = FixedAddress.of(profile.addresses, token=_token(invocation) or profile.token)
-    return _Kernel(source=source, ca=invocation.ca or profile.ca)
+    return source, invocation.ca or profile.ca
 
 
-def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Kernel:
+def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Way:
     """Return how to reach the kernel at given addresses: on TCP with a token, that of a login if none is given."""
     addresses = split_addresses(given)
     for address in addresses:
@@ -193,7 +185,7 @@ def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Kernel:
             )
     token = _token(invocation)
     if not any(map(is_tcp, addresses)):
-        return _Kernel(source=FixedAddress.of(addresses))
+        return FixedAddress.of(addresses), None
     wanted = {each.removeprefix(TLS_SCHEME) for each in addresses}
     found = profiles.read(invocation.profile) if invocation.profile else None
     for each in profiles.all() if found is None else ():
@@ -206,7 +198,7 @@ def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Kernel:
             fix=f"{_LOGIN}; a script gives a token with --token-file or NOMAFLOW_TOKEN",
         )
     source = FixedAddress.of(addresses, token=token or (found.token if found else ""))
-    return _Kernel(source=source, ca=invocation.ca or (found.ca if found else None))
+    return source, invocation.ca or (found.ca if found else None)
 
 
 def _login_at(kernel_id: str, project: Path, profiles: ProfileFolder) -> Profile:

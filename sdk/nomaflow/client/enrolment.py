@@ -23,11 +23,6 @@ _OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_po
 _SECONDS: Final = 20.0
 """The time limit at each address of a join string."""
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-_CREATE = {
-    "host": "nomaflow token create --host {name}",
-    "user": "nomaflow token create --user {name}",
-    "service": "nomaflow token create --service {name}",
-}
 
 
 class JoinRefused(Refused):
@@ -98,7 +93,7 @@ async def _enrol(address: str, join: JoinString, csr_pem: str) -> Enrolled:
 
 
 def _translated(error: grpc.aio.AioRpcError, address: str, join: JoinString) -> ClientError:
-    again = _CREATE[join.kind].format(name=join.name)
+    again = f"nomaflow token create --{join.kind} {join.name}"
     code, text = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE:
         untrusted = handshake_failure(text, address=address)

@@ -95,6 +95,7 @@ async def run_callable(
                 machinery,
                 target,
                 op_kwargs=op_kwargs or {},
+                params=ctx.params,
                 ctx=ctx,
                 connectors=connectors or machinery.HostConnectorRegistry(machinery.ResolvedConnectors()),
                 settings=settings or Settings(),
@@ -119,12 +120,15 @@ def _prepared(
     target: Callable[..., Any] | str,
     *,
     op_kwargs: Mapping[str, Any],
-    ctx: RunContext,
-    connectors: ConnectorRegistry,
-    settings: Settings,
+    params: Mapping[str, Any],
     environ: Values,
     plugins: Mapping[str, Any],
+    **given: Any,
 ) -> tuple[Any, Any]:
+    """Return the maker of a call and the call.
+
+    :param given: what the host gives to a callable: ``ctx``, ``connectors`` and ``settings``
+    """
     machinery.install_liberty_aliases()
     variables: Mapping[str, str] = os.environ
     sources = environ
@@ -134,21 +138,12 @@ def _prepared(
     hooks.add_modules(plugins)
     maker = machinery.CallMaker(hooks=hooks)
     plan = maker.plan(target) if isinstance(target, str) else machinery.plan_for(target, reference=_name_of(target))
-    shown = {**ctx.params, **op_kwargs}
+    shown = {**params, **op_kwargs}
     try:
         values = resolve_tree(shown, sources)
     except ReferenceMissing as error:
         raise machinery.PreparationFailed(error.reason_code, str(error)) from None
-    call = maker.prepare(
-        plan,
-        values=values,
-        strict=frozenset(op_kwargs),
-        ctx=ctx,
-        connectors=connectors,
-        settings=settings,
-        shown=shown,
-    )
-    return maker, call
+    return maker, maker.prepare(plan, values=values, strict=frozenset(op_kwargs), shown=shown, **given)
 
 
 def _name_of(target: Any) -> str:

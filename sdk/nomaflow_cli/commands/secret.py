@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,7 @@ def list_secrets(*, invocation: Invocation, directory: Directory = None) -> None
         lines.append(printable(f"{each.state:<16}{place}  {each.path}  {each.source}{key}"))
         if each.problem:
             lines.append(printable(f"{'':<16}{each.problem}"))
-    answer(invocation, {"secrets": [each.to_json() for each in uses]}, "\n".join(lines) or "no file refers to a secret")
+    answer(invocation, {"secrets": [asdict(each) for each in uses]}, "\n".join(lines) or "no file refers to a secret")
     if any(each.state == "unreadable" for each in uses):
         raise typer.Exit(ExitCode.FAILED)
 
