@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 import ssl
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +17,7 @@ from nomaflow_api.addresses import host_and_port, is_tcp
 JOIN_PREFIX = "nfj1."
 KINDS = ("user", "service", "host")
 _VERSION = 1
-_LONGEST = 65_536
+_LONGEST, _MOST_READ = 65_536, 100_000
 _SECRET = re.compile(r"[\x21-\x7e]{1,512}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,127}")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -53,6 +55,19 @@ class JoinString:
             "secret": self.secret,
         }
         return JOIN_PREFIX + _base64(json.dumps(value, separators=(",", ":")).encode())
+
+    @classmethod
+    def read(cls, file: str) -> JoinString:
+        """Read the join string in a file; ``-`` is standard input.
+
+        :raises OSError: if the file cannot be read
+        :raises JoinStringError: if it holds none
+        """
+        try:
+            with contextlib.nullcontext(sys.stdin) if file == "-" else open(file, encoding="utf-8") as opened:
+                return cls.decode(opened.read(_MOST_READ))
+        except UnicodeDecodeError:
+            raise JoinStringError(f"{file!r} holds no join string") from None
 
     @classmethod
     def decode(cls, text: str) -> JoinString:

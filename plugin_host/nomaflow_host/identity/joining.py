@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from msgspec import structs
 
@@ -19,7 +17,6 @@ from nomaflow_host.identity.requests import read_certificate, signing_request
 from nomaflow_host.process.errors import EX_CONFIG, EX_TEMPFAIL, NotJoined
 
 _log = logging.getLogger(__name__)
-_LONGEST = 100_000
 
 
 def read_join_string(file: str) -> JoinString:
@@ -29,19 +26,12 @@ def read_join_string(file: str) -> JoinString:
     :raises NotJoined: if there is none, or it is not for a host
     """
     try:
-        if file == "-":
-            text = sys.stdin.read(_LONGEST)
-        else:
-            with Path(file).open(encoding="utf-8") as opened:
-                text = opened.read(_LONGEST)
-        join = JoinString.decode(text)
+        join = JoinString.read(file)
     except OSError as error:
         why = (error.strerror or type(error).__name__).lower()
         raise NotJoined(f"the join string's file {file!r} cannot be read: {why}", fix="name a readable file") from None
     except JoinStringError as error:
         raise NotJoined(str(error)) from None
-    except UnicodeDecodeError:
-        raise NotJoined(f"{file!r} holds no join string") from None
     if join.kind != "host":
         raise NotJoined(
             f"this join string is for {join.kind} {join.name!r}, not for a host", fix="give it to: nomaflow login FILE"

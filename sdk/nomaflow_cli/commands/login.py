@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from pathlib import Path
 
 from nomaflow.client import ClientError, Profile, ProfileFolder
 from nomaflow.client.profiles import DEFAULT_PROFILE
@@ -16,7 +14,6 @@ from nomaflow_cli.kernel_access import client_failure, quiet_grpc
 from nomaflow_cli.output import answer
 from nomaflow_telemetry.visible_text import printable
 
-_LONGEST = 100_000
 _CREATE = "on the kernel's machine: nomaflow token create --user NAME"
 
 
@@ -82,18 +79,11 @@ def _read(file: str) -> JoinString:
     :raises CliError: if there is none, or it is for a host
     """
     try:
-        if file == "-":
-            text = sys.stdin.read(_LONGEST)
-        else:
-            with Path(file).open(encoding="utf-8") as opened:
-                text = opened.read(_LONGEST)
-        join = JoinString.decode(text)
+        join = JoinString.read(file)
     except OSError as error:
         raise CliError(f"the file {file!r} cannot be read: {error.strerror}", reason="FILE_UNUSABLE") from None
     except JoinStringError as error:
         raise CliError(str(error), reason="BAD_JOIN_STRING", fix=_CREATE) from None
-    except UnicodeDecodeError:
-        raise CliError(f"{file!r} holds no join string", reason="BAD_JOIN_STRING", fix=_CREATE) from None
     if join.kind == "host":
         raise CliError(
             f"this join string is for host {join.name!r}, not for a person or a program",
