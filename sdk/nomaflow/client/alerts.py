@@ -19,6 +19,7 @@ from typing import Any, Self
 import grpc
 
 from nomaflow.client.errors import ClientError
+from nomaflow.client.requests import filled
 from nomaflow.client.status_errors import STATUS_ERRORS
 from nomaflow.client.values.alerts import (
     AlertMessageView,
@@ -29,7 +30,7 @@ from nomaflow.client.values.alerts import (
 )
 from nomaflow_api.v1 import alerts_service_pb2 as service
 from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceStub
-from nomaflow_api.v1.message_codec import decode, timestamp
+from nomaflow_api.v1.message_codec import decode
 
 __all__ = ["AlertsClient", "AlertsUnreachable", "alerts_address_file"]
 
@@ -78,7 +79,7 @@ class AlertsClient:
 
     async def get_alerts(self) -> AlertsView:
         """Return the state of the process."""
-        return decode(AlertsView, await self._call("GetAlerts", service.GetAlertsRequest()))
+        return decode(AlertsView, await self._ask("GetAlerts"))
 
     async def list_incidents(
         self, *, job_id: str = "", host: str = "", include_closed: bool = False, limit: int = 0
@@ -88,26 +89,24 @@ class AlertsClient:
         :param host: keeps those of the host and of its jobs
         :param limit: the most to return; 0 for 200
         """
-        request = service.ListIncidentsRequest(job_id=job_id, host=host, include_closed=include_closed, limit=limit)
-        return decode(IncidentsView, await self._call("ListIncidents", request))
+        reply = await self._ask("ListIncidents", job_id=job_id, host=host, include_closed=include_closed, limit=limit)
+        return decode(IncidentsView, reply)
 
     async def list_messages(
         self, *, channel: str = "", state: str = "", limit: int = 0
     ) -> tuple[AlertMessageView, ...]:
         """Return outgoing messages, newest first."""
-        request = service.ListMessagesRequest(channel=channel, state=state, limit=limit)
-        reply = await self._call("ListMessages", request)
+        reply = await self._ask("ListMessages", channel=channel, state=state, limit=limit)
         return tuple(decode(AlertMessageView, each) for each in reply.messages)
 
     async def mute(self, *, until: datetime, by: str, why: str, job_id: str = "", host: str = "") -> MuteView:
         """Keep messages about a job, a host or (neither given) everything back until an end."""
-        request = service.MuteRequest(job_id=job_id, host=host, until=timestamp(until), by=by, why=why)
-        return decode(MuteView, (await self._call("Mute", request)).mute)
+        reply = await self._ask("Mute", job_id=job_id, host=host, until=until, by=by, why=why)
+        return decode(MuteView, reply.mute)
 
     async def unmute(self, *, job_id: str = "", host: str = "") -> bool:
         """End a mute; returns False if nothing was muted."""
-        reply = await self._call("Unmute", service.UnmuteRequest(job_id=job_id, host=host))
-        return bool(reply.was_muted)
+        return bool((await self._ask("Unmute", job_id=job_id, host=host)).was_muted)
 
     async def test_channels(
         self, channels: Iterable[str] = (), *, job_id: str = "", condition: str = "", by: str = ""
@@ -117,11 +116,12 @@ class AlertsClient:
         :param channels: empty for all, or for those of the job
         :param job_id: makes it the message of an incident of that job
         """
-        request = service.TestChannelsRequest(channels=list(channels), job_id=job_id, condition=condition, by=by)
-        reply = await self._call("TestChannels", request, seconds=_TEST_SECONDS)
+        reply = await self._ask("TestChannels", channels=channels, job_id=job_id, condition=condition, by=by)
         return tuple(decode(TestedChannelView, each) for each in reply.results)
 
-    async def _call(self, method: str, request: Any, *, seconds: float = _SECONDS) -> Any:
+    async def _ask(self, method: str, /, **fields: Any) -> Any:
+        request = filled(getattr(service, f"{method}Request"), **fields)
+        seconds = _TEST_SECONDS if method == "TestChannels" else _SECONDS
         try:
             return await getattr(AlertsServiceStub(await self._open()), method)(request, timeout=seconds)
         except grpc.aio.AioRpcError as error:

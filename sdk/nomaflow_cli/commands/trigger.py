@@ -118,7 +118,7 @@ def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
     lines = [f"✘ {printable(text)}" for text in fields.values()]
     answer(invocation, shape, "\n".join(lines) or f"✔ {what} would be accepted")
     if given and not invocation.as_json:
-        console().print(pages.attempts.validated_table(given))
+        console().print(pages.attempts.values_table(given))
     raise typer.Exit(ExitCode.FAILED if refusal else ExitCode.SUCCEEDED)
 
 

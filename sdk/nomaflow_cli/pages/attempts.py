@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -20,15 +20,11 @@ _MIB = 1 << 20
 def given_table(run: RunView) -> RenderableType | None:
     """Return the values that each step was given, references as written; None if no step was given any."""
     given = {step.name: step.last.kwargs for step in run.steps if step.last.kwargs}
-    return _values({name: dict(values) for name, values in given.items()}) if given else None
+    return values_table(given) if given else None
 
 
-def validated_table(steps: dict[str, dict[str, object]]) -> RenderableType:
-    """Return the values that each step would be given."""
-    return _values(steps)
-
-
-def _values(by_step: dict[str, dict[str, object]]) -> Table:
+def values_table(by_step: Mapping[str, Mapping[str, object]]) -> Table:
+    """Return values by step."""
     shape = Table.grid(padding=(0, 2))
     shape.add_column(no_wrap=True)
     shape.add_column(style="dim", no_wrap=True)
