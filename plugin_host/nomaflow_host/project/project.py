@@ -33,7 +33,7 @@ from nomaflow_project.reading.lines import with_lines
 from nomaflow_project.reading.names import HOST_NAME, runs_on
 from nomaflow_project.reading.problems import Place, Problem, Severity
 from nomaflow_project.reading.regular_files import shown_path
-from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing, VariablesOnly
+from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
 from nomaflow_project.reading.toml_file import read_toml
 from nomaflow_project.reading.validation import validate
 
@@ -92,11 +92,11 @@ class Project(ProjectLoad):
         for problem in variables.problems:
             _log.warning("%s: %s", problem.file, problem.message)
         sources = project_sources(root, tree, variables.environ)
-        certain = replace(sources, environ=variables.certain, unread=variables.unread)
+        certain = replace(sources, environ=variables.certain.environ, unread=variables.certain.unread)
         settings, app_settings = _settings(tree, root, sources, certain)
         host = _host_name(name or settings.name, root)
         written = _job_files(root, tree, app_settings)
-        files = _resolved(written, tree, VariablesOnly(variables.certain, unread=variables.unread))
+        files = _resolved(written, tree, variables.certain)
         trees = [(file.path, file.tree) for file in files if file.tree is not None]
         connectors = _connectors(root, tree, app_settings, sources)
         unset = list(_unset(files))
@@ -276,9 +276,9 @@ def _doubtful(
 
     :param known: problems of texts without any value
     """
-    if not variables.doubted:
+    if not variables.undoubted.unread:
         return []
-    resolved = _resolved(files, tree, VariablesOnly(variables.undoubted, unread=variables.doubted))
+    resolved = _resolved(files, tree, variables.undoubted)
     of_main = [file.error for file in resolved[:1] if file.error is not None and file.error.file == SETTINGS_FILE]
     places = {(each.file, each.path) for each in known}
     return [

@@ -27,7 +27,7 @@ from nomaflow_project.reading.environment import (
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
-from nomaflow_project.reading.sources import DeferredSource, RecordedSource, Reference, VariablesOnly
+from nomaflow_project.reading.sources import NotedSource, Reference, VariablesOnly
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import nearest
 
@@ -86,8 +86,7 @@ class _Reader:
     def __init__(self, *, tree: Mapping[str, Any], place: Place, values: Values, mode: int) -> None:
         self._tree = tree
         self._place = place
-        self._secrets = RecordedSource(VariablesOnly(values) if isinstance(values, Mapping) else values)
-        self._values = DeferredSource(self._secrets)
+        self._values = NotedSource(VariablesOnly(values) if isinstance(values, Mapping) else values)
         self._mode = mode
         self._problems: list[Problem] = []
         self._unusable: dict[str, str] = {}
@@ -115,7 +114,7 @@ class _Reader:
             pools={name: entry.to_json() for name, entry in pools.items()},
             connectors=connectors,
             unusable=self._unusable,
-            secrets=frozenset(self._secrets.secrets),
+            secrets=frozenset(self._values.secrets),
             deferred=self._values.deferred,
             variables=_variables(self._tree),
             problems=tuple(self._problems),

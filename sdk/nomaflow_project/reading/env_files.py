@@ -13,7 +13,7 @@ from nomaflow_project.reading.credential_signs import names_credential, url_pass
 from nomaflow_project.reading.environment import resolve_text
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.regular_files import others_may_open, read_regular, shown_path
-from nomaflow_project.reading.sources import ReferenceMissing
+from nomaflow_project.reading.sources import ReferenceMissing, VariablesOnly
 
 _ENTRY = re.compile(
     r"""[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*
@@ -34,22 +34,18 @@ class ProjectVariables:
     :param given: variables from the files alone; a later file wins over an earlier one
     :param environ: the process's own variables laid over them
     :param files: their paths, whether there are such files or not
-    :param certain: those of `environ` that no file with an error may set otherwise
-    :param unread: the first that is not there or has an error, in words; empty for none
+    :param certain: those of `environ` that no file with an error may set otherwise, and the first such file
+    :param undoubted: those that neither such a file nor one without any text may set otherwise, and the first of these
     :param states: ``text``, ``empty`` or ``unread`` for each file, by its path relative to the project
-    :param doubted: the first without any text, in words; empty for none
-    :param undoubted: those of `environ` that neither such a file nor one with an error may set otherwise
     """
 
     given: Mapping[str, str]
     environ: Mapping[str, str]
-    certain: Mapping[str, str]
+    certain: VariablesOnly
+    undoubted: VariablesOnly
     problems: tuple[Problem, ...] = ()
     files: tuple[str, ...] = ()
-    unread: str = ""
     states: Mapping[str, str] = field(default_factory=dict)
-    doubted: str = ""
-    undoubted: Mapping[str, str] = field(default_factory=dict)
 
 
 def project_variables(root: Path, settings: object, environ: Mapping[str, str]) -> ProjectVariables:
@@ -78,18 +74,16 @@ def project_variables(root: Path, settings: object, environ: Mapping[str, str]) 
             states[shown] = "unread"
         read.append((name, states[shown], found))
     given = _merged(read, unless=())
+    unread = next((f"{name!r}, which may set it, cannot be read" for name, state, _ in read if state == "unread"), "")
+    empty = next((f"{name!r}, which may set it, is empty" for name, state, _ in read if state == "empty"), "")
     return ProjectVariables(
         given=given,
         environ={**given, **environ},
-        certain={**_merged(read, unless=("unread",)), **environ},
+        certain=VariablesOnly({**_merged(read, unless=("unread",)), **environ}, unread=unread),
+        undoubted=VariablesOnly({**_merged(read, unless=("unread", "empty")), **environ}, unread=empty),
         problems=tuple(problems),
         files=tuple(files),
-        unread=next(
-            (f"{name!r}, which may set it, cannot be read" for name, state, _ in read if state == "unread"), ""
-        ),
         states=states,
-        doubted=next((f"{name!r}, which may set it, is empty" for name, state, _ in read if state == "empty"), ""),
-        undoubted={**_merged(read, unless=("unread", "empty")), **environ},
     )
 
 

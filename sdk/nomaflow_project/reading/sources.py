@@ -137,39 +137,15 @@ class VariablesOnly:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedSource:
-    """A source that records the secrets it gives, for masking.
+class NotedSource:
+    """A source that notes the secrets it gives, and puts a placeholder where a plugin's reference stands.
 
     :ivar secrets: the values of all references but variables whose names do not say that they are credentials
+    :ivar deferred: placeholder to reference; an attempt that needs one has it replaced
     """
 
     source: ValueSource
     secrets: set[str] = field(default_factory=set, repr=False)
-
-    @property
-    def whole_files(self) -> bool:
-        """The setting of the source."""
-        return self.source.whole_files
-
-    def value_of(self, reference: Reference) -> str:
-        """Return the source's value.
-
-        :raises ReferenceMissing: as `ValueSource.value_of`
-        """
-        value = self.source.value_of(reference)
-        if is_secret(reference):
-            self.secrets.add(value)
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class DeferredSource:
-    """A source that puts a placeholder where a plugin's reference stands, to be replaced when an attempt needs it.
-
-    :ivar deferred: placeholder to reference
-    """
-
-    source: ValueSource
     deferred: dict[str, Reference] = field(default_factory=dict)
 
     @property
@@ -182,11 +158,14 @@ class DeferredSource:
 
         :raises ReferenceMissing: as `ValueSource.value_of`
         """
-        if reference.scheme in (VARIABLE, FILE, ENCRYPTED):
-            return self.source.value_of(reference)
-        placeholder = "later" + hashlib.sha256(repr(reference).encode()).hexdigest()[:32]
-        self.deferred[placeholder] = reference
-        return placeholder
+        if reference.scheme not in (VARIABLE, FILE, ENCRYPTED):
+            placeholder = "later" + hashlib.sha256(repr(reference).encode()).hexdigest()[:32]
+            self.deferred[placeholder] = reference
+            return placeholder
+        value = self.source.value_of(reference)
+        if is_secret(reference):
+            self.secrets.add(value)
+        return value
 
 
 def is_secret(reference: Reference) -> bool:
