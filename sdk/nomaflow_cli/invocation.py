@@ -69,33 +69,6 @@ ProfileOption = Annotated[
 Command = Callable[..., None]
 
 
-def option(meaning: str, *names: str, default: Any = "", **more: Any) -> Any:
-    """Return the declaration of an option, which stands as the default of a command's parameter.
-
-    :param names: further names, such as ``-f``; the first is the parameter's own, unless these begin with a long one
-    :param more: settings of :func:`typer.Option`
-    """
-    return typer.Option(default, *names, help=meaning, **more)
-
-
-def flag(meaning: str, *names: str) -> Any:
-    """Return the declaration of an option without a value."""
-    return option(meaning, *names, default=False)
-
-
-def repeated(meaning: str, *names: str) -> Any:
-    """Return the declaration of an option that may be given several times."""
-    return option(meaning, *names, default=[])
-
-
-def argument(meaning: str, *, default: Any = ..., **more: Any) -> Any:
-    """Return the declaration of an argument, which stands as the default of a command's parameter.
-
-    :param more: settings of :func:`typer.Argument`
-    """
-    return typer.Argument(default, help=meaning, **more)
-
-
 def command_group(name: str, meaning: str, *, runs_alone: bool = False) -> typer.Typer:
     """Return a new group of commands of the application.
 

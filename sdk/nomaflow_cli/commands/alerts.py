@@ -17,17 +17,9 @@ import typer
 from nomaflow.client.errors import ClientError
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import (
-    Directory,
-    Invocation,
-    argument,
-    command_group,
-    flag,
-    local_command,
-    option,
-    require_extra,
-)
+from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, require_extra
 from nomaflow_cli.kernel_access import caller_name, quiet_grpc
+from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, print_json_line, print_warnings, say
 from nomaflow_cli.project import require_project
 from nomaflow_cli.up.kept_running import become_part, part_command

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, argument, flag, option, remote_command
+from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, console, print_json_line
 from nomaflow_cli.values import level_number, levels_from
 

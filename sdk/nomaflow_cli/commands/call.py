@@ -14,7 +14,8 @@ import typer
 
 from nomaflow_cli.call_child import GRACE_SECONDS
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
-from nomaflow_cli.invocation import Invocation, argument, local_command, option, repeated
+from nomaflow_cli.invocation import Invocation, local_command
+from nomaflow_cli.options import argument, option, repeated
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import level_number, parse_params

@@ -15,18 +15,9 @@ import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import (
-    Directory,
-    Invocation,
-    argument,
-    flag,
-    local_command,
-    option,
-    remote_command,
-    repeated,
-    require_extra,
-)
+from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command, require_extra
 from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, print_warnings, say
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import parse_instant

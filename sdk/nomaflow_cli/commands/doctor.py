@@ -12,7 +12,8 @@ from nomaflow_cli import pages
 from nomaflow_cli.doctor.examination import examine
 from nomaflow_cli.doctor.findings import Level
 from nomaflow_cli.errors import ExitCode
-from nomaflow_cli.invocation import Directory, Invocation, flag, local_command, option, remote_command
+from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command
+from nomaflow_cli.options import flag, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 

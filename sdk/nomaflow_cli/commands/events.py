@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, flag, option, remote_command, repeated
+from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.options import flag, option, repeated
 from nomaflow_cli.output import console, print_json_line
 from nomaflow_cli.values import parse_moment
 

@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow.client.values import iso
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import (
-    Directory,
-    Invocation,
-    argument,
-    command_group,
-    flag,
-    local_command,
-    option,
-    remote_command,
-)
+from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, remote_command
 from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import project_around, require_project, working_directory
 from nomaflow_cli.store_tool import run_store_tool

@@ -9,8 +9,9 @@ import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import ExitCode
-from nomaflow_cli.invocation import Invocation, argument, command_group, flag, remote_command
+from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import talk, why_none
+from nomaflow_cli.options import argument, flag
 from nomaflow_cli.output import answer
 from nomaflow_telemetry.visible_text import printable
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import nomaflow_cli
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, argument, local_command
+from nomaflow_cli.invocation import Invocation, local_command
+from nomaflow_cli.options import argument
 from nomaflow_cli.output import answer
 
 _SCAFFOLD = Path(nomaflow_cli.__file__).parent / "scaffold"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, argument, command_group, remote_command
+from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.options import argument
 from nomaflow_cli.output import answer
 
 if TYPE_CHECKING:

@@ -21,12 +21,11 @@ from nomaflow_cli.invocation import (
     Invocation,
     ProjectOption,
     TrustOption,
-    flag,
     local_command,
     missing_modules,
-    option,
     require_extra,
 )
+from nomaflow_cli.options import flag, option
 from nomaflow_cli.output import console, print_warnings
 from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.up.kept_running import PartFailed, become_part

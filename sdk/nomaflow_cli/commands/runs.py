@@ -8,8 +8,9 @@ import typer
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
-from nomaflow_cli.invocation import Invocation, argument, flag, option, remote_command, repeated
+from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
+from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer
 from nomaflow_cli.values import level_number, levels_from, parse_moment
 from nomaflow_telemetry.visible_text import printable

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import Directory, Invocation, argument, command_group, local_command, option
+from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command
+from nomaflow_cli.options import argument, option
 from nomaflow_cli.output import answer
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import hidden_value

@@ -11,17 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nomaflow_cli.errors import CliError, ExitCode
-from nomaflow_cli.invocation import (
-    Directory,
-    Invocation,
-    argument,
-    command_group,
-    flag,
-    local_command,
-    missing_modules,
-    option,
-    require_extra,
-)
+from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, missing_modules, require_extra
+from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import host_table, require_project, wants_alerts
 from nomaflow_cli.service.files import remove, write

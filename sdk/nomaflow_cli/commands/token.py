@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
-from nomaflow_cli.invocation import Invocation, argument, command_group, flag, option, remote_command, repeated
+from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, console, print_json, say
 from nomaflow_cli.values import parse_span
 from nomaflow_project.reading.problems import did_you_mean

@@ -20,8 +20,9 @@ from nomaflow.client import (
 )
 from nomaflow_cli import pages
 from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
-from nomaflow_cli.invocation import Invocation, argument, flag, option, remote_command, repeated
+from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import client_failure, talk
+from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer, console, print_warnings
 from nomaflow_cli.values import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
 from nomaflow_telemetry.visible_text import printable
