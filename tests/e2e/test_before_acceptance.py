@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from team_system import TeamSystem
 
-from nomaflow.client import InvalidRequest, NotFound, ProjectAddress, Refused, SyncKernelClient, TriggerOrder
+from nomaflow.client import (
+    InvalidRequest,
+    NotFound,
+    ProjectAddress,
+    Refused,
+    ReplayOrder,
+    SyncKernelClient,
+    TriggerOrder,
+)
 from nomaflow.client.values import Triggered, TriggerRefusal
 from real_system import eventually, launch_up
 
@@ -182,7 +190,7 @@ def test_a_batch_and_a_replay_are_checked_as_well(system: TeamSystem) -> None:
     run = system.end(good.run_id)
     assert run.state == "SUCCEEDED"
     with pytest.raises(InvalidRequest) as caught:
-        client.replay(run.run_id, params={"min_rows": "many"})
+        client.replay(ReplayOrder(run_id=run.run_id, params={"min_rows": "many"}))
     assert caught.value.reason == "VALUE_INVALID"
     assert _runs(system) == before + 1
 

@@ -128,7 +128,7 @@ def test_a_restore_needs_the_key_only_for_the_runs_that_have_secrets(system: Tea
         elsewhere.cli("restore", str(backup), str(elsewhere.kernel_project), "--no-pause")
         elsewhere.start_kernel()
         elsewhere.start_host("team")
-        lost = elsewhere.end(elsewhere.api.replay(run_id)).steps[0].last
+        lost = elsewhere.end(elsewhere.api.replay(run_id).run_id).steps[0].last
         assert (lost.state, reason_of(lost)) == ("FAILED", "secret_params_unreadable")
         assert "the secret param 'api_key' cannot be decrypted with the key" in lost.error
         assert elsewhere.end(elsewhere.start("use", None, api_key=OTHER)).state == "SUCCEEDED"
@@ -137,7 +137,7 @@ def test_a_restore_needs_the_key_only_for_the_runs_that_have_secrets(system: Tea
         shutil.copy(system.kernel_project / ".nomaflow" / name, elsewhere.kernel_project / ".nomaflow" / name)
         elsewhere.start_kernel()
         eventually(lambda: elsewhere.instance("team"))
-        found = elsewhere.end(elsewhere.api.replay(run_id)).steps[0].last
+        found = elsewhere.end(elsewhere.api.replay(run_id).run_id).steps[0].last
         assert found.extras["digest"] == _digest(SECRET)
     finally:
         elsewhere.close()

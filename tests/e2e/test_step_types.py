@@ -16,7 +16,7 @@ from contract_stage import Ran, Stage, open_stage
 from google.protobuf.message import Message
 
 from cli_command import run_command
-from nomaflow.client import ClientError
+from nomaflow.client import ClientError, ReplayOrder
 from nomaflow.client.values.runs import AttemptView
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
@@ -173,7 +173,7 @@ def test_params_reach_overridable_fields_alone(stage: Stage) -> None:
     run_id = stage.start_job("reaching")
     stage.ended(run_id)
     with pytest.raises(ClientError, match="'url'"):
-        stage.client.replay(run_id, op_kwargs={"contributed": {"url": "http://evil/"}})
+        stage.client.replay(ReplayOrder(run_id=run_id, op_kwargs={"contributed": {"url": "http://evil/"}}))
 
 
 def test_a_preset_cannot_change_a_typed_field(stage: Stage) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from project_system import ProjectSystem, open_system
 
-from nomaflow.client import TriggerOrder
+from nomaflow.client import ReplayOrder, TriggerOrder
 from nomaflow.client.errors import InvalidRequest
 from real_system import eventually
 
@@ -104,13 +104,13 @@ def test_retries_and_replays_keep_the_origin(system: ProjectSystem) -> None:
     run_id = system.api.trigger(order).run_id
     expected = {**FILED, "asked": SENT}
     assert _said(system, run_id)[0] == expected
-    assert _said(system, system.api.replay(run_id))[0] == expected
-    changed = system.api.replay(run_id, op_kwargs={"says": {"of_step": SENT}})
+    assert _said(system, system.api.replay(run_id).run_id)[0] == expected
+    changed = system.api.replay(ReplayOrder(run_id=run_id, op_kwargs={"says": {"of_step": SENT}})).run_id
     assert _said(system, changed)[0] == {**expected, "of_step": SENT}
     system.kernel.kill()
     system.start_kernel()
     eventually(lambda: any(host.state == "ATTACHED" for host in system.api.list_hosts()))
-    assert _said(system, system.api.replay(changed))[0] == {**expected, "of_step": SENT}
+    assert _said(system, system.api.replay(changed).run_id)[0] == {**expected, "of_step": SENT}
 
 
 def test_a_call_passes_the_origin_on(system: ProjectSystem) -> None:

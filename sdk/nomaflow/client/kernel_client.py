@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
@@ -122,31 +122,9 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         reply = await self._ask("CancelRun", run_id=run_id, by=by or self._by, why=why)
         return decode(values.RunView, reply.run)
 
-    async def replay(
-        self,
-        run_id: str,
-        *,
-        from_step: str = "",
-        from_failed_step: bool = False,
-        params: Mapping[str, Any] | None = None,
-        op_kwargs: Mapping[str, Mapping[str, Any]] | None = None,
-        request_id: str = "",
-        by: str = "",
-    ) -> str:
-        """Start a new run from the snapshot of a finished one and return its id."""
-        order = ReplayOrder(
-            run_id=run_id,
-            from_step=from_step,
-            from_failed_step=from_failed_step,
-            params=params or {},
-            op_kwargs=op_kwargs or {},
-            request_id=request_id,
-            by=by,
-        )
-        return (await self.replay_run(order)).run_id
-
-    async def replay_run(self, order: ReplayOrder) -> values.Replayed:
-        """Start a new run from a finished one, as an order says, or check whether that would be accepted."""
+    async def replay(self, order: ReplayOrder | str) -> values.Replayed:
+        """Start a new run from a finished one, of an id or of an order, or check whether that would be accepted."""
+        order = ReplayOrder(run_id=order) if isinstance(order, str) else order
         request = order.to_request(default_by=self._by)
         with trigger_span(f"replay {order.run_id}") as traceparent:
             return decode(values.Replayed, await self._send("ReplayRun", request, traceparent))

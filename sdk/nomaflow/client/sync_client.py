@@ -172,7 +172,6 @@ class SyncKernelClient:
     reload_host = _call(KernelClient.reload_host)
     renew_authority = _call(KernelClient.renew_authority)
     replay = _call(KernelClient.replay)
-    replay_run = _call(KernelClient.replay_run)
     resume = _call(KernelClient.resume)
     revoke = _call(KernelClient.revoke)
     rotate_token = _call(KernelClient.rotate_token)

@@ -161,7 +161,7 @@ def replay(
     )
 
     def start(kernel: KernelClient) -> Awaitable[Replayed]:
-        return kernel.replay_run(order)
+        return kernel.replay(order)
 
     if validate:
         _validate(invocation, start, f"a replay of run {printable(run)}")

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fake_kernel import FakeKernel, make_run
-from nomaflow.client import InvalidRequest, KernelClient, SyncKernelClient, TriggerOrder
+from nomaflow.client import InvalidRequest, KernelClient, ReplayOrder, SyncKernelClient, TriggerOrder
 from nomaflow.client.values import RunCountView
 from nomaflow_api.v1 import event_pb2, job_pb2, run_figures_pb2, run_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
@@ -106,7 +106,7 @@ async def test_each_change_may_name_who_asks(kernel: FakeKernel) -> None:
     async with KernelClient(kernel.address, by="console") as client:
         for by in ("", "ann"):
             await client.cancel("run_1", by=by)
-            await client.replay("run_1", by=by)
+            await client.replay(ReplayOrder(run_id="run_1", by=by))
             await client.pause(by=by)
             await client.resume(by=by)
             await client.reload_host(by=by)
@@ -127,7 +127,7 @@ def test_the_synchronous_client_has_the_calls_too() -> None:
         (lambda client: client.list_runs_page(page_size=-1), "page_size is -1, expected a whole number from 0"),
         (lambda client: client.list_runs_page(run_ids="run_1"), "run_ids is 'run_1', expected a list"),
         (lambda client: client.trigger("\udcff"), r"job_id is '\\udcff', expected a text"),
-        (lambda client: client.replay("run_1", from_step="\udcff"), "from_step is"),
+        (lambda client: client.replay(ReplayOrder(run_id="run_1", from_step="\udcff")), "from_step is"),
         (lambda client: client.trigger(TriggerOrder(job_id="a", steps={"\udcff": True})), "step is"),
         (lambda client: client.trigger(TriggerOrder(job_id="a", kind="cli2")), "unknown trigger kind 'cli2'"),
         (lambda client: client.summarize_runs(group_by="jobs"), "unknown grouping 'jobs'"),

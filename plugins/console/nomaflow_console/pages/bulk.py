@@ -170,7 +170,7 @@ async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request
         if act.startswith("cancel"):
             await kernel.cancel(run.run_id, why=why.strip())
             return _Outcome(run=run)
-        started = await kernel.replay_run(
+        started = await kernel.replay(
             ReplayOrder(
                 run_id=run.run_id,
                 from_failed_step=run.state in ("FAILED", "CANCELED") and run.started_at is not None,

@@ -106,7 +106,7 @@ async def send(request: Request) -> Response:
     if checks or not reading:
         return _page(request, replayed, await _checked(kernel, replayed, state), status=200 if checks else 400)
     try:
-        started = await kernel.replay_run(_order(replayed, state))
+        started = await kernel.replay(_order(replayed, state))
     except KernelUnreachable as error:
         return _page(request, replayed, with_refusal(state, error), status=503)
     except ClientError as error:
@@ -138,7 +138,7 @@ async def _checked(
     if _cannot(replayed.run):
         return state
     order = _order(replayed, state, validate_only=True)
-    return await checked(state, lambda: kernel.replay_run(order), blames_empty=blames_empty)
+    return await checked(state, lambda: kernel.replay(order), blames_empty=blames_empty)
 
 
 def _starts(replayed: _Replayed) -> Sequence[tuple[str, str, StepView | None]]:
