@@ -17,6 +17,16 @@ class ExitCode(enum.IntEnum):
     UNREACHABLE = 5
     INTERRUPTED = 130
 
+    @classmethod
+    def of(cls, good: object) -> ExitCode:
+        """Return the code of a command that found everything good, or not."""
+        return cls.SUCCEEDED if good else cls.FAILED
+
+    @classmethod
+    def of_run(cls, state: str) -> ExitCode:
+        """Return the code of a command by the state of its run."""
+        return RUN_EXIT_CODES.get(state, cls.FAILED)
+
 
 RUN_EXIT_CODES: Mapping[str, ExitCode] = {
     "SUCCEEDED": ExitCode.SUCCEEDED,

@@ -66,7 +66,7 @@ ProfileOption = Annotated[
     ),
 ]
 
-Command = Callable[..., None]
+Command = Callable[..., int | None]
 
 
 def command_group(name: str, meaning: str, *, runs_alone: bool = False) -> typer.Typer:
@@ -168,11 +168,11 @@ def _with_options(function: Command, options: Iterable[str], needs: Iterable[str
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
 
     @functools.wraps(function)
-    def command(**given: Any) -> None:
+    def command(**given: Any) -> int | None:
         invocation = Invocation(**{name: given.pop(name) for name in options})
         for extra in needs:
             require_extra(extra)
-        function(invocation=invocation, **given)
+        return function(invocation=invocation, **given)
 
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions take attributes

@@ -12,8 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
 from nomaflow.client.errors import ClientError
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
@@ -56,15 +54,14 @@ def try_channels(
     channels: list[str] = argument("Names of channels; default: all, or those of the job.", default=[]),
     job: str = option("Send it as for an incident of this job."),
     condition: str = option("The incident's condition, with --job.", default="failed"),
-) -> None:
+) -> ExitCode:
     """Send a real message, marked as a test, on each channel, and print each answer; exits 1 if one fails."""
     results = _talk(
         invocation,
         lambda client: client.test_channels(channels, job_id=job, condition=condition if job else "", by=caller_name()),
     )
     answer(invocation, {"results": [each.to_json() for each in results]}, lambda: pages.alerts.tested_page(results))
-    if not all(each.sent for each in results):
-        raise typer.Exit(ExitCode.FAILED)
+    return ExitCode.of(all(each.sent for each in results))
 
 
 @local_command("open", group=_GROUP)

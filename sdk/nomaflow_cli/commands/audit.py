@@ -69,13 +69,12 @@ def verify(
     invocation: Invocation,
     file: Path | None = argument("A file of nomaflow audit export; default: the kernel's own audit.", default=None),
     anchor: str = option("SEQ:HASH from the kernel's log, which the chain must contain."),
-) -> None:
+) -> ExitCode:
     """Check the hash chain of the audit. Exits 1 and names the first row that does not fit."""
     expected = Anchor(anchor) if anchor else None
     found = verify_file(file, expected) if file is not None else talk(invocation, lambda kernel: _ask(kernel, expected))
     answer(invocation, found.to_json(), pages.audit.verdict_lines(found, anchored=expected is not None))
-    if found.bad_seq:
-        raise typer.Exit(ExitCode.FAILED)
+    return ExitCode.of(not found.bad_seq)
 
 
 async def _ask(kernel: KernelClient, anchor: Anchor | None) -> AuditVerdictView:

@@ -10,10 +10,8 @@ import tempfile
 import time
 from typing import Any
 
-import typer
-
 from nomaflow_cli.call_child import GRACE_SECONDS
-from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
+from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, local_command
 from nomaflow_cli.options import argument, option, repeated
 from nomaflow_cli.output import answer, print_warnings
@@ -32,7 +30,7 @@ def call(
     reference: str = argument("The callable, for example myapp.cleanup:purge_old_sessions.", metavar="CALLABLE"),
     param: list[str] = repeated("Argument of the call, as key=json.", "-p"),
     log_level: str = option("Lowest log level to show.", default="INFO"),
-) -> None:
+) -> ExitCode:
     """Run one callable of the project in its own process, with real injection, and print the result."""
     order = {
         "reference": reference,
@@ -53,7 +51,7 @@ def call(
             told = f"ended {what} that the callable had left behind, as a host does"
             print_warnings([told], as_json=invocation.as_json)
     answer(invocation, outcome, _text(outcome))
-    raise typer.Exit(RUN_EXIT_CODES.get(outcome["state"], ExitCode.FAILED))
+    return ExitCode.of_run(outcome["state"])
 
 
 def _in_child(order: dict[str, Any]) -> dict[str, Any]:

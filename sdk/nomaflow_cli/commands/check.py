@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, local_command, remote_command, require_extra
@@ -40,13 +38,12 @@ def check(
     directory: Directory = None,
     no_import: bool = flag("Check the files only; do not import the plugins."),
     from_original: bool = flag("Show, for each job, what differs from the original's behaviour."),
-) -> None:
+) -> ExitCode:
     """Check the project's files and callables. Exits with 1 if there is an error."""
     project = require_project(directory or invocation.project, invocation.trust, runs_code=True)
     report = _with_pitfalls(_report(project, importing=not no_import, from_original=from_original), project)
     answer(invocation, report.to_json(), lambda: pages.findings.check_page(report))
-    if not report.ok:
-        raise typer.Exit(ExitCode.FAILED)
+    return ExitCode.of(report.ok)
 
 
 def _report(project: Path, *, importing: bool, from_original: bool) -> CheckReport:

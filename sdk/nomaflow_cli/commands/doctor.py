@@ -5,8 +5,6 @@ from __future__ import annotations
 import platform
 from dataclasses import replace
 
-import typer
-
 from nomaflow_api.version import VERSION
 from nomaflow_cli import pages
 from nomaflow_cli.doctor.examination import examine
@@ -25,15 +23,14 @@ def doctor(
     directory: Directory = None,
     store: str = option("The kernel's store, if it was started with --store."),
     deep: bool = flag("Check the whole history for damage; slow if it is large."),
-) -> None:
+) -> ExitCode:
     """Examine a project and its processes, and print each problem with its fix. Exits with 1 if there is a problem."""
     project = require_project(directory or invocation.project, invocation.trust)
     findings = list(examine(replace(invocation, project=project), project, store=store, deep=deep))
     ok = all(finding.level is not Level.PROBLEM for finding in findings)
     shape = {"ok": ok, "project": str(project), "findings": [finding.to_json() for finding in findings]}
     answer(invocation, shape, lambda: pages.findings.doctor_page(findings))
-    if not ok:
-        raise typer.Exit(ExitCode.FAILED)
+    return ExitCode.of(ok)
 
 
 @local_command("version")

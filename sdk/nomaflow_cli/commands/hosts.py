@@ -60,10 +60,9 @@ def reload(
     invocation: Invocation,
     host: str = _HOST,
     force: bool = flag("Use the new code even if a job or callable is broken."),
-) -> None:
+) -> ExitCode:
     """Reload a host's code and jobs. Running steps finish on the old code. Exits 1 if a job is disabled."""
     outcomes = talk(invocation, lambda kernel: kernel.reload_host(host, force=force), retry_seconds=70)
     shape = {"instances": [outcome.to_json() for outcome in outcomes]}
     answer(invocation, shape, lambda: pages.hosts.reload_page(outcomes))
-    if not all(outcome.accepted if force else outcome.complete for outcome in outcomes):
-        raise typer.Exit(ExitCode.FAILED)
+    return ExitCode.of(all(outcome.accepted if force else outcome.complete for outcome in outcomes))

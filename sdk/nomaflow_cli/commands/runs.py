@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import typer
-
 from nomaflow_cli import pages
-from nomaflow_cli.errors import RUN_EXIT_CODES, CliError
+from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import first, talk, why_none
 from nomaflow_cli.options import argument, flag, option, repeated
@@ -132,7 +130,7 @@ def cancel(
     run: str = _RUN,
     why: str = option("The reason; stored with the run."),
     wait: bool = flag("Wait until the run's code has stopped."),
-) -> None:
+) -> ExitCode:
     """Cancel a run. It becomes CANCELED once its code has stopped."""
 
     async def ask(kernel: KernelClient) -> RunView:
@@ -143,5 +141,4 @@ def cancel(
     run_id, now = printable(found.run_id), printable(found.state)
     text = f"requested a cancel of {run_id}; nomaflow show {run_id} shows when it has stopped"
     answer(invocation, found.to_json(), f"{run_id} is {now}" if found.terminal else text)
-    if wait and found.state not in ("CANCELED", "SUCCEEDED"):
-        raise typer.Exit(RUN_EXIT_CODES.get(found.state, 1))
+    return ExitCode.SUCCEEDED if not wait or found.state == "CANCELED" else ExitCode.of_run(found.state)

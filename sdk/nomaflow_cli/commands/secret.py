@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command
 from nomaflow_cli.options import argument, option
@@ -93,7 +91,7 @@ def set_value(
 
 
 @local_command("list", group=_GROUP, needs=("host",))
-def list_secrets(*, invocation: Invocation, directory: Directory = None) -> None:
+def list_secrets(*, invocation: Invocation, directory: Directory = None) -> ExitCode:
     """List where the project's files refer to secrets, and whether each can be read. Exits with 1 if one cannot."""
     from nomaflow_project.check.secrets import secret_uses
 
@@ -106,8 +104,7 @@ def list_secrets(*, invocation: Invocation, directory: Directory = None) -> None
         if each.problem:
             lines.append(printable(f"{'':<16}{each.problem}"))
     answer(invocation, {"secrets": [asdict(each) for each in uses]}, "\n".join(lines) or "no file refers to a secret")
-    if any(each.state == "unreadable" for each in uses):
-        raise typer.Exit(ExitCode.FAILED)
+    return ExitCode.of(all(each.state != "unreadable" for each in uses))
 
 
 @local_command("rotate", group=_GROUP, needs=("host",))

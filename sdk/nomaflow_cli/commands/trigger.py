@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn
-
-import typer
+from typing import TYPE_CHECKING
 
 from nomaflow.client import (
     ClientError,
@@ -19,7 +17,7 @@ from nomaflow.client import (
     TriggerOrder,
 )
 from nomaflow_cli import pages
-from nomaflow_cli.errors import RUN_EXIT_CODES, CliError, ExitCode
+from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import client_failure, talk
 from nomaflow_cli.options import argument, flag, option, repeated
@@ -69,7 +67,7 @@ def run(
     wait: bool = _WAIT,
     follow: bool = _FOLLOW,
     validate: bool = _VALIDATE,
-) -> None:
+) -> ExitCode:
     """Start a run of a job."""
     if log_level:
         level_number(log_level)
@@ -87,11 +85,11 @@ def run(
         validate_only=validate,
     )
     if validate:
-        _validate(invocation, lambda kernel: kernel.trigger(order), f"a run of job {printable(repr(job))}")
-    _run(invocation, lambda kernel: kernel.trigger(order), job, wait=wait, follow=follow)
+        return _validate(invocation, lambda kernel: kernel.trigger(order), f"a run of job {printable(repr(job))}")
+    return _run(invocation, lambda kernel: kernel.trigger(order), job, wait=wait, follow=follow)
 
 
-def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
+def _validate(invocation: Invocation, start: Start, what: str) -> ExitCode:
     """Print whether a run would be accepted, and with which values; the exit code is 0 if it would, else 1."""
 
     async def ask(kernel: KernelClient) -> Started | ClientError:
@@ -120,7 +118,7 @@ def _validate(invocation: Invocation, start: Start, what: str) -> NoReturn:
     answer(invocation, shape, "\n".join(lines) or f"✔ {what} would be accepted")
     if given and not invocation.as_json:
         console().print(pages.attempts.values_table(given))
-    raise typer.Exit(ExitCode.FAILED if refusal else ExitCode.SUCCEEDED)
+    return ExitCode.of(refusal is None)
 
 
 @remote_command("replay")
@@ -140,7 +138,7 @@ def replay(
     wait: bool = _WAIT,
     follow: bool = _FOLLOW,
     validate: bool = _VALIDATE,
-) -> None:
+) -> ExitCode:
     """Start a new run from a finished one: with its values, and as the job was then."""
     if from_step and from_failed:
         raise CliError("--from-step and --from-failed cannot be used together", fix="give only one of them")
@@ -164,17 +162,17 @@ def replay(
         return kernel.replay(order)
 
     if validate:
-        _validate(invocation, start, f"a replay of run {printable(run)}")
-    _run(invocation, start, "", wait=wait, follow=follow)
+        return _validate(invocation, start, f"a replay of run {printable(run)}")
+    return _run(invocation, start, "", wait=wait, follow=follow)
 
 
-def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follow: bool) -> None:
-    """Start a run, stay with it as long as asked, and end with the exit code of its state.
+def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follow: bool) -> ExitCode:
+    """Start a run, stay with it as long as asked, and return the exit code of its state.
 
     :param job_id: empty if it is not known
     """
     if follow:
-        _follow(invocation, start)
+        return _follow(invocation, start)
     waits_for = ""
 
     async def ask(kernel: KernelClient) -> tuple[Started, RunView]:
@@ -205,7 +203,7 @@ def _run(invocation: Invocation, start: Start, job_id: str, *, wait: bool, follo
     answer(invocation, found.to_json(), lambda: pages.runs.started_page(found))
     # Nobody waited: that the run failed in the meantime is not this command's outcome. That it never starts is.
     settled = wait or found.state in ("SKIPPED", "MISSED")
-    raise typer.Exit(RUN_EXIT_CODES.get(found.state, ExitCode.FAILED) if settled else 0)
+    return ExitCode.of_run(found.state) if settled else ExitCode.SUCCEEDED
 
 
 @contextlib.contextmanager
@@ -229,7 +227,7 @@ def _unread(started: Started, job_id: str) -> RunView:
     return RunView(run_id=started.run_id, job_id=job_id, state=state, reason=reason, trigger=TriggerView(kind=kind))
 
 
-def _follow(invocation: Invocation, start: Start) -> NoReturn:
+def _follow(invocation: Invocation, start: Start) -> ExitCode:
     from nomaflow_cli.live.following import follow_run
     from nomaflow_cli.live.screens import choose_screen
 
@@ -241,7 +239,7 @@ def _follow(invocation: Invocation, start: Start) -> NoReturn:
         with _named(started.run_id):
             return await follow_run(kernel=kernel, run_id=started.run_id, screen=screen)
 
-    raise typer.Exit(talk(invocation, ask, retry_seconds=300, on_connected=screen.connected))
+    return talk(invocation, ask, retry_seconds=300, on_connected=screen.connected)
 
 
 def _warn(invocation: Invocation, started: Started) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nomaflow.client.values import EventView, RunView
 from nomaflow_api.event_loop import happens_within
-from nomaflow_cli.errors import RUN_EXIT_CODES, ExitCode
+from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.output import tell
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Follower:
         await self._shown.wait()
         self._screen.update(run)
         self._screen.finish(run)
-        return RUN_EXIT_CODES.get(run.state, ExitCode.FAILED)
+        return ExitCode.of_run(run.state)
 
     async def _events(self) -> None:
         async for item in self._kernel.watch_run(self._run_id):
