@@ -19,13 +19,12 @@ call to stderr.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
-if TYPE_CHECKING:
-    from nomaflow.calls import ConnectorFactory, SecretReader, StepCall, StepOutcome, StepType
-    from nomaflow.results import StepResult
+from nomaflow.calls import ConnectorFactory, SecretReader, StepCall, StepOutcome, StepType
+from nomaflow.results import StepResult
 
 __all__ = ["PROJECT_NAME", "hookimpl"]
 

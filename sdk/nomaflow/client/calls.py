@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf import message_factory
+from google.protobuf.message import Message
 
+from nomaflow.client.connection import Connection
 from nomaflow.client.requests import filled
 from nomaflow_api.v1 import access_service_pb2, kernel_service_pb2
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
-    from nomaflow.client.connection import Connection
 
 __all__ = ["Calls", "request_class"]
 

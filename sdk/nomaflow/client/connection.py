@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
+from google.protobuf.message import Message
 
+from nomaflow.client.address import AddressSource
 from nomaflow.client.errors import ClientError, ClientUnusable, InvalidRequest, KernelUnreachable, Unauthenticated
 from nomaflow.client.numbered_exchanges import MOST_BYTES, NumberedExchanges
 from nomaflow.client.status_errors import client_error, retryable
@@ -23,11 +25,6 @@ from nomaflow_api.addresses import has_known_form, is_tcp, split_addresses
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from nomaflow_api.v1.kernel_service_pb2 import StreamTriggersRequest
 from nomaflow_api.v1.kernel_service_pb2_grpc import KernelServiceStub
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
-
-    from nomaflow.client.address import AddressSource
 
 __all__ = ["CHANNEL_OPTIONS", "Connection"]
 

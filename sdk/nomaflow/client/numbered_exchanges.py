@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from nomaflow_api.v1.call_errors import status_error
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 __all__ = ["MOST_BYTES", "NumberedExchanges", "grpc_error", "is_broken_connection"]
 

@@ -12,17 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nomaflow.connectors import ConnectorRegistry
 from nomaflow.context import RunContext
 from nomaflow.errors import StepCancelled, StepFailed
 from nomaflow.settings import Settings
 from nomaflow.testing.host_machinery import host_machinery
 from nomaflow_project.reading.environment import Values, resolve_tree
 from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
-
-if TYPE_CHECKING:
-    from nomaflow.connectors import ConnectorRegistry
 
 __all__ = ["CallableOutcome", "run_callable", "run_callable_sync"]
 

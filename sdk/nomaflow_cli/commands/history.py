@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nomaflow.client.values import iso
+from nomaflow.client.values import KernelView, iso
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Directory, Invocation, command_group, local_command, remote_command
 from nomaflow_cli.kernel_access import talk
@@ -19,9 +19,6 @@ from nomaflow_cli.project import project_around, require_project, working_direct
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_cli.wording import age, amount, count, duration
 from nomaflow_telemetry.visible_text import printable
-
-if TYPE_CHECKING:
-    from nomaflow.client.values import KernelView
 
 _STORE = option("The kernel's store, if it was started with --store; default: \\[kernel] store.")
 _URL = "sqlite:///PATH, relative to the project, or postgresql+asyncpg://USER:PASSWORD@HOST/NAME."

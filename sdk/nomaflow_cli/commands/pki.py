@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nomaflow.client.values import AuthorityView
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument
 from nomaflow_cli.output import answer
-
-if TYPE_CHECKING:
-    from nomaflow.client.values import AuthorityView
 
 _GROUP = command_group("pki", "Show, renew, replace or export the kernel's authority.")
 

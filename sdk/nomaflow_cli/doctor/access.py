@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
+from nomaflow.client.values import CertificateView, TokenView
 from nomaflow_cli.doctor.findings import Finding, fine, warning
 from nomaflow_cli.wording import age, count
-
-if TYPE_CHECKING:
-    from nomaflow.client.values import CertificateView, TokenView
 
 _SOON = timedelta(days=7)
 _UNUSED = timedelta(days=60)

@@ -7,16 +7,13 @@ import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nomaflow.client.errors import ClientError
+from nomaflow.client.values.alerts import AlertChannelView, AlertsView
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.kernel_access import quiet_grpc
 from nomaflow_cli.project import wants_alerts
 from nomaflow_cli.wording import age, count
-
-if TYPE_CHECKING:
-    from nomaflow.client.values.alerts import AlertChannelView, AlertsView
 
 _LONG = timedelta(hours=24)
 

@@ -7,7 +7,6 @@ import platform
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nomaflow_cli.doctor.alerts import examine_alerts
 from nomaflow_cli.doctor.findings import Finding, problem, warning
@@ -17,10 +16,8 @@ from nomaflow_cli.doctor.project_files import examine_project
 from nomaflow_cli.doctor.store_files import examine_store
 from nomaflow_cli.doctor.system import SystemView, examine_system, look
 from nomaflow_cli.errors import CliError
+from nomaflow_cli.invocation import Invocation
 from nomaflow_cli.kernel_access import NoLogin, is_elsewhere, talk
-
-if TYPE_CHECKING:
-    from nomaflow_cli.invocation import Invocation
 
 
 def examine(invocation: Invocation, project: Path, *, store: str, deep: bool) -> Iterator[Finding]:

@@ -8,15 +8,11 @@ import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
 from nomaflow_cli.joined_host import JoinedHost
 from nomaflow_cli.wording import count
-
-if TYPE_CHECKING:
-    from nomaflow_project.reading.problems import Problem
-
+from nomaflow_project.reading.problems import Problem
 
 _RENEWED_BEFORE = timedelta(days=7)  # a host renews ten days before the end
 

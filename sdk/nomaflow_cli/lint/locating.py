@@ -5,12 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nomaflow_cli.lint.scopes import FunctionNode, Scope, dotted
-
-if TYPE_CHECKING:
-    from nomaflow_cli.lint.sources import SourceModule, Sources
+from nomaflow_cli.lint.sources import SourceModule, Sources
 
 _MAX_HOPS = 8
 

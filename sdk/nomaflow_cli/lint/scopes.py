@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nomaflow_cli.lint.sources import SourceModule
+from nomaflow_cli.lint.sources import SourceModule
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nomaflow_api.v1.values import child_path
+from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.sources import (
     ENCRYPTED,
     FILE,
@@ -29,9 +30,6 @@ from nomaflow_project.reading.sources import (
     ValueSource,
     VariablesOnly,
 )
-
-if TYPE_CHECKING:
-    from nomaflow_project.reading.problems import Place, Problem
 
 UNSET_VARIABLE = "unset_variable"
 DOUBTFUL_VALUE = "doubtful_value"
