@@ -40,7 +40,7 @@ class MailChannel:
         mail = EmailMessage()
         answers = str(message.data.get("answers") or "")
         mail["From"], mail["To"] = self._entry.sender, ", ".join(self._to)
-        mail["Subject"] = f"Re: {message.subject}" if answers else message.subject
+        mail["Subject"] = f"Re: {message.data['conversation']}" if answers else message.subject
         mail["Date"] = format_datetime(datetime.fromtimestamp(message.created_at, UTC))
         mail["Message-ID"] = f"<{message.id}@{domain}>"
         if answers:
@@ -72,6 +72,7 @@ class MailChannel:
         except smtplib.SMTPRecipientsRefused as error:
             raise NotSent(f"the mail server refused {', '.join(error.recipients)}") from None
         except (smtplib.SMTPException, OSError) as error:
-            raise NotSent(f"the mail server at {entry.host}:{port}: {error}") from None
+            cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise NotSent(f"the mail server at {entry.host}:{port}: {cause}") from None
         if refused:  # the others have it: a repeat would be their second one
             _LOG.warning("the mail server refused %s of %s", ", ".join(refused), mail["To"])

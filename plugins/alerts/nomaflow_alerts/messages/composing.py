@@ -112,12 +112,12 @@ def compose(
     message = Message(
         channel=draft.channel,
         kind=about.kind,
-        subject=masker.masked(first_subject or subject),
+        subject=masker.masked(subject),
         body=masker.masked(body),
         created_at=book.now,
         next_at=book.now,
         incident_ids=tuple(each.id for each in incidents[:1000]),
-        data={"answers": first_id, "payload": payload(about, masker)},
+        data={"answers": first_id, "conversation": first_subject, "payload": payload(about, masker)},
     )
     book.outbox.add(message)
     book.drop(notices)

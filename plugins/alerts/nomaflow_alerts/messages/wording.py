@@ -74,7 +74,8 @@ def group_title(incidents: Sequence[Incident]) -> str:
     first, of_first = conditions.most_common(1)[0]
     if len(conditions) == 1 and first in _MANY:
         return f"{of_first:,} jobs{where} {_MANY[first]}"
-    parts = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in conditions.most_common(4))
+    names = [(name.replace("_", " "), number) for name, number in conditions.most_common(4)]
+    parts = ", ".join(f"{name} ×{number:,}" if number > 1 else name for name, number in names)
     return f"{len(incidents):,} incidents{where}: {parts}"
 
 

@@ -16,6 +16,7 @@ _NAMED = 10
 _FURTHER = 8
 _TEXT = 16_384
 _IN_FULL = 3
+_SHORT_WHY = 100
 _ONE_MOMENT = ("leader_changed", "cursor_lost")
 """Conditions that are over as soon as they are there."""
 _REPLAYED = ("failed", "rows")
@@ -28,7 +29,6 @@ class Subject:
     :param incidents: the incidents, in order of opening
     :param behind: for each incident the ones that are told with it
     :param mutes: all in force
-    :param quiet_since: for the message after a quiet time: since when nothing was told; None otherwise
     """
 
     kind: str
@@ -41,10 +41,9 @@ class Subject:
 
 
 def write(about: Subject) -> tuple[str, str]:
-    """Return subject and text of a message."""
+    """Return subject and text of a message; the subject is the first line of the text."""
     open_ones = [each for each in about.incidents if each.is_open]
     over = [each for each in about.incidents if not each.is_open]
-    head = group_title(about.incidents)
     lines: list[str] = []
     if len(about.incidents) == 1:
         lines += _one(about.incidents[0], about)
@@ -52,9 +51,9 @@ def write(about: Subject) -> tuple[str, str]:
         if open_ones:
             lines += _several(open_ones, about)
         if over:
-            lines += [*([""] if open_ones else []), f"Closed: {counted(len(over), 'incident')}", *_ended(over)]
+            lines += [*([""] if open_ones else []), f"Closed: {plain(group_title(over))}", *_ended(over)]
     lines += _mutes(about.mutes)
-    return plain(head, most=150), cut("\n".join(lines))
+    return plain(lines[0], most=150), cut("\n".join(lines))
 
 
 def _one(incident: Incident, about: Subject) -> Iterator[str]:
@@ -174,28 +173,36 @@ def _mend(incident: Incident) -> Iterator[str]:
 
 
 def _several(incidents: Sequence[Incident], about: Subject) -> Iterator[str]:
-    yield group_title(incidents)
+    yield plain(group_title(incidents))
     yield f"Since: {clock(min(each.opened_at for each in incidents))}"
-    for why, number in reasons(incidents)[:3]:
+    whys = reasons(incidents)
+    for why, number in whys[:3]:
         yield f"Why: {why}" + (f" ({number:,} of them)" if number > 1 else "")
     total = sum(each.count for each in incidents)
     if total > len(incidents):
         yield f"How often: {total:,} times together"
-    yield from _named(incidents)
+    yield from _named(incidents, whys=len(whys) > 1)
+    told: set[str] = set()
     for each in incidents[:_IN_FULL]:
         yield from _behind(about.behind.get(each.id, ()))
         details = about.details.get(each.id, NO_DETAILS)
-        if details.lines:
+        if details.lines and each.why not in told:
+            told.add(each.why)
             yield f"{plain(job_name(each))} said last:"
             yield from log_lines(details.lines[-5:])
     yield f"See: {about.console_url or 'nomaflow alerts open'}"
 
 
-def _named(incidents: Sequence[Incident]) -> Iterator[str]:
+def _named(incidents: Sequence[Incident], *, whys: bool = False) -> Iterator[str]:
+    """Yield a line for each incident.
+
+    :param whys: True if they have not all the same reason, so that each line says its own
+    """
     for each in incidents[:_NAMED]:
+        why = f": {plain(each.why, most=_SHORT_WHY)}" if whys and each.why else ""
         run = f" · nomaflow show {each.run_id}" if each.run_id else ""
         often = f" · {each.count:,} times" if each.count > 1 else ""
-        yield f"  {plain(title(each))}{often}{run}"
+        yield f"  {plain(title(each))}{why}{often}{run}"
     if len(incidents) > _NAMED:
         yield f"  and {len(incidents) - _NAMED:,} more"
 
