@@ -184,13 +184,15 @@ def _tables_at(model: type, location: list[int | str]) -> list[type]:
 
 @cache
 def keys_of(model: Any) -> Mapping[str, FieldInfo]:
-    """Return the keys of a table, by the names of their fields."""
+    """Return the keys of a table, by the names that a file gives them."""
+    found: Mapping[str, FieldInfo]
     if issubclass(model, BaseModel):
-        found: Mapping[str, FieldInfo] = model.model_fields
-        return found
-    hints = get_type_hints(model, include_extras=True)
-    found = {each.name: FieldInfo.from_annotated_attribute(hints[each.name], each) for each in fields(model)}
-    return {name: info for name, info in found.items() if info.description}
+        found = model.model_fields
+    else:
+        hints = get_type_hints(model, include_extras=True)
+        every = ((each.name, FieldInfo.from_annotated_attribute(hints[each.name], each)) for each in fields(model))
+        found = {name: info for name, info in every if info.description}
+    return {info.alias or name: info for name, info in found.items()}
 
 
 def models_in(annotation: object) -> list[type]:

@@ -38,6 +38,14 @@ def test_a_complete_table_has_no_problem(tmp_path: Path) -> None:
     assert findings(tmp_path, settings=CHANNELS + rule, jobs=jobs) == {}
 
 
+def test_an_unknown_key_of_a_channel_is_told_with_the_keys_that_a_file_may_have(tmp_path: Path) -> None:
+    """The sender of mails is ``from`` there, whatever the program calls it."""
+    (tmp_path / "nomaflow.toml").write_text(CHANNELS.replace("from =", "form ="))
+    (tmp_path / "jobs.toml").write_text(JOB)
+    [problem] = [each for each in check_project(tmp_path, environ={}).all_problems() if each.code == "unknown_key"]
+    assert "'from'" in problem.fix
+
+
 def test_a_recipient_that_is_no_channel_is_a_warning(tmp_path: Path) -> None:
     """In a job, in a rule and in the default; the job stays enabled."""
     jobs = JOB + 'alerts = { recipients = ["opps"] }\n'
