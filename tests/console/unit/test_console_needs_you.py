@@ -77,6 +77,22 @@ def test_failures_of_one_job_are_one_line() -> None:
     assert need.text == "failed (and 1 time before): new"
 
 
+def test_jobs_of_a_host_that_fail_of_one_cause_are_one_line() -> None:
+    """From five on: the rest of the page stays in sight, and their runs can be replayed together."""
+    storm = [_run("FAILED", 6, run_id=f"r{n}", job_id=f"j{n}", host="a", error="it is away") for n in range(7)]
+    other = _run("FAILED", 10, run_id="o", job_id="other", host="a", error="no rows")
+    elsewhere = _run("FAILED", 20, run_id="e", job_id="elsewhere", host="b", error="it is away")
+    told = [(need.subject, need.text) for need in _needs(unhappy=[storm[0], other, *storm[1:], elsewhere])]
+    assert told == [
+        ("7 jobs", "failed: it is away (j0, j1, j2, j3, j4 and 2 more)"),
+        ("other", "failed: no rows"),
+        ("elsewhere", "failed: it is away"),
+    ]
+    (together, *_) = _needs(unhappy=storm)
+    assert together.href == "/runs?since=ever" + "".join(f"&run=r{n}" for n in range(7))
+    assert [need.subject for need in _needs(unhappy=storm[:4])] == ["j0", "j1", "j2", "j3"]
+
+
 def test_a_failure_whose_outcome_is_not_known_is_called_lost() -> None:
     """It may have done its work."""
     (need,) = _needs(

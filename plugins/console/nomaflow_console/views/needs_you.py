@@ -10,7 +10,15 @@ from urllib.parse import quote
 
 from nomaflow.client.values import HostView, ProblemView, RunView
 from nomaflow_console.views.durations import between, rough, took
-from nomaflow_console.views.sentences import counted, line, pause_sentence, problem_place, run_sentence
+from nomaflow_console.views.run_filters import MOST, RunQuery
+from nomaflow_console.views.sentences import (
+    counted,
+    line,
+    pause_sentence,
+    problem_place,
+    reason_sentence,
+    run_sentence,
+)
 from nomaflow_console.views.situation import Act, Need, Situation
 from nomaflow_console.views.states import run_sign
 
@@ -22,6 +30,8 @@ _COMES_BACK = timedelta(seconds=20)
 """Seconds in which a host is back after a break of its connection or a restart of the kernel."""
 _ENOUGH = 5
 """Runs that a percentile needs."""
+_ALIKE = 5
+"""Jobs of one host that failed for one reason, from which on they are one line."""
 _MANY = 50
 """Failed or waiting runs of one job of which there may be more than were asked for."""
 
@@ -92,31 +102,56 @@ def _succeeded_after(run: RunView, situation: Situation) -> bool:
 
 
 def _failures(situation: Situation) -> Iterator[Need]:
-    for job_id, runs in _grouped(run for run in situation.unhappy if run.state == "FAILED").items():
-        newest = runs[0]
-        if _succeeded_after(newest, situation):
-            continue
-        look = run_sign(newest)
-        said = run_sentence(newest)
-        least = "at least " if len(runs) > _MANY else ""
-        more = f" (and {least}{counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
-        again = next((each for each in situation.open if each.job_id == job_id), None)
-        yield Need(
-            key=f"failed.{newest.run_id}",
-            css=look.css,
-            sign=look.sign,
-            subject=job_id,
-            href=f"/runs/{newest.run_id}",
-            text=f"{look.word}{more}: {said.text}" + ("; it runs again now" if again else ""),
-            fix=said.fix,
-            at=newest.finished_at,
-            seconds=between(newest.started_at, newest.finished_at) if newest.finished_at else None,
-            timezone=_zone(situation, job_id),
-            acts=(
-                Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
-                _replay_act(newest),
-            ),
-        )
+    """Yield the jobs that failed: those of one host with the same error are one, if they are many."""
+    by_job = _grouped(run for run in situation.unhappy if run.state == "FAILED").values()
+    failed = [runs for runs in by_job if not _succeeded_after(runs[0], situation)]
+    alike: dict[tuple[str, str, str], list[RunView]] = {}
+    for newest, *_ in failed:
+        alike.setdefault(_cause(newest), []).append(newest)
+    for runs in failed:
+        same = alike[_cause(runs[0])]
+        if len(same) < _ALIKE:
+            yield _failure(runs, situation)
+        elif runs[0] is same[0]:
+            yield _failed_alike(same)
+
+
+def _cause(run: RunView) -> tuple[str, str, str]:
+    return run.host, run_sign(run).word, reason_sentence(run).text
+
+
+def _failure(runs: Sequence[RunView], situation: Situation) -> Need:
+    newest, job_id = runs[0], runs[0].job_id
+    look, said = run_sign(newest), run_sentence(newest)
+    least = "at least " if len(runs) > _MANY else ""
+    more = f" (and {least}{counted(len(runs) - 1, 'time')} before)" if len(runs) > 1 else ""
+    again = any(each.job_id == job_id for each in situation.open)
+    return Need(
+        key=f"failed.{newest.run_id}", css=look.css, sign=look.sign, subject=job_id, href=f"/runs/{newest.run_id}",
+        text=f"{look.word}{more}: {said.text}" + ("; it runs again now" if again else ""), fix=said.fix,
+        at=newest.finished_at, timezone=_zone(situation, job_id),
+        seconds=between(newest.started_at, newest.finished_at) if newest.finished_at else None,
+        acts=(
+            Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
+            _replay_act(newest),
+        ),
+    )  # fmt: skip
+
+
+def _failed_alike(runs: Sequence[RunView]) -> Need:
+    """Return the failure of many jobs: the list of these runs offers to replay them all."""
+    newest, look, said = runs[0], run_sign(runs[0]), reason_sentence(runs[0])
+    named = ", ".join(line(run.job_id) for run in runs[:_ALIKE])
+    more = f" and {len(runs) - _ALIKE:,} more" if len(runs) > _ALIKE else ""
+    address = RunQuery(runs=tuple(run.run_id for run in runs[:MOST]), since="ever").address()
+    return Need(
+        key=f"failed.{newest.run_id}", css=look.css, sign=look.sign, subject=counted(len(runs), "job"), href=address,
+        text=f"{look.word}: {said.text} ({named}{more})", fix=said.fix, at=newest.finished_at,
+        acts=(
+            Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
+            Act(kind="link", label="Show", target=address, icon="search"),
+        ),
+    )  # fmt: skip
 
 
 def _zone(situation: Situation, job_id: str) -> str:
