@@ -35,7 +35,7 @@ def waiting(console: ConsoleSystem) -> Iterator[str]:
 
 
 def test_the_time_to_the_next_try_is_counted_wherever_it_is_told(browser_client: httpx.Client, waiting: str) -> None:
-    """The header of the run, its try, its log, the list of runs and the list of jobs have a time that counts."""
+    """The header of the run, its try, its log, the lists of runs and jobs and what runs now have a time that counts."""
     html = browser_client.get(f"/runs/{waiting}").text
     head = re.search(r'<span class="run-sentence">(.*?)</h1>', html)
     assert head is not None
@@ -43,10 +43,20 @@ def test_the_time_to_the_next_try_is_counted_wherever_it_is_told(browser_client:
     tries = html.partition('id="run-tries"')[2].partition('id="log"')[0]
     assert _COUNTS.search(tries)
     assert not re.search(r"starts in [0-9]", html)
-    for address, row in (("/runs?job=patient&since=ever", f"row-{waiting}"), ("/", "job-patient")):
-        cells = browser_client.get(address).text.partition(f'id="{row}"')[2].partition("</tr>")[0]
-        assert _COUNTS.search(cells), address
-        assert not re.search(r"starts in [0-9]", cells), address
+    rows = (("/runs?job=patient&since=ever", f"row-{waiting}", "</tr>"), ("/", "job-patient", "</tr>"))
+    for address, row, end in (*rows, ("/", f"now-{waiting}", "</li>")):
+        cells = browser_client.get(address).text.partition(f'id="{row}"')[2].partition(end)[0]
+        assert _COUNTS.search(cells), row
+        assert not re.search(r"starts in [0-9]", cells), row
+
+
+def test_a_job_whose_run_waits_is_not_called_running(browser_client: httpx.Client, waiting: str) -> None:
+    """Its row and its page say of the last run what the list of runs says."""
+    row = browser_client.get("/?q=patient").text.partition('id="job-patient"')[2].partition("</tr>")[0]
+    head = browser_client.get("/jobs/patient").text.partition('id="job-head"')[2].partition("</div>")[0]
+    for shown in (row, head):
+        assert "state state-waits" in shown
+        assert "state state-running" not in shown
 
 
 def test_a_job_with_an_open_run_offers_its_end(browser_client: httpx.Client, waiting: str) -> None:

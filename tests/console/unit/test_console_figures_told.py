@@ -68,7 +68,7 @@ def test_the_head_of_a_job_counts_its_rows_and_runs() -> None:
     """One row is no rows, and runs that were skipped are not among the good ones."""
     job = JobView(job_id="etl", host="team", valid=True)
     html = _part(
-        "job_head", job=job, sign=job_sign(job), stats=_recent(OK, SKIPPED, OK), kernel=KernelStatus(), fires=(),
+        "job_head", job=job, sign=job_sign(job, None), stats=_recent(OK, SKIPPED, OK), kernel=KernelStatus(), fires=(),
         here="", csrf="", now_text="",
     )  # fmt: skip
     assert "<span>usually 1 row</span>" in html

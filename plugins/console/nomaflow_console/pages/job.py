@@ -19,7 +19,7 @@ from nomaflow_console.kernel.signatures import signatures_of
 from nomaflow_console.live import LiveView, rendered
 from nomaflow_console.rendering import page
 from nomaflow_console.views.calendar import recent_days
-from nomaflow_console.views.job_rows import fires_ahead, job_sign
+from nomaflow_console.views.job_rows import fires_ahead, job_sign, last_run
 from nomaflow_console.views.needs_you import job_address
 from nomaflow_console.views.run_filters import RunQuery
 from nomaflow_console.views.run_grid import run_grid
@@ -61,7 +61,7 @@ async def _load_runs(request: Request, job: JobView, now: datetime) -> dict[str,
     return {
         "job": job,
         "here": job_address(job.job_id),
-        "sign": job_sign(job),
+        "sign": job_sign(job, last_run(job, recent.runs)),
         "fires": fires_ahead(job),
         "now_text": now_sentence(job),
         "query": query,

@@ -133,7 +133,13 @@ class JobPage:
     states: Mapping[str, int]
 
 
-def job_sign(job: JobView) -> StateSign:
+def last_run(job: JobView, runs: Iterable[RunView]) -> RunView | None:
+    """Return the last run of a job: as some runs, which say why they wait, have it, if it is among them."""
+    last = job.last_run
+    return next((run for run in runs if last is not None and run.run_id == last.run_id), last)
+
+
+def job_sign(job: JobView, last: RunView | None) -> StateSign:
     """Return the sign at the head of a job's row: what keeps it from running, else how its last run is."""
     if not job.valid or (job.held and not job.removed):
         return _DISABLED
@@ -141,9 +147,7 @@ def job_sign(job: JobView) -> StateSign:
         return _PAUSED
     if not job.enabled:
         return _OFF
-    if job.last_run is None:
-        return _NEVER
-    return run_sign(job.last_run)
+    return run_sign(last) if last is not None else _NEVER
 
 
 def fires_ahead(job: JobView) -> Sequence[FireView]:
@@ -192,11 +196,12 @@ def _row(job: JobView, stats: Any, open_runs: Sequence[RunView], now: datetime) 
     if first is None and broken is not None and (not job.valid or job.held):
         told = filter(None, (problem_place(broken, job.job_id), line(broken.message)))
         said = Sentence(text=": ".join(told), fix=line(broken.fix))
+    last = last_run(job, open_runs)
     return JobRow(
         job=job,
         href=job_address(job.job_id),
-        sign=job_sign(job),
-        last=job.last_run,
+        sign=job_sign(job, last),
+        last=last,
         recent=tuple(stats.recent) if stats is not None else (),
         next=next(iter(fires_ahead(job)), None),
         pause=job.pause,

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from nomaflow.client.values import AttemptView, FoldView, JobView, RunView, StepView, iso
 from nomaflow_console.views.durations import between, took
-from nomaflow_console.views.sentences import counted, line, who
+from nomaflow_console.views.sentences import Sentence, counted, line, reason_sentence, who
 from nomaflow_console.views.times import Zone, city, when
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable, visible
 
@@ -112,21 +112,22 @@ def waited_seconds(run: RunView) -> float | None:
     return between(run.queued_at, run.started_at)
 
 
-def hindrance(run: RunView) -> tuple[str, str]:
+def hindrance(run: RunView) -> tuple[Sentence, str]:
     """Return why a running run does not go on, in the kernel's words, and how its step's tries went so far.
 
     Both are empty for a run that goes on, or is being stopped.
     """
     if run.state != "RUNNING" or run.cancel is not None or run.reason is None:
-        return "", ""
+        return Sentence(text=""), ""
+    why = reason_sentence(run)
     step = next((each for each in run.steps if each.name == run.current_step), None)
     failed = [each for each in step.attempts if each.state in ("FAILED", "LOST")] if step is not None else []
     if step is None or not failed:
-        return line(run.reason.message), ""
+        return why, ""
     last = failed[-1]
     error = line(last.error) or (line(last.reason.message) if last.reason is not None else "") or last.state.lower()
     number = step.last.attempt + (step.last is last)
-    return line(run.reason.message), f"try {number} of {max(step.max_attempts, number)}; before: {error}"
+    return why, f"try {number} of {max(step.max_attempts, number)}; before: {error}"
 
 
 def failed_try(run: RunView) -> tuple[StepView, AttemptView] | None:
