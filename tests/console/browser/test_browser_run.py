@@ -187,6 +187,7 @@ async def test_a_stop_is_shown_rung_by_rung_until_it_is_proven(tabs: Tabs, conso
     await expect(page.locator("main pre").first).to_contain_text("lab/steps.py")
     await expect(page.locator("main table")).to_contain_text(str(pid))
     await page.go_back()
+    await expect(page.get_by_text("follows while at the end")).to_be_visible()
     api.cancel(run_id, why="wrong month")
     await page.wait_for_selector("#run-head .state-stopping")
     await expect(page.locator(".ladder")).to_contain_text("wrong month")
@@ -196,6 +197,7 @@ async def test_a_stop_is_shown_rung_by_rung_until_it_is_proven(tabs: Tabs, conso
     await page.wait_for_selector("#run-head .state-canceled")
     assert not is_alive(pid)
     await expect(page.locator(".ladder .is-stopped")).to_contain_text("proven stopped")
+    await expect(page.get_by_text("follows while at the end")).to_be_hidden()  # nothing comes any more
     assert await page.locator("#run-timeline .mark-rung").count() >= 2
 
 

@@ -27,17 +27,25 @@ const here = () => {
   return row instanceof HTMLElement ? row : null;
 };
 
+/** @param {HTMLElement} row */
+function enter(row) {
+  if (!row.hasAttribute("tabindex")) row.tabIndex = -1;
+  row.focus({ preventScroll: true });
+  row.scrollIntoView({ block: "nearest" });
+}
+
 /** @param {number} by */
 function move(by) {
   const all = rows();
   const row = here();
   const at = row ? all.indexOf(row) + by : by > 0 ? 0 : all.length - 1;
   const next = all[Math.max(0, Math.min(at, all.length - 1))];
-  if (!next) return;
-  if (!next.hasAttribute("tabindex")) next.tabIndex = -1;
-  next.focus({ preventScroll: true });
-  next.scrollIntoView({ block: "nearest" });
+  if (next) enter(next);
 }
+
+// Who opened a row with a key, and comes back, goes on at that row.
+const left = document.getElementById(history.state?.row || "");
+if (left) enter(left);
 
 /** Press what a row, or else the page, has for a key. @param {string} key */
 function press(key) {
@@ -67,8 +75,10 @@ const DO = {
   r: () => press("r"),
   c: () => press("c"),
   Enter: () => {
-    const link = document.activeElement === here() ? here()?.querySelector("a.name, a[href]") : null;
-    if (link instanceof HTMLElement) link.click();
+    const row = here(), link = row?.querySelector("a.name, a[href]");
+    if (!row || !(link instanceof HTMLElement)) return;
+    history.replaceState({ ...history.state, row: row.id }, "");
+    link.click();
   },
 };
 

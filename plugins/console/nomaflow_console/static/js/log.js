@@ -101,7 +101,7 @@ class LogReader extends LogWindow {
     try {
       const text = await source();
       await navigator.clipboard.writeText(text);
-      this.say(`copied ${number.format(text.length)} characters`);
+      this.say(`copied ${many(text.length, "character")}`);
     } catch {
       this.say("the browser did not let this page copy");
     }

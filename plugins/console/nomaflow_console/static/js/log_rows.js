@@ -18,6 +18,9 @@ function part(name, kind, below = document) {
   return found;
 }
 
+/** @param {number} count @param {string} noun */
+const many = (count, noun) => `${number.format(count)} ${noun}${count === 1 ? "" : "s"}`;
+
 /** Change what the address says, without a new page. @param {(address: URL) => void} change */
 function say(change) {
   const address = new URL(location.href);
@@ -124,7 +127,7 @@ class LogRows {
 
   tellNews() {
     const { lines, errors } = this.news;
-    this.say(lines ? `${number.format(lines)} new lines${errors ? `, ${errors} errors` : ""}` : "");
+    this.say(lines ? `${many(lines, "new line")}${errors ? `, ${many(errors, "error")}` : ""}` : "");
     this.news = { lines: 0, errors: 0 };
   }
 }

@@ -245,7 +245,7 @@ class LogWindow extends LogRows {
     this.take(shown);
     this.news.lines += this.rows - before;
     this.news.errors += shown.lines.filter((line) => line.row >= before && line.kind === "error").length;
-    part(".log-count", HTMLElement, this.root).textContent = `${number.format(this.rows)} lines shown`;
+    part(".log-count", HTMLElement, this.root).textContent = `${many(this.rows, "line")} shown`;
     if (this.follows) this.toEnd();
     else this.setHeight();
     if (shown.map) this.drawMap();
