@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from nomaflow_console.forms.parsing import (
     parse_text,
     to_text,
 )
-from nomaflow_console.forms.reading import Reading, read_form
+from nomaflow_console.forms.reading import Reading, json_text, read_form
 from nomaflow_console.forms.sending import FormState, Options, checked
 from nomaflow_console.pages.run_form import base_of
 
@@ -220,3 +221,12 @@ async def test_a_check_that_the_kernel_does_not_answer_in_time_is_no_check(
         shown = await checked(state, asyncio.Event().wait, blames_empty=blames_empty)  # type: ignore[arg-type]
         assert not shown.checked
         assert not shown.startable
+
+
+@given(st.text(max_size=20))
+def test_the_json_of_a_form_shows_letters_and_escapes_what_nobody_sees(text: str) -> None:
+    """It is the same value again, on lines without controls, marks of direction and lone surrogates."""
+    shown = json_text(Wanted(params={"a": text}))
+    assert json.loads(shown)["params"] == {"a": text}
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert "Müller שלום" in json_text(Wanted(params={"a": "Müller שלום"}))

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from nomaflow.client.values import RunPageView, RunView
 from nomaflow_console.kernel.calls import KernelCalls
-from nomaflow_console.kernel.overview import newest_runs
+from nomaflow_console.kernel.overview import newest_of_each_job, newest_runs
 
 
 class _Kernel:
@@ -33,3 +33,11 @@ async def test_a_long_queue_of_one_job_does_not_hide_the_waits_of_others() -> No
     found = await newest_runs(cast(KernelCalls, kernel), ["QUEUED"], page_size=50)
     assert [run.job_id for run in found] == ["loud"] * 50 + ["quiet"]
     assert kernel.asked == [set(), {"loud"}]
+
+
+def test_repeated_failures_take_no_steps_away_from_those_of_other_jobs() -> None:
+    """The first fifty are asked for with their steps: those that the page tells of, and not each failure of a job."""
+    loud = [RunView(run_id=f"run_{number}", job_id="loud", state="FAILED") for number in range(80)]
+    missed = RunView(run_id="run_missed", job_id="loud", state="MISSED")
+    quiet = RunView(run_id="run_quiet", job_id="quiet", state="FAILED")
+    assert newest_of_each_job([missed, *loud, quiet]) == [loud[0], quiet]

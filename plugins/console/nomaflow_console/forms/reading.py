@@ -38,8 +38,9 @@ class Reading:
 
 
 def json_text(wanted: Wanted) -> str:
-    """Return the JSON of values for its field; empty for none."""
-    return json.dumps(wanted.to_json(), indent=2, ensure_ascii=True) if wanted else ""
+    """Return the JSON of values for its field; empty for none. Only what could not be seen there is escaped."""
+    text = json.dumps(wanted.to_json(), indent=2, ensure_ascii=False) if wanted else ""
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 def field_of(name: str) -> str:
@@ -174,7 +175,7 @@ def _json(text: str) -> tuple[Wanted, str]:
 
 
 def _told(form: Form, merged: Merged) -> dict[str, str]:
-    return {_input_of(form, each): _conflict(form, each) for each in merged.conflicts}
+    return {_input_of(form, each): _conflict(each) for each in merged.conflicts}
 
 
 def _input_of(form: Form, conflict: Conflict) -> str:
@@ -184,11 +185,10 @@ def _input_of(form: Form, conflict: Conflict) -> str:
     return f"on.{conflict.place.step}" if not conflict.place.key else JSON_FIELD
 
 
-def _conflict(form: Form, conflict: Conflict) -> str:
+def _conflict(conflict: Conflict) -> str:
     def shown(value: Any) -> str:
         return "nothing" if value is ABSENT else json.dumps(value, ensure_ascii=False)
 
-    del form
     ends = f"{shown(conflict.in_field)} here, and {shown(conflict.in_json)} in the JSON"
     return f"{conflict.place} was set to {ends}; make them the same"
 

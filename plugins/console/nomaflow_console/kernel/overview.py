@@ -73,17 +73,19 @@ async def load_overview(
     known = {job.job_id: job for job in (*page.jobs, *troubled.jobs)}
     told = (*unhappy, *waiting, *running.runs)
     known |= await jobs_named(kernel, [run.job_id for run in told if run.job_id not in known])
+    unhappy = _not_made_good(unhappy, known.values())
     failed, stats = await asyncio.gather(
-        steps.into(kernel, _not_made_good(unhappy, known.values())),
+        steps.into(kernel, newest_of_each_job(unhappy)),
         figures.of(kernel, known, [*(job.job_id for job in page.jobs), *(run.job_id for run in told)]),
     )
+    with_steps = {run.run_id: run for run in failed}
     situation = Situation(
         now=now,
         catalogue=CatalogueView(jobs=tuple(known.values()), problems=troubled.problems),
         more_troubled=troubled.total - len(troubled.jobs),
         pauses=troubled.pauses,
         hosts=hosts,
-        unhappy=failed,
+        unhappy=[with_steps.get(run.run_id, run) for run in unhappy],
         open=(*waiting, *running.runs),
         stats=stats,
     )
@@ -129,6 +131,15 @@ async def jobs_named(kernel: KernelCalls, job_ids: Iterable[str]) -> dict[str, J
         return {}
     found = await kernel.list_jobs_page(job_ids=wanted, include_removed=True)
     return {job.job_id: job for job in found.jobs}
+
+
+def newest_of_each_job(runs: Sequence[RunView]) -> list[RunView]:
+    """Return the runs that tell of a step on the first page, of runs newest first: the last failed one of each job."""
+    newest: dict[str, RunView] = {}
+    for run in runs:
+        if run.state == "FAILED":
+            newest.setdefault(run.job_id, run)
+    return list(newest.values())
 
 
 def _not_made_good(runs: Sequence[RunView], jobs: Iterable[JobView]) -> list[RunView]:
