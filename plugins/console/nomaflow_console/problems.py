@@ -86,6 +86,7 @@ def answer(request: Request, problem: Problem) -> Response:
         message=problem.message.partition(f"; {_ASKED}")[0] if problem.near else problem.message,
         fix="" if problem.near and problem.fix.startswith(_ASKED) else problem.fix,
         near=problem.near,
+        denied=problem.status == 403,
         again=problem.again if form is not None else "",
         kept=kept,
         sent_csrf=form.get(csrf.FIELD, "") if form is not None else "",

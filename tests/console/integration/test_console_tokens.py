@@ -133,6 +133,20 @@ def test_a_filter_does_not_tell_whether_there_is_what_one_may_not_see(world: Wor
     assert "no host that you may see" not in text_of(visitor.get(f"/runs?host={job.host}&state=CANCELED"))
 
 
+def test_what_a_token_does_not_show_is_not_told_as_missing(world: World, visitor: httpx.Client) -> None:
+    """There is a host, and a job; who may see neither is not told to start one."""
+    pages = {"/hosts": "No host that you may see", "/": "No job that you may see"}
+    for grants, told in ((["read job:other"], True), (["read *"], False)):
+        visitor.cookies.clear()
+        visitor.post("/login", data={"token": world.token(f"sees-{told}".lower(), *grants)})
+        shown = {place: visitor.get(place).text for place in pages}
+        assert [pages[place] in text for place, text in shown.items()] == [told, told]
+        assert [", of what you may see." in shown["/"], "of 0 hosts" in shown["/"]] == [told, False]
+        assert "nomaflow host DIR" not in shown["/hosts"]
+        if told:
+            assert "What you may do" in visitor.get(f"/runs/{world.run_id}").text
+
+
 def test_who_may_not_read_the_log_sees_the_run_and_not_a_line_of_it(world: World, visitor: httpx.Client) -> None:
     """A3: the page says which grant is missing; lines, search and downloads are refused, none of them half-way."""
     run_id = world.run_id
