@@ -26,7 +26,7 @@ async def test_a_run_is_found_read_and_done_again_by_keyboard_alone(tabs: Tabs) 
     await page.keyboard.press("Enter")
     await page.wait_for_url(re.compile(f"/runs/{run_id}"))
     await page.go_back()
-    await page.wait_for_function(f"document.activeElement.id === 'row-{run_id}'")  # where one was
+    await page.wait_for_function(f"() => document.activeElement.id === 'row-{run_id}'")  # where one was
     await page.keyboard.press("r")
     await page.wait_for_url(re.compile(f"/runs/{run_id}/replay"))
 

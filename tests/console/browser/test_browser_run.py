@@ -155,6 +155,18 @@ async def test_a_fifth_tab_without_a_stream_follows_the_log_as_well(
     assert await page.evaluate("document.getElementById('log').log.rows") == 240
 
 
+async def test_a_link_to_a_line_leads_to_it_however_far_down(tabs: Tabs, failed_run: str) -> None:
+    """On a phone the log is below tries and timeline; a link to one of its lines, and the keys of the log, show it."""
+    page = await tabs.open(f"/runs/{failed_run}#L5", size=PHONE)
+    await _log(page)
+    await expect(page.locator(".is-picked .n")).to_have_text(["5"])
+    await expect(page.locator(".is-picked")).to_be_in_viewport()
+    await page.evaluate("scrollTo(0, 0)")
+    await expect(page.locator(".log-view")).not_to_be_in_viewport()
+    await page.keyboard.press("Shift+G")
+    await expect(page.locator(".log-line").last).to_be_in_viewport()
+
+
 async def test_a_run_is_watched_live(tabs: Tabs, console: ConsoleSystem, tmp_path: Path) -> None:
     """Its state, its progress and its log change without a reload, and what somebody has opened stays open."""
     api = console.system.api

@@ -59,7 +59,10 @@ class LogReader extends LogWindow {
         this.redraw();
       },
       full: () => this.full(),
-      end: () => this.toEnd(),
+      end: () => {
+        this.toEnd();
+        this.view.scrollIntoView({ block: "nearest" });
+      },
       "next-error": () => this.nextError(),
       "previous-error": () => this.nextError(true),
       "next-match": () => this.search.step(1),

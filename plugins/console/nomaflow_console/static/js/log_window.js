@@ -311,6 +311,7 @@ class LogWindow extends LogRows {
       openFold(this.nodes.get(head), this);
       this.open.add(head);
       await this.jump(shown.row, below);
+      this.nodes.get(shown.row)?.scrollIntoView({ block: "nearest" }); // the log may be far below what is in sight
       return this.known.get(shown.row) || null;
     });
   }
