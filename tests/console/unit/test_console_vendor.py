@@ -48,3 +48,12 @@ def test_nothing_needs_what_the_policy_forbids() -> None:
         for match in forbidden.finditer(path.read_text())
     }
     assert not found
+
+
+def test_each_page_brings_only_icons_that_some_page_shows() -> None:
+    """The sprite is part of every page."""
+    sprite = (PACKAGE / "templates" / "parts" / "icons.svg").read_text()
+    named = "".join(path.read_text() for kind in ("*.html", "*.py") for path in PACKAGE.rglob(kind))
+    icons = re.findall(r'<symbol id="i-([\w-]+)"', sprite)
+    assert len(icons) > 20
+    assert [name for name in icons if not re.search(rf"""["']{name}["']""", named)] == []
