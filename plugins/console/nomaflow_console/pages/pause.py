@@ -16,7 +16,7 @@ from nomaflow_console.kernel.catalogue import known_host
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.needs_you import job_address
-from nomaflow_console.views.pause_ends import WrongEnd, pause_end, pause_ends
+from nomaflow_console.views.pause_ends import SPANS, WrongEnd, example, pause_end, pause_ends
 from nomaflow_console.views.times import Zone
 
 
@@ -75,10 +75,11 @@ def _page(request: Request, *, errors: dict[str, str] | None = None, problem: st
     sent = request.state.form if request.method == "POST" else {}
     zone = Zone.of_cookie(request.state.session.zone)
     choice, at, why = sent.get("until", "4h"), sent.get("at", ""), sent.get("why", "").strip()
+    now = datetime.now(UTC)
     return page(
         request, "pause.html", status=status, title=f"Pause {job or host or 'everything'}", job_id=job, host=host,
-        back=target_of(sent or request.query_params, address), ends=pause_ends(datetime.now(UTC), zone.info),
-        zone_name=zone.name, why=why, chosen=choice, at=at, errors=errors or {}, problem=problem,
+        back=target_of(sent or request.query_params, address), ends=pause_ends(now, zone.info),
+        zone_name=zone.name, example=example(now, zone.info), why=why, chosen=choice, at=at, errors=errors or {}, problem=problem,
         action=request.url.path, command_line=_command(job, host, why, choice, at, zone),
     )  # fmt: skip
 
@@ -89,7 +90,7 @@ def _command(job: str, host: str, why: str, choice: str, at: str, zone: Zone) ->
         end = pause_end(choice, at, datetime.now(UTC), zone.info)
     except WrongEnd:
         return ""
-    span = choice if choice in ("1h", "4h") else ""
+    span = choice if choice in SPANS else ""
     until = end.astimezone(zone.info) if end else None
     return break_command("pause", job=job, host=host, why=why, span=span, until=until)
 
