@@ -27,7 +27,7 @@ def _at(text: str) -> datetime:
     ],
 )
 def test_the_next_morning_is_that_of_the_night_and_no_end_is_offered_twice(now: str, titles: list[str]) -> None:
-    """Who pauses a job after midnight means the morning that comes."""
+    """A person who pauses a job after midnight means the morning that comes."""
     ends = pause_ends(_at(now), PARIS)
     assert list(ends.values())[2:-1] == titles
     instants = [pause_end(choice, "", _at(now), PARIS) for choice in list(ends)[2:-1]]

@@ -79,7 +79,8 @@ def _page(request: Request, *, errors: dict[str, str] | None = None, problem: st
     return page(
         request, "pause.html", status=status, title=f"Pause {job or host or 'everything'}", job_id=job, host=host,
         back=target_of(sent or request.query_params, address), ends=pause_ends(now, zone.info),
-        zone_name=zone.name, example=example(now, zone.info), why=why, chosen=choice, at=at, errors=errors or {}, problem=problem,
+        zone_name=zone.name, example=example(now, zone.info), why=why, chosen=choice, at=at, errors=errors or {},
+        problem=problem,
         action=request.url.path, command_line=_command(job, host, why, choice, at, zone),
     )  # fmt: skip
 
