@@ -170,6 +170,17 @@ async def test_a_page_that_ages_is_made_anew_though_nothing_happens(sessions: Se
                 pass
 
 
+async def test_a_page_is_made_anew_at_midnight(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time of the evening is one of yesterday then, whether or not something happens."""
+    monkeypatch.setattr("nomaflow_console.live.stream.seconds_to_midnight", lambda _: 0.3)
+    view = View()
+    tab = Tab(sessions, view, "after=1")
+    async with aclosing(tab.body):
+        view.state = 7
+        while "<b>7</b>" not in await tab.next():
+            pass
+
+
 async def test_parts_that_take_long_are_made_less_often(sessions: Sessions) -> None:
     """A page that takes half a second is made for a quarter of the time at most, however much happens."""
     view = View()

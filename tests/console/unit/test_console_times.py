@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nomaflow_console.views.times import Zone, city, day_title, in_words, until, when
+from nomaflow_console.views.times import Zone, city, day_title, in_words, seconds_to_midnight, until, when
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 26, 10, 30, tzinfo=UTC)
@@ -107,6 +107,15 @@ def test_days_have_names() -> None:
 def test_a_zone_has_a_short_name() -> None:
     """A zone is called by its city."""
     assert city("America/Argentina/Buenos_Aires") == "Buenos Aires"
+
+
+@pytest.mark.parametrize(
+    ("now", "hours"),
+    [("2026-11-28T22:00Z", 1), ("2026-11-28T23:00Z", 24), ("2026-10-24T22:00Z", 25), ("2027-03-27T23:00Z", 23)],
+)
+def test_a_day_ends_at_the_midnight_of_its_zone(now: str, hours: float) -> None:
+    """A day on which clocks change has 23 or 25 hours."""
+    assert seconds_to_midnight(ZoneInfo("Europe/Paris"), datetime.fromisoformat(now)) == hours * 3600
 
 
 def test_the_two_passes_of_a_repeated_hour_stay_two_times() -> None:

@@ -25,6 +25,7 @@ from nomaflow_console.live.encoding import encode, parts_html, read_cursor, read
 from nomaflow_console.live.throttle import Throttle
 from nomaflow_console.live.views import Cursor, LiveView, ServerEvent
 from nomaflow_console.rendering import fragment
+from nomaflow_console.views.times import Zone, seconds_to_midnight
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +129,6 @@ class _Stream:
         self._streams = streams
         self._request = request
         self._view = view
-        self._fresh_seconds = view.fresh_seconds
         self._principal = principal
         self._session = session
         self._extra: deque[ServerEvent] = deque()
@@ -138,7 +138,7 @@ class _Stream:
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Yield the messages until the viewer goes, the session is over, or the console stops."""
-        throttle, stale_at = Throttle(_UPDATE_SECONDS, self.wake.set), time.monotonic() + self._fresh_seconds
+        throttle, stale_at = Throttle(_UPDATE_SECONDS, self.wake.set), time.monotonic() + self._fresh_seconds()
         source = asyncio.create_task(self._read_extra())
         source.add_done_callback(lambda _: self.wake.set())
         try:
@@ -154,14 +154,14 @@ class _Stream:
                         self._room.set()
                     began = time.monotonic()
                     if seen.changed or began >= stale_at:
-                        seen.changed, stale_at = True, began + self._fresh_seconds
+                        seen.changed, stale_at = True, began + self._fresh_seconds()
                     if seen.pending and throttle.ready():
                         message = await self._streams.unless_stopped(self._update(seen))
                         throttle.spent(time.monotonic() - began)
                         yield message or _heartbeat()
                     if self._once and source.done() and not self._extra:
                         return
-                    if not await self._woken():
+                    if not await self._woken(stale_at - time.monotonic()):
                         yield _heartbeat()
         finally:
             throttle.cancel()
@@ -171,9 +171,13 @@ class _Stream:
     def _concerns(self, event: EventView) -> bool:
         return self._view.concerns(event, self._request)
 
-    async def _woken(self) -> bool:
+    def _fresh_seconds(self) -> float:
+        """Return how long the parts are good although there is no event: at midnight *06:02* is that of yesterday."""
+        return min(self._view.fresh_seconds, seconds_to_midnight(Zone.of_cookie(self._session.zone).info))
+
+    async def _woken(self, fresh: float) -> bool:
         """Wait for something to send; return False if there was nothing for a while."""
-        if not await happens_within(self.wake, min(_HEARTBEAT_SECONDS, self._fresh_seconds)):
+        if not await happens_within(self.wake, min(_HEARTBEAT_SECONDS, max(fresh, 0.0))):
             return False
         self.wake.clear()
         return True

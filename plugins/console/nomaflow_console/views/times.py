@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -130,6 +130,13 @@ def _in_words(at: datetime, zone: tzinfo, today: date, seconds: bool) -> str:  #
         return f"{'yesterday' if days < 0 else 'tomorrow'} {clock}"
     year = f" {local.year}" if local.year != today.year else ""
     return f"{local.day} {local:%b}{year} {clock}"
+
+
+def seconds_to_midnight(zone: tzinfo, now: datetime | None = None) -> float:
+    """Return the time to the end of the day on the clock of a zone."""
+    at = now or datetime.now(UTC)
+    midnight = datetime.combine(at.astimezone(zone).date() + timedelta(days=1), time.min, zone)
+    return (midnight.astimezone(UTC) - at).total_seconds()
 
 
 def day_title(day: datetime, now: datetime) -> str:
