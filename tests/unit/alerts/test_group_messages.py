@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from alerts_rig import Rig
+from alerts_rig import Rig, section
 
 from nomaflow.client.values import LogLine
 from nomaflow_alerts.messages.details import Details
@@ -69,3 +69,15 @@ def test_a_group_of_several_conditions_names_each(rig: Rig) -> None:
         rig.ends("FAILED", job)
     rig.event("host.manifest", host="team", data={"disabled_job_ids": ["nightly"]})
     assert [each.subject for each in rig.wait(40)] == ["3 incidents of team: failed ×2, jobs disabled"]
+
+
+def test_each_run_of_a_group_is_linked_where_there_is_a_console() -> None:
+    """On a phone a command is of no use."""
+    rig = Rig(alerts=section(console_url="https://ops.example.org/"))
+    for job in ("a", "b"):
+        rig.job(job)
+    runs = [rig.ends("FAILED", job) for job in ("a", "b")]
+    [told] = rig.wait(40)
+    assert [line for line in told.body.splitlines() if "/runs/" in line] == [
+        f"  {job} failed · https://ops.example.org/runs/{run}" for job, run in zip("ab", runs, strict=True)
+    ]

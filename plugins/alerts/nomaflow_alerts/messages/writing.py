@@ -72,7 +72,7 @@ def _one(incident: Incident, about: Subject) -> Iterator[str]:
     yield from _often(incident)
     if details.next_fire is not None:
         yield f"Next fire: {details.next_fire:%Y-%m-%d %H:%M:%S} UTC"
-    yield from _behind(about.behind.get(incident.id, ()))
+    yield from _behind(about.behind.get(incident.id, ()), about.console_url)
     yield from _ways(incident, about.console_url)
     unknown = incident.facts.get("unknown")
     if unknown:
@@ -138,18 +138,17 @@ def _often(incident: Incident) -> Iterator[str]:
         yield f"How often: {incident.count:,} times"
 
 
-def _behind(behind: Sequence[Incident]) -> Iterator[str]:
+def _behind(behind: Sequence[Incident], console_url: str) -> Iterator[str]:
     if behind:
         over = sum(not each.is_open for each in behind)
         known = f", {over:,} of them over" if over else ""
         yield f"Behind it: {group_title(behind)}{known}"
-        yield from _named(behind)
+        yield from _named(behind, console_url)
 
 
 def _ways(incident: Incident, console_url: str) -> Iterator[str]:
     if incident.run_id:
-        page = f"{console_url.rstrip('/')}/runs/{incident.run_id}" if console_url else ""
-        yield f"See: {page or f'nomaflow show {incident.run_id}'}"
+        yield f"See: {_run_page(incident, console_url)}"
     elif incident.job_id:
         page = f"{console_url.rstrip('/')}/jobs/{incident.job_id}" if console_url else ""
         yield f"See: {page or f'nomaflow job {shlex.quote(incident.job_id)}'}"
@@ -157,6 +156,11 @@ def _ways(incident: Incident, console_url: str) -> Iterator[str]:
         yield f"See: {console_url or 'nomaflow doctor'}"
     if incident.is_open:
         yield from _mend(incident)
+
+
+def _run_page(incident: Incident, console_url: str) -> str:
+    """Return where the run of an incident is shown: its page, or without a console the command."""
+    return f"{console_url.rstrip('/')}/runs/{incident.run_id}" if console_url else f"nomaflow show {incident.run_id}"
 
 
 def _mend(incident: Incident) -> Iterator[str]:
@@ -181,10 +185,10 @@ def _several(incidents: Sequence[Incident], about: Subject) -> Iterator[str]:
     total = sum(each.count for each in incidents)
     if total > len(incidents):
         yield f"How often: {total:,} times together"
-    yield from _named(incidents, whys=len(whys) > 1)
+    yield from _named(incidents, about.console_url, whys=len(whys) > 1)
     told: set[str] = set()
     for each in incidents[:_IN_FULL]:
-        yield from _behind(about.behind.get(each.id, ()))
+        yield from _behind(about.behind.get(each.id, ()), about.console_url)
         details = about.details.get(each.id, NO_DETAILS)
         if details.lines and each.why not in told:
             told.add(each.why)
@@ -193,14 +197,14 @@ def _several(incidents: Sequence[Incident], about: Subject) -> Iterator[str]:
     yield f"See: {about.console_url or 'nomaflow alerts open'}"
 
 
-def _named(incidents: Sequence[Incident], *, whys: bool = False) -> Iterator[str]:
+def _named(incidents: Sequence[Incident], console_url: str, *, whys: bool = False) -> Iterator[str]:
     """Yield a line for each incident.
 
     :param whys: True if they have not all the same reason, so that each line says its own
     """
     for each in incidents[:_NAMED]:
         why = f": {plain(each.why, most=_SHORT_WHY)}" if whys and each.why else ""
-        run = f" · nomaflow show {each.run_id}" if each.run_id else ""
+        run = f" · {_run_page(each, console_url)}" if each.run_id else ""
         often = f" · {each.count:,} times" if each.count > 1 else ""
         yield f"  {plain(title(each))}{why}{often}{run}"
     if len(incidents) > _NAMED:
