@@ -90,7 +90,7 @@ def test_the_kernel_decides_by_the_tokens_grants(world: World, visitor: httpx.Cl
         found = re.search(r'name="csrf" value="(\w+)"', page)
         assert found is not None
         assert ('href="/pause"' in page) is (name == "operator")  # what would be refused is not offered
-        answer = visitor.post("/pause", data={"csrf": found[1], "why": "a test", "request_id": name})
+        answer = visitor.post("/pause", data={"csrf": found[1], "why": "a test", "until": "open"})
         assert answer.status_code == status, answer.text
 
 
