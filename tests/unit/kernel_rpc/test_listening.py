@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from machine_parts import need
 from nomaflow_kernel.network import listening
 
 
@@ -34,6 +36,24 @@ def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket
     assert path.is_socket()
     listening.claim_socket(f"unix:{path}")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("mode", [0o710, 0o701, 0o755])
+def test_a_socket_that_others_could_reach_is_refused(path: Path, mode: int) -> None:
+    """Whoever may enter the directory could use the socket, which gRPC opens to all."""
+    path.parent.chmod(mode)
+    with pytest.raises(listening.AddressRefused, match=r"is accessible to other users, .* run `chmod 700 "):
+        listening.claim_socket(f"unix:{path}")
+    path.parent.chmod(0o700)
+    listening.claim_socket(f"unix:{path}")
+
+
+def test_a_directory_of_another_user_is_refused(path: Path) -> None:
+    """Its owner could put another socket there."""
+    need(root=True)
+    os.chown(path.parent, 65534, 65534)
+    with pytest.raises(listening.AddressRefused, match="is accessible to other users"):
+        listening.claim_socket(f"unix:{path}")
 
 
 @pytest.mark.parametrize("look", [listening.refuse_answered, listening.claim_socket])
