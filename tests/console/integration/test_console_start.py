@@ -19,6 +19,7 @@ from certificate_authority import Authority
 from cli_command import run_command
 from nomaflow_console.access.links import make_code
 from nomaflow_console.access.secret import ConsoleSecret
+from nomaflow_console.settings import SettingsRefused
 from real_system import PATIENCE, Running, eventually, launch
 
 Launch = Callable[..., Running]
@@ -86,11 +87,13 @@ def test_the_secret_is_for_its_owner_alone(project: Path, start: Launch) -> None
     secret = project / ".nomaflow" / "console-secret"
     assert secret.stat().st_mode & 0o777 == 0o600
     secret.chmod(0o640)
-    done = refused(project)
-    assert (done.returncode, "others can read the console's secret" in done.stderr) == (78, True)
+    with pytest.raises(SettingsRefused, match="others can read the console's secret"):
+        ConsoleSecret.of(secret.parent)
+    assert refused(project).returncode == 78
     secret.chmod(0o600)
     secret.write_bytes(b"short")
-    assert refused(project).returncode == 78
+    with pytest.raises(SettingsRefused, match="has 5 bytes and not 32"):
+        ConsoleSecret.of(secret.parent)
 
 
 def test_a_unix_socket_serves_whoever_forwards_it(project: Path, start: Launch) -> None:
