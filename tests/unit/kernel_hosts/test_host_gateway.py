@@ -78,6 +78,13 @@ async def test_a_session_begins_with_a_hello(world: World) -> None:
     await Session(world).attach()
 
 
+async def test_a_stream_without_a_hello_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that says nothing is no session, and holds no stream for ever."""
+    monkeypatch.setattr("nomaflow_kernel.hosts.gateway._HELLO_SECONDS", 0.05)
+    code, reason, _ = await Session(world).refusal()
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST")
+
+
 async def test_a_stream_that_turns_into_garbage_ends_alone(world: World) -> None:
     """The instance is detached, and can attach again."""
     sent: asyncio.Queue[bytes] = asyncio.Queue()
