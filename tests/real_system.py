@@ -24,6 +24,7 @@ from nomaflow.client.values import HostView, InstanceView, RunView
 from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.access_service_pb2_grpc import AccessServiceStub
 from processes import is_alive, pids_below
+from waiting import PATIENCE
 from warm_start import Forked, as_at_start, fork
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "launch_kernel", "launch_up", "nothing_left",
 ]  # fmt: skip
 
-PATIENCE = 60.0
 CLOCKS = ("--heartbeat-seconds", "0.5", "--lease-seconds", "2", "--lost-after-seconds", "10")
 """Short clocks of a kernel: heartbeat 0.5, lease 2, grace 10, to which it adds 5 seconds."""
 _PROGRAMS = {

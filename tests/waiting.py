@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["eventually"]
+__all__ = ["PATIENCE", "eventually"]
+
+PATIENCE = float(os.environ.get("TESTS_PATIENCE", "60"))
+"""Seconds to wait for what comes at once on an idle machine; fewer with a mutant, where it may never come."""
 
 
-async def eventually(question: Callable[[], Any], *, seconds: float = 60.0) -> Any:
+async def eventually(question: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
     """Return the first true answer to a question; asynchronous ones are awaited.
 
     :raises TimeoutError: if there is none in time

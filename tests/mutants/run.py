@@ -27,6 +27,8 @@ _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
 _LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", "dist", "build", ".*_cache")
 _SECONDS = 600
+_PATIENCE = "30"
+"""Seconds that tests wait for what may never come with a mutant: half of what they allow a busy machine."""
 _GREEN, _RED = 0, 1
 _TIMES = itertools.count(1)
 
@@ -128,7 +130,8 @@ def _write(path: Path, text: str) -> None:
 
 def _pytest(tree: Path, tests: Sequence[str], *, last: bool) -> int:
     path = os.pathsep.join(str(tree / package) for package in PACKAGES)
-    environ = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(tree.with_name("bytecode"))}
+    bytecode = str(tree.with_name("bytecode"))
+    environ = {**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": bytecode, "TESTS_PATIENCE": _PATIENCE}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     if last:
         command.append("--exitfirst")

@@ -23,7 +23,7 @@ from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_kernel.engine.outcome import Outcome
 from processes import is_alive, pids_below, process_name
-from waiting import eventually
+from waiting import PATIENCE, eventually
 
 __all__ = [
     "HOSTILE", "Host", "Sink", "StartHost", "is_alive", "pids_below", "process_name",
@@ -116,13 +116,13 @@ class Sink:
     def may_read(self, *, exclusive: bool) -> bool:
         return self.open
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         async with asyncio.timeout(seconds):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def end_of(self, key: str, seconds: float = 60) -> Ended:
+    async def end_of(self, key: str, seconds: float = PATIENCE) -> Ended:
         await self.until(lambda: key in self.ends, seconds)
         return self.ends[key]
 

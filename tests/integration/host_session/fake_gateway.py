@@ -32,6 +32,7 @@ from nomaflow_api.v1.letters import (
     Verdict,
 )
 from nomaflow_api.v1.sealing import open_event, open_inventory, open_reports, seal
+from waiting import PATIENCE
 
 __all__ = ["FakeGateway", "Journal", "Session"]
 
@@ -76,7 +77,7 @@ class Journal:
             mine.extend(map(open_event, report.events[known:]))
         return AttemptAck(attempt_key=report.attempt_key, acknowledged_seq=len(mine))
 
-    async def until(self, predicate: Callable[[], bool], seconds: float = 60.0) -> None:
+    async def until(self, predicate: Callable[[], bool], seconds: float = PATIENCE) -> None:
         """Wait until something about the journal holds."""
         async with asyncio.timeout(seconds), self.changed:
             await self.changed.wait_for(predicate)
@@ -172,7 +173,7 @@ class FakeGateway(HostGatewayServiceServicer):
             self._server = None
         self.path.unlink(missing_ok=True)
 
-    async def session(self, number: int = 1, seconds: float = 60.0) -> Session:
+    async def session(self, number: int = 1, seconds: float = PATIENCE) -> Session:
         """Wait for the session of that number, and until its host has loaded its code, or failed to."""
         await self.journal.until(lambda: len(self.sessions) >= number and self.sessions[number - 1].loaded, seconds)
         return self.sessions[number - 1]

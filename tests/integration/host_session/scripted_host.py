@@ -20,6 +20,7 @@ from nomaflow_host.session.addresses import AddressSource
 from nomaflow_host.session.facts import HostIdentity, HostStatus, Manifest
 from nomaflow_host.session.session import HostSession
 from nomaflow_host.supervisor.values import LoadOutcome, Refused
+from waiting import PATIENCE
 
 __all__ = ["Host", "ScriptedRunner"]
 
@@ -80,7 +81,7 @@ class ScriptedRunner:
         self.drains.append(deadline_s)
         self._tell()
 
-    async def until(self, predicate: Callable[[], bool], seconds: float = 60.0) -> None:
+    async def until(self, predicate: Callable[[], bool], seconds: float = PATIENCE) -> None:
         """Wait until the runner has been told something."""
         async with asyncio.timeout(seconds), self.changed:
             await self.changed.wait_for(predicate)

@@ -42,10 +42,9 @@ from nomaflow_api.v1.letters import (
 from nomaflow_api.v1.log_lines import encode_line, pack_lines
 from nomaflow_api.v1.sealing import open_acks, open_dispatch, seal
 from real_system import Running, address_of, launch_kernel
-from waiting import eventually
+from waiting import PATIENCE, eventually
 
 DEADLINE = 60.0
-PATIENCE = 60.0
 
 JOBS: dict[str, Any] = {
     "jobs": [

@@ -40,8 +40,7 @@ from nomaflow_kernel.history.lookups import RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.hosts import SessionRegistry
 from served_kernel import ServedKernel
-
-PATIENCE = 60.0
+from waiting import PATIENCE
 
 
 def host_principal(name: str) -> Principal:

@@ -30,9 +30,8 @@ from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
 from nomaflow_project.models.alerts_section import AlertsSection
 from receivers import WebReceiver
-from waiting import eventually
+from waiting import PATIENCE, eventually
 
-PATIENCE = 60.0
 ALERTS = section(
     channels={"ops": {"url": "json://x"}, "other": {"url": "json://x"}},
     retry_seconds=0.05, give_up_hours=0.0002, channel_seconds=1,
@@ -83,7 +82,7 @@ class Post:
 
     async def until(self, question: Callable[[Any], Any]) -> Any:
         """Wait until a question about the file has a true answer, and return that."""
-        return await eventually(lambda: self.ledger.run(question), seconds=PATIENCE)
+        return await eventually(lambda: self.ledger.run(question))
 
 
 @contextlib.asynccontextmanager
@@ -329,7 +328,7 @@ async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) ->
     pulse.heard()
     assert await pulse._not_well() == ""
     beating = asyncio.create_task(pulse.beat())
-    await eventually(lambda: len(web_receiver.taken("/beat")) >= 2, seconds=PATIENCE)
+    await eventually(lambda: len(web_receiver.taken("/beat")) >= 2)
     kernel.there = False
     await pulse._ask()
     assert await pulse._not_well() == "the kernel does not answer"

@@ -12,6 +12,7 @@ import uvloop
 
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
+from waiting import PATIENCE
 
 LOOPS = [
     pytest.param(asyncio.new_event_loop, id="asyncio"),
@@ -60,7 +61,7 @@ def test_a_peer_that_dies_with_something_unread_is_noticed(new_loop: Callable[[]
         heard.other.send({"n": 1})
         heard.other.send({"n": 2})
         heard.there.close()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await heard.ended is None
         assert heard.messages == [1, 2]
         assert heard.pauses

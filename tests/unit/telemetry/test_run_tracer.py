@@ -18,6 +18,7 @@ from nomaflow_kernel.observing.tracing import RunTracer
 from nomaflow_kernel.store.errors import StoreUnavailable
 from nomaflow_telemetry.trace_context import TraceContext, span_id_of, trace_id_of
 from nomaflow_telemetry.tracing import Tracing
+from waiting import eventually
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -99,9 +100,7 @@ async def test_a_store_that_cannot_be_read_costs_spans_only(caplog: pytest.LogCa
     tracer.begin(cast("Any", history))
     history.broken = True
     tracer.applied((), ended("run_1"), seconds=0.1)
-    async with asyncio.timeout(60):
-        while "not exported" not in caplog.text:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: "not exported" in caplog.text)
     history.broken = False
     tracer.applied((), ended("run_2"), seconds=0.1)
     await tracer.end()

@@ -18,6 +18,7 @@ from nomaflow.client.requests import trigger_span
 from nomaflow_telemetry.otel_sdk import ChosenIds
 from nomaflow_telemetry.trace_context import TraceContext, callable_span_id, span_id_of, trace_id_of
 from nomaflow_telemetry.tracing import Tracing, is_tracing_wanted
+from waiting import PATIENCE
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -138,7 +139,7 @@ async def test_a_collector_that_does_not_answer_holds_up_no_end(monkeypatch: pyt
         def shutdown(self) -> None:
             asyncio.run_coroutine_threadsafe(release.wait(), loop).result(600)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await Tracing(provider=Stuck(), ids=None).close()
         await tracing.close()
     release.set()
