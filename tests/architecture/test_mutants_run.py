@@ -54,8 +54,14 @@ def mutant(name: str, at: str, code: str, instead: str, test: str) -> Mutant:
     )
 
 
+@pytest.fixture(scope="module")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for what is compiled, pytest itself above all."""
+    return tmp_path_factory.mktemp("bytecode")
+
+
 @pytest.fixture
-def trees(tmp_path: Path) -> list[Path]:
+def trees(tmp_path: Path, bytecode: Path) -> list[Path]:
     """Return two copies of a product with a module and its tests."""
     (tmp_path / "meeting").mkdir()
     first, second = tmp_path / "0" / "tree", tmp_path / "1" / "tree"
@@ -66,6 +72,8 @@ def trees(tmp_path: Path) -> list[Path]:
         (first / path).parent.mkdir(parents=True, exist_ok=True)
         (first / path).write_text(text, encoding="utf-8")
     shutil.copytree(first, second)
+    for tree in (first, second):
+        tree.with_name("bytecode").symlink_to(bytecode)
     return [first, second]
 
 
