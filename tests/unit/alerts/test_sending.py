@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from alerts_rig import section
 
-from nomaflow.client import KernelUnreachable
 from nomaflow.client.values import EventView, LogLine
 from nomaflow_alerts.channels.channel import Channel, NotSent
 from nomaflow_alerts.channels.chat import ChatChannel
@@ -24,7 +23,6 @@ from nomaflow_alerts.ledger import Ledger, Message
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.messages.pings import ping
 from nomaflow_alerts.messages.templates import Templates
-from nomaflow_alerts.pulse import Pulse
 from nomaflow_alerts.registry import Registry
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
@@ -254,47 +252,6 @@ async def test_a_call_that_returns_as_it_is_cancelled_is_cancelled() -> None:
         await task
 
 
-class Kernel:
-    """A kernel that answers, or not."""
-
-    def __init__(self) -> None:
-        self.there = True
-
-    async def get_kernel(self) -> None:
-        """Answer."""
-        if not self.there:
-            raise KernelUnreachable("no kernel answers")
-
-    async def is_serving(self) -> bool:
-        """Answer."""
-        return True
-
-
-async def test_a_kernel_without_events_is_silent() -> None:
-    """A kernel that answers calls but sends no events counts as silent: nobody would hear of failures."""
-    now = [1000.0]
-    alerts = section(kernel_silent_seconds=20)
-    ledger, kernel = Ledger(None), Kernel()
-    await ledger.open()
-    pulse = Pulse(
-        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts),  # type: ignore[arg-type]
-        channels=lambda: ["ops"], changed=lambda: None, clock=lambda: now[0],
-    )  # fmt: skip
-    await pulse._ask()
-    assert await pulse._not_well() == "the kernel's events do not arrive"
-    now[0] += 31
-    await pulse._ask()
-    [incident] = await ledger.run(lambda book: book.open_incidents("kernel_silent"))
-    assert incident.why == (
-        "it answers, but its events do not arrive; 0 runs were running, 0 were waiting; 0 fires due within an hour"
-    )
-    pulse.heard()
-    await pulse._ask()
-    assert await ledger.run(lambda book: book.open_incidents()) == []
-    assert await pulse._not_well() == ""
-    await ledger.close()
-
-
 async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebReceiver) -> None:
     """The error and the last lines, masked; that of a start has nothing."""
     line = LogLine(seq=1, at_us=0, level=40, logger="x", step="one", attempt=1, message="no topsecret")
@@ -313,32 +270,6 @@ async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebRecei
     started, failed = web_receiver.posts
     assert (started.path, started.body) == ("/check/start", b"")
     assert (failed.path, failed.body) == ("/check/fail", b"broke\n  00:00:00 ERROR x: no ***")
-
-
-async def test_the_heartbeat_stops_with_the_kernel(web_receiver: WebReceiver) -> None:
-    """It goes out while all is well; without an answer, or without events, it does not."""
-    alerts = section(heartbeat_url=f"{web_receiver.url}/beat", heartbeat_seconds=0.02)
-    ledger, kernel = Ledger(None), Kernel()
-    await ledger.open()
-    pulse = Pulse(
-        calls=kernel, ledger=ledger, alerts=alerts, policies=Policies(alerts),  # type: ignore[arg-type]
-        channels=lambda: ["ops"], changed=lambda: None,
-    )  # fmt: skip
-    await pulse._ask()
-    pulse.heard()
-    assert await pulse._not_well() == ""
-    beating = asyncio.create_task(pulse.beat())
-    await eventually(lambda: len(web_receiver.taken("/beat")) >= 2)
-    kernel.there = False
-    await pulse._ask()
-    assert await pulse._not_well() == "the kernel does not answer"
-    kernel.there = True
-    await pulse._ask()
-    pulse.streamed_at -= 60
-    assert await pulse._not_well() == "the kernel's events do not arrive"
-    beating.cancel()
-    await asyncio.gather(beating, return_exceptions=True)
-    await ledger.close()
 
 
 async def test_a_mail_server_that_is_away_is_told_in_words() -> None:

@@ -1,0 +1,200 @@
+"""The kernel's state as the alerts see it, and the heartbeat, which goes out only while all is well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from alerts_rig import section
+
+from nomaflow.client import KernelUnreachable
+from nomaflow.client.values import EventView
+from nomaflow_alerts.ledger import Ledger, Message
+from nomaflow_alerts.pulse import Pulse
+from nomaflow_alerts.rules.policies import JobFacts, Policies, Timetable
+from receivers import WebReceiver
+from waiting import eventually
+
+HOUR = 3600.0
+HALF_PAST_TEN = datetime(2026, 11, 2, 10, 30, tzinfo=UTC).timestamp()
+
+
+class Kernel:
+    """A kernel that answers, or not."""
+
+    def __init__(self) -> None:
+        self.there = self.serves = True
+        self.job = SimpleNamespace(pause=None, next_fires=("soon",))
+        self.runs: list[Any] = []
+
+    async def get_kernel(self) -> None:
+        """Answer."""
+        if not self.there:
+            raise KernelUnreachable("no kernel answers")
+
+    async def is_serving(self) -> bool:
+        """Answer."""
+        return self.serves
+
+    async def get_job(self, _: str) -> Any:
+        """Answer."""
+        await self.get_kernel()
+        return self.job
+
+    async def list_runs(self, **_: Any) -> AsyncIterator[Any]:
+        """Answer."""
+        for run in self.runs:
+            yield run
+
+
+class Watch:
+    """The pulse of a kernel, and a clock that stands still."""
+
+    def __init__(self, **keys: Any) -> None:
+        alerts = section(**keys)
+        self.now = HALF_PAST_TEN
+        self.kernel, self.ledger, self.policies = Kernel(), Ledger(None), Policies(alerts)
+        self.pulse = Pulse(
+            calls=self.kernel, ledger=self.ledger, alerts=alerts, policies=self.policies,  # type: ignore[arg-type]
+            channels=lambda: ["ops"], changed=lambda: None, clock=lambda: self.now,
+        )  # fmt: skip
+
+    async def after(self, seconds: float, *, events: bool = True) -> str:
+        """Let time pass, ask the kernel and return why all is not well."""
+        self.now += seconds
+        if events:
+            self.pulse.heard()
+        await self.pulse._ask()
+        return await self.pulse._not_well()
+
+    async def open(self) -> list[str]:
+        """Return why, for each open incident."""
+        return await self.ledger.run(lambda book: [each.why for each in book.open_incidents()])
+
+
+@contextlib.asynccontextmanager
+async def watching(**keys: Any) -> AsyncIterator[Watch]:
+    """Give a watch that ends with the test."""
+    watch = Watch(**keys)
+    await watch.ledger.open()
+    try:
+        yield watch
+    finally:
+        await watch.ledger.close()
+
+
+async def test_a_kernel_without_events_is_silent() -> None:
+    """A kernel that answers calls but sends no events counts as silent: nobody would hear of failures."""
+    async with watching(kernel_silent_seconds=20) as watch:
+        assert await watch.after(0, events=False) == "the kernel's events do not arrive"
+        await watch.after(31, events=False)
+        assert await watch.open() == [
+            "it answers, but its events do not arrive; 0 runs were running, 0 were waiting; 0 fires due within an hour"
+        ]
+        assert await watch.after(1) == ""
+        assert await watch.open() == []
+
+
+async def test_a_kernel_that_is_away_for_a_moment_is_no_incident() -> None:
+    """A restart wakes nobody; a longer absence is one incident, which ends with it."""
+    async with watching(kernel_silent_seconds=20) as watch:
+        assert await watch.after(0) == ""
+        watch.kernel.there = False
+        assert await watch.after(19, events=False) == "the kernel does not answer"
+        assert await watch.open() == []
+        for _ in range(3):
+            await watch.after(2, events=False)
+        [why] = await watch.open()
+        assert why.startswith("no kernel answers; ")
+        watch.kernel.there = True
+        assert await watch.after(1) == ""
+        assert await watch.open() == []
+
+
+async def test_a_kernel_that_cannot_write_is_an_incident() -> None:
+    """It answers, and nothing can be triggered; no heartbeat goes out meanwhile."""
+    async with watching() as watch:
+        watch.kernel.serves = False
+        assert await watch.after(1) == "the kernel cannot write to its store"
+        [why] = await watch.open()
+        assert "often its disk is full" in why
+        watch.kernel.serves = True
+        assert await watch.after(1) == ""
+        assert await watch.open() == []
+
+
+async def test_a_channel_that_takes_no_message_stops_the_heartbeat() -> None:
+    """Until it has taken one: else nobody would know that nobody is told."""
+    message = Message(id="m1", channel="ops", kind="opened", subject="s", body="b", created_at=0.0, next_at=0.0)
+    async with watching() as watch:
+        await watch.ledger.run(lambda book: book.outbox.add(message))
+        await watch.ledger.run(lambda book: book.outbox.failed(message, "no", again_at=None))
+        assert await watch.after(1) == "the last message of ops could not be delivered"
+        await watch.ledger.run(lambda book: book.outbox.sent(message))
+        assert await watch.after(1) == ""
+
+
+def hourly(watch: Watch) -> None:
+    """Let a job be due at each full hour."""
+    watch.policies.learn(JobFacts("hourly", timetables=(Timetable("", "0 * * * *", "UTC"),)))
+
+
+async def test_a_due_job_without_a_run_stops_the_heartbeat() -> None:
+    """After five minutes: the kernel answers, and starts nothing. A run that comes at last ends it."""
+    async with watching() as watch:
+        hourly(watch)
+        assert await watch.after(0) == ""
+        assert await watch.after(34 * 60) == ""
+        for _ in range(2):
+            assert await watch.after(60) == "hourly was due at 11:00:00 UTC and has no run"
+        came = EventView(seq=1, at=datetime.fromtimestamp(watch.now, UTC), kind="run.queued", job_id="hourly")
+        watch.pulse.saw([came])
+        assert await watch.after(60) == ""
+        assert await watch.after(HOUR) == "hourly was due at 12:00:00 UTC and has no run"
+
+
+@pytest.mark.parametrize("why", ["paused", "without fires", "ran unseen", "folded", "kernel away"])
+async def test_a_due_job_may_have_no_run(why: str) -> None:
+    """A job that is paused or off, one whose run or row was not seen on the stream, one that cannot be asked about."""
+    at = datetime(2026, 11, 2, 11, 0, 1, tzinfo=UTC)
+    run = SimpleNamespace(preset="", queued_at=None, trigger=SimpleNamespace(at=None), fold=None)
+    async with watching() as watch:
+        hourly(watch)
+        watch.kernel.runs = [run]
+        assert await watch.after(0) == ""
+        assert await watch.after(36 * 60) == "hourly was due at 11:00:00 UTC and has no run"
+        match why:
+            case "paused":
+                watch.kernel.job.pause = "until Monday"
+            case "without fires":
+                watch.kernel.job.next_fires = ()
+            case "ran unseen":
+                run.queued_at = at
+            case "folded":
+                run.fold = SimpleNamespace(last=at)
+            case "kernel away":
+                watch.kernel.there = False
+        assert await watch.pulse._not_well() == ""
+
+
+async def test_the_heartbeat_stops_with_the_kernel() -> None:
+    """It goes out while all is well, and not without an answer."""
+    with WebReceiver() as web:
+        async with watching(heartbeat_url=f"{web.url}/beat", heartbeat_seconds=0.02) as watch:
+            assert await watch.after(0) == ""
+            beating = asyncio.create_task(watch.pulse.beat())
+            await eventually(lambda: len(web.taken("/beat")) >= 2)
+            watch.kernel.there = False
+            assert await watch.after(1) == "the kernel does not answer"
+            await eventually(lambda: watch.pulse.withheld)
+            sent = len(web.taken("/beat"))
+            watch.pulse.withheld = ""
+            await eventually(lambda: watch.pulse.withheld)
+            assert len(web.taken("/beat")) == sent
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
