@@ -252,6 +252,23 @@ async def test_a_call_that_returns_as_it_is_cancelled_is_cancelled() -> None:
         await task
 
 
+@pytest.mark.parametrize(
+    ("template", "posted"),
+    [('{"said": {{ text | tojson }}}', {"said": "b"}), ("{{ text.nothing.at.all }}", {"text": "b\n"})],
+)
+async def test_a_webhook_has_a_body_of_ones_own(
+    web_receiver: WebReceiver, template: str, posted: dict[str, str]
+) -> None:
+    """If the template fails the built-in one is sent, and says so."""
+    hook = {"type": "webhook", "url": f"{web_receiver.url}/hook", "template": "own"}
+    alerts = section(channels={"hook": hook}, templates={"own": template})
+    registry = Registry(alerts, templates=Templates({"own": template}), masker=Masker([]), details=None)  # type: ignore[arg-type]
+    await registry.channel("hook").send(message("hook"))
+    [post] = web_receiver.posts
+    assert all(post.json[key].startswith(text) for key, text in posted.items())
+    assert ("said" in post.json) == ("said" in posted)
+
+
 async def test_a_ping_of_a_failure_has_the_end_of_the_log(web_receiver: WebReceiver) -> None:
     """The error and the last lines, masked; that of a start has nothing."""
     line = LogLine(seq=1, at_us=0, level=40, logger="x", step="one", attempt=1, message="no topsecret")
