@@ -191,7 +191,7 @@ def test_a_link_of_another_time_is_refused(
 
 
 def test_a_code_that_another_secret_has_signed_is_refused(visitor: httpx.Client) -> None:
-    """It is as new as a true one, and of another project, or of somebody's own making."""
+    """A code that another secret has signed is refused, however new it is, and logs nobody in."""
     answer = visitor.post("/login", data={"code": make_code(ConsoleSecret(value=b"x" * 32), "mallory")})
     assert answer.status_code == 403
     assert "not one of this console" in answer.text

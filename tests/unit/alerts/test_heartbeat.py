@@ -101,7 +101,7 @@ async def test_a_kernel_without_events_is_silent() -> None:
 
 
 async def test_a_kernel_that_is_away_for_a_moment_is_no_incident() -> None:
-    """A restart wakes nobody; a longer absence is one incident, which ends with it."""
+    """A restart of the kernel opens no incident; a longer absence opens one, which ends with the absence."""
     async with watching(kernel_silent_seconds=20) as watch:
         assert await watch.after(0) == ""
         watch.kernel.there = False
@@ -117,7 +117,7 @@ async def test_a_kernel_that_is_away_for_a_moment_is_no_incident() -> None:
 
 
 async def test_a_kernel_that_cannot_write_is_an_incident() -> None:
-    """It answers, and nothing can be triggered; no heartbeat goes out meanwhile."""
+    """A kernel that answers but cannot write opens an incident, and no heartbeat goes out meanwhile."""
     async with watching() as watch:
         watch.kernel.serves = False
         assert await watch.after(1) == "the kernel cannot write to its store"
@@ -129,7 +129,7 @@ async def test_a_kernel_that_cannot_write_is_an_incident() -> None:
 
 
 async def test_a_channel_that_takes_no_message_stops_the_heartbeat() -> None:
-    """Until it has taken one: else nobody would know that nobody is told."""
+    """No heartbeat goes out until the channel has taken a message again."""
     message = Message(id="m1", channel="ops", kind="opened", subject="s", body="b", created_at=0.0, next_at=0.0)
     async with watching() as watch:
         await watch.ledger.run(lambda book: book.outbox.add(message))
@@ -145,7 +145,7 @@ def hourly(watch: Watch) -> None:
 
 
 async def test_a_due_job_without_a_run_stops_the_heartbeat() -> None:
-    """After five minutes: the kernel answers, and starts nothing. A run that comes at last ends it."""
+    """No heartbeat goes out once a job has been due for five minutes without a run; a late run ends that."""
     async with watching() as watch:
         hourly(watch)
         assert await watch.after(0) == ""
@@ -160,7 +160,7 @@ async def test_a_due_job_without_a_run_stops_the_heartbeat() -> None:
 
 @pytest.mark.parametrize("why", ["paused", "without fires", "ran unseen", "folded", "kernel away"])
 async def test_a_due_job_may_have_no_run(why: str) -> None:
-    """A job that is paused or off, one whose run or row was not seen on the stream, one that cannot be asked about."""
+    """Heartbeats go on for a job without fires or paused, if the stream missed its run, or if the kernel is away."""
     at = datetime(2026, 11, 2, 11, 0, 1, tzinfo=UTC)
     run = SimpleNamespace(preset="", queued_at=None, trigger=SimpleNamespace(at=None), fold=None)
     async with watching() as watch:
@@ -183,7 +183,7 @@ async def test_a_due_job_may_have_no_run(why: str) -> None:
 
 
 async def test_the_heartbeat_stops_with_the_kernel() -> None:
-    """It goes out while all is well, and not without an answer."""
+    """The heartbeat goes out while all is well, and stops while the kernel does not answer."""
     with WebReceiver() as web:
         async with watching(heartbeat_url=f"{web.url}/beat", heartbeat_seconds=0.02) as watch:
             assert await watch.after(0) == ""

@@ -259,7 +259,7 @@ async def test_a_call_that_returns_as_it_is_cancelled_is_cancelled() -> None:
 async def test_a_webhook_has_a_body_of_ones_own(
     web_receiver: WebReceiver, template: str, posted: dict[str, str]
 ) -> None:
-    """If the template fails the built-in one is sent, and says so."""
+    """The text of the template is the whole body; if it fails, the built-in body is sent and says so."""
     hook = {"type": "webhook", "url": f"{web_receiver.url}/hook", "template": "own"}
     alerts = section(channels={"hook": hook}, templates={"own": template})
     registry = Registry(alerts, templates=Templates({"own": template}), masker=Masker([]), details=None)  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ async def test_a_session_begins_with_a_hello(world: World) -> None:
 
 
 async def test_a_stream_without_a_hello_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that says nothing is no session, and holds no stream for ever."""
+    """A stream that sends no hello in time is ended with an error."""
     monkeypatch.setattr("nomaflow_kernel.hosts.gateway._HELLO_SECONDS", 0.05)
     code, reason, _ = await Session(world).refusal()
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST")

@@ -40,7 +40,7 @@ def test_what_a_dead_kernel_left_is_removed(path: Path, neighbour: socket.socket
 
 @pytest.mark.parametrize("mode", [0o710, 0o701, 0o755])
 def test_a_socket_that_others_could_reach_is_refused(path: Path, mode: int) -> None:
-    """Whoever may enter the directory could use the socket, which gRPC opens to all."""
+    """A socket is refused in a directory that other users may enter: gRPC opens the socket itself to all."""
     path.parent.chmod(mode)
     with pytest.raises(listening.AddressRefused, match=r"is accessible to other users, .* run `chmod 700 "):
         listening.claim_socket(f"unix:{path}")
@@ -49,7 +49,7 @@ def test_a_socket_that_others_could_reach_is_refused(path: Path, mode: int) -> N
 
 
 def test_a_directory_of_another_user_is_refused(path: Path) -> None:
-    """Its owner could put another socket there."""
+    """A directory of another user is refused: its owner could put another socket there."""
     need(root=True)
     os.chown(path.parent, 65534, 65534)
     with pytest.raises(listening.AddressRefused, match="is accessible to other users"):
