@@ -66,7 +66,7 @@ lint: $(STAMP) ## ruff, import-linter, buf
 
 types: $(STAMP) ## mypy --strict
 	@$(BIN)/mypy
-	@$(BIN)/mypy tests/*.py
+	@$(BIN)/mypy tests/*.py plugins/demo/run_demo.py
 
 check: lint types test ## Lint, types and tests
 

@@ -31,7 +31,7 @@ from nomaflow_cli.output import console as make_console
 from nomaflow_cli.pages.runs import runs_table, summary
 from nomaflow_cli.up.kept_running import PartFailed, PartNotice
 from nomaflow_cli.up.reporting import Reporter
-from nomaflow_cli.up.supervising import ConsoleReady, ProjectSupervisor, Ready
+from nomaflow_cli.up.supervising import ProjectSupervisor, Ready
 from nomaflow_cli.wording import amount, count, duration
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ class Narrator(Reporter):
 
     shows_links = True
 
-    def console_ready(self, ready: ConsoleReady) -> None:
+    def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
         """Print the link of the web page."""
-        self.proof(f"console, pid {ready.pid}, shows all of it; this link logs in once")
-        self.console.print(Text(f"\n  {ready.link}\n", style="bold"), soft_wrap=True)
+        self.proof(f"console, pid {pid}, shows all of it; this link logs in once")
+        self.console.print(Text(f"\n  {link}\n", style="bold"), soft_wrap=True)
         self.say("Enter ends the demo")
 
     def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
@@ -117,7 +117,7 @@ async def demo(project: Path, narrator: Narrator) -> None:
             await story(supervisor, narrator)
         if looks:
             narrator.chapter("open this: the same on a web page")
-            supervisor.start_console()
+            supervisor.start_beside()
             await enter_pressed()
         narrator.chapter("Ctrl-C: the host drains, then the kernel stops")
     except BaseException:

@@ -35,11 +35,51 @@ _SHOWN_SOURCE = 200
 _INDENT = 12
 
 
-class JsonReporter:
-    """Reports what the parts do, one JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
+class Reporter:
+    """Reports what the parts do; this one reports nothing."""
 
     shows_links = False
-    """A login link is for one pair of eyes, and who reads this may be a file."""
+    """True if a person, and nobody else, reads it: a login link is for one pair of eyes."""
+
+    def kernel_stands_by(self, pid: int, error: ClientError) -> None:
+        """Report that everything else starts once the kernel leads."""
+
+    def ready(self, ready: Ready) -> None:
+        """Report that everything is up."""
+
+    def part(self, notice: PartNotice, *, tail: Sequence[str]) -> None:
+        """Report a change of a part; ``tail`` holds its last lines after a crash."""
+
+    def event(self, event: EventView) -> None:
+        """Report an event of the kernel."""
+
+    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report why jobs of a new manifest are disabled; ``jobs`` may hold others too."""
+
+    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
+        """Report the warnings of jobs that a load has brought and the one before had not."""
+
+    def events_withheld(self, error: ClientError) -> None:
+        """Report that events cannot be shown for now; later they continue from the same point."""
+
+    def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
+        """Report that the console listens.
+
+        :param link: logs in once, within ten minutes; empty if nobody sees it
+        """
+
+    def alerts_ready(self, pid: int, *, seconds: float) -> None:
+        """Report that the alerts are served."""
+
+    def part_failed(self, error: PartFailed) -> None:
+        """Report that there is no console, or are no alerts, and that the others go on without."""
+
+    def stopping(self, *, hurried: bool) -> None:
+        """Report that everything is being stopped, or that the stop is sped up."""
+
+
+class JsonReporter(Reporter):
+    """One JSON object a line: ``{"type": "ready"|"part"|"event"|"stopping", …}``."""
 
     def kernel_stands_by(self, pid: int, error: ClientError) -> None:
         """Report that everything else starts once the kernel leads."""
@@ -67,12 +107,6 @@ class JsonReporter:
         """Report an event of the kernel."""
         print_json_line({"type": "event", **event.to_json()})
 
-    def disabled(self, event: EventView, jobs: Sequence[JobView]) -> None:
-        """Report nothing: a program reads why jobs are disabled where it lists them."""
-
-    def warnings(self, event: EventView, jobs: Sequence[JobView]) -> None:
-        """Report nothing, likewise."""
-
     def events_withheld(self, error: ClientError) -> None:
         """Report that events cannot be shown for now; later they continue from the same point."""
         print_json_line({"type": "events_withheld", "reason": error.reason, "message": str(error)})
@@ -94,11 +128,12 @@ class JsonReporter:
         print_json_line({"type": "stopping", "hurried": hurried})
 
 
-class TextReporter:
-    """Reports the same to a person, in short lines."""
+class TextReporter(Reporter):
+    """Short lines for a person."""
 
     def __init__(self, *, console: Console) -> None:
         self._console = console
+        self.shows_links = console.is_terminal  # a journal or a file keeps what it gets
         self._started: OrderedDict[str, datetime | None] = OrderedDict()
         self._said = ("", "")
         self._project: Path | None = None
@@ -281,16 +316,8 @@ class TextReporter:
         # Whole in a pipe or a file, and broken between words on a terminal.
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
-    @property
-    def shows_links(self) -> bool:
-        """True on a terminal: a journal or a file keeps what it gets."""
-        return self._console.is_terminal
-
     def console_ready(self, pid: int, url: str, *, link: str, seconds: float) -> None:
-        """Print where it is.
-
-        :param link: logs in once, within ten minutes; empty if nobody sees it
-        """
+        """Print where it is."""
         self._console.print(_part_line("console", pid, "the web page" if link else url, seconds))
         if link:
             self._console.print(Text.assemble(("  open   ", "dim"), (link, "bold")), soft_wrap=True)
@@ -315,9 +342,6 @@ class TextReporter:
             self._console.print()
             text = "stopping after the running steps have finished; press Ctrl-C again to stop them now"
         self._line(("·", "yellow" if hurried else "dim"), "up", text)
-
-
-Reporter = JsonReporter | TextReporter
 
 
 def source_line(project: Path, problem: Problem, loaded: datetime | None) -> str:

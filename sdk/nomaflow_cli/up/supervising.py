@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,9 +105,15 @@ class ProjectSupervisor:
             notify=self._notify,
         )
 
-    def _client(self) -> KernelClient:
+    def client(self, *, by: str = "up", on_connected: Callable[[bool], None] | None = None) -> KernelClient:
         """Return a client that waits for the project's kernel, even while it is being restarted."""
-        return kernel_client(self.address, by="up", connect_seconds=_READY_SECONDS, retry_seconds=float("inf"))
+        return kernel_client(
+            self.address,
+            by=by,
+            connect_seconds=_READY_SECONDS,
+            retry_seconds=float("inf"),
+            on_connected=on_connected,
+        )
 
     def handle(self, number: signal.Signals) -> None:
         """React to a signal: SIGHUP and SIGUSR1 are passed on to the parts, any other one is a request to stop."""
@@ -132,23 +138,34 @@ class ProjectSupervisor:
 
         :raises PartFailed: when a part ends and a restart would not help
         """
-        ready = await self._unless_over(self._start())  # if it fails, nobody's steps are waited for
-        if ready is not None:
-            self._reporter.ready(ready)
+        if await self.start() is not None:  # if it fails, nobody's steps are waited for
             self._spawn(self._show_events())
-            for part in filter(None, (self.console, self.alerts)):
-                self._spawn(self._keep_beside(part))
-                self._spawn(self._report_beside(part))
+            self.start_beside()
             await self._over.wait()
         self._reporter.stopping(hurried=False)
         if self._failure is not None:
             raise self._failure
 
+    async def start(self) -> Ready | None:
+        """Start both parts and return once the kernel answers and the host is attached; None if asked to stop before.
+
+        :raises PartFailed: if one of them ends before that
+        """
+        ready = await self._unless_over(self._start())
+        if ready is not None:
+            self._reporter.ready(ready)
+        return ready
+
+    def start_beside(self) -> None:
+        """Start the console and the alerts, if there are to be any, and report each once it is ready."""
+        for part in filter(None, (self.console, self.alerts)):
+            self._spawn(self._keep_beside(part))
+            self._spawn(self._report_beside(part))
+
     async def _start(self) -> Ready:
-        """Start both parts and return once the kernel answers and the host is attached."""
         begun = time.monotonic()
         self._spawn(self.kernel.keep_running())
-        async with self._client() as client:
+        async with self.client() as client:
             kernel = await self._kernel_ready(client)
             answered = time.monotonic()
             self._spawn(self.host.keep_running())
@@ -278,7 +295,7 @@ class ProjectSupervisor:
         seen, said = 0, ""
         while True:
             try:
-                async with self._client() as client:
+                async with self.client() as client:
                     async for event in client.watch_events(after_seq=seen):
                         seen, said = event.seq, ""
                         self._reporter.event(event)
