@@ -6,21 +6,15 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from nomaflow_host.reaper.proc import ProcessIdentity, descendants, kill_trees, processes
-from nomaflow_host.worker.tracking import (
-    all_children,
-    is_child_running,
-    is_library_thread,
-    is_running,
-    library_processes,
-    orphans,
-    started_by_nobody,
-)
+from nomaflow_host.reaper.proc import descendants, kill_trees, processes
+from nomaflow_host.worker.children import all_children, library_processes, orphans, started_by_nobody
+from nomaflow_host.worker.tracking import is_library_thread
 
 if TYPE_CHECKING:
     import asyncio
     from typing import Any
 
+    from nomaflow_host.reaper.proc import ProcessIdentity
     from nomaflow_host.worker.scope import AttemptScope
 
 
@@ -33,38 +27,39 @@ def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
         "task": len(left_tasks(scope)),
         "thread": sum(thread.is_alive() for thread in list(scope.threads)),
         "piece of work in an executor": len(scope.working),
-        "process": len(left_processes(scope, alone=alone)),
+        "process": len(left_processes(scope, alone=alone)) or len(scope.starting),
     }
     return " and ".join(_counted(count, noun) for noun, count in counts.items() if count)
 
 
-def left_processes(scope: AttemptScope, *, alone: bool) -> set[int]:
+def left_processes(scope: AttemptScope, *, alone: bool) -> set[ProcessIdentity]:
     """Return the living processes that it started; if there are none, those that may have become orphans.
 
     :param alone: see `describe_leftovers`
     """
-    own = {process.pid for process in scope.processes if is_running(process)}
-    own |= {each.pid for each in scope.served if each.alive}
-    if scope.forked:
-        own |= set(filter(is_child_running, scope.forked)) - library_processes()
+    helpers = library_processes()
+    own = {each for each in scope.started.alive() if each.pid not in helpers}
     return own or (all_children() if alone else orphans(scope.began))
 
 
 def signal_left(scope: AttemptScope, signum: int, *, alone: bool) -> None:
     """Send SIGTERM or SIGKILL to its processes, with those that its threads wait for in C code, and to all below them.
 
+    After SIGKILL it can start no others, as a pool would that replaces its dead.
+
     :param alone: see `describe_leftovers`
     """
+    if signum == signal.SIGKILL:
+        scope.may_start = False
     idents = set(left_threads(scope))
-    pids = left_processes(scope, alone=alone)
+    roots = left_processes(scope, alone=alone)
     for thread in threading.enumerate():
         if thread.ident in idents and thread.native_id is not None:
-            pids |= started_by_nobody(thread.native_id)
-    roots = [ProcessIdentity.of(pid) for pid in pids]
+            roots |= {info.identity for info in started_by_nobody(thread.native_id)}
     if signum == signal.SIGKILL:
         kill_trees(roots)
     else:
-        for each in [*roots, *(info.identity for info in descendants(pids, processes()))]:
+        for each in [*roots, *(info.identity for info in descendants([root.pid for root in roots], processes()))]:
             each.signal(signum)
 
 

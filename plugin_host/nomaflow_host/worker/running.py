@@ -340,7 +340,12 @@ class AttemptRun:
         return left
 
     def _left(self) -> str:
-        return describe_leftovers(self.scope, alone=self._is_alone())
+        left = describe_leftovers(self.scope, alone=self._is_alone())
+        if not left:
+            # A library's thread may have started a process meanwhile; from here on it cannot.
+            self.scope.may_start = False
+            left = describe_leftovers(self.scope, alone=self._is_alone())
+        return left
 
     def _finish(self, state: FinishedState, letter: bytes, usage: Usage, *, clean: bool) -> None:
         self._progress.flush()

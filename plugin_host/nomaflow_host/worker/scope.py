@@ -14,7 +14,6 @@ from nomaflow_host.worker.unfinished import UnfinishedLine
 if TYPE_CHECKING:
     import asyncio
     import logging
-    import subprocess
     from concurrent.futures import Executor
 
     from nomaflow_api.v1.letters import AttemptOrder
@@ -22,6 +21,35 @@ if TYPE_CHECKING:
     from nomaflow_host.worker.emitter import Emitter
 
 CURRENT: ContextVar[AttemptScope | None] = ContextVar("nomaflow_attempt", default=None)
+STARTER = "_nomaflow_starter"
+"""The attribute of a library's thread that names the attempt that has started it."""
+_MANY = 64
+
+
+class StartedProcesses:
+    """Processes that were started, of which those that have ended are forgotten now and then.
+
+    Threads may add to it at the same time. It has no lock, since a forked process would inherit a locked one.
+    """
+
+    def __init__(self) -> None:
+        self._each: set[ProcessIdentity] = set()
+        self._many = _MANY
+
+    def add(self, process: ProcessIdentity) -> None:
+        """Record a process."""
+        self._each.add(process)
+        if len(self._each) > self._many:
+            self._each.difference_update([each for each in self._each.copy() if not each.alive])
+            self._many = max(_MANY, 2 * len(self._each))
+
+    def pids(self) -> set[int]:
+        """Return the pids of the recorded ones, of which some may have ended."""
+        return {each.pid for each in self._each.copy()}
+
+    def alive(self) -> set[ProcessIdentity]:
+        """Return those that live."""
+        return {each for each in self._each.copy() if each.alive}
 
 
 class AttemptScope:
@@ -45,11 +73,12 @@ class AttemptScope:
         """Its pieces of work in executors, by an id for each, with the ident of the thread once it runs."""
         self.executor: Executor | None = None
         """What it has set as the default executor of its event loop; None for the worker's."""
-        self.processes: list[subprocess.Popen[Any]] = []
-        self.forked: list[int] = []
-        """The pids of its own forks."""
-        self.served: list[ProcessIdentity] = []
-        """Its processes that the server of `multiprocessing` has forked."""
+        self.started = StartedProcesses()
+        """The processes that Python code has started for it."""
+        self.may_start = True
+        """False once its processes are killed, or none is left: from then on it can start no others."""
+        self.starting: set[int] = set()
+        """The idents of threads that start a process for it right now."""
         self.unawaited: list[str] = []
         """The names of coroutines that it created and nobody awaited."""
         self._unfinished: dict[tuple[str, int], UnfinishedLine] = {}
@@ -108,3 +137,11 @@ def current_scope() -> AttemptScope | None:
     """Return the attempt that the running code belongs to, or None outside any or after its attempt has finished."""
     scope = CURRENT.get()
     return None if scope is None or scope.closed else scope
+
+
+def starting_scope() -> AttemptScope | None:
+    """Return the attempt that a process or thread started now belongs to, even if it has finished.
+
+    That is the attempt of the running code, or in a library's own thread the one that has started that thread.
+    """
+    return CURRENT.get() or getattr(threading.current_thread(), STARTER, None)

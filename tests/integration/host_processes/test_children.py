@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import Host, StartHost, is_alive
+from harness import Host, StartHost, is_alive, pids_below
 
 from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import CancelOrder
@@ -74,4 +74,41 @@ async def test_a_process_started_without_subprocess_ends_with_its_step(
     assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, worker)
     assert end.warnings == ("it left 1 process running when it returned; the host has stopped them",)
     assert not is_alive(int(marker.read_text()))
+    await assert_runs_on(host, neighbour, go)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_pool_ends_with_its_step(start_host: StartHost, marker: Path, kept: bool) -> None:
+    """A pool that replaces its dead processes starts none once they are killed; neighbours run on."""
+    host = await start_host(shared_workers=1)
+    go = marker.with_name("go")
+    neighbour, worker = await neighbour_of(host, go)
+    end = await host.result("hostile.children:keeps_a_pool", {"kept": kept})
+    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, worker)
+    assert [pid for pid in pids_below(worker) if is_alive(pid)] == []
+    await assert_runs_on(host, neighbour, go)
+
+
+async def test_processes_started_in_several_threads_at_once_end_with_their_step(
+    start_host: StartHost, marker: Path
+) -> None:
+    """None is forgotten if another thread starts one at the same moment."""
+    host = await start_host(shared_workers=1, term_seconds=20)
+    go = marker.with_name("go")
+    neighbour, worker = await neighbour_of(host, go)
+    end = await host.result("hostile.children:starts_many", {"threads": 8, "each": 10})
+    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, worker)
+    assert end.warnings == ("it left 80 processes running when it returned; the host has stopped them",)
+    assert [pid for pid in pids_below(worker) if is_alive(pid)] == []
+    await assert_runs_on(host, neighbour, go)
+
+
+async def test_dead_orphans_are_reaped_beside_other_steps(start_host: StartHost, marker: Path) -> None:
+    """Zombies would stay, and be looked at when a step ends, as long as the worker always has some step."""
+    host = await start_host(shared_workers=1)
+    go = marker.with_name("go")
+    neighbour, worker = await neighbour_of(host, go)
+    end = await host.result("hostile.children:leaves_short_orphans", {"count": 5})
+    assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, worker)
+    assert pids_below(worker) == []
     await assert_runs_on(host, neighbour, go)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _SCRIPTS = {
     "ignores_sigterm": "trap '' TERM; echo $$ >$0.child; mv $0.child $0; while :; do sleep 0.05; done",
     "has_a_child_that_ignores_sigterm": "(trap '' TERM; exec sleep 600) & echo $! >$0.child; mv $0.child $0; wait",
 }
+_pools: list[object] = []
 
 
 async def _child(marker: str, script: str) -> asyncio.subprocess.Process:
@@ -62,4 +64,42 @@ async def leaves_a_process(*, marker: str, how: str, **_: object) -> int:
         process.start()
         pid = process.pid
     Path(marker).write_text(str(pid))
+    return os.getpid()
+
+
+async def keeps_a_pool(*, kept: bool, **_: object) -> int:
+    """Leave a pool, which replaces each of its processes that dies, in its thread."""
+    pool = multiprocessing.Pool(2)
+    assert pool.apply(os.getppid) == os.getpid()
+    if kept:
+        _pools.append(pool)
+    return os.getpid()
+
+
+async def starts_many(*, threads: int, each: int, **_: object) -> int:
+    """Start processes in several threads at once, and leave them."""
+
+    def start() -> None:
+        for _ in range(each):
+            os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+
+    sys.setswitchinterval(1e-6)
+    try:
+        await asyncio.gather(*(asyncio.to_thread(start) for _ in range(threads)))
+    finally:
+        sys.setswitchinterval(0.005)
+    return os.getpid()
+
+
+async def runs_short_children(*, count: int, **_: object) -> int:
+    """Run children one after the other, in a thread of its own."""
+    for _ in range(count):
+        await asyncio.to_thread(subprocess.run, ["true"], check=True)
+    return os.getpid()
+
+
+async def leaves_short_orphans(*, count: int, **_: object) -> int:
+    """Run commands that each leave a child, which ends by itself."""
+    for _ in range(count):
+        await (await asyncio.create_subprocess_exec("sh", "-c", "true &")).wait()
     return os.getpid()
