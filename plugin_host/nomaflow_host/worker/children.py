@@ -85,7 +85,7 @@ def started_by_nobody(thread: int) -> list[ProcessInfo]:
     """Return the children of a thread that no Python code has started: orphans, and those of C code as `os.system`."""
     # The list comes first: a child that another thread starts, records and leaves to this one is not in it then.
     pids = children_of_thread(os.getpid(), thread)
-    known = _started.pids()
+    known = {each.pid for each in _started}
     return [info for info in map(read_process, (pid for pid in pids if pid not in known)) if info is not None]
 
 

@@ -12,6 +12,7 @@ from nomaflow_host.worker.tracking import is_library_thread
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
     from typing import Any
 
     from nomaflow_host.reaper.proc import ProcessIdentity
@@ -37,9 +38,12 @@ def left_processes(scope: AttemptScope, *, alone: bool) -> set[ProcessIdentity]:
 
     :param alone: see `describe_leftovers`
     """
-    helpers = library_processes()
-    own = {each for each in scope.started.alive() if each.pid not in helpers}
-    return own or (all_children() if alone else orphans(scope.began))
+    return set(_own_processes(scope)) or (all_children() if alone else orphans(scope.began))
+
+
+def has_processes(scope: AttemptScope) -> bool:
+    """Return True if any process that it started lives, which is known sooner than which do."""
+    return any(_own_processes(scope))
 
 
 def signal_left(scope: AttemptScope, signum: int, *, alone: bool) -> None:
@@ -80,6 +84,11 @@ def has_library_threads() -> bool:
         is_library_thread(thread) and not thread.name.startswith(("ThreadPoolExecutor", "asyncio_"))
         for thread in threading.enumerate()
     )
+
+
+def _own_processes(scope: AttemptScope) -> Iterator[ProcessIdentity]:
+    helpers = library_processes()
+    return (each for each in scope.started if each.alive and each.pid not in helpers)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -26,6 +26,7 @@ from nomaflow_host.worker.forks import AuthorCode
 from nomaflow_host.worker.leftovers import (
     describe_leftovers,
     has_library_threads,
+    has_processes,
     left_tasks,
     left_threads,
     signal_left,
@@ -324,7 +325,7 @@ class AttemptRun:
             )
             self._services.page.cancelled[self._slot] = 1
             asked: set[asyncio.Task[Any]] = set()
-            while self._left():  # nothing announces the end of adopted child processes
+            while has_processes(self.scope) or self._left():  # nothing announces the end of adopted child processes
                 for task in set(left_tasks(self.scope)) - asked:
                     task.cancel()
                     asked.add(task)

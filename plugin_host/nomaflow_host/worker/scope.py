@@ -14,6 +14,7 @@ from nomaflow_host.worker.unfinished import UnfinishedLine
 if TYPE_CHECKING:
     import asyncio
     import logging
+    from collections.abc import Iterator
     from concurrent.futures import Executor
 
     from nomaflow_api.v1.letters import AttemptOrder
@@ -40,16 +41,12 @@ class StartedProcesses:
         """Record a process."""
         self._each.add(process)
         if len(self._each) > self._many:
-            self._each.difference_update([each for each in self._each.copy() if not each.alive])
+            self._each.difference_update([each for each in self if not each.alive])
             self._many = max(_MANY, 2 * len(self._each))
 
-    def pids(self) -> set[int]:
-        """Return the pids of the recorded ones, of which some may have ended."""
-        return {each.pid for each in self._each.copy()}
-
-    def alive(self) -> set[ProcessIdentity]:
-        """Return those that live."""
-        return {each for each in self._each.copy() if each.alive}
+    def __iter__(self) -> Iterator[ProcessIdentity]:
+        """Iterate over the recorded ones, of which some may have ended."""
+        return iter(self._each.copy())
 
 
 class AttemptScope:
