@@ -26,7 +26,7 @@ from nomaflow_host.observing.state_dump import HostView
 from nomaflow_host.outbox.outbox import Outbox
 from nomaflow_host.outbox.spill import SpillStore
 from nomaflow_host.process.errors import HostBusy, HostError, NotJoined, ProjectError
-from nomaflow_host.process.file_limit import raise_file_limit
+from nomaflow_host.process.file_limit import most_sync, raise_file_limit
 from nomaflow_host.process.life import HostLife
 from nomaflow_host.process.runner import SupervisedRunner
 from nomaflow_host.process.service_state import ServiceState
@@ -112,10 +112,16 @@ class ProjectReader:
 def supervisor_settings(project: Project, **more: Any) -> SupervisorSettings:
     """Return the supervisor's settings; the supervisor's defaults apply where [host] gives no value.
 
+    A max_sync that nobody has given is no greater than the limit of open files allows.
+
     :param more: settings that are not in [host]
     """
     given = {name: getattr(project.settings, name, None) for name in SupervisorSettings.__struct_fields__}
-    return SupervisorSettings(**{name: value for name, value in given.items() if value is not None}, **more)
+    settings = SupervisorSettings(**{name: value for name, value in given.items() if value is not None}, **more)
+    if given["max_sync"] is not None:
+        return settings
+    fitting = max(1, min(settings.max_sync, most_sync(settings.shared_workers)))
+    return structs.replace(settings, max_sync=fitting)
 
 
 async def serve(options: HostOptions, *, environ: MutableMapping[str, str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from typing import TYPE_CHECKING
 
 from nomaflow_host.process.errors import EX_CONFIG, HostError
@@ -32,15 +33,21 @@ def raise_file_limit(settings: SupervisorSettings) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = max(_USUAL, needed) if hard == resource.RLIM_INFINITY else min(hard, max(_USUAL, needed))
     if wanted < needed:
-        least = _OWN + 2 * _OF_WORKER
-        fewer = (
-            f", or set shared_workers = 1 and max_sync = {(hard - _OWN) // _OF_WORKER - 1} in [host] of nomaflow.toml"
-        )
+        fewer = ""
+        if (most := most_sync(shared)) >= 1:
+            fewer = f", or set max_sync = {most} in [host] of nomaflow.toml"
+        elif (most := most_sync(1)) >= 1:
+            fewer = f", or set shared_workers = 1 and max_sync = {most} in [host] of nomaflow.toml"
         raise TooFewFiles(
             f"the host may have {hard} files open, and needs {needed} for {shared} shared workers and {sync} steps in"
             " workers of their own\n"
-            f"  fix: raise the hard limit to {needed} or more (`ulimit -Hn`, LimitNOFILE= of the service)"
-            f"{fewer if hard >= least else ''}"
+            f"  fix: raise the hard limit to {needed} or more (`ulimit -Hn`, LimitNOFILE= of the service){fewer}"
         )
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def most_sync(shared: int) -> int:
+    """Return the greatest max_sync beside that many shared workers that the system has files for; 0 or less for none."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return (sys.maxsize if hard == resource.RLIM_INFINITY else hard - _OWN) // _OF_WORKER - shared

@@ -168,7 +168,12 @@ class HostSection(Entry):
         "Empty: that of the kernel that the host has joined (`--join`), else the project's own kernel.",
     )
     max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=10_000)
-    max_sync: int | None = key(None, "Steps in exclusive workers at once. Default: 8 times the cores.", ge=1, le=10_000)
+    max_sync: int | None = key(
+        None,
+        "Steps in exclusive workers at once. Default: 8 times the cores, or as many as the hard limit of open files allows.",
+        ge=1,
+        le=10_000,
+    )
     max_parallel: int | None = key(
         None, "Steps of either kind at once, over all instances of the host. Default: no bound.", ge=1, le=1_000_000
     )
