@@ -59,7 +59,9 @@ def signal_left(scope: AttemptScope, signum: int, *, alone: bool) -> None:
     roots = left_processes(scope, alone=alone)
     for thread in threading.enumerate():
         if thread.ident in idents and thread.native_id is not None:
-            roots |= {info.identity for info in started_by_nobody(thread.native_id)}
+            found = {info.identity for info in started_by_nobody(thread.native_id)}
+            # A thread of the executor may have older ones, from a neighbour's work in it.
+            roots |= {each for each in found if each.start_ticks >= scope.began}
     if signum == signal.SIGKILL:
         kill_trees(roots)
     else:

@@ -9,6 +9,8 @@ from harness import Host, StartHost, is_alive, pids_below
 
 from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import CancelOrder
+from nomaflow_host.reaper.proc import ProcessIdentity, ticks_now
+from waiting import eventually
 
 SCRIPTS = ["ends_at_sigterm", "has_a_child", "ignores_sigterm", "has_a_child_that_ignores_sigterm"]
 
@@ -112,3 +114,22 @@ async def test_dead_orphans_are_reaped_beside_other_steps(start_host: StartHost,
     assert (end.state, end.rows_affected) == (FinishedState.SUCCEEDED, worker)
     assert pids_below(worker) == []
     await assert_runs_on(host, neighbour, go)
+
+
+async def test_a_helper_that_a_neighbour_s_thread_has_from_c_code_is_not_ended(
+    start_host: StartHost, marker: Path
+) -> None:
+    """Steps take turns in the threads of the executor: a child of such a thread need not be that of its present one."""
+    host = await start_host(shared_workers=1)
+    go, mine = marker.with_name("go"), marker.with_name("mine")
+    neighbour = host.run("hostile.children:has_a_helper_of_c_code", {"marker": str(marker), "go": str(go)})
+    helper = ProcessIdentity.of(await host.started_in(marker))
+    await eventually(lambda: ticks_now() - 1 > helper.start_ticks)
+    key = host.run("hostile.children:calls_system_in_a_thread", {"marker": str(mine), "script": "ends_at_sigterm"})
+    child = await host.started_in(mine)
+    host.supervisor.cancel(CancelOrder(attempt_key=key, reason_code="canceled_by_user", by="ann", why="enough"))
+    assert (await host.sink.end_of(key)).state is FinishedState.CANCELED
+    assert not is_alive(child)
+    go.touch()
+    end = await host.sink.end_of(neighbour)
+    assert (end.state, end.extras_json) == (FinishedState.SUCCEEDED, b'{"lives":true}')

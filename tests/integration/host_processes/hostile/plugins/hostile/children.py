@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -103,3 +105,18 @@ async def leaves_short_orphans(*, count: int, **_: object) -> int:
     for _ in range(count):
         await (await asyncio.create_subprocess_exec("sh", "-c", "true &")).wait()
     return os.getpid()
+
+
+async def has_a_helper_of_c_code(*, marker: str, go: str, **_: object) -> dict[str, bool]:
+    """Have C code start a process in a thread of the executor; tell whether it lives once *go* exists."""
+    libc = ctypes.CDLL(None)
+    libc.popen.restype = ctypes.c_void_p
+    command = f"echo $$ >{marker}.child; mv {marker}.child {marker}; exec sleep 600"
+    await asyncio.to_thread(libc.popen, command.encode(), b"r")
+    while not Path(go).exists():  # a file says it
+        await asyncio.sleep(0.005)
+    pid = int(Path(marker).read_text())
+    lives = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return {"lives": lives}
