@@ -48,6 +48,6 @@ def raise_file_limit(settings: SupervisorSettings) -> None:
 
 
 def most_sync(shared: int) -> int:
-    """Return the greatest max_sync beside that many shared workers that the system has files for; 0 or less for none."""
+    """Return the greatest max_sync that files suffice for beside that many shared workers; 0 or less for none."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return (sys.maxsize if hard == resource.RLIM_INFINITY else hard - _OWN) // _OF_WORKER - shared

@@ -137,7 +137,7 @@ def _starting(scope: AttemptScope) -> Iterator[None]:
     scope.starting.add(thread)
     try:
         if scope.closed or not scope.may_start:
-            raise RuntimeError(f"cannot start a process for the step {scope.step!r}: it has ended, or is being killed")
+            raise RuntimeError(f"cannot start a process for the step {scope.step!r}: it has ended or is ended")
         yield
     finally:
         scope.starting.discard(thread)

@@ -170,7 +170,7 @@ class HostSection(Entry):
     max_async: int = key(200, "Steps in shared workers at once.", ge=1, le=10_000)
     max_sync: int | None = key(
         None,
-        "Steps in exclusive workers at once. Default: 8 times the cores, or as many as the hard limit of open files allows.",
+        "Steps in exclusive workers at once. Default: 8 times the cores, or as many as the limit of open files allows.",
         ge=1,
         le=10_000,
     )
