@@ -345,7 +345,8 @@ class AttemptRun:
         if not left:
             # A library's thread may have started a process meanwhile; from here on it cannot.
             self.scope.may_start = False
-            left = describe_leftovers(self.scope, alone=self._is_alone())
+            if self.scope.starting or self.scope.started:
+                left = describe_leftovers(self.scope, alone=self._is_alone())
         return left
 
     def _finish(self, state: FinishedState, letter: bytes, usage: Usage, *, clean: bool) -> None:

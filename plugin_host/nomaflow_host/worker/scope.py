@@ -44,6 +44,10 @@ class StartedProcesses:
             self._each.difference_update([each for each in self if not each.alive])
             self._many = max(_MANY, 2 * len(self._each))
 
+    def __len__(self) -> int:
+        """Return how many are recorded, of which some may have ended."""
+        return len(self._each)
+
     def __iter__(self) -> Iterator[ProcessIdentity]:
         """Iterate over the recorded ones, of which some may have ended."""
         return iter(self._each.copy())
