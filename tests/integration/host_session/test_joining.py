@@ -95,14 +95,21 @@ async def test_a_second_join_replaces_the_identity_once_it_is_whole(
     assert folder.read().key != before.key
 
 
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[FakeEnrolment]:
+    """The door of another kernel."""
+    (tmp_path / "other").mkdir()
+    door = await FakeEnrolment(Authority(tmp_path / "other")).start()
+    yield door
+    await door.stop()
+
+
 async def test_a_string_of_another_kernel_does_not_replace_the_identity(
-    door: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
+    door: FakeEnrolment, other: FakeEnrolment, folder: IdentityFolder, tmp_path: Path
 ) -> None:
     """Of other authorities, of the own one beside another, of those that the system knows: the secret is not said."""
     await join(door.string(), folder, tmp_path)
     before = folder.read()
-    (tmp_path / "other").mkdir()
-    other = await FakeEnrolment(Authority(tmp_path / "other")).start()
     foreign = JoinString.decode(other.string())
     both = dataclasses.replace(
         foreign, authorities_pem=door.authority.file.read_text() + other.authority.file.read_text()
@@ -117,7 +124,6 @@ async def test_a_string_of_another_kernel_does_not_replace_the_identity(
     shutil.rmtree(folder.folder)
     await join(other.string(), folder, tmp_path)
     assert folder.read().authorities != before.authorities
-    await other.stop()
 
 
 async def test_an_authority_that_is_new_to_the_host_counts_for_its_own_kernel_only(
