@@ -31,7 +31,7 @@ def raise_file_limit(settings: SupervisorSettings) -> None:
     shared, sync = settings.shared_workers, settings.max_sync
     needed = _OWN + _OF_WORKER * (shared + sync)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(_USUAL, needed) if hard == resource.RLIM_INFINITY else min(hard, max(_USUAL, needed))
+    wanted = min(_allowed(hard), max(_USUAL, needed))
     if wanted < needed:
         fewer = ""
         if (most := most_sync(shared)) >= 1:
@@ -49,5 +49,8 @@ def raise_file_limit(settings: SupervisorSettings) -> None:
 
 def most_sync(shared: int) -> int:
     """Return the greatest max_sync that files suffice for beside that many shared workers; 0 or less for none."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return (sys.maxsize if hard == resource.RLIM_INFINITY else hard - _OWN) // _OF_WORKER - shared
+    return (_allowed(resource.getrlimit(resource.RLIMIT_NOFILE)[1]) - _OWN) // _OF_WORKER - shared
+
+
+def _allowed(hard: int) -> int:
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
