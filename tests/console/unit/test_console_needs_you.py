@@ -78,7 +78,7 @@ def test_failures_of_one_job_are_one_line() -> None:
 
 
 def test_jobs_of_a_host_that_fail_of_one_cause_are_one_line() -> None:
-    """From five on: the rest of the page stays in sight, and their runs can be replayed together."""
+    """Five or more are one, so that the rest of the page stays in sight and their runs can be replayed together."""
     storm = [_run("FAILED", 6, run_id=f"r{n}", job_id=f"j{n}", host="a", error="it is away") for n in range(7)]
     other = _run("FAILED", 10, run_id="o", job_id="other", host="a", error="no rows")
     elsewhere = _run("FAILED", 20, run_id="e", job_id="elsewhere", host="b", error="it is away")
