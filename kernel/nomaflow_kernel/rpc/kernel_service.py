@@ -113,9 +113,9 @@ class KernelService:
                 (examined if request.validate_only else made)[index] = trigger_command(request, caller)
             except BadRequest as error:
                 answers[index] = error
-        validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
-        for index, found in zip(examined, validated, strict=True):
-            answers[index] = _examined(found)
+        if examined:
+            validated = await asyncio.gather(*map(self._admission.validate, examined.values()))
+            answers.update(zip(examined, map(_examined, validated), strict=True))
         answers.update(zip(made, await self._start(list(made.values())), strict=True))
         targets = [self._guard.target_of_job(request.job_id) for request in requests]
         told = [_told(answers[index], target, caller) for index, target in enumerate(targets)]
