@@ -57,8 +57,8 @@ class CronFields:
     """The values that an expression matches, expanded. Weekdays count from Sunday, 0.
 
     :param days: days of the month; `LAST` among them is the last day
-    :param nth_weekdays: (weekday, n) pairs for ``5#3`` and ``L5`` (n is `LAST`); if there are any, ``weekdays`` is not
-        used
+    :param nth_weekdays: (weekday, n) pairs for ``5#3`` and ``L5`` (n is `LAST`); if there are any, the field has no
+        other items, and ``weekdays`` is not used
     :param both_days: True if day of month and weekday must both match, False if one is enough
     :param wildcard: True if minute or hour begins with ``*``: the job follows real time instead of the wall clock
     """
@@ -95,7 +95,11 @@ def parse_fields(text: str) -> CronFields:
             ",".join(_rewritten(field, item) for item in part.split(","))
             for field, part in zip(_LAYOUT, parts, strict=False)
         ]
-        if ("#" in parts[4] or "l" in re.split(r"[^a-z]+", parts[4])) and parts[2] not in ("*", "?"):
+        ordinals = ["#" in item or item.startswith("l") for item in rewritten[4].split(",")]
+        if any(ordinals) and not all(ordinals):
+            problem = f"day of week {parts[4]!r} has items with # or L and others"
+            raise _Refusal(problem, "write all of them with # or L")
+        if any(ordinals) and parts[2] not in ("*", "?"):
             problem = f"day of month {parts[2]!r} cannot stand beside # or L in the day of week field"
             raise _Refusal(problem, "make the day of month *")
         expanded, nth = croniter.expand(" ".join(rewritten))
