@@ -277,7 +277,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         while True:
             version = self.version
             for event in [one for one in self.events if one.seq > seen and one.run_id == request.run_id]:
-                yield pb.WatchRunResponse(event=event)
+                yield pb.WatchRunResponse(events=[event])
                 seen, sent = event.seq, sent + 1
                 await self._break(sent, context)
             if run.state >= run_pb2.RunState.RUN_STATE_SUCCEEDED:
@@ -290,7 +290,7 @@ class FakeKernel(kernel_service_pb2_grpc.KernelServiceServicer):
         while True:
             version = self.version
             for event in [one for one in self.events if one.seq > seen]:
-                yield pb.WatchEventsResponse(event=event)
+                yield pb.WatchEventsResponse(events=[event])
                 seen, sent = event.seq, sent + 1
                 await self._break(sent, context)
             await self._change_after(version)

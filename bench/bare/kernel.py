@@ -52,7 +52,7 @@ class Kernel:
         await context.send_initial_metadata(())
         while True:
             message = service.WatchEventsResponse()
-            message.event.run_id = await ended.get()
+            message.events.add().run_id = await ended.get()
             yield message
 
     async def attach(self, requests: Any, context: Any) -> AsyncIterator[gateway.AttachResponse]:

@@ -90,7 +90,7 @@ class BareSystem:
                 began = time.perf_counter()
                 run_id = (await self._stub.TriggerRun(_order(), timeout=PATIENCE)).run_id
                 async with asyncio.timeout(PATIENCE):
-                    while (await events.read()).event.run_id != run_id:
+                    while (await events.read()).events[0].run_id != run_id:
                         pass
                 took.append((time.perf_counter() - began) * 1000)
         finally:

@@ -60,7 +60,8 @@ def ghost(system: FaultSystem, host: Running) -> Iterator[Ghost]:
     work = system.work("ticks").under_way()
     with grpc.insecure_channel(proxy.address) as channel:
         watch = KernelServiceStub(channel).WatchRun(service.WatchRunRequest(run_id=work.run_id))
-        seen = next(message.event.seq for message in watch if message.event.kind == "attempt.started")
+        events = (event for message in watch for event in message.events)
+        seen = next(event.seq for event in events if event.kind == "attempt.started")
         proxy.half_open(Way.UP)
         yield Ghost(proxy=proxy, work=work, seen=seen)
 
@@ -189,7 +190,7 @@ def test_a_client_that_stops_reading(system: FaultSystem, host: Running) -> None
         assert psutil.Process(system.kernel.pid).memory_info().rss < before + (64 << 20)
         work.succeeds_whole()
         last = system.last_event()
-        seqs = [message.event.seq for message in _until(watch, last) if message.HasField("event")]
+        seqs = [event.seq for message in _until(watch, last) for event in message.events]
         assert seqs == list(range(seqs[0], last + 1))
         for _, stream in logs:
             numbers = [line.seq for block in stream for line in block.lines]
@@ -199,7 +200,7 @@ def test_a_client_that_stops_reading(system: FaultSystem, host: Running) -> None
 def _until(watch: Iterator[service.WatchEventsResponse], last: int) -> Iterator[service.WatchEventsResponse]:
     for message in watch:
         yield message
-        if message.HasField("event") and message.event.seq >= last:
+        if message.events and message.events[-1].seq >= last:
             return
 
 
@@ -211,5 +212,5 @@ def test_a_client_that_vanishes(system: FaultSystem, ghost: Ghost) -> None:
         watch = KernelServiceStub(channel).WatchRun(
             service.WatchRunRequest(run_id=ghost.work.run_id, after_seq=ghost.seen)
         )
-        kinds = [message.event.kind for message in watch if message.HasField("event")]
+        kinds = [event.kind for message in watch for event in message.events]
     assert kinds == ["attempt.finished", "run.finished"]

@@ -100,7 +100,7 @@ def _answers(stage: Stage, run_ids: list[str]) -> Iterator[tuple[str, bytes]]:
             yield "ReadLogs", b"".join(map(_told, stub.ReadLogs(pb.ReadLogsRequest(run_id=run_id))))
         events = []
         for each in stub.WatchEvents(pb.WatchEventsRequest(from_start=True), timeout=PATIENCE):
-            if each.WhichOneof("item") == "bookmark_seq":
+            if each.bookmark_seq:
                 break
             events.append(_told(each))
         assert events

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from nomaflow_api.v1 import event_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
@@ -20,6 +20,7 @@ from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
 from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
 from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
+from nomaflow_kernel.rpc.pages import Page
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.store import Store
@@ -73,28 +74,26 @@ class Watching:
             whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
             snapshot = run_detail_message(detail, logs)
             yield kernel.WatchRunResponse(snapshot=self._explain(snapshot if whole else run_without_values(snapshot)))
-            cursor = after_seq
-            async for event in self._stored(cursor, run_id=run_id):
-                cursor = event.seq
-                yield kernel.WatchRunResponse(event=_event(event, whole=whole))
-                if event.kind == _RUN_END:
-                    return
-            if detail.run.state in RUN_TERMINAL:
-                return
+            cursor, of_run = after_seq, EventFilter(run_id=run_id)
+            pages = self._pages(cursor, of_run)
             while True:
+                async for page in pages:
+                    # Events already read from the store may come again through the feed.
+                    told = list(_to_the_end(event for event in page if event.seq > cursor))
+                    for events in _together(_event(event, whole=whole) for event in told):
+                        yield kernel.WatchRunResponse(events=events)
+                    cursor = told[-1].seq if told else cursor
+                    if told and told[-1].kind == _RUN_END:
+                        return
+                if detail.run.state in RUN_TERMINAL:
+                    return
                 heard = await subscription.wait(self._bookmark_seconds)
                 if self._feed.closed:
                     raise KernelStopping
-                fresh = subscription.take()
-                if fresh is None:
-                    fresh = [event async for event in self._stored(cursor, run_id=run_id)]
-                for event in _after(fresh, cursor):
-                    cursor = event.seq
-                    yield kernel.WatchRunResponse(event=_event(event, whole=whole))
-                    if event.kind == _RUN_END:
-                        return
                 if not heard:
-                    yield kernel.WatchRunResponse(bookmark_seq=max(cursor, after_seq))
+                    yield kernel.WatchRunResponse(bookmark_seq=cursor)
+                taken = subscription.take()
+                pages = self._pages(cursor, of_run) if taken is None else _page(taken)
 
     async def events(
         self, after_seq: int | None, filter: EventFilter, caller: Caller, *, linger_seconds: float = 0.0
@@ -123,9 +122,9 @@ class Watching:
                 if self._store.pruned_through_seq > max(cursor, told):
                     told = self._store.pruned_through_seq
                     yield _pruned(cursor, told)
-                for event in await sight.shown(page):
-                    cursor, spoke_at = event.seq, time.monotonic()
-                    yield kernel.WatchEventsResponse(event=event)
+                for events in _together(await sight.shown(page)):
+                    yield kernel.WatchEventsResponse(events=events)
+                    cursor, spoke_at = events[-1].seq, time.monotonic()
                 cursor = max(cursor, through)
                 # Events that this caller does not see must not hold its cursor back.
                 if time.monotonic() - spoke_at >= self._bookmark_seconds:
@@ -157,12 +156,6 @@ class Watching:
         if tail:
             yield [event for event in tail if filter.keeps(event)], tail[-1].seq
 
-    async def _stored(self, after: int, *, run_id: str) -> AsyncIterator[EventRecord]:
-        """Yield a run's stored events after a sequence."""
-        async for page in self._pages(after, EventFilter(run_id=run_id)):
-            for event in page:
-                yield event
-
     async def _pages(self, after: int, filter: EventFilter) -> AsyncIterator[Sequence[EventRecord]]:
         """Yield the stored events after a sequence, page by page, until there are no more."""
         while True:
@@ -173,9 +166,28 @@ class Watching:
             after = page[-1].seq
 
 
-def _after(events: Sequence[EventRecord], cursor: int) -> Iterator[EventRecord]:
-    """Yield the events after a cursor: events already read from the store may come again through the feed."""
-    return (event for event in events if event.seq > cursor)
+async def _page(events: Sequence[EventRecord]) -> AsyncIterator[Sequence[EventRecord]]:
+    yield events
+
+
+def _to_the_end(events: Iterable[EventRecord]) -> Iterator[EventRecord]:
+    """Yield the events of a run up to its end."""
+    for event in events:
+        yield event
+        if event.kind == _RUN_END:
+            return
+
+
+def _together(events: Iterable[event_pb2.Event]) -> Iterator[list[event_pb2.Event]]:
+    """Yield the events in groups, each for one message: as many as are not too large together."""
+    page = Page[event_pb2.Event]()
+    for event in events:
+        page.add(event)
+        if page.full:
+            yield page.entries
+            page = Page()
+    if page.entries:
+        yield page.entries
 
 
 def _pruned(after_seq: int, through_seq: int) -> kernel.WatchEventsResponse:

@@ -836,12 +836,12 @@ global___WatchRunRequest = WatchRunRequest
 
 @typing.final
 class WatchRunResponse(google.protobuf.message.Message):
-    """WatchRunResponse is the snapshot, then events."""
+    """WatchRunResponse is the snapshot, then events. Each message carries one of its fields."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SNAPSHOT_FIELD_NUMBER: builtins.int
-    EVENT_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
     BOOKMARK_SEQ_FIELD_NUMBER: builtins.int
     bookmark_seq: builtins.int
     """bookmark_seq is sent when nothing happened for a while: resume from here."""
@@ -850,19 +850,18 @@ class WatchRunResponse(google.protobuf.message.Message):
         """snapshot is sent first, and says up to which event it speaks (last_event_seq)."""
 
     @property
-    def event(self) -> nomaflow_api.v1.event_pb2.Event:
-        """event is one event of the run."""
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.event_pb2.Event]:
+        """events are the next events of the run, in order: those that were there when the message could be sent."""
 
     def __init__(
         self,
         *,
         snapshot: nomaflow_api.v1.run_pb2.Run | None = ...,
-        event: nomaflow_api.v1.event_pb2.Event | None = ...,
+        events: collections.abc.Iterable[nomaflow_api.v1.event_pb2.Event] | None = ...,
         bookmark_seq: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item", "snapshot", b"snapshot"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item", "snapshot", b"snapshot"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["item", b"item"]) -> typing.Literal["snapshot", "event", "bookmark_seq"] | None: ...
+    def HasField(self, field_name: typing.Literal["snapshot", b"snapshot"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "events", b"events", "snapshot", b"snapshot"]) -> None: ...
 
 global___WatchRunResponse = WatchRunResponse
 
@@ -934,18 +933,18 @@ global___PrunedEvents = PrunedEvents
 
 @typing.final
 class WatchEventsResponse(google.protobuf.message.Message):
-    """WatchEventsResponse is one event, a bookmark, or word of events that are gone."""
+    """WatchEventsResponse is events, a bookmark, or word of events that are gone. Each message carries one of its fields."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    EVENT_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
     BOOKMARK_SEQ_FIELD_NUMBER: builtins.int
     PRUNED_FIELD_NUMBER: builtins.int
     bookmark_seq: builtins.int
     """bookmark_seq is sent when nothing happened for a while: resume from here."""
     @property
-    def event(self) -> nomaflow_api.v1.event_pb2.Event:
-        """event is one event."""
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[nomaflow_api.v1.event_pb2.Event]:
+        """events are the next events, in order: those that were there when the message could be sent."""
 
     @property
     def pruned(self) -> global___PrunedEvents:
@@ -954,13 +953,12 @@ class WatchEventsResponse(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        event: nomaflow_api.v1.event_pb2.Event | None = ...,
+        events: collections.abc.Iterable[nomaflow_api.v1.event_pb2.Event] | None = ...,
         bookmark_seq: builtins.int = ...,
         pruned: global___PrunedEvents | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item", "pruned", b"pruned"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "event", b"event", "item", b"item", "pruned", b"pruned"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["item", b"item"]) -> typing.Literal["event", "bookmark_seq", "pruned"] | None: ...
+    def HasField(self, field_name: typing.Literal["pruned", b"pruned"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bookmark_seq", b"bookmark_seq", "events", b"events", "pruned", b"pruned"]) -> None: ...
 
 global___WatchEventsResponse = WatchEventsResponse
 

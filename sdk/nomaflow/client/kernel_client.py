@@ -161,18 +161,17 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         terminal = False
         while not terminal:
             async for message in self._connection.stream("WatchRun", request):
-                kind = message.WhichOneof("item")
-                if kind == "snapshot":
+                if message.HasField("snapshot"):
                     run = decode(values.RunView, message.snapshot)
                     terminal = terminal or run.terminal
                     yield run
-                elif kind == "bookmark_seq":
-                    request.after_seq = max(request.after_seq, message.bookmark_seq)
-                elif message.event.seq > request.after_seq:
-                    event = decode(values.EventView, message.event)
-                    request.after_seq = event.seq
-                    terminal = terminal or event.run_state in values.RUN_TERMINAL
-                    yield event
+                for each in message.events:
+                    if each.seq > request.after_seq:
+                        event = decode(values.EventView, each)
+                        request.after_seq = event.seq
+                        terminal = terminal or event.run_state in values.RUN_TERMINAL
+                        yield event
+                request.after_seq = max(request.after_seq, message.bookmark_seq)
 
     async def wait(self, run_id: str) -> values.RunView:
         """Return the run with its steps once it is terminal."""
@@ -222,17 +221,15 @@ class KernelClient(AccessCalls, AuditReading, FigureReading, LogCalls):
         )
         while True:
             async for message in self._connection.stream("WatchEvents", request):
-                kind = message.WhichOneof("item")
-                if kind == "pruned":
-                    if on_pruned is not None:
-                        on_pruned(decode(values.PrunedView, message.pruned))
-                    continue
-                seq = message.event.seq if kind == "event" else message.bookmark_seq
-                if seq > request.after_seq:
-                    request.after_seq, request.from_start = seq, False
-                    if kind == "event":
-                        yield decode(values.EventView, message.event)
-                if kind == "bookmark_seq" and on_bookmark is not None:
+                if message.HasField("pruned") and on_pruned is not None:
+                    on_pruned(decode(values.PrunedView, message.pruned))
+                for event in message.events:
+                    if event.seq > request.after_seq:
+                        request.after_seq, request.from_start = event.seq, False
+                        yield decode(values.EventView, event)
+                if message.bookmark_seq > request.after_seq:
+                    request.after_seq, request.from_start = message.bookmark_seq, False
+                if message.bookmark_seq and on_bookmark is not None:
                     on_bookmark(message.bookmark_seq)
 
     async def inspect_attempt(self, run_id: str, *, step: str = "", attempt: int = 0) -> values.InspectionView:

@@ -42,10 +42,10 @@ def main(address: str, job_id: str, params: str) -> None:
         print(run_id, file=sys.stderr, flush=True)
         kinds, last_seq = [], 0
         for message in stub.WatchRun(kernel.WatchRunRequest(run_id=run_id)):
-            if message.HasField("event"):
-                kinds.append(message.event.kind)
-                assert message.event.seq > last_seq
-                last_seq = message.event.seq
+            for event in message.events:
+                kinds.append(event.kind)
+                assert event.seq > last_seq
+                last_seq = event.seq
         run = stub.GetRun(kernel.GetRunRequest(run_id=run_id), timeout=10).run
         lines = [
             line.message.decode()

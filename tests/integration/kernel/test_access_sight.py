@@ -93,8 +93,8 @@ async def test_a_job_that_moved_keeps_its_old_runs_from_its_new_team() -> None:
             assert not (await ben("GetJobStats", job_ids=["a.one"])).jobs[0].recent
             run_ids, stream = set(), ben.stream("WatchEvents", from_start=True)
             async for message in stream:
-                run_ids.add(message.event.run_id)
-                if message.event.kind == "run.finished":
+                run_ids.update(event.run_id for event in message.events)
+                if any(event.kind == "run.finished" for event in message.events):
                     break
             stream.cancel()
             assert run_ids - {""} == {world.runs["b"]}
@@ -141,7 +141,7 @@ async def test_what_code_and_params_say_needs_the_verb_logs(world: AccessWorld) 
         events = as_.stream("WatchEvents", from_start=True)
         async for message in events:
             answers.append(message)
-            if message.event.kind == "run.finished":
+            if any(event.kind == "run.finished" for event in message.events):
                 break
         events.cancel()
         leaks = [type(each).__name__ for each in answers if SECRET.encode() in each.SerializeToString()]
@@ -201,10 +201,9 @@ async def test_events_of_others_do_not_come(world: AccessWorld) -> None:
     last = await world.failed_run("a")
     seen = []
     async for message in stream:
-        if message.WhichOneof("item") == "event":
-            seen.append(message.event)
-            if (message.event.run_id, message.event.kind) == (last, "run.finished"):
-                break
+        seen += message.events
+        if any((event.run_id, event.kind) == (last, "run.finished") for event in message.events):
+            break
     stream.cancel()
     assert {event.job_id for event in seen if event.run_id} == {"a.one"}
     told = [

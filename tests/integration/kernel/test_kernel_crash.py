@@ -176,10 +176,9 @@ async def test_a_watch_goes_on_after_the_kill_where_it_was(process: KernelProces
 
     async def watch_until_it_breaks() -> None:
         async for message in live:
-            if message.HasField("event"):
-                seen.append((message.event.seq, message.event.kind))
-                if message.event.kind == "attempt.started":
-                    await process.kill()
+            seen.extend((event.seq, event.kind) for event in message.events)
+            if any(event.kind == "attempt.started" for event in message.events):
+                await process.kill()
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await watch_until_it_breaks()
@@ -188,9 +187,9 @@ async def test_a_watch_goes_on_after_the_kill_where_it_was(process: KernelProces
     await host.attach(process.channel(), inventory=held(key, 1))
     resumed = process.client().WatchRun(kernel.WatchRunRequest(run_id=run_id, after_seq=seen[-1][0]))
     await host.report(key, 2, finished())
-    seen += [(message.event.seq, message.event.kind) async for message in resumed if message.HasField("event")]
+    seen += [(event.seq, event.kind) async for message in resumed for event in message.events]
     whole = process.client().WatchRun(kernel.WatchRunRequest(run_id=run_id))
-    assert seen == [(message.event.seq, message.event.kind) async for message in whole if message.HasField("event")]
+    assert seen == [(event.seq, event.kind) async for message in whole for event in message.events]
     assert seen[-1][1] == "run.finished"
 
 

@@ -104,7 +104,7 @@ async def test_a_watch_is_gapless_and_resumes_at_any_event(shared: KernelProcess
     dispatch = await host.dispatched()
     await host.report(dispatch.attempt_key, 1, started())
     await host.report(dispatch.attempt_key, 2, finished())
-    story = [message.event async for message in live if message.HasField("event")]
+    story = [event async for message in live for event in message.events]
 
     kinds = [event.kind for event in story]
     assert kinds[:3] == ["run.queued", "run.started", "attempt.dispatched"]
@@ -112,7 +112,7 @@ async def test_a_watch_is_gapless_and_resumes_at_any_event(shared: KernelProcess
     assert [event.seq for event in story] == sorted({event.seq for event in story})
     for index, event in enumerate(story[:-1]):
         resumed = client.WatchRun(kernel.WatchRunRequest(run_id=run_id, after_seq=event.seq), timeout=DEADLINE)
-        rest = [message.event.seq async for message in resumed if message.HasField("event")]
+        rest = [event.seq async for message in resumed for event in message.events]
         assert rest == [each.seq for each in story[index + 1 :]]
 
 

@@ -48,12 +48,12 @@ async def test_a_slow_watcher_reads_what_it_missed_from_the_store(world: World) 
     watching = Watching(world.parts)
     stream = watching.run(RUN_ID, 0, CALLER)
     assert (await anext(stream)).HasField("snapshot")
-    first = (await anext(stream)).event.seq
+    first = (await anext(stream)).events[0].seq
     for _ in range(30):
         await world.apply(*[Notice(kind="attempt.progress", at_us=1, run_id=RUN_ID, job_id="job") for _ in range(100)])
     await world.apply(finish())
-    rest = [item.event.seq async for item in stream]
-    assert [first, *rest] == list(range(first, first + 3 + 3000 + 1))
+    rest = [event.seq async for item in stream for event in item.events]
+    assert rest == list(range(first + 3, first + 3 + 3000 + 1))
 
 
 async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(world: World) -> None:
@@ -62,9 +62,9 @@ async def test_an_event_that_comes_by_the_feed_and_from_the_store_is_sent_once(w
     stream = Watching(world.parts).run(RUN_ID, 0, CALLER)
     await anext(stream)
     await world.apply(StartRun(run_id=RUN_ID, job_id="job", at_us=1))
-    kinds = [(await anext(stream)).event.kind for _ in range(2)]
+    kinds = [event.kind for event in (await anext(stream)).events]
     await world.apply(finish())
-    kinds += [item.event.kind async for item in stream]
+    kinds += [event.kind async for item in stream for event in item.events]
     assert kinds == ["run.queued", "run.started", "run.finished"]
 
 
@@ -76,7 +76,7 @@ async def test_a_watch_of_one_run_hears_nothing_of_others(world: World) -> None:
     await anext(watch)
     await world.apply(finish(OTHER))
     await world.apply(finish())
-    events = [item.event async for item in watch if item.HasField("event")]
+    events = [event async for item in watch for event in item.events]
     assert {event.run_id for event in events} == {RUN_ID}
     assert events[-1].kind == "run.finished"
 
@@ -88,9 +88,9 @@ async def test_a_watch_of_a_finished_run_ends_by_itself(world: World) -> None:
     last = world.feed.last_seq
     for after in (0, last):
         watch = world.client.WatchRun(kernel.WatchRunRequest(run_id=RUN_ID, after_seq=after), timeout=10)
-        items = [item.WhichOneof("item") async for item in watch]
-        assert items[0] == "snapshot"
-        assert len(items) == (5 if after == 0 else 1)
+        items = [item async for item in watch]
+        assert items[0].HasField("snapshot")
+        assert [len(item.events) for item in items] == ([0, 4] if after == 0 else [0])
 
 
 @pytest.mark.parametrize("ahead", [1, 1000, 2**53])
@@ -107,7 +107,7 @@ async def test_a_cursor_ahead_of_the_store_is_refused(world: World, ahead: int) 
         assert refused.value.code() is grpc.StatusCode.OUT_OF_RANGE
     await world.store.apply([finish()], at_us=2)
     watch = Watching(world.parts).run(RUN_ID, last + 1, CALLER)
-    assert [item.WhichOneof("item") async for item in watch] == ["snapshot"]
+    assert [item.HasField("snapshot") async for item in watch] == [True]
 
 
 async def test_silence_brings_a_bookmark(world: World) -> None:
@@ -115,10 +115,11 @@ async def test_silence_brings_a_bookmark(world: World) -> None:
     await world.queue_run()
     watching = Watching(world.parts, bookmark_seconds=0.01)
     run, everything = watching.run(RUN_ID, 0, CALLER), watching.events(0, ALL_EVENTS, CALLER)
-    assert [(await anext(run)).WhichOneof("item") for _ in range(3)] == ["snapshot", "event", "bookmark_seq"]
-    items = [await anext(everything) for _ in range(2)]
-    assert items[0].event.kind == "run.queued"
-    assert items[1].bookmark_seq == items[0].event.seq
+    _, events, bookmark = [await anext(run) for _ in range(3)]
+    assert bookmark.bookmark_seq == events.events[0].seq
+    events, bookmark = [await anext(everything) for _ in range(2)]
+    assert events.events[0].kind == "run.queued"
+    assert bookmark.bookmark_seq == events.events[0].seq
     await run.aclose()
     await everything.aclose()
 
@@ -132,15 +133,24 @@ async def test_a_watcher_in_no_hurry_gets_what_has_gathered(world: World) -> Non
     await begin(world)
     await world.apply(finish())
     async with asyncio.timeout(60):
-        seqs = [(await reading).event.seq]
+        seqs = [event.seq for event in (await reading).events]
         assert time.monotonic() - began >= 1
-        while seqs[-1] < world.feed.last_seq:
-            seqs.append((await watch.read()).event.seq)
     assert seqs == list(range(seqs[0], world.feed.last_seq + 1))
     watch.cancel()
     refused = world.client.WatchEvents(kernel.WatchEventsRequest(linger_ms=1001))
     with pytest.raises(grpc.aio.AioRpcError, match="linger_ms is 1001, expected at most 1000"):
         await refused.read()
+
+
+async def test_events_share_messages_that_are_not_too_large(world: World) -> None:
+    """Events that are there go together, in order, in messages of little more than a MiB."""
+    data = {"message": "x" * 100_000}
+    await world.apply(*[Notice(kind="host.reload_refused", at_us=1, host="team", data=data) for _ in range(30)])
+    watch = world.client.WatchEvents(kernel.WatchEventsRequest(from_start=True), timeout=10)
+    messages = [await watch.read() for _ in range(3)]
+    assert [event.seq for message in messages for event in message.events] == list(range(1, 31))
+    assert max(message.ByteSize() for message in messages) < 1_200_000
+    watch.cancel()
 
 
 async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(world: World) -> None:
@@ -154,11 +164,10 @@ async def test_all_events_can_be_had_from_the_start_from_anywhere_and_by_kind(wo
         call = world.client.WatchEvents(kernel.WatchEventsRequest(**query), timeout=10)
         found = []
         async for item in call:
-            if item.HasField("event"):
-                found.append(item.event.seq)
-                if len(found) == count:
-                    call.cancel()
-                    return found
+            found += [event.seq for event in item.events]
+            if len(found) >= count:
+                call.cancel()
+                return found
         return found
 
     assert await seqs(last, from_start=True) == list(range(1, last + 1))
@@ -173,11 +182,11 @@ async def test_events_that_two_publishers_tell_out_of_order_come_in_order(world:
     first = await world.store.apply([Notice(kind="a.b", at_us=1)], at_us=1)
     second = await world.store.apply([Notice(kind="c.d", at_us=1)], at_us=1)
     world.feed.publish(second.events)
-    assert [(await anext(stream)).event.kind for _ in range(2)] == ["a.b", "c.d"]
+    assert [event.kind for event in (await anext(stream)).events] == ["a.b", "c.d"]
     world.feed.publish(first.events)
     third = await world.store.apply([Notice(kind="e.f", at_us=1)], at_us=1)
     world.feed.publish(third.events)
-    assert (await anext(stream)).event.kind == "e.f"
+    assert [event.kind for event in (await anext(stream)).events] == ["e.f"]
     await stream.aclose()
 
 
@@ -202,7 +211,7 @@ async def test_events_that_a_watcher_may_not_read_do_not_hold_back_its_cursor(
         assert (await anext(stream)).bookmark_seq == world.feed.last_seq
     await world.apply(Notice(kind="job.changed", at_us=1, job_id="mine"))
     async with asyncio.timeout(60):
-        assert (await anext(stream)).event.job_id == "mine"
+        assert [event.job_id for event in (await anext(stream)).events] == ["mine"]
     await stream.aclose()
 
 
