@@ -19,6 +19,7 @@ from bench.idle import idle
 from bench.reading import reading
 from bench.system import System
 from bench.throughput import batched, chain, one_at_a_time, unary
+from bench.watchers import with_watchers_elsewhere, with_watchers_of_everything
 from nomaflow.client import KernelClient
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -190,5 +191,7 @@ GROWTHS: Mapping[str, Callable[[], Coroutine[Any, Any, Sequence[growth.Row]]]] =
     "history": growth.with_history,
     "hosts": growth.with_hosts,
     "instances": with_instances,
+    "watchers": with_watchers_elsewhere,
+    "everything": with_watchers_of_everything,
 }
 """The curves, by what grows; the hosts have one shared worker each there."""

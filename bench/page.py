@@ -18,6 +18,8 @@ _CURVES = (
     ("history", "runs in history"),
     ("hosts", "hosts attached"),
     ("instances", "instances attached"),
+    ("watchers", "watchers of another job"),
+    ("everything", "watchers of every event"),
 )
 
 

@@ -14,6 +14,8 @@ _COLUMNS = (
     ("history", "runs in history"),
     ("hosts", "hosts attached"),
     ("instances", "instances attached"),
+    ("watchers", "watchers of another job"),
+    ("everything", "watchers of every event"),
 )
 _ROWS = (("runs_a_second", "M1, runs/s", "#2563eb"), ("p50_ms", "M2, median in ms", "#c2410c"))
 

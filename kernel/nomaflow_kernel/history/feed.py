@@ -1,7 +1,8 @@
 """Committed events on their way to watchers: a ring of the newest ones, and wake-ups.
 
 The store is the truth. A watcher keeps a cursor, takes the later events from the feed, and reads the store if the feed
-cannot be sure to have all of them. So a slow watcher costs no memory, and a lost wake-up costs only time.
+cannot be sure to have all of them. So a slow watcher costs no memory. An event wakes only the watchers that wait for
+such events: thousands may wait for other jobs.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from types import TracebackType
 from typing import Self
 
 from nomaflow_api.event_loop import happens_within
+from nomaflow_kernel.history.lookups import EventFilter
 from nomaflow_kernel.history.records import EventRecord
 
 _PENDING_PER_SUBSCRIPTION = 1024
+
+_Heard = tuple[bool, int]
+_Place = tuple[str, str]
 
 
 class EventFeed:
@@ -32,7 +37,7 @@ class EventFeed:
         self._last_seq = last_seq
         self._capacity = capacity
         self._ring: list[EventRecord] = []
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[_Place, dict[asyncio.Future[_Heard], EventFilter]] = {}
         self._subscriptions: dict[str, set[RunSubscription]] = {}
         self._closed = False
 
@@ -49,37 +54,46 @@ class EventFeed:
     def publish(self, events: Iterable[EventRecord]) -> None:
         """Add committed events and wake the watchers that wait for them.
 
-        Two publishers may come out of order by a few events; watchers then find a hole and read the store.
+        Two publishers may come out of order by a few events; all watchers then find a hole and read the store.
         """
-        woken = False
         for event in events:
-            woken = True
+            before = self._last_seq
             self._insert(event)
             for subscription in self._subscriptions.get(event.run_id, ()):
                 subscription.push(event)
-        if woken:
-            self._trim()
-            self._wake()
+            if event.seq > before + 1:
+                self._wake_all(before)
+            elif event.seq > before and self._waiters:
+                self._wake(event, before)
+        self._trim()
 
     def touch_log(self, run_id: str) -> None:
         """Wake the followers of a run's log: lines were committed."""
         for subscription in self._subscriptions.get(run_id, ()):
             subscription.touch()
 
-    async def wait_after(self, seq: int, timeout: float) -> bool:  # noqa: ASYNC109  # part of the watch contract
-        """Wait until there is an event after ``seq``; return False after ``timeout`` seconds without one."""
+    async def wait_after(
+        self,
+        seq: int,
+        filter: EventFilter,
+        timeout: float,  # noqa: ASYNC109  # part of the watch contract
+    ) -> tuple[bool, int]:
+        """Wait for an event after ``seq`` that a filter keeps. While some are missing, any event counts.
+
+        :returns: False after ``timeout`` seconds without one; and the sequence through which the filter keeps none
+        """
         if self._last_seq > seq or self._closed:
-            return True
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+            return True, seq
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[_Heard] = loop.create_future()
+        place = _place(filter)
+        self._waiters.setdefault(place, {})[waiter] = filter
+        timer = loop.call_later(timeout, lambda: self._tell(place, [waiter], heard=False, through=self._last_seq))
         try:
-            async with asyncio.timeout(timeout):
-                await waiter
-        except TimeoutError:
-            return False
+            return await waiter
         finally:
-            self._waiters.discard(waiter)
-        return True
+            timer.cancel()
+            self._forget(place, waiter)
 
     def tail_after(self, seq: int) -> list[EventRecord] | None:
         """Return all events after ``seq``, in order; None if the feed may lack some, and the store must be read."""
@@ -108,7 +122,7 @@ class EventFeed:
     def close(self) -> None:
         """Wake every watcher for good: the kernel is stopping."""
         self._closed = True
-        self._wake()
+        self._wake_all(self._last_seq)
         for of_run in self._subscriptions.values():
             for subscription in of_run:
                 subscription.touch()
@@ -116,7 +130,7 @@ class EventFeed:
     @property
     def watcher_count(self) -> int:
         """The number of watchers that wait or are subscribed, for tests and diagnosis."""
-        return len(self._waiters) + sum(len(of_run) for of_run in self._subscriptions.values())
+        return sum(map(len, (*self._waiters.values(), *self._subscriptions.values())))
 
     def _insert(self, event: EventRecord) -> None:
         if event.seq > self._last_seq:
@@ -132,11 +146,37 @@ class EventFeed:
         if len(self._ring) > 2 * self._capacity:
             del self._ring[: -self._capacity]
 
-    def _wake(self) -> None:
-        for waiter in self._waiters:
+    def _wake(self, event: EventRecord, before: int) -> None:
+        for place in (("job", event.job_id), ("host", event.host), _ELSEWHERE):
+            if place in self._waiters:
+                kept = [waiter for waiter, filter in self._waiters[place].items() if filter.keeps(event)]
+                self._tell(place, kept, heard=True, through=before)
+
+    def _wake_all(self, through: int) -> None:
+        for place, waiters in list(self._waiters.items()):
+            self._tell(place, list(waiters), heard=True, through=through)
+
+    def _tell(self, place: _Place, waiters: Iterable[asyncio.Future[_Heard]], *, heard: bool, through: int) -> None:
+        for waiter in waiters:
+            self._forget(place, waiter)
             if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+                waiter.set_result((heard, through))
+
+    def _forget(self, place: _Place, waiter: asyncio.Future[_Heard]) -> None:
+        there = self._waiters.get(place, {})
+        there.pop(waiter, None)
+        if not there:
+            self._waiters.pop(place, None)
+
+
+_ELSEWHERE: _Place = ("", "")
+
+
+def _place(filter: EventFilter) -> _Place:
+    """Return where a watcher waits: with those of its job or of its host, so that other events pass it by."""
+    if filter.job_id:
+        return "job", filter.job_id
+    return ("host", filter.host) if filter.host else _ELSEWHERE
 
 
 class RunSubscription:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -15,12 +15,43 @@ from nomaflow_kernel.rpc.guard import Guard
 from nomaflow_kernel.rpc.messages import event_message
 
 _REMEMBERED = 10_000
+_KEPT = 1000
+_KEPT_BYTES = 4096
+"""The largest message that is kept: most have a few hundred bytes."""
+
+
+class EventMessages:
+    """The messages of the newest events: each is made once, however many watchers get it. Nobody may change one."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, event_pb2.Event] = {}
+
+    def of(self, event: EventRecord) -> event_pb2.Event:
+        """Return the message of a stored event."""
+        made = self._made.get(event.seq)
+        if made is None:
+            made = event_message(event)
+            if len(self._made) >= _KEPT:
+                self._made.clear()
+            if made.ByteSize() <= _KEPT_BYTES:
+                self._made[event.seq] = made
+        return made
 
 
 class EventSight:
-    """One watcher's filter. Whoever may see a run sees its events, even if the job has since moved to another host."""
+    """One watcher's filter. Whoever may see a run sees its events, even if the job has since moved to another host.
 
-    def __init__(self, *, guard: Guard, principal: Principal) -> None:
+    :param message: returns the message of an event that the watcher sees whole
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        principal: Principal,
+        message: Callable[[EventRecord], event_pb2.Event] = event_message,
+    ) -> None:
+        self._message = message
         self._guard = guard
         self._principal = principal
         self._sees_all = principal.may_all(Verb.READ) and principal.may_all(Verb.LOGS)
@@ -30,16 +61,15 @@ class EventSight:
     async def shown(self, events: Sequence[EventRecord]) -> list[event_pb2.Event]:
         """Return the messages of the events that the caller may read."""
         if self._sees_all:
-            return list(map(event_message, events))
+            return list(map(self._message, events))
         await self._look_up(events)
         found = []
         for event in events:
             target = self._target(event)
             if self._principal.may(Verb.READ, target):
-                message = event_message(event)
                 # Notices of hosts and of the kernel hold no values of runs, but a refused load quotes what it met.
                 whole = self._principal.may(Verb.LOGS, target)
-                found.append(message if whole else event_without_values(message))
+                found.append(self._message(event) if whole else event_without_values(event_message(event)))
         return found
 
     async def _look_up(self, events: Sequence[EventRecord]) -> None:

@@ -18,7 +18,7 @@ from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
 from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
-from nomaflow_kernel.rpc.event_sight import EventSight
+from nomaflow_kernel.rpc.event_sight import EventMessages, EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import Page
 from nomaflow_kernel.rpc.parts import KernelParts
@@ -59,6 +59,7 @@ class Watching:
         self._store, self._feed, self._guard = parts.store, parts.feed, parts.guard
         self._explain = RunSight(parts).explain
         self._bookmark_seconds = bookmark_seconds
+        self._messages = EventMessages()
 
     async def run(self, run_id: str, after_seq: int, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events after ``after_seq``, until its terminal event.
@@ -80,7 +81,7 @@ class Watching:
                 async for page in pages:
                     # Events already read from the store may come again through the feed.
                     told = list(_to_the_end(event for event in page if event.seq > cursor))
-                    for events in _together(_event(event, whole=whole) for event in told):
+                    for events in _together(map(self._messages.of if whole else _without_values, told)):
                         yield kernel.WatchRunResponse(events=events)
                     cursor = told[-1].seq if told else cursor
                     if told and told[-1].kind == _RUN_END:
@@ -111,7 +112,7 @@ class Watching:
             yield kernel.WatchEventsResponse(bookmark_seq=after_seq)
         else:
             await self._refuse_ahead(after_seq)
-        sight = EventSight(guard=self._guard, principal=caller.principal)
+        sight = EventSight(guard=self._guard, principal=caller.principal, message=self._messages.of)
         cursor, told, spoke_at = after_seq, after_seq, time.monotonic()
         while True:
             if self._store.pruned_through_seq > max(cursor, told):
@@ -130,7 +131,8 @@ class Watching:
                 if time.monotonic() - spoke_at >= self._bookmark_seconds:
                     spoke_at = time.monotonic()
                     yield kernel.WatchEventsResponse(bookmark_seq=cursor)
-            heard = await self._feed.wait_after(cursor, self._bookmark_seconds)
+            heard, through = await self._feed.wait_after(cursor, filter, self._bookmark_seconds)
+            cursor = max(cursor, through)
             if heard and linger_seconds and not self._feed.closed:
                 await asyncio.sleep(linger_seconds)
             if self._feed.closed:
@@ -194,6 +196,5 @@ def _pruned(after_seq: int, through_seq: int) -> kernel.WatchEventsResponse:
     return kernel.WatchEventsResponse(pruned=kernel.PrunedEvents(after_seq=after_seq, through_seq=through_seq))
 
 
-def _event(event: EventRecord, *, whole: bool) -> event_pb2.Event:
-    message = event_message(event)
-    return message if whole else event_without_values(message)
+def _without_values(event: EventRecord) -> event_pb2.Event:
+    return event_without_values(event_message(event))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from nomaflow_kernel.history.feed import EventFeed
+from nomaflow_kernel.history.lookups import ALL_EVENTS, EventFilter
 from nomaflow_kernel.history.records import EventRecord
 
 
-def event(seq: int, run_id: str = "r") -> EventRecord:
+def event(seq: int, run_id: str = "r", *, kind: str = "k", job_id: str = "", host: str = "") -> EventRecord:
     """Return an event."""
-    return EventRecord(seq=seq, at_us=0, kind="k", run_id=run_id)
+    return EventRecord(seq=seq, at_us=0, kind=kind, run_id=run_id, job_id=job_id, host=host)
 
 
 def seqs(events: object) -> list[int]:
@@ -48,16 +49,43 @@ async def test_the_ring_is_bounded() -> None:
 async def test_waiters_wake_for_news_and_time_out_without() -> None:
     """A waiter that gave up or was woken is not kept."""
     feed = EventFeed(0)
-    assert not await feed.wait_after(0, 0.01)
-    waiting = [asyncio.create_task(feed.wait_after(0, 10)) for _ in range(50)]
-    gone = asyncio.create_task(feed.wait_after(0, 10))
+    assert await feed.wait_after(0, ALL_EVENTS, 0.01) == (False, 0)
+    waiting = [asyncio.create_task(feed.wait_after(0, ALL_EVENTS, 10)) for _ in range(50)]
+    gone = asyncio.create_task(feed.wait_after(0, ALL_EVENTS, 10))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     feed.publish([event(1)])
-    assert await asyncio.gather(*waiting) == [True] * 50
-    assert await feed.wait_after(0, 10)
+    assert await asyncio.gather(*waiting) == [(True, 0)] * 50
+    assert await feed.wait_after(0, ALL_EVENTS, 10) == (True, 0)
     assert feed.watcher_count == 0
+
+
+async def test_an_event_wakes_only_those_who_wait_for_such_events() -> None:
+    """Others stay where they are, and learn at the end how far they have come."""
+    feed = EventFeed(0)
+    filters = [EventFilter(job_id="mine"), EventFilter(host="team"), EventFilter(kinds=("host",)), ALL_EVENTS]
+    of_job, of_host, of_kind, of_all = [asyncio.create_task(feed.wait_after(0, each, 10)) for each in filters]
+    bored = asyncio.create_task(feed.wait_after(0, EventFilter(job_id="mine", kinds=("pause",)), 0.05))
+    await asyncio.sleep(0)
+    feed.publish([event(1, job_id="other"), event(2, job_id="mine", host="team")])
+    assert await of_all == (True, 0)
+    assert await asyncio.gather(of_job, of_host) == [(True, 1)] * 2
+    assert await bored == (False, 2)
+    assert not of_kind.done()
+    feed.publish([event(3, kind="host.attached")])
+    assert await of_kind == (True, 2)
+    assert feed.watcher_count == 0
+
+
+async def test_a_hole_wakes_everybody() -> None:
+    """The events that come later may be for anybody: each watcher reads the store."""
+    feed = EventFeed(0)
+    waiting = asyncio.create_task(feed.wait_after(0, EventFilter(job_id="mine"), 10))
+    await asyncio.sleep(0)
+    feed.publish([event(2, job_id="other")])
+    assert await waiting == (True, 0)
+    assert feed.tail_after(0) is None
 
 
 async def test_a_subscription_hears_of_its_run_only() -> None:
@@ -92,7 +120,7 @@ async def test_a_closed_feed_keeps_nobody_waiting() -> None:
     feed = EventFeed(0)
     with feed.subscribe("r") as subscription:
         waiting = asyncio.create_task(subscription.wait(10))
-        everything = asyncio.create_task(feed.wait_after(0, 10))
+        everything = asyncio.create_task(feed.wait_after(0, ALL_EVENTS, 10))
         await asyncio.sleep(0)
         feed.close()
         assert await waiting
