@@ -328,6 +328,17 @@ class Engine:
             self._loop.wake()
         return found
 
+    async def whole_demand(self) -> Sequence[Demand]:
+        """Return the demand once the data of all runs in it is in memory: after a start, none is.
+
+        :raises StoreError: if the data cannot be read
+        """
+        found = demand(self._state)
+        if self._state.wanted_specs:
+            await self._loop.load_wanted()
+            found = demand(self._state)
+        return found
+
     def open_runs(self) -> Sequence[RunCount]:
         """Return the number of QUEUED runs by job, host and trigger kind, and each RUNNING run with its rows so far."""
         return list(count_open_runs(self._state))

@@ -269,6 +269,17 @@ class EngineLoop:
 
     # Loading and rebuilding.
 
+    async def load_wanted(self) -> None:
+        """Load the data of the waiting runs that are wanted now.
+
+        :raises StoreError: if it cannot be read
+        """
+        wanted = sorted(self._state.wanted_specs)
+        hosts = await rebuilding.load_specs(self._state, self._store, wanted)
+        self._state.wanted_specs.difference_update(wanted)
+        for host in hosts:
+            self.touch(host)
+
     async def _load_specs(self, run_ids: Sequence[str]) -> None:
         try:
             hosts = await rebuilding.load_specs(self._state, self._store, run_ids)

@@ -131,7 +131,7 @@ class CatalogueCalls:
         return kernel.ListWantedResponse(
             wanted=[
                 encode(kernel.Wanted, each)
-                for each in self._engine.demand()
+                for each in await self._engine.whole_demand()
                 if request.host in ("", each.host) and caller.principal.may(Verb.READ, Target(host=each.host))
             ]
         )

@@ -167,6 +167,14 @@ async def test_queued_runs_are_wanted_again_after_a_new_leader(rig: Rig) -> None
             await asyncio.sleep(0.01)
 
 
+async def test_a_launcher_is_told_the_whole_demand_after_a_new_leader(rig: Rig) -> None:
+    """Else it would take back the instances for the QUEUED runs, which have waited for a machine for hours."""
+    rig.jobs.add(job("train", _own(), overlap="allow"))
+    keys = [f"{(await rig.trigger('train')).run_id}/fit/1" for _ in range(3)]
+    await rig.restart()
+    assert [each.attempt_key for each in await rig.engine.whole_demand()] == keys
+
+
 @pytest.mark.parametrize("how", ["cancel", "queue timeout", "job timeout"])
 async def test_an_instance_whose_attempt_has_ended_is_sent_away(rig: Rig, how: str) -> None:
     """The one that waits, within a second; and each that comes later. A run that is to wait longer is left alone."""
