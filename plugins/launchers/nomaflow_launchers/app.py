@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 from nomaflow.client import ClientError, KernelClient, KernelPlace
-from nomaflow.client.values import HostView
+from nomaflow.client.values import HostView, InstanceView, KernelView
 from nomaflow_api.event_loop import happens_within
 from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
@@ -77,6 +78,7 @@ class _Launcher:
         self._witness = Witness(kernel, engine, section.hosts, clock=asyncio.get_running_loop().time)
         self._told: frozenset[str] = frozenset()
         self._taken_back: set[str] = set()
+        self._known: set[str] = set()
         self._patience = Patience(
             first_seconds=4 * section.poll_seconds,
             clock=asyncio.get_running_loop().time,
@@ -92,13 +94,22 @@ class _Launcher:
         served = await self._kernel.get_kernel()
         store_id = served.store_id
         # The list comes first: an instance that attaches in between counts as coming, and one less is started.
-        launched = await self._engine.listed(store_id)
+        listed = await self._engine.listed(store_id)
+        launched = [each for each in listed if each.host in self._section.hosts]  # the others are another launcher's
         hosts = await self._kernel.list_hosts()
         await self._witness.look(hosts, epoch=served.epoch, left={each.engine_id for each in launched})
-        attached = frozenset(_attached(hosts))
+        attached = frozenset(_engine_ids(hosts, lambda each: each.state in _SERVED))
         wanted = await self._kernel.list_wanted()
         self._patience.look(launched, attached, ended=self._taken_back, wanted={each.attempt_key for each in wanted})
-        acts = plan(self._section, wanted=wanted, launched=launched, attached=attached)
+        self._known = {each.engine_id for each in launched} & {*self._known, *_engine_ids(hosts, _has_served)}
+        acts = plan(
+            self._section,
+            wanted=wanted,
+            launched=launched,
+            attached=attached,
+            known=self._known,
+            kernel_seconds=_seconds_of_lead(served),
+        )
         self._taken_back = {*acts.stuck, *acts.surplus}
         for text in frozenset(acts.unfit) - self._told:
             _LOG.warning("%s", text)
@@ -142,12 +153,22 @@ class _Launcher:
             raise
 
 
-def _attached(hosts: Iterable[HostView]) -> Iterator[str]:
-    """Yield the engine's ids of the instances that take attempts, or have."""
+def _engine_ids(hosts: Iterable[HostView], chosen: Callable[[InstanceView], bool]) -> Iterator[str]:
+    """Yield the engine's ids of the instances that are chosen."""
     for host in hosts:
         for instance in host.instances:
-            if instance.has is not None and instance.state in _SERVED and JOB_LABEL in instance.has.labels:
+            if instance.has is not None and JOB_LABEL in instance.has.labels and chosen(instance):
                 yield instance.has.labels[JOB_LABEL]
+
+
+def _has_served(instance: InstanceView) -> bool:
+    return instance.state != "LOADING" or instance.running > 0
+
+
+def _seconds_of_lead(kernel: KernelView) -> float:
+    if kernel.now is None or kernel.started_at is None:
+        return math.inf
+    return (kernel.now - kernel.started_at).total_seconds()
 
 
 @contextlib.contextmanager

@@ -67,6 +67,8 @@ def plan(
     wanted: Sequence[WantedView],
     launched: Sequence[Launched],
     attached: Collection[str],
+    known: Collection[str] = (),
+    kernel_seconds: float = math.inf,
 ) -> Plan:
     """Return the next acts.
 
@@ -76,6 +78,8 @@ def plan(
 
     :param launched: every instance that the engine lists, of this launcher
     :param attached: engine ids of those that have attached to the kernel
+    :param known: engine ids of those that have served, even if they are away now: they are never stuck
+    :param kernel_seconds: for how long the kernel has led: those that served an earlier one have to find it first
     """
     needed: Counter[tuple[str, str]] = Counter()
     begun: dict[tuple[str, str], datetime] = {}
@@ -98,7 +102,11 @@ def plan(
             needed[key] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
             begun[key] = min(since, begun.get(key, since))
     coming = [each for each in launched if each.engine_id not in attached]
-    stuck = [each for each in coming if (each.running_seconds or 0.0) > section.start_seconds]
+    stuck = [
+        each
+        for each in coming
+        if each.engine_id not in known and min(each.running_seconds or 0.0, kernel_seconds) > section.start_seconds
+    ]
     starting = Counter((each.host, each.shape) for each in coming if not each.attempt_key)
     keys = {each.attempt_key for each in launched}
     starts = [each for each in own if each[1].attempt_key not in keys]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from nomaflow.client.values import IssuedToken, TokenView
 from nomaflow_launchers.app import _Launcher
 from nomaflow_launchers.engines.engine import Engine, EngineError, Order
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS, keep_join_string
+from nomaflow_launchers.engines.slurm import Slurm
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 
@@ -82,3 +84,26 @@ def test_an_order_shows_no_secret() -> None:
     """The text of an order, as a log or a traceback has it, shows no join string."""
     order: Any = Order(store_id="s", host="team", shape=LauncherShape(name="d"), join="nfj1.secret")
     assert "nfj1" not in repr(order)
+
+
+async def test_a_folder_of_logs_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """The launcher goes on: a shared disk comes back."""
+    (tmp_path / ".nomaflow").write_text("")
+    engine = Slurm(LauncherSection(hosts=("team",)), project=tmp_path, environ=os.environ)
+    with pytest.raises(EngineError, match=r"the folder of logs .* cannot be made: Not a directory"):
+        await engine.start(Order(store_id="s", host="team", shape=LauncherShape(name="small")))
+
+
+def test_a_string_that_is_moved_away_meanwhile_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance that it was for has found its machine between the list of files and the look at each."""
+    first = keep_join_string(tmp_path, "nfj1.one")
+    listed = Path.iterdir
+
+    def moved(folder: Path) -> Iterator[Path]:
+        files = list(listed(folder))
+        first.unlink(missing_ok=True)
+        return iter(files)
+
+    monkeypatch.setattr(Path, "iterdir", moved)
+    second = keep_join_string(tmp_path, "nfj1.two")
+    assert second.read_text() == "nfj1.two\n"

@@ -166,6 +166,16 @@ async def test_a_start_that_is_broken_off_starts_nothing(
     assert server.all("jobs") + server.all("pods") + server.all("secrets") == []
 
 
+async def test_what_another_launcher_has_begun_is_left_to_it(server: KubernetesServer, cluster: Kubernetes) -> None:
+    """Launchers of other hosts share the namespace: a job of theirs may lack its secret for a moment."""
+    server.allowed = {("create", "jobs"), ("get", "podtemplates")}
+    with pytest.raises(EngineError, match="forbids"):
+        await cluster.start(replace(ORDER, host="team_b", join="nfj1.secret"))
+    server.allowed = None
+    assert [each.host for each in await cluster.listed(STORE)] == ["team_b"]
+    assert len(server.all("jobs")) == 1
+
+
 async def test_the_end_of_a_pod_is_witnessed(server: KubernetesServer, cluster: Kubernetes) -> None:
     """By its kubelet or its node; a launcher that may not read nodes has the kubelet's word alone."""
     engine_id = await cluster.start(ORDER)

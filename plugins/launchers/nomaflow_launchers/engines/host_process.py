@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import time
@@ -45,6 +46,19 @@ def log_folder(project: Path) -> Path:
     return project / ".nomaflow" / "launcher"
 
 
+def made_log_folder(project: Path) -> Path:
+    """Return the folder of the logs, and make it if it is missing.
+
+    :raises EngineError: if it cannot be made
+    """
+    folder = log_folder(project)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(f"the folder of logs {str(folder)!r} cannot be made: {error.strerror}") from None
+    return folder
+
+
 def keep_join_string(project: Path, join: str) -> Path:
     """Write a join string into a new file that only the launcher's user can read, and return its path.
 
@@ -56,8 +70,9 @@ def keep_join_string(project: Path, join: str) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in folder.iterdir():
-            if file.stat().st_mtime < time.time() - JOIN_SECONDS:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # its instance has just moved it away
+                if file.stat().st_mtime < time.time() - JOIN_SECONDS:
+                    file.unlink()
         made = folder / secrets.token_hex(8)
         create_private(made, f"{join}\n".encode())
     except OSError as error:

@@ -21,7 +21,13 @@ from urllib.parse import quote, unquote
 
 from nomaflow_cli.up import tether
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
-from nomaflow_launchers.engines.host_process import host_command, keep_join_string, log_folder, passed_on
+from nomaflow_launchers.engines.host_process import (
+    host_command,
+    keep_join_string,
+    log_folder,
+    made_log_folder,
+    passed_on,
+)
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
@@ -74,7 +80,7 @@ class Ray:
         :raises EngineError: if Ray refuses it
         """
         engine_id = uuid.uuid4().hex[:12]
-        log_folder(self._project).mkdir(mode=0o700, parents=True, exist_ok=True)
+        made_log_folder(self._project)
         labels = {**order.shape.labels, JOB_LABEL: engine_id}
         command = [
             *host_command(self._section, project=self._project, order=order),

@@ -15,7 +15,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from nomaflow_launchers.engines.engine import JOB_LABEL, EngineError, Order
-from nomaflow_launchers.engines.host_process import host_command, keep_join_string, log_folder, passed_on
+from nomaflow_launchers.engines.host_process import (
+    host_command,
+    keep_join_string,
+    log_folder,
+    made_log_folder,
+    passed_on,
+)
 from nomaflow_launchers.engines.slurm_witness import MARK, evidence_of_end, fields_of
 from nomaflow_launchers.planning import Launched
 from nomaflow_project.models.launcher_section import LauncherSection
@@ -85,8 +91,7 @@ class Slurm:
         :raises EngineError: if Slurm refuses it
         """
         shape = order.shape
-        logs = log_folder(self._project)
-        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        logs = made_log_folder(self._project)
         options = [
             "--parsable",
             "--no-requeue",

@@ -56,12 +56,17 @@ class Kubernetes:
         self._names = {job.metadata.name for job in jobs}
         of_job = {owner: pod for pod in pods for owner in pod.owners}
         self._tell([*_hindrances(pods)])
-        begun = [job for job in jobs if UNFINISHED in (job.metadata.annotations or {})]
+        begun = [job for job in jobs if self._is_begun(job)]
         for job in begun:
             _LOG.info("job %s was begun by a launcher that has not finished it: deleting it", job.metadata.name)
             await self.end(_id_of(job), only_waiting=False)
         left = [job for job in jobs if job not in begun and not job.is_over]
         return [_launched(job, of_job.get(job.metadata.uid), api.clock) for job in left]
+
+    def _is_begun(self, job: Job) -> bool:
+        """Return whether a job is an unfinished one of this launcher; another launcher may be finishing its own."""
+        named = job.metadata.annotations or {}
+        return UNFINISHED in named and named.get(HOST) in self._section.hosts
 
     async def start(self, order: Order) -> str:
         """Start an instance, unless the same start was made meanwhile, and return the engine's id of it.

@@ -1,0 +1,120 @@
+"""One look of a launcher: whose instances it takes for stuck or no longer wanted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from nomaflow.client import KernelClient
+from nomaflow.client.values import HostView, InstanceView, KernelView, ResourcesView, WantedView
+from nomaflow_launchers.app import _Launcher
+from nomaflow_launchers.engines.engine import Engine, Order
+from nomaflow_launchers.planning import Launched
+from nomaflow_project.models.launcher_section import LauncherSection
+
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+class _Parts:
+    """A kernel and an engine that tell what a test sets, and note what is asked of them."""
+
+    def __init__(self) -> None:
+        self.kernel = KernelView(version="1", epoch=1, pid=1, store="sqlite", store_id="s", started_at=NOON)
+        self.hosts: tuple[HostView, ...] = ()
+        self.instances: tuple[Launched, ...] = ()
+        self.ended: list[str] = []
+
+    async def get_kernel(self) -> KernelView:
+        return self.kernel
+
+    async def list_hosts(self) -> tuple[HostView, ...]:
+        return self.hosts
+
+    async def list_wanted(self) -> tuple[WantedView, ...]:
+        return ()
+
+    async def listed(self, _store_id: str) -> tuple[Launched, ...]:
+        return self.instances
+
+    async def start(self, order: Order) -> str:
+        raise AssertionError(order)
+
+    async def end(self, engine_id: str, *, only_waiting: bool) -> None:
+        del only_waiting
+        self.ended.append(engine_id)
+
+    async def witness(self, *_: Any) -> str:
+        return ""
+
+    def log_of(self, engine_id: str) -> str:
+        return engine_id
+
+    def leads_for(self, seconds: float) -> None:
+        """Have a new kernel lead, for so long."""
+        self.kernel = KernelView(
+            version="1", epoch=self.kernel.epoch + 1, pid=1, store="sqlite", store_id="s", started_at=NOON,
+            now=NOON + timedelta(seconds=seconds),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def parts() -> _Parts:
+    """Return a kernel that has led for an hour, and an engine."""
+    made = _Parts()
+    made.leads_for(3600)
+    return made
+
+
+def _launcher(parts: _Parts) -> _Launcher:
+    section = LauncherSection(hosts=("team",), start_seconds=60)
+    return _Launcher(cast(KernelClient, parts), cast(Engine, parts), section)
+
+
+def _runs(number: int, host: str = "team") -> Launched:
+    return Launched(engine_id=str(number), host=host, shape="default", running_seconds=600)
+
+
+def _host(state: str, number: int = 1, *, running: int = 1) -> HostView:
+    has = ResourcesView(labels={"launcher.job": str(number)})
+    instance = InstanceView(incarnation=f"inc-{number}", state=state, running=running, has=has)
+    return HostView(name="team", state=state, instances=(instance,))
+
+
+@pytest.mark.parametrize("state", ["AWAITED", "DETACHED", "UNREACHABLE", "LOADING"])
+async def test_an_instance_whose_session_broke_is_not_stuck(parts: _Parts, state: str) -> None:
+    """It has attached, and its step runs on: it comes back, or the grace decides."""
+    parts.instances, parts.hosts = (_runs(1),), (_host(state),)
+    await _launcher(parts).turn()
+    assert parts.ended == []
+
+
+async def test_a_new_kernel_is_given_time_until_its_instances_are_back(parts: _Parts) -> None:
+    """It lists none of those that work; a launcher that has begun with it has not seen them serve either."""
+    launcher = _launcher(parts)
+    parts.instances, parts.hosts = (_runs(1), _runs(2)), (_host("ATTACHED"),)
+    parts.leads_for(5)
+    await launcher.turn()
+    parts.hosts = ()
+    await launcher.turn()
+    assert parts.ended == []
+    parts.leads_for(61)
+    await launcher.turn()
+    assert parts.ended == ["2"]  # the launcher has seen the other one serve
+
+
+async def test_an_instance_that_never_serves_is_stuck(parts: _Parts) -> None:
+    """One that still loads for the first time has not served."""
+    parts.instances, parts.hosts = (_runs(1), _runs(2)), (_host("LOADING", running=0),)
+    await _launcher(parts).turn()
+    assert parts.ended == ["1", "2"]
+
+
+async def test_instances_of_another_launcher_are_left_alone(parts: _Parts) -> None:
+    """Teams may share a kernel, and a namespace or a user of the engine: each launcher has its hosts."""
+    waits = Launched(engine_id="4", host="other", shape="default")
+    own = Launched(engine_id="5", host="other", shape="default", attempt_key="run/fit/1")
+    parts.instances = (_runs(3, "other"), waits, own)
+    await _launcher(parts).turn()
+    assert parts.ended == []
