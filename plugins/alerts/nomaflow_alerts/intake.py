@@ -107,15 +107,21 @@ class Intake:
 
     async def _begin(self, kernel: KernelView) -> tuple[int, bool]:
         """Return where to go on in this history, and whether from its start."""
-        known, seq, age = await self._ledger.run(_cursor)
+        known, seq, age, was_quiet = await self._ledger.run(_cursor)
         if known and known != kernel.store_id:
             await self._lose_cursor("the kernel's history is another one: restored from a backup, or made anew")
             seq = 0
-        self.quiet = self.quiet or not seq or age > _OLD_CURSOR_SECONDS
+        self.quiet = self.quiet or was_quiet or not seq or age > _OLD_CURSOR_SECONDS
         if self.quiet:
             _LOG.info("reading the history from event %d; what is open then is told in one message", seq)
         self._store, self._store_id = kernel.store, kernel.store_id
-        await self._ledger.run(lambda book: book.set_fact("store_id", kernel.store_id))
+        quiet = self.quiet
+
+        def begin(book: Book) -> None:
+            book.set_fact("store_id", kernel.store_id)
+            book.set_fact("quiet", int(quiet))  # a process that ends meanwhile has not told what it found
+
+        await self._ledger.run(begin)
         self._behind_until, self.caught_up, self._unsure = await self._newest(kernel), False, False
         self._catalogue.note_change()
         if seq >= self._behind_until:
@@ -225,7 +231,7 @@ class Intake:
         await self._ledger.run(lambda book: expect_runs(book, self._policies))
         if quiet:
             _LOG.info("the history is read")
-            await self._ledger.run(lambda book: book.announce_open())
+            await self._ledger.run(_end_quiet)
         self._changed()
 
     async def _note_gap(self, gone: PrunedView) -> None:
@@ -243,5 +249,11 @@ class Intake:
         await self._ledger.run(note)
 
 
-def _cursor(book: Book) -> tuple[str, int, float]:
-    return book.fact("store_id"), int(book.fact("seq") or 0), book.now - float(book.fact("cursor_at") or book.now)
+def _cursor(book: Book) -> tuple[str, int, float, bool]:
+    age = book.now - float(book.fact("cursor_at") or book.now)
+    return book.fact("store_id"), int(book.fact("seq") or 0), age, book.fact("quiet") == "1"
+
+
+def _end_quiet(book: Book) -> None:
+    book.announce_open()
+    book.set_fact("quiet", 0)

@@ -72,15 +72,24 @@ class Sender:
         wake = self._wakes[name]
         while True:
             wake.clear()
-            message, next_at, now = await self._ledger.run(
-                lambda book: (book.outbox.due(name), book.outbox.next_at(name), book.now)
-            )
+            message, next_at, now = await self._ledger.run(lambda book: self._take(book, name))
             if message is not None:
                 await self._send(message)
                 continue
             if next_at is None:
                 return
             await happens_within(wake, min(max(next_at - now, 0.01), _LONGEST_SLEEP))
+
+    def _take(self, book: Book, name: str) -> tuple[Message | None, float | None, float]:
+        """Return the message to try now, when the next one is to be tried, and the time."""
+        message = book.outbox.due(name)
+        if message is not None:
+            book.outbox.tries(message, again_at=book.now + self._delay(message))
+        return message, book.outbox.next_at(name), book.now
+
+    def _delay(self, message: Message) -> float:
+        """Return for how long a message waits after a try that has failed."""
+        return float(min(self._alerts.retry_seconds * 2 ** min(message.tries, 20), _LONGEST_DELAY))
 
     async def _send(self, message: Message) -> None:
         error = ""
@@ -107,7 +116,7 @@ class Sender:
             book.outbox.sent(message)
             book.close(f"undeliverable|{message.channel}", at=book.now)
             return
-        delay = min(self._alerts.retry_seconds * 2 ** min(message.tries, 20), _LONGEST_DELAY)
+        delay = self._delay(message)
         over = message.kind == "test" or book.now + delay - message.created_at > self._alerts.give_up_hours * 3600
         _LOG.warning("channel %s did not take message %s: %s", message.channel, message.id, error)
         book.outbox.failed(message, error, again_at=None if over else book.now + delay)

@@ -370,3 +370,27 @@ def test_rules_are_laid_over_jobs() -> None:
     rig.job("other")
     rules_of = map(rig.policies.rules, ("etl-a", "etl-b", "other"))
     assert [(each.severity, each.failures) for each in rules_of] == [("critical", 2), ("warning", 1), ("warning", 1)]
+
+
+def test_a_mute_that_is_made_shorter_ends_sooner(rig: Rig) -> None:
+    """What it kept back is told after the new end, and not after the old one."""
+    mute(rig, 8 * 3600, job_id="nightly")
+    rig.ends("FAILED")
+    assert rig.wait(60) == []
+    mute(rig, 600, job_id="nightly")
+    assert rig.wait(590) == []
+    assert len(rig.wait(60)) == 1
+
+
+def test_a_clock_that_was_set_back_holds_up_no_message(rig: Rig) -> None:
+    """The last message about the host, and one that is still to be told, have times to come."""
+    rig.now += 86_400
+    rig.ends("FAILED")
+    assert len(rig.wait(40)) == 1
+    rig.job("weekly")
+    rig.ends("FAILED", "weekly")
+    rig.now -= 86_400
+    rig.job("hourly")
+    rig.ends("FAILED", "hourly")
+    [told] = rig.wait(60)
+    assert len(told.incident_ids) == 2

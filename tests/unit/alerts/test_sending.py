@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from nomaflow_alerts.channels.chat import ChatChannel
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.channels.threads import Threads
-from nomaflow_alerts.ledger import Ledger, Message
+from nomaflow_alerts.ledger import Ledger, LedgerError, Message
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.messages.pings import ping
 from nomaflow_alerts.messages.templates import Templates
@@ -61,8 +63,8 @@ def message(channel: str, number: str = "m1", now: float = 0.0) -> Message:
 class Post:
     """An outbox with its sender."""
 
-    def __init__(self, alerts: AlertsSection, channels: dict[str, Channel]) -> None:
-        self.ledger = Ledger(None)
+    def __init__(self, alerts: AlertsSection, channels: dict[str, Channel], path: Path | None) -> None:
+        self.ledger = Ledger(path)
         self.sender = Sender(
             ledger=self.ledger, alerts=alerts, policies=Policies(alerts), channel=channels.__getitem__,
             masker=Masker(["topsecret"]), told=lambda: None,
@@ -84,9 +86,14 @@ class Post:
 
 
 @contextlib.asynccontextmanager
-async def posting(channels: dict[str, Channel], alerts: AlertsSection = ALERTS) -> AsyncIterator[Post]:
-    """Give an outbox whose sender runs."""
-    post = Post(alerts, channels)
+async def posting(
+    channels: dict[str, Channel], alerts: AlertsSection = ALERTS, *, path: Path | None = None
+) -> AsyncIterator[Post]:
+    """Give an outbox whose sender runs.
+
+    :param path: its file; None for one in memory
+    """
+    post = Post(alerts, channels, path)
     await post.ledger.open()
     task = asyncio.create_task(post.sender.run())
     try:
@@ -145,6 +152,64 @@ async def test_what_goes_to_one_address_is_the_channel_s() -> None:
         assert await post.ledger.run(lambda book: (book.outbox.pending("mail"), book.outbox.undeliverable("mail"))) == (
             0, False,
         )  # fmt: skip
+
+
+async def test_an_answer_waits_for_what_it_answers() -> None:
+    """The end of an incident is told after its beginning, which failed at first; another incident waits for neither."""
+    down, channel = ["opened"], Scripted()
+    channel.answer = lambda: "down" if channel.ids[-1] in down else ""
+    patient = section(channels={"ops": {"url": "json://x"}}, retry_seconds=0.05)
+    async with posting({"ops": channel}, patient) as post:
+        closed = replace(message("ops", "closed"), kind="closed", data={"answers": "opened"})
+        await post.add(message("ops", "opened"), closed, message("ops", "of another"))
+        await post.until(lambda book: book.outbox.message("of another").state == "sent")
+        assert "closed" not in channel.ids
+        down.clear()
+        await post.until(lambda book: book.outbox.message("closed").state == "sent")
+        assert channel.ids[-2:] == ["opened", "closed"]
+
+
+async def test_pings_of_a_check_are_sent_in_order() -> None:
+    """Those of a short run are made at one moment, and a start that came after the end would open the check again."""
+    channel, events = Scripted(), [EventView(seq=1, at=None, kind="run", job_id="nightly")] * 12
+    checks = [f"https://hc.example/{number}" for number in range(6)]
+    made = [ping(state, check, events[0], now=0.0) for state in ("run", "complete") for check in checks]
+    failing = {made[0].id}
+    channel.answer = lambda: "down" if channel.ids[-1] in failing and not failing.discard(channel.ids[-1]) else ""
+    patient = section(channels={"ops": {"url": "json://x"}}, retry_seconds=0.05)
+    async with posting({"ping:hc.example": channel}, patient) as post:
+
+        def put(book: Any) -> None:
+            for each in made:
+                book.outbox.add_ping(replace(each, created_at=book.now, next_at=book.now))
+
+        await post.ledger.run(put)
+        post.sender.wake()
+        await post.until(lambda book: not book.outbox.pending("ping:hc.example"))
+    assert [name for name in channel.ids if name != made[0].id and name != made[6].id] == [
+        each.id for each in made if each not in (made[0], made[6])
+    ]
+    assert channel.ids[0] == made[0].id
+    assert channel.ids[-2:] == [made[0].id, made[6].id]
+
+
+async def test_what_cannot_be_noted_is_not_sent(tmp_path: Path) -> None:
+    """On a full disk it would be sent again with every start of the process, once a second."""
+    channel = Scripted()
+    async with posting({"ops": channel}, path=tmp_path / "alerts.db") as post:
+        await post.ledger.run(lambda book: book.outbox.add(message("ops")))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "alerts.db-wal").stat().st_size, before[1]))
+        try:
+            for _ in range(3):
+                last = post.sender._workers.get("ops")
+                post.sender.wake()
+                await eventually(lambda last=last: post.sender._workers.get("ops") is not last)
+                with pytest.raises(LedgerError, match="cannot be used: disk I/O error; check the disk"):
+                    await post.sender._workers["ops"]
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert channel.ids == []
 
 
 async def test_a_channel_that_is_gone_is_said() -> None:

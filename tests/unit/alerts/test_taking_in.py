@@ -1,15 +1,20 @@
-"""Events in batches: each is a commit."""
+"""Events in batches: each is a commit. A quiet time outlives the process."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from alerts_rig import section
+from alerts_rig import Rig, section
 
+from nomaflow.client.values import KernelView
+from nomaflow_alerts.folding import Folding
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.policies import Policies
+from nomaflow_alerts.rules.runs import Findings
 
 
 async def test_events_that_come_one_after_the_other_are_one_batch() -> None:
@@ -23,3 +28,58 @@ async def test_events_that_come_one_after_the_other_are_one_batch() -> None:
     for number in (2, 3):
         asyncio.get_running_loop().call_soon(intake._queue.put_nowait, number)
     assert await intake._batch() == [1, 2, 3]
+
+
+class _Catalogue:
+    """The jobs of a kernel, which are known."""
+
+    def note_change(self) -> None:
+        """Note that the kernel's jobs may have changed."""
+
+    async def refresh(self) -> None:
+        """Read them."""
+
+
+def _after_a_start(ledger: Ledger, rig: Rig, *, newest: int) -> tuple[Intake, KernelView]:
+    """Return the intake of a process that has just begun, and its kernel."""
+    kernel = KernelView(version="1", epoch=1, pid=1, store="sqlite", store_id="one", last_event_seq=newest)
+
+    async def list_events(**_: Any) -> Any:
+        return SimpleNamespace(events=[SimpleNamespace(seq=newest)])
+
+    calls: Any = SimpleNamespace(list_events=list_events)
+    no_part: Any = None
+    intake = Intake(
+        calls=calls, stream=no_part, ledger=ledger, policies=rig.policies, catalogue=_Catalogue(),  # type: ignore[arg-type]
+        samples=no_part, detached_after=300, changed=lambda: None, heard=lambda: None,
+    )  # fmt: skip
+    return intake, kernel
+
+
+async def test_what_a_killed_process_has_found_in_silence_is_told_by_the_next(tmp_path: Path) -> None:
+    """It had read a part of the history: what it found there is in the file, and nobody was told of it."""
+    rig = Rig()
+    rig.job()
+    ledger = Ledger(tmp_path / "alerts.db", clock=lambda: rig.now)
+    await ledger.open()
+    first, kernel = _after_a_start(ledger, rig, newest=2)
+    assert await first._begin(kernel) == (0, True)
+    assert first.quiet
+    event = rig.event("run.finished", run_id="run_1", job_id="nightly", run_state="FAILED", data={"host": "team"})
+    await ledger.run(
+        Folding(
+            events=[event], through=1, findings=Findings(), policies=rig.policies, store="sqlite",
+            detached_after=300, quiet=first.quiet,
+        )
+    )  # fmt: skip
+
+    second, kernel = _after_a_start(ledger, rig, newest=2)
+    assert await second._begin(kernel) == (1, False)
+    assert second.quiet
+    await second._catch_up()
+    [notice] = await ledger.run(lambda book: book.notices())
+    assert (notice.kind, notice.incident.job_id) == ("found", "nightly")
+    third, kernel = _after_a_start(ledger, rig, newest=2)
+    await third._begin(kernel)
+    assert not third.quiet
+    await ledger.close()

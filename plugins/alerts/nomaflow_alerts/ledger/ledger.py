@@ -52,7 +52,10 @@ class Ledger:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     async def run(self, work: Callable[[Book], T]) -> T:
-        """Return the result of some work, all of it in one transaction: it is durable, or nothing of it happened."""
+        """Return the result of some work, all of it in one transaction: it is durable, or nothing of it happened.
+
+        :raises LedgerError: if the file cannot be read or written any more
+        """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
 
     async def close(self) -> None:
@@ -88,8 +91,11 @@ class Ledger:
 
     def _work(self, work: Callable[[Book], T]) -> T:
         assert self._connection is not None
-        with _transaction(self._connection):
-            return work(Book(self._connection, now=self._clock()))
+        try:
+            with _transaction(self._connection):
+                return work(Book(self._connection, now=self._clock()))
+        except sqlite3.OperationalError as error:
+            raise LedgerError(f"{self._path} cannot be used: {error}; check the disk and its room") from error
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -105,10 +111,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # on a full disk SQLite has ended it itself
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _locked(path: Path) -> int:

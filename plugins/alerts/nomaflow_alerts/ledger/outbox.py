@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 
 from nomaflow_alerts.ledger.records import Incident, Message
 
 _HOUR = 3600.0
+_READY = (
+    "channel = :channel AND state = 'pending' AND NOT EXISTS (SELECT 1 FROM message AS first"
+    " WHERE first.id = json_extract(message.data, '$.answers') AND first.state = 'pending')"
+)
+"""What answers a message waits for it: a channel must not hear of an end before it has heard of the beginning."""
+
+_DUE = "CASE WHEN next_at > :now + 3600 THEN :now ELSE next_at END"
+"""No try is put off for longer than an hour: then the clock was set back."""
 _OF_CHANNEL = "(channel = :channel OR channel GLOB :channel || ':*')"
 """Also what goes to single addresses: ``CHANNEL:ADDRESS``."""
 
@@ -30,15 +39,30 @@ class Outbox:
             ),
         )  # fmt: skip
 
+    def add_ping(self, message: Message) -> None:
+        """Keep a ping to be sent after those that wait for the same check."""
+        row = self._sql(
+            "SELECT id FROM message WHERE channel = ? AND state = 'pending' AND json_extract(data, '$.check') = ?"
+            " ORDER BY rowid DESC LIMIT 1",
+            (message.channel, message.data["check"]),
+        ).fetchone()
+        self.add(replace(message, data={**message.data, "answers": row[0] if row else ""}))
+
     def due(self, channel: str) -> Message | None:
         """Return the message of a channel that is to be sent now, the oldest first; None if there is none."""
-        found = self._messages("channel = ? AND state = 'pending' AND next_at <= ? ORDER BY created_at, id LIMIT 1",
-                               (channel, self._now))  # fmt: skip
+        found = self._messages(f"{_READY} AND {_DUE} <= :now ORDER BY rowid LIMIT 1", self._ready(channel))
         return found[0] if found else None
+
+    def tries(self, message: Message, *, again_at: float) -> None:
+        """Note that a message is tried now, before it is: what cannot be written must not be sent again and again.
+
+        :param again_at: when it is tried again if this process ends before it knows more
+        """
+        self._sql("UPDATE message SET next_at = ? WHERE id = ?", (again_at, message.id))
 
     def next_at(self, channel: str) -> float | None:
         """Return when the next message of a channel is to be sent, or None."""
-        row = self._sql("SELECT min(next_at) FROM message WHERE channel = ? AND state = 'pending'", (channel,))
+        row = self._sql(f"SELECT min({_DUE}) FROM message WHERE {_READY}", self._ready(channel))  # noqa: S608
         found = row.fetchone()[0]
         return None if found is None else float(found)
 
@@ -69,15 +93,20 @@ class Outbox:
     def made_in_hour(self, channel: str) -> int:
         """Return how many messages of a channel were made in the last hour, without digests, tests and pings."""
         row = self._sql(
-            "SELECT count(*) FROM message WHERE channel = ? AND created_at > ?"
+            "SELECT count(*) FROM message WHERE channel = ? AND created_at > ? AND created_at <= ?"
             " AND kind NOT IN ('digest', 'test', 'ping')",
-            (channel, self._now - _HOUR),
+            (channel, self._now - _HOUR, self._now),
         )
         return int(row.fetchone()[0])
 
     def last_told(self, channel: str, host: str) -> float:
-        """Return when a message about a host was made last; 0 for never. ``*`` stands for a digest."""
-        row = self._sql("SELECT at FROM told WHERE channel = ? AND host = ?", (channel, host)).fetchone()
+        """Return when a message about a host was made last; 0 for never. ``*`` stands for a digest.
+
+        A time to come is none: the clock was set back, and what is to be told must not wait until it is there again.
+        """
+        row = self._sql(
+            "SELECT at FROM told WHERE channel = ? AND host = ? AND at <= ?", (channel, host, self._now)
+        ).fetchone()
         return float(row[0]) if row else 0.0
 
     def note_told(self, channel: str, host: str) -> None:
@@ -132,6 +161,9 @@ class Outbox:
     def purge(self, *, before: float) -> None:
         """Remove messages that were done before a time."""
         self._sql("DELETE FROM message WHERE state != 'pending' AND done_at < ?", (before,))
+
+    def _ready(self, channel: str) -> dict[str, object]:
+        return {"channel": channel, "now": self._now}
 
     def _messages(self, where: str, values: tuple[object, ...] | dict[str, object]) -> list[Message]:
         rows = self._sql(f"SELECT * FROM message WHERE {where}", values)  # noqa: S608  # our own conditions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nomaflow_alerts.ledger import Book, Incident, Message, Notice
 from nomaflow_alerts.messages.details import Details
@@ -153,7 +153,10 @@ def _waiting(book: Book) -> dict[str, dict[str, list[Notice]]]:
         if mute is not None:
             if notice.at < mute.until:
                 book.defer(notice, mute.until)
-        elif notice.at <= book.now:
+        else:
+            if notice.at > book.now:  # a mute has become shorter, or the clock was set back
+                book.defer(notice, book.now)
+                notice = replace(notice, at=book.now)
             host = _ALL_HOSTS if notice.kind == "found" else notice.incident.host
             found[notice.channel][host].append(notice)
     return found

@@ -25,5 +25,5 @@ def ping(state: str, url: str, event: EventView, *, now: float) -> Message:
         body=str(event.data.get("error") or "")[:2000],
         created_at=now,
         next_at=now,
-        data={"url": target, "run_id": event.run_id, "state": state},
+        data={"url": target, "run_id": event.run_id, "state": state, "check": url},
     )

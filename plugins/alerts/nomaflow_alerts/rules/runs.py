@@ -77,7 +77,7 @@ def fold_run(book: Book, event: EventView, policies: Policies, found: Findings) 
         book.watched.run_started(event.run_id, at=at, check_at=at + min(limits) if limits else None)
         _waits_no_more(book, event.job_id, at)
         if rules.ping_url and not book.quiet:
-            book.outbox.add(ping("run", rules.ping_url, event, now=book.now))
+            book.outbox.add_ping(ping("run", rules.ping_url, event, now=book.now))
     elif event.kind == "run.finished":
         book.watched.run_ended(event.run_id)
         _waits_no_more(book, event.job_id, at)
@@ -123,7 +123,7 @@ def _fold_end(book: Book, event: EventView, rules: JobRules, host: str, found: F
         _succeeded(book, event, rules, host, slot, found)
     if rules.ping_url and event.run_state in ("SUCCEEDED", "FAILED") and not book.quiet:
         state = "complete" if event.run_state == "SUCCEEDED" else "fail"
-        book.outbox.add(ping(state, rules.ping_url, event, now=book.now))
+        book.outbox.add_ping(ping(state, rules.ping_url, event, now=book.now))
 
 
 def _failed(book: Book, event: EventView, rules: JobRules, host: str, found: Findings) -> None:
