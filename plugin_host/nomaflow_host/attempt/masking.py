@@ -48,11 +48,14 @@ class Masker:
     the line that has more of it.
 
     :param secrets: credentials; those of fewer than six characters are ignored
+    :ivar longest: the number of characters of the longest form of one
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._parts: dict[str, list[tuple[_Form, int]]] = {}
+        self.longest = 0
         for form in {form for whole in secrets for secret in {whole, *whole.splitlines()} for form in _forms(secret)}:
+            self.longest = max(self.longest, len(form.text))
             for at, part in _parts_of(form):
                 self._parts.setdefault(part, []).append((form, at))
         coded = [part for part, uses in self._parts.items() if all(form.coded for form, _ in uses)]
@@ -126,7 +129,8 @@ class Masker:
 class WorkerMasker:
     """The masker of one worker: the credentials of its connectors, and those of the attempts in it.
 
-    Credentials of the last attempts that ended are kept, because a library may still log them.
+    Credentials of the last attempts that ended are kept, because a library may still log them. So are the last ones
+    that its connectors had: with a plugin whose secrets are short-lived, each attempt may bring others.
 
     :param secrets: the credentials of the connectors
     """
@@ -135,13 +139,17 @@ class WorkerMasker:
         self._always = frozenset(secrets)
         self._running: dict[int, frozenset[str]] = {}
         self._ended: deque[frozenset[str]] = deque(maxlen=_REMEMBERED)
+        self._learned: deque[frozenset[str]] = deque(maxlen=_REMEMBERED)
         self._known = self._always
         self.now = Masker(self._always)
         """Masks all that is known at the moment."""
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Add credentials of connectors, which libraries may log at any time."""
-        self._always |= frozenset(secrets)
+        learned = frozenset(secrets)
+        if learned in self._learned:
+            self._learned.remove(learned)
+        self._learned.append(learned)
         self._renew()
 
     def add(self, slot: int, secrets: Iterable[str]) -> None:
@@ -158,7 +166,7 @@ class WorkerMasker:
             self._ended.append(ended)
 
     def _renew(self) -> None:
-        known = self._always.union(*self._running.values(), *self._ended)
+        known = self._always.union(*self._running.values(), *self._ended, *self._learned)
         if known != self._known:
             self._known = known
             self.now = Masker(known)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 64 * 1024
 _TAIL_BYTES = 4 * 1024
+_MOST_BYTES = 4  # of a character in UTF-8
 
 
 class _Pipe:
@@ -75,7 +76,8 @@ class OutputPipe(_Pipe):
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         pieces = [piece for line in lines for piece in _pieces(self._masker.now.line(line))]
-        while len(self._rest) > MAX_LINE_BYTES:
+        # A credential of which only the beginning has come must not be cut: it could not be recognised any more.
+        while len(self._rest) > MAX_LINE_BYTES + _MOST_BYTES * self._masker.now.longest:
             self._rest = self._masker.now.line(self._rest)
             pieces.append((_text(self._rest[:MAX_LINE_BYTES]), CONTINUED))
             self._rest = self._rest[MAX_LINE_BYTES:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, frame_pair
@@ -59,7 +59,7 @@ class SecretsLink:
     def _running(self, environ: dict[str, str]) -> _Process:
         process = self._process
         if process is not None and process.environ != environ:
-            process.end("the host's variables have changed")
+            process.retire()
             process = None
         if process is None or process.ended:
             process = self._process = _Process(environ)
@@ -76,6 +76,7 @@ class _Process:
         self.environ = environ
         self.ready = False
         self.ended = False
+        self._retired = False
         self._number = 0
         self._waiting: dict[int, tuple[Reference, asyncio.Future[str | ReferenceMissing]]] = {}
         self._loop = asyncio.get_running_loop()
@@ -100,6 +101,12 @@ class _Process:
         self._link.send({"is": "read", "number": self._number, "scheme": reference.scheme, "rest": reference.rest})
         return answer
 
+    def retire(self) -> None:
+        """End it once it has answered what it was asked: attempts of the variables before wait for that."""
+        self._retired = True
+        if not self._waiting:
+            self.end("the host's variables have changed")
+
     def end(self, why: str) -> None:
         """Kill it, and answer everybody who waits. May be called twice."""
         self.ended = True
@@ -117,8 +124,14 @@ class _Process:
             self.ready = True
             return
         reference, answer = self._waiting.pop(message["number"])
-        if answer.done():
-            return
+        if not answer.done():
+            self._answer(reference, answer, message)
+        if self._retired:
+            self.retire()
+
+    def _answer(
+        self, reference: Reference, answer: asyncio.Future[str | ReferenceMissing], message: Mapping[str, Any]
+    ) -> None:
         if "value" in message:
             answer.set_result(str(message["value"]))
         elif message["retry"]:

@@ -104,7 +104,7 @@ class AttemptScope:
         source = (stream, threading.get_ident())
         with self._lock:
             unfinished = self._unfinished.setdefault(source, UnfinishedLine())
-            lines, piece = unfinished.add(text)
+            lines, piece = unfinished.add(text, self._emitter.masker.now)
             if not unfinished:
                 del self._unfinished[source]
         at_us = time.time_ns() // 1000

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nomaflow_api.v1.log_lines import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    from nomaflow_host.attempt.masking import Masker
 
 
 class UnfinishedLine:
@@ -19,8 +24,11 @@ class UnfinishedLine:
     def __bool__(self) -> bool:
         return self._cut or self._size > 0
 
-    def add(self, text: str) -> tuple[list[str], str]:
-        """Take *text*; return the lines that it completed, and a piece of the current line if that is too long."""
+    def add(self, text: str, masker: Masker) -> tuple[list[str], str]:
+        """Take *text*; return the lines that it completed, and a piece of the current line if that is too long.
+
+        :param masker: masks a piece before it is cut; a credential of which only the beginning has come is kept
+        """
         *lines, rest = text.split("\n")
         if lines:
             lines[0] = "".join([*self._parts, lines[0]])
@@ -28,10 +36,13 @@ class UnfinishedLine:
         if rest:
             self._parts.append(rest)
             self._size += len(rest)
-        if self._size <= MAX_LINE_BYTES:
+        if self._size <= MAX_LINE_BYTES + masker.longest:
             return lines, ""
         self._cut = True
-        return lines, self._taken()
+        masked = masker.text(self._taken())
+        end = max(len(masked) - masker.longest, 0)
+        self._parts, self._size = [masked[end:]], len(masked) - end
+        return lines, masked[:end]
 
     def end(self) -> str:
         """Return and remove the rest; it may be empty if pieces of the line were taken before."""

@@ -89,6 +89,16 @@ def test_a_worker_masks_what_its_attempts_have() -> None:
     assert masker.now.text("of-the-second of-the-pool another-secret-39") == f"{MASK} {MASK} {MASK}"
 
 
+def test_the_credentials_of_connectors_do_not_pile_up() -> None:
+    """A plugin may make others for each attempt: a line is searched for the last ones, and not for all of a week."""
+    masker = WorkerMasker(["of-the-pool"])
+    for number in range(100):
+        masker.learn([f"made-for-attempt-{number:02}"])
+        masker.learn(["made-for-all"])
+    assert masker.now.text("of-the-pool made-for-attempt-99 made-for-all") == f"{MASK} {MASK} {MASK}"
+    assert len(masker._known) <= 20
+
+
 PEM = (
     "-----BEGIN PRIVATE KEY-----\n"
     + "\n".join("Ab3/" * 15 + f"{n:04d}" for n in range(20))

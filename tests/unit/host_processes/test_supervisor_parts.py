@@ -11,7 +11,7 @@ import pytest
 from nomaflow_api.v1.letter_words import LogCodec
 from nomaflow_api.v1.letters import LogChunk
 from nomaflow_api.v1.log_lines import CONTINUED, decode_line, encode_line, split_lines
-from nomaflow_host.attempt.masking import WorkerMasker
+from nomaflow_host.attempt.masking import MASK, WorkerMasker
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.ladder import LadderTimes, Rung, climb
 from nomaflow_host.supervisor.outcomes import death_of
@@ -180,6 +180,29 @@ def test_a_pipe_gives_lines_in_pieces() -> None:
     assert got[-2:] == [("", 0), ("end", 0)]
     assert "".join(text for text, _ in got[1:-2]) == "z" * 150_000
     assert [flags for _, flags in got[1:-2]] == [CONTINUED, CONTINUED, 0]
+
+
+@pytest.mark.parametrize("ahead", range(65_520, 65_560, 4))
+def test_a_piece_of_a_pipe_never_ends_within_a_credential(ahead: int) -> None:
+    """Only the beginning of it has come when the line is already too long."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    masker, shown = WorkerMasker(["hunter2-secret"]), ""
+
+    def take(pieces: list[tuple[str, int]], _pipe: OutputPipe) -> None:
+        nonlocal shown
+        shown += "".join(text for text, _ in pieces)
+
+    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=take, masker=masker)
+    for data in (b"x" * ahead, b"hunter2", b"-secret", b"y" * 60_000, b"y" * 10_000):
+        for part in (data[:30_000], data[30_000:60_000], data[60_000:]):
+            os.write(writing, part)
+            pipe.read()
+    pipe.finish_line()
+    os.close(writing)
+    pipe.close()
+    assert shown.strip("xy") == MASK
+    assert shown.count("x") + shown.count("y") == ahead + 70_000
 
 
 def test_a_tail_is_bounded() -> None:
