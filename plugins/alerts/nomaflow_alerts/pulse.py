@@ -57,7 +57,7 @@ class Pulse:
         self.withheld = ""
         self._since = clock()
         self._silent = self._unwritable = False
-        self._served: dict[tuple[str, str], float] = {}
+        self._served: dict[tuple[str, Timetable], float] = {}
         self._rows: dict[str, float] = {}
         self._answered = False
 
@@ -170,13 +170,15 @@ class Pulse:
 
     async def _unserved(self) -> str:
         """Return which due instant has passed without a row, empty for none."""
-        now = self._clock()
-        for job_id, table in self._tables():
-            key = (job_id, table.preset)
-            due = self._served.get(key) or table.next_after(max(self._since, now - _UNSERVED_SECONDS))
-            if due is None or due + _UNSERVED_SECONDS > now:
-                if due is not None:
-                    self._served[key] = due
+        now, tables = self._clock(), self._tables()
+        # A schedule that was changed is another one: nobody serves what was due by the one before.
+        self._served = {
+            key: self._served.get(key) or key[1].next_after(now) or float("inf") for key in dict.fromkeys(tables)
+        }
+        for job_id, table in tables:
+            key = (job_id, table)
+            due = self._served[key]
+            if due + _UNSERVED_SECONDS > now:
                 continue
             if self._rows.get(job_id, 0.0) < due and not await self._is_served(job_id, table, due):
                 return f"{job_id} was due at {time.strftime('%H:%M:%S', time.gmtime(due))} UTC and has no run"

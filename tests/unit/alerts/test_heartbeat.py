@@ -158,6 +158,18 @@ async def test_a_due_job_without_a_run_stops_the_heartbeat() -> None:
         assert await watch.after(HOUR) == "hourly was due at 12:00:00 UTC and has no run"
 
 
+async def test_what_was_due_by_a_schedule_that_has_changed_is_not_missed() -> None:
+    """Else nobody would hear a heartbeat until the job runs by the new one; that is not due before it was made."""
+    async with watching() as watch:
+        hourly(watch)
+        assert await watch.after(0) == ""
+        assert await watch.after(14 * 60) == ""
+        watch.policies.learn(JobFacts("hourly", timetables=(Timetable("", "40 10 * * *", "UTC"),)))
+        for _ in range(30):
+            assert await watch.after(60) == ""
+        assert await watch.after(24 * HOUR) == "hourly was due at 10:40:00 UTC and has no run"
+
+
 @pytest.mark.parametrize("why", ["paused", "without fires", "ran unseen", "folded", "kernel away"])
 async def test_a_due_job_may_have_no_run(why: str) -> None:
     """Heartbeats go on for a job without fires or paused, if the stream missed its run, or if the kernel is away."""
