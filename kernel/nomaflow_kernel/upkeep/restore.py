@@ -27,6 +27,12 @@ from nomaflow_kernel.upkeep.history_file import (
 
 _IF_DAMAGED = "nothing was changed; try another backup"
 _WHY = "the history was restored from a backup; look at what is QUEUED, then: nomaflow resume"
+_PAUSE = (
+    'INSERT INTO pauses (scope, name, "by", why, since_us) VALUES (?, ?, ?, ?, ?) ON CONFLICT (scope, name)'
+    ' DO UPDATE SET "by" = excluded."by", why = excluded.why, since_us = excluded.since_us, until_us = NULL'
+    " WHERE until_us IS NOT NULL"
+)
+"""Pauses everything, also in place of a pause that ends by itself: that may have been over for days."""
 
 
 class RestoreDone(Struct, frozen=True, kw_only=True):
@@ -170,10 +176,7 @@ def _take_on(draft: Path, found: HistoryFacts, old: HistoryFacts | None, *, paus
             (epoch, seq, uuid.uuid4().hex),
         )
         if pause:
-            connection.execute(
-                'INSERT OR IGNORE INTO pauses (scope, name, "by", why, since_us) VALUES (?, ?, ?, ?, ?)',
-                ("all", "", "restore", _WHY, now_us),
-            )
+            connection.execute(_PAUSE, ("all", "", "restore", _WHY, now_us))
         connection.execute("COMMIT")
     sync(draft)
 

@@ -189,6 +189,24 @@ async def test_a_restore_counts_the_events_that_are_newer_than_the_backup(tmp_pa
     assert restore(backup, target, force=True, pause=False, now_us=NOW_US).lost_events == 3
 
 
+@pytest.mark.parametrize("until_us", [NOW_US - 1, None], ids=["until a time that is over", "until somebody resumes"])
+async def test_a_pause_in_the_backup_does_not_end_that_of_the_restore(tmp_path: Path, until_us: int | None) -> None:
+    """Everything was paused when the backup was made: that may have been over since, and the restore pauses."""
+    path = await history(tmp_path / "kernel.db")
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    paused = PauseRecord(scope="all", name="", by="bob", why="the move", since_us=1, until_us=until_us)
+    await store.apply([SetPause(pause=paused)], at_us=1)
+    await store.close()
+    backup = Path(back_up(path, tmp_path / "backup.db").path)
+    restore(backup, path, force=True, pause=True, now_us=NOW_US)
+    store = open_store(f"sqlite:///{path}")
+    await store.open()
+    [found] = [pause for pause in await store.pauses() if pause.scope == "all"]
+    await store.close()
+    assert (found.by, found.until_us) == ("restore" if until_us else "bob", None)
+
+
 async def test_counters_go_on_from_the_clock_so_that_every_restore_is_later(tmp_path: Path) -> None:
     """Restored twice, each time above whatever the kernels since can have counted to."""
     backup = Path(back_up(await history(tmp_path / "kernel.db"), tmp_path / "backup.db").path)
