@@ -20,7 +20,7 @@ from nomaflow_launchers.engines.chosen import chosen_engine
 from nomaflow_launchers.engines.engine import JOB_LABEL, Engine, EngineError, Order
 from nomaflow_launchers.engines.host_process import JOIN_SECONDS
 from nomaflow_launchers.patience import Patience
-from nomaflow_launchers.planning import plan
+from nomaflow_launchers.planning import Start, plan
 from nomaflow_launchers.witnessing import Witness
 from nomaflow_project.models.launcher_section import LauncherSection
 from nomaflow_telemetry.service_manager import ServiceManager
@@ -29,6 +29,10 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_WAIT_SECONDS = 60.0
 _MARGIN_SECONDS = 900.0  # engines round the walltime up, and grant some time to end
 _SERVED = ("ATTACHED", "DRAINING", "UNREACHABLE")  # one that is LOADING takes no attempts yet
+
+
+class StartRefused(EngineError):
+    """Raised when the engine has refused an instance, and others may have been started."""
 
 
 class AlreadyRuns(Exception):
@@ -60,8 +64,9 @@ async def serve(place: KernelPlace, section: LauncherSection, environ: dict[str,
                 except (ClientError, EngineError) as error:
                     failures += 1
                     asked = error.retry_after if isinstance(error, EngineError) else 0.0
-                    _LOG.log(logging.DEBUG if str(error) == told else logging.WARNING, "nothing is started: %s", error)
-                    told = str(error)
+                    text = str(error) if isinstance(error, StartRefused) else f"nothing is started: {error}"
+                    _LOG.log(logging.DEBUG if text == told else logging.WARNING, "%s", text)
+                    told = text
                 wait = min(
                     section.poll_seconds * 2.0 ** min(failures, 10), max(_LONGEST_WAIT_SECONDS, section.poll_seconds)
                 )
@@ -79,6 +84,7 @@ class _Launcher:
         self._told: frozenset[str] = frozenset()
         self._taken_back: set[str] = set()
         self._known: set[str] = set()
+        self._refused: dict[tuple[str, str, str], EngineError] = {}
         self._patience = Patience(
             first_seconds=4 * section.poll_seconds,
             clock=asyncio.get_running_loop().time,
@@ -109,6 +115,7 @@ class _Launcher:
             attached=attached,
             known=self._known,
             kernel_seconds=_seconds_of_lead(served),
+            refused=self._refused,
         )
         self._taken_back = {*acts.stuck, *acts.surplus}
         for text in frozenset(acts.unfit) - self._told:
@@ -122,21 +129,36 @@ class _Launcher:
         for engine_id in acts.surplus:
             _LOG.info("instance %s is no longer wanted, and has no machine yet: ending it", engine_id)
             await self._engine.end(engine_id, only_waiting=True)
+        self._refused = {}
         for start in acts.starts:
-            if not self._patience.may_start(start.host):
-                continue
-            order = Order(
-                store_id=store_id,
-                host=start.host,
-                shape=start.shape,
-                attempt_key=start.attempt_key,
-                image=start.image,
-                join=await self._join_string(start.host),
-            )
+            if start.kind not in self._refused and self._patience.may_start(start.host):
+                await self._start(start, store_id)
+        for (host, shape, _), error in self._refused.items():
+            raise StartRefused(f"no instance of {host} ({shape}) is started: {error}")
+
+    async def _start(self, start: Start, store_id: str) -> None:
+        """Start an instance; if the engine refuses it, others of its kind are not tried in this turn.
+
+        :raises EngineError: if the engine asks to be left alone
+        """
+        order = Order(
+            store_id=store_id,
+            host=start.host,
+            shape=start.shape,
+            attempt_key=start.attempt_key,
+            image=start.image,
+            join=await self._join_string(start.host),
+        )
+        try:
             engine_id = await self._engine.start(order)
-            self._patience.started(engine_id, order.host, order.attempt_key)
-            alone = f" for attempt {start.attempt_key}" if start.attempt_key else ""
-            _LOG.info("instance %s of %s (%s) is started%s", engine_id, start.host, start.shape.name, alone)
+        except EngineError as error:
+            if error.retry_after:
+                raise
+            self._refused[start.kind] = error
+            return
+        self._patience.started(engine_id, order.host, order.attempt_key)
+        alone = f" for attempt {start.attempt_key}" if start.attempt_key else ""
+        _LOG.info("instance %s of %s (%s) is started%s", engine_id, start.host, start.shape.name, alone)
 
     async def _join_string(self, host: str) -> str:
         """Return a join string for one instance, good once; empty where the kernel is on a Unix socket alone.

@@ -45,6 +45,11 @@ class Start:
     attempt_key: str = ""
     image: str = ""
 
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """What an engine refuses for all that are alike."""
+        return self.host, self.shape.name, self.image
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -69,6 +74,7 @@ def plan(
     attached: Collection[str],
     known: Collection[str] = (),
     kernel_seconds: float = math.inf,
+    refused: Collection[tuple[str, str, str]] = (),
 ) -> Plan:
     """Return the next acts.
 
@@ -80,6 +86,7 @@ def plan(
     :param attached: engine ids of those that have attached to the kernel
     :param known: engine ids of those that have served, even if they are away now: they are never stuck
     :param kernel_seconds: for how long the kernel has led: those that served an earlier one have to find it first
+    :param refused: kinds of instances that the engine has just refused: they come last, and hold up no others
     """
     needed: Counter[tuple[str, str]] = Counter()
     begun: dict[tuple[str, str], datetime] = {}
@@ -112,7 +119,7 @@ def plan(
     starts = [each for each in own if each[1].attempt_key not in keys]
     for key, count in needed.items():
         starts += [(begun[key], Start(host=key[0], shape=shapes[key[1]]))] * (count - starting[key])
-    starts.sort(key=lambda each: each[0])
+    starts.sort(key=lambda each: (each[1].kind in refused, each[0]))
     room = max(0, section.max_instances - len(launched))
     return Plan(
         starts=[start for _, start in starts[:room]],

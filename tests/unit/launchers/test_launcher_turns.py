@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from nomaflow.client import KernelClient
+from nomaflow.client import ClientError, KernelClient
 from nomaflow.client.values import HostView, InstanceView, KernelView, ResourcesView, WantedView
 from nomaflow_launchers.app import _Launcher
-from nomaflow_launchers.engines.engine import Engine, Order
+from nomaflow_launchers.engines.engine import Engine, EngineError, Order
 from nomaflow_launchers.planning import Launched
-from nomaflow_project.models.launcher_section import LauncherSection
+from nomaflow_project.models.launcher_section import LauncherSection, LauncherShape
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -25,6 +25,9 @@ class _Parts:
         self.hosts: tuple[HostView, ...] = ()
         self.instances: tuple[Launched, ...] = ()
         self.ended: list[str] = []
+        self.wanted: tuple[WantedView, ...] = ()
+        self.started: list[str] = []
+        self.refuses: tuple[str, ...] = ()
 
     async def get_kernel(self) -> KernelView:
         return self.kernel
@@ -33,13 +36,19 @@ class _Parts:
         return self.hosts
 
     async def list_wanted(self) -> tuple[WantedView, ...]:
-        return ()
+        return self.wanted
+
+    async def invite_instance(self, *_: Any, **__: Any) -> Any:
+        raise ClientError("this kernel listens on its Unix socket only", reason="NOT_ON_TCP")
 
     async def listed(self, _store_id: str) -> tuple[Launched, ...]:
         return self.instances
 
     async def start(self, order: Order) -> str:
-        raise AssertionError(order)
+        if order.shape.name in self.refuses:
+            raise EngineError(f"no partition {order.shape.name}")
+        self.started.append(order.shape.name)
+        return str(len(self.started))
 
     async def end(self, engine_id: str, *, only_waiting: bool) -> None:
         del only_waiting
@@ -118,3 +127,22 @@ async def test_instances_of_another_launcher_are_left_alone(parts: _Parts) -> No
     parts.instances = (_runs(3, "other"), waits, own)
     await _launcher(parts).turn()
     assert parts.ended == []
+
+
+async def test_a_shape_that_the_engine_refuses_holds_up_no_other(parts: _Parts) -> None:
+    """It has waited longest, and would take all the room; it is told, and tried again after the others."""
+    parts.refuses = ("gpu",)
+    parts.wanted = tuple(
+        WantedView(host="team", attempts=3, needs=ResourcesView(gpus=gpus), since=NOON - timedelta(hours=gpus))
+        for gpus in (1, 0)
+    )
+    shapes = (LauncherShape(name="small", steps=3), LauncherShape(name="gpu", gpus=1, steps=1))
+    section = LauncherSection(hosts=("team",), shapes=shapes, max_instances=2)
+    launcher = _Launcher(cast(KernelClient, parts), cast(Engine, parts), section)
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"^no instance of team \(gpu\) is started: no partition gpu$"):
+            await launcher.turn()
+    assert parts.started == ["small"]
+    parts.refuses, parts.instances = (), (Launched(engine_id="1", host="team", shape="small"),)
+    await launcher.turn()
+    assert parts.started == ["small", "gpu"]
