@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nomaflow.client import ClientError, KernelClient
+from nomaflow.client import ClientError, KernelClient, KernelUnreachable
 from nomaflow.client.values import EventView
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import Findings
@@ -64,6 +64,9 @@ class Samples:
                     await self._succeeded(event, medians)
                 elif event.kind == "run.finished" and event.reason and event.reason.code == "child_failed":
                     children[event.run_id] = await self._child_job(event.run_id)
+            except KernelUnreachable as error:
+                _LOG.warning("what is usual is not known: %s", error)
+                break  # each further question would wait as long, and what has happened is to be told
             except ClientError as error:
                 _LOG.warning("what is usual for %s is not known: %s", event.job_id, error)
         return Findings(long_after=found, median_rows=medians, child_jobs=children)

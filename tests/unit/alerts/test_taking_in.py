@@ -9,12 +9,14 @@ from typing import Any
 
 from alerts_rig import Rig, section
 
-from nomaflow.client.values import KernelView
+from nomaflow.client import KernelUnreachable
+from nomaflow.client.values import EventView, KernelView, ReasonView
 from nomaflow_alerts.folding import Folding
 from nomaflow_alerts.intake import Intake
 from nomaflow_alerts.ledger import Ledger
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.rules.runs import Findings
+from nomaflow_alerts.usual import Samples
 
 
 async def test_events_that_come_one_after_the_other_are_one_batch() -> None:
@@ -28,6 +30,33 @@ async def test_events_that_come_one_after_the_other_are_one_batch() -> None:
     for number in (2, 3):
         asyncio.get_running_loop().call_soon(intake._queue.put_nowait, number)
     assert await intake._batch() == [1, 2, 3]
+
+
+async def test_a_kernel_that_is_away_holds_up_no_batch() -> None:
+    """It is asked about one of the events, and each question takes seconds: failures are told without the answers."""
+    asked: list[str] = []
+
+    async def get_run(run_id: str) -> Any:
+        asked.append(run_id)
+        raise KernelUnreachable("no kernel answers")
+
+    rig = Rig()
+    client: Any = SimpleNamespace(get_run=get_run)
+    child = ReasonView(code="child_failed", message="its run failed")
+    events = [
+        EventView(
+            seq=seq,
+            at=None,
+            kind="run.finished",
+            run_id=f"run_{seq}",
+            job_id="nightly",
+            run_state="FAILED",
+            reason=child,
+        )
+        for seq in range(1, 1001)
+    ]
+    assert await Samples(client=client, policies=rig.policies).findings(events) == Findings()
+    assert asked == ["run_1"]
 
 
 class _Catalogue:
