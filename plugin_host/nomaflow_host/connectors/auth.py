@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _EARLY_SECONDS = 30.0
 """The time before it expires when an oauth2 token is fetched anew."""
 
+_UNTOLD_SECONDS = 300.0
+"""The lifetime of a token of which none is told."""
+
 
 def auth_for(table: Mapping[str, Any]) -> httpx.Auth | Callable[[httpx.Request], httpx.Request] | None:
     """Return httpx's form of an ``auth`` table, None for ``none``."""
@@ -76,7 +79,8 @@ class _FetchedToken(httpx.Auth):
     def _keep(self, response: httpx.Response) -> None:
         try:
             answer = response.json() if response.is_success else {}
-            token, told = _token_in(answer, self._field), float(answer.get("expires_in", 300))
+            token, lifetime = _token_in(answer, self._field), answer.get("expires_in")
+            told = _UNTOLD_SECONDS if lifetime is None else float(lifetime)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             self._token = ""
             problem = f"the token_url answered {response.status_code} without {self._field or 'an access_token'}"

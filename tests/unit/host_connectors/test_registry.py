@@ -243,6 +243,17 @@ async def test_oauth2(read: Read) -> None:
             assert "S" not in str(caught.value).replace("StepFailed", "")
 
 
+async def test_a_token_without_a_lifetime_is_used(read: Read) -> None:
+    """Some servers leave it out, and some write null."""
+    untold = iter([{"access_token": "T"}, {"access_token": "T", "expires_in": None}])
+    async with served(lambda line, *_: (200, next(untold) if line.startswith("POST") else {})) as (address, seen):
+        auth = f'{{ type = "oauth2", token_url = "{address}/token", client_id = "I", client_secret = "S" }}'
+        for _ in range(2):
+            async with opened(api_of(read, address, f"auth = {auth}")) as registry:
+                assert (await registry.api("crm").request("GET", "a")).status_code == 200
+        assert [line.split()[1] for line, _, _ in seen] == ["/token", "/v1/a"] * 2
+
+
 async def test_retries(read: Read) -> None:
     """A request that is safe to repeat is tried again, up to the limit; a POST is sent once."""
     statuses = iter([503, 0, 200, 503, 503, 503, 503])
