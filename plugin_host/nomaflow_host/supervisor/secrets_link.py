@@ -45,9 +45,12 @@ class SecretsLink:
             reason = f"the host's secrets process cannot be started: {(error.strerror or '').lower()}"
             return {each: _unavailable(each, reason) for each in references}
         asked = {each: process.ask(each) for each in references}
-        _, late = await asyncio.wait(asked.values(), timeout=limit)
-        if late:
-            process.end(f"no answer within {limit:g} s")  # answers the late question, and those that wait behind it
+        try:
+            await asyncio.wait(asked.values(), timeout=limit)
+        finally:  # the attempt may be over
+            late = [each for each in asked.values() if not each.done()]
+            if late:
+                process.give_up(late, f"no answer within {limit:g} s")
         return {each: answer.result() for each, answer in asked.items()}
 
     def close(self) -> None:
@@ -61,7 +64,7 @@ class SecretsLink:
         if process is not None and process.environ != environ:
             process.retire()
             process = None
-        if process is None or process.ended:
+        if process is None or process.retired or process.ended:
             process = self._process = _Process(environ)
         return process
 
@@ -76,7 +79,7 @@ class _Process:
         self.environ = environ
         self.ready = False
         self.ended = False
-        self._retired = False
+        self.retired = False
         self._number = 0
         self._waiting: dict[int, tuple[Reference, asyncio.Future[str | ReferenceMissing]]] = {}
         self._loop = asyncio.get_running_loop()
@@ -101,11 +104,19 @@ class _Process:
         self._link.send({"is": "read", "number": self._number, "scheme": reference.scheme, "rest": reference.rest})
         return answer
 
+    def give_up(self, late: Collection[asyncio.Future[str | ReferenceMissing]], why: str) -> None:
+        """Answer late questions; a reader hangs, so the process ends as soon as it has answered the others."""
+        for number, (reference, answer) in list(self._waiting.items()):
+            if answer in late:
+                del self._waiting[number]
+                answer.set_result(_unavailable(reference, why))
+        self.retire()
+
     def retire(self) -> None:
-        """End it once it has answered what it was asked: attempts of the variables before wait for that."""
-        self._retired = True
+        """End it once it has answered what it was asked: those who have asked wait for that."""
+        self.retired = True
         if not self._waiting:
-            self.end("the host's variables have changed")
+            self.end("another process has taken its place")
 
     def end(self, why: str) -> None:
         """Kill it, and answer everybody who waits. May be called twice."""
@@ -123,10 +134,10 @@ class _Process:
         if message["is"] == "ready":
             self.ready = True
             return
-        reference, answer = self._waiting.pop(message["number"])
-        if not answer.done():
-            self._answer(reference, answer, message)
-        if self._retired:
+        asked = self._waiting.pop(message["number"], None)  # None: it was given up, and has an answer
+        if asked is not None and not asked[1].done():
+            self._answer(*asked, message)
+        if self.retired:
             self.retire()
 
     def _answer(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from nomaflow_host.supervisor import secrets_link
 from nomaflow_host.supervisor.secrets_link import SecretsLink
 from nomaflow_project.reading.sources import Reference
-from waiting import eventually
+from waiting import PATIENCE, eventually
 
 PLUGIN = """
 import os, time
@@ -63,3 +64,29 @@ async def test_a_question_outlives_a_change_of_the_variables(
     assert str((await asked)[first]).startswith("first of red, ")
     assert before is not None
     assert before.ended
+
+
+async def test_a_reader_that_hangs_fails_nobody_else(
+    link: SecretsLink, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question is answered as late; the others get their values, and the next question another process."""
+    ready, hung, other, later = (
+        Reference("slow", str(tmp_path / name)) for name in ("ready", "hung", "other", "later")
+    )
+    for each in (ready, later):
+        Path(each.rest).touch()
+    await link.values([ready], environ)
+    process = link._process
+    monkeypatch.setattr(secrets_link, "_ANSWER_SECONDS", 0.5)
+    late = asyncio.create_task(link.values([hung], environ))
+    await eventually((tmp_path / "hung.begun").exists)
+    monkeypatch.setattr(secrets_link, "_ANSWER_SECONDS", PATIENCE)
+    asked = asyncio.create_task(link.values([other], environ))
+    assert "no answer within 0.5 s" in str((await late)[hung])
+    assert str((await link.values([later], environ))[later]).startswith("later of red, ")
+    assert not asked.done()
+    Path(other.rest).touch()
+    assert str((await asked)[other]).startswith("other of red, ")
+    assert process is not None
+    assert process.ended
+    assert link._process is not process
