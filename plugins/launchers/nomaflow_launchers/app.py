@@ -114,7 +114,8 @@ class _Launcher:
             launched=launched,
             attached=attached,
             known=self._known,
-            kernel_seconds=_seconds_of_lead(served),
+            # Asked after the hosts: another kernel, which does not know them yet, may have told their list.
+            kernel_seconds=_seconds_of_lead(await self._kernel.get_kernel()),
             refused=self._refused,
         )
         self._taken_back = {*acts.stuck, *acts.surplus}

@@ -113,6 +113,19 @@ async def test_a_new_kernel_is_given_time_until_its_instances_are_back(parts: _P
     assert parts.ended == ["2"]  # the launcher has seen the other one serve
 
 
+async def test_a_kernel_may_begin_to_lead_during_a_look(parts: _Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was asked first is gone, and the next one knows no instance yet."""
+
+    async def list_hosts() -> tuple[HostView, ...]:
+        parts.leads_for(1)
+        return ()
+
+    monkeypatch.setattr(parts, "list_hosts", list_hosts)
+    parts.instances = (_runs(1),)
+    await _launcher(parts).turn()
+    assert parts.ended == []
+
+
 async def test_an_instance_that_never_serves_is_stuck(parts: _Parts) -> None:
     """One that still loads for the first time has not served."""
     parts.instances, parts.hosts = (_runs(1), _runs(2)), (_host("LOADING", running=0),)
