@@ -31,7 +31,7 @@ class UnfinishedLine:
         """
         *lines, rest = text.split("\n")
         if lines:
-            lines[0] = "".join([*self._parts, lines[0]])
+            lines[0] = _joined([*self._parts, lines[0]])
             self._parts, self._size, self._cut = [], 0, False
         if rest:
             self._parts.append(rest)
@@ -50,6 +50,17 @@ class UnfinishedLine:
         return self._taken()
 
     def _taken(self) -> str:
-        piece = "".join(self._parts)
+        piece = _joined(self._parts)
         self._parts, self._size = [], 0
         return piece
+
+
+def _joined(parts: list[str]) -> str:
+    """Return the text of parts; of bytes that were written, two parts may hold one character."""
+    text = "".join(parts)
+    if len(parts) < 2 or text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a lone surrogate of the author's own
+        return text

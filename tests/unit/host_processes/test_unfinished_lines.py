@@ -47,6 +47,21 @@ def test_a_piece_never_ends_within_a_credential(ahead: int) -> None:
     assert line.add("hunter2-secret" * 6000, masker)[1].strip("*") == ""
 
 
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_character_that_is_written_in_two_parts_is_one(end: str) -> None:
+    """Whoever writes bytes may cut between them; a credential is known as the text that it is."""
+    line, masker = UnfinishedLine(), Masker(["pässword-1"])
+    shown = ""
+    for byte in f"é: pässword-1{end}".encode():
+        lines, _ = line.add(bytes([byte]).decode("utf-8", "surrogateescape"), masker)
+        shown += "".join(lines)
+    shown += line.end()
+    assert masker.text(shown) == f"é: {MASK}"
+    line.add("\ud800 é", masker)
+    line.add("\udcff", masker)
+    assert line.end() == "\ud800 é\udcff"
+
+
 def test_a_line_is_of_one_thread() -> None:
     """Two threads whose texts and line feeds fall between each other make two lines, and an open end is kept."""
     kept: list[str] = []
