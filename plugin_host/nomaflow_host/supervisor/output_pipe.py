@@ -79,8 +79,9 @@ class OutputPipe(_Pipe):
         # A credential of which only the beginning has come must not be cut: it could not be recognised any more.
         while len(self._rest) > MAX_LINE_BYTES + _MOST_BYTES * self._masker.now.longest:
             self._rest = self._masker.now.line(self._rest)
-            pieces.append((_text(self._rest[:MAX_LINE_BYTES]), CONTINUED))
-            self._rest = self._rest[MAX_LINE_BYTES:]
+            end = _end_of_piece(self._rest)
+            pieces.append((_text(self._rest[:end]), CONTINUED))
+            self._rest = self._rest[end:]
         if pieces:
             self._take(pieces, self)
         return True
@@ -117,8 +118,18 @@ class TailPipe(_Pipe):
 
 
 def _pieces(line: bytes) -> list[tuple[str, int]]:
-    starts = range(0, max(len(line), 1), MAX_LINE_BYTES)
-    return [(_text(line[at : at + MAX_LINE_BYTES]), 0 if at == starts[-1] else CONTINUED) for at in starts]
+    pieces = []
+    while len(line) > MAX_LINE_BYTES:
+        end = _end_of_piece(line)
+        pieces.append((_text(line[:end]), CONTINUED))
+        line = line[end:]
+    return [*pieces, (_text(line), 0)]
+
+
+def _end_of_piece(line: bytes) -> int:
+    """Return where to cut a line that is too long: between two characters, if it is UTF-8 there."""
+    ends = range(MAX_LINE_BYTES, MAX_LINE_BYTES - _MOST_BYTES, -1)
+    return next((end for end in ends if end == len(line) or line[end] & 0xC0 != 0x80), MAX_LINE_BYTES)
 
 
 def _text(data: bytes) -> str:

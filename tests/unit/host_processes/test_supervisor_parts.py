@@ -182,6 +182,30 @@ def test_a_pipe_gives_lines_in_pieces() -> None:
     assert [flags for _, flags in got[1:-2]] == [CONTINUED, CONTINUED, 0]
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+@pytest.mark.parametrize("character", ["é".encode(), b"\x80"])
+def test_a_pipe_is_cut_between_characters(character: bytes, end: bytes) -> None:
+    """Of bytes that are no UTF-8, every one survives."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    got: list[str] = []
+
+    def take(pieces: list[tuple[str, int]], _pipe: OutputPipe) -> None:
+        got.extend(text for text, _ in pieces)
+
+    pipe = OutputPipe(fd=reading, name="stdout", level=20, take=take, masker=WorkerMasker())
+    written = b"a" + character * 90_000 + end
+    for at in range(0, len(written), 60_000):
+        os.write(writing, written[at : at + 60_000])
+        pipe.read()
+    pipe.finish_line()
+    os.close(writing)
+    pipe.close()
+    assert "".join(got).encode("utf-8", "surrogateescape") == written.removesuffix(b"\n")
+    assert len(got) > 1
+    assert {text.isprintable() for text in got} == {character != b"\x80"}
+
+
 @pytest.mark.parametrize("ahead", range(65_520, 65_560, 4))
 def test_a_piece_of_a_pipe_never_ends_within_a_credential(ahead: int) -> None:
     """Only the beginning of it has come when the line is already too long."""
