@@ -44,6 +44,10 @@ said=$(dirname "$0")/${0##*/}.says
 [ ! -e "$said" ] || { cat "$said"; rm "$said"; exit; }
 exec {real} "$@"
 """
+COUNTED = """#!/bin/sh
+echo >>"$(dirname "$0")/count"
+exec {real} "$@"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,31 @@ def test_a_controller_that_is_away_stops_nothing(system: LaunchedSystem, cluster
     finally:
         cluster.start_daemon("slurmctld")
     assert system.end(second).state == "SUCCEEDED"
+
+
+def test_a_kernel_that_starts_again_costs_no_instance(system: LaunchedSystem, cluster: SlurmCluster) -> None:
+    """The new one does not know the instance, which is frozen, and has run for longer than it may take to attach."""
+    ledger, told = system.ledger(), system.root / "told_after_a_restart"
+    run_id = system.start("until_told", ledger, until=str(told))
+    first = system.launcher(cluster.environ)
+    ledger.wait_for("start")
+    first.kill()
+    looks = system.root / "looks" / "count"
+    second = system.launcher(cluster.spoil(looks.parent, squeue=COUNTED), name="second", start_seconds=1)
+    eventually(looks.exists)
+    instance = system.instance("team")
+    assert instance is not None
+    os.kill(instance.pid, signal.SIGSTOP)
+    try:
+        system.parts["kernel"].kill()
+        system.start_kernel()
+        before = looks.stat().st_size
+        eventually(lambda: looks.stat().st_size > before + 5)
+    finally:
+        os.kill(instance.pid, signal.SIGCONT)
+    told.touch()
+    assert system.end(run_id).state == "SUCCEEDED"
+    assert "without attaching" not in second.log
 
 
 def test_nonsense_is_told_and_starts_nothing_twice(system: LaunchedSystem, cluster: SlurmCluster) -> None:
