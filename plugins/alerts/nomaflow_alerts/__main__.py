@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _CONFIG
 
     from nomaflow.client import ClientError, KernelPlace
-    from nomaflow_alerts.ledger import LedgerError
+    from nomaflow_alerts.ledger import LedgerError, LedgerFailed
     from nomaflow_alerts.socket_place import SocketError
 
     try:
@@ -57,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
             event_loop.run(replay(place, alerts, since=options.replay_since))
         else:
             event_loop.run(serve(place, alerts, dict(os.environ)))
+    except LedgerFailed as error:
+        write_error(f"nomaflow alerts: {error}")
+        return 1
     except (ClientError, LedgerError, SocketError) as error:
         write_error(f"nomaflow alerts: {error}")
         return _TEMPFAIL

@@ -53,15 +53,23 @@ class Sender:
         return self._tests[message_id]
 
     async def run(self) -> None:
-        """Send without end."""
+        """Send without end.
+
+        :raises LedgerFailed: if the file cannot be written; nobody would miss a channel that has stopped for that
+        """
         try:
             while True:
                 self._woken.clear()
-                for name in await self._ledger.run(lambda book: book.outbox.channels_pending()):
+                pending = await self._ledger.run(lambda book: book.outbox.channels_pending())
+                for each in self._workers.values():
+                    if each.done():
+                        each.result()
+                for name in pending:
                     self._wakes.setdefault(name, asyncio.Event()).set()
                     worker = self._workers.get(name)
                     if worker is None or worker.done():
                         self._workers[name] = asyncio.create_task(self._work(name), name=f"channel {name}")
+                        self._workers[name].add_done_callback(lambda _: self.wake())
                 await self._woken.wait()
         finally:
             for worker in self._workers.values():

@@ -21,7 +21,7 @@ from nomaflow_alerts.channels.chat import ChatChannel
 from nomaflow_alerts.channels.http import Web
 from nomaflow_alerts.channels.mail import MailChannel
 from nomaflow_alerts.channels.threads import Threads
-from nomaflow_alerts.ledger import Ledger, LedgerError, Message
+from nomaflow_alerts.ledger import Ledger, LedgerFailed, Message
 from nomaflow_alerts.messages.harmless import Masker
 from nomaflow_alerts.messages.pings import ping
 from nomaflow_alerts.messages.templates import Templates
@@ -63,6 +63,8 @@ def message(channel: str, number: str = "m1", now: float = 0.0) -> Message:
 class Post:
     """An outbox with its sender."""
 
+    task: asyncio.Task[None]
+
     def __init__(self, alerts: AlertsSection, channels: dict[str, Channel], path: Path | None) -> None:
         self.ledger = Ledger(path)
         self.sender = Sender(
@@ -95,12 +97,12 @@ async def posting(
     """
     post = Post(alerts, channels, path)
     await post.ledger.open()
-    task = asyncio.create_task(post.sender.run())
+    post.task = asyncio.create_task(post.sender.run())
     try:
         yield post
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        post.task.cancel()
+        await asyncio.gather(post.task, return_exceptions=True)
         await post.ledger.close()
 
 
@@ -194,22 +196,23 @@ async def test_pings_of_a_check_are_sent_in_order() -> None:
 
 
 async def test_what_cannot_be_noted_is_not_sent(tmp_path: Path) -> None:
-    """On a full disk it would be sent again with every start of the process, once a second."""
-    channel = Scripted()
-    async with posting({"ops": channel}, path=tmp_path / "alerts.db") as post:
-        await post.ledger.run(lambda book: book.outbox.add(message("ops")))
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "alerts.db-wal").stat().st_size, before[1]))
-        try:
-            for _ in range(3):
-                last = post.sender._workers.get("ops")
+    """On a full disk it would be sent again with every start of the process, once a second; it is sent later."""
+    channel, path = Scripted(), tmp_path / "alerts.db"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for _ in range(3):
+        async with posting({"ops": channel}, path=path) as post:
+            await post.ledger.run(lambda book: book.outbox.add(message("ops", f"m{len(book.outbox.listed())}")))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("alerts.db-wal").stat().st_size, before[1]))
+            try:
                 post.sender.wake()
-                await eventually(lambda last=last: post.sender._workers.get("ops") is not last)
-                with pytest.raises(LedgerError, match="cannot be used: disk I/O error; check the disk"):
-                    await post.sender._workers["ops"]
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+                with pytest.raises(LedgerFailed, match="cannot be used: disk I/O error; check the disk"):
+                    await post.task
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert channel.ids == []
+    async with posting({"ops": channel}, path=path) as post:
+        await post.until(lambda book: not book.outbox.pending("ops"))
+    assert channel.ids == ["m0", "m1", "m2"]
 
 
 async def test_a_channel_that_is_gone_is_said() -> None:

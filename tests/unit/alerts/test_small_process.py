@@ -67,3 +67,30 @@ def test_what_is_wrong_with_the_settings_is_told_by_the_process_itself(
     command = [sys.executable, "-c", ASKED_WRONGLY, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (told in done.stdout, done.stderr) == (True, "")
+
+
+ENDED_BY = """
+import sys
+import nomaflow_alerts.app
+from nomaflow_alerts import ledger
+from nomaflow_alerts.__main__ import main
+
+async def serve(*_):
+    raise getattr(ledger, sys.argv[2])("alerts.db cannot be used: disk I/O error")
+
+nomaflow_alerts.app.serve = serve
+sys.exit(main(["--project", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize(("error", "code"), [("LedgerError", 75), ("LedgerFailed", 1)])
+def test_a_file_that_fails_while_it_is_used_ends_the_process_for_a_new_start(
+    tmp_path: Path, error: str, code: int
+) -> None:
+    """``up`` does not start a part again that ends with 75: that is the code of one that another process keeps out."""
+    (tmp_path / "nomaflow.toml").write_text(SETTINGS)
+    command = [sys.executable, "-c", ENDED_BY, str(tmp_path), error]
+    done = subprocess.run(command, env={**os.environ, "KEY": "k"}, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1].endswith("nomaflow alerts: alerts.db cannot be used: disk I/O error")
+    assert "Traceback" not in done.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nomaflow_alerts.ledger.book import Book
-from nomaflow_alerts.ledger.ledger import Ledger, LedgerError, LedgerInUse
+from nomaflow_alerts.ledger.ledger import Ledger, LedgerError, LedgerFailed, LedgerInUse
 from nomaflow_alerts.ledger.records import Incident, Message, Mute, Notice, OpenRun, Sighting
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Incident",
     "Ledger",
     "LedgerError",
+    "LedgerFailed",
     "LedgerInUse",
     "Message",
     "Mute",

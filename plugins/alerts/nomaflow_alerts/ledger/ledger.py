@@ -25,6 +25,10 @@ class LedgerError(Exception):
     """Raised when the file cannot be used; the text says why, and the way out."""
 
 
+class LedgerFailed(LedgerError):
+    """Raised when the file could be used, and cannot be read or written any more: a new start may find room."""
+
+
 class LedgerInUse(Exception):
     """Raised when another process has the file."""
 
@@ -54,7 +58,7 @@ class Ledger:
     async def run(self, work: Callable[[Book], T]) -> T:
         """Return the result of some work, all of it in one transaction: it is durable, or nothing of it happened.
 
-        :raises LedgerError: if the file cannot be read or written any more
+        :raises LedgerFailed: if the file cannot be read or written any more
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
 
@@ -95,7 +99,7 @@ class Ledger:
             with _transaction(self._connection):
                 return work(Book(self._connection, now=self._clock()))
         except sqlite3.OperationalError as error:
-            raise LedgerError(f"{self._path} cannot be used: {error}; check the disk and its room") from error
+            raise LedgerFailed(f"{self._path} cannot be used: {error}; check the disk and its room") from error
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
