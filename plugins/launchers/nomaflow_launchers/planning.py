@@ -47,7 +47,7 @@ class Start:
 
     @property
     def kind(self) -> tuple[str, str, str]:
-        """What an engine refuses for all that are alike."""
+        """The facts by which an engine refuses an instance, and all that are alike."""
         return self.host, self.shape.name, self.image
 
 
@@ -109,11 +109,8 @@ def plan(
             needed[key] += math.ceil(demand.attempts / _at_once(demand.needs, shape))
             begun[key] = min(since, begun.get(key, since))
     coming = [each for each in launched if each.engine_id not in attached]
-    stuck = [
-        each
-        for each in coming
-        if each.engine_id not in known and min(each.running_seconds or 0.0, kernel_seconds) > section.start_seconds
-    ]
+    unknown = (each for each in coming if each.engine_id not in known)
+    stuck = [each for each in unknown if min(each.running_seconds or 0.0, kernel_seconds) > section.start_seconds]
     starting = Counter((each.host, each.shape) for each in coming if not each.attempt_key)
     keys = {each.attempt_key for each in launched}
     starts = [each for each in own if each[1].attempt_key not in keys]

@@ -373,7 +373,7 @@ def test_rules_are_laid_over_jobs() -> None:
 
 
 def test_a_mute_that_is_made_shorter_ends_sooner(rig: Rig) -> None:
-    """What it kept back is told after the new end, and not after the old one."""
+    """Its notices are told after the new end, and not after the old one."""
     mute(rig, 8 * 3600, job_id="nightly")
     rig.ends("FAILED")
     assert rig.wait(60) == []

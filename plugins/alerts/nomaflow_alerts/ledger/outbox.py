@@ -13,7 +13,7 @@ _READY = (
     "channel = :channel AND state = 'pending' AND NOT EXISTS (SELECT 1 FROM message AS first"
     " WHERE first.id = json_extract(message.data, '$.answers') AND first.state = 'pending')"
 )
-"""What answers a message waits for it: a channel must not hear of an end before it has heard of the beginning."""
+"""The readiness of a message: one that answers another waits for it. An end must not be told before its beginning."""
 
 _DUE = "CASE WHEN next_at > :now + 3600 THEN :now ELSE next_at END"
 """No try is put off for longer than an hour: then the clock was set back."""
