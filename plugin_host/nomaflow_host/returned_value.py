@@ -1,4 +1,4 @@
-"""Turns the value that a callable returned into the result in the run's record."""
+"""Turns the value that a callable returned into the outcome in the run's record."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import CoroutineType
 from typing import Any, cast
 
-from msgspec import Struct
-
 from nomaflow.errors import StepFailed
 from nomaflow.results import StepResult
+from nomaflow_api.v1.letter_words import FinishedState
+from nomaflow_api.v1.letters import CallOutcome
 from nomaflow_api.v1.values import ValueCodecError, dumps_plain
 
 EXTRAS_WARNING = 64 * 1024
@@ -33,20 +33,6 @@ class ReturnRefused(StepFailed):
         """Take a sentence about the refused value."""
         super().__init__(message)
         self.reason_code = reason_code
-
-
-class NormalisedResult(Struct, frozen=True, kw_only=True):
-    """The recorded form of a returned value.
-
-    :param extras_json: a JSON object in ASCII, without tags; empty if there are no extras
-    :param has_result: always True: a call that returned has a result
-    :param warnings: sentences to record with it
-    """
-
-    rows_affected: int | None = None
-    extras_json: bytes = b""
-    has_result: bool = True
-    warnings: tuple[str, ...] = ()
 
 
 def result_of(value: Any) -> StepResult:
@@ -88,8 +74,8 @@ def _hint(value: object) -> str:
     return ""
 
 
-def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> NormalisedResult:
-    """Validate and encode a result.
+def outcome_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> CallOutcome:
+    """Return the outcome of a call that has returned a result, which is validated and encoded.
 
     :param max_extras_bytes: the limit of the encoded extras
     :raises ReturnRefused: with the path of the value that cannot be recorded, or with size and limit
@@ -101,7 +87,7 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
             raise ReturnRefused(f"extras is {type(extras).__name__}, expected a dict")
         extras = dict(extras)
     if not extras:
-        return NormalisedResult(rows_affected=rows)
+        return CallOutcome(state=FinishedState.SUCCEEDED, rows_affected=rows, has_result=True)
     try:
         encoded = dumps_plain(extras, path="extras").encode("ascii")
     except ValueCodecError as error:
@@ -112,7 +98,9 @@ def record_of(result: StepResult, *, max_extras_bytes: int = EXTRAS_LIMIT) -> No
     warnings: tuple[str, ...] = ()
     if size > EXTRAS_WARNING:
         warnings = (f"the extras take {size:,} bytes, expected at most {EXTRAS_WARNING:,}: {_ADVICE}",)
-    return NormalisedResult(rows_affected=rows, extras_json=encoded, warnings=warnings)
+    return CallOutcome(
+        state=FinishedState.SUCCEEDED, rows_affected=rows, extras_json=encoded, has_result=True, warnings=warnings
+    )
 
 
 def _count(rows: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Turns an order into a prepared call, and a returned value into the recorded result."""
+"""Turns an order into a prepared call, and a returned value into its outcome."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from nomaflow import ConnectorRegistry, RunContext, Settings, StepCancelled, Ste
 from nomaflow.calls import Factory, StepCall, StepOutcome
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.plan import CallPlan, plan_for
-from nomaflow_host.injection.references import described, parse_reference
-from nomaflow_host.returned_value import EXTRAS_LIMIT, NormalisedResult, ReturnRefused, record_of
+from nomaflow_host.injection.references import check_reference, described
+from nomaflow_host.returned_value import EXTRAS_LIMIT, ReturnRefused, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from nomaflow_api.v1.letters import CallOutcome
     from nomaflow_host.hooks.manager import HookHost
     from nomaflow_host.injection.callables import Kind
 
@@ -59,7 +60,7 @@ class CallMaker:
         """
         plan = self._plans.get(reference)
         if plan is None:
-            parse_reference(reference)
+            check_reference(reference)
             target = self._guarded(lambda: self._hooks.call.nomaflow_resolve_callable(reference=reference), "resolve")
             plan = self._plans[reference] = plan_for(target, reference=reference)
         return plan
@@ -97,8 +98,8 @@ class CallMaker:
             askable=plan.kind == "async" or ("ctx" in arguments and "ctx" not in values),
         )
 
-    def normalise(self, value: Any, *, call: StepCall) -> NormalisedResult:
-        """Return the recorded form of a returned value.
+    def normalise(self, value: Any, *, call: StepCall) -> CallOutcome:
+        """Return the outcome of a call that has returned a value.
 
         :raises StepFailed: if it cannot be recorded exactly; a ReturnRefused carries a reason code
         """
@@ -111,7 +112,7 @@ class CallMaker:
         if not isinstance(result, StepResult):
             problem = f"a plugin normalised the returned value to {type(result).__name__}, expected StepResult"
             raise ReturnRefused(problem)
-        return record_of(result, max_extras_bytes=self._max_extras_bytes)
+        return outcome_of(result, max_extras_bytes=self._max_extras_bytes)
 
     def observe(self, call: StepCall, outcome: StepOutcome | None = None) -> None:
         """Tell the plugins that a call is about to be made, or how it ended. Never raises.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nomaflow import hookimpl
 from nomaflow_host.connectors.registry import BUILTIN_TYPES
-from nomaflow_host.injection.references import ImportReport, parse_reference, resolve_reference
+from nomaflow_host.injection.references import ImportReport, resolve_reference
 from nomaflow_host.returned_value import result_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def builtin_plugins(importer: Callable[[str], ModuleType | ImportReport]) -> dic
 
     @hookimpl(trylast=True)
     def nomaflow_resolve_callable(reference: str) -> Any:
-        return resolve_reference(parse_reference(reference), importer=importer)
+        return resolve_reference(reference, importer=importer)
 
     hooks = {
         "injecting": nomaflow_contribute_injections,

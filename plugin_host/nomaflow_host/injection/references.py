@@ -27,20 +27,6 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 
 
-class Reference(Struct, frozen=True, kw_only=True):
-    """A well-formed reference.
-
-    :param module: dotted
-    :param attribute: dotted
-    """
-
-    module: str
-    attribute: str
-
-    def __str__(self) -> str:
-        return f"{self.module}:{self.attribute}"
-
-
 class ImportReport(Struct, frozen=True, kw_only=True):
     """The report of a failed import.
 
@@ -56,16 +42,14 @@ class ImportReport(Struct, frozen=True, kw_only=True):
     places: tuple[tuple[str, int], ...] = ()
 
 
-def parse_reference(text: str) -> Reference:
-    """Return the parts of a reference. Nothing is imported.
+def check_reference(text: str) -> None:
+    """Check that a text is a well-formed reference. Nothing is imported.
 
     :raises PreparationFailed: ``reference_invalid`` with the mistake
     """
     problem = reference_error(text)
     if problem is not None:
         raise PreparationFailed("reference_invalid", f"{text[:80]!r} does not name a callable: {problem}")
-    module, _, attribute = text.partition(":")
-    return Reference(module=module, attribute=attribute)
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -74,32 +58,30 @@ def near(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {meant!r}?)" if meant else ""
 
 
-def resolve_reference(
-    reference: Reference, *, importer: Callable[[str], ModuleType | ImportReport] | None = None
-) -> Any:
-    """Import the module and return the attribute.
+def resolve_reference(reference: str, *, importer: Callable[[str], ModuleType | ImportReport]) -> Any:
+    """Import the module of a well-formed reference and return the attribute.
 
-    :param importer: in place of `import_module`
+    :param importer: imports a module, or reports why it cannot
     :raises PreparationFailed: ``callable_not_found`` or ``import_failed``, with the half that failed and why
     """
-    module = (importer or import_module)(reference.module)
+    done, _, attribute = reference.partition(":")
+    module = importer(done)
     if isinstance(module, ImportReport):
-        raise PreparationFailed(module.code, f"the callable {str(reference)!r} cannot be loaded: {module.message}")
+        raise PreparationFailed(module.code, f"the callable {reference!r} cannot be loaded: {module.message}")
     value: Any = module
-    done = reference.module
-    for name in reference.attribute.split("."):
+    for name in attribute.split("."):
         try:
             found = inspect.getattr_static(value, name, None) if isinstance(value, type) else None
             owner, value = value, getattr(value, name)
         except AttributeError:
             raise PreparationFailed("callable_not_found", _missing_attribute(value, name, done)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a property or a module's __getattr__ runs any code
-            problem = f"the callable {str(reference)!r} cannot be loaded: {done!r} gave no {name!r}: {described(error)}"
+            problem = f"the callable {reference!r} cannot be loaded: {done!r} gave no {name!r}: {described(error)}"
             raise PreparationFailed("callable_not_found", stable(problem)) from None
         done = f"{done}.{name}" if ":" in done else f"{done}:{name}"
     if issubclass(type(owner), type) and issubclass(type(found), FunctionType):
         problem = (
-            f"the callable {str(reference)!r} is a method that needs an instance of {owner.__name__} "
+            f"the callable {reference!r} is a method that needs an instance of {owner.__name__} "
             "(make it a static or class method, or a function of the module)"
         )
         raise PreparationFailed("callable_unsupported", problem)

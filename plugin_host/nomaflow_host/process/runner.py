@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nomaflow_api.v1.letters import CancelOrder, DispatchOrder
+from nomaflow_api.v1.letters import DispatchOrder
 from nomaflow_host.generation.manifest import manifest_bytes
 from nomaflow_host.session.facts import HostStatus, Manifest
 from nomaflow_host.supervisor.supervisor import Supervisor
@@ -47,6 +47,8 @@ class SupervisedRunner:
         self._drain_deadline_at_us = 0
         self._loading = True
         self._manifest: Manifest | None = None
+        self.cancel = supervisor.cancel
+        """Stops an attempt by the ladder; an unknown key does nothing."""
         self.kill = supervisor.kill
         """Kills an attempt's worker at once, for a reason code and a reason; an unknown key does nothing."""
         self.settled = supervisor.settled
@@ -73,10 +75,6 @@ class SupervisedRunner:
             if self._watch is not None:
                 self._watch.refused(order.attempt_key)
             raise
-
-    def cancel(self, order: CancelOrder) -> None:
-        """Stop an attempt."""
-        self._supervisor.cancel(order)
 
     def status(self) -> HostStatus:
         """Return the host's current status."""

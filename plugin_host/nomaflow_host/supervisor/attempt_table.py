@@ -15,7 +15,7 @@ from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.injection.given_values import GivenValues
 from nomaflow_host.supervisor.attempt_log import AttemptLog
 from nomaflow_host.supervisor.held_attempt import HeldAttempt
-from nomaflow_host.supervisor.ladder import LadderTimes, Rung, climb
+from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.outcomes import finished_of, stop_sentence
 from nomaflow_host.supervisor.values import StopRequest
 
@@ -156,7 +156,7 @@ class AttemptTable:
             attempt.stop = stop
         if attempt.ladder is not None:
             attempt.ladder.cancel()
-        attempt.rung(Rung(number=4, what="its worker's process tree is killed at once", why=stop_sentence(stop)))
+        attempt.rung(4, "its worker's process tree is killed at once", stop_sentence(stop))
         attempt.kill(stop.reason)
 
     # --- messages of workers --------------------------------------------------------------------------------------
@@ -175,10 +175,10 @@ class AttemptTable:
             worker.first_rss = worker.last_rss = int(message["rss_bytes"])
             return
         if message["is"] == "checked":
-            worker.checked(message["number"], frame.letter if message["checked"] else None)
+            _answer(worker.checks.pop(message["number"], None), frame.letter if message["checked"] else None)
             return
         if message["is"] == "stacks":
-            worker.looked(message["number"], list(message["stacks"]))
+            _answer(worker.looks.pop(message["number"], None), list(message["stacks"]))
             return
         attempt = worker.attempts.get(message["slot"])
         if attempt is None or attempt.finished is not None:
@@ -362,3 +362,9 @@ class AttemptTable:
         if not self._held:
             self._empty.set()
             self._empty_since = time.monotonic()
+
+
+def _answer(question: asyncio.Future[Any] | None, told: Any) -> None:
+    """Answer a question to a worker, if somebody still waits for that."""
+    if question is not None and not question.done():
+        question.set_result(told)

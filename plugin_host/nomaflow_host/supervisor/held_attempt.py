@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.letter_words import FinishedState
     from nomaflow_api.v1.letters import DispatchOrder
     from nomaflow_host.supervisor.attempt_log import AttemptLog
-    from nomaflow_host.supervisor.ladder import Rung
     from nomaflow_host.supervisor.values import StopRequest
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
@@ -126,19 +125,26 @@ class HeldAttempt:
             "held_seconds": time.monotonic() - self._began,
         }
 
-    def rung(self, rung: Rung) -> None:
-        """Log and report a rung of the ladder."""
-        self._rung = rung.number
-        self._say(logging.INFO if rung.number == 1 else logging.WARNING, rung.text)
+    def rung(self, number: int, what: str, why: str, *, after: float = 0.0, wait: float | None = None) -> None:
+        """Log and report a rung of the ladder that was just taken.
+
+        :param number: 1 asked, 2 SIGTERM to its children, 3 SIGTERM to its worker, 4 SIGKILL
+        :param what: what was done
+        :param why: why; for a later rung, why the one before was not enough
+        :param after: seconds since the first one
+        :param wait: seconds until the next one, if the code has not stopped by then; None on the last
+        """
+        self._rung = number
+        self._say(logging.INFO if number == 1 else logging.WARNING, f"{why}: {what} (stage {number} of 4)")
         now_us = time.time_ns() // 1000
         self._report(
             Stopping(
                 at_us=now_us,
-                rung=rung.number,
-                what=fitting(rung.what),
-                why=fitting(self.worker.masker.now.text(rung.why)),
-                after_us=int(rung.after * 1_000_000),
-                next_at_us=0 if rung.wait is None else now_us + int(rung.wait * 1_000_000),
+                rung=number,
+                what=fitting(what),
+                why=fitting(self.worker.masker.now.text(why)),
+                after_us=int(after * 1_000_000),
+                next_at_us=0 if wait is None else now_us + int(wait * 1_000_000),
             )
         )
 

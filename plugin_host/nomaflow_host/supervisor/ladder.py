@@ -25,28 +25,6 @@ class LadderTimes(Struct, frozen=True, kw_only=True):
     kill: float
 
 
-class Rung(Struct, frozen=True, kw_only=True):
-    """A step of the ladder that was just taken.
-
-    :param number: 1 asked, 2 SIGTERM to its children, 3 SIGTERM to its worker, 4 SIGKILL; see `HeldAttempt`
-    :param what: what was done
-    :param why: why; for a later rung, why the one before was not enough
-    :param after: seconds since the first one
-    :param wait: seconds until the next one, if the code has not stopped by then; None on the last
-    """
-
-    number: int
-    what: str
-    why: str
-    after: float = 0.0
-    wait: float | None = None
-
-    @property
-    def text(self) -> str:
-        """The rung in one line."""
-        return f"{self.why}: {self.what} (stage {self.number} of 4)"
-
-
 async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable: asyncio.Event | None = None) -> None:
     """Stop *target*, rung by rung, until it is gone.
 
@@ -56,7 +34,7 @@ async def climb(target: HeldAttempt, *, why: str, times: LadderTimes, unaskable:
     began = time.monotonic()
 
     def note(number: int, what: str, because: str, wait: float | None) -> None:
-        target.rung(Rung(number=number, what=what, why=because, after=time.monotonic() - began, wait=wait))
+        target.rung(number, what, because, after=time.monotonic() - began, wait=wait)
 
     def late() -> str:
         return f"not stopped after {round(time.monotonic() - began, 2):g} s"

@@ -77,6 +77,7 @@ class WorkerHandle:
         self.attempts: dict[int, HeldAttempt] = {}
         self.masker = WorkerMasker(generation.secrets)
         self.checks: dict[int, asyncio.Future[bytes | None]] = {}
+        """The checks of values in it that wait for an answer, by number."""
         self.looks: dict[int, asyncio.Future[list[Any]]] = {}
         """The questions for its stacks that wait for an answer, by number."""
         self.ready = False
@@ -190,18 +191,6 @@ class WorkerHandle:
         self.attempts.pop(slot, None)
         self.masker.leave(slot)
         self.idle_since = time.monotonic()
-
-    def checked(self, number: int, problems: bytes | None) -> None:
-        """Process an answer to a check; one that nobody waits for is ignored."""
-        waiting = self.checks.pop(number, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(problems)
-
-    def looked(self, number: int, stacks: list[Any]) -> None:
-        """Process an answer to a question for its stacks; one that nobody waits for is ignored."""
-        waiting = self.looks.pop(number, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(stacks)
 
     def close(self) -> None:
         """Close everything and leave its checks unanswered. May be called twice."""

@@ -282,23 +282,17 @@ class AttemptRun:
         if ending.error is not None:
             return self._outcome_of(ending.error)
         try:
-            result = self._services.generation.calls.normalise(ending.value, call=prepared.info)
+            outcome = self._services.generation.calls.normalise(ending.value, call=prepared.info)
         except StepFailed as error:
-            outcome = outcome_of_exception(error, self._mask)
-            return replace(outcome, reason_code=getattr(error, "reason_code", outcome.reason_code))
+            failed = outcome_of_exception(error, self._mask)
+            return replace(failed, reason_code=getattr(error, "reason_code", failed.reason_code))
         except BaseException as error:  # noqa: BLE001  # a value's own methods may raise anything
             return self._outcome_of(error)
         if self.scope.unawaited:
             return outcome_of_unawaited(self.scope.unawaited)
-        for warning in result.warnings:
+        for warning in outcome.warnings:
             self.scope.emit(logging.WARNING, time.time_ns() // 1000, _STEP_LOGGER, warning)
-        return CallOutcome(
-            state=FinishedState.SUCCEEDED,
-            rows_affected=result.rows_affected,
-            extras_json=result.extras_json,
-            has_result=result.has_result,
-            warnings=tuple(result.warnings),
-        )
+        return outcome
 
     def _outcome_of(self, error: BaseException) -> CallOutcome:
         """Return the outcome of an exception, after its traceback went to the log."""

@@ -11,7 +11,7 @@ import pytest
 from nomaflow_host.injection.callables import innermost, kind_of_callable
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.injection.plan import plan_for
-from nomaflow_host.injection.references import parse_reference, resolve_reference
+from nomaflow_host.injection.references import check_reference, import_module, resolve_reference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_malformed_references(text: str) -> None:
     """A reference other than ASCII dotted names with one colon and no dunder is refused before any import."""
     before = set(sys.modules)
     with pytest.raises(PreparationFailed) as caught:
-        parse_reference(text)
+        check_reference(text)
     assert caught.value.reason_code == "reference_invalid"
     assert len(caught.value.message) < 400
     assert set(sys.modules) == before
@@ -39,13 +39,13 @@ def test_malformed_references(text: str) -> None:
 def test_a_missing_half(text: str, words: str) -> None:
     """The half that is missing is named, with its side of the colon."""
     with pytest.raises(PreparationFailed, match=words):
-        parse_reference(text)
+        check_reference(text)
 
 
 @pytest.mark.parametrize("text", ["m:f", "a.b.c:D.e.f", "_private:_f", "os.path:join", "M1:x_2"])
 def test_good_references(text: str) -> None:
     """Dotted names on both sides are fine, private ones too."""
-    assert str(parse_reference(text)) == text
+    check_reference(text)
 
 
 _MODULE = """
@@ -111,7 +111,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 )  # fmt: skip
 def test_kinds(zoo: str, attribute: str, kind: str) -> None:
     """Each kind of callable resolves, and is called the way it has to be."""
-    target = resolve_reference(parse_reference(f"{zoo}:{attribute}"))
+    target = resolve_reference(f"{zoo}:{attribute}", importer=import_module)
     assert kind_of_callable(target, reference="r") == kind
     assert plan_for(target, reference="r").location.startswith("/")
     assert innermost(target).__code__.co_name != "wrapper"
@@ -134,7 +134,7 @@ def test_kinds(zoo: str, attribute: str, kind: str) -> None:
 def test_refused_callables(zoo: str, attribute: str, code: str, words: str) -> None:
     """An object that cannot be a step is refused by name, with the way out or the near match."""
     with pytest.raises(PreparationFailed) as caught:
-        plan_for(resolve_reference(parse_reference(f"{zoo}:{attribute}")), reference=f"{zoo}:{attribute}")
+        plan_for(resolve_reference(f"{zoo}:{attribute}", importer=import_module), reference=f"{zoo}:{attribute}")
     assert caught.value.reason_code == code
     assert words in caught.value.message
     assert attribute.rpartition(".")[2] in caught.value.message
@@ -163,7 +163,7 @@ def test_modules_that_do_not_import(
     (tmp_path / "poisoned.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PreparationFailed) as caught:
-        resolve_reference(parse_reference("poisoned:f"))
+        resolve_reference("poisoned:f", importer=import_module)
     assert caught.value.reason_code == code
     assert words in caught.value.message
     assert "poisoned.py:" in caught.value.message
@@ -184,7 +184,7 @@ def test_modules_that_do_not_import(
 def test_missing_modules(reference: str, words: str) -> None:
     """A missing module is distinguished from a failing one, and the missing part is named."""
     with pytest.raises(PreparationFailed) as caught:
-        resolve_reference(parse_reference(reference))
+        resolve_reference(reference, importer=import_module)
     assert caught.value.reason_code == "callable_not_found"
     assert words in caught.value.message
 

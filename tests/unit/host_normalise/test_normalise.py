@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nomaflow import StepFailed, StepResult
-from nomaflow_host.returned_value import NormalisedResult, record_of, result_of
+from nomaflow_api.v1.letters import CallOutcome
+from nomaflow_host.returned_value import outcome_of, result_of
 
 
-def kept(value: Any, **options: Any) -> NormalisedResult:
+def kept(value: Any, **options: Any) -> CallOutcome:
     """Return the record of a returned value."""
-    return record_of(result_of(value), **options)
+    return outcome_of(result_of(value), **options)
 
 
 class Colour(enum.IntEnum):

@@ -16,7 +16,7 @@ def test_only_the_attempt_that_it_is_for_is_accepted() -> None:
     """The refusal uses up no try: the kernel queues the attempt again."""
     accepted: list[DispatchOrder] = []
     supervisor = SimpleNamespace(
-        kill=None, settled=None, idle_seconds=None, inspect=None, check=None, accept=accepted.append
+        cancel=None, kill=None, settled=None, idle_seconds=None, inspect=None, check=None, accept=accepted.append
     )
     runner = SupervisedRunner(supervisor=cast("Any", supervisor), drain_seconds=1, for_attempt="run/fit/1")
     with pytest.raises(Refused, match="this host was started only for attempt 'run/fit/1'"):

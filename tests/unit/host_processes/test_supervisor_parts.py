@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from nomaflow_api.v1.letters import LogChunk
 from nomaflow_api.v1.log_lines import CONTINUED, decode_line, encode_line, split_lines
 from nomaflow_host.attempt.masking import MASK, WorkerMasker
 from nomaflow_host.supervisor.attempt_log import AttemptLog
-from nomaflow_host.supervisor.ladder import LadderTimes, Rung, climb
+from nomaflow_host.supervisor.ladder import LadderTimes, climb
 from nomaflow_host.supervisor.outcomes import death_of
 from nomaflow_host.supervisor.output_pipe import OutputPipe, TailPipe
 from nomaflow_host.supervisor.settings import reaper_environment
@@ -29,7 +30,7 @@ class Target:
         self.goes_at = goes_at
         self.taken: list[str] = []
         self.rungs: list[int] = []
-        self.told: list[Rung] = []
+        self.told: list[SimpleNamespace] = []
 
     def _take(self, name: str, number: int) -> None:
         self.taken.append(name)
@@ -50,10 +51,9 @@ class Target:
     def kill(self, why: str) -> None:
         self._take("kill", 4)
 
-    def rung(self, rung: Rung) -> None:
-        assert f"(stage {rung.number} of 4)" in rung.text
-        self.rungs.append(rung.number)
-        self.told.append(rung)
+    def rung(self, number: int, what: str, why: str, **times: float | None) -> None:
+        self.rungs.append(number)
+        self.told.append(SimpleNamespace(number=number, what=what, why=why, **times))
 
 
 @pytest.mark.parametrize("exclusive", [True, False])

@@ -11,7 +11,7 @@ import pytest
 from nomaflow_cli.lint.locating import locate
 from nomaflow_cli.lint.sources import Sources
 from nomaflow_host.injection.errors import PreparationFailed
-from nomaflow_host.injection.references import parse_reference
+from nomaflow_host.injection.references import check_reference
 from nomaflow_project.check.project import check_project
 from nomaflow_project.reading.references import reference_error
 
@@ -50,7 +50,7 @@ def test_no_such_reference_is_ever_imported(reference: str, tmp_path: Path) -> N
     assert problem is not None
     assert len(problem) < 400
     with pytest.raises(PreparationFailed, match="does not name a callable"):
-        parse_reference(reference)
+        check_reference(reference)
     assert locate(reference, Sources(tmp_path)) is None
 
 
