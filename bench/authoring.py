@@ -21,10 +21,10 @@ from typing import Any
 
 from nomaflow import RunContext, Settings
 from nomaflow_host.connectors.registry import HostConnectorRegistry
-from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.generation.calls import CallMaker
 from nomaflow_host.hooks.manager import build_hooks
 from nomaflow_host.injection.plan import CallPlan, plan_for
+from nomaflow_project.connectors.connector_set import ConnectorSet
 
 PROMISED_MICROSECONDS = 50.0
 
@@ -82,7 +82,7 @@ def added(name: str, *, rounds: int, calls: int) -> dict[str, float]:
     made, plan = maker(), plan_for(function, reference=f"bench:{name}")
     given: dict[str, Any] = {
         "ctx": RunContext(run_id="run_1", job_id="bench"),
-        "connectors": HostConnectorRegistry(ResolvedConnectors()),
+        "connectors": HostConnectorRegistry(ConnectorSet()),
         "settings": Settings(),
     }
     taken = {key: given[key] for key in ("connectors", "ctx") if key in plan.named}

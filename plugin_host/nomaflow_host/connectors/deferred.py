@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nomaflow_project.reading.sources import Reference, ReferenceMissing
+from nomaflow_project.reading.sources import ReferenceMissing
 
 if TYPE_CHECKING:
-    from nomaflow_host.connectors.resolved import ResolvedConnectors
+    from nomaflow_project.connectors.connector_set import ConnectorSet
     from nomaflow_project.reading.sources import ValueSource
 
 _NOT_READ = "its secrets are read only for attempts whose callable takes connectors"
@@ -20,9 +20,9 @@ class DeferredTables:
     :param resolved: the worker's own; its mappings are written to
     """
 
-    def __init__(self, resolved: ResolvedConnectors) -> None:
+    def __init__(self, resolved: ConnectorSet) -> None:
         """Make the tables unusable until the first `renew`."""
-        self._references = {row[0]: Reference(row[1], row[2]) for row in resolved.deferred}
+        self._references = resolved.deferred
         # A worker's own are dicts.
         self._current: dict[str, Any] = {"pools": resolved.pools, "connectors": resolved.connectors}
         self._unusable: dict[str, str] = resolved.unusable  # type: ignore[assignment]  # as above

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nomaflow_api.near_names import near_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from nomaflow_project.connectors.connector_set import ConnectorSet
 
 
 class ConnectorsError(Exception):
@@ -36,3 +38,21 @@ class ConnectorUnknown(ConnectorsError, LookupError):
         hint = f"did you mean {near!r}? " if near else ""
         listed = ", ".join(map(repr, names)) or "none"
         super().__init__(f"there is no {what} {name!r} ({hint}known: {listed})")
+
+
+def values_of(
+    known: ConnectorSet, section: str, name: str, *, sought: str = "", named: Iterable[str] | None = None
+) -> Mapping[str, Any]:
+    """Return the values of one of the ``pools`` or ``connectors``.
+
+    :param sought: noun for the error if there is no such entry; *named* are the names that it lists
+    :raises ConnectorUnusable: if the file has it but it cannot be used
+    :raises ConnectorUnknown: if the file does not have it
+    """
+    values: Mapping[str, Any] | None = getattr(known, section).get(name)
+    if values is not None:
+        return values
+    noun = section.removesuffix("s")
+    if reason := known.unusable.get(f"{section}.{name}") or known.unusable.get(""):
+        raise ConnectorUnusable(noun, name, reason)
+    raise ConnectorUnknown(sought or noun, name, known.names(section) if named is None else named)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nomaflow.connectors import ConnectorPools
-from nomaflow_host.connectors.errors import ConnectorsError
+from nomaflow_host.connectors.errors import ConnectorsError, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from nomaflow_host.connectors.resolved import ResolvedConnectors
+    from nomaflow_project.connectors.connector_set import ConnectorSet
 
 _ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _SYNC_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _EITHER = frozenset({"postgresql+psycopg"})
 _OPTIONS = ("pool_size", "max_overflow", "pool_pre_ping", "pool_recycle", "echo")
 _EXTRAS = {"asyncpg": "nomaflow[postgres]", "psycopg": "nomaflow[postgres]", "aiosqlite": "nomaflow[host]"}
+_MODULES = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "postgres": "asyncpg"}
+
+
+def modules_of(pools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the modules that engines of these pools need; a template imports them before it forks workers."""
+    backends = {pool["url"].partition(":")[0].partition("+")[0] for pool in pools}
+    drivers = sorted({_MODULES[each] for each in backends if each in _MODULES})
+    return ("sqlalchemy.ext.asyncio", *drivers) if backends else ()
 
 
 class HostPools(ConnectorPools):
@@ -31,7 +39,7 @@ class HostPools(ConnectorPools):
     steps run. A step that brings its own loop, in a thread, gets engines that open a connection for each use.
     """
 
-    def __init__(self, resolved: ResolvedConnectors) -> None:
+    def __init__(self, resolved: ConnectorSet) -> None:
         """Create no engine yet."""
         self._resolved = resolved
         self._lock = threading.Lock()
@@ -46,14 +54,14 @@ class HostPools(ConnectorPools):
 
     def engine(self, name: str) -> AsyncEngine:
         """Return the async engine of the pool *name*."""
-        pool = self._resolved.values("pools", name)
+        pool = values_of(self._resolved, "pools", name)
         pooled = threading.current_thread() is threading.main_thread() or _is_memory_url(pool["url"])
         engine: AsyncEngine = self._engine(name, pool, "async" if pooled else "unpooled")
         return engine
 
     def sync_engine(self, name: str) -> Engine:
         """Return the engine of the pool *name*, for plain functions."""
-        engine: Engine = self._engine(name, self._resolved.values("pools", name), "sync")
+        engine: Engine = self._engine(name, values_of(self._resolved, "pools", name), "sync")
         return engine
 
     async def aclose(self) -> None:

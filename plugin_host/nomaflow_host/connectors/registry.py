@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nomaflow.connectors import ApiConnector, ConnectorRegistry, SqlConnector
 from nomaflow_host.connectors.api import HostApiConnector
 from nomaflow_host.connectors.deferred import DeferredTables
-from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown
+from nomaflow_host.connectors.errors import ConnectorsError, ConnectorUnknown, values_of
 from nomaflow_host.connectors.pools import HostPools
 from nomaflow_host.connectors.sql import HostSqlConnector
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nomaflow.calls import ConnectorFactory
-    from nomaflow_host.connectors.resolved import ResolvedConnectors
+    from nomaflow_project.connectors.connector_set import ConnectorSet
     from nomaflow_project.reading.sources import ValueSource
 
 BUILTIN_TYPES: Mapping[str, ConnectorFactory] = {
@@ -33,7 +33,7 @@ class HostConnectorRegistry(ConnectorRegistry):
     ``await registry.aclose()`` closes all of them; it may be called again, and later requests make them anew.
     """
 
-    def __init__(self, resolved: ResolvedConnectors, *, types: Mapping[str, ConnectorFactory] = BUILTIN_TYPES) -> None:
+    def __init__(self, resolved: ConnectorSet, *, types: Mapping[str, ConnectorFactory] = BUILTIN_TYPES) -> None:
         """Make no connector yet.
 
         :param types: the factory of each type
@@ -91,7 +91,7 @@ class HostConnectorRegistry(ConnectorRegistry):
 
     def connector(self, name: str) -> Any:
         """Return the connector *name*, of any type."""
-        values = self._resolved.values("connectors", name)
+        values = values_of(self._resolved, "connectors", name)
         with self._lock:
             if name not in self._made:
                 factory = self._types.get(values["type"])
@@ -119,7 +119,7 @@ class HostConnectorRegistry(ConnectorRegistry):
     def _of_type(self, name: str, kind: str) -> Any:
         same = [each for each, values in self._resolved.connectors.items() if values["type"] == kind]
         sought = f"connector of type {kind!r} named"
-        actual = self._resolved.values("connectors", name, sought=sought, known=same)["type"]
+        actual = values_of(self._resolved, "connectors", name, sought=sought, named=same)["type"]
         if actual != kind:
             getter = actual if actual in ("sql", "api") else "connector"
             problem = f"the connector {name!r} is of type {actual!r}, not {kind!r} (use connectors.{getter}({name!r}))"

@@ -9,11 +9,11 @@ from nomaflow import RunContext, Settings
 from nomaflow.calls import StepCall, StepType
 from nomaflow_api.v1.values import plain_tree
 from nomaflow_host.connectors.registry import HostConnectorRegistry
-from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.generation.checking import fields_of
 from nomaflow_host.hooks.manager import HookHost
 from nomaflow_host.injection.plan import BUILTIN_INJECTIONS
 from nomaflow_host.injection.references import described
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.jobs.manifest import check_step_type
 from nomaflow_project.reading.problems import Place, Problem
 from nomaflow_project.reading.references import reference_error
@@ -77,7 +77,7 @@ def injection_names(hooks: HookHost, settings: Settings) -> tuple[tuple[str, ...
 
     Each plugin is asked with a call that belongs to no run. If it raises, its names stay unknown, with a warning.
     """
-    registry = HostConnectorRegistry(ResolvedConnectors())
+    registry = HostConnectorRegistry(ConnectorSet())
     call = StepCall(reference="", kind="async", ctx=RunContext(), connectors=registry, settings=settings)
     names = set(BUILTIN_INJECTIONS)
     problems: list[Problem] = []

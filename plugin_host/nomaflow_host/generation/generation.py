@@ -15,7 +15,6 @@ from nomaflow import ConnectorRegistry, RunContext, Settings
 from nomaflow.calls import StepType
 from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.connectors.registry import HostConnectorRegistry
-from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.generation.calls import CallMaker, PreparedCall
 from nomaflow_host.generation.checking import JobChecker, fields_of, unfit_values
 from nomaflow_host.generation.contexts import context_of, resolved_values, values_of
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from nomaflow_api.v1.letters import AttemptOrder, CheckedStep, ValueProblem
     from nomaflow_host.generation.spec import ProjectSpec
+    from nomaflow_project.connectors.connector_set import ConnectorSet
     from nomaflow_project.reading.environment import Values
 
 
@@ -82,7 +82,7 @@ class Generation:
             problems=self.problems,
         )
 
-    def registry(self, connectors: ResolvedConnectors) -> HostConnectorRegistry:
+    def registry(self, connectors: ConnectorSet) -> HostConnectorRegistry:
         """Return the registry of a worker, with the connector types that plugins contribute."""
         types: dict[str, Any] = {}
         for contributed in reversed(self.hooks.call.nomaflow_contribute_connectors()):

@@ -10,11 +10,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nomaflow_host.connectors.resolved import ResolvedConnectors, read_connectors
+from nomaflow_host.connectors.pools import modules_of
 from nomaflow_host.generation.settings import settings_tree
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.process.errors import ProjectError, StateUnwritable
 from nomaflow_host.supervisor.values import ProjectLoad
+from nomaflow_project.connectors.connector_set import ConnectorSet
+from nomaflow_project.connectors.reading import read_connectors
 from nomaflow_project.models.settings_file import HostSection, PathSection, SettingsFile
 from nomaflow_project.reading.env_files import ProjectVariables, project_variables
 from nomaflow_project.reading.environment import (
@@ -115,7 +117,7 @@ class Project(ProjectLoad):
             settings_file=str(settings_path) if settings_path.exists() else "",
             env_files=variables.files,
             env_file_states=variables.states,
-            preload=connectors.modules(),
+            preload=modules_of(connectors.pools.values()),
             max_extras_bytes=settings.max_extras_bytes,
             version=settings.version,
             max_parallel=settings.max_parallel,
@@ -305,9 +307,7 @@ def _names_path(tree: Mapping[str, Any], section: str) -> bool:
     return bool(tree.get(section, {}).get("config_path"))
 
 
-def _connectors(
-    root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], values: Values
-) -> ResolvedConnectors:
+def _connectors(root: Path, tree: Mapping[str, Any], app_settings: Mapping[str, Any], values: Values) -> ConnectorSet:
     """Read connectors.toml. A mistake in it fails only the callables that use that part, so other jobs work."""
     path = Path(app_settings["connectors"]["config_path"])
     found = read_connectors(

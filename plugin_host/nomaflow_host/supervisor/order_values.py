@@ -39,7 +39,7 @@ class OrderValues:
         """
         wanted = references_of(open_order(order))
         if connectors:
-            wanted |= {Reference(row[1], row[2]) for row in generation.project.connectors.deferred}
+            wanted |= {*generation.project.connectors.deferred.values()}
         ours = [each for each in wanted if each.scheme in _BUILT_IN]
         source, variables = generation.values(), generation.variables.references
         if all(each.scheme == VARIABLE and each.rest in variables for each in ours):

@@ -259,7 +259,7 @@ class GenerationLoader:
         found = worker_variables(
             self._environ,
             declared=project.variables,
-            secret=project.connectors.secret_env_names,
+            secret=project.connectors.variables,
             pass_env=self._pass_env,
             wanted=project.wanted,
         )

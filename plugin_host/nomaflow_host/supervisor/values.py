@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nomaflow_api.v1.letter_words import FinishedState
-    from nomaflow_host.connectors.resolved import ResolvedConnectors
     from nomaflow_host.generation.spec import ProjectSpec
+    from nomaflow_project.connectors.connector_set import ConnectorSet
     from nomaflow_project.reading.sources import ProjectSources
 
 
@@ -42,7 +42,7 @@ class ProjectLoad:
     """
 
     spec: ProjectSpec
-    connectors: ResolvedConnectors
+    connectors: ConnectorSet
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     sources: ProjectSources | None = None
     wanted: frozenset[str] = frozenset()

@@ -23,7 +23,6 @@ from nomaflow_host.channel.async_link import AsyncLink
 from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
 from nomaflow_host.channel.ring.page import RingPage
 from nomaflow_host.channel.ring.writer import RingWriter
-from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.given_values import GivenValues
@@ -40,6 +39,7 @@ from nomaflow_host.worker.sources import serve_sources
 from nomaflow_host.worker.streams import WorkerStreams
 from nomaflow_host.worker.task_isolation import OwnTask, hide_other_tasks
 from nomaflow_host.worker.usage import resident_bytes
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.worker_environment import credentials_in
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
 
     worker = _Worker(loop)
     to_host = _HostLink(link=link, loop=loop, on_frame=worker.take)
-    connectors = ResolvedConnectors(**bootstrap["connectors"])
+    connectors = ConnectorSet.from_json(bootstrap["connectors"])
     emitter.masker = WorkerMasker({*connectors.secrets, *credentials_in(os.environ)})
 
     def restore() -> None:

@@ -77,6 +77,7 @@ def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | N
     :raises Exception: if the file cannot be read; a mistake in one pool or connector is raised when it is used
     """
     from nomaflow.testing.host_machinery import host_machinery
+    from nomaflow_project.connectors.reading import read_connectors
 
     machinery = host_machinery()
     root = Path(path).parent
@@ -84,7 +85,7 @@ def connectors_from(path: str | os.PathLike[str], environ: Mapping[str, str] | N
     sources = project_sources(
         root, None if isinstance(settings, Problem) else settings, os.environ if environ is None else environ
     )
-    resolved = machinery.read_connectors(path, sources, required=True)
+    resolved = read_connectors(Path(path), sources, required=True)
     if "" in resolved.unusable:
         raise machinery.ConnectorsError(resolved.unusable[""])
     registry: ConnectorRegistry = machinery.HostConnectorRegistry(resolved)

@@ -12,7 +12,6 @@ _NAMES = {
     "nomaflow_host.compat": ("install_liberty_aliases",),
     "nomaflow_host.connectors.errors": ("ConnectorsError",),
     "nomaflow_host.connectors.registry": ("HostConnectorRegistry",),
-    "nomaflow_host.connectors.resolved": ("ResolvedConnectors", "read_connectors"),
     "nomaflow_host.generation.calls": ("CallMaker",),
     "nomaflow_host.generation.imports": ("import_plugins",),
     "nomaflow_host.hooks.manager": ("build_hooks",),

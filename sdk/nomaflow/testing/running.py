@@ -19,6 +19,7 @@ from nomaflow.context import RunContext
 from nomaflow.errors import StepCancelled, StepFailed
 from nomaflow.settings import Settings
 from nomaflow.testing.host_machinery import host_machinery
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.reading.environment import Values, resolve_tree
 from nomaflow_project.reading.sources import ProjectSources, ReferenceMissing
 
@@ -95,7 +96,7 @@ async def run_callable(
                 op_kwargs=op_kwargs or {},
                 params=ctx.params,
                 ctx=ctx,
-                connectors=connectors or machinery.HostConnectorRegistry(machinery.ResolvedConnectors()),
+                connectors=connectors or machinery.HostConnectorRegistry(ConnectorSet()),
                 settings=settings or Settings(),
                 environ=os.environ if environ is None else environ,
                 plugins=plugins or {},

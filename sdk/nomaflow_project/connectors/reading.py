@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.tables import IGNORED_KEYS, INTERFACE_KEYS, api_values, sql_values
 from nomaflow_project.models.connectors_file import ConnectorsFile, PoolEntry
 from nomaflow_project.reading.credential_signs import is_literal_credential, url_password
@@ -27,7 +28,7 @@ from nomaflow_project.reading.environment import (
 from nomaflow_project.reading.files import parse_toml_file
 from nomaflow_project.reading.problems import Place, Problem, did_you_mean, shown
 from nomaflow_project.reading.regular_files import MAX_FILE_BYTES, others_may_open
-from nomaflow_project.reading.sources import NotedSource, Reference, VariablesOnly
+from nomaflow_project.reading.sources import NotedSource, VariablesOnly
 from nomaflow_project.reading.validation import keys_of, validate
 from nomaflow_project.reading.work_time import nearest
 
@@ -36,37 +37,18 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _QUOTED = re.compile(r"""(["'])(?:(?!\1).){2,}\1""")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConnectorSet:
-    """The pools and connectors of a file, with credentials.
-
-    :param pools: the values of each usable pool
-    :param connectors: the values of each usable connector; for a type that plugins contribute, its table
-    :param unusable: why a pool (``pools.NAME``), a connector (``connectors.NAME``) or all of the file (empty) cannot be
-        used, in a sentence with file, place and way out
-    :param secrets: the secrets that references resolved to, for masking
-    :param deferred: placeholders in the values, each with the reference for a plugin that it stands for
-    :param variables: variables that the file refers to, and variables that may name their files
-    :param problems: errors and warnings
-    """
-
-    pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
-    connectors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
-    unusable: Mapping[str, str] = field(default_factory=dict)
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)
-    deferred: Mapping[str, Reference] = field(default_factory=dict)
-    variables: frozenset[str] = frozenset()
-    problems: tuple[Problem, ...] = ()
-
-
-def read_connectors(path: Path, values: Values, *, name: str = "", required: bool = False) -> ConnectorSet:
+def read_connectors(
+    path: Path, values: Values, *, root: Path | None = None, name: str = "", required: bool = False
+) -> ConnectorSet:
     """Return the pools and connectors of a file, with its references resolved.
 
     :param values: the variables, or all sources of values
+    :param root: the folder that SQLite paths are relative to; by default the file's
     :param name: the file's name in messages; the path if empty
     :param required: True if a missing file is an error; otherwise it counts as empty
     """
     shown_name = name or str(path)
+    empty = ConnectorSet(root=str((root or path.parent).absolute()), file=str(path))
     file = parse_toml_file(path, name=shown_name)
     problem = file.error
     if problem is None and path.is_symlink() and path.stat().st_uid not in (os.geteuid(), 0):
@@ -74,10 +56,12 @@ def read_connectors(path: Path, values: Values, *, name: str = "", required: boo
         problem = Place(shown_name).error("unreadable_file", "is a link to a file of another user", fix=fix)
     if problem is not None:
         if problem.code == "missing_file" and not required:
-            return ConnectorSet()
+            return empty
         problem = replace(problem, message=_QUOTED.sub("…", problem.message))
-        return ConnectorSet(unusable={"": _sentence(problem)}, variables=_variables(_raw(path)), problems=(problem,))
-    return _Reader(tree=file.tree or {}, place=Place(shown_name), values=values, mode=others_may_open(path)).read()
+        why = {"": _sentence(problem)}
+        return replace(empty, unusable=why, variables=_variables(_raw(path)), problems=(problem,))
+    tree, mode = file.tree or {}, others_may_open(path)
+    return _Reader(tree=tree, place=Place(shown_name), values=values, mode=mode).read(empty)
 
 
 class _Reader:
@@ -92,8 +76,8 @@ class _Reader:
         self._unusable: dict[str, str] = {}
         self._ignored: list[str] = []
 
-    def read(self) -> ConnectorSet:
-        """Return the usable entries, and the problems of the others."""
+    def read(self, empty: ConnectorSet) -> ConnectorSet:
+        """Return *empty* with the usable entries, and the problems of the others."""
         for name in self._tree:
             if name not in _SECTIONS:
                 fix = did_you_mean(name, _SECTIONS)
@@ -110,11 +94,12 @@ class _Reader:
             listed = ", ".join(self._ignored)
             told = self._place.warning("unused_key", f"these keys have no effect here: {listed}", fix="they may stay")
             self._problems.append(told)
-        return ConnectorSet(
+        return replace(
+            empty,
             pools={name: entry.to_json() for name, entry in pools.items()},
             connectors=connectors,
             unusable=self._unusable,
-            secrets=frozenset(self._values.secrets),
+            told_secrets=sorted(self._values.secrets),
             deferred=self._values.deferred,
             variables=_variables(self._tree),
             problems=tuple(self._problems),

@@ -15,13 +15,13 @@ from nomaflow_api.v1.letter_words import FinishedState, LogCodec
 from nomaflow_api.v1.letters import AttemptOrder, DispatchOrder, Finished, LogChunk, Progress, Started, Stopping
 from nomaflow_api.v1.log_lines import LogLine, decode_line, split_lines
 from nomaflow_api.v1.sealing import seal
-from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.settings import SupervisorSettings
 from nomaflow_host.supervisor.supervisor import Supervisor
 from nomaflow_host.supervisor.values import ProjectLoad
 from nomaflow_kernel.engine.outcome import Outcome
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from processes import is_alive, pids_below, process_name
 from waiting import PATIENCE, eventually
 
@@ -145,14 +145,14 @@ class Host:
         root: Path,
         *,
         environ: dict[str, str] | None = None,
-        connectors: ResolvedConnectors | None = None,
+        connectors: ConnectorSet | None = None,
         secret_names: tuple[str, ...] = (),
         on_reaper: Callable[[ProcessIdentity], None] | None = None,
         **settings: Any,
     ) -> None:
         self.root = root
         self.named: tuple[str, ...] = ()
-        self.connectors = connectors or ResolvedConnectors(root=str(root), secret_env_names=secret_names)
+        self.connectors = connectors or ConnectorSet(root=str(root), variables=frozenset(secret_names))
         self.sink = Sink()
         spawn_only = bool(settings.pop("spawn_only", os.environ.get("NOMAFLOW_TEST_SPAWN")))
         defaults: dict[str, Any] = {

@@ -17,9 +17,9 @@ import pytest
 from harness import StartHost, is_alive, pids_below
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
-from nomaflow_host.connectors.resolved import ResolvedConnectors
 from nomaflow_host.reaper.proc import ProcessIdentity
 from nomaflow_host.supervisor.values import Refused
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from processes import still_alive
 from waiting import eventually
 
@@ -333,7 +333,7 @@ async def test_a_load_decides_what_its_processes_inherit(start_host: StartHost, 
         return (await host.result("polite:environment", {"name": "DB_PASSWORD"})).extras_json
 
     assert await seen() == b'{"value":"***"}'
-    host.connectors = ResolvedConnectors(secret_env_names=("DB_PASSWORD",))
+    host.connectors = ConnectorSet(variables=frozenset({"DB_PASSWORD"}))
     assert (await host.supervisor.load()).accepted
     assert await seen() == b'{"value":null}'
     reaper = host.supervisor.reaper_identity.pid

@@ -10,7 +10,7 @@ from harness import StartHost
 
 from nomaflow_api.v1.letter_words import FinishedState, Isolation
 from nomaflow_api.v1.log_lines import CONTINUED, SHARED
-from nomaflow_host.connectors.resolved import ResolvedConnectors
+from nomaflow_project.connectors.connector_set import ConnectorSet
 
 WAYS = (
     "info",
@@ -188,7 +188,7 @@ async def test_credentials_are_masked(start_host: StartHost, spawn_only: bool) -
     """A password of connectors.toml is in no line, error, reason or progress, however the step tells it."""
     secret = "hunter2/+geheim"
     pools = {"main": {"url": "postgresql://u@h/d", "password": secret}}
-    host = await start_host(spawn_only=spawn_only, connectors=ResolvedConnectors(pools=pools))
+    host = await start_host(spawn_only=spawn_only, connectors=ConnectorSet(pools=pools))
     key = host.run("polite:tells", {"secret": secret})
     end = await host.sink.end_of(key)
     text = host.sink.text(key)

@@ -105,7 +105,7 @@ async def test_a_load_that_fails_unexpectedly_is_refused(start_host: StartHost, 
     host.connectors = object()
     outcome = await host.supervisor.load()
     assert (outcome.accepted, outcome.generation) == (False, 1)
-    assert "AttributeError: 'object' object has no attribute 'secret" in outcome.reasons[0]
+    assert "AttributeError: 'object' object has no attribute 'variables'" in outcome.reasons[0]
     assert (await host.result("work:step")).rows_affected == 1
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nomaflow_host.connectors.resolved import ResolvedConnectors, read_connectors
+from nomaflow_project.connectors.connector_set import ConnectorSet
+from nomaflow_project.connectors.reading import read_connectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Callable[..., ResolvedConnectors]:
+def read(tmp_path: Path) -> Callable[..., ConnectorSet]:
     """Return a function that writes a connectors.toml and reads it."""
 
-    def write_and_read(text: str, environ: dict[str, str] | None = None, mode: int = 0o600) -> ResolvedConnectors:
+    def write_and_read(text: str, environ: dict[str, str] | None = None, mode: int = 0o600) -> ConnectorSet:
         file = tmp_path / "connectors.toml"
         file.write_text(text)
         file.chmod(mode)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from machine_parts import need
-from nomaflow_host.connectors.resolved import ResolvedConnectors, read_connectors
+from nomaflow_host.connectors.pools import modules_of
+from nomaflow_project.connectors.connector_set import ConnectorSet
+from nomaflow_project.connectors.reading import read_connectors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Read = Callable[..., ResolvedConnectors]
+Read = Callable[..., ConnectorSet]
 
 FULL = """
 [pools.default]
@@ -62,19 +64,24 @@ def test_everything(read: Read, tmp_path: Path) -> None:
         }.items()
     )
     assert resolved.root == str(tmp_path)
-    assert resolved.secret_env_names == ("CRM_TOKEN", "CRM_TOKEN_FILE", "DB_PASSWORD", "DB_PASSWORD_FILE")
+    assert resolved.variables == {"CRM_TOKEN", "CRM_TOKEN_FILE", "DB_PASSWORD", "DB_PASSWORD_FILE"}
     assert set(resolved.secrets) == {"pa$$ word", "none"}
-    assert resolved.modules() == ("sqlalchemy.ext.asyncio", "aiosqlite", "asyncpg")
+    assert modules_of(resolved.pools.values()) == ("sqlalchemy.ext.asyncio", "aiosqlite", "asyncpg")
     assert (resolved.unusable, resolved.problems) == ({}, ())
-    known_to_workers = replace(resolved, file="", secret_env_names=())
-    assert ResolvedConnectors(**json.loads(json.dumps(resolved.to_json()))) == known_to_workers
+    known_to_workers = replace(resolved, file="", variables=frozenset())
+    assert ConnectorSet.from_json(json.loads(json.dumps(resolved.to_json()))) == known_to_workers
     assert "pa$$" not in repr(resolved)
 
 
 def test_missing_file(tmp_path: Path) -> None:
     """A missing file is an empty one, unless it is required."""
     resolved = read_connectors(tmp_path / "none.toml", {})
-    assert (resolved.pools, resolved.connectors, resolved.unusable, resolved.modules()) == ({}, {}, {}, ())
+    assert (resolved.pools, resolved.connectors, resolved.unusable, modules_of(resolved.pools.values())) == (
+        {},
+        {},
+        {},
+        (),
+    )
     resolved = read_connectors(tmp_path / "none.toml", {}, required=True)
     assert "none.toml: there is no such file" in resolved.unusable[""]
 
@@ -195,7 +202,7 @@ def test_a_file_that_is_not_toml(read: Read, text: str, words: str) -> None:
     resolved = read("# ${DB_PASSWORD}\n" + text)
     assert words in resolved.unusable[""]
     assert "hunter2" not in str(resolved.problems) + resolved.unusable[""]
-    assert resolved.secret_env_names == ("DB_PASSWORD", "DB_PASSWORD_FILE")
+    assert resolved.variables == {"DB_PASSWORD", "DB_PASSWORD_FILE"}
 
 
 @pytest.mark.parametrize(
@@ -249,12 +256,14 @@ def test_types_of_plugins_are_a_warning(read: Read) -> None:
 
 
 def test_reading_is_light(tmp_path: Path) -> None:
-    """A main process that reads connectors.toml, and a worker without pools, load neither SQLAlchemy nor httpx."""
+    """A worker without pools loads no library of connectors; a main process only pydantic, as it reads the file."""
     code = (
-        "import sys\nfrom nomaflow_host.connectors.registry import HostConnectorRegistry\n"
-        "from nomaflow_host.connectors.resolved import read_connectors\n"
-        f"r = read_connectors({str(tmp_path / 'none')!r}, {{}})\nHostConnectorRegistry(r)\n"
-        "print(sorted({'sqlalchemy', 'httpx', 'pydantic', 'grpc'} & set(sys.modules)))"
+        "import sys\nfrom pathlib import Path\nfrom nomaflow_host.connectors.registry import HostConnectorRegistry\n"
+        "from nomaflow_project.connectors.connector_set import ConnectorSet\nHostConnectorRegistry(ConnectorSet())\n"
+        "print(sorted({'sqlalchemy', 'httpx', 'pydantic', 'grpc'} & set(sys.modules)))\n"
+        "from nomaflow_project.connectors.reading import read_connectors\n"
+        f"HostConnectorRegistry(read_connectors(Path({str(tmp_path / 'none')!r}), {{}}))\n"
+        "print(sorted({'sqlalchemy', 'httpx', 'grpc'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["[]", "[]"]

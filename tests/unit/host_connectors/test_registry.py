@@ -15,12 +15,12 @@ import sqlalchemy
 from nomaflow import ConnectorRegistry, StepFailed
 from nomaflow_host.connectors.errors import ConnectorsError
 from nomaflow_host.connectors.registry import HostConnectorRegistry
-from nomaflow_host.connectors.resolved import ResolvedConnectors
+from nomaflow_project.connectors.connector_set import ConnectorSet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Read = Callable[..., ResolvedConnectors]
+Read = Callable[..., ConnectorSet]
 
 LITE = """
 [pools.default]
@@ -42,7 +42,7 @@ count = "SELECT count(*) FROM note WHERE id >= :least"
 
 
 @contextlib.asynccontextmanager
-async def opened(resolved: ResolvedConnectors) -> AsyncIterator[HostConnectorRegistry]:
+async def opened(resolved: ConnectorSet) -> AsyncIterator[HostConnectorRegistry]:
     """Close the registry at the end."""
     registry = HostConnectorRegistry(resolved)
     try:
@@ -177,7 +177,7 @@ async def served(answer: Answer) -> AsyncIterator[tuple[str, list[tuple[str, dic
     await asyncio.gather(*filter(None, handlers), return_exceptions=True)
 
 
-def api_of(read: Read, address: str, rest: str = "") -> ResolvedConnectors:
+def api_of(read: Read, address: str, rest: str = "") -> ConnectorSet:
     """Return a connectors.toml with one API at the address."""
     return read(f'[connectors.crm]\ntype = "api"\nbase_url = "{address}/v1"\nretry_backoff_seconds = 0.001\n{rest}')
 

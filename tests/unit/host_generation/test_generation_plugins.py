@@ -79,9 +79,9 @@ def test_plugin_on_every_hook(project: Project, tmp_path: Path, caplog: pytest.L
     assert generation.calls.normalise(plain.call(), call=plain.info).rows_affected == 2
     virtual = generation.prepare(order_of("virtual:anything"), environ={})
     assert virtual.call() == "virtual:anything"
-    from nomaflow_host.connectors.resolved import ResolvedConnectors
+    from nomaflow_project.connectors.connector_set import ConnectorSet
 
-    registry = generation.registry(ResolvedConnectors(connectors={"f": {"type": "ftp"}}))
+    registry = generation.registry(ConnectorSet(connectors={"f": {"type": "ftp"}}))
     assert registry.connector("f") == "f"
     from nomaflow.calls import StepOutcome
 

@@ -199,7 +199,7 @@ def test_connectors_are_resolved_and_their_variables_kept_from_workers(project: 
     (project / "connectors.toml").write_text('[pools.default]\nurl = "postgresql://u:${DB_PASSWORD}@h/d"\n')
     opened = open_project(project, TEAM="ops", DB_PASSWORD="hunter2")
     assert "hunter2" in opened.connectors.pools["default"]["url"]
-    assert opened.connectors.secret_env_names == ("DB_PASSWORD", "DB_PASSWORD_FILE")
+    assert opened.connectors.variables == {"DB_PASSWORD", "DB_PASSWORD_FILE"}
     assert "hunter2" not in repr(opened)
     assert "hunter2" not in str(opened.spec.to_json())
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from nomaflow_project.connectors.connector_set import ConnectorSet
 from nomaflow_project.connectors.queries import written_by
-from nomaflow_project.connectors.reading import ConnectorSet, read_connectors
+from nomaflow_project.connectors.reading import read_connectors
 
 POOL = (
     '[pools.default]\nurl = "postgresql://u@h/d"\nschemas = { SY = "SY920", BAD = "a;b" }\ndblinks = { L = "@PROD" }\n'
