@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from nomaflow_api.v1.attempt_inspection_pb2 import InspectAttemptResponse, Inspe
 from nomaflow_api.v1.message_codec import timestamp
 from nomaflow_api.v1.sealing import fitting
 from nomaflow_host.reaper.proc import descendants, processes, read_process, read_usage
+from nomaflow_host.supervisor.thread_dumps import threads_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +28,6 @@ _PROCESSES = 100
 _STACKS = 100
 _FRAMES = 60
 _COMMAND = 500
-_DUMP_BYTES = 256 * 1024
-_THREADS = re.compile(r"(?m)^(?:Current thread|Thread) (0x[0-9a-f]+).*\n")
-_FRAME = re.compile(r'File "(.*)", line (\d+) in (.*)')
 
 
 class Inspector:
@@ -95,12 +92,12 @@ class Inspector:
         if worker.dump_fd < 0:
             return ""
         worker.dump_stacks()
-        size, until = 0, time.monotonic() + _DUMP_SECONDS
-        while time.monotonic() < until and worker.dump_fd >= 0:
+        dump, until = "", time.monotonic() + _DUMP_SECONDS
+        while time.monotonic() < until:
             await asyncio.sleep(_POLL_SECONDS)
-            if worker.dump_fd >= 0 and (now := os.fstat(worker.dump_fd).st_size) and now == size:
-                return os.pread(worker.dump_fd, _DUMP_BYTES, 0).decode("utf-8", "replace")
-            size = os.fstat(worker.dump_fd).st_size if worker.dump_fd >= 0 else 0
+            before, dump = dump, worker.dump()
+            if dump and dump == before:
+                return dump
         return ""
 
 
@@ -115,20 +112,18 @@ def _told(stacks: list[Any]) -> Iterator[ThreadStack]:
 
 
 def _of_dump(dump: str, attempt: HeldAttempt) -> list[ThreadStack]:
-    """Return the stacks of faulthandler's output, which has the innermost frame first and the main thread last."""
+    """Return the stacks of a worker's threads, outermost frame first; those that run the attempt come first."""
     worker = attempt.worker
     alone, root = len(worker.attempts) == 1, worker.generation.project.spec.root
     mask = worker.masker.now.text
-    parts = _THREADS.split(dump)[1:]
-    file, name = attempt.location.rpartition(":")[0], attempt.order.callable.rpartition(":")[2].rpartition(".")[2]
+    threads = threads_of(dump)
     found = []
-    for ident, text in zip(parts[::2], parts[1::2], strict=True):
-        places = _FRAME.findall(text)[::-1]
-        mine = any(path == file and function == name for path, _, function in places)
-        is_main = ident == parts[-2]
+    for thread in threads:
+        mine = thread.runs(attempt)
         if mine or alone:
-            frames = [fitting(mask(f"{_relative(path, root)}:{line} {function}")) for path, line, function in places]
-            title = "main thread" if is_main else f"thread {ident}"
+            places = (f"{_relative(each.file, root)}:{each.line} {each.function}" for each in thread.frames[::-1])
+            title = "main thread" if thread is threads[-1] else f"thread {thread.ident}"
+            frames = [fitting(mask(place)) for place in places]
             found.append(ThreadStack(name=title, frames=frames[-_FRAMES:], of_attempt=mine))
     return sorted(found, key=lambda each: not each.of_attempt)
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import time
 from typing import TYPE_CHECKING
 
+from nomaflow_host.supervisor.thread_dumps import threads_of
 from nomaflow_telemetry.process_log import attempt_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from nomaflow_host.supervisor.held_attempt import HeldAttempt
+    from nomaflow_host.supervisor.thread_dumps import DumpedThread
     from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 _log = logging.getLogger("nomaflow.host.watchdog")
-_MAX_STACK = 64 * 1024
-_MAX_FRAMES = 40
 
 
 class LoopWatchdog:
@@ -57,12 +55,13 @@ class LoopWatchdog:
         worker.dump_stacks()
 
     def _report(self, worker: WorkerHandle) -> None:
-        stack = _main_stack(os.pread(worker.dump_fd, _MAX_STACK, 0).decode("utf-8", "replace"))
-        blocker = _blocker(worker, stack)
+        main = threads_of(worker.dump())[-1:]
+        blocker = _blocker(worker, main)
         if blocker is not None:
             worker.page.blocker = blocker.slot
         seconds = time.monotonic() - worker.blocked_since
         since = time.strftime("%H:%M:%S", time.gmtime(time.time() - seconds))
+        stack = main[0].text if main else ""
         who = "a step" if blocker is None else f"step {blocker.order.step!r} ({blocker.order.callable})"
         text = (
             f"{who} blocks the event loop of shared worker {worker.pid} since {since} UTC ({seconds:.1f} s); the other "
@@ -74,29 +73,12 @@ class LoopWatchdog:
         _log.warning("%s", text, extra=fields)
 
 
-def _blocker(worker: WorkerHandle, stack: str) -> HeldAttempt | None:
+def _blocker(worker: WorkerHandle, main: Sequence[DumpedThread]) -> HeldAttempt | None:
     """Return the attempt whose code is on the loop: by the worker's note, else the only one, else by stack."""
     noted = worker.page.blocker
     if noted is not None:
         return worker.attempts.get(noted)
     if len(worker.attempts) == 1:
         return next(iter(worker.attempts.values()))
-    found = [attempt for attempt in worker.attempts.values() if _is_in(attempt, stack)]
+    found = [attempt for attempt in worker.attempts.values() if any(each.runs(attempt) for each in main)]
     return found[0] if len(found) == 1 else None
-
-
-def _is_in(attempt: HeldAttempt, stack: str) -> bool:
-    file = attempt.location.rpartition(":")[0]
-    name = attempt.order.callable.rpartition(":")[2].rpartition(".")[2]
-    return (
-        bool(file)
-        and re.search(rf'{re.escape(file)}", line \d+ in {re.escape(name)}$', stack, re.MULTILINE) is not None
-    )
-
-
-def _main_stack(dump: str) -> str:
-    """Return the main thread's part of faulthandler's output: the last one, without the worker's own frames."""
-    threads = re.split(r"(?m)^(?:Current thread|Thread) 0x[0-9a-f]+.*\n", dump)
-    lines = [line for line in threads[-1].splitlines() if line.strip()]
-    ours = next((at for at, line in enumerate(lines) if "nomaflow_host" in line or "asyncio/events.py" in line), None)
-    return "\n".join(lines[:ours][:_MAX_FRAMES]) if ours else "\n".join(lines[:_MAX_FRAMES])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("nomaflow.host")
 _STDOUT_LEVEL = 20
 _STDERR_LEVEL = 30
+_DUMP_BYTES = 256 * 1024
 
 
 class KillNote(Struct, frozen=True, kw_only=True):
@@ -168,6 +169,10 @@ class WorkerHandle:
         os.ftruncate(self.dump_fd, 0)
         os.lseek(self.dump_fd, 0, os.SEEK_SET)
         self.signal(DUMP)
+
+    def dump(self) -> str:
+        """Return what it has written to `dump_fd`."""
+        return os.pread(self.dump_fd, _DUMP_BYTES, 0).decode("utf-8", "replace") if self.dump_fd >= 0 else ""
 
     def handed_over(self) -> None:
         """Close this process's copies of the worker's ends."""

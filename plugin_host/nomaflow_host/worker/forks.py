@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import faulthandler
 import os
 import selectors
 import signal
@@ -106,6 +107,7 @@ def cut_off_forks(fds: Iterable[int]) -> None:
                 os.dup2(null, fd, inheritable=False)
         with contextlib.suppress(ValueError):  # not the main thread of the interpreter
             signal.set_wakeup_fd(-1)
+        faulthandler.enable(file=2)  # the worker's own stacks go to one of these descriptors
 
     os.register_at_fork(after_in_child=cut_off)
 

@@ -25,8 +25,8 @@ _MAX_NOTES = 100
 _MAX_NAMES = 3
 _NOBODY_ASKED = "the code raised CancelledError although no cancel was requested"
 _MAX_TRACEBACK = 256 * 1024
-_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_CARRIERS = tuple(f"{_OURS}worker{os.sep}{name}.py" for name in ("tracking", "children"))
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_CARRIERS = tuple(f"{OURS}worker{os.sep}{name}.py" for name in ("tracking", "children"))
 """They run the author's threads and pieces of work, and start processes, so they are in the middle of tracebacks."""
 
 
@@ -147,7 +147,7 @@ def _begin_with_the_author(told: traceback.TracebackException) -> None:
 
 
 def _from_the_author(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    theirs = itertools.dropwhile(lambda frame: frame.filename.startswith(_OURS), frames)
+    theirs = itertools.dropwhile(lambda frame: frame.filename.startswith(OURS), frames)
     return [frame for frame in theirs if frame.filename not in _CARRIERS]
 
 

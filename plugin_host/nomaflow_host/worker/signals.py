@@ -32,7 +32,8 @@ def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], Non
     """Set the handlers of this process: the two above, and the defaults for the signals of a terminal or a host.
 
     :param page: the ring that receives the slot found on the blocked loop
-    :param dump_fd: descriptor for stacks, written by a handler in C that needs no interpreter lock
+    :param dump_fd: descriptor for stacks, asked for or of a fault, written by a handler in C that needs no interpreter
+        lock
     :param interrupt: called in the main thread if the running code is not a step's
     :return: a function that restores handlers that a step has changed
     """
@@ -61,7 +62,7 @@ def install_signals(*, page: RingPage, dump_fd: int, interrupt: Callable[[], Non
 
     restore()
     signal.signal(DUMP, on_dump)
-    faulthandler.enable(file=2, all_threads=True)
+    faulthandler.enable(file=dump_fd, all_threads=True)
     faulthandler.register(DUMP, file=dump_fd, all_threads=True, chain=True)
     return restore
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import os
 import select
 import signal
@@ -46,12 +47,31 @@ async def test_a_dead_worker_is_told_in_plain_words(
     assert (await host.result("polite:noop")).state is FinishedState.SUCCEEDED
 
 
-async def test_segfault_leaves_its_stack_in_the_log(start_host: StartHost) -> None:
-    """faulthandler's stack reaches the attempt's log through the pipe."""
+@pytest.mark.parametrize(
+    ("name", "outermost"),
+    [("segfaults", "segfaults"), ("segfaults_async", "segfaults_async"), ("segfaults_in_a_thread", "_fault")],
+)
+async def test_a_segfault_leaves_the_author_s_stack_in_the_log(
+    start_host: StartHost, name: str, outermost: str
+) -> None:
+    """One error of the log has it, and no frame of the worker, of its event loop or of another thread."""
     host = await start_host()
-    key = host.run("hostile.deadly:segfaults")
+    key = host.run(f"hostile.deadly:{name}")
     await host.sink.end_of(key)
-    assert "in segfaults" in host.sink.text(key)
+    [stack] = [line for line in host.sink.lines(key) if "Fatal Python error: Segmentation fault" in line.message]
+    assert stack.level == logging.ERROR
+    assert stack.message.splitlines()[-1].endswith(f" in {outermost}")
+    assert "most recent call first" in stack.message
+    text = host.sink.text(key)
+    assert not any(part in text for part in ("nomaflow_host", "asyncio/", "Extension modules", "select"))
+
+
+async def test_a_segfault_of_a_forked_process_is_in_the_log(start_host: StartHost) -> None:
+    """faulthandler's stack reaches the log through the pipe: the step itself goes on."""
+    host = await start_host()
+    key = host.run("hostile.deadly:forks_a_segfault")
+    assert (await host.sink.end_of(key)).rows_affected == signal.SIGSEGV
+    assert "in forks_a_segfault" in host.sink.text(key)
 
 
 async def test_death_of_a_shared_worker_fails_all_in_it(start_host: StartHost, marker: Path) -> None:

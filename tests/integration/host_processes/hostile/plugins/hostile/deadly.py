@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -19,6 +20,26 @@ def exits(**_: object) -> None:
 
 def segfaults(**_: object) -> None:
     _log.info("the last line before the fault")
+    _fault()
+
+
+async def segfaults_async(**_: object) -> None:
+    await asyncio.sleep(0)
+    _fault()
+
+
+async def segfaults_in_a_thread(**_: object) -> None:
+    await asyncio.to_thread(_fault)
+
+
+def forks_a_segfault(**_: object) -> int:
+    pid = os.fork()
+    if pid == 0:
+        _fault()
+    return os.WTERMSIG(os.waitpid(pid, 0)[1])
+
+
+def _fault() -> None:
     ctypes.string_at(0)
 
 
