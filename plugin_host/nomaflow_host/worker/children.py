@@ -41,6 +41,7 @@ def record_children() -> None:
     # `multiprocessing` takes it from its module, `subprocess` has a name of its own for it.
     _posixsubprocess.fork_exec = _recorded(_posixsubprocess.fork_exec, lambda pid: pid)
     subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[attr-defined]  # noqa: SLF001  # as above
+    os.system = _noted(os.system)
 
 
 def all_children() -> set[ProcessIdentity]:
@@ -127,6 +128,18 @@ def _recorded(start: Callable[..., Any], pid_of: Callable[[Any], int]) -> Callab
     return started
 
 
+def _noted(run: Callable[[Any], int]) -> Callable[[Any], int]:
+    """Return *run*, whose child process C code starts and waits for: what that leaves may be the step's."""
+
+    @functools.wraps(run)
+    def noted(command: Any) -> int:
+        if (scope := starting_scope()) is not None:
+            scope.starts_processes = True
+        return run(command)
+
+    return noted
+
+
 @contextlib.contextmanager
 def _starting(scope: AttemptScope) -> Iterator[None]:
     """Show that a process is being started for a step, which therefore has not ended.
@@ -138,6 +151,7 @@ def _starting(scope: AttemptScope) -> Iterator[None]:
     try:
         if scope.closed or not scope.may_start:
             raise RuntimeError(f"cannot start a process for the step {scope.step!r}: it has ended or is ended")
+        scope.starts_processes = True
         yield
     finally:
         scope.starting.discard(thread)

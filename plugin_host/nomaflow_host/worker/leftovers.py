@@ -36,9 +36,15 @@ def describe_leftovers(scope: AttemptScope, *, alone: bool) -> str:
 def left_processes(scope: AttemptScope, *, alone: bool) -> set[ProcessIdentity]:
     """Return the living processes that it started; if there are none, those that may have become orphans.
 
+    Nothing tells whose an orphan is: it counts for each step that has started processes, and for no other.
+
     :param alone: see `describe_leftovers`
     """
-    return set(_own_processes(scope)) or (all_children() if alone else orphans(scope.began))
+    if own := set(_own_processes(scope)):
+        return own
+    if alone:
+        return all_children()
+    return orphans(scope.began) if scope.starts_processes else set()
 
 
 def has_processes(scope: AttemptScope) -> bool:

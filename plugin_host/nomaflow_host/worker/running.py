@@ -339,7 +339,7 @@ class AttemptRun:
         if not left:
             # A library's thread may have started a process meanwhile; from here on it cannot.
             self.scope.may_start = False
-            if self.scope.starting or self.scope.started:
+            if self.scope.starts_processes:
                 left = describe_leftovers(self.scope, alone=self._is_alone())
         return left
 

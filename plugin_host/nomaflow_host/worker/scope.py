@@ -44,10 +44,6 @@ class StartedProcesses:
             self._each.difference_update([each for each in self if not each.alive])
             self._many = max(_MANY, 2 * len(self._each))
 
-    def __len__(self) -> int:
-        """Return how many are recorded, of which some may have ended."""
-        return len(self._each)
-
     def __iter__(self) -> Iterator[ProcessIdentity]:
         """Iterate over the recorded ones, of which some may have ended."""
         return iter(self._each.copy())
@@ -76,6 +72,8 @@ class AttemptScope:
         """What it has set as the default executor of its event loop; None for the worker's."""
         self.started = StartedProcesses()
         """The processes that Python code has started for it."""
+        self.starts_processes = False
+        """True once its code has started any process, so that an orphan may be its own."""
         self.may_start = True
         """False once its processes are killed, or none is left: from then on it can start no others."""
         self.starting: set[int] = set()

@@ -105,6 +105,26 @@ async def test_processes_started_in_several_threads_at_once_end_with_their_step(
     await assert_runs_on(host, neighbour, go)
 
 
+@pytest.mark.parametrize("name", ["leaves_an_orphan", "leaves_an_orphan_of_c_code"])
+async def test_an_orphan_counts_for_no_step_that_has_started_no_process(
+    start_host: StartHost, marker: Path, name: str
+) -> None:
+    """A neighbour returns at once, without a note, and the orphan lives until its own step returns."""
+    host = await start_host(shared_workers=1)
+    go, end_it = marker.with_name("go"), marker.with_name("end")
+    neighbour, _ = await neighbour_of(host, go)
+    key = host.run(f"hostile.children:{name}", {"marker": str(marker), "go": str(end_it)})
+    orphan = await host.started_in(marker)
+    await assert_runs_on(host, neighbour, go)
+    assert is_alive(orphan)
+    other, _ = await neighbour_of(host, marker.with_name("other"))
+    end_it.touch()
+    end = await host.sink.end_of(key)
+    assert end.warnings == ("it left 1 process running when it returned; the host has stopped them",)
+    assert not is_alive(orphan)
+    await assert_runs_on(host, other, marker.with_name("other"))
+
+
 async def test_dead_orphans_are_reaped_beside_other_steps(start_host: StartHost, marker: Path) -> None:
     """Zombies would stay, and be looked at when a step ends, as long as the worker always has some step."""
     host = await start_host(shared_workers=1)

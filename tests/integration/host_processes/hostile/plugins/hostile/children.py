@@ -20,6 +20,7 @@ _SCRIPTS = {
     "ignores_sigterm": "trap '' TERM; echo $$ >$0.child; mv $0.child $0; while :; do sleep 0.05; done",
     "has_a_child_that_ignores_sigterm": "(trap '' TERM; exec sleep 600) & echo $! >$0.child; mv $0.child $0; wait",
 }
+_ORPHAN = "sleep 600 >/dev/null 2>&1 & echo $! >$0.child; mv $0.child $0"
 _pools: list[object] = []
 
 
@@ -105,6 +106,20 @@ async def leaves_short_orphans(*, count: int, **_: object) -> int:
     for _ in range(count):
         await (await asyncio.create_subprocess_exec("sh", "-c", "true &")).wait()
     return os.getpid()
+
+
+async def leaves_an_orphan(*, marker: str, go: str, **_: object) -> None:
+    """Leave a process whose parent has ended, once *go* exists."""
+    await (await asyncio.create_subprocess_exec("sh", "-c", _ORPHAN, marker)).wait()
+    while not Path(go).exists():  # a file says it
+        await asyncio.sleep(0.005)
+
+
+async def leaves_an_orphan_of_c_code(*, marker: str, go: str, **_: object) -> None:
+    """Do so with `os.system`."""
+    os.system(f"sh -c {shlex.quote(_ORPHAN)} {shlex.quote(marker)}")
+    while not Path(go).exists():  # a file says it
+        await asyncio.sleep(0.005)
 
 
 async def has_a_helper_of_c_code(*, marker: str, go: str, **_: object) -> dict[str, bool]:
