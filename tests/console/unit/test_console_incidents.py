@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from nomaflow.client.values.alerts import IncidentView, MuteView
@@ -41,3 +42,15 @@ def test_a_mute_is_shown_instead_of_offered() -> None:
         assert (need.muted_until, need.muted_by, need.muted_why) == (NOW, "ann", "moving")
         assert "muted" not in need.text
         assert need.acts == ()
+
+
+def test_the_failure_of_many_jobs_can_be_muted_by_their_host() -> None:
+    """Unless all of its incidents are muted already, which the line says then; without incidents it is as it was."""
+    many = replace(FAILED, subject="5 jobs", jobs=("nightly", "hourly"), host="billing")
+    mute = MuteView(host="billing", by="ann", why="moving", until=NOW)
+    [need] = with_incidents([many], [incident("failed", mute=mute), incident("failed", job_id="hourly")])
+    assert [act.target for act in need.acts] == ["/alerts/mute?host=billing"]
+    [need] = with_incidents([many], [incident("failed", mute=mute), incident("failed", job_id="hourly", mute=mute)])
+    assert isinstance(need, MutedNeed)
+    assert need.muted_why == "moving"
+    assert with_incidents([many], [incident("failed", job_id="other")]) == [many]

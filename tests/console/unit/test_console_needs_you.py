@@ -90,6 +90,7 @@ def test_jobs_of_a_host_that_fail_of_one_cause_are_one_line() -> None:
     ]
     (together, *_) = _needs(unhappy=storm)
     assert together.href == "/runs?since=ever" + "".join(f"&run=r{n}" for n in range(7))
+    assert (together.jobs, together.host) == (tuple(f"j{n}" for n in range(7)), "a")
     assert [need.subject for need in _needs(unhappy=storm[:4])] == ["j0", "j1", "j2", "j3"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from urllib.parse import urlencode
@@ -31,18 +31,25 @@ class MutedNeed(Need):
 def with_incidents(needs: Sequence[Need], incidents: Sequence[IncidentView]) -> list[Need]:
     """Return what needs a person with the open incidents of the alerts: each can be muted where it is listed."""
     by_subject = {_subject(each): each for each in incidents}
-    known = [_mutable(need, by_subject[need.subject]) if need.subject in by_subject else need for need in needs]
+    known = [_mutable(need, [by_subject[each] for each in _subjects(need) if each in by_subject]) for need in needs]
     return [*known, *(_need(each) for each in incidents if each.condition in _SHOWN)]
+
+
+def _subjects(need: Need) -> Sequence[str]:
+    return need.jobs or (need.subject,)
 
 
 def _subject(incident: IncidentView) -> str:
     return incident.job_id or (f"host {incident.host}" if incident.host else "the kernel")
 
 
-def _mutable(need: Need, incident: IncidentView) -> Need:
-    if incident.mute is None:
-        return replace(need, acts=(*need.acts, _mute(incident)))
-    return _muted(need, incident.mute)
+def _mutable(need: Need, incidents: Sequence[IncidentView]) -> Need:
+    """Return it with the way to mute the incidents that are not muted, or else with the mute; many by their host."""
+    mutes = [each.mute for each in incidents if each.mute is not None]
+    if len(mutes) < len(incidents):
+        target = {"host": need.host} if need.jobs else _target(incidents[0])
+        return replace(need, acts=(*need.acts, _mute(target)))
+    return _muted(need, mutes[0]) if mutes else need
 
 
 def _need(incident: IncidentView) -> Need:
@@ -53,11 +60,14 @@ def _need(incident: IncidentView) -> Need:
         key=f"incident.{incident.incident_id}", css="warning", sign="▲", subject=_subject(incident), href=href,
         text=f"{text}{why}", at=incident.opened_at, counts=True,
     )  # fmt: skip
-    return _mutable(need, incident)
+    return _mutable(need, [incident])
 
 
-def _mute(incident: IncidentView) -> Act:
-    target = {"job": incident.job_id} if incident.job_id else {"host": incident.host} if incident.host else {}
+def _target(incident: IncidentView) -> dict[str, str]:
+    return {"job": incident.job_id} if incident.job_id else {"host": incident.host} if incident.host else {}
+
+
+def _mute(target: Mapping[str, str]) -> Act:
     return Act(kind="link", label="Mute…", target=f"/alerts/mute?{urlencode(target)}", icon="clock")
 
 

@@ -147,6 +147,7 @@ def _failed_alike(runs: Sequence[RunView]) -> Need:
     return Need(
         key=f"failed.{newest.run_id}", css=look.css, sign=look.sign, subject=counted(len(runs), "job"), href=address,
         text=f"{look.word}: {said.text} ({named}{more})", fix=said.fix, at=newest.finished_at,
+        jobs=tuple(run.job_id for run in runs), host=newest.host,
         acts=(
             Act(kind="link", label="Log", target=f"/runs/{newest.run_id}#log", icon="terminal"),
             Act(kind="link", label="Show", target=address, icon="search"),

@@ -40,6 +40,7 @@ class Need:
     :param subject: the job or host
     :param at: when it happened, or since when it is so
     :param counts: True if it goes on since then, so that the time is counted
+    :param jobs: the jobs that it is about if it stands for many of one *host*
     """
 
     key: str
@@ -54,6 +55,8 @@ class Need:
     timezone: str = ""
     seconds: float | None = None
     acts: tuple[Act, ...] = ()
+    jobs: tuple[str, ...] = ()
+    host: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
