@@ -220,6 +220,15 @@ def _encoded(message: Mapping[str, Any], letter: bytes) -> bytes:
     return _LENGTHS.pack(len(body), len(letter)) + body + letter
 
 
+def first_frames(link: FrameSocket) -> list[Frame]:
+    """Wait for the first frame and return it, with those that arrived with it; if there is none, end this process."""
+    while not link.ended:
+        select.select([link], [], [])
+        if frames := link.receive():
+            return frames
+    os._exit(0)
+
+
 def frame_pair() -> tuple[FrameSocket, socket.socket]:
     """Return one end of a new connection as a `FrameSocket`, and the other as a socket to hand to a child."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -10,7 +10,7 @@ from nomaflow.connectors import ConnectorPools
 from nomaflow_host.connectors.errors import ConnectorsError, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from sqlalchemy import URL, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -66,18 +66,12 @@ class HostPools(ConnectorPools):
 
     async def aclose(self) -> None:
         """Dispose of every engine. May be called again."""
-        with self._lock:
-            engines, self._engines = self._engines, {}
-        for engine in engines.values():
-            disposing = engine.dispose()
-            if disposing is not None:
-                await disposing
+        await self.forget({name for name, _ in list(self._engines)})
 
-    async def forget(self, names: Iterable[str]) -> None:
+    async def forget(self, names: Collection[str]) -> None:
         """Dispose of the engines of some pools, whose tables have changed. Connections in use are not closed."""
-        wanted = set(names)
         with self._lock:
-            engines = [self._engines.pop(key) for key in list(self._engines) if key[0] in wanted]
+            engines = [self._engines.pop(key) for key in list(self._engines) if key[0] in names]
         for engine in engines:
             disposing = engine.dispose()
             if disposing is not None:

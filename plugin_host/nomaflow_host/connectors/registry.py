@@ -75,7 +75,7 @@ class HostConnectorRegistry(ConnectorRegistry):
         with self._lock:
             for path in changed:
                 self._made.pop(path.removeprefix("connectors."), None)
-        await self._pools.forget(path.removeprefix("pools.") for path in changed if path.startswith("pools."))
+        await self._pools.forget({path.removeprefix("pools.") for path in changed if path.startswith("pools.")})
 
     def sql(self, name: str) -> SqlConnector:
         """Return the SQL connector *name*."""

@@ -33,16 +33,9 @@ class HookHost:
     def __init__(self, manager: pluggy.PluginManager) -> None:
         """Take a manager with the specs and the built-in plugins registered."""
         self._manager = manager
-        self.problems: list[Problem] = []
-
-    @property
-    def call(self) -> Any:
+        self.call: Any = manager.hook
         """The hooks; call them by name with keyword arguments."""
-        return self._manager.hook
-
-    def names(self) -> tuple[str, ...]:
-        """Return the names of all plugins, in the order of their registration."""
-        return tuple(name for name, _ in self._manager.list_name_plugin())
+        self.problems: list[Problem] = []
 
     def add(self, plugin: Any, *, name: str, file: str = "") -> bool:
         """Register a plugin, or drop it with a problem.

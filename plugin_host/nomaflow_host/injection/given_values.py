@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from nomaflow_project.reading.sources import (
@@ -52,14 +52,6 @@ class GivenValues:
         if isinstance(value, ReferenceMissing):
             raise value
         return value
-
-    def under(self, environ: Mapping[str, str]) -> GivenValues:
-        """Return the values, but a process's own variables as they are now, since a plugin may have set one."""
-        found = {
-            each: environ[each.rest] if each.scheme == VARIABLE and each.rest in environ else value
-            for each, value in self.found.items()
-        }
-        return replace(self, found=found)
 
     def secrets(self) -> set[str]:
         """Return the secrets among the values, for masking."""

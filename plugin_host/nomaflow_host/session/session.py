@@ -81,7 +81,9 @@ class HostSession:
         self._turn = 0
         self._round = 1
         self._stood_by = False
-        self._address = self._trouble = self._shown_digest = ""
+        self._address = self._shown_digest = ""
+        self.trouble = ""
+        """Reason why the host is not attached; empty if it is, or has not tried yet."""
         self._welcomed_once = False
         self._leaving = False
         self._watch: asyncio.Task[None] | None = None
@@ -132,11 +134,6 @@ class HostSession:
     def epoch_seen(self) -> int:
         """The highest epoch seen from the kernel that the host was last attached to; 0 for none."""
         return self._epochs.get(self._kernel_id, 0)
-
-    @property
-    def trouble(self) -> str:
-        """Reason why the host is not attached; empty if it is, or has not tried yet."""
-        return self._trouble
 
     @property
     def idle(self) -> bool:
@@ -273,7 +270,7 @@ class HostSession:
         self._stop_watching()
         self._backoff.reset()
         self._stood_by = False
-        self._address, self._trouble = address, ""
+        self._address, self.trouble = address, ""
         self._welcomed_once = True
         self._introducer.kernel_knows("" if welcome.manifest_wanted else self._shown_digest)
         if welcome.manifest_wanted:
@@ -339,10 +336,10 @@ class HostSession:
         """Log why there is no session: in full the first time, then only if the reason changes."""
         if self._leaving:
             return
-        level = logging.DEBUG if self._trouble == why else logging.WARNING
-        if self._trouble != why:
+        level = logging.DEBUG if self.trouble == why else logging.WARNING
+        if self.trouble != why:
             self._tell(f"no session with the kernel at {address}, trying again: {why}")
-        self._trouble = why
+        self.trouble = why
         _log.log(level, "no session with the kernel at %s, trying again: %s", address, why)
 
     def _unsupported(self, minimum: str, maximum: str) -> ProtocolUnsupported:

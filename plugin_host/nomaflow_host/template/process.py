@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from nomaflow_host.channel.frames import Frame, FrameSocket
+from nomaflow_host.channel.frames import Frame, FrameSocket, first_frames
 from nomaflow_host.compat import install_liberty_aliases
 from nomaflow_host.generation.generation import Generation, load_generation
 from nomaflow_host.generation.spec import ProjectSpec
@@ -47,7 +47,7 @@ class Template:
 
     def run(self) -> None:
         """Load the specification from the main process, then fork workers until either connection ends."""
-        self._load(_next_frame(self._control).message)
+        self._load(first_frames(self._control)[0].message)
         while not self._reaper.ended and not self._control.ended:
             select.select([self._reaper, self._control], [], [])
             self._control.receive()
@@ -121,14 +121,6 @@ def _exits_shown() -> Iterator[None]:
         yield
     finally:
         os._exit = plain
-
-
-def _next_frame(link: FrameSocket) -> Frame:
-    while not link.ended:
-        select.select([link], [], [])
-        if frames := link.receive():
-            return frames[0]
-    sys.exit(0)
 
 
 def main() -> int:

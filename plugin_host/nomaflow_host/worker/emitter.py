@@ -26,7 +26,8 @@ class Emitter:
         self._writer = writer
         self.masker = WorkerMasker()
         """Masks what this process must not show; set once its connectors are known."""
-        self._detached = False
+        self.detached = False
+        """True in a process that the worker's code forked: the ring has only one writer."""
         os.register_at_fork(after_in_child=self._detach)
 
     def line(self, prefix: bytes, level: int, at_us: int, logger: str, message: str, flags: int = 0) -> None:
@@ -35,7 +36,7 @@ class Emitter:
         :param prefix: three digits, the slot of the attempt
         """
         message = self.masker.now.text(message)
-        if self._detached:
+        if self.detached:
             fd = 1 if level < logging.WARNING else 2  # their lines are INFO and WARNING
             write_all(fd, f"{logger}: {message}\n".encode("utf-8", "surrogateescape"))
         elif len(message) <= _SHORT:
@@ -46,13 +47,8 @@ class Emitter:
                 self._writer.write(prefix + encode_line(level, at_us, logger, piece, flags | CONTINUED))
             self._writer.write(prefix + encode_line(level, at_us, logger, last, flags))
 
-    @property
-    def detached(self) -> bool:
-        """True in a process that the worker's code forked: the ring has only one writer."""
-        return self._detached
-
     def _detach(self) -> None:
-        self._detached = True
+        self.detached = True
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import random
-import select
 import signal
 import socket
 import sys
@@ -20,7 +19,7 @@ from msgspec.structs import replace
 from nomaflow_api.v1.sealing import fitting, open_checked_steps, open_order, seal
 from nomaflow_host.attempt.masking import WorkerMasker
 from nomaflow_host.channel.async_link import AsyncLink
-from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket
+from nomaflow_host.channel.frames import Frame, FrameError, FrameSocket, first_frames
 from nomaflow_host.channel.ring.page import RingPage
 from nomaflow_host.channel.ring.writer import RingWriter
 from nomaflow_host.generation.generation import Generation, load_generation
@@ -231,7 +230,8 @@ def run_worker(channels: WorkerChannels, *, generation: Generation | None) -> No
     asyncio.set_event_loop(loop)
     link = FrameSocket(socket.socket(fileno=channels.control))
     cut_off_forks((loop.fileno(), *channels))
-    bootstrap, early = _bootstrap(link)
+    first, *early = first_frames(link)
+    bootstrap = first.message
     if bootstrap["nice"]:
         os.nice(bootstrap["nice"])
     if generation is None:
@@ -297,17 +297,6 @@ def _become_worker() -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
-
-
-def _bootstrap(link: FrameSocket) -> tuple[dict[str, Any], list[Frame]]:
-    """Wait for the first frame; return it and those that arrived with it."""
-    frames: list[Frame] = []
-    while not frames:
-        select.select([link], [], [])
-        frames = link.receive()
-        if link.ended and not frames:
-            os._exit(0)
-    return frames[0].message, frames[1:]
 
 
 def _tracked_task(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:

@@ -187,7 +187,7 @@ class AttemptRun:
         given = await self._values_wanted
         if given is None:
             return
-        self._values = given.under(known)
+        self._values = given
         if connectors:
             services.emitter.masker.learn(given.secrets())
             await services.connectors.renew(given)
