@@ -6,7 +6,6 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-import grpc
 import grpc.aio
 
 from nomaflow.client.tls import Pair, open_channel
@@ -76,12 +75,7 @@ class Link:
         :raises grpc.aio.AioRpcError: if they are not taken
         """
         if self._streams is not None:
-            try:
-                return await self._streams.deliver(request, timeout=deadline_s)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                    raise
-            self._streams = None  # the kernel is of an older version
+            return await self._streams.deliver(request, timeout=deadline_s)
         return await self._bulk.Report(request, timeout=deadline_s)
 
     async def introduce(

@@ -164,12 +164,7 @@ class GenerationLoader:
         )
         self._templates[template.number] = template
         project = replace(project, spec=structs.replace(project.spec, withheld=variables.withheld))
-        template.start(
-            project.spec,
-            environ=variables.inherited,
-            spawn_only=self._settings.spawn_only,
-            load_seconds=self._settings.load_seconds,
-        )
+        template.start(project.spec, environ=variables.inherited, load_seconds=self._settings.load_seconds)
         try:
             loaded = await template.loaded(self._settings.load_seconds)
         except LoadFailed as error:

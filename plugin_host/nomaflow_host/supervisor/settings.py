@@ -34,7 +34,6 @@ class SupervisorSettings(Struct, frozen=True, kw_only=True):
     :param recycle_growth_mb: growth in MiB after which a worker is replaced; None for never
     :param load_seconds: time limit of the imports of a generation
     :param blocked_seconds: how long the loop of a shared worker may be blocked before the watchdog reports it
-    :param spawn_only: start each worker as a fresh interpreter, even if it could be forked
     :param state_dir: the instance's own directory; empty for none
     :param vanished_seconds: time that a missing job file has to come back before its jobs count as removed
     :param user: the user that templates and workers run as; None for the host's own user
@@ -55,7 +54,6 @@ class SupervisorSettings(Struct, frozen=True, kw_only=True):
     recycle_growth_mb: int | None = None
     load_seconds: float = 30.0
     blocked_seconds: float = 2.0
-    spawn_only: bool = False
     state_dir: str = ""
     vanished_seconds: float = 0.0
     user: OtherUser | None = None

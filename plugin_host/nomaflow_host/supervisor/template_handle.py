@@ -52,7 +52,7 @@ class TemplateHandle:
         self._masker = masker
         self._answer: asyncio.Future[Mapping[str, Any]] = loop.create_future()
 
-    def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], spawn_only: bool, load_seconds: float) -> None:
+    def start(self, spec: ProjectSpec, *, environ: Mapping[str, str], load_seconds: float) -> None:
         """Make the reaper start it with the variables of *environ*, and send it the specification to load."""
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         reading, writing = os.pipe()
@@ -69,7 +69,6 @@ class TemplateHandle:
                 "is": "bootstrap",
                 "version": 1,
                 "spec": spec.to_json(),
-                "spawn_only": spawn_only,
                 "stuck_at": time.monotonic() + load_seconds * 0.75,
             }
         )

@@ -62,7 +62,7 @@ class Template:
         with _exits_shown():
             self._generation = load_generation(spec, environ=os.environ, trace_stream=sys.stderr)
         faulthandler.cancel_dump_traceback_later()
-        reason = unforkable() or ("asked to spawn" if bootstrap["spawn_only"] else "")
+        reason = unforkable()
         sys.stdout.flush()
         gc.collect()
         gc.freeze()

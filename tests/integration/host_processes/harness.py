@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 HOSTILE = Path(__file__).parent / "hostile"
+UNFORKABLE = Path(__file__).parent / "unforkable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +148,14 @@ class Host:
         connectors: ConnectorSet | None = None,
         secret_names: tuple[str, ...] = (),
         on_reaper: Callable[[ProcessIdentity], None] | None = None,
+        spawn_only: bool = False,
         **settings: Any,
     ) -> None:
         self.root = root
         self.named: tuple[str, ...] = ()
         self.connectors = connectors or ConnectorSet(root=str(root), variables=frozenset(secret_names))
         self.sink = Sink()
-        spawn_only = bool(settings.pop("spawn_only", os.environ.get("NOMAFLOW_TEST_SPAWN")))
+        self.spawn_only = spawn_only
         defaults: dict[str, Any] = {
             "cancel_grace_seconds": 0.3,
             "term_seconds": 0.3,
@@ -164,7 +165,7 @@ class Host:
             "spare_exclusive": 0 if spawn_only else 1,
         }
         self.supervisor = Supervisor(
-            settings=SupervisorSettings(**{**defaults, **settings}, spawn_only=spawn_only),
+            settings=SupervisorSettings(**{**defaults, **settings}),
             project=self.project,
             sink=self.sink,
             environ=environ,
@@ -175,7 +176,12 @@ class Host:
     def project(self) -> ProjectLoad:
         plugins = str(self.root / "plugins")
         spec = ProjectSpec(
-            host="test", root=str(self.root), sys_path=(plugins,), plugin_dirs=(plugins,), named_callables=self.named
+            host="test",
+            root=str(self.root),
+            sys_path=(plugins, str(UNFORKABLE)) if self.spawn_only else (plugins,),
+            plugin_dirs=(plugins,),
+            named_callables=self.named,
+            preload=("holds_a_thread",) if self.spawn_only else (),
         )
         return ProjectLoad(spec=spec, connectors=self.connectors)
 

@@ -151,7 +151,6 @@ class FakeGateway(HostGatewayServiceServicer):
         self.kernel_id = ""
         self.on_renew: Callable[[pb.RenewCertificateRequest, Any], Awaitable[pb.RenewCertificateResponse]] | None = None
         self.reports = self.report_streams = 0
-        self.streams_reports = True
         self._server: grpc.aio.Server | None = None
 
     async def start(self, address: str = "", credentials: grpc.ServerCredentials | None = None) -> FakeGateway:
@@ -238,8 +237,6 @@ class FakeGateway(HostGatewayServiceServicer):
     async def StreamReports(  # type: ignore[override]  # noqa: N802 - as above
         self, request_iterator: AsyncIterator[pb.StreamReportsRequest], context: Any
     ) -> AsyncIterator[pb.StreamReportsResponse]:
-        if not self.streams_reports:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         self.report_streams += 1
         async for request in request_iterator:
             yield pb.StreamReportsResponse(answer=await self.Report(request.report, context))

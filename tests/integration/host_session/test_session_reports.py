@@ -152,20 +152,6 @@ async def test_reports_that_follow_each_other_share_a_stream(gateway: MakeGatewa
     assert len(kernel.sessions) == 1
 
 
-async def test_a_kernel_of_an_older_version_gets_calls(gateway: MakeGateway, host: MakeHost) -> None:
-    """It knows no streams of reports: it is asked for one once, and nothing is lost."""
-    kernel = await gateway()
-    kernel.streams_reports = False
-    mine = host()
-    await running(mine, kernel)
-    mine.log(KEY, b"x\n")
-    mine.finish(KEY)
-    await kernel.journal.until(lambda: kernel.journal.acked(KEY) == 3)
-    assert kernel.report_streams == 0
-    assert len(kernel.sessions) == 1
-    assert kernel.journal.duplicates == 0
-
-
 async def test_duplicate_delivery_is_harmless(gateway: MakeGateway, host: MakeHost) -> None:
     """An answer lost after the commit makes the host send again, and the journal has each event once."""
     kernel = await gateway()
