@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from nomaflow_api.v1.letters import AttemptOrder
 
 
-def context_of(order: AttemptOrder, *, environ: Values, now: dt.datetime | None = None, **more: Any) -> RunContext:
+def context_of(order: AttemptOrder, *, environ: Values, **more: Any) -> RunContext:
     """Return the context of an attempt that is about to start.
 
     :param environ: values for the references in params
-    :param now: with a time zone; the deadline counts from it
     :param more: ``cancel_check`` and ``progress_sink`` of the context
     :raises PreparationFailed: if the params cannot be read
     """
@@ -41,9 +40,7 @@ def context_of(order: AttemptOrder, *, environ: Values, now: dt.datetime | None 
         attempt_key=order.attempt_key,
         params=params,
         log_level=order.log_level,
-        deadline=(now or dt.datetime.now(dt.UTC)) + dt.timedelta(milliseconds=order.timeout_ms)
-        if order.timeout_ms
-        else None,
+        deadline=dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=order.timeout_ms) if order.timeout_ms else None,
         previous_steps=_previous_steps(order.previous_steps_json),
         **more,
     )

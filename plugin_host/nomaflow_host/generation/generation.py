@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from msgspec.structs import replace
 
-from nomaflow import ConnectorRegistry, RunContext, Settings
+from nomaflow import ConnectorRegistry, Settings
 from nomaflow.calls import StepType
 from nomaflow_host.attempt.masking import MASK
 from nomaflow_host.connectors.registry import HostConnectorRegistry
@@ -115,17 +115,16 @@ class Generation:
         order: AttemptOrder,
         *,
         environ: Values,
-        ctx: RunContext | None = None,
         connectors: ConnectorRegistry | None = None,
-        settings: Settings | None = None,
+        **of_context: Any,
     ) -> PreparedCall:
         """Return the call that an order asks for.
 
         :param environ: values for the references in its values
-        :param ctx: by default the one that `context_of` makes
-        :param settings: by default the current ones
+        :param of_context: further fields of the context, see `context_of`
         :raises PreparationFailed: with a reason code and a sentence; there is no traceback to show
         """
+        ctx = context_of(order, environ=environ, **of_context)
         known = self.plans.get(order.callable)
         plan = known if isinstance(known, CallPlan) else self.calls.plan(order.callable)
         strict = frozenset(order.strict_keys)
@@ -142,9 +141,9 @@ class Generation:
             plan,
             values=values,
             strict=strict,
-            ctx=ctx or context_of(order, environ=environ),
+            ctx=ctx,
             connectors=connectors,
-            settings=settings or self.settings(os.environ),
+            settings=self.settings(os.environ),
             shown={**shown, **dict.fromkeys(order.secret_keys, MASK)} if order.secret_keys else shown,
         )
 

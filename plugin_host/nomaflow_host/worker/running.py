@@ -19,7 +19,6 @@ from nomaflow_api.v1.letter_words import FinishedState
 from nomaflow_api.v1.letters import CallOutcome
 from nomaflow_api.v1.sealing import seal
 from nomaflow_host.generation.calls import PreparedCall
-from nomaflow_host.generation.contexts import context_of
 from nomaflow_host.injection.credentials_to_mask import may_refer, references_of
 from nomaflow_host.injection.errors import PreparationFailed
 from nomaflow_host.worker.forks import AuthorCode
@@ -200,19 +199,13 @@ class AttemptRun:
             # Before any of the author's code runs: the host masks what the code prints.
             services.link.send({"is": "credentials", "slot": self._slot, "credentials": sorted(credentials)})
         cancelled, slot, progress = services.page.cancelled, self._slot, self._progress
-        ctx = context_of(
-            self._order,
-            environ=self._values,
-            # Functions, since a copy of ctx, such as dataclasses.asdict makes, copies any other object, and its loop.
-            cancel_check=lambda: cancelled[slot] != 0,
-            progress_sink=lambda done, total, message: progress(done, total, message),
-        )
         return services.generation.prepare(
             self._order,
             environ=self._values,
-            ctx=ctx,
             connectors=services.connectors,
-            settings=services.generation.settings(services.environ),
+            # Functions, since a copy of ctx, such as dataclasses.asdict makes, copies any other object, and its loop.
+            cancel_check=lambda: cancelled[slot] != 0,
+            progress_sink=lambda done, total, message: progress(done, total, message),
         )
 
     async def _call(self, prepared: PreparedCall, usage: Usage) -> CallOutcome:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from generation_orders import Project, order_of
 
-from nomaflow import RunContext, Settings
 from nomaflow_host.generation.contexts import context_of
 from nomaflow_host.generation.spec import ProjectSpec
 from nomaflow_host.injection.errors import PreparationFailed
@@ -231,7 +230,7 @@ async def test_order_to_result(project: Project) -> None:
 
 def test_context_of_an_order() -> None:
     """ctx carries everything the order says."""
-    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    began = dt.datetime.now(dt.UTC)
     flag: list[bool] = []
     ctx = context_of(
         order_of(
@@ -247,7 +246,6 @@ def test_context_of_an_order() -> None:
             log_level="DEBUG",
         ),
         environ={},
-        now=now,
         cancel_check=lambda: bool(flag),
     )
     assert (ctx.run_id, ctx.job_id, ctx.step_name, ctx.attempt, ctx.attempt_key) == (
@@ -259,10 +257,10 @@ def test_context_of_an_order() -> None:
     )
     assert ctx.trigger == "cron"
     assert ctx.trigger.by == "scheduler"
-    assert ctx.trigger.at == now + dt.timedelta(microseconds=1)
+    assert ctx.trigger.at == dt.datetime(2026, 1, 1, microsecond=1, tzinfo=dt.UTC)
     assert ctx.params == {"region": "eu", "day": dt.date(2026, 1, 31)}
     assert (ctx.prev_rows_affected, ctx.parent_chain, ctx.log_level) == (4, (("root", "run_0"),), "DEBUG")
-    assert ctx.deadline == now + dt.timedelta(seconds=1.5)
+    assert began <= ctx.deadline - dt.timedelta(seconds=1.5) <= dt.datetime.now(dt.UTC)
     step = ctx.previous_step("load")
     assert step is not None
     assert step.extras == {"$date": "kept"}
@@ -347,9 +345,9 @@ def test_settings_follow_the_file(project: Project, tmp_path: Path) -> None:
     assert without.connectors.config_path == str(tmp_path / "connectors.toml")
 
 
-def test_given_context_and_settings_are_used(project: Project) -> None:
-    """A caller's ctx and settings are handed over as they are."""
+def test_a_call_gets_the_context_and_the_settings(project: Project) -> None:
+    """The context is that of the order, with the caller's functions; the registry is the caller's, here none."""
     generation = project({"k.py": "def f(*, ctx, settings, connectors): return [ctx, settings, connectors]"})
-    ctx, settings = RunContext(run_id="r"), Settings()
-    prepared = generation.prepare(order_of("k:f"), environ={}, ctx=ctx, settings=settings)
-    assert prepared.call() == [ctx, settings, None]
+    ctx, settings, connectors = generation.prepare(order_of("k:f"), environ={}, cancel_check=lambda: True).call()
+    assert (ctx.run_id, ctx.is_cancelled(), connectors) == ("run_1", True, None)
+    assert settings is generation.settings({})
