@@ -16,7 +16,7 @@ from nomaflow.client.values import (
 )
 from nomaflow_console.kernel.status import KernelStatus
 from nomaflow_console.views.deeds import deed_of
-from nomaflow_console.views.hosts import host_notes, host_sign, instance_notes, load_of_event, load_of_outcome, words
+from nomaflow_console.views.hosts import Load, host_notes, host_sign, instance_notes, load_of_event, words
 
 _KERNEL = KernelView(version="1", epoch=1, pid=1, store="sqlite")
 
@@ -52,8 +52,6 @@ def test_a_load_that_the_kernel_refused_is_told_as_such() -> None:
     instance = InstanceView(incarnation="inc_1", state="ATTACHED", refused_load=refused)
     (note,) = instance_notes(instance)
     assert note.text == "the kernel refused a load: the manifest has too many jobs"
-    outcome = ReloadView(incarnation="inc_1", accepted=False, generation=2, problems=(problem,))
-    assert load_of_outcome(outcome).by_kernel
 
 
 def test_a_load_says_how_many_jobs_are_not_named() -> None:
@@ -65,7 +63,7 @@ def test_a_load_says_how_many_jobs_are_not_named() -> None:
     outcome = ReloadView(
         incarnation="inc_1", accepted=True, removed_job_ids=("a", "b"), removed_count=62, added_job_ids=("c",)
     )
-    assert load_of_outcome(outcome).changes == changes
+    assert Load(outcome=outcome).changes == changes
     many = {"removed_job_ids": [f"job-{number}" for number in range(50)], "removed_count": 62}
     assert deed_of(EventView(seq=1, at=None, kind="host.reloaded", data=many)).detail.endswith("job-4 and 57 more")
 

@@ -17,7 +17,7 @@ from nomaflow_console.kernel.catalogue import known_host
 from nomaflow_console.live import LiveView, of_kinds, rendered
 from nomaflow_console.pages.hosts import HEARD_SECONDS, jobs_of_hosts
 from nomaflow_console.rendering import page
-from nomaflow_console.views.hosts import Load, load_of_event, load_of_outcome
+from nomaflow_console.views.hosts import Load, load_of_event
 
 _LOADS = ("host.reloaded", "host.reload_refused")
 
@@ -77,7 +77,7 @@ async def reload(request: Request) -> Response:
     outcomes = await kernel_of(request).reload_host(name, force=request.state.form.get("force", "") == "1")
     if all(outcome.accepted or outcome.incarnation for outcome in outcomes):
         return RedirectResponse(f"/hosts/{quote(name)}#loads", status_code=303)
-    return await _page(request, [load_of_outcome(outcome) for outcome in outcomes], status=409)
+    return await _page(request, [Load(outcome=outcome) for outcome in outcomes], status=409)
 
 
 async def forget(request: Request) -> Response:

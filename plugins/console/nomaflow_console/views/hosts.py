@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
+from msgspec import convert
 
-from nomaflow.client.values import HostView, InstanceView, JobView, ReloadView
+from nomaflow.client.values import EventView, HostView, InstanceView, JobView, ReloadView
 from nomaflow_console.views.sentences import counted, line
 from nomaflow_console.views.states import StateSign
 
@@ -42,43 +43,33 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """The outcome of the newest load of a host's code, from its event."""
+    """A load of a host's code.
 
-    accepted: bool
-    at: Any
-    by: str
-    generation: int
-    message: str = ""
-    jobs: int = 0
-    callables: int = 0
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    stopped: tuple[str, ...] = ()
-    added_count: int = 0
-    removed_count: int = 0
-    stopped_count: int = 0
-    problems: tuple[Mapping[str, Any], ...] = ()
+    :param outcome: what came of it
+    :param at: when it was; None for one that was asked for just now
+    :param by: who asked for it; empty for nobody
+    """
+
+    outcome: ReloadView
+    at: datetime | None = None
+    by: str = ""
 
     @property
     def changes(self) -> list[tuple[str, str]]:
         """The changes that it made to the jobs: a word for each kind, and the names with how many more there are."""
+        told = self.outcome
         kinds = (
-            ("new", self.added, self.added_count),
-            ("gone", self.removed, self.removed_count),
-            ("fire no more", self.stopped, self.stopped_count),
+            ("new", told.added_job_ids, told.added_count),
+            ("gone", told.removed_job_ids, told.removed_count),
+            ("fire no more", told.stopped_schedules, told.stopped_count),
         )
         return [(word, _named(names, number)) for word, names, number in kinds if names]
 
     @property
-    def by_kernel(self) -> bool:
-        """True if the kernel refused it: the jobs stay as they were."""
-        return any(problem.get("code") == "manifest_refused" for problem in self.problems)
-
-    @property
     def summary(self) -> str:
         """The message; empty if one of the problems says it too."""
-        said = any(str(problem.get("message") or "\n") in self.message for problem in self.problems)
-        return "" if said else self.message
+        message = self.outcome.message
+        return "" if any((problem.message or "\n") in message for problem in self.outcome.problems) else message
 
 
 def _named(names: Sequence[str], number: int) -> str:
@@ -166,45 +157,10 @@ def exclusive_running(instance: InstanceView) -> int:
     return sum(worker.running for worker in instance.workers if worker.kind == "exclusive")
 
 
-def load_of_event(event: Any) -> Load:
-    """Return the outcome that a ``host.reloaded`` or ``host.reload_refused`` event tells."""
-    data = event.data
-    return Load(
-        accepted=event.kind == "host.reloaded",
-        at=event.at,
-        by=getattr(event, "by", ""),
-        generation=int(data.get("generation", 0)),
-        message=str(data.get("message", "")),
-        jobs=int(data.get("jobs", 0)),
-        callables=int(data.get("callables", 0)),
-        added=tuple(data.get("added_job_ids", ())),
-        removed=tuple(data.get("removed_job_ids", ())),
-        stopped=tuple(data.get("stopped_schedules", ())),
-        added_count=int(data.get("added_count", 0)),
-        removed_count=int(data.get("removed_count", 0)),
-        stopped_count=int(data.get("stopped_count", 0)),
-        problems=tuple(data.get("problems", ())),
-    )
-
-
-def load_of_outcome(outcome: ReloadView) -> Load:
-    """Return the outcome that the answer to a reload tells."""
-    return Load(
-        accepted=outcome.accepted,
-        at=None,
-        by="",
-        generation=outcome.generation,
-        message=outcome.message,
-        jobs=outcome.jobs,
-        callables=outcome.callables,
-        added=outcome.added_job_ids,
-        removed=outcome.removed_job_ids,
-        stopped=outcome.stopped_schedules,
-        added_count=outcome.added_count,
-        removed_count=outcome.removed_count,
-        stopped_count=outcome.stopped_count,
-        problems=tuple(problem.to_json() for problem in outcome.problems),
-    )
+def load_of_event(event: EventView) -> Load:
+    """Return the load that a ``host.reloaded`` or ``host.reload_refused`` event tells."""
+    told = {"incarnation": "", **event.data, "accepted": event.kind == "host.reloaded"}
+    return Load(outcome=convert(told, ReloadView), at=event.at, by=event.by)
 
 
 def brought_by(jobs: Iterable[JobView], host: str) -> list[JobView]:
