@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nomaflow.client import ClientError, KernelUnreachable, NotFound, ReplayOrder
+from nomaflow.client import NotFound, ReplayOrder
 from nomaflow.client.requests import new_request_id
 from nomaflow.client.values import JobView, RunView, StepView
 from nomaflow_console.forms.commands import replay_command
 from nomaflow_console.forms.fields import Layers, build_form
 from nomaflow_console.forms.merging import Wanted
-from nomaflow_console.forms.reading import from_address, read_form
-from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, checked, seen_warnings, with_refusal
+from nomaflow_console.forms.reading import from_address
+from nomaflow_console.forms.sending import LOG_LEVELS, FormState, Options, checked
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.signatures import signatures_of
-from nomaflow_console.pages.run_form import base_of, preset_of, refusal_status, started_page
+from nomaflow_console.pages.run_form import preset_of, read_state, started_page
 from nomaflow_console.rendering import page
 
 
@@ -95,24 +96,12 @@ async def send(request: Request) -> Response:
     sent = request.state.form
     options = replayed.options(sent)
     signatures = await signatures_of(kernel, replayed.run.host, replayed.definition(options))
-    layers = replayed.layers(options)
-    reading = read_form(build_form(layers, signatures, base_of(sent)), sent)
-    form = build_form(layers, signatures, reading.base)
-    request_id = sent.get("request_id") or new_request_id()
-    state = FormState(
-        form=form, reading=reading, options=options, request_id=request_id, warnings=seen_warnings(sent)
-    )  # fmt: skip
+    state = read_state(request, replayed.layers(options), signatures, options)
     checks = sent.get("do") == "check"
-    if checks or not reading:
+    if checks or not state.reading:
         return _page(request, replayed, await _checked(kernel, replayed, state), status=200 if checks else 400)
-    try:
-        started = await kernel.replay(_order(replayed, state))
-    except KernelUnreachable as error:
-        return _page(request, replayed, with_refusal(state, error), status=503)
-    except ClientError as error:
-        again = replace(state, request_id=new_request_id())
-        return _page(request, replayed, with_refusal(again, error), status=refusal_status(error))
-    return started_page(request, replayed.run.job_id, started)
+    starting = kernel.replay(_order(replayed, state))
+    return await started_page(request, replayed.run.job_id, state, starting, partial(_page, request, replayed))
 
 
 def _order(replayed: _Replayed, state: FormState, *, validate_only: bool = False) -> ReplayOrder:

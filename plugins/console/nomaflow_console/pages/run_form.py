@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -50,30 +51,35 @@ async def send(request: Request) -> Response:
     """Start the run, or only check what the form asks for; show the form again where something is wrong."""
     kernel, job, definition = await _job(request)
     signatures = await signatures_of(kernel, job.host, definition)
-    state = _read(request, definition, signatures)
+    options = Options.of(request.state.form)
+    state = read_state(request, _layers(definition, options), signatures, options)
     checks = request.state.form.get("do") == "check"
     if checks or not state.reading:
         return _page(request, job, await _checked(kernel, job, state), status=200 if checks else 400)
-    try:
-        started = await kernel.trigger(_order(job, state))
-    except KernelUnreachable as error:
-        return _page(request, job, with_refusal(state, error), status=503)
-    except ClientError as error:
-        again = replace(state, request_id=new_request_id())
-        return _page(request, job, with_refusal(again, error), status=refusal_status(error))
-    return started_page(request, job.job_id, started)
+    starting = kernel.trigger(_order(job, state))
+    return await started_page(request, job.job_id, state, starting, partial(_page, request, job))
 
 
-def refusal_status(error: ClientError) -> int:
-    """Return the HTTP status of a form that is shown again for what the kernel said."""
-    return 400 if isinstance(error, InvalidRequest) else 409
-
-
-def started_page(request: Request, job_id: str, started: Triggered | Replayed) -> Response:
-    """Return the way to a run that was started; where there are warnings that nobody has seen, these first.
+async def started_page(
+    request: Request,
+    job_id: str,
+    state: FormState,
+    starting: Awaitable[Triggered | Replayed],
+    shown: Callable[..., Response],
+) -> Response:
+    """Return the way to a run that is started; where there are warnings that nobody has seen, these first.
 
     The page of a run that the same form had started before says so.
+
+    :param shown: returns the page of a form, which is shown again with what the kernel says against it
     """
+    try:
+        started = await starting
+    except KernelUnreachable as error:
+        return shown(with_refusal(state, error), status=503)
+    except ClientError as error:
+        again = replace(state, request_id=new_request_id())
+        return shown(with_refusal(again, error), status=400 if isinstance(error, InvalidRequest) else 409)
     target = f"/runs/{started.run_id}{'?same=1' if started.deduplicated else ''}"
     seen = seen_warnings(request.state.form)
     unseen = [each for each in started.warnings if each not in seen]
@@ -95,10 +101,9 @@ def _layers(definition: Mapping[str, Any], options: Options) -> Layers:
     return Layers(definition=definition, preset=preset_of(definition, options.preset))
 
 
-def _read(request: Request, definition: dict[str, Any], signatures: Any) -> FormState:
+def read_state(request: Request, layers: Layers, signatures: Any, options: Options) -> FormState:
+    """Return the state of a form that was sent."""
     sent = request.state.form
-    options = Options.of(sent)
-    layers = _layers(definition, options)
     # Twice: what the JSON adds has a field of its own from then on.
     first = read_form(build_form(layers, signatures, base_of(sent)), sent)
     form = build_form(layers, signatures, first.base)
