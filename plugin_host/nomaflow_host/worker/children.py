@@ -41,7 +41,7 @@ def record_children() -> None:
     # `multiprocessing` takes it from its module, `subprocess` has a name of its own for it.
     _posixsubprocess.fork_exec = _recorded(_posixsubprocess.fork_exec, lambda pid: pid)
     subprocess._fork_exec = _posixsubprocess.fork_exec  # type: ignore[attr-defined]  # noqa: SLF001  # as above
-    os.system = _noted(os.system)
+    os.system = _recorded(os.system, lambda _status: 0)  # C code waits for its child: only what that leaves may stay
 
 
 def all_children() -> set[ProcessIdentity]:
@@ -126,18 +126,6 @@ def _recorded(start: Callable[..., Any], pid_of: Callable[[Any], int]) -> Callab
         return result
 
     return started
-
-
-def _noted(run: Callable[[Any], int]) -> Callable[[Any], int]:
-    """Return *run*, whose child process C code starts and waits for: what that leaves may be the step's."""
-
-    @functools.wraps(run)
-    def noted(command: Any) -> int:
-        if (scope := starting_scope()) is not None:
-            scope.starts_processes = True
-        return run(command)
-
-    return noted
 
 
 @contextlib.contextmanager
