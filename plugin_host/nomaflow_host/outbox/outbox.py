@@ -54,6 +54,8 @@ class Outbox:
         self._says: dict[str, AttemptReport] = {}
         self._answers = AnswerBook()
         self._turns = Turns(clock=clock)
+        self.wait_until_full = self._turns.wait_until_full
+        """Waits until there are enough attempts to report on for a full batch."""
         self._held_back = False
 
     def when_room(self, callback: Callable[[], None]) -> None:
@@ -100,10 +102,6 @@ class Outbox:
     async def wait(self) -> None:
         """Wait until `next_batch` returns a batch."""
         await self._turns.wait(lambda: bool(self._says))
-
-    async def wait_until_full(self) -> None:
-        """Wait until there are enough attempts to report on for a full batch."""
-        await self._turns.wait_until_full()
 
     def acknowledge(self, ack: AttemptAck) -> DispatchOrder | None:
         """Apply the kernel's answer to one attempt of the batch.

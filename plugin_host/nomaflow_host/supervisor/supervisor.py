@@ -21,7 +21,7 @@ from nomaflow_host.supervisor.reload import GenerationLoader
 from nomaflow_host.supervisor.secrets_link import SecretsLink
 from nomaflow_host.supervisor.settings import SupervisorSettings, reaper_environment
 from nomaflow_host.supervisor.values import LoadOutcome, Refused, StopRequest
-from nomaflow_host.supervisor.watchdog import LoopWatchdog
+from nomaflow_host.supervisor.watchdog import watch_loops
 from nomaflow_host.supervisor.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
@@ -83,13 +83,14 @@ class Supervisor:
         """Checks given values against the callables of the serving generation, without calling one."""
         self.inspect = Inspector(find=self._attempts.find).inspect
         """Returns what an attempt does now; None if this host does not run it. Takes at most three seconds."""
+        self.resume_reading = self._attempts.settle_waiting
+        """Reads workers again that were held back; call it when the sink's ``may_read`` returns True again."""
         self.workers = self._pool.statuses
         """Returns the status of each worker."""
         self.attempts = self._attempts.statuses
         """Returns the status of each held attempt, oldest first, for the state dump."""
         self.idle_seconds = self._attempts.idle_seconds
         """Returns how long it has run nothing, in seconds; 0 while it runs something."""
-        self._watchdog = LoopWatchdog(blocked_seconds=settings.blocked_seconds)
         self._accepted: set[str] = set()
         self._next_worker = 1
         self._draining = False
@@ -204,10 +205,6 @@ class Supervisor:
         """Kill an attempt's worker at once. An unknown key does nothing."""
         stop = StopRequest(state=FinishedState.FAILED, reason_code=reason_code, reason=reason)
         self._attempts.kill(attempt_key, stop)
-
-    def resume_reading(self) -> None:
-        """Read workers again that were held back; call it when the sink's ``may_read`` returns True again."""
-        self._attempts.settle_waiting()
 
     # --- status ---------------------------------------------------------------------------------------------------
 
@@ -385,7 +382,7 @@ class Supervisor:
             worker.kill(f"it did not become ready within {limit:g} s")
 
     def _tick(self) -> None:
-        self._watchdog.look(self._pool)
+        watch_loops(self._pool, blocked_seconds=self._settings.blocked_seconds)
         self._end_slow_starters()
         self._pool.trim()
         self._tick_timer = self._loop.call_later(_TICK_SECONDS, self._tick)
