@@ -91,7 +91,6 @@ class Supervisor:
         """Returns the status of each held attempt, oldest first, for the state dump."""
         self.idle_seconds = self._attempts.idle_seconds
         """Returns how long it has run nothing, in seconds; 0 while it runs something."""
-        self._accepted: set[str] = set()
         self._next_worker = 1
         self._draining = False
         self._reaper: ReaperLink | None = None
@@ -169,12 +168,10 @@ class Supervisor:
     # --- orders ---------------------------------------------------------------------------------------------------
 
     def accept(self, order: DispatchOrder) -> None:
-        """Start an attempt. A key that was accepted before starts nothing.
+        """Start an attempt. Whoever calls this knows that its key is new: the outbox remembers all keys.
 
         :raises Refused: if this host accepts nothing new, or is full
         """
-        if order.attempt_key in self._accepted:
-            return
         generation = self._loader.serving
         if self._draining:
             raise Refused("host_draining", "the host is stopping and takes no new work")
@@ -186,7 +183,6 @@ class Supervisor:
             order.isolation is Isolation.BY_KIND and generation.is_async(order.callable)
         )
         self._check_room(shared=shared)
-        self._accepted.add(order.attempt_key)
         exclusive = not shared or order.callable in generation.demoted
         self._attempts.begin(order, self._pool.take(generation, exclusive=exclusive), counts_as_sync=not shared)
         if exclusive:

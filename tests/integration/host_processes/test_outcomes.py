@@ -132,18 +132,6 @@ async def test_room_is_refused_not_queued(start_host: StartHost, marker: Path) -
         host.run("polite:noop")
 
 
-async def test_a_key_accepted_before_starts_nothing(start_host: StartHost) -> None:
-    """A repeated order starts nothing, while it runs and after it has ended."""
-    host = await start_host()
-    key = host.run("polite:noop", attempt_key="run_1/step/1")
-    host.run("polite:noop", attempt_key="run_1/step/1")
-    await host.sink.end_of(key)
-    host.run("polite:noop", attempt_key="run_1/step/1")
-    await host.result("polite:noop")
-    assert host.supervisor.running == 0
-    assert len(host.sink.starts) == 2
-
-
 async def test_nothing_is_accepted_before_a_generation(start_host: StartHost) -> None:
     """An order is refused while there is no generation; the supervisor still answers questions about itself."""
     host = await start_host(load=False)
