@@ -57,7 +57,7 @@ the last day of the month, `L5` its last Friday, `5#3` its third Friday. In the 
 - **All other schedules** follow real time: they fire at each instant whose wall clock matches, in both passes if clocks
   are put back.
 - Refused: expressions that never match (`0 0 30 2 *`), seven fields, `@reboot`, `R`, `H`, `W`, ranges that wrap and
-  have a step, a day of month beside `#` or `L5`.
+  have a step, a day of month or a plain weekday beside `#` or `L5`.
 
 `nomaflow cron EXPR --tz ZONE` prints the next fires.
 """

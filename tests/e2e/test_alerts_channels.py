@@ -162,6 +162,9 @@ def test_a_test_goes_the_real_way(system: AlertsSystem, mails: tuple[Mails, int]
     assert system.web.taken()[-1].json["subject"] == "[test] failing is late"
     wrong = system.cli("alerts", "test", "nobody", code=2)
     assert "there is no channel 'nobody'" in wrong.err
+    mistyped = system.cli("alerts", "test", "--job", "failing", "--condition", "lat", code=2).err
+    assert "no condition 'lat'; did you mean 'late'?" in mistyped
+    assert "name the job too" in system.cli("alerts", "test", "--condition", "late", code=2).err
     assert "no job has the id 'falling'" in system.cli("alerts", "test", "--job", "falling", code=2).err
     assert "there is no channel 'nobody'" in system.cli("alerts", "messages", "--channel", "nobody", code=2).err
     assert "the states are pending, sent, " in system.cli("alerts", "messages", "--state", "send", code=2).err

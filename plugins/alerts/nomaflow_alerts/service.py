@@ -14,7 +14,7 @@ from nomaflow.client import ClientError, InvalidRequest, KernelClient, NotFound,
 from nomaflow.client.values import from_micros
 from nomaflow_alerts.ledger import Book, Incident, Ledger, Message, Mute
 from nomaflow_alerts.messages.harmless import plain
-from nomaflow_alerts.messages.wording import title
+from nomaflow_alerts.messages.wording import JOB_CONDITIONS, title
 from nomaflow_alerts.pulse import Pulse
 from nomaflow_alerts.rules.policies import Policies
 from nomaflow_alerts.sending import Sender
@@ -24,6 +24,7 @@ from nomaflow_api.v1.alerts_service_pb2_grpc import AlertsServiceServicer
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.version import VERSION
 from nomaflow_project.models.alerts_section import AlertsSection
+from nomaflow_project.reading.problems import did_you_mean
 
 _LISTED, _MOST = 200, 1000
 _MESSAGES = 50
@@ -138,7 +139,7 @@ class AlertsCalls(AlertsServiceServicer):
             async with asyncio.timeout(_KERNEL_SECONDS):
                 await self._calls.check_names(job_id=job_id, host=host)
         except (NotFound, PermissionDenied, InvalidRequest) as error:
-            return "; ".join(filter(None, (error.message, error.fix)))
+            return error.advice
         except (ClientError, TimeoutError):
             return ""
         return ""
@@ -152,7 +153,7 @@ class AlertsCalls(AlertsServiceServicer):
     async def TestChannels(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Send a test by each channel, and wait for the first try of each."""
         await self._check_channels(request.channels, context)
-        if problem := await self._unknown(request.job_id, ""):
+        if problem := _condition_problem(request) or await self._unknown(request.job_id, ""):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         names = list(request.channels) or list(self._alerts.channels)
         if request.job_id and not request.channels:
@@ -192,6 +193,16 @@ class AlertsCalls(AlertsServiceServicer):
             pending=book.outbox.pending(name),
             undeliverable=book.outbox.undeliverable(name),
         )
+
+
+def _condition_problem(request: service.TestChannelsRequest) -> str:
+    """Return why a test of a condition cannot be sent; empty if it can."""
+    name = request.condition
+    if not name or (name in JOB_CONDITIONS and request.job_id):
+        return ""
+    if name in JOB_CONDITIONS:
+        return f"the condition {name!r} is that of a job; name the job too, as with --job"
+    return f"a job has no condition {name!r}; {did_you_mean(name, JOB_CONDITIONS, noun='condition')}"
 
 
 def _incident_message(book: Book, incident: Incident) -> service.Incident:

@@ -557,7 +557,7 @@ class TestChannelsRequest(google.protobuf.message.Message):
     job_id: builtins.str
     """job_id makes the message one of that job. Empty means a plain one."""
     condition: builtins.str
-    """condition is the incident's condition for the job. Empty means "failed"."""
+    """condition is the incident's condition of the job, such as "late"; it needs job_id. Empty means "failed"."""
     by: builtins.str
     """by says who tests, for the text."""
     @property

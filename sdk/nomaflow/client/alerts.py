@@ -115,6 +115,7 @@ class AlertsClient:
 
         :param channels: empty for all, or for those of the job
         :param job_id: makes it the message of an incident of that job
+        :param condition: that of the incident, such as ``late``; empty for ``failed``
         """
         reply = await self._ask("TestChannels", channels=channels, job_id=job_id, condition=condition, by=by)
         return tuple(decode(TestedChannelView, each) for each in reply.results)

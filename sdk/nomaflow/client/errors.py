@@ -53,6 +53,11 @@ class ClientError(NomaflowError):
         self.fields = dict(fields or {})
         self.retry_after = retry_after
 
+    @property
+    def advice(self) -> str:
+        """The message and the way out, on one line."""
+        return "; ".join(filter(None, (self.message, self.fix)))
+
 
 class KernelUnreachable(ClientError):
     """Raised when no kernel answers at the address, even after retries."""

@@ -53,12 +53,12 @@ def try_channels(
     invocation: Invocation,
     channels: list[str] = argument("Names of channels; default: all, or those of the job.", default=[]),
     job: str = option("Send it as for an incident of this job."),
-    condition: str = option("The incident's condition, with --job.", default="failed"),
+    condition: str = option("The incident's condition, with --job; default: failed."),
 ) -> ExitCode:
     """Send a real message, marked as a test, on each channel, and print each answer; exits 1 if one fails."""
     results = _talk(
         invocation,
-        lambda client: client.test_channels(channels, job_id=job, condition=condition if job else "", by=caller_name()),
+        lambda client: client.test_channels(channels, job_id=job, condition=condition, by=caller_name()),
     )
     answer(invocation, {"results": [each.to_json() for each in results]}, lambda: pages.alerts.tested_page(results))
     return ExitCode.of(all(each.sent for each in results))

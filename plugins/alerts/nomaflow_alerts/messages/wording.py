@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from nomaflow_alerts.ledger import Incident
 from nomaflow_alerts.messages.harmless import plain
 
-_OF_JOBS = {
+JOB_CONDITIONS = {
     "failed": "failed",
     "late": "is late",
     "missed": "missed fires",
@@ -17,6 +17,7 @@ _OF_JOBS = {
     "long_run": "runs for unusually long",
     "rows": "has an unusual number of rows",
 }
+"""What each condition of a job says of it."""
 _MANY = {
     "failed": "failed",
     "late": "are late",
@@ -54,9 +55,9 @@ def job_name(incident: Incident) -> str:
 
 def title(incident: Incident) -> str:
     """Return the one line of an incident, the same from its beginning to its end."""
-    if incident.condition in _OF_JOBS:
+    if incident.condition in JOB_CONDITIONS:
         lost = incident.condition == "failed" and incident.facts.get("code") in ("host_lost", "outcome_lost")
-        return f"{job_name(incident)} {'is LOST' if lost else _OF_JOBS[incident.condition]}"
+        return f"{job_name(incident)} {'is LOST' if lost else JOB_CONDITIONS[incident.condition]}"
     if incident.condition in _OF_HOSTS:
         return f"host {incident.host} {_OF_HOSTS[incident.condition]}"
     if incident.condition == "undeliverable":

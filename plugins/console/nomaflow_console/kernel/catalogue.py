@@ -63,7 +63,7 @@ async def unknown_names(request: Request, *, job: str, host: str, tag: str = "")
     try:
         await kernel_of(request).check_names(job_id=job, host=host, tag=tag)
     except (NotFound, PermissionDenied) as error:
-        return ["; ".join(filter(None, (error.message, error.fix)))]
+        return [error.advice]
     return []
 
 
