@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from operator import ne
 from typing import Any
 
 from nomaflow_telemetry.visible_text import printable
@@ -28,6 +31,10 @@ _SIGNS: Mapping[str, tuple[str, str]] = {
     "AWAITED": ("●", "yellow"),
     "DETACHED": ("●", "dim"),
 }
+_MOST_VALUES = 20
+_LONGEST = 60
+WITH_JSON = "shortened; whole with -o json"
+"""The way out where a page has cut values."""
 
 
 def sign(state: str) -> tuple[str, str]:
@@ -117,17 +124,62 @@ def after_refusal(generation: int, *, by_kernel: bool) -> str:
     return "the last good code stays in use" if generation else "there is no code to run until a load succeeds"
 
 
+def as_json(value: Any) -> str:
+    """Return a value as JSON with its characters as they are."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """The beginning of values, for a person: `-o json` prints all of them.
+
+    :param texts: by key, each on one line and harmless
+    :param left: number of values that are left out
+    :param is_cut: True if values are left out, or a key or a value is cut
+    """
+
+    texts: tuple[tuple[str, str], ...]
+    left: int
+    is_cut: bool
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], *, write: Callable[[Any], str] = as_json, longest: int = 300) -> Excerpt:
+        """Return the excerpt of values.
+
+        :param write: returns the text of a value
+        :param longest: number of characters after which a text is cut
+        """
+        whole = [(printable(str(key)), printable(write(each))) for key, each in islice(values.items(), _MOST_VALUES)]
+        texts = tuple((shortened(key, _LONGEST), shortened(text, longest)) for key, text in whole)
+        left = len(values) - len(texts)
+        return cls(texts=texts, left=left, is_cut=bool(left) or any(map(ne, whole, texts)))
+
+    @classmethod
+    def of_extras(cls, extras: Mapping[str, Any]) -> Excerpt:
+        """Return the excerpt of a step's extras."""
+        return cls.of(extras, write=_plainly, longest=_LONGEST)
+
+    @property
+    def rest(self) -> str:
+        """What is left out: ``… 280 more``; empty for nothing."""
+        return f"… {amount(self.left)} more" if self.left else ""
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return the text, cut if it is longer."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def extras_text(extras: Mapping[str, Any]) -> str:
-    """Return extras on one line: ``period 2026-10 · tenant 10``."""
-    return " · ".join(f"{printable(str(key))} {_short(value)}" for key, value in extras.items())
+    """Return the first extras on one line: ``period 2026-10 · tenant 10``."""
+    excerpt = Excerpt.of_extras(extras)
+    return " · ".join([*map(" ".join, excerpt.texts), *filter(None, [excerpt.rest])])
 
 
-def _short(value: Any) -> str:
+def _plainly(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
-    text = printable(text)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return as_json(value) if isinstance(value, list | dict) else str(value)
 
 
 def exit_words(code: int) -> str:

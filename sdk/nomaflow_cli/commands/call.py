@@ -17,7 +17,7 @@ from nomaflow_cli.options import argument, option, repeated
 from nomaflow_cli.output import answer, print_warnings
 from nomaflow_cli.project import require_project
 from nomaflow_cli.values import level_number, parse_params
-from nomaflow_cli.wording import amount, exit_words, extras_text
+from nomaflow_cli.wording import WITH_JSON, Excerpt, amount, exit_words, extras_text
 from nomaflow_telemetry.visible_text import paragraph
 
 _RECHECK_SECONDS = 0.05
@@ -97,6 +97,7 @@ def _text(outcome: dict[str, Any]) -> str:
     facts = (
         ("rows_affected", amount(outcome["rows_affected"])),
         ("extras", extras_text(outcome["extras"])),
+        ("", WITH_JSON if Excerpt.of_extras(outcome["extras"]).is_cut else ""),
         ("error", paragraph(outcome["error"] or "", indent=17)),
     )
     return "\n".join([f"{sign} {outcome['state']}", *(f"  {name:<13}  {text}" for name, text in facts if text)])

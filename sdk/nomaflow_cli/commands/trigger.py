@@ -21,8 +21,9 @@ from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
 from nomaflow_cli.kernel_access import client_failure, talk
 from nomaflow_cli.options import argument, flag, option, repeated
-from nomaflow_cli.output import answer, console, print_warnings
+from nomaflow_cli.output import answer, console, print_warnings, say
 from nomaflow_cli.values import hidden_value, level_number, parse_op_kwargs, parse_params, parse_switches
+from nomaflow_cli.wording import WITH_JSON, Excerpt
 from nomaflow_telemetry.visible_text import printable
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def _validate(invocation: Invocation, start: Start, what: str) -> ExitCode:
     answer(invocation, shape, "\n".join(lines) or f"✔ {what} would be accepted")
     if given and not invocation.as_json:
         console().print(pages.attempts.values_table(given))
+        if any(Excerpt.of(each).is_cut for each in given.values()):
+            say(WITH_JSON)
     return ExitCode.of(refusal is None)
 
 

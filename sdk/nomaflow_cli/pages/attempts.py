@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 from rich.console import Group, RenderableType
@@ -11,29 +10,25 @@ from rich.text import Text
 
 from nomaflow.client.values import AttemptView, InspectionView, ProcessView, RunView, StepView
 from nomaflow_cli.pages.cells import Column, Rows, when
-from nomaflow_cli.wording import amount, count, duration
+from nomaflow_cli.wording import Excerpt, amount, count, duration
 from nomaflow_telemetry.visible_text import paragraph, printable
 
 _MIB = 1 << 20
 
 
-def given_table(run: RunView) -> RenderableType | None:
-    """Return the values that each step was given, references as written; None if no step was given any."""
-    given = {step.name: step.last.kwargs for step in run.steps if step.last.kwargs}
-    return values_table(given) if given else None
-
-
 def values_table(by_step: Mapping[str, Mapping[str, object]]) -> Table:
-    """Return values by step."""
+    """Return the first values of each step."""
     shape = Table.grid(padding=(0, 2))
     shape.add_column(no_wrap=True)
     shape.add_column(style="dim", no_wrap=True)
     shape.add_column(overflow="fold")
     for step, values in by_step.items():
-        for number, (key, value) in enumerate(values.items() or (("", None),)):
-            name = printable(step) if number == 0 else ""
-            text = printable(json.dumps(value, ensure_ascii=False)) if key else "no values"
-            shape.add_row(name, printable(key), Text(text, style="" if key else "dim"))
+        excerpt = Excerpt.of(values)
+        rows = [(key, Text(text)) for key, text in excerpt.texts]
+        note = excerpt.rest if rows else "no values"
+        rows += [("", Text(note, style="dim"))] if note else []
+        for number, (key, text) in enumerate(rows):
+            shape.add_row("" if number else printable(step), key, text)
     return shape
 
 

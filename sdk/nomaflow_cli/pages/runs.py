@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nomaflow.client.values import AttemptView, ReasonView, RunView, StepView
-from nomaflow_cli.pages.attempts import attempt_notes, given_table, log_seal
+from nomaflow_cli.pages.attempts import attempt_notes, log_seal, values_table
 from nomaflow_cli.pages.cells import Column, Rows, facts, run_state, state, when, why
-from nomaflow_cli.wording import age, amount, count, duration, elapsed, extras_text, moment, sign
+from nomaflow_cli.wording import Excerpt, age, amount, count, duration, elapsed, extras_text, moment, sign
 from nomaflow_telemetry.visible_text import first_line, paragraph, printable
 
 
@@ -88,7 +88,17 @@ def started_page(run: RunView) -> RenderableType:
 
 def summary(run: RunView) -> RenderableType:
     """Return outcome, steps with rows and extras, and the reason of a failure."""
-    return Group(headline(run), *([_steps_table(run)] if run.steps else ()), *_trouble(run))
+    cut = [_whole(run)] if any(map(_is_cut, run.steps)) else []
+    return Group(headline(run), *([_steps_table(run)] if run.steps else ()), *cut, *_trouble(run))
+
+
+def _is_cut(step: StepView) -> bool:
+    return Excerpt.of_extras(step.last.extras).is_cut
+
+
+def _whole(run: RunView) -> Text:
+    """Return how to see all of what a page has cut."""
+    return Text(f"shortened; whole: nomaflow show {printable(run.run_id)} -o json", style="dim")
 
 
 def run_page(run: RunView) -> RenderableType:
@@ -99,9 +109,11 @@ def run_page(run: RunView) -> RenderableType:
     if any(len(step.attempts) > 1 for step in run.steps):
         parts.append(_attempts_table(run))
     parts.extend(_trouble(run))
-    given = given_table(run)
-    if given is not None:
-        parts += [Text("\nvalues", style="dim"), Padding(given, (0, 0, 0, 2))]
+    given = {step.name: step.last.kwargs for step in run.steps if step.last.kwargs}
+    if given:
+        parts += [Text("\nvalues", style="dim"), Padding(values_table(given), (0, 0, 0, 2))]
+    if any(map(_is_cut, run.steps)) or any(Excerpt.of(each).is_cut for each in (run.params, *given.values())):
+        parts.append(_whole(run))
     parts.extend(attempt_notes(run))
     if run.log_lines:
         parts.append(Text(f"\nlog: nomaflow logs {printable(run.run_id)}  ({log_seal(run)})", style="dim"))
@@ -181,6 +193,11 @@ def _fix(reason: ReasonView) -> Iterator[Text]:
         yield Text(f"  → {paragraph(reason.fix, indent=4)}")
 
 
+def _params(params: Mapping[str, Any]) -> str:
+    excerpt = Excerpt.of(params)
+    return ", ".join([*(f"{key} = {text}" for key, text in excerpt.texts), *filter(None, [excerpt.rest])])
+
+
 def _facts(run: RunView) -> Table:
     children = [one.child_run_id for step in run.steps for one in step.attempts if one.child_run_id]
     started, finished, waited, cancel = run.started_at, run.finished_at, "", ""
@@ -197,7 +214,7 @@ def _facts(run: RunView) -> Table:
         ("waited", waited),
         ("host", run.host),
         ("preset", run.preset),
-        ("params", json.dumps(run.params, ensure_ascii=False) if run.params else ""),
+        ("params", _params(run.params)),
         ("called by", " › ".join(f"{one.job_id} {one.run_id}" for one in run.parent_chain)),
         ("replay of", run.replay_of),
         ("stands for", f"{run.fold.count} fires" if run.fold is not None else ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from cli_command import Command
 from fake_kernel import FakeKernel, Refusal
 from nomaflow.client.values import (
+    AttemptView,
     CancelView,
     CatalogueView,
     EventView,
@@ -24,12 +26,13 @@ from nomaflow.client.values import (
     KernelView,
     ProblemView,
     RunView,
+    StepView,
 )
 from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as pb
 from nomaflow_cli.pages.events import event_line
 from nomaflow_cli.pages.hosts import hosts_page
-from nomaflow_cli.pages.runs import headline
+from nomaflow_cli.pages.runs import headline, run_page, summary
 from nomaflow_cli.up.reporting import JsonReporter, TextReporter
 from nomaflow_cli.up.supervising import Ready
 
@@ -63,6 +66,28 @@ def test_a_run_stops_since_the_cancel_and_not_since_its_start() -> None:
     assert "stopping for 3 min" in printed(
         headline(replace(run, cancel=CancelView(requested_at=now - timedelta(minutes=3))))
     )
+
+
+def test_a_page_of_a_run_fits_on_a_screen_whatever_its_values_are() -> None:
+    """Hundreds of values, and long ones, are cut on a page, which then says how to see the whole."""
+    many = {f"key_{number}": number for number in range(300)}
+    long = {"k" * 500: 1, "sql": "s" * 5000}
+
+    def run(extras: Mapping[str, object], kwargs: Mapping[str, object]) -> RunView:
+        attempt = AttemptView(attempt_key="k", state="SUCCEEDED", attempt=1, extras=extras, kwargs=kwargs)
+        step = StepView(name="s", attempts=(attempt,))
+        return RunView(run_id="run_1", job_id="j", state="SUCCEEDED", steps=(step,), params=kwargs)
+
+    for page in (run_page, summary):
+        text = printed(page(run(many, {})))
+        assert "key_19 19 · … 280 more" in text
+        assert "whole: nomaflow show run_1 -o json" in text
+        assert len(printed(page(run(long, {}))).splitlines()) < 12
+        assert "whole:" not in printed(page(run({"a": 1}, {"sql": "select 1"})))
+    for values in (many, long):
+        given = printed(run_page(run({}, values)))
+        assert "whole: nomaflow show run_1 -o json" in given
+        assert len(given.splitlines()) < 40
 
 
 @pytest.mark.parametrize(("leader", "stands_by"), [(7, False), (99, True)])
