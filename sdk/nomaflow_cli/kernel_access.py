@@ -7,7 +7,7 @@ import contextlib
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +25,7 @@ from nomaflow.client import (
     split_addresses,
 )
 from nomaflow_api.addresses import TLS_SCHEME, is_tcp
+from nomaflow_api.near_names import near_name
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.joined_host import JoinedHost
 from nomaflow_cli.project import host_table, require_project
@@ -87,6 +88,21 @@ async def why_none(kernel: KernelClient, things: str, otherwise: str) -> str:
     if caller is None or caller.may("read"):
         return otherwise
     return f"there are no {things} that you may see; an administrator gives grants with: nomaflow token create"
+
+
+async def similar_caller(kernel: KernelClient, name: str) -> str:
+    """Return a question after a filter by a name found nothing, if somebody of a similar name did something lately.
+
+    Who has done nothing so far may be a caller all the same, so an unknown name is no error.
+    """
+    acts = (await kernel.list_events(acts=True, page_size=500)).events if name else ()
+    return similar(name, {each for act in acts for each in act.by.removesuffix(")").split(" (for ")})
+
+
+def similar(name: str, known: Collection[str]) -> str:
+    """Return the question whether a similar name was meant; empty if the name is known, or none is near."""
+    near = near_name(name, known) if name not in known else ""
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def client_failure(error: ClientError) -> CliError:
@@ -195,7 +211,8 @@ def _at(given: str, invocation: Invocation, profiles: ProfileFolder) -> _Way:
         raise CliError(
             f"a token is needed for the kernel at {', '.join(addresses)}, and there is no login for that address",
             reason="UNAUTHENTICATED",
-            fix=f"{_LOGIN}; a script gives a token with --token-file or NOMAFLOW_TOKEN",
+            fix=f"{_LOGIN}; if the kernel of a login has moved there, add --profile NAME; "
+            "a script gives a token with --token-file or NOMAFLOW_TOKEN",
         )
     source = FixedAddress.of(addresses, token=token or (found.token if found else ""))
     return source, invocation.ca or (found.ca if found else None)

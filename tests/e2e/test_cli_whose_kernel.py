@@ -123,6 +123,17 @@ def test_names_that_exist_may_find_nothing(central: ProjectSystem) -> None:
         assert "no run has the id" in central.cli("runs", option, NO_RUN, code=2).err
 
 
+def test_a_caller_who_did_nothing_is_asked_about_only_if_a_similar_one_did(central: ProjectSystem) -> None:
+    """Anybody may do something later, so a filter by a strange name is no error; a misspelt one is asked about."""
+    central.cli("pause", "tagged", "--why", "for the audit")
+    central.cli("resume", "tagged")
+    for command in (("runs", "--by"), ("events", "--by"), ("audit", "--principal")):
+        told = central.cli(*command, "ownr")
+        assert re.search(r"no (runs|events|rows) match; did you mean 'owner'\?", told.out + told.err), told
+        told = central.cli(*command, "somebody.else")
+        assert re.search(r"no (runs|events|rows) match$", (told.out + told.err).strip()), told
+
+
 def test_a_list_of_tokens_of_nobody_is_refused(central: ProjectSystem) -> None:
     """A name that no credential has is refused with a similar one; one whose token has ended is said to have no good one."""
     central.ask("token", "create", "--service", "robot", "--role", "viewer")

@@ -12,7 +12,7 @@ from nomaflow_cli import pages
 from nomaflow_cli.audit_file import Anchor, new_file, verify_file, write_header, write_line
 from nomaflow_cli.errors import ExitCode
 from nomaflow_cli.invocation import Invocation, command_group, remote_command
-from nomaflow_cli.kernel_access import first, talk
+from nomaflow_cli.kernel_access import first, similar, talk
 from nomaflow_cli.options import argument, flag, option
 from nomaflow_cli.output import answer, console, print_json_line
 from nomaflow_cli.values import parse_instant
@@ -58,7 +58,8 @@ def audit(
             else:
                 out.print(pages.audit.audit_line(row), soft_wrap=True)
         if not found and out is not None:
-            console(stderr=True).print("no rows match")
+            known = {row.principal async for row in kernel.read_audit(tail=500)} if principal else set()
+            console(stderr=True).print(f"no rows match{similar(principal, known)}")
 
     talk(invocation, ask, retry_seconds=300)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import talk
+from nomaflow_cli.kernel_access import similar_caller, talk
 from nomaflow_cli.options import flag, option, repeated
 from nomaflow_cli.output import console, print_json_line
 from nomaflow_cli.values import parse_moment
@@ -64,7 +64,7 @@ def events(
         for event in newest:
             show(event)
         if not newest and not follow and out is not None:
-            console(stderr=True).print("no events match")
+            console(stderr=True).print(f"no events match{await similar_caller(kernel, by)}")
         if follow:
             async for event in kernel.watch_events(after_seq=last, kinds=filters["kinds"], job_id=job, host=host):
                 if run in ("", event.run_id) and _is_of(event, by, acts=acts):

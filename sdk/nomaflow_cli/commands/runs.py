@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError, ExitCode
 from nomaflow_cli.invocation import Invocation, remote_command
-from nomaflow_cli.kernel_access import first, talk, why_none
+from nomaflow_cli.kernel_access import first, similar_caller, talk, why_none
 from nomaflow_cli.options import argument, flag, option, repeated
 from nomaflow_cli.output import answer
 from nomaflow_cli.values import level_number, levels_from, parse_moment
@@ -82,7 +82,7 @@ def _list(invocation: Invocation, filters: RunFilters, *, limit: int) -> None:
         run_ids = filters["replay_of"], filters["parent_run_id"]
         await kernel.check_names(job_id=job, run_ids=run_ids, host=filters["host"], tag=filters["tag"])
         if any(value for name, value in filters.items() if name != "job_id"):
-            return found, "no runs match"
+            return found, f"no runs match{await similar_caller(kernel, filters['triggered_by'])}"
         return found, await why_none(
             kernel, "runs", f"no runs yet; start one with: nomaflow run {job or 'JOB'} --follow"
         )
