@@ -290,6 +290,10 @@ def test_runs_are_compared_and_replayed_by_selection(console: ConsoleSystem, cli
     question = chosen.send(client, do="replay")
     assert "Replay 2 runs?" in text_of(question)
     assert re.search(r"\$ echo( run_[0-9a-z]{26}){2} \| xargs -n 1 nomaflow replay ", text_of(question))
+    assert text_of(question).count("begins at extract") == 2
+    failed = _ended(console, _form(client, RUN).fill(s__score__fail="true").send(client, do="run"))
+    begins = PageForm(action=bulk.action, method=bulk.method, fields=[*bulk.fields, ("run", failed.run_id)])
+    assert "begins at score · score: " in text_of(begins.send(client, do="replay"))
     before = len(_runs(console))
     done = form_of(question, "/runs/bulk/do").send(client, do="replay")
     assert "2 runs are replayed" in text_of(done)

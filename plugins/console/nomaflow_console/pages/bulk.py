@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -18,15 +18,18 @@ from nomaflow.client import ClientError, KernelUnreachable, ReplayOrder
 from nomaflow.client.values import RunView
 from nomaflow_console.json_answer import JsonAnswer
 from nomaflow_console.kernel.calls import KernelCalls, kernel_of
+from nomaflow_console.kernel.kept_steps import MOST_OPEN
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
 from nomaflow_console.views.run_comparison import ComparedRow, compare
 from nomaflow_console.views.run_filters import MOST, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
+from nomaflow_console.views.sentences import Sentence, line
 
 ASKS_FROM = 200
 """More runs than this are acted on only after their number was typed."""
 _MOST = 5_000
+_MOST_SHOWN = 100
 _AT_ONCE = 8
 _VERBS = {"cancel": "Cancel", "cancel-all": "Cancel", "replay": "Replay", "replay-all": "Replay"}
 
@@ -50,7 +53,7 @@ async def ask(request: Request) -> Response:
     if act == "compare":
         return RedirectResponse(f"/runs/compare?{urlencode([('run', one) for one in run_ids[:2]])}", status_code=303)
     runs = await _selected(kernel_of(request), act, run_ids, sent)
-    return _question(request, act, runs, number=len(run_ids))
+    return await _question(request, act, runs, number=len(run_ids))
 
 
 def _run_ids(sent: ImmutableMultiDict[str, str]) -> list[str]:
@@ -58,16 +61,41 @@ def _run_ids(sent: ImmutableMultiDict[str, str]) -> list[str]:
     return list(dict.fromkeys([*sent.getlist("run"), *sent.get("runs", "").split()]))
 
 
-def _question(request: Request, act: str, runs: Sequence[RunView], *, number: int, problem: str = "") -> Response:
+async def _question(request: Request, act: str, runs: Sequence[RunView], *, number: int, problem: str = "") -> Response:
     sent = request.state.form
     fit = [run for run in runs if _fits(act, run)]
+    rows = run_rows(await _with_steps(kernel_of(request), fit[:_MOST_SHOWN]), {}, RunQuery())
+    if act.startswith("replay"):
+        rows = [replace(row, said=_begins(row.run, row.said)) for row in rows]
     back = _back(sent)
     return page(
         request, "bulk.html", status=409 if problem else 200, title=f"{_VERBS.get(act, 'Act on')} many runs", act=act,
-        verb=_VERBS.get(act, "Act on"), rows=run_rows(fit[:100], {}, RunQuery()), fit=fit,
+        verb=_VERBS.get(act, "Act on"), rows=rows, fit=fit,
         unfit=len(runs) - len(fit), chosen=number, asks=len(fit) > ASKS_FROM, problem=problem, back=back,
         filters=sent.get("filters", ""), upto=sent.get("upto", ""), why=sent.get("why", ""), most=_MOST,
     )  # fmt: skip
+
+
+async def _with_steps(kernel: KernelCalls, runs: Sequence[RunView]) -> list[RunView]:
+    """Return runs with their steps; one that was removed meanwhile is left out."""
+    found: list[RunView] = []
+    for start in range(0, len(runs), MOST_OPEN):
+        run_ids = [run.run_id for run in runs[start : start + MOST_OPEN]]
+        found += (await kernel.list_runs_page(run_ids=run_ids, with_steps=True, page_size=MOST_OPEN)).runs
+    return found
+
+
+def _begins(run: RunView, said: Sentence) -> Sentence:
+    """Return the sentence of a run, after the step at which its replay begins."""
+    steps = [step for step in run.steps if step.enabled]
+    if _begins_at_failed(run):
+        steps = [step for step in steps if step.last.state != "SUCCEEDED"]
+    begins = [f"begins at {line(step.name)}" for step in steps[:1]]
+    return replace(said, text=" · ".join(filter(None, (*begins, said.text))))
+
+
+def _begins_at_failed(run: RunView) -> bool:
+    return run.state in ("FAILED", "CANCELED") and run.started_at is not None
 
 
 def _back(sent: Mapping[str, str]) -> str:
@@ -118,7 +146,7 @@ async def do(request: Request) -> Response:
     runs = [run for run in await _selected(kernel, "", run_ids, sent) if _fits(act, run)]
     if len(run_ids) > ASKS_FROM and sent.get("count", "").replace(",", "").strip() != str(len(run_ids)):
         text = f"type the number of runs, {len(run_ids)}, to act on all of them"
-        return _question(request, act, runs, number=len(run_ids), problem=text)
+        return await _question(request, act, runs, number=len(run_ids), problem=text)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(run: RunView) -> _Outcome:
@@ -173,7 +201,7 @@ async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request
         started = await kernel.replay(
             ReplayOrder(
                 run_id=run.run_id,
-                from_failed_step=run.state in ("FAILED", "CANCELED") and run.started_at is not None,
+                from_failed_step=_begins_at_failed(run),
                 request_id=f"{request_id[:32]}.{run.run_id}",
             )
         )
@@ -181,7 +209,7 @@ async def _act(kernel: KernelCalls, act: str, run: RunView, *, why: str, request
     except KernelUnreachable as error:
         return _Outcome(run=run, problem=f"{error.message}; it may have been done all the same")
     except ClientError as error:
-        return _Outcome(run=run, problem=error.message)
+        return _Outcome(run=run, problem=error.advice)
 
 
 async def _compared(request: Request) -> tuple[list[RunView], Sequence[ComparedRow]]:
