@@ -21,7 +21,7 @@ from nomaflow_console.kernel.calls import KernelCalls, kernel_of
 from nomaflow_console.kernel.kept_steps import MOST_OPEN
 from nomaflow_console.pages.targets import target_of
 from nomaflow_console.rendering import page
-from nomaflow_console.views.run_comparison import ComparedRow, compare
+from nomaflow_console.views.run_comparison import ComparedRow, compare, grouped
 from nomaflow_console.views.run_filters import MOST, RunQuery, filter_name
 from nomaflow_console.views.run_rows import run_rows
 from nomaflow_console.views.sentences import Sentence, line
@@ -216,13 +216,14 @@ async def _compared(request: Request) -> tuple[list[RunView], Sequence[ComparedR
     run_ids = request.query_params.getlist("run")[:2]
     kernel = kernel_of(request)
     runs = await asyncio.gather(*(kernel.get_run(each) for each in run_ids))
-    return runs, compare(runs[0], runs[1]) if len(runs) == 2 else ()
+    # A thread, since results may have a million values: others are answered meanwhile.
+    return runs, await asyncio.to_thread(compare, *runs) if len(runs) == 2 else ()
 
 
 async def show_comparison(request: Request) -> Response:
     """Return two runs side by side."""
     runs, rows = await _compared(request)
-    return page(request, "compare.html", title="Compare two runs", runs=runs, rows=rows)
+    return page(request, "compare.html", title="Compare two runs", runs=runs, groups=grouped(rows))
 
 
 async def comparison_json(request: Request) -> Response:
