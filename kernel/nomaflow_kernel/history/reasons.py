@@ -58,7 +58,7 @@ REASONS: Mapping[str, ReasonInfo] = {
     ),
     "waiting_for_resume": ReasonInfo(
         "The job, its host or everything is paused.",
-        "Run nomaflow resume, with the job's id for one job.",
+        "Run nomaflow resume, with the job's id for one job, or with --host NAME for a host.",
     ),
     "waiting_for_call": ReasonInfo(
         "A call_job step is waiting for the run that it started.",

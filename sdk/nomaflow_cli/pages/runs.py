@@ -217,7 +217,7 @@ def _facts(run: RunView) -> Table:
         ("params", _params(run.params)),
         ("called by", " › ".join(f"{one.job_id} {one.run_id}" for one in run.parent_chain)),
         ("replay of", run.replay_of),
-        ("stands for", f"{run.fold.count} fires" if run.fold is not None else ""),
+        ("stands for", count(run.fold.count, "fire") if run.fold and run.fold.count > 1 else ""),
         ("cancel", cancel),
         ("started runs", ", ".join(children)),
     )

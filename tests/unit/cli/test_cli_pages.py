@@ -20,6 +20,7 @@ from nomaflow.client.values import (
     CancelView,
     CatalogueView,
     EventView,
+    FoldView,
     HostView,
     InstanceView,
     JobView,
@@ -210,3 +211,10 @@ async def test_what_is_no_run_id_gets_the_way_to_one(kernel: FakeKernel, command
     ]
     done = await command("show", "nightly", "--address", kernel.address)
     assert (done.code, "nomaflow runs JOB those of a job" in done.err) == (2, True)
+
+
+def test_a_skipped_trigger_stands_for_itself() -> None:
+    """Only a row that has more fires folded into it says how many."""
+    run = RunView(run_id="run_1", job_id="j", state="SKIPPED", fold=FoldView(first=None, last=None, count=1))
+    assert "stands for" not in printed(run_page(run))
+    assert "stands for  3 fires" in printed(run_page(replace(run, fold=FoldView(first=None, last=None, count=3))))
