@@ -101,7 +101,7 @@ def _fill_standard_streams() -> None:
 
 def _spell_out_foreign_characters() -> None:
     """Make standard output write what its encoding lacks as an escape, such as ``\\u2714``, like standard error."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

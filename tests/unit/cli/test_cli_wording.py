@@ -218,7 +218,7 @@ def test_each_command_that_a_text_of_the_product_names_exists() -> None:
 async def test_characters_that_a_terminal_lacks_are_spelled_out(command: Command, tmp_path: Path) -> None:
     """With an old locale, such as en_US without UTF-8, the output has escapes like standard error's."""
     (tmp_path / "jobs.toml").write_text("jobs = []\n")
-    for encoding in ("latin-1", "ascii"):
+    for encoding in ("latin-1", "ascii", "ascii:surrogateescape"):  # the last is that of LC_ALL=C without UTF-8
         done = await command("doctor", str(tmp_path), env={"PYTHONIOENCODING": encoding})
         assert "\\u2714 Python " in done.out, done.err
         assert "Traceback" not in done.err
