@@ -34,7 +34,7 @@ def examine_machine(project: Path) -> Iterator[Finding]:
             yield warning(f"machine.{name}", text, f"pip install 'nomaflow[{name}]'")
     yield _processes()
     yield _cgroup()
-    yield _disk(project)
+    yield free_space("machine.disk", project, "the project's disk")
     yield _clock()
 
 
@@ -59,15 +59,16 @@ def _cgroup() -> Finding:
     return fine("machine.cgroup", "cgroup v2 is not delegated: limits are checked by polling")
 
 
-def _disk(project: Path) -> Finding:
-    free = shutil.disk_usage(project).free
-    text = f"{amount(free >> 20)} MiB free on the project's disk"
+def free_space(check: str, folder: Path, disk: str) -> Finding:
+    """Return the finding about the free space of the disk of a folder."""
+    free = shutil.disk_usage(folder).free
+    text = f"{amount(free >> 20)} MiB free on {disk}"
     if free < _LITTLE_BYTES:
         fix = "free disk space: a kernel whose disk is full accepts no triggers until there is space"
-        return problem("machine.disk", text, fix)
+        return problem(check, text, fix)
     if free < _FEW_BYTES:
-        return warning("machine.disk", text, "free disk space, or keep less history: [meta.retention] of jobs.toml")
-    return fine("machine.disk", text)
+        return warning(check, text, "free disk space, or keep less history: [meta.retention] of jobs.toml")
+    return fine(check, text)
 
 
 def _clock() -> Finding:

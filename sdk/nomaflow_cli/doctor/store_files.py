@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nomaflow_cli.doctor.findings import Finding, fine, problem, warning
+from nomaflow_cli.doctor.machine import free_space
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.store_tool import run_store_tool
 from nomaflow_cli.wording import amount, count
@@ -61,6 +62,8 @@ def _store(project: Path, seen: dict[str, Any], *, answers: bool, elsewhere: boo
         yield problem("store.damage", f"the history {name} is damaged: {seen['damage']}", fix)
     else:
         yield from _content(seen)
+        if path.parent.stat().st_dev != project.stat().st_dev:
+            yield free_space("store.disk", path.parent, "the history's disk")
 
 
 def _content(seen: dict[str, Any]) -> Iterator[Finding]:

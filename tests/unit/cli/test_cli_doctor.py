@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +28,9 @@ from nomaflow_api.version import VERSION
 from nomaflow_cli.doctor.findings import Finding, Level
 from nomaflow_cli.doctor.machine import examine_machine
 from nomaflow_cli.doctor.project_files import examine_project
+from nomaflow_cli.doctor.store_files import examine_store
 from nomaflow_cli.doctor.system import SystemView, examine_system
+from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.file_lock import FileLock
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -313,3 +316,15 @@ async def test_the_command_exits_1_for_a_problem_only(command: Command, tmp_path
     assert "Traceback" not in done.out + done.err
     unreachable = await command("doctor", "--address", f"unix:{tmp_path}/none.sock", "-o", "json")
     assert (unreachable.code, json.loads(unreachable.out)["ok"]) == (1, False)
+
+
+async def test_the_disk_of_the_history_is_the_one_that_fills(tmp_path: Path) -> None:
+    """A history on another disk than the project has a line about the room there."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        for folder, checks in ((tmp_path, False), (Path(elsewhere), True)):
+            store = open_store(f"sqlite:///{folder / 'kernel.db'}")
+            await store.open()
+            await store.close()
+            found = examine_store(tmp_path, store=f"sqlite:///{folder / 'kernel.db'}", deep=False, answers=False)
+            told = {each.check: each.message for each in found}
+            assert ("free on the history's disk" in told.get("store.disk", "")) is checks, told
