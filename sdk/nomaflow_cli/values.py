@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -74,7 +75,7 @@ def _parse_value(text: str, *, option: str) -> Any:
     :raises CliError: if the text starts like an object, a list or a string but is not one
     """
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         if text.lstrip()[:1] in ("{", "[", '"'):
             raise CliError(f"{option}: not valid JSON: {error}", fix=f"got {text!r}; quote it for the shell") from None
@@ -83,6 +84,11 @@ def _parse_value(text: str, *, option: str) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_constant(text)
 
 
 def level_number(name: str) -> int:

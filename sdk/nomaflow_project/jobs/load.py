@@ -213,12 +213,12 @@ def _check_top(tree: Mapping[str, Any], place: Place) -> tuple[list[Problem], Re
         (place / name).error("unknown_key", f"unknown key {name!r}", fix=_fix_of_top(name, tree[name]))
         for name in islice((name for name in tree if name not in known), PROBLEMS_OF_TABLE)
     ]
-    if not isinstance(tree.get("jobs", []), list):
-        problems.append(
-            (place / "jobs").error("wrong_type", "expected [[jobs]] tables, got a single table", fix="write [[jobs]]")
-        )
-    meta, found = validate(MetaEntry, tree.get("meta", {}), place / "meta")
-    problems += found
+    if not isinstance(found := tree.get("jobs", []), list):
+        got = "a single table" if isinstance(found, dict) else shown(found)
+        text = f"expected [[jobs]] tables, got {got}"
+        problems.append((place / "jobs").error("wrong_type", text, fix="write [[jobs]]"))
+    meta, of_meta = validate(MetaEntry, tree.get("meta", {}), place / "meta")
+    problems += of_meta
     return problems, None if meta is None else meta.retention
 
 

@@ -90,10 +90,8 @@ def test_parameters_are_json_or_plain_text() -> None:
     """A value that is JSON is that value, other text is text, and the first = ends the key."""
     given = ["a=1", "b=[1, 2]", "c=plain text", 'd="quoted"', "e=null", "f=x=y", "g=", "h=NaN", "i=1e400"]
     values = parse_params(given)
-    assert values["i"] == float("inf") or values["i"] == "1e400"
-    del values["i"]
     assert values == {
-        "a": 1, "b": [1, 2], "c": "plain text", "d": "quoted", "e": None, "f": "x=y", "g": "", "h": "NaN",
+        "a": 1, "b": [1, 2], "c": "plain text", "d": "quoted", "e": None, "f": "x=y", "g": "", "h": "NaN", "i": "1e400",
     }  # fmt: skip
 
 

@@ -42,3 +42,12 @@ def test_an_unknown_type_of_step(step: str, fix: str) -> None:
 def test_a_key_of_a_job_outside_of_it(text: str, fix: str) -> None:
     """The fix names the place of the key in a job."""
     assert load(text).problems[0].fix == fix
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [("5", "5"), ('"a"', "'a'"), ('{ id = "a" }', "a single table")],
+)
+def test_jobs_that_are_no_tables(value: str, got: str) -> None:
+    """The message names what the file has."""
+    assert load(f"jobs = {value}\n").problems[0].message == f"expected [[jobs]] tables, got {got}"
