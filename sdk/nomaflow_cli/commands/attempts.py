@@ -64,8 +64,9 @@ def logs(
         return shown
 
     shown = talk(invocation, ask, retry_seconds=300)
-    if (pattern is not None or step or attempt or level) and not shown and not invocation.as_json:
-        console(stderr=True).print("no line matches")
+    if not shown and not invocation.as_json:
+        filtered = pattern is not None or step or attempt or level
+        console(stderr=True).print("no line matches" if filtered else "the log has no lines")
 
 
 def _pattern(text: str, *, ignore_case: bool) -> re.Pattern[str] | None:

@@ -125,6 +125,8 @@ async def test_a_search_that_finds_nothing_and_one_that_is_none_say_so(kernel: F
     kernel.runs["run_1"] = make_run("run_1", "SUCCEEDED")
     nothing = await command("logs", "run_1", "--grep", "x", "--address", kernel.address)
     assert (nothing.code, nothing.out, nothing.err.strip()) == (0, "", "no line matches")
+    empty = await command("logs", "run_1", "--address", kernel.address)
+    assert (empty.code, empty.out, empty.err.strip()) == (0, "", "the log has no lines")
     bad = await command("logs", "run_1", "--grep", "(", "--address", kernel.address)
     assert bad.code != 0
     assert "is no regular expression" in bad.err
