@@ -112,7 +112,8 @@ def did_you_mean(name: str, known: Iterable[str], *, noun: str = "key", otherwis
     if not may_search():
         return otherwise or f"correct the {noun}"
     candidates = list(known)
-    longer = [each for each in candidates if each.startswith(f"{name}_")]  # "timeout" means "timeout_seconds"
+    begins = [each for each in candidates if each.startswith(f"{name}_")]  # "timeout" means "timeout_seconds"
+    longer = begins or [each for each in candidates if f"_{name}_" in f"_{each}_"]  # "job" means "target_job_id"
     match = longer[0] if len(longer) == 1 else nearest(name, candidates)
     if match:
         return f"did you mean {match!r}?"

@@ -23,6 +23,15 @@ def test_the_fix_says_what_to_write(keys: str, fix: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "fix"), [("job", "did you mean 'target_job_id'?"), ("kwargs", "did you mean 'op_kwargs'?")]
+)
+def test_a_key_that_is_a_part_of_another(key: str, fix: str) -> None:
+    """A key that lacks a part of the only one with its words means that one."""
+    loaded = load_one(f'[[jobs]]\nid = "x"\n[[jobs.steps]]\ntype = "call_job"\n{key} = "y"\n')
+    assert fix in [each.fix for each in loaded.problems]
+
+
+@pytest.mark.parametrize(
     ("step", "fix"), [("pyhton", "did you mean 'python'?"), ("bash", "call a function that does it")]
 )
 def test_an_unknown_type_of_step(step: str, fix: str) -> None:
