@@ -145,6 +145,17 @@ def test_a_list_of_tokens_of_nobody_is_refused(central: ProjectSystem) -> None:
     assert central.cli("token", "list", "--name", "robot").out == "none of them is good now; --all shows all\n"
 
 
+def test_a_grant_for_something_that_does_not_exist_is_warned_of(central: ProjectSystem) -> None:
+    """It may come later, so the token is made; a misspelt one is seen before a program is refused in the night."""
+    grants = ("--grant", "trigger job:taged", "--grant", "read host:team", "--grant", "read tag:zzz*")
+    made = central.cli("token", "create", "--service", "night", *grants)
+    told = " ".join(made.err.split())
+    assert "a grant for job:taged gives nothing so far: no job has the id 'taged'; did you mean 'tagged'?" in told
+    assert "host:team gives" not in told
+    assert "tag:zzz* gives" not in told
+    assert made.out.startswith("nft1.")
+
+
 def test_a_log_of_a_try_that_did_not_happen(central: ProjectSystem) -> None:
     """The log of a step that exists may be empty; that of a try that never began is refused."""
     run_id = central.ask("run", "tagged", "--wait")["run_id"]

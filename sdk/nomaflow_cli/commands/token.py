@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
+from nomaflow.client import ClientError, NotFound
 from nomaflow_cli import pages
 from nomaflow_cli.errors import CliError
 from nomaflow_cli.invocation import Invocation, command_group, remote_command
 from nomaflow_cli.kernel_access import talk
 from nomaflow_cli.options import argument, flag, option, repeated
-from nomaflow_cli.output import answer, console, print_json, say
+from nomaflow_cli.output import answer, console, print_json, print_warnings, say
 from nomaflow_cli.values import parse_span
 from nomaflow_project.reading.problems import did_you_mean
 from nomaflow_telemetry.visible_text import printable
@@ -43,9 +45,9 @@ def create(
     [(kind, name)] = given.items()
     if kind != "host" and not role and not grant:
         raise CliError(f"the {kind} {name!r} would have nothing to do", fix="give it a --role, such as viewer")
-    issued = talk(
-        invocation,
-        lambda kernel: kernel.create_token(
+
+    async def ask(kernel: KernelClient) -> tuple[IssuedToken, list[str]]:
+        issued = await kernel.create_token(
             name,
             kind=kind,
             roles=role,
@@ -54,9 +56,26 @@ def create(
             lifetime=parse_span(span, option="--for"),
             uses=uses,
             ids=ids,
-        ),
-    )
+        )
+        return issued, [problem async for problem in _idle_grants(kernel, issued.token.grants)]
+
+    issued, warnings = talk(invocation, ask)
+    print_warnings(warnings, as_json=invocation.as_json)
     _tell(invocation, issued)
+
+
+async def _idle_grants(kernel: KernelClient, grants: Iterable[str]) -> AsyncIterator[str]:
+    """Yield a warning for each job, host or tag of grants that does not exist: it may come later, or be misspelt."""
+    for scope in dict.fromkeys(grant.partition(" ")[2] for grant in grants):
+        kind, _, name = scope.partition(":")
+        if not name or name.endswith("*"):
+            continue
+        try:
+            await kernel.check_names(**{"job_id" if kind == "job" else kind: name})
+        except NotFound as error:
+            yield f"a grant for {scope} gives nothing so far: {error.advice}"
+        except ClientError:
+            return  # who may not read it, or not any more, has the token all the same
 
 
 @remote_command("list", group=_GROUP)
