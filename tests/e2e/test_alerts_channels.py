@@ -187,6 +187,7 @@ def test_a_mute_keeps_back_and_is_seen(system: AlertsSystem) -> None:
     assert system.ask("alerts", "unmute", "failing")["was_muted"]
     assert system.received(1)[0]["subject"] == "failing failed"
     assert not system.ask("alerts", "unmute", "failing")["was_muted"]
+    assert "did you mean 'failing'" in system.cli("alerts", "unmute", "faling", code=2).err
 
 
 def test_a_mute_of_what_the_kernel_does_not_have_is_refused(system: AlertsSystem) -> None:

@@ -147,6 +147,8 @@ class AlertsCalls(AlertsServiceServicer):
     async def Unmute(self, request: Any, context: Any) -> Any:  # noqa: N802
         """End a mute."""
         was = await self._ledger.run(lambda book: book.unmute(job_id=request.job_id, host=request.host))
+        if not was and (problem := await self._unknown(request.job_id, request.host)):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         self._changed()
         return service.UnmuteResponse(was_muted=was)
 
