@@ -161,7 +161,7 @@ class Excerpt:
 
     @property
     def rest(self) -> str:
-        """What is left out: ``… 280 more``; empty for nothing."""
+        """The number of values that are left out: ``… 280 more``; empty for none."""
         return f"… {amount(self.left)} more" if self.left else ""
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nomaflow.client.values import CertificateView, IssuedToken, TokenView
 
 _GROUP = command_group("token", "Give users, services and hosts access to the kernel over TCP, or withdraw it.")
+_NAMED = {"job": "job_id", "host": "host", "tag": "tag"}
+"""The kinds of scopes that have a name, each with its parameter of `KernelClient.check_names`."""
 
 
 @remote_command("create", group=_GROUP)
@@ -68,10 +70,10 @@ async def _idle_grants(kernel: KernelClient, grants: Iterable[str]) -> AsyncIter
     """Yield a warning for each job, host or tag of grants that does not exist: it may come later, or be misspelt."""
     for scope in dict.fromkeys(grant.partition(" ")[2] for grant in grants):
         kind, _, name = scope.partition(":")
-        if not name or name.endswith("*"):
+        if kind not in _NAMED or name.endswith("*"):
             continue
         try:
-            await kernel.check_names(**{"job_id" if kind == "job" else kind: name})
+            await kernel.check_names(**{_NAMED[kind]: name})
         except NotFound as error:
             yield f"a grant for {scope} gives nothing so far: {error.advice}"
         except ClientError:

@@ -48,7 +48,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparedGroup:
-    """What a page shows under one heading: all facts, or of very many the first, those that differ before others.
+    """The facts under one heading of a page: all, or of very many the first, those that differ before others.
 
     :param rows: in the order of the facts
     :param left: number of facts that are left out
