@@ -36,6 +36,7 @@ from nomaflow_kernel.network.listening import (
     refuse_answered,
 )
 from nomaflow_kernel.observing import Observation
+from nomaflow_kernel.process.file_limit import TooFewFiles, raise_file_limit
 from nomaflow_kernel.process.settings import KernelSettings, SettingsError, read_settings
 from nomaflow_kernel.rpc import Endpoints
 from nomaflow_kernel.rpc.guard import Guard
@@ -271,10 +272,11 @@ def _calm_collector() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a kernel; return the exit code: 0 stopped, 1 failed, 75 another kernel runs, 78 bad settings."""
+    """Run a kernel; return the exit code: 0 stopped, 1 failed, 75 another kernel runs, 78 bad settings or limits."""
     try:
         settings = read_settings(sys.argv[1:] if argv is None else argv, os.environ)
-    except SettingsError as error:
+        raise_file_limit()
+    except (SettingsError, TooFewFiles) as error:
         return _fail(error, _EX_CONFIG)
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import starmap
@@ -22,6 +21,7 @@ from nomaflow_kernel.network.certificates import Certificate, CertificateFiles
 from nomaflow_kernel.network.door_addresses import DoorAddresses
 from nomaflow_kernel.network.door_certificates import DoorCertificates
 from nomaflow_kernel.network.listening import why_not_listened
+from nomaflow_kernel.process.file_limit import raise_file_limit
 from nomaflow_kernel.rpc.calls_at_once import CallsAtOnce
 from nomaflow_kernel.rpc.endpoints import Endpoints
 from nomaflow_kernel.rpc.handlers import elsewhere_methods, service_methods
@@ -68,7 +68,6 @@ _ON_TCP: Mapping[str, int] = {
 _BODY_SECONDS = 5.0
 _OWN_FILES = 256
 """Open files that are kept for the kernel itself and its owner, whatever connects by TCP."""
-_MOST_FILES = 16_384
 
 
 class Door(enum.Enum):
@@ -153,7 +152,7 @@ class DoorServers:
             Door.HOSTS: addresses.hosts,
             Door.JOINING: addresses.joining,
         }
-        files = _raise_file_limit() if addresses.on_tcp else 0
+        files = raise_file_limit() if addresses.on_tcp else 0
         self._servers: dict[Door, grpc.aio.Server] = {}
         self._endpoints: list[Endpoints] = []
         for door in (door for door, listened in self._addresses.items() if listened):
@@ -248,15 +247,6 @@ def _bare_server(door: Door, methods: Methods, *, files: int) -> grpc.aio.Server
     most = min(plan.connections, int(max(files - _OWN_FILES, 0) * plan.share))
     options["grpc.max_allowed_incoming_connections"] = max(most, 8)
     return server_for_strangers(methods, options=list(options.items()), calls=plan.calls)
-
-
-def _raise_file_limit() -> int:
-    """Raise this process's limit of open files, for connections by TCP; return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(soft, wanted)
 
 
 def _reflection(services: Sequence[ServiceDescriptor], endpoints: Endpoints) -> Methods:

@@ -76,10 +76,13 @@ def manifest(host: str = "team", jobs: dict[str, Any] | None = None) -> dict[str
     }
 
 
-async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str]:
-    """Run a kernel that is expected to end by itself; return its exit code and what it wrote to stderr."""
+async def ended(*flags: str, environ: dict[str, str] | None = None, side: Sequence[str] = ()) -> tuple[int, str]:
+    """Run a kernel that is expected to end by itself; return its exit code and what it wrote to stderr.
+
+    :param side: the beginning of its command, such as a shell that sets limits
+    """
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "nomaflow_kernel", *flags,
+        *side, sys.executable, "-m", "nomaflow_kernel", *flags,
         stderr=asyncio.subprocess.PIPE, env={**os.environ, **(environ or {})},
     )  # fmt: skip
     async with asyncio.timeout(DEADLINE):
@@ -89,10 +92,14 @@ async def ended(*flags: str, environ: dict[str, str] | None = None) -> tuple[int
 
 @dataclass(kw_only=True)
 class KernelProcess:
-    """A kernel process on a project, started again as often as a test wants."""
+    """A kernel process on a project, started again as often as a test wants.
+
+    :param side: the beginning of its command, such as a shell that sets limits
+    """
 
     project: Path
     flags: Sequence[str] = ()
+    side: Sequence[str] = ()
     environ: dict[str, str] = field(default_factory=dict)
     process: Running | None = None
     channels: list[grpc.aio.Channel] = field(default_factory=list)
@@ -100,7 +107,9 @@ class KernelProcess:
     async def start(self) -> KernelProcess:
         """Start it and wait until it serves."""
         assert self.process is None
-        start = functools.partial(launch_kernel, log_file=self.project / "kernel.log", environ=self.environ)
+        start = functools.partial(
+            launch_kernel, log_file=self.project / "kernel.log", environ=self.environ, side=self.side
+        )
         self.process = await asyncio.to_thread(start, self.project, *self.flags)
         return self
 

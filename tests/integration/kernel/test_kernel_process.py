@@ -99,6 +99,25 @@ async def test_a_setting_that_cannot_be_used_is_named(project: Path, flags: Sequ
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("files", [20, 31])
+async def test_too_few_open_files_are_told(project: Path, files: int) -> None:
+    """A kernel that may open too few files ends with 78, the number that it needs, and the way out."""
+    code, text = await ended("--project", str(project), side=("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"))
+    assert code == 78, text
+    assert f"the kernel may have {files} files open, and needs 64 or more; raise the hard limit" in text
+    assert text.count("\n") == 1
+
+
+async def test_a_low_soft_limit_of_open_files_is_raised(project: Path) -> None:
+    """A kernel raises the limit that it may raise, with and without a TCP address."""
+    process = KernelProcess(project=project, side=("sh", "-c", 'ulimit -Sn 31; exec "$@"', "sh"))
+    try:
+        await process.start()
+        assert await health_of(process) == health_pb2.HealthCheckResponse.SERVING
+    finally:
+        await process.close()
+
+
 async def test_a_malformed_nomaflow_toml_is_named_with_its_line(project: Path) -> None:
     """The file, the line and the key are in the message."""
     (project / "nomaflow.toml").write_text("[kernel]\nheartbeat_second = 3\n")
