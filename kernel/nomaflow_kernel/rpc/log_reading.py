@@ -49,6 +49,7 @@ class LogCalls:
         """Yield blocks of lines in order; with ``follow``, until the run is terminal and all lines are sent.
 
         :raises UnknownRun: if no run has the id
+        :raises BadRequest: if the run has no such step
         :raises KernelStopping: if the kernel stops while the log is followed
         """
         check_run_id(request.run_id)
@@ -64,7 +65,7 @@ class LogCalls:
 
     async def _read(self, query: ReadLogsRequest, wanted: LogFilter) -> AsyncIterator[ReadLogsResponse]:
         with self._feed.subscribe(query.run_id) as subscription:
-            detail = await read_run(self._store, query.run_id)
+            detail = await read_run(self._store, query.run_id, step=query.step)
             if query.tail:
                 # Lines that are stored while the tail is read are left to the follower.
                 end = min(wanted.before_seq or _MAX_SEQ, detail.run.log_lines + 1)
@@ -95,10 +96,11 @@ class LogCalls:
         """Yield the chunks of a log as they are stored, or their heads only, a few in a message.
 
         :raises UnknownRun: if no run has the id
+        :raises BadRequest: if the run has no such step
         """
         check_run_id(request.run_id)
         check_name(request.step, "step")
-        await read_run(self._store, request.run_id)
+        await read_run(self._store, request.run_id, step=request.step)
         filter = _filter(request, request.levels & ALL_LEVELS)
         if request.levels and not filter.levels:
             return

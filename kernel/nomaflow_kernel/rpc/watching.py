@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from nomaflow_api.v1 import event_pb2
 from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping, UnknownRun
+from nomaflow_kernel.domain.errors import BadRequest, CursorAhead, KernelStopping, UnknownRun
+from nomaflow_kernel.engine.replaying import unknown_name
 from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
@@ -38,14 +39,19 @@ async def whole_run(store: Store, run_id: str) -> tuple[RunDetail, AttemptLogs]:
     return detail, await store.attempt_logs(run_id) if detail.run.log_lines else {}
 
 
-async def read_run(store: Store, run_id: str) -> RunDetail:
+async def read_run(store: Store, run_id: str, *, step: str = "") -> RunDetail:
     """Return a stored run.
 
+    :param step: one that it is asked about; empty for none
     :raises UnknownRun: if no run has the id
+    :raises BadRequest: if it has no such step
     """
     found = await store.run_details([run_id])
     if not found:
         raise UnknownRun(run_id)
+    names = [str(each["name"]) for each in found[0].definition.get("steps", ())]
+    if step and step not in names:
+        raise BadRequest(unknown_name(f"run {run_id}", "step", step, names), field="step")
     return found[0]
 
 

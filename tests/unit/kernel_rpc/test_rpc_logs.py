@@ -40,7 +40,6 @@ async def test_logs_are_filtered_and_come_in_bounded_blocks(world: World) -> Non
     assert await texts(world, min_level=30) == ["warned"]
     assert await texts(world, tail=2) == ["warned", "end"]
     assert await texts(world, tail=5, min_level=30) == ["warned"]
-    assert await texts(world, step="b") == []
 
 
 async def test_a_window_of_a_log_is_read_from_either_end(world: World) -> None:
@@ -81,6 +80,18 @@ async def test_a_window_that_makes_no_sense_is_refused(world: World, query: dict
     assert field in (refused.value.details() or "")
 
 
+@pytest.mark.parametrize("call", ["ReadLogs", "ReadLogChunks"])
+async def test_a_step_that_the_run_does_not_have_is_refused(world: World, call: str) -> None:
+    """An empty log would say that the step has written nothing."""
+    await begin(world)
+    kind = {"ReadLogs": kernel.ReadLogsRequest, "ReadLogChunks": log_pb2.ReadLogChunksRequest}[call]
+    for step, hint in (("A", "did you mean 'a'?"), ("nowhere", "it has 'a'")):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await getattr(world.client, call)(kind(run_id=RUN_ID, step=step), timeout=10).read()
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.value.details() == f"run {RUN_ID} has no step {step!r}; {hint}"
+
+
 async def test_a_follower_that_begins_at_the_tail_misses_no_line_and_repeats_none(world: World) -> None:
     """Lines that come while the tail is read are part of what follows."""
     await begin(world)
@@ -113,7 +124,7 @@ async def test_a_log_is_read_as_it_is_stored(world: World) -> None:
     assert [each.first_seq for each in await chunks(levels=1 << 3)] == [301]
     assert await chunks(levels=1 << 9) == []
     assert [each.first_seq for each in await chunks(after_seq=299, before_seq=302)] == [1, 301]
-    assert await chunks(step="b") == await chunks(attempt=2) == []
+    assert await chunks(attempt=2) == []
 
 
 async def test_large_lines_do_not_make_large_messages(world: World) -> None:
