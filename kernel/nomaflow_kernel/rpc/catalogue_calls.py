@@ -31,6 +31,7 @@ from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, person, sentence
+from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.jobs.load import CatalogueLoad
 from nomaflow_project.reading.problems import Problem
 
@@ -46,7 +47,7 @@ class CatalogueCalls:
         self._engine, self._guard = parts.engine, parts.guard
         self._store, self._clock = parts.store, parts.clock
         self.catalogue, self.sessions = parts.catalogue, parts.sessions
-        self._pages = JobPages(parts)
+        self._pages, self._sight = JobPages(parts), RunSight(parts)
 
     def check_known(self, scope: str, name: str, caller: Caller) -> None:
         """Check that the target of a pause exists.
@@ -90,7 +91,9 @@ class CatalogueCalls:
         )
         if entry.definition is not None:
             message.definition_json = entry.definition.canonical_json.encode("utf-8", "surrogatepass")
-        return kernel.GetJobResponse(job=shown_job(message, entry, caller, self._guard))
+        job = shown_job(message, entry, caller, self._guard)
+        await self._sight.hide_ancestors([job.last_run], caller)
+        return kernel.GetJobResponse(job=job)
 
     async def list_hosts(self, request: kernel.ListHostsRequest, caller: Caller) -> kernel.ListHostsResponse:
         """Return a page of the hosts that the caller may read, and their instances."""

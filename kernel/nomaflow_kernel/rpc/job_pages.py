@@ -23,6 +23,7 @@ from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
+from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.reading.problems import Problem
 
 _Condition: TypeAlias = job_pb2.JobCondition.ValueType
@@ -57,6 +58,7 @@ class JobPages:
     def __init__(self, parts: KernelParts) -> None:
         self._engine, self._store, self._catalogue = parts.engine, parts.store, parts.catalogue
         self._clock, self._guard = parts.clock, parts.guard
+        self._sight = RunSight(parts)
         self._listed = ListedJobs()
         self._troubled: dict[frozenset[_Condition], tuple[list[Job], list[Job]]] = {}
 
@@ -111,6 +113,7 @@ class JobPages:
             page.add(shown_job(job, entry, caller, self._guard))
             if page.full:
                 break
+        await self._sight.hide_ancestors([job.last_run for job in page.entries if job.HasField("last_run")], caller)
         return page
 
     async def _in(self, entries: list[Job], asked: frozenset[_Condition], caller: Caller) -> list[Job]:

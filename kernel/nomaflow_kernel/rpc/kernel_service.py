@@ -192,7 +192,8 @@ class KernelService:
         return kernel.ResumeResponse(was_paused=was_paused)
 
     async def _run(self, run_id: str, caller: Caller) -> run_pb2.Run:
-        return self._sight.shown(run_detail_message(*await whole_run(self._store, run_id)), caller)
+        (run,) = await self._sight.shown([run_detail_message(*await whole_run(self._store, run_id))], caller)
+        return run
 
 
 def _answer(outcome: TriggerOutcome | KernelError, warnings: Sequence[str]) -> _Answer:

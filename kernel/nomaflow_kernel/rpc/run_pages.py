@@ -49,7 +49,7 @@ class RunPages:
             filter, before=page_start(request.page_token), limit=request.page_size or _PAGE_SIZE
         )
         return kernel.ListRunsResponse(
-            runs=[self._sight.shown(run, caller) for run in await self._messages(page, request)],
+            runs=await self._sight.shown(await self._messages(page, request), caller),
             next_page_token=page.next_before,
             scanned_until=timestamp(made_at_ms(page.scanned_to) * 1000) if page.scanned_to else None,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from nomaflow_api.v1 import run_pb2
 from nomaflow_api.v1.message_codec import encode, timestamp
+from nomaflow_kernel.access.grants import Target, Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.rpc.discretion import run_without_values
 from nomaflow_kernel.rpc.parts import KernelParts
@@ -15,21 +18,36 @@ class RunSight:
     def __init__(self, parts: KernelParts) -> None:
         self._guard, self._engine = parts.guard, parts.engine
 
-    def shown(self, run: run_pb2.Run, caller: Caller) -> run_pb2.Run:
-        """Return a run as its caller may see it: a caller that may cancel it need not be allowed to read it."""
+    async def shown(self, runs: Iterable[run_pb2.Run], caller: Caller) -> list[run_pb2.Run]:
+        """Return runs as their caller may see them: a caller that may cancel one need not be allowed to read it."""
+        seen = [self._shown(run, caller) for run in runs]
+        await self.hide_ancestors(seen, caller)
+        return seen
+
+    async def hide_ancestors(self, runs: Sequence[run_pb2.Run], caller: Caller) -> None:
+        """Take the runs that led to others, and that the caller may not read, out of these."""
+        principal, ancestors = caller.principal, {each.run_id for run in runs for each in run.parent_chain}
+        if not ancestors or principal.may_all(Verb.READ):
+            return
+        targets = await self._guard.targets_of_runs(sorted(ancestors))
+        for run in runs:
+            # One that retention has removed no longer has a host, and so no tags.
+            kept = [
+                each
+                for each in run.parent_chain
+                if principal.may(Verb.READ, targets.get(each.run_id) or Target(job_id=each.job_id))
+            ]
+            del run.parent_chain[:]
+            run.parent_chain.extend(kept)
+
+    def _shown(self, run: run_pb2.Run, caller: Caller) -> run_pb2.Run:
         if not self._guard.sees_run(run.job_id, run.host, caller):
             return run_pb2.Run(run_id=run.run_id, job_id=run.job_id, state=run.state)
         if not self._guard.sees_values(run.job_id, run.host, caller):
             run_without_values(run)
-        return self.explain(run)
-
-    def explain(self, run: run_pb2.Run) -> run_pb2.Run:
-        """Return the run, with its current reason for waiting and its deadline if it is not over."""
         if run.state in (run_pb2.RUN_STATE_QUEUED, run_pb2.RUN_STATE_RUNNING):
-            reason = self._engine.holdup(run.run_id)
-            if reason is not None:
+            if (reason := self._engine.holdup(run.run_id)) is not None:
                 run.reason.CopyFrom(encode(run_pb2.Reason, reason))
-            deadline_us = self._engine.deadline_us(run.run_id)
-            if deadline_us is not None:
+            if (deadline_us := self._engine.deadline_us(run.run_id)) is not None:
                 run.deadline_at.CopyFrom(timestamp(deadline_us))
         return run

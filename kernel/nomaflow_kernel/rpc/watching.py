@@ -18,7 +18,7 @@ from nomaflow_kernel.history.lookups import EventFilter, RunDetail
 from nomaflow_kernel.history.records import EventRecord
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.attempt_messages import AttemptLogs
-from nomaflow_kernel.rpc.discretion import event_without_values, run_without_values
+from nomaflow_kernel.rpc.discretion import event_without_values
 from nomaflow_kernel.rpc.event_sight import EventMessages, EventSight
 from nomaflow_kernel.rpc.messages import event_message, run_detail_message
 from nomaflow_kernel.rpc.pages import Page
@@ -63,7 +63,7 @@ class Watching:
 
     def __init__(self, parts: KernelParts, *, bookmark_seconds: float = 10.0) -> None:
         self._store, self._feed, self._guard = parts.store, parts.feed, parts.guard
-        self._explain = RunSight(parts).explain
+        self._sight = RunSight(parts)
         self._bookmark_seconds = bookmark_seconds
         self._messages = EventMessages()
 
@@ -79,8 +79,8 @@ class Watching:
             detail, logs = await whole_run(self._store, run_id)
             await self._refuse_ahead(after_seq)
             whole = self._guard.sees_values(detail.run.job_id, detail.run.host, caller)
-            snapshot = run_detail_message(detail, logs)
-            yield kernel.WatchRunResponse(snapshot=self._explain(snapshot if whole else run_without_values(snapshot)))
+            (snapshot,) = await self._sight.shown([run_detail_message(detail, logs)], caller)
+            yield kernel.WatchRunResponse(snapshot=snapshot)
             cursor, of_run = after_seq, EventFilter(run_id=run_id)
             pages = self._pages(cursor, of_run)
             while True:
