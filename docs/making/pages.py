@@ -1,4 +1,4 @@
-"""The generated pages: the configuration with its schemas, the reason codes, and the table of events."""
+"""The generated pages: the configuration with its schemas, and the reason codes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from docs.making.configuration_text import INTRODUCTION, PROBLEM_CODES, SCHEDULE
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from nomaflow_kernel.history.event_kinds import CORE_EVENTS
 from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_project.jobs.definitions import JobsFile
 from nomaflow_project.models.connectors_file import ConnectorsFile
 from nomaflow_project.models.settings_file import SettingsFile
 from nomaflow_project.reading.validation import keys_of, models_in
 
-__all__ = ["documented_files", "event_table", "write_pages"]
+__all__ = ["documented_files", "write_pages"]
 
 _FILES: tuple[tuple[str, type], ...] = (
     ("nomaflow.toml", SettingsFile),
@@ -141,15 +140,6 @@ def reason_codes_markdown() -> str:
         "`nomaflow_kernel.history.reasons`.\n\n"
         f"| code | meaning | what to do |\n|---|---|---|\n{rows}\n"
     )
-
-
-def event_table() -> str:
-    """Return the table of docs/events.md: one row for each kind of event that a transition makes."""
-    lines = ["| kind | when | data |", "|---|---|---|"]
-    for kind, info in CORE_EVENTS.items():
-        data = "; ".join(f"`{key}`: {meaning}" for key, meaning in info.data.items()) or "none"
-        lines.append(f"| `{kind}` | {info.when} | {data} |")
-    return "\n".join(lines) + "\n"
 
 
 def write_pages(folder: Path) -> None:
