@@ -14,10 +14,12 @@ class KernelError(Exception):
     :param message: for a person: lower case, the problem, the expectation, the way out
     :param metadata: data that a program may need, by name
     :ivar about: what it is about, for the audit, if the request does not name it
+    :ivar fields: the wrong fields of the request, each with its problem
     """
 
     reason = "INTERNAL"
     about = ""
+    fields: Mapping[str, str] = {}
     retry_seconds: float | None = None
     """Seconds after which another try may succeed; None for those of the reason, if it has any."""
 
@@ -34,12 +36,8 @@ class BadRequest(KernelError):
 
     def __init__(self, message: str, *, field: str) -> None:
         self.field = field
+        self.fields = {field: message}
         super().__init__(message)
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """The wrong fields, each with its problem."""
-        return {self.field: self.message}
 
 
 class ValuesRefused(BadRequest):
@@ -48,13 +46,8 @@ class ValuesRefused(BadRequest):
     reason = "VALUE_INVALID"
 
     def __init__(self, fields: Mapping[str, str]) -> None:
-        self._fields = dict(fields)
         super().__init__("; ".join(fields.values()), field=next(iter(fields)))
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """The wrong values, each with its problem."""
-        return self._fields
+        self.fields = dict(fields)
 
 
 class AttemptTaken(KernelError):

@@ -9,14 +9,13 @@ from nomaflow_api.v1 import access_service_pb2 as access
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_kernel.access.audit import ACTIONS
 from nomaflow_kernel.access.principals import Caller
-from nomaflow_kernel.domain.errors import BadRequest, CursorAhead, KernelStopping
+from nomaflow_kernel.domain.errors import CursorAhead, KernelStopping
 from nomaflow_kernel.history.access_records import AuditFilter, AuditRecord
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_name, listed_names, moment_us
+from nomaflow_kernel.rpc.requests import MOST_SEQ, check_most, check_name, listed_names, moment_us
 
 _PAGE = 500
 _MAX_TAIL = 10_000
-_MAX_SEQ = 2**53
 _LOOK_SECONDS = 0.5
 """How often a stream that follows looks for more rows."""
 
@@ -32,8 +31,7 @@ class AuditCalls:
 
         :raises CursorAhead: if the audit has no row as new as ``after_seq``
         """
-        if request.tail > _MAX_TAIL:
-            raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
+        check_most(request.tail, _MAX_TAIL, "tail")
         check_name(request.principal, "principal")
         check_name(request.action, "action")
         filter = AuditFilter(
@@ -47,7 +45,7 @@ class AuditCalls:
     async def _read(
         self, request: access.ReadAuditRequest, filter: AuditFilter
     ) -> AsyncIterator[access.ReadAuditResponse]:
-        cursor = min(request.after_seq, _MAX_SEQ)
+        cursor = min(request.after_seq, MOST_SEQ)
         newest = (await self._store.audit_ends()).seq
         if cursor > newest:
             raise CursorAhead(cursor, newest, what="row of the audit")

@@ -18,6 +18,7 @@ from nomaflow_kernel.rpc.catalogue_calls import CatalogueCalls
 from nomaflow_kernel.rpc.discretion import callable_without_values, module_without_values
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
+from nomaflow_kernel.rpc.requests import check_count
 from nomaflow_project.jobs.callables import injected_names
 
 _PER_PAGE = 2_000
@@ -38,8 +39,7 @@ class CallableCalls:
         self, request: job_pb2.ListCallablesRequest, caller: Caller
     ) -> job_pb2.ListCallablesResponse:
         """Return a page of what a host's newest catalogue offers."""
-        if len(request.references) > _REFERENCES:
-            raise BadRequest(f"references has more than {_REFERENCES} callables", field="references")
+        check_count(request.references, _REFERENCES, "references")
         for reference in request.references:
             if len(reference) > _REFERENCE_LENGTH or not reference.isprintable():
                 raise BadRequest(

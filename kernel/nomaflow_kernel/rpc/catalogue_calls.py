@@ -20,12 +20,9 @@ from nomaflow_kernel.domain.errors import BadRequest, UnknownHost, UnknownJob
 from nomaflow_kernel.engine.fleet import Instance
 from nomaflow_kernel.hosts import HostAttached
 from nomaflow_kernel.hosts.incoming import check_incarnation
-from nomaflow_kernel.rpc.discretion import (
-    host_without_values,
-    reload_without_values,
-)
+from nomaflow_kernel.rpc.discretion import host_without_values, reload_without_values
 from nomaflow_kernel.rpc.guard import target_of
-from nomaflow_kernel.rpc.job_pages import JobPages, shown_job
+from nomaflow_kernel.rpc.job_pages import shown_job
 from nomaflow_kernel.rpc.job_problems import disabled_jobs, kept_jobs, left_out_jobs
 from nomaflow_kernel.rpc.messages import host_message, job_message
 from nomaflow_kernel.rpc.pages import Page, page_key, page_size, page_token
@@ -47,7 +44,7 @@ class CatalogueCalls:
         self._engine, self._guard = parts.engine, parts.guard
         self._store, self._clock = parts.store, parts.clock
         self.catalogue, self.sessions = parts.catalogue, parts.sessions
-        self._pages, self._sight = JobPages(parts), RunSight(parts)
+        self._sight = RunSight(parts)
 
     def check_known(self, scope: str, name: str, caller: Caller) -> None:
         """Check that the target of a pause exists.
@@ -69,10 +66,6 @@ class CatalogueCalls:
             return self.catalogue.ids()
         may, job = caller.principal.may, self.catalogue.job
         return (job_id for job_id in self.catalogue.ids() if (of := job(job_id)) and may(Verb.READ, target_of(of)))
-
-    async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
-        """Return a page of the part of the catalogue that the caller may read."""
-        return await self._pages.first_or_next(request, caller)
 
     async def get_job(self, request: kernel.GetJobRequest, caller: Caller) -> kernel.GetJobResponse:
         """Return one job with its definition."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import grpc
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from nomaflow_api.v1.call_errors import REASONS, ErrorDetails, cut, write_details
-from nomaflow_kernel.domain.errors import BadRequest, KernelError
+from nomaflow_kernel.domain.errors import KernelError
 
 
 class UnknownService(KernelError):
@@ -37,34 +35,24 @@ class CallStatus(Struct, frozen=True):
 
 def status_of(error: KernelError) -> CallStatus:
     """Return the status of a kernel error."""
-    fields = error.fields if isinstance(error, BadRequest) else {}
-    status = _status(
-        error.reason, error.message, metadata=error.metadata, fields=fields, retry_seconds=error.retry_seconds
-    )
-    return structs.replace(status, about=error.about) if error.about else status
+    row = REASONS[error.reason]
+    wait = row.retry_seconds if error.retry_seconds is None else error.retry_seconds or None
+    details = ErrorDetails(reason=error.reason, metadata=error.metadata, fields=error.fields, retry_seconds=wait)
+    return _status(error.message, details, about=error.about)
 
 
 def internal_status(error_id: str) -> CallStatus:
     """Return the status of an unexpected error: its id, for searching the log, and never its text."""
     message = f"error id {error_id}: the kernel met an error of its own; its log has the details under that id"
-    return structs.replace(_status("INTERNAL", message, metadata={"error_id": error_id}), error_id=error_id)
+    return _status(message, ErrorDetails(reason="INTERNAL", metadata={"error_id": error_id}), error_id=error_id)
 
 
 def deadline_status(method: str, seconds: float) -> CallStatus:
     """Return the status of a call that took longer than the kernel allows; whether it took effect is not known."""
     message = f"{method} took longer than {seconds:g} seconds; it is unknown whether it took effect, so check first"
-    return _status("DEADLINE_EXCEEDED", message)
+    return _status(message, ErrorDetails(reason="DEADLINE_EXCEEDED"))
 
 
-def _status(
-    reason: str,
-    message: str,
-    *,
-    metadata: Mapping[str, str] | None = None,
-    fields: Mapping[str, str] | None = None,
-    retry_seconds: float | None = None,
-) -> CallStatus:
-    row = REASONS[reason]
-    wait = row.retry_seconds if retry_seconds is None else retry_seconds or None
-    details = ErrorDetails(reason=reason, metadata=metadata or {}, fields=fields or {}, retry_seconds=wait)
-    return CallStatus(row.code, reason, cut(message), write_details(row.code, message, details))
+def _status(message: str, details: ErrorDetails, *, error_id: str = "", about: str = "") -> CallStatus:
+    code = REASONS[details.reason].code
+    return CallStatus(code, details.reason, cut(message), write_details(code, message, details), error_id, about)

@@ -11,13 +11,12 @@ from nomaflow_kernel.rpc.event_sight import EventSight
 from nomaflow_kernel.rpc.list_requests import event_filter
 from nomaflow_kernel.rpc.pages import page_size
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_name, check_run_id, range_us
+from nomaflow_kernel.rpc.requests import MOST_SEQ, check_name, check_run_id, range_us
 
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 500
 _READS = 5
 """Pages of the store that one answer looks through for events that the caller may read."""
-_MAX_SEQ = 2**53
 
 
 class EventPages:
@@ -35,7 +34,7 @@ class EventPages:
         filter = _filter(request)
         sight = EventSight(guard=self._guard, principal=caller.principal)
         shown: list[event_pb2.Event] = []
-        before = min(request.before_seq, _MAX_SEQ)
+        before = min(request.before_seq, MOST_SEQ)
         for _ in range(_READS):
             page = await self._store.events_before(before, filter=filter, limit=limit - len(shown))
             shown += await sight.shown(page.events)

@@ -15,9 +15,9 @@ from nomaflow_kernel.access.grants import Verb
 from nomaflow_kernel.access.principals import Caller
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.lookups import RecentRun, RunCount
-from nomaflow_kernel.history.states import RUN_TERMINAL, RunState
+from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_job_id, check_name, check_place, range_us
+from nomaflow_kernel.rpc.requests import check_count, check_job_id, check_most, check_name, check_place, range_us
 from nomaflow_kernel.rpc.run_pages import jobs_of_tag
 
 _RANGE_US = 31 * 86_400_000_000 + 3_600_000_000
@@ -61,7 +61,7 @@ class FigureCalls:
             found: Iterable[RunCount] = self._engine.open_runs()
         else:
             by = {_COLUMNS[each] for each in (request.group_by, *also) if each in _COLUMNS}
-            if caller.principal.may_all(Verb.READ) is False:
+            if not caller.principal.may_all(Verb.READ):
                 by |= {"job_id", "host"}
             if request.tag:
                 by.add("job_id")
@@ -109,16 +109,13 @@ class FigureCalls:
 
     async def get_job_stats(self, request: figures.GetJobStatsRequest, caller: Caller) -> figures.GetJobStatsResponse:
         """Return the newest runs of jobs that the caller may read, and what is usual for them."""
-        if len(request.job_ids) > _MOST_JOBS:
-            raise BadRequest(
-                f"job_ids has {len(request.job_ids)} items, expected at most {_MOST_JOBS}", field="job_ids"
-            )
-        if request.last > _MOST_LAST:
-            raise BadRequest(f"last is {request.last}, expected at most {_MOST_LAST}", field="last")
+        check_count(request.job_ids, _MOST_JOBS, "job_ids")
+        check_most(request.last, _MOST_LAST, "last")
         check_name(request.preset, "preset")
         for job_id in request.job_ids:
             check_job_id(job_id, "job_ids")
-        seen = [job_id for job_id in dict.fromkeys(request.job_ids) if self._may_read(job_id, caller)]
+        may, target_of = caller.principal.may, self._guard.target_of_job
+        seen = [job_id for job_id in dict.fromkeys(request.job_ids) if may(Verb.READ, target_of(job_id))]
         recent = await self._store.recent_runs(seen, last=request.last or _LAST, preset=request.preset)
         if not caller.principal.may_all(Verb.READ):
             sees = self._guard.sees_run
@@ -132,9 +129,6 @@ class FigureCalls:
             if number % _JOBS_PER_TURN == _JOBS_PER_TURN - 1:
                 await asyncio.sleep(0)  # give other tasks a turn
         return figures.GetJobStatsResponse(jobs=jobs)
-
-    def _may_read(self, job_id: str, caller: Caller) -> bool:
-        return caller.principal.may(Verb.READ, self._guard.target_of_job(job_id))
 
 
 def _check_grouping(grouping: int, field: str) -> None:
@@ -171,14 +165,14 @@ def _summed(
 
 def _stats(job_id: str, recent: Sequence[RecentRun]) -> figures.JobStats:
     succeeded = [run for run in recent if run.state is RunState.SUCCEEDED]
-    seconds = sorted(took for run in succeeded if (took := _seconds(run)) is not None)
+    seconds = _seconds(recent)
     rows = [run.rows_affected for run in succeeded if run.rows_affected is not None]
     judged = sum(run.state in _JUDGED for run in recent)
     waits = [(run.started_at_us - run.queued_at_us) / 1_000_000 for run in recent if run.started_at_us is not None]
     return figures.JobStats(
         job_id=job_id,
         recent=[encode(figures.RecentRun, run) for run in recent],
-        median_seconds=statistics.median(seconds) if seconds else None,
+        median_seconds=median_seconds(recent),
         p95_seconds=seconds[math.ceil(len(seconds) * 0.95) - 1] if seconds else None,
         median_rows=statistics.median_low(rows) if rows else None,
         success_ratio=len(succeeded) / judged if judged else None,
@@ -188,11 +182,14 @@ def _stats(job_id: str, recent: Sequence[RecentRun]) -> figures.JobStats:
 
 def median_seconds(recent: Sequence[RecentRun]) -> float | None:
     """Return the median time from start to finish of the runs that succeeded; None if none did."""
-    seconds = [took for run in recent if run.state is RunState.SUCCEEDED and (took := _seconds(run)) is not None]
+    seconds = _seconds(recent)
     return statistics.median(seconds) if seconds else None
 
 
-def _seconds(run: RecentRun) -> float | None:
-    if run.state not in RUN_TERMINAL or run.started_at_us is None or run.finished_at_us is None:
-        return None
-    return max(run.finished_at_us - run.started_at_us, 0) / 1_000_000
+def _seconds(recent: Sequence[RecentRun]) -> list[float]:
+    """Return the times from start to finish of the runs that succeeded, sorted."""
+    return sorted(
+        max(run.finished_at_us - run.started_at_us, 0) / 1_000_000
+        for run in recent
+        if run.state is RunState.SUCCEEDED and run.started_at_us is not None and run.finished_at_us is not None
+    )

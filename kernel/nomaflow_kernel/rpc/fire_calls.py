@@ -19,7 +19,7 @@ from nomaflow_kernel.rpc.figure_calls import median_seconds
 from nomaflow_kernel.rpc.guard import target_of
 from nomaflow_kernel.rpc.kept_fires import Basis, KeptFires
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_name, check_place, moment_us
+from nomaflow_kernel.rpc.requests import check_most, check_name, check_place, moment_us
 from nomaflow_kernel.scheduler.fire_overlaps import Overlaps
 from nomaflow_kernel.scheduler.fire_plan import FirePlan, KnownFires, Owner, collisions
 
@@ -122,8 +122,7 @@ class FireCalls:
     def _plan(self, request: job_pb2.ListFiresRequest) -> FirePlan:
         check_place(request)
         check_name(request.tag, "tag")
-        if request.limit > _MOST:
-            raise BadRequest(f"limit is {request.limit}, expected at most {_MOST:,}", field="limit")
+        check_most(request.limit, _MOST, "limit")
         from_us_, until_us = moment_us(request, "from"), moment_us(request, "until")
         begin = from_us(self._clock.now_us() if from_us_ is None else from_us_)
         end = min(begin, datetime.max.replace(tzinfo=UTC) - _DAY) + _DAY if until_us is None else from_us(until_us)

@@ -22,7 +22,7 @@ from nomaflow_kernel.rpc.listed_jobs import ListedJobs, same_jobs
 from nomaflow_kernel.rpc.messages import pause_message
 from nomaflow_kernel.rpc.pages import Page, listed_problems, page_key, page_size, page_token
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_host, check_job_id, check_name
+from nomaflow_kernel.rpc.requests import check_count, check_host, check_job_id, check_name
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_project.reading.problems import Problem
 
@@ -62,7 +62,7 @@ class JobPages:
         self._listed = ListedJobs()
         self._troubled: dict[frozenset[_Condition], tuple[list[Job], list[Job]]] = {}
 
-    async def first_or_next(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
+    async def list_jobs(self, request: kernel.ListJobsRequest, caller: Caller) -> kernel.ListJobsResponse:
         """Return a page of the part of the catalogue that the caller may read.
 
         :raises BadRequest: if a field breaks a rule
@@ -193,9 +193,7 @@ def _filter(request: kernel.ListJobsRequest) -> Callable[[Job], bool]:
     for number in request.conditions[:64]:
         if number not in _CONDITIONS:
             raise BadRequest(f"conditions has the number {number}, expected conditions of jobs", field="conditions")
-    if len(request.job_ids) > _NAMED_JOBS:
-        message = f"job_ids has {len(request.job_ids)} entries, expected at most {_NAMED_JOBS}"
-        raise BadRequest(message, field="job_ids")
+    check_count(request.job_ids, _NAMED_JOBS, "job_ids")
     for job_id in request.job_ids:
         check_job_id(job_id, "job_ids")
     if request.skip and request.page_token:

@@ -24,6 +24,8 @@ from nomaflow_kernel.rpc.messages import pause_message, planned_values, run_deta
 from nomaflow_kernel.rpc.parts import KernelParts
 from nomaflow_kernel.rpc.requests import (
     MAX_BATCH,
+    MOST_SEQ,
+    check_most,
     check_run_id,
     pause_record,
     pause_scope,
@@ -35,7 +37,6 @@ from nomaflow_kernel.rpc.requests import (
 from nomaflow_kernel.rpc.run_sight import RunSight
 from nomaflow_kernel.rpc.watching import Watching, whole_run
 
-_MAX_SEQ = 2**53
 _MOST_LINGER_MS = 1_000
 _Answer = kernel.TriggerRunResponse | KernelError
 
@@ -162,7 +163,7 @@ class KernelService:
     def watch_run(self, request: kernel.WatchRunRequest, caller: Caller) -> AsyncIterator[kernel.WatchRunResponse]:
         """Yield the run as it is, then its events until it is terminal."""
         check_run_id(request.run_id)
-        return self._watching.run(request.run_id, _seq(request.after_seq), caller)
+        return self._watching.run(request.run_id, min(request.after_seq, MOST_SEQ), caller)
 
     def watch_events(
         self, request: kernel.WatchEventsRequest, caller: Caller
@@ -171,9 +172,8 @@ class KernelService:
         if request.from_start and request.after_seq:
             raise BadRequest("from_start and after_seq are both set, expected one of them", field="from_start")
         filter = event_filter(request)
-        after = _seq(request.after_seq) if request.after_seq or request.from_start else None
-        if request.linger_ms > _MOST_LINGER_MS:
-            raise BadRequest(f"linger_ms is {request.linger_ms}, expected at most {_MOST_LINGER_MS}", field="linger_ms")
+        after = min(request.after_seq, MOST_SEQ) if request.after_seq or request.from_start else None
+        check_most(request.linger_ms, _MOST_LINGER_MS, "linger_ms")
         return self._watching.events(after, filter, caller, linger_seconds=request.linger_ms / 1000)
 
     async def pause(self, request: kernel.PauseRequest, caller: Caller) -> kernel.PauseResponse:
@@ -239,7 +239,3 @@ def _item_message(outcome: _Answer) -> kernel.TriggerRunsItem:
     code, _ = status.code.value
     fields = read_details(status.trailing).fields
     return kernel.TriggerRunsItem(error=encode(kernel.CallError, status, code=code, fields=fields))
-
-
-def _seq(value: int) -> int:
-    return min(value, _MAX_SEQ)

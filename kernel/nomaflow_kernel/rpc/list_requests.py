@@ -10,13 +10,21 @@ from nomaflow_api.v1 import kernel_service_pb2 as kernel
 from nomaflow_api.v1 import run_pb2
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.event_kinds import EVENT_KINDS
-from nomaflow_kernel.history.ids import is_run_id
 from nomaflow_kernel.history.lookups import EventFilter, RunFilter
 from nomaflow_kernel.history.reasons import REASONS
 from nomaflow_kernel.history.records import TriggerKind
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.rpc.log_reading import ALL_LEVELS
-from nomaflow_kernel.rpc.requests import check_job_id, check_name, check_place, listed_names, range_us
+from nomaflow_kernel.rpc.requests import (
+    check_count,
+    check_job_id,
+    check_most,
+    check_name,
+    check_place,
+    check_run_id,
+    listed_names,
+    range_us,
+)
 
 _RUN_STATES = {run_pb2.RunState.Value(f"RUN_STATE_{state.name}"): state for state in RunState}
 _ALL_TRIGGER_KINDS = {run_pb2.TriggerKind.Value(f"TRIGGER_KIND_{kind.name}"): kind for kind in TriggerKind}
@@ -37,20 +45,21 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
     check_place(request)
     check_name(request.tag, "tag")
     check_name(request.triggered_by, "triggered_by")
-    for job_id in _at_most(request.exclude_job_ids, _EXCLUDED, "exclude_job_ids"):
+    check_count(request.exclude_job_ids, _EXCLUDED, "exclude_job_ids")
+    for job_id in request.exclude_job_ids:
         check_job_id(job_id, "exclude_job_ids")
-    for run_id in _at_most(request.run_ids, _NAMED_RUNS, "run_ids"):
-        _check_run_id(run_id, "run_ids")
+    check_count(request.run_ids, _NAMED_RUNS, "run_ids")
+    for run_id in request.run_ids:
+        check_run_id(run_id, "run_ids")
     for field in ("replay_of", "parent_run_id"):
         if run_id := getattr(request, field):
-            _check_run_id(run_id, field)
+            check_run_id(run_id, field)
     if not _RUN_ID_PREFIX.fullmatch(request.run_id_prefix):
         raise BadRequest(
             f"run_id_prefix is {request.run_id_prefix[:64]!r}, expected the beginning of a run id",
             field="run_id_prefix",
         )
-    if request.log_levels & ~ALL_LEVELS:
-        raise BadRequest(f"log_levels is {request.log_levels}, expected at most {ALL_LEVELS}", field="log_levels")
+    check_most(request.log_levels, ALL_LEVELS, "log_levels")
     since_us, until_us = range_us(request)
     return RunFilter(
         job_id=request.job_id,
@@ -61,7 +70,7 @@ def run_filter(request: kernel.ListRunsRequest) -> RunFilter:
         trigger_kinds=_known(request.trigger_kinds, _ALL_TRIGGER_KINDS, "trigger_kinds", "trigger kinds"),
         triggered_by=request.triggered_by,
         reason_codes=listed_names(
-            _at_most(request.reason_codes, _REASON_CODES, "reason_codes"), REASONS, noun="reason", field="reason_codes"
+            _names(request.reason_codes, _REASON_CODES, "reason_codes"), REASONS, noun="reason", field="reason_codes"
         ),
         exclude_job_ids=tuple(request.exclude_job_ids),
         run_id_prefix=request.run_id_prefix,
@@ -82,18 +91,11 @@ def _known(numbers: Iterable[Any], names: Mapping[Any, _T], field: str, expected
     return tuple(names[number] for number in asked)
 
 
-def _at_most(items: Sequence[str], most: int, field: str) -> Sequence[str]:
-    if len(items) > most:
-        raise BadRequest(f"{field} has {len(items)} items, expected at most {most}", field=field)
+def _names(items: Sequence[str], most: int, field: str) -> Sequence[str]:
+    check_count(items, most, field)
     for item in items:
         check_name(item, field)
     return items
-
-
-def _check_run_id(run_id: str, field: str) -> None:
-    if not is_run_id(run_id):
-        verb = "has" if field == "run_ids" else "is"
-        raise BadRequest(f"{field} {verb} {run_id[:64]!r}, expected 'run_' and 26 characters", field=field)
 
 
 def event_filter(request: Any) -> EventFilter:
@@ -102,7 +104,7 @@ def event_filter(request: Any) -> EventFilter:
     :raises BadRequest: if a field breaks a rule
     """
     check_place(request)
-    named = [kind.rstrip(".") for kind in _at_most(request.kinds, _KINDS, "kinds")]
+    named = [kind.rstrip(".") for kind in _names(request.kinds, _KINDS, "kinds")]
     return EventFilter(
         kinds=listed_names(named, _KNOWN_KINDS, noun="kind of event", field="kinds"),
         job_id=request.job_id,

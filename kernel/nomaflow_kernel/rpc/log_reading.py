@@ -20,14 +20,13 @@ from nomaflow_kernel.history.lookups import LogFilter
 from nomaflow_kernel.history.records import LogChunkRecord, LogHead
 from nomaflow_kernel.history.states import RUN_TERMINAL
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import check_name, check_run_id
+from nomaflow_kernel.rpc.requests import MOST_SEQ, check_most, check_name, check_run_id
 from nomaflow_kernel.rpc.watching import read_run
 
 _CHUNKS = 4
 _MOST_CHUNKS = 100
 _PAGE_BYTES = 1024 * 1024
 _HEADS = 2_000
-_MAX_SEQ = 2**53
 _MAX_TAIL = 10_000
 _MAX_ATTEMPT = 2**31 - 1
 _HIGHEST_LEVEL_BIT = 6
@@ -54,8 +53,7 @@ class LogCalls:
         """
         check_run_id(request.run_id)
         check_name(request.step, "step")
-        if request.tail > _MAX_TAIL:
-            raise BadRequest(f"tail is {request.tail}, expected at most {_MAX_TAIL}", field="tail")
+        check_most(request.tail, _MAX_TAIL, "tail")
         if request.tail and request.limit:
             raise BadRequest("tail and limit are both set, expected one of them", field="limit")
         for field in ("before_seq", "limit"):
@@ -68,7 +66,7 @@ class LogCalls:
             detail = await read_run(self._store, query.run_id, step=query.step)
             if query.tail:
                 # Lines that are stored while the tail is read are left to the follower.
-                end = min(wanted.before_seq or _MAX_SEQ, detail.run.log_lines + 1)
+                end = min(wanted.before_seq or MOST_SEQ, detail.run.log_lines + 1)
                 for block in _blocks(await self._tail(query, structs.replace(wanted, before_seq=end))):
                     yield block
                 if not query.follow:
@@ -174,8 +172,8 @@ class LogCalls:
 def _filter(request: ReadLogsRequest | ReadLogChunksRequest, levels: int) -> LogFilter:
     """Return the chunks that a request wants, or that may hold lines that it wants."""
     return LogFilter(
-        after_seq=min(request.after_seq, _MAX_SEQ),
-        before_seq=min(request.before_seq, _MAX_SEQ),
+        after_seq=min(request.after_seq, MOST_SEQ),
+        before_seq=min(request.before_seq, MOST_SEQ),
         step=request.step,
         attempt=min(request.attempt, _MAX_ATTEMPT),
         levels=levels,

@@ -14,6 +14,8 @@ from nomaflow_api.v1 import job_pb2
 from nomaflow_api.v1.message_codec import encode
 from nomaflow_api.v1.values import loads_plain
 from nomaflow_kernel.domain.errors import BadRequest
+from nomaflow_kernel.history.ids import is_run_id
+from nomaflow_kernel.rpc.requests import check_most
 from nomaflow_project.reading.problems import Problem
 
 M = TypeVar("M", bound=Message)
@@ -44,8 +46,7 @@ def page_size(asked: int, most: int) -> int:
     :param asked: 0 for as many as possible
     :raises BadRequest: if it is more than that
     """
-    if asked > most:
-        raise BadRequest(f"page_size is {asked}, expected at most {most}", field="page_size")
+    check_most(asked, most, "page_size")
     return asked or most
 
 
@@ -69,10 +70,24 @@ def page_key(token: str, parts: int) -> tuple[str, ...] | None:
     except ValueError:  # not ASCII, not base64, not UTF-8, or not JSON
         key = None
     if not isinstance(key, list) or len(key) != parts or not all(isinstance(part, str) for part in key):
-        raise BadRequest(
-            "page_token does not come from a list, expected next_page_token of the page before", field="page_token"
-        )
+        raise _not_ours()
     return tuple(key)
+
+
+def page_start(token: str) -> str:
+    """Return the run that a token's page of runs continues before: the token itself; empty for the first page.
+
+    :raises BadRequest: if it is not one of our tokens
+    """
+    if token and not is_run_id(token):
+        raise _not_ours()
+    return token
+
+
+def _not_ours() -> BadRequest:
+    return BadRequest(
+        "page_token does not come from a list, expected next_page_token of the page before", field="page_token"
+    )
 
 
 def listed_problems(problems: Sequence[Problem]) -> list[job_pb2.Problem]:

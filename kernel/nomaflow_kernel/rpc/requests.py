@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from google.protobuf.message import Message
@@ -25,6 +25,8 @@ from nomaflow_telemetry.trace_context import TraceContext
 
 MAX_BATCH = 1000
 """The most runs that one call may trigger."""
+MOST_SEQ = 2**53
+"""The highest number of an event, a line or a row that is asked for; no higher one exists."""
 
 _PARAMS_BYTES = 256 * 1024
 _NAME_LENGTH = 128
@@ -142,13 +144,13 @@ def pause_scope(job_id: str, host: str) -> tuple[str, str]:
     return "all", ""
 
 
-def check_run_id(run_id: str) -> None:
+def check_run_id(run_id: str, field: str = "run_id") -> None:
     """Check the form of a run id.
 
     :raises BadRequest: if it is malformed
     """
     if not is_run_id(run_id):
-        raise BadRequest(f"run_id is {run_id[:64]!r}, expected 'run_' and 26 characters", field="run_id")
+        raise BadRequest(f"{_subject(field)} {run_id[:64]!r}, expected 'run_' and 26 characters", field=field)
 
 
 def check_job_id(job_id: str, field: str = "job_id") -> None:
@@ -157,12 +159,34 @@ def check_job_id(job_id: str, field: str = "job_id") -> None:
     :raises BadRequest: if it is malformed
     """
     if not is_job_id(job_id):
-        verb = "is" if field == "job_id" else "has"
         raise BadRequest(
-            f"{field} {verb} {job_id[:64]!r}, expected 1 to 128 letters, digits, '.', '_' and '-', "
+            f"{_subject(field)} {job_id[:64]!r}, expected 1 to 128 letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit",
             field=field,
         )
+
+
+def _subject(field: str) -> str:
+    """Return the beginning of a sentence about the value of a field, or one value of a list."""
+    return f"{field} has" if field.endswith("s") else f"{field} is"
+
+
+def check_most(number: int, most: int, field: str) -> None:
+    """Check that a number is not too large.
+
+    :raises BadRequest: if it is
+    """
+    if number > most:
+        raise BadRequest(f"{field} is {number}, expected at most {most}", field=field)
+
+
+def check_count(items: Sized, most: int, field: str) -> None:
+    """Check that a list does not have too many items.
+
+    :raises BadRequest: if it has
+    """
+    if len(items) > most:
+        raise BadRequest(f"{field} has {len(items)} items, expected at most {most}", field=field)
 
 
 def check_host(host: str) -> None:
@@ -221,18 +245,6 @@ def sentence(text: str, field: str) -> str:
     return text
 
 
-def page_start(token: str) -> str:
-    """Return the run that a token's page continues before, which is the token itself; empty for the first page.
-
-    :raises BadRequest: if it is not one of our tokens
-    """
-    if token and not is_run_id(token):
-        raise BadRequest(
-            "page_token does not come from a list, expected next_page_token of the page before", field="page_token"
-        )
-    return token
-
-
 def _request_id(text: str, caller: Caller) -> str:
     """Return the idempotency key as it is stored: each principal has keys of its own, and the owner plain ones."""
     checked = check_name(text, "request_id", ascii_only=True)
@@ -262,19 +274,17 @@ def _log_level(name: str) -> str:
 
 
 def _switches(items: Sequence[run_pb2.StepSwitch]) -> Mapping[str, bool]:
-    if len(items) > _STEPS:
-        raise BadRequest(f"step_switches has more than {_STEPS} steps", field="step_switches")
+    check_count(items, _STEPS, "step_switches")
     switches: dict[str, bool] = {}
     for switch in items:
         _add(switches, _name(switch.step, "step_switches"), switch.enabled, "step_switches")
     return switches
 
 
-def _step_values(items: Iterable[run_pb2.StepValues]) -> Mapping[str, Mapping[str, Any]]:
+def _step_values(items: Sequence[run_pb2.StepValues]) -> Mapping[str, Mapping[str, Any]]:
+    check_count(items, _STEPS, "step_values")
     values: dict[str, Mapping[str, Any]] = {}
     for item in items:
-        if len(values) >= _STEPS:
-            raise BadRequest(f"step_values has more than {_STEPS} steps", field="step_values")
         step = _name(item.step, "step_values")
         _add(values, step, _object(item.op_kwargs_json, f"step_values.{step}.op_kwargs_json"), "step_values")
     return values

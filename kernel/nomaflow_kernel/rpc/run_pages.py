@@ -16,8 +16,8 @@ from nomaflow_kernel.history.lookups import RunPage
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.rpc.list_requests import run_filter
 from nomaflow_kernel.rpc.messages import run_detail_message, run_message
+from nomaflow_kernel.rpc.pages import page_start
 from nomaflow_kernel.rpc.parts import KernelParts
-from nomaflow_kernel.rpc.requests import page_start
 from nomaflow_kernel.rpc.run_sight import RunSight
 
 _PAGE_SIZE = 50

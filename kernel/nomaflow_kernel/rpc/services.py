@@ -21,6 +21,7 @@ from nomaflow_kernel.rpc.figure_calls import FigureCalls
 from nomaflow_kernel.rpc.fire_calls import FireCalls
 from nomaflow_kernel.rpc.handlers import methods_of
 from nomaflow_kernel.rpc.inspecting import InspectCalls
+from nomaflow_kernel.rpc.job_pages import JobPages
 from nomaflow_kernel.rpc.kernel_service import KernelService
 from nomaflow_kernel.rpc.log_reading import LogCalls
 from nomaflow_kernel.rpc.parts import KernelParts
@@ -67,6 +68,7 @@ def _services(parts: KernelParts) -> tuple[Services, Mapping[str, Callable[..., 
             KERNEL,
             KernelService(parts, catalogue),
             catalogue,
+            JobPages(parts),
             CallableCalls(catalogue),
             LogCalls(parts),
             InspectCalls(parts),

@@ -158,7 +158,7 @@ async def test_the_first_page_has_the_pauses(world: World) -> None:
     [
         ({"conditions": [0]}, "conditions has the number 0"),
         ({"conditions": [99]}, "conditions has the number 99"),
-        ({"job_ids": ["x"] * 501}, "job_ids has 501 entries, expected at most 500"),
+        ({"job_ids": ["x"] * 501}, "job_ids has 501 items, expected at most 500"),
         ({"job_ids": ["not an id"]}, "job_id"),
         ({"text": "x" * 100_000}, "text"),
         ({"skip": 1, "page_token": "WyJhIiwiMSJd"}, "skip is set beside page_token"),

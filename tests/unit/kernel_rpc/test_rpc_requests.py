@@ -16,7 +16,8 @@ from nomaflow_api.v1.call_errors import read_details
 from nomaflow_kernel.access.principals import OWNER, Caller, Principal, PrincipalKind
 from nomaflow_kernel.domain.errors import BadRequest
 from nomaflow_kernel.history.records import TriggerKind
-from nomaflow_kernel.rpc.requests import page_start, replay_command, trigger_command
+from nomaflow_kernel.rpc.pages import page_start
+from nomaflow_kernel.rpc.requests import replay_command, trigger_command
 
 CALLER = Caller(principal=OWNER, peer="unix:")
 Trigger = kernel.TriggerRunRequest
