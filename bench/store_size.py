@@ -41,7 +41,7 @@ from nomaflow_kernel.history.transitions import (
     Transition,
 )
 from nomaflow_kernel.store import Store, open_store
-from nomaflow_kernel.upkeep import back_up
+from nomaflow_kernel.upkeep.backup import back_up
 
 RESULTS = Path(__file__).parent / "results" / "store_size.json"
 _BATCH = 500

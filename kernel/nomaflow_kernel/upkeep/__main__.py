@@ -19,19 +19,14 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from nomaflow_kernel.process.settings import SettingsError, read_settings, store_url
-from nomaflow_kernel.store.errors import StoreInUse, StoreUnavailable, UnsupportedStore
+from nomaflow_kernel.store.errors import MaintenanceRefused, StoreInUse, StoreUnavailable, UnsupportedStore
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.opening import sqlite_file
-from nomaflow_kernel.upkeep import (
-    MaintenanceRefused,
-    StoreReport,
-    back_up,
-    copy_history_to,
-    inspect_certificate,
-    inspect_store,
-    reclaim_history,
-    restore,
-)
+from nomaflow_kernel.upkeep.backup import back_up
+from nomaflow_kernel.upkeep.certificate_report import inspect_certificate
+from nomaflow_kernel.upkeep.inspection import StoreReport, inspect_store
+from nomaflow_kernel.upkeep.move import copy_history_to, reclaim_history
+from nomaflow_kernel.upkeep.restore import restore
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130

@@ -29,7 +29,7 @@ from nomaflow_kernel.store.errors import MaintenanceRefused, StoreMoved, StoreUn
 from nomaflow_kernel.store.file_lock import FileLock
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.transfer import StorePlace, copy_store
-from nomaflow_kernel.upkeep import CopyDone, copy_history_to, reclaim_history
+from nomaflow_kernel.upkeep.move import CopyDone, copy_history_to, reclaim_history
 from waiting import eventually
 
 

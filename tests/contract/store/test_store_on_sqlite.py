@@ -28,7 +28,7 @@ from nomaflow_kernel.store.errors import (
 from nomaflow_kernel.store.migrations import HEAD
 from nomaflow_kernel.store.session import WriteSession
 from nomaflow_kernel.store.sqlite import SqliteLink, reading_engine
-from nomaflow_kernel.upkeep import back_up
+from nomaflow_kernel.upkeep.backup import back_up
 from waiting import eventually
 
 CHILD = [sys.executable, str(Path(__file__).with_name("store_writing_child.py"))]

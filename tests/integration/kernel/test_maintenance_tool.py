@@ -19,8 +19,8 @@ from machine_parts import need
 from nomaflow_kernel.store import open_store
 from nomaflow_kernel.store.errors import StoreInUse
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.upkeep import back_up
 from nomaflow_kernel.upkeep.__main__ import main
+from nomaflow_kernel.upkeep.backup import back_up
 from waiting import eventually
 
 TOOL = ("-m", "nomaflow_kernel.upkeep")

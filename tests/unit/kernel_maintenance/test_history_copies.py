@@ -14,9 +14,12 @@ from nomaflow_kernel.history.access_records import AuditRecord, AuditVerdict
 from nomaflow_kernel.history.records import PauseRecord
 from nomaflow_kernel.history.transitions import SetPause
 from nomaflow_kernel.store import open_store
+from nomaflow_kernel.store.errors import MaintenanceRefused
 from nomaflow_kernel.store.file_lock import FileLock
-from nomaflow_kernel.upkeep import MaintenanceRefused, back_up, inspect_store, restore
 from nomaflow_kernel.upkeep.__main__ import main
+from nomaflow_kernel.upkeep.backup import back_up
+from nomaflow_kernel.upkeep.inspection import inspect_store
+from nomaflow_kernel.upkeep.restore import restore
 
 NOW_US = 1_800_000_000_000_000
 
