@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
 from sqlalchemy import Connection, and_, bindparam, or_, select, text
 
 from nomaflow_kernel.history.lookups import RunOfRequest
 from nomaflow_kernel.history.records import RunRecord
 from nomaflow_kernel.history.states import RunState
+from nomaflow_kernel.store.operations.conditions import chunks
 from nomaflow_kernel.store.schema import runs
-
-_CHUNK = 500
 
 # Literal, as in the partial indexes: SQLite uses those only for exactly the same condition.
 _HAS_REQUEST_ID = text("runs.request_id <> ''")
@@ -36,8 +34,7 @@ def find_duplicate(connection: Connection, run: RunRecord) -> str | None:
 def runs_of_requests(connection: Connection, request_ids: Sequence[str]) -> dict[str, RunOfRequest]:
     """Return the run that was started with each of some request ids; unused ids are left out."""
     found: dict[str, RunOfRequest] = {}
-    left = iter(request_ids)
-    while chunk := list(islice(left, _CHUNK)):
+    for chunk in chunks(request_ids):
         for row in connection.execute(_OF_REQUESTS, {"request_ids": chunk}):
             run = RunOfRequest(run_id=row.run_id, request_hash=row.request_hash, state=RunState(row.state))
             found[row.request_id] = run
@@ -47,7 +44,6 @@ def runs_of_requests(connection: Connection, request_ids: Sequence[str]) -> dict
 def slots_taken(connection: Connection, slots: Sequence[str]) -> frozenset[str]:
     """Return the subset of some slots that have a run."""
     taken: set[str] = set()
-    left = iter(slots)
-    while chunk := list(islice(left, _CHUNK)):
+    for chunk in chunks(slots):
         taken.update(connection.execute(select(runs.c.slot).where(runs.c.slot.in_(chunk), _HAS_SLOT)).scalars())
     return frozenset(taken)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,11 +13,10 @@ from sqlalchemy import JSON, BindParameter, Connection, FromClause, Select, bind
 from nomaflow_kernel.history.lookups import ActiveRuns, LastState, RunDetail, RunSubject
 from nomaflow_kernel.history.records import PLAN_FIELDS, AttemptRecord, QueuedRun, RunRecord, TriggerKind, author_of
 from nomaflow_kernel.history.states import RunState
-from nomaflow_kernel.store.operations.conditions import of_value
+from nomaflow_kernel.store.operations.conditions import chunks, of_value
 from nomaflow_kernel.store.rows import ATTEMPTS, RUNS, run_of
 from nomaflow_kernel.store.schema import attempts, definitions, runs
 
-_CHUNK = 500
 _SHORT = 256
 """The most characters of a request that is remembered."""
 _STATES = {state.value: state for state in RunState}
@@ -100,7 +98,7 @@ def run_details(connection: Connection, run_ids: Sequence[str]) -> list[RunDetai
     """Return the runs that exist, in the order asked for."""
     found: dict[str, RunRecord] = {}
     tries: dict[str, list[AttemptRecord]] = {}
-    for chunk in _chunks(run_ids):
+    for chunk in chunks(run_ids):
         for row in connection.execute(_SELECT_RUNS, {"ids": chunk}):
             run = RUNS.record(row)
             found[run.run_id] = run
@@ -123,14 +121,14 @@ def run_subjects(connection: Connection, run_ids: Sequence[str]) -> list[RunSubj
     """Return the subjects of the runs that exist; looking up one that does not exist takes as long."""
     return [
         RunSubject(run_id=run_id, job_id=job_id, host=host, kind=TriggerKind(kind), by=by)
-        for chunk in _chunks(run_ids)
+        for chunk in chunks(run_ids)
         for run_id, job_id, host, kind, by in connection.execute(_SUBJECTS, {"ids": chunk})
     ]
 
 
 def _definitions(connection: Connection, digests: set[str]) -> dict[str, Mapping[str, Any]]:
     bodies: dict[str, Mapping[str, Any]] = {}
-    for chunk in _chunks(sorted(digests)):
+    for chunk in chunks(sorted(digests)):
         rows = connection.execute(_DEFINITIONS, {"digests": chunk})
         bodies.update((digest, json.loads(body)) for digest, body in rows)
     return bodies
@@ -184,9 +182,3 @@ def begun_job_ids(connection: Connection, prefix: str) -> Iterator[str]:
     while (found := connection.execute(query).scalar_one_or_none()) is not None and found.startswith(prefix):
         yield found
         query = select(runs.c.job_id).where(runs.c.job_id > found).order_by(runs.c.job_id).limit(1)
-
-
-def _chunks(values: Sequence[str]) -> Iterator[list[str]]:
-    iterator = iter(values)
-    while chunk := list(itertools.islice(iterator, _CHUNK)):
-        yield chunk

@@ -8,11 +8,11 @@ from typing import TypeVar
 from msgspec import Struct
 from sqlalchemy import Connection, delete, select
 
+from nomaflow_kernel.store.operations.conditions import chunks
 from nomaflow_kernel.store.rows import CERTIFICATES, TOKENS, Rows
 from nomaflow_kernel.store.statements import insert
 
 R = TypeVar("R", bound=Struct)
-_PAGE = 500
 
 
 def every(rows: Rows[R], *order: str) -> Callable[[Connection], list[R]]:
@@ -34,5 +34,5 @@ def replacing(rows: Rows[R]) -> Callable[[Connection, Sequence[R]], None]:
 def remove_credentials(connection: Connection, token_ids: Sequence[str], serials: Sequence[str]) -> None:
     """Delete tokens by their ids and certificates by their serials; unknown ones are ignored."""
     for column, names in ((TOKENS.table.c.token_id, token_ids), (CERTIFICATES.table.c.serial, serials)):
-        for start in range(0, len(names), _PAGE):
-            connection.execute(delete(column.table).where(column.in_(names[start : start + _PAGE])))
+        for chunk in chunks(names):
+            connection.execute(delete(column.table).where(column.in_(chunk)))
