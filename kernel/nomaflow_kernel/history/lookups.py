@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import Struct, field
 
@@ -19,6 +19,8 @@ from nomaflow_kernel.history.records import (
 )
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import Transition
+
+_Chunk = TypeVar("_Chunk", LogChunkRecord, LogHead)
 
 
 class VisibleRuns(Struct, frozen=True, kw_only=True):
@@ -174,17 +176,10 @@ class LogFilter(Struct, frozen=True, kw_only=True):
     levels: int = 0
 
 
-class LogPage(Struct, frozen=True, kw_only=True):
-    """Chunks in the order asked for, and whether there may be more."""
+class LogPage(Struct, Generic[_Chunk], frozen=True, kw_only=True):
+    """Chunks in the order asked for, whole or their heads only, and whether there may be more."""
 
-    chunks: Sequence[LogChunkRecord]
-    more: bool
-
-
-class LogHeads(Struct, frozen=True, kw_only=True):
-    """Heads of chunks in order, and whether there may be more."""
-
-    heads: Sequence[LogHead]
+    chunks: Sequence[_Chunk]
     more: bool
 
 

@@ -114,9 +114,9 @@ class LogCalls:
             chunks: Sequence[LogChunkRecord | LogHead]
             if without_body:
                 heads = await self._store.log_heads(run_id, filter, limit=_HEADS)
-                chunks, more = heads.heads, heads.more
+                chunks, more = heads.chunks, heads.more
                 if chunks:
-                    yield [_chunk_message(head, body=b"") for head in heads.heads]
+                    yield [_chunk_message(head, body=b"") for head in chunks]
             else:
                 page = await self._store.log_page(run_id, filter, limit=limit)
                 chunks, more, limit = page.chunks, page.more, _next_limit(page.chunks)

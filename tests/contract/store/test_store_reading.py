@@ -253,7 +253,7 @@ async def test_the_heads_of_a_log_tell_what_its_chunks_hold(store: Store) -> Non
         ],
         at_us=T0,
     )
-    heads = (await store.log_heads(run_id, LogFilter(), limit=9)).heads
+    heads = (await store.log_heads(run_id, LogFilter(), limit=9)).chunks
     pages = (await store.log_page(run_id, LogFilter(), limit=9)).chunks
     assert [head.size_bytes for head in heads] == [100_000, 1]
     names = [name for name in LogHead.__struct_fields__ if name != "size_bytes"]
@@ -261,7 +261,7 @@ async def test_the_heads_of_a_log_tell_what_its_chunks_hold(store: Store) -> Non
         [getattr(page, n) for n in names] for page in pages
     ]
     found = await store.log_heads(run_id, LogFilter(levels=2), limit=9)
-    assert ([head.first_seq for head in found.heads], found.more) == ([8], False)
+    assert ([head.first_seq for head in found.chunks], found.more) == ([8], False)
     assert (await store.log_heads(run_id, LogFilter(), limit=1)).more
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Select, cast, func, literal, select
 
-from nomaflow_kernel.history.lookups import LogFilter, LogHeads, LogPage
-from nomaflow_kernel.history.records import AttemptLogRecord, LogHead
+from nomaflow_kernel.history.lookups import LogFilter, LogPage
+from nomaflow_kernel.history.records import AttemptLogRecord, LogChunkRecord, LogHead
 from nomaflow_kernel.store.rows import CHUNKS
 from nomaflow_kernel.store.schema import log_chunks
 
@@ -32,7 +32,7 @@ _ATTEMPT_LOGS = select(
 
 def log_page(
     connection: Connection, run_id: str, filter: LogFilter, *, limit: int, newest_first: bool = False
-) -> LogPage:
+) -> LogPage[LogChunkRecord]:
     """Return chunks with lines of a range; a chunk that cannot match is skipped unread."""
     query = _of_run(_CHUNKS, run_id, filter).limit(limit + 1)
     query = query.order_by(log_chunks.c.first_seq.desc() if newest_first else log_chunks.c.first_seq)
@@ -40,11 +40,11 @@ def log_page(
     return LogPage(chunks=found[:limit], more=len(found) > limit)
 
 
-def log_heads(connection: Connection, run_id: str, filter: LogFilter, *, limit: int) -> LogHeads:
+def log_heads(connection: Connection, run_id: str, filter: LogFilter, *, limit: int) -> LogPage[LogHead]:
     """Return the heads of chunks with lines of a range, in order."""
     query = _of_run(_HEADS, run_id, filter).order_by(log_chunks.c.first_seq).limit(limit + 1)
     found = [LogHead(**dict(zip(_HEAD, row, strict=True))) for row in connection.execute(query)]
-    return LogHeads(heads=found[:limit], more=len(found) > limit)
+    return LogPage(chunks=found[:limit], more=len(found) > limit)
 
 
 def attempt_logs(connection: Connection, run_id: str) -> dict[tuple[str, int], AttemptLogRecord]:
