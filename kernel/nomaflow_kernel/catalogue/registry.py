@@ -13,7 +13,6 @@ from nomaflow_kernel.catalogue.job import Job
 from nomaflow_kernel.catalogue.jobs_for_other_hosts import FOREIGN_IMAGE, NOT_OFFERED, UNACCEPTED, objection
 from nomaflow_kernel.catalogue.served import ServedManifests, names_in_manifest
 from nomaflow_kernel.catalogue.wording import called, way_to_release
-from nomaflow_project.jobs.callables import check_keys, kind_of, misspelt_params, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition
 from nomaflow_project.jobs.load import CatalogueLoad, LoadedJob
 from nomaflow_project.jobs.values import is_job_id
@@ -120,43 +119,15 @@ class Catalogue:
         """Return each host's catalogue, sorted by name; the kernel's own file has an empty name."""
         return [self._hosts[name] for name in sorted(self._hosts)]
 
-    def kind_of(self, host: str, callable: str) -> str:
-        """Return ``"async"`` or ``"sync"``; ``"async"`` if the callable is unknown."""
-        return kind_of(self._manifest(host), callable)
+    def manifest(self, host: str) -> Mapping[str, Any]:
+        """Return the manifest that a host introduced last; an empty one if it has introduced none."""
+        known = self._hosts.get(host)
+        return {} if known is None else known.manifest
 
     def max_parallel(self, host: str) -> int | None:
         """Return how many steps a host runs at once, over all its instances; None for no such limit."""
-        bound = self._manifest(host).get("max_parallel")
+        bound = self.manifest(host).get("max_parallel")
         return bound if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0 else None
-
-    def check_keys(
-        self, host: str, callable: str, keys: Collection[str], given: Collection[str]
-    ) -> tuple[str | None, list[str]]:
-        """Return why keys of op_kwargs are refused, or None, and a warning for each key that is ignored.
-
-        :param given: all keys given, in all layers
-        """
-        return check_keys(callable, self._manifest(host), keys, given)
-
-    def refuse_params(
-        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
-    ) -> str | None:
-        """Return why a run param is refused: no enabled step's callable takes it.
-
-        None if all are accepted, or if the callables are unknown.
-        """
-        manifest = self._manifest(host)
-        return refuse_params(definition, manifest, params, enabled_steps) if manifest else None
-
-    def misspelt_params(
-        self, host: str, definition: JobDefinition, params: Collection[str], enabled_steps: Collection[str]
-    ) -> list[str]:
-        """Return a warning for each run param that nothing names, and that is probably misspelt."""
-        return misspelt_params(definition, self._manifest(host), params, enabled_steps)
-
-    def _manifest(self, host: str) -> Mapping[str, Any]:
-        known = self._hosts.get(host)
-        return {} if known is None else known.manifest
 
     def own(self, job_ids: Iterable[str], host: str) -> None:
         """Make a host the owner of ids, as it was before a restart."""
@@ -246,7 +217,7 @@ class Catalogue:
 
         :param calls: whether it is enough that jobs of the other may call its own
         """
-        manifest = self._manifest(host)
+        manifest = self.manifest(host)
         return other in names_in_manifest(manifest, "accept_jobs_from") or (
             calls and other in names_in_manifest(manifest, "accept_calls_from")
         )

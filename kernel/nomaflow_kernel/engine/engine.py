@@ -103,20 +103,13 @@ class Engine:
 
     # Calls from outside the engine.
 
-    async def trigger(self, command: TriggerCommand) -> TriggerOutcome:
-        """Start one run, or a replay of one; answers once it is durable. A repeat is answered with its run.
-
-        :raises KernelError: if the run is refused, see ``triggering.draft_run``
-        :raises UnknownRun: if there is no run to replay
-        :raises StoreError: if the run cannot be stored
-        """
-        outcome = (await self.trigger_many([command]))[0]
-        if isinstance(outcome, KernelError):
-            raise outcome
-        return outcome
-
     async def trigger_many(self, commands: Sequence[TriggerCommand]) -> Sequence[TriggerOutcome | KernelError]:
-        """Start many runs in one commit; each command has its own outcome."""
+        """Start runs, or replays of some, in one commit, and answer once they are durable; a repeat gets its run.
+
+        :returns: what became of each, or why it is refused, see ``triggering.draft_run``
+        :raises UnknownRun: if there is no run to replay
+        :raises StoreError: if the runs cannot be stored
+        """
         outcomes: dict[int, TriggerOutcome | KernelError] = {}
         left = {index: await self._with_replayed(command) for index, command in enumerate(commands)}
         doubtful = [each for each in left.values() if repeated_requests.must_look_up(self._state, each)]

@@ -10,6 +10,7 @@ from nomaflow_kernel.engine.active import ActiveRun
 from nomaflow_kernel.engine.fleet import Fleet, Instance
 from nomaflow_kernel.engine.plan import PlannedStep
 from nomaflow_kernel.engine.state import EngineState
+from nomaflow_project.jobs.callables import kind_of
 from nomaflow_project.jobs.definitions import IsolationChoice
 from nomaflow_project.jobs.resources import MOST, lacking
 
@@ -82,7 +83,7 @@ def is_exclusive(state: EngineState, host: str, isolation: IsolationChoice, call
     """Return whether a call uses an exclusive slot of its host."""
     if isolation in (IsolationChoice.EXCLUSIVE, IsolationChoice.INSTANCE):
         return True
-    return isolation is IsolationChoice.BY_KIND and state.jobs.kind_of(host, callable) == "sync"
+    return isolation is IsolationChoice.BY_KIND and kind_of(state.jobs.manifest(host), callable) == "sync"
 
 
 def _has_room(instance: Instance, step: PlannedStep) -> bool:

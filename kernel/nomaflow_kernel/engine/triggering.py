@@ -29,7 +29,7 @@ from nomaflow_kernel.history.records import (
 )
 from nomaflow_kernel.history.states import RunState
 from nomaflow_kernel.history.transitions import FoldRun, QueueRun
-from nomaflow_project.jobs.callables import refuse_op_kwargs
+from nomaflow_project.jobs.callables import check_keys, misspelt_params, refuse_op_kwargs, refuse_params
 from nomaflow_project.jobs.definitions import JobDefinition, Overlap, canonical_json
 
 
@@ -92,7 +92,7 @@ def draft_run(state: EngineState, command: TriggerCommand) -> Draft:
     # A child inherits its parent's params, and uses those that it can take.
     if given.params and command.kind is not TriggerKind.CALL_JOB:
         enabled = [step.name for step in draft.plan.steps if step.enabled]
-        refusal = state.jobs.refuse_params(draft.host, definition, given.params.keys(), enabled)
+        refusal = refuse_params(definition, state.jobs.manifest(draft.host), given.params.keys(), enabled)
         if refusal is not None:
             raise BadRequest(refusal, field="params_json")
     return draft
@@ -212,7 +212,8 @@ def _check_keys(state: EngineState, command: TriggerCommand, draft: Draft) -> li
     warnings = _misspelt_params(state, command, draft)
     for step in draft.plan.steps:
         if step.enabled and step.strict_keys and not step.calls_job and step.reuse is None:
-            refusal, ignored = state.jobs.check_keys(draft.host, step.callable, step.strict_keys, step.given_keys)
+            manifest = state.jobs.manifest(draft.host)
+            refusal, ignored = check_keys(step.callable, manifest, step.strict_keys, step.given_keys)
             if refusal is not None:
                 raise BadRequest(f"step {step.name!r}: {refusal}", field="step_values")
             warnings += [f"step {step.name!r}: {each}" for each in ignored]
@@ -227,7 +228,7 @@ def _misspelt_params(state: EngineState, command: TriggerCommand, draft: Draft) 
     if not given or command.kind is TriggerKind.CALL_JOB:
         return []
     enabled = [step.name for step in draft.plan.steps if step.enabled]
-    return state.jobs.misspelt_params(draft.host, draft.definition, given.keys(), enabled)
+    return misspelt_params(draft.definition, state.jobs.manifest(draft.host), given.keys(), enabled)
 
 
 def _overlap(state: EngineState, draft: Draft) -> tuple[Overlap, Reason | None]:

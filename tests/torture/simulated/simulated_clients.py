@@ -107,7 +107,7 @@ class Clients:
 
     async def _trigger(self, job_id: str, request_id: str) -> None:
         command = TriggerCommand(job_id=job_id, kind=TriggerKind.API, request_id=request_id, request_hash=job_id)
-        outcome = await self._until_answered(lambda kernel: kernel.engine.trigger(command))
+        outcome = await self._until_answered(lambda kernel: _take(kernel, command))
         self._acked(job_id, request_id, outcome)
 
     def _acked(self, job_id: str, request_id: str, outcome: TriggerOutcome) -> None:
@@ -125,7 +125,7 @@ class Clients:
             job_id=used.job_id, kind=TriggerKind.API, request_id=used.request_id, request_hash="another"
         )
         try:
-            await self._until_answered(lambda kernel: kernel.engine.trigger(command))
+            await self._until_answered(lambda kernel: _take(kernel, command))
         except RequestIdReused:
             return
         self._ledger.complain(f"request id {used.request_id} of {used.job_id} was taken for another request")
@@ -166,7 +166,7 @@ class Clients:
             request_hash="replay",
         )
         try:
-            outcome = await self._until_answered(lambda kernel: kernel.engine.trigger(command))
+            outcome = await self._until_answered(lambda kernel: _take(kernel, command))
         except KernelError as error:
             self._ledger.say(f"client: replay of {run_id} is refused: {error.message}")
             return
@@ -198,3 +198,10 @@ class Clients:
 def _passes(error: KernelError) -> bool:
     """Return whether a later try may succeed."""
     return isinstance(error, StoreError | KernelStopping)
+
+
+async def _take(kernel: SimulatedKernel, command: TriggerCommand) -> TriggerOutcome:
+    (outcome,) = await kernel.engine.trigger_many([command])
+    if isinstance(outcome, KernelError):
+        raise outcome
+    return outcome

@@ -41,7 +41,7 @@ class SimulatedCatalogue:
         self._jobs = {
             each.id: Job(loaded=LoadedJob(job_id=each.id, host=each.host, definition=each)) for each in definitions
         }
-        self._sync = sync
+        self._manifest = {"callables": {each: {"kind": "sync", "catch_all": "_"} for each in sync}}
 
     def job(self, job_id: str) -> Job | None:
         """Return the job."""
@@ -51,9 +51,9 @@ class SimulatedCatalogue:
         """Return the ids."""
         return self._jobs.keys()
 
-    def kind_of(self, host: str, callable: str) -> str:
-        """Return the kind."""
-        return "sync" if callable in self._sync else "async"
+    def manifest(self, host: str) -> Mapping[str, Any]:
+        """Return the kinds of the callables."""
+        return self._manifest
 
     def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
         """Let every instance serve everything."""
@@ -69,18 +69,6 @@ class SimulatedCatalogue:
 
     def max_parallel(self, host: str) -> int | None:
         """Return that there is no bound."""
-        return None
-
-    def check_keys(self, *_: object) -> tuple[str | None, list[str]]:
-        """Take all keys."""
-        return None, []
-
-    def misspelt_params(self, *_: object) -> list[str]:
-        """Find none misspelt."""
-        return []
-
-    def refuse_params(self, *_: object) -> str | None:
-        """Take all params."""
         return None
 
 

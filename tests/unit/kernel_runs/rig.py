@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,10 @@ class Jobs:
     """A catalogue in a dict."""
 
     definitions: dict[str, JobDefinition] = field(default_factory=dict)
-    sync_callables: set[str] = field(default_factory=set)
+    callables: dict[str, dict[str, Any]] = field(default_factory=dict)
     invalid: dict[str, str] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
-    refusal: str | None = None
     bounds: dict[str, int] = field(default_factory=dict)
     other_code: set[tuple[str, str]] = field(default_factory=set)
     accepted_calls: set[tuple[str, str]] = field(default_factory=set)
@@ -113,9 +112,13 @@ class Jobs:
         """Return the ids."""
         return self.definitions.keys()
 
-    def kind_of(self, host: str, callable: str) -> str:
-        """Return the kind."""
-        return "sync" if callable in self.sync_callables else "async"
+    def manifest(self, host: str) -> Mapping[str, Any]:
+        """Return what the test has said of callables; nothing is known of the others."""
+        return {"callables": self.callables}
+
+    def offer_all(self) -> None:
+        """Offer the callable of every step, without parameters."""
+        self.callables.update((step.callable, {}) for each in self.definitions.values() for step in each.steps)
 
     def may_serve(self, host: str, digest: str, job_id: str, definition_digest: str) -> bool:
         """Return whether the test has left it so."""
@@ -132,18 +135,6 @@ class Jobs:
     def max_parallel(self, host: str) -> int | None:
         """Return the bound the test has set."""
         return self.bounds.get(host)
-
-    def check_keys(self, *_: object) -> tuple[str | None, list[str]]:
-        """Take all keys."""
-        return None, []
-
-    def misspelt_params(self, *_: object) -> list[str]:
-        """Find none misspelt."""
-        return []
-
-    def refuse_params(self, *_: object) -> str | None:
-        """Return the refusal the test has set."""
-        return self.refusal
 
 
 class PlayedHost:
@@ -379,11 +370,18 @@ class Rig:
 
     async def trigger(self, job_id: str, **fields: Any) -> TriggerOutcome:
         """Trigger a job."""
-        return await self.engine.trigger(command(job_id, **fields))
+        return await self.take(command(job_id, **fields))
+
+    async def take(self, command: TriggerCommand) -> TriggerOutcome:
+        """Have the engine take a command."""
+        (outcome,) = await self.engine.trigger_many([command])
+        if isinstance(outcome, KernelError):
+            raise outcome
+        return outcome
 
     async def replay(self, run_id: str, **fields: Any) -> str:
         """Replay a run and return the id of the new one."""
-        return (await self.engine.trigger(command("", kind=TriggerKind.REPLAY, replay_of=run_id, **fields))).run_id
+        return (await self.take(command("", kind=TriggerKind.REPLAY, replay_of=run_id, **fields))).run_id
 
     async def detail(self, run_id: str) -> RunDetail:
         """Return a run as stored."""

@@ -262,9 +262,9 @@ async def test_a_trigger_with_values_is_planned_once(rig: Rig, monkeypatch: pyte
     monkeypatch.setattr("nomaflow_kernel.engine.state.plan_run", count)
     rig.jobs.add(job("a", overlap="allow"))
     drafted = await rig.engine.draft(command("a", params={"p": 1}))
-    await rig.engine.trigger(drafted)
+    await rig.take(drafted)
     assert len(planned) == 1
     rig.jobs.add(job("a", step("other"), overlap="allow"))
-    run_id = (await rig.engine.trigger(drafted)).run_id
+    run_id = (await rig.take(drafted)).run_id
     assert len(planned) == 2
     assert [each["name"] for each in (await rig.detail(run_id)).definition["steps"]] == ["other"]

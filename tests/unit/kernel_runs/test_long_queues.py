@@ -34,12 +34,12 @@ def read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def _full(rig: Rig, *, kept: int = 3) -> PlayedHost:
     """Attach a host with no slot left for async steps and one for a sync step, and let the engine keep few runs."""
     rig.engine._state.specs = RecentlyUsed(kept)
-    rig.jobs.sync_callables.add(SYNC)
+    rig.jobs.callables[SYNC] = {"kind": "sync"}
     rig.jobs.add(*(job(name, overlap="allow") for name in ("long", "a", "b", "c")))
     rig.jobs.add(job("sync", step("one", callable=SYNC), overlap="allow"))
     host = PlayedHost(rig, max_async=1, max_sync=1)
     await host.attach()
-    await rig.engine.trigger(command("long"))
+    await rig.take(command("long"))
     await host.dispatch(1)
     return host
 
@@ -52,7 +52,7 @@ async def test_runs_that_wait_for_a_slot_of_their_kind_are_not_read(
     Nor is any of them looked at closely.
     """
     host = await _full(rig)
-    waiting = [(await rig.engine.trigger(command(name))).run_id for name in ("a", "b", "c") * 5]
+    waiting = [(await rig.take(command(name))).run_id for name in ("a", "b", "c") * 5]
     assert read == []
     assert {(rig.engine.holdup(run_id) or pytest.fail("held up by nothing")).code for run_id in waiting} == {
         "waiting_for_slot"
@@ -65,7 +65,7 @@ async def test_runs_that_wait_for_a_slot_of_their_kind_are_not_read(
         return reason(state, entry)
 
     monkeypatch.setattr(explaining, "waiting_reason", noted)
-    run_id = (await rig.engine.trigger(command("sync"))).run_id
+    run_id = (await rig.take(command("sync"))).run_id
     assert (await host.dispatch(2)).run_id == run_id
     assert looked == [run_id]
     assert read == []
@@ -84,7 +84,7 @@ async def test_a_trigger_that_finds_no_slot_costs_no_look_at_the_others(
         return take(waiting, name, may_start)
 
     monkeypatch.setattr(WaitingRuns, "take", taken)
-    waiting = [(await rig.engine.trigger(command(name))).run_id for name in ("a", "b", "c")]
+    waiting = [(await rig.take(command(name))).run_id for name in ("a", "b", "c")]
     assert looked == []
     await host.finish((await host.dispatch(1)).attempt_key)
     assert (await host.dispatch(2)).run_id == waiting[0]
@@ -95,8 +95,8 @@ async def test_a_run_that_is_not_what_its_job_says_is_looked_at(rig: Rig, read: 
     host = await _full(rig, kept=1)
     rig.jobs.add(job("both", step("one"), step("two", callable=SYNC), overlap="allow"))
     for name in ("a", "b"):
-        await rig.engine.trigger(command(name))
-    run_id = (await rig.engine.trigger(command("both", switches={"one": False}))).run_id
+        await rig.take(command(name))
+    run_id = (await rig.take(command("both", switches={"one": False}))).run_id
     assert (await host.dispatch(2)).run_id == run_id
 
 
@@ -105,7 +105,7 @@ async def test_the_next_runs_are_read_in_the_order_of_their_turns(rig: Rig, read
     host = await _full(rig, kept=4)
     runs: dict[str, list[str]] = {"a": [], "b": [], "c": []}
     for name in ("a", "a", "a", "a", "b", "b", "c"):
-        runs[name].append((await rig.engine.trigger(command(name))).run_id)
+        runs[name].append((await rig.take(command(name))).run_id)
     rig.engine._state.specs.clear()
     assert rig.engine._state.waiting.next_ids("demo", 5) == [
         runs["a"][0], runs["b"][0], runs["c"][0], runs["a"][1], runs["b"][1],

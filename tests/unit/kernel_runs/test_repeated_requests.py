@@ -105,7 +105,7 @@ async def test_a_replay_refuses_a_changed_param_that_no_step_takes(rig: Rig) -> 
     host = await rig.host()
     old = (await rig.trigger("a")).run_id
     await host.finish((await host.dispatch()).attempt_key)
-    rig.jobs.refusal = "no enabled step takes the param 'x'"
+    rig.jobs.offer_all()
     with pytest.raises(BadRequest, match="takes the param 'x'"):
         await rig.replay(old, params={"x": 1})
     assert await rig.replay(old)
@@ -173,7 +173,7 @@ async def test_a_repeated_request_is_answered_though_it_would_be_refused_today(r
         case "step renamed":
             rig.jobs.add(job("b", step("uno"), overlap="allow"))
         case _:
-            rig.jobs.refusal = "no enabled step takes the param 'p'"
+            rig.jobs.offer_all()
     again = await rig.trigger("b", **wish, request_hash="h")
     assert (again.run_id, again.deduplicated) == (first, True)
     await rig.restart()
@@ -280,7 +280,7 @@ async def test_values_for_a_step_that_does_not_run_are_named(rig: Rig) -> None:
     assert run.warnings == told
     await rig.engine.cancel(run.run_id, by="ann", why="")
     again = command("", kind=TriggerKind.REPLAY, replay_of=run.run_id, from_step="two", op_kwargs={"one": {"k": 2}})
-    assert (await rig.engine.trigger(again)).warnings == told
+    assert (await rig.take(again)).warnings == told
 
 
 async def test_a_step_before_the_start_of_a_replay_is_not_switched_on(rig: Rig) -> None:
@@ -294,9 +294,9 @@ async def test_a_step_before_the_start_of_a_replay_is_not_switched_on(rig: Rig) 
     for start in ({"from_step": "two"}, {"from_failed_step": True}):
         again = command("", kind=TriggerKind.REPLAY, replay_of=old, switches={"one": True}, **start)
         with pytest.raises(BadRequest) as caught:
-            await rig.engine.trigger(again)
+            await rig.take(again)
         assert (caught.value.message.startswith(told), caught.value.field) == (True, "step_switches")
-    await rig.engine.trigger(
+    await rig.take(
         command("", kind=TriggerKind.REPLAY, replay_of=old, switches={"one": False, "two": True}, from_step="two")
     )
     order = await host.dispatch(3)

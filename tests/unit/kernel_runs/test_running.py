@@ -231,8 +231,8 @@ async def test_refusals_name_what_is_wrong(rig: Rig) -> None:
     with pytest.raises(JobUnavailable, match="cron expression is wrong"):
         await rig.trigger("alpha")
     rig.jobs.invalid.clear()
-    rig.jobs.refusal = "no step takes 'q'"
-    with pytest.raises(BadRequest, match="no step takes 'q'"):
+    rig.jobs.offer_all()
+    with pytest.raises(BadRequest, match="no enabled step takes the param 'q'"):
         await rig.trigger("alpha", params={"q": 1})
 
 
@@ -258,7 +258,7 @@ async def test_request_id_is_one_run(rig: Rig) -> None:
 
 async def test_slots_bound_what_is_dispatched(rig: Rig) -> None:
     """Sync callables and exclusive steps use max_sync, async ones max_async; what is over waits QUEUED."""
-    rig.jobs.sync_callables.add("m:slow")
+    rig.jobs.callables["m:slow"] = {"kind": "sync"}
     rig.jobs.add(job("a", step("slow"), overlap="allow"))
     rig.jobs.add(job("b", step("quick", isolation=IsolationChoice.EXCLUSIVE), overlap="allow"))
     rig.jobs.add(job("c", step("quick"), overlap="allow"))
