@@ -77,8 +77,8 @@ class WaitingRuns:
         """Return the oldest waiting run of a job, or None."""
         return self._entries.get(next(iter(self._jobs.get(job_id, ())), ""))
 
-    def first_of_job(self, job_id: str, limit: int) -> list[QueuedRun]:
-        """Return the oldest waiting runs of a job, ``limit`` at most."""
+    def first_of_job(self, job_id: str, limit: int | None = None) -> list[QueuedRun]:
+        """Return the oldest waiting runs of a job, ``limit`` at most; None for all."""
         return [self._entries[run_id] for run_id in islice(self._jobs.get(job_id, ()), limit)]
 
     def count_of_job(self, job_id: str) -> int:

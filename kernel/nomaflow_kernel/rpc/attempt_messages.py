@@ -54,15 +54,15 @@ def step_messages(
             max_attempts=step.retry.attempts,
             attempts=[
                 _attempt_message(attempt, step, _deadline_us(attempt, step, detail, definition))
-                for attempt in sorted(tries.get(step.index, ()), key=lambda each: each.attempt)
+                for attempt in tries.get(step.index, ())
             ],
         )
         if logs is not None:
             values = given_values(step, definition.secret_params)
-            for attempt, told in zip(sorted(tries.get(step.index, ()), key=_number), message.attempts, strict=True):
+            for attempt, told in zip(tries.get(step.index, ()), message.attempts, strict=True):
                 told.log.CopyFrom(_log_message(attempt, logs.get((step.name, attempt.attempt))))
                 left -= len(values)
-                if left >= 0 and _was_given(attempt):
+                if left >= 0 and (attempt.dispatched_at_us is not None or attempt.child_run_id):
                     told.kwargs_json = values
         messages.append(message)
     _leave_out_results(messages, most=_LISTED_RUN_BYTES if logs is None else _RUN_BYTES)
@@ -85,14 +85,6 @@ def given_values(step: PlannedStep, secret_params: Sequence[str]) -> bytes:
     """Return what a step is given, merged from all layers, references unresolved; secret values are ``***``."""
     text = json.dumps(step.child_params, separators=(",", ":")) if step.calls_job else step.kwargs_json
     return hidden(text, secret_params).encode("utf-8", "surrogatepass")
-
-
-def _number(attempt: AttemptRecord) -> int:
-    return attempt.attempt
-
-
-def _was_given(attempt: AttemptRecord) -> bool:
-    return attempt.dispatched_at_us is not None or bool(attempt.child_run_id)
 
 
 def _attempt_message(attempt: AttemptRecord, step: PlannedStep, deadline_us: int | None) -> run_pb2.Attempt:

@@ -71,12 +71,12 @@ _OWN_FILES = 256
 
 
 class Door(enum.Enum):
-    """A way into the kernel."""
+    """A way into the kernel, by the name of its addresses."""
 
-    OWNER = enum.auto()
-    CLIENTS = enum.auto()
-    HOSTS = enum.auto()
-    JOINING = enum.auto()
+    OWNER = "owner"
+    CLIENTS = "clients"
+    HOSTS = "hosts"
+    JOINING = "joining"
 
 
 class _Plan(Struct, frozen=True, kw_only=True):
@@ -146,12 +146,7 @@ class DoorServers:
         reflection: bool = False,
     ) -> None:
         self._certificates = certificates
-        self._addresses = {
-            Door.OWNER: addresses.owner,
-            Door.CLIENTS: addresses.clients,
-            Door.HOSTS: addresses.hosts,
-            Door.JOINING: addresses.joining,
-        }
+        self._addresses: dict[Door, tuple[str, ...]] = {door: getattr(addresses, door.value) for door in Door}
         files = raise_file_limit() if addresses.on_tcp else 0
         self._servers: dict[Door, grpc.aio.Server] = {}
         self._endpoints: list[Endpoints] = []
@@ -177,17 +172,13 @@ class DoorServers:
         :raises AddressRefused: if this user may not listen there
         :raises AddressAway: if this machine does not have one, or does not know its name
         """
-        served: dict[Door, tuple[str, ...]] = {
-            door: tuple(self._listen(door, each) for each in listened) for door, listened in self._addresses.items()
+        served = {
+            door.value: tuple(self._listen(door, each) for each in listened)
+            for door, listened in self._addresses.items()
         }
         for server in self._servers.values():
             await server.start()
-        return DoorAddresses(
-            owner=served[Door.OWNER],
-            clients=served[Door.CLIENTS],
-            hosts=served[Door.HOSTS],
-            joining=served[Door.JOINING],
-        )
+        return DoorAddresses(**served)
 
     async def stop(self, grace_seconds: float | None) -> None:
         """Stop all servers; open calls get that much time, None for none. May be called again with less."""
